@@ -1,0 +1,43 @@
+# Everything runs in .venv, which `make install` makes from requirements.lock.
+PYTHON ?= python3
+BIN := .venv/bin
+HOME_DIR ?= .vigil
+
+.PHONY: help install demo serve test check lock notebooks clean
+
+help: ## List the targets.
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed ## Virtual environment with the locked dependencies.
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Vigil needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: install ## The main job on the simulated ward.
+	$(BIN)/vigil run --home $(HOME_DIR)
+
+serve: install ## The prediction API of the last champion on 127.0.0.1.
+	$(BIN)/vigil serve --home $(HOME_DIR)
+
+test: install ## All tests.
+	$(BIN)/python -m pytest
+
+check: install ## Style, types, and the direction of imports.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+lock: ## Resolve pyproject.toml anew into requirements.lock (needs uv).
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--custom-compile-command "make lock" --quiet --output-file requirements.lock
+
+notebooks: install ## Execute the notebooks and keep their plots.
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+
+clean: ## Remove what the jobs made.
+	rm -rf $(HOME_DIR)

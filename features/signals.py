@@ -1,0 +1,90 @@
+"""The signal table: every measured quantity Vigil knows, with its code, unit, plausible range and resolution.
+
+This is the one vocabulary. Validation, the simulator, API bounds, Feast fields and the docs all derive from it.
+
+Units are UCUM; codes are LOINC. The plausible range is deliberately wide: it rejects what cannot be a reading of a living
+patient (a heart rate of 0 from a lead that fell off, a temperature of 99 in Celsius), not what is merely alarming.
+The resolution is the step to which a value is rounded when it enters, so that sums over readings can be exact integers.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["vital", "support", "laboratory"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One measured quantity.
+
+    Attributes:
+        name: Vigil's name, without the unit.
+        kind: ``vital`` (a wearable, home device or ward monitor measures it), ``support`` (what is given to or asked of
+            the patient), or ``laboratory``.
+        loinc: LOINC code of the quantity.
+        unit: UCUM unit of every value of this signal.
+        low, high: plausible range, both ends included, in ``unit``.
+        steps_per_unit: 1 / resolution; a stored value is always a whole number of these steps.
+    """
+
+    name: str
+    kind: Kind
+    loinc: str
+    unit: str
+    low: float
+    high: float
+    steps_per_unit: int = 100
+
+    @property
+    def resolution(self) -> float:
+        """Smallest difference two stored values can have, in ``unit``."""
+        return 1 / self.steps_per_unit
+
+
+_TABLE = (
+    Signal("heart_rate", "vital", "8867-4", "/min", 20, 300),
+    Signal("respiratory_rate", "vital", "9279-1", "/min", 1, 80),
+    Signal("spo2", "vital", "59408-5", "%", 20, 100),
+    Signal("systolic_bp", "vital", "8480-6", "mm[Hg]", 20, 300),
+    Signal("diastolic_bp", "vital", "8462-4", "mm[Hg]", 10, 250),
+    Signal("mean_bp", "vital", "8478-0", "mm[Hg]", 15, 280),
+    Signal("body_temperature", "vital", "8310-5", "Cel", 25, 45),
+    Signal("glucose", "vital", "2339-0", "mg/dL", 10, 1500),
+    # A 0, C 1, V 2, P 3, U 4: alert, new confusion, voice, pain, unresponsive (the ACVPU scale of NEWS2).
+    Signal("consciousness", "support", "80288-4", "{ACVPU}", 0, 4, steps_per_unit=1),
+    # 1 while supplemental oxygen is given; sources derive it from oxygen flow or FiO2.
+    Signal("on_oxygen", "support", "3151-8", "1", 0, 1, steps_per_unit=1),
+    Signal("fio2", "support", "3150-6", "%", 20, 100),
+    Signal("etco2", "support", "19891-1", "mm[Hg]", 1, 150),
+    Signal("base_excess", "laboratory", "1925-7", "mmol/L", -50, 60),
+    Signal("bicarbonate", "laboratory", "1963-8", "mmol/L", 1, 70),
+    Signal("ph", "laboratory", "2744-1", "[pH]", 6.3, 8.2, steps_per_unit=1000),
+    Signal("paco2", "laboratory", "2019-8", "mm[Hg]", 5, 200),
+    Signal("sao2", "laboratory", "2708-6", "%", 15, 100),
+    Signal("ast", "laboratory", "1920-8", "U/L", 1, 30000),
+    Signal("bun", "laboratory", "3094-0", "mg/dL", 0.5, 400),
+    Signal("alkaline_phosphatase", "laboratory", "6768-6", "U/L", 1, 8000),
+    Signal("calcium", "laboratory", "17861-6", "mg/dL", 1, 25),
+    Signal("chloride", "laboratory", "2075-0", "mmol/L", 50, 180),
+    Signal("creatinine", "laboratory", "2160-0", "mg/dL", 0.05, 60),
+    Signal("bilirubin_direct", "laboratory", "1968-7", "mg/dL", 0.01, 60),
+    Signal("bilirubin_total", "laboratory", "1975-2", "mg/dL", 0.01, 90),
+    Signal("lactate", "laboratory", "2524-7", "mmol/L", 0.05, 50),
+    Signal("magnesium", "laboratory", "19123-9", "mg/dL", 0.1, 20),
+    Signal("phosphate", "laboratory", "2777-1", "mg/dL", 0.1, 40),
+    Signal("potassium", "laboratory", "2823-3", "mmol/L", 0.5, 30),
+    Signal("troponin_i", "laboratory", "10839-9", "ng/mL", 0.001, 500, steps_per_unit=1000),
+    Signal("hematocrit", "laboratory", "20570-8", "%", 3, 80),
+    Signal("hemoglobin", "laboratory", "718-7", "g/dL", 1, 30),
+    Signal("ptt", "laboratory", "14979-9", "s", 5, 300),
+    Signal("wbc", "laboratory", "6690-2", "10*3/uL", 0.01, 700),
+    Signal("fibrinogen", "laboratory", "3255-7", "mg/dL", 5, 3000),
+    Signal("platelets", "laboratory", "777-3", "10*3/uL", 1, 3000),
+)
+
+SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}
+
+
+def names(*kinds: Kind) -> tuple[str, ...]:
+    """Names of all signals of the given kinds, in table order."""
+    return tuple(signal.name for signal in _TABLE if signal.kind in kinds)

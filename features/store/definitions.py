@@ -1,0 +1,41 @@
+"""The catalogue as Feast objects: one entity, a feature view per view, a feature service per service."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast.data_format import ParquetFormat
+from feast.types import Float32
+
+from features.catalogue import SERVICES, VIEWS
+from features.store.client import JOIN_KEY
+
+INDEX_STEP: Final = timedelta(hours=1)
+
+PATIENT: Final = Entity(name="patient", join_keys=[JOIN_KEY], value_type=ValueType.STRING)
+
+
+def feature_views(folder: Path) -> dict[str, FeatureView]:
+    """Views over the Parquet files ``folder/<view>/*.parquet``; folder must be absolute."""
+    return {
+        view: FeatureView(
+            name=view,
+            entities=[PATIENT],
+            ttl=INDEX_STEP,  # a row speaks for its own index step; older ones are not joined
+            schema=[Field(name=feature.name, dtype=Float32, description=feature.description) for feature in features],
+            source=FileSource(
+                name=f"{view}_parquet",
+                path=str(folder / view),
+                file_format=ParquetFormat(),
+                timestamp_field="event_timestamp",
+                created_timestamp_column="created_timestamp",
+            ),
+        )
+        for view, features in VIEWS.items()
+    }
+
+
+def feature_services(views: dict[str, FeatureView]) -> list[FeatureService]:
+    """One Feast service for each service of the catalogue."""
+    return [FeatureService(name=name, features=[views[view] for view in parts]) for name, parts in SERVICES.items()]

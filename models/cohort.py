@@ -1,0 +1,76 @@
+"""Index times, labels and patient-grouped splits: what a model is trained and judged on, before any feature."""
+
+import hashlib
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from models.tasks import RiskTask
+
+Split = Literal["train", "tune", "held_out"]
+
+HELD_OUT_SHARE: Final = 0.2
+TUNE_SHARE: Final = 0.2  # for early stopping, calibration and thresholds; never for the figures that are reported
+
+
+def index_times(stays: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
+    """The index grid: for every stay its start and each index step after it, up to and including its end.
+
+    Args:
+        stays: columns ``subject_id, start, end`` and any others, one row a subject.
+
+    Returns:
+        The stays' rows repeated, with a column ``index_time``; ordered by subject and time.
+    """
+    stays = stays.sort_values("subject_id", kind="stable")
+    length = (stays["end"] - stays["start"]).to_numpy("timedelta64[us]")
+    steps = length // np.timedelta64(task.index_step) + 1
+    index = stays.take(np.repeat(np.arange(len(stays)), steps)).reset_index(drop=True)
+    step = np.arange(len(index)) - np.repeat(np.cumsum(steps) - steps, steps)
+    index["index_time"] = index["start"] + step * pd.Timedelta(task.index_step).as_unit("us")
+    return index
+
+
+def label(index: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
+    """Labels of index times.
+
+    Args:
+        index: columns ``subject_id, index_time, end``.
+        outcomes: columns ``subject_id, onset, kind, onset_known``, at most one row a subject.
+
+    Returns:
+        The index with ``onset`` (NaT: no event), ``onset_known`` and ``label``: 1 if the onset lies in
+        (t, t + horizon], else 0, or what the task says of times after the onset and of horizons cut off by the end of the
+        stay; missing where the task leaves the time out.
+    """
+    labelled = index.merge(outcomes[["subject_id", "onset", "onset_known"]], on="subject_id", how="left", validate="m:1")
+    onset, t = labelled["onset"], labelled["index_time"]
+    has_event = onset.notna()
+    labelled["onset_known"] = labelled["onset_known"].ne(False)  # no event: nothing unknown
+    known = labelled["onset_known"]
+    # Where the event was under way when the record began, every time counts as after the onset.
+    after = has_event & ((t >= onset) | ~known)
+    ahead = has_event & ~after & (onset <= t + task.horizon)
+    cut_off = ~has_event & (t + task.horizon > labelled["end"])
+    value = {"positive": 1.0, "negative": 0.0, "left_out": np.nan}
+    labelled["label"] = np.select([after, ahead, cut_off], [value[task.after_onset], 1.0, value[task.cut_off]], default=0.0)
+    return labelled
+
+
+def split_of(subject_id: str) -> Split:
+    """The split a subject belongs to: a fixed function of the identifier.
+
+    So no subject is ever in two splits, a subject seen again stays where it was, and no list of patients has to be kept.
+    """
+    digest = hashlib.blake2b(subject_id.encode(), digest_size=8, person=b"vigil-split").digest()
+    position = int.from_bytes(digest, "big") / 2**64
+    if position < HELD_OUT_SHARE:
+        return "held_out"
+    return "tune" if position < HELD_OUT_SHARE + (1 - HELD_OUT_SHARE) * TUNE_SHARE else "train"
+
+
+def splits(subject_ids: "pd.Series[str]") -> "pd.Series[str]":
+    """:func:`split_of` for each row."""
+    codes, uniques = pd.factorize(subject_ids)
+    return pd.Series(np.array([split_of(str(subject)) for subject in uniques], dtype=object)[codes], index=subject_ids.index)

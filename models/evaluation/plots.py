@@ -1,0 +1,67 @@
+"""One picture of how good the models are: ranking, calibration and alarms, the baselines beside."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from models.evaluation.calibration import reliability
+
+
+def overview(scored: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[str, float]], title: str) -> Figure:
+    """Four panels: ROC, precision-recall, reliability, and AUROC with its 95 % interval.
+
+    Args:
+        scored: model -> frame with ``label`` (missing: left out) and ``probability``.
+        metrics: model -> the output of :func:`models.evaluation.evaluate`.
+        title: what the patients are.
+    """
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    roc, pr, calibrated, bars = figure.subplots(2, 2).ravel()
+    colours = dict(zip(scored, mpl.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
+    highest = 0.0
+    for name, frame in scored.items():
+        known = frame[frame["label"].notna()]
+        label, probability = known["label"].to_numpy(float), known["probability"].to_numpy(float)
+        style: dict[str, Any] = {"color": colours[name], "label": name, "linewidth": 2.0 if name == next(iter(scored)) else 1.2}
+        false_alarms, sensitivity, _ = roc_curve(label, probability)
+        roc.plot(false_alarms, sensitivity, **style)
+        precision, recall, _ = precision_recall_curve(label, probability)
+        pr.plot(recall[:-1], precision[:-1], **style)
+        groups = reliability(label, probability)
+        calibrated.plot(groups["predicted"], groups["observed"], marker="o", markersize=4, **style)
+        highest = max(highest, float(groups.max()[["predicted", "observed"]].max()))
+    _finish(roc, "1 - specificity", "sensitivity", "ROC, by patient-hour")
+    roc.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
+    _finish(pr, "sensitivity (recall)", "positive predictive value (precision)", "Precision-recall, by patient-hour")
+    prevalence = next(iter(metrics.values()))["prevalence"]
+    pr.axhline(prevalence, color="grey", linewidth=0.8, linestyle=":")
+    pr.annotate(f"prevalence {prevalence:.3f}", (1, prevalence), ha="right", va="bottom", fontsize=8, color="grey")
+    pr.set_ylim(0, min(1.0, 12 * prevalence))
+    _finish(calibrated, "predicted risk", "observed frequency", "Reliability, ten equal groups")
+    calibrated.plot([0, highest], [0, highest], color="grey", linewidth=0.8, linestyle=":")
+    _auroc_bars(bars, metrics, colours)
+    figure.suptitle(title)
+    return figure
+
+
+def _auroc_bars(axes: Axes, metrics: Mapping[str, Mapping[str, float]], colours: Mapping[str, Any]) -> None:
+    names = list(metrics)[::-1]
+    value = np.array([metrics[name]["auroc"] for name in names])
+    low, high = (np.array([metrics[name][f"auroc_{side}"] for name in names]) for side in ("low", "high"))
+    axes.barh(
+        names, value - 0.5, left=0.5, xerr=[value - low, high - value], color=[colours[name] for name in names], capsize=3
+    )
+    for name, v, upper in zip(names, value, high, strict=True):
+        axes.annotate(f" {v:.3f}", (upper, name), va="center", fontsize=9)
+    axes.set(xlabel="AUROC with 95 % interval (bootstrap over patients)", xlim=(0.5, 1.0), title="AUROC, by patient-hour")
+
+
+def _finish(axes: Axes, x: str, y: str, title: str) -> None:
+    axes.set(xlabel=x, ylabel=y, title=title)
+    axes.legend(fontsize=8)

@@ -1,0 +1,179 @@
+"""The model registry: runs, artefacts, versions and aliases. The only importer of mlflow."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import mlflow
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
+
+from features.errors import VigilError
+from models.risk_model import RiskModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CHAMPION: Final = "champion"
+CHALLENGER: Final = "challenger"
+
+# Every type a stored model may contain beyond scikit-learn's own. Reviewed: none of them runs code when it is loaded.
+TRUSTED_TYPES: Final = [
+    "models.risk_model.RiskModel",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "collections.OrderedDict",
+    "collections.defaultdict",
+]
+# What a stored model needs to be loaded elsewhere; naming it spares mlflow minutes of guessing.
+_REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]
+
+
+class NoModelError(VigilError):
+    """The registry holds no such model."""
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model as it was registered.
+
+    Attributes:
+        model: the artefact.
+        name, version: of the registered model.
+        run_id: the training run it came from.
+    """
+
+    model: RiskModel
+    name: str
+    version: str
+    run_id: str
+
+
+class Registry:
+    """MLflow under ``home``: ``mlflow.db`` holds runs and versions, ``mlartifacts/`` the files."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home.resolve()
+        self.uri = f"sqlite:///{self.home / 'mlflow.db'}"
+        for noisy in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.sklearn", "mlflow.models"):
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        mlflow.set_tracking_uri(self.uri)
+        self.client = MlflowClient(self.uri)
+
+    @contextmanager
+    def run(self, experiment: str, run_id: str | None = None) -> Iterator[str]:
+        """A new training run of an experiment, or an earlier one gone on with; yields its id."""
+        if run_id is None:
+            known = self.client.get_experiment_by_name(experiment)
+            artifacts = (self.home / "mlartifacts").as_uri()
+            experiment_id = known.experiment_id if known else self.client.create_experiment(experiment, artifacts)
+            context = mlflow.start_run(experiment_id=experiment_id)
+        else:
+            context = mlflow.start_run(run_id=run_id)
+        with context as active:
+            yield active.info.run_id
+
+    def log(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float] | None = None,
+        tags: Mapping[str, str] | None = None,
+        dictionaries: Mapping[str, Any] | None = None,
+        figures: "Mapping[str, Figure] | None" = None,
+        tables: Mapping[str, pd.DataFrame] | None = None,
+    ) -> None:
+        """Log to the active run; dictionaries, figures and tables (Parquet) by file name. Tables must hold no identifier."""
+        mlflow.log_params(params or {})
+        mlflow.log_metrics(
+            {name: value for name, value in (metrics or {}).items() if not math.isnan(value)}
+        )  # it stores no NaN
+        mlflow.set_tags(tags or {})
+        for name, dictionary in (dictionaries or {}).items():
+            mlflow.log_dict(dictionary, name)
+        for name, figure in (figures or {}).items():
+            mlflow.log_figure(figure, name)
+        for name, table in (tables or {}).items():
+            path = self.home / name
+            table.to_parquet(path)
+            mlflow.log_artifact(str(path))
+            path.unlink()
+
+    def log_models(self, models: Mapping[str, RiskModel], sample: pd.DataFrame) -> None:
+        """Keep fitted models with the active run, each with its signature from the sample's columns."""
+        for name, model in models.items():
+            inputs = sample[model.features]
+            mlflow.sklearn.log_model(
+                model,
+                name=name,
+                signature=infer_signature(inputs, model.predict_proba(inputs)),
+                pip_requirements=_REQUIREMENTS,
+                skops_trusted_types=TRUSTED_TYPES,
+                metadata={"features": len(model.features), **model.facts_},
+            )
+
+    def register(self, run_id: str, artefact: str, name: str, tags: Mapping[str, str]) -> tuple[str, str]:
+        """Register a run's artefact as the next version of a model; returns version and alias.
+
+        The first version becomes champion; later ones challenger, until they earn more.
+        """
+        first = not self.client.search_registered_models(f"name = '{name}'")
+        if first:
+            self.client.create_registered_model(name)
+        model_id = self._model_ids(run_id)[artefact]
+        version = self.client.create_model_version(
+            name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags)
+        ).version
+        alias = CHAMPION if first else CHALLENGER
+        self.client.set_registered_model_alias(name, alias, version)
+        return str(version), alias
+
+    def load(self, name: str, version: str | None = None) -> RegisteredModel:
+        """A registered version, or the champion where none is named.
+
+        Raises:
+            NoModelError: there is none.
+        """
+        try:
+            found = (
+                self.client.get_model_version(name, version)
+                if version
+                else self.client.get_model_version_by_alias(name, CHAMPION)
+            )
+        except MlflowException as error:
+            wanted = f"version {version}" if version else "a champion"
+            raise NoModelError(
+                f"registry {self.home / 'mlflow.db'}: no {wanted} of model {name!r}; train one first: vigil train"
+            ) from error
+        model = mlflow.sklearn.load_model(f"models:/{name}/{found.version}")
+        return RegisteredModel(model, name, str(found.version), str(found.run_id))
+
+    def latest_version(self, name: str) -> str:
+        """The newest version of a model.
+
+        Raises:
+            NoModelError: there is none.
+        """
+        versions = self.client.search_model_versions(f"name = '{name}'")
+        if not versions:
+            raise NoModelError(f"registry {self.home / 'mlflow.db'}: no model {name!r}; train one first: vigil train")
+        return str(max(int(version.version) for version in versions))
+
+    def load_run_models(self, run_id: str) -> dict[str, RiskModel]:
+        """Every model kept with a run: the registered one and its baselines."""
+        return {name: mlflow.sklearn.load_model(f"models:/{model_id}") for name, model_id in self._model_ids(run_id).items()}
+
+    def table(self, run_id: str, name: str) -> pd.DataFrame:
+        """A table logged with a run."""
+        return pd.read_parquet(self.client.download_artifacts(run_id, name))
+
+    def _model_ids(self, run_id: str) -> dict[str, str]:
+        experiment = self.client.get_run(run_id).info.experiment_id
+        logged = self.client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
+        return {model.name: model.model_id for model in sorted(logged, key=lambda model: model.creation_timestamp)}

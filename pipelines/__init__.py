@@ -1,0 +1,1 @@
+"""Jobs: sources, ingest, features, training, evaluation, prediction, drift, and the `vigil` command."""

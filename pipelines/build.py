@@ -1,0 +1,34 @@
+"""Build: features of every index time of the cohort, into Feast; then, for serving, the latest of each patient online."""
+
+from pathlib import Path
+
+from features.build import build_features
+from features.catalogue import VIEWS
+from features.store.client import Store
+from models.cohort import index_times
+from pipelines.cohort_store import CohortStore
+from pipelines.progress import track, working
+from serving.clock import keep_replay_clock
+
+
+def build(home: Path) -> int:
+    """Compute all features part by part and apply them to Feast; returns the number of feature rows."""
+    cohort, store = CohortStore(home), Store(home)
+    parts = track(cohort.iterate("observations", "stays"), "features", cohort.parts())
+    store.clear()
+    rows = 0
+    for part, (observations, stays) in enumerate(parts):
+        features = build_features(observations, index_times(stays, cohort.task))
+        store.write(features, part)
+        rows += len(features)
+    with working("apply to Feast"):
+        store.apply()
+    return rows
+
+
+def materialize(home: Path) -> None:
+    """Load the latest features of every patient online; the cohort is retrospective, so the clock becomes a replay's."""
+    cohort = CohortStore(home)
+    keep_replay_clock(home, index_times(cohort.read("stays"), cohort.task))
+    for _ in track(Store(home).materialize(), "materialize", len(VIEWS)):
+        pass

@@ -1,0 +1,166 @@
+"""The `vigil` command. Thin: heavy libraries are imported inside the commands, so that --help answers at once."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from features.errors import VigilError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Vigil: early, honest warning of deterioration from device vitals. Start with: vigil run",
+)
+
+Home = Annotated[Path, typer.Option("--home", help="Where everything lives.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here, for programs.")]
+SourceName = Annotated[str, typer.Option("--source", help="Data source: simulated or cinc2019.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the simulated ward needs none.")]
+Version = Annotated[str | None, typer.Option("--version", help="Model version; default: the champion.")]
+Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")]
+
+DEFAULT_HOME = Path(".vigil")
+OUT = Console()
+
+
+@app.command()
+def run(source: SourceName = "simulated", data: Data = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """The main job: ingest, features, Feast, train, evaluate, register, materialize, predict, drift report."""
+    with _job():
+        from dataclasses import asdict
+
+        from pipelines.run import run as run_chain
+        from pipelines.sources import open_source
+        from pipelines.tables import outcome_table
+
+        outcome = run_chain(open_source(source, data), home)
+        OUT.print(outcome_table(outcome, home))
+        _write(to, {**asdict(outcome), "drift": outcome.drift.as_dict()})
+
+
+@app.command()
+def ingest(source: SourceName = "simulated", data: Data = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Check a source's readings, quarantine what cannot be used, and keep the rest in the home."""
+    with _job():
+        from dataclasses import asdict
+
+        from pipelines.ingest import ingest as ingest_source
+        from pipelines.sources import open_source
+
+        facts = asdict(ingest_source(open_source(source, data), home))
+        OUT.print(facts)
+        _write(to, facts)
+
+
+@app.command()
+def features(home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Compute the features of every index time and register them in Feast."""
+    with _job():
+        from pipelines.build import build
+
+        rows = build(home)
+        OUT.print(f"{rows:,} index times in {home / 'features'}")
+        _write(to, {"index_times": rows})
+
+
+@app.command()
+def train(home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Fit, calibrate and register the model and its baselines; the first becomes champion, later ones challenger."""
+    with _job():
+        from dataclasses import asdict
+
+        from pipelines.train import train as train_models
+
+        trained = asdict(train_models(home))
+        OUT.print(trained)
+        _write(to, trained)
+
+
+@app.command()
+def evaluate(version: Version = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Judge a model version beside its baselines on the held-out patients."""
+    with _job():
+        from pipelines.evaluate import evaluate as evaluate_models
+        from pipelines.tables import metrics_table
+
+        metrics = evaluate_models(home, version)
+        OUT.print(metrics_table(metrics, "Held-out patients"))
+        _write(to, {"models": metrics})
+
+
+@app.command()
+def materialize(home: Home = DEFAULT_HOME) -> None:
+    """Load each patient's latest features into the online store."""
+    with _job():
+        from pipelines.build import materialize as materialize_features
+
+        materialize_features(home)
+
+
+@app.command()
+def predict(home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Score every held-out patient through the online path, into the prediction log."""
+    with _job():
+        from pipelines.cohort_store import CohortStore
+        from pipelines.predict import predict_held_out
+        from serving.service import open_scorer
+        from serving.settings import Settings
+
+        answers = predict_held_out(home, open_scorer(Settings(home=home, task=CohortStore(home).task.name)))
+        OUT.print(f"{len(answers):,} predictions in {home / 'predictions.db'}")
+        _write(to, {"predictions": len(answers)})
+
+
+@app.command()
+def drift(home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Compare the prediction log with the champion's training data. Exits 0 fine, 1 drift, 2 broken."""
+    with _job():
+        from pipelines.drift.job import drift as compare
+
+        found = compare(home)
+        OUT.print(f"{found.status.name.lower()}: {found.share:.0%} of the columns drifted; {home / 'reports/drift.html'}")
+        _write(to, found.as_dict())
+    raise typer.Exit(found.status)
+
+
+@app.command()
+def serve(home: Home = DEFAULT_HOME, port: Port = 3000) -> None:
+    """Keep the prediction API of the champion up on 127.0.0.1."""
+    with _job():
+        import os
+
+        from models.registry import Registry
+        from pipelines.cohort_store import CohortStore
+        from pipelines.environment import server_environment
+        from pipelines.predict import server_command
+
+        task = CohortStore(home).task.name
+        Registry(home).load(task)  # say now, not in a worker's traceback, that there is no champion
+        OUT.print(f"http://127.0.0.1:{port}/v1/docs  (stop with Ctrl-C)")
+        command = server_command(port)
+        os.execve(command[0], command, server_environment(home, task))  # noqa: S606 - our own module
+
+
+@contextmanager
+def _job() -> Iterator[None]:
+    """The environment of a job; what the user can mend becomes one line and exit status 2."""
+    from pipelines.environment import settle
+
+    settle()
+    try:
+        yield
+    except VigilError as error:
+        typer.echo(f"vigil: {error}", err=True)
+        sys.exit(2)
+
+
+def _write(to: Path | None, result: dict[str, Any]) -> None:
+    if to is not None:
+        to.write_text(json.dumps(result, indent=2, default=str))

@@ -1,0 +1,91 @@
+"""The ingested cohort on disk: ``HOME/cohort/<table>/part-*.parquet`` and ``HOME/cohort/cohort.json``."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from features.errors import VigilError
+from models.tasks import TASKS, RiskTask
+
+TABLES: Final = ("observations", "quarantine", "stays", "outcomes")
+
+
+class NoCohortError(VigilError):
+    """Nothing was ingested into this home."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of an ingested cohort. ``quarantined`` counts readings by reason."""
+
+    source: str
+    simulated: bool
+    task: str
+    subjects: int
+    events: int
+    observations: int
+    quarantined: dict[str, int]
+
+
+class CohortStore:
+    """Reads and writes the cohort of one home. Part n holds all tables of the same subjects."""
+
+    def __init__(self, home: Path) -> None:
+        self.folder = home.resolve() / "cohort"
+        self._facts = self.folder / "cohort.json"
+
+    def clear(self) -> None:
+        """Forget the cohort."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def write(self, part: int, **tables: pd.DataFrame) -> None:
+        """Write tables of one part."""
+        for name, table in tables.items():
+            path = self._path(name, part)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            table.to_parquet(path, index=False)
+
+    def finish(self, facts: Facts) -> None:
+        """Write the facts, last: a cohort without them is unfinished and is not read."""
+        self._facts.write_text(json.dumps(asdict(facts), indent=2))
+
+    @property
+    def facts(self) -> Facts:
+        """The facts of the cohort.
+
+        Raises:
+            NoCohortError: none was ingested, or the ingest did not finish.
+        """
+        if not self._facts.exists():
+            raise NoCohortError(f"{self._facts}: no cohort there; ingest one first: vigil ingest --source NAME")
+        return Facts(**json.loads(self._facts.read_text()))
+
+    @property
+    def task(self) -> RiskTask:
+        """The task the cohort's outcomes let us learn."""
+        return TASKS[self.facts.task]
+
+    def parts(self) -> int:
+        """Number of parts."""
+        return len(list((self.folder / "stays").glob("part-*.parquet"))) if self.facts else 0
+
+    def read(self, table: str) -> pd.DataFrame:
+        """A whole table (not the observations of a large cohort: those come in parts)."""
+        return pd.concat([self.read_part(table, part) for part in range(self.parts())], ignore_index=True)
+
+    def read_part(self, table: str, part: int) -> pd.DataFrame:
+        """One part of a table."""
+        return pd.read_parquet(self._path(table, part))
+
+    def iterate(self, *tables: str) -> Iterator[tuple[pd.DataFrame, ...]]:
+        """The tables part by part."""
+        for part in range(self.parts()):
+            yield tuple(self.read_part(table, part) for table in tables)
+
+    def _path(self, table: str, part: int) -> Path:
+        return self.folder / table / f"part-{part:05}.parquet"

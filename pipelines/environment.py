@@ -1,0 +1,29 @@
+"""The process around a job: no telemetry, no chatter. The only place that writes os.environ."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Final
+
+_NO_TELEMETRY: Final = {
+    "DO_NOT_TRACK": "true",
+    "BENTOML_DO_NOT_TRACK": "True",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "FEAST_USAGE": "False",
+    "GIT_PYTHON_REFRESH": "quiet",  # mlflow looks for git; a hospital's server need not have it
+}
+
+
+def settle() -> None:
+    """Switch telemetry off, here and in every process started from here, and quieten the libraries' notices."""
+    os.environ.update(_NO_TELEMETRY)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    logging.getLogger("bentoml").setLevel(logging.ERROR)
+
+
+def server_environment(home: Path, task: str) -> dict[str, str]:
+    """Environment of a prediction server for that home and task."""
+    home = home.resolve()
+    return {**os.environ, **_NO_TELEMETRY, "VIGIL_HOME": str(home), "VIGIL_TASK": task, "BENTOML_HOME": str(home / "bentoml")}

@@ -1,0 +1,57 @@
+"""Ingest: a source's observations, checked; its stays and outcomes; what cannot be used, quarantined and counted."""
+
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from features.observations import TIME, check
+from pipelines.cohort_store import CohortStore, Facts
+from pipelines.progress import track
+from pipelines.sources import Batch, Source, SourceError
+
+
+def ingest(source: Source, home: Path) -> Facts:
+    """Replace the home's cohort by the source's.
+
+    Raises:
+        SourceError: the source's tables break their contract.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)  # it will hold patients' data
+    store = CohortStore(home)
+    store.clear()
+    quarantined: Counter[str] = Counter()
+    subjects = events = observations = 0
+    for part, batch in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
+        _check_stays(batch)
+        checked = check(batch.observations)
+        stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
+        quarantine = pd.concat([checked.quarantined, checked.accepted[stray].assign(reason="no_stay")], ignore_index=True)
+        store.write(
+            part,
+            observations=checked.accepted[~stray],
+            quarantine=quarantine.astype({"value": "string"}),  # as it came: numbers and what only should be one
+            stays=batch.stays,
+            outcomes=batch.outcomes,
+        )
+        quarantined.update(quarantine["reason"])
+        subjects += len(batch.stays)
+        events += len(batch.outcomes)
+        observations += int((~stray).sum())
+    facts = Facts(source.name, source.simulated, source.task, subjects, events, observations, dict(quarantined))
+    store.finish(facts)
+    return facts
+
+
+def _check_stays(batch: Batch) -> None:
+    stays, outcomes = batch.stays, batch.outcomes
+    for column in ("start", "end", "unit_admitted_at", "hospital_admitted_at"):
+        if str(stays[column].dtype) != TIME:
+            raise SourceError(f"stays.{column}: type {stays[column].dtype}; expected {TIME}")
+    for table, name in ((stays, "stays"), (outcomes, "outcomes")):
+        if table["subject_id"].duplicated().any():
+            raise SourceError(f"{name}.subject_id: a subject twice; expected one row a subject")
+    if not (stays["start"] <= stays["end"]).all():
+        raise SourceError("stays: a stay without a start or end, or one that ends before it starts")
+    if not outcomes["subject_id"].isin(stays["subject_id"]).all():
+        raise SourceError("outcomes.subject_id: a subject without a stay")

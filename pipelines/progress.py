@@ -1,0 +1,40 @@
+"""Progress of long work, on standard error: a bar where the number of steps is known, a running clock where it is not."""
+
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+CONSOLE: Final = Console(stderr=True)
+
+T = TypeVar("T")
+
+
+def track(steps: Iterable[T], what: str, total: int) -> Iterator[T]:
+    """Yield the steps, showing how many are done."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    started = time.monotonic()
+    with Progress(*columns, console=CONSOLE, transient=True) as progress:
+        yield from progress.track(steps, total=total, description=what)
+    _done(what, started)
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show that one long step is under way, and for how long."""
+    started = time.monotonic()
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=CONSOLE, transient=True
+    ) as progress:
+        progress.add_task(what, total=None)
+        if not CONSOLE.is_terminal:
+            CONSOLE.print(f"  {what} ...")
+        yield
+    _done(what, started)
+
+
+def _done(what: str, started: float) -> None:
+    CONSOLE.print(f"  {what}: done in {time.monotonic() - started:.1f} s", highlight=False)

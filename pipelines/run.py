@@ -1,0 +1,48 @@
+"""The main job: ingest, features, Feast, train, evaluate, register, materialize, predict, drift report."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from models.tasks import TASKS
+from pipelines.build import build, materialize
+from pipelines.cohort_store import Facts
+from pipelines.drift.job import drift
+from pipelines.drift.report import Drift
+from pipelines.evaluate import Metrics, evaluate
+from pipelines.ingest import ingest
+from pipelines.predict import predict_held_out, predict_over_http
+from pipelines.sources import Source
+from pipelines.train import Trained, train
+from serving.service import open_scorer
+from serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Everything the main job made, for the table at its end and for programs."""
+
+    facts: Facts
+    index_times: int
+    trained: Trained
+    metrics: Metrics
+    prediction: dict[str, Any]
+    drift: Drift
+
+
+def run(source: Source, home: Path) -> Outcome:
+    """Run the whole chain on a source. The prediction and the drift report are the champion's."""
+    started = pd.Timestamp(datetime.now(UTC))
+    facts = ingest(source, home)
+    rows = build(home)
+    trained = train(home)
+    metrics = evaluate(home, trained.version)
+    materialize(home)
+    scorer = open_scorer(Settings(home=home, task=TASKS[facts.task].name))
+    answers = predict_held_out(home, scorer)
+    sickest = max(answers, key=lambda answer: answer.probability)
+    prediction = predict_over_http(home, facts.task, sickest.patient_id)
+    return Outcome(facts, rows, trained, metrics, prediction, drift(home, since=started))

@@ -1,0 +1,77 @@
+"""Data sources: each turns one kind of data into the same three tables. The rest of the chain knows nothing of the source."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import pandas as pd
+
+from features.errors import VigilError
+
+
+class SourceError(VigilError):
+    """The data named by the user cannot be read as this source."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A part of a cohort: some subjects, whole.
+
+    Attributes:
+        observations: columns of :mod:`features.observations`, unchecked, ``unit`` optional.
+        stays: ``subject_id, start, end`` (monitoring; UTC), ``unit_admitted_at``, ``hospital_admitted_at`` (may be NaT),
+            ``age`` (years), ``sex`` (0 female, 1 male), ``site``, ``unit`` (ward; may be missing). One row a subject.
+        outcomes: ``subject_id, onset, kind, onset_known``. No row: no event. ``onset_known`` is False where the event was
+            under way when the record began, so that ``onset`` is only its latest possible time.
+    """
+
+    observations: pd.DataFrame
+    stays: pd.DataFrame
+    outcomes: pd.DataFrame
+
+
+class Source(Protocol):
+    """What a source offers the chain."""
+
+    name: str
+    simulated: bool
+    task: str  # a name in models.tasks.TASKS: the risk this cohort's outcomes let us learn
+
+    def __len__(self) -> int:
+        """Number of batches that :meth:`batches` will yield."""
+        ...
+
+    def batches(self) -> Iterator[Batch]:
+        """The cohort in parts, each subject in exactly one of them, in an order that never changes."""
+        ...
+
+
+def _simulated(data: Path | None) -> Source:
+    from pipelines.sources.simulated import SimulatedWard
+
+    if data is not None:
+        raise SourceError("--data: the simulated ward takes no data; leave it out, or name another --source")
+    return SimulatedWard()
+
+
+def _cinc2019(data: Path | None) -> Source:
+    from pipelines.sources.cinc2019 import Cinc2019
+
+    if data is None:
+        raise SourceError("--data is missing: cinc2019 needs the official training_setA.zip or a folder of .psv files")
+    return Cinc2019(data)
+
+
+SOURCES: dict[str, Callable[[Path | None], Source]] = {"simulated": _simulated, "cinc2019": _cinc2019}
+
+
+def open_source(name: str, data: Path | None) -> Source:
+    """The source of that name over the data at that path.
+
+    Raises:
+        SourceError: no such source, or its data cannot be read.
+    """
+    if name not in SOURCES:
+        raise SourceError(f"--source {name}: no such source; choose one of {', '.join(SOURCES)}")
+    return SOURCES[name](data)

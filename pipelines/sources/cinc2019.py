@@ -1,0 +1,160 @@
+"""PhysioNet/Computing in Cardiology Challenge 2019: early prediction of sepsis from hourly ICU records.
+
+Reyna MA, Josef CS, Jeter R, et al. Early prediction of sepsis from clinical data. Crit Care Med 2020;48(2):210-217.
+doi 10.13026/v64v-d857. One file a stay (pNNNNNN.psv), one row an hour; SepsisLabel is 1 from six hours before the onset to
+the end of the record. Where the first row is already positive the onset lies at or before six hours later: unknown.
+"""
+
+import io
+import math
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from features.observations import TIME
+from pipelines.sources import Batch, SourceError
+
+EPOCH: Final = pd.Timestamp("2019-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; hour 0 of every stay is here
+LABEL_LEAD: Final = pd.Timedelta(hours=6)
+STAYS_PER_BATCH: Final = 2000
+
+SIGNAL_OF: Final = {
+    "HR": "heart_rate", "O2Sat": "spo2", "Temp": "body_temperature", "SBP": "systolic_bp", "MAP": "mean_bp",
+    "DBP": "diastolic_bp", "Resp": "respiratory_rate", "EtCO2": "etco2", "BaseExcess": "base_excess",
+    "HCO3": "bicarbonate", "FiO2": "fio2", "pH": "ph", "PaCO2": "paco2", "SaO2": "sao2", "AST": "ast", "BUN": "bun",
+    "Alkalinephos": "alkaline_phosphatase", "Calcium": "calcium", "Chloride": "chloride", "Creatinine": "creatinine",
+    "Bilirubin_direct": "bilirubin_direct", "Glucose": "glucose", "Lactate": "lactate", "Magnesium": "magnesium",
+    "Phosphate": "phosphate", "Potassium": "potassium", "Bilirubin_total": "bilirubin_total",
+    "TroponinI": "troponin_i", "Hct": "hematocrit", "Hgb": "hemoglobin", "PTT": "ptt", "WBC": "wbc",
+    "Fibrinogen": "fibrinogen", "Platelets": "platelets",
+}  # fmt: skip
+HEADER: Final = (*SIGNAL_OF, "Age", "Gender", "Unit1", "Unit2", "HospAdmTime", "ICULOS", "SepsisLabel")
+ROOM_AIR: Final = 21.0  # % oxygen; a FiO2 above it means supplemental oxygen is given
+
+
+class Cinc2019:
+    """The official zip, or a folder of .psv files.
+
+    Raises:
+        SourceError: the path does not exist, holds no .psv file, or is neither a zip nor a folder.
+    """
+
+    name = "cinc2019"
+    simulated = False
+    task = "sepsis"
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        if data.is_dir():
+            self._files = sorted(str(path) for path in data.rglob("*.psv"))
+        elif data.is_file() and zipfile.is_zipfile(data):
+            with zipfile.ZipFile(data) as archive:
+                self._files = sorted(name for name in archive.namelist() if name.endswith(".psv"))
+        else:
+            raise SourceError(f"--data {data}: expected the official .zip or a folder of .psv files; there is neither")
+        if not self._files:
+            raise SourceError(f"--data {data}: no .psv file in it; expected files such as p000001.psv")
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._files) / STAYS_PER_BATCH)
+
+    def batches(self) -> Iterator[Batch]:
+        for first in range(0, len(self._files), STAYS_PER_BATCH):
+            yield _batch(self._read(self._files[first : first + STAYS_PER_BATCH]), source=self.data.name)
+
+    def _read(self, files: list[str]) -> pd.DataFrame:
+        """Rows of several stays; one parse for all, since twenty thousand small parses take minutes."""
+        bodies, lengths = [], []
+        archive = None if self.data.is_dir() else zipfile.ZipFile(self.data)
+        try:
+            for file in files:
+                text = archive.read(file) if archive else Path(file).read_bytes()
+                header, _, body = text.partition(b"\n")
+                if tuple(header.decode("ascii", "replace").strip().split("|")) != HEADER:
+                    raise SourceError(f"{Path(file).name}: not a Challenge 2019 header; expected {'|'.join(HEADER)}")
+                bodies.append(body if body.endswith(b"\n") or not body else body + b"\n")
+                lengths.append(bodies[-1].count(b"\n"))
+        finally:
+            if archive:
+                archive.close()
+        try:
+            table = pacsv.read_csv(
+                io.BytesIO(b"".join(bodies)),
+                read_options=pacsv.ReadOptions(column_names=list(HEADER)),
+                parse_options=pacsv.ParseOptions(delimiter="|"),
+                convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(HEADER, pa.float64()), null_values=["NaN", ""]),
+            )
+        except pa.ArrowInvalid as error:
+            raise SourceError(f"{self.data}: {len(HEADER)} numbers a row expected: {error}") from error
+        rows: pd.DataFrame = table.to_pandas()
+        if len(rows) != sum(lengths):
+            raise SourceError(f"{self.data}: {sum(lengths)} lines but {len(rows)} rows; is a line empty or broken?")
+        stays = [Path(file).stem for file in files]
+        rows["subject_id"] = pd.Categorical.from_codes(np.repeat(np.arange(len(files)), lengths), categories=pd.Index(stays))
+        rows["time"] = (EPOCH + pd.to_timedelta(rows["ICULOS"], unit="h")).astype(TIME)
+        return rows
+
+
+def _batch(rows: pd.DataFrame, source: str) -> Batch:
+    return Batch(observations=_observations(rows, source), stays=_stays(rows), outcomes=_outcomes(rows))
+
+
+def _observations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
+    rows = rows.assign(FiO2=rows["FiO2"] * 100)  # a fraction in the files
+    on_oxygen = (rows["FiO2"] > ROOM_AIR).astype(float).where(rows["FiO2"].notna())
+    columns = {signal: rows[column] for column, signal in SIGNAL_OF.items()} | {"on_oxygen": on_oxygen}
+    measured = {signal: np.flatnonzero(column.notna()) for signal, column in columns.items()}
+    row = np.concatenate(list(measured.values()))
+    observed_at = rows["time"].array[row]
+    return pd.DataFrame(
+        {
+            "subject_id": rows["subject_id"].array[row],
+            "observed_at": observed_at,
+            "signal": pd.Categorical.from_codes(
+                np.repeat(np.arange(len(measured)), [len(where) for where in measured.values()]),
+                categories=pd.Index(list(measured)),
+            ),
+            "value": np.concatenate([columns[signal].to_numpy()[where] for signal, where in measured.items()]),
+            "recorded_at": observed_at,  # retrospective: known when it was measured
+            "source": pd.Categorical.from_codes(np.zeros(len(row), dtype=np.int8), categories=pd.Index([source])),
+        }
+    )
+
+
+def _stays(rows: pd.DataFrame) -> pd.DataFrame:
+    stay = rows.groupby("subject_id", observed=True, sort=False)
+    first = stay.first()
+    unit = pd.Series(pd.NA, index=first.index, dtype="string")
+    unit = unit.mask(first["Unit1"] == 1, "Unit1").mask(first["Unit2"] == 1, "Unit2")  # medical and surgical ICU
+    return pd.DataFrame(
+        {
+            "subject_id": first.index.astype("string"),
+            "start": first["time"].astype(TIME).array,
+            "end": stay["time"].last().astype(TIME).array,
+            "unit_admitted_at": EPOCH,
+            "hospital_admitted_at": (EPOCH + pd.to_timedelta(first["HospAdmTime"], unit="h")).astype(TIME).array,
+            "age": first["Age"].to_numpy(),
+            "sex": first["Gender"].to_numpy(),
+            "site": "cinc2019",
+            "unit": unit.to_numpy(),
+        }
+    )
+
+
+def _outcomes(rows: pd.DataFrame) -> pd.DataFrame:
+    septic = rows[rows["SepsisLabel"] == 1].groupby("subject_id", observed=True, sort=False)["time"].first()
+    start = rows.groupby("subject_id", observed=True, sort=False)["time"].first()
+    return pd.DataFrame(
+        {
+            "subject_id": septic.index.astype("string"),
+            "onset": (septic + LABEL_LEAD).astype(TIME).array,
+            "kind": "sepsis",
+            "onset_known": (septic > start.loc[septic.index]).to_numpy(),
+        }
+    )

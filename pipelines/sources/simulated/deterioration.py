@@ -1,0 +1,235 @@
+"""What happens to a simulated patient: hidden deteriorations, and harmless disturbances that look like them.
+
+Both are tables of effects on signals. A deterioration grows until its onset and stays; a disturbance comes and goes.
+The patterns are those of textbooks and the sizes are chosen so that early warning is possible but not easy; none of it
+is clinical evidence.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Course = dict[str, FloatArray]
+"""True physiology of one stay: signal -> shape (minutes,), in the signal's unit, one value a minute from the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """How one signal answers to an episode.
+
+    Attributes:
+        signal: which signal moves.
+        change: how far, in the signal's unit, at the peak of an episode of strength 1.
+        delay: the part of the rise (0 to 1) that passes before this signal moves: what is late is seen late.
+        irregular: standard deviation from minute to minute that comes with it, in the signal's unit.
+    """
+
+    signal: str
+    change: float
+    delay: float = 0.0
+    irregular: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deterioration:
+    """A kind of event and the mark it leaves beforehand.
+
+    Attributes:
+        kind: the outcome's kind; two rows may describe two faces of one kind.
+        weight: how often, relative to the other rows.
+        prodrome: shortest and longest time from the first change to the onset, in hours.
+        effects: what moves, at its peak at the onset.
+        needs: a chronic condition without which this does not happen.
+        target: signal -> level it reaches at the onset whatever the strength, where a level defines the event.
+    """
+
+    kind: str
+    weight: float
+    prodrome: tuple[float, float]
+    effects: tuple[Effect, ...]
+    needs: str | None = None
+    target: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Disturbance:
+    """A harmless episode in a patient who only looks ill.
+
+    Attributes:
+        name: what a clinician would call it.
+        hours: shortest and longest duration of an episode.
+        episodes: most episodes in a stay.
+        effects: what moves, at its peak in the middle of the episode.
+        at_start: the stay begins within it, as after an operation.
+        weight, needs: as of a deterioration.
+    """
+
+    name: str
+    hours: tuple[float, float]
+    episodes: int
+    effects: tuple[Effect, ...]
+    at_start: bool = False
+    weight: float = 1.0
+    needs: str | None = None
+
+
+_SEPTIC: Final = (
+    Effect("heart_rate", 26, delay=0.05),
+    Effect("respiratory_rate", 7, delay=0.1),
+    Effect("systolic_bp", -24, delay=0.35),
+    Effect("diastolic_bp", -14, delay=0.35),
+    Effect("spo2", -2.5, delay=0.3),
+    Effect("consciousness", 0.9, delay=0.7),
+)
+DETERIORATIONS: Final = (
+    Deterioration("sepsis", 0.30, (6, 18), (Effect("body_temperature", 1.6), *_SEPTIC)),
+    # About one septic patient in five is cold rather than hot.
+    Deterioration("sepsis", 0.08, (6, 18), (Effect("body_temperature", -1.0), *_SEPTIC)),
+    Deterioration(
+        "respiratory_failure",
+        0.28,
+        (6, 17),
+        (
+            Effect("respiratory_rate", 10),
+            Effect("spo2", -7, delay=0.15),
+            Effect("heart_rate", 15, delay=0.2),
+            Effect("systolic_bp", 8, delay=0.4),
+            Effect("consciousness", 0.6, delay=0.75),
+        ),
+    ),
+    Deterioration(
+        "bleeding",
+        0.20,
+        (6, 16),
+        (
+            Effect("heart_rate", 32),
+            Effect("respiratory_rate", 5, delay=0.2),
+            # Vessels constrict first: the pulse pressure narrows, and the systolic pressure falls late.
+            Effect("diastolic_bp", 4),
+            Effect("systolic_bp", -36, delay=0.45),
+            Effect("diastolic_bp", -16, delay=0.55),
+            Effect("body_temperature", -0.6, delay=0.2),
+            Effect("consciousness", 0.5, delay=0.8),
+        ),
+    ),
+    Deterioration(
+        "hypoglycaemia",
+        0.8,  # of the diabetic only: about one event in ten
+        (4, 14),
+        (Effect("heart_rate", 12, delay=0.5), Effect("consciousness", 1.0, delay=0.8)),
+        needs="diabetes",
+        target=("glucose", 52),  # below 54 mg/dL hypoglycaemia is of clinical importance
+    ),
+)
+
+DISTURBANCES: Final = (
+    Disturbance(
+        "fever that resolves",
+        (10, 24),
+        2,
+        (Effect("body_temperature", 1.5), Effect("heart_rate", 18), Effect("respiratory_rate", 4)),
+    ),
+    Disturbance(
+        "chest infection on treatment",
+        (16, 48),
+        1,
+        (
+            Effect("respiratory_rate", 6),
+            Effect("spo2", -4),
+            Effect("heart_rate", 12),
+            Effect("body_temperature", 0.9),
+        ),
+    ),
+    Disturbance(
+        "after an operation",
+        (18, 48),
+        1,
+        (Effect("heart_rate", 24), Effect("systolic_bp", -12), Effect("body_temperature", 0.5), Effect("spo2", -1.5)),
+        at_start=True,
+    ),
+    Disturbance("atrial fibrillation", (1, 10), 3, (Effect("heart_rate", 45, irregular=12),)),
+    Disturbance(
+        "pain",
+        (1, 5),
+        5,
+        (Effect("heart_rate", 18), Effect("respiratory_rate", 6), Effect("systolic_bp", 18), Effect("diastolic_bp", 9)),
+    ),
+    Disturbance(
+        "hypotension after a drug",
+        (1, 4),
+        4,
+        (Effect("systolic_bp", -34), Effect("diastolic_bp", -16), Effect("heart_rate", 8)),
+    ),
+    Disturbance(
+        "dehydration",
+        (10, 30),
+        1,
+        (Effect("heart_rate", 18), Effect("systolic_bp", -18), Effect("diastolic_bp", -6), Effect("spo2", -0.5)),
+    ),
+    Disturbance("sedation", (3, 8), 3, (Effect("consciousness", 1.3), Effect("respiratory_rate", -3), Effect("spo2", -2))),
+    Disturbance("mucus plugging", (0.5, 3), 5, (Effect("spo2", -6), Effect("respiratory_rate", 5), Effect("heart_rate", 8))),
+    Disturbance("long fast", (3, 8), 3, (Effect("glucose", -55),), weight=5, needs="diabetes"),
+)
+
+STRENGTH: Final = (0.4, 1.5)  # of a deterioration, from hardly visible to plain
+HARMLESS_STRENGTH: Final = (0.4, 1.2)  # of a disturbance
+CURVATURE: Final = (0.4, 1.0)  # exponent of the rise: steep at first and then compensated, or steady
+SCATTER: Final = 0.35  # log standard deviation between the signals of one patient: no two patients show the same picture
+
+
+Row = TypeVar("Row", Deterioration, Disturbance)
+
+
+def choose(table: Sequence[Row], conditions: frozenset[str], rng: np.random.Generator) -> Row:
+    """Draw a row that can happen to a patient with these chronic conditions."""
+    possible = [row for row in table if row.needs is None or row.needs in conditions]
+    weights = np.array([row.weight for row in possible])
+    return possible[rng.choice(len(possible), p=weights / weights.sum())]
+
+
+def deteriorate(
+    course: Course, event: Deterioration, onset: float, response: Mapping[str, float], rng: np.random.Generator
+) -> None:
+    """Lead a course, in place, towards an onset.
+
+    Args:
+        course: the physiology without the event.
+        event: what comes.
+        onset: when, in minutes from the start of the stay.
+        response: signal -> factor by which this patient answers (1 where absent), such as 0.5 under beta blockade.
+        rng: the patient's own generator.
+    """
+    shortest, longest = event.prodrome
+    lead = 60 * rng.triangular(shortest, longest, longest)  # most unfold slowly, few fast
+    strength = rng.uniform(*STRENGTH)
+    curvature = rng.uniform(*CURVATURE)
+    for effect in event.effects:
+        size = strength * rng.lognormal(0, SCATTER) * response.get(effect.signal, 1.0)
+        course[effect.signal] += effect.change * size * _rise(course, onset, lead, effect.delay) ** curvature
+    if event.target is not None:
+        signal, level = event.target
+        course[signal] += (level - course[signal]) * _rise(course, onset, lead, 0.0)
+
+
+def disturb(course: Course, disturbance: Disturbance, response: Mapping[str, float], rng: np.random.Generator) -> None:
+    """Add the episodes of a disturbance to a course, in place; arguments as of :func:`deteriorate`."""
+    minutes = course["heart_rate"].size
+    for _ in range(rng.integers(1, disturbance.episodes, endpoint=True)):
+        duration = 60 * rng.uniform(*disturbance.hours)
+        begin = -duration / 3 if disturbance.at_start else rng.uniform(-duration / 2, minutes)
+        shape = np.interp(np.arange(minutes), begin + duration * np.array([0, 0.35, 0.6, 1]), [0.0, 1.0, 1.0, 0.0])
+        strength = rng.uniform(*HARMLESS_STRENGTH)
+        for effect in disturbance.effects:
+            size = strength * rng.lognormal(0, SCATTER) * response.get(effect.signal, 1.0)
+            noise = effect.irregular * rng.standard_normal(minutes)
+            course[effect.signal] += shape * (effect.change * size + noise)
+
+
+def _rise(course: Course, onset: float, lead: float, delay: float) -> FloatArray:
+    """From 0 at the end of the delay to 1 at the onset, and on at 1; shape (minutes,)."""
+    begin = onset - lead * (1 - delay)
+    return np.clip((np.arange(course["heart_rate"].size) - begin) / (onset - begin), 0.0, 1.0)

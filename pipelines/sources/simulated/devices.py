@@ -1,0 +1,204 @@
+"""What devices make of a simulated patient: sampling, error, artefacts, gaps, and late or repeated delivery."""
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.signals import SIGNALS
+from pipelines.sources.simulated.deterioration import Course, FloatArray
+
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+SIGNAL_NAMES: Final = tuple(sorted(SIGNALS))
+SECOND: Final = 1_000_000  # microseconds
+MINUTE: Final = 60 * SECOND
+DAY_MINUTES: Final = 1440
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """One signal of a device.
+
+    Attributes:
+        signal: what it measures.
+        noise: standard deviation of the measurement error, in the signal's unit.
+        decimals: what its display shows.
+        artefact: range of the factor by which a disturbed reading is wrong.
+    """
+
+    signal: str
+    noise: float
+    decimals: int = 0
+    artefact: tuple[float, float] = (1.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A kind of device.
+
+    Attributes:
+        kind: first part of every ``device_id``.
+        channels: what it measures, all at the same moments.
+        intervals: minutes between readings, one of which a patient's device is set to; empty: at the nurses' rounds.
+        latency: mean time from reading to record when the connection is up, in seconds.
+    """
+
+    kind: str
+    channels: tuple[Channel, ...]
+    intervals: tuple[int, ...] = ()
+    latency: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bouts:
+    """Intervals of some nuisance: how often, and how long (log-normal, cut off at the longest)."""
+
+    per_day: float
+    median_minutes: float
+    longest_minutes: float
+
+
+# Measurement errors are those allowed or reported for ward devices: oximeters 2 to 3 % (two standard deviations or so),
+# automatic cuffs 5 mm[Hg] mean error, CGM about 8 %.
+WEARABLE: Final = Device(
+    "wearable",
+    (
+        Channel("heart_rate", 2.0, artefact=(0.5, 1.9)),
+        Channel("respiratory_rate", 1.5, artefact=(0.4, 2.2)),
+        Channel("spo2", 1.0, artefact=(0.8, 0.98)),
+    ),
+    intervals=(1,),
+)
+CUFF: Final = Device(
+    "cuff",
+    (
+        Channel("systolic_bp", 5.0, artefact=(0.7, 1.3)),
+        Channel("diastolic_bp", 4.0, artefact=(0.7, 1.3)),
+        Channel("mean_bp", 4.0, artefact=(0.7, 1.3)),
+    ),
+    intervals=(15, 20, 30),
+)
+CGM: Final = Device("cgm", (Channel("glucose", 9.0, artefact=(0.5, 0.9)),), intervals=(5,))
+PATCH: Final = Device("patch", (Channel("body_temperature", 0.1, decimals=1, artefact=(0.93, 0.99)),), intervals=(10,))
+THERMOMETER: Final = Device("thermometer", (Channel("body_temperature", 0.2, decimals=1),), latency=300.0)
+# What nurses write down reaches the record when they reach a keyboard.
+CHART: Final = Device("chart", (Channel("on_oxygen", 0.0), Channel("consciousness", 0.0)), latency=600.0)
+DEVICES: Final = (WEARABLE, CUFF, CGM, PATCH, THERMOMETER, CHART)
+
+# Chosen so that a wearable loses about a twelfth of its readings, and about one in forty comes late.
+DROPOUTS: Final = Bouts(per_day=3.0, median_minutes=20, longest_minutes=360)
+ARTEFACTS: Final = Bouts(per_day=8.0, median_minutes=3, longest_minutes=15)
+# In an outage of the connection devices keep their readings, and deliver them at its end.
+OUTAGES: Final = Bouts(per_day=0.7, median_minutes=25, longest_minutes=300)
+ZERO_SHARE: Final = 0.1  # of disturbed readings: the sensor has lost the skin and says 0
+REDELIVERED_SHARE: Final = 0.004  # of messages: the acknowledgement was lost, the gateway sends again
+ROUND_MINUTES: Final = 240
+ROUND_JITTER: Final = 40
+MESSAGES_PER_SIGNAL: Final = 20_000  # more than the minutes of the longest stay
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Readings as columns, each of shape (readings,).
+
+    Attributes:
+        observed: microseconds since 1970.
+        recorded: microseconds since 1970.
+        signal: index into :data:`SIGNAL_NAMES`.
+        value: in the signal's unit, as the device says it.
+        device: index into :data:`DEVICES`.
+        message: number of the message, unique within the stay; one reading a message, and a redelivered one keeps it.
+    """
+
+    observed: IntArray
+    recorded: IntArray
+    signal: IntArray
+    value: FloatArray
+    device: IntArray
+    message: IntArray
+
+    @staticmethod
+    def concatenate(parts: list["Readings"]) -> "Readings":
+        """All parts, one after the other."""
+        return Readings(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Readings)))
+
+
+def rounds(minutes: int, rng: np.random.Generator) -> IntArray:
+    """Minutes of the nurses' rounds: the first on arrival, then every four hours or so."""
+    regular = np.arange(0, minutes, ROUND_MINUTES)
+    return np.unique(np.clip(regular + rng.integers(0, ROUND_JITTER, regular.size, endpoint=True), 0, minutes - 1))
+
+
+def observe(course: Course, devices: tuple[Device, ...], start: int, at_rounds: IntArray, rng: np.random.Generator) -> Readings:
+    """Everything the devices of one patient deliver.
+
+    Args:
+        course: the true physiology, one value a minute.
+        devices: what the patient wears, and how the nurses chart.
+        start: of the stay, in microseconds since 1970.
+        at_rounds: minutes of the nurses' rounds.
+        rng: the patient's own generator.
+    """
+    minutes = course["heart_rate"].size
+    outages = _bouts(OUTAGES, minutes, rng)
+    parts = []
+    for device in devices:
+        moment, disturbed = _moments(device, minutes, at_rounds, rng)
+        observed = start + moment * MINUTE + rng.integers(0, MINUTE)  # each device's clock ticks at its own second
+        held_until = _covered_until(outages, moment) if device.intervals else moment
+        sent = np.maximum(observed, start + held_until * MINUTE)
+        for channel in device.channels:
+            signal = SIGNAL_NAMES.index(channel.signal)
+            parts.append(
+                Readings(
+                    observed=observed,
+                    recorded=sent + rng.exponential(device.latency * SECOND, moment.size).astype(np.int64),
+                    signal=np.full(moment.size, signal),
+                    value=_measure(course[channel.signal][moment], channel, disturbed, rng),
+                    device=np.full(moment.size, DEVICES.index(device)),
+                    message=signal * MESSAGES_PER_SIGNAL + moment,
+                )
+            )
+    return _redeliver(Readings.concatenate(parts), rng)
+
+
+def _moments(device: Device, minutes: int, at_rounds: IntArray, rng: np.random.Generator) -> tuple[IntArray, BoolArray]:
+    """Minutes at which a device reads, and whether it is disturbed then; each of shape (moments,)."""
+    if not device.intervals:
+        return at_rounds, np.zeros(at_rounds.size, dtype=bool)
+    moment = np.arange(0, minutes, rng.choice(device.intervals))
+    moment = moment[_covered_until(_bouts(DROPOUTS, minutes, rng), moment) == 0]
+    return moment, _covered_until(_bouts(ARTEFACTS, minutes, rng), moment) > 0
+
+
+def _measure(truth: FloatArray, channel: Channel, disturbed: BoolArray, rng: np.random.Generator) -> FloatArray:
+    """What the display shows; shape (readings,)."""
+    signal = SIGNALS[channel.signal]
+    value = np.clip(truth + channel.noise * rng.standard_normal(truth.size), signal.low, signal.high)
+    wrong = value[disturbed] * rng.uniform(*channel.artefact, int(disturbed.sum()))
+    value[disturbed] = np.where(rng.random(wrong.size) < ZERO_SHARE, 0.0, np.minimum(wrong, signal.high))
+    return np.round(value, channel.decimals)
+
+
+def _redeliver(readings: Readings, rng: np.random.Generator) -> Readings:
+    """Some messages once more, up to ten minutes later, otherwise the same."""
+    again = np.flatnonzero(rng.random(readings.message.size) < REDELIVERED_SHARE)
+    copies = {field.name: getattr(readings, field.name)[again] for field in fields(Readings)}
+    copies["recorded"] = copies["recorded"] + rng.integers(SECOND, 10 * MINUTE, again.size)
+    return Readings.concatenate([readings, Readings(**copies)])
+
+
+def _bouts(bouts: Bouts, minutes: int, rng: np.random.Generator) -> IntArray:
+    """Begin and end of each bout, in minutes; shape (bouts, 2)."""
+    begin = rng.integers(0, minutes, rng.poisson(bouts.per_day * minutes / DAY_MINUTES))
+    length = np.minimum(bouts.median_minutes * rng.lognormal(0, 1, begin.size), bouts.longest_minutes)
+    return np.stack([begin, begin + 1 + length.astype(np.int64)], axis=1)
+
+
+def _covered_until(bouts: IntArray, moment: IntArray) -> IntArray:
+    """The minute at which the last bout that covers a moment ends; 0 where none does. Shape (moments,)."""
+    inside = (moment >= bouts[:, :1]) & (moment < bouts[:, 1:])
+    return np.asarray(np.where(inside, bouts[:, 1:], 0).max(axis=0, initial=0))

@@ -1,0 +1,89 @@
+"""What a person sees at the end of a job."""
+
+from pathlib import Path
+from typing import Final
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pipelines.evaluate import Metrics
+from pipelines.predict import DEFAULT_PORT, LOOPBACK
+from pipelines.run import Outcome
+
+_COLUMNS: Final = {
+    "auroc": "AUROC (95 % interval)",
+    "auprc": "AUPRC",
+    "calibration_slope": "slope",
+    "brier": "Brier",
+    "event_recall": "event recall",
+    "alarm_precision": "precision",
+    "alarms_per_patient_day": "alarms / patient-day",
+    "lead_time_hours": "lead time, h",
+}
+
+
+def metrics_table(metrics: Metrics, title: str) -> Table:
+    """Models in rows, metrics in columns."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("model")
+    for heading in _COLUMNS.values():
+        table.add_column(heading, justify="right")
+    for name, values in metrics.items():
+        cells = [f"{values[metric]:.3f}" for metric in _COLUMNS]
+        cells[0] += f" ({values['auroc_low']:.3f}-{values['auroc_high']:.3f})"
+        cells[-1] = f"{values['lead_time_hours']:.1f}"
+        table.add_row(name, *cells)
+    return table
+
+
+def outcome_table(outcome: Outcome, home: Path) -> Group:
+    """The main job's results and where each lies."""
+    facts, trained, answer = outcome.facts, outcome.trained, outcome.prediction
+    first = next(iter(outcome.metrics.values()))
+    held_out = (
+        f"Held-out patients: {first['patients']:,.0f}, index times {first['index_times']:,.0f}, "
+        f"prevalence {first['prevalence']:.3f}"
+    )
+    risk = f"risk {answer['probability']:.3f} ({answer['band']}) as of {answer['as_of']}"
+    news2 = f"NEWS2 {answer['news2']['score']} (at most {answer['news2']['highest']})"
+    quarantined = ", ".join(f"{reason} {n:,}" for reason, n in facts.quarantined.items()) or "none"
+    signals = ", ".join(f"{c['signal']} {c['log_odds']:+.2f}" for c in answer["contributions"][:3])
+    made = Table(show_header=False, box=None, padding=(0, 2))
+    for row in (
+        (
+            "cohort",
+            f"{facts.subjects:,} stays, {facts.events:,} with an event, {facts.observations:,} readings",
+            home / "cohort",
+        ),
+        ("quarantined", quarantined, home / "cohort/quarantine"),
+        ("features", f"{outcome.index_times:,} index times", home / "features"),
+        ("model", f"{trained.model_name} version {trained.version}, {trained.alias}", home / "mlflow.db"),
+        ("evaluation", "metrics above, plots", home / "reports/evaluation.png"),
+        ("one prediction", f"{risk}, {news2}; {signals}", home / "predictions.db"),
+        (
+            "drift",
+            f"{outcome.drift.status.name.lower()}, {outcome.drift.share:.0%} of the columns",
+            home / "reports/drift.html",
+        ),
+    ):
+        made.add_row(*map(str, row))
+    look = Table(show_header=False, box=None, padding=(0, 2))
+    for what, command in (
+        ("MLflow UI", f"mlflow ui --backend-store-uri sqlite:///{home.resolve()}/mlflow.db --port 5000"),
+        ("Feast UI", f"feast --feature-store-yaml {home}/feature_store.yaml ui --port 8888"),
+        ("prediction API", f"vigil serve --home {home}  (then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs)"),
+        ("drift report", f"open {home}/reports/drift.html"),
+    ):
+        look.add_row(what, command)
+    parts: list[RenderableType] = [
+        metrics_table(outcome.metrics, held_out),
+        made,
+        Panel(look, title="look at it", title_align="left", expand=False),
+    ]
+    if facts.simulated:
+        parts.append(
+            Text("Simulated ward: these figures show that the chain works; they are no clinical evidence.", style="yellow")
+        )
+    return Group(*parts)

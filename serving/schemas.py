@@ -1,0 +1,131 @@
+"""What the API takes and gives. Bounds come from the signal table; validation errors never repeat the input."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+MAX_PATIENTS = 500
+MAX_OBSERVATIONS = 5_000
+MAX_BODY_BYTES = 1_000_000
+
+# Instants outside these years are slips of a clock, and would leave the range of the time types behind the API.
+Instant = Annotated[AwareDatetime, Field(ge=datetime(1990, 1, 1, tzinfo=UTC), lt=datetime(2100, 1, 1, tzinfo=UTC))]
+PatientId = Annotated[
+    str, Field(min_length=1, max_length=128, description="The patient's identifier.", examples=["sim-000017"])
+]
+AsOf = Annotated[
+    Instant | None,
+    Field(description="The time as of which the risk is asked. Default: now (a replayed cohort: its stay's last hour)."),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class RiskRequest(_Request):
+    """The risk of one patient, from the features in the store."""
+
+    patient_id: PatientId
+    as_of: AsOf = None
+
+
+class RisksRequest(_Request):
+    """The risk of several patients."""
+
+    patient_ids: Annotated[list[PatientId], Field(min_length=1, max_length=MAX_PATIENTS)]
+    as_of: AsOf = None
+
+
+class ObservationIn(_Request):
+    """One reading. The unit, where given, must be the signal's UCUM unit."""
+
+    signal: Annotated[str, Field(max_length=64, examples=["heart_rate"])]
+    value: Annotated[float, Field(allow_inf_nan=False, examples=[112])]
+    observed_at: Instant
+    unit: Annotated[str | None, Field(max_length=32, examples=["/min"])] = None
+
+
+class ObservationsRequest(_Request):
+    """The risk of a patient from readings in the request alone; nothing is stored but the prediction."""
+
+    patient_id: PatientId
+    observations: Annotated[list[ObservationIn], Field(min_length=1, max_length=MAX_OBSERVATIONS)]
+    as_of: Annotated[Instant | None, Field(description="Default: the time of the latest reading.")] = None
+    age: Annotated[float | None, Field(ge=0, le=130, description="years")] = None
+    sex: Literal["female", "male"] | None = None
+    unit_admitted_at: Instant | None = None
+    hospital_admitted_at: Instant | None = None
+
+
+class News2(BaseModel):
+    """NEWS2 from the latest readings of the last 24 h; a missing part counts 0 in ``score`` and its maximum in ``highest``."""
+
+    score: int
+    highest: int
+    parts: dict[str, int | None]
+
+
+class Contribution(BaseModel):
+    """How much a signal moved the log-odds of this risk from the average patient's."""
+
+    signal: str
+    log_odds: float
+
+
+class ModelReference(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: str
+    feature_service: str
+    simulated: Annotated[bool, Field(description="True: learned from a simulated ward; no clinical evidence.")]
+
+
+class DataAge(BaseModel):
+    """How old the data behind the answer are, in hours before ``as_of``."""
+
+    features_hours: float
+    latest_reading_hours: float | None
+
+
+class RiskAnswer(BaseModel):
+    """A risk, as of a time."""
+
+    prediction_id: str
+    patient_id: str
+    as_of: datetime
+    index_time: Annotated[datetime, Field(description="The time up to which readings were considered.")]
+    horizon_hours: float
+    outcome: str
+    probability: float
+    band: Literal["low", "medium", "high"]
+    news2: News2
+    contributions: list[Contribution]
+    model: ModelReference
+    data_age: DataAge
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). It names the field, the rule, what was expected and what to do; never the value."""
+
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[dict[str, Any]] = []
+
+
+class RiskItem(BaseModel):
+    """One patient's part of an answer: a risk, or why there is none."""
+
+    patient_id: str
+    risk: RiskAnswer | None = None
+    problem: Problem | None = None
+
+
+class RisksAnswer(BaseModel):
+    """In the order asked for."""
+
+    items: list[RiskItem]
