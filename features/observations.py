@@ -27,7 +27,7 @@ REASONS: Final = {
     "unknown_unit": "unit is not the signal's UCUM unit",
     "not_a_number": "value is missing, infinite or not a number",
     "implausible": "value is outside the signal's plausible range",
-    "duplicate_message": "message_id was seen before",
+    "duplicate_message": "this reading of this message was seen before",
     "duplicate_reading": "the same value of the same signal at the same time was seen before",
 }
 
@@ -85,7 +85,9 @@ def check(frame: pd.DataFrame) -> Checked:
     accepted = clean[good].copy()
     accepted["value"] = to_resolution(accepted["value"].to_numpy(), accepted["signal"])
     accepted = accepted.sort_values(KEY, kind="stable")
-    reason.loc[accepted.index[_repeats(accepted, ["message_id"]) & accepted["message_id"].notna()]] = "duplicate_message"
+    reason.loc[accepted.index[_repeats(accepted, ["message_id", "signal", "observed_at"]) & accepted["message_id"].notna()]] = (
+        "duplicate_message"
+    )
     accepted = accepted[reason.loc[accepted.index] == ""]
     reason.loc[accepted.index[_repeats(accepted, ["subject_id", "signal", "observed_at", "value"])]] = "duplicate_reading"
     accepted = accepted[reason.loc[accepted.index] == ""]

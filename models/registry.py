@@ -30,6 +30,7 @@ TRUSTED_TYPES: Final = [
     "lightgbm.sklearn.LGBMClassifier",
     "collections.OrderedDict",
     "collections.defaultdict",
+    "numpy.dtype",
 ]
 # What a stored model needs to be loaded elsewhere; naming it spares mlflow minutes of guessing.
 _REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]

@@ -68,7 +68,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self.estimator.fit(
                 matrix,
                 labels,
-                eval_set=[(tune_matrix, tune_labels)],
+                eval_X=tune_matrix,
+                eval_y=tune_labels,
                 eval_metric="binary_logloss",
                 callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
             )
@@ -153,8 +154,8 @@ def classifiers(features: list[str], seed: int) -> Mapping[str, RiskModel]:
         "deterministic": True, "force_row_wise": True, "verbosity": -1,
     }  # fmt: skip
     linear = make_pipeline(
-        SimpleImputer(strategy="median", keep_empty_features=True),
-        StandardScaler(),
+        SimpleImputer(strategy="mean", keep_empty_features=True, copy=False),  # in place: the matrix is a gigabyte
+        StandardScaler(copy=False),
         LogisticRegression(C=0.01, max_iter=300),
     )
     return {

@@ -11,6 +11,7 @@ _NO_TELEMETRY: Final = {
     "BENTOML_DO_NOT_TRACK": "True",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "FEAST_USAGE": "False",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "GIT_PYTHON_REFRESH": "quiet",  # mlflow looks for git; a hospital's server need not have it
 }
 

@@ -17,7 +17,7 @@ def track(steps: Iterable[T], what: str, total: int) -> Iterator[T]:
     """Yield the steps, showing how many are done."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     started = time.monotonic()
-    with Progress(*columns, console=CONSOLE, transient=True) as progress:
+    with Progress(*columns, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as progress:
         yield from progress.track(steps, total=total, description=what)
     _done(what, started)
 
@@ -26,12 +26,9 @@ def track(steps: Iterable[T], what: str, total: int) -> Iterator[T]:
 def working(what: str) -> Iterator[None]:
     """Show that one long step is under way, and for how long."""
     started = time.monotonic()
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=CONSOLE, transient=True
-    ) as progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as progress:
         progress.add_task(what, total=None)
-        if not CONSOLE.is_terminal:
-            CONSOLE.print(f"  {what} ...")
         yield
     _done(what, started)
 

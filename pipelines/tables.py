@@ -13,28 +13,28 @@ from pipelines.predict import DEFAULT_PORT, LOOPBACK
 from pipelines.run import Outcome
 
 _COLUMNS: Final = {
-    "auroc": "AUROC (95 % interval)",
     "auprc": "AUPRC",
     "calibration_slope": "slope",
-    "brier": "Brier",
-    "event_recall": "event recall",
-    "alarm_precision": "precision",
-    "alarms_per_patient_day": "alarms / patient-day",
-    "lead_time_hours": "lead time, h",
+    "event_recall": "recall",
+    "alarm_precision": "prec.",
+    "alarms_per_patient_day": "alarms/day",
+    "lead_time_hours": "lead, h",
 }
+_LEGEND: Final = (
+    "slope: of calibration, 1 is right. recall, prec., alarms per patient-day, lead time: of alarms in the high band."
+)
 
 
 def metrics_table(metrics: Metrics, title: str) -> Table:
-    """Models in rows, metrics in columns."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("model")
+    """Models in rows, metrics in columns; made to fit 80 characters."""
+    table = Table(title=title, title_justify="left", caption=_LEGEND, caption_justify="left", padding=(0, 0, 0, 1))
+    table.add_column("model", no_wrap=True)
+    table.add_column("AUROC (95 % CI)", justify="right", no_wrap=True)
     for heading in _COLUMNS.values():
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, values in metrics.items():
-        cells = [f"{values[metric]:.3f}" for metric in _COLUMNS]
-        cells[0] += f" ({values['auroc_low']:.3f}-{values['auroc_high']:.3f})"
-        cells[-1] = f"{values['lead_time_hours']:.1f}"
-        table.add_row(name, *cells)
+        interval = f"{values['auroc']:.3f} ({values['auroc_low']:.2f}-{values['auroc_high']:.2f})"
+        table.add_row(name, interval, *(f"{values[metric]:.{1 if metric.endswith('hours') else 3}f}" for metric in _COLUMNS))
     return table
 
 

@@ -87,6 +87,7 @@ class Store:
             frame: pd.DataFrame = (
                 self._open().get_historical_features(entities, self._service(service), filter_by_created_timestamp=True).to_df()
             )
+            _close_duckdb()
         frame = frame.rename(columns={JOIN_KEY: "subject_id", "event_timestamp": "index_time"})
         if len(frame) != len(rows):
             raise StoreError(f"training frame: {len(rows)} rows asked for, {len(frame)} came back")
@@ -100,6 +101,7 @@ class Store:
         for view in VIEWS:
             with _quiet():
                 self._open().materialize(first, last, [view])
+                _close_duckdb()
             yield view
 
     def online(self, patient_ids: Sequence[str], service: str) -> pd.DataFrame:
@@ -148,3 +150,11 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
+
+
+def _close_duckdb() -> None:
+    """Feast keeps its DuckDB connection open, and with it gigabytes of a finished join."""
+    import ibis
+
+    ibis.get_backend().disconnect()
+    ibis.options.default_backend = None  # the next query opens a new one

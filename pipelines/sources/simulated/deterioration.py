@@ -24,8 +24,8 @@ class Effect:
     Attributes:
         signal: which signal moves.
         change: how far, in the signal's unit, at the peak of an episode of strength 1.
-        delay: the part of the rise (0 to 1) that passes before this signal moves: what is late is seen late.
-        irregular: standard deviation from minute to minute that comes with it, in the signal's unit.
+        delay: of a deterioration, the part of its prodrome (0 to 1) that passes before this signal moves.
+        irregular: of a disturbance, the standard deviation from minute to minute that it brings, in the signal's unit.
     """
 
     signal: str
@@ -207,12 +207,13 @@ def deteriorate(
     lead = 60 * rng.triangular(shortest, longest, longest)  # most unfold slowly, few fast
     strength = rng.uniform(*STRENGTH)
     curvature = rng.uniform(*CURVATURE)
+    minutes = course["heart_rate"].size
     for effect in event.effects:
-        size = strength * rng.lognormal(0, SCATTER) * response.get(effect.signal, 1.0)
-        course[effect.signal] += effect.change * size * _rise(course, onset, lead, effect.delay) ** curvature
+        rise = _rise(minutes, onset, lead * (1 - effect.delay)) ** curvature
+        course[effect.signal] += rise * _change(effect, strength, response, rng)
     if event.target is not None:
         signal, level = event.target
-        course[signal] += (level - course[signal]) * _rise(course, onset, lead, 0.0)
+        course[signal] += _rise(minutes, onset, lead) * (level - course[signal])
 
 
 def disturb(course: Course, disturbance: Disturbance, response: Mapping[str, float], rng: np.random.Generator) -> None:
@@ -224,12 +225,15 @@ def disturb(course: Course, disturbance: Disturbance, response: Mapping[str, flo
         shape = np.interp(np.arange(minutes), begin + duration * np.array([0, 0.35, 0.6, 1]), [0.0, 1.0, 1.0, 0.0])
         strength = rng.uniform(*HARMLESS_STRENGTH)
         for effect in disturbance.effects:
-            size = strength * rng.lognormal(0, SCATTER) * response.get(effect.signal, 1.0)
             noise = effect.irregular * rng.standard_normal(minutes)
-            course[effect.signal] += shape * (effect.change * size + noise)
+            course[effect.signal] += shape * (_change(effect, strength, response, rng) + noise)
 
 
-def _rise(course: Course, onset: float, lead: float, delay: float) -> FloatArray:
-    """From 0 at the end of the delay to 1 at the onset, and on at 1; shape (minutes,)."""
-    begin = onset - lead * (1 - delay)
-    return np.clip((np.arange(course["heart_rate"].size) - begin) / (onset - begin), 0.0, 1.0)
+def _change(effect: Effect, strength: float, response: Mapping[str, float], rng: np.random.Generator) -> float:
+    """How far this patient's signal moves at the peak, in the signal's unit."""
+    return effect.change * strength * rng.lognormal(0, SCATTER) * response.get(effect.signal, 1.0)
+
+
+def _rise(minutes: int, onset: float, lead: float) -> FloatArray:
+    """From 0 until ``lead`` minutes before the onset to 1 at the onset, and on at 1; shape (minutes,)."""
+    return np.clip(1 - (onset - np.arange(minutes)) / lead, 0.0, 1.0)

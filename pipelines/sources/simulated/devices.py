@@ -54,7 +54,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Bouts:
-    """Intervals of some nuisance: how often, and how long (log-normal, cut off at the longest)."""
+    """Intervals of a nuisance: how often, and how long (log-normal, with a longest)."""
 
     per_day: float
     median_minutes: float
@@ -95,8 +95,8 @@ ARTEFACTS: Final = Bouts(per_day=8.0, median_minutes=3, longest_minutes=15)
 OUTAGES: Final = Bouts(per_day=0.7, median_minutes=25, longest_minutes=300)
 ZERO_SHARE: Final = 0.1  # of disturbed readings: the sensor has lost the skin and says 0
 REDELIVERED_SHARE: Final = 0.004  # of messages: the acknowledgement was lost, the gateway sends again
-ROUND_MINUTES: Final = 240
-ROUND_JITTER: Final = 40
+ROUND_MINUTES: Final = 240  # observations every four hours: what NEWS2 asks for in a patient at low risk is 4 to 12
+ROUND_JITTER: Final = 40  # minutes by which a round is late at most
 MESSAGES_PER_SIGNAL: Final = 20_000  # more than the minutes of the longest stay
 
 

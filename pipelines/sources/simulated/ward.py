@@ -151,11 +151,15 @@ class SimulatedWard:
         """Describe the ward; nothing is simulated until :meth:`batches`.
 
         Raises:
-            ValueError: a number of patients below 1.
+            ValueError: a number of patients below 1, or a seed below 0.
         """
-        for name, count in (("patients", patients), ("patients_per_batch", patients_per_batch)):
-            if count < 1:
-                raise ValueError(f"{name}={count}: expected at least 1")
+        for name, number, least in (
+            ("patients", patients, 1),
+            ("patients_per_batch", patients_per_batch, 1),
+            ("seed", seed, 0),
+        ):
+            if number < least:
+                raise ValueError(f"{name}={number}: expected at least {least}")
         self.patients = patients
         self.seed = seed
         self.patients_per_batch = patients_per_batch

@@ -1,0 +1,90 @@
+"""Index times, labels and splits: by hand, at every edge of the horizon."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.cohort import HELD_OUT_SHARE, TUNE_SHARE, index_times, label, split_of, splits
+from models.tasks import TASKS
+
+T0 = pd.Timestamp("2026-03-01T00:30:00Z").as_unit("us")
+HOUR = pd.Timedelta(hours=1)
+TASK = replace(TASKS["deterioration"], horizon=pd.Timedelta(hours=6).to_pytimedelta())
+
+
+def stays(**hours):
+    frame = pd.DataFrame([{"subject_id": name, "start": T0, "end": T0 + h * HOUR} for name, h in hours.items()])
+    return frame.astype({"start": "datetime64[us, UTC]", "end": "datetime64[us, UTC]"})
+
+
+def outcomes(*rows):
+    frame = pd.DataFrame(
+        [(name, T0 + h * HOUR, "sepsis", known) for name, h, known in rows],
+        columns=["subject_id", "onset", "kind", "onset_known"],
+    )
+    return frame.astype({"onset": "datetime64[us, UTC]", "onset_known": bool, "subject_id": object})
+
+
+def labels(task, stay_hours, *events):
+    found = label(index_times(stays(a=stay_hours), task), outcomes(*events), task)
+    return ["-" if np.isnan(value) else int(value) for value in found["label"]]
+
+
+def test_the_grid_is_every_hour_from_the_start_to_the_end():
+    grid = index_times(stays(b=2.9, a=3.0), TASK)
+    hours = ((grid["index_time"] - T0) / HOUR).tolist()
+    assert list(zip(grid["subject_id"], hours, strict=True)) == [
+        *[("a", h) for h in (0.0, 1.0, 2.0, 3.0)],
+        *[("b", h) for h in (0.0, 1.0, 2.0)],
+    ]
+    assert str(grid["index_time"].dtype) == "datetime64[us, UTC]"
+
+
+def test_the_horizon_is_open_at_t_and_closed_at_its_end():
+    # Onset at 8 h, horizon 6 h: positive from 2 h (8 <= 2 + 6) to 7 h; at and after the onset left out.
+    assert labels(TASK, 9, ("a", 8, True)) == [0, 0, 1, 1, 1, 1, 1, 1, "-", "-"]
+
+
+def test_after_the_onset_positive_where_the_task_says_so():
+    assert labels(replace(TASK, after_onset="positive"), 9, ("a", 8, True)) == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_a_horizon_cut_off_by_the_end_is_left_out_or_negative():
+    assert labels(TASK, 9) == [0, 0, 0, 0, "-", "-", "-", "-", "-", "-"]
+    assert labels(replace(TASK, cut_off="negative"), 9) == [0] * 10
+
+
+def test_a_cut_off_horizon_does_not_hide_a_known_onset():
+    assert labels(TASK, 9, ("a", 9, True))[3:] == [1, 1, 1, 1, 1, 1, "-"]
+
+
+def test_an_event_under_way_at_the_start_has_no_hours_before_it():
+    assert labels(replace(TASK, after_onset="positive"), 4, ("a", 6, False)) == [1] * 5
+    assert labels(TASK, 4, ("a", 6, False)) == ["-"] * 5
+
+
+def test_the_official_sepsis_label_is_reproduced():
+    """SepsisLabel is 1 from six hours before the onset to the end of the record, whatever follows."""
+    first_positive = 5
+    assert labels(TASKS["sepsis"], 9, ("a", first_positive + 6, True)) == [0] * 5 + [1] * 5
+
+
+def test_two_outcomes_of_a_subject_are_refused():
+    with pytest.raises(pd.errors.MergeError):
+        labels(TASK, 9, ("a", 3, True), ("a", 8, True))
+
+
+def test_no_patient_is_in_two_splits_and_shares_are_kept():
+    ids = pd.Series([f"patient-{n}" for n in range(20_000) for _ in range(2)])
+    found = splits(ids)
+    assert found.groupby(ids).nunique().max() == 1
+    shares = found.value_counts(normalize=True)
+    assert shares["held_out"] == pytest.approx(HELD_OUT_SHARE, abs=0.01)
+    assert shares["tune"] == pytest.approx((1 - HELD_OUT_SHARE) * TUNE_SHARE, abs=0.01)
+
+
+def test_the_split_of_a_patient_never_changes():
+    known = ["tune", "train", "train", "train", "train", "train", "train", "tune"]
+    assert [split_of(f"p{n:06}") for n in range(1, 9)] == known
