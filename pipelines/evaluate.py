@@ -39,7 +39,8 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
     facts = cohort.facts
     reports = home / "reports"
     reports.mkdir(exist_ok=True)
-    figure = overview(scored, metrics, title=f"{facts.source}{' (simulated)' if facts.simulated else ''}, held-out patients")
+    origin = "Simulated ward, no clinical evidence" if facts.simulated else facts.source
+    figure = overview(scored, metrics, title=f"{origin}: held-out patients")
     figure.savefig(reports / f"{REPORT}.png", dpi=120)
     result = {"source": facts.source, "simulated": facts.simulated, "version": registered.version, "models": metrics}
     (reports / f"{REPORT}.json").write_text(json.dumps(result, indent=2))

@@ -21,7 +21,7 @@ _COLUMNS: Final = {
     "lead_time_hours": "lead, h",
 }
 _LEGEND: Final = (
-    "slope: of calibration, 1 is right. recall, prec., alarms per patient-day, lead time: of alarms in the high band."
+    "slope: of calibration, 1 is right. recall to lead: of alarms in the high band, per event, alarm and patient-day."
 )
 
 

@@ -61,15 +61,15 @@ class Store:
 
     def apply(self) -> None:
         """Render feature_store.yaml and register entity, views and services."""
-        from features.store.definitions import PATIENT, feature_services, feature_views
-
         if not any(self._folder.glob("*/*.parquet")):
             raise StoreError(f"{self._folder}: no features there; build them first: vigil features")
         template = resources.files("features.store").joinpath("feature_store.yaml").read_text()
         (self.home / "feast").mkdir(exist_ok=True)
         self._config.write_text(string.Template(template).substitute(home=self.home))
-        views = feature_views(self._folder)
         with _quiet():
+            from features.store.definitions import PATIENT, feature_services, feature_views
+
+            views = feature_views(self._folder)
             self._open().apply([PATIENT, *views.values(), *feature_services(views)])
 
     def training_frame(self, rows: pd.DataFrame, service: str) -> pd.DataFrame:

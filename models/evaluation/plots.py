@@ -1,7 +1,7 @@
 """One picture of how good the models are: ranking, calibration and alarms, the baselines beside."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from models.evaluation.calibration import reliability
+
+_SETTLED: Final = 0.02  # recall below which precision rests on a handful of hours and jumps
 
 
 def overview(scored: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[str, float]], title: str) -> Figure:
@@ -24,7 +26,6 @@ def overview(scored: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[s
     figure = Figure(figsize=(11, 9), layout="constrained")
     roc, pr, calibrated, bars = figure.subplots(2, 2).ravel()
     colours = dict(zip(scored, mpl.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
-    highest = 0.0
     for name, frame in scored.items():
         known = frame[frame["label"].notna()]
         label, probability = known["label"].to_numpy(float), known["probability"].to_numpy(float)
@@ -32,19 +33,20 @@ def overview(scored: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[s
         false_alarms, sensitivity, _ = roc_curve(label, probability)
         roc.plot(false_alarms, sensitivity, **style)
         precision, recall, _ = precision_recall_curve(label, probability)
-        pr.plot(recall[:-1], precision[:-1], **style)
+        settled = recall > _SETTLED
+        pr.plot(recall[settled], precision[settled], **style)
         groups = reliability(label, probability)
         calibrated.plot(groups["predicted"], groups["observed"], marker="o", markersize=4, **style)
-        highest = max(highest, float(groups.max()[["predicted", "observed"]].max()))
     _finish(roc, "1 - specificity", "sensitivity", "ROC, by patient-hour")
     roc.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
     _finish(pr, "sensitivity (recall)", "positive predictive value (precision)", "Precision-recall, by patient-hour")
     prevalence = next(iter(metrics.values()))["prevalence"]
     pr.axhline(prevalence, color="grey", linewidth=0.8, linestyle=":")
-    pr.annotate(f"prevalence {prevalence:.3f}", (1, prevalence), ha="right", va="bottom", fontsize=8, color="grey")
-    pr.set_ylim(0, min(1.0, 12 * prevalence))
-    _finish(calibrated, "predicted risk", "observed frequency", "Reliability, ten equal groups")
-    calibrated.plot([0, highest], [0, highest], color="grey", linewidth=0.8, linestyle=":")
+    pr.annotate(f"prevalence {prevalence:.3f}", (0.02, prevalence), va="top", fontsize=8, color="grey")
+    pr.set(xlim=(0, 1), ylim=(0, None))
+    _finish(calibrated, "predicted risk", "observed frequency", "Reliability, ten equal groups, logarithmic")
+    calibrated.set(xscale="log", yscale="log")
+    calibrated.axline((0.01, 0.01), (0.1, 0.1), color="grey", linewidth=0.8, linestyle=":")
     _auroc_bars(bars, metrics, colours)
     figure.suptitle(title)
     return figure

@@ -18,7 +18,7 @@ from features.errors import VigilError
 PREDICTION: Final = "probability"
 DRIFT_SHARE: Final = 0.3  # of the columns, from which the data as a whole are called drifted
 MIN_ROWS: Final = 30
-_LARGE: Final = 1000  # rows of reference from which a distance is judged rather than a p-value, which would flag trifles
+_LARGE: Final = 1000  # rows on both sides from which a distance is judged: p-values would flag trifles, below it noise
 
 
 class NotEnoughPredictionsError(VigilError):
@@ -82,7 +82,7 @@ def drift_report(reference: pd.DataFrame, current: pd.DataFrame, folder: Path, *
     both = [column for column in in_reference if column in in_current]
     vanished = [column for column in in_reference if column not in in_current]
     appeared = [column for column in in_current if column not in in_reference]
-    large = len(reference) > _LARGE
+    large = min(len(reference), len(current)) >= _LARGE
     # A large sample: distance in standard deviations. A small one: Kolmogorov-Smirnov, strict for there are many columns.
     method, threshold = ("wasserstein", 0.1) if large else ("ks", 0.01)
     definition = DataDefinition(numerical_columns=both)

@@ -1,0 +1,142 @@
+"""How a simulated patient is when nothing happens: norms, chronic conditions, day and night, meals, and care given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from pipelines.sources.simulated.deterioration import Course, FloatArray
+from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """A signal in a resting adult of 60 on a ward; all in the signal's unit.
+
+    Attributes:
+        mean: between patients.
+        between: standard deviation between patients.
+        circadian: half the difference between afternoon and small hours.
+        drift: standard deviation within a patient over hours.
+        flutter: standard deviation within a patient over minutes.
+        per_decade: change of the mean with ten years of age.
+    """
+
+    mean: float
+    between: float
+    circadian: float = 0.0
+    drift: float = 0.0
+    flutter: float = 0.0
+    per_decade: float = 0.0
+
+
+NORMS: Final = {
+    "heart_rate": Norm(76, 8, 5, 3, 3, per_decade=-1),
+    "respiratory_rate": Norm(16, 1.5, 0.8, 0.8, 1, per_decade=0.3),
+    "spo2": Norm(96.5, 0.8, 0.3, 0.5, 0.5, per_decade=-0.25),
+    "systolic_bp": Norm(125, 11, 6, 5, 4, per_decade=3),
+    "diastolic_bp": Norm(73, 7, 4, 3, 3),
+    "body_temperature": Norm(36.8, 0.2, 0.3, 0.2, 0.05, per_decade=-0.03),
+    "glucose": Norm(112, 12, 0, 12, 3),
+    # The expected ACVPU code: about one round in a hundred finds a well patient drowsy.
+    "consciousness": Norm(0.01, 0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A chronic condition: how common at 40 and 80 years, how it shifts the norm and scales the answer to illness."""
+
+    name: str
+    prevalence: tuple[float, float]
+    shift: dict[str, float]
+    response: dict[str, float] = field(default_factory=dict)
+
+
+CONDITIONS: Final = (
+    Condition("copd", (0.04, 0.18), {"spo2": -5, "respiratory_rate": 4, "heart_rate": 5}),
+    Condition("heart_failure", (0.02, 0.16), {"respiratory_rate": 3, "heart_rate": 8, "systolic_bp": -12, "spo2": -1.5}),
+    Condition("hypertension", (0.15, 0.55), {"systolic_bp": 16, "diastolic_bp": 8}),
+    Condition("beta_blockade", (0.06, 0.32), {"heart_rate": -9, "systolic_bp": -5}, response={"heart_rate": 0.5}),
+    Condition("athlete", (0.12, 0.03), {"heart_rate": -14, "respiratory_rate": -1.5}),
+    Condition("low_pressure", (0.08, 0.05), {"systolic_bp": -16, "diastolic_bp": -8}),
+    Condition("diabetes", (0.10, 0.28), {"glucose": 45}),
+    Condition("dementia", (0.0, 0.14), {"consciousness": 0.45}),
+)
+
+ACTIVITY: Final = {"heart_rate": 18.0, "respiratory_rate": 4.0, "spo2": -0.7, "systolic_bp": 8.0}
+BOUTS_PER_DAY, BOUT_MINUTES = 7.0, (4, 25)
+WAKING_HOURS: Final = (7, 22)
+MEAL_HOURS, MEAL_GLUCOSE = (8.0, 12.5, 18.5), 45.0  # mg/dL, an hour after the meal, in diabetes
+OXYGEN_BELOW, OXYGEN_BELOW_COPD = 91.5, 87.5  # SpO2 at a round: lower ends of the usual targets, 92-96 and 88-92 %
+OXYGEN_GAIN: Final = 3.0  # SpO2 while on oxygen
+FLOOR: Final = {
+    "heart_rate": 35,
+    "respiratory_rate": 6,
+    "spo2": 60,
+    "diastolic_bp": 25,
+    "systolic_bp": 50,
+    "glucose": 45,
+}
+
+
+def undisturbed(age: float, conditions: Sequence[Condition], minutes: int, start: int, rng: np.random.Generator) -> Course:
+    """The patient's own physiology when nothing happens: baseline, day and night, wandering, meals, getting up."""
+    shift: dict[str, float] = {}
+    for condition in conditions:
+        for signal, change in condition.shift.items():
+            shift[signal] = shift.get(signal, 0.0) + change * rng.uniform(0.5, 1.4)
+    minute = np.arange(minutes)
+    hour = (start // MINUTE + minute) % DAY_MINUTES / 60
+    # Heart rate, pressure and temperature are highest in the afternoon.
+    day_night = np.cos((hour - 16) * 2 * np.pi / 24)
+    course = {}
+    for signal, norm in NORMS.items():
+        baseline = norm.mean + norm.per_decade * (age - 60) / 10 + norm.between * rng.standard_normal()
+        course[signal] = (
+            baseline
+            + shift.get(signal, 0.0)
+            + norm.circadian * rng.uniform(0.4, 1.6) * day_night
+            + norm.drift * _wander(minutes, 180, rng)
+            + norm.flutter * _wander(minutes, 8, rng)
+        )
+    active = np.zeros(minutes)
+    for begin in rng.integers(0, minutes, rng.poisson(BOUTS_PER_DAY * minutes / DAY_MINUTES)):
+        if WAKING_HOURS[0] <= hour[begin] < WAKING_HOURS[1]:
+            active[begin : begin + rng.integers(*BOUT_MINUTES)] = rng.uniform(0.4, 1.3)
+    for signal, change in ACTIVITY.items():
+        course[signal] += change * active
+    if "glucose" in shift:
+        for meal in MEAL_HOURS:
+            course["glucose"] += MEAL_GLUCOSE * np.interp((hour - meal) % 24, [0, 1, 3.5, 24], [0.0, 1.0, 0.0, 0.0])
+    return course
+
+
+def _wander(minutes: int, memory: float, rng: np.random.Generator) -> FloatArray:
+    """Noise of unit variance whose autocorrelation falls to 1/e in ``memory`` minutes; shape (minutes,)."""
+    knots_per_memory, length = 8, 32
+    kernel = np.exp(-np.arange(length) / knots_per_memory)
+    spacing = memory / knots_per_memory
+    white = rng.standard_normal(int(minutes / spacing) + 1 + length)
+    knots = np.convolve(white, kernel / np.linalg.norm(kernel), "valid")
+    return np.interp(np.arange(minutes), spacing * np.arange(knots.size), knots)
+
+
+def care(course: Course, at_rounds: IntArray, oxygen_below: float, rng: np.random.Generator) -> None:
+    """Close the course, in place: physiological limits, oxygen as the nurses give it, the state of consciousness."""
+    minutes = course["spo2"].size
+    for signal, low in FLOOR.items():
+        course[signal] = np.maximum(course[signal], low)
+    course["spo2"] = np.minimum(course["spo2"], 100)
+    course["on_oxygen"] = np.zeros(minutes)
+    given = False
+    for begin, end in pairwise([*at_rounds, minutes]):
+        seen = course["spo2"][max(begin - 15, 0) : begin + 1].mean() + rng.normal(0, 0.7)
+        given = bool(seen < oxygen_below + (2.0 if given else 0.0))  # weaned only when well above
+        course["on_oxygen"][begin:end] = given
+    course["spo2"] = np.minimum(course["spo2"] + OXYGEN_GAIN * course["on_oxygen"], 100)
+    course["consciousness"] = rng.binomial(4, np.clip(course["consciousness"], 0, 4) / 4).astype(float)
+    course["diastolic_bp"] = np.minimum(course["diastolic_bp"], course["systolic_bp"] - 12)
+    course["mean_bp"] = course["diastolic_bp"] + (course["systolic_bp"] - course["diastolic_bp"]) / 3

@@ -1,0 +1,98 @@
+"""Feast keeps its promises: nothing from after t, nothing stale, nothing dropped, and online equal to offline bit for bit."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.catalogue import SERVICES, VIEWS, service_features
+from features.observations import TIME
+from features.store.client import Store, StoreError
+
+T0 = pd.Timestamp("2026-03-01T08:00:00Z").as_unit("us")
+HOUR = pd.Timedelta(hours=1)
+NAMES = [feature.name for view in VIEWS.values() for feature in view]
+
+
+def rows(subject_id, hours, seed):
+    generator = np.random.default_rng(seed)
+    values = pd.DataFrame(generator.normal(size=(len(hours), len(NAMES))), columns=NAMES).astype("float32")
+    values = values.mask(generator.random(values.shape) < 0.2)
+    values.insert(0, "subject_id", subject_id)
+    values.insert(1, "index_time", pd.Series([T0 + h * HOUR for h in hours]).astype(TIME))
+    return values
+
+
+@pytest.fixture(scope="module")
+def features():
+    return {"a": rows("a", range(5), 1), "b": rows("b", [2, 3, 4, 5], 2)}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory, features):
+    store = Store(tmp_path_factory.mktemp("store"))
+    for part, frame in enumerate(features.values()):
+        store.write(frame, part)
+    store.apply()
+    assert list(store.materialize()) == list(VIEWS)
+    return store
+
+
+def asked(*pairs):
+    frame = pd.DataFrame([(subject, T0 + hours * HOUR, n) for n, (subject, hours) in enumerate(pairs)])
+    frame.columns = ["subject_id", "index_time", "label"]
+    return frame.astype({"index_time": TIME})
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_training_rows_are_the_stored_ones_bit_for_bit(store, features, service):
+    names = list(service_features(service))
+    frame = store.training_frame(asked(("b", 3), ("a", 0), ("a", 4)), service)
+    assert frame["label"].tolist() == [1, 2, 0]  # in order of subject and time, other columns kept
+    expected = np.stack([features["a"][names].loc[0], features["a"][names].loc[4], features["b"][names].loc[1]])
+    np.testing.assert_array_equal(frame[names].to_numpy(), expected)
+    assert set(frame[names].dtypes) == {np.dtype("float32")}
+
+
+def test_a_training_row_knows_nothing_later_and_nothing_stale(store, features):
+    names = list(service_features("vital_signs_v1"))
+    frame = store.training_frame(asked(("b", 1.99), ("a", 3.5), ("a", 5.01), ("nobody", 3)), "vital_signs_v1")
+    by_label = frame.set_index("label")[names]
+    assert by_label.loc[0].isna().all()  # before the first row
+    np.testing.assert_array_equal(by_label.loc[1].to_numpy(), features["a"][names].loc[3].to_numpy())  # the hour before
+    assert by_label.loc[2].isna().all()  # more than one index step after the last
+    assert by_label.loc[3].isna().all()
+    assert len(frame) == 4  # and none is dropped
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_online_is_the_latest_row_bit_for_bit(store, features, service):
+    names = list(service_features(service))
+    found = store.online(["b", "nobody", "a"], service)
+    assert found["subject_id"].tolist() == ["b", "nobody", "a"]
+    assert found["index_time"].tolist() == [T0 + 5 * HOUR, pd.NaT, T0 + 4 * HOUR]
+    np.testing.assert_array_equal(found[names].loc[0].to_numpy(np.float32), features["b"][names].iloc[-1].to_numpy(np.float32))
+    np.testing.assert_array_equal(found[names].loc[2].to_numpy(np.float32), features["a"][names].iloc[-1].to_numpy(np.float32))
+    assert found[names].loc[1].isna().all()
+
+
+def test_many_patients_come_back_in_order(store):
+    asked_for = ["a", "b", "nobody"] * 150
+    found = store.online(asked_for, "vital_signs_v1")
+    assert found["subject_id"].tolist() == asked_for
+    assert found["index_time"].isna().tolist() == [False, False, True] * 150
+
+
+def test_a_home_without_features_says_what_to_do(tmp_path):
+    with pytest.raises(StoreError, match="no features there; build them first: vigil features"):
+        Store(tmp_path).apply()
+    with pytest.raises(StoreError, match=r"feature_store.yaml: no feature store there; make one first: vigil features"):
+        Store(tmp_path).online(["a"], "vital_signs_v1")
+
+
+def test_clearing_forgets_everything(tmp_path, features):
+    store = Store(tmp_path)
+    store.write(features["a"], 0)
+    store.apply()
+    store.clear()
+    assert not list(tmp_path.rglob("*.parquet"))
+    assert not list((tmp_path).rglob("*.db"))

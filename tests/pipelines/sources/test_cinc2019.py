@@ -1,0 +1,132 @@
+"""The 2019 challenge: every number of a file arrives where it belongs, and a slice of the real cohort goes through."""
+
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.build import build_features
+from features.observations import check
+from models.cohort import index_times, label
+from models.tasks import TASKS
+from pipelines.sources import SourceError, open_source
+from pipelines.sources.cinc2019 import EPOCH, HEADER, Cinc2019
+
+HOUR = pd.Timedelta(hours=1)
+
+
+def psv(*rows):
+    """A file: each row a mapping of the columns it has."""
+    defaults = {"Age": 61.5, "Gender": 1, "Unit1": 0, "Unit2": 1, "HospAdmTime": -2.5, "SepsisLabel": 0}
+    lines = ["|".join(str({**defaults, **row}.get(column, "NaN")) for column in HEADER) for row in rows]
+    return "\n".join(["|".join(HEADER), *lines]) + "\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "p000001.psv").write_text(psv({"ICULOS": 3, "HR": 80, "FiO2": 0.4}, {"ICULOS": 4, "HR": 81.5, "FiO2": 0.21}))
+    septic = [{"ICULOS": hour, "Temp": 39, "SepsisLabel": int(hour >= 3)} for hour in range(1, 9)]
+    (tmp_path / "p000002.psv").write_text(psv(*septic))
+    (tmp_path / "p000003.psv").write_text(
+        psv({"ICULOS": 1, "Unit1": "NaN", "Unit2": "NaN", "SepsisLabel": 1, "HospAdmTime": "NaN"})
+    )
+    return tmp_path
+
+
+def only(batches):
+    (batch,) = batches
+    return batch
+
+
+def test_readings_stays_and_outcomes(folder):
+    batch = only(Cinc2019(folder).batches())
+    first = batch.observations[batch.observations["subject_id"] == "p000001"]
+    found = sorted(zip(first["signal"], (first["observed_at"] - EPOCH) / HOUR, first["value"], strict=True))
+    assert found == [
+        ("fio2", 3, 40),
+        ("fio2", 4, 21),
+        ("heart_rate", 3, 80),
+        ("heart_rate", 4, 81.5),
+        ("on_oxygen", 3, 1),
+        ("on_oxygen", 4, 0),
+    ]
+    assert batch.observations["recorded_at"].equals(batch.observations["observed_at"])
+
+    stay = batch.stays.set_index("subject_id").loc["p000001"]
+    assert ((stay["start"] - EPOCH) / HOUR, (stay["end"] - EPOCH) / HOUR) == (3, 4)
+    assert (stay["unit_admitted_at"] - stay["hospital_admitted_at"]) / HOUR == 2.5
+    assert (stay["age"], stay["sex"], stay["unit"]) == (61.5, 1, "Unit2")
+    assert batch.stays["unit"].isna().tolist() == [False, False, True]
+
+    outcomes = batch.outcomes.set_index("subject_id")
+    assert ((outcomes["onset"] - EPOCH) / HOUR).to_dict() == {"p000002": 9, "p000003": 7}
+    assert outcomes["onset_known"].to_dict() == {"p000002": True, "p000003": False}
+
+
+def test_the_zip_and_the_folder_are_the_same(folder, tmp_path_factory):
+    archive = tmp_path_factory.mktemp("zip") / "training.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in folder.iterdir():
+            file.write(path, f"training/{path.name}")
+    zipped, plain = (only(Cinc2019(path).batches()) for path in (archive, folder))
+    pd.testing.assert_frame_equal(zipped.observations.drop(columns="source"), plain.observations.drop(columns="source"))
+    pd.testing.assert_frame_equal(zipped.stays, plain.stays)
+    pd.testing.assert_frame_equal(zipped.outcomes, plain.outcomes)
+
+
+def test_the_official_label_is_reproduced(folder):
+    batch = only(Cinc2019(folder).batches())
+    labelled = label(index_times(batch.stays, TASKS["sepsis"]), batch.outcomes, TASKS["sepsis"])
+    by_stay = labelled.groupby("subject_id")["label"].apply(list).to_dict()
+    assert by_stay == {"p000001": [0, 0], "p000002": [0, 0, 1, 1, 1, 1, 1, 1], "p000003": [1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p1.psv", "a|b\n1|2\n", "p1.psv: not a Challenge 2019 header; expected HR|O2Sat"),
+        ("p1.psv", psv({"ICULOS": 1, "HR": "fast"}), "41 numbers a row expected"),
+        ("p1.psv", psv({"ICULOS": 1}) + "1|2\n", "41 numbers a row expected"),
+    ],
+)
+def test_a_broken_file_is_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=message.replace("|", r"\|")):
+        list(Cinc2019(tmp_path).batches())
+
+
+def test_data_that_is_not_there(tmp_path):
+    with pytest.raises(SourceError, match="no .psv file in it"):
+        open_source("cinc2019", tmp_path)
+    with pytest.raises(SourceError, match="expected the official .zip or a folder"):
+        open_source("cinc2019", tmp_path / "missing.zip")
+
+
+def test_a_slice_of_the_real_cohort(cinc2019_zip, tmp_path):
+    """Four hundred real stays: counts by the file, labels by the file, features by hand."""
+    with zipfile.ZipFile(cinc2019_zip) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".psv"))[:400]
+        archive.extractall(tmp_path, names)
+    files = {path.stem: pd.read_csv(path, sep="|") for path in tmp_path.rglob("*.psv")}
+    batch = only(Cinc2019(tmp_path).batches())
+    index = index_times(batch.stays, TASKS["sepsis"])
+    labelled = label(index, batch.outcomes, TASKS["sepsis"])
+    expected = pd.concat([files[stay]["SepsisLabel"] for stay in sorted(files)], ignore_index=True)
+    np.testing.assert_array_equal(labelled["label"], expected)
+
+    checked = check(batch.observations)
+    measured = sum(
+        int(file[list(HEADER[:34])].notna().sum().sum()) + int(file["FiO2"].notna().sum()) for file in files.values()
+    )
+    assert len(checked.accepted) + len(checked.quarantined) == measured
+    features = build_features(checked.accepted, index)
+    for stay in ("p000009", "p000100", "p000400"):
+        file = files[stay]
+        rows = features[features["subject_id"] == stay].reset_index(drop=True)
+        np.testing.assert_array_equal(rows["heart_rate_mean_1h"], file["HR"].astype("float32"))
+        highest = file["HR"].rolling(6, min_periods=1).max()
+        np.testing.assert_allclose(rows["heart_rate_max_6h"], highest, rtol=1e-6)
+        lactate = file["Lactate"].ffill(limit=71)
+        np.testing.assert_allclose(rows["lactate_last_72h"], lactate, rtol=1e-6)
+        np.testing.assert_array_equal(rows["hours_in_unit"], file["ICULOS"])

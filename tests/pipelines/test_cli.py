@@ -1,0 +1,77 @@
+"""The command: quick to answer, one line for what a user can mend, exit 2."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+
+COMMANDS = ["run", "ingest", "features", "train", "evaluate", "materialize", "predict", "drift", "serve"]
+
+
+def vigil(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    code = "import sys; from pipelines.cli import app; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"numpy", "pandas", "sklearn", "lightgbm", "mlflow", "feast", "bentoml", "evidently", "matplotlib"} & set(
+        modules
+    )
+    shown = vigil("--help").output
+    assert all(command in shown for command in COMMANDS)
+
+
+def test_help_is_quick_beside_python_itself():
+    def seconds(*command):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    script = str(Path(sys.executable).with_name("vigil"))
+    ratios = [seconds(script, "--help") / seconds(sys.executable, "-c", "import typing, inspect") for _ in range(5)]
+    assert min(ratios) < 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--source", "mimic"], "--source mimic: no such source; choose one of simulated, cinc2019"),
+        (["run", "--source", "cinc2019"], "--data is missing: cinc2019 needs the official training_setA.zip"),
+        (["run", "--source", "cinc2019", "--data", "/nowhere"], "--data /nowhere: expected the official .zip or a folder"),
+        (["run", "--data", "x"], "--data: the simulated ward takes no data"),
+        (["features"], "no cohort there; ingest one first: vigil ingest"),
+        (["train"], "no cohort there"),
+        (["evaluate"], "no cohort there"),
+        (["materialize"], "no cohort there"),
+        (["predict"], "no cohort there"),
+        (["drift"], "no cohort there"),
+        (["serve"], "no cohort there"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line_and_exit_2(tmp_path, arguments, message):
+    result = vigil(*arguments, "--home", tmp_path / "home")
+    assert result.exit_code == 2
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_stages_of_a_finished_chain_can_be_asked_again(home, tmp_path):
+    result = vigil("evaluate", "--home", home, "--version", "1", "--json", tmp_path / "metrics.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "metrics.json").read_text())["models"]["lightgbm"]["auroc"] > 0.5
+    result = vigil("drift", "--home", home, "--json", tmp_path / "drift.json")
+    assert result.exit_code in {0, 1}
+    assert json.loads((tmp_path / "drift.json").read_text())["status"] == ("drift" if result.exit_code else "fine")
+
+
+def test_a_version_that_does_not_exist(home):
+    result = vigil("evaluate", "--home", home, "--version", "99")
+    assert result.exit_code == 2
+    assert "no version 99 of model 'deterioration'" in result.output

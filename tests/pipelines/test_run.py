@@ -1,0 +1,111 @@
+"""The whole chain on a small ward: what it makes, where it lies, and that a second run is a challenger."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from models.cohort import split_of
+from models.registry import Registry
+from models.risk_model import TooFewEventsError
+from pipelines.build import build
+from pipelines.cohort_store import CohortStore
+from pipelines.ingest import ingest
+from pipelines.sources.simulated import SimulatedWard
+from pipelines.train import REFERENCE, labelled_index, train
+from serving.prediction_log import PredictionLog
+
+
+def test_every_stage_left_its_result(chain):
+    outcome, home = chain
+    assert outcome.facts.subjects == 220
+    assert outcome.facts.events > 20
+    assert outcome.index_times > 5000
+    assert outcome.prediction["model"]["version"] == "1"
+    databases = ["mlflow.db", "predictions.db", "feast/online.db"]
+    reports = ["reports/drift.html", "reports/drift.json", "reports/evaluation.json", "reports/evaluation.png"]
+    for made in (*databases, *reports, "feature_store.yaml", "logs/serve.log"):
+        assert (home / made).stat().st_size > 0, made
+    assert home.stat().st_mode & 0o077 == 0  # it holds patients' data
+
+
+def test_nothing_is_lost_between_source_and_cohort(chain):
+    outcome, _ = chain
+    delivered = sum(len(batch.observations) for batch in SimulatedWard(patients=220, patients_per_batch=60).batches())
+    assert outcome.facts.observations + sum(outcome.facts.quarantined.values()) == delivered
+    assert set(outcome.facts.quarantined) == {"duplicate_message", "implausible"}
+
+
+def test_the_model_beats_its_baselines_and_they_are_all_there(chain):
+    outcome, home = chain
+    assert list(outcome.metrics) == ["lightgbm", "logistic", "news2", "clock"]
+    auroc = {name: values["auroc"] for name, values in outcome.metrics.items()}
+    assert 1 > auroc["lightgbm"] > auroc["news2"] > auroc["clock"] - 0.1
+    assert auroc["lightgbm"] > auroc["clock"] + 0.15
+    report = json.loads((home / "reports/evaluation.json").read_text())
+    assert report["simulated"] is True
+    assert report["models"] == outcome.metrics
+
+
+def test_mlflow_holds_the_run(chain):
+    outcome, home = chain
+    registry = Registry(home)
+    run = registry.client.get_run(outcome.trained.run_id)
+    assert run.data.tags["simulated"] == "true"
+    assert len(run.data.params["data_digest"]) == 32
+    assert run.data.params["feature_service"] == "vital_signs_v1"
+    assert run.data.metrics["lightgbm.auroc"] == outcome.metrics["lightgbm"]["auroc"]
+    artifacts = {file.path for file in registry.client.list_artifacts(outcome.trained.run_id)}
+    assert {"features.json", "thresholds.json", "evaluation.json", "evaluation.png", REFERENCE} <= artifacts
+    version = registry.client.get_model_version_by_alias("deterioration", "champion")
+    assert (version.version, version.tags["simulated"]) == ("1", "true")
+    assert set(registry.load_run_models(outcome.trained.run_id)) == {"lightgbm", "logistic", "news2", "clock"}
+
+
+def test_no_identifier_reaches_mlflow_or_the_reports(chain):
+    outcome, home = chain
+    reference = Registry(home).table(outcome.trained.run_id, REFERENCE)
+    assert not {"subject_id", "patient_id", "index_time"} & set(reference.columns)
+    for path in [*(home / "mlartifacts").rglob("*"), home / "mlflow.db", *(home / "reports").iterdir()]:
+        if path.is_file():
+            assert b"sim-00" not in path.read_bytes(), path
+
+
+def test_the_prediction_log_holds_exactly_the_held_out_patients(chain):
+    outcome, home = chain
+    model = Registry(home).load("deterioration").model
+    logged = PredictionLog(home).read(model_name="deterioration", model_version="1", features=model.features)
+    during_the_run = logged[logged["made_at"] <= logged["made_at"].iloc[0] + pd.Timedelta(minutes=1)]
+    patients = set(CohortStore(home).read("stays")["subject_id"])
+    held_out = {patient for patient in patients if split_of(patient) == "held_out"}
+    assert set(during_the_run["patient_id"]) == held_out
+    assert outcome.drift.current_rows >= len(held_out)
+
+
+def test_the_training_job_never_sees_a_held_out_patient(home):
+    development = set(labelled_index(CohortStore(home), "train", "tune")["subject_id"])
+    held_out = set(labelled_index(CohortStore(home), "held_out")["subject_id"])
+    assert not development & held_out
+    assert development | held_out == set(CohortStore(home).read("stays")["subject_id"])
+
+
+def test_the_same_ward_has_not_drifted(chain):
+    assert chain[0].drift.status == 0
+    assert not chain[0].drift.prediction_drifted
+
+
+def test_a_second_model_is_a_challenger_with_the_same_digest(chain):
+    outcome, home = chain
+    again = train(home)
+    assert (again.version, again.alias) == ("2", "challenger")
+    registry = Registry(home)
+    digests = [registry.client.get_run(run).data.params["data_digest"] for run in (outcome.trained.run_id, again.run_id)]
+    assert digests[0] == digests[1]
+    assert registry.load("deterioration").version == "1"  # the champion stays until it is beaten
+
+
+def test_a_ward_too_small_to_learn_from_says_so(tmp_path):
+    ingest(SimulatedWard(patients=6), tmp_path)
+    build(tmp_path)
+    with pytest.raises(TooFewEventsError, match="hold 1 class of outcome, expected 2; a larger cohort is needed"):
+        train(tmp_path)
