@@ -37,7 +37,7 @@ lock: ## Resolve pyproject.toml anew into requirements.lock (needs uv).
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
 notebooks: install ## Execute the notebooks and keep their plots.
-	$(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	VIGIL_HOME=$(abspath $(HOME_DIR)) $(BIN)/jupyter-execute --inplace notebooks/*.ipynb
 
 clean: ## Remove what the jobs made.
 	rm -rf $(HOME_DIR)

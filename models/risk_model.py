@@ -61,7 +61,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name, part in (("training", labels), ("tuning", tune_labels)):
             if len(np.unique(part)) != 2:
                 raise TooFewEventsError(
-                    f"labels: the {name} patients hold {len(np.unique(part))} class of outcome, expected 2; "
+                    f"labels: the {name} patients hold {len(np.unique(part))} of the 2 classes of outcome; "
                     "a larger cohort is needed, with some events and some non-events in every split"
                 )
         if isinstance(self.estimator, lightgbm.LGBMClassifier):

@@ -1,5 +1,7 @@
 """What a person sees at the end of a job."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +40,14 @@ def metrics_table(metrics: Metrics, title: str) -> Table:
     return table
 
 
+def _tool(name: str) -> str:
+    """How this shell calls a program of our environment, whether or not it is activated."""
+    if shutil.which(name):
+        return name
+    beside = Path(sys.executable).parent / name
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+
+
 def outcome_table(outcome: Outcome, home: Path) -> Group:
     """The main job's results and where each lies."""
     facts, trained, answer = outcome.facts, outcome.trained, outcome.prediction
@@ -51,6 +61,9 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
     quarantined = ", ".join(f"{reason} {n:,}" for reason, n in facts.quarantined.items()) or "none"
     signals = ", ".join(f"{c['signal']} {c['log_odds']:+.2f}" for c in answer["contributions"][:3])
     made = Table(show_header=False, box=None, padding=(0, 2))
+    made.add_column()
+    made.add_column()
+    made.add_column(no_wrap=True)  # a path cut short is no path
     for row in (
         (
             "cohort",
@@ -71,9 +84,9 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
         made.add_row(*map(str, row))
     look = Table(show_header=False, box=None, padding=(0, 2))
     for what, command in (
-        ("MLflow UI", f"mlflow ui --backend-store-uri sqlite:///{home.resolve()}/mlflow.db --port 5000"),
-        ("Feast UI", f"feast --feature-store-yaml {home}/feature_store.yaml ui --port 8888"),
-        ("prediction API", f"vigil serve --home {home}  (then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs)"),
+        ("MLflow UI", f"{_tool('mlflow')} ui --backend-store-uri sqlite:///{home.resolve()}/mlflow.db --port 5000"),
+        ("Feast UI", f"{_tool('feast')} --feature-store-yaml {home}/feature_store.yaml ui --port 8888"),
+        ("prediction API", f"{_tool('vigil')} serve --home {home}  (then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs)"),
         ("drift report", f"open {home}/reports/drift.html"),
     ):
         look.add_row(what, command)

@@ -80,7 +80,7 @@ def test_bands_begin_at_their_thresholds(model):
 
 def test_a_split_without_events_is_explained():
     X, y = patients(300, 1)
-    with pytest.raises(TooFewEventsError, match="tuning patients hold 1 class of outcome, expected 2"):
+    with pytest.raises(TooFewEventsError, match="tuning patients hold 1 of the 2 classes of outcome"):
         RiskModel(LogisticRegression(), ["age"]).fit(X, y, tune_X=X, tune_y=np.zeros(300))
 
 

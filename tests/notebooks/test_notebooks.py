@@ -1,0 +1,33 @@
+"""Every notebook runs from top to bottom on the small ward, and is kept with its outputs and without paths or secrets."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_notebooks():
+    assert [path.name for path in NOTEBOOKS] == ["01_first_look.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_runs(path, home, monkeypatch):
+    monkeypatch.setenv("VIGIL_HOME", str(home))
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
+    pictures = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert len(pictures) >= 3
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_is_kept_with_its_plots_and_defines_nothing(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    assert any("image/png" in o.get("data", {}) for cell in code for o in cell.outputs)
+    assert not any(line.startswith(("def ", "class ")) for cell in code for line in cell.source.splitlines())
+    assert "/root/" not in path.read_text()
+    assert "/home/" not in path.read_text()
