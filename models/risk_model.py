@@ -120,8 +120,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if not isinstance(self.estimator, lightgbm.LGBMClassifier):
             raise TypeError(f"contributions: expected a LightGBM model, this one is a {type(self.estimator).__name__}")
         shap = np.asarray(self.estimator.predict(self._matrix(X), pred_contrib=True)) * self.slope_
-        by_feature = pd.DataFrame(shap[:, :-1], columns=self.features, index=X.index)
-        by_signal = by_feature.T.groupby([FEATURES[name].signal for name in self.features]).sum().T
+        signal, signals = pd.factorize(np.array([FEATURES[name].signal for name in self.features], dtype=object))
+        membership = np.eye(len(signals))[signal]  # (n_features, n_signals)
+        by_signal = pd.DataFrame(shap[:, :-1] @ membership, columns=signals, index=X.index)
         return by_signal.assign(baseline=shap[:, -1] + self.intercept_)
 
     def _raw(self, matrix: NDArray[np.float32]) -> Float64:

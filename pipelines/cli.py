@@ -38,10 +38,11 @@ def run(source: SourceName = "simulated", data: Data = None, home: Home = DEFAUL
 
         from pipelines.run import run as run_chain
         from pipelines.sources import open_source
-        from pipelines.tables import outcome_table
+        from pipelines.tables import outcome_table, where_to_look
 
         outcome = run_chain(open_source(source, data), home)
         OUT.print(outcome_table(outcome, home))
+        OUT.print(where_to_look(home), soft_wrap=True, highlight=False)
         _write(to, {**asdict(outcome), "drift": outcome.drift.as_dict()})
 
 

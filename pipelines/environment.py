@@ -21,6 +21,7 @@ def settle() -> None:
     os.environ.update(_NO_TELEMETRY)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="IProgress not found")  # a notebook without widgets is no fault
     logging.getLogger("bentoml").setLevel(logging.ERROR)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import Group, RenderableType
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
@@ -82,21 +81,23 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
         ),
     ):
         made.add_row(*map(str, row))
-    look = Table(show_header=False, box=None, padding=(0, 2))
-    for what, command in (
-        ("MLflow UI", f"{_tool('mlflow')} ui --backend-store-uri sqlite:///{home.resolve()}/mlflow.db --port 5000"),
-        ("Feast UI", f"{_tool('feast')} --feature-store-yaml {home}/feature_store.yaml ui --port 8888"),
-        ("prediction API", f"{_tool('vigil')} serve --home {home}  (then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs)"),
-        ("drift report", f"open {home}/reports/drift.html"),
-    ):
-        look.add_row(what, command)
-    parts: list[RenderableType] = [
-        metrics_table(outcome.metrics, held_out),
-        made,
-        Panel(look, title="look at it", title_align="left", expand=False),
-    ]
+    parts: list[RenderableType] = [metrics_table(outcome.metrics, held_out), made]
     if facts.simulated:
         parts.append(
             Text("Simulated ward: these figures show that the chain works; they are no clinical evidence.", style="yellow")
         )
     return Group(*parts)
+
+
+def where_to_look(home: Path) -> str:
+    """A command a line for each thing to look at; each can be copied as it is."""
+    untracked = "DO_NOT_TRACK=true"
+    return "\n".join(
+        (
+            "Look at it:",
+            f"  {untracked} {_tool('mlflow')} ui --backend-store-uri sqlite:///{home.resolve()}/mlflow.db --port 5000",
+            f"  {untracked} {_tool('feast')} --feature-store-yaml {home}/feature_store.yaml ui --host {LOOPBACK} --port 8888",
+            f"  {_tool('vigil')} serve --home {home}    # then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
+            f"  xdg-open {home}/reports/drift.html",
+        )
+    )

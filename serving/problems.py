@@ -4,11 +4,13 @@ A problem is returned, never raised through the server: a raised one would be lo
 """
 
 import json
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
 from serving.schemas import Problem
 
@@ -71,6 +73,14 @@ async def on_problem(_: Request, error: Exception) -> JSONResponse:
     """FastAPI handler for :class:`ProblemError`."""
     assert isinstance(error, ProblemError)
     return response(error.problem)
+
+
+async def on_http(_: Request, error: Exception) -> JSONResponse:
+    """FastAPI handler for what the framework itself refuses: a body that cannot be parsed, a method that is not offered."""
+    assert isinstance(error, HTTPException)
+    title = HTTPStatus(error.status_code).phrase
+    detail = "the request cannot be read or is not offered; see /v1/openapi.json for what is"
+    return response(Problem(title=title, status=error.status_code, code=title.lower().replace(" ", "_"), detail=detail))
 
 
 async def on_invalid(_: Request, error: Exception) -> JSONResponse:

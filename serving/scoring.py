@@ -33,6 +33,10 @@ from serving.schemas import (
 
 CONTRIBUTIONS: Final = 5  # the strongest signals named in an answer
 _ERRORS_LISTED: Final = 20
+# What of a feature row is said in the answer.
+_SHOWN: Final = [
+    "subject_id", "index_time", "news2", "news2_highest", *(f"news2_{vital}" for vital in NEWS2_BANDS), "hours_since_reading",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -112,8 +116,6 @@ class RiskScorer:
         if rows.empty:
             return []
         model = self.registered.model
-        probability = model.risk(rows)
-        contributions = model.contributions(rows).drop(columns="baseline")
         answers = [
             RiskAnswer(
                 prediction_id=str(uuid.uuid4()),
@@ -130,11 +132,14 @@ class RiskScorer:
                 data_age=_data_age(row, t),
             )
             for row, t, p, contribution in zip(
-                rows.to_dict("records"), now, probability, contributions.to_dict("records"), strict=True
+                rows[_SHOWN].to_dict("records"),
+                now,
+                model.risk(rows),
+                model.contributions(rows).drop(columns="baseline").to_dict("records"),
+                strict=True,
             )
         ]
         made_at = pd.Timestamp(datetime.now(UTC))
-        features = rows[model.features].astype(float).to_dict("records")
         self.log.append(
             {
                 **answer.model_dump(include={"prediction_id", "patient_id", "as_of", "index_time", "probability", "band"}),
@@ -143,9 +148,9 @@ class RiskScorer:
                 "model_name": self.registered.name,
                 "model_version": self.registered.version,
                 "feature_service": self.task.feature_service,
-                "features": values,
+                "features": dict(zip(model.features, values, strict=True)),
             }
-            for answer, values in zip(answers, features, strict=True)
+            for answer, values in zip(answers, rows[model.features].to_numpy(np.float64).tolist(), strict=True)
         )
         return answers
 

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import bentoml
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 
 from features.store.client import Store
 from models.registry import Registry
 from models.tasks import TASKS
 from serving.clock import open_clock
 from serving.prediction_log import PredictionLog
-from serving.problems import BodyLimit, ProblemError, on_invalid, on_problem
+from serving.problems import BodyLimit, ProblemError, on_http, on_invalid, on_problem
 from serving.schemas import (
     MAX_BODY_BYTES,
     MAX_PATIENTS,
@@ -41,7 +42,7 @@ api = FastAPI(
     openapi_url="/v1/openapi.json",
     redoc_url=None,
     responses=_ERRORS,
-    exception_handlers={ProblemError: on_problem, RequestValidationError: on_invalid},
+    exception_handlers={ProblemError: on_problem, RequestValidationError: on_invalid, HTTPException: on_http},
 )
 
 
@@ -73,7 +74,7 @@ class Vigil:
         logger.info("serving %s version %s", registered.name, registered.version)
 
 
-def _scorer() -> RiskScorer:
+async def _scorer() -> RiskScorer:
     service: Vigil = bentoml.get_current_service()
     return service.scorer
 

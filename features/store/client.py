@@ -37,12 +37,13 @@ class Store:
         self._folder = self.home / "features"
         self._config = self.home / "feature_store.yaml"
         self._feast: Any = None
+        self._services: dict[str, Any] = {}
 
     def clear(self) -> None:
         """Remove all features, offline and online."""
         for folder in (self._folder, self.home / "feast"):
             shutil.rmtree(folder, ignore_errors=True)
-        self._feast = None
+        self._feast, self._services = None, {}
 
     def write(self, features: pd.DataFrame, part: int) -> None:
         """Write the output of :func:`features.build.build_features` for some subjects as one Parquet file a view.
@@ -132,7 +133,9 @@ class Store:
         return pd.DataFrame({"subject_id": list(patient_ids), "index_time": times, **features})
 
     def _service(self, name: str) -> Any:
-        return self._open().get_feature_service(name)
+        if name not in self._services:  # asking Feast again would parse the whole registry again, at every read
+            self._services[name] = self._open().get_feature_service(name)
+        return self._services[name]
 
     def _open(self) -> Any:
         if self._feast is None:

@@ -144,6 +144,12 @@ def test_an_implausible_reading_is_named_with_its_rule_and_range(client):
     assert error == {"field": "observations.1.value", "rule": "implausible", "expected": "20 to 100 %"}
 
 
+def test_a_body_nested_beyond_reading_is_a_problem(client):
+    answer = client.post("/v1/risk", content="[" * 100_000 + "]" * 100_000, headers={"Content-Type": "application/json"})
+    assert answer.status_code in {400, 422}
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_an_oversized_body_is_refused_with_or_without_its_length(client, chunked):
     body = json.dumps({"patient_id": "x" * (MAX_BODY_BYTES + 1)}).encode()
@@ -153,7 +159,8 @@ def test_an_oversized_body_is_refused_with_or_without_its_length(client, chunked
 
 
 def test_a_wrong_method_and_path_are_4xx(client):
-    assert client.get("/v1/risk").status_code == 405
+    wrong_method = client.get("/v1/risk")
+    assert (wrong_method.status_code, wrong_method.json()["code"]) == (405, "method_not_allowed")
     assert client.post("/v1/nothing", json={}).status_code == 404
 
 
