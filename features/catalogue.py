@@ -26,6 +26,8 @@ class Feature:
     description: str
 
 
+JOIN_KEY: Final = "patient_id"  # of the Feast entity: what the rest of the chain calls subject_id
+
 VITALS: Final = names("vital")
 SUPPORT: Final = names("support")
 LABORATORY: Final = names("laboratory")

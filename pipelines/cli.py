@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from features.errors import VigilError
+from pipelines.environment import DEFAULT_PORT, LOOPBACK, server_environment, settle
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,7 +25,7 @@ Json = Annotated[Path | None, typer.Option("--json", help="Also write the result
 SourceName = Annotated[str, typer.Option("--source", help="Data source: simulated or cinc2019.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the simulated ward needs none.")]
 Version = Annotated[str | None, typer.Option("--version", help="Model version; default: the champion.")]
-Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")]
+Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {LOOPBACK}.")]
 
 DEFAULT_HOME = Path(".vigil")
 OUT = Console()
@@ -132,19 +133,18 @@ def drift(home: Home = DEFAULT_HOME, to: Json = None) -> None:
 
 
 @app.command()
-def serve(home: Home = DEFAULT_HOME, port: Port = 3000) -> None:
+def serve(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT) -> None:
     """Keep the prediction API of the champion up on 127.0.0.1."""
     with _job():
         import os
 
         from models.registry import Registry
         from pipelines.cohort_store import CohortStore
-        from pipelines.environment import server_environment
-        from pipelines.predict import server_command
+        from pipelines.server import server_command
 
         task = CohortStore(home).task.name
         Registry(home).load(task)  # say now, not in a worker's traceback, that there is no champion
-        OUT.print(f"http://127.0.0.1:{port}/v1/docs  (stop with Ctrl-C)")
+        OUT.print(f"http://{LOOPBACK}:{port}/v1/docs  (stop with Ctrl-C)")
         command = server_command(port)
         os.execve(command[0], command, server_environment(home, task))  # noqa: S606 - our own module
 
@@ -152,8 +152,6 @@ def serve(home: Home = DEFAULT_HOME, port: Port = 3000) -> None:
 @contextmanager
 def _job() -> Iterator[None]:
     """The environment of a job; what the user can mend becomes one line and exit status 2."""
-    from pipelines.environment import settle
-
     settle()
     try:
         yield

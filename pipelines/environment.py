@@ -15,6 +15,9 @@ _NO_TELEMETRY: Final = {
     "GIT_PYTHON_REFRESH": "quiet",  # mlflow looks for git; a hospital's server need not have it
 }
 
+LOOPBACK: Final = "127.0.0.1"  # without authentication nothing listens anywhere else
+DEFAULT_PORT: Final = 3000
+
 
 def settle() -> None:
     """Switch telemetry off, here and in every process started from here, and quieten the libraries' notices."""

@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.environment import DEFAULT_PORT, LOOPBACK
 from pipelines.evaluate import Metrics
-from pipelines.predict import DEFAULT_PORT, LOOPBACK
 from pipelines.run import Outcome
 
 _COLUMNS: Final = {

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.environment import settle
-from pipelines.predict import running_server
 from pipelines.run import run
+from pipelines.server import running_server
 from pipelines.sources.simulated import SimulatedWard
 
 COHORTS = Path(__file__).parents[2] / "shared" / "data"

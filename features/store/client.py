@@ -17,11 +17,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.catalogue import SERVICES, VIEWS, service_features
+from features.catalogue import JOIN_KEY, SERVICES, VIEWS, service_features
 from features.errors import VigilError
 from features.observations import TIME
 
-JOIN_KEY: Final = "patient_id"
 _ONLINE_CHUNK: Final = 200  # patients read from the online store at a time
 
 

@@ -8,8 +8,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import ParquetFormat
 from feast.types import Float32
 
-from features.catalogue import SERVICES, VIEWS
-from features.store.client import JOIN_KEY
+from features.catalogue import JOIN_KEY, SERVICES, VIEWS
 
 INDEX_STEP: Final = timedelta(hours=1)
 
