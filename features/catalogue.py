@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from features.scores import NEWS2_BANDS
@@ -26,6 +27,7 @@ class Feature:
     description: str
 
 
+INDEX_STEP: Final = timedelta(hours=1)  # between index times; older features are not current
 JOIN_KEY: Final = "patient_id"  # of the Feast entity: what the rest of the chain calls subject_id
 
 VITALS: Final = names("vital")

@@ -7,6 +7,7 @@ last step of each statistic is floating point. Equal readings therefore give equ
 Where the exact sums could leave the int64 range the kernel refuses rather than wraps (see :func:`window_statistics`).
 """
 
+import math
 from typing import Final
 
 import numba
@@ -57,17 +58,25 @@ def window_statistics(
         KernelOverflowError: the readings of a window are so many or so large that an exact sum could overflow.
     """
     observed, recorded, steps = readings
-    most = _most_in_window(observed, reading_bounds, hours * HOUR_US)
-    largest = max(int(np.abs(steps).max(initial=0)), hours * 3600, 1)
-    # n * sum(x * y) is the largest product formed; with |x|, |y| <= largest it is at most (n * largest)^2.
-    if (most * largest) ** 2 >= 2**63:
+    densest = _most_in_window(observed, reading_bounds, hours * HOUR_US)
+    most = most_readings(hours, int(np.abs(steps).max(initial=0)))
+    if densest > most:
         raise KernelOverflowError(
-            f"{most} readings of one subject within {hours} h, values up to {largest} steps: more than int64 sums hold; "
-            "thin the series (one reading a second is enough) or shorten the window"
+            f"{densest} readings of one subject within {hours} h: exact sums hold {most} of this size; "
+            "thin the series before handing it over"
         )
     out = np.full((len(index_times), len(STATISTICS)), np.nan)
     _fill(observed, recorded, steps, reading_bounds, index_times, index_bounds, hours * HOUR_US, steps_per_unit, out)
     return out
+
+
+def most_readings(hours: int, largest_steps: int) -> int:
+    """How many readings of one subject a window can hold with every sum exact, values being at most that many steps.
+
+    The largest number formed is n * sum(x * y), which is at most (n * max(|x|, |y|))^2 and must stay below 2^63; x is a time
+    in seconds before t, y a value in steps.
+    """
+    return math.isqrt(2**63 - 1) // max(largest_steps, hours * 3600)
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

@@ -17,6 +17,8 @@ TIME: Final = "datetime64[us, UTC]"  # microseconds: Feast cannot materialize na
 REQUIRED: Final = ("subject_id", "observed_at", "signal", "value")
 COLUMNS: Final = (*REQUIRED, "recorded_at", "device_id", "source", "message_id")
 KEY: Final = ["subject_id", "signal", "observed_at", "recorded_at", "value"]
+# A gateway numbers its own messages, and a message may carry several readings.
+MESSAGE_KEY: Final = ["source", "message_id", "subject_id", "signal", "observed_at"]
 
 # Reasons in the order in which they are tested: a reading is quarantined for the first that applies.
 REASONS: Final = {
@@ -26,6 +28,7 @@ REASONS: Final = {
     "unknown_signal": "signal is not in the signal table",
     "unknown_unit": "unit is not the signal's UCUM unit",
     "not_a_number": "value is missing, infinite or not a number",
+    "not_a_code": "value is between two codes of a coded signal",
     "implausible": "value is outside the signal's plausible range",
     "duplicate_message": "this reading of this message was seen before",
     "duplicate_reading": "the same value of the same signal at the same time was seen before",
@@ -85,9 +88,7 @@ def check(frame: pd.DataFrame) -> Checked:
     accepted = clean[good].copy()
     accepted["value"] = to_resolution(accepted["value"].to_numpy(), accepted["signal"])
     accepted = accepted.sort_values(KEY, kind="stable")
-    reason.loc[accepted.index[_repeats(accepted, ["message_id", "signal", "observed_at"]) & accepted["message_id"].notna()]] = (
-        "duplicate_message"
-    )
+    reason.loc[accepted.index[_repeats(accepted, MESSAGE_KEY) & accepted["message_id"].notna()]] = "duplicate_message"
     accepted = accepted[reason.loc[accepted.index] == ""]
     reason.loc[accepted.index[_repeats(accepted, ["subject_id", "signal", "observed_at", "value"])]] = "duplicate_reading"
     accepted = accepted[reason.loc[accepted.index] == ""]
@@ -114,6 +115,7 @@ def _first_reason(clean: pd.DataFrame, unit: "pd.Series[str] | None") -> "pd.Ser
         "unknown_signal": ~known,
         "unknown_unit": _wrong_unit(clean["signal"], unit) if unit is not None else pd.Series(False, index=clean.index),
         "not_a_number": ~np.isfinite(value),
+        "not_a_code": (_of_table(clean["signal"], "coded") == 1) & (value != np.rint(value)),
         "implausible": implausible,
     }
     return pd.Series(

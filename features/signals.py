@@ -21,19 +21,21 @@ class Signal:
         name: Vigil's name, without the unit.
         kind: ``vital`` (a wearable, home device or ward monitor measures it), ``support`` (what is given to or asked of
             the patient), or ``laboratory``.
-        loinc: LOINC code of the quantity.
+        loinc: LOINC code of the quantity; None for what sources derive from others.
         unit: UCUM unit of every value of this signal.
         low, high: plausible range, both ends included, in ``unit``.
         steps_per_unit: 1 / resolution; a stored value is always a whole number of these steps.
+        coded: the value is a code, not a quantity: only whole numbers mean something, and none may be rounded to another.
     """
 
     name: str
     kind: Kind
-    loinc: str
+    loinc: str | None
     unit: str
     low: float
     high: float
     steps_per_unit: int = 100
+    coded: bool = False
 
     @property
     def resolution(self) -> float:
@@ -51,9 +53,9 @@ _TABLE = (
     Signal("body_temperature", "vital", "8310-5", "Cel", 25, 45),
     Signal("glucose", "vital", "2339-0", "mg/dL", 10, 1500),
     # A 0, C 1, V 2, P 3, U 4: alert, new confusion, voice, pain, unresponsive (the ACVPU scale of NEWS2).
-    Signal("consciousness", "support", "80288-4", "{ACVPU}", 0, 4, steps_per_unit=1),
-    # 1 while supplemental oxygen is given; sources derive it from oxygen flow or FiO2.
-    Signal("on_oxygen", "support", "3151-8", "1", 0, 1, steps_per_unit=1),
+    Signal("consciousness", "support", "80288-4", "{ACVPU}", 0, 4, steps_per_unit=1, coded=True),
+    # 1 while supplemental oxygen is given; sources derive it from oxygen flow (3151-8) or FiO2 (3150-6).
+    Signal("on_oxygen", "support", None, "1", 0, 1, steps_per_unit=1, coded=True),
     Signal("fio2", "support", "3150-6", "%", 20, 100),
     Signal("etco2", "support", "19891-1", "mm[Hg]", 1, 150),
     Signal("base_excess", "laboratory", "1925-7", "mmol/L", -50, 60),
@@ -61,9 +63,9 @@ _TABLE = (
     Signal("ph", "laboratory", "2744-1", "[pH]", 6.3, 8.2, steps_per_unit=1000),
     Signal("paco2", "laboratory", "2019-8", "mm[Hg]", 5, 200),
     Signal("sao2", "laboratory", "2708-6", "%", 15, 100),
-    Signal("ast", "laboratory", "1920-8", "U/L", 1, 30000),
+    Signal("ast", "laboratory", "1920-8", "U/L", 1, 30000, steps_per_unit=10),
     Signal("bun", "laboratory", "3094-0", "mg/dL", 0.5, 400),
-    Signal("alkaline_phosphatase", "laboratory", "6768-6", "U/L", 1, 8000),
+    Signal("alkaline_phosphatase", "laboratory", "6768-6", "U/L", 1, 8000, steps_per_unit=10),
     Signal("calcium", "laboratory", "17861-6", "mg/dL", 1, 25),
     Signal("chloride", "laboratory", "2075-0", "mmol/L", 50, 180),
     Signal("creatinine", "laboratory", "2160-0", "mg/dL", 0.05, 60),

@@ -6,6 +6,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
+from features.catalogue import INDEX_STEP
 from models.tasks import RiskTask
 
 Split = Literal["train", "tune", "held_out"]
@@ -14,7 +15,7 @@ HELD_OUT_SHARE: Final = 0.2
 TUNE_SHARE: Final = 0.2  # for early stopping, calibration and thresholds; never for the figures that are reported
 
 
-def index_times(stays: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
+def index_times(stays: pd.DataFrame) -> pd.DataFrame:
     """The index grid: for every stay its start and each index step after it, up to and including its end.
 
     Args:
@@ -25,10 +26,10 @@ def index_times(stays: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
     """
     stays = stays.sort_values("subject_id", kind="stable")
     length = (stays["end"] - stays["start"]).to_numpy("timedelta64[us]")
-    steps = length // np.timedelta64(task.index_step) + 1
+    steps = length // np.timedelta64(INDEX_STEP) + 1
     index = stays.take(np.repeat(np.arange(len(stays)), steps)).reset_index(drop=True)
     step = np.arange(len(index)) - np.repeat(np.cumsum(steps) - steps, steps)
-    index["index_time"] = index["start"] + step * pd.Timedelta(task.index_step).as_unit("us")
+    index["index_time"] = index["start"] + step * pd.Timedelta(INDEX_STEP).as_unit("us")
     return index
 
 

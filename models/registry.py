@@ -32,7 +32,7 @@ TRUSTED_TYPES: Final = [
     "collections.defaultdict",
     "numpy.dtype",
 ]
-# What a stored model needs to be loaded elsewhere; naming it spares mlflow minutes of guessing.
+# What a stored model needs beside this package; naming it spares mlflow minutes of guessing.
 _REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]
 
 
@@ -124,9 +124,10 @@ class Registry:
 
         The first version becomes champion; later ones challenger, until they earn more.
         """
-        first = not self.client.search_registered_models(f"name = '{name}'")
-        if first:
+        known = self.client.search_registered_models(f"name = '{name}'")
+        if not known:
             self.client.create_registered_model(name)
+        first = not known or CHAMPION not in known[0].aliases  # a crash may have left a model without one
         model_id = self._model_ids(run_id)[artefact]
         version = self.client.create_model_version(
             name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags)
@@ -148,7 +149,7 @@ class Registry:
                 else self.client.get_model_version_by_alias(name, CHAMPION)
             )
         except MlflowException as error:
-            wanted = f"version {version}" if version else "a champion"
+            wanted = f"version {version}" if version else "champion"
             raise NoModelError(
                 f"registry {self.home / 'mlflow.db'}: no {wanted} of model {name!r}; train one first: vigil train"
             ) from error

@@ -1,4 +1,4 @@
-"""RiskTask: which outcome, how far ahead, at which index times, from which features."""
+"""RiskTask: which outcome, how far ahead, what counts as positive, from which features."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,7 +18,6 @@ class RiskTask:
         feature_service: the Feast service the models read.
         after_onset: the label of index times at or after the onset.
         cut_off: the label of index times whose horizon reaches past the end of a stay in which no onset was seen.
-        index_step: index times are the start of the stay and every step after it, up to its end.
     """
 
     name: str
@@ -27,7 +26,6 @@ class RiskTask:
     feature_service: str
     after_onset: Rule
     cut_off: Rule
-    index_step: timedelta = timedelta(hours=1)
 
 
 _TABLE = (

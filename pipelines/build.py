@@ -18,7 +18,7 @@ def build(home: Path) -> int:
     store.clear()
     rows = 0
     for part, (observations, stays) in enumerate(parts):
-        features = build_features(observations, index_times(stays, cohort.task))
+        features = build_features(observations, index_times(stays))
         store.write(features, part)
         rows += len(features)
     with working("apply to Feast"):
@@ -26,9 +26,14 @@ def build(home: Path) -> int:
     return rows
 
 
-def materialize(home: Path) -> None:
-    """Load the latest features of every patient online; the cohort is retrospective, so the clock becomes a replay's."""
+def materialize(home: Path) -> int:
+    """Load the latest features of every patient online; the cohort is retrospective, so the clock becomes a replay's.
+
+    Returns the number of patients.
+    """
     cohort = CohortStore(home)
-    keep_replay_clock(home, index_times(cohort.read("stays"), cohort.task))
+    stays = cohort.read("stays")
     for _ in track(Store(home).materialize(), "materialize", len(VIEWS)):
         pass
+    keep_replay_clock(home, index_times(stays))
+    return len(stays)

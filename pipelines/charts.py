@@ -28,7 +28,7 @@ def patient_course(home: Path, patient_id: str) -> pd.DataFrame:
     stay = stays[stays["subject_id"] == patient_id]
     if stay.empty:
         raise KeyError("no stay of this patient in the cohort")
-    index = index_times(stay, cohort.task)[["subject_id", "index_time"]]
+    index = index_times(stay)[["subject_id", "index_time"]]
     rows = Store(home).training_frame(index, cohort.task.feature_service)
     model = Registry(home).load(cohort.task.name).model
     return rows[["index_time", "news2", "news2_highest"]].assign(probability=model.risk(rows))

@@ -1,7 +1,7 @@
 """The `vigil` command. Thin: heavy libraries are imported inside the commands, so that --help answers at once."""
 
-import json
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +27,8 @@ Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the
 Version = Annotated[str | None, typer.Option("--version", help="Model version; default: the champion.")]
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {LOOPBACK}.")]
 
+Hours = Annotated[float | None, typer.Option("--hours", min=0.01, help="Only predictions of the last hours; default: all.")]
+
 DEFAULT_HOME = Path(".vigil")
 OUT = Console()
 
@@ -34,7 +36,7 @@ OUT = Console()
 @app.command()
 def run(source: SourceName = "simulated", data: Data = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """The main job: ingest, features, Feast, train, evaluate, register, materialize, predict, drift report."""
-    with _job():
+    with _job(home, to):
         from dataclasses import asdict
 
         from pipelines.run import run as run_chain
@@ -50,7 +52,7 @@ def run(source: SourceName = "simulated", data: Data = None, home: Home = DEFAUL
 @app.command()
 def ingest(source: SourceName = "simulated", data: Data = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Check a source's readings, quarantine what cannot be used, and keep the rest in the home."""
-    with _job():
+    with _job(home, to):
         from dataclasses import asdict
 
         from pipelines.ingest import ingest as ingest_source
@@ -64,7 +66,7 @@ def ingest(source: SourceName = "simulated", data: Data = None, home: Home = DEF
 @app.command()
 def features(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Compute the features of every index time and register them in Feast."""
-    with _job():
+    with _job(home, to):
         from pipelines.build import build
 
         rows = build(home)
@@ -75,7 +77,7 @@ def features(home: Home = DEFAULT_HOME, to: Json = None) -> None:
 @app.command()
 def train(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Fit, calibrate and register the model and its baselines; the first becomes champion, later ones challenger."""
-    with _job():
+    with _job(home, to):
         from dataclasses import asdict
 
         from pipelines.train import train as train_models
@@ -88,7 +90,7 @@ def train(home: Home = DEFAULT_HOME, to: Json = None) -> None:
 @app.command()
 def evaluate(version: Version = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Judge a model version beside its baselines on the held-out patients."""
-    with _job():
+    with _job(home, to):
         from pipelines.evaluate import evaluate as evaluate_models
         from pipelines.tables import metrics_table
 
@@ -98,18 +100,20 @@ def evaluate(version: Version = None, home: Home = DEFAULT_HOME, to: Json = None
 
 
 @app.command()
-def materialize(home: Home = DEFAULT_HOME) -> None:
+def materialize(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Load each patient's latest features into the online store."""
-    with _job():
+    with _job(home, to):
         from pipelines.build import materialize as materialize_features
 
-        materialize_features(home)
+        patients = materialize_features(home)
+        OUT.print(f"{patients:,} patients in {home / 'feast'}")
+        _write(to, {"patients": patients})
 
 
 @app.command()
 def predict(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Score every held-out patient through the online path, into the prediction log."""
-    with _job():
+    with _job(home, to):
         from pipelines.cohort_store import CohortStore
         from pipelines.predict import predict_held_out
         from serving.service import open_scorer
@@ -121,12 +125,14 @@ def predict(home: Home = DEFAULT_HOME, to: Json = None) -> None:
 
 
 @app.command()
-def drift(home: Home = DEFAULT_HOME, to: Json = None) -> None:
+def drift(hours: Hours = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Compare the prediction log with the champion's training data. Exits 0 fine, 1 drift, 2 broken."""
-    with _job():
+    with _job(home, to):
+        import pandas as pd
+
         from pipelines.drift.job import drift as compare
 
-        found = compare(home)
+        found = compare(home, since=pd.Timestamp.now("UTC") - pd.Timedelta(hours=hours) if hours else None)
         OUT.print(f"{found.status.name.lower()}: {found.share:.0%} of the columns drifted; {home / 'reports/drift.html'}")
         _write(to, found.as_dict())
     raise typer.Exit(found.status)
@@ -135,7 +141,7 @@ def drift(home: Home = DEFAULT_HOME, to: Json = None) -> None:
 @app.command()
 def serve(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT) -> None:
     """Keep the prediction API of the champion up on 127.0.0.1."""
-    with _job():
+    with _job(home):
         import os
 
         from models.registry import Registry
@@ -150,16 +156,26 @@ def serve(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT) -> None:
 
 
 @contextmanager
-def _job() -> Iterator[None]:
-    """The environment of a job; what the user can mend becomes one line and exit status 2."""
+def _job(home: Path, to: Path | None = None) -> Iterator[None]:
+    """The environment of a job. Whatever goes wrong is one line and exit status 2; 1 is kept for drift."""
     settle()
     try:
+        if home.exists() and not home.is_dir():
+            raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
+        if to is not None and not to.parent.is_dir():
+            raise VigilError(f"--json {to}: no such folder; make it first")
         yield
     except VigilError as error:
         typer.echo(f"vigil: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:  # noqa: BLE001 - its message may hold a patient's data, so only type and place are shown
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        typer.echo(f"vigil: unexpected {type(error).__name__} at {place.filename}:{place.lineno} in {place.name}", err=True)
         sys.exit(2)
 
 
 def _write(to: Path | None, result: dict[str, Any]) -> None:
     if to is not None:
-        to.write_text(json.dumps(result, indent=2, default=str))
+        from pipelines.results import write_json
+
+        write_json(to, result)

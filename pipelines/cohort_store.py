@@ -63,7 +63,12 @@ class CohortStore:
         """
         if not self._facts.exists():
             raise NoCohortError(f"{self._facts}: no cohort there; ingest one first: vigil ingest --source NAME")
-        return Facts(**json.loads(self._facts.read_text()))
+        try:
+            return Facts(**json.loads(self._facts.read_text()))
+        except (ValueError, TypeError):
+            raise NoCohortError(
+                f"{self._facts}: not written by this version; ingest again: vigil ingest --source NAME"
+            ) from None
 
     @property
     def task(self) -> RiskTask:

@@ -20,7 +20,8 @@ DEFAULT_PORT: Final = 3000
 
 
 def settle() -> None:
-    """Switch telemetry off, here and in every process started from here, and quieten the libraries' notices."""
+    """Switch telemetry off, keep what is written to ourselves, and quieten the libraries' notices; inherited by servers."""
+    os.umask(0o077)  # a home holds patients' data
     os.environ.update(_NO_TELEMETRY)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -1,6 +1,5 @@
 """Evaluate: a registered model and its baselines on the held-out patients, which no training job reads."""
 
-import json
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +11,7 @@ from models.evaluation.plots import overview
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
 from pipelines.progress import track, working
+from pipelines.results import write_json
 from pipelines.train import SEED, labelled_index
 
 REPORT: Final = "evaluation"  # HOME/reports/evaluation.json and .png
@@ -43,7 +43,7 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
     figure = overview(scored, metrics, title=f"{origin}: held-out patients")
     figure.savefig(reports / f"{REPORT}.png", dpi=120)
     result = {"source": facts.source, "simulated": facts.simulated, "version": registered.version, "models": metrics}
-    (reports / f"{REPORT}.json").write_text(json.dumps(result, indent=2))
+    write_json(reports / f"{REPORT}.json", result)
     with registry.run(cohort.task.name, registered.run_id):
         registry.log(
             metrics={f"{name}.{metric}": value for name, values in metrics.items() for metric, value in values.items()},

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from features.observations import TIME, check
+from features.store.client import Store
 from pipelines.cohort_store import CohortStore, Facts
 from pipelines.progress import track
 from pipelines.sources import Batch, Source, SourceError
@@ -17,9 +18,10 @@ def ingest(source: Source, home: Path) -> Facts:
     Raises:
         SourceError: the source's tables break their contract.
     """
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)  # it will hold patients' data
+    home.mkdir(parents=True, exist_ok=True)
     store = CohortStore(home)
     store.clear()
+    Store(home).clear()  # its features are the old cohort's
     quarantined: Counter[str] = Counter()
     subjects = events = observations = 0
     for part, batch in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
@@ -51,6 +53,8 @@ def _check_stays(batch: Batch) -> None:
     for table, name in ((stays, "stays"), (outcomes, "outcomes")):
         if table["subject_id"].duplicated().any():
             raise SourceError(f"{name}.subject_id: a subject twice; expected one row a subject")
+    if (stays["start"].dt.microsecond != 0).any():
+        raise SourceError("stays.start: a fraction of a second; expected whole seconds, which is what the feature store keeps")
     if not (stays["start"] <= stays["end"]).all():
         raise SourceError("stays: a stay without a start or end, or one that ends before it starts")
     if not outcomes["subject_id"].isin(stays["subject_id"]).all():

@@ -7,22 +7,31 @@ from typing import Any
 
 from models.cohort import split_of
 from pipelines.cohort_store import CohortStore
-from pipelines.progress import track, working
+from pipelines.progress import CONSOLE, track, working
 from pipelines.server import ServerError, running_server
 from serving.schemas import MAX_PATIENTS, RiskAnswer
 from serving.scoring import RiskScorer
 
 
 def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
-    """Score every held-out patient from the online store, as of the clock's now; each is logged."""
+    """Score every held-out patient from the online store, as of the clock's now; each is logged.
+
+    A patient of whom nothing recent is known has no risk; how many those are is said, not hidden.
+
+    Raises:
+        ServerError: a patient cannot be scored for any other reason.
+    """
     patients = [subject for subject in CohortStore(home).read("stays")["subject_id"] if split_of(subject) == "held_out"]
     chunks = [patients[first : first + MAX_PATIENTS] for first in range(0, len(patients), MAX_PATIENTS)]
     answers: list[RiskAnswer] = []
     for chunk in track(chunks, "predict", len(chunks)):
         for item in scorer.by_id(chunk):
-            if item.risk is None:
+            if item.risk is not None:
+                answers.append(item.risk)
+            elif item.problem is None or item.problem.code != "no_recent_readings":
                 raise ServerError(f"a held-out patient could not be scored: {item.problem}")
-            answers.append(item.risk)
+    if len(answers) < len(patients):
+        CONSOLE.print(f"  {len(patients) - len(answers):,} of {len(patients):,} patients have no recent reading, so no risk")
     return answers
 
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 
+from features.errors import VigilError
 from pipelines.environment import LOOPBACK, server_environment
 
 _START_SECONDS: Final = 120
 
 
-class ServerError(RuntimeError):
+class ServerError(VigilError):
     """The prediction server did not start or did not answer."""
 
 

@@ -21,7 +21,7 @@ from pipelines.progress import working
 # first and NEWS2 >= 5 about as much as the second, so the bands can be compared with a score every ward knows.
 ALARM_BUDGETS: Final = {"high": 0.5, "medium": 1.5}
 SEED: Final = 2026
-REFERENCE: Final = "reference.parquet"  # the drift reference: training patients as the replay clock shows them
+REFERENCE: Final = "reference.parquet"  # the drift reference: tuning patients as the replay clock shows them
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Trained:
 
 def labelled_index(cohort: CohortStore, *wanted: Split) -> pd.DataFrame:
     """Index times of the patients of the given splits: ``subject_id, index_time, onset, onset_known, label, split``."""
-    labelled = label(index_times(cohort.read("stays"), cohort.task), cohort.read("outcomes"), cohort.task)
+    labelled = label(index_times(cohort.read("stays")), cohort.read("outcomes"), cohort.task)
     labelled["split"] = splits(labelled["subject_id"])
     columns = ["subject_id", "index_time", "onset", "onset_known", "label", "split"]
     return labelled.loc[labelled["split"].isin(wanted), columns].reset_index(drop=True)
@@ -53,7 +53,13 @@ def train(home: Path, seed: int = SEED) -> Trained:
     with working("training frame through Feast"):
         frame = Store(home).training_frame(labelled_index(cohort, "train", "tune"), task.feature_service)
     registry = Registry(home)
-    made_of = {"task": task.name, "source": facts.source, "simulated": facts.simulated, "data_digest": digest(frame)}
+    made_of = {
+        "task": task.name,
+        "source": facts.source,
+        "simulated": facts.simulated,
+        "feature_service": task.feature_service,
+        "data_digest": digest(frame),
+    }
     with registry.run(task.name) as run_id:
         models = _fit(frame, list(service_features(task.feature_service)), seed)
         for model in models.values():
@@ -62,7 +68,6 @@ def train(home: Path, seed: int = SEED) -> Trained:
         registry.log(
             params={
                 **made_of,
-                "feature_service": task.feature_service,
                 "horizon_hours": task.horizon.total_seconds() / 3600,
                 "held_out_share": HELD_OUT_SHARE,
                 "tune_share": TUNE_SHARE,
@@ -106,6 +111,9 @@ def _fit(frame: pd.DataFrame, features: list[str], seed: int) -> dict[str, RiskM
 
 
 def _reference(frame: pd.DataFrame, model: RiskModel) -> pd.DataFrame:
-    """Each development patient at the last index time, features and probability, without identifier or time."""
-    last = frame.groupby("subject_id", sort=False).tail(1)
+    """Each tuning patient at the last index time, features and probability, without identifier or time.
+
+    Not the training patients: the model is surer of those than it will be of anybody else.
+    """
+    last = frame[frame["split"] == "tune"].groupby("subject_id", sort=False).tail(1)
     return last[model.features].assign(probability=model.risk(last)).reset_index(drop=True)

@@ -9,9 +9,11 @@ from typing import Any, Final
 import pandas as pd
 import sqlalchemy as sa
 
+from features.errors import VigilError
 from features.observations import TIME
 
 FILE: Final = "predictions.db"
+_WAIT_SECONDS: Final = 2
 
 _METADATA = sa.MetaData()
 _PREDICTIONS = sa.Table(
@@ -32,16 +34,26 @@ _PREDICTIONS = sa.Table(
 )
 
 
+class LogUnavailableError(VigilError):
+    """A prediction could not be logged, so it must not be given."""
+
+
 class PredictionLog:
     """An append-only table in ``home/predictions.db``."""
 
     def __init__(self, home: Path) -> None:
-        self._engine = sa.create_engine(f"sqlite:///{home.resolve() / FILE}")
+        # hide_parameters: an error must not carry a patient's row into a log. timeout: seconds to wait for another writer.
+        url = f"sqlite:///{home.resolve() / FILE}"
+        self._engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _WAIT_SECONDS})
         sa.event.listen(self._engine, "connect", _durable)
         _METADATA.create_all(self._engine)
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Write predictions; they are on disk when this returns. ``features`` is a mapping, times are timestamps."""
+        """Write predictions; they are on disk when this returns. ``features`` is a mapping, times are timestamps.
+
+        Raises:
+            LogUnavailableError: they could not be written.
+        """
         values = [
             {
                 **row,
@@ -51,8 +63,13 @@ class PredictionLog:
             for row in rows
         ]
         if values:
-            with self._engine.begin() as connection:
-                connection.execute(_PREDICTIONS.insert(), values)
+            try:
+                with self._engine.begin() as connection:
+                    connection.execute(_PREDICTIONS.insert(), values)
+            except sa.exc.OperationalError as error:
+                raise LogUnavailableError(
+                    f"{FILE}: cannot be written ({type(error.orig).__name__}); is it locked, or the disk full?"
+                ) from None
 
     def read(
         self, *, model_name: str, model_version: str, features: Sequence[str], since: pd.Timestamp | None = None

@@ -1,20 +1,21 @@
-"""Errors of the API as RFC 9457 problems, and the limit on request bodies.
+"""Errors of the API as RFC 9457 problems: what each says, and how FastAPI is made to say it.
 
 A problem is returned, never raised through the server: a raised one would be logged with its traceback.
 """
 
-import json
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from features.catalogue import SCORE_CARRY_HOURS
 from serving.schemas import Problem
 
-MEDIA_TYPE = "application/problem+json"
+MEDIA_TYPE: Final = "application/problem+json"
+ERRORS_LISTED: Final = 20
 
 
 class ProblemError(Exception):
@@ -55,13 +56,60 @@ def too_early(age_hours: float) -> Problem:
     )
 
 
+def no_recent_readings() -> Problem:
+    return Problem(
+        title="No recent readings",
+        status=409,
+        code="no_recent_readings",
+        detail=f"observations: no vital sign within the {SCORE_CARRY_HOURS} h before as_of, so nothing can be said of "
+        "the patient; send a reading, or ask as of an earlier time",
+    )
+
+
+def body_too_large(max_bytes: int) -> Problem:
+    return Problem(
+        title="Body too large",
+        status=413,
+        code="body_too_large",
+        detail=f"body: expected at most {max_bytes} bytes; send fewer observations or patients at a time",
+    )
+
+
+def no_such_path() -> Problem:
+    return Problem(
+        title="Not found",
+        status=404,
+        code="not_found",
+        detail="path: nothing is offered there; see /v1/openapi.json for what is",
+    )
+
+
+def unavailable() -> Problem:
+    return Problem(
+        title="Unavailable",
+        status=503,
+        code="unavailable",
+        detail="the feature store or the prediction log cannot be used now, so no risk is given; try again later",
+    )
+
+
+def unexpected() -> Problem:
+    return Problem(
+        title="Unexpected error",
+        status=500,
+        code="unexpected_error",
+        detail="a fault of the server; its log says where, not what",
+    )
+
+
 def unusable_observations(errors: list[dict[str, Any]]) -> Problem:
+    """All errors are counted, the first :data:`ERRORS_LISTED` listed."""
     return Problem(
         title="Unusable observations",
         status=422,
         code="unusable_observations",
         detail=f"observations: {len(errors)} cannot be used, so no risk was computed; correct or leave out those listed",
-        errors=errors,
+        errors=errors[:ERRORS_LISTED],
     )
 
 
@@ -73,6 +121,11 @@ async def on_problem(_: Request, error: Exception) -> JSONResponse:
     """FastAPI handler for :class:`ProblemError`."""
     assert isinstance(error, ProblemError)
     return response(error.problem)
+
+
+async def on_unavailable(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - it names files of ours
+    """FastAPI handler for a store or log that cannot be used."""
+    return response(unavailable())
 
 
 async def on_http(_: Request, error: Exception) -> JSONResponse:
@@ -89,7 +142,8 @@ async def on_invalid(_: Request, error: Exception) -> JSONResponse:
     errors = [
         {
             # A name the caller made up is input too: only positions and the schema's own names are repeated.
-            "field": ".".join(str(part) for part in (e["loc"][:-1] if e["type"] == "extra_forbidden" else e["loc"])),
+            "field": ".".join(str(part) for part in (e["loc"][1:-1] if e["type"] == "extra_forbidden" else e["loc"][1:]))
+            or "body",
             "rule": e["type"],
             "expected": "only the fields of the schema" if e["type"] == "extra_forbidden" else e["msg"],
         }
@@ -104,44 +158,3 @@ async def on_invalid(_: Request, error: Exception) -> JSONResponse:
             errors=errors,
         )
     )
-
-
-class BodyLimit:
-    """ASGI middleware: a request body larger than the limit is answered with 413, whether or not it says its length."""
-
-    def __init__(self, app: Any, max_bytes: int) -> None:
-        self.app = app
-        self.max_bytes = max_bytes
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        body, more = b"", True
-        while more and len(body) <= self.max_bytes:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        if len(body) > self.max_bytes:
-            await self._refuse(send)
-            return
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
-
-        async def replay() -> Any:
-            return messages.pop() if messages else await receive()
-
-        await self.app(scope, replay, send)
-
-    async def _refuse(self, send: Any) -> None:
-        problem = Problem(
-            title="Body too large",
-            status=413,
-            code="body_too_large",
-            detail=f"body: expected at most {self.max_bytes} bytes; send fewer observations or patients at a time",
-        )
-        content = json.dumps(problem.model_dump()).encode()
-        headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(content)).encode())]
-        await send({"type": "http.response.start", "status": 413, "headers": headers})
-        await send({"type": "http.response.body", "body": content})

@@ -1,16 +1,27 @@
 """What the API takes and gives. Bounds come from the signal table; validation errors never repeat the input."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 MAX_PATIENTS = 500
 MAX_OBSERVATIONS = 5_000
 MAX_BODY_BYTES = 1_000_000
 
+
+def _no_number(value: Any) -> Any:
+    """A bare number would be read as seconds or milliseconds since 1970, whichever seems likelier."""
+    if isinstance(value, int | float) or (isinstance(value, str) and not re.match(r"\d{4}-\d{2}-\d{2}", value)):
+        raise ValueError("expected an instant such as 2026-01-31T08:00:00Z")
+    return value
+
+
 # Instants outside these years are slips of a clock, and would leave the range of the time types behind the API.
-Instant = Annotated[AwareDatetime, Field(ge=datetime(1990, 1, 1, tzinfo=UTC), lt=datetime(2100, 1, 1, tzinfo=UTC))]
+Instant = Annotated[
+    AwareDatetime, BeforeValidator(_no_number), Field(ge=datetime(1990, 1, 1, tzinfo=UTC), lt=datetime(2100, 1, 1, tzinfo=UTC))
+]
 PatientId = Annotated[
     str, Field(min_length=1, max_length=128, description="The patient's identifier.", examples=["sim-000017"])
 ]
@@ -42,7 +53,7 @@ class ObservationIn(_Request):
     """One reading. The unit, where given, must be the signal's UCUM unit."""
 
     signal: Annotated[str, Field(max_length=64, examples=["heart_rate"])]
-    value: Annotated[float, Field(allow_inf_nan=False, examples=[112])]
+    value: Annotated[float, Field(strict=True, allow_inf_nan=False, examples=[112])]
     observed_at: Instant
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"])] = None
 

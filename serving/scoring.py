@@ -3,13 +3,14 @@
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from features.build import build_features
+from features.catalogue import INDEX_STEP
 from features.observations import TIME, check
 from features.scores import NEWS2_BANDS
 from features.signals import SIGNALS
@@ -32,7 +33,6 @@ from serving.schemas import (
 )
 
 CONTRIBUTIONS: Final = 5  # the strongest signals named in an answer
-_ERRORS_LISTED: Final = 20
 # What of a feature row is said in the answer.
 _SHOWN: Final = [
     "subject_id", "index_time", "news2", "news2_highest", *(f"news2_{vital}" for vital in NEWS2_BANDS), "hours_since_reading",
@@ -59,9 +59,9 @@ class RiskScorer:
 
     def by_id(self, patient_ids: Sequence[str], as_of: datetime | None = None) -> list[RiskItem]:
         """Risks from the online store, in the order asked for; a patient without a usable row gets a problem instead."""
-        rows = self.store.online(patient_ids, self.task.feature_service)
+        rows = self.store.online(patient_ids, self.feature_service)
         now = [_utc(as_of) if as_of else self.clock.now(patient) for patient in patient_ids]
-        found = [self._unusable(index_time, t) for index_time, t in zip(rows["index_time"], now, strict=True)]
+        found = [_unusable(*row) for row in zip(rows["index_time"], rows["hours_since_reading"], now, strict=True)]
         usable = np.array([problem is None for problem in found], dtype=bool)
         scored = iter(self._answer(rows[usable].reset_index(drop=True), pd.Series(now)[usable].tolist(), "online_store"))
         return [
@@ -73,7 +73,7 @@ class RiskScorer:
         """The risk from readings in the request, through the same features as everywhere else.
 
         Raises:
-            ProblemError: a reading cannot be used; none is left out silently.
+            ProblemError: a reading cannot be used (none is left out silently), or none is recent.
         """
         frame = pd.DataFrame([reading.model_dump() for reading in request.observations])
         frame["subject_id"] = request.patient_id
@@ -87,7 +87,7 @@ class RiskScorer:
             for row in late
         ]
         if errors:
-            raise ProblemError(problems.unusable_observations(errors[:_ERRORS_LISTED]))
+            raise ProblemError(problems.unusable_observations(errors))
         index = pd.DataFrame(
             {
                 "subject_id": [request.patient_id],
@@ -101,16 +101,10 @@ class RiskScorer:
             }
         )
         features = build_features(checked.accepted, index)
+        problem = _unusable(as_of, features["hours_since_reading"].iloc[0], as_of)
+        if problem:
+            raise ProblemError(problem)
         return self._answer(features, [as_of], "request")[0]
-
-    def _unusable(self, index_time: pd.Timestamp, now: pd.Timestamp) -> Problem | None:
-        if pd.isna(index_time):
-            return problems.unknown_patient()
-        step = self.task.index_step.total_seconds() / 3600
-        age = (now - index_time).total_seconds() / 3600
-        if age >= step:
-            return problems.stale(age, step)
-        return problems.too_early(age) if age < 0 else None
 
     def _answer(self, rows: pd.DataFrame, now: Sequence[pd.Timestamp], origin: str) -> list[RiskAnswer]:
         if rows.empty:
@@ -147,7 +141,7 @@ class RiskScorer:
                 "origin": origin,
                 "model_name": self.registered.name,
                 "model_version": self.registered.version,
-                "feature_service": self.task.feature_service,
+                "feature_service": self.feature_service,
                 "features": dict(zip(model.features, values, strict=True)),
             }
             for answer, values in zip(answers, rows[model.features].to_numpy(np.float64).tolist(), strict=True)
@@ -155,14 +149,32 @@ class RiskScorer:
         return answers
 
     @property
+    def feature_service(self) -> str:
+        """The feature service the model was trained on, whatever the task asks for today."""
+        return str(self.registered.model.facts_["feature_service"])
+
+    @property
     def reference(self) -> ModelReference:
         """Which model answers."""
         return ModelReference(
             name=self.registered.name,
             version=self.registered.version,
-            feature_service=self.task.feature_service,
+            feature_service=self.feature_service,
             simulated=bool(self.registered.model.facts_["simulated"]),
         )
+
+
+def _unusable(index_time: pd.Timestamp, hours_since_reading: float, now: pd.Timestamp) -> Problem | None:
+    """Why a feature row must not be answered from, if so: nobody's, too old, from the future, or without a recent reading."""
+    if pd.isna(index_time):
+        return problems.unknown_patient()
+    step = INDEX_STEP / timedelta(hours=1)
+    age = (now - index_time) / pd.Timedelta(hours=1)
+    if age >= step:
+        return problems.stale(age, step)
+    if age < 0:
+        return problems.too_early(age)
+    return problems.no_recent_readings() if np.isnan(hours_since_reading) else None
 
 
 def _utc(time: datetime) -> pd.Timestamp:
@@ -176,6 +188,7 @@ def _error(row: dict[Any, Any]) -> dict[str, str]:
     field, expected = {
         "implausible": ("value", f"{signal.low:g} to {signal.high:g} {signal.unit}" if signal else ""),
         "unknown_unit": ("unit", signal.unit if signal else ""),
+        "not_a_code": ("value", f"a whole number from {signal.low:g} to {signal.high:g}" if signal else ""),
         "unknown_signal": ("signal", f"one of {known}"),
         "duplicate_reading": ("value", "each reading once"),
     }.get(row["reason"], ("observed_at", "a reading in the schema's form"))

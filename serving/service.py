@@ -10,14 +10,17 @@ from typing import Annotated, Any
 import bentoml
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
 
-from features.store.client import Store
+from features.store.client import Store, StoreError
 from models.registry import Registry
 from models.tasks import TASKS
 from serving.clock import open_clock
-from serving.prediction_log import PredictionLog
-from serving.problems import BodyLimit, ProblemError, on_http, on_invalid, on_problem
+from serving.middleware import BodyLimit, KnownPaths, LastResort
+from serving.prediction_log import LogUnavailableError, PredictionLog
+from serving.problems import ProblemError, on_http, on_invalid, on_problem, on_unavailable
 from serving.schemas import (
     MAX_BODY_BYTES,
     MAX_PATIENTS,
@@ -33,17 +36,26 @@ from serving.settings import Settings
 
 logger = logging.getLogger("vigil.serving")
 
-_ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (404, 409, 413, 422)}
+_ERRORS: dict[int | str, dict[str, Any]] = {code: {"model": Problem} for code in (404, 409, 413, 422, 503)}
 api = FastAPI(
     title="Vigil prediction API",
     version="1",
     description="Risk of deterioration from device vitals, as of a stated time. A decision aid, not a decision.",
-    docs_url="/v1/docs",
+    docs_url=None,  # its page would load scripts from elsewhere
     openapi_url="/v1/openapi.json",
     redoc_url=None,
     responses=_ERRORS,
-    exception_handlers={ProblemError: on_problem, RequestValidationError: on_invalid, HTTPException: on_http},
+    exception_handlers={
+        LogUnavailableError: on_unavailable,
+        StoreError: on_unavailable,
+        ProblemError: on_problem,
+        RequestValidationError: on_invalid,
+        HTTPException: on_http,
+    },
 )
+
+
+api.add_middleware(LastResort)
 
 
 def open_scorer(settings: Settings) -> RiskScorer:
@@ -73,6 +85,15 @@ class Vigil:
         registered = self.scorer.registered
         logger.info("serving %s version %s", registered.name, registered.version)
 
+    async def __is_ready__(self) -> bool:
+        """Readiness: the feature store answers."""
+        try:
+            self.scorer.store.online(["-"], self.scorer.feature_service)
+        except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
+            logger.error("not ready: %s", type(error).__name__)  # noqa: TRY400 - by type only
+            return False
+        return True
+
 
 async def _scorer() -> RiskScorer:
     service: Vigil = bentoml.get_current_service()
@@ -80,6 +101,18 @@ async def _scorer() -> RiskScorer:
 
 
 Scorer = Annotated[RiskScorer, Depends(_scorer)]
+
+
+@api.get("/v1/docs", include_in_schema=False)
+async def docs() -> HTMLResponse:
+    """The OpenAPI document as a page, from files of our own server."""
+    return get_swagger_ui_html(
+        openapi_url="/v1/openapi.json",
+        title=api.title,
+        swagger_js_url="/static_content/swagger-ui-bundle.js",
+        swagger_css_url="/static_content/swagger-ui.css",
+        swagger_favicon_url="/static_content/favicon-32x32.png",
+    )
 
 
 @api.post("/v1/risk", summary="Risk of one patient")
@@ -104,4 +137,5 @@ async def risk_from_observations(request: ObservationsRequest, scorer: Scorer) -
     return scorer.from_observations(request)
 
 
-Vigil.add_asgi_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)  # type: ignore[attr-defined]  # the decorator made it a Service
+for _middleware, _options in ((BodyLimit, {"max_bytes": MAX_BODY_BYTES}), (KnownPaths, {})):
+    Vigil.add_asgi_middleware(_middleware, **_options)  # type: ignore[attr-defined]  # the decorator made it a Service

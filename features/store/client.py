@@ -39,9 +39,12 @@ class Store:
         self._services: dict[str, Any] = {}
 
     def clear(self) -> None:
-        """Remove all features, offline and online."""
-        for folder in (self._folder, self.home / "feast"):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Remove the offline features, so that no job reads those of an earlier cohort.
+
+        The online store stays: a server may be reading it, and what is old in it is refused by its age.
+        """
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._config.unlink(missing_ok=True)
         self._feast, self._services = None, {}
 
     def write(self, features: pd.DataFrame, part: int) -> None:
@@ -96,11 +99,12 @@ class Store:
 
     def materialize(self) -> Iterator[str]:
         """Load the latest row of every patient into the online store; yields the name of each view when it is done."""
+        feast = self._open()
         times = pd.read_parquet(self._folder / next(iter(VIEWS)), columns=["event_timestamp"])["event_timestamp"]
         first, last = times.min().to_pydatetime(), times.max().to_pydatetime()
         for view in VIEWS:
             with _quiet():
-                self._open().materialize(first, last, [view])
+                feast.materialize(first, last, [view])
                 _close_duckdb()
             yield view
 

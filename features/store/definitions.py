@@ -1,6 +1,5 @@
 """The catalogue as Feast objects: one entity, a feature view per view, a feature service per service."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -8,9 +7,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import ParquetFormat
 from feast.types import Float32
 
-from features.catalogue import JOIN_KEY, SERVICES, VIEWS
-
-INDEX_STEP: Final = timedelta(hours=1)
+from features.catalogue import INDEX_STEP, JOIN_KEY, SERVICES, VIEWS
 
 PATIENT: Final = Entity(name="patient", join_keys=[JOIN_KEY], value_type=ValueType.STRING)
 

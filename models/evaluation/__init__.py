@@ -5,6 +5,7 @@ import pandas as pd
 from models.evaluation.alarms import Watch, alarms
 from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, intervals
+from models.risk_model import TooFewEventsError
 
 
 def evaluate(frame: pd.DataFrame, threshold: float, *, seed: int) -> dict[str, float]:
@@ -18,8 +19,16 @@ def evaluate(frame: pd.DataFrame, threshold: float, *, seed: int) -> dict[str, f
 
     Returns:
         Metric -> value; intervals as ``<metric>_low`` and ``<metric>_high`` (95 %).
+
+    Raises:
+        TooFewEventsError: no event, or nothing but events.
     """
     labelled = frame[frame["label"].notna()]
+    if labelled["label"].nunique() < 2:
+        raise TooFewEventsError(
+            f"labels: the {labelled['subject_id'].nunique()} patients to judge on hold {labelled['label'].nunique()} of the 2 classes "
+            "of outcome; a larger cohort is needed"
+        )
     label, probability = labelled["label"].to_numpy(float), labelled["probability"].to_numpy(float)
     bounds = intervals(label, probability, labelled["subject_id"], seed=seed)
     return {

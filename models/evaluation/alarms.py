@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.catalogue import INDEX_STEP
+
 SILENCE: Final = timedelta(hours=8)
 HORIZON: Final = timedelta(hours=12)
 
@@ -52,8 +54,8 @@ class Watch:
 
     @property
     def patient_days(self) -> float:
-        """Days watched, an index time standing for one hour."""
-        return len(self.time) / 24
+        """Days watched, an index time standing for one index step."""
+        return len(self.time) * (INDEX_STEP / timedelta(days=1))
 
     def fired(self, threshold: float) -> NDArray[np.bool_]:
         """Where an alarm fires, shape (n_rows,)."""

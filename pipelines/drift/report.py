@@ -14,6 +14,7 @@ from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
 
 from features.errors import VigilError
+from pipelines.results import write_json
 
 PREDICTION: Final = "probability"
 DRIFT_SHARE: Final = 0.3  # of the columns, from which the data as a whole are called drifted
@@ -113,7 +114,7 @@ def drift_report(reference: pd.DataFrame, current: pd.DataFrame, folder: Path, *
         current_rows=len(current),
     )
     _put_on_top(folder / "drift.html", f"{note} Status: {drift.status.name.lower()}; {share:.0%} of the columns drifted.")
-    (folder / "drift.json").write_text(json.dumps({"vigil": drift.as_dict(), "evidently": result}, indent=1))
+    write_json(folder / "drift.json", {"vigil": drift.as_dict(), "evidently": result})
     return drift
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from features.observations import TIME
+from features.signals import SIGNALS
 from pipelines.sources import Batch, SourceError
 
 EPOCH: Final = pd.Timestamp("2019-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; hour 0 of every stay is here
@@ -60,6 +61,8 @@ class Cinc2019:
             raise SourceError(f"--data {data}: expected the official .zip or a folder of .psv files; there is neither")
         if not self._files:
             raise SourceError(f"--data {data}: no .psv file in it; expected files such as p000001.psv")
+        if len({Path(file).stem for file in self._files}) < len(self._files):
+            raise SourceError(f"--data {data}: two files of the same name in different folders; expected one file a stay")
 
     def __len__(self) -> int:
         return math.ceil(len(self._files) / STAYS_PER_BATCH)
@@ -80,6 +83,8 @@ class Cinc2019:
                     raise SourceError(f"{Path(file).name}: not a Challenge 2019 header; expected {'|'.join(HEADER)}")
                 bodies.append(body if body.endswith(b"\n") or not body else body + b"\n")
                 lengths.append(bodies[-1].count(b"\n"))
+                if not lengths[-1]:
+                    raise SourceError(f"{Path(file).name}: a header but no hour; expected one row an hour of the stay")
         finally:
             if archive:
                 archive.close()
@@ -107,7 +112,9 @@ def _batch(rows: pd.DataFrame, source: str) -> Batch:
 
 def _observations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     rows = rows.assign(FiO2=rows["FiO2"] * 100)  # a fraction in the files
-    on_oxygen = (rows["FiO2"] > ROOM_AIR).astype(float).where(rows["FiO2"].notna())
+    # A FiO2 of 0 or 3 % is an artefact; it must not become "breathes room air" (comparisons with NaN are false).
+    plausible = rows["FiO2"].between(SIGNALS["fio2"].low, SIGNALS["fio2"].high)
+    on_oxygen = (rows["FiO2"] > ROOM_AIR).astype(float).where(plausible)
     columns = {signal: rows[column] for column, signal in SIGNAL_OF.items()} | {"on_oxygen": on_oxygen}
     measured = {signal: np.flatnonzero(column.notna()) for signal, column in columns.items()}
     row = np.concatenate(list(measured.values()))

@@ -28,12 +28,12 @@ def outcomes(*rows):
 
 
 def labels(task, stay_hours, *events):
-    found = label(index_times(stays(a=stay_hours), task), outcomes(*events), task)
+    found = label(index_times(stays(a=stay_hours)), outcomes(*events), task)
     return ["-" if np.isnan(value) else int(value) for value in found["label"]]
 
 
 def test_the_grid_is_every_hour_from_the_start_to_the_end():
-    grid = index_times(stays(b=2.9, a=3.0), TASK)
+    grid = index_times(stays(b=2.9, a=3.0))
     hours = ((grid["index_time"] - T0) / HOUR).tolist()
     assert list(zip(grid["subject_id"], hours, strict=True)) == [
         *[("a", h) for h in (0.0, 1.0, 2.0, 3.0)],

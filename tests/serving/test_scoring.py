@@ -25,7 +25,7 @@ def scorer(home):
 def last(home):
     """The last index time of each stay."""
     cohort = CohortStore(home)
-    return index_times(cohort.read("stays"), cohort.task).groupby("subject_id")["index_time"].max()
+    return index_times(cohort.read("stays")).groupby("subject_id")["index_time"].max()
 
 
 def test_the_online_risk_is_the_batch_risk_bit_for_bit(scorer, home, last):

@@ -89,10 +89,26 @@ def test_a_home_without_features_says_what_to_do(tmp_path):
         Store(tmp_path).online(["a"], "vital_signs_v1")
 
 
-def test_clearing_forgets_everything(tmp_path, features):
+def test_clearing_leaves_no_features_to_train_on(tmp_path, features):
     store = Store(tmp_path)
     store.write(features["a"], 0)
     store.apply()
     store.clear()
     assert not list(tmp_path.rglob("*.parquet"))
-    assert not list((tmp_path).rglob("*.db"))
+    for use in (lambda: Store(tmp_path).training_frame(asked(("a", 1)), "vital_signs_v1"), lambda: list(store.materialize())):
+        with pytest.raises(StoreError, match="make one first: vigil features"):
+            use()
+
+
+def test_a_row_created_later_is_not_known_earlier(tmp_path, features):
+    """Features of an hour that were written after it must not reach a training row of that hour."""
+    store = Store(tmp_path)
+    store.write(features["a"], 0)
+    late = tmp_path / "features" / "scores" / "part-00000.parquet"
+    frame = pd.read_parquet(late)
+    frame["created_timestamp"] += 30 * HOUR
+    frame.to_parquet(late, index=False)
+    store.apply()
+    found = store.training_frame(asked(("a", 3)), "vital_signs_v1")
+    assert found[[feature.name for feature in VIEWS["scores"]]].isna().all(axis=None)
+    assert not found[[feature.name for feature in VIEWS["patient"]]].isna().all(axis=None)

@@ -77,7 +77,7 @@ def test_the_zip_and_the_folder_are_the_same(folder, tmp_path_factory):
 
 def test_the_official_label_is_reproduced(folder):
     batch = only(Cinc2019(folder).batches())
-    labelled = label(index_times(batch.stays, TASKS["sepsis"]), batch.outcomes, TASKS["sepsis"])
+    labelled = label(index_times(batch.stays), batch.outcomes, TASKS["sepsis"])
     by_stay = labelled.groupby("subject_id")["label"].apply(list).to_dict()
     assert by_stay == {"p000001": [0, 0], "p000002": [0, 0, 1, 1, 1, 1, 1, 1], "p000003": [1]}
 
@@ -110,7 +110,7 @@ def test_a_slice_of_the_real_cohort(cinc2019_zip, tmp_path):
         archive.extractall(tmp_path, names)
     files = {path.stem: pd.read_csv(path, sep="|") for path in tmp_path.rglob("*.psv")}
     batch = only(Cinc2019(tmp_path).batches())
-    index = index_times(batch.stays, TASKS["sepsis"])
+    index = index_times(batch.stays)
     labelled = label(index, batch.outcomes, TASKS["sepsis"])
     expected = pd.concat([files[stay]["SepsisLabel"] for stay in sorted(files)], ignore_index=True)
     np.testing.assert_array_equal(labelled["label"], expected)

@@ -1,0 +1,74 @@
+"""What every request passes on its way in and out. Each class is ASGI middleware and keeps one promise."""
+
+import logging
+from typing import Any, Final
+
+from fastapi.responses import RedirectResponse
+
+from serving import problems
+
+logger = logging.getLogger("vigil.serving")
+
+_OFFERED: Final = ("/v1/", "/livez", "/readyz", "/healthz", "/metrics", "/static_content/")
+
+
+class KnownPaths:
+    """Only what we document is offered: the server's own pages would load scripts from elsewhere."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/":
+            await RedirectResponse("/v1/docs")(scope, receive, send)
+        elif scope["type"] == "http" and not scope["path"].startswith(_OFFERED):
+            await problems.response(problems.no_such_path())(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+class BodyLimit:
+    """A request body larger than the limit is answered with 413, whether or not it says its length."""
+
+    def __init__(self, app: Any, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        body, more = bytearray(), True
+        while more and len(body) <= self.max_bytes:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        if len(body) > self.max_bytes:
+            await problems.response(problems.body_too_large(self.max_bytes))(scope, receive, send)
+            return
+        messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+
+        async def replay() -> Any:
+            return messages.pop() if messages else await receive()
+
+        await self.app(scope, replay, send)
+
+
+class LastResort:
+    """An error nobody foresaw is answered with 500 and logged by type and place: its message may hold patient data."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - the last resort
+            frame = error.__traceback__
+            while frame and frame.tb_next:
+                frame = frame.tb_next
+            place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "nowhere"
+            logger.error("unexpected %s at %s", type(error).__name__, place)  # noqa: TRY400 - a traceback holds its message
+            await problems.response(problems.unexpected())(scope, receive, send)
