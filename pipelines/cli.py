@@ -160,10 +160,7 @@ def _job(home: Path, to: Path | None = None) -> Iterator[None]:
     """The environment of a job. Whatever goes wrong is one line and exit status 2; 1 is kept for drift."""
     settle()
     try:
-        if home.exists() and not home.is_dir():
-            raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
-        if to is not None and not to.parent.is_dir():
-            raise VigilError(f"--json {to}: no such folder; make it first")
+        _check_paths(home, to)
         yield
     except VigilError as error:
         typer.echo(f"vigil: {error}", err=True)
@@ -172,6 +169,14 @@ def _job(home: Path, to: Path | None = None) -> Iterator[None]:
         place = traceback.extract_tb(error.__traceback__)[-1]
         typer.echo(f"vigil: unexpected {type(error).__name__} at {place.filename}:{place.lineno} in {place.name}", err=True)
         sys.exit(2)
+
+
+def _check_paths(home: Path, to: Path | None) -> None:
+    """Before the work, not after it."""
+    if home.exists() and not home.is_dir():
+        raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
+    if to is not None and not to.parent.is_dir():
+        raise VigilError(f"--json {to}: its folder does not exist; make it first")
 
 
 def _write(to: Path | None, result: dict[str, Any]) -> None:

@@ -66,9 +66,7 @@ class CohortStore:
         try:
             return Facts(**json.loads(self._facts.read_text()))
         except (ValueError, TypeError):
-            raise NoCohortError(
-                f"{self._facts}: not written by this version; ingest again: vigil ingest --source NAME"
-            ) from None
+            raise NoCohortError(f"{self._facts}: not written by this version; ingest again: vigil ingest") from None
 
     @property
     def task(self) -> RiskTask:

@@ -1,6 +1,7 @@
 """What every request passes on its way in and out. Each class is ASGI middleware and keeps one promise."""
 
 import logging
+from collections.abc import Collection
 from typing import Any, Final
 
 from fastapi.responses import RedirectResponse
@@ -9,19 +10,21 @@ from serving import problems
 
 logger = logging.getLogger("vigil.serving")
 
-_OFFERED: Final = ("/v1/", "/livez", "/readyz", "/healthz", "/metrics", "/static_content/")
+_OF_BENTOML: Final = ("/livez", "/readyz", "/healthz", "/metrics")
+_ASSETS: Final = "/static_content/"  # BentoML's; the page of our API uses them
 
 
 class KnownPaths:
     """Only what we document is offered: the server's own pages would load scripts from elsewhere."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, paths: Collection[str]) -> None:
         self.app = app
+        self.paths = {*paths, *_OF_BENTOML}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
             await RedirectResponse("/v1/docs")(scope, receive, send)
-        elif scope["type"] == "http" and not scope["path"].startswith(_OFFERED):
+        elif scope["type"] == "http" and scope["path"] not in self.paths and not scope["path"].startswith(_ASSETS):
             await problems.response(problems.no_such_path())(scope, receive, send)
         else:
             await self.app(scope, receive, send)

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from features.store.client import Store, StoreError
 from models.registry import Registry
@@ -137,5 +138,7 @@ async def risk_from_observations(request: ObservationsRequest, scorer: Scorer) -
     return scorer.from_observations(request)
 
 
-for _middleware, _options in ((BodyLimit, {"max_bytes": MAX_BODY_BYTES}), (KnownPaths, {})):
-    Vigil.add_asgi_middleware(_middleware, **_options)  # type: ignore[attr-defined]  # the decorator made it a Service
+# The first added is the first a request meets. (Vigil is a Service since its decorator, which mypy does not see.)
+_PATHS = {route.path for route in api.routes if isinstance(route, Route)}
+Vigil.add_asgi_middleware(KnownPaths, paths=_PATHS)  # type: ignore[attr-defined]
+Vigil.add_asgi_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)  # type: ignore[attr-defined]

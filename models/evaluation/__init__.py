@@ -26,8 +26,8 @@ def evaluate(frame: pd.DataFrame, threshold: float, *, seed: int) -> dict[str, f
     labelled = frame[frame["label"].notna()]
     if labelled["label"].nunique() < 2:
         raise TooFewEventsError(
-            f"labels: the {labelled['subject_id'].nunique()} patients to judge on hold {labelled['label'].nunique()} of the 2 classes "
-            "of outcome; a larger cohort is needed"
+            f"labels: the {labelled['subject_id'].nunique()} patients to judge on hold {labelled['label'].nunique()} of the "
+            "2 classes of outcome; a larger cohort is needed"
         )
     label, probability = labelled["label"].to_numpy(float), labelled["probability"].to_numpy(float)
     bounds = intervals(label, probability, labelled["subject_id"], seed=seed)

@@ -119,6 +119,14 @@ def test_a_late_reading_touches_exactly_the_rows_it_may():
     np.testing.assert_array_equal(rows[untouched], rows_after[untouched])
 
 
+def test_readings_of_the_same_instant_have_one_order():
+    """Two devices, one instant: the larger value is the later one, in whatever order they arrive."""
+    both = observations((0, "heart_rate", 90), (0, "heart_rate", 70), (-1, "heart_rate", 80))
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        row = build_features(both.iloc[order], index(0)).iloc[0]
+        assert (row["heart_rate_last_24h"], row["heart_rate_change_24h"]) == (90, 10)
+
+
 def test_scores_come_from_the_last_reading_and_are_not_carried_past_a_day():
     accepted = observations((-2, "heart_rate", 60), (-1, "heart_rate", 131), (0, "systolic_bp", 100))
     rows = build_features(accepted, index(0, 22.9, 23, 24))

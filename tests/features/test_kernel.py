@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from features.kernel import HOUR_US, KernelOverflowError, window_statistics
+from features.catalogue import WINDOWS
+from features.kernel import HOUR_US, KernelOverflowError, most_readings, window_statistics
+from features.signals import SIGNALS
 from features.windows import STATISTICS, WindowFeature
 
 
@@ -46,6 +48,14 @@ def test_more_readings_than_exact_sums_hold_are_refused():
         KernelOverflowError, match="200000 readings of one subject within 24 h: exact sums hold 35150 of this size"
     ):
         one_patient(times, np.full(200_000, 30_000), 24 * HOUR_US, 24)
+
+
+def test_a_minute_by_minute_day_of_any_signal_is_within_the_exact_range():
+    for view in WINDOWS.values():
+        for feature in view:
+            signal = SIGNALS[feature.signal]
+            largest = int(max(abs(signal.low), abs(signal.high)) * signal.steps_per_unit)
+            assert most_readings(feature.hours, largest) >= 60 * feature.hours, feature.name
 
 
 @pytest.mark.parametrize(

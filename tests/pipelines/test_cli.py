@@ -39,6 +39,29 @@ def test_help_is_quick_beside_python_itself():
     assert min(ratios) < 12
 
 
+def test_paths_are_checked_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    for arguments, message in (
+        (["ingest", "--home", tmp_path / "file"], "a file; expected a folder"),
+        (["ingest", "--home", tmp_path / "home", "--json", tmp_path / "no/such.json"], "its folder does not exist"),
+    ):
+        result = vigil(*arguments)
+        assert result.exit_code == 2
+        assert message in result.output
+    assert not (tmp_path / "home").exists()
+
+
+def test_an_unforeseen_error_is_broken_not_drift_and_says_where_not_what(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("sim-000017")
+
+    monkeypatch.setattr("pipelines.build.build", fail)
+    result = vigil("features", "--home", tmp_path)
+    assert result.exit_code == 2
+    assert "unexpected RuntimeError at" in result.output
+    assert "sim-000017" not in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -5,14 +5,16 @@ import json
 import pandas as pd
 import pytest
 
+from features.store.client import Store, StoreError
 from models.cohort import split_of
+from models.evaluation.alarms import Watch
 from models.registry import Registry
-from models.risk_model import TooFewEventsError
+from models.risk_model import RiskModel, TooFewEventsError
 from pipelines.build import build
 from pipelines.cohort_store import CohortStore
 from pipelines.ingest import ingest
 from pipelines.sources.simulated import SimulatedWard
-from pipelines.train import REFERENCE, labelled_index, train
+from pipelines.train import REFERENCE, train
 from serving.prediction_log import PredictionLog
 
 
@@ -82,11 +84,33 @@ def test_the_prediction_log_holds_exactly_the_held_out_patients(chain):
     assert outcome.drift.current_rows >= len(held_out)
 
 
-def test_the_training_job_never_sees_a_held_out_patient(home):
-    development = set(labelled_index(CohortStore(home), "train", "tune")["subject_id"])
-    held_out = set(labelled_index(CohortStore(home), "held_out")["subject_id"])
-    assert not development & held_out
-    assert development | held_out == set(CohortStore(home).read("stays")["subject_id"])
+def test_each_step_of_training_sees_only_the_patients_it_may(home, tmp_path, monkeypatch):
+    """Held-out patients reach nothing; tuning patients reach early stopping, calibration and thresholds, never the fit."""
+    seen = {"asked": set(), "fit": set(), "tune": set(), "threshold": set()}
+
+    class Watched(Store):
+        def training_frame(self, rows, service):
+            seen["asked"] |= set(rows["subject_id"])
+            return super().training_frame(rows, service)
+
+    def fit(self, X, y, *, tune_X, tune_y):
+        seen["fit"] |= set(X["subject_id"])
+        seen["tune"] |= set(tune_X["subject_id"])
+        return original_fit(self, X, y, tune_X=tune_X, tune_y=tune_y)
+
+    def watch(frame):
+        seen["threshold"] |= set(frame["subject_id"])
+        return original_watch(frame)
+
+    original_fit, original_watch = RiskModel.fit, Watch.of
+    monkeypatch.setattr("pipelines.train.Store", Watched)
+    monkeypatch.setattr("pipelines.train.Registry", lambda _: Registry(tmp_path))
+    monkeypatch.setattr(RiskModel, "fit", fit)
+    monkeypatch.setattr(Watch, "of", watch)
+    train(home)
+    split = {patient: split_of(patient) for patient in CohortStore(home).read("stays")["subject_id"]}
+    splits_seen = {step: {split[patient] for patient in patients} for step, patients in seen.items()}
+    assert splits_seen == {"asked": {"train", "tune"}, "fit": {"train"}, "tune": {"tune"}, "threshold": {"tune"}}
 
 
 def test_the_same_ward_has_not_drifted(chain):
@@ -102,6 +126,25 @@ def test_a_second_model_is_a_challenger_with_the_same_digest(chain):
     digests = [registry.client.get_run(run).data.params["data_digest"] for run in (outcome.trained.run_id, again.run_id)]
     assert digests[0] == digests[1]
     assert registry.load("deterioration").version == "1"  # the champion stays until it is beaten
+
+
+def test_a_new_cohort_cannot_be_learned_from_old_features(tmp_path):
+    ingest(SimulatedWard(patients=3), tmp_path)
+    build(tmp_path)
+    ingest(SimulatedWard(patients=4), tmp_path)
+    with pytest.raises(StoreError, match="make one first: vigil features"):
+        train(tmp_path)
+
+
+def test_a_model_left_without_champion_by_a_crash_gets_one(home, tmp_path):
+    fitted = Registry(home).load("deterioration").model
+    registry = Registry(tmp_path)
+    registry.client.create_registered_model("deterioration")  # as far as the crashed run came
+    with registry.run("deterioration") as run_id:
+        sample = pd.DataFrame(0.0, index=range(3), columns=fitted.features).astype("float32")
+        registry.log_models({"lightgbm": fitted}, sample)
+    assert registry.register(run_id, "lightgbm", "deterioration", {})[1] == "champion"
+    assert registry.load("deterioration").model.thresholds_ == fitted.thresholds_
 
 
 def test_a_ward_too_small_to_learn_from_says_so(tmp_path):

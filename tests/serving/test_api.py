@@ -1,6 +1,7 @@
 """The API as a care platform meets it: over HTTP, with good requests and bad ones, and no patient in any log."""
 
 import json
+import re
 
 import httpx
 import pandas as pd
@@ -36,7 +37,11 @@ def test_health_readiness_metrics_and_docs(client):
     assert "bentoml_service_request_total" in client.get("/metrics").text
     document = client.get("/v1/openapi.json").json()
     assert set(document["paths"]) == {"/v1/risk", "/v1/risks", "/v1/risk/observations"}
-    assert client.get("/v1/docs").status_code == 200
+    page = client.get("/v1/docs")
+    assert page.status_code == 200
+    assert not re.search(r"""(?:src|href)=["']https?:""", page.text)  # nothing is loaded from elsewhere
+    assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200
+    assert client.get("/").headers["location"] == "/v1/docs"
 
 
 def test_risk_of_one_patient(client, patient):
@@ -77,6 +82,8 @@ BAD = {
     "an extra field": ("/v1/risk", {"patient_id": "x", CANARY: 1}, 422, "invalid_request"),
     "as_of without zone": ("/v1/risk", {"patient_id": "x", "as_of": "2026-01-01T00:00:00"}, 422, "invalid_request"),
     "as_of in another age": ("/v1/risk", {"patient_id": "x", "as_of": "0001-01-01T00:00:00Z"}, 422, "invalid_request"),
+    "as_of as a number": ("/v1/risk", {"patient_id": "x", "as_of": 1770000000}, 422, "invalid_request"),
+    "as_of as a number in a text": ("/v1/risk", {"patient_id": "x", "as_of": "1770000000"}, 422, "invalid_request"),
     "no patients": ("/v1/risks", {"patient_ids": []}, 422, "invalid_request"),
     "too many patients": ("/v1/risks", {"patient_ids": [CANARY] * (MAX_PATIENTS + 1)}, 422, "invalid_request"),
     "no readings": ("/v1/risk/observations", {"patient_id": "x", "observations": []}, 422, "invalid_request"),
@@ -85,6 +92,24 @@ BAD = {
         {"patient_id": "x", "observations": [reading(value=CANARY)]},
         422,
         "invalid_request",
+    ),
+    "a number as a text": (
+        "/v1/risk/observations",
+        {"patient_id": "x", "observations": [reading(value="112")]},
+        422,
+        "invalid_request",
+    ),
+    "between two codes": (
+        "/v1/risk/observations",
+        {"patient_id": "x", "observations": [reading(signal="on_oxygen", value=0.4)]},
+        422,
+        "unusable_observations",
+    ),
+    "nothing recent": (
+        "/v1/risk/observations",
+        {"patient_id": "x", "observations": [reading()], "as_of": "2026-02-03T12:00:00Z"},
+        409,
+        "no_recent_readings",
     ),
     "implausible": (
         "/v1/risk/observations",
@@ -161,13 +186,17 @@ def test_an_oversized_body_is_refused_with_or_without_its_length(client, chunked
 def test_a_wrong_method_and_path_are_4xx(client):
     wrong_method = client.get("/v1/risk")
     assert (wrong_method.status_code, wrong_method.json()["code"]) == (405, "method_not_allowed")
-    assert client.post("/v1/nothing", json={}).status_code == 404
+    for path in ("/v1/nothing", "/docs.json", "/schema.json", "/elsewhere"):
+        nowhere = client.post(path, json={})
+        assert (nowhere.status_code, nowhere.json()["code"]) == (404, "not_found")
 
 
 def test_no_identifier_value_or_traceback_is_in_any_log(client, home, patient):
     """Runs after the requests above, good and bad; what they carried must not have been written."""
     client.post("/v1/risk", json={"patient_id": patient})
-    for path in (home / "logs").iterdir():
+    logs = list((home / "logs").iterdir())
+    assert any("vigil" in path.read_text() for path in logs)
+    for path in logs:
         text = path.read_text()
         assert "Traceback" not in text, path
         for secret in (CANARY, str(CANARY_VALUE), patient, "sim-0"):

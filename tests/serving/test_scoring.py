@@ -1,5 +1,8 @@
 """One door for every score: what it says is what the model says, as of when it says, or a reason why not."""
 
+import sqlite3
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +12,8 @@ from models.cohort import index_times
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
 from serving.clock import ReplayClock, WallClock, open_clock
+from serving.prediction_log import LogUnavailableError, PredictionLog
+from serving.problems import ProblemError
 from serving.schemas import ObservationsRequest
 from serving.service import open_scorer
 from serving.settings import Settings
@@ -31,7 +36,7 @@ def last(home):
 def test_the_online_risk_is_the_batch_risk_bit_for_bit(scorer, home, last):
     patients = list(last.index[:40])
     rows = last.loc[patients].rename("index_time").reset_index()
-    frame = Store(home).training_frame(rows, scorer.task.feature_service)
+    frame = Store(home).training_frame(rows, scorer.feature_service)
     expected = dict(zip(frame["subject_id"], Registry(home).load("deterioration").model.risk(frame), strict=True))
     for item in scorer.by_id(patients):
         assert item.risk.probability == expected[item.patient_id]
@@ -87,8 +92,42 @@ def test_a_row_older_than_its_step_or_newer_than_as_of_is_never_served(scorer, l
     assert (item.risk is None) == (code is not None)
 
 
+def test_a_patient_of_whom_nothing_recent_is_known_has_no_risk(scorer):
+    """A row may be current and still rest on nothing: no vital sign for a day is not a low risk."""
+    old = {"signal": "heart_rate", "value": 180, "observed_at": "2026-01-01T00:00:00Z"}
+    request = ObservationsRequest(patient_id="x", observations=[old], as_of="2026-01-02T00:00:00Z")
+    with pytest.raises(ProblemError) as raised:
+        scorer.from_observations(request)
+    assert raised.value.problem.code == "no_recent_readings"
+    only_laboratory = [{**old, "signal": "lactate", "value": 9}]
+    with pytest.raises(ProblemError):
+        scorer.from_observations(ObservationsRequest(patient_id="x", observations=only_laboratory))
+
+
+def test_a_silent_patient_in_the_store_has_no_risk(scorer, last):
+    class Silent:
+        def online(self, patient_ids, service):
+            return scorer.store.online(patient_ids, service).assign(hours_since_reading=np.float32("nan"))
+
+    silent = replace(scorer, store=Silent())
+    assert silent.by_id([last.index[0]])[0].problem.code == "no_recent_readings"
+
+
+def test_a_prediction_that_cannot_be_logged_is_not_given(scorer, last, tmp_path):
+    full = replace(scorer, log=PredictionLog(tmp_path))
+    blocker = sqlite3.connect(tmp_path / "predictions.db")
+    blocker.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(LogUnavailableError) as raised:
+            full.by_id([last.index[0]])
+    finally:
+        blocker.close()
+    assert last.index[0] not in str(raised.value)
+    assert raised.value.__cause__ is None  # the driver's error holds the row
+
+
 def test_a_live_clock_finds_a_replayed_cohort_stale(scorer, last):
-    live = type(scorer)(**{**vars(scorer), "clock": WallClock()})
+    live = replace(scorer, clock=WallClock())
     assert live.by_id([last.index[0]])[0].problem.code == "stale_data"
 
 

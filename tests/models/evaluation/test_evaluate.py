@@ -7,6 +7,7 @@ import pytest
 from models.evaluation import evaluate
 from models.evaluation.calibration import calibration, reliability
 from models.evaluation.discrimination import discrimination, intervals
+from models.risk_model import TooFewEventsError
 
 
 def predictions(n=20_000, seed=0):
@@ -60,6 +61,12 @@ def test_intervals_hold_the_estimate_and_widen_when_hours_come_from_few_patients
     order = np.argsort(label, kind="stable")  # each of thirty patients is all event or all none, nearly
     few = intervals(label[order], probability[order], pd.Series(np.repeat(np.arange(30), 200)), seed=1)["auroc"]
     assert few[1] - few[0] > many[1] - many[0]
+
+
+def test_patients_without_an_event_cannot_judge_a_model():
+    frame = pd.DataFrame({"subject_id": ["a", "b"], "label": [0.0, 0.0], "probability": [0.1, 0.2]})
+    with pytest.raises(TooFewEventsError, match="2 patients to judge on hold 1 of the 2 classes"):
+        evaluate(frame, 0.5, seed=1)
 
 
 def test_evaluate_leaves_out_unlabelled_times_but_watches_them_for_alarms():

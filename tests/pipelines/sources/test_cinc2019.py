@@ -64,6 +64,13 @@ def test_readings_stays_and_outcomes(folder):
     assert outcomes["onset_known"].to_dict() == {"p000002": True, "p000003": False}
 
 
+def test_an_implausible_oxygen_fraction_says_nothing_of_oxygen(tmp_path):
+    (tmp_path / "p000001.psv").write_text(psv({"ICULOS": 1, "FiO2": 0.03}, {"ICULOS": 2, "FiO2": 0}, {"ICULOS": 3, "FiO2": 10}))
+    checked = check(only(Cinc2019(tmp_path).batches()).observations)
+    assert checked.accepted.empty
+    assert checked.quarantined["signal"].tolist() == ["fio2"] * 3
+
+
 def test_the_zip_and_the_folder_are_the_same(folder, tmp_path_factory):
     archive = tmp_path_factory.mktemp("zip") / "training.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -88,12 +95,21 @@ def test_the_official_label_is_reproduced(folder):
         ("p1.psv", "a|b\n1|2\n", "p1.psv: not a Challenge 2019 header; expected HR|O2Sat"),
         ("p1.psv", psv({"ICULOS": 1, "HR": "fast"}), "41 numbers a row expected"),
         ("p1.psv", psv({"ICULOS": 1}) + "1|2\n", "41 numbers a row expected"),
+        ("p1.psv", psv(), "p1.psv: a header but no hour"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(SourceError, match=message.replace("|", r"\|")):
         list(Cinc2019(tmp_path).batches())
+
+
+def test_two_files_of_the_same_stay_are_refused(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "p000001.psv").write_text(psv({"ICULOS": 1}))
+    with pytest.raises(SourceError, match="two files of the same name"):
+        Cinc2019(tmp_path)
 
 
 def test_data_that_is_not_there(tmp_path):
@@ -116,9 +132,8 @@ def test_a_slice_of_the_real_cohort(cinc2019_zip, tmp_path):
     np.testing.assert_array_equal(labelled["label"], expected)
 
     checked = check(batch.observations)
-    measured = sum(
-        int(file[list(HEADER[:34])].notna().sum().sum()) + int(file["FiO2"].notna().sum()) for file in files.values()
-    )
+    measured = sum(int(file[list(HEADER[:34])].notna().sum().sum()) for file in files.values())
+    measured += sum(int(file["FiO2"].between(0.2, 1.0).sum()) for file in files.values())  # says too whether oxygen was given
     assert len(checked.accepted) + len(checked.quarantined) == measured
     features = build_features(checked.accepted, index)
     for stay in ("p000009", "p000100", "p000400"):
