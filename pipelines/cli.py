@@ -26,7 +26,6 @@ SourceName = Annotated[str, typer.Option("--source", help="Data source: simulate
 Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the simulated ward needs none.")]
 Version = Annotated[str | None, typer.Option("--version", help="Model version; default: the champion.")]
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {LOOPBACK}.")]
-
 Hours = Annotated[float | None, typer.Option("--hours", min=0.01, help="Only predictions of the last hours; default: all.")]
 
 DEFAULT_HOME = Path(".vigil")

@@ -17,8 +17,8 @@ from models.risk_model import RiskModel, classifiers
 from pipelines.cohort_store import CohortStore
 from pipelines.progress import working
 
-# Alarms per patient-day, on the tuning patients, that a band may cost. On cinc2019 NEWS2 >= 7 costs about as much as the
-# first and NEWS2 >= 5 about as much as the second, so the bands can be compared with a score every ward knows.
+# Alarms per patient-day, on the tuning patients, that a band may cost: one in two days for what asks for action, three for
+# what asks for a look. A ward will want its own.
 ALARM_BUDGETS: Final = {"high": 0.5, "medium": 1.5}
 SEED: Final = 2026
 REFERENCE: Final = "reference.parquet"  # the drift reference: tuning patients as the replay clock shows them

@@ -54,8 +54,6 @@ api = FastAPI(
         HTTPException: on_http,
     },
 )
-
-
 api.add_middleware(LastResort)
 
 
