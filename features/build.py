@@ -67,11 +67,13 @@ def _window_columns(observations: pd.DataFrame, index: pd.DataFrame, subjects: "
         rows = np.flatnonzero(signal == name)
         steps = np.rint(values[rows] * steps_per_unit).astype(np.int64)
         order = np.lexsort((steps, recorded[rows], observed[rows], subject[rows]))
-        rows, steps = rows[order], steps[order]
+        rows = rows[order]
+        readings = (observed[rows], recorded[rows], steps[order])
+        reading_bounds = np.searchsorted(subject[rows], every_subject)
         for hours in dict.fromkeys(feature.hours for feature in declared if feature.signal == name):
             table = window_statistics(
-                readings=(observed[rows], recorded[rows], steps),
-                reading_bounds=np.searchsorted(subject[rows], every_subject),
+                readings=readings,
+                reading_bounds=reading_bounds,
                 index_times=index_times,
                 index_bounds=index_bounds,
                 hours=hours,

@@ -55,6 +55,11 @@ class RegisteredModel:
     version: str
     run_id: str
 
+    @property
+    def feature_service(self) -> str:
+        """The feature service the model was trained on, whatever its task asks for today."""
+        return str(self.model.facts_["feature_service"])
+
 
 class Registry:
     """MLflow under ``home``: ``mlflow.db`` holds runs and versions, ``mlartifacts/`` the files."""

@@ -11,7 +11,7 @@ from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
 from features.signals import SIGNALS
 from features.store.client import Store
 from models.cohort import index_times
-from models.registry import Registry
+from models.registry import RegisteredModel, Registry
 from pipelines.cohort_store import CohortStore
 
 SIGNALS_SHOWN: Final = ("heart_rate", "systolic_bp", "respiratory_rate", "spo2", "body_temperature", "glucose")
@@ -23,15 +23,17 @@ def patient_course(home: Path, patient_id: str) -> pd.DataFrame:
     Raises:
         KeyError: the cohort has no such patient.
     """
-    cohort = CohortStore(home)
-    stays = cohort.read("stays")
+    return _course(home, patient_id, Registry(home).load(CohortStore(home).task.name))
+
+
+def _course(home: Path, patient_id: str, registered: RegisteredModel) -> pd.DataFrame:
+    stays = CohortStore(home).read("stays")
     stay = stays[stays["subject_id"] == patient_id]
     if stay.empty:
         raise KeyError("no stay of this patient in the cohort")
     index = index_times(stay)[["subject_id", "index_time"]]
-    rows = Store(home).training_frame(index, cohort.task.feature_service)
-    model = Registry(home).load(cohort.task.name).model
-    return rows[["index_time", "news2", "news2_highest"]].assign(probability=model.risk(rows))
+    rows = Store(home).training_frame(index, registered.feature_service)
+    return rows[["index_time", "news2", "news2_highest"]].assign(probability=registered.model.risk(rows))
 
 
 def patient_chart(home: Path, patient_id: str, hours: int = 36) -> Figure:
@@ -39,12 +41,13 @@ def patient_chart(home: Path, patient_id: str, hours: int = 36) -> Figure:
     cohort = CohortStore(home)
     outcomes = cohort.read("outcomes").set_index("subject_id")
     onset = outcomes["onset"].get(patient_id)
-    course = patient_course(home, patient_id)
+    registered = Registry(home).load(cohort.task.name)
+    course = _course(home, patient_id, registered)
     begin = course["index_time"].max() - pd.Timedelta(hours=hours)
     readings = _readings(cohort, patient_id)
     readings = readings[readings["observed_at"] > begin]
     shown = [signal for signal in SIGNALS_SHOWN if (readings["signal"] == signal).any()]
-    thresholds = Registry(home).load(cohort.task.name).model.thresholds_
+    thresholds = registered.model.thresholds_
 
     figure = Figure(figsize=(10, 2.2 + 1.25 * (len(shown) + 2)), layout="constrained")
     axes = figure.subplots(len(shown) + 2, sharex=True, height_ratios=[1.6, 1.2, *[1] * len(shown)])

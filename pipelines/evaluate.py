@@ -28,8 +28,7 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
     registered = registry.load(cohort.task.name, version)
     models = registry.load_run_models(registered.run_id)
     with working("held-out frame through Feast"):
-        service = registered.model.facts_["feature_service"]
-        frame = Store(home).training_frame(labelled_index(cohort, "held_out"), service)
+        frame = Store(home).training_frame(labelled_index(cohort, "held_out"), registered.feature_service)
     metrics: Metrics = {}
     scored: dict[str, pd.DataFrame] = {}
     for name, model in track(models.items(), "evaluate", len(models)):

@@ -59,7 +59,7 @@ class RiskScorer:
 
     def by_id(self, patient_ids: Sequence[str], as_of: datetime | None = None) -> list[RiskItem]:
         """Risks from the online store, in the order asked for; a patient without a usable row gets a problem instead."""
-        rows = self.store.online(patient_ids, self.feature_service)
+        rows = self.store.online(patient_ids, self.registered.feature_service)
         now = [_utc(as_of) if as_of else self.clock.now(patient) for patient in patient_ids]
         found = [_unusable(*row) for row in zip(rows["index_time"], rows["hours_since_reading"], now, strict=True)]
         usable = np.array([problem is None for problem in found], dtype=bool)
@@ -141,7 +141,7 @@ class RiskScorer:
                 "origin": origin,
                 "model_name": self.registered.name,
                 "model_version": self.registered.version,
-                "feature_service": self.feature_service,
+                "feature_service": self.registered.feature_service,
                 "features": dict(zip(model.features, values, strict=True)),
             }
             for answer, values in zip(answers, rows[model.features].to_numpy(np.float64).tolist(), strict=True)
@@ -149,17 +149,12 @@ class RiskScorer:
         return answers
 
     @property
-    def feature_service(self) -> str:
-        """The feature service the model was trained on, whatever the task asks for today."""
-        return str(self.registered.model.facts_["feature_service"])
-
-    @property
     def reference(self) -> ModelReference:
         """Which model answers."""
         return ModelReference(
             name=self.registered.name,
             version=self.registered.version,
-            feature_service=self.feature_service,
+            feature_service=self.registered.feature_service,
             simulated=bool(self.registered.model.facts_["simulated"]),
         )
 

@@ -87,7 +87,7 @@ class Vigil:
     async def __is_ready__(self) -> bool:
         """Readiness: the feature store answers."""
         try:
-            self.scorer.store.online(["-"], self.scorer.feature_service)
+            self.scorer.store.online(["-"], self.scorer.registered.feature_service)
         except Exception as error:  # noqa: BLE001 - whatever it is, we are not ready
             logger.error("not ready: %s", type(error).__name__)  # noqa: TRY400 - by type only
             return False

@@ -36,7 +36,7 @@ def last(home):
 def test_the_online_risk_is_the_batch_risk_bit_for_bit(scorer, home, last):
     patients = list(last.index[:40])
     rows = last.loc[patients].rename("index_time").reset_index()
-    frame = Store(home).training_frame(rows, scorer.feature_service)
+    frame = Store(home).training_frame(rows, scorer.registered.feature_service)
     expected = dict(zip(frame["subject_id"], Registry(home).load("deterioration").model.risk(frame), strict=True))
     for item in scorer.by_id(patients):
         assert item.risk.probability == expected[item.patient_id]
