@@ -1,23 +1,100 @@
 """Features from observations: the same function for a whole cohort, a part of it, or one patient."""
 
-from collections.abc import Mapping
-from typing import Final
+import functools
+import hashlib
+from pathlib import Path
+from typing import Final, NamedTuple
 
+import numba
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features import scores
-from features.catalogue import SCORE_CARRY_HOURS, VIEWS, VITALS, WINDOWS
-from features.kernel import window_statistics
+from features.catalogue import DECLARED, FEATURES
+from features.derived import Derived
+from features.kernel import Readings, window_statistics
+from features.kernel.plan import HOUR_US, Int64, Plan, in_order, plan_of
 from features.observations import TIME, ObservationError
 from features.signals import SIGNALS
-from features.windows import STATISTICS
+from features.windows import WindowFeature
 
 KEYS: Final = ["subject_id", "index_time"]
 PATIENT_COLUMNS: Final = ("age", "sex", "unit_admitted_at", "hospital_admitted_at")
 
-Columns = dict[str, NDArray[np.float64]]
+_LARGEST: Final = 2.0**53  # beyond it float64 no longer holds every whole number
+
+Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
+
+
+class IndexTimes(NamedTuple):
+    """When features are asked for, and what is known of the patient then.
+
+    Attributes:
+        times: microseconds UTC, subject after subject, ascending within a subject; shape (n_rows,).
+        bounds: subject s owns rows [bounds[s], bounds[s + 1]); shape (n_subjects + 1,).
+        age, sex: years; 0 female, 1 male; NaN where unknown; shape (n_rows,).
+        unit_admitted, hospital_admitted: microseconds UTC, NaN where unknown; shape (n_rows,).
+    """
+
+    times: Int64
+    bounds: Int64
+    age: Float64
+    sex: Float64
+    unit_admitted: Float64
+    hospital_admitted: Float64
+
+
+class Computation(NamedTuple):
+    """What is computed for any index time: window features by the kernel, then the derived ones in turn.
+
+    Attributes:
+        signals, plan, width: what the kernel computes, of which signals, in how many columns.
+        inputs: the columns from which others are derived: name and place in the kernel's output.
+        derived: what is made of it.
+        places, columns: features[places] are the kernel's columns as they are.
+        made: the other features: place and name.
+    """
+
+    signals: tuple[str, ...]
+    plan: Plan
+    width: int
+    inputs: tuple[tuple[str, int], ...]
+    derived: tuple[Derived, ...]
+    places: Int64
+    columns: Int64
+    made: tuple[tuple[int, str], ...]
+
+
+@functools.cache
+def computation() -> Computation:
+    """All that the catalogue declares."""
+    entries = [entry for view in DECLARED.values() for entry in view]
+    derived = tuple(entry for entry in entries if isinstance(entry, Derived))
+    windows = [entry for entry in entries if isinstance(entry, WindowFeature)]
+    ordered = in_order(windows + [feature for entry in derived for feature in entry.needs])
+    signals, plan = plan_of(ordered)
+    column = {feature.name: number for number, feature in enumerate(ordered)}
+    direct = [(place, column[name]) for place, name in enumerate(FEATURES) if name in column]
+    return Computation(
+        signals=signals,
+        plan=plan,
+        width=len(ordered),
+        inputs=tuple((name, column[name]) for name in dict.fromkeys(f.name for entry in derived for f in entry.needs)),
+        derived=derived,
+        places=np.array([place for place, _ in direct]),
+        columns=np.array([kernel_column for _, kernel_column in direct]),
+        made=tuple((place, name) for place, name in enumerate(FEATURES) if name not in column),
+    )
+
+
+@functools.cache
+def definition() -> str:
+    """A fingerprint of how features are made: it changes with any line of this room, and with numpy's and numba's versions."""
+    hashed = hashlib.blake2b(f"{np.__version__} {numba.__version__}".encode(), digest_size=16)
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        hashed.update(source.read_bytes())
+    return hashed.hexdigest()
 
 
 def build_features(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
@@ -33,81 +110,125 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFr
         unknown. A row depends only on its own subject's readings that were observed and recorded at or before it.
 
     Raises:
-        ObservationError: an observation's subject has no index row, or two index rows are the same.
+        ObservationError: an observation's subject has no index row, two index rows are the same, or a reading was not checked.
+        KernelOverflowError: more readings of one signal of one subject than can be summed exactly.
     """
     index = index.sort_values(KEYS, kind="stable").reset_index(drop=True)
     if index.duplicated(KEYS).any():
         raise ObservationError("index: the same subject_id and index_time twice; expected each index time of a subject once")
-    subjects = index["subject_id"].drop_duplicates()
-    columns = _window_columns(observations, index, pd.Index(subjects))
-    columns |= _score_columns(columns)
-    columns |= _patient_columns(index)
-    wanted = [feature.name for view in VIEWS.values() for feature in view]
-    features = pd.DataFrame({name: columns[name].astype(np.float32) for name in wanted})
-    return pd.concat([index[KEYS], features], axis=1)
+    codes, subjects = pd.factorize(index["subject_id"])
+    at = IndexTimes(
+        times=_microseconds(index["index_time"], "index_time"),
+        bounds=np.searchsorted(codes, np.arange(len(subjects) + 1)).astype(np.int64),
+        age=index["age"].to_numpy(np.float64),
+        sex=index["sex"].to_numpy(np.float64),
+        unit_admitted=_moments(index["unit_admitted_at"]),
+        hospital_admitted=_moments(index["hospital_admitted_at"]),
+    )
+    matrix = feature_matrix(_readings(observations, pd.Index(subjects)), at)
+    return pd.concat([index[KEYS], pd.DataFrame(matrix, columns=list(FEATURES), copy=False)], axis=1)
 
 
-def _window_columns(observations: pd.DataFrame, index: pd.DataFrame, subjects: "pd.Index[str]") -> Columns:
-    subject = subjects.get_indexer(pd.Index(observations["subject_id"].astype(object)))
+def feature_matrix(readings: Readings, at: IndexTimes) -> Float32:
+    """The same on arrays: what :func:`build_features` and the online update share.
+
+    Args:
+        readings: series in the order of ``computation().signals``.
+        at: index times of the same subjects.
+
+    Returns:
+        Shape (n_rows, n_features), columns in the order of the catalogue.
+    """
+    todo = computation()
+    windows = np.empty((len(at.times), todo.width))
+    window_statistics(todo.plan, readings, at.times, at.bounds, windows)
+    columns: dict[str, Float64] = {name: windows[:, column] for name, column in todo.inputs}
+    columns |= {
+        "age": at.age,
+        "sex": at.sex,
+        "hours_in_unit": (at.times - at.unit_admitted) / HOUR_US,
+        "hours_in_hospital_before": (at.unit_admitted - at.hospital_admitted) / HOUR_US,
+    }
+    for derived in todo.derived:
+        columns.update(derived.compute(columns))
+    matrix = np.empty((len(FEATURES), len(at.times)), dtype=np.float32)
+    matrix[todo.places] = windows.T[todo.columns]
+    for place, name in todo.made:
+        matrix[place] = columns[name]
+    return matrix.T
+
+
+def as_steps(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64, Int64]:
+    """Checked observations as whole numbers: place of the signal, observed_at, recorded_at, and value in steps.
+
+    Raises:
+        ObservationError: a reading was not checked.
+    """
+    signals = computation().signals
+    signal = _codes(observations["signal"], pd.Index(signals))
+    if (signal < 0).any():
+        raise ObservationError(_UNCHECKED.format("signal", "a name of the signal table"))
+    steps_per_unit = np.array([SIGNALS[name].steps_per_unit for name in signals], dtype=np.float64)
+    scaled = np.rint(observations["value"].to_numpy(np.float64) * steps_per_unit[signal])
+    if not (np.abs(scaled) < _LARGEST).all():  # neither is NaN
+        raise ObservationError(_UNCHECKED.format("value", "a finite number in the signal's plausible range"))
+    observed, recorded = (_microseconds(observations[column], column) for column in ("observed_at", "recorded_at"))
+    return signal, observed, recorded, scaled.astype(np.int64)
+
+
+def _readings(observations: pd.DataFrame, subjects: "pd.Index[str]") -> Readings:
+    """Observations as series, subject by subject, in each by signal and time."""
+    signals = computation().signals
+    subject = _codes(observations["subject_id"], subjects)
     if (subject < 0).any():
         raise ObservationError(
             f"observations: {(subject < 0).sum()} rows of subjects without an index row; expected only subjects of the index"
         )
-    every_subject = np.arange(len(subjects) + 1)
-    index_times = _microseconds(index["index_time"])
-    index_bounds = np.searchsorted(subjects.get_indexer(pd.Index(index["subject_id"])), every_subject)
-    observed, recorded = _microseconds(observations["observed_at"]), _microseconds(observations["recorded_at"])
-    values = observations["value"].to_numpy(np.float64)
-    signal = observations["signal"].to_numpy()
-
-    columns: Columns = {}
-    declared = [feature for view in WINDOWS.values() for feature in view]
-    for name in dict.fromkeys(feature.signal for feature in declared):
-        steps_per_unit = SIGNALS[name].steps_per_unit
-        rows = np.flatnonzero(signal == name)
-        steps = np.rint(values[rows] * steps_per_unit).astype(np.int64)
-        order = np.lexsort((steps, recorded[rows], observed[rows], subject[rows]))
-        rows = rows[order]
-        readings = (observed[rows], recorded[rows], steps[order])
-        reading_bounds = np.searchsorted(subject[rows], every_subject)
-        for hours in dict.fromkeys(feature.hours for feature in declared if feature.signal == name):
-            table = window_statistics(
-                readings=readings,
-                reading_bounds=reading_bounds,
-                index_times=index_times,
-                index_bounds=index_bounds,
-                hours=hours,
-                steps_per_unit=steps_per_unit,
-            )
-            for feature in declared:
-                if (feature.signal, feature.hours) == (name, hours):
-                    columns[feature.name] = table[:, STATISTICS.index(feature.statistic)].copy()
-    return columns
+    signal, *rest = as_steps(observations)
+    columns = (subject * len(signals) + signal, *rest)
+    if not _ascending(columns):
+        order = np.lexsort(columns[::-1])
+        columns = tuple(column[order] for column in columns)
+    series, observed, recorded, steps = columns
+    bounds = np.searchsorted(series, np.arange(len(subjects) * len(signals) + 1)).astype(np.int64)
+    shape = (len(subjects), len(signals))
+    return Readings(
+        observed=observed,
+        recorded=recorded,
+        steps=steps,
+        begin=np.ascontiguousarray(bounds[:-1].reshape(shape).T),
+        end=np.ascontiguousarray(bounds[1:].reshape(shape).T),
+        forgotten=np.zeros((0, 0, 3), dtype=np.int64),
+    )
 
 
-def _score_columns(columns: Mapping[str, NDArray[np.float64]]) -> Columns:
-    last = {vital: columns[f"{vital}_last_{SCORE_CARRY_HOURS}h"] for vital in (*VITALS, "on_oxygen", "consciousness")}
-    ages = np.stack([columns[f"{vital}_age_{SCORE_CARRY_HOURS}h"] for vital in VITALS])
-    return {
-        **scores.news2({vital: last[vital] for vital in scores.NEWS2_BANDS}),
-        "shock_index": scores.shock_index(last["heart_rate"], last["systolic_bp"]),
-        "vitals_known": (~np.isnan(ages)).sum(axis=0).astype(np.float64),
-        "hours_since_reading": np.fmin.reduce(ages, axis=0),
-    }
+_UNCHECKED: Final = "observations: {}: expected {}; check the readings first: features.observations.check"
 
 
-def _patient_columns(index: pd.DataFrame) -> Columns:
-    return {
-        "age": index["age"].to_numpy(np.float64),
-        "sex": index["sex"].to_numpy(np.float64),
-        "hours_in_unit": _hours(index["index_time"] - index["unit_admitted_at"]),
-        "hours_in_hospital_before": _hours(index["unit_admitted_at"] - index["hospital_admitted_at"]),
-    }
+def _codes(names: "pd.Series[str]", among: "pd.Index[str]") -> Int64:
+    """Position of each name, -1 where it is none of them."""
+    codes, found = pd.factorize(names)
+    positions = np.append(among.get_indexer(pd.Index(found).astype(object)), -1)
+    return positions[codes].astype(np.int64)
 
 
-def _hours(durations: "pd.Series[pd.Timedelta]") -> NDArray[np.float64]:
-    return np.asarray(durations.dt.total_seconds() / 3600, dtype=np.float64)
+def _ascending(columns: tuple[Int64, ...]) -> bool:
+    """Whether rows are in lexicographic order, as checked observations are."""
+    undecided = np.ones(max(len(columns[0]) - 1, 0), dtype=bool)
+    for column in columns:
+        before, after = column[:-1], column[1:]
+        if (undecided & (before > after)).any():
+            return False
+        undecided &= before == after
+    return True
 
 
-def _microseconds(times: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:
-    return times.astype(TIME).to_numpy("datetime64[us]").astype(np.int64)
+def _moments(times: "pd.Series[pd.Timestamp]") -> Float64:
+    """Microseconds as float64, which holds them exactly; NaN where missing."""
+    return np.where(times.isna(), np.nan, times.astype(TIME).to_numpy("datetime64[us]").astype(np.int64))
+
+
+def _microseconds(times: "pd.Series[pd.Timestamp]", column: str) -> Int64:
+    if times.isna().any():
+        raise ObservationError(f"{column}: a time is missing; expected an instant; check the readings first")
+    return np.array(times.astype(TIME).to_numpy("datetime64[us]").astype(np.int64))  # a copy: the kernel wants it writable

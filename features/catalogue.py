@@ -1,31 +1,14 @@
 """Every feature, declared once, in views (what is computed and stored together) and services (what a model asks for)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Final
 
-from features.scores import NEWS2_BANDS
+from features.derived import PATIENT, RATIOS, SHOCK_INDEX, SIRS, SOFA, Derived, baseline, charted, watching
+from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
 from features.signals import names
-from features.windows import WindowFeature, over
-
-
-@dataclass(frozen=True, slots=True)
-class Feature:
-    """What a reader needs to know of a feature.
-
-    Attributes:
-        name: column name.
-        signal: the signal, score or characteristic it speaks of; explanations are grouped by it.
-        unit: UCUM unit.
-        description: one line for catalogues, plots and reports.
-    """
-
-    name: str
-    signal: str
-    unit: str
-    description: str
-
+from features.windows import Feature, Reflects, WindowFeature, over
 
 INDEX_STEP: Final = timedelta(hours=1)  # between index times; older features are not current
 JOIN_KEY: Final = "patient_id"  # of the Feast entity: what the rest of the chain calls subject_id
@@ -34,55 +17,80 @@ VITALS: Final = names("vital")
 SUPPORT: Final = names("support")
 LABORATORY: Final = names("laboratory")
 
-# How long a score may carry a vital forward: a ward round is missed now and then, a whole day is not.
-SCORE_CARRY_HOURS: Final = 24
-
-WINDOWS: Final[Mapping[str, tuple[WindowFeature, ...]]] = {
+_NEWS2: Final = "NEWS2, RCP 2017"
+DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
     "vital_signs": (
         *over(VITALS, 1, "count", "mean"),
         *over(VITALS, 6, "count", "mean", "min", "max", "std", "slope", "change"),
         *over(VITALS, 24, "count", "mean", "min", "max", "std", "slope", "change", "last", "age"),
     ),
-    "support": over(SUPPORT, SCORE_CARRY_HOURS, "count", "mean", "last", "age"),
+    "support": over(SUPPORT, 24, "count", "mean", "last", "age"),
     # Blood is drawn once or twice a day: three days hold the last few results.
     "laboratory": over(LABORATORY, 72, "count", "last", "age", "change"),
+    "scores": (charted("news2", "NEWS2", NEWS2_BANDS, _NEWS2, parts=True), SHOCK_INDEX, watching(VITALS)),
+    "patient": (PATIENT,),
+    "dynamics": (
+        *over(VITALS, 6, "median", "ema"),
+        *over(VITALS, 24, "median", "iqr", "diff_std", "step"),
+        *over(LABORATORY, 72, "step"),
+        WindowFeature("heart_rate", "hours_above", 24, 110, f"{_NEWS2}: 2 points"),
+        WindowFeature("heart_rate", "hours_below", 24, 51, f"{_NEWS2}: 1 point"),
+        WindowFeature("respiratory_rate", "hours_above", 24, 20, f"{_NEWS2}: 2 points"),
+        WindowFeature("spo2", "hours_below", 24, 92, f"{_NEWS2}: 3 points"),
+        WindowFeature("systolic_bp", "hours_below", 24, 101, f"{_NEWS2}: 2 points"),
+        WindowFeature("mean_bp", "hours_below", 24, 65, "target in septic shock, Surviving Sepsis Campaign 2021"),
+        WindowFeature("body_temperature", "hours_above", 24, 38, f"{_NEWS2}: 1 point"),
+        WindowFeature("body_temperature", "hours_below", 24, 36.1, f"{_NEWS2}: 1 point"),
+        WindowFeature("glucose", "hours_above", 24, 180, "time in range, Battelino 2019"),
+        WindowFeature("glucose", "hours_below", 24, 70, "time in range, Battelino 2019"),
+    ),
+    "baseline": (
+        *over(VITALS, "so_far", "count", "age"),
+        *over(LABORATORY, "so_far", "count", "age"),
+        baseline(VITALS),
+    ),
+    "other_scores": (
+        RATIOS,
+        charted("mews", "MEWS", MEWS_BANDS, "Subbe 2001"),
+        charted("qsofa", "qSOFA", QSOFA_BANDS, "Singer 2016"),
+        SIRS,
+        SOFA,
+    ),
 }
 
-SCORES: Final = (
-    Feature("news2", "news2", "{score}", "NEWS2, a missing part counting 0"),
-    Feature("news2_highest", "news2", "{score}", "highest NEWS2 possible, a missing part counting its maximum"),
-    *(Feature(f"news2_{vital}", vital, "{score}", f"NEWS2 points for {vital.replace('_', ' ')}") for vital in NEWS2_BANDS),
-    Feature("shock_index", "shock_index", "1", "heart rate / systolic pressure"),
-    Feature("vitals_known", "measuring", "{count}", f"vital signs measured in the last {SCORE_CARRY_HOURS} h"),
-    Feature("hours_since_reading", "measuring", "h", "hours since the latest vital sign of any kind"),
-)
 
-PATIENT: Final = (
-    Feature("age", "age", "a", "age in years"),
-    Feature("sex", "sex", "1", "sex: 0 female, 1 male"),
-    Feature("hours_in_unit", "time_in_care", "h", "hours since admission to the unit"),
-    Feature("hours_in_hospital_before", "time_in_care", "h", "hours in hospital before admission to the unit"),
-)
+def _features(entry: WindowFeature | Derived) -> tuple[Feature, ...]:
+    return entry.features if isinstance(entry, Derived) else (entry.feature,)
+
 
 VIEWS: Final[Mapping[str, tuple[Feature, ...]]] = {
-    **{view: tuple(Feature(w.name, w.signal, w.unit, w.description) for w in ws) for view, ws in WINDOWS.items()},
-    "scores": SCORES,
-    "patient": PATIENT,
+    view: tuple(chain.from_iterable(_features(entry) for entry in entries)) for view, entries in DECLARED.items()
 }
-
-# Versioned: a service never changes once a model was trained on it; a new set of features is a new version.
-SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "deterioration_v1": ("vital_signs", "support", "laboratory", "scores", "patient"),
-    "vital_signs_v1": ("vital_signs", "support", "scores", "patient"),
-}
-
 FEATURES: Final[Mapping[str, Feature]] = {feature.name: feature for view in VIEWS.values() for feature in view}
 
 
-def service_features(service: str) -> tuple[str, ...]:
-    """Names of the features of a service, in order.
+def of(*views: str) -> tuple[str, ...]:
+    """Names of the features of views."""
+    return tuple(feature.name for view in views for feature in VIEWS[view])
 
-    Raises:
-        KeyError: no such service.
-    """
-    return tuple(feature.name for view in SERVICES[service] for feature in VIEWS[view])
+
+def reflecting(what: Reflects) -> tuple[str, ...]:
+    """Names of the features that reflect physiology, or workflow."""
+    return tuple(feature.name for feature in FEATURES.values() if feature.reflects == what)
+
+
+# Versioned: a service never changes once a model was trained on it; a new set of features is a new version.
+SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
+    "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
+    "everything_v1": of(*VIEWS),
+    "physiology_v1": reflecting("physiology"),
+    "workflow_v1": reflecting("workflow"),
+}
+
+
+def service_views(service: str) -> dict[str, tuple[str, ...]]:
+    """The views that a service reads, and what it reads of each."""
+    asked = set(SERVICES[service])
+    chosen = {view: tuple(feature.name for feature in features if feature.name in asked) for view, features in VIEWS.items()}
+    return {view: features for view, features in chosen.items() if features}

@@ -25,6 +25,7 @@ REASONS: Final = {
     "missing_subject": "subject_id is missing",
     "missing_time": "observed_at or recorded_at is missing or unreadable",
     "recorded_before_observed": "recorded_at is earlier than observed_at",
+    "in_the_future": "recorded_at is later than the present",
     "unknown_signal": "signal is not in the signal table",
     "unknown_unit": "unit is not the signal's UCUM unit",
     "not_a_number": "value is missing, infinite or not a number",
@@ -53,13 +54,14 @@ class Checked:
     quarantined: pd.DataFrame
 
 
-def check(frame: pd.DataFrame) -> Checked:
+def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> Checked:
     """Divide readings into those that can be used and those that cannot.
 
     Args:
         frame: one row a reading. Required: ``subject_id``, ``observed_at`` (with time zone), ``signal``, ``value``.
             Optional: ``recorded_at`` (default: ``observed_at``), ``device_id``, ``source``, ``message_id``, and ``unit``
             (UCUM; where given it must be the signal's).
+        now: the present, where there is one (a replayed cohort may lie in any year): nothing is recorded after it.
 
     Raises:
         ObservationError: a required column is missing, or a time has no time zone. Nothing can then be said of any row.
@@ -83,7 +85,7 @@ def check(frame: pd.DataFrame) -> Checked:
     for column in ("device_id", "source", "message_id"):
         clean[column] = rows[column] if column in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
 
-    reason = _first_reason(clean, rows.get("unit"))
+    reason = _first_reason(clean, rows.get("unit"), now)
     good = reason == ""
     accepted = clean[good].copy()
     accepted["value"] = to_resolution(accepted["value"].to_numpy(), accepted["signal"])
@@ -103,7 +105,7 @@ def to_resolution(values: np.ndarray, signal: "pd.Series[str]") -> np.ndarray:
     return rounded
 
 
-def _first_reason(clean: pd.DataFrame, unit: "pd.Series[str] | None") -> "pd.Series[str]":
+def _first_reason(clean: pd.DataFrame, unit: "pd.Series[str] | None", now: pd.Timestamp | None) -> "pd.Series[str]":
     known = clean["signal"].isin(SIGNALS)
     value = clean["value"].to_numpy()
     with np.errstate(invalid="ignore"):
@@ -112,6 +114,7 @@ def _first_reason(clean: pd.DataFrame, unit: "pd.Series[str] | None") -> "pd.Ser
         "missing_subject": clean["subject_id"].isna() | (clean["subject_id"].astype("string") == ""),
         "missing_time": clean["observed_at"].isna() | clean["recorded_at"].isna(),
         "recorded_before_observed": clean["recorded_at"] < clean["observed_at"],
+        "in_the_future": clean["recorded_at"] > now if now is not None else pd.Series(False, index=clean.index),
         "unknown_signal": ~known,
         "unknown_unit": _wrong_unit(clean["signal"], unit) if unit is not None else pd.Series(False, index=clean.index),
         "not_a_number": ~np.isfinite(value),

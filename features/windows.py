@@ -1,24 +1,87 @@
 """Window features, declared: signal x statistic x window. The name says all three: ``heart_rate_slope_6h``."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 from features.signals import SIGNALS
 
-# Statistics of the readings in a window (t - w, t], in the order in which the kernel returns them.
-STATISTICS: Final = ("count", "mean", "min", "max", "std", "slope", "last", "age", "change")
+Reflects = Literal["physiology", "workflow"]
+Window = int | Literal["so_far", "first_day"]
+"""Whole hours: the half-open interval (t - w, t]. ``so_far``: everything up to t. ``first_day``: the 24 h that begin with the
+signal's first reading, as far as they lie before t."""
 
-_MEANING: Final = {
-    "count": "number of readings",
-    "mean": "mean",
-    "min": "lowest",
-    "max": "highest",
-    "std": "standard deviation (n - 1)",
-    "slope": "least-squares slope per hour",
-    "last": "latest reading",
-    "age": "hours since the latest reading",
-    "change": "latest minus earliest reading",
+# A reading speaks for the time until the next one, but for no longer than this: nobody looked.
+HOLD_HOURS: Final = 1
+# Half-lives of the exponentially weighted mean in its window: the oldest reading weighs 1/64 of the latest.
+EMA_HALF_LIVES: Final = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """What a reader needs to know of a feature.
+
+    Attributes:
+        name: column name.
+        signal: the signal, score or characteristic it speaks of; explanations are grouped by it.
+        unit: UCUM unit.
+        description: one line for catalogues, plots and reports.
+        reflects: ``physiology`` (what was measured) or ``workflow`` (when and how often somebody measured, and where the
+            patient is in the course of care): the part of a model that does not travel to another hospital.
+        statistic, window: what is computed, over what.
+        source: where the definition comes from, for scores and thresholds.
+    """
+
+    name: str
+    signal: str
+    unit: str
+    description: str
+    reflects: Reflects = "physiology"
+    statistic: str = "value"
+    window: str = "at t"
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A statistic of the readings in a window.
+
+    Attributes:
+        meaning: in words.
+        unit: its unit, ``{unit}`` standing for the signal's.
+        reflects: as of a feature.
+        windows: ``hours`` where only a window of so many hours makes sense; ``any`` where also the unbounded ones do. Of
+            those, readings long past may be summed up and forgotten (:mod:`features.online`).
+        threshold: whether it needs one.
+    """
+
+    meaning: str
+    unit: str = "{unit}"
+    reflects: Reflects = "physiology"
+    windows: Literal["hours", "any", "not_first_day"] = "hours"
+    threshold: bool = False
+
+
+# In the order of their codes in the kernel.
+STATISTICS: Final = {
+    "count": Statistic("number of readings", "{{count}}", "workflow", "any"),
+    "mean": Statistic("mean", windows="any"),
+    "min": Statistic("lowest"),
+    "max": Statistic("highest"),
+    "std": Statistic("standard deviation (n - 1)", windows="not_first_day"),
+    "slope": Statistic("least-squares slope per hour", "{unit}/h"),
+    "last": Statistic("latest reading", windows="not_first_day"),
+    "age": Statistic("hours since the latest reading", "h", "workflow", "not_first_day"),
+    "change": Statistic("latest minus earliest reading"),
+    "step": Statistic("latest reading minus the one before it"),
+    "median": Statistic("median"),
+    "iqr": Statistic("distance between the quartiles (linear between readings)"),
+    "diff_std": Statistic("standard deviation (n - 1) of the differences between neighbouring readings"),
+    "ema": Statistic(
+        f"mean with weights that halve with each {EMA_HALF_LIVES}th part of the window back from the latest reading"
+    ),
+    "hours_above": Statistic(f"hours above the threshold (a reading holds for {HOLD_HOURS} h at most)", "h", threshold=True),
+    "hours_below": Statistic(f"hours below the threshold (a reading holds for {HOLD_HOURS} h at most)", "h", threshold=True),
 }
 
 
@@ -29,38 +92,71 @@ class WindowFeature:
     Attributes:
         signal: a name in the signal table.
         statistic: one of :data:`STATISTICS`.
-        hours: window length in whole hours; the window at t is the half-open interval (t - hours, t].
+        window: hours, or a name of :data:`Window`.
+        threshold: for the statistics that need one, in the signal's unit and on its resolution.
+        source: where the threshold comes from.
     """
 
     signal: str
     statistic: str
-    hours: int
+    window: Window
+    threshold: float | None = None
+    source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if self.signal not in SIGNALS:
             raise ValueError(f"window feature: unknown signal {self.signal!r}; expected one of {', '.join(SIGNALS)}")
         if self.statistic not in STATISTICS:
             raise ValueError(f"window feature: unknown statistic {self.statistic!r}; expected one of {', '.join(STATISTICS)}")
-        if self.hours < 1:
-            raise ValueError(f"window feature: window of {self.hours} h; expected at least 1")
+        statistic = STATISTICS[self.statistic]
+        if isinstance(self.window, str):
+            if self.window not in {"so_far", "first_day"}:
+                raise ValueError(f"window feature: unknown window {self.window!r}; expected hours, so_far or first_day")
+            if statistic.windows == "hours" or (statistic.windows == "not_first_day" and self.window == "first_day"):
+                raise ValueError(f"window feature: no {self.statistic} over {self.window}; expected a window in hours")
+        elif self.window < 1:
+            raise ValueError(f"window feature: window of {self.window} h; expected at least 1")
+        if statistic.threshold != (self.threshold is not None):
+            raise ValueError(
+                f"window feature: {self.statistic} {'needs a' if statistic.threshold else 'takes no'} threshold; "
+                "expected one for hours_above and hours_below only"
+            )
+        steps = (self.threshold or 0) * SIGNALS[self.signal].steps_per_unit
+        if abs(steps - round(steps)) > 1e-6:
+            raise ValueError(
+                f"window feature: threshold {self.threshold} lies between two steps of {self.signal}; "
+                f"expected a multiple of {SIGNALS[self.signal].resolution}"
+            )
 
     @property
     def name(self) -> str:
-        """Column name, such as ``spo2_min_24h``."""
-        return f"{self.signal}_{self.statistic}_{self.hours}h"
+        """Column name, such as ``spo2_min_24h``, ``spo2_hours_below_92_24h`` or ``spo2_mean_so_far``."""
+        at = "" if self.threshold is None else f"_{self.threshold:g}".replace(".", "p")
+        return f"{self.signal}_{self.statistic}{at}_{self._window}"
 
     @property
-    def unit(self) -> str:
-        """UCUM unit of the feature."""
+    def feature(self) -> Feature:
+        """The same for a reader."""
+        statistic = STATISTICS[self.statistic]
         unit = SIGNALS[self.signal].unit
-        return {"count": "{count}", "age": "h", "slope": f"{unit}/h"}.get(self.statistic, unit)
+        at = "" if self.threshold is None else f" {self.threshold:g} {unit}"
+        over = {"so_far": "so far", "first_day": "on the first day"}.get(self._window, f"in the last {self.window} h")
+        return Feature(
+            name=self.name,
+            signal=self.signal,
+            unit=statistic.unit.format(unit=unit),
+            description=f"{self.signal.replace('_', ' ')}: {statistic.meaning.replace(' the threshold', at)} {over}",
+            reflects=statistic.reflects,
+            statistic=self.statistic,
+            window=over.removeprefix("in the ").removeprefix("on the "),
+            source=self.source,
+        )
 
     @property
-    def description(self) -> str:
-        """What the feature is, for catalogues and reports."""
-        return f"{self.signal.replace('_', ' ')}: {_MEANING[self.statistic]} in the last {self.hours} h"
+    def _window(self) -> str:
+        return self.window if isinstance(self.window, str) else f"{self.window}h"
 
 
-def over(signals: Iterable[str], hours: int, *statistics: str) -> tuple[WindowFeature, ...]:
+def over(signals: Iterable[str], window: Window, *statistics: str) -> tuple[WindowFeature, ...]:
     """Declare the given statistics of each signal over one window."""
-    return tuple(WindowFeature(signal, statistic, hours) for signal in signals for statistic in statistics)
+    return tuple(WindowFeature(signal, statistic, window) for signal in signals for statistic in statistics)

@@ -1,9 +1,12 @@
 """Build: features of every index time of the cohort, into Feast; then, for serving, the latest of each patient online."""
 
+import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
-from features.build import build_features
-from features.catalogue import VIEWS
+import pandas as pd
+
+from features.build import build_features, definition
 from features.store.client import Store
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
@@ -11,19 +14,36 @@ from pipelines.progress import track, working
 from serving.clock import keep_replay_clock
 
 
-def build(home: Path) -> int:
-    """Compute all features part by part and apply them to Feast; returns the number of feature rows."""
+@dataclass(frozen=True)
+class Built:
+    """What a build made: feature rows, and how many parts of the cohort were computed now or found as they should be."""
+
+    index_times: int
+    computed: int
+    kept: int
+
+
+def build(home: Path) -> Built:
+    """Compute the features of each part of the cohort that is new or has changed, and apply all to Feast.
+
+    A run that is cut off loses nothing: the next one finds the finished parts, and ends with the same files, byte for byte.
+    """
     cohort, store = CohortStore(home), Store(home)
-    parts = track(cohort.iterate("observations", "stays"), "features", cohort.parts())
-    store.clear()
-    rows = 0
-    for part, (observations, stays) in enumerate(parts):
-        features = build_features(observations, index_times(stays))
-        store.write(features, part)
-        rows += len(features)
+    parts = cohort.parts()
+    store.withdraw()
+    rows = computed = 0
+    for part in track(range(parts), "features", parts):
+        index = index_times(cohort.read_part("stays", part))
+        fingerprint = _fingerprint(index, cohort.digest("observations", part))
+        found = store.parts.rows(part, fingerprint)
+        if found is None:
+            store.parts.write(part, build_features(cohort.read_part("observations", part), index), fingerprint)
+            computed += 1
+        rows += len(index)
+    store.parts.keep(parts)
     with working("apply to Feast"):
         store.apply()
-    return rows
+    return Built(rows, computed, parts - computed)
 
 
 def materialize(home: Path) -> int:
@@ -33,7 +53,14 @@ def materialize(home: Path) -> int:
     """
     cohort = CohortStore(home)
     stays = cohort.read("stays")
-    for _ in track(Store(home).materialize(), "materialize", len(VIEWS)):
+    for _ in track(Store(home).materialize(cohort.task.feature_service), "materialize", cohort.parts()):
         pass
     keep_replay_clock(home, index_times(stays))
     return len(stays)
+
+
+def _fingerprint(index: pd.DataFrame, observations: str) -> str:
+    """Of everything that features are made of: how they are defined, when they are asked for, and the readings."""
+    hashed = hashlib.blake2b(f"{definition()} {observations}".encode(), digest_size=16)
+    hashed.update(pd.util.hash_pandas_object(index, index=False).to_numpy().tobytes())
+    return hashed.hexdigest()

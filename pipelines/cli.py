@@ -28,6 +28,11 @@ Version = Annotated[str | None, typer.Option("--version", help="Model version; d
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {LOOPBACK}.")]
 Hours = Annotated[float | None, typer.Option("--hours", min=0.01, help="Only predictions of the last hours; default: all.")]
 
+Catalogue = Annotated[
+    Path | None, typer.Option("--catalogue", help="Instead write a page about every feature there, in Markdown.")
+]
+Verify = Annotated[bool, typer.Option("--verify", help="Then compare every value, batch against online.")]
+
 DEFAULT_HOME = Path(".vigil")
 OUT = Console()
 
@@ -63,14 +68,38 @@ def ingest(source: SourceName = "simulated", data: Data = None, home: Home = DEF
 
 
 @app.command()
-def features(home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Compute the features of every index time and register them in Feast."""
+def features(verify: Verify = False, catalogue: Catalogue = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Compute the features of every index time that are not there yet, and register them in Feast."""
     with _job(home, to):
+        if catalogue:
+            from features.catalogue_page import catalogue_page
+
+            if not catalogue.parent.is_dir():
+                raise VigilError(f"--catalogue {catalogue}: its folder does not exist; make it first")
+            catalogue.write_text(catalogue_page())
+            OUT.print(f"{catalogue}: every feature, explained")
+            return
+        from dataclasses import asdict
+
         from pipelines.build import build
 
-        rows = build(home)
-        OUT.print(f"{rows:,} index times in {home / 'features'}")
-        _write(to, {"index_times": rows})
+        built = build(home)
+        OUT.print(
+            f"{built.index_times:,} index times in {home / 'features'}; "
+            f"of {built.computed + built.kept} parts {built.computed} computed, {built.kept} found unchanged"
+        )
+        result = asdict(built)
+        if verify:
+            from pipelines.verify import verify as verify_features
+
+            verified = verify_features(home)
+            OUT.print(
+                f"{verified.compared:,} values of {verified.index_times:,} index times are the same, bit for bit, in batch "
+                f"(through Feast's point-in-time join) and online; {verified.online_compared:,} values of "
+                f"{verified.online_rows:,} rows also after the way through Feast's online store"
+            )
+            result |= {"verified": asdict(verified)}
+        _write(to, result)
 
 
 @app.command()

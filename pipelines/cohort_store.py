@@ -1,5 +1,6 @@
 """The ingested cohort on disk: ``HOME/cohort/<table>/part-*.parquet`` and ``HOME/cohort/cohort.json``."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
@@ -48,7 +49,9 @@ class CohortStore:
         for name, table in tables.items():
             path = self._path(name, part)
             path.parent.mkdir(parents=True, exist_ok=True)
-            table.to_parquet(path, index=False)
+            unfinished = path.with_suffix(".unfinished")
+            table.to_parquet(unfinished, index=False)
+            unfinished.replace(path)
 
     def finish(self, facts: Facts) -> None:
         """Write the facts, last: a cohort without them is unfinished and is not read."""
@@ -84,6 +87,11 @@ class CohortStore:
     def read_part(self, table: str, part: int) -> pd.DataFrame:
         """One part of a table."""
         return pd.read_parquet(self._path(table, part))
+
+    def digest(self, table: str, part: int) -> str:
+        """A fingerprint of one part of a table: the same readings, the same fingerprint."""
+        with self._path(table, part).open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
     def iterate(self, *tables: str) -> Iterator[tuple[pd.DataFrame, ...]]:
         """The tables part by part."""

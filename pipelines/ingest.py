@@ -1,6 +1,7 @@
 """Ingest: a source's observations, checked; its stays and outcomes; what cannot be used, quarantined and counted."""
 
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -21,12 +22,13 @@ def ingest(source: Source, home: Path) -> Facts:
     home.mkdir(parents=True, exist_ok=True)
     store = CohortStore(home)
     store.clear()
-    Store(home).clear()  # its features are the old cohort's
+    Store(home).withdraw()  # its features are the old cohort's
+    now = pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[str] = Counter()
     subjects = events = observations = 0
     for part, batch in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
         _check_stays(batch)
-        checked = check(batch.observations)
+        checked = check(batch.observations, now)
         stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
         quarantine = pd.concat([checked.quarantined, checked.accepted[stray].assign(reason="no_stay")], ignore_index=True)
         store.write(

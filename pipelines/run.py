@@ -37,7 +37,7 @@ def run(source: Source, home: Path) -> Outcome:
     """Run the whole chain on a source. The prediction and the drift report are the champion's."""
     started = pd.Timestamp(datetime.now(UTC))
     facts = ingest(source, home)
-    rows = build(home)
+    built = build(home)
     trained = train(home)
     metrics = evaluate(home, trained.version)
     materialize(home)
@@ -45,4 +45,4 @@ def run(source: Source, home: Path) -> Outcome:
     answers = predict_held_out(home, scorer)
     sickest = max(answers, key=lambda answer: answer.probability)
     prediction = predict_over_http(home, facts.task, sickest.patient_id)
-    return Outcome(facts, rows, trained, metrics, prediction, drift(home, since=started))
+    return Outcome(facts, built.index_times, trained, metrics, prediction, drift(home, since=started))

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.catalogue import service_features
+from features.catalogue import SERVICES
 from features.store.client import Store
 from models.cohort import HELD_OUT_SHARE, TUNE_SHARE, Split, index_times, label, splits
 from models.evaluation.alarms import Watch, threshold_at_budget
@@ -61,7 +61,7 @@ def train(home: Path, seed: int = SEED) -> Trained:
         "data_digest": digest(frame),
     }
     with registry.run(task.name) as run_id:
-        models = _fit(frame, list(service_features(task.feature_service)), seed)
+        models = _fit(frame, list(SERVICES[task.feature_service]), seed)
         for model in models.values():
             model.facts_ = dict(made_of)
         default = next(iter(models))

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from features.catalogue import SCORE_CARRY_HOURS
+from features.derived import SCORE_CARRY_HOURS
 from serving.schemas import Problem
 
 MEDIA_TYPE: Final = "application/problem+json"

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from features.catalogue_page import catalogue_page
 from pipelines.cli import app
 from serving.service import api
 
@@ -38,3 +39,7 @@ def test_the_lock_names_no_registry():
     assert "://" not in lock
     assert "index-url" not in lock
     assert all("--hash" in block for block in re.split(r"\n(?=\S)", lock) if re.match(r"[a-z]", block))
+
+
+def test_the_page_about_features_is_up_to_date():
+    assert (ROOT / "docs/features.md").read_text() == catalogue_page(), "run: vigil features --catalogue docs/features.md"

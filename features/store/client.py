@@ -1,4 +1,4 @@
-"""Vigil's way into Feast: write features, read them as of the past for training and as of now for serving.
+"""Vigil's way into Feast: features as of the past for training, as of now for serving, and the latest written for serving.
 
 Everything lies under one home folder: ``features/<view>/part-*.parquet`` (offline), ``feast/`` (registry and online store)
 and the rendered ``feature_store.yaml``.
@@ -6,22 +6,25 @@ and the rendered ``feature_store.yaml``.
 
 import contextlib
 import io
-import shutil
+import json
 import string
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from features.catalogue import JOIN_KEY, SERVICES, VIEWS, service_features
+from features.catalogue import JOIN_KEY, SERVICES, VIEWS, service_views
 from features.errors import VigilError
 from features.observations import TIME
+from features.store.parts import FeatureParts
 
 _ONLINE_CHUNK: Final = 200  # patients read from the online store at a time
+_JOIN_VALUES: Final = 75_000_000  # that a point-in-time join may return at a time: it takes some twenty bytes for each
 
 
 class StoreError(VigilError):
@@ -33,46 +36,32 @@ class Store:
 
     def __init__(self, home: Path) -> None:
         self.home = home.resolve()
-        self._folder = self.home / "features"
+        self.parts = FeatureParts(self.home / "features")
         self._config = self.home / "feature_store.yaml"
+        self._materialized = self.home / "feast" / "materialized.json"
         self._feast: Any = None
         self._services: dict[str, Any] = {}
 
-    def clear(self) -> None:
-        """Remove the offline features, so that no job reads those of an earlier cohort.
+    def withdraw(self) -> None:
+        """Take the offline features out of use until :meth:`apply`, so that no job reads those of an earlier cohort.
 
-        The online store stays: a server may be reading it, and what is old in it is refused by its age.
+        The files stay, since most may still be true, and so does the online store: a server may be reading it, and what is old
+        in it is refused by its age.
         """
-        shutil.rmtree(self._folder, ignore_errors=True)
         self._config.unlink(missing_ok=True)
         self._feast, self._services = None, {}
 
-    def write(self, features: pd.DataFrame, part: int) -> None:
-        """Write the output of :func:`features.build.build_features` for some subjects as one Parquet file a view.
-
-        A file appears whole or not at all. An index time is both the event and the created timestamp of its row.
-        """
-        keys = pd.DataFrame({JOIN_KEY: features["subject_id"].astype(object)})
-        keys["event_timestamp"] = features["index_time"].astype(TIME)
-        keys["created_timestamp"] = keys["event_timestamp"]
-        for view, members in VIEWS.items():
-            path = self._folder / view / f"part-{part:05}.parquet"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".unfinished")
-            pd.concat([keys, features[[feature.name for feature in members]]], axis=1).to_parquet(unfinished, index=False)
-            unfinished.replace(path)
-
     def apply(self) -> None:
         """Render feature_store.yaml and register entity, views and services."""
-        if not any(self._folder.glob("*/*.parquet")):
-            raise StoreError(f"{self._folder}: no features there; build them first: vigil features")
+        if not len(self.parts):
+            raise StoreError(f"{self.parts.folder}: no features there; build them first: vigil features")
         template = resources.files("features.store").joinpath("feature_store.yaml").read_text()
         (self.home / "feast").mkdir(exist_ok=True)
         self._config.write_text(string.Template(template).substitute(home=self.home))
         with _quiet():
             from features.store.definitions import PATIENT, feature_services, feature_views
 
-            views = feature_views(self._folder)
+            views = feature_views(self.parts.folder)
             self._open().apply([PATIENT, *views.values(), *feature_services(views)])
 
     def training_frame(self, rows: pd.DataFrame, service: str) -> pd.DataFrame:
@@ -84,29 +73,69 @@ class Store:
 
         Returns:
             The rows in order of subject and time, with the service's features (float32).
+
+        Raises:
+            StoreError: there are no features under this home, or a column of the rows is named as one.
         """
-        entities = rows.rename(columns={"subject_id": JOIN_KEY, "index_time": "event_timestamp"})
-        with _quiet():
-            frame: pd.DataFrame = (
-                self._open().get_historical_features(entities, self._service(service), filter_by_created_timestamp=True).to_df()
-            )
-            _close_duckdb()
-        frame = frame.rename(columns={JOIN_KEY: "subject_id", "event_timestamp": "index_time"})
-        if len(frame) != len(rows):
-            raise StoreError(f"training frame: {len(rows)} rows asked for, {len(frame)} came back")
-        frame.sort_values(["subject_id", "index_time"], inplace=True, ignore_index=True)  # noqa: PD002 - a gigabyte
+        names = list(SERVICES[service])
+        if set(names) & set(rows):
+            raise StoreError(f"rows: columns named as features: {', '.join(sorted(set(names) & set(rows)))}; leave them out")
+        rows = rows.sort_values(["subject_id", "index_time"], ignore_index=True)
+        matrix = np.empty((len(names), len(rows)), dtype=np.float32)
+        joins = max(1, -(-matrix.size // _JOIN_VALUES))
+        for first, last in pairwise(np.linspace(0, len(rows), joins + 1, dtype=int)):
+            matrix[:, first:last] = self._joined(rows[first:last], service)
+        frame = pd.DataFrame(matrix.T, columns=names, copy=False)
+        for place, column in enumerate(rows):
+            frame.insert(place, column, rows[column])  # not concat, which would copy a gigabyte
         return frame
 
-    def materialize(self) -> Iterator[str]:
-        """Load the latest row of every patient into the online store; yields the name of each view when it is done."""
-        feast = self._open()
-        times = pd.read_parquet(self._folder / next(iter(VIEWS)), columns=["event_timestamp"])["event_timestamp"]
-        first, last = times.min().to_pydatetime(), times.max().to_pydatetime()
-        for view in VIEWS:
-            with _quiet():
-                feast.materialize(first, last, [view])
-                _close_duckdb()
-            yield view
+    def _joined(self, rows: pd.DataFrame, service: str) -> np.ndarray:
+        """Features of some rows, in their order; shape (n_features, n_rows)."""
+        entities = pd.DataFrame({JOIN_KEY: rows["subject_id"].astype(object), "event_timestamp": rows["index_time"]})
+        entities["row"] = np.arange(len(rows))
+        with _quiet():
+            join = self._open().get_historical_features(entities, self._service(service), filter_by_created_timestamp=True)
+            table = join.to_arrow()
+            _close_duckdb()
+        if table.num_rows != len(rows):
+            raise StoreError(f"training frame: {len(rows)} rows asked for, {table.num_rows} came back")
+        found = np.empty((len(SERVICES[service]), len(rows)), dtype=np.float32)
+        place = table.column("row").to_numpy()
+        for number, name in enumerate(SERVICES[service]):
+            found[number, place] = table.column(name).to_numpy()
+        return found
+
+    def materialize(self, service: str) -> Iterator[int]:
+        """Load the latest row of every patient into the online store, the views that a service reads; yields part by part.
+
+        A part that was loaded before, and has not changed since, is left as it is.
+        """
+        done = json.loads(self._materialized.read_text()) if self._materialized.exists() else {}
+        for part in range(len(self.parts)):
+            fingerprint = self.parts.fingerprint(part)
+            for view in service_views(service):
+                if done.get(f"{view}/{part}") != fingerprint:
+                    self._write_online(view, self.parts.latest(part, view))
+                    done[f"{view}/{part}"] = fingerprint
+            self._materialized.write_text(json.dumps(done, indent=1))
+            yield part
+
+    def write_online(self, features: pd.DataFrame, service: str) -> None:
+        """Write one row for each of some patients into the online store, replacing what was there.
+
+        Args:
+            features: ``subject_id, index_time`` and the features of all views that the service reads.
+            service: whose views are written.
+        """
+        times = features["index_time"].astype(TIME)
+        keys = {JOIN_KEY: features["subject_id"].astype(object), "event_timestamp": times, "created_timestamp": times}
+        for view in service_views(service):
+            self._write_online(view, pd.DataFrame({**keys, **features[[feature.name for feature in VIEWS[view]]]}))
+
+    def _write_online(self, view: str, rows: pd.DataFrame) -> None:
+        with _quiet():
+            self._open().write_to_online_store(view, rows)
 
     def online(self, patient_ids: Sequence[str], service: str) -> pd.DataFrame:
         """The latest stored features of patients.
@@ -129,10 +158,10 @@ class Store:
             .get_online_features(self._service(service), [{JOIN_KEY: str(patient)} for patient in patient_ids])
             .to_dict(include_event_timestamps=True)
         )
-        seconds = np.array([answer[f"{VIEWS[view][0].name}__ts"] for view in SERVICES[service]], dtype=np.int64)
+        seconds = np.array([answer[f"{members[0]}__ts"] for members in service_views(service).values()], dtype=np.int64)
         same = (seconds == seconds[0]).all(axis=0) & (seconds[0] != 0)
         times = pd.Series(pd.to_datetime(np.where(same, seconds[0], 0), unit="s", utc=True)).where(same).astype(TIME)
-        features = {name: np.array(answer[name], dtype=np.float32) for name in service_features(service)}
+        features = {name: np.array(answer[name], dtype=np.float32) for name in SERVICES[service]}
         return pd.DataFrame({"subject_id": list(patient_ids), "index_time": times, **features})
 
     def _service(self, name: str) -> Any:

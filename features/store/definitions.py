@@ -7,7 +7,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import ParquetFormat
 from feast.types import Float32
 
-from features.catalogue import INDEX_STEP, JOIN_KEY, SERVICES, VIEWS
+from features.catalogue import INDEX_STEP, JOIN_KEY, SERVICES, VIEWS, service_views
 
 PATIENT: Final = Entity(name="patient", join_keys=[JOIN_KEY], value_type=ValueType.STRING)
 
@@ -34,4 +34,7 @@ def feature_views(folder: Path) -> dict[str, FeatureView]:
 
 def feature_services(views: dict[str, FeatureView]) -> list[FeatureService]:
     """One Feast service for each service of the catalogue."""
-    return [FeatureService(name=name, features=[views[view] for view in parts]) for name, parts in SERVICES.items()]
+    return [
+        FeatureService(name=name, features=[views[view][list(members)] for view, members in service_views(name).items()])
+        for name in SERVICES
+    ]

@@ -2,44 +2,62 @@
 
 import math
 
+import numpy as np
 import pandas as pd
 
+from features.windows import WindowFeature
+
 Reading = tuple[pd.Timestamp, pd.Timestamp, float]  # observed_at, recorded_at, value
+HOUR = pd.Timedelta(hours=1)
 
 
-def window_statistic(readings: list[Reading], t: pd.Timestamp, hours: int, statistic: str) -> float:
-    """One statistic of one patient's readings of one signal: plain Python, one reading at a time."""
-    known = [
-        (observed, recorded, value)
-        for observed, recorded, value in readings
-        if t - pd.Timedelta(hours=hours) < observed <= t and recorded <= t
-    ]
-    known.sort()
-    times = [math.floor(observed.timestamp()) / 3600 for observed, _, _ in known]  # hours, to the second
+def window_statistic(readings: list[Reading], t: pd.Timestamp, feature: WindowFeature) -> float:  # noqa: C901 - a case each
+    """One feature of one patient's readings of its signal: plain Python, one reading at a time."""
+    known = sorted(reading for reading in readings if reading[0] <= t and reading[1] <= t)
+    if isinstance(feature.window, int):
+        known = [reading for reading in known if reading[0] > t - feature.window * HOUR]
+    if feature.window == "first_day":
+        known = [reading for reading in known if reading[0] < known[0][0] + 24 * HOUR]
+    observed = [at for at, _, _ in known]
     values = [value for _, _, value in known]
     n = len(values)
-    if statistic == "count":
-        return n
-    if n == 0:
+    least = {"count": 0, "std": 2, "slope": 2, "change": 2, "step": 2, "diff_std": 3}.get(feature.statistic, 1)
+    if n < least:
         return math.nan
-    mean = sum(values) / n
-    if statistic in {"mean", "min", "max", "last", "age"}:
-        return {
-            "mean": mean,
-            "min": min(values),
-            "max": max(values),
-            "last": values[-1],
-            "age": (t - known[-1][0]).total_seconds() / 3600,
-        }[statistic]
-    if n == 1:
-        return math.nan
-    if statistic == "std":
-        return math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    if statistic == "change":
-        return values[-1] - values[0]
-    assert statistic == "slope"
-    centre = sum(times) / n
-    spread = sum((time - centre) ** 2 for time in times)
-    if max(times) == min(times):
-        return math.nan
-    return sum((time - centre) * (value - mean) for time, value in zip(times, values, strict=True)) / spread
+    match feature.statistic:
+        case "count":
+            return n
+        case "mean" | "min" | "max":
+            return {"mean": np.mean, "min": np.min, "max": np.max}[feature.statistic](values)
+        case "std":
+            return float(np.std(values, ddof=1))
+        case "last":
+            return values[-1]
+        case "age":
+            return (t - observed[-1]) / HOUR
+        case "change":
+            return values[-1] - values[0]
+        case "step":
+            return values[-1] - values[-2]
+        case "median":
+            return float(np.median(values))
+        case "iqr":
+            return float(np.quantile(values, 0.75) - np.quantile(values, 0.25))
+        case "diff_std":
+            return float(np.std(np.diff(values), ddof=1))
+        case "slope":
+            hours = [math.floor(at.timestamp()) / 3600 for at in observed]  # to the second
+            if max(hours) == min(hours):
+                return math.nan
+            return float(np.polyfit(np.array(hours) - hours[0], values, 1)[0])
+        case "ema":
+            half_life = feature.window / 6
+            weights = [0.5 ** ((observed[-1] - at) / HOUR / half_life) for at in observed]
+            return float(np.average(values, weights=weights))
+        case "hours_above" | "hours_below":
+            total = 0.0
+            for value, at, until in zip(values, observed, [*observed[1:], t], strict=True):
+                beyond = value > feature.threshold if feature.statistic == "hours_above" else value < feature.threshold
+                total += min((until - at) / HOUR, 1) if beyond else 0
+            return total
+    raise AssertionError(feature.statistic)

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.build import build_features
-from features.catalogue import VIEWS, WINDOWS
+from features.catalogue import DECLARED, VIEWS
 from features.observations import TIME, ObservationError, check
+from features.windows import WindowFeature
 from tests.features.reference import window_statistic
 
 T0 = pd.Timestamp("2026-03-01T08:00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
-WINDOW_FEATURES = [feature for view in WINDOWS.values() for feature in view]
+WINDOW_FEATURES = [entry for view in DECLARED.values() for entry in view if isinstance(entry, WindowFeature)]
 
 
 def observations(*readings, subject_id="a"):
@@ -70,7 +71,7 @@ def test_every_window_statistic_equals_the_obvious_one(readings):
     }
     for feature in WINDOW_FEATURES:
         of_signal = by_signal.get(feature.signal, [])
-        expected = [window_statistic(of_signal, t, feature.hours, feature.statistic) for t in grid["index_time"]]
+        expected = [window_statistic(of_signal, t, feature) for t in grid["index_time"]]
         np.testing.assert_allclose(built[feature.name], expected, rtol=1e-6, atol=1e-5, err_msg=feature.name)
 
 

@@ -45,11 +45,21 @@ def reasons(*readings):
         ({"value": 0}, "implausible"),
         ({"value": 301}, "implausible"),
         ({"value": 1e300}, "implausible"),
+        ({"value": 2**63}, "implausible"),
+        ({"value": "1" + "0" * 400}, "not_a_number"),
+        ({"unit": "beats per fortnight"}, "unknown_unit"),
+        ({"unit": ""}, "unknown_unit"),
     ],
 )
 def test_each_reason(changes, reason):
     assert reason in REASONS
     assert reasons(reading(**changes)) == [reason]
+
+
+def test_nothing_is_recorded_after_the_present():
+    frame = pd.DataFrame([reading(), reading(observed_at=T + pd.Timedelta(seconds=1))])
+    assert check(frame, now=T).quarantined["reason"].tolist() == ["in_the_future"]
+    assert check(frame).quarantined.empty  # a cohort that is replayed has no present
 
 
 def test_a_good_reading_passes_with_or_without_its_unit():

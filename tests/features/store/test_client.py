@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.catalogue import SERVICES, VIEWS, service_features
+from features.catalogue import SERVICES, VIEWS, service_views
 from features.observations import TIME
 from features.store.client import Store, StoreError
 
@@ -31,9 +31,9 @@ def features():
 def store(tmp_path_factory, features):
     store = Store(tmp_path_factory.mktemp("store"))
     for part, frame in enumerate(features.values()):
-        store.write(frame, part)
+        store.parts.write(part, frame, fingerprint=f"made of {part}")
     store.apply()
-    assert list(store.materialize()) == list(VIEWS)
+    assert list(store.materialize("everything_v1")) == [0, 1]
     return store
 
 
@@ -45,7 +45,7 @@ def asked(*pairs):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_training_rows_are_the_stored_ones_bit_for_bit(store, features, service):
-    names = list(service_features(service))
+    names = list(SERVICES[service])
     frame = store.training_frame(asked(("b", 3), ("a", 0), ("a", 4)), service)
     assert frame["label"].tolist() == [1, 2, 0]  # in order of subject and time, other columns kept
     expected = np.stack([features["a"][names].loc[0], features["a"][names].loc[4], features["b"][names].loc[1]])
@@ -54,7 +54,7 @@ def test_training_rows_are_the_stored_ones_bit_for_bit(store, features, service)
 
 
 def test_a_training_row_knows_nothing_later_and_nothing_stale(store, features):
-    names = list(service_features("vital_signs_v1"))
+    names = list(SERVICES["vital_signs_v1"])
     frame = store.training_frame(asked(("b", 1.99), ("a", 3.5), ("a", 5.01), ("nobody", 3)), "vital_signs_v1")
     by_label = frame.set_index("label")[names]
     assert by_label.loc[0].isna().all()  # before the first row
@@ -66,7 +66,7 @@ def test_a_training_row_knows_nothing_later_and_nothing_stale(store, features):
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_online_is_the_latest_row_bit_for_bit(store, features, service):
-    names = list(service_features(service))
+    names = list(SERVICES[service])
     found = store.online(["b", "nobody", "a"], service)
     assert found["subject_id"].tolist() == ["b", "nobody", "a"]
     assert found["index_time"].tolist() == [T0 + 5 * HOUR, pd.NaT, T0 + 4 * HOUR]
@@ -89,21 +89,70 @@ def test_a_home_without_features_says_what_to_do(tmp_path):
         Store(tmp_path).online(["a"], "vital_signs_v1")
 
 
-def test_clearing_leaves_no_features_to_train_on(tmp_path, features):
+def test_withdrawn_features_are_not_trained_on(tmp_path, features):
     store = Store(tmp_path)
-    store.write(features["a"], 0)
+    store.parts.write(0, features["a"], "a")
     store.apply()
-    store.clear()
-    assert not list(tmp_path.rglob("*.parquet"))
-    for use in (lambda: Store(tmp_path).training_frame(asked(("a", 1)), "vital_signs_v1"), lambda: list(store.materialize())):
+    store.withdraw()
+    assert list(tmp_path.rglob("*.parquet"))  # most may still be true
+    for use in (
+        lambda: Store(tmp_path).training_frame(asked(("a", 1)), "vital_signs_v1"),
+        lambda: list(store.materialize("vital_signs_v1")),
+    ):
         with pytest.raises(StoreError, match="make one first: vigil features"):
             use()
+
+
+def test_a_large_frame_is_joined_in_pieces_and_in_order(store, monkeypatch):
+    wanted = asked(*[(subject, hour) for hour in (4, 3, 2, 1) for subject in "ab"])
+    whole = store.training_frame(wanted, "vital_signs_v1")
+    monkeypatch.setattr("features.store.client._JOIN_VALUES", 3 * len(SERVICES["vital_signs_v1"]))
+    pd.testing.assert_frame_equal(store.training_frame(wanted, "vital_signs_v1"), whole, check_exact=True)
+    assert whole["label"].tolist() == [6, 4, 2, 0, 7, 5, 3, 1]
+
+
+def test_a_column_named_as_a_feature_is_refused(store):
+    with pytest.raises(StoreError, match="columns named as features: age; leave them out"):
+        store.training_frame(asked(("a", 1)).assign(age=70), "vital_signs_v1")
+
+
+def test_only_what_is_new_goes_online(tmp_path, features, monkeypatch):
+    store = Store(tmp_path)
+    for part, frame in enumerate(features.values()):
+        store.parts.write(part, frame, f"first {part}")
+    store.apply()
+    written = []
+    write = Store._write_online
+    monkeypatch.setattr(
+        Store, "_write_online", lambda self, view, rows: written.append((view, *rows["patient_id"])) or write(self, view, rows)
+    )
+    list(store.materialize("vital_signs_v1"))
+    assert len(written) == 2 * len(service_views("vital_signs_v1"))
+    written.clear()
+    list(store.materialize("vital_signs_v1"))
+    assert not written
+    store.parts.write(1, features["b"].iloc[:2], "second")
+    list(store.materialize("vital_signs_v1"))
+    assert set(written) == {(view, "b") for view in service_views("vital_signs_v1")}
+    assert store.online(["a", "b"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR, T0 + 3 * HOUR]
+
+
+def test_rows_written_online_are_read_back_bit_for_bit(tmp_path, features):
+    store = Store(tmp_path)
+    store.parts.write(0, features["a"], "a")
+    store.apply()
+    names = list(SERVICES["everything_v1"])
+    latest = pd.concat([features["a"].iloc[[1]], features["b"].iloc[[3]]])
+    store.write_online(latest, "everything_v1")
+    found = store.online(["a", "b"], "everything_v1")
+    np.testing.assert_array_equal(found[names].to_numpy(np.float32), latest[names].to_numpy())
+    assert found["index_time"].tolist() == latest["index_time"].tolist()
 
 
 def test_a_row_created_later_is_not_known_earlier(tmp_path, features):
     """Features of an hour that were written after it must not reach a training row of that hour."""
     store = Store(tmp_path)
-    store.write(features["a"], 0)
+    store.parts.write(0, features["a"], "a")
     late = tmp_path / "features" / "scores" / "part-00000.parquet"
     frame = pd.read_parquet(late)
     frame["created_timestamp"] += 30 * HOUR

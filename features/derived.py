@@ -1,0 +1,221 @@
+"""Features made of other features: scores, ratios, the patient's own baseline, and how closely somebody is watched."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features import scores
+from features.signals import SIGNALS
+from features.windows import Feature, WindowFeature, over
+
+Float64 = NDArray[np.float64]
+Columns = Mapping[str, Float64]
+
+# How long a score may carry a vital forward: a ward round is missed now and then, a whole day is not. Blood is drawn once or
+# twice a day, and its result stands until the next.
+SCORE_CARRY_HOURS: Final = 24
+LABORATORY_CARRY_HOURS: Final = 72
+
+# What a single reading of a device may be wrong by; where the patient varies less, deviations are counted in these.
+# Heart rate: ANSI/AAMI EC13 and IEC 60601-2-27 (5 /min or 10 %). Pressure: ISO 81060-2 (standard deviation of the error 8).
+# Temperature: ISO 80601-2-56 (0.3). Glucose: ISO 15197:2013 (15 mg/dL or 15 %). SpO2 and respiratory rate: what monitors
+# commonly claim (ISO 80601-2-61 allows SpO2 twice as much). That these limits are the least meaningful deviation is our choice.
+MEASUREMENT_ERROR: Final = {
+    "heart_rate": 5.0,
+    "respiratory_rate": 2.0,
+    "spo2": 2.0,
+    "systolic_bp": 8.0,
+    "diastolic_bp": 8.0,
+    "mean_bp": 8.0,
+    "body_temperature": 0.3,
+    "glucose": 15.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """Some features, and the one function that makes them.
+
+    Attributes:
+        features: what is made.
+        compute: from arrays of one shape by name (those of ``needs``, what was derived before, and the patient's ``age``,
+            ``sex``, ``hours_in_unit`` and ``hours_in_hospital_before``) to at least the arrays of ``features``.
+        needs: window features it reads; they need not be features of their own.
+    """
+
+    features: tuple[Feature, ...]
+    compute: Callable[[Columns], Columns]
+    needs: tuple[WindowFeature, ...] = ()
+
+
+def latest(*signals: str, hours: int = SCORE_CARRY_HOURS) -> tuple[WindowFeature, ...]:
+    """The latest reading of each signal, as long as it may be carried forward."""
+    return over(signals, hours, "last")
+
+
+def _last(columns: Columns, signals: Iterable[str], hours: int = SCORE_CARRY_HOURS) -> dict[str, Float64]:
+    return {signal: columns[f"{signal}_last_{hours}h"] for signal in signals}
+
+
+def charted(name: str, title: str, chart: scores.Chart, source: str, *, parts: bool = False) -> Derived:
+    """A score whose parts are each the latest reading of one signal."""
+    features = [
+        Feature(name, name, "{score}", f"{title}, a missing part counting 0", source=source),
+        Feature(
+            f"{name}_highest",
+            name,
+            "{score}",
+            f"highest {title} possible, a missing part counting its maximum",
+            "workflow",
+            source=source,
+        ),
+    ]
+    if parts:
+        features += [
+            Feature(f"{name}_{s}", s, "{score}", f"{title} points for {s.replace('_', ' ')}", source=source) for s in chart
+        ]
+    return Derived(tuple(features), lambda columns: scores.score(name, chart, _last(columns, chart)), latest(*chart))
+
+
+def _sirs(columns: Columns) -> Columns:
+    vitals = _last(columns, ("body_temperature", "heart_rate", "respiratory_rate"))
+    return scores.sirs(vitals | _last(columns, ("paco2", "wbc"), LABORATORY_CARRY_HOURS))
+
+
+SIRS: Final = Derived(
+    (
+        Feature("sirs", "sirs", "{score}", "SIRS criteria met, a missing one counting as not met", source="Bone 1992"),
+        Feature("sirs_highest", "sirs", "{score}", "most SIRS criteria possible", "workflow", source="Bone 1992"),
+    ),
+    _sirs,
+    latest("body_temperature", "heart_rate", "respiratory_rate") + latest("paco2", "wbc", hours=LABORATORY_CARRY_HOURS),
+)
+
+
+def _shock_index(columns: Columns) -> Columns:
+    last = _last(columns, ("heart_rate", "systolic_bp"))
+    return {"shock_index": scores.shock_index(last["heart_rate"], last["systolic_bp"])}
+
+
+SHOCK_INDEX: Final = Derived(
+    (Feature("shock_index", "shock_index", "1", "heart rate / systolic pressure", source="Allgower 1967"),),
+    _shock_index,
+    latest("heart_rate", "systolic_bp"),
+)
+
+
+def _ratios(columns: Columns) -> Columns:
+    last = _last(columns, ("systolic_bp", "diastolic_bp", "spo2", "fio2", "on_oxygen"))
+    return {
+        "pulse_pressure": last["systolic_bp"] - last["diastolic_bp"],
+        "spo2_fio2": scores.spo2_fio2(last["spo2"], last["fio2"], last["on_oxygen"]),
+    }
+
+
+RATIOS: Final = Derived(
+    (
+        Feature("pulse_pressure", "pulse_pressure", "mm[Hg]", "systolic minus diastolic pressure"),
+        Feature("spo2_fio2", "spo2_fio2", "1", "SpO2 / FiO2 (that of room air without oxygen)", source="Pandharipande 2009"),
+    ),
+    _ratios,
+    latest("systolic_bp", "diastolic_bp", "spo2", "fio2", "on_oxygen"),
+)
+
+
+def _sofa(columns: Columns) -> Columns:
+    ratio = np.where(columns[f"spo2_last_{SCORE_CARRY_HOURS}h"] <= scores.SPO2_ON_THE_SLOPE, columns["spo2_fio2"], np.nan)
+    blood = _last(columns, ("platelets", "bilirubin_total", "creatinine"), LABORATORY_CARRY_HOURS)
+    pressure = {"mean_bp": columns[f"mean_bp_min_{SCORE_CARRY_HOURS}h"]}
+    return scores.score("sofa", scores.SOFA_BANDS, {"spo2_fio2": ratio} | blood | pressure)
+
+
+SOFA: Final = Derived(
+    (
+        Feature("sofa", "sofa", "{score}", "SOFA points that are certain from these measurements", source="Vincent 1996"),
+        Feature(
+            "sofa_highest",
+            "sofa",
+            "{score}",
+            "SOFA points if each missing part were at its worst",
+            "workflow",
+            source="Vincent 1996",
+        ),
+        *(
+            Feature(f"sofa_{part}", part, "{score}", f"SOFA points for {part.replace('_', ' ')}", source="Vincent 1996")
+            for part in scores.SOFA_BANDS
+        ),
+    ),
+    _sofa,
+    latest("spo2")
+    + latest("platelets", "bilirubin_total", "creatinine", hours=LABORATORY_CARRY_HOURS)
+    + over(["mean_bp"], SCORE_CARRY_HOURS, "min"),
+)
+
+
+def watching(vitals: tuple[str, ...]) -> Derived:
+    """How closely the patient is watched."""
+
+    def compute(columns: Columns) -> Columns:
+        ages = np.stack([columns[f"{vital}_age_{SCORE_CARRY_HOURS}h"] for vital in vitals])
+        return {
+            "vitals_known": (~np.isnan(ages)).sum(axis=0).astype(np.float64),
+            "hours_since_reading": np.fmin.reduce(ages, axis=0),
+        }
+
+    return Derived(
+        (
+            Feature(
+                "vitals_known", "measuring", "{count}", f"vital signs measured in the last {SCORE_CARRY_HOURS} h", "workflow"
+            ),
+            Feature("hours_since_reading", "measuring", "h", "hours since the latest vital sign of any kind", "workflow"),
+        ),
+        compute,
+        over(vitals, SCORE_CARRY_HOURS, "age"),
+    )
+
+
+def baseline(vitals: tuple[str, ...]) -> Derived:
+    """How far each vital sign is from the patient's own first day and own usual.
+
+    The present level is the exponential average of the last six hours; the usual is the mean of everything so far. The anomaly
+    counts the distance from the usual in standard deviations, those of the patient and of the measurement together.
+    """
+    errors = np.array([MEASUREMENT_ERROR[vital] for vital in vitals])[:, None]
+
+    def compute(columns: Columns) -> Columns:
+        now, usual, first_day, varies = (
+            np.stack([columns[f"{vital}_{what}"] for vital in vitals])
+            for what in ("ema_6h", "mean_so_far", "mean_first_day", "std_so_far")
+        )
+        varies = np.where(np.isnan(varies), 0.0, varies)  # one reading does not vary
+        found = {
+            "from_first_day": now - first_day,
+            "from_usual": now - usual,
+            "anomaly": (now - usual) / np.sqrt(varies * varies + errors * errors),
+        }
+        return {f"{vital}_{what}": rows[number] for what, rows in found.items() for number, vital in enumerate(vitals)}
+
+    features = []
+    for vital in vitals:
+        unit, name = SIGNALS[vital].unit, vital.replace("_", " ")
+        features += [
+            Feature(f"{vital}_from_first_day", vital, unit, f"{name}: level of the last 6 h minus the mean of the first day"),
+            Feature(f"{vital}_from_usual", vital, unit, f"{name}: level of the last 6 h minus the mean so far"),
+            Feature(f"{vital}_anomaly", vital, "1", f"{name}: distance from the mean so far in standard deviations"),
+        ]
+    needs = over(vitals, 6, "ema") + over(vitals, "so_far", "mean", "std") + over(vitals, "first_day", "mean")
+    return Derived(tuple(features), compute, needs)
+
+
+PATIENT: Final = Derived(
+    (
+        Feature("age", "age", "a", "age in years"),
+        Feature("sex", "sex", "1", "sex: 0 female, 1 male"),
+        Feature("hours_in_unit", "time_in_care", "h", "hours since admission to the unit", "workflow"),
+        Feature("hours_in_hospital_before", "time_in_care", "h", "hours in hospital before admission to the unit", "workflow"),
+    ),
+    lambda columns: columns,
+)

@@ -1,0 +1,215 @@
+"""The one computation of window statistics: batch building and the online update of one patient both call it.
+
+Any windows, any ascending index times, irregular readings with ties and gaps, readings that became known late. A reading enters
+a window when it becomes known and leaves it when it is too old, so the work grows with the number of readings and of
+index times, not with the length of the windows (except ``ema``, which walks its window).
+
+What is exact: readings are whole steps of their signal's resolution and times are whole seconds (in ``hours_above`` and
+``hours_below`` microseconds), so count, sum, sum of squares, cross-products, differences, order statistics and durations are
+exact whole numbers, whatever the order of arrival and wherever the buffer starts. Running sums are kept modulo 2^64; a
+window's own sums fit into 63 bits, which :func:`window_statistics` makes sure of, and so they come out right. Products of
+sums take 128 bits. Only the last step of each statistic is floating point (in ``ema`` each step, always in order of time).
+The same readings therefore give the same features, bit for bit, in every caller.
+"""
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from features import windows
+from features.errors import VigilError
+from features.kernel import statistics
+from features.kernel.plan import (
+    AGE,
+    CHANGE,
+    COUNT,
+    DIFF_STD,
+    EMA,
+    FIRST_DAY,
+    HOUR_US,
+    IQR,
+    LAST,
+    MAX,
+    MEAN,
+    MEDIAN,
+    MIN,
+    SECOND_US,
+    SLOPE,
+    STD,
+    STEP,
+    UNBOUNDED,
+    Int64,
+    Plan,
+)
+from features.kernel.rank_tree import Ranks, ranks_of
+from features.kernel.series import Entrants, Series, entrants_of, in_order_of_arrival, until
+
+Float64 = NDArray[np.float64]
+
+_THREAD_READINGS: Final = 100_000  # readings that are worth a thread of their own
+
+
+class KernelOverflowError(VigilError):
+    """More or larger readings than can be summed exactly."""
+
+
+class Readings(NamedTuple):
+    """Readings of some subjects, each series (a signal of a subject) a run of its own, by observed_at, recorded_at and value.
+
+    Attributes:
+        observed, recorded: microseconds UTC, shape (n_readings,).
+        steps: values in steps of the signal's resolution, shape (n_readings,).
+        begin, end: where the series of a signal (in the order of the plan) and a subject lies; shape (n_signals, n_subjects).
+        forgotten: count, sum and sum of squares of readings that are no longer there but belong to ``so_far``; shape
+            (n_signals, n_subjects, 3), or (0, 0, 3) where nothing was forgotten.
+    """
+
+    observed: Int64
+    recorded: Int64
+    steps: Int64
+    begin: Int64
+    end: Int64
+    forgotten: Int64
+
+
+def window_statistics(planned: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> None:
+    """Every planned statistic of every series at every index time of its subject, on all cores.
+
+    A reading counts at index time t if it was observed in the window and recorded at or before t.
+
+    Args:
+        planned: what to compute.
+        readings: of the subjects.
+        index_times: shape (n_rows,), microseconds UTC, subject after subject, ascending within a subject.
+        index_bounds: shape (n_subjects + 1,); subject s owns index times [bounds[s], bounds[s + 1]).
+        out: shape (n_rows, n_features), filled in the signals' units. NaN where undefined: all but count in a window without
+            reading; std, slope, change and step with fewer than two readings, diff_std with fewer than three; slope if all
+            are of the same second.
+
+    Raises:
+        KernelOverflowError: a series is so long, or its values are so large, that an exact sum could overflow.
+    """
+    longest = int((readings.end - readings.begin).max(initial=0)) + int(readings.forgotten[..., 0].max(initial=0))
+    seconds = int(planned.width[planned.width < UNBOUNDED].max(initial=HOUR_US)) // SECOND_US
+    largest = 2 * max(int(readings.steps.max(initial=0)), -int(readings.steps.min(initial=0)), seconds)
+    if longest * largest**2 >= 2**63:
+        raise KernelOverflowError(
+            f"{longest} readings of one signal of one subject: exact sums hold {2**63 // largest**2} of this size; "
+            "hand over a shorter part of the series, and only readings that passed features.observations.check"
+        )
+    threads = min(os.cpu_count() or 1, len(readings.steps) // _THREAD_READINGS + 1)
+    if threads == 1:
+        _compiled()(planned, readings, index_times, index_bounds, out)
+        return
+    shares = _shares(readings, threads)
+    with ThreadPoolExecutor(len(shares)) as pool:
+        list(pool.map(lambda share: _share(planned, readings, share, index_times, index_bounds, out), shares))
+
+
+def _shares(readings: Readings, shares: int) -> list[slice]:
+    """Runs of subjects with about equally many readings."""
+    done = np.cumsum((readings.end - readings.begin).sum(axis=0))
+    cuts = np.searchsorted(done, done[-1] * np.arange(1, shares) / shares) + 1
+    return [slice(first, last) for first, last in pairwise([0, *cuts, len(done)]) if first < last]
+
+
+def _share(planned: Plan, readings: Readings, share: slice, index_times: Int64, index_bounds: Int64, out: Float64) -> None:
+    mine = readings._replace(
+        begin=np.ascontiguousarray(readings.begin[:, share]),
+        end=np.ascontiguousarray(readings.end[:, share]),
+        forgotten=np.ascontiguousarray(readings.forgotten[:, share]),
+    )
+    _compiled()(planned, mine, index_times, index_bounds[share.start : share.stop + 1], out)
+
+
+@functools.cache
+def _compiled() -> Callable[[Plan, Readings, Int64, Int64, Float64], None]:
+    """The kernel in machine code.
+
+    Numba's cache on disk watches only the file of the function itself, and would go on with old code when another changes;
+    so a digest of all of them becomes part of its key, as a variable of a closure.
+    """
+    sources = [Path(windows.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
+    digest = hashlib.blake2b(b"".join(source.read_bytes() for source in sources)).hexdigest()
+
+    @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+    def all_series(planned: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> str:
+        for signal in range(len(planned.steps_per_unit)):
+            for subject in range(len(index_bounds) - 1):
+                rows = slice(index_bounds[subject], index_bounds[subject + 1])
+                _series(planned, readings, signal, subject, index_times[rows], out[rows])
+        return digest
+
+    return all_series  # type: ignore[no-any-return]
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _series(planned: Plan, readings: Readings, signal: int, subject: int, times: Int64, out: Float64) -> None:
+    begin, end = readings.begin[signal, subject], readings.end[signal, subject]
+    first_window, end_windows = planned.windows[signal], planned.windows[signal + 1]
+    if begin == end:
+        for window in range(first_window, end_windows):
+            _nothing(planned, window, out)
+        return
+    series = in_order_of_arrival(readings.observed[begin:end], readings.recorded[begin:end], readings.steps[begin:end], times)
+    forgotten = readings.forgotten[signal, subject] if len(readings.forgotten) else np.zeros(3, dtype=np.int64)
+    column = planned.column[first_window:end_windows]
+    low = entrants_of(series, -1, column[:, MIN].max() >= 0)
+    high = entrants_of(series, 1, column[:, MAX].max() >= 0)
+    ranks = ranks_of(series.steps if max(column[:, MEDIAN].max(), column[:, IQR].max()) >= 0 else series.steps[:0])
+    for window in range(first_window, end_windows):
+        _window(planned, window, planned.steps_per_unit[signal], series, low, high, ranks, forgotten, out)
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _nothing(planned: Plan, window: int, out: Float64) -> None:
+    for statistic in range(planned.column.shape[1]):
+        if planned.column[window, statistic] >= 0:
+            out[:, planned.column[window, statistic]] = 0.0 if statistic == COUNT else np.nan
+    for rule in range(planned.rules[window], planned.rules[window + 1]):
+        out[:, planned.rule_column[rule]] = np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _window(
+    planned: Plan,
+    window: int,
+    scale: int,
+    series: Series,
+    low: Entrants,
+    high: Entrants,
+    ranks: Ranks,
+    forgotten: Int64,
+    out: Float64,
+) -> None:
+    """The statistics of one window, by families that are computed alike."""
+    width, column = planned.width[window], planned.column[window]
+    if width == FIRST_DAY:
+        statistics.first_day(series, scale, column, out)
+        return
+    first = until(series.observed, series.times, width)  # the first reading, known or not, that is not too old
+    if max(column[COUNT], column[MEAN], column[STD], column[SLOPE]) >= 0:
+        statistics.sums(series, first, forgotten if width == UNBOUNDED else np.zeros(3, dtype=np.int64), scale, column, out)
+    if column[MIN] >= 0:
+        statistics.extreme(series, low, first, -1, scale, out[:, column[MIN]])
+    if column[MAX] >= 0:
+        statistics.extreme(series, high, first, 1, scale, out[:, column[MAX]])
+    if max(column[LAST], column[AGE], column[CHANGE], column[STEP]) >= 0:
+        statistics.ends(series, first, scale, column, out)
+    if max(column[MEDIAN], column[IQR]) >= 0:
+        statistics.quartiles(series, ranks, first, scale, column, out)
+    if column[DIFF_STD] >= 0:
+        statistics.differences(series, first, scale, out[:, column[DIFF_STD]])
+    if column[EMA] >= 0:
+        statistics.exponential(series, first, width / windows.EMA_HALF_LIVES, scale, out[:, column[EMA]])
+    for rule in range(planned.rules[window], planned.rules[window + 1]):
+        statistics.held(series, first, planned.threshold[rule], planned.above[rule], out[:, planned.rule_column[rule]])

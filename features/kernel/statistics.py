@@ -1,0 +1,300 @@
+"""The statistics, by families that are computed alike.
+
+Each family goes through the index times once. At each, readings from ``left`` to ``first[row]`` leave the window if they were
+known, and arrivals from ``known`` to ``arrived[row]`` enter it unless they are too old already. ``first`` is the first
+reading, known or not, that is not too old. Where nothing came late, arrivals and readings have the same numbers.
+"""
+
+from typing import Final
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from features.kernel.exact import difference_of_products
+from features.kernel.plan import AGE, CHANGE, COUNT, HOUR_US, IQR, LAST, MEAN, MEDIAN, SECOND_US, SLOPE, STD, STEP, Int64
+from features.kernel.rank_tree import Ranks, add, quarters
+from features.kernel.series import Entrants, Series
+from features.windows import HOLD_HOURS
+
+_DAY_US: Final = 24 * HOUR_US
+_HOLD_US: Final = HOLD_HOURS * HOUR_US
+
+Float64 = NDArray[np.float64]
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def sums(series: Series, first: Int64, forgotten: Int64, scale: int, column: Int64, out: Float64) -> None:
+    observed, steps, arrival, place, times, arrived = series
+    late = len(place) > 0
+    count, mean, std, slope = column[COUNT], column[MEAN], column[STD], column[SLOPE]
+    n, v, vv = forgotten
+    x = xx = xv = 0
+    left = known = 0
+    for row in range(len(times)):
+        for i in range(left, first[row]):
+            if (place[i] if late else i) < known:
+                n -= 1
+                v -= steps[i]
+                vv -= steps[i] * steps[i]
+                if slope >= 0:
+                    second = observed[i] // SECOND_US
+                    x -= second
+                    xx -= second * second
+                    xv -= second * steps[i]
+        for a in range(known, arrived[row]):
+            i = arrival[a] if late else a
+            if i >= first[row]:
+                n += 1
+                v += steps[i]
+                vv += steps[i] * steps[i]
+                if slope >= 0:
+                    second = observed[i] // SECOND_US
+                    x += second
+                    xx += second * second
+                    xv += second * steps[i]
+        left, known = first[row], arrived[row]
+        if count >= 0:
+            out[row, count] = n
+        if mean >= 0:
+            out[row, mean] = v / (n * scale) if n else np.nan
+        if std >= 0:
+            out[row, std] = _deviation(n, v, vv) / scale
+        if slope >= 0:
+            out[row, slope] = _slope(n, v, x, xx, xv, times[row] // SECOND_US) / scale
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _deviation(n: int, v: int, vv: int) -> float:
+    """Standard deviation (n - 1) from count, sum and sum of squares, in steps."""
+    return np.sqrt(difference_of_products(n, vv, v, v) / (n * (n - 1))) if n > 1 else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _slope(n: int, v: int, x: int, xx: int, xv: int, now: int) -> float:
+    """Least-squares slope in steps per hour. Times are counted from now: that makes every sum small enough to be whole."""
+    x, xx, xv = x - n * now, xx - 2 * now * x + n * now * now, xv - now * v
+    spread = difference_of_products(n, xx, x, x)
+    return difference_of_products(n, xv, x, v) / spread * 3600 if spread > 0 else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def extreme(series: Series, entrants: Entrants, first: Int64, sign: int, scale: int, out: Float64) -> None:
+    """Highest (sign 1) or lowest (-1) reading.
+
+    The queue holds, in order of time, the readings that may yet become the extreme: each is beyond all after it. A late
+    reading goes between.
+    """
+    steps, arrived = series.steps, series.arrived
+    queue = np.empty(len(steps), dtype=np.int64)
+    begin = end = 0
+    for row in range(len(arrived)):
+        while begin < end and queue[begin] < first[row]:
+            begin += 1
+        for a in range(entrants.begin[row], arrived[row]):
+            i = entrants.reading[a]
+            if i < first[row]:
+                continue
+            later = end
+            while later > begin and queue[later - 1] > i:
+                later -= 1
+            if later < end and sign * steps[queue[later]] >= sign * steps[i]:
+                continue  # a later one is as far out, and stays longer
+            place = later
+            while place > begin and sign * steps[queue[place - 1]] <= sign * steps[i]:
+                place -= 1
+            if later < end:
+                queue[place + 1 : place + 1 + end - later] = queue[later:end].copy()
+            queue[place] = i
+            end += 1 + place - later
+        out[row] = steps[queue[begin]] / scale if begin < end else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def ends(series: Series, first: Int64, scale: int, column: Int64, out: Float64) -> None:
+    """What the oldest and the latest two readings of the window say."""
+    observed, steps, arrival, place, times, arrived = series
+    late = len(place) > 0
+    known = oldest = 0
+    latest = second = -1
+    for row in range(len(times)):
+        if late:
+            oldest = max(oldest, first[row])
+            for a in range(known, arrived[row]):
+                i = arrival[a]
+                if i > latest:
+                    latest, second = i, latest
+                elif i > second:
+                    second = i
+                if first[row] <= i < oldest:
+                    oldest = i
+            known = arrived[row]
+            while oldest <= latest and place[oldest] >= known:
+                oldest += 1
+        else:
+            oldest, latest, second = first[row], arrived[row] - 1, arrived[row] - 2
+        some, several = latest >= first[row], second >= first[row]
+        if column[LAST] >= 0:
+            out[row, column[LAST]] = steps[latest] / scale if some else np.nan
+        if column[AGE] >= 0:
+            out[row, column[AGE]] = (times[row] - observed[latest]) / HOUR_US if some else np.nan
+        if column[CHANGE] >= 0:
+            out[row, column[CHANGE]] = (steps[latest] - steps[oldest]) / scale if several else np.nan
+        if column[STEP] >= 0:
+            out[row, column[STEP]] = (steps[latest] - steps[second]) / scale if several else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def quartiles(series: Series, ranks: Ranks, first: Int64, scale: int, column: Int64, out: Float64) -> None:
+    _, _, arrival, place, _, arrived = series
+    late = len(place) > 0
+    values, rank = ranks
+    tree = np.zeros(len(values) + 1, dtype=np.int64)
+    n = left = known = 0
+    for row in range(len(arrived)):
+        for i in range(left, first[row]):
+            if (place[i] if late else i) < known:
+                add(tree, rank[i], -1)
+                n -= 1
+        for a in range(known, arrived[row]):
+            i = arrival[a] if late else a
+            if i >= first[row]:
+                add(tree, rank[i], 1)
+                n += 1
+        left, known = first[row], arrived[row]
+        if column[MEDIAN] >= 0:
+            out[row, column[MEDIAN]] = quarters(tree, values, n, 2) / (4 * scale) if n else np.nan
+        if column[IQR] >= 0:
+            spread = quarters(tree, values, n, 3) - quarters(tree, values, n, 1) if n else 0
+            out[row, column[IQR]] = spread / (4 * scale) if n else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _neighbours(place: Int64, i: int, begin: int, end: int, known: int) -> tuple[int, int]:
+    """The known readings next before and after i within [begin, end); begin - 1 and end where there is none."""
+    late, before, after = len(place) > 0, i - 1, i + 1
+    while before >= begin and (place[before] if late else before) >= known:
+        before -= 1
+    while after < end and (place[after] if late else after) >= known:
+        after += 1
+    return max(before, begin - 1), after
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def differences(series: Series, first: Int64, scale: int, out: Float64) -> None:
+    """Standard deviation of the differences between neighbours; their sum is the latest minus the oldest reading."""
+    _, steps, arrival, place, _, arrived = series
+    late = len(place) > 0
+    squares = n = left = known = end = oldest = 0
+    for row in range(len(arrived)):
+        for i in range(left, first[row]):
+            if (place[i] if late else i) < known:
+                n -= 1
+                if n:
+                    _, oldest = _neighbours(place, i, i, end, known)
+                    squares -= (steps[oldest] - steps[i]) ** 2
+        for a in range(known, arrived[row]):
+            i = arrival[a] if late else a
+            if i < first[row]:
+                continue
+            before, after = _neighbours(place, i, first[row], end, a)
+            if before >= first[row]:
+                squares += (steps[i] - steps[before]) ** 2
+            else:
+                oldest = i
+            if after < end:
+                squares += (steps[after] - steps[i]) ** 2
+            if before >= first[row] and after < end:
+                squares -= (steps[after] - steps[before]) ** 2
+            end = max(end, i + 1)
+            n += 1
+        left, known = first[row], arrived[row]
+        out[row] = _deviation(n - 1, steps[end - 1] - steps[oldest], squares) / scale if n > 2 else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def held(series: Series, first: Int64, threshold: int, above: int, out: Float64) -> None:
+    """Hours beyond a threshold: each reading holds until the next, the latest until t, each for an hour at most."""
+    observed, steps, arrival, place, times, arrived = series
+    late = len(place) > 0
+    held = left = known = end = 0
+    for row in range(len(times)):
+        for i in range(left, first[row]):
+            if (place[i] if late else i) < known:
+                _, after = _neighbours(place, i, i, end, known)
+                if after < end:
+                    held -= _hold(observed, steps, i, observed[after], threshold, above)
+        for a in range(known, arrived[row]):
+            i = arrival[a] if late else a
+            if i < first[row]:
+                continue
+            before, after = _neighbours(place, i, first[row], end, a)
+            if before >= first[row]:
+                held += _hold(observed, steps, before, observed[i], threshold, above)
+            if after < end:
+                held += _hold(observed, steps, i, observed[after], threshold, above)
+            if before >= first[row] and after < end:
+                held -= _hold(observed, steps, before, observed[after], threshold, above)
+            end = max(end, i + 1)
+        left, known = first[row], arrived[row]
+        if end > first[row]:
+            out[row] = (held + _hold(observed, steps, end - 1, times[row], threshold, above)) / HOUR_US
+        else:
+            out[row] = np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _hold(observed: Int64, steps: Int64, i: int, until: int, threshold: int, above: int) -> int:
+    beyond = steps[i] > threshold if above else steps[i] < threshold
+    return min(until - observed[i], _HOLD_US) if beyond else 0
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def exponential(series: Series, first: Int64, half_life: float, scale: int, out: Float64) -> None:
+    """Mean of the window, each reading weighing half as much as one a half-life (microseconds) later.
+
+    What is averaged is the distance from the window's oldest reading, so that a constant series keeps its value exactly.
+    """
+    observed, steps, _, place, times, arrived = series
+    late = len(place) > 0
+    decay, of_gap = 1.0, 0
+    for row in range(len(times)):
+        weighted, weight, oldest, before = 0.0, 0.0, -1, -1
+        i = first[row]
+        while i < len(observed) and observed[i] <= times[row]:
+            if (place[i] if late else i) < arrived[row]:
+                oldest = i if oldest < 0 else oldest
+                gap = observed[i] - observed[before] if before >= 0 else 0
+                if gap != of_gap:  # devices read at even intervals
+                    decay, of_gap = 2.0 ** (-gap / half_life), gap
+                weighted = weighted * decay + (steps[i] - steps[oldest])
+                weight = weight * decay + 1.0
+                before = i
+            i += 1
+        out[row] = (steps[oldest] + weighted / weight) / scale if before >= 0 else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def first_day(series: Series, scale: int, column: Int64, out: Float64) -> None:
+    """Count and mean of the 24 h that begin with the earliest known reading."""
+    observed, steps, arrival, place, times, arrived = series
+    late = len(place) > 0
+    earliest, known, n, v = len(observed), 0, 0, 0
+    for row in range(len(times)):
+        for a in range(known, arrived[row]):
+            i = arrival[a] if late else a
+            if i < earliest:  # the day begins anew
+                earliest, n, v = i, 0, 0
+                while i < len(observed) and observed[i] < observed[earliest] + _DAY_US:
+                    if (place[i] if late else i) <= a:
+                        n += 1
+                        v += steps[i]
+                    i += 1
+            elif observed[i] < observed[earliest] + _DAY_US:
+                n += 1
+                v += steps[i]
+        known = arrived[row]
+        if column[COUNT] >= 0:
+            out[row, column[COUNT]] = n
+        if column[MEAN] >= 0:
+            out[row, column[MEAN]] = v / (n * scale) if n else np.nan

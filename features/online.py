@@ -1,0 +1,162 @@
+"""Online: the features of one patient, kept current as readings come, by the same computation as a whole cohort's.
+
+Only recent readings are kept. What is older than the longest window of its signal is summed up, exactly, and forgotten; the
+first day stays, since a late reading may yet move its beginning.
+"""
+
+from typing import Final
+
+import numba
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.build import IndexTimes, as_steps, computation, feature_matrix
+from features.kernel import Readings
+from features.kernel.plan import HOUR_US, UNBOUNDED, Int64
+
+_ROOM: Final = 64  # readings of each signal for which there is room at first
+
+Float32 = NDArray[np.float32]
+
+
+class PatientFeatures:
+    """The readings of one patient that features may yet need, and the features as of any time from now on."""
+
+    def __init__(
+        self,
+        age: float = np.nan,
+        sex: float = np.nan,
+        unit_admitted_at: pd.Timestamp = pd.NaT,  # type: ignore[assignment]
+        hospital_admitted_at: pd.Timestamp = pd.NaT,  # type: ignore[assignment]
+    ) -> None:
+        """Begin without readings.
+
+        Args:
+            age: years, NaN where unknown.
+            sex: 0 female, 1 male, NaN where unknown.
+            unit_admitted_at, hospital_admitted_at: NaT where unknown.
+        """
+        self._patient = {
+            "age": age,
+            "sex": sex,
+            "unit_admitted": _microseconds(unit_admitted_at),
+            "hospital_admitted": _microseconds(hospital_admitted_at),
+        }
+        signals = len(computation().signals)
+        self._observed, self._recorded, self._steps = (np.zeros(signals * _ROOM, dtype=np.int64) for _ in range(3))
+        self._begin = np.arange(signals) * _ROOM  # of the room of each signal
+        self._end = self._begin.copy()
+        self._forgotten = np.zeros((signals, 1, 3), dtype=np.int64)
+        self._forgotten_at = -UNBOUNDED
+
+    def __len__(self) -> int:
+        """Number of readings kept."""
+        return int((self._end - self._begin).sum())
+
+    def add(self, observations: pd.DataFrame) -> None:
+        """Take in checked observations of this patient, in any order; nothing is made of those recorded after t until then.
+
+        Raises:
+            ObservationError: a reading was not checked.
+        """
+        self.insert(*as_steps(observations))
+
+    def insert(self, signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> None:
+        """The same as arrays: place of the signal in ``computation().signals``, microseconds, and steps of its resolution."""
+        needed = self._end - self._begin + np.bincount(signal, minlength=len(self._begin))
+        room = np.diff(self._begin, append=len(self._observed))
+        if (needed > room).any():
+            self._move(np.where(needed > room, 2 * needed, room))
+        _insert(self._observed, self._recorded, self._steps, self._begin, self._end, signal, observed, recorded, steps)
+
+    def at(self, times: Int64) -> Float32:
+        """Features as known at each time (microseconds UTC, ascending), by the catalogue; shape (n_times, n_features).
+
+        Raises:
+            ValueError: a time before the one up to which readings were forgotten.
+        """
+        if len(times) and times[0] < self._forgotten_at:
+            raise ValueError("as of a time whose readings were forgotten already; expected the latest time of forget, or later")
+        at = IndexTimes(
+            times=times,
+            bounds=np.array([0, len(times)]),
+            **{name: np.full(len(times), value) for name, value in self._patient.items()},
+        )
+        return feature_matrix(
+            Readings(self._observed, self._recorded, self._steps, self._begin[:, None], self._end[:, None], self._forgotten), at
+        )
+
+    def forget(self, t: int) -> None:
+        """Sum up and drop what no feature at or after t (microseconds UTC) can tell from its sum."""
+        _forget(self._observed, self._recorded, self._steps, self._begin, self._end, _longest_windows(), t, self._forgotten)
+        self._forgotten_at = t
+
+    def _move(self, room: Int64) -> None:
+        begin = np.cumsum(room) - room
+        arrays = []
+        for old in (self._observed, self._recorded, self._steps):
+            new = np.zeros(room.sum(), dtype=np.int64)
+            for signal, (first, last) in enumerate(zip(self._begin, self._end, strict=True)):
+                new[begin[signal] : begin[signal] + last - first] = old[first:last]
+            arrays.append(new)
+        self._observed, self._recorded, self._steps = arrays
+        self._begin, self._end = begin, begin + self._end - self._begin
+
+
+def _longest_windows() -> Int64:
+    """Of each signal, microseconds."""
+    plan = computation().plan
+    width = np.where(plan.width == UNBOUNDED, 0, plan.width)
+    return np.maximum.reduceat(width, plan.windows[:-1])
+
+
+def _microseconds(time: pd.Timestamp) -> float:
+    return np.nan if pd.isna(time) else float(time.to_datetime64().astype("datetime64[us]").astype(np.int64))
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _insert(
+    kept_observed: Int64,
+    kept_recorded: Int64,
+    kept_steps: Int64,
+    begin: Int64,
+    end: Int64,
+    signal: Int64,
+    observed: Int64,
+    recorded: Int64,
+    steps: Int64,
+) -> None:
+    """Each reading to its place in its series: by time observed, time recorded, and value."""
+    for reading in range(len(signal)):
+        s = signal[reading]
+        new = (observed[reading], recorded[reading], steps[reading])
+        i = end[s]
+        while i > begin[s] and (kept_observed[i - 1], kept_recorded[i - 1], kept_steps[i - 1]) > new:
+            kept_observed[i], kept_recorded[i], kept_steps[i] = kept_observed[i - 1], kept_recorded[i - 1], kept_steps[i - 1]
+            i -= 1
+        kept_observed[i], kept_recorded[i], kept_steps[i] = new
+        end[s] += 1
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _forget(
+    observed: Int64, recorded: Int64, steps: Int64, begin: Int64, end: Int64, longest: Int64, t: int, forgotten: Int64
+) -> None:
+    for s in range(len(begin)):
+        day_end, latest = t, -1
+        for i in range(end[s] - 1, begin[s] - 1, -1):
+            if recorded[i] <= t and observed[i] <= t:
+                day_end = observed[i] + 24 * HOUR_US
+                latest = max(latest, i)
+        kept = begin[s]
+        for i in range(begin[s], end[s]):
+            old = observed[i] <= t - longest[s] and observed[i] >= day_end and i != latest and recorded[i] <= t
+            if old:
+                forgotten[s, 0, 0] += 1
+                forgotten[s, 0, 1] += steps[i]
+                forgotten[s, 0, 2] += steps[i] * steps[i]
+            else:
+                observed[kept], recorded[kept], steps[kept] = observed[i], recorded[i], steps[i]
+                kept += 1
+        end[s] = kept

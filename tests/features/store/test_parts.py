@@ -1,0 +1,67 @@
+"""Feature files: whole or absent, marked with what they were made from."""
+
+import pandas as pd
+import pytest
+
+from features.catalogue import FEATURES, VIEWS
+from features.observations import TIME
+from features.store.parts import FeatureParts
+
+
+@pytest.fixture
+def parts(tmp_path):
+    return FeatureParts(tmp_path / "features")
+
+
+@pytest.fixture
+def frame():
+    times = pd.Series(pd.to_datetime(["2026-03-01T08:00Z", "2026-03-01T09:00Z"])).astype(TIME)
+    values = pd.DataFrame(1.5, index=range(2), columns=list(FEATURES)).astype("float32")
+    return pd.concat([pd.DataFrame({"subject_id": ["a", "a"], "index_time": times}), values], axis=1)
+
+
+def test_a_part_is_found_by_its_fingerprint_only(parts, frame):
+    parts.write(0, frame, "made of this")
+    assert parts.rows(0, "made of this") == 2
+    assert parts.rows(0, "made of that") is None
+    assert parts.rows(1, "made of this") is None
+    assert parts.fingerprint(0) == "made of this"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_part_without_one_of_its_files_is_not_there(parts, frame, view):
+    parts.write(0, frame, "f")
+    (parts.folder / view / "part-00000.parquet").unlink()
+    assert parts.rows(0, "f") is None
+    assert len(parts) == 0
+
+
+def test_a_file_that_is_not_parquet_is_no_part(parts, frame):
+    parts.write(0, frame, "f")
+    (parts.folder / "scores" / "part-00000.parquet").write_bytes(b"half a file")
+    assert parts.rows(0, "f") is None
+
+
+def test_what_is_left_over_goes(parts, frame):
+    for part in range(3):
+        parts.write(part, frame, "f")
+    (parts.folder / "scores" / "part-00000.unfinished").write_bytes(b"cut off")
+    parts.keep(2)
+    assert len(parts) == 2
+    assert {path.name for path in parts.folder.rglob("part-*")} == {"part-00000.parquet", "part-00001.parquet"}
+
+
+def test_the_same_features_are_the_same_bytes(parts, frame):
+    parts.write(0, frame, "f")
+    parts.write(1, frame, "f")
+    for view in VIEWS:
+        first, second = ((parts.folder / view / f"part-0000{part}.parquet").read_bytes() for part in (0, 1))
+        assert first == second
+
+
+def test_the_latest_row_of_each_patient(parts, frame):
+    other = frame.assign(subject_id="b").iloc[:1]
+    parts.write(0, pd.concat([frame, other]), "f")
+    latest = parts.latest(0, "scores")
+    assert latest["patient_id"].tolist() == ["a", "b"]
+    assert latest["event_timestamp"].tolist() == [frame["index_time"][1], frame["index_time"][0]]

@@ -1,0 +1,63 @@
+"""Every feature is declared once, soundly, and told to readers as it is."""
+
+import itertools
+
+import pytest
+
+from features.catalogue import FEATURES, SERVICES, VIEWS, reflecting, service_views
+from features.windows import WindowFeature
+
+
+def test_names_are_unique_and_every_feature_explains_itself():
+    assert len(FEATURES) == sum(len(view) for view in VIEWS.values())
+    for feature in FEATURES.values():
+        assert feature.name == feature.name.lower()
+        assert feature.unit
+        assert feature.description
+        assert feature.reflects in {"physiology", "workflow"}
+
+
+def test_what_counts_or_times_the_measuring_is_workflow():
+    for feature in FEATURES.values():
+        if feature.statistic in {"count", "age"}:
+            assert feature.reflects == "workflow", feature.name
+    assert {"hours_in_unit", "vitals_known", "news2_highest", "heart_rate_age_so_far"} <= set(reflecting("workflow"))
+    assert {"age", "heart_rate_mean_24h", "news2", "lactate_last_72h", "spo2_anomaly"} <= set(reflecting("physiology"))
+    assert set(reflecting("workflow")) | set(reflecting("physiology")) == set(FEATURES)
+
+
+def test_services_name_features_in_the_order_of_the_views():
+    for service, names in SERVICES.items():
+        assert list(names) == list(itertools.chain.from_iterable(service_views(service).values())), service
+
+
+@pytest.mark.parametrize(("service", "number"), [("deterioration_v1", 272), ("vital_signs_v1", 176)])
+def test_a_service_that_models_were_trained_on_stays_as_it_is(service, number):
+    assert len(SERVICES[service]) == number
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pulse", "mean", 1), "unknown signal 'pulse'; expected one of heart_rate"),
+        (("heart_rate", "average", 1), "unknown statistic 'average'; expected one of count, mean"),
+        (("heart_rate", "mean", 0), "window of 0 h; expected at least 1"),
+        (("heart_rate", "mean", "ever"), "unknown window 'ever'; expected hours, so_far or first_day"),
+        (("heart_rate", "slope", "so_far"), "no slope over so_far; expected a window in hours"),
+        (("heart_rate", "std", "first_day"), "no std over first_day; expected a window in hours"),
+        (("heart_rate", "hours_above", 24), "hours_above needs a threshold"),
+        (("heart_rate", "mean", 24, 90), "mean takes no threshold"),
+        (("heart_rate", "hours_above", 24, 90.005), "threshold 90.005 lies between two steps of heart_rate"),
+    ],
+)
+def test_a_wrong_declaration_says_what_is_expected(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        WindowFeature(*arguments)
+
+
+def test_a_declaration_names_itself():
+    feature = WindowFeature("heart_rate", "slope", 6).feature
+    assert (feature.name, feature.unit) == ("heart_rate_slope_6h", "/min/h")
+    assert feature.description == "heart rate: least-squares slope per hour in the last 6 h"
+    assert WindowFeature("body_temperature", "hours_above", 24, 38.3).name == "body_temperature_hours_above_38p3_24h"
+    assert WindowFeature("spo2", "mean", "so_far").feature.description == "spo2: mean so far"
