@@ -2,6 +2,9 @@
 
 import functools
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -21,6 +24,7 @@ from features.windows import WindowFeature
 KEYS: Final = ["subject_id", "index_time"]
 PATIENT_COLUMNS: Final = ("age", "sex", "unit_admitted_at", "hospital_admitted_at")
 
+_BLOCK_ROWS: Final = 2048  # index times that are computed together
 _LARGEST: Final = 2.0**53  # beyond it float64 no longer holds every whole number
 
 Float32 = NDArray[np.float32]
@@ -43,6 +47,18 @@ class IndexTimes(NamedTuple):
     sex: Float64
     unit_admitted: Float64
     hospital_admitted: Float64
+
+    def rows(self, subjects: slice) -> slice:
+        """The rows of some of the subjects."""
+        return slice(self.bounds[subjects.start], self.bounds[subjects.stop])
+
+    def of(self, subjects: slice) -> "IndexTimes":
+        """The index times of some of the subjects."""
+        rows = self.rows(subjects)
+        bounds = self.bounds[subjects.start : subjects.stop + 1] - rows.start
+        return IndexTimes(
+            self.times[rows], bounds, self.age[rows], self.sex[rows], self.unit_admitted[rows], self.hospital_admitted[rows]
+        )
 
 
 class Computation(NamedTuple):
@@ -132,6 +148,8 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFr
 def feature_matrix(readings: Readings, at: IndexTimes) -> Float32:
     """The same on arrays: what :func:`build_features` and the online update share.
 
+    Computed on all cores, block after block of subjects: what a block needs stays in the processor's cache.
+
     Args:
         readings: series in the order of ``computation().signals``.
         at: index times of the same subjects.
@@ -139,10 +157,23 @@ def feature_matrix(readings: Readings, at: IndexTimes) -> Float32:
     Returns:
         Shape (n_rows, n_features), columns in the order of the catalogue.
     """
+    matrix = np.empty((len(FEATURES), len(at.times)), dtype=np.float32)
+    cuts = np.unique(np.searchsorted(at.bounds, np.arange(0, len(at.times), _BLOCK_ROWS)))
+    blocks = [slice(first, last) for first, last in pairwise([*cuts, len(at.bounds) - 1]) if first < last]
+    if len(blocks) < 2:
+        _fill(readings, at, matrix)
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda block: _fill(readings.of(block), at.of(block), matrix[:, at.rows(block)]), blocks))
+    return matrix.T
+
+
+def _fill(readings: Readings, at: IndexTimes, matrix: Float32) -> None:
+    """Features of a block of subjects; shape of the matrix (n_features, n_rows)."""
     todo = computation()
-    windows = np.empty((len(at.times), todo.width))
+    windows = np.empty((todo.width, len(at.times)))
     window_statistics(todo.plan, readings, at.times, at.bounds, windows)
-    columns: dict[str, Float64] = {name: windows[:, column] for name, column in todo.inputs}
+    columns: dict[str, Float64] = {name: windows[column] for name, column in todo.inputs}
     columns |= {
         "age": at.age,
         "sex": at.sex,
@@ -151,11 +182,9 @@ def feature_matrix(readings: Readings, at: IndexTimes) -> Float32:
     }
     for derived in todo.derived:
         columns.update(derived.compute(columns))
-    matrix = np.empty((len(FEATURES), len(at.times)), dtype=np.float32)
-    matrix[todo.places] = windows.T[todo.columns]
+    matrix[todo.places] = windows[todo.columns]
     for place, name in todo.made:
         matrix[place] = columns[name]
-    return matrix.T
 
 
 def as_steps(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64, Int64]:

@@ -14,12 +14,9 @@ The same readings therefore give the same features, bit for bit, in every caller
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -55,8 +52,6 @@ from features.kernel.series import Entrants, Series, entrants_of, in_order_of_ar
 
 Float64 = NDArray[np.float64]
 
-_THREAD_READINGS: Final = 100_000  # readings that are worth a thread of their own
-
 
 class KernelOverflowError(VigilError):
     """More or larger readings than can be summed exactly."""
@@ -80,9 +75,28 @@ class Readings(NamedTuple):
     end: Int64
     forgotten: Int64
 
+    def of(self, subjects: slice) -> "Readings":
+        """Those of some of the subjects."""
+        begin, end, forgotten = self.begin[:, subjects], self.end[:, subjects], self.forgotten[:, subjects]
+        return self._replace(
+            begin=np.ascontiguousarray(begin), end=np.ascontiguousarray(end), forgotten=np.ascontiguousarray(forgotten)
+        )
+
+
+class _Shared(NamedTuple):
+    """What the windows of one series have in common."""
+
+    cumulated: Int64
+    low: Entrants
+    high: Entrants
+    ranks: Ranks
+    forgotten: Int64
+
 
 def window_statistics(planned: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> None:
-    """Every planned statistic of every series at every index time of its subject, on all cores.
+    """Every planned statistic of every series at every index time of its subject.
+
+    It lets go of Python's lock, so that callers can compute parts of the subjects side by side.
 
     A reading counts at index time t if it was observed in the window and recorded at or before t.
 
@@ -91,7 +105,7 @@ def window_statistics(planned: Plan, readings: Readings, index_times: Int64, ind
         readings: of the subjects.
         index_times: shape (n_rows,), microseconds UTC, subject after subject, ascending within a subject.
         index_bounds: shape (n_subjects + 1,); subject s owns index times [bounds[s], bounds[s + 1]).
-        out: shape (n_rows, n_features), filled in the signals' units. NaN where undefined: all but count in a window without
+        out: shape (n_features, n_rows), filled in the signals' units. NaN where undefined: all but count in a window without
             reading; std, slope, change and step with fewer than two readings, diff_std with fewer than three; slope if all
             are of the same second.
 
@@ -106,29 +120,7 @@ def window_statistics(planned: Plan, readings: Readings, index_times: Int64, ind
             f"{longest} readings of one signal of one subject: exact sums hold {2**63 // largest**2} of this size; "
             "hand over a shorter part of the series, and only readings that passed features.observations.check"
         )
-    threads = min(os.cpu_count() or 1, len(readings.steps) // _THREAD_READINGS + 1)
-    if threads == 1:
-        _compiled()(planned, readings, index_times, index_bounds, out)
-        return
-    shares = _shares(readings, threads)
-    with ThreadPoolExecutor(len(shares)) as pool:
-        list(pool.map(lambda share: _share(planned, readings, share, index_times, index_bounds, out), shares))
-
-
-def _shares(readings: Readings, shares: int) -> list[slice]:
-    """Runs of subjects with about equally many readings."""
-    done = np.cumsum((readings.end - readings.begin).sum(axis=0))
-    cuts = np.searchsorted(done, done[-1] * np.arange(1, shares) / shares) + 1
-    return [slice(first, last) for first, last in pairwise([0, *cuts, len(done)]) if first < last]
-
-
-def _share(planned: Plan, readings: Readings, share: slice, index_times: Int64, index_bounds: Int64, out: Float64) -> None:
-    mine = readings._replace(
-        begin=np.ascontiguousarray(readings.begin[:, share]),
-        end=np.ascontiguousarray(readings.end[:, share]),
-        forgotten=np.ascontiguousarray(readings.forgotten[:, share]),
-    )
-    _compiled()(planned, mine, index_times, index_bounds[share.start : share.stop + 1], out)
+    _compiled()(planned, readings, index_times, index_bounds, out)
 
 
 @functools.cache
@@ -146,7 +138,7 @@ def _compiled() -> Callable[[Plan, Readings, Int64, Int64, Float64], None]:
         for signal in range(len(planned.steps_per_unit)):
             for subject in range(len(index_bounds) - 1):
                 rows = slice(index_bounds[subject], index_bounds[subject + 1])
-                _series(planned, readings, signal, subject, index_times[rows], out[rows])
+                _series(planned, readings, signal, subject, index_times[rows], out[:, rows])
         return digest
 
     return all_series  # type: ignore[no-any-return]
@@ -161,36 +153,37 @@ def _series(planned: Plan, readings: Readings, signal: int, subject: int, times:
             _nothing(planned, window, out)
         return
     series = in_order_of_arrival(readings.observed[begin:end], readings.recorded[begin:end], readings.steps[begin:end], times)
-    forgotten = readings.forgotten[signal, subject] if len(readings.forgotten) else np.zeros(3, dtype=np.int64)
-    column = planned.column[first_window:end_windows]
-    low = entrants_of(series, -1, column[:, MIN].max() >= 0)
-    high = entrants_of(series, 1, column[:, MAX].max() >= 0)
-    ranks = ranks_of(series.steps if max(column[:, MEDIAN].max(), column[:, IQR].max()) >= 0 else series.steps[:0])
+    shared = _shared(planned, readings, signal, subject, series)
     for window in range(first_window, end_windows):
-        _window(planned, window, planned.steps_per_unit[signal], series, low, high, ranks, forgotten, out)
+        _window(planned, window, planned.steps_per_unit[signal], series, shared, out)
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _shared(planned: Plan, readings: Readings, signal: int, subject: int, series: Series) -> _Shared:
+    windows_of = slice(planned.windows[signal], planned.windows[signal + 1])
+    column, width = planned.column[windows_of], planned.width[windows_of]
+    ranked = np.maximum(column[:, MEDIAN], column[:, IQR]) >= 0
+    start = until(series.observed, series.times[:1], np.where(ranked, width, 0).max())[0]
+    return _Shared(
+        cumulated=statistics.cumulated(series, column[:, SLOPE].max() >= 0),
+        low=entrants_of(series, -1, column[:, MIN].max() >= 0),
+        high=entrants_of(series, 1, column[:, MAX].max() >= 0),
+        ranks=ranks_of(series.steps, start if ranked.any() else len(series.steps)),
+        forgotten=readings.forgotten[signal, subject] if len(readings.forgotten) else np.zeros(3, dtype=np.int64),
+    )
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def _nothing(planned: Plan, window: int, out: Float64) -> None:
     for statistic in range(planned.column.shape[1]):
         if planned.column[window, statistic] >= 0:
-            out[:, planned.column[window, statistic]] = 0.0 if statistic == COUNT else np.nan
+            out[planned.column[window, statistic]] = 0.0 if statistic == COUNT else np.nan
     for rule in range(planned.rules[window], planned.rules[window + 1]):
-        out[:, planned.rule_column[rule]] = np.nan
+        out[planned.rule_column[rule]] = np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _window(
-    planned: Plan,
-    window: int,
-    scale: int,
-    series: Series,
-    low: Entrants,
-    high: Entrants,
-    ranks: Ranks,
-    forgotten: Int64,
-    out: Float64,
-) -> None:
+def _window(planned: Plan, window: int, scale: int, series: Series, shared: _Shared, out: Float64) -> None:
     """The statistics of one window, by families that are computed alike."""
     width, column = planned.width[window], planned.column[window]
     if width == FIRST_DAY:
@@ -198,18 +191,19 @@ def _window(
         return
     first = until(series.observed, series.times, width)  # the first reading, known or not, that is not too old
     if max(column[COUNT], column[MEAN], column[STD], column[SLOPE]) >= 0:
-        statistics.sums(series, first, forgotten if width == UNBOUNDED else np.zeros(3, dtype=np.int64), scale, column, out)
+        forgotten = shared.forgotten if width == UNBOUNDED else np.zeros(3, dtype=np.int64)
+        statistics.sums(series, shared.cumulated, first, forgotten, scale, column, out)
     if column[MIN] >= 0:
-        statistics.extreme(series, low, first, -1, scale, out[:, column[MIN]])
+        statistics.extreme(series, shared.low, first, -1, scale, out[column[MIN]])
     if column[MAX] >= 0:
-        statistics.extreme(series, high, first, 1, scale, out[:, column[MAX]])
+        statistics.extreme(series, shared.high, first, 1, scale, out[column[MAX]])
     if max(column[LAST], column[AGE], column[CHANGE], column[STEP]) >= 0:
         statistics.ends(series, first, scale, column, out)
     if max(column[MEDIAN], column[IQR]) >= 0:
-        statistics.quartiles(series, ranks, first, scale, column, out)
+        statistics.quartiles(series, shared.ranks, first, scale, column, out)
     if column[DIFF_STD] >= 0:
-        statistics.differences(series, first, scale, out[:, column[DIFF_STD]])
+        statistics.differences(series, first, scale, out[column[DIFF_STD]])
     if column[EMA] >= 0:
-        statistics.exponential(series, first, width / windows.EMA_HALF_LIVES, scale, out[:, column[EMA]])
+        statistics.exponential(series, first, width / windows.EMA_HALF_LIVES, scale, out[column[EMA]])
     for rule in range(planned.rules[window], planned.rules[window + 1]):
-        statistics.held(series, first, planned.threshold[rule], planned.above[rule], out[:, planned.rule_column[rule]])
+        statistics.held(series, first, planned.threshold[rule], planned.above[rule], out[planned.rule_column[rule]])

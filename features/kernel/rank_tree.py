@@ -21,16 +21,18 @@ class Ranks(NamedTuple):
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def ranks_of(values: Int64) -> Ranks:
-    """Rank the values."""
-    ordered = np.sort(values)
+def ranks_of(values: Int64, start: int) -> Ranks:
+    """Rank the values from ``start`` on; those before have none."""
+    ordered = np.sort(values[start:])
     distinct = 0
     for i in range(len(ordered)):
         if i == 0 or ordered[i] != ordered[i - 1]:
             ordered[distinct] = ordered[i]
             distinct += 1
     ordered = ordered[:distinct]
-    return Ranks(ordered, np.searchsorted(ordered, values) + 1)
+    rank = np.zeros(len(values), dtype=np.int64)
+    rank[start:] = np.searchsorted(ordered, values[start:]) + 1
+    return Ranks(ordered, rank)
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]

@@ -22,7 +22,7 @@ class Series(NamedTuple):
 class Entrants(NamedTuple):
     """Readings that may become a window's extreme: of those that arrive together only the ones beyond all after them."""
 
-    reading: Int64
+    reading: Int64  # empty if these are all, one after the other
     begin: Int64  # at each index time those from begin to arrived enter
 
 
@@ -68,13 +68,17 @@ def until(moments: Int64, times: Int64, ago: int) -> Int64:
     low = 0
     for row in range(len(times)):
         t, stride = times[row] - ago, 1
-        while low + stride <= len(moments) and moments[low + stride - 1] <= t:  # gallop past, then halve
-            low += stride
-            stride *= 2
-        while stride:
-            if low + stride <= len(moments) and moments[low + stride - 1] <= t:
+        while low < len(moments) and moments[low] <= t and stride < 4:  # a few steps, then gallop past, then halve
+            low += 1
+            stride += 1
+        if stride == 4:
+            while low + stride <= len(moments) and moments[low + stride - 1] <= t:
                 low += stride
-            stride //= 2
+                stride *= 2
+            while stride:
+                if low + stride <= len(moments) and moments[low + stride - 1] <= t:
+                    low += stride
+                stride //= 2
         counts[row] = low
     return counts
 
@@ -84,7 +88,8 @@ def entrants_of(series: Series, sign: int, wanted: bool) -> Entrants:
     """Candidates for the highest (sign 1) or lowest (-1) of any window."""
     begin = np.zeros(len(series.times), dtype=np.int64)
     begin[1:] = series.arrived[:-1]
-    if len(series.arrival) or not wanted:
+    together = len(series.steps) > 4 * len(begin)  # else there is little to choose from
+    if len(series.arrival) or not together or not wanted:
         return Entrants(series.arrival, begin)
     reading = np.empty(len(series.steps), dtype=np.int64)
     for row in range(len(begin)):

@@ -24,7 +24,36 @@ Float64 = NDArray[np.float64]
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def sums(series: Series, first: Int64, forgotten: Int64, scale: int, column: Int64, out: Float64) -> None:
+def cumulated(series: Series, slope: bool) -> Int64:
+    """Sums of the first i readings, modulo 2^64: value, value^2 and, for slopes, second, second^2, second * value.
+
+    A window of readings that all arrived in the order of their times is a difference of two of them. Empty where some came
+    late, and where there is a single index time, for which adding up the window is less work.
+    """
+    if len(series.arrival) or len(series.times) == 1:
+        return np.empty((0, 0), dtype=np.int64)
+    sums = np.zeros((len(series.steps) + 1, 5 if slope else 2), dtype=np.int64)
+    v = vv = x = xx = xv = 0
+    for i in range(len(series.steps)):
+        step = series.steps[i]
+        v += step
+        vv += step * step
+        sums[i + 1, 0] = v
+        sums[i + 1, 1] = vv
+        if slope:
+            second = series.observed[i] // SECOND_US
+            x += second
+            xx += second * second
+            xv += second * step
+            sums[i + 1, 2] = x
+            sums[i + 1, 3] = xx
+            sums[i + 1, 4] = xv
+    return sums
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def sums(series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale: int, column: Int64, out: Float64) -> None:
+    """What follows from count, sum, sum of squares and cross-products."""
     observed, steps, arrival, place, times, arrived = series
     late = len(place) > 0
     count, mean, std, slope = column[COUNT], column[MEAN], column[STD], column[SLOPE]
@@ -32,36 +61,46 @@ def sums(series: Series, first: Int64, forgotten: Int64, scale: int, column: Int
     x = xx = xv = 0
     left = known = 0
     for row in range(len(times)):
-        for i in range(left, first[row]):
-            if (place[i] if late else i) < known:
-                n -= 1
-                v -= steps[i]
-                vv -= steps[i] * steps[i]
-                if slope >= 0:
-                    second = observed[i] // SECOND_US
-                    x -= second
-                    xx -= second * second
-                    xv -= second * steps[i]
-        for a in range(known, arrived[row]):
-            i = arrival[a] if late else a
-            if i >= first[row]:
-                n += 1
-                v += steps[i]
-                vv += steps[i] * steps[i]
-                if slope >= 0:
-                    second = observed[i] // SECOND_US
-                    x += second
-                    xx += second * second
-                    xv += second * steps[i]
-        left, known = first[row], arrived[row]
+        if len(cumulated):
+            begin, end = first[row], max(arrived[row], first[row])
+            n = forgotten[0] + end - begin
+            v = forgotten[1] + cumulated[end, 0] - cumulated[begin, 0]
+            vv = forgotten[2] + cumulated[end, 1] - cumulated[begin, 1]
+            if slope >= 0:
+                x = cumulated[end, 2] - cumulated[begin, 2]
+                xx = cumulated[end, 3] - cumulated[begin, 3]
+                xv = cumulated[end, 4] - cumulated[begin, 4]
+        else:
+            for i in range(left, first[row]):
+                if (place[i] if late else i) < known:
+                    n -= 1
+                    v -= steps[i]
+                    vv -= steps[i] * steps[i]
+                    if slope >= 0:
+                        second = observed[i] // SECOND_US
+                        x -= second
+                        xx -= second * second
+                        xv -= second * steps[i]
+            for a in range(known, arrived[row]):
+                i = arrival[a] if late else a
+                if i >= first[row]:
+                    n += 1
+                    v += steps[i]
+                    vv += steps[i] * steps[i]
+                    if slope >= 0:
+                        second = observed[i] // SECOND_US
+                        x += second
+                        xx += second * second
+                        xv += second * steps[i]
+            left, known = first[row], arrived[row]
         if count >= 0:
-            out[row, count] = n
+            out[count, row] = n
         if mean >= 0:
-            out[row, mean] = v / (n * scale) if n else np.nan
+            out[mean, row] = v / (n * scale) if n else np.nan
         if std >= 0:
-            out[row, std] = _deviation(n, v, vv) / scale
+            out[std, row] = _deviation(n, v, vv) / scale
         if slope >= 0:
-            out[row, slope] = _slope(n, v, x, xx, xv, times[row] // SECOND_US) / scale
+            out[slope, row] = _slope(n, v, x, xx, xv, times[row] // SECOND_US) / scale
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
@@ -86,13 +125,14 @@ def extreme(series: Series, entrants: Entrants, first: Int64, sign: int, scale: 
     reading goes between.
     """
     steps, arrived = series.steps, series.arrived
+    chosen = len(entrants.reading) > 0
     queue = np.empty(len(steps), dtype=np.int64)
     begin = end = 0
     for row in range(len(arrived)):
         while begin < end and queue[begin] < first[row]:
             begin += 1
         for a in range(entrants.begin[row], arrived[row]):
-            i = entrants.reading[a]
+            i = entrants.reading[a] if chosen else a
             if i < first[row]:
                 continue
             later = end
@@ -135,13 +175,13 @@ def ends(series: Series, first: Int64, scale: int, column: Int64, out: Float64) 
             oldest, latest, second = first[row], arrived[row] - 1, arrived[row] - 2
         some, several = latest >= first[row], second >= first[row]
         if column[LAST] >= 0:
-            out[row, column[LAST]] = steps[latest] / scale if some else np.nan
+            out[column[LAST], row] = steps[latest] / scale if some else np.nan
         if column[AGE] >= 0:
-            out[row, column[AGE]] = (times[row] - observed[latest]) / HOUR_US if some else np.nan
+            out[column[AGE], row] = (times[row] - observed[latest]) / HOUR_US if some else np.nan
         if column[CHANGE] >= 0:
-            out[row, column[CHANGE]] = (steps[latest] - steps[oldest]) / scale if several else np.nan
+            out[column[CHANGE], row] = (steps[latest] - steps[oldest]) / scale if several else np.nan
         if column[STEP] >= 0:
-            out[row, column[STEP]] = (steps[latest] - steps[second]) / scale if several else np.nan
+            out[column[STEP], row] = (steps[latest] - steps[second]) / scale if several else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
@@ -163,10 +203,10 @@ def quartiles(series: Series, ranks: Ranks, first: Int64, scale: int, column: In
                 n += 1
         left, known = first[row], arrived[row]
         if column[MEDIAN] >= 0:
-            out[row, column[MEDIAN]] = quarters(tree, values, n, 2) / (4 * scale) if n else np.nan
+            out[column[MEDIAN], row] = quarters(tree, values, n, 2) / (4 * scale) if n else np.nan
         if column[IQR] >= 0:
             spread = quarters(tree, values, n, 3) - quarters(tree, values, n, 1) if n else 0
-            out[row, column[IQR]] = spread / (4 * scale) if n else np.nan
+            out[column[IQR], row] = spread / (4 * scale) if n else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
@@ -295,6 +335,6 @@ def first_day(series: Series, scale: int, column: Int64, out: Float64) -> None:
                 v += steps[i]
         known = arrived[row]
         if column[COUNT] >= 0:
-            out[row, column[COUNT]] = n
+            out[column[COUNT], row] = n
         if column[MEAN] >= 0:
-            out[row, column[MEAN]] = v / (n * scale) if n else np.nan
+            out[column[MEAN], row] = v / (n * scale) if n else np.nan

@@ -29,7 +29,7 @@ def one_series(observed, steps, times, features=ALL, recorded=None, forgotten=No
     recorded = observed if recorded is None else np.array(recorded, dtype=np.int64)
     steps = np.array(steps, dtype=np.int64)
     order = np.lexsort((steps, recorded, observed))
-    out = np.full((len(times), len(features)), -1.0)
+    out = np.full((len(features), len(times)), -1.0)
     window_statistics(
         plan_of(features)[1],
         Readings(
@@ -44,7 +44,7 @@ def one_series(observed, steps, times, features=ALL, recorded=None, forgotten=No
         np.array([0, len(times)]),
         out,
     )
-    return {feature.name.removeprefix("heart_rate_"): out[:, column] for column, feature in enumerate(features)}
+    return {feature.name.removeprefix("heart_rate_"): out[column] for column, feature in enumerate(features)}
 
 
 def test_a_constant_series_has_exactly_no_spread_and_no_slope():
@@ -156,7 +156,7 @@ def test_several_subjects_and_signals_keep_to_themselves():
     signals, planned = plan_of(in_order(over(["heart_rate", "spo2"], 1, "count", "last")))
     assert signals == ("heart_rate", "spo2")
     observed = np.array([1, 2, 3, 4, 5, 6], dtype=np.int64)
-    out = np.empty((3, 4))
+    out = np.empty((4, 3))
     window_statistics(
         planned,
         Readings(
@@ -171,7 +171,7 @@ def test_several_subjects_and_signals_keep_to_themselves():
         np.array([0, 2, 3]),
         out,
     )
-    np.testing.assert_array_equal(out, [[2, 2, 0, np.nan], [2, 2, 1, 3], [3, 6, 0, np.nan]])
+    np.testing.assert_array_equal(out.T, [[2, 2, 0, np.nan], [2, 2, 1, 3], [3, 6, 0, np.nan]])
 
 
 def test_a_changed_source_is_compiled_anew():

@@ -1,0 +1,60 @@
+"""Run the benchmarks and rewrite docs/benchmarks.md: ``python -m tests.benchmarks [--cinc2019 ZIP] [--meds-tab BIN]``."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipelines.environment import settle
+from tests.benchmarks.measure import Section
+
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+INTRODUCTION = """# Benchmarks
+
+Made by `make bench` (`python -m tests.benchmarks --help`) on {when}, {cores} cores, Python {python}. Ours and the other ran in
+turn, in one run on the same machine; a ratio is the median over the rounds, with its spread. The machine is shared and noisy:
+read ratios, not seconds. Nothing here is asserted by a test.
+"""
+
+
+def sections(cinc2019: Path | None, meds_tab: Path | None) -> dict[str, Callable[[], Section]]:
+    """What can be measured, by name."""
+    from tests.benchmarks.alternatives import alternatives
+    from tests.benchmarks.cohort import cinc2019_section, ward_section
+    from tests.benchmarks.kernel import kernel_section
+    from tests.benchmarks.online import online_section
+
+    every: dict[str, Callable[[], Section]] = {"kernel": kernel_section, "online": online_section, "ward": ward_section}
+    if cinc2019:
+        every["cohort"] = lambda: cinc2019_section(cinc2019)
+        every["alternatives"] = lambda: alternatives(cinc2019, meds_tab)
+    return every
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure, and rewrite docs/benchmarks.md.")
+    parser.add_argument("--cinc2019", type=Path, help="training_setA.zip; without it the cohort of real stays is left out")
+    parser.add_argument(
+        "--meds-tab", type=Path, help="bin folder of a virtual environment with meds-tab, which does not share ours"
+    )
+    parser.add_argument("--only", help="print one section, and leave the page as it is")
+    asked = parser.parse_args()
+    settle()
+    every = sections(asked.cinc2019, asked.meds_tab)
+    if asked.only:
+        if asked.only not in every:
+            parser.error(f"--only {asked.only}: expected one of {', '.join(every)}")
+        sys.stdout.write(every[asked.only]().markdown())
+        return
+    page = [INTRODUCTION.format(when=datetime.now(UTC).date(), cores=os.cpu_count(), python=platform.python_version())]
+    for name, section in every.items():
+        sys.stderr.write(f"measuring {name} ...\n")
+        page.append(section().markdown())
+    PAGE.write_text("\n".join(page))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,322 @@
+"""Beside ours, on a slice of PhysioNet 2019: what one would pick instead. What is compared is checked to be equal first.
+
+tsflex runs in this process. meds-tab pins other versions of what we need, so it runs from an environment of its own.
+"""
+
+import functools
+import os
+import subprocess
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.build import _readings, computation
+from features.catalogue import FEATURES, JOIN_KEY, VITALS
+from features.kernel import window_statistics
+from features.kernel.plan import in_order, plan_of
+from features.windows import over
+from models.cohort import index_times
+from pipelines.cohort_store import CohortStore
+from pipelines.ingest import ingest
+from pipelines.sources.cinc2019 import Cinc2019
+from tests.benchmarks.measure import Section, in_process, in_turn
+
+STAYS: Final = 150
+ROUNDS: Final = 3
+WINDOWS: Final = (6, 24)  # hours
+STATISTICS: Final = ("count", "mean", "min", "max", "std")
+HOUR: Final = np.timedelta64(1, "h")
+
+Times = NDArray[np.datetime64]
+Frames = list[pd.DataFrame]
+
+
+class Slice(NamedTuple):
+    """Some stays: where their cohort lies, their readings of vital signs as checked, and their index times."""
+
+    home: Path
+    observations: pd.DataFrame
+    index: pd.DataFrame
+
+
+def alternatives(cinc2019: Path, meds_tab: Path | None) -> Section:
+    """Ours beside tsflex and meds-tab.
+
+    Args:
+        cinc2019: training_setA.zip.
+        meds_tab: the ``bin`` folder of a virtual environment that has meds-tab; None if there is none.
+    """
+    with TemporaryDirectory() as folder:
+        slice_ = _slice(cinc2019, Path(folder))
+        text = _TEXT.format(
+            stays=STAYS, hours=f"{len(slice_.index):,}", readings=f"{len(slice_.observations):,}", features=len(FEATURES)
+        )
+        rows = [*_beside_tsflex(slice_), _beside_meds_tab(slice_, meds_tab, Path(folder))]
+    return Section("Beside the alternatives", text, ["instead of ours", "ours", "theirs", "theirs / ours"], rows)
+
+
+_TEXT: Final = """\
+The first {stays} stays of PhysioNet 2019 set A: {readings} readings of the 8 vital signs, {hours} hours of stays.
+
+**tsflex.** Count, mean, lowest, highest and standard deviation of each vital sign over (t - 6 h, t] and (t - 24 h, t] at every
+hour t of every stay: 80 columns. Both start from the checked readings as one frame and the times as another, what each makes of
+them included. All three ways of using tsflex gave the same numbers as ours (to 9 digits) before they were timed. One function
+returns all five statistics, tsflex's tables are not put together, and parallel processes are used where they help.
+*Stay by stay* is how its guide would have it. *End to end* lays the stays one after the other in time, a day apart, so that
+one call does all. *On a grid* works with these data only because they lie on whole hours: empty hours are filled with NaN, and
+whole matrices of windows go to numpy. Ours takes readings at any time, and knows when each was recorded.
+
+**meds-tab.** Both as processes, from files to files, the start of Python included. meds-tab (describe, then
+tabularize-time-series) makes sum and count of the 8 vital signs over 6 h and 24 h, at the hours with a reading: 32 columns.
+Ours reads the cohort's part and writes all {features} features of every hour, of laboratory values too; among them these, and
+they were compared (to 5 digits: both keep float32). meds-tab 0.2.0 needed help to get there. It looks its columns for values up
+by their names without and with the ending "/value", so that none is found unless codes are named twice; and it leaves out the
+last event of each time, so that each time got one more event. Its lowest, highest and sum of squares were not right with that
+either, and are neither compared nor timed."""
+
+
+def _slice(cinc2019: Path, folder: Path) -> Slice:
+    """Ingest the first stays, as anyone would."""
+    with zipfile.ZipFile(cinc2019) as archive:
+        archive.extractall(folder / "psv", sorted(name for name in archive.namelist() if name.endswith(".psv"))[:STAYS])
+    home = folder / "home"
+    ingest(Cinc2019(folder / "psv"), home)
+    cohort = CohortStore(home)
+    observations = cohort.read_part("observations", 0)
+    vital = observations[observations["signal"].isin(VITALS)].reset_index(drop=True)
+    return Slice(home, vital, index_times(cohort.read_part("stays", 0)))
+
+
+def _ours(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    features = in_order([feature for window in WINDOWS for feature in over(VITALS, window, *STATISTICS)])
+    signals, plan = plan_of(features)
+    codes, subjects = pd.factorize(index["subject_id"])
+    readings = _readings(observations, pd.Index(subjects))  # series of every signal of the catalogue, of which these are some
+    series = [computation().signals.index(signal) for signal in signals]
+    out = np.empty((len(features), len(index)))
+    window_statistics(
+        plan,
+        readings._replace(
+            begin=np.ascontiguousarray(readings.begin[series]),
+            end=np.ascontiguousarray(readings.end[series]),
+        ),
+        _naive(index["index_time"]).astype(np.int64),
+        np.searchsorted(codes, np.arange(len(subjects) + 1)).astype(np.int64),
+        out,
+    )
+    return pd.DataFrame(out.T, columns=[feature.name for feature in features])
+
+
+def _beside_tsflex(slice_: Slice) -> list[list[str]]:
+    observations, index = slice_.observations, slice_.index
+    ours = _ours(observations, index)
+    ways: dict[str, Callable[[pd.DataFrame, pd.DataFrame], list[Frames]]] = {
+        "stay by stay": _stay_by_stay,
+        "stays end to end": _end_to_end,
+        "stays end to end, on a grid": _on_a_grid,
+    }
+    rows = []
+    for name, way in ways.items():
+        theirs = _table(way(observations, index))[ours.columns]
+        np.testing.assert_allclose(theirs.to_numpy(), ours.to_numpy(), rtol=1e-9, atol=1e-9, err_msg=name)
+        compared = in_turn(lambda: _ours(observations, index), functools.partial(way, observations, index), ROUNDS)
+        rows.append([f"tsflex {version('tsflex')}, {name}", *compared.cells])
+    return rows
+
+
+def _stay_by_stay(observations: pd.DataFrame, index: pd.DataFrame) -> list[Frames]:
+    times = {subject: _naive(of_stay) for subject, of_stay in index.groupby("subject_id")["index_time"]}
+    return [
+        _calculate(_series(readings, _naive(readings["observed_at"])), times[subject], _of_readings, processes=1)
+        for subject, readings in observations.groupby("subject_id", observed=True)
+    ]
+
+
+def _end_to_end(observations: pd.DataFrame, index: pd.DataFrame) -> list[Frames]:
+    observed, times = _laid_end_to_end(observations, index)
+    return [_calculate(_series(observations, observed), times, _of_readings, processes=os.cpu_count() or 1)]
+
+
+def _on_a_grid(observations: pd.DataFrame, index: pd.DataFrame) -> list[Frames]:
+    observed, times = _laid_end_to_end(observations, index)
+    grid = np.arange(times[0] - max(WINDOWS) * HOUR, times[-1] + HOUR, HOUR)
+    series = [of_signal.reindex(grid) for of_signal in _series(observations, observed)]
+    frames = _calculate(series, grid[max(WINDOWS) :], _of_rows, processes=1, vectorized=True)
+    asked_for = (times - times[0]) // HOUR
+    return [[frame.iloc[asked_for] for frame in frames]]
+
+
+def _laid_end_to_end(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[Times, Times]:
+    """Times of readings and index times, such that a stay begins when the last window of the one before it is past."""
+    stay, subjects = pd.factorize(index["subject_id"])
+    times = _naive(index["index_time"])
+    first = np.searchsorted(stay, np.arange(len(subjects) + 1))
+    taken = times[first[1:] - 1] - times[first[:-1]] + (max(WINDOWS) + 1) * HOUR
+    later = times[0] + np.cumsum(taken) - taken - times[first[:-1]]
+    of_reading = pd.Index(subjects).get_indexer(pd.Index(observations["subject_id"].astype(object)))
+    return _naive(observations["observed_at"]) + later[of_reading], times + later[stay]
+
+
+def _series(observations: pd.DataFrame, times: Times) -> list["pd.Series[float]"]:
+    values = pd.Series(observations["value"].to_numpy(), index=times)
+    return [of_signal.rename(str(signal)) for signal, of_signal in values.groupby(observations["signal"].array, observed=True)]
+
+
+def _calculate(
+    series: list["pd.Series[float]"], times: Times, function: Callable[..., object], processes: int, **options: bool
+) -> Frames:
+    collection = _collection(function, tuple(str(of_signal.name) for of_signal in series), **options)
+    with warnings.catch_warnings(action="ignore"):  # that windows reach beyond the readings
+        frames: Frames = collection.calculate(
+            series,
+            segment_end_idxs=times + np.timedelta64(1, "us"),  # its windows are [begin, end), ours (begin, end]
+            bound_method="outer",
+            approve_sparsity=True,
+            n_jobs=processes,
+        )
+    return frames
+
+
+@functools.cache
+def _collection(function: Callable[..., object], signals: tuple[str, ...], **options: bool) -> Any:
+    """One for all stays in which the same signals were measured: it wants every signal that it knows."""
+    from tsflex.features import FeatureCollection, FuncWrapper, MultipleFeatureDescriptors
+
+    wrapped = FuncWrapper(function, output_names=list(STATISTICS), **options)
+    windows = [pd.Timedelta(hours=window) for window in WINDOWS]
+    return FeatureCollection(MultipleFeatureDescriptors(wrapped, list(signals), windows))
+
+
+def _of_readings(values: NDArray[np.float64]) -> tuple[float, ...]:
+    if not len(values):
+        return 0, np.nan, np.nan, np.nan, np.nan
+    return len(values), values.mean(), values.min(), values.max(), values.std(ddof=1) if len(values) > 1 else np.nan
+
+
+def _of_rows(windows: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+    """The same of each row, NaN being no reading."""
+    count = np.isfinite(windows).sum(axis=1)
+    some = np.where(count > 0, count, np.nan)
+    mean = np.nansum(windows, axis=1) / some
+    squares = np.nansum((windows - mean[:, None]) ** 2, axis=1)
+    std = np.sqrt(squares / np.where(count > 1, count - 1, np.nan))
+    return count, mean, np.fmin.reduce(windows, axis=1), np.fmax.reduce(windows, axis=1), std
+
+
+def _table(parts: Sequence[Frames]) -> pd.DataFrame:
+    """What tsflex returned, under our names; a signal that a stay lacks counts none."""
+    table = pd.concat([pd.concat(frames, axis=1) for frames in parts])
+    table.columns = table.columns.str.replace("__w=6h", "_6h").str.replace("__w=1D", "_24h").str.replace("__", "_")
+    counts = [column for column in table if "_count_" in column]
+    return table.fillna(dict.fromkeys(counts, 0)).reset_index(drop=True)
+
+
+_OUR_STEP: Final = """
+import sys
+import time
+from pathlib import Path
+
+from features.build import build_features
+from features.store.parts import FeatureParts
+from models.cohort import index_times
+from pipelines.cohort_store import CohortStore
+
+started = time.perf_counter()
+cohort = CohortStore(Path(sys.argv[1]))
+features = build_features(cohort.read_part("observations", 0), index_times(cohort.read_part("stays", 0)))
+FeatureParts(Path(sys.argv[2])).write(0, features, "benchmark")
+print(time.perf_counter() - started)
+"""
+
+
+def _beside_meds_tab(slice_: Slice, meds_tab: Path | None, folder: Path) -> list[str]:
+    if meds_tab is None:
+        how = "not measured: `python -m venv X && X/bin/pip install meds-tab`, then hand over X/bin"
+        return ["meds-tab", "", "", how]
+    events = _as_meds(slice_.observations, folder / "meds" / "data")
+    ours, theirs = folder / "ours", folder / "theirs"
+
+    def our_step() -> None:
+        in_process(_OUR_STEP, str(slice_.home), str(ours))
+
+    def their_step() -> None:
+        with TemporaryDirectory(dir=theirs) as out:  # a new one each time: what it finds it does not make again
+            _run_meds_tab(meds_tab, folder / "meds" / "data", Path(out))
+
+    theirs.mkdir()
+    our_step()
+    _run_meds_tab(meds_tab, folder / "meds" / "data", theirs / "kept")
+    _check_meds_tab(ours, theirs / "kept", events)
+    number = _run(meds_tab / "python", "-c", "from importlib.metadata import version; print(version('meds-tab'))").strip()
+    return [f"meds-tab {number}", *in_turn(our_step, their_step, ROUNDS).cells]
+
+
+def _as_meds(observations: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Write readings as events of MEDS, in the way in which meds-tab 0.2.0 finds them; return them with their subjects' names.
+
+    It takes the values of a code X/value only where there is a code X, too; and never the last event of a time. So every
+    reading's code is X/value, and every time ends with an event X, whose own value it does not take.
+    """
+    stay, subjects = pd.factorize(observations["subject_id"])
+    events = pd.DataFrame(
+        {
+            "subject_id": stay.astype(np.int64),
+            "time": _naive(observations["observed_at"]),
+            "code": observations["signal"].astype(str) + "/value",
+            "numeric_value": observations["value"].astype(np.float32),
+        }
+    )
+    ends = events[["subject_id", "time"]].drop_duplicates()
+    ends = ends.assign(code=np.resize(np.array(VITALS, dtype=object), len(ends)), numeric_value=np.float32(1))
+    table = pd.concat([events, ends]).sort_values(["subject_id", "time"], kind="stable")  # ends stay last
+    (folder / "train").mkdir(parents=True)
+    table.to_parquet(folder / "train" / "0.parquet", index=False)
+    times = ends[["subject_id", "time"]].sort_values(["subject_id", "time"])
+    return times.assign(subject=np.asarray(subjects, dtype=object)[times["subject_id"]])
+
+
+def _run_meds_tab(bin_: Path, data: Path, out: Path) -> None:
+    where = (f"input_dir={data}", f"output_dir={out}")
+    what = ("tabularization.window_sizes=[6h,24h]", "tabularization.aggs=[value/count,value/sum]")
+    _run(bin_ / "meds-tab-describe", *where)
+    _run(bin_ / "meds-tab-tabularize-time-series", *where, *what)
+
+
+def _run(program: Path, *arguments: str) -> str:
+    """Run a program of the other environment, in which ours is not to be found; return what it printed."""
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    ran = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False, env=own)
+    if ran.returncode:
+        raise RuntimeError(f"exit status {ran.returncode} of {program.name}: {ran.stderr[-2000:]}")
+    return ran.stdout
+
+
+def _check_meds_tab(ours: Path, theirs: Path, events: pd.DataFrame) -> None:
+    """Compare count and sum at the times of events, of which meds-tab makes a row each."""
+    features = pd.read_parquet(ours / "vital_signs" / "part-00000.parquet").set_index([JOIN_KEY, "event_timestamp"])
+    rows = features.loc[pd.MultiIndex.from_arrays([events["subject"], events["time"].dt.tz_localize("UTC")])]
+    codes = sorted(pd.read_parquet(theirs / "metadata" / "codes.parquet")["code"])
+    columns = [code for code in codes if code.endswith("/value")]
+    for window in WINDOWS:
+        counts = rows[[f"{signal}_count_{window}h" for signal in VITALS]].to_numpy(np.float64)
+        means = rows[[f"{signal}_mean_{window}h" for signal in VITALS]].to_numpy(np.float64)
+        for name, expected in (("count", counts), ("sum", np.where(counts > 0, counts * means, 0))):
+            with np.load(theirs / "tabularize" / "train" / "0" / f"{window}h" / "value" / f"{name}.npz") as file:
+                (values, row, column), shape = file["array"], file["shape"]
+            found = np.zeros(shape)
+            found[row.astype(int), column.astype(int)] = values
+            found = found[:, [columns.index(f"{signal}/value/value") for signal in VITALS]]
+            np.testing.assert_allclose(found, expected, rtol=1e-5, err_msg=f"meds-tab {name} {window}h")
+
+
+def _naive(times: "pd.Series[pd.Timestamp]") -> Times:
+    """Times as numpy has them: UTC, without saying so."""
+    return times.to_numpy("datetime64[us]")

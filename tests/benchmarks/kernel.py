@@ -1,0 +1,179 @@
+"""The window kernel beside Polars and pandas: the same outputs, checked before they are timed."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+
+from features.kernel import Readings, window_statistics
+from features.kernel.plan import HOUR_US, in_order, plan_of
+from features.windows import over
+from tests.benchmarks.measure import Section, in_turn
+
+SIGNALS = ("heart_rate", "respiratory_rate", "spo2", "systolic_bp", "diastolic_bp", "mean_bp")
+PATIENTS, MINUTES = 100, 43_200  # a month each: 4.3 M readings of each signal
+START = 1_700_002_800_000_000  # a full hour
+WINDOWS = (1, 6, 24)
+PLAIN = ("count", "mean", "min", "max", "std", "last", "change")
+
+
+class Month:
+    """One-minute readings of some patients, as every competitor would hold them in memory."""
+
+    def __init__(self, patients: int, signals: tuple[str, ...]) -> None:
+        rng = np.random.default_rng(2026)
+        self.signals = signals
+        self.bounds = np.arange(patients + 1) * MINUTES
+        self.patient = np.repeat(np.arange(patients), MINUTES)
+        self.observed = np.tile(START + np.arange(MINUTES) * (HOUR_US // 60), patients)
+        self.kept: dict[tuple[int, int, int], np.ndarray] = {}  # where results go, as Polars too keeps what it once allocated
+        self.values = {name: np.round(rng.normal(80, 12, patients * MINUTES)).clip(20, 300) for name in signals}
+        self.hours = np.tile(START + np.arange(MINUTES // 60) * HOUR_US, patients)
+        self.hour_bounds = np.arange(patients + 1) * (MINUTES // 60)
+
+    def ours(self, windows: tuple[int, ...], statistics: tuple[str, ...], *, dense: bool = False) -> list[np.ndarray]:
+        """The kernel, at each full hour or (dense) at each reading, patient by patient on all cores; a column a feature."""
+        features = in_order([feature for hours in windows for feature in over(self.signals, hours, *statistics)])
+        names, planned = plan_of(features)
+        times, bounds = (self.observed, self.bounds) if dense else (self.hours, self.hour_bounds)
+        observed = np.concatenate([self.observed[:MINUTES]] * len(names))
+        begin = np.arange(len(names))[:, None] * MINUTES
+        shape = (len(bounds) - 1, len(features), bounds[1])
+        if shape not in self.kept:
+            self.kept[shape] = np.zeros(shape)
+        out = self.kept[shape]
+
+        def one(patient: int) -> np.ndarray:
+            mine = slice(self.bounds[patient], self.bounds[patient + 1])
+            steps = np.concatenate([np.rint(self.values[name][mine] * 100).astype(np.int64) for name in names])
+            readings = Readings(observed, observed, steps, begin, begin + MINUTES, np.zeros((0, 0, 3), dtype=np.int64))
+            t = times[bounds[patient] : bounds[patient + 1]]
+            window_statistics(planned, readings, t, np.array([0, len(t)]), out[patient])
+            return out[patient]
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(one, range(len(bounds) - 1)))
+
+    def frame_of_ours(self, windows: tuple[int, ...], statistics: tuple[str, ...], *, dense: bool = False) -> pd.DataFrame:
+        features = in_order([feature for hours in windows for feature in over(self.signals, hours, *statistics)])
+        found = np.concatenate(self.ours(windows, statistics, dense=dense), axis=1)
+        return pd.DataFrame(found.T, columns=[feature.name for feature in features])
+
+    def polars_frame(self):
+        import polars as pl
+
+        columns = {"patient": self.patient, "t": self.observed, **self.values}
+        return pl.DataFrame(columns).with_columns(pl.col("t").cast(pl.Datetime("us")))
+
+    def pandas_frame(self) -> pd.DataFrame:
+        return pd.DataFrame({"patient": self.patient, "t": self.observed.astype("datetime64[us]"), **self.values})
+
+
+def polars_hourly(frame, signals, windows, statistics):
+    """group_by_dynamic for each window; a slope from sums, which is many times faster than cov and var."""
+    import polars as pl
+
+    if "slope" in statistics:
+        x = (pl.col("t").cast(pl.Int64) - START) / HOUR_US
+        products = [(x * pl.col(name)).alias(f"{name}_x") for name in signals]
+        frame = frame.with_columns(x.alias("x"), (x * x).alias("xx"), *products)
+    n, sx, sxx = pl.len(), pl.col("x").sum(), pl.col("xx").sum()
+
+    def expression(name, statistic):
+        v = pl.col(name)
+        if statistic == "slope":
+            return (n * pl.col(f"{name}_x").sum() - sx * v.sum()) / (n * sxx - sx * sx)
+        plain = {"count": n, "change": v.last() - v.first()}
+        return plain.get(statistic) if statistic in plain else getattr(v, statistic)()
+
+    found = []
+    for hours in windows:
+        aggregates = [expression(name, s).alias(f"{name}_{s}_{hours}h") for name in signals for s in statistics]
+        dynamic = frame.group_by_dynamic(
+            "t", every="1h", period=f"{hours}h", offset=f"-{hours}h", closed="right", label="right", group_by="patient"
+        )
+        found.append(dynamic.agg(aggregates))
+    return found
+
+
+def polars_dense(frame, signals, hours, statistics):
+    import polars as pl
+
+    def expression(name, statistic):
+        return pl.len() if statistic == "count" else getattr(pl.col(name), statistic)()
+
+    aggregates = [expression(name, s).alias(f"{name}_{s}_{hours}h") for name in signals for s in statistics]
+    return frame.rolling("t", period=f"{hours}h", group_by="patient").agg(aggregates)
+
+
+def pandas_hourly(frame: pd.DataFrame, signals, windows) -> list[pd.DataFrame]:
+    """rolling by time at every reading, of which the full hours are kept: pandas has no coarser index."""
+    found = []
+    for hours in windows:
+        rolling = frame.groupby("patient").rolling(f"{hours}h", on="t")[list(signals)]
+        rolled = pd.concat({s: getattr(rolling, s)() for s in ("count", "mean", "min", "max", "std")}, axis=1)
+        found.append(rolled.iloc[::60])
+    return found
+
+
+def kernel_section() -> Section:
+    """All comparisons of the kernel."""
+    month, few, one = Month(PATIENTS, SIGNALS), Month(10, SIGNALS), Month(PATIENTS, SIGNALS[:1])
+    _check(few, one)
+    frame, single, small = month.polars_frame(), one.polars_frame(), few.pandas_frame()
+    rows = [
+        [
+            "hourly, 6 signals, 1 / 6 / 24 h: count, mean, min, max, std, last, change",
+            "Polars `group_by_dynamic`",
+            *in_turn(lambda: month.ours(WINDOWS, PLAIN), lambda: polars_hourly(frame, SIGNALS, WINDOWS, PLAIN)).cells,
+        ],
+        [
+            "the same and slope",
+            "Polars `group_by_dynamic`, slope from sums",
+            *in_turn(
+                lambda: month.ours(WINDOWS, (*PLAIN, "slope")),
+                lambda: polars_hourly(frame, SIGNALS, WINDOWS, (*PLAIN, "slope")),
+            ).cells,
+        ],
+        [
+            "hourly, a tenth of the patients: count, mean, min, max, std",
+            "pandas `groupby.rolling`",
+            *in_turn(lambda: few.ours(WINDOWS, PLAIN[:5]), lambda: pandas_hourly(small, SIGNALS, WINDOWS), rounds=3).cells,
+        ],
+        [
+            "one a reading, 1 signal, 24 h: count, mean, min, max, std",
+            "Polars `rolling`",
+            *in_turn(
+                lambda: one.ours((24,), PLAIN[:5], dense=True), lambda: polars_dense(single, SIGNALS[:1], 24, PLAIN[:5])
+            ).cells,
+        ],
+    ]
+    return Section(
+        "Window statistics",
+        f"{PATIENTS * MINUTES / 1e6:.1f} M one-minute readings of each signal, {PATIENTS} patients; everyone on all cores, "
+        "from columns in memory; ours includes rounding the values to whole steps. The outputs were compared first.",
+        ["index and outputs", "beside", "ours", "other", "ratio"],
+        rows,
+    )
+
+
+def _check(few: Month, one: Month) -> None:
+    """The competitors compute the same (from the second day: at the edges of a series their windows differ)."""
+    statistics = (*PLAIN, "slope")
+    ours = few.frame_of_ours(WINDOWS, statistics).assign(patient=np.repeat(np.arange(10), MINUTES // 60), t=few.hours)
+    for found in polars_hourly(few.polars_frame(), SIGNALS, WINDOWS, statistics):
+        theirs = found.to_pandas()
+        theirs["t"] = theirs["t"].astype("datetime64[us]").astype("int64")
+        both = ours[ours["t"] >= START + 24 * HOUR_US].merge(theirs, on=["patient", "t"], suffixes=("", "_other"))
+        assert len(both) == 10 * (MINUTES // 60 - 24)
+        for name in theirs.columns.drop(["patient", "t"]):
+            np.testing.assert_allclose(both[name], both[f"{name}_other"], rtol=1e-6, atol=1e-6, err_msg=name)
+    for hours, found in zip(WINDOWS, pandas_hourly(few.pandas_frame(), SIGNALS, WINDOWS), strict=True):
+        for statistic in PLAIN[:5]:
+            theirs = found[statistic]["spo2"].to_numpy()
+            np.testing.assert_allclose(ours[f"spo2_{statistic}_{hours}h"], theirs, rtol=1e-6, atol=1e-6, err_msg=statistic)
+    dense = one.frame_of_ours((24,), PLAIN[:5], dense=True)
+    theirs = polars_dense(one.polars_frame(), SIGNALS[:1], 24, PLAIN[:5]).to_pandas()
+    for name in dense.columns:
+        np.testing.assert_allclose(dense[name], theirs[name].astype(float), rtol=1e-6, atol=1e-6, err_msg=name)

@@ -1,0 +1,82 @@
+"""Online: from one new reading to the patient's refreshed features, and on into the store."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from features.build import as_steps
+from features.catalogue import FEATURES, SERVICES
+from features.kernel.plan import SECOND_US
+from features.observations import TIME
+from features.online import PatientFeatures
+from features.store.client import Store
+from models.cohort import index_times
+from pipelines.build import build
+from pipelines.cohort_store import CohortStore
+from pipelines.ingest import ingest
+from pipelines.sources.simulated import SimulatedWard
+from tests.benchmarks.measure import Section
+
+PATIENTS = 60
+ROUNDS = 300
+BATCH = 200  # rows written to the store at a time
+
+
+def online_section() -> Section:
+    """Refreshing one patient, and many."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        ingest(SimulatedWard(patients=PATIENTS, patients_per_batch=PATIENTS), home)
+        build(home)
+        cohort = CohortStore(home)
+        observations, index = cohort.read_part("observations", 0), index_times(cohort.read_part("stays", 0))
+        hours = index.groupby("subject_id").size()
+        rows = [
+            _refresh(observations, index, hours.index[np.argsort(hours)[place]], name)
+            for name, place in (("in the middle of the ward", PATIENTS // 2), ("longest in the ward", -1))
+        ]
+        rows += [_written(Store(home), index, service) for service in ("vital_signs_v1", "deterioration_v1", "everything_v1")]
+    return Section(
+        "Online",
+        f"A patient of the simulated ward with wearable (one reading a minute of three signals), cuff, thermometer and rounds: "
+        f"all {len(FEATURES)} features after one new heart rate. With the store: {BATCH} patients into Feast's SQLite.",
+        ["step", "median", "95th percentile", "a second"],
+        rows,
+    )
+
+
+def _refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name: str) -> list[str]:
+    stay = index[index["subject_id"] == subject]
+    last = int(stay["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)[-1])
+    patient = PatientFeatures(*stay.iloc[0][["age", "sex", "unit_admitted_at", "hospital_admitted_at"]])
+    own = observations[observations["subject_id"] == subject]
+    patient.add(own)
+    patient.forget(last)
+    heart_rate = as_steps(own[own["signal"] == "heart_rate"].tail(1))
+    took = []
+    for round_ in range(ROUNDS):
+        t = np.array([last + (round_ + 1) * SECOND_US])
+        started = time.perf_counter()
+        patient.insert(heart_rate[0], t, t, heart_rate[3])
+        patient.at(t)
+        took.append(1e3 * (time.perf_counter() - started))
+    median, slow = statistics.median(took), float(np.quantile(took, 0.95))
+    what = f"refresh the patient {name} ({len(stay)} h, {len(patient) - ROUNDS:,} of {len(own):,} readings kept)"
+    return [what, f"{median:.2f} ms", f"{slow:.2f} ms", f"{1e3 / median:,.0f} patients"]
+
+
+def _written(store: Store, index: pd.DataFrame, service: str) -> list[str]:
+    rows = pd.DataFrame({"subject_id": [f"p{n}" for n in range(BATCH)], "index_time": index["index_time"].iloc[0]})
+    rows = pd.concat([rows, pd.DataFrame(1.5, index=rows.index, columns=list(FEATURES), dtype=np.float32)], axis=1)
+    took = []
+    for _ in range(7):
+        started = time.perf_counter()
+        store.write_online(rows, service)
+        took.append(time.perf_counter() - started)
+    median, slow = statistics.median(took[1:]), max(took[1:])
+    what = f"write {BATCH} patients, `{service}` ({len(SERVICES[service])} features)"
+    return [what, f"{1e3 * median:.0f} ms", f"{1e3 * slow:.0f} ms", f"{BATCH / median:,.0f} patients"]
