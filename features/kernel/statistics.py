@@ -126,7 +126,7 @@ def extreme(series: Series, entrants: Entrants, first: Int64, sign: int, scale: 
     """
     steps, arrived = series.steps, series.arrived
     chosen = len(entrants.reading) > 0
-    queue = np.empty(len(steps), dtype=np.int64)
+    queue, far = np.empty(len(steps), dtype=np.int64), np.empty(len(steps), dtype=np.int64)  # readings, and how far out
     begin = end = 0
     for row in range(len(arrived)):
         while begin < end and queue[begin] < first[row]:
@@ -135,19 +135,32 @@ def extreme(series: Series, entrants: Entrants, first: Int64, sign: int, scale: 
             i = entrants.reading[a] if chosen else a
             if i < first[row]:
                 continue
-            later = end
-            while later > begin and queue[later - 1] > i:
-                later -= 1
-            if later < end and sign * steps[queue[later]] >= sign * steps[i]:
-                continue  # a later one is as far out, and stays longer
-            place = later
-            while place > begin and sign * steps[queue[place - 1]] <= sign * steps[i]:
-                place -= 1
-            if later < end:
-                queue[place + 1 : place + 1 + end - later] = queue[later:end].copy()
-            queue[place] = i
-            end += 1 + place - later
-        out[row] = steps[queue[begin]] / scale if begin < end else np.nan
+            out_by = sign * steps[i]
+            if begin < end and queue[end - 1] > i:
+                end = _between(queue, far, begin, end, i, out_by)
+                continue
+            while begin < end and far[end - 1] <= out_by:
+                end -= 1
+            queue[end], far[end] = i, out_by
+            end += 1
+        out[row] = sign * far[begin] / scale if begin < end else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _between(queue: Int64, far: Int64, begin: int, end: int, i: int, out_by: int) -> int:
+    """Put a late reading into the queue; returns the queue's new end."""
+    later = end
+    while later > begin and queue[later - 1] > i:
+        later -= 1
+    if far[later] >= out_by:
+        return end  # a later one is as far out, and stays longer
+    place = later
+    while place > begin and far[place - 1] <= out_by:
+        place -= 1
+    queue[place + 1 : place + 1 + end - later] = queue[later:end].copy()
+    far[place + 1 : place + 1 + end - later] = far[later:end].copy()
+    queue[place], far[place] = i, out_by
+    return end + 1 + place - later
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
