@@ -112,6 +112,9 @@ def window_statistics(planned: Plan, readings: Readings, index_times: Int64, ind
     Raises:
         KernelOverflowError: a series is so long, or its values are so large, that an exact sum could overflow.
     """
+    expected = (planned.column.max(initial=-1).item(), planned.rule_column.max(initial=-1).item())
+    if out.shape != (max(expected) + 1, len(index_times)):  # compiled code would write beyond it
+        raise ValueError(f"out: shape {out.shape}; expected {(max(expected) + 1, len(index_times))}, features by index times")
     longest = int((readings.end - readings.begin).max(initial=0)) + int(readings.forgotten[..., 0].max(initial=0))
     seconds = int(planned.width[planned.width < UNBOUNDED].max(initial=HOUR_US)) // SECOND_US
     largest = 2 * max(int(readings.steps.max(initial=0)), -int(readings.steps.min(initial=0)), seconds)

@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
@@ -81,7 +82,7 @@ and 24 h, at the hours with a reading: 32 columns. Ours reads the cohort's part 
 hour, those of laboratory values too. Among them are these, and they were compared (to 5 digits: both keep float32). meds-tab
 0.2.0 needed help to get there: it compares codes with names of columns (the code and "/value"), so that no value passes unless
 codes are named to suit, and it drops the last event of each time, so that each time was given one more. Lowest, highest and
-sum of squares are not timed, since no help made them right: of the first two all rows are written into the first, and the
+sum of squares are not timed, since they came out wrong even so: of the first two all rows are written into the first, and the
 third squares twice."""
 
 
@@ -118,6 +119,8 @@ def _ours(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
 
 
 def _beside_tsflex(slice_: Slice) -> list[list[str]]:
+    if find_spec("tsflex") is None:  # it pins an older dill than we have, so it is not in our lock
+        return [["tsflex", "", "", "not measured: `pip install --no-deps tsflex dill multiprocess tqdm`"]]
     observations, index = slice_.observations, slice_.index
     ours = _ours(observations, index)
     ways: dict[str, Callable[[pd.DataFrame, pd.DataFrame], list[Frames]]] = {

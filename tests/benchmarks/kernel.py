@@ -122,19 +122,25 @@ def kernel_section() -> Section:
     month, few, one = Month(PATIENTS, SIGNALS), Month(10, SIGNALS), Month(PATIENTS, SIGNALS[:1])
     _check(few, one)
     frame, single, small = month.polars_frame(), one.polars_frame(), few.pandas_frame()
+    every, alone = (*PLAIN, "slope"), [frame.select("patient", "t", name) for name in SIGNALS]
     rows = [
         [
-            "hourly, 6 signals, 1 / 6 / 24 h: count, mean, min, max, std, last, change",
-            "Polars `group_by_dynamic`",
-            *in_turn(lambda: month.ours(WINDOWS, PLAIN), lambda: polars_hourly(frame, SIGNALS, WINDOWS, PLAIN)).cells,
-        ],
-        [
-            "the same and slope",
+            f"hourly, 6 signals, each with times of its own, 1 / 6 / 24 h: {', '.join(every)}",
             "Polars `group_by_dynamic`, slope from sums",
             *in_turn(
-                lambda: month.ours(WINDOWS, (*PLAIN, "slope")),
-                lambda: polars_hourly(frame, SIGNALS, WINDOWS, (*PLAIN, "slope")),
+                lambda: month.ours(WINDOWS, every),
+                lambda: [polars_hourly(each, each.columns[2:], WINDOWS, every) for each in alone],
             ).cells,
+        ],
+        [
+            "the same, all signals at the same times (for us no difference)",
+            "Polars, all columns at once",
+            *in_turn(lambda: month.ours(WINDOWS, every), lambda: polars_hourly(frame, SIGNALS, WINDOWS, every)).cells,
+        ],
+        [
+            "the same without slope",
+            "Polars, all columns at once",
+            *in_turn(lambda: month.ours(WINDOWS, PLAIN), lambda: polars_hourly(frame, SIGNALS, WINDOWS, PLAIN)).cells,
         ],
         [
             "hourly, a tenth of the patients: count, mean, min, max, std",

@@ -110,6 +110,14 @@ def test_a_reading_a_second_of_any_signal_for_a_year_is_within_the_exact_range()
         assert 86_400 * 20 * largest**2 < 2**63, entry
 
 
+def test_an_array_of_another_shape_is_refused():
+    observed = np.array([1], dtype=np.int64)
+    bounds = np.array([[0]]), np.array([[1]])
+    readings = Readings(observed, observed, observed, *bounds, np.zeros((0, 0, 3), dtype=np.int64))
+    with pytest.raises(ValueError, match=r"out: shape \(1, \d+\); expected \(\d+, 1\), features by index times"):
+        window_statistics(plan_of(ALL)[1], readings, observed, np.array([0, 1]), np.empty((1, len(ALL))))
+
+
 @st.composite
 def late_series(draw):
     """(observed, recorded, steps), with ties, bursts, and delays up to longer than the windows."""
