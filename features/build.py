@@ -126,12 +126,12 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFr
         unknown. A row depends only on its own subject's readings that were observed and recorded at or before it.
 
     Raises:
-        ObservationError: an observation's subject has no index row, two index rows are the same, or a reading was not checked.
+        ObservationError: the index lacks something or says it twice, an observation's subject is not in it, or a reading was
+            not checked.
         KernelOverflowError: more readings of one signal of one subject than can be summed exactly.
     """
+    _check_index(index)
     index = index.sort_values(KEYS, kind="stable").reset_index(drop=True)
-    if index.duplicated(KEYS).any():
-        raise ObservationError("index: the same subject_id and index_time twice; expected each index time of a subject once")
     codes, subjects = pd.factorize(index["subject_id"])
     at = IndexTimes(
         times=_microseconds(index["index_time"], "index_time"),
@@ -141,8 +141,25 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFr
         unit_admitted=_moments(index["unit_admitted_at"]),
         hospital_admitted=_moments(index["hospital_admitted_at"]),
     )
-    matrix = feature_matrix(_readings(observations, pd.Index(subjects)), at)
+    matrix = feature_matrix(readings_of(observations, pd.Index(subjects)), at)
     return pd.concat([index[KEYS], pd.DataFrame(matrix, columns=list(FEATURES), copy=False)], axis=1)
+
+
+def _check_index(index: pd.DataFrame) -> None:
+    """An index that the computation could misread is refused, without quoting what is in it."""
+    missing = [column for column in (*KEYS, *PATIENT_COLUMNS) if column not in index]
+    if missing:
+        raise ObservationError(f"index: missing column {', '.join(missing)}; expected {', '.join((*KEYS, *PATIENT_COLUMNS))}")
+    if index["subject_id"].isna().any():
+        raise ObservationError("index: a subject_id is missing; expected one in each row")
+    for column in ("index_time", "unit_admitted_at", "hospital_admitted_at"):
+        if not isinstance(index[column].dtype, pd.DatetimeTZDtype):
+            raise ObservationError(f"index: {column} is not of instants; expected times with a zone, such as {TIME}")
+    for column in ("age", "sex"):
+        if not pd.api.types.is_numeric_dtype(index[column]) or np.isinf(index[column].to_numpy(np.float64)).any():
+            raise ObservationError(f"index: {column} is not of finite numbers; expected a number, or NaN where it is unknown")
+    if index.duplicated(KEYS).any():
+        raise ObservationError("index: the same subject_id and index_time twice; expected each index time of a subject once")
 
 
 def feature_matrix(readings: Readings, at: IndexTimes) -> Float32:
@@ -205,7 +222,7 @@ def as_steps(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64, Int64]:
     return signal, observed, recorded, scaled.astype(np.int64)
 
 
-def _readings(observations: pd.DataFrame, subjects: "pd.Index[str]") -> Readings:
+def readings_of(observations: pd.DataFrame, subjects: "pd.Index[str]") -> Readings:
     """Observations as series, subject by subject, in each by signal and time."""
     signals = computation().signals
     subject = _codes(observations["subject_id"], subjects)

@@ -33,14 +33,14 @@ DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
         *over(VITALS, 6, "median", "ema"),
         *over(VITALS, 24, "median", "iqr", "diff_std", "step"),
         *over(LABORATORY, 72, "step"),
-        WindowFeature("heart_rate", "hours_above", 24, 110, f"{_NEWS2}: 2 points"),
-        WindowFeature("heart_rate", "hours_below", 24, 51, f"{_NEWS2}: 1 point"),
-        WindowFeature("respiratory_rate", "hours_above", 24, 20, f"{_NEWS2}: 2 points"),
-        WindowFeature("spo2", "hours_below", 24, 92, f"{_NEWS2}: 3 points"),
-        WindowFeature("systolic_bp", "hours_below", 24, 101, f"{_NEWS2}: 2 points"),
+        WindowFeature("heart_rate", "hours_above", 24, 110, f"after {_NEWS2}: 2 points"),
+        WindowFeature("heart_rate", "hours_below", 24, 51, f"after {_NEWS2}: 1 point"),
+        WindowFeature("respiratory_rate", "hours_above", 24, 20, f"after {_NEWS2}: 2 points"),
+        WindowFeature("spo2", "hours_below", 24, 92, f"after {_NEWS2}: 3 points"),
+        WindowFeature("systolic_bp", "hours_below", 24, 101, f"after {_NEWS2}: 2 points"),
         WindowFeature("mean_bp", "hours_below", 24, 65, "target in septic shock, Surviving Sepsis Campaign 2021"),
-        WindowFeature("body_temperature", "hours_above", 24, 38, f"{_NEWS2}: 1 point"),
-        WindowFeature("body_temperature", "hours_below", 24, 36.1, f"{_NEWS2}: 1 point"),
+        WindowFeature("body_temperature", "hours_above", 24, 38, f"after {_NEWS2}: 1 point"),
+        WindowFeature("body_temperature", "hours_below", 24, 36.1, f"after {_NEWS2}: 1 point"),
         WindowFeature("glucose", "hours_above", 24, 180, "time in range, Battelino 2019"),
         WindowFeature("glucose", "hours_below", 24, 70, "time in range, Battelino 2019"),
     ),
@@ -79,13 +79,14 @@ def reflecting(what: Reflects) -> tuple[str, ...]:
     return tuple(feature.name for feature in FEATURES.values() if feature.reflects == what)
 
 
-# Versioned: a service never changes once a model was trained on it; a new set of features is a new version.
+# Versioned: a service never changes once a model was trained on it; a new set of features is a new version. So new features go
+# into new views. The last three follow the catalogue, for comparing what there is; they are for no model that is kept.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
     "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
-    "everything_v1": of(*VIEWS),
-    "physiology_v1": reflecting("physiology"),
-    "workflow_v1": reflecting("workflow"),
+    "everything": of(*VIEWS),
+    "physiology": reflecting("physiology"),
+    "workflow": reflecting("workflow"),
 }
 
 

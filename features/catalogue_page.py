@@ -16,7 +16,7 @@ A feature at index time *t* knows only readings observed **and** recorded at or 
 
 *Reflects* says what a feature speaks of: **physiology** is what was measured; **workflow** is when and how often somebody
 measured, and where the patient is in the course of care ({physiology} and {workflow} features). Habits of measuring differ
-between hospitals, so compare models of `physiology_v1` and `workflow_v1`. No feature is free of workflow altogether: that a
+between hospitals, so compare models of `physiology` and `workflow`. No feature is free of workflow altogether: that a
 value is missing says that nobody measured.
 """
 

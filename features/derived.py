@@ -109,9 +109,11 @@ SHOCK_INDEX: Final = Derived(
 
 def _ratios(columns: Columns) -> Columns:
     last = _last(columns, ("systolic_bp", "diastolic_bp", "spo2", "fio2", "on_oxygen"))
+    newer_fio2 = columns[f"fio2_age_{SCORE_CARRY_HOURS}h"] < columns[f"on_oxygen_age_{SCORE_CARRY_HOURS}h"]
+    on_oxygen = np.where(newer_fio2, np.nan, last["on_oxygen"])
     return {
         "pulse_pressure": last["systolic_bp"] - last["diastolic_bp"],
-        "spo2_fio2": scores.spo2_fio2(last["spo2"], last["fio2"], last["on_oxygen"]),
+        "spo2_fio2": scores.spo2_fio2(last["spo2"], last["fio2"], on_oxygen),
     }
 
 
@@ -121,7 +123,7 @@ RATIOS: Final = Derived(
         Feature("spo2_fio2", "spo2_fio2", "1", "SpO2 / FiO2 (that of room air without oxygen)", source="Pandharipande 2009"),
     ),
     _ratios,
-    latest("systolic_bp", "diastolic_bp", "spo2", "fio2", "on_oxygen"),
+    latest("systolic_bp", "diastolic_bp", "spo2", "fio2", "on_oxygen") + over(("fio2", "on_oxygen"), SCORE_CARRY_HOURS, "age"),
 )
 
 
@@ -134,12 +136,18 @@ def _sofa(columns: Columns) -> Columns:
 
 SOFA: Final = Derived(
     (
-        Feature("sofa", "sofa", "{score}", "SOFA points that are certain from these measurements", source="Vincent 1996"),
+        Feature(
+            "sofa",
+            "sofa",
+            "{score}",
+            "SOFA: points of five parts, at most 15 of 24, a missing part counting 0",
+            source="Vincent 1996",
+        ),
         Feature(
             "sofa_highest",
             "sofa",
             "{score}",
-            "SOFA points if each missing part were at its worst",
+            "SOFA: the same, a missing part counting its maximum",
             "workflow",
             source="Vincent 1996",
         ),
@@ -170,7 +178,13 @@ def watching(vitals: tuple[str, ...]) -> Derived:
             Feature(
                 "vitals_known", "measuring", "{count}", f"vital signs measured in the last {SCORE_CARRY_HOURS} h", "workflow"
             ),
-            Feature("hours_since_reading", "measuring", "h", "hours since the latest vital sign of any kind", "workflow"),
+            Feature(
+                "hours_since_reading",
+                "measuring",
+                "h",
+                f"hours since the latest vital sign of any kind, if in the last {SCORE_CARRY_HOURS} h",
+                "workflow",
+            ),
         ),
         compute,
         over(vitals, SCORE_CARRY_HOURS, "age"),

@@ -20,10 +20,12 @@ KEY: Final = ["subject_id", "signal", "observed_at", "recorded_at", "value"]
 # A gateway numbers its own messages, and a message may carry several readings.
 MESSAGE_KEY: Final = ["source", "message_id", "subject_id", "signal", "observed_at"]
 
+_LARGEST: Final = 2**62  # no value of any signal is near
+
 # Reasons in the order in which they are tested: a reading is quarantined for the first that applies.
 REASONS: Final = {
     "missing_subject": "subject_id is missing",
-    "missing_time": "observed_at or recorded_at is missing or unreadable",
+    "missing_time": "observed_at or recorded_at is missing, unreadable, or of an impossible year",
     "recorded_before_observed": "recorded_at is earlier than observed_at",
     "in_the_future": "recorded_at is later than the present",
     "unknown_signal": "signal is not in the signal table",
@@ -78,7 +80,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> Checked:
             "subject_id": rows["subject_id"],
             "observed_at": _utc(rows["observed_at"], "observed_at"),
             "signal": rows["signal"],
-            "value": pd.to_numeric(rows["value"], errors="coerce").astype("float64"),
+            "value": _numbers(rows["value"]),
         }
     )
     clean["recorded_at"] = _utc(rows["recorded_at"], "recorded_at") if "recorded_at" in rows else clean["observed_at"]
@@ -144,15 +146,19 @@ def _repeats(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
 
 def _utc(times: "pd.Series[pd.Timestamp]", column: str) -> "pd.Series[pd.Timestamp]":
     """Times as UTC microseconds. A missing zone is an error of the whole frame: guessing one would shift every window."""
-    if pd.api.types.is_datetime64_any_dtype(times) and times.dt.tz is not None:
-        return times.astype(TIME)
-    parsed = [_timestamp(value) for value in times]
-    if any(not pd.isna(value) and value.tzinfo is None for value in parsed):
-        raise ObservationError(
-            f"{column}: time without a time zone; expected an instant such as 2026-01-31T08:00:00Z; "
-            "say which zone it is in (pandas: .dt.tz_localize(zone)) before handing it over"
-        )
-    return pd.Series(pd.to_datetime(parsed, utc=True), index=times.index).astype(TIME)
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        instants = times.astype(TIME)
+    else:
+        parsed = [_timestamp(value) for value in times]
+        if any(not pd.isna(value) and value.tzinfo is None for value in parsed):
+            raise ObservationError(
+                f"{column}: time without a time zone; expected an instant such as 2026-01-31T08:00:00Z; "
+                "say which zone it is in (pandas: .dt.tz_localize(zone)) before handing it over"
+            )
+        utc = [np.datetime64("NaT") if pd.isna(value) else value.tz_convert("UTC").to_datetime64() for value in parsed]
+        instants = pd.Series(np.array(utc, dtype="datetime64[us]"), index=times.index).dt.tz_localize("UTC")
+    # No reading is of a year that most software cannot hold.
+    return instants.where((instants > pd.Timestamp.min.tz_localize("UTC")) & (instants < pd.Timestamp.max.tz_localize("UTC")))
 
 
 def _timestamp(value: object) -> pd.Timestamp:
@@ -160,3 +166,10 @@ def _timestamp(value: object) -> pd.Timestamp:
         return pd.Timestamp(value)  # type: ignore[arg-type]
     except (ValueError, TypeError):
         return pd.NaT  # type: ignore[return-value]
+
+
+def _numbers(values: "pd.Series[float]") -> "pd.Series[float]":
+    try:
+        return pd.to_numeric(values, errors="coerce").astype("float64")
+    except OverflowError:  # a whole number beyond any float
+        return values.map(lambda value: np.inf if isinstance(value, int) and abs(value) > _LARGEST else value).pipe(_numbers)

@@ -40,8 +40,8 @@ class PatientFeatures:
         self._patient = {
             "age": age,
             "sex": sex,
-            "unit_admitted": _microseconds(unit_admitted_at),
-            "hospital_admitted": _microseconds(hospital_admitted_at),
+            "unit_admitted": _instant(unit_admitted_at),
+            "hospital_admitted": _instant(hospital_admitted_at),
         }
         signals = len(computation().signals)
         self._observed, self._recorded, self._steps = (np.zeros(signals * _ROOM, dtype=np.int64) for _ in range(3))
@@ -56,6 +56,8 @@ class PatientFeatures:
 
     def add(self, observations: pd.DataFrame) -> None:
         """Take in checked observations of this patient, in any order; nothing is made of those recorded after t until then.
+
+        A reading delivered again counts once, unless it was forgotten already: whoever keeps the journal knows its messages.
 
         Raises:
             ObservationError: a reading was not checked.
@@ -74,8 +76,10 @@ class PatientFeatures:
         """Features as known at each time (microseconds UTC, ascending), by the catalogue; shape (n_times, n_features).
 
         Raises:
-            ValueError: a time before the one up to which readings were forgotten.
+            ValueError: times that do not ascend, or one before the time up to which readings were forgotten.
         """
+        if (np.diff(times) < 0).any():
+            raise ValueError("times in another order; expected them to ascend")
         if len(times) and times[0] < self._forgotten_at:
             raise ValueError("as of a time whose readings were forgotten already; expected the latest time of forget, or later")
         at = IndexTimes(
@@ -90,7 +94,7 @@ class PatientFeatures:
     def forget(self, t: int) -> None:
         """Sum up and drop what no feature at or after t (microseconds UTC) can tell from its sum."""
         _forget(self._observed, self._recorded, self._steps, self._begin, self._end, _longest_windows(), t, self._forgotten)
-        self._forgotten_at = t
+        self._forgotten_at = max(self._forgotten_at, t)
 
     def _move(self, room: Int64) -> None:
         begin = np.cumsum(room) - room
@@ -111,8 +115,12 @@ def _longest_windows() -> Int64:
     return np.maximum.reduceat(width, plan.windows[:-1])
 
 
-def _microseconds(time: pd.Timestamp) -> float:
-    return np.nan if pd.isna(time) else float(time.to_datetime64().astype("datetime64[us]").astype(np.int64))
+def _instant(time: pd.Timestamp) -> float:
+    if pd.isna(time):
+        return np.nan
+    if time.tzinfo is None:
+        raise ValueError("admission without a time zone; expected an instant")
+    return float(time.to_datetime64().astype("datetime64[us]").astype(np.int64))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
@@ -127,10 +135,29 @@ def _insert(
     recorded: Int64,
     steps: Int64,
 ) -> None:
-    """Each reading to its place in its series: by time observed, time recorded, and value."""
+    """Each reading to its place in its series: by time observed, time recorded, and value.
+
+    The same value at the same time counts once, by its first delivery, as :func:`features.observations.check` has it.
+    """
     for reading in range(len(signal)):
         s = signal[reading]
         new = (observed[reading], recorded[reading], steps[reading])
+        i = end[s]
+        repeated = -1
+        while i > begin[s] and kept_observed[i - 1] >= observed[reading]:
+            i -= 1
+            if kept_observed[i] == observed[reading] and kept_steps[i] == steps[reading]:
+                repeated = i
+        if repeated >= 0:
+            if kept_recorded[repeated] <= recorded[reading]:
+                continue
+            for i in range(repeated, end[s] - 1):  # delivered earlier than we knew
+                kept_observed[i], kept_recorded[i], kept_steps[i] = (
+                    kept_observed[i + 1],
+                    kept_recorded[i + 1],
+                    kept_steps[i + 1],
+                )
+            end[s] -= 1
         i = end[s]
         while i > begin[s] and (kept_observed[i - 1], kept_recorded[i - 1], kept_steps[i - 1]) > new:
             kept_observed[i], kept_recorded[i], kept_steps[i] = kept_observed[i - 1], kept_recorded[i - 1], kept_steps[i - 1]

@@ -140,11 +140,9 @@ def shock_index(heart_rate: Float64, systolic_bp: Float64) -> Float64:
 def spo2_fio2(spo2: Float64, fio2: Float64, on_oxygen: Float64) -> Float64:
     """SpO2 / FiO2, elementwise, FiO2 as a fraction; that of room air where no oxygen is given, NaN where unknown.
 
-    Sources derive ``on_oxygen`` from FiO2 too, so it is never the older of the two: a FiO2 from before weaning does not count.
-
     Args:
         spo2, fio2: %.
-        on_oxygen: 0 or 1.
+        on_oxygen: 0 or 1; with 0 the FiO2 is that of before, and does not count. NaN where unknown, or older than the FiO2.
     """
     inspired = np.where(on_oxygen == 0, ROOM_AIR, fio2)
     return spo2 / inspired * 100

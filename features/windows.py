@@ -51,7 +51,8 @@ class Statistic:
         unit: its unit, ``{unit}`` standing for the signal's.
         reflects: as of a feature.
         windows: ``hours`` where only a window of so many hours makes sense; ``any`` where also the unbounded ones do. Of
-            those, readings long past may be summed up and forgotten (:mod:`features.online`).
+            those, readings long past may be summed up and forgotten (:mod:`features.online`); ``not_first_day`` where only
+            ``so_far`` does.
         threshold: whether it needs one.
     """
 

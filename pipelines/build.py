@@ -35,8 +35,7 @@ def build(home: Path) -> Built:
     for part in track(range(parts), "features", parts):
         index = index_times(cohort.read_part("stays", part))
         fingerprint = _fingerprint(index, cohort.digest("observations", part))
-        found = store.parts.rows(part, fingerprint)
-        if found is None:
+        if not store.parts.holds(part, fingerprint):
             store.parts.write(part, build_features(cohort.read_part("observations", part), index), fingerprint)
             computed += 1
         rows += len(index)

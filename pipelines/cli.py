@@ -31,7 +31,10 @@ Hours = Annotated[float | None, typer.Option("--hours", min=0.01, help="Only pre
 Catalogue = Annotated[
     Path | None, typer.Option("--catalogue", help="Instead write a page about every feature there, in Markdown.")
 ]
-Verify = Annotated[bool, typer.Option("--verify", help="Then compare every value, batch against online.")]
+Verify = Annotated[
+    bool,
+    typer.Option("--verify", help="Then compare every value, batch against online (which loads each stay's last hour online)."),
+]
 
 DEFAULT_HOME = Path(".vigil")
 OUT = Console()

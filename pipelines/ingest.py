@@ -13,7 +13,7 @@ from pipelines.progress import track
 from pipelines.sources import Batch, Source, SourceError
 
 
-def ingest(source: Source, home: Path) -> Facts:
+def ingest(source: Source, home: Path, now: pd.Timestamp | None = None) -> Facts:
     """Replace the home's cohort by the source's.
 
     Raises:
@@ -23,7 +23,7 @@ def ingest(source: Source, home: Path) -> Facts:
     store = CohortStore(home)
     store.clear()
     Store(home).withdraw()  # its features are the old cohort's
-    now = pd.Timestamp(datetime.now(UTC))
+    now = now or pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[str] = Counter()
     subjects = events = observations = 0
     for part, batch in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):

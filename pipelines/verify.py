@@ -5,6 +5,7 @@ hour by hour, each hour knowing only what had been recorded by then and having f
 of each stay goes through Feast's online store and back.
 """
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from pipelines.cohort_store import CohortStore
 from pipelines.environment import settle
 from pipelines.progress import track
 
-SERVICE: Final = "everything_v1"
+SERVICE: Final = "everything"
 
 Float32 = NDArray[np.float32]
 
@@ -53,15 +54,15 @@ class Verified:
     online_compared: int
 
 
-def verify(home: Path, workers: int = 2) -> Verified:
-    """Compare every feature at every index time of the cohort.
+def verify(home: Path) -> Verified:
+    """Compare every feature at every index time of the cohort; each stay's last hour is loaded into the home's online store.
 
     Raises:
         SkewError: a value differs.
     """
     cohort, store = CohortStore(home), Store(home)
     rows = online_rows = 0
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=settle) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=settle) as pool:
         parts = pool.map(_verify_part, *zip(*[(home, part) for part in range(cohort.parts())], strict=True))
         for part_rows in track(parts, "batch against online, each hour", cohort.parts()):
             rows += part_rows

@@ -79,8 +79,11 @@ class RiskScorer:
         frame["subject_id"] = request.patient_id
         frame["row"] = np.arange(len(frame))
         as_of = _utc(request.as_of) if request.as_of else frame["observed_at"].map(_utc).max()
-        checked = check(frame.assign(unit=frame["unit"].where(frame["unit"].notna(), None)))
+        now = pd.Timestamp(datetime.now(UTC))
+        checked = check(frame.assign(unit=frame["unit"].where(frame["unit"].notna(), None)), now)
         errors = [_error(row) for row in checked.quarantined.to_dict("records")]
+        if as_of > now:
+            errors.append({"field": "as_of", "rule": "in_the_future", "expected": "at or before the present"})
         late = frame.loc[frame["observed_at"].map(_utc) > as_of, "row"]
         errors += [
             {"field": f"observations.{row}.observed_at", "rule": "after_as_of", "expected": "at or before as_of"}
@@ -186,6 +189,7 @@ def _error(row: dict[Any, Any]) -> dict[str, str]:
         "not_a_code": ("value", f"a whole number from {signal.low:g} to {signal.high:g}" if signal else ""),
         "unknown_signal": ("signal", f"one of {known}"),
         "duplicate_reading": ("value", "each reading once"),
+        "in_the_future": ("observed_at", "at or before the present"),
     }.get(row["reason"], ("observed_at", "a reading in the schema's form"))
     return {"field": f"observations.{row['row']}.{field}", "rule": row["reason"], "expected": expected}
 

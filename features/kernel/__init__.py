@@ -2,7 +2,8 @@
 
 Any windows, any ascending index times, irregular readings with ties and gaps, readings that became known late. A reading enters
 a window when it becomes known and leaves it when it is too old, so the work grows with the number of readings and of
-index times, not with the length of the windows (except ``ema``, which walks its window).
+index times, not with the length of the windows (except ``ema``, which walks its window, and readings that arrive in bursts in
+the reverse order of their times).
 
 What is exact: readings are whole steps of their signal's resolution and times are whole seconds (in ``hours_above`` and
 ``hours_below`` microseconds), so count, sum, sum of squares, cross-products, differences, order statistics and durations are
@@ -65,7 +66,8 @@ class Readings(NamedTuple):
         steps: values in steps of the signal's resolution, shape (n_readings,).
         begin, end: where the series of a signal (in the order of the plan) and a subject lies; shape (n_signals, n_subjects).
         forgotten: count, sum and sum of squares of readings that are no longer there but belong to ``so_far``; shape
-            (n_signals, n_subjects, 3), or (0, 0, 3) where nothing was forgotten.
+            (n_signals, n_subjects, 3), or (0, 0, 3) where nothing was forgotten. A series of which something was forgotten
+            still has its latest reading.
     """
 
     observed: Int64

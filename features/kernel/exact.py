@@ -1,4 +1,4 @@
-"""Whole-number arithmetic beyond 64 bits, so that statistics round once, at their very end."""
+"""Whole-number arithmetic beyond 64 bits, so that statistics round only at their very end."""
 
 import numba
 import numpy as np
@@ -19,7 +19,7 @@ def _multiply(a: int, b: int) -> tuple[np.int64, np.uint64]:
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def difference_of_products(a: int, b: int, c: int, d: int) -> float:
-    """a * b - c * d of int64 numbers: exact in 128 bits, rounded once to float64.
+    """a * b - c * d of int64 numbers: exact in 128 bits, then within one unit in the last place of a float64.
 
     The difference must lie within +-2^127, which it does where each product does not exceed 2^126.
     """

@@ -111,15 +111,24 @@ class Store:
 
         A part that was loaded before, and has not changed since, is left as it is.
         """
-        done = json.loads(self._materialized.read_text()) if self._materialized.exists() else {}
+        done = self._loaded_before()
         for part in range(len(self.parts)):
             fingerprint = self.parts.fingerprint(part)
             for view in service_views(service):
                 if done.get(f"{view}/{part}") != fingerprint:
                     self._write_online(view, self.parts.latest(part, view))
                     done[f"{view}/{part}"] = fingerprint
-            self._materialized.write_text(json.dumps(done, indent=1))
+            unfinished = self._materialized.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps(done, indent=1))
+            unfinished.replace(self._materialized)
             yield part
+
+    def _loaded_before(self) -> dict[str, str]:
+        """Which parts of which views the online store holds, by their fingerprints; of parts there still are."""
+        if not (self.home / "feast" / "online.db").exists() or not self._materialized.exists():
+            return {}
+        done: dict[str, str] = json.loads(self._materialized.read_text())
+        return {key: made_from for key, made_from in done.items() if int(key.rpartition("/")[2]) < len(self.parts)}
 
     def write_online(self, features: pd.DataFrame, service: str) -> None:
         """Write one row for each of some patients into the online store, replacing what was there.
@@ -128,6 +137,7 @@ class Store:
             features: ``subject_id, index_time`` and the features of all views that the service reads.
             service: whose views are written.
         """
+        self._materialized.unlink(missing_ok=True)  # what was loaded before is no longer what is there
         times = features["index_time"].astype(TIME)
         keys = {JOIN_KEY: features["subject_id"].astype(object), "event_timestamp": times, "created_timestamp": times}
         for view in service_views(service):
@@ -146,6 +156,8 @@ class Store:
             One row a patient, in the order asked for: ``subject_id``, ``index_time`` (NaT where the patient is unknown or
             its views are of different index times) and the service's features.
         """
+        if not patient_ids:
+            return pd.DataFrame(columns=["subject_id", "index_time", *SERVICES[service]])
         parts = [
             self._online_chunk(patient_ids[first : first + _ONLINE_CHUNK], service)
             for first in range(0, len(patient_ids), _ONLINE_CHUNK)

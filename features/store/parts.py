@@ -4,7 +4,6 @@ A file appears whole or not at all, and carries the fingerprint of what it was m
 where it was, and one with new data computes only what is new.
 """
 
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -54,36 +53,26 @@ class FeatureParts:
         with ThreadPoolExecutor(len(VIEWS)) as pool:
             list(pool.map(write_view, VIEWS))
 
-    def rows(self, part: int, fingerprint: str) -> int | None:
-        """Number of rows of a part made from what the fingerprint says; None if there is none such, or it is unfinished."""
-        rows = None
-        for view in VIEWS:
-            try:
-                metadata = pq.read_metadata(self._path(view, part))
-            except (FileNotFoundError, pa.ArrowInvalid):
-                return None
-            if _made_from(metadata) != fingerprint:
-                return None
-            rows = metadata.num_rows
-        return rows
+    def holds(self, part: int, fingerprint: str) -> bool:
+        """Whether every file of a part is there and made from what the fingerprint says."""
+        try:
+            return all(_made_from(pq.read_metadata(self._path(view, part))) == fingerprint for view in VIEWS)
+        except (FileNotFoundError, pa.ArrowInvalid):
+            return False
 
     def fingerprint(self, part: int) -> str:
         """What a part was made from."""
         return _made_from(pq.read_metadata(self._path(next(iter(VIEWS)), part)))
 
     def keep(self, parts: int) -> None:
-        """Remove all but the first parts."""
+        """Remove all but the first parts, and views that are no longer declared."""
         for path in self.folder.glob("*/part-*"):
-            if path.suffix != ".parquet" or int(path.stem.removeprefix("part-")) >= parts:
+            if path.parent.name not in VIEWS or path.suffix != ".parquet" or int(path.stem.removeprefix("part-")) >= parts:
                 path.unlink()
 
     def latest(self, part: int, view: str) -> pd.DataFrame:
         """The last row of each patient of a part."""
         return pd.read_parquet(self._path(view, part)).groupby(JOIN_KEY, sort=False).tail(1)
-
-    def clear(self) -> None:
-        """Remove everything."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, view: str, part: int) -> Path:
         return self.folder / view / f"part-{part:05}.parquet"

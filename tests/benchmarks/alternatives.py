@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.build import _readings, computation
+from features.build import computation, readings_of
 from features.catalogue import FEATURES, JOIN_KEY, VITALS
 from features.kernel import window_statistics
 from features.kernel.plan import in_order, plan_of
@@ -102,7 +102,7 @@ def _ours(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
     features = in_order([feature for window in WINDOWS for feature in over(VITALS, window, *STATISTICS)])
     signals, plan = plan_of(features)
     codes, subjects = pd.factorize(index["subject_id"])
-    readings = _readings(observations, pd.Index(subjects))  # series of every signal of the catalogue, of which these are some
+    readings = readings_of(observations, pd.Index(subjects))  # series of every signal of the catalogue, of which these are some
     series = [computation().signals.index(signal) for signal in signals]
     out = np.empty((len(features), len(index)))
     window_statistics(

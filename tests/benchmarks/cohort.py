@@ -31,12 +31,12 @@ from pipelines.cohort_store import CohortStore
 started = time.perf_counter()
 home = Path(sys.argv[1])
 index = index_times(CohortStore(home).read("stays"))[["subject_id", "index_time"]]
-frame = Store(home).training_frame(index, "everything_v1")
+frame = Store(home).training_frame(index, "everything")
 assert len(frame) == len(index)
 print(time.perf_counter() - started)
 """
 STAYS = (1_000, 2_000, 5_000, 10_000)
-WARD_PATIENTS = (80, 800, 2_400, 8_000)  # some twelve thousand readings each
+WARD_PATIENTS = (80, 800, 8_000)  # some twelve thousand readings each
 
 
 def cinc2019_section(data: Path) -> Section:

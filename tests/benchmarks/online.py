@@ -11,7 +11,7 @@ import pandas as pd
 from features.build import as_steps
 from features.catalogue import FEATURES, SERVICES
 from features.kernel.plan import SECOND_US
-from features.observations import TIME
+from features.observations import TIME, check
 from features.online import PatientFeatures
 from features.store.client import Store
 from models.cohort import index_times
@@ -35,11 +35,10 @@ def online_section() -> Section:
         cohort = CohortStore(home)
         observations, index = cohort.read_part("observations", 0), index_times(cohort.read_part("stays", 0))
         hours = index.groupby("subject_id").size()
-        rows = [
-            _refresh(observations, index, hours.index[np.argsort(hours)[place]], name)
-            for name, place in (("in the middle of the ward", PATIENTS // 2), ("longest in the ward", -1))
-        ]
-        rows += [_written(Store(home), index, service) for service in ("vital_signs_v1", "deterioration_v1", "everything_v1")]
+        rows = []
+        for name, place in (("in the middle of the ward", PATIENTS // 2), ("longest in the ward", -1)):
+            rows += _refresh(observations, index, hours.index[np.argsort(hours)[place]], name)
+        rows += [_written(Store(home), index, service) for service in ("vital_signs_v1", "deterioration_v1", "everything")]
     return Section(
         "Online",
         f"A patient of the simulated ward with wearable (one reading a minute of three signals), cuff, thermometer and rounds: "
@@ -49,7 +48,7 @@ def online_section() -> Section:
     )
 
 
-def _refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name: str) -> list[str]:
+def _refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name: str) -> list[list[str]]:
     stay = index[index["subject_id"] == subject]
     last = int(stay["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)[-1])
     patient = PatientFeatures(*stay.iloc[0][["age", "sex", "unit_admitted_at", "hospital_admitted_at"]])
@@ -57,16 +56,33 @@ def _refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name
     patient.add(own)
     patient.forget(last)
     heart_rate = as_steps(own[own["signal"] == "heart_rate"].tail(1))
-    took = []
-    for round_ in range(ROUNDS):
+    took: dict[str, list[float]] = {"arrays": [], "frame": []}
+    for round_ in range(2 * ROUNDS):
         t = np.array([last + (round_ + 1) * SECOND_US])
+        way = "arrays" if round_ % 2 else "frame"
+        frame = check(_one_reading(subject, t[0])).accepted
         started = time.perf_counter()
-        patient.insert(heart_rate[0], t, t, heart_rate[3])
+        if way == "frame":
+            patient.add(frame)
+        else:
+            patient.insert(heart_rate[0], t, t, heart_rate[3])
         patient.at(t)
-        took.append(1e3 * (time.perf_counter() - started))
+        took[way].append(1e3 * (time.perf_counter() - started))
+    what = f"the patient {name} ({len(stay)} h, {len(patient) - 2 * ROUNDS:,} of {len(own):,} readings kept)"
+    return [
+        _row(f"refresh {what}", took["arrays"]),
+        _row("the same, the reading as a checked frame of one row", took["frame"]),
+    ]
+
+
+def _row(what: str, took: list[float]) -> list[str]:
     median, slow = statistics.median(took), float(np.quantile(took, 0.95))
-    what = f"refresh the patient {name} ({len(stay)} h, {len(patient) - ROUNDS:,} of {len(own):,} readings kept)"
     return [what, f"{median:.2f} ms", f"{slow:.2f} ms", f"{1e3 / median:,.0f} patients"]
+
+
+def _one_reading(subject: str, at: int) -> pd.DataFrame:
+    time_ = pd.Series(np.array([at], dtype="datetime64[us]")).dt.tz_localize("UTC")
+    return pd.DataFrame({"subject_id": [subject], "observed_at": time_, "signal": ["heart_rate"], "value": [80.0]})
 
 
 def _written(store: Store, index: pd.DataFrame, service: str) -> list[str]:

@@ -6,15 +6,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.build import build_features
-from features.catalogue import DECLARED, VIEWS
+from features.build import build_features, computation, readings_of
+from features.catalogue import DECLARED, FEATURES, VIEWS
+from features.derived import MEASUREMENT_ERROR, Derived
+from features.kernel import window_statistics
+from features.kernel.plan import in_order, plan_of
 from features.observations import TIME, ObservationError, check
+from features.signals import SIGNALS
 from features.windows import WindowFeature
 from tests.features.reference import window_statistic
 
 T0 = pd.Timestamp("2026-03-01T08:00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
-WINDOW_FEATURES = [entry for view in DECLARED.values() for entry in view if isinstance(entry, WindowFeature)]
+ENTRIES = [entry for view in DECLARED.values() for entry in view]
+# Those that are features of their own, and those from which others are derived.
+WINDOW_FEATURES = list(
+    dict.fromkeys(
+        [entry for entry in ENTRIES if isinstance(entry, WindowFeature)]
+        + [needed for entry in ENTRIES if isinstance(entry, Derived) for needed in entry.needs]
+    )
+)
 
 
 def observations(*readings, subject_id="a"):
@@ -40,23 +51,30 @@ def index(*hours, subject_id="a", **patient):
 
 
 @st.composite
-def series(draw):
-    """Irregular readings of one patient: ties, gaps, late messages, edges of windows hit exactly."""
-    minute = st.integers(-30 * 60, 8 * 60)
+def series(draw, days=1):
+    """Irregular readings of one patient: any signals, ties, gaps, late messages, edges of windows hit exactly."""
+    minute = st.integers(-30 * 60 * days, 8 * 60)
+    signals = draw(st.lists(st.sampled_from(list(SIGNALS)), min_size=1, max_size=5, unique=True))
     readings = draw(
         st.lists(
             st.tuples(
                 minute | st.sampled_from([0, 60, -60, -360, -1440, 360 - 1440, 60 * 6]),
-                st.sampled_from(["heart_rate", "body_temperature", "systolic_bp", "lactate"]),
-                st.integers(0, 400),
+                st.sampled_from(signals),
+                st.integers(0, 40),
                 st.sampled_from([0, 0, 0, 1, 59, 60, 61, 600]),
             ),
             max_size=40,
-            unique_by=lambda reading: (reading[0], reading[1], reading[2]),
+            unique_by=lambda reading: (reading[0], reading[1], within(SIGNALS[reading[1]], reading[2])),
         )
     )
-    base = {"heart_rate": 60, "body_temperature": 36, "systolic_bp": 100, "lactate": 1}
-    return [(m / 60, signal, base[signal] + step / 100, late / 60) for m, signal, step, late in readings]
+    return [(m / 60, signal, within(SIGNALS[signal], step), late / 60) for m, signal, step, late in readings]
+
+
+def within(signal, step):
+    """A plausible value, one of 41; of a coded signal a code."""
+    if signal.coded:
+        return signal.low + step % (signal.high - signal.low + 1)
+    return round((signal.low + (signal.high - signal.low) * step / 40) * signal.steps_per_unit) / signal.steps_per_unit
 
 
 @settings(max_examples=40, deadline=None)
@@ -64,7 +82,7 @@ def series(draw):
 def test_every_window_statistic_equals_the_obvious_one(readings):
     accepted = observations(*readings)
     grid = index(0, 1, 2.5, 6)
-    built = build_features(accepted, grid)
+    found = window_columns(accepted, grid)
     by_signal = {
         signal: [(row.observed_at, row.recorded_at, row.value) for row in rows.itertuples()]
         for signal, rows in accepted.groupby("signal")
@@ -72,7 +90,19 @@ def test_every_window_statistic_equals_the_obvious_one(readings):
     for feature in WINDOW_FEATURES:
         of_signal = by_signal.get(feature.signal, [])
         expected = [window_statistic(of_signal, t, feature) for t in grid["index_time"]]
-        np.testing.assert_allclose(built[feature.name], expected, rtol=1e-6, atol=1e-5, err_msg=feature.name)
+        tolerance = 1e-6 * SIGNALS[feature.signal].high
+        np.testing.assert_allclose(found[feature.name], expected, rtol=1e-6, atol=tolerance, err_msg=feature.name)
+
+
+def window_columns(accepted, grid):
+    """What the kernel returns, under the names of the window features, declared or only needed."""
+    features = in_order(WINDOW_FEATURES)
+    signals, planned = plan_of(features)
+    assert signals == computation().signals
+    out = np.empty((len(features), len(grid)))
+    times = grid["index_time"].to_numpy("datetime64[us]").astype(np.int64)
+    window_statistics(planned, readings_of(accepted, pd.Index(["a"])), times, np.array([0, len(times)]), out)
+    return {feature.name: out[column] for column, feature in enumerate(features)}
 
 
 @settings(max_examples=30, deadline=None)
@@ -107,17 +137,21 @@ def test_a_window_is_open_at_its_start_and_closed_at_its_end():
     assert row["heart_rate_min_24h"] == 60
 
 
-def test_a_late_reading_touches_exactly_the_rows_it_may():
-    punctual = [(h, "heart_rate", 70 + h) for h in range(8)]
-    grid = index(*range(12))
-    before = build_features(observations(*punctual), grid)
-    after = build_features(observations(*punctual, (1.5, "heart_rate", 150, 3)), grid)  # observed at 1.5 h, recorded at 4.5 h
-    changed = (before["heart_rate_count_6h"] != after["heart_rate_count_6h"]).to_numpy()
-    assert list(np.flatnonzero(changed)) == [5, 6, 7]  # t >= 4.5 h, and t - 6 h < 1.5 h
-    rows = before.drop(columns=["subject_id", "index_time"]).to_numpy()
-    rows_after = after.drop(columns=["subject_id", "index_time"]).to_numpy()
-    untouched = [t for t in range(12) if t < 4.5]
-    np.testing.assert_array_equal(rows[untouched], rows_after[untouched])
+@settings(max_examples=40, deadline=None)
+@given(series(), st.integers(-20 * 60, 5 * 60), st.integers(0, 12 * 60), st.sampled_from(["heart_rate", "spo2", "lactate"]))
+def test_a_late_reading_touches_exactly_the_rows_it_may(readings, minute, late, signal):
+    """Those with t >= recorded_at and t - w < observed_at <= t, in features of its signal; none of the others."""
+    hours = np.arange(-20, 30, 1.5)
+    observed, recorded = minute / 60, (minute + late) / 60
+    punctual = observations(*readings)
+    with_late = observations(*readings, (observed, signal, within(SIGNALS[signal], 7) + 0.01, late / 60))
+    before, after = (window_columns(known, index(*hours)) for known in (punctual, with_late))
+    for feature in WINDOW_FEATURES:
+        window = feature.window if isinstance(feature.window, int) else np.inf
+        may = (hours >= recorded - 1e-9) & (observed <= hours) & (hours - window < observed) & (feature.signal == signal)
+        np.testing.assert_array_equal(before[feature.name][~may], after[feature.name][~may], err_msg=feature.name)
+        if feature.statistic == "count" and isinstance(feature.window, int):
+            np.testing.assert_array_equal(after[feature.name] - before[feature.name], may, err_msg=feature.name)
 
 
 def test_readings_of_the_same_instant_have_one_order():
@@ -169,3 +203,64 @@ def test_a_reading_of_somebody_without_index_is_refused():
 def test_the_same_index_time_twice_is_refused():
     with pytest.raises(ObservationError, match="same subject_id and index_time twice"):
         build_features(observations(), index(1, 1))
+
+
+def test_the_personal_baseline_by_hand():
+    """A first day at 60, a second at 80, and the last hours at 100."""
+    readings = [(hour, "heart_rate", 60 if hour < 24 else 80) for hour in range(48)]
+    readings += [(48 + minute / 60, "heart_rate", 100) for minute in range(1, 361)]
+    row = build_features(observations(*readings), index(54)).iloc[0]
+    values = np.array([value for _, _, value in readings])
+    usual, spread = values.mean(), values.std(ddof=1)
+    assert row["heart_rate_ema_6h"] == 100
+    assert row["heart_rate_from_first_day"] == 40
+    assert row["heart_rate_from_usual"] == np.float32(100 - usual) > 0
+    error = MEASUREMENT_ERROR["heart_rate"]
+    np.testing.assert_allclose(row["heart_rate_anomaly"], (100 - usual) / np.hypot(spread, error), rtol=1e-6)
+    low = build_features(observations(*readings, (54, "heart_rate", 30)), index(54)).iloc[0]
+    assert low["heart_rate_anomaly"] < row["heart_rate_anomaly"]
+
+
+def test_one_reading_is_its_own_baseline():
+    row = build_features(observations((0, "spo2", 91)), index(0)).iloc[0]
+    assert (row["spo2_from_first_day"], row["spo2_from_usual"], row["spo2_anomaly"]) == (0, 0, 0)
+    assert row["spo2_count_so_far"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"subject_id": [None]}, "a subject_id is missing"),
+        ({"age": ["Mr X, 71"]}, "age is not of finite numbers"),
+        ({"sex": [np.inf]}, "sex is not of finite numbers"),
+        ({"index_time": [pd.Timestamp("2026-03-01T08:00")]}, "index_time is not of instants; expected times with a zone"),
+        ({"unit_admitted_at": ["yesterday"]}, "unit_admitted_at is not of instants"),
+    ],
+)
+def test_an_index_that_could_be_misread_is_refused_without_quoting_it(change, message):
+    with pytest.raises(ObservationError, match=message) as refused:
+        build_features(observations(), index(0).assign(**change))
+    assert "Mr X" not in str(refused.value)
+
+
+def test_an_index_without_a_column_says_which():
+    with pytest.raises(ObservationError, match="index: missing column age; expected subject_id, index_time, age, sex"):
+        build_features(observations(), index(0).drop(columns="age"))
+
+
+@pytest.mark.parametrize(("value", "signal"), [(np.nan, "heart_rate"), (np.inf, "heart_rate"), (1e300, "spo2"), (80, "pulse")])
+def test_a_reading_that_was_not_checked_is_refused(value, signal):
+    unchecked = observations((0, "heart_rate", 80)).assign(value=value, signal=signal)
+    with pytest.raises(ObservationError, match=r"expected .*; check the readings first: features.observations.check"):
+        build_features(unchecked, index(0))
+
+
+def test_many_subjects_are_computed_in_blocks_without_mixing(monkeypatch):
+    stays = [(f"p{number:02}", number % 7) for number in range(30)]
+    readings = pd.concat([observations((-1, "heart_rate", 60 + n), subject_id=name) for n, (name, _) in enumerate(stays)])
+    grid = pd.concat([index(*range(hours + 1), subject_id=name) for name, hours in stays])
+    whole = build_features(readings, grid)
+    monkeypatch.setattr("features.build._BLOCK_ROWS", 5)
+    pd.testing.assert_frame_equal(build_features(readings, grid), whole, check_exact=True)
+    assert whole.groupby("subject_id")["heart_rate_last_24h"].first().tolist() == list(range(60, 90))
+    assert len(FEATURES) == whole.shape[1] - 2

@@ -1,6 +1,7 @@
 """What may enter, what is quarantined and why; nothing is lost between the two."""
 
 import re
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,9 @@ def reasons(*readings):
         ({"subject_id": ""}, "missing_subject"),
         ({"observed_at": None}, "missing_time"),
         ({"observed_at": "yesterday"}, "missing_time"),
+        ({"observed_at": "9999-12-31T00:00:00Z"}, "missing_time"),
+        ({"observed_at": "0001-01-01T00:00:00Z"}, "missing_time"),
+        ({"observed_at": datetime(9999, 12, 31, tzinfo=UTC)}, "missing_time"),
         ({"recorded_at": T - pd.Timedelta(seconds=1)}, "recorded_before_observed"),
         ({"signal": "heartrate"}, "unknown_signal"),
         ({"signal": None}, "unknown_signal"),
@@ -60,6 +64,18 @@ def test_nothing_is_recorded_after_the_present():
     frame = pd.DataFrame([reading(), reading(observed_at=T + pd.Timedelta(seconds=1))])
     assert check(frame, now=T).quarantined["reason"].tolist() == ["in_the_future"]
     assert check(frame).quarantined.empty  # a cohort that is replayed has no present
+
+
+def test_a_whole_number_beyond_any_float_is_no_number():
+    frame = pd.DataFrame({**reading(), "value": pd.Series([10**400, 80, "eighty"], dtype=object)})
+    checked = check(frame)
+    assert checked.quarantined["reason"].tolist() == ["not_a_number", "not_a_number"]
+    assert checked.accepted["value"].tolist() == [80]
+
+
+def test_an_impossible_year_does_not_spoil_the_others():
+    checked = check(pd.DataFrame([reading(observed_at="2300-01-01T00:00:00Z"), reading(observed_at="2026-03-01T08:00:00Z")]))
+    assert checked.accepted["observed_at"].tolist() == [T]
 
 
 def test_a_good_reading_passes_with_or_without_its_unit():

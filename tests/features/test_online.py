@@ -23,11 +23,11 @@ def same(online, batch):
     np.testing.assert_array_equal(online, batch[NAMES].to_numpy())
 
 
-@settings(max_examples=40, deadline=None)
-@given(series(), st.lists(st.booleans(), min_size=5, max_size=5))
+@settings(max_examples=60, deadline=None)
+@given(series(days=8), st.lists(st.booleans(), min_size=6, max_size=6))
 def test_hour_by_hour_it_is_the_batch_whatever_was_forgotten(readings, forget):
     accepted = observations(*readings).sort_values("recorded_at", ignore_index=True)
-    hours = [-20, 0, 1, 2.5, 6]
+    hours = [-150, -60, 0, 1, 2.5, 6]
     batch = build_features(accepted, index(*hours))
     patient = PatientFeatures(**PATIENT)
     done = 0
@@ -82,9 +82,32 @@ def test_the_last_reading_is_never_forgotten():
     assert (found["heart_rate_age_so_far"], found["heart_rate_count_so_far"]) == (369, 3)
 
 
+def test_a_reading_delivered_again_counts_once_by_its_first_delivery():
+    once = observations((0, "heart_rate", 60), (0, "heart_rate", 70), (1, "heart_rate", 60, 2))
+    patient = PatientFeatures(**PATIENT)
+    patient.add(once)
+    patient.add(once)
+    patient.add(observations((0, "heart_rate", 70, 3)))  # again, recorded later
+    patient.add(observations((1, "heart_rate", 60, 0.5)))  # and one of which an earlier delivery turns up
+    assert len(patient) == 3
+    expected = observations((0, "heart_rate", 60), (0, "heart_rate", 70), (1, "heart_rate", 60, 0.5))
+    same(patient.at(np.array([microseconds(1), microseconds(2)])), build_features(expected, index(1, 2)))
+
+
+def test_admission_without_a_zone_is_refused():
+    with pytest.raises(ValueError, match="admission without a time zone"):
+        PatientFeatures(unit_admitted_at=pd.Timestamp("2026-03-01"))
+
+
+def test_times_must_ascend():
+    with pytest.raises(ValueError, match="expected them to ascend"):
+        PatientFeatures().at(np.array([microseconds(2), microseconds(1)]))
+
+
 def test_what_was_forgotten_cannot_be_asked_for():
     patient = PatientFeatures(**PATIENT)
     patient.forget(microseconds(5))
+    patient.forget(microseconds(3))
     with pytest.raises(ValueError, match="as of a time whose readings were forgotten already"):
         patient.at(np.array([microseconds(4)]))
 

@@ -287,3 +287,10 @@ def test_above_98_spo2_says_nothing_of_the_lung(spo2, respiration):
     np.testing.assert_equal(row["sofa_spo2_fio2"], np.float32(respiration))
     assert (row["sofa"], row["sofa_highest"]) == ((0, 2 + others) if np.isnan(respiration) else (1, 1 + others))
     assert row["spo2_fio2"] == np.float32(spo2 / 0.21)
+
+
+@pytest.mark.parametrize(("fio2_at", "expected"), [(-1, 90 / 0.6), (-8, 90 / 0.21)])
+def test_room_air_is_what_was_said_last(fio2_at, expected):
+    """FiO2 of 60 % before or after somebody charted that no oxygen is given."""
+    row = build_features(observations((fio2_at, "fio2", 60), (-4, "on_oxygen", 0), (0, "spo2", 90)), index(0)).iloc[0]
+    np.testing.assert_allclose(row["spo2_fio2"], expected, rtol=1e-6)

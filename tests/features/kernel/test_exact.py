@@ -12,7 +12,7 @@ WHOLE = st.one_of(
 
 @settings(deadline=None)  # the first call compiles
 @given(WHOLE, WHOLE, WHOLE, WHOLE)
-def test_it_is_exact_and_rounds_once(a, b, c, d):
+def test_it_is_exact_to_the_last_place(a, b, c, d):
     exact, found = a * b - c * d, difference_of_products(a, b, c, d)
     assert abs(found - exact) <= abs(exact) * 2**-52
     if abs(exact) < 2**64:

@@ -33,7 +33,7 @@ def store(tmp_path_factory, features):
     for part, frame in enumerate(features.values()):
         store.parts.write(part, frame, fingerprint=f"made of {part}")
     store.apply()
-    assert list(store.materialize("everything_v1")) == [0, 1]
+    assert list(store.materialize("everything")) == [0, 1]
     return store
 
 
@@ -137,14 +137,61 @@ def test_only_what_is_new_goes_online(tmp_path, features, monkeypatch):
     assert store.online(["a", "b"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR, T0 + 3 * HOUR]
 
 
+def test_a_cohort_that_comes_back_is_loaded_again(tmp_path, features):
+    """Between the two another cohort had a patient of the same name, in another part."""
+    store = Store(tmp_path)
+    names = list(SERVICES["vital_signs_v1"])
+
+    def load(*parts):
+        for number, (frame, fingerprint) in enumerate(parts):
+            store.parts.write(number, frame, fingerprint)
+        store.parts.keep(len(parts))
+        store.apply()
+        list(store.materialize("vital_signs_v1"))
+
+    first = ((features["a"], "a"), (features["b"], "b"))
+    load(*first)
+    load((features["b"].assign(**dict.fromkeys(names, np.float32(7))), "other"))
+    assert (store.online(["b"], "vital_signs_v1")[names] == 7).all(axis=None)
+    load(*first)
+    np.testing.assert_array_equal(
+        store.online(["b"], "vital_signs_v1")[names].to_numpy(np.float32)[0], features["b"][names].iloc[-1].to_numpy()
+    )
+
+
+def test_a_materialize_that_was_cut_off_is_completed_by_the_next(tmp_path, features, monkeypatch):
+    store = Store(tmp_path)
+    for part, frame in enumerate(features.values()):
+        store.parts.write(part, frame, f"{part}")
+    store.apply()
+    write = Store._write_online
+
+    def cut_off(self, view, rows):
+        if (view, *rows["patient_id"]) == ("support", "b"):
+            raise KeyboardInterrupt
+        write(self, view, rows)
+
+    monkeypatch.setattr(Store, "_write_online", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        list(store.materialize("vital_signs_v1"))
+    assert store.online(["b"], "vital_signs_v1")["index_time"].isna().all()  # half a row is none
+    monkeypatch.setattr(Store, "_write_online", write)
+    list(store.materialize("vital_signs_v1"))
+    assert store.online(["a", "b"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR, T0 + 5 * HOUR]
+
+
+def test_nobody_asked_for_is_nobody_found(store):
+    assert store.online([], "vital_signs_v1").empty
+
+
 def test_rows_written_online_are_read_back_bit_for_bit(tmp_path, features):
     store = Store(tmp_path)
     store.parts.write(0, features["a"], "a")
     store.apply()
-    names = list(SERVICES["everything_v1"])
+    names = list(SERVICES["everything"])
     latest = pd.concat([features["a"].iloc[[1]], features["b"].iloc[[3]]])
-    store.write_online(latest, "everything_v1")
-    found = store.online(["a", "b"], "everything_v1")
+    store.write_online(latest, "everything")
+    found = store.online(["a", "b"], "everything")
     np.testing.assert_array_equal(found[names].to_numpy(np.float32), latest[names].to_numpy())
     assert found["index_time"].tolist() == latest["index_time"].tolist()
 

@@ -22,9 +22,9 @@ def frame():
 
 def test_a_part_is_found_by_its_fingerprint_only(parts, frame):
     parts.write(0, frame, "made of this")
-    assert parts.rows(0, "made of this") == 2
-    assert parts.rows(0, "made of that") is None
-    assert parts.rows(1, "made of this") is None
+    assert parts.holds(0, "made of this")
+    assert not parts.holds(0, "made of that")
+    assert not parts.holds(1, "made of this")
     assert parts.fingerprint(0) == "made of this"
 
 
@@ -32,14 +32,14 @@ def test_a_part_is_found_by_its_fingerprint_only(parts, frame):
 def test_a_part_without_one_of_its_files_is_not_there(parts, frame, view):
     parts.write(0, frame, "f")
     (parts.folder / view / "part-00000.parquet").unlink()
-    assert parts.rows(0, "f") is None
+    assert not parts.holds(0, "f")
     assert len(parts) == 0
 
 
 def test_a_file_that_is_not_parquet_is_no_part(parts, frame):
     parts.write(0, frame, "f")
     (parts.folder / "scores" / "part-00000.parquet").write_bytes(b"half a file")
-    assert parts.rows(0, "f") is None
+    assert not parts.holds(0, "f")
 
 
 def test_what_is_left_over_goes(parts, frame):
