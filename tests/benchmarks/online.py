@@ -3,6 +3,7 @@
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -56,23 +57,25 @@ def _refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name
     patient.add(own)
     patient.forget(last)
     heart_rate = as_steps(own[own["signal"] == "heart_rate"].tail(1))
-    took: dict[str, list[float]] = {"arrays": [], "frame": []}
-    for round_ in range(2 * ROUNDS):
-        t = np.array([last + (round_ + 1) * SECOND_US])
-        way = "arrays" if round_ % 2 else "frame"
-        frame = check(_one_reading(subject, t[0])).accepted
-        started = time.perf_counter()
-        if way == "frame":
-            patient.add(frame)
-        else:
-            patient.insert(heart_rate[0], t, t, heart_rate[3])
-        patient.at(t)
-        took[way].append(1e3 * (time.perf_counter() - started))
+    moments = [np.array([last + (round_ + 1) * SECOND_US]) for round_ in range(2 * ROUNDS)]
+    frames = [check(_one_reading(subject, t[0])).accepted for t in moments[ROUNDS:]]
+    arrays = [_timed(lambda t=t: patient.insert(heart_rate[0], t, t, heart_rate[3]), patient, t) for t in moments[:ROUNDS]]
+    framed = [
+        _timed(lambda frame=frame: patient.add(frame), patient, t) for frame, t in zip(frames, moments[ROUNDS:], strict=True)
+    ]
     what = f"the patient {name} ({len(stay)} h, {len(patient) - 2 * ROUNDS:,} of {len(own):,} readings kept)"
     return [
-        _row(f"refresh {what}", took["arrays"]),
-        _row("the same, the reading as a checked frame of one row", took["frame"]),
+        _row(f"refresh {what}", arrays),
+        _row("the same, the reading as a checked frame of one row", framed),
     ]
+
+
+def _timed(take_in: Callable[[], None], patient: PatientFeatures, t: np.ndarray) -> float:
+    """Milliseconds from a new reading to the refreshed features."""
+    started = time.perf_counter()
+    take_in()
+    patient.at(t)
+    return 1e3 * (time.perf_counter() - started)
 
 
 def _row(what: str, took: list[float]) -> list[str]:
