@@ -34,6 +34,12 @@ def test_every_path_that_is_named_exists():
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
+def test_every_page_that_is_linked_exists():
+    linked = set(re.findall(r"\]\((?!http)([^)#]+)\)", README + DEVELOPMENT))
+    assert len(linked) > 3
+    assert {path for path in linked if not (ROOT / path).exists()} == set()
+
+
 def test_the_lock_names_no_registry():
     lock = (ROOT / "requirements.lock").read_text()
     assert "://" not in lock

@@ -43,20 +43,20 @@ def main() -> None:
     parser.add_argument(
         "--meds-tab", type=Path, help="bin folder of a virtual environment with meds-tab, which does not share ours"
     )
-    parser.add_argument("--only", help="print one section, and leave the page as it is")
+    parser.add_argument("--only", help="measure one section anew, and leave the others as they are")
     asked = parser.parse_args()
     settle()
     every = sections(asked.cinc2019, asked.meds_tab)
-    if asked.only:
-        if asked.only not in every:
-            parser.error(f"--only {asked.only}: expected one of {', '.join(every)}")
-        sys.stdout.write(every[asked.only]().markdown())
-        return
-    page = [INTRODUCTION.format(when=datetime.now(UTC).date(), cores=os.cpu_count(), python=platform.python_version())]
-    for name, section in every.items():
+    if asked.only and asked.only not in every:
+        parser.error(f"--only {asked.only}: expected one of {', '.join(every)}")
+    page = PAGE.read_text().split("\n## ")[1:] if PAGE.exists() else []
+    parts = {part.partition("\n")[0]: f"## {part}" for part in page}
+    for name in [asked.only] if asked.only else every:
         sys.stderr.write(f"measuring {name} ...\n")
-        page.append(section().markdown())
-    PAGE.write_text("\n".join(page))
+        section = every[name]()
+        parts[section.title] = section.markdown()
+    introduction = INTRODUCTION.format(when=datetime.now(UTC).date(), cores=os.cpu_count(), python=platform.python_version())
+    PAGE.write_text("\n".join(part.rstrip("\n") + "\n" for part in (introduction, *parts.values())))
 
 
 if __name__ == "__main__":

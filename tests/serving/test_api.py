@@ -135,6 +135,18 @@ BAD = {
         422,
         "unusable_observations",
     ),
+    "a reading of the future": (
+        "/v1/risk/observations",
+        {"patient_id": "x", "observations": [reading(observed_at="2090-01-01T00:00:00Z")]},
+        422,
+        "unusable_observations",
+    ),
+    "as_of in the future": (
+        "/v1/risk/observations",
+        {"patient_id": "x", "observations": [reading()], "as_of": "2090-01-01T00:00:00Z"},
+        422,
+        "unusable_observations",
+    ),
     "a reading after as_of": (
         "/v1/risk/observations",
         {"patient_id": "x", "observations": [reading()], "as_of": "2026-01-31T00:00:00Z"},
