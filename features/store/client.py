@@ -38,6 +38,7 @@ class Store:
         self.home = home.resolve()
         self.parts = FeatureParts(self.home / "features")
         self._config = self.home / "feature_store.yaml"
+        self._online = self.home / "feast" / "online.db"
         self._materialized = self.home / "feast" / "materialized.json"
         self._feast: Any = None
         self._services: dict[str, Any] = {}
@@ -57,6 +58,8 @@ class Store:
             raise StoreError(f"{self.parts.folder}: no features there; build them first: vigil features")
         template = resources.files("features.store").joinpath("feature_store.yaml").read_text()
         (self.home / "feast").mkdir(exist_ok=True)
+        if not self._online.exists():  # it was never there, or was taken away: nothing is loaded
+            self._materialized.unlink(missing_ok=True)
         self._config.write_text(string.Template(template).substitute(home=self.home))
         with _quiet():
             from features.store.definitions import PATIENT, feature_services, feature_views
@@ -125,7 +128,7 @@ class Store:
 
     def _loaded_before(self) -> dict[str, str]:
         """Which parts of which views the online store holds, by their fingerprints; of parts there still are."""
-        if not (self.home / "feast" / "online.db").exists() or not self._materialized.exists():
+        if not self._online.exists() or not self._materialized.exists():
             return {}
         done: dict[str, str] = json.loads(self._materialized.read_text())
         return {key: made_from for key, made_from in done.items() if int(key.rpartition("/")[2]) < len(self.parts)}

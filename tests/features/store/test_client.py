@@ -180,6 +180,16 @@ def test_a_materialize_that_was_cut_off_is_completed_by_the_next(tmp_path, featu
     assert store.online(["a", "b"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR, T0 + 5 * HOUR]
 
 
+def test_an_online_store_that_was_taken_away_is_loaded_again(tmp_path, features):
+    for _ in range(2):
+        store = Store(tmp_path)
+        store.parts.write(0, features["a"], "a")
+        store.apply()
+        list(store.materialize("vital_signs_v1"))
+        assert store.online(["a"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR]
+        (tmp_path / "feast" / "online.db").unlink()
+
+
 def test_nobody_asked_for_is_nobody_found(store):
     assert store.online([], "vital_signs_v1").empty
 
