@@ -79,9 +79,15 @@ class Readings(NamedTuple):
 
     def of(self, subjects: slice) -> "Readings":
         """Those of some of the subjects."""
-        begin, end, forgotten = self.begin[:, subjects], self.end[:, subjects], self.forgotten[:, subjects]
-        return self._replace(
-            begin=np.ascontiguousarray(begin), end=np.ascontiguousarray(end), forgotten=np.ascontiguousarray(forgotten)
+        begin, end = self.begin[:, subjects], self.end[:, subjects]
+        first, last = begin.min(), end.max()
+        return Readings(
+            self.observed[first:last],
+            self.recorded[first:last],
+            self.steps[first:last],
+            np.ascontiguousarray(begin - first),
+            np.ascontiguousarray(end - first),
+            np.ascontiguousarray(self.forgotten[:, subjects]),
         )
 
 

@@ -236,64 +236,66 @@ def _neighbours(place: Int64, i: int, begin: int, end: int, known: int) -> tuple
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def differences(series: Series, first: Int64, scale: int, out: Float64) -> None:
     """Standard deviation of the differences between neighbours; their sum is the latest minus the oldest reading."""
-    _, steps, arrival, place, _, arrived = series
-    late = len(place) > 0
-    squares = n = left = known = end = oldest = 0
-    for row in range(len(arrived)):
-        for i in range(left, first[row]):
-            if (place[i] if late else i) < known:
-                n -= 1
-                if n:
-                    _, oldest = _neighbours(place, i, i, end, known)
-                    squares -= (steps[oldest] - steps[i]) ** 2
-        for a in range(known, arrived[row]):
-            i = arrival[a] if late else a
-            if i < first[row]:
-                continue
-            before, after = _neighbours(place, i, first[row], end, a)
-            if before >= first[row]:
-                squares += (steps[i] - steps[before]) ** 2
-            else:
-                oldest = i
-            if after < end:
-                squares += (steps[after] - steps[i]) ** 2
-            if before >= first[row] and after < end:
-                squares -= (steps[after] - steps[before]) ** 2
-            end = max(end, i + 1)
-            n += 1
-        left, known = first[row], arrived[row]
+    steps, pairs = series.steps, _over_pairs(series, first, False, 0, 0)
+    for row in range(len(first)):
+        squares, n, oldest, end = pairs[row]
         out[row] = _deviation(n - 1, steps[end - 1] - steps[oldest], squares) / scale if n > 2 else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def held(series: Series, first: Int64, threshold: int, above: int, out: Float64) -> None:
     """Hours beyond a threshold: each reading holds until the next, the latest until t, each for an hour at most."""
-    observed, steps, arrival, place, times, arrived = series
+    pairs = _over_pairs(series, first, True, threshold, above)
+    for row in range(len(first)):
+        until_latest, n, _, end = pairs[row]
+        if n:
+            since = _hold(series.observed, series.steps, end - 1, series.times[row], threshold, above)
+            out[row] = (until_latest + since) / HOUR_US
+        else:
+            out[row] = np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _over_pairs(series: Series, first: Int64, hold: bool, threshold: int, above: int) -> Int64:
+    """At each index time the sum over neighbouring readings (see _pair), readings, the oldest, and one past the latest."""
+    observed, steps, arrival, place, _, arrived = series
     late = len(place) > 0
-    held = left = known = end = 0
-    for row in range(len(times)):
+    found = np.empty((len(first), 4), dtype=np.int64)
+    total = n = left = known = end = oldest = 0
+    for row in range(len(first)):
         for i in range(left, first[row]):
             if (place[i] if late else i) < known:
-                _, after = _neighbours(place, i, i, end, known)
-                if after < end:
-                    held -= _hold(observed, steps, i, observed[after], threshold, above)
+                n -= 1
+                if n:
+                    _, oldest = _neighbours(place, i, i, end, known)
+                    total -= _pair(observed, steps, i, oldest, hold, threshold, above)
         for a in range(known, arrived[row]):
             i = arrival[a] if late else a
             if i < first[row]:
                 continue
             before, after = _neighbours(place, i, first[row], end, a)
             if before >= first[row]:
-                held += _hold(observed, steps, before, observed[i], threshold, above)
+                total += _pair(observed, steps, before, i, hold, threshold, above)
+            else:
+                oldest = i
             if after < end:
-                held += _hold(observed, steps, i, observed[after], threshold, above)
+                total += _pair(observed, steps, i, after, hold, threshold, above)
             if before >= first[row] and after < end:
-                held -= _hold(observed, steps, before, observed[after], threshold, above)
+                total -= _pair(observed, steps, before, after, hold, threshold, above)
             end = max(end, i + 1)
+            n += 1
         left, known = first[row], arrived[row]
-        if end > first[row]:
-            out[row] = (held + _hold(observed, steps, end - 1, times[row], threshold, above)) / HOUR_US
-        else:
-            out[row] = np.nan
+        found[row, 0], found[row, 1], found[row, 2], found[row, 3] = total, n, oldest, end
+    return found
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _pair(observed: Int64, steps: Int64, i: int, j: int, hold: bool, threshold: int, above: int) -> int:
+    """For how long reading i holds beyond the threshold before j, or the square of their difference."""
+    if hold:
+        return int(_hold(observed, steps, i, observed[j], threshold, above))
+    difference: int = steps[j] - steps[i]
+    return difference * difference
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
