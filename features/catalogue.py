@@ -15,7 +15,10 @@ JOIN_KEY: Final = "patient_id"  # of the Feast entity: what the rest of the chai
 
 VITALS: Final = names("vital")
 SUPPORT: Final = names("support")
-LABORATORY: Final = names("laboratory")
+# Signals that joined the table after the views of 2019 were fixed; a view never changes under a model.
+_LATER: Final = ("sodium", "albumin", "alt", "cholesterol", "pao2", "troponin_t")
+LABORATORY: Final = tuple(name for name in names("laboratory") if name not in _LATER)
+BEDSIDE: Final = names("bedside")
 
 _NEWS2: Final = "NEWS2, RCP 2017"
 DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
@@ -49,6 +52,17 @@ DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
         *over(LABORATORY, "so_far", "count", "age"),
         baseline(VITALS),
     ),
+    # The first days in a unit as a whole, of all that is measured there.
+    "stay": (
+        *over(VITALS, 72, "mean", "min", "max", "std", "slope"),
+        *over(SUPPORT, 72, "mean", "min", "max"),
+        *over(LABORATORY, 72, "mean", "min", "max"),
+        *over(_LATER, 72, "count", "last", "age", "change", "mean", "min", "max"),
+        *over(BEDSIDE, 24, "count", "mean", "min", "max"),
+        *over(BEDSIDE, 72, "count", "last", "age", "change", "mean", "min", "max"),
+    ),
+    # One-minute pressure over its last hour.
+    "pressure": over(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
     "other_scores": (
         RATIOS,
         charted("mews", "MEWS", MEWS_BANDS, "Subbe 2001"),
@@ -84,6 +98,8 @@ def reflecting(what: Reflects) -> tuple[str, ...]:
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
     "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
+    "mortality_v1": of(*(view for view in VIEWS if view != "pressure")),
+    "pressure_v1": of("pressure", "vital_signs"),
     "everything": of(*VIEWS),
     "physiology": reflecting("physiology"),
     "workflow": reflecting("workflow"),

@@ -10,7 +10,7 @@ The resolution is the step to which a value is rounded when it enters, so that s
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["vital", "support", "laboratory"]
+Kind = Literal["vital", "support", "bedside", "laboratory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Signal:
     Attributes:
         name: Vigil's name, without the unit.
         kind: ``vital`` (a wearable, home device or ward monitor measures it), ``support`` (what is given to or asked of
-            the patient), or ``laboratory``.
+            the patient), ``bedside`` (what a nurse charts beyond the vital signs), or ``laboratory``.
         loinc: LOINC code of the quantity; None for what sources derive from others.
         unit: UCUM unit of every value of this signal.
         low, high: plausible range, both ends included, in ``unit``.
@@ -82,6 +82,18 @@ _TABLE = (
     Signal("wbc", "laboratory", "6690-2", "10*3/uL", 0.01, 700),
     Signal("fibrinogen", "laboratory", "3255-7", "mg/dL", 5, 3000),
     Signal("platelets", "laboratory", "777-3", "10*3/uL", 1, 3000),
+    Signal("sodium", "laboratory", "2951-2", "mmol/L", 90, 200),
+    Signal("albumin", "laboratory", "1751-7", "g/dL", 0.5, 8),
+    Signal("alt", "laboratory", "1742-6", "U/L", 1, 30000, steps_per_unit=10),
+    Signal("cholesterol", "laboratory", "2093-3", "mg/dL", 10, 1500),
+    Signal("pao2", "laboratory", "2703-7", "mm[Hg]", 10, 700),
+    Signal("troponin_t", "laboratory", "6598-7", "ng/mL", 0.001, 100, steps_per_unit=1000),
+    Signal("glasgow_coma_scale", "bedside", "9269-2", "{score}", 3, 15, steps_per_unit=1, coded=True),
+    Signal("urine_output", "bedside", "9187-6", "mL", 0, 12000),
+    Signal("body_weight", "bedside", "29463-7", "kg", 20, 400),
+    Signal("body_height", "bedside", "8302-2", "cm", 50, 250),
+    # 1 while the patient is ventilated; sources that chart only when say nothing between.
+    Signal("mechanical_ventilation", "bedside", None, "1", 0, 1, steps_per_unit=1, coded=True),
 )
 
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}

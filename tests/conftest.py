@@ -37,11 +37,32 @@ def server(home):
         yield url
 
 
-@pytest.fixture(scope="session")
-def cinc2019_zip():
-    path = COHORTS / "cinc2019" / "training_setA.zip"
+def _at_hand(*parts):
+    """A part of the open cohorts; where it is not here, the test is skipped, or fails if it was promised."""
+    path = COHORTS.joinpath(*parts)
     if not path.exists():
         if os.environ.get("VIGIL_COHORTS_REQUIRED"):
-            pytest.fail("the open cohorts are required here, and not at hand")
-        pytest.skip("the open cohort cinc2019 is not at hand")
+            pytest.fail(f"the open cohorts are required here, and {'/'.join(parts)} is not at hand")
+        pytest.skip(f"{'/'.join(parts)} of the open cohorts is not at hand")
     return path
+
+
+@pytest.fixture(scope="session")
+def cinc2019_zip():
+    return _at_hand("cinc2019", "training_setA.zip")
+
+
+@pytest.fixture(scope="session", params=["set-a.tar.gz", "set-b.tar.gz"])
+def cinc2012_set(request):
+    """Each of the two sets of the 2012 challenge, as distributed."""
+    return _at_hand("cinc2012", request.param)
+
+
+@pytest.fixture(scope="session")
+def eicu_demo():
+    return _at_hand("eicu_demo")
+
+
+@pytest.fixture(scope="session")
+def ahe2009():
+    return _at_hand("ahe2009")

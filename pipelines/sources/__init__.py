@@ -58,12 +58,47 @@ def _simulated(data: Path | None) -> Source:
 def _cinc2019(data: Path | None) -> Source:
     from pipelines.sources.cinc2019 import Cinc2019
 
+    return Cinc2019(_given(data, "cinc2019 needs the official training_setA.zip or a folder of .psv files"))
+
+
+def _cinc2012(data: Path | None) -> Source:
+    from pipelines.sources.cinc2012 import Cinc2012
+
+    return Cinc2012(_given(data, "cinc2012 needs set-a.tar.gz or the folder set-a, with Outcomes-a.txt beside it"))
+
+
+def _eicu_sepsis(data: Path | None) -> Source:
+    from pipelines.sources.eicu_demo import EicuDemo
+
+    return EicuDemo(_given(data, "eicu_sepsis needs the folder of hourly.parquet and label_sepsis.parquet"), "sepsis")
+
+
+def _eicu_aki(data: Path | None) -> Source:
+    from pipelines.sources.eicu_demo import EicuDemo
+
+    return EicuDemo(_given(data, "eicu_aki needs the folder of hourly.parquet and label_aki.parquet"), "aki")
+
+
+def _ahe2009(data: Path | None) -> Source:
+    from pipelines.sources.ahe2009 import Ahe2009
+
+    return Ahe2009(_given(data, "ahe2009 needs the folder of map_1min.parquet and records.parquet"))
+
+
+def _given(data: Path | None, need: str) -> Path:
     if data is None:
-        raise SourceError("--data is missing: cinc2019 needs the official training_setA.zip or a folder of .psv files")
-    return Cinc2019(data)
+        raise SourceError(f"--data is missing: {need}")
+    return data
 
 
-SOURCES: dict[str, Callable[[Path | None], Source]] = {"simulated": _simulated, "cinc2019": _cinc2019}
+SOURCES: dict[str, Callable[[Path | None], Source]] = {
+    "simulated": _simulated,
+    "cinc2019": _cinc2019,
+    "cinc2012": _cinc2012,
+    "eicu_sepsis": _eicu_sepsis,
+    "eicu_aki": _eicu_aki,
+    "ahe2009": _ahe2009,
+}
 
 
 def open_source(name: str, data: Path | None) -> Source:

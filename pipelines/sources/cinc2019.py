@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from features.observations import TIME
-from features.signals import SIGNALS
 from pipelines.sources import Batch, SourceError
+from pipelines.sources.oxygen import on_oxygen
+from pipelines.sources.wide import readings
 
 EPOCH: Final = pd.Timestamp("2019-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; hour 0 of every stay is here
 LABEL_LEAD: Final = pd.Timedelta(hours=6)
@@ -36,7 +37,6 @@ SIGNAL_OF: Final = {
     "Fibrinogen": "fibrinogen", "Platelets": "platelets",
 }  # fmt: skip
 HEADER: Final = (*SIGNAL_OF, "Age", "Gender", "Unit1", "Unit2", "HospAdmTime", "ICULOS", "SepsisLabel")
-ROOM_AIR: Final = 21.0  # % oxygen; a FiO2 above it means supplemental oxygen is given
 
 
 class Cinc2019:
@@ -112,26 +112,8 @@ def _batch(rows: pd.DataFrame, source: str) -> Batch:
 
 def _observations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     rows = rows.assign(FiO2=rows["FiO2"] * 100)  # a fraction in the files
-    # A FiO2 of 0 or 3 % is an artefact; it must not become "breathes room air" (comparisons with NaN are false).
-    plausible = rows["FiO2"].between(SIGNALS["fio2"].low, SIGNALS["fio2"].high)
-    on_oxygen = (rows["FiO2"] > ROOM_AIR).astype(float).where(plausible)
-    columns = {signal: rows[column] for column, signal in SIGNAL_OF.items()} | {"on_oxygen": on_oxygen}
-    measured = {signal: np.flatnonzero(column.notna()) for signal, column in columns.items()}
-    row = np.concatenate(list(measured.values()))
-    observed_at = rows["time"].array[row]
-    return pd.DataFrame(
-        {
-            "subject_id": rows["subject_id"].array[row],
-            "observed_at": observed_at,
-            "signal": pd.Categorical.from_codes(
-                np.repeat(np.arange(len(measured)), [len(where) for where in measured.values()]),
-                categories=pd.Index(list(measured)),
-            ),
-            "value": np.concatenate([columns[signal].to_numpy()[where] for signal, where in measured.items()]),
-            "recorded_at": observed_at,  # retrospective: known when it was measured
-            "source": pd.Categorical.from_codes(np.zeros(len(row), dtype=np.int8), categories=pd.Index([source])),
-        }
-    )
+    columns = {signal: rows[column] for column, signal in SIGNAL_OF.items()}
+    return readings(rows, {**columns, "on_oxygen": on_oxygen(rows["FiO2"])}, source)
 
 
 def _stays(rows: pd.DataFrame) -> pd.DataFrame:

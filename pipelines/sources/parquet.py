@@ -1,0 +1,27 @@
+"""Reading the Parquet tables of a cohort that is a folder of them."""
+
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.sources import SourceError
+
+
+def read_columns(path: Path, *columns: str) -> pd.DataFrame:
+    """Those columns of a table.
+
+    Raises:
+        SourceError: the file is not there, is no Parquet, or lacks a column.
+    """
+    if not path.is_file():
+        raise SourceError(f"{path}: not there; expected a table with columns {', '.join(columns)}")
+    try:
+        found = pq.read_schema(path).names
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{path}: not a Parquet file; expected one with columns {', '.join(columns)}") from error
+    if missing := [column for column in columns if column not in found]:
+        raise SourceError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}; got {', '.join(found)}")
+    table: pd.DataFrame = pd.read_parquet(path, columns=list(columns))
+    return table

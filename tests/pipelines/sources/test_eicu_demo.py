@@ -1,0 +1,178 @@
+"""The eICU demo: every number arrives where it belongs, and the labels of both tasks are reproduced."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.observations import check
+from models.cohort import index_times, label
+from models.tasks import TASKS
+from pipelines.ingest import _check_stays
+from pipelines.sources import SourceError, open_source
+from pipelines.sources.eicu_demo import EPOCH, SIGNAL_OF, EicuDemo
+
+HOUR = pd.Timedelta(hours=1)
+
+
+def labels(stay, hours, first_positive=None):
+    positive = [first_positive is not None and hour >= first_positive for hour in range(hours)]
+    return pd.DataFrame({"stay_id": stay, "hour": range(hours), "label": positive})
+
+
+def hourly(*rows):
+    return pd.DataFrame(rows, columns=["stay_id", "hour", *SIGNAL_OF, "methb"])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    tables = {
+        "label_sepsis": pd.concat([labels(21, 9), labels(3, 14, first_positive=1), labels(104, 8, first_positive=0)]),
+        "label_aki": labels(21, 3),
+        "hourly": hourly(
+            {"stay_id": 21, "hour": 0, "hr": 80, "fio2": 40, "temp": 36.711113, "methb": 1},
+            {"stay_id": 21, "hour": 8, "urine": 250, "fio2": 21, "tnt": 0.03},
+            {"stay_id": 21, "hour": 9, "hr": 81},  # after the last label
+            {"stay_id": 3, "hour": 13, "o2sat": 97, "hr": 0},
+            {"stay_id": 999, "hour": 0, "hr": 70},  # not labelled
+        ),
+        "static": pd.DataFrame(
+            {
+                "stay_id": [3, 21, 104, 999],
+                "age": [87.0, 34, np.nan, 1],
+                "sex": ["Female", "Male", None, None],
+                "height": [157.5, np.nan, 15.2, 1],
+                "weight": [46.5, 77.5, np.nan, 1],
+            }
+        ),
+        "patient": pd.DataFrame(
+            {
+                "patientunitstayid": [3, 21, 104, 999],
+                "hospitalid": [59, 68, 59, 1],
+                "unittype": ["MICU", "SICU", None, "MICU"],
+                "hospitaladmitoffset": [-90, -1, 30, 0],
+            }
+        ),
+    }
+    for name, table in tables.items():
+        table.to_parquet(tmp_path / f"{name}.parquet", index=False)
+    return tmp_path
+
+
+def only(batches):
+    (batch,) = batches
+    return batch
+
+
+def test_readings(folder):
+    source = EicuDemo(folder, "sepsis")
+    assert (source.name, source.task, len(source)) == ("eicu_sepsis", "sepsis", 1)
+    readings = only(source.batches()).observations
+    hour = (readings["observed_at"] - EPOCH) / HOUR
+    found = sorted(zip(readings["subject_id"], hour, readings["signal"], readings["value"].round(6), strict=True))
+    assert found == [
+        ("104", 0, "body_height", 15.2),
+        ("21", 0, "body_temperature", 36.711113),
+        ("21", 0, "body_weight", 77.5),
+        ("21", 0, "fio2", 40),
+        ("21", 0, "heart_rate", 80),
+        ("21", 0, "on_oxygen", 1),
+        ("21", 8, "fio2", 21),
+        ("21", 8, "on_oxygen", 0),
+        ("21", 8, "troponin_t", 0.03),
+        ("21", 8, "urine_output", 250),
+        ("3", 0, "body_height", 157.5),
+        ("3", 0, "body_weight", 46.5),
+        ("3", 13, "heart_rate", 0),
+        ("3", 13, "spo2", 97),
+    ]
+    assert readings["recorded_at"].equals(readings["observed_at"])
+    quarantined = check(readings).quarantined
+    assert sorted(zip(quarantined["signal"], quarantined["value"], strict=True)) == [("body_height", 15.2), ("heart_rate", 0)]
+
+
+def test_stays_and_outcomes(folder):
+    batch = only(EicuDemo(folder, "sepsis").batches())
+    _check_stays(batch)
+    stays = batch.stays.set_index("subject_id")
+    assert ((stays["end"] - stays["start"]) / HOUR).to_dict() == {"3": 13, "21": 8, "104": 7}
+    assert stays["start"].eq(EPOCH).all()
+    assert ((stays["hospital_admitted_at"] - stays["unit_admitted_at"]) / pd.Timedelta(minutes=1)).tolist() == [-90, -1, 30]
+    np.testing.assert_array_equal(stays["age"], [87, 34, np.nan])
+    np.testing.assert_array_equal(stays["sex"], [0, 1, np.nan])
+    assert stays["site"].tolist() == ["eicu-59", "eicu-68", "eicu-59"]
+    assert stays["unit"].fillna("?").tolist() == ["MICU", "SICU", "?"]
+
+    outcomes = batch.outcomes.set_index("subject_id")
+    assert ((outcomes["onset"] - EPOCH) / HOUR).to_dict() == {"3": 7, "104": 6}
+    assert outcomes["onset_known"].to_dict() == {"3": True, "104": False}
+    assert outcomes["kind"].eq("sepsis").all()
+
+
+def test_each_task_has_its_own_stays(folder):
+    source = open_source("eicu_aki", folder)
+    batch = only(source.batches())
+    assert (source.name, source.task) == ("eicu_aki", "aki")
+    assert batch.stays["subject_id"].tolist() == ["21"]
+    assert batch.outcomes.empty
+    assert batch.observations["observed_at"].max() == EPOCH  # the label table ends before hour 8
+    _check_stays(batch)
+
+
+def replace(folder, name, change):
+    path = folder / f"{name}.parquet"
+    change(pd.read_parquet(path)).to_parquet(path, index=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("hourly", lambda t: t.drop(columns=["hr", "tnt"]), "hourly.parquet: no column hr, tnt; expected stay_id, hour, hr"),
+        ("static", lambda t: t[t["stay_id"] != 21], "static.parquet: stay_id: no row for 1 of 3 labelled stays"),
+        ("patient", lambda t: pd.concat([t, t]), "patient.parquet: patientunitstayid: a stay twice"),
+        ("label_sepsis", lambda t: pd.concat([t, t.head(1)]), "label_sepsis.parquet: an hour of a stay twice"),
+        ("label_sepsis", lambda t: t.astype({"label": float}), "label: type float64; expected true or false"),
+        ("label_sepsis", lambda t: t.head(0), "label_sepsis.parquet: no row"),
+    ],
+)
+def test_a_broken_table_is_named(folder, name, change, message):
+    replace(folder, name, change)
+    with pytest.raises(SourceError, match=message):
+        list(EicuDemo(folder, "sepsis").batches())
+
+
+def test_data_that_is_not_there(folder):
+    for task in ("sepsis", "aki"):
+        with pytest.raises(SourceError, match=f"--data is missing: eicu_{task} needs the folder .*label_{task}.parquet"):
+            open_source(f"eicu_{task}", None)
+    with pytest.raises(SourceError, match="expected the folder of hourly.parquet and label_aki.parquet; there is none"):
+        open_source("eicu_aki", folder / "nowhere")
+    (folder / "label_sepsis.parquet").write_text("no table")
+    with pytest.raises(SourceError, match="label_sepsis.parquet: not a Parquet file"):
+        open_source("eicu_sepsis", folder)
+    (folder / "label_sepsis.parquet").unlink()
+    with pytest.raises(
+        SourceError, match="label_sepsis.parquet: not there; expected a table with columns stay_id, hour, label"
+    ):
+        open_source("eicu_sepsis", folder)
+
+
+@pytest.mark.parametrize(("task", "stays", "events", "unknown"), [("sepsis", 896, 63, 6), ("aki", 1988, 698, 21)])
+def test_the_real_demo(eicu_demo, task, stays, events, unknown):
+    """Counts as published; the labels by the file from onset and stay alone; nothing after the end of a stay."""
+    batch = only(open_source(f"eicu_{task}", eicu_demo).batches())
+    _check_stays(batch)
+    assert (len(batch.stays), len(batch.outcomes), int((~batch.outcomes["onset_known"]).sum())) == (stays, events, unknown)
+    index = index_times(batch.stays)
+    labelled = label(index, batch.outcomes, TASKS["sepsis"])  # six hours ahead, positive to the end of the record
+    expected = pd.read_parquet(eicu_demo / f"label_{task}.parquet").rename(columns={"label": "expected"})
+    expected["subject_id"] = expected["stay_id"].astype("string")
+    expected["index_time"] = EPOCH + pd.to_timedelta(expected["hour"], unit="h")
+    both = labelled.merge(expected, on=["subject_id", "index_time"], how="outer")
+    np.testing.assert_array_equal(both["label"], both["expected"].astype(float))
+
+    end = batch.observations["subject_id"].map(batch.stays.set_index("subject_id")["end"])
+    assert batch.observations["observed_at"].between(EPOCH, end).all()
+    checked = check(batch.observations)
+    assert set(checked.quarantined["reason"]) == {"implausible"}
+    assert len(checked.quarantined) < 0.001 * len(batch.observations)
+    assert checked.accepted["signal"].nunique() == len(SIGNAL_OF) + 3  # on_oxygen, body_height, body_weight
