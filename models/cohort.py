@@ -5,26 +5,29 @@ from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.catalogue import INDEX_STEP
-from models.tasks import RiskTask
+from models.tasks import Index, RiskTask
 
-Split = Literal["train", "tune", "held_out"]
+Split = Literal["train", "held_out"]
 
 HELD_OUT_SHARE: Final = 0.2
-TUNE_SHARE: Final = 0.2  # for early stopping, calibration and thresholds; never for the figures that are reported
 
 
-def index_times(stays: pd.DataFrame) -> pd.DataFrame:
-    """The index grid: for every stay its start and each index step after it, up to and including its end.
+def index_times(stays: pd.DataFrame, which: Index = "hourly") -> pd.DataFrame:
+    """The index grid: for every stay its start and each index step after it, up to and including its end; or its end alone.
 
     Args:
         stays: columns ``subject_id, start, end`` and any others, one row a subject.
+        which: times of a stay.
 
     Returns:
         The stays' rows repeated, with a column ``index_time``; ordered by subject and time.
     """
     stays = stays.sort_values("subject_id", kind="stable")
+    if which == "end":
+        return stays.assign(index_time=stays["end"]).reset_index(drop=True)
     length = (stays["end"] - stays["start"]).to_numpy("timedelta64[us]")
     steps = length // np.timedelta64(INDEX_STEP) + 1
     index = stays.take(np.repeat(np.arange(len(stays)), steps)).reset_index(drop=True)
@@ -64,14 +67,37 @@ def split_of(subject_id: str) -> Split:
 
     So no subject is ever in two splits, a subject seen again stays where it was, and no list of patients has to be kept.
     """
-    digest = hashlib.blake2b(subject_id.encode(), digest_size=8, person=b"vigil-split").digest()
-    position = int.from_bytes(digest, "big") / 2**64
-    if position < HELD_OUT_SHARE:
-        return "held_out"
-    return "tune" if position < HELD_OUT_SHARE + (1 - HELD_OUT_SHARE) * TUNE_SHARE else "train"
+    return "held_out" if _position(subject_id, b"vigil-split") < HELD_OUT_SHARE else "train"
 
 
 def splits(subject_ids: "pd.Series[str]") -> "pd.Series[str]":
     """:func:`split_of` for each row."""
     codes, uniques = pd.factorize(subject_ids)
     return pd.Series(np.array([split_of(str(subject)) for subject in uniques], dtype=object)[codes], index=subject_ids.index)
+
+
+def folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, *, seed: int) -> NDArray[np.int64]:
+    """Which fold each row is in: a subject in one, the subjects with an event spread evenly.
+
+    Args:
+        subject_ids: whose row it is.
+        event: rows that hold an event, shape (n_rows,); a subject with one such row has one.
+        number: of folds.
+        seed: another one divides otherwise. The order of rows does not matter.
+
+    Returns:
+        0 to number - 1, shape (n_rows,).
+    """
+    codes, uniques = pd.factorize(subject_ids)
+    has_event = np.bincount(codes, weights=event, minlength=len(uniques)) > 0
+    position = np.array([_position(str(subject), b"vigil-folds", seed) for subject in uniques])
+    order = np.lexsort((position, has_event))
+    fold = np.empty(len(uniques), dtype=np.int64)
+    fold[order] = np.arange(len(uniques)) % number
+    return fold[codes]
+
+
+def _position(subject_id: str, purpose: bytes, seed: int = 0) -> float:
+    """A number in [0, 1) that is the subject's own."""
+    digest = hashlib.blake2b(subject_id.encode(), digest_size=8, person=purpose, salt=seed.to_bytes(8, "big")).digest()
+    return int.from_bytes(digest, "big") / 2**64

@@ -2,15 +2,19 @@
 
 import logging
 import math
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import mlflow
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 
@@ -26,6 +30,8 @@ CHALLENGER: Final = "challenger"
 # Every type a stored model may contain beyond scikit-learn's own. Reviewed: none of them runs code when it is loaded.
 TRUSTED_TYPES: Final = [
     "models.risk_model.RiskModel",
+    "models.ranges.VennAbers",
+    "models.certificate.Certificate",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "collections.OrderedDict",
@@ -34,6 +40,10 @@ TRUSTED_TYPES: Final = [
 ]
 # What a stored model needs beside this package; naming it spares mlflow minutes of guessing.
 _REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]
+# What a model may come out otherwise with: kept with every run.
+_LIBRARIES: Final = ("vigil", "numpy", "pandas", "scipy", "numba", "scikit-learn", "lightgbm", "feast", "mlflow")
+_VERSION_TAG: Final = "version."
+_PREVIOUS: Final = "previous_champion"  # a version's tag: whose place it took
 
 
 class NoModelError(VigilError):
@@ -79,7 +89,9 @@ class Registry:
             known = self.client.get_experiment_by_name(experiment)
             artifacts = (self.home / "mlartifacts").as_uri()
             experiment_id = known.experiment_id if known else self.client.create_experiment(experiment, artifacts)
-            context = mlflow.start_run(experiment_id=experiment_id)
+            versions = {"python": platform.python_version(), **{name: installed(name) for name in _LIBRARIES}}
+            tags = {f"{_VERSION_TAG}{name}": version for name, version in versions.items()}
+            context = mlflow.start_run(experiment_id=experiment_id, tags=tags)
         else:
             context = mlflow.start_run(run_id=run_id)
         with context as active:
@@ -93,9 +105,10 @@ class Registry:
         tags: Mapping[str, str] | None = None,
         dictionaries: Mapping[str, Any] | None = None,
         figures: "Mapping[str, Figure] | None" = None,
+        texts: Mapping[str, str] | None = None,
         tables: Mapping[str, pd.DataFrame] | None = None,
     ) -> None:
-        """Log to the active run; dictionaries, figures and tables (Parquet) by file name. Tables must hold no identifier."""
+        """Log to the active run; all but params, metrics and tags by file name. Nothing may hold an identifier."""
         mlflow.log_params(params or {})
         mlflow.log_metrics(
             {name: value for name, value in (metrics or {}).items() if not math.isnan(value)}
@@ -105,6 +118,8 @@ class Registry:
             mlflow.log_dict(dictionary, name)
         for name, figure in (figures or {}).items():
             mlflow.log_figure(figure, name)
+        for name, text in (texts or {}).items():
+            mlflow.log_text(text, name)
         for name, table in (tables or {}).items():
             path = self.home / name
             table.to_parquet(path)
@@ -141,25 +156,78 @@ class Registry:
         self.client.set_registered_model_alias(name, alias, version)
         return str(version), alias
 
-    def load(self, name: str, version: str | None = None) -> RegisteredModel:
-        """A registered version, or the champion where none is named.
+    def load(self, name: str, version: str | None = None, alias: str = CHAMPION) -> RegisteredModel:
+        """A registered version, or where none is named the one that has the alias.
 
         Raises:
             NoModelError: there is none.
         """
-        try:
-            found = (
-                self.client.get_model_version(name, version)
-                if version
-                else self.client.get_model_version_by_alias(name, CHAMPION)
-            )
-        except MlflowException as error:
-            wanted = f"version {version}" if version else "champion"
-            raise NoModelError(
-                f"registry {self.home / 'mlflow.db'}: no {wanted} of model {name!r}; train one first: vigil train"
-            ) from error
+        found = self._version(name, version, alias)
         model = mlflow.sklearn.load_model(f"models:/{name}/{found.version}")
         return RegisteredModel(model, name, str(found.version), str(found.run_id))
+
+    def promote(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Make a version champion; its tag ``previous_champion`` names the one whose place it takes.
+
+        Tags are written first: the alias, which is what servers read, moves in one step and never without them.
+        """
+        self.tag(name, version, {**tags, _PREVIOUS: self._champion(name).version})
+        self.client.set_registered_model_alias(name, CHAMPION, version)
+        if str(self.client.get_registered_model(name).aliases.get(CHALLENGER)) == version:
+            self.client.delete_registered_model_alias(name, CHALLENGER)
+
+    def previous_champion(self, name: str) -> str:
+        """The version whose place the champion took.
+
+        Raises:
+            NoModelError: there is no champion, or it took nobody's place.
+        """
+        champion = self._champion(name)
+        if _PREVIOUS not in champion.tags:
+            raise NoModelError(
+                f"registry {self.home / 'mlflow.db'}: version {champion.version} of model {name!r} took no champion's place, "
+                "so there is none to return to; promote another version instead: vigil promote --version N"
+            )
+        return str(champion.tags[_PREVIOUS])
+
+    def roll_back(self, name: str, tags: Mapping[str, str]) -> None:
+        """Make the previous champion champion again; tags go to the version that gives way.
+
+        It forgets whose place it took, so that rolling back once more goes one champion further back.
+        """
+        previous, champion = self.previous_champion(name), self._champion(name).version
+        self.tag(name, champion, tags)
+        self.client.set_registered_model_alias(name, CHAMPION, previous)
+        self.client.delete_model_version_tag(name, champion, _PREVIOUS)
+
+    def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+        """Say something of a version, for those who look at the registry."""
+        for key, value in tags.items():
+            self.client.set_model_version_tag(name, version, key, value)
+
+    def made(self, registered: RegisteredModel) -> dict[str, Any]:
+        """How a version came to be: what its run and its artefact keep of it.
+
+        Returns:
+            ``trained_at`` (UTC, ISO 8601), ``versions`` (of libraries), ``train_patients, train_events`` (None where the run
+            does not say); of the artefact ``learner`` (its class), ``parameters`` (the learner's, as text), ``members``
+            (fitted learners), ``views`` (outcomes they learn), ``folds, repeats, most_negatives, seed``, ``features`` (names,
+            in order) and ``thresholds``.
+        """
+        run, model = self.client.get_run(registered.run_id), registered.model
+        tags, params = run.data.tags, run.data.params
+        return {
+            "trained_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+            "versions": {tag.removeprefix(_VERSION_TAG): tags[tag] for tag in tags if tag.startswith(_VERSION_TAG)},
+            **{count: params.get(count) for count in ("train_patients", "train_events")},
+            "learner": type(model.learner).__name__,
+            "parameters": {name: str(value) for name, value in model.learner.get_params().items() if value is not None},
+            "members": sum(len(view) for view in model.members_),
+            "views": len(model.members_),
+            **{choice: getattr(model, choice) for choice in ("folds", "repeats", "most_negatives", "seed")},
+            "features": list(model.features),
+            "thresholds": dict(model.thresholds_),
+        }
 
     def latest_version(self, name: str) -> str:
         """The newest version of a model.
@@ -179,6 +247,20 @@ class Registry:
     def table(self, run_id: str, name: str) -> pd.DataFrame:
         """A table logged with a run."""
         return pd.read_parquet(self.client.download_artifacts(run_id, name))
+
+    def _champion(self, name: str) -> ModelVersion:
+        return self._version(name, None, CHAMPION)
+
+    def _version(self, name: str, version: str | None, alias: str) -> ModelVersion:
+        try:
+            if version:
+                return self.client.get_model_version(name, version)
+            return self.client.get_model_version_by_alias(name, alias)
+        except MlflowException as error:
+            wanted = f"version {version}" if version else alias
+            raise NoModelError(
+                f"registry {self.home / 'mlflow.db'}: no {wanted} of model {name!r}; train one first: vigil train"
+            ) from error
 
     def _model_ids(self, run_id: str) -> dict[str, str]:
         experiment = self.client.get_run(run_id).info.experiment_id

@@ -1,27 +1,40 @@
-"""The artefact: an estimator, its calibrator, the features it reads by name, and the thresholds of its bands."""
+"""The artefact: a cross-fitted ensemble, its calibration, the features it reads by name, its thresholds and its promise."""
 
-from collections.abc import Mapping
-from typing import Any, Final, Literal, Self
+import difflib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import product
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar
 
 import lightgbm
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import FEATURES
 from features.errors import VigilError
+from models.cohort import folds
+from models.ranges import VennAbers
+
+if TYPE_CHECKING:
+    from models.certificate import Certificate
 
 Float64 = NDArray[np.float64]
+Float32 = NDArray[np.float32]
 Band = Literal["low", "medium", "high"]
+T = TypeVar("T")
+R = TypeVar("R")
 
 _EDGE: Final = 1e-9  # probabilities are kept this far from 0 and 1, so that log-odds stay finite
-_PATIENCE: Final = 50  # rounds without a better log-loss on the tuning patients before boosting stops
+_WORTH_A_THREAD: Final = 1_000  # rows: fewer are scored before threads have started
+_SCORED_AT_ONCE: Final = 100_000  # rows: a matrix of them all would double a gigabyte
 
 
 class TooFewEventsError(VigilError):
-    """A split lacks events, or lacks anything else."""
+    """The patients hold too few events, or too few without."""
 
 
 class FeatureMismatchError(VigilError):
@@ -35,65 +48,132 @@ def log_odds(probability: ArrayLike) -> Float64:
 
 
 class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A calibrated classifier over named features.
+    """A calibrated classifier over named features: the mean of members, each fitted without a fold of the patients.
 
-    Calibration is Platt's: a logistic regression of the label on the estimator's log-odds, fitted on patients the estimator
-    was not trained on (Platt J. Probabilistic outputs for support vector machines. 1999).
+    Cross-fitting gives two things at once. The members, averaged, are steadier than any of them (Breiman L. Bagging predictors.
+    Mach Learn 1996;24:123-140). And every patient gets a risk from members that have never seen him, from which calibration,
+    thresholds, ranges and the alarm promise are set, so that no patient has to be kept back for them.
+
+    Calibration is Platt's: a logistic regression of the label on those out-of-fold log-odds (Platt J. Probabilistic outputs for
+    support vector machines. 1999). It also undoes ``most_negatives``, and where there is a long view it weighs the two (Wolpert
+    DH. Stacked generalization. Neural Netw 1992;5:241-259).
 
     Args:
-        estimator: any scikit-learn classifier with ``predict_proba``. LightGBM is stopped early on the tuning patients.
+        learner: any scikit-learn classifier with ``predict_proba``.
         features: names of the columns it reads, in order.
+        long_view: another, that learns whether the patient has the event at any time of the stay: onsets are few and their
+            exact hour is uncertain, who is on the way to one is less so. None: no such view.
+        folds: of the patients; each member leaves one out.
+        repeats: other divisions into folds.
+        most_negatives: rows without an event that a member learns from, drawn anew for each; None: all. Rows with one always
+            count: where one hour in fifty has an event, most of the others say the same again.
+        seed: of folds, draws and learners.
 
     Attributes:
-        slope_, intercept_: the calibrator, on log-odds.
+        members_: the fitted learners: those of ``learner``, and those of ``long_view`` where there is one.
+        weights_, intercept_: the calibration: the margin is the sum of the weighted mean log-odds of each, plus the intercept.
         thresholds_: probability from which a risk is ``medium`` and from which it is ``high``; set by the training job.
+        certificate_: the alarm promise, or None where none could be made; set by the training job.
+        ranges_: what turns a probability into a range.
         facts_: what the artefact knows of its making: task, source, simulated, data digest.
     """
 
-    def __init__(self, estimator: Any, features: list[str]) -> None:
-        self.estimator = estimator
+    def __init__(
+        self,
+        learner: Any,
+        features: list[str],
+        *,
+        long_view: Any = None,
+        folds: int = 5,
+        repeats: int = 1,
+        most_negatives: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.learner = learner
         self.features = features
+        self.long_view = long_view
+        self.folds = folds
+        self.repeats = repeats
+        self.most_negatives = most_negatives
+        self.seed = seed
 
-    def fit(self, X: pd.DataFrame, y: ArrayLike, *, tune_X: pd.DataFrame, tune_y: ArrayLike) -> Self:
-        """Fit the estimator on (X, y), then stop it early and calibrate it on other patients (tune_X, tune_y)."""
-        matrix, labels = self._matrix(X), np.asarray(y, dtype=np.int64)
-        tune_matrix, tune_labels = self._matrix(tune_X), np.asarray(tune_y, dtype=np.int64)
-        for name, part in (("training", labels), ("tuning", tune_labels)):
-            if len(np.unique(part)) != 2:
-                raise TooFewEventsError(
-                    f"labels: the {name} patients hold {len(np.unique(part))} of the 2 classes of outcome; "
-                    "a larger cohort is needed, with some events and some non-events in every split"
-                )
-        if isinstance(self.estimator, lightgbm.LGBMClassifier):
-            self.estimator.fit(
-                matrix,
-                labels,
-                eval_X=tune_matrix,
-                eval_y=tune_labels,
-                eval_metric="binary_logloss",
-                callbacks=[lightgbm.early_stopping(_PATIENCE, verbose=False)],
-            )
-        else:
-            self.estimator.fit(matrix, labels)
-        self.classes_ = np.array([0, 1])
-        calibrator = LogisticRegression(C=np.inf).fit(self._raw(tune_matrix)[:, None], tune_labels)
-        self.slope_, self.intercept_ = float(calibrator.coef_[0, 0]), float(calibrator.intercept_[0])
-        self.thresholds_: dict[str, float] = {}
-        self.facts_: dict[str, Any] = {}
+    def fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]") -> Self:
+        """:meth:`cross_fit`, for those who do not want the out-of-fold risks."""
+        self.cross_fit(X, y, groups)
         return self
+
+    def cross_fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]") -> Float64:
+        """Fit members and calibration.
+
+        Args:
+            X: a frame with the model's columns; y: 0, 1, or NaN for rows that are scored but not learned from.
+            groups: whose row it is; a patient is in one fold.
+
+        Returns:
+            The calibrated risk of every row by the members that did not see its patient, shape (n_rows,).
+
+        Raises:
+            TooFewEventsError: fewer patients with, or without, an event than folds.
+        """
+        matrix, labels = self._matrix(X), np.asarray(y, dtype=np.float64)
+        self.classes_ = np.array([0, 1])
+        self.thresholds_: dict[str, float] = {}
+        self.certificate_: Certificate | None = None
+        self.facts_: dict[str, Any] = {}
+        targets = [(self.learner, labels)]
+        if self.long_view is not None:
+            has_event = pd.Series(labels == 1).groupby(groups.to_numpy()).transform("any").to_numpy(np.float64)
+            targets.append((self.long_view, np.where(np.isnan(labels), np.nan, has_event)))
+        divisions = [folds(groups, labels == 1, self.folds, seed=self.seed + repeat) for repeat in range(self.repeats)]
+
+        def fit_member(place: tuple[int, int, int]) -> tuple[Any, NDArray[np.int64], Float64]:
+            view, repeat, left_out = place
+            learner, target = targets[view]
+            draw = self.seed + 1000 * repeat + left_out
+            away = divisions[repeat] == left_out
+            rows = self._drawn(np.flatnonzero(~away & ~np.isnan(labels)), labels, draw)
+            _require_events(labels[rows])
+            member = clone(learner)
+            if "random_state" in member.get_params():
+                member.set_params(random_state=draw)
+            member.fit(matrix[rows], target[rows].astype(np.int64))
+            unseen = np.flatnonzero(away)
+            return member, unseen, _raw(member, matrix, unseen)
+
+        places = list(product(range(len(targets)), range(self.repeats), range(self.folds)))
+        self.members_: list[list[Any]] = [[] for _ in targets]
+        raw = np.zeros((len(labels), len(targets)))
+        for (view, _, _), (member, unseen, found) in zip(places, _side_by_side(fit_member, places), strict=True):
+            self.members_[view].append(member)
+            raw[unseen, view] += found / self.repeats
+        known = ~np.isnan(labels)
+        calibrator = LogisticRegression(C=np.inf).fit(raw[known], labels[known])
+        self.weights_, self.intercept_ = calibrator.coef_[0].astype(np.float64), float(calibrator.intercept_[0])
+        risk = _probability(raw @ self.weights_ + self.intercept_)
+        self.ranges_ = VennAbers.fit(risk[known], labels[known], groups[known], seed=self.seed)
+        return risk
 
     def margin(self, X: pd.DataFrame) -> Float64:
         """Calibrated log-odds, shape (n_rows,)."""
-        return self.slope_ * self._raw(self._matrix(X)) + self.intercept_
+        matrix, rows = self._matrix(X), np.arange(len(X))
+        means = [
+            np.mean(list(_side_by_side(lambda member: _raw(member, matrix, rows), view)), axis=0) for view in self.members_
+        ]
+        raw = np.stack(means, axis=1)
+        return np.asarray(raw @ self.weights_ + self.intercept_)
 
     def predict_proba(self, X: pd.DataFrame) -> Float64:
         """Calibrated probabilities of no event and event, shape (n_rows, 2)."""
-        risk = 1 / (1 + np.exp(-self.margin(X)))
+        risk = self.risk(X)
         return np.column_stack([1 - risk, risk])
 
     def risk(self, X: pd.DataFrame) -> Float64:
         """Calibrated probability of the event, shape (n_rows,)."""
-        return self.predict_proba(X)[:, 1]
+        return _probability(self.margin(X))
+
+    def range(self, X: pd.DataFrame) -> tuple[Float64, Float64]:
+        """Lowest and highest probability that the evidence supports (:class:`models.ranges.VennAbers`), each (n_rows,)."""
+        return self.ranges_.range(self.risk(X))
 
     def predict(self, X: pd.DataFrame) -> NDArray[np.int64]:
         """1 where the risk is in the high band, else 0."""
@@ -115,53 +195,83 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             One row a row of X, one column a signal and ``baseline``, in log-odds.
 
         Raises:
-            TypeError: the estimator is not a tree ensemble.
+            TypeError: the members are not tree ensembles.
         """
-        if not isinstance(self.estimator, lightgbm.LGBMClassifier):
-            raise TypeError(f"contributions: expected a LightGBM model, this one is a {type(self.estimator).__name__}")
-        shap = np.asarray(self.estimator.predict(self._matrix(X), pred_contrib=True)) * self.slope_
+        if not isinstance(self.learner, lightgbm.LGBMClassifier):
+            raise TypeError(f"contributions: expected a LightGBM model, this one is a {type(self.learner).__name__}")
+        matrix = self._matrix(X)
+        shap = sum(
+            weight * np.mean([np.asarray(member.predict(matrix, pred_contrib=True)) for member in view], axis=0)
+            for weight, view in zip(self.weights_, self.members_, strict=True)
+        )
         signal, signals = pd.factorize(np.array([FEATURES[name].signal for name in self.features], dtype=object))
         membership = np.eye(len(signals))[signal]  # (n_features, n_signals)
         by_signal = pd.DataFrame(shap[:, :-1] @ membership, columns=signals, index=X.index)
         return by_signal.assign(baseline=shap[:, -1] + self.intercept_)
 
-    def _raw(self, matrix: NDArray[np.float32]) -> Float64:
-        return log_odds(self.estimator.predict_proba(matrix)[:, 1])
+    def what_changed(self, before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
+        """How much each signal moved the log-odds from one index time to another, row by row of both frames.
 
-    def _matrix(self, X: pd.DataFrame) -> NDArray[np.float32]:
+        Returns:
+            One row a row, one column a signal; a row adds up to the difference of :meth:`margin`.
+        """
+        moved = self.contributions(now).to_numpy() - self.contributions(before).to_numpy()
+        columns = self.contributions(now.iloc[:1]).columns
+        return pd.DataFrame(moved, columns=columns, index=now.index).drop(columns="baseline")
+
+    def _drawn(self, rows: NDArray[np.int64], labels: Float64, draw: int) -> NDArray[np.int64]:
+        """All rows with an event and at most so many without."""
+        negative = rows[labels[rows] == 0]
+        if self.most_negatives is None or len(negative) <= self.most_negatives:
+            return rows
+        kept = np.random.default_rng(draw).choice(negative, self.most_negatives, replace=False)
+        return np.sort(np.concatenate([rows[labels[rows] == 1], kept]))
+
+    def _matrix(self, X: pd.DataFrame) -> Float32:
         missing = [name for name in self.features if name not in X]
         if missing:
-            more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-            raise FeatureMismatchError(
-                f"features: {len(missing)} of the model's {len(self.features)} columns are missing: "
-                f"{', '.join(missing[:5])}{more}; expected a row of the model's feature service"
-            )
+            raise FeatureMismatchError(_difference(missing, self.features, [str(column) for column in X.columns]))
         return X[self.features].to_numpy(dtype=np.float32)
 
 
-def classifiers(features: list[str], seed: int) -> Mapping[str, RiskModel]:
-    """The default model and, always beside it, its baselines, unfitted. The first is the one that is registered.
+def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Work on members on all cores, each on one: they wait for nothing, whereas threads within a member wait for each other."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(work, items)
 
-    ``clock`` knows only time in care, age and sex: what it reaches owes nothing to physiology. ``news2`` is the score alone.
-    """
-    from sklearn.impute import SimpleImputer
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
-    # Few leaves and strong column sampling: rare events and correlated windows reward restraint.
-    trees: dict[str, Any] = {
-        "n_estimators": 600, "learning_rate": 0.04, "num_leaves": 24, "min_child_samples": 200, "colsample_bytree": 0.3,
-        "subsample": 0.7, "subsample_freq": 1, "reg_lambda": 20.0, "max_bin": 127, "random_state": seed,
-        "deterministic": True, "force_row_wise": True, "verbosity": -1,
-    }  # fmt: skip
-    linear = make_pipeline(
-        SimpleImputer(strategy="mean", keep_empty_features=True, copy=False),  # in place: the matrix is a gigabyte
-        StandardScaler(copy=False),
-        LogisticRegression(C=0.01, max_iter=300),
+def _probability(margin: Float64) -> Float64:
+    return np.asarray(1 / (1 + np.exp(-margin)))
+
+
+def _raw(member: Any, matrix: Float32, rows: NDArray[np.int64]) -> Float64:
+    """A member's log-odds of some rows, shape (n_rows,)."""
+    raw = np.empty(len(rows))
+    for first in range(0, len(rows), _SCORED_AT_ONCE):
+        part = matrix[rows[first : first + _SCORED_AT_ONCE]]
+        tree = isinstance(member, lightgbm.LGBMClassifier)
+        found = member.predict(part, raw_score=True) if tree else log_odds(member.predict_proba(part)[:, 1])
+        raw[first : first + len(part)] = found
+    return raw
+
+
+def _require_events(labels: Float64) -> None:
+    if len(np.unique(labels)) != 2:
+        raise TooFewEventsError(
+            f"labels: the patients of a fold's training part hold {len(np.unique(labels))} of the 2 classes of outcome; "
+            "a larger cohort is needed, with some events and some non-events in every fold"
+        )
+
+
+def _difference(missing: Sequence[str], expected: Sequence[str], found: Sequence[str]) -> str:
+    """What a frame lacks, and what in it may be meant instead."""
+    lines = []
+    for name in missing[:5]:
+        close = difflib.get_close_matches(name, set(found) - set(expected), n=1)
+        lines.append(f"{name} (is it {close[0]}?)" if close else name)
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return (
+        f"features: {len(missing)} of the model's {len(expected)} columns are missing: {', '.join(lines)}{more}; "
+        f"the frame has {len(set(found) & set(expected))} of them and {len(set(found) - set(expected))} others; "
+        "expected rows of the model's feature service"
     )
-    return {
-        "lightgbm": RiskModel(lightgbm.LGBMClassifier(**trees), features),
-        "logistic": RiskModel(linear, features),
-        "news2": RiskModel(make_pipeline(StandardScaler(), LogisticRegression()), ["news2"]),
-        "clock": RiskModel(lightgbm.LGBMClassifier(**{**trees, "colsample_bytree": 1.0}), ["hours_in_unit", "age", "sex"]),
-    }

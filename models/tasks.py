@@ -5,11 +5,20 @@ from datetime import timedelta
 from typing import Final, Literal
 
 Rule = Literal["positive", "negative", "left_out"]
+Index = Literal["hourly", "end"]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a ward is told to expect of alarms: at most so many a patient-day, and at least so precise."""
+
+    alarms_per_patient_day: float
+    precision: float
 
 
 @dataclass(frozen=True, slots=True)
 class RiskTask:
-    """A question a model answers at every index time t: does the outcome begin in (t, t + horizon]?
+    """A question a model answers at index times t: does the outcome begin in (t, t + horizon]?
 
     Attributes:
         name: the task's name; also that of the registered model.
@@ -18,6 +27,8 @@ class RiskTask:
         feature_service: the Feast service the models read.
         after_onset: the label of index times at or after the onset.
         cut_off: the label of index times whose horizon reaches past the end of a stay in which no onset was seen.
+        index: which times: ``hourly`` from the start of the stay, or its ``end`` alone.
+        promise: of the alarms of a risk that is asked hourly.
     """
 
     name: str
@@ -26,6 +37,8 @@ class RiskTask:
     feature_service: str
     after_onset: Rule
     cut_off: Rule
+    index: Index = "hourly"
+    promise: Promise = Promise(alarms_per_patient_day=0.5, precision=0.05)
 
 
 _TABLE = (
@@ -46,6 +59,35 @@ _TABLE = (
         feature_service="deterioration_v1",
         after_onset="positive",
         cut_off="negative",
+    ),
+    # Labels of the same form, of YAIB (van de Water R, et al. Yet another ICU benchmark. ICLR 2024).
+    RiskTask(
+        name="aki",
+        outcome="acute kidney injury (KDIGO)",
+        horizon=timedelta(hours=6),
+        feature_service="deterioration_v1",
+        after_onset="positive",
+        cut_off="negative",
+    ),
+    # The question of the 2012 challenge, asked once, after two days in the unit: any death before discharge counts.
+    RiskTask(
+        name="mortality",
+        outcome="death in hospital",
+        horizon=timedelta(days=10_000),
+        feature_service="mortality_v1",
+        after_onset="positive",
+        cut_off="negative",
+        index="end",
+    ),
+    # The question of the 2009 challenge, asked once.
+    RiskTask(
+        name="hypotension",
+        outcome="acute hypotensive episode",
+        horizon=timedelta(hours=1),
+        feature_service="pressure_v1",
+        after_onset="left_out",
+        cut_off="negative",
+        index="end",
     ),
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from features.build import build_features, definition
+from features.catalogue import computed_for
 from features.store.client import Store
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
@@ -26,20 +27,22 @@ class Built:
 def build(home: Path) -> Built:
     """Compute the features of each part of the cohort that is new or has changed, and apply all to Feast.
 
+    They are those of the standard views and of what the models of the cohort's task read besides.
+
     A run that is cut off loses nothing: the next one finds the finished parts, and ends with the same files, byte for byte.
     """
     cohort, store = CohortStore(home), Store(home)
-    parts = cohort.parts()
+    parts, views = cohort.parts(), computed_for(cohort.task.feature_service)
     store.withdraw()
     rows = computed = 0
     for part in track(range(parts), "features", parts):
-        index = index_times(cohort.read_part("stays", part))
-        fingerprint = _fingerprint(index, cohort.digest("observations", part))
-        if not store.parts.holds(part, fingerprint):
-            store.parts.write(part, build_features(cohort.read_part("observations", part), index), fingerprint)
+        index = index_times(cohort.read_part("stays", part), cohort.task.index)
+        fingerprint = _fingerprint(index, cohort.digest("observations", part), views)
+        if not store.parts.holds(part, fingerprint, views):
+            store.parts.write(part, build_features(cohort.read_part("observations", part), index, views), fingerprint)
             computed += 1
         rows += len(index)
-    store.parts.keep(parts)
+    store.parts.keep(parts, views)
     with working("apply to Feast"):
         store.apply()
     return Built(rows, computed, parts - computed)
@@ -54,12 +57,12 @@ def materialize(home: Path) -> int:
     stays = cohort.read("stays")
     for _ in track(Store(home).materialize(cohort.task.feature_service), "materialize", cohort.parts()):
         pass
-    keep_replay_clock(home, index_times(stays))
+    keep_replay_clock(home, index_times(stays, cohort.task.index))
     return len(stays)
 
 
-def _fingerprint(index: pd.DataFrame, observations: str) -> str:
-    """Of everything that features are made of: how they are defined, when they are asked for, and the readings."""
-    hashed = hashlib.blake2b(f"{definition()} {observations}".encode(), digest_size=16)
+def _fingerprint(index: pd.DataFrame, observations: str, views: tuple[str, ...]) -> str:
+    """Of everything that features are made of: how they are defined, which and when they are asked for, and the readings."""
+    hashed = hashlib.blake2b(f"{definition()} {observations} {' '.join(views)}".encode(), digest_size=16)
     hashed.update(pd.util.hash_pandas_object(index, index=False).to_numpy().tobytes())
     return hashed.hexdigest()

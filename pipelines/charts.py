@@ -27,11 +27,12 @@ def patient_course(home: Path, patient_id: str) -> pd.DataFrame:
 
 
 def _course(home: Path, patient_id: str, registered: RegisteredModel) -> pd.DataFrame:
-    stays = CohortStore(home).read("stays")
+    cohort = CohortStore(home)
+    stays = cohort.read("stays")
     stay = stays[stays["subject_id"] == patient_id]
     if stay.empty:
         raise KeyError("no stay of this patient in the cohort")
-    index = index_times(stay)[["subject_id", "index_time"]]
+    index = index_times(stay, cohort.task.index)[["subject_id", "index_time"]]
     rows = Store(home).training_frame(index, registered.feature_service)
     return rows[["index_time", "news2", "news2_highest"]].assign(probability=registered.model.risk(rows))
 

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,11 +22,27 @@ app = typer.Typer(
 
 Home = Annotated[Path, typer.Option("--home", help="Where everything lives.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here, for programs.")]
-SourceName = Annotated[str, typer.Option("--source", help="Data source: simulated or cinc2019.")]
+SourceName = Annotated[
+    str, typer.Option("--source", help="Data source: simulated, cinc2019, cinc2012, eicu_sepsis, eicu_aki or ahe2009.")
+]
 Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the simulated ward needs none.")]
 Version = Annotated[str | None, typer.Option("--version", help="Model version; default: the champion.")]
+ChallengerVersion = Annotated[str | None, typer.Option("--version", help="Model version; default: the challenger.")]
+Rollback = Annotated[bool, typer.Option("--rollback", help="Instead return to the champion before this one, past no gate.")]
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {LOOPBACK}.")]
 Hours = Annotated[float | None, typer.Option("--hours", min=0.01, help="Only predictions of the last hours; default: all.")]
+
+Protocol = Annotated[
+    str,
+    typer.Argument(help="cinc2012, cinc2019 or ahe2009; travel2019 or travel2012: what breaks in another unit or hospital."),
+]
+TrainSet = Annotated[Path, typer.Option("--train", help="The set to train on, as the challenge distributes it.")]
+TestSet = Annotated[
+    Path | None, typer.Option("--test", help="The set to score once; without it cinc2019 is five-fold by patient.")
+]
+Predictions = Annotated[
+    Path | None, typer.Option("--predictions", help="Also write every scored time as Parquet: model, probability, alarm.")
+]
 
 Catalogue = Annotated[
     Path | None, typer.Option("--catalogue", help="Instead write a page about every feature there, in Markdown.")
@@ -131,6 +147,32 @@ def evaluate(version: Version = None, home: Home = DEFAULT_HOME, to: Json = None
 
 
 @app.command()
+def promote(version: ChallengerVersion = None, rollback: Rollback = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Make the challenger champion, if it passes every written gate on the held-out patients."""
+    with _job(home, to):
+        if rollback and version:
+            raise VigilError(
+                f"--version {version}: --rollback returns to the champion before this one; leave one of the two out"
+            )
+        from pipelines.promote import PromotionRefusedError, roll_back
+        from pipelines.promote import promote as promote_model
+
+        try:
+            decision = roll_back(home) if rollback else promote_model(home, version)
+        except PromotionRefusedError as refused:
+            _write(to, refused.decision)
+            raise
+        for gate in decision.get("gates", []):
+            OUT.print(f"passed {gate['name']}: {gate['found']}", highlight=False)
+        now, before = ("previous_champion", "champion") if rollback else ("challenger", "champion")
+        OUT.print(
+            f"{decision['model']}: version {decision[now]['version']} is champion in place of {decision[before]['version']}; a "
+            "server that is up has to be started anew (vigil serve)"
+        )
+        _write(to, decision)
+
+
+@app.command()
 def materialize(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Load each patient's latest features into the online store."""
     with _job(home, to):
@@ -170,6 +212,22 @@ def drift(hours: Hours = None, home: Home = DEFAULT_HOME, to: Json = None) -> No
 
 
 @app.command()
+def benchmark(
+    protocol: Protocol, train_set: TrainSet, test_set: TestSet = None, to: Json = None, rows: Predictions = None
+) -> None:
+    """An open challenge under its frozen protocol: all is chosen on the training set, the test set is scored once."""
+    with _job(None, to, rows):
+        from pipelines.benchmark.run import run as run_protocol
+        from pipelines.tables import benchmark_table
+
+        found = run_protocol(protocol, train_set, test_set)
+        OUT.print(benchmark_table(found))
+        _write(to, {**found.about, "models": found.metrics})
+        if rows is not None:
+            found.predictions.to_parquet(rows, index=False)
+
+
+@app.command()
 def serve(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT) -> None:
     """Keep the prediction API of the champion up on 127.0.0.1."""
     with _job(home):
@@ -187,11 +245,11 @@ def serve(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT) -> None:
 
 
 @contextmanager
-def _job(home: Path, to: Path | None = None) -> Iterator[None]:
+def _job(home: Path | None, *results: Path | None) -> Iterator[None]:
     """The environment of a job. Whatever goes wrong is one line and exit status 2; 1 is kept for drift."""
     settle()
     try:
-        _check_paths(home, to)
+        _check_paths(home, results)
         yield
     except VigilError as error:
         typer.echo(f"vigil: {error}", err=True)
@@ -202,12 +260,13 @@ def _job(home: Path, to: Path | None = None) -> Iterator[None]:
         sys.exit(2)
 
 
-def _check_paths(home: Path, to: Path | None) -> None:
+def _check_paths(home: Path | None, results: Iterable[Path | None]) -> None:
     """Before the work, not after it."""
-    if home.exists() and not home.is_dir():
+    if home is not None and home.exists() and not home.is_dir():
         raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
-    if to is not None and not to.parent.is_dir():
-        raise VigilError(f"--json {to}: its folder does not exist; make it first")
+    for path in results:
+        if path is not None and not path.parent.is_dir():
+            raise VigilError(f"{path}: the folder to write the result to does not exist; make it first")
 
 
 def _write(to: Path | None, result: dict[str, Any]) -> None:

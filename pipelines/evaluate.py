@@ -1,20 +1,33 @@
-"""Evaluate: a registered model and its baselines on the held-out patients, which no training job reads."""
+"""Evaluate: a registered model and its baselines on the held-out patients, which no training job reads.
 
+What is judged, and how, is :mod:`models.evaluation`'s business; here it is put together, written and logged.
+"""
+
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
+from features.build import build_features
 from features.store.client import Store
-from models.evaluation import evaluate as metrics_of
+from models.cohort import HELD_OUT_SHARE, index_times
+from models.evaluation.bootstrap import RESAMPLES
+from models.evaluation.comparison import SECTIONS, Candidate, HeldOut
 from models.evaluation.plots import overview
-from models.registry import Registry
+from models.evaluation.report import report
+from models.evaluation.robustness import effect, losses, sample
+from models.evaluation.subgroups import groups
+from models.registry import RegisteredModel, Registry
+from models.risk_model import RiskModel
 from pipelines.cohort_store import CohortStore
 from pipelines.progress import track, working
 from pipelines.results import write_json
 from pipelines.train import SEED, labelled_index
 
-REPORT: Final = "evaluation"  # HOME/reports/evaluation.json and .png
+REPORT: Final = "evaluation"  # HOME/reports/evaluation.html, .json and .png
+_ROWS: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]
 
 Metrics = dict[str, dict[str, float]]
 
@@ -22,32 +35,105 @@ Metrics = dict[str, dict[str, float]]
 def evaluate(home: Path, version: str | None = None) -> Metrics:
     """Judge a version (default: the champion) and the baselines of its run; returns model -> metric -> value.
 
-    Writes ``HOME/reports/evaluation.json`` and ``.png`` and logs both to the model's run.
+    Writes ``HOME/reports/evaluation.html``, ``.json`` and ``.png`` and logs all three to the model's run.
     """
     cohort, registry = CohortStore(home), Registry(home)
     registered = registry.load(cohort.task.name, version)
     models = registry.load_run_models(registered.run_id)
     with working("held-out frame through Feast"):
         frame = Store(home).training_frame(labelled_index(cohort, "held_out"), registered.feature_service)
-    metrics: Metrics = {}
-    scored: dict[str, pd.DataFrame] = {}
-    for name, model in track(models.items(), "evaluate", len(models)):
-        columns = ["subject_id", "index_time", "onset", "onset_known", "label"]
-        scored[name] = frame[columns].assign(probability=model.risk(frame))
-        metrics[name] = metrics_of(scored[name], model.thresholds_["high"], seed=SEED)
+    held_out = _held_out(frame, models, cohort)
+    result: dict[str, Any] = _made(cohort, registered, models)
+    for section in track(SECTIONS, "evaluate", len(SECTIONS)):
+        result |= section(held_out)
+    with working("robustness to losing readings"):
+        result["robustness"] = _robustness(cohort, frame, held_out, models[held_out.default])
 
-    facts = cohort.facts
     reports = home / "reports"
     reports.mkdir(exist_ok=True)
-    origin = "Simulated ward, no clinical evidence" if facts.simulated else facts.source
-    figure = overview(scored, metrics, title=f"{origin}: held-out patients")
-    figure.savefig(reports / f"{REPORT}.png", dpi=120)
-    result = {"source": facts.source, "simulated": facts.simulated, "version": registered.version, "models": metrics}
     write_json(reports / f"{REPORT}.json", result)
+    plain = json.loads((reports / f"{REPORT}.json").read_text())  # the page shows what the file holds, and nothing else
+    with working("report"):
+        page = report(plain)
+        (reports / f"{REPORT}.html").write_text(page, encoding="utf-8")
+    origin = "Simulated ward, no clinical evidence" if cohort.facts.simulated else cohort.facts.source
+    scored = {name: held_out.frame(name) for name in models}
+    figure = overview(scored, result["models"], title=f"{origin}: held-out patients")
+    figure.savefig(reports / f"{REPORT}.png", dpi=120)
+    metrics: Metrics = result["models"]
     with registry.run(cohort.task.name, registered.run_id):
         registry.log(
             metrics={f"{name}.{metric}": value for name, values in metrics.items() for metric, value in values.items()},
-            dictionaries={f"{REPORT}.json": result},
+            dictionaries={f"{REPORT}.json": plain},
             figures={f"{REPORT}.png": figure},
+            texts={f"{REPORT}.html": page},
         )
     return metrics
+
+
+def _held_out(frame: pd.DataFrame, models: dict[str, RiskModel], cohort: CohortStore) -> HeldOut:
+    """The patients as the models see them. Numbers take the place of identifiers, which go no further than this."""
+    rows = frame[_ROWS].assign(subject_id=pd.factorize(frame["subject_id"])[0])
+    stays = frame[["subject_id", "index_time"]].merge(cohort.read("stays"), on="subject_id", how="left", validate="m:1")
+    return HeldOut(
+        rows=rows,
+        candidates={
+            name: _candidate(model, frame, default=name == next(iter(models)))
+            for name, model in track(models.items(), "score", len(models))
+        },
+        news2=frame["news2"].to_numpy(np.float64) if "news2" in frame else None,
+        groups=groups(stays),
+        seed=SEED,
+    )
+
+
+def _candidate(model: RiskModel, frame: pd.DataFrame, *, default: bool) -> Candidate:
+    risk = model.risk(frame)
+    low, high = model.ranges_.range(risk) if default else (None, None)
+    return Candidate(risk, model.thresholds_["high"], model.certificate_, low, high)
+
+
+def _made(cohort: CohortStore, registered: RegisteredModel, models: dict[str, RiskModel]) -> dict[str, Any]:
+    """What was judged, and how it came to be."""
+    facts, task = cohort.facts, cohort.task
+    return {
+        "source": facts.source,
+        "simulated": facts.simulated,
+        "version": registered.version,
+        "task": {"name": task.name, "outcome": task.outcome, "horizon_hours": task.horizon.total_seconds() / 3600},
+        "made": {
+            "data_digest": registered.model.facts_.get("data_digest"),
+            "feature_service": registered.feature_service,
+            "features": {name: len(model.features) for name, model in models.items()},
+            "held_out_share": HELD_OUT_SHARE,
+            "seed": SEED,
+            "resamples": RESAMPLES,
+            "cohort": {"stays": facts.subjects, "events": facts.events, "readings": facts.observations},
+        },
+    }
+
+
+def _robustness(cohort: CohortStore, frame: pd.DataFrame, held_out: HeldOut, model: RiskModel) -> dict[str, Any]:
+    """The default model on a sample of the held-out patients, some of whose readings were lost."""
+    patients = sample(frame["subject_id"].unique(), cohort.facts.observations / cohort.facts.subjects)
+    chosen = frame["subject_id"].isin(patients)
+    rows = held_out.frame(held_out.default)[chosen].reset_index(drop=True)
+    if rows["label"].nunique() < 2:
+        return {"patients": len(patients), "losses": []}
+    stays = cohort.read("stays")
+    index = index_times(stays[stays["subject_id"].isin(patients)], cohort.task.index)
+    observations = _readings(cohort, patients)
+    threshold = model.thresholds_["high"]
+    found = []
+    for loss in losses(observations["signal"].unique()):
+        features = build_features(observations[loss.kept(observations, SEED)], index)
+        assert features["index_time"].equals(rows["index_time"])  # both are by subject and time
+        found.append({"what": loss.what, **effect(rows, model.risk(features), threshold, seed=SEED)})
+    return {"patients": len(patients), "losses": found}
+
+
+def _readings(cohort: CohortStore, patients: list[str]) -> pd.DataFrame:
+    columns = ["subject_id", "observed_at", "signal", "value", "recorded_at"]
+    parts = (part.loc[part["subject_id"].isin(patients), columns] for (part,) in cohort.iterate("observations"))
+    readings = pd.concat(parts, ignore_index=True)
+    return readings.assign(**{name: readings[name].astype("category") for name in ("subject_id", "signal")})  # small and quick

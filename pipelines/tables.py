@@ -1,14 +1,20 @@
 """What a person sees at the end of a job."""
 
+import math
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from models.evaluation.report_style import in_order
+from models.evaluation.report_tables import number
+from pipelines.benchmark import Benchmark
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
 from pipelines.evaluate import Metrics
 from pipelines.run import Outcome
@@ -18,25 +24,70 @@ _COLUMNS: Final = {
     "calibration_slope": "slope",
     "event_recall": "recall",
     "alarm_precision": "prec.",
-    "alarms_per_patient_day": "alarms/day",
+    "alarms_per_patient_day": "alarms",
     "lead_time_hours": "lead, h",
 }
 _LEGEND: Final = (
-    "slope: of calibration, 1 is right. recall to lead: of alarms in the high band, per event, alarm and patient-day."
+    "slope: of calibration, 1 is right. recall to lead: of alarms in the high band, per event, alarm and patient-day. "
+    "Report: reports/evaluation.html."
 )
 
 
 def metrics_table(metrics: Metrics, title: str) -> Table:
-    """Models in rows, metrics in columns; made to fit 80 characters."""
+    """Models in rows, metrics that have a value in columns; made to fit 80 characters."""
+    shown = [metric for metric in _COLUMNS if any(math.isfinite(values[metric]) for values in metrics.values())]
     table = Table(title=title, title_justify="left", caption=_LEGEND, caption_justify="left", padding=(0, 0, 0, 1))
     table.add_column("model", no_wrap=True)
     table.add_column("AUROC (95 % CI)", justify="right", no_wrap=True)
-    for heading in _COLUMNS.values():
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, values in metrics.items():
+    for metric in shown:
+        table.add_column(_COLUMNS[metric], justify="right", no_wrap=True)
+    for name in in_order(metrics):
+        values = metrics[name]
         interval = f"{values['auroc']:.3f} ({values['auroc_low']:.2f}-{values['auroc_high']:.2f})"
-        table.add_row(name, interval, *(f"{values[metric]:.{1 if metric.endswith('hours') else 3}f}" for metric in _COLUMNS))
+        table.add_row(name, interval, *(number(values[metric], 1 if metric.endswith("hours") else 3) for metric in shown))
     return table
+
+
+_BENCHMARK_COLUMNS: Final = {
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "utility": "utility",
+    "event1": "Event 1",
+    "event2": "Event 2",
+    "calibration_slope": "slope",
+    "auroc_seen": "learned from",
+    "auroc_loss": "loss",
+    "alarms_per_patient_day": "alarms/day",
+    "testA_correct": "A, right",
+    "testA_records": "of",
+    "testB_correct": "B, right",
+    "testB_records": "of",
+    "testB_auroc": "B, AUROC",
+}
+
+
+def benchmark_table(found: Benchmark) -> Table:
+    """Models in rows; the protocol's figures, each with its 95 % interval where it has one."""
+    held = {name for values in found.metrics.values() for name in values}
+    shown = [name for name in _BENCHMARK_COLUMNS if name in held]
+    title = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.about.items())
+    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
+    table.add_column("model", no_wrap=True)
+    for name in shown:
+        table.add_column(_BENCHMARK_COLUMNS[name], justify="right")
+    for model, values in found.metrics.items():
+        table.add_row(model, *(_with_interval(values, name) for name in shown))
+    return table
+
+
+def _with_interval(values: Mapping[str, float], name: str) -> str:
+    if not np.isfinite(values.get(name, np.nan)):
+        return ""
+    if values[name] == int(values[name]):
+        return f"{values[name]:.0f}"
+    digits = 1 if name == "event2" else 3
+    interval = f" ({values[f'{name}_low']:.{digits}f}-{values[f'{name}_high']:.{digits}f})" if f"{name}_low" in values else ""
+    return f"{values[name]:.{digits}f}{interval}"
 
 
 def _tool(name: str) -> str:
@@ -72,7 +123,7 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
         ("quarantined", quarantined, home / "cohort/quarantine"),
         ("features", f"{outcome.index_times:,} index times", home / "features"),
         ("model", f"{trained.model_name} version {trained.version}, {trained.alias}", home / "mlflow.db"),
-        ("evaluation", "metrics above, plots", home / "reports/evaluation.png"),
+        ("evaluation", "metrics above, report", home / "reports/evaluation.html"),
         ("one prediction", f"{risk}, {news2}; {signals}", home / "predictions.db"),
         (
             "drift",
@@ -98,6 +149,7 @@ def where_to_look(home: Path) -> str:
             f"  {untracked} {_tool('mlflow')} ui --backend-store-uri sqlite:///{home.resolve()}/mlflow.db --port 5000",
             f"  {untracked} {_tool('feast')} --feature-store-yaml {home}/feature_store.yaml ui --host {LOOPBACK} --port 8888",
             f"  {_tool('vigil')} serve --home {home}    # then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
+            f"  xdg-open {home}/reports/evaluation.html",
             f"  xdg-open {home}/reports/drift.html",
         )
     )

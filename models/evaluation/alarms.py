@@ -5,7 +5,8 @@ learning. Nat Med 2020;26:364-373): only the hours before the onset count. An al
 threshold, then is silent; when the silence ends it fires again if the risk is still, or again, at or above the threshold.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -15,9 +16,18 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.catalogue import INDEX_STEP
+from models.evaluation.bootstrap import Resamples, bounds, ratio
+from models.evaluation.proportions import exact, limits
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
 
 SILENCE: Final = timedelta(hours=8)
 HORIZON: Final = timedelta(hours=12)
+_NEVER: Final = np.iinfo(np.int64).max  # the onset of those who have none
+_NO_ONSET: Final = _NEVER // 2  # a lead beyond it is theirs
+_HOUR: Final = 3.6e9  # microseconds
+STEPS_PER_DAY: Final = timedelta(days=1) / INDEX_STEP
 
 
 @dataclass(frozen=True)
@@ -28,13 +38,13 @@ class Watch:
         subject: subject code of each row.
         time: index time in microseconds.
         onset: onset in microseconds, or the largest int64 where there is none.
-        probability: risk at each row.
+        probability: risk at each row, or a score.
     """
 
-    subject: NDArray[np.int64]
-    time: NDArray[np.int64]
-    onset: NDArray[np.int64]
-    probability: NDArray[np.float64]
+    subject: Int64
+    time: Int64
+    onset: Int64
+    probability: Float64
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "Watch":
@@ -42,51 +52,155 @@ class Watch:
 
         Subjects whose event was under way when the record began are left out: they have no hours before the onset.
         """
-        before = frame["onset"].isna() | ((frame["index_time"] < frame["onset"]) & frame["onset_known"])
-        frame = frame[before].sort_values(["subject_id", "index_time"], kind="stable")
+        frame = before_onset(frame)
         onset = frame["onset"].to_numpy("datetime64[us]").astype(np.int64)
         return cls(
             subject=pd.factorize(frame["subject_id"])[0].astype(np.int64),
             time=frame["index_time"].to_numpy("datetime64[us]").astype(np.int64),
-            onset=np.where(frame["onset"].isna(), np.iinfo(np.int64).max, onset),
+            onset=np.where(frame["onset"].isna(), _NEVER, onset),
             probability=frame["probability"].to_numpy(np.float64),
         )
+
+    def scored(self, score: Float64) -> "Watch":
+        """The same hours, watched by another score."""
+        return replace(self, probability=score)
 
     @property
     def patient_days(self) -> float:
         """Days watched, an index time standing for one index step."""
-        return len(self.time) * (INDEX_STEP / timedelta(days=1))
+        return len(self.time) / STEPS_PER_DAY
 
     def fired(self, threshold: float) -> NDArray[np.bool_]:
         """Where an alarm fires, shape (n_rows,)."""
         fired: NDArray[np.bool_] = _fire(self.subject, self.time, self.probability >= threshold, _us(SILENCE))
         return fired
 
+    def count(self, threshold: float, rows: NDArray[np.bool_] | None = None) -> "Count":
+        """What sounds at a threshold, patient by patient.
+
+        Args:
+            threshold: of the risk.
+            rows: count these rows' alarms only, and the onsets right after one of them; all alarms are replayed all the same.
+        """
+        patients = int(self.subject[-1]) + 1 if len(self.subject) else 0
+        counted = np.ones(len(self.time), dtype=bool) if rows is None else rows
+        lead = self.onset - self.time
+        found = _count(self.subject, lead, self.fired(threshold), counted, _us(HORIZON), patients)
+        steps, alarms, right, event, first_lead = found
+        days = steps / STEPS_PER_DAY
+        return Count(days, alarms, right, event, np.where(event & (first_lead > 0), first_lead / _HOUR, np.nan))
+
+
+@dataclass(frozen=True)
+class Count:
+    """Alarms by patient, each of shape (n_patients,).
+
+    Attributes:
+        days: watched before the onset.
+        alarms: that sounded.
+        right: of these, followed by the onset within the horizon.
+        event: whether there was an onset.
+        lead_hours: from the first alarm within the horizon to the onset, NaN where there was none: the event was missed.
+    """
+
+    days: Float64
+    alarms: Int64
+    right: Int64
+    event: NDArray[np.bool_]
+    lead_hours: Float64
+
+    def figures(self) -> dict[str, float]:
+        """``event_recall, alarm_precision, alarms_per_patient_day, lead_time_hours`` (median of the first alarm)."""
+        caught = ~np.isnan(self.lead_hours)
+        return {
+            "event_recall": float(ratio(caught.sum(), self.event.sum())),
+            "alarm_precision": float(ratio(self.right.sum(), self.alarms.sum())),
+            "alarms_per_patient_day": float(ratio(self.alarms.sum(), self.days.sum())),
+            "lead_time_hours": float(np.median(self.lead_hours[caught])) if caught.any() else float("nan"),
+        }
+
+    def draws(self, resamples: Resamples) -> dict[str, Float64]:
+        """The same in each resample of the patients, each of shape (RESAMPLES,)."""
+        times, caught = resamples.times, ~np.isnan(self.lead_hours)
+        alarms, events = times @ self.alarms, times @ self.event
+        order = np.flatnonzero(caught)[np.argsort(self.lead_hours[caught], kind="stable")]
+        return {
+            "event_recall": ratio(times @ caught, events),
+            "alarm_precision": ratio(times @ self.right, alarms),
+            "alarms_per_patient_day": ratio(alarms, times @ self.days),
+            "lead_time_hours": _medians(self.lead_hours[order], times[:, order]),
+        }
+
+    def bounds(self, draws: Mapping[str, Float64]) -> dict[str, float]:
+        """95 % intervals as ``<figure>_low`` and ``<figure>_high``.
+
+        Of rates and times the resamples'. Recall and precision are proportions, often of few patients and sometimes all or
+        none of them, where a bootstrap is sure of itself: they get exact limits, those of precision clustered by patient.
+
+        Args:
+            draws: :meth:`draws`.
+        """
+        recall = exact(float((~np.isnan(self.lead_hours)).sum()), float(self.event.sum()))
+        _, *precision = limits(self.right, self.alarms)
+        return bounds({name: draws[name] for name in ("alarms_per_patient_day", "lead_time_hours")}) | {
+            "event_recall_low": recall[0],
+            "event_recall_high": recall[1],
+            "alarm_precision_low": precision[0],
+            "alarm_precision_high": precision[1],
+        }
+
+    def resamples(self, seed: int) -> Resamples:
+        """Resamples of the patients who were counted."""
+        return Resamples.of(np.arange(len(self.days)), seed)
+
+
+def before_onset(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that alarms are counted on, ordered by subject and time: those before a known onset, or without one."""
+    before = frame["onset"].isna() | ((frame["index_time"] < frame["onset"]) & frame["onset_known"])
+    return frame[before].sort_values(["subject_id", "index_time"], kind="stable")
+
+
+def watched(frame: pd.DataFrame) -> Watch:
+    """The hours of the frame, or none where the question is asked once a stay: no alarm sounds then, and figures are NaN."""
+    return Watch.of(frame if frame["subject_id"].duplicated().any() else frame.iloc[:0])
+
 
 def alarms(watch: Watch, threshold: float) -> dict[str, float]:
     """``event_recall, alarm_precision, alarms_per_patient_day, lead_time_hours`` (median of the first alarm) at a threshold."""
-    fired = watch.fired(threshold)
-    lead = watch.onset - watch.time
-    right = fired & (lead <= _us(HORIZON))
-    first_lead = pd.Series(lead[right]).groupby(watch.subject[right]).max()
-    with_onset = np.unique(watch.subject[watch.onset != np.iinfo(np.int64).max])
-    return {
-        "event_recall": float(len(first_lead) / len(with_onset)) if len(with_onset) else float("nan"),
-        "alarm_precision": float(right.sum() / fired.sum()) if fired.any() else float("nan"),
-        "alarms_per_patient_day": float(fired.sum() / watch.patient_days),
-        "lead_time_hours": float(first_lead.median() / 3.6e9) if len(first_lead) else float("nan"),
-    }
+    return watch.count(threshold).figures()
 
 
 def threshold_at_budget(watch: Watch, alarms_per_patient_day: float) -> float:
-    """The lowest threshold whose alarms stay within the budget."""
-    candidates = np.unique(np.quantile(watch.probability, np.linspace(0, 1, 2001)))
+    """The lowest threshold whose alarms stay within the budget; just above every risk, where none does."""
+    return _lowest(watch.probability, lambda at: watch.fired(at).sum() <= alarms_per_patient_day * watch.patient_days)
+
+
+def threshold_at_recall(watch: Watch, event_recall: float) -> float:
+    """The highest threshold that still catches this share of the onsets; the lowest risk, where none does."""
+    beyond = _lowest(watch.probability, lambda at: not watch.count(at).figures()["event_recall"] >= event_recall)
+    below = watch.probability[watch.probability < beyond]
+    return float(below.max() if len(below) else beyond)
+
+
+def _lowest(risk: Float64, holds: Callable[[float], bool]) -> float:
+    """The lowest of the risks from which on a condition holds, by bisection; the next number after them if it never does."""
+    candidates = np.unique(risk[~np.isnan(risk)])
+    candidates = np.append(candidates, np.nextafter(candidates[-1], np.inf)) if len(candidates) else np.array([np.inf])
     low, high = 0, len(candidates) - 1
     while low < high:
         middle = (low + high) // 2
-        within = watch.fired(candidates[middle]).sum() / watch.patient_days <= alarms_per_patient_day
-        low, high = (low, middle) if within else (middle + 1, high)
+        low, high = (low, middle) if holds(float(candidates[middle])) else (middle + 1, high)
     return float(candidates[low])
+
+
+def _medians(value: Float64, times: NDArray[np.int32]) -> Float64:
+    """Median in each resample of ascending values, each there as often as it was drawn; NaN where none was."""
+    if not len(value):
+        return np.full(len(times), np.nan)
+    reached = np.cumsum(times, axis=1)
+    drawn = reached[:, -1]
+    lower, upper = ((reached >= rank[:, None]).argmax(axis=1) for rank in ((drawn + 1) // 2, drawn // 2 + 1))
+    return np.where(drawn > 0, (value[lower] + value[upper]) / 2, np.nan)
 
 
 def _us(duration: timedelta) -> int:
@@ -94,7 +208,7 @@ def _us(duration: timedelta) -> int:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _fire(subject: NDArray[np.int64], time: NDArray[np.int64], above: NDArray[np.bool_], silence: int) -> NDArray[np.bool_]:
+def _fire(subject: Int64, time: Int64, above: NDArray[np.bool_], silence: int) -> NDArray[np.bool_]:
     fired = np.zeros(len(time), dtype=np.bool_)
     last = -1
     for i in range(len(time)):
@@ -104,3 +218,24 @@ def _fire(subject: NDArray[np.int64], time: NDArray[np.int64], above: NDArray[np
             fired[i] = True
             last = i
     return fired
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _count(
+    subject: Int64, lead: Int64, fired: NDArray[np.bool_], counted: NDArray[np.bool_], horizon: int, patients: int
+) -> tuple[Int64, Int64, Int64, NDArray[np.bool_], Int64]:
+    """By patient: rows, alarms, right alarms that count; whether the last row counts and has an onset; longest right lead."""
+    rows, alarms, right = np.zeros(patients, np.int64), np.zeros(patients, np.int64), np.zeros(patients, np.int64)
+    event, first_lead = np.zeros(patients, np.bool_), np.zeros(patients, np.int64)
+    for i in range(len(subject)):
+        patient = subject[i]
+        is_right = fired[i] and lead[i] <= horizon
+        if is_right:
+            first_lead[patient] = max(first_lead[patient], lead[i])
+        if counted[i]:
+            rows[patient] += 1
+            alarms[patient] += fired[i]
+            right[patient] += is_right
+        if i + 1 == len(subject) or subject[i + 1] != patient:
+            event[patient] = counted[i] and lead[i] < _NO_ONSET
+    return rows, alarms, right, event, first_lead

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,6 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from models.evaluation.calibration import reliability
+from models.evaluation.report_style import in_order, line, named
 
 _SETTLED: Final = 0.02  # recall below which precision rests on a handful of hours and jumps
 
@@ -19,17 +19,18 @@ def overview(scored: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[s
     """Four panels: ROC, precision-recall, reliability, and AUROC with its 95 % interval.
 
     Args:
-        scored: model -> frame with ``label`` (missing: left out) and ``probability``.
+        scored: model -> frame with ``subject_id``, ``label`` (missing: left out) and ``probability``.
         metrics: model -> the output of :func:`models.evaluation.evaluate`.
         title: what the patients are.
     """
     figure = Figure(figsize=(11, 9), layout="constrained")
     roc, pr, calibrated, bars = figure.subplots(2, 2).ravel()
-    colours = dict(zip(scored, mpl.colormaps["tab10"].colors, strict=False))  # type: ignore[attr-defined]
-    for name, frame in scored.items():
+    by = "patient-hour" if next(iter(scored.values()))["subject_id"].duplicated().any() else "stay"
+    styles = {name: line(name, next(iter(scored))) for name in in_order(scored)}
+    for name, style in styles.items():
+        frame = scored[name]
         known = frame[frame["label"].notna()]
         label, probability = known["label"].to_numpy(float), known["probability"].to_numpy(float)
-        style: dict[str, Any] = {"color": colours[name], "label": name, "linewidth": 2.0 if name == next(iter(scored)) else 1.2}
         false_alarms, sensitivity, _ = roc_curve(label, probability)
         roc.plot(false_alarms, sensitivity, **style)
         precision, recall, _ = precision_recall_curve(label, probability)
@@ -37,9 +38,9 @@ def overview(scored: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[s
         pr.plot(recall[settled], precision[settled], **style)
         groups = reliability(label, probability)
         calibrated.plot(groups["predicted"], groups["observed"], marker="o", markersize=4, **style)
-    _finish(roc, "1 - specificity", "sensitivity", "ROC, by patient-hour")
+    _finish(roc, "1 - specificity", "sensitivity", f"ROC, by {by}")
     roc.plot([0, 1], [0, 1], color="grey", linewidth=0.8, linestyle=":")
-    _finish(pr, "sensitivity (recall)", "positive predictive value (precision)", "Precision-recall, by patient-hour")
+    _finish(pr, "sensitivity (recall)", "positive predictive value (precision)", f"Precision-recall, by {by}")
     prevalence = next(iter(metrics.values()))["prevalence"]
     pr.axhline(prevalence, color="grey", linewidth=0.8, linestyle=":")
     pr.annotate(f"prevalence {prevalence:.3f}", (0.02, prevalence), va="top", fontsize=8, color="grey")
@@ -47,21 +48,20 @@ def overview(scored: Mapping[str, pd.DataFrame], metrics: Mapping[str, Mapping[s
     _finish(calibrated, "predicted risk", "observed frequency", "Reliability, ten equal groups, logarithmic")
     calibrated.set(xscale="log", yscale="log")
     calibrated.axline((0.01, 0.01), (0.1, 0.1), color="grey", linewidth=0.8, linestyle=":")
-    _auroc_bars(bars, metrics, colours)
+    _auroc_bars(bars, metrics, {name: style["color"] for name, style in styles.items()})
     figure.suptitle(title)
     return figure
 
 
 def _auroc_bars(axes: Axes, metrics: Mapping[str, Mapping[str, float]], colours: Mapping[str, Any]) -> None:
-    names = list(metrics)[::-1]
+    names = list(colours)[::-1]
     value = np.array([metrics[name]["auroc"] for name in names])
     low, high = (np.array([metrics[name][f"auroc_{side}"] for name in names]) for side in ("low", "high"))
-    axes.barh(
-        names, value - 0.5, left=0.5, xerr=[value - low, high - value], color=[colours[name] for name in names], capsize=3
-    )
-    for name, v, upper in zip(names, value, high, strict=True):
+    shown, error = [named(name) for name in names], [value - low, high - value]
+    axes.barh(shown, value - 0.5, left=0.5, xerr=error, color=[colours[name] for name in names], capsize=3)
+    for name, v, upper in zip(shown, value, high, strict=True):
         axes.annotate(f" {v:.3f}", (upper, name), va="center", fontsize=9)
-    axes.set(xlabel="AUROC with 95 % interval (bootstrap over patients)", xlim=(0.5, 1.0), title="AUROC, by patient-hour")
+    axes.set(xlabel="AUROC with 95 % interval (bootstrap over patients)", xlim=(0.5, 1.0), title="AUROC")
 
 
 def _finish(axes: Axes, x: str, y: str, title: str) -> None:

@@ -88,22 +88,33 @@ class Cinc2019:
         finally:
             if archive:
                 archive.close()
-        try:
-            table = pacsv.read_csv(
-                io.BytesIO(b"".join(bodies)),
-                read_options=pacsv.ReadOptions(column_names=list(HEADER)),
-                parse_options=pacsv.ParseOptions(delimiter="|"),
-                convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(HEADER, pa.float64()), null_values=["NaN", ""]),
+        rows = _parse(b"".join(bodies), sum(lengths))
+        if rows is None:
+            names = (Path(file).name for file in files)
+            broken = [name for name, body, length in zip(names, bodies, lengths, strict=True) if _parse(body, length) is None]
+            raise SourceError(
+                f"{broken[0] if broken else self.data}: expected rows of {len(HEADER)} numbers, NaN or nothing where one is "
+                "unknown; mend that file"
             )
-        except pa.ArrowInvalid as error:
-            raise SourceError(f"{self.data}: {len(HEADER)} numbers a row expected: {error}") from error
-        rows: pd.DataFrame = table.to_pandas()
-        if len(rows) != sum(lengths):
-            raise SourceError(f"{self.data}: {sum(lengths)} lines but {len(rows)} rows; is a line empty or broken?")
         stays = [Path(file).stem for file in files]
         rows["subject_id"] = pd.Categorical.from_codes(np.repeat(np.arange(len(files)), lengths), categories=pd.Index(stays))
         rows["time"] = (EPOCH + pd.to_timedelta(rows["ICULOS"], unit="h")).astype(TIME)
         return rows
+
+
+def _parse(text: bytes, length: int) -> pd.DataFrame | None:
+    """So many rows of numbers; None if it is something else, since what pyarrow says of that quotes a patient's value."""
+    try:
+        table = pacsv.read_csv(
+            io.BytesIO(text),
+            read_options=pacsv.ReadOptions(column_names=list(HEADER)),
+            parse_options=pacsv.ParseOptions(delimiter="|"),
+            convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(HEADER, pa.float64()), null_values=["NaN", ""]),
+        )
+    except pa.ArrowInvalid:
+        return None
+    rows: pd.DataFrame = table.to_pandas()
+    return rows if len(rows) == length else None
 
 
 def _batch(rows: pd.DataFrame, source: str) -> Batch:

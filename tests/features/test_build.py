@@ -1,14 +1,16 @@
 """Feature values: right against an obvious reference, blind to the future, and free of other patients."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.build import build_features, computation, readings_of
-from features.catalogue import DECLARED, FEATURES, VIEWS
-from features.derived import MEASUREMENT_ERROR, Derived
+from features.build import _with_needs, build_features, computation, readings_of
+from features.catalogue import DECLARED, STANDARD, VIEWS, of
+from features.derived import MEASUREMENT_ERROR
 from features.kernel import window_statistics
 from features.kernel.plan import in_order, plan_of
 from features.observations import TIME, ObservationError, check
@@ -18,14 +20,9 @@ from tests.features.reference import window_statistic
 
 T0 = pd.Timestamp("2026-03-01T08:00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
-ENTRIES = [entry for view in DECLARED.values() for entry in view]
 # Those that are features of their own, and those from which others are derived.
-WINDOW_FEATURES = list(
-    dict.fromkeys(
-        [entry for entry in ENTRIES if isinstance(entry, WindowFeature)]
-        + [needed for entry in ENTRIES if isinstance(entry, Derived) for needed in entry.needs]
-    )
-)
+ENTRIES = dict.fromkeys(_with_needs(itertools.chain.from_iterable(DECLARED.values())))
+WINDOW_FEATURES = [entry for entry in ENTRIES if isinstance(entry, WindowFeature)]
 
 
 def observations(*readings, subject_id="a"):
@@ -97,8 +94,7 @@ def test_every_window_statistic_equals_the_obvious_one(readings):
 def window_columns(accepted, grid):
     """What the kernel returns, under the names of the window features, declared or only needed."""
     features = in_order(WINDOW_FEATURES)
-    signals, planned = plan_of(features)
-    assert signals == computation().signals
+    _, planned = plan_of(features, computation().signals)
     out = np.empty((len(features), len(grid)))
     times = grid["index_time"].to_numpy("datetime64[us]").astype(np.int64)
     window_statistics(planned, readings_of(accepted, pd.Index(["a"])), times, np.array([0, len(times)]), out)
@@ -111,8 +107,8 @@ def test_what_happens_or_is_recorded_after_t_changes_nothing_at_t(readings, minu
     accepted = observations(*readings)
     t = T0 + minute / 60 * HOUR
     known = accepted[(accepted["observed_at"] <= t) & (accepted["recorded_at"] <= t)]
-    with_future = build_features(accepted, index(minute / 60))
-    without = build_features(known, index(minute / 60))
+    with_future = build_features(accepted, index(minute / 60), VIEWS)
+    without = build_features(known, index(minute / 60), VIEWS)
     pd.testing.assert_frame_equal(with_future, without, check_exact=True)
 
 
@@ -120,11 +116,11 @@ def test_what_happens_or_is_recorded_after_t_changes_nothing_at_t(readings, minu
 @given(series(), st.randoms())
 def test_order_of_input_and_other_patients_do_not_matter(readings, random):
     accepted = observations(*readings)
-    alone = build_features(accepted, index(0, 3))
+    alone = build_features(accepted, index(0, 3), VIEWS)
     shuffled = accepted.sample(frac=1, random_state=random.randrange(1000)) if len(accepted) else accepted
     others = [observations((h, "heart_rate", 150), (h, "lactate", 9), subject_id=s) for h in (-1, 2) for s in ("0", "z")]
     grid = pd.concat([index(3, 0), index(0, 3, subject_id="0"), index(1, subject_id="z")])
-    together = build_features(pd.concat([*others, shuffled]), grid)
+    together = build_features(pd.concat([*others, shuffled]), grid, VIEWS)
     pd.testing.assert_frame_equal(together[together["subject_id"] == "a"].reset_index(drop=True), alone, check_exact=True)
 
 
@@ -187,9 +183,10 @@ def test_a_patient_without_readings_has_a_row_of_unknowns():
     assert (row["news2"], row["news2_highest"]) == (0, 20)
 
 
-def test_the_frame_has_every_declared_feature_once_in_float32():
-    built = build_features(observations(), index(0))
-    declared = [feature.name for view in VIEWS.values() for feature in view]
+@pytest.mark.parametrize("views", [STANDARD, tuple(VIEWS)])
+def test_the_frame_has_every_feature_of_the_views_once_in_float32(views):
+    built = build_features(observations(), index(0), views)
+    declared = [feature.name for view in views for feature in VIEWS[view]]
     assert list(built.columns) == ["subject_id", "index_time", *declared]
     assert len(set(declared)) == len(declared) >= 100
     assert set(built[declared].dtypes) == {np.dtype("float32")}
@@ -263,4 +260,31 @@ def test_many_subjects_are_computed_in_blocks_without_mixing(monkeypatch):
     monkeypatch.setattr("features.build._BLOCK_ROWS", 5)
     pd.testing.assert_frame_equal(build_features(readings, grid), whole, check_exact=True)
     assert whole.groupby("subject_id")["heart_rate_last_24h"].first().tolist() == list(range(60, 90))
-    assert len(FEATURES) == whole.shape[1] - 2
+
+
+@settings(max_examples=15, deadline=None)
+@given(series(days=4))
+def test_a_view_is_the_same_whatever_else_is_computed(readings):
+    """Bit for bit: without the views that hold what it is made of, and with all the others."""
+    accepted, grid = observations(*readings), index(0, 3)
+    whole = build_features(accepted, grid, VIEWS)
+    for views in (STANDARD, *([view] for view in VIEWS)):
+        alone = build_features(accepted, grid, views)
+        pd.testing.assert_frame_equal(alone, whole[alone.columns], check_exact=True)
+
+
+def test_the_standard_views_are_computed_unless_others_are_asked_for():
+    assert list(build_features(observations(), index(0)).columns[2:]) == list(of(*STANDARD))
+
+
+def test_columns_are_in_the_order_of_the_catalogue_whatever_the_order_of_the_views():
+    accepted = observations((0, "heart_rate", 80), (-1, "sodium", 140))
+    one, other = (build_features(accepted, index(0), views) for views in (["stay", "patient"], ["patient", "stay", "patient"]))
+    assert list(one.columns[2:]) == [*of("patient"), *of("stay")]
+    pd.testing.assert_frame_equal(one, other, check_exact=True)
+    assert one["sodium_last_72h"].iloc[0] == 140
+
+
+def test_a_view_that_is_not_declared_is_refused():
+    with pytest.raises(ValueError, match="'stays' is not in list"):
+        build_features(observations(), index(0), ["stays"])

@@ -5,7 +5,18 @@ import itertools
 
 import pytest
 
-from features.catalogue import FEATURES, SERVICES, VIEWS, reflecting, service_views
+from features.catalogue import (
+    FEATURES,
+    SERVICES,
+    STANDARD,
+    VIEWS,
+    computed_for,
+    of,
+    reflecting,
+    service_views,
+    views_of,
+)
+from features.signals import SIGNALS
 from features.windows import WindowFeature
 
 
@@ -33,11 +44,53 @@ def test_services_name_features_in_the_order_of_the_views():
 
 
 @pytest.mark.parametrize(
-    ("service", "digest"), [("deterioration_v1", "5b11574d675d6791"), ("vital_signs_v1", "ccd4eabe77d78eb1")]
+    ("service", "digest"),
+    [
+        ("deterioration_v1", "5b11574d675d6791"),
+        ("vital_signs_v1", "ccd4eabe77d78eb1"),
+        ("mortality_v1", "255e38ff094db4d0"),
+        ("pressure_v1", "2e6ded4d33234e1c"),
+    ],
 )
 def test_a_service_that_models_were_trained_on_stays_as_it_is(service, digest):
     """If this fails, put the new feature into a new view, and what reads it into a new version of the service."""
     assert hashlib.sha256(",".join(SERVICES[service]).encode()).hexdigest()[:16] == digest
+
+
+def test_what_is_compared_follows_the_standard_views():
+    assert set(VIEWS) - set(STANDARD) == {"stay", "pressure"}
+    assert SERVICES["everything"] == of(*STANDARD)
+    assert {*SERVICES["physiology"], *SERVICES["workflow"]} == set(SERVICES["everything"])
+    assert list(VIEWS)[: len(STANDARD)] == list(STANDARD)
+
+
+def test_the_stay_as_a_whole_is_asked_of_every_signal_and_of_no_short_window():
+    service = set(SERVICES["mortality_v1"])
+    whole = ("count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change")
+    expected = {f"{signal}_{statistic}_72h" for signal in SIGNALS for statistic in whole}
+    expected |= {f"{signal}_{statistic}_24h" for signal in SIGNALS for statistic in ("mean", "min", "max")}
+    assert len(expected) == 13 * len(SIGNALS)
+    scores = {"news2", "mews", "qsofa", "sirs", "sofa", "shock_index", "spo2_fio2", "pulse_pressure"}
+    assert service == expected | scores | {"age", "sex", "hours_in_unit"}
+
+
+def test_a_home_computes_the_standard_views_and_what_its_models_read_besides():
+    assert computed_for("deterioration_v1") == STANDARD
+    assert computed_for("mortality_v1") == (*STANDARD, "stay")
+    assert computed_for("pressure_v1") == (*STANDARD, "pressure")
+
+
+def test_what_is_computed_on_demand_is_read_whole():
+    """Or it would be stored for nobody, and vigil features --verify could not compare it."""
+    for service in SERVICES:
+        for view, read in service_views(service).items():
+            assert view in STANDARD or read == of(view), service
+
+
+def test_the_views_of_features_are_in_the_order_of_the_catalogue():
+    names = ["sodium_mean_72h", "sex", "heart_rate_mean_1h", "age"]
+    assert views_of(names) == {"vital_signs": ("heart_rate_mean_1h",), "patient": ("age", "sex"), "stay": ("sodium_mean_72h",)}
+    assert list(views_of(names)) == ["vital_signs", "patient", "stay"]
 
 
 @pytest.mark.parametrize(

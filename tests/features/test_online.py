@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.build import as_steps, build_features, computation
-from features.catalogue import FEATURES
+from features.build import KEYS, as_steps, build_features, computation
+from features.catalogue import STANDARD, VIEWS, of
 from features.online import PatientFeatures
 from tests.features.test_build import HOUR, T0, index, observations, series
 
 PATIENT = {"age": 70.0, "sex": 0.0, "unit_admitted_at": T0 - 2 * HOUR, "hospital_admitted_at": T0 - 5 * HOUR}
-NAMES = list(FEATURES)
+NAMES = list(of(*STANDARD))
 
 
 def microseconds(hours):
@@ -20,16 +20,20 @@ def microseconds(hours):
 
 
 def same(online, batch):
-    np.testing.assert_array_equal(online, batch[NAMES].to_numpy())
+    np.testing.assert_array_equal(online, batch.drop(columns=KEYS).to_numpy())
 
 
 @settings(max_examples=60, deadline=None)
-@given(series(days=8), st.lists(st.booleans(), min_size=6, max_size=6))
-def test_hour_by_hour_it_is_the_batch_whatever_was_forgotten(readings, forget):
+@given(
+    series(days=8),
+    st.lists(st.booleans(), min_size=6, max_size=6),
+    st.sampled_from([STANDARD, tuple(VIEWS), ("stay",), ("patient", "pressure")]),
+)
+def test_hour_by_hour_it_is_the_batch_whatever_was_forgotten(readings, forget, views):
     accepted = observations(*readings).sort_values("recorded_at", ignore_index=True)
     hours = [-150, -60, 0, 1, 2.5, 6]
-    batch = build_features(accepted, index(*hours))
-    patient = PatientFeatures(**PATIENT)
+    batch = build_features(accepted, index(*hours), views)
+    patient = PatientFeatures(**PATIENT, views=views)
     done = 0
     for row, (hour, forgets) in enumerate(zip(hours, forget, strict=True)):
         known = int((accepted["recorded_at"] <= T0 + hour * HOUR).sum())
@@ -60,6 +64,19 @@ def test_a_long_stay_is_remembered_by_its_last_days_and_its_first():
     patient.forget(microseconds(end))
     assert len(patient) == 1440 + 1439  # the first day, and the last: a window is open at its beginning
     same(patient.at(np.array([microseconds(end)])), build_features(accepted, index(end)))
+
+
+def test_what_is_not_asked_for_is_forgotten_sooner():
+    accepted = observations(*[(hour, signal, 40) for hour in range(100) for signal in ("etco2", "urine_output")])
+    kept = {}
+    for views in (("support",), ("support", "stay")):
+        patient = PatientFeatures(**PATIENT, views=views)
+        patient.add(accepted)
+        patient.forget(microseconds(99))
+        kept[views] = len(patient)
+        same(patient.at(np.array([microseconds(99)])), build_features(accepted, index(99), views))
+    # The first day always stays. A day of etco2 and the last urine for the one, three days of both for the other.
+    assert list(kept.values()) == [24 + 24 + 24 + 1, 2 * (24 + 72)]
 
 
 def test_a_late_reading_from_before_the_first_moves_the_first_day():

@@ -1,4 +1,4 @@
-"""The artefact: calibrated, explainable to the last bit, and clear about what it needs."""
+"""The artefact: cross-fitted, calibrated, explainable to the last bit, and clear about what it needs."""
 
 import lightgbm
 import numpy as np
@@ -7,94 +7,177 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import FEATURES
-from models.risk_model import FeatureMismatchError, RiskModel, TooFewEventsError, classifiers, log_odds
+from models.cohort import folds
+from models.risk_model import FeatureMismatchError, RiskModel, TooFewEventsError
 
 COLUMNS = ["heart_rate_mean_6h", "heart_rate_last_24h", "spo2_min_24h", "age"]
-TREES = {"n_estimators": 80, "num_leaves": 7, "min_child_samples": 20, "verbosity": -1, "random_state": 0}
+TREES = {"n_estimators": 60, "num_leaves": 7, "min_child_samples": 20, "verbosity": -1, "n_jobs": 1}
+HOURS = 5  # rows of a patient
 
 
 def patients(n, seed):
+    """n rows of patients of five rows each: features, labels and whose they are."""
     generator = np.random.default_rng(seed)
     frame = pd.DataFrame(generator.normal(size=(n, len(COLUMNS))), columns=COLUMNS).astype("float32")
     margin = 2 * frame["heart_rate_mean_6h"] - 1.5 * frame["spo2_min_24h"] - 2
-    label = (generator.random(n) < 1 / (1 + np.exp(-margin))).astype(int)
+    label = (generator.random(n) < 1 / (1 + np.exp(-margin))).astype(float)
     frame.loc[generator.random(n) < 0.2, "spo2_min_24h"] = np.nan
-    return frame, label
+    return frame, label.to_numpy(), pd.Series([f"s{seed}-{row // HOURS}" for row in range(n)])
+
+
+def trees(**other):
+    return lightgbm.LGBMClassifier(**{**TREES, **other})
 
 
 @pytest.fixture(scope="module")
 def model():
-    (X, y), (tune_X, tune_y) = patients(4000, 1), patients(2000, 2)
-    fitted = RiskModel(lightgbm.LGBMClassifier(**TREES), COLUMNS).fit(X, y, tune_X=tune_X, tune_y=tune_y)
+    fitted = RiskModel(trees(), COLUMNS, long_view=trees(), folds=3).fit(*patients(4000, 1))
     fitted.thresholds_ = {"medium": 0.2, "high": 0.5}
     return fitted
 
 
-def test_the_mean_risk_on_the_tuning_patients_is_their_event_rate(model):
-    tune_X, tune_y = patients(2000, 2)
-    assert model.risk(tune_X).mean() == pytest.approx(tune_y.mean(), abs=1e-4)
+class Remembers(LogisticRegression):
+    """Knows by heart what it learned from: a label it has seen comes back, anything else is 0.5."""
+
+    def fit(self, X, y):
+        self.seen_ = {row.tobytes(): label for row, label in zip(X, y, strict=True)}
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def predict_proba(self, X):
+        p = np.array([self.seen_.get(row.tobytes(), 0.5) for row in X], dtype=float)
+        return np.column_stack([1 - p, p])
 
 
-def test_calibration_mends_an_overconfident_estimator():
-    (X, y), (tune_X, tune_y), (new_X, new_y) = patients(300, 1), patients(20_000, 2), patients(20_000, 3)
-    overfitted = lightgbm.LGBMClassifier(**{**TREES, "min_child_samples": 1, "num_leaves": 60})
-    fitted = RiskModel(overfitted, COLUMNS)
-    fitted.fit(X, y, tune_X=tune_X, tune_y=tune_y)
-    raw = log_odds(fitted.estimator.predict_proba(new_X[COLUMNS].to_numpy())[:, 1])[:, None]
-    slope_before = LogisticRegression(C=np.inf).fit(raw, new_y).coef_[0, 0]
-    slope_after = LogisticRegression(C=np.inf).fit(fitted.margin(new_X)[:, None], new_y).coef_[0, 0]
-    assert abs(slope_after - 1) < abs(slope_before - 1)
-    assert slope_after == pytest.approx(1, abs=0.12)
+def test_no_member_has_seen_the_patient_whose_out_of_fold_risk_it_gives():
+    X, y, groups = patients(500, 1)
+    twin = pd.concat([X, X.iloc[[0]]], ignore_index=True)  # the first patient once more has the same hour
+    owner = pd.concat([groups, groups.iloc[[0]]], ignore_index=True)
+    risk = RiskModel(Remembers(), COLUMNS, folds=5).cross_fit(twin, np.append(y, y[0]), owner)
+    assert np.ptp(risk) < 1e-12  # nobody's label came back
+    assert risk[0] == pytest.approx(np.append(y, y[0]).mean(), abs=1e-4)
+
+
+def test_every_member_leaves_one_fold_of_patients_out():
+    X, y, groups = patients(500, 1)
+    model = RiskModel(Remembers(), COLUMNS, folds=4, repeats=2, seed=3).fit(X, y, groups)
+    assert len(model.members_[0]) == 8
+    rows = X.to_numpy(np.float32)
+    for repeat in range(2):
+        fold = folds(groups, y == 1, 4, seed=3 + repeat)
+        for left_out in range(4):
+            seen = model.members_[0][4 * repeat + left_out].seen_
+            assert [row.tobytes() in seen for row in rows] == (fold != left_out).tolist()
+
+
+def test_rows_without_a_label_are_scored_and_not_learned_from():
+    X, y, groups = patients(600, 1)
+    unknown = np.where(np.arange(600) % 7 == 0, np.nan, y)
+    model = RiskModel(Remembers(), COLUMNS)
+    risk = model.cross_fit(X, unknown, groups)
+    assert np.isfinite(risk).all()
+    seen = set().union(*(member.seen_ for member in model.members_[0]))
+    assert not seen & {row.tobytes() for row in X[np.isnan(unknown)].to_numpy(np.float32)}
+
+
+def test_a_member_learns_from_all_events_and_so_many_others():
+    X, y, groups = patients(2000, 1)
+    model = RiskModel(Remembers(), COLUMNS, folds=4, most_negatives=300).fit(X, y, groups)
+    for member in model.members_[0]:
+        assert list(member.seen_.values()).count(0) == 300
+    assert len(model.members_[0][0].seen_) > 300 + 0.6 * y.sum()
+    X, y, groups = patients(4000, 1)
+    risk = RiskModel(trees(), COLUMNS, most_negatives=500).cross_fit(X, y, groups)
+    assert risk.mean() == pytest.approx(y.mean(), abs=1e-4)  # calibration undoes the draw
+
+
+def test_the_long_view_learns_whether_the_patient_ever_has_the_event():
+    X, y, groups = patients(500, 1)
+    model = RiskModel(Remembers(), COLUMNS, long_view=Remembers()).fit(X, y, groups)
+    ever = pd.Series(y == 1).groupby(groups).transform("any").to_numpy()
+    by_row = dict(zip((row.tobytes() for row in X.to_numpy(np.float32)), ever, strict=True))
+    assert all(by_row[row] == label for member in model.members_[1] for row, label in member.seen_.items())
+
+
+def test_the_mean_out_of_fold_risk_is_the_event_rate():
+    X, y, groups = patients(2000, 1)
+    assert RiskModel(trees(), COLUMNS).cross_fit(X, y, groups).mean() == pytest.approx(y.mean(), abs=1e-4)
+
+
+def test_calibration_mends_overconfident_members():
+    overfitted = trees(min_child_samples=1, num_leaves=60, n_estimators=150)
+    X, y, groups = patients(3000, 1)
+    new_X, new_y, _ = patients(20_000, 3)
+    alone = overfitted.fit(X.to_numpy(), y).predict(new_X.to_numpy(), raw_score=True)[:, None]
+    model = RiskModel(overfitted, COLUMNS, folds=10).fit(X, y, groups)
+    slope_before, slope_after = (
+        LogisticRegression(C=np.inf).fit(margin, new_y).coef_[0, 0] for margin in (alone, model.margin(new_X)[:, None])
+    )
+    assert slope_before < 0.5
+    assert 0.75 < slope_after < 1.5  # ten members averaged are steadier than the one that calibration saw
 
 
 def test_contributions_add_up_to_the_margin_and_are_grouped_by_signal(model):
-    X, _ = patients(50, 4)
+    X, _, _ = patients(50, 4)
     found = model.contributions(X)
     assert set(found.columns) == {FEATURES[name].signal for name in COLUMNS} | {"baseline"}
     np.testing.assert_allclose(found.sum(axis=1), model.margin(X), atol=1e-6)
 
 
+def test_what_changed_adds_up_to_the_change_and_names_the_signal(model):
+    before, _, _ = patients(20, 5)
+    now = before.assign(heart_rate_mean_6h=before["heart_rate_mean_6h"] + 2)
+    changed = model.what_changed(before, now)
+    np.testing.assert_allclose(changed.sum(axis=1), model.margin(now) - model.margin(before), atol=1e-6)
+    assert (changed.abs().mean().idxmax(), "baseline" in changed) == ("heart_rate", False)
+
+
 def test_contributions_of_a_linear_model_are_refused():
-    (X, y), (tune_X, tune_y) = patients(300, 1), patients(300, 2)
-    linear = RiskModel(LogisticRegression(), ["age"]).fit(X, y, tune_X=tune_X, tune_y=tune_y)
+    X, y, groups = patients(300, 1)
+    linear = RiskModel(LogisticRegression(), ["age"]).fit(X, y, groups)
     with pytest.raises(TypeError, match="expected a LightGBM model, this one is a LogisticRegression"):
         linear.contributions(X)
 
 
+def test_a_range_holds_the_probability_and_is_narrow_where_much_is_known(model):
+    X, _, _ = patients(500, 6)
+    low, high = model.range(X)
+    assert (low <= high).all()
+    assert 0 <= low.min()
+    assert high.max() <= 1
+    assert np.mean((model.risk(X) >= low - 0.1) & (model.risk(X) <= high + 0.1)) > 0.9
+
+
 def test_columns_are_found_by_name_not_by_place(model):
-    X, _ = patients(20, 5)
+    X, _, _ = patients(20, 5)
     np.testing.assert_array_equal(model.risk(X), model.risk(X[COLUMNS[::-1]].assign(more=1)))
 
 
-def test_missing_columns_are_named(model):
-    X, _ = patients(5, 6)
-    with pytest.raises(FeatureMismatchError, match="2 of the model's 4 columns are missing: spo2_min_24h, age"):
-        model.risk(X.drop(columns=["age", "spo2_min_24h"]))
+def test_a_mismatch_of_columns_shows_the_difference(model):
+    X, _, _ = patients(5, 6)
+    renamed = X.rename(columns={"spo2_min_24h": "spo2_min_12h"}).drop(columns="age")
+    message = (
+        r"2 of the model's 4 columns are missing: spo2_min_24h \(is it spo2_min_12h\?\), age; the frame has 2 of them and 1"
+    )
+    with pytest.raises(FeatureMismatchError, match=message):
+        model.risk(renamed)
 
 
 def test_bands_begin_at_their_thresholds(model):
     assert [model.band(p) for p in (0.199, 0.2, 0.499, 0.5)] == ["low", "medium", "medium", "high"]
-    X, _ = patients(200, 7)
+    X, _, _ = patients(200, 7)
     np.testing.assert_array_equal(model.predict(X), model.risk(X) >= 0.5)
 
 
-def test_a_split_without_events_is_explained():
-    X, y = patients(300, 1)
-    with pytest.raises(TooFewEventsError, match="tuning patients hold 1 of the 2 classes of outcome"):
-        RiskModel(LogisticRegression(), ["age"]).fit(X, y, tune_X=X, tune_y=np.zeros(300))
+def test_a_cohort_without_events_is_explained():
+    X, _, groups = patients(300, 1)
+    with pytest.raises(TooFewEventsError, match="hold 1 of the 2 classes of outcome"):
+        RiskModel(LogisticRegression(), ["age"]).fit(X, np.zeros(300), groups)
 
 
-def test_same_data_and_seed_give_the_same_predictions():
-    (X, y), (tune_X, tune_y) = patients(2000, 1), patients(1000, 2)
-    first, second = (
-        classifiers(COLUMNS, seed=5)["lightgbm"].fit(X, y, tune_X=tune_X, tune_y=tune_y).risk(tune_X) for _ in range(2)
-    )
-    np.testing.assert_array_equal(first, second)
-
-
-def test_baselines_know_no_more_than_they_should():
-    models = classifiers(COLUMNS, seed=1)
-    assert next(iter(models)) == "lightgbm"
-    assert models["clock"].features == ["hours_in_unit", "age", "sex"]
-    assert models["news2"].features == ["news2"]
-    assert models["logistic"].features == models["lightgbm"].features == COLUMNS
+def test_same_data_and_seed_give_the_same_model_whatever_the_order_of_rows():
+    X, y, groups = patients(1000, 1)
+    first, again = (RiskModel(trees(n_jobs=2), COLUMNS, most_negatives=500, seed=5).fit(X, y, groups) for _ in range(2))
+    np.testing.assert_array_equal(first.margin(X), again.margin(X))
+    other = RiskModel(trees(), COLUMNS, most_negatives=500, seed=6).fit(X, y, groups)
+    assert not np.array_equal(first.margin(X), other.margin(X))

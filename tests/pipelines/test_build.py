@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from features.build import build_features
-from features.catalogue import FEATURES
+from features.catalogue import STANDARD, VIEWS
 from features.observations import check
 from features.store.client import Store
 from models.cohort import index_times
@@ -26,6 +26,12 @@ BUILD = "from pathlib import Path; import sys; from pipelines.build import build
 
 def ward(**more):
     return SimulatedWard(**{"patients": 20, "patients_per_batch": 20 // PARTS, **more})
+
+
+def of_task(task, source):
+    """The ward, asked another question."""
+    source.task = task
+    return source
 
 
 def files(home):
@@ -72,6 +78,28 @@ def test_features_defined_otherwise_are_computed_anew(tmp_path, monkeypatch):
     assert build(tmp_path).computed == 1
 
 
+def test_a_view_is_built_only_where_the_task_asks_for_it(tmp_path, uninterrupted):
+    """And one that is no longer asked for goes: a home of which another question is asked is as a new one."""
+    for task, views in (
+        ("mortality", (*STANDARD, "stay")),
+        ("hypotension", (*STANDARD, "pressure")),
+        ("deterioration", STANDARD),
+    ):
+        ingest(of_task(task, ward()), tmp_path)
+        assert build(tmp_path).computed == PARTS
+        assert Store(tmp_path).parts.views == views
+    assert files(tmp_path) == uninterrupted
+
+
+def test_other_views_of_the_same_index_times_are_computed_anew(tmp_path, monkeypatch):
+    ingest(ward(patients=5), tmp_path)
+    build(tmp_path)
+    for views in ((*STANDARD, "pressure"), STANDARD):
+        monkeypatch.setattr(build_module, "computed_for", lambda _, views=views: views)
+        assert build(tmp_path).computed == 1
+        assert Store(tmp_path).parts.views == views
+
+
 @pytest.mark.parametrize("written", [1, 11, 20])
 def test_a_run_that_was_killed_is_completed_by_the_next(tmp_path, uninterrupted, written):
     ingest(ward(), tmp_path)
@@ -89,12 +117,11 @@ def test_cutting_real_stays_off_at_t_leaves_the_features_at_t(cinc2019_zip, monk
     monkeypatch.setattr("pipelines.sources.cinc2019.STAYS_PER_BATCH", 40)
     batch = next(iter(Cinc2019(cinc2019_zip).batches()))
     observations, index = check(batch.observations).accepted, index_times(batch.stays)
-    whole = build_features(observations, index)
+    whole = build_features(observations, index, VIEWS)
     rng = np.random.default_rng(7)
     cut = index.groupby("subject_id").sample(1, random_state=rng)
     at = observations["subject_id"].astype(object).map(cut.set_index("subject_id")["index_time"])
     known = observations[(observations["observed_at"] <= at) & (observations["recorded_at"] <= at)]
     assert len(known) < 0.8 * len(observations)
     expected = whole.merge(cut[["subject_id", "index_time"]], on=["subject_id", "index_time"])
-    found = build_features(known, cut)
-    pd.testing.assert_frame_equal(found[list(FEATURES)], expected[list(FEATURES)], check_exact=True)
+    pd.testing.assert_frame_equal(build_features(known, cut, VIEWS), expected, check_exact=True)

@@ -85,32 +85,31 @@ def test_the_prediction_log_holds_exactly_the_held_out_patients(chain):
 
 
 def test_each_step_of_training_sees_only_the_patients_it_may(home, tmp_path, monkeypatch):
-    """Held-out patients reach nothing; tuning patients reach early stopping, calibration and thresholds, never the fit."""
-    seen = {"asked": set(), "fit": set(), "tune": set(), "threshold": set()}
+    """Held-out patients reach nothing."""
+    seen = {"asked": set(), "fit": set(), "threshold": set()}
 
     class Watched(Store):
         def training_frame(self, rows, service):
             seen["asked"] |= set(rows["subject_id"])
             return super().training_frame(rows, service)
 
-    def fit(self, X, y, *, tune_X, tune_y):
-        seen["fit"] |= set(X["subject_id"])
-        seen["tune"] |= set(tune_X["subject_id"])
-        return original_fit(self, X, y, tune_X=tune_X, tune_y=tune_y)
+    def fit(self, X, y, groups):
+        seen["fit"] |= set(X["subject_id"]) | set(groups)
+        return original_fit(self, X, y, groups)
 
     def watch(frame):
         seen["threshold"] |= set(frame["subject_id"])
         return original_watch(frame)
 
-    original_fit, original_watch = RiskModel.fit, Watch.of
+    original_fit, original_watch = RiskModel.cross_fit, Watch.of
     monkeypatch.setattr("pipelines.train.Store", Watched)
     monkeypatch.setattr("pipelines.train.Registry", lambda _: Registry(tmp_path))
-    monkeypatch.setattr(RiskModel, "fit", fit)
+    monkeypatch.setattr(RiskModel, "cross_fit", fit)
     monkeypatch.setattr(Watch, "of", watch)
     train(home)
     split = {patient: split_of(patient) for patient in CohortStore(home).read("stays")["subject_id"]}
     splits_seen = {step: {split[patient] for patient in patients} for step, patients in seen.items()}
-    assert splits_seen == {"asked": {"train", "tune"}, "fit": {"train"}, "tune": {"tune"}, "threshold": {"tune"}}
+    assert splits_seen == {"asked": {"train"}, "fit": {"train"}, "threshold": {"train"}}
 
 
 def test_the_same_ward_has_not_drifted(chain):

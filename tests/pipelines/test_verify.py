@@ -3,13 +3,13 @@
 import pandas as pd
 import pytest
 
-from features.catalogue import FEATURES
+from features.catalogue import STANDARD, of
 from pipelines import verify as verify_module
 from pipelines.build import build
 from pipelines.ingest import ingest
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.simulated import SimulatedWard
-from pipelines.verify import SkewError, verify
+from pipelines.verify import SkewError, Verified, verify
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +22,9 @@ def ward(tmp_path_factory):
 def test_every_value_of_the_ward_is_compared(ward):
     home, index_times = ward
     found = verify(home)
-    assert (found.index_times, found.compared) == (index_times, index_times * len(FEATURES))
-    assert (found.online_rows, found.online_compared) == (6, 6 * len(FEATURES))
+    features = len(of(*STANDARD))
+    assert (found.index_times, found.compared) == (index_times, index_times * features)
+    assert (found.online_rows, found.online_compared) == (6, 6 * features)
 
 
 def test_a_single_bit_is_noticed(ward):
@@ -38,6 +39,15 @@ def test_a_single_bit_is_noticed(ward):
     ):
         verify_module._verify_part(home, 1)
     path.write_bytes(kept)
+
+
+def test_what_only_the_task_asks_for_is_compared_too(tmp_path):
+    source = SimulatedWard(patients=3, patients_per_batch=3)
+    source.task = "mortality"
+    ingest(source, tmp_path)
+    build(tmp_path)
+    features = len(of(*STANDARD, "stay"))
+    assert verify(tmp_path) == Verified(index_times=3, compared=3 * features, online_rows=3, online_compared=3 * features)
 
 
 def test_real_stays_too(cinc2019_zip, tmp_path, monkeypatch):

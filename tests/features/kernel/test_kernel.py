@@ -182,6 +182,27 @@ def test_several_subjects_and_signals_keep_to_themselves():
     np.testing.assert_array_equal(out.T, [[2, 2, 0, np.nan], [2, 2, 1, 3], [3, 6, 0, np.nan]])
 
 
+def test_signals_of_which_nothing_is_asked_change_nothing():
+    features = in_order(over(["heart_rate"], 1, "count", "last"))
+    observed = np.array([1, 2, 3], dtype=np.int64)
+    found = []
+    for signals in (None, ("albumin", "heart_rate", "spo2")):
+        series, planned = plan_of(features, signals)
+        begin = np.zeros((len(series), 1), dtype=np.int64)
+        readings = Readings(observed, observed, observed * 100, begin, begin + 3, np.zeros((0, 0, 3), dtype=np.int64))
+        out = np.empty((2, 1))
+        window_statistics(planned, readings, np.array([5]), np.array([0, 1]), out)
+        found.append(out.tolist())
+    assert found[0] == found[1] == [[3], [3]]
+
+
+def test_nothing_asked_of_any_signal_is_no_column():
+    _, planned = plan_of((), ("heart_rate",))
+    observed, bounds = np.array([1], dtype=np.int64), (np.array([[0]]), np.array([[1]]))
+    readings = Readings(observed, observed, observed, *bounds, np.zeros((0, 0, 3), dtype=np.int64))
+    window_statistics(planned, readings, observed, np.array([0, 1]), np.empty((0, 1)))
+
+
 def test_a_changed_source_is_compiled_anew():
     """Numba's cache on disk knows the file of the outermost function only; what a closure holds is part of its key too."""
     sources = [Path(windows.__file__), *sorted(Path(kernel.__file__).parent.glob("*.py"))]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.catalogue import SERVICES, VIEWS, service_views
+from features.catalogue import SERVICES, STANDARD, VIEWS, of, service_views
 from features.observations import TIME
 from features.store.client import Store, StoreError
 
@@ -33,7 +33,8 @@ def store(tmp_path_factory, features):
     for part, frame in enumerate(features.values()):
         store.parts.write(part, frame, fingerprint=f"made of {part}")
     store.apply()
-    assert list(store.materialize("everything")) == [0, 1]
+    for service in ("everything", "mortality_v1", "pressure_v1"):
+        assert list(store.materialize(service)) == [0, 1]
     return store
 
 
@@ -87,6 +88,41 @@ def test_a_home_without_features_says_what_to_do(tmp_path):
         Store(tmp_path).apply()
     with pytest.raises(StoreError, match=r"feature_store.yaml: no feature store there; make one first: vigil features"):
         Store(tmp_path).online(["a"], "vital_signs_v1")
+
+
+def test_a_service_whose_views_were_not_built_is_refused(tmp_path, features):
+    store = Store(tmp_path)
+    standard = ["subject_id", "index_time", *of(*STANDARD)]
+    store.parts.write(0, features["a"][standard], "a")
+    store.apply()
+    names = list(SERVICES["everything"])
+    np.testing.assert_array_equal(store.training_frame(asked(("a", 3)), "everything")[names], features["a"][names].iloc[[3]])
+    for use in (
+        lambda: store.training_frame(asked(("a", 1)), "mortality_v1"),
+        lambda: list(store.materialize("mortality_v1")),
+        lambda: store.online(["a"], "mortality_v1"),
+        lambda: store.write_online(features["a"], "mortality_v1"),
+    ):
+        with pytest.raises(
+            StoreError, match="mortality_v1: reads the view stay, which this home did not build.*vigil features"
+        ):
+            use()
+    registered = {service.name for service in store._open().list_feature_services()}
+    assert registered == set(SERVICES) - {"mortality_v1", "pressure_v1"}
+
+
+def test_views_that_are_no_longer_built_are_no_longer_registered(tmp_path, features):
+    store = Store(tmp_path)
+    for views in (VIEWS, STANDARD, VIEWS):
+        store.withdraw()
+        store.parts.write(0, features["a"][["subject_id", "index_time", *of(*views)]], "a")
+        store.parts.keep(1, views)
+        store.apply()
+        assert {view.name for view in store._open().list_feature_views()} == set(views)
+        assert ("mortality_v1" in {service.name for service in store._open().list_feature_services()}) == (views is VIEWS)
+        assert list(store.materialize("everything")) == [0]
+    list(store.materialize("mortality_v1"))
+    assert store.online(["a"], "mortality_v1")["index_time"].tolist() == [T0 + 4 * HOUR]
 
 
 def test_withdrawn_features_are_not_trained_on(tmp_path, features):
@@ -145,7 +181,7 @@ def test_a_cohort_that_comes_back_is_loaded_again(tmp_path, features):
     def load(*parts):
         for number, (frame, fingerprint) in enumerate(parts):
             store.parts.write(number, frame, fingerprint)
-        store.parts.keep(len(parts))
+        store.parts.keep(len(parts), VIEWS)
         store.apply()
         list(store.materialize("vital_signs_v1"))
 

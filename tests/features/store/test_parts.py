@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from features.catalogue import FEATURES, VIEWS
+from features.catalogue import FEATURES, STANDARD, VIEWS, of
 from features.observations import TIME
 from features.store.parts import FeatureParts
 
@@ -22,32 +22,43 @@ def frame():
 
 def test_a_part_is_found_by_its_fingerprint_only(parts, frame):
     parts.write(0, frame, "made of this")
-    assert parts.holds(0, "made of this")
-    assert not parts.holds(0, "made of that")
-    assert not parts.holds(1, "made of this")
+    assert parts.holds(0, "made of this", VIEWS)
+    assert not parts.holds(0, "made of that", VIEWS)
+    assert not parts.holds(1, "made of this", VIEWS)
     assert parts.fingerprint(0) == "made of this"
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_part_without_one_of_its_files_is_not_there(parts, frame, view):
     parts.write(0, frame, "f")
+    parts.write(1, frame, "f")
     (parts.folder / view / "part-00000.parquet").unlink()
-    assert not parts.holds(0, "f")
-    assert len(parts) == 0
+    assert not parts.holds(0, "f", VIEWS)
+    assert parts.holds(0, "f", set(VIEWS) - {view})
+    assert parts.views == tuple(VIEWS)
+    assert len(parts) == 1
 
 
 def test_a_file_that_is_not_parquet_is_no_part(parts, frame):
     parts.write(0, frame, "f")
     (parts.folder / "scores" / "part-00000.parquet").write_bytes(b"half a file")
-    assert not parts.holds(0, "f")
+    assert not parts.holds(0, "f", VIEWS)
+
+
+def test_the_views_are_those_that_were_written(parts, frame):
+    assert (parts.views, len(parts)) == ((), 0)
+    parts.write(0, frame.drop(columns=[*of("stay"), *of("pressure")]), "f")
+    assert (parts.views, len(parts)) == (STANDARD, 1)
+    assert parts.holds(0, "f", STANDARD)
+    assert not parts.holds(0, "f", VIEWS)
 
 
 def test_what_is_left_over_goes(parts, frame):
     for part in range(3):
         parts.write(part, frame, "f")
     (parts.folder / "scores" / "part-00000.unfinished").write_bytes(b"cut off")
-    parts.keep(2)
-    assert len(parts) == 2
+    parts.keep(2, STANDARD)
+    assert (parts.views, len(parts)) == (STANDARD, 2)
     assert {path.name for path in parts.folder.rglob("part-*")} == {"part-00000.parquet", "part-00001.parquet"}
 
 

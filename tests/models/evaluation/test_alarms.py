@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation.alarms import Watch, alarms, threshold_at_budget
-
-T0 = pd.Timestamp("2026-03-01T00:00:00Z").as_unit("us")
-HOUR = pd.Timedelta(hours=1)
+from models.evaluation.alarms import Watch, alarms, before_onset, threshold_at_budget, threshold_at_recall
+from models.evaluation.proportions import exact
+from tests.models.evaluation.made_up import HOUR, T0
 
 
 def watched(risks, onset=None, subject_id="a", known=True):
@@ -52,6 +51,58 @@ def test_figures_by_hand():
     assert found["lead_time_hours"] == 12
 
 
+def some_patients():
+    # Onset at 30 h, with alarms at 10 h (too early), 18 h and 26 h; a missed onset; one without an onset who rings once.
+    septic = watched([0] * 10 + [0.9] * 25, onset=30)
+    return pd.concat([septic, watched([0] * 20, onset=15, subject_id="b"), watched([0.9] + [0] * 46, subject_id="c")])
+
+
+def test_counts_by_patient():
+    count = Watch.of(some_patients()).count(0.5)
+    np.testing.assert_allclose(count.days * 24, [30, 15, 47])
+    assert count.alarms.tolist() == [3, 0, 1]
+    assert count.right.tolist() == [2, 0, 0]
+    assert count.event.tolist() == [True, True, False]
+    np.testing.assert_array_equal(count.lead_hours, [12, np.nan, np.nan])
+
+
+def test_some_hours_are_counted_while_all_are_replayed():
+    frame = before_onset(some_patients().reset_index(drop=True))
+    first_day = (frame["index_time"] < T0 + 24 * HOUR).to_numpy()
+    early, late = (Watch.of(frame).count(0.5, rows) for rows in (first_day, ~first_day))
+    assert early.alarms.tolist() == [2, 0, 1]  # at 10 h and 18 h; silence goes on into the second day
+    assert late.alarms.tolist() == [1, 0, 0]  # at 26 h
+    assert (early.event.tolist(), late.event.tolist()) == ([False, True, False], [True, False, False])
+    assert late.figures()["event_recall"] == 1  # the first alarm came on the day before
+    np.testing.assert_allclose((early.days + late.days) * 24, [30, 15, 47])
+
+
+def test_draws_are_the_figures_of_copied_patients():
+    generator = np.random.default_rng(2)
+    frames = [
+        watched(generator.random(30), onset=25 if n % 2 else None, subject_id=f"{n:02}").assign(
+            index_time=lambda f: f.index_time
+        )
+        for n in range(20)
+    ]
+    count = Watch.of(pd.concat(frames)).count(0.93)
+    resamples = count.resamples(seed=4)
+    draws = count.draws(resamples)
+    for number in (0, 77, 199):
+        copies = [n for n, times in enumerate(resamples.times[number]) for _ in range(times)]
+        again = pd.concat([frames[n].assign(subject_id=f"{place:02}") for place, n in enumerate(copies)])
+        figures = alarms(Watch.of(again), 0.93)
+        assert {name: values[number] for name, values in draws.items()} == pytest.approx(figures, nan_ok=True)
+
+
+def test_recall_of_all_onsets_is_not_certain():
+    frames = [watched([0] * 20 + [0.9], onset=21, subject_id=str(n)) for n in range(5)]
+    count = Watch.of(pd.concat(frames)).count(0.5)
+    found = count.bounds(count.draws(count.resamples(seed=1)))
+    assert (found["event_recall_low"], found["event_recall_high"]) == exact(5, 5)
+    assert found["alarm_precision_low"] < 0.6
+
+
 def test_hours_at_and_after_the_onset_count_for_nothing():
     assert len(Watch.of(watched([0.9] * 10, onset=4)).time) == 4
 
@@ -73,3 +124,21 @@ def test_the_threshold_at_a_budget_is_the_lowest_within_it():
     rate = alarms(watch, threshold)["alarms_per_patient_day"]
     assert 0.45 < rate <= 0.5
     assert alarms(watch, threshold - 0.002)["alarms_per_patient_day"] > 0.5
+
+
+def test_a_budget_that_no_risk_keeps_to_is_kept_by_silence():
+    constant = Watch.of(watched([0.3] * 48))
+    threshold = threshold_at_budget(constant, 0.5)
+    assert 0.3 < threshold < 0.3001
+    assert alarms(constant, threshold)["alarms_per_patient_day"] == 0
+
+
+def test_the_threshold_at_a_recall_is_the_highest_that_reaches_it():
+    risks = {"a": 0.9, "b": 0.7, "c": 0.5, "d": 0.3}
+    watch = Watch.of(pd.concat([watched([0] * 20 + [risk], onset=21, subject_id=who) for who, risk in risks.items()]))
+    assert [threshold_at_recall(watch, recall) for recall in (0.2, 0.25, 0.5, 0.51, 1.0)] == [0.9, 0.9, 0.7, 0.5, 0.3]
+
+
+def test_a_score_is_watched_over_the_same_hours():
+    watch = Watch.of(watched([0.1, 0.2, 0.3]))
+    assert watch.scored(np.array([4.0, 5.0, 6.0])).fired(5).tolist() == [False, True, False]

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation import evaluate
-from models.evaluation.calibration import calibration, reliability
-from models.evaluation.discrimination import discrimination, intervals
+from models.evaluation import evaluate, judge
+from models.evaluation.calibration import calibration, histogram, reliability, slope
+from models.evaluation.discrimination import curves, discrimination
 from models.risk_model import TooFewEventsError
+from tests.models.evaluation.made_up import held_out
 
 
 def predictions(n=20_000, seed=0):
@@ -53,16 +54,6 @@ def test_discrimination_of_a_perfect_and_a_blind_ranking():
     assert discrimination(label, np.full(4, 0.2)) == {"auroc": 0.5, "auprc": 0.25, "prevalence": 0.25}
 
 
-def test_intervals_hold_the_estimate_and_widen_when_hours_come_from_few_patients():
-    label, probability = predictions(6000)
-    auroc = discrimination(label, probability)["auroc"]
-    many = intervals(label, probability, pd.Series(np.arange(6000)), seed=1)["auroc"]
-    assert many[0] < auroc < many[1]
-    order = np.argsort(label, kind="stable")  # each of thirty patients is all event or all none, nearly
-    few = intervals(label[order], probability[order], pd.Series(np.repeat(np.arange(30), 200)), seed=1)["auroc"]
-    assert few[1] - few[0] > many[1] - many[0]
-
-
 def test_patients_without_an_event_cannot_judge_a_model():
     frame = pd.DataFrame({"subject_id": ["a", "b"], "label": [0.0, 0.0], "probability": [0.1, 0.2]})
     with pytest.raises(TooFewEventsError, match="2 patients to judge on hold 1 of the 2 classes"):
@@ -83,3 +74,69 @@ def test_evaluate_leaves_out_unlabelled_times_but_watches_them_for_alarms():
     assert found["index_times"] == 20 * 21
     assert found["alarms_per_patient_day"] == 3  # all hours are above; every eight hours an alarm
     assert found["auroc_low"] < found["auroc"] < found["auroc_high"]
+
+
+def test_every_headline_metric_has_an_interval_that_holds_it():
+    ward = held_out()
+    found = judge(ward.frame(ward.default), 0.3, seed=1)
+    ranks, calibrates = ("auroc", "auprc", "prevalence"), ("brier", "calibration_slope", "calibration_intercept", "ece")
+    sounds = ("event_recall", "alarm_precision", "alarms_per_patient_day", "lead_time_hours")
+    for metric in (*ranks, *calibrates, "net_benefit", *sounds):
+        low, value, high = (found.metrics[f"{metric}{end}"] for end in ("_low", "", "_high"))
+        assert low <= value <= high, metric
+        assert low < high, metric
+        assert found.draws[metric].shape == (200,)
+
+
+def test_differences_between_models_are_paired():
+    ward = held_out(models=("one", "two"))
+    one, two = (judge(ward.frame(name), 0.3, seed=1).draws["auroc"] for name in ("one", "two"))
+    assert np.std(one - two) < 0.7 * np.std(one)
+
+
+def test_a_question_asked_once_a_stay_sounds_no_alarms():
+    ward = held_out(once=True)
+    found = judge(ward.frame(ward.default), 0.3, seed=1).metrics
+    assert found["auroc"] > 0.5
+    assert np.isnan([found[name] for name in ("event_recall", "alarms_per_patient_day", "alarm_precision_high")]).all()
+    assert found["patient_days"] == 0
+
+
+def test_net_benefit_at_the_prevalence_is_that_of_youden():
+    label, probability = predictions(2000)
+    frame = pd.DataFrame({"subject_id": np.arange(2000), "label": label, "probability": probability})
+    frame["index_time"] = pd.Timestamp("2026-03-01T00:00:00Z")
+    frame["onset"] = pd.Series(pd.NaT, index=frame.index, dtype="datetime64[us, UTC]")
+    above, rate = probability >= label.mean(), label.mean()
+    youden = above[label == 1].mean() - above[label == 0].mean()
+    assert evaluate(frame.assign(onset_known=True), 0.5, seed=1)["net_benefit"] == pytest.approx(rate * youden)
+
+
+def test_curves_run_from_nothing_to_everything_and_enclose_the_area():
+    label, probability = predictions()
+    found = curves(label, probability)
+    assert len(found["recall"]) <= 101
+    assert (found["recall"][0], found["recall"][-1]) == (0, 1)
+    assert np.isnan(found["precision"][0])
+    assert found["precision"][-1] == pytest.approx(label.mean())
+    area = np.trapezoid(found["recall"], found["false_positive_rate"])
+    assert area == pytest.approx(discrimination(label, probability)["auroc"], abs=0.002)
+
+
+def test_a_histogram_counts_every_row_once():
+    label, probability = predictions()
+    bars = histogram(label, probability)
+    assert bars["with_event"].sum() == label.sum()
+    assert bars["without"].sum() == len(label) - label.sum()
+    assert (bars["low"] < bars["high"]).all()
+
+
+def test_reliability_has_intervals_by_patient():
+    label, probability = predictions(4000)
+    alone = reliability(label, probability, pd.Series(np.arange(4000)))
+    assert ((alone["observed_low"] < alone["observed"]) & (alone["observed"] < alone["observed_high"])).all()
+
+
+def test_the_slope_of_what_does_not_vary_is_unknown():
+    assert np.isnan(slope(np.array([0.0, 1]), np.array([0.2, 0.2])))
+    assert np.isnan(slope(np.array([0.0, 0]), np.array([0.1, 0.2])))

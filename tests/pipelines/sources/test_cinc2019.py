@@ -93,15 +93,25 @@ def test_the_official_label_is_reproduced(folder):
     ("name", "text", "message"),
     [
         ("p1.psv", "a|b\n1|2\n", "p1.psv: not a Challenge 2019 header; expected HR|O2Sat"),
-        ("p1.psv", psv({"ICULOS": 1, "HR": "fast"}), "41 numbers a row expected"),
-        ("p1.psv", psv({"ICULOS": 1}) + "1|2\n", "41 numbers a row expected"),
+        (
+            "p1.psv",
+            psv({"ICULOS": 1, "HR": "fast"}),
+            "p1.psv: expected rows of 41 numbers, NaN or nothing where one is unknown",
+        ),
+        ("p1.psv", psv({"ICULOS": 1}) + "1|2\n", "p1.psv: expected rows of 41 numbers"),
+        ("p1.psv", psv({"ICULOS": 1}) + "\n", "p1.psv: expected rows of 41 numbers"),
         ("p1.psv", psv(), "p1.psv: a header but no hour"),
     ],
 )
 def test_a_broken_file_is_named(tmp_path, name, text, message):
+    """Among others that are whole, and without what is in it: that is a patient's."""
+    for other in ("p0.psv", "p2.psv"):
+        (tmp_path / other).write_text(psv({"ICULOS": 1}))
     (tmp_path / name).write_text(text)
-    with pytest.raises(SourceError, match=message.replace("|", r"\|")):
+    with pytest.raises(SourceError, match=message.replace("|", r"\|")) as refused:
         list(Cinc2019(tmp_path).batches())
+    assert "fast" not in str(refused.value)
+    assert refused.value.__cause__ is refused.value.__context__ is None
 
 
 def test_two_files_of_the_same_stay_are_refused(tmp_path):

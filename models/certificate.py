@@ -1,0 +1,98 @@
+"""The alarm promise: so many alarms at most, and so often right at least, with stated confidence; and whether it was kept.
+
+A threshold is certified where, on patients the model had not seen, the upper confidence limit of alarms per patient-day and the
+lower one of alarm precision keep the promise. Limits are exact binomial ones with the design effect of patients
+(:func:`models.evaluation.proportions.limits`), divided by Bonferroni among the thresholds that were tried and the two halves of
+the promise (after Angelopoulos AN, Bates S, Candes EJ, Jordan MI, Lei L. Learn then test. arXiv 2110.01052, 2021).
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import numpy as np
+
+from features.catalogue import INDEX_STEP
+from models.evaluation.alarms import Watch, threshold_at_budget
+from models.evaluation.proportions import limits
+from models.tasks import Promise
+
+CONFIDENCE: Final = 0.95
+_STEPS_PER_DAY: Final = timedelta(days=1) / INDEX_STEP
+_TRIED: Final = np.linspace(0.95, 0.5, 10)  # thresholds by their alarm rate, as parts of what is allowed
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A promise, the threshold that keeps it, and the evidence.
+
+    Attributes:
+        threshold: alarm at or above this probability.
+        max_alarms_per_patient_day, min_precision: the promise.
+        confidence: that both halves hold for patients like these.
+        patients: of the evidence; none of them was seen by the members that scored him.
+        alarms_per_patient_day, alarms_upper: estimate and upper limit.
+        precision, precision_lower: estimate and lower limit.
+    """
+
+    threshold: float
+    max_alarms_per_patient_day: float
+    min_precision: float
+    confidence: float
+    patients: int
+    alarms_per_patient_day: float
+    alarms_upper: float
+    precision: float
+    precision_lower: float
+
+
+def certify(watch: Watch, promise: Promise) -> Certificate | None:
+    """The lowest of ten thresholds that keeps the promise with confidence, or None.
+
+    Args:
+        watch: hours of patients, scored by a model that had not seen them.
+        promise: what is to be kept.
+    """
+    tail = (1 - CONFIDENCE) / (2 * len(_TRIED))
+    for part in _TRIED:
+        threshold = threshold_at_budget(watch, part * promise.alarms_per_patient_day)
+        found = _evidence(watch, threshold, tail)
+        if found["alarms_upper"] <= promise.alarms_per_patient_day and found["precision_lower"] >= promise.precision:
+            return Certificate(
+                threshold=threshold,
+                max_alarms_per_patient_day=promise.alarms_per_patient_day,
+                min_precision=promise.precision,
+                confidence=CONFIDENCE,
+                patients=len(np.unique(watch.subject)),
+                **found,
+            )
+    return None
+
+
+def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
+    """Whether the promise holds on other patients.
+
+    Returns:
+        ``alarms_per_patient_day, alarms_upper, precision, precision_lower`` (95 % limits of these patients alone),
+        ``event_recall``, and ``held``: both estimates keep the promise. Where nothing sounded no alarm was wrong; the recall says
+        what that was worth.
+    """
+    found = _evidence(watch, certificate.threshold, (1 - CONFIDENCE) / 2)
+    held = (
+        found["alarms_per_patient_day"] <= certificate.max_alarms_per_patient_day
+        and not found["precision"] < certificate.min_precision
+    )
+    return {**found, "event_recall": watch.count(certificate.threshold).figures()["event_recall"], "held": held}
+
+
+def _evidence(watch: Watch, threshold: float, tail: float) -> dict[str, float]:
+    count = watch.count(threshold)
+    steps = np.rint(count.days * _STEPS_PER_DAY)
+    rate, _, rate_upper = limits(count.alarms, steps, tail)
+    precision, precision_lower, _ = limits(count.right, count.alarms, tail)
+    return {
+        "alarms_per_patient_day": rate * _STEPS_PER_DAY,
+        "alarms_upper": rate_upper * _STEPS_PER_DAY,
+        "precision": precision,
+        "precision_lower": precision_lower,
+    }

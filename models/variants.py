@@ -1,0 +1,108 @@
+"""What is trained side by side: the model, what each part of its knowledge is worth alone, and the scores it has to beat."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import lightgbm
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from features.catalogue import FEATURES, reflecting
+from features.signals import names
+from models.risk_model import RiskModel
+
+DEFAULT: Final = "all_signals"
+SCORES: Final = ("news2", "qsofa", "sirs", "mews")
+CLOCK: Final = ("hours_in_unit", "age", "sex")
+
+# What a wearable or a ward monitor measures. Glucose is a vital sign at home, but in the open cohorts it is drawn from a vein.
+_MONITORED: Final = (
+    "heart_rate", "respiratory_rate", "spo2", "systolic_bp", "diastolic_bp", "mean_bp", "body_temperature",
+    "shock_index", "pulse_pressure", "news2", "mews", "qsofa", "measuring", "age", "sex",
+)  # fmt: skip
+
+# What blood is drawn for, and the scores that need it.
+_DRAWN: Final = (*names("laboratory"), "glucose", "sirs", "sofa", "time_in_care")
+
+# Chosen by cross-validation on the training sets of the open cohorts (docs/models.md). Few leaves and strong column sampling:
+# events are rare and windows overlap, so restraint is rewarded.
+HOURLY: Final[Mapping[str, Any]] = {
+    "n_estimators": 400, "learning_rate": 0.035, "num_leaves": 16, "min_child_samples": 200, "colsample_bytree": 0.2,
+    "subsample": 0.7, "subsample_freq": 1, "reg_lambda": 20.0, "max_bin": 127,
+}  # fmt: skip
+# A row a stay: a few thousand rows, so smaller steps, random splits, and many members.
+ONCE: Final[Mapping[str, Any]] = {
+    "n_estimators": 500, "learning_rate": 0.03, "num_leaves": 8, "min_child_samples": 20, "colsample_bytree": 0.1,
+    "subsample": 0.7, "subsample_freq": 1, "reg_lambda": 10.0, "max_bin": 63, "extra_trees": True,
+}  # fmt: skip
+_MOST_NEGATIVES: Final = 100_000
+
+
+def monitored(features: Iterable[str]) -> list[str]:
+    """Those that a wearable or a ward monitor can know, and age and sex."""
+    return [name for name in features if FEATURES[name].signal in _MONITORED and name != "news2_on_oxygen"]
+
+
+def bedside(features: Iterable[str]) -> list[str]:
+    """Those that need no blood: what monitors measure and nurses chart."""
+    return [name for name in features if FEATURES[name].signal not in _DRAWN]
+
+
+def variants(features: Iterable[str], *, hourly: bool, seed: int) -> dict[str, RiskModel]:
+    """Unfitted models by name, the default first.
+
+    ``physiology`` and ``workflow`` are the default without what the other has: how much of it is what was measured, and how
+    much is when and how often somebody measured. ``clock`` knows time in care, age and sex: what it reaches owes nothing to
+    physiology. ``logistic`` is a linear model of the default's features, and each score is recalibrated alone.
+
+    Args:
+        features: of the feature service.
+        hourly: whether rows are hours of stays, or stays.
+        seed: of the members.
+    """
+    service = list(features)
+    physiology, workflow = set(reflecting("physiology")), set(reflecting("workflow"))
+    choose: dict[str, list[str]] = {
+        DEFAULT: service,
+        "physiology": [name for name in service if name in physiology],
+        "workflow": [name for name in service if name in workflow],
+        "clock": [name for name in CLOCK if name in service],
+    }
+    if any(FEATURES[name].signal in _DRAWN for name in service):
+        choose["vital_signs"] = monitored(service) if hourly else bedside(service)
+    models = {name: trees(chosen, hourly=hourly, seed=seed) for name, chosen in choose.items() if chosen}
+    models["logistic"] = _linear(service, hourly=hourly, seed=seed)
+    return models | {name: score_alone(name, hourly=hourly, seed=seed) for name in SCORES if name in service}
+
+
+def score_alone(column: str, *, hourly: bool, seed: int) -> RiskModel:
+    """A score that somebody else computed, recalibrated to this outcome."""
+    return _linear([column], hourly=hourly, seed=seed)
+
+
+def trees(features: list[str], *, hourly: bool, seed: int) -> RiskModel:
+    """The default kind of model over these features."""
+    if not hourly:
+        return RiskModel(_boosted(ONCE, len(features)), features, repeats=4, seed=seed)
+    learner, long_view = (_boosted(HOURLY, len(features)) for _ in range(2))
+    return RiskModel(learner, features, long_view=long_view, most_negatives=_MOST_NEGATIVES, seed=seed)
+
+
+def few_records(features: list[str], *, seed: int) -> RiskModel:
+    """A linear model for some dozens of records, where trees would find nothing to split."""
+    learner = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), LogisticRegression(C=0.3, max_iter=300))
+    return RiskModel(learner, features, repeats=4, seed=seed)
+
+
+def _boosted(parameters: Mapping[str, Any], features: int) -> lightgbm.LGBMClassifier:
+    few = {"colsample_bytree": 1.0} if features < 10 else {}
+    return lightgbm.LGBMClassifier(**{**parameters, **few}, n_jobs=1, deterministic=True, force_row_wise=True, verbosity=-1)
+
+
+def _linear(features: list[str], *, hourly: bool, seed: int) -> RiskModel:
+    """In place, since the matrix may be a gigabyte."""
+    imputer = SimpleImputer(strategy="mean", keep_empty_features=True, copy=False)
+    learner = make_pipeline(imputer, StandardScaler(copy=False), LogisticRegression(C=0.01, max_iter=300))
+    return RiskModel(learner, features, most_negatives=_MOST_NEGATIVES if hourly else None, seed=seed)

@@ -1,0 +1,91 @@
+"""Challenge 2019: sepsis six hours ahead. Trained on one hospital, scored on every hour of every stay of another."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from features.catalogue import SERVICES
+from models.cohort import folds
+from models.evaluation import judge
+from models.evaluation.bootstrap import Resamples, percentile
+from models.evaluation.challenges import Utility
+from models.risk_model import RiskModel
+from models.tasks import TASKS
+from models.variants import variants
+from pipelines.benchmark import Benchmark, predictions
+from pipelines.benchmark.frames import read
+from pipelines.progress import working
+from pipelines.sources.cinc2019 import Cinc2019
+from pipelines.train import SEED
+
+OUTER_FOLDS: Final = 5
+_SERVICE: Final = TASKS["sepsis"].feature_service
+
+Scored = tuple[NDArray[np.float64], float]
+"""Probabilities of the test rows, and the threshold that was frozen before they were scored."""
+
+
+def cinc2019(train: Path, test: Path | None) -> Benchmark:
+    """Train on one set and score another; without another, five-fold by patient within the one.
+
+    Thresholds are those of highest utility on the out-of-fold risks of the patients trained on.
+    """
+    training = read(Cinc2019(train), SERVICES[_SERVICE], "training set")
+    testing = read(Cinc2019(test), SERVICES[_SERVICE], "test set") if test else training
+    score = _one_fit if test else _nested
+    metrics, scored = {}, {}
+    for name, model in variants(SERVICES[_SERVICE], hourly=True, seed=SEED).items():
+        with working(f"fit and score {name}"):
+            probability, alarm = score(model, training, testing)
+        frame = testing[["subject_id", "index_time", "onset", "onset_known", "label"]]
+        scored[name] = frame.assign(probability=probability, alarm=alarm)
+        metrics[name] = figures(scored[name])
+    about = {
+        "protocol": "cinc2019",
+        "division": "train and test" if test else f"{OUTER_FOLDS}-fold by patient",
+        "feature_service": _SERVICE,
+        "seed": SEED,
+        "training_stays": int(training["subject_id"].nunique()),
+        "test_stays": int(testing["subject_id"].nunique()),
+    }
+    return Benchmark(metrics, predictions(scored), about)
+
+
+def figures(scored: pd.DataFrame) -> dict[str, float]:
+    """The protocol's figures with intervals: those of every evaluation, and the official utility.
+
+    Args:
+        scored: ``subject_id, index_time, onset, onset_known, label, probability, alarm``, every hour of every stay.
+    """
+    alarm = scored["alarm"].to_numpy(bool)
+    utility = Utility.of(scored["label"].to_numpy(np.float64), scored["subject_id"])
+    low, high = percentile(utility.draws(alarm, Resamples.of(scored["subject_id"], SEED)))
+    # The lowest risk that sounded is the threshold, as far as alarms of these rows go.
+    threshold = float(scored["probability"][alarm].min()) if alarm.any() else np.inf
+    judged = judge(scored, threshold, seed=SEED).metrics
+    return {"utility": utility.normalised(alarm), "utility_low": low, "utility_high": high, **judged}
+
+
+def _one_fit(model: RiskModel, training: pd.DataFrame, testing: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    threshold = _fit(model, training)
+    probability = model.risk(testing)
+    return probability, probability >= threshold
+
+
+def _nested(model: RiskModel, training: pd.DataFrame, _: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    fold = folds(training["subject_id"], training["label"].to_numpy() == 1, OUTER_FOLDS, seed=SEED)
+    probability, alarm = np.empty(len(training)), np.empty(len(training), dtype=bool)
+    for left_out in range(OUTER_FOLDS):
+        unseen = fold == left_out
+        threshold = _fit(model, training[~unseen])
+        probability[unseen] = model.risk(training[unseen])
+        alarm[unseen] = probability[unseen] >= threshold
+    return probability, alarm
+
+
+def _fit(model: RiskModel, training: pd.DataFrame) -> float:
+    risk = model.cross_fit(training, training["label"], training["subject_id"])
+    return Utility.of(training["label"].to_numpy(np.float64), training["subject_id"]).threshold(risk)

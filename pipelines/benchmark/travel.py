@@ -1,0 +1,154 @@
+"""What breaks in another unit or hospital: each unit left out in turn, and a model of one hospital scored on many others.
+
+A unit's AUROC when it was learned from (five-fold by patient) stands beside that of members which have seen no patient of it,
+one member a patient in both, so that averaging favours neither. Alarms sound at the threshold that costs half an alarm a
+patient-day on the patients trained on; how many it costs in the unit left out is what a new ward would notice first.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+
+from features.catalogue import SERVICES, reflecting
+from models.evaluation.alarms import Watch, threshold_at_budget
+from models.evaluation.bootstrap import Resamples, percentile
+from models.evaluation.calibration import calibration
+from models.evaluation.discrimination import discrimination, discrimination_draws
+from models.risk_model import RiskModel
+from models.tasks import TASKS
+from models.variants import CLOCK, DEFAULT, trees
+from pipelines.benchmark import PREDICTIONS, Benchmark, predictions
+from pipelines.benchmark.frames import read
+from pipelines.progress import track, working
+from pipelines.sources.cinc2012 import Cinc2012
+from pipelines.sources.cinc2019 import Cinc2019
+from pipelines.sources.eicu_demo import EicuDemo
+from pipelines.train import SEED
+
+_ROWS: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]
+
+Figures = dict[str, float]
+
+
+def travel2019(train: Path, test: Path | None) -> Benchmark:
+    """Units of the 2019 challenge left out in turn, parts of the stay, and (``test``: its folder) the eICU demo."""
+    task = TASKS["sepsis"]
+    service = list(SERVICES[task.feature_service])
+    training = read(Cinc2019(train), service, "training set")
+    elsewhere = {}
+    if test is not None:
+        elsewhere = {f"eicu {kind}": read(EicuDemo(test, kind), service, f"eICU, {kind}") for kind in ("sepsis", "aki")}
+    return _study("travel2019", training, _sets(service), hourly=True, elsewhere=elsewhere, parts=_parts_of_stay(training))
+
+
+def travel2012(train: Path, test: Path | None) -> Benchmark:
+    """The four kinds of intensive care of the 2012 challenge left out in turn; ``test``: another set to score as well."""
+    service = list(SERVICES[TASKS["mortality"].feature_service])
+    training = read(Cinc2012(train), service, "training set")
+    elsewhere = {} if test is None else {"test set": read(Cinc2012(test), service, "test set")}
+    return _study("travel2012", training, _sets(service), hourly=False, elsewhere=elsewhere, parts={})
+
+
+def _sets(service: list[str]) -> dict[str, list[str]]:
+    """What a model may know: which of it travels?"""
+    physiology = set(reflecting("physiology"))
+    alone = [name for name in service if name in physiology]
+    return {
+        DEFAULT: service,
+        "physiology and hours": [name for name in service if name in physiology or name == "hours_in_unit"],
+        "physiology": alone,
+        "clock": [name for name in CLOCK if name in service],
+    }
+
+
+def _parts_of_stay(frame: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
+    """Hours of stays by what a hospital's habits may hang on; those before the end are known in retrospect only."""
+    since = (frame["index_time"] - frame["start"]).dt.total_seconds() / 3600
+    until = (frame["end"] - frame["index_time"]).dt.total_seconds() / 3600
+    before = frame["hours_in_hospital_before"]
+    return {
+        "first 12 h": (since < 12).to_numpy(),
+        "12 to 48 h": since.between(12, 48, inclusive="left").to_numpy(),
+        "after 48 h": (since >= 48).to_numpy(),
+        "last 12 h, in retrospect": (until < 12).to_numpy(),
+        "came to hospital less than 6 h before": (before < 6).to_numpy(),
+        "6 to 48 h before": before.between(6, 48, inclusive="left").to_numpy(),
+        "more than 48 h before": (before >= 48).to_numpy(),
+    }
+
+
+def _study(
+    name: str,
+    training: pd.DataFrame,
+    sets: Mapping[str, list[str]],
+    *,
+    hourly: bool,
+    elsewhere: Mapping[str, pd.DataFrame],
+    parts: Mapping[str, NDArray[np.bool_]],
+) -> Benchmark:
+    metrics: dict[str, Figures] = {}
+    scored = {}
+    unit = training["unit"].fillna("not stated").to_numpy(object)
+    for variant, features in sets.items():
+        model = trees(features, hourly=hourly, seed=SEED)
+        with working(f"{variant}: all units"):
+            risk = model.cross_fit(training, training["label"], training["subject_id"])
+        threshold = _threshold(training, risk) if hourly else float("nan")
+        metrics[f"{variant}: five-fold"] = _figures(training, risk, threshold)
+        judged = {part: rows for part, rows in parts.items() if training.loc[rows, "label"].nunique() == 2}
+        for part, rows in judged.items():
+            metrics[f"{variant}: {part}"] = _figures(training[rows], risk[rows], float("nan"))
+        for place, frame in elsewhere.items():
+            found = model.risk(frame)
+            metrics[f"{variant}: {place}"] = _figures(frame, found, threshold)
+            scored[f"{variant}: {place}"] = frame[_ROWS].assign(probability=found, alarm=found >= threshold)
+        for left_out in track(sorted(set(unit)), f"{variant}: units left out", len(set(unit))):
+            metrics[f"{variant}: without {left_out}"] = _left_out(model, training, risk, unit == left_out, hourly=hourly)
+    about = {"protocol": name, "seed": SEED, "training_stays": int(training["subject_id"].nunique())}
+    return Benchmark(metrics, predictions(scored) if scored else pd.DataFrame(columns=list(PREDICTIONS)), about)
+
+
+def _left_out(
+    model: RiskModel, training: pd.DataFrame, seen_risk: NDArray[np.float64], away: NDArray[np.bool_], *, hourly: bool
+) -> Figures:
+    """The unit's figures when it was left out, beside its AUROC when it was learned from."""
+    others, unit = training[~away], training[away]
+    visiting = clone(model)
+    risk = visiting.cross_fit(others, others["label"], others["subject_id"])
+    threshold = _threshold(others, risk) if hourly else float("nan")
+    label = unit["label"].to_numpy(np.float64)
+    seen = float(roc_auc_score(label, seen_risk[away]))
+    alone = float(np.mean([roc_auc_score(label, member.risk(unit)) for member in _one_member_each(visiting)]))
+    found = _figures(unit, visiting.risk(unit), threshold)
+    return {**found, "auroc_seen": seen, "auroc_one_member": alone, "auroc_loss": seen - alone}
+
+
+def _one_member_each(model: RiskModel) -> Iterator[RiskModel]:
+    """The model as each of its folds' members alone: what gave every out-of-fold risk."""
+    for member in range(len(model.members_[0])):
+        alone = copy.copy(model)
+        alone.members_ = [view[member : member + 1] for view in model.members_]
+        yield alone
+
+
+def _threshold(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:
+    allowed = TASKS["sepsis"].promise.alarms_per_patient_day
+    return threshold_at_budget(Watch.of(frame[_ROWS].assign(probability=risk)), allowed)
+
+
+def _figures(frame: pd.DataFrame, risk: NDArray[np.float64], threshold: float) -> Figures:
+    """AUROC with its interval, AUPRC, prevalence, calibration; with a threshold also the alarms it costs here."""
+    label = frame["label"].to_numpy(np.float64)
+    low, high = percentile(discrimination_draws(label, risk, Resamples.of(frame["subject_id"], SEED))["auroc"])
+    found = {**discrimination(label, risk), "auroc_low": low, "auroc_high": high, **calibration(label, risk)}
+    if np.isfinite(threshold):
+        watch = Watch.of(frame[_ROWS].assign(probability=risk))
+        found |= watch.count(threshold).figures()
+    return found

@@ -1,0 +1,157 @@
+"""Promote: a challenger becomes champion if it passes every gate on the held-out patients; and the way back.
+
+What the gates are is :mod:`models.gates`'s business; here both models are put before them, and the decision is recorded: the
+last one in ``HOME/reports/promotion.json``, all of them with the MLflow run of the version they are about, and in its tags.
+"""
+
+import json
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from features.errors import VigilError
+from features.store.client import Store
+from models.evaluation.bootstrap import RESAMPLES
+from models.evaluation.comparison import Candidate, HeldOut
+from models.evaluation.subgroups import groups
+from models.gates import Examined, examine
+from models.registry import CHALLENGER, CHAMPION, RegisteredModel, Registry
+from pipelines.cohort_store import CohortStore
+from pipelines.progress import working
+from pipelines.results import write_json
+from pipelines.train import SEED, digest, labelled_index
+
+REPORT: Final = "promotion.json"  # under HOME/reports
+_ROWS: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]
+
+Decision = dict[str, Any]
+
+
+class NothingToPromoteError(VigilError):
+    """The version asked for is the champion."""
+
+
+class PromotionRefusedError(VigilError):
+    """A gate stayed shut. ``decision`` is the full record."""
+
+    def __init__(self, message: str, decision: Decision) -> None:
+        super().__init__(message)
+        self.decision = decision
+
+
+def promote(home: Path, version: str | None = None) -> Decision:
+    """Make a version (default: the challenger) champion, if it passes every gate.
+
+    Returns:
+        The record: ``decision, decided_at, model, challenger, champion, held_out, gates, metrics``.
+
+    Raises:
+        PromotionRefusedError: it does not; the record goes with the error.
+        NothingToPromoteError: it is the champion.
+        NoModelError: there is no such version, or no champion.
+    """
+    cohort, registry = CohortStore(home), Registry(home)
+    name = cohort.task.name
+    champion, challenger = registry.load(name), registry.load(name, version, CHALLENGER)
+    if challenger.version == champion.version:
+        raise NothingToPromoteError(
+            f"version {challenger.version} of {name} is the champion, and there is no other to hold it against; expected a "
+            "challenger: train one first (vigil train), or name another version: vigil promote --version N"
+        )
+    with working("training data as they are now"):
+        now = digest(Store(home).training_frame(labelled_index(cohort, "train"), challenger.feature_service))
+    held_out = _held_out(cohort, home, challenger, champion)
+    with working("gates"):
+        facts = (challenger.model.facts_, champion.model.facts_)
+        examined = examine(held_out, facts, now, once=cohort.task.index == "end")
+    shut = [gate for gate in examined.gates if not gate.passed]
+    decision = _decision("refused" if shut else "promoted", challenger, champion) | _evidence(examined)
+    _record(home, registry, challenger, decision)
+    at = decision["decided_at"]
+    if shut:
+        registry.tag(name, challenger.version, {"refused_at": at, "refused_by": ", ".join(gate.name for gate in shut)})
+        first, also = shut[0], ", ".join(gate.name for gate in shut[1:])
+        raise PromotionRefusedError(
+            f"version {challenger.version} of {name} is not promoted, gate {first.name}: found {first.found}; expected "
+            f"{first.expected}; what to do: {first.remedy}{f' (also refused by: {also})' if also else ''}",
+            decision,
+        )
+    registry.promote(name, challenger.version, {"promoted_at": at})
+    return decision
+
+
+def roll_back(home: Path) -> Decision:
+    """Make the previous champion champion again: at once, and past no gate, since it has been through them.
+
+    Raises:
+        NoModelError: there is none.
+    """
+    cohort, registry = CohortStore(home), Registry(home)
+    name = cohort.task.name
+    champion = registry.load(name)
+    previous = registry.load(name, registry.previous_champion(name))  # it can still be loaded
+    decision = _decision("rolled_back", champion, previous)
+    _record(home, registry, champion, decision)
+    registry.roll_back(name, {"rolled_back_at": decision["decided_at"]})
+    return decision
+
+
+def _held_out(cohort: CohortStore, home: Path, challenger: RegisteredModel, champion: RegisteredModel) -> HeldOut:
+    """Both models' answers on the same rows. Numbers take the place of identifiers, which go no further than this."""
+    index, store = labelled_index(cohort, "held_out"), Store(home)
+    frames: dict[str, pd.DataFrame] = {}
+    candidates = {}
+    for name, registered in {CHALLENGER: challenger, CHAMPION: champion}.items():
+        service, model = registered.feature_service, registered.model
+        if service not in frames:
+            with working("held-out frame through Feast"):
+                frames[service] = store.training_frame(index, service)
+        candidates[name] = Candidate(
+            risk=model.risk(frames[service]),
+            threshold=model.thresholds_["high"],
+            certificate=getattr(model, "certificate_", None),
+        )
+    rows = next(iter(frames.values()))[_ROWS]  # every frame has them, in the same order
+    stays = rows[["subject_id", "index_time"]].merge(cohort.read("stays"), on="subject_id", how="left", validate="m:1")
+    anonymous = rows.assign(subject_id=pd.factorize(rows["subject_id"])[0])
+    return HeldOut(anonymous, candidates, news2=None, groups=groups(stays), seed=SEED)
+
+
+def _decision(what: str, subject: RegisteredModel, other: RegisteredModel) -> Decision:
+    """``subject`` is the version that was asked about, ``other`` the one that was, or is again, champion in its place."""
+    names = (CHALLENGER, CHAMPION) if what != "rolled_back" else (CHAMPION, "previous_champion")
+    return {
+        "decision": what,
+        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": subject.name,
+        **{
+            name: {
+                "version": registered.version,
+                "run_id": registered.run_id,
+                "feature_service": registered.feature_service,
+                "data_digest": registered.model.facts_.get("data_digest"),
+            }
+            for name, registered in zip(names, (subject, other), strict=True)
+        },
+    }
+
+
+def _evidence(examined: Examined) -> dict[str, Any]:
+    return {
+        "held_out": {**examined.held_out, "resamples": RESAMPLES, "seed": SEED},
+        "gates": [asdict(gate) for gate in examined.gates],
+        "metrics": examined.metrics,
+    }
+
+
+def _record(home: Path, registry: Registry, subject: RegisteredModel, decision: Decision) -> None:
+    """Before anything is moved: no champion without the evidence for it."""
+    path = home / "reports" / REPORT
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, decision)
+    plain = json.loads(path.read_text(encoding="utf-8"))
+    with registry.run(subject.name, subject.run_id):
+        registry.log(dictionaries={f"promotions/{decision['decided_at'].replace(':', '')}.json": plain})

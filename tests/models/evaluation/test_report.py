@@ -1,0 +1,228 @@
+"""The report: made from its JSON alone, needs nothing but itself, names nobody, and says loudly what is simulated."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, replace
+from html.parser import HTMLParser
+
+import pytest
+
+from models.evaluation.comparison import SECTIONS, alarmed
+from models.evaluation.report import report
+from models.evaluation.report_style import in_order, named
+from models.evaluation.report_tables import foreseen, interval, number, percents
+from pipelines.results import write_json
+from tests.models.evaluation.made_up import held_out
+
+CANARY = "canary-"
+SECTION_IDS = {
+    "summary", "discrimination", "calibration", "benefit", "alarms", "promise", "subgroups", "robustness", "ranges", "made",
+}  # fmt: skip
+ADDRESS = re.compile(r"(?:https?:)?//\w|\burl\((?!#)|\b(?:src|href)=\"(?!#)|@import", flags=re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """As models.certificate has it."""
+
+    threshold: float = 0.3
+    max_alarms_per_patient_day: float = 0.5
+    min_precision: float = 0.1
+    confidence: float = 0.95
+    patients: int = 800
+    alarms_per_patient_day: float = 0.4
+    alarms_upper: float = 0.48
+    precision: float = 0.2
+    precision_lower: float = 0.12
+
+
+def as_json(tmp_path, ward, *, losses=True, **made):
+    lost = {"what": "10 % of all readings", "auroc": 0.8, "event_recall": 0.5, "alarms_per_patient_day": 0.4}
+    for name in ("auroc", "event_recall", "alarms_per_patient_day"):
+        lost |= {f"{name}_change": -0.02, f"{name}_change_low": -0.03, f"{name}_change_high": -0.01}
+    result = {
+        "source": "<cohort & co>",
+        "simulated": False,
+        "version": "7",
+        "task": {"name": "sepsis", "outcome": "sepsis (Sepsis-3)", "horizon_hours": 6.0},
+        "made": {
+            "data_digest": "ab" * 16,
+            "feature_service": "deterioration_v1",
+            "features": dict.fromkeys(ward.candidates, 12),
+            "held_out_share": 0.2,
+            "seed": 3,
+            "resamples": 200,
+            "cohort": {"stays": 600, "events": 100, "readings": 100_000},
+            **made,
+        },
+        "robustness": {"patients": 120, "losses": [lost] if losses else []},
+    }
+    for section in SECTIONS:
+        result |= section(ward)
+    write_json(tmp_path / "evaluation.json", result)
+    return json.loads((tmp_path / "evaluation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def ward():
+    return held_out(patients=160)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory, ward):
+    return as_json(tmp_path_factory.mktemp("report"), ward)
+
+
+@pytest.fixture(scope="module")
+def page(result):
+    return report(result)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """For tests of the words: drawing takes seconds."""
+    monkeypatch.setattr("models.evaluation.report._drawn", lambda *_: "")
+
+
+class Elements(HTMLParser):
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.ids, self.tags = [], [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in {"meta", "br"} and "use" not in tag:
+            self.open.append(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_startendtag(self, tag, _):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_it_holds_every_section_and_figure_and_is_well_formed(page):
+    elements = Elements(page)
+    assert elements.open == []
+    assert set(elements.ids) >= SECTION_IDS
+    assert elements.tags.count("svg") == 9
+    assert not {"script", "link", "img", "iframe"} & set(elements.tags)
+
+
+def test_it_needs_nothing_but_itself(page):
+    assert ADDRESS.findall(page) == []
+    assert "default-src 'none'" in page
+
+
+def test_nobody_is_named(page, result, ward):
+    assert ward.rows["subject_id"].str.startswith(CANARY).all()
+    assert CANARY not in page
+    assert CANARY not in json.dumps(result)
+    assert "2026-03" not in json.dumps(result)  # nor when somebody lay there
+
+
+def test_the_same_json_is_the_same_page(page, result):
+    assert report(result) == page
+
+
+def test_what_comes_from_outside_is_escaped(page):
+    assert "&lt;cohort &amp; co&gt;" in page
+    assert "<cohort" not in page
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_simulated_patients_are_no_evidence(result, page):
+    assert "NO CLINICAL EVIDENCE" in report(result | {"simulated": True})
+    assert "NO CLINICAL EVIDENCE" not in page
+
+
+def test_json_holds_plain_numbers_of_every_question(result, ward):
+    assert list(result["models"]) == list(ward.candidates)
+    assert result["default"] == "all_signals"
+    assert set(result["gains"]) == set(ward.candidates) - {"all_signals"}
+    assert result["gains"]["clock"]["auroc"] == pytest.approx(
+        result["models"]["all_signals"]["auroc"] - result["models"]["clock"]["auroc"]
+    )
+    assert {row["rule"] for row in result["alarms"]["rules"]} == {"NEWS2 >= 5", "NEWS2 >= 7"}
+    assert [len(result["reliability"][name]) for name in ward.candidates] == [10] * 6
+    assert {"threshold", "treat_all", "treat_none", "clock", "NEWS2 >= 7"} <= set(result["net_benefit"]["curve"][0])
+    assert [point["rule"] for point in result["net_benefit"]["rule_points"]] == ["NEWS2 >= 5", "NEWS2 >= 7"]
+    assert len(result["ranges"]) == 10
+    assert isinstance(result["ranges"][0]["covered"], bool)
+
+
+def test_a_rule_on_the_score_is_the_same_as_its_calibrated_risk(result):
+    """NEWS2's probability rises with the score, so acting at that of five points is acting on five points."""
+    curve = {row["rule"]: row for row in result["alarms"]["rules"]}
+    against = result["alarms"]["against_rules"]["all_signals"]
+    assert [row["rule"] for row in against] == list(curve)
+    assert "news2" not in result["alarms"]["against_rules"]
+    assert against[0]["rule_recall"] == curve["NEWS2 >= 5"]["event_recall"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("held", [True, False])
+def test_a_promise_is_shown_with_what_came_of_it(result, ward, monkeypatch, held):
+    def check(certificate, watch):
+        assert certificate.patients == 800
+        assert len(watch.time)
+        figures = {"alarms_per_patient_day": 0.7, "alarms_upper": 0.8, "precision": 0.3, "precision_lower": 0.2}
+        return {**figures, "event_recall": 0.6, "held": held}
+
+    monkeypatch.setattr("models.certificate.check", check)
+    default = replace(ward.candidates["all_signals"], certificate=Certificate())
+    promises = alarmed(replace(ward, candidates={"all_signals": default}))["promises"]
+    assert promises["all_signals"]["certificate"] == asdict(Certificate())
+    page = report(result | {"promises": promises})
+    assert ("the promise held" in page) == held
+    assert ("did NOT hold" in page) == (not held)
+
+
+def test_without_a_promise_it_says_so(page):
+    assert "No model of this run carries a promise" in page
+
+
+def test_a_model_without_ranges_groups_score_or_robustness_has_a_report_too(tmp_path, ward):
+    bare = {name: replace(candidate, low=None, high=None) for name, candidate in ward.candidates.items() if name != "news2"}
+    page = report(as_json(tmp_path, replace(ward, candidates=bare, news2=None, groups=None), losses=False, data_digest=None))
+    for said in ("gives no range", "Nothing is known of these patients", "Not tried", "not kept"):
+        assert said in page
+    assert Elements(page).open == []
+    assert "NEWS2 &gt;= 5" not in page
+
+
+def test_a_question_asked_once_a_stay_has_no_alarms(tmp_path):
+    found = as_json(tmp_path, held_out(patients=300, once=True))
+    assert found["alarms"] is None
+    page = report(found)
+    assert "asked once a stay: no alarms sound" in page
+    assert "patient-hour" not in page
+    assert Elements(page).open == []
+
+
+def test_few_patients_are_counted_but_not_judged(tmp_path):
+    page = report(as_json(tmp_path, held_out(patients=30)))
+    assert "too few to judge" in page
+    assert Elements(page).open == []
+
+
+def test_models_are_shown_as_they_are_compared():
+    names = ["lightgbm", "news2", "clock", "mine", "workflow_only", "mews", "physiology_only"]
+    assert in_order(names) == ["lightgbm", "mine", "physiology_only", "workflow_only", "clock", "news2", "mews"]
+    assert [named(name) for name in ("news2", "physiology_only", "all_signals")] == ["NEWS2", "physiology only", "all signals"]
+
+
+def test_figures_are_written_with_their_intervals():
+    row = {"auroc": 0.8294, "auroc_low": 0.8126, "auroc_high": 0.845, "gain": -0.01, "gain_low": -0.02, "gain_high": 0.0}
+    assert interval(row, "auroc") == "0.829 (0.813-0.845)"
+    assert interval(row, "gain", 2, signed=True) == "-0.01 (-0.02 to +0.00)"
+    assert percents(row, "auroc") == "83 % (81-84)"
+    assert interval({"auroc": None}, "auroc") == percents({"auroc": None}, "auroc") == number(None) == "-"
+    assert number(-0.0001, 2) == "0.00"
+
+
+def test_a_horizon_of_years_is_none():
+    assert foreseen({"outcome": "sepsis", "horizon_hours": 6}) == "sepsis within 6 h"
+    assert foreseen({"outcome": "death in hospital", "horizon_hours": 240_000}) == "death in hospital"

@@ -1,0 +1,66 @@
+"""The alarm promise: made only where the evidence carries it, and kept on patients who were not asked."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.certificate import Certificate, certify, check
+from models.evaluation.alarms import Watch
+from models.tasks import Promise
+
+START = pd.Timestamp("2026-01-01T00:00:00Z")
+
+
+def ward(patients, seed, hours=48):
+    """Patients watched hourly; one in five deteriorates at the end, the risk rising in the twelve hours before."""
+    generator = np.random.default_rng(seed)
+    frames = []
+    for number in range(patients):
+        ill = generator.random() < 0.2
+        time = START + pd.to_timedelta(np.arange(hours), unit="h")
+        onset = time[-1] + pd.Timedelta(hours=1) if ill else pd.NaT
+        risk = 0.3 * generator.random(hours) + 0.2 * generator.random()
+        if ill:
+            risk[-12:] += np.linspace(0, 0.5, 12)
+        frames.append(pd.DataFrame({"subject_id": f"s{number}", "index_time": time, "onset": onset, "probability": risk}))
+    frame = pd.concat(frames, ignore_index=True)
+    frame["onset"] = pd.to_datetime(frame["onset"], utc=True)
+    return Watch.of(frame.assign(onset_known=True))
+
+
+def test_a_promise_is_made_with_room_to_spare():
+    found = certify(ward(1500, 1), Promise(0.5, 0.25))
+    assert found.alarms_per_patient_day < found.alarms_upper <= 0.5
+    assert found.precision > found.precision_lower >= 0.25
+    assert (found.patients, found.max_alarms_per_patient_day, found.min_precision) == (1500, 0.5, 0.25)
+
+
+def test_what_the_evidence_does_not_carry_is_not_promised():
+    assert certify(ward(1500, 1), Promise(0.5, 0.95)) is None  # no threshold is so precise
+    few = [certify(ward(12, seed), Promise(0.5, 0.25)) for seed in range(5)]
+    assert sum(certificate is None for certificate in few) >= 4  # a dozen patients say little
+
+
+def test_promises_are_kept_on_other_patients():
+    kept = []
+    for seed in range(20):
+        certificate = certify(ward(400, seed), Promise(0.4, 0.25))
+        if certificate is not None:
+            kept.append(check(certificate, ward(3000, 1000 + seed))["held"])
+    assert len(kept) >= 15
+    assert np.mean(kept) >= 0.95
+
+
+def test_a_broken_promise_is_seen():
+    certificate = Certificate(0.2, 0.5, 0.25, 0.95, 100, 0.3, 0.4, 0.5, 0.4)
+    found = check(certificate, ward(500, 3))
+    assert found["alarms_per_patient_day"] > 0.5
+    assert found["held"] is False
+    assert 0 <= found["event_recall"] <= 1
+
+
+def test_the_estimate_is_that_of_the_replay():
+    watch = ward(300, 4)
+    certificate = Certificate(0.6, 0.5, 0.25, 0.95, 100, 0.3, 0.4, 0.5, 0.4)
+    found = check(certificate, watch)
+    assert found["alarms_per_patient_day"] == pytest.approx(watch.fired(0.6).sum() / watch.patient_days)

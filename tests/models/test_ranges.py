@@ -1,0 +1,55 @@
+"""Ranges of probabilities: the textbook's definition, and whether they keep what they promise."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.isotonic import IsotonicRegression
+
+from models.ranges import VennAbers
+
+
+def world(n, seed):
+    """Scores that are badly calibrated: the truth is their square."""
+    generator = np.random.default_rng(seed)
+    score = generator.random(n)
+    return score, (generator.random(n) < score**2).astype(float), pd.Series(np.arange(n)).astype(str)
+
+
+def test_at_a_knot_it_is_the_definition():
+    score, label, subject = world(150, 1)
+    ranges = VennAbers.fit(score, label, subject, seed=0)
+    for at in score[:20]:
+        expected = [
+            IsotonicRegression().fit(np.append(score, at), np.append(label, outcome)).predict([at])[0] for outcome in (0, 1)
+        ]
+        found = ranges.range(np.array([at]))
+        assert (found[0][0], found[1][0]) == pytest.approx(expected)
+
+
+def test_both_ends_ascend_and_between_knots_the_range_is_the_wider():
+    score, label, subject = world(5000, 2)
+    ranges = VennAbers.fit(score, label, subject, seed=0)
+    assert (np.diff(ranges.low) >= -1e-12).all()
+    assert (np.diff(ranges.high) >= -1e-12).all()
+    middle = (ranges.knots[:-1] + ranges.knots[1:]) / 2
+    low, high = ranges.range(middle)
+    np.testing.assert_array_equal(low, ranges.low[:-1])
+    np.testing.assert_array_equal(high, ranges.high[1:])
+    outside = ranges.range(np.array([-1.0, 2.0]))
+    assert (outside[0][0], outside[1][1]) == (ranges.low[0], ranges.high[-1])
+
+
+def test_the_truth_lies_within_or_hardly_outside():
+    score, label, subject = world(20_000, 3)
+    ranges = VennAbers.fit(score, label, subject, seed=0)
+    at = np.linspace(0.1, 0.95, 50)
+    low, high = ranges.range(at)
+    beyond = np.maximum(low - at**2, at**2 - high)
+    assert np.mean(beyond <= 0.05) > 0.95
+
+
+def test_a_patient_counts_once_so_hours_do_not_make_it_surer():
+    score, label, subject = world(400, 4)
+    many = VennAbers.fit(np.repeat(score, 50), np.repeat(label, 50), subject.repeat(50), seed=0)
+    once = VennAbers.fit(score, label, subject, seed=0)
+    np.testing.assert_allclose(many.high - many.low, once.high - once.low)

@@ -1,0 +1,147 @@
+"""The frozen protocols on small made-up sets: the contract of the results, and that nothing of a test set reaches a model."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from models.evaluation.challenges import Utility, event1
+from models.risk_model import RiskModel
+from pipelines.benchmark import PREDICTIONS, BenchmarkError
+from pipelines.benchmark.run import run
+from pipelines.cli import app
+from pipelines.sources import SourceError
+from tests.pipelines.benchmark import made_up
+
+SMALL = {"n_estimators": 15, "min_child_samples": 10}
+
+
+@pytest.fixture(autouse=True)
+def _small_models(monkeypatch):
+    """The protocols, not the models, are on trial."""
+    for kind in ("HOURLY", "ONCE"):
+        monkeypatch.setattr(f"models.variants.{kind}", {**SMALL, "num_leaves": 4})
+
+
+@pytest.fixture(scope="module")
+def sepsis(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cinc2019")
+    return made_up.cinc2019(folder / "a", 60, 1), made_up.cinc2019(folder / "b", 30, 2)
+
+
+@pytest.fixture(scope="module")
+def deaths(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cinc2012")
+    return made_up.cinc2012(folder / "set-x", 120, 1), made_up.cinc2012(folder / "set-y", 60, 2)
+
+
+def test_cinc2019_scores_every_hour_of_every_stay_by_every_model(sepsis, tmp_path):
+    train, test = sepsis
+    options = ["--json", str(tmp_path / "found.json"), "--predictions", str(tmp_path / "rows.parquet")]
+    result = CliRunner().invoke(app, ["benchmark", "cinc2019", "--train", str(train), "--test", str(test), *options])
+    assert result.exit_code == 0, result.output
+    models = json.loads((tmp_path / "found.json").read_text())["models"]
+    rows = pd.read_parquet(tmp_path / "rows.parquet")
+    assert tuple(rows.columns) == PREDICTIONS
+    expected = ["all_signals", "physiology", "workflow", "clock", "vital_signs", "logistic", "news2", "qsofa", "sirs", "mews"]
+    assert sorted(models) == sorted(rows["model"].unique()) == sorted(set(expected) & set(models))
+    assert {"all_signals", "vital_signs", "clock", "news2", "logistic"} <= set(models)
+    hours = sum(len(file.read_text().splitlines()) - 1 for file in test.iterdir())
+    for name, of_model in rows.groupby("model"):
+        assert len(of_model) == hours
+        assert set(of_model["subject_id"]) == {file.stem for file in test.iterdir()}
+        assert of_model["probability"].between(0, 1).all()
+        alarm, quiet = (of_model.loc[of_model["alarm"] == value, "probability"] for value in (True, False))
+        assert alarm.empty or quiet.empty or alarm.min() > quiet.max(), name
+    # The figures are those of the rows that were written.
+    label = pd.concat([pd.read_csv(file, sep="|")["SepsisLabel"] for file in sorted(test.iterdir())]).to_numpy(float)
+    ours = rows[rows["model"] == "all_signals"].sort_values(["subject_id", "index_time"])
+    utility = Utility.of(label, ours["subject_id"]).normalised(ours["alarm"].to_numpy())
+    assert models["all_signals"]["utility"] == pytest.approx(utility)
+    assert models["all_signals"]["auroc"] > 0.75
+    assert models["all_signals"]["auroc"] > models["clock"]["auroc"]
+    for metric in ("auroc", "auprc", "utility", "calibration_slope"):
+        low, value, high = (models["all_signals"][f"{metric}{side}"] for side in ("_low", "", "_high"))
+        assert low <= value <= high
+
+
+def test_no_label_of_the_test_set_changes_a_prediction(sepsis, tmp_path):
+    train, test = sepsis
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    for number, file in enumerate(sorted(test.iterdir())):
+        header, *lines = file.read_text().splitlines()
+        cells = [line.rsplit("|", 1)[0] + f"|{int(number % 2)}" for line in lines]
+        (turned / file.name).write_text("\n".join([header, *cells]) + "\n")
+    first, second = (run("cinc2019", train, folder).predictions for folder in (test, turned))
+    pd.testing.assert_frame_equal(first, second)
+
+
+def test_five_folds_within_one_set_learn_from_no_patient_they_score(sepsis, monkeypatch):
+    train, _ = sepsis
+    learned, leaks = set(), []
+    original_fit, original_risk = RiskModel.cross_fit, RiskModel.risk
+
+    def fit(self, X, y, groups):
+        learned.clear()
+        learned.update(groups)
+        return original_fit(self, X, y, groups)
+
+    def risk(self, X):
+        leaks.append(bool(learned & set(X["subject_id"])))
+        return original_risk(self, X)
+
+    monkeypatch.setattr(RiskModel, "cross_fit", fit)
+    monkeypatch.setattr(RiskModel, "risk", risk)
+    found = run("cinc2019", train, None)
+    assert len(leaks) == 5 * len(found.metrics)
+    assert not any(leaks)
+    assert found.about["division"] == "5-fold by patient"
+    assert found.predictions["subject_id"].nunique() == 60
+
+
+def test_cinc2012_answers_once_a_stay_without_a_series_too(deaths):
+    train, test = deaths
+    found = run("cinc2012", train, test)
+    ours = found.predictions[found.predictions["model"] == "all_signals"]
+    assert sorted(ours["subject_id"]) == sorted(file.stem for file in test.iterdir())
+    died = pd.read_csv(test.parent / "Outcomes-y.txt", dtype={"RecordID": str}).set_index("RecordID")["In-hospital_death"]
+    alarm, label = ours["alarm"].to_numpy(bool), died[ours["subject_id"]].to_numpy(float)
+    metrics = found.metrics["all_signals"]
+    assert metrics["event1"] == pytest.approx(event1(label, alarm))
+    assert metrics["event1_low"] <= metrics["event1"] <= metrics["event1_high"]
+    assert metrics["auroc"] > 0.9
+    assert {"saps_i", "first_day_sofa", "vital_signs"} <= set(found.metrics)
+
+
+def test_cinc2012_needs_another_set(deaths):
+    with pytest.raises(BenchmarkError, match="--test is missing: cinc2012 is trained on one set and scored on another"):
+        run("cinc2012", deaths[0], None)
+
+
+def test_an_unknown_protocol_and_an_unknown_set_are_explained(tmp_path):
+    with pytest.raises(BenchmarkError, match="mimic: no such benchmark; choose one of cinc2012, cinc2019, ahe2009"):
+        run("mimic", tmp_path, None)
+    with pytest.raises(SourceError):
+        run("cinc2019", tmp_path / "nowhere.zip", None)
+
+
+def test_ahe2009_answers_for_both_test_sets(ahe2009):
+    found = run("ahe2009", ahe2009, None)
+    assert len(found.predictions) == 2 * 50
+    assert (found.metrics["all_signals"]["testA_records"], found.metrics["all_signals"]["testB_records"]) == (10, 40)
+    assert found.metrics["all_signals"]["testB_auroc"] > 0.7
+
+
+def test_units_left_out_are_scored_by_members_that_saw_none_of_them(sepsis):
+    train, _ = sepsis
+    for number, file in enumerate(sorted(train.iterdir())):
+        if number % 2:
+            file.write_text(file.read_text().replace("|0|1|-3|", "|1|0|-3|"))
+    found = run("travel2019", train, None)
+    away = found.metrics["all_signals: without Unit1"]
+    assert {"auroc", "auroc_seen", "auroc_loss", "alarms_per_patient_day"} <= set(away)
+    assert away["auroc_loss"] == pytest.approx(away["auroc_seen"] - away["auroc_one_member"])
+    assert np.isfinite(found.metrics["clock: first 12 h"]["auroc"])

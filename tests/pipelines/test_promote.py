@@ -1,0 +1,290 @@
+"""Promotion with a real registry: past all gates the alias moves, before a shut one it stays; and the way back."""
+
+import json
+from pathlib import Path
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from features.store.client import Store
+from models.registry import CHALLENGER, NoModelError, Registry
+from models.risk_model import RiskModel
+from models.tasks import TASKS
+from pipelines.cli import app
+from pipelines.cohort_store import CohortStore, Facts
+from pipelines.promote import NothingToPromoteError, PromotionRefusedError, promote, roll_back
+from pipelines.train import digest, fit, labelled_index
+
+NAME = "deterioration"
+START = pd.Timestamp("2026-03-01T00:00:00Z").as_unit("us")
+HOURS = 36
+GATES = ["data", "better", "calibration", "subgroups", "promise"]
+SEES, BLIND = ["heart_rate_mean_6h", "spo2_min_24h"], ["age"]  # what tells of the event in the ward below, and what does not
+
+
+def ingested(home, patients=1200):
+    """A cohort of whom two in five deteriorate; no reading, since the features are made up too."""
+    generator = np.random.default_rng(1)
+    stays = pd.DataFrame({"subject_id": [f"canary-{number:04}" for number in range(patients)]})
+    stays = stays.assign(start=START, end=START + pd.Timedelta(hours=HOURS), unit="ward")
+    stays["age"] = generator.uniform(20, 95, patients)
+    stays["sex"] = generator.integers(0, 2, patients).astype(float)
+    onset = START + pd.to_timedelta(generator.integers(14, HOURS, patients), unit="h") + pd.Timedelta(minutes=30)
+    outcomes = stays[["subject_id"]].assign(onset=onset, kind="any", onset_known=True)[generator.random(patients) < 0.4]
+    cohort = CohortStore(home)
+    cohort.write(0, stays=stays, outcomes=outcomes)
+    cohort.finish(Facts("simulated", True, NAME, patients, len(outcomes), 0, {}))
+    return cohort
+
+
+class MadeUp(Store):
+    """For whoever asks the same features: heart rate and SpO2 tell of an onset from ten hours before."""
+
+    def training_frame(self, rows, _service):
+        rows = rows.sort_values(["subject_id", "index_time"], ignore_index=True)
+        generator = np.random.default_rng(len(rows))
+        ahead = (rows["onset"] - rows["index_time"]).dt.total_seconds().to_numpy() / 3600
+        near = np.where((ahead > 0) & (ahead <= 10), 10 - ahead, 0) / 10
+        features = {
+            "heart_rate_mean_6h": 80 + 25 * near + generator.normal(0, 8, len(rows)),
+            "spo2_min_24h": 96 - 6 * near + generator.normal(0, 2, len(rows)),
+            "age": generator.uniform(20, 95, len(rows)),
+        }
+        return pd.concat([rows, pd.DataFrame(features).astype("float32")], axis=1)
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """Models of one cohort, by what they see, and the frame they learned from."""
+    home = tmp_path_factory.mktemp("learned")
+    frame = MadeUp(home).training_frame(labelled_index(ingested(home), "train"), "vital_signs_v1")
+    models = {}
+    for name, features in (("sees", SEES), ("blind", BLIND)):
+        learner = lightgbm.LGBMClassifier(
+            n_estimators=60, num_leaves=7, min_child_samples=80, verbosity=-1, n_jobs=1, deterministic=True, force_row_wise=True
+        )
+        models[name] = RiskModel(learner, features, folds=3)
+        fit(models[name], frame, TASKS[NAME])
+        models[name].facts_ = {
+            "task": NAME,
+            "source": "simulated",
+            "simulated": True,
+            "feature_service": "vital_signs_v1",
+            "data_digest": digest(frame),
+        }
+    assert models["sees"].certificate_ is not None
+    return models, frame
+
+
+@pytest.fixture
+def ward(tmp_path, learned, monkeypatch):
+    """A home whose champion is blind (version 1) and whose challenger sees (version 2)."""
+    models, frame = learned
+    monkeypatch.setattr("pipelines.promote.Store", MadeUp)
+    home = tmp_path / "home"
+    ingested(home)
+    for name in ("blind", "sees"):
+        register(home, models[name], frame)
+    return home
+
+
+def register(home, model, frame):
+    registry = Registry(home)
+    with registry.run(NAME) as run_id:
+        registry.log_models({"all_signals": model}, frame.head(5))
+    return registry.register(run_id, "all_signals", NAME, {})
+
+
+def aliases(home):
+    return {alias: str(version) for alias, version in Registry(home).client.get_registered_model(NAME).aliases.items()}
+
+
+def tags(home, version):
+    return Registry(home).client.get_model_version(NAME, version).tags
+
+
+def recorded(home, version):
+    """Every decision kept with a version's run."""
+    registry = Registry(home)
+    run = registry.client.get_model_version(NAME, version).run_id
+    paths = [file.path for file in registry.client.list_artifacts(run, "promotions")]
+    return [json.loads(Path(registry.client.download_artifacts(run, path)).read_text()) for path in paths]
+
+
+def vigil(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_challenger_past_all_gates_becomes_champion_and_the_way_back_is_open(ward, tmp_path):
+    result = vigil("promote", "--home", ward, "--json", tmp_path / "promotion.json")
+    assert result.exit_code == 0, result.output
+    assert aliases(ward) == {"champion": "2"}  # and nobody is challenger any more
+    assert "version 2 is champion in place of 1" in result.output
+    decision = json.loads((tmp_path / "promotion.json").read_text())
+    assert decision == json.loads((ward / "reports/promotion.json").read_text()) == recorded(ward, "2")[0]
+    assert decision["decision"] == "promoted"
+    assert [(gate["name"], gate["passed"]) for gate in decision["gates"]] == [(name, True) for name in GATES]
+    assert (decision["champion"]["version"], decision["challenger"]["version"]) == ("1", "2")
+    assert decision["gates"][1]["figures"]["auroc_low"] > 0.1
+    assert decision["held_out"]["patients"] > 200
+    assert tags(ward, "2") == {"previous_champion": "1", "promoted_at": decision["decided_at"]}
+
+    result = vigil("promote", "--rollback", "--home", ward, "--json", tmp_path / "rollback.json")
+    assert result.exit_code == 0, result.output
+    assert aliases(ward) == {"champion": "1"}
+    assert Registry(ward).load(NAME).model.features == BLIND
+    assert "version 1 is champion in place of 2" in result.output
+    back = json.loads((tmp_path / "rollback.json").read_text())
+    assert (back["decision"], back["champion"]["version"], back["previous_champion"]["version"]) == ("rolled_back", "2", "1")
+    assert {"decision": "rolled_back"}.items() <= json.loads((ward / "reports/promotion.json").read_text()).items()
+    assert {found["decision"] for found in recorded(ward, "2")} == {"promoted", "rolled_back"}
+    assert tags(ward, "2") == {"promoted_at": decision["decided_at"], "rolled_back_at": back["decided_at"]}
+
+    with pytest.raises(NoModelError, match="version 1 of model 'deterioration' took no champion's place"):
+        roll_back(ward)
+    assert aliases(ward) == {"champion": "1"}
+
+
+def test_no_identifier_is_kept_with_a_decision(ward):
+    promote(ward)
+    for path in [*(ward / "mlartifacts").rglob("*"), ward / "mlflow.db", *(ward / "reports").iterdir()]:
+        if path.is_file():
+            assert b"canary-" not in path.read_bytes(), path
+
+
+def refused(home, gate, version=None):
+    before = aliases(home)
+    with pytest.raises(PromotionRefusedError, match=f"is not promoted, gate {gate}: found ") as caught:
+        promote(home, version)
+    assert aliases(home) == before
+    shut = [found["name"] for found in caught.value.decision["gates"] if not found["passed"]]
+    assert shut[0] == gate
+    kept = json.loads((home / "reports/promotion.json").read_text())
+    assert (kept["decision"], len(kept["gates"])) == ("refused", len(GATES))
+    assert kept in recorded(home, kept["challenger"]["version"])
+    assert tags(home, kept["challenger"]["version"])["refused_by"] == ", ".join(shut)
+    return shut, str(caught.value)
+
+
+def test_a_refusal_is_one_line_that_names_the_gate_and_moves_nothing(ward, learned, tmp_path):
+    models, frame = learned
+    promote(ward)
+    assert register(ward, models["blind"], frame) == ("3", CHALLENGER)
+    result = vigil("promote", "--home", ward, "--json", tmp_path / "promotion.json")
+    assert result.exit_code == 2
+    line = next(line for line in result.output.splitlines() if line.startswith("vigil: "))
+    assert line.startswith("vigil: version 3 of deterioration is not promoted, gate better: found AUROC -0.")
+    assert "; expected a lower limit of the AUROC difference above 0; what to do: the champion stays" in line
+    assert line.endswith("(also refused by: subgroups, promise)")
+    assert json.loads((tmp_path / "promotion.json").read_text())["decision"] == "refused"
+    assert aliases(ward) == {"champion": "2", "challenger": "3"}
+
+
+def test_the_same_training_again_is_refused_as_not_better(ward, learned):
+    models, frame = learned
+    promote(ward)
+    register(ward, models["sees"], frame)
+    shut, line = refused(ward, "better")
+    assert shut == ["better"]
+    assert "AUROC +0.0000 (+0.0000 to +0.0000)" in line
+
+
+def test_a_challenger_of_other_data_is_refused(ward, learned, monkeypatch):
+    class Changed(MadeUp):
+        def training_frame(self, rows, service):
+            frame = super().training_frame(rows, service)
+            frame.loc[0, "spo2_min_24h"] += np.float32(0.01)  # one value of one hour
+            return frame
+
+    monkeypatch.setattr("pipelines.promote.Store", Changed)
+    shut, line = refused(ward, "data")
+    assert shut == ["data"]
+    assert learned[0]["sees"].facts_["data_digest"] in line
+    assert "vigil train" in line
+
+
+def changed(model, **facts):
+    """The same model, not the same artefact."""
+    other = RiskModel(**model.get_params(deep=False))
+    vars(other).update(vars(model))
+    vars(other).update(facts)
+    return other
+
+
+@pytest.mark.parametrize(
+    ("gate", "change"),
+    [
+        ("data", lambda model: {"facts_": model.facts_ | {"source": "cinc2019", "simulated": False}}),
+        ("calibration", lambda model: {"intercept_": model.intercept_ + 0.6}),  # ranks as well, and is too high
+        ("calibration", lambda model: {"weights_": model.weights_ * 1.6}),
+        ("promise", lambda _: {"certificate_": None}),
+    ],
+)
+def test_each_gate_can_refuse_alone(ward, learned, gate, change):
+    models, frame = learned
+    version, _ = register(ward, changed(models["sees"], **change(models["sees"])), frame)
+    shut, _ = refused(ward, gate, version)
+    assert set(shut) - {"promise"} <= {gate}  # a shifted risk breaks its promise too
+
+
+def test_another_version_can_be_named(ward, learned):
+    models, frame = learned
+    assert register(ward, models["blind"], frame) == ("3", CHALLENGER)
+    promote(ward, "2")
+    assert aliases(ward) == {"champion": "2", "challenger": "3"}
+
+
+def test_the_champion_is_no_challenger(ward):
+    with pytest.raises(NothingToPromoteError, match="version 1 of deterioration is the champion, and there is no other"):
+        promote(ward, "1")
+    promote(ward)
+    with pytest.raises(NoModelError, match="no challenger of model 'deterioration'; train one first: vigil train"):
+        promote(ward)
+    assert aliases(ward) == {"champion": "2"}
+
+
+def test_rolling_back_twice_goes_two_champions_back(ward, learned):
+    models, frame = learned
+    promote(ward)
+    register(ward, models["blind"], frame)
+    Registry(ward).promote(NAME, "3", {})  # as if it had passed
+    assert aliases(ward) == {"champion": "3"}
+    roll_back(ward)
+    assert aliases(ward) == {"champion": "2"}
+    roll_back(ward)
+    assert aliases(ward) == {"champion": "1"}
+
+
+def test_rollback_and_version_exclude_each_other(tmp_path):
+    result = vigil("promote", "--rollback", "--version", "1", "--home", tmp_path)
+    assert result.exit_code == 2
+    assert result.output.strip() == (
+        "vigil: --version 1: --rollback returns to the champion before this one; leave one of the two out"
+    )
+
+
+@pytest.mark.parametrize("more", [[], ["--rollback"]])
+def test_without_a_cohort_there_is_nothing_to_promote(tmp_path, more):
+    result = vigil("promote", *more, "--home", tmp_path / "home")
+    assert result.exit_code == 2
+    assert "no cohort there" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_through_feast_the_digest_is_still_that_of_the_training(home, tmp_path, monkeypatch):
+    """The chain's champion held against itself: everything but `better` is about its data, and they are pinned."""
+    registry = Registry(tmp_path)
+    model = Registry(home).load(NAME).model
+    sample = pd.DataFrame(0.0, index=range(3), columns=model.features).astype("float32")
+    for _ in range(2):
+        register(tmp_path, model, sample)
+    monkeypatch.setattr("pipelines.promote.Registry", lambda _: registry)
+    with pytest.raises(PromotionRefusedError) as caught:
+        promote(home)
+    gates = {gate["name"]: gate for gate in caught.value.decision["gates"]}
+    assert gates["data"]["passed"]
+    assert not gates["better"]["passed"]
+    assert gates["better"]["figures"]["auroc_low"] == gates["better"]["figures"]["auroc_high"] == 0
