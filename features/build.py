@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.catalogue import DECLARED, FEATURES
+from features.catalogue import DECLARED, STANDARD, VIEWS, of
 from features.derived import Derived
 from features.kernel import Readings, window_statistics
 from features.kernel.plan import HOUR_US, Int64, Plan, in_order, plan_of
@@ -65,13 +66,16 @@ class Computation(NamedTuple):
     """What is computed for any index time: window features by the kernel, then the derived ones in turn.
 
     Attributes:
-        signals, plan, width: what the kernel computes, of which signals, in how many columns.
+        features: names of what comes out, in the order of the catalogue.
+        signals: whose series the readings hold, in which order; the same whatever is computed of them.
+        plan, width: what the kernel computes, in how many columns.
         inputs: the columns from which others are derived: name and place in the kernel's output.
         derived: what is made of it.
         places, columns: features[places] are the kernel's columns as they are.
         made: the other features: place and name.
     """
 
+    features: tuple[str, ...]
     signals: tuple[str, ...]
     plan: Plan
     width: int
@@ -83,25 +87,36 @@ class Computation(NamedTuple):
 
 
 @functools.cache
-def computation() -> Computation:
-    """All that the catalogue declares."""
-    entries = [entry for view in DECLARED.values() for entry in view]
+def computation(views: tuple[str, ...] = STANDARD) -> Computation:
+    """All that views declare, and what they need of others."""
+    views = tuple(sorted(set(views), key=list(VIEWS).index))
+    features = of(*views)
+    entries = list(dict.fromkeys(_with_needs(entry for view in views for entry in DECLARED[view])))
     derived = tuple(entry for entry in entries if isinstance(entry, Derived))
-    windows = [entry for entry in entries if isinstance(entry, WindowFeature)]
-    ordered = in_order(windows + [feature for entry in derived for feature in entry.needs])
-    signals, plan = plan_of(ordered)
+    ordered = in_order([entry for entry in entries if isinstance(entry, WindowFeature)])
+    signals, plan = plan_of(ordered, tuple(sorted(SIGNALS)))  # as checked observations are: no need to sort them again
     column = {feature.name: number for number, feature in enumerate(ordered)}
-    direct = [(place, column[name]) for place, name in enumerate(FEATURES) if name in column]
+    needed = dict.fromkeys(feature.name for entry in derived for feature in entry.needs if isinstance(feature, WindowFeature))
+    direct = [(place, column[name]) for place, name in enumerate(features) if name in column]
     return Computation(
+        features=features,
         signals=signals,
         plan=plan,
         width=len(ordered),
-        inputs=tuple((name, column[name]) for name in dict.fromkeys(f.name for entry in derived for f in entry.needs)),
+        inputs=tuple((name, column[name]) for name in needed),
         derived=derived,
-        places=np.array([place for place, _ in direct]),
-        columns=np.array([kernel_column for _, kernel_column in direct]),
-        made=tuple((place, name) for place, name in enumerate(FEATURES) if name not in column),
+        places=np.array([place for place, _ in direct], dtype=np.int64),
+        columns=np.array([kernel_column for _, kernel_column in direct], dtype=np.int64),
+        made=tuple((place, name) for place, name in enumerate(features) if name not in column),
     )
+
+
+def _with_needs(entries: Iterable[WindowFeature | Derived]) -> Iterator[WindowFeature | Derived]:
+    """Each entry after what it is made of."""
+    for entry in entries:
+        if isinstance(entry, Derived):
+            yield from _with_needs(entry.needs)
+        yield entry
 
 
 @functools.cache
@@ -113,17 +128,19 @@ def definition() -> str:
     return hashed.hexdigest()
 
 
-def build_features(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    """Every feature of every view, as known at each index time.
+def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Iterable[str] = STANDARD) -> pd.DataFrame:
+    """Every feature of some views, as known at each index time.
 
     Args:
         observations: checked observations (:func:`features.observations.check`), in any order.
         index: one row an index time: ``subject_id``, ``index_time`` and the patient's ``age``, ``sex``,
             ``unit_admitted_at``, ``hospital_admitted_at``.
+        views: names of views, in any order.
 
     Returns:
         One row an index row, ordered by subject and time: ``subject_id``, ``index_time`` and float32 features, NaN where
-        unknown. A row depends only on its own subject's readings that were observed and recorded at or before it.
+        unknown, in the order of the catalogue. A row depends only on its own subject's readings that were observed and
+        recorded at or before it.
 
     Raises:
         ObservationError: the index lacks something or says it twice, an observation's subject is not in it, or a reading was
@@ -131,6 +148,7 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFr
         KernelOverflowError: more readings of one signal of one subject than can be summed exactly.
     """
     _check_index(index)
+    views = tuple(views)
     index = index.sort_values(KEYS, kind="stable").reset_index(drop=True)
     codes, subjects = pd.factorize(index["subject_id"])
     at = IndexTimes(
@@ -141,8 +159,8 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFr
         unit_admitted=_moments(index["unit_admitted_at"]),
         hospital_admitted=_moments(index["hospital_admitted_at"]),
     )
-    matrix = feature_matrix(readings_of(observations, pd.Index(subjects)), at)
-    return pd.concat([index[KEYS], pd.DataFrame(matrix, columns=list(FEATURES), copy=False)], axis=1)
+    matrix = feature_matrix(readings_of(observations, pd.Index(subjects)), at, views)
+    return pd.concat([index[KEYS], pd.DataFrame(matrix, columns=list(computation(views).features), copy=False)], axis=1)
 
 
 def _check_index(index: pd.DataFrame) -> None:
@@ -162,7 +180,7 @@ def _check_index(index: pd.DataFrame) -> None:
         raise ObservationError("index: the same subject_id and index_time twice; expected each index time of a subject once")
 
 
-def feature_matrix(readings: Readings, at: IndexTimes) -> Float32:
+def feature_matrix(readings: Readings, at: IndexTimes, views: tuple[str, ...] = STANDARD) -> Float32:
     """The same on arrays: what :func:`build_features` and the online update share.
 
     Computed on all cores, block after block of subjects: what a block needs stays in the processor's cache.
@@ -170,24 +188,25 @@ def feature_matrix(readings: Readings, at: IndexTimes) -> Float32:
     Args:
         readings: series in the order of ``computation().signals``.
         at: index times of the same subjects.
+        views: what is computed.
 
     Returns:
-        Shape (n_rows, n_features), columns in the order of the catalogue.
+        Shape (n_rows, n_features), columns those of ``computation(views).features``.
     """
-    matrix = np.empty((len(FEATURES), len(at.times)), dtype=np.float32)
+    todo = computation(views)
+    matrix = np.empty((len(todo.features), len(at.times)), dtype=np.float32)
     cuts = np.unique(np.searchsorted(at.bounds, np.arange(0, len(at.times), _BLOCK_ROWS)))
     blocks = [slice(first, last) for first, last in pairwise([*cuts, len(at.bounds) - 1]) if first < last]
     if len(blocks) < 2:
-        _fill(readings, at, matrix)
+        _fill(todo, readings, at, matrix)
     else:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda block: _fill(readings.of(block), at.of(block), matrix[:, at.rows(block)]), blocks))
+            list(pool.map(lambda block: _fill(todo, readings.of(block), at.of(block), matrix[:, at.rows(block)]), blocks))
     return matrix.T
 
 
-def _fill(readings: Readings, at: IndexTimes, matrix: Float32) -> None:
+def _fill(todo: Computation, readings: Readings, at: IndexTimes, matrix: Float32) -> None:
     """Features of a block of subjects; shape of the matrix (n_features, n_rows)."""
-    todo = computation()
     windows = np.empty((todo.width, len(at.times)))
     window_statistics(todo.plan, readings, at.times, at.bounds, windows)
     columns: dict[str, Float64] = {name: windows[column] for name, column in todo.inputs}

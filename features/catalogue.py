@@ -1,13 +1,13 @@
 """Every feature, declared once, in views (what is computed and stored together) and services (what a model asks for)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from itertools import chain
 from typing import Final
 
 from features.derived import PATIENT, RATIOS, SHOCK_INDEX, SIRS, SOFA, Derived, baseline, charted, watching
 from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
-from features.signals import names
+from features.signals import SIGNALS, names
 from features.windows import Feature, Reflects, WindowFeature, over
 
 INDEX_STEP: Final = timedelta(hours=1)  # between index times; older features are not current
@@ -18,10 +18,9 @@ SUPPORT: Final = names("support")
 # Signals that joined the table after the views of 2019 were fixed; a view never changes under a model.
 _LATER: Final = ("sodium", "albumin", "alt", "cholesterol", "pao2", "troponin_t")
 LABORATORY: Final = tuple(name for name in names("laboratory") if name not in _LATER)
-BEDSIDE: Final = names("bedside")
 
 _NEWS2: Final = "NEWS2, RCP 2017"
-DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
+_EVERYWHERE: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
     "vital_signs": (
         *over(VITALS, 1, "count", "mean"),
         *over(VITALS, 6, "count", "mean", "min", "max", "std", "slope", "change"),
@@ -52,17 +51,6 @@ DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
         *over(LABORATORY, "so_far", "count", "age"),
         baseline(VITALS),
     ),
-    # The first days in a unit as a whole, of all that is measured there.
-    "stay": (
-        *over(VITALS, 72, "mean", "min", "max", "std", "slope"),
-        *over(SUPPORT, 72, "mean", "min", "max"),
-        *over(LABORATORY, 72, "mean", "min", "max"),
-        *over(_LATER, 72, "count", "last", "age", "change", "mean", "min", "max"),
-        *over(BEDSIDE, 24, "count", "mean", "min", "max"),
-        *over(BEDSIDE, 72, "count", "last", "age", "change", "mean", "min", "max"),
-    ),
-    # One-minute pressure over its last hour.
-    "pressure": over(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
     "other_scores": (
         RATIOS,
         charted("mews", "MEWS", MEWS_BANDS, "Subbe 2001"),
@@ -71,6 +59,20 @@ DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
         SOFA,
     ),
 }
+_DECLARED_EVERYWHERE: Final = frozenset(chain.from_iterable(_EVERYWHERE.values()))
+
+# The first days in a unit as a whole, of all that is measured there: for a question that is asked once.
+_WHOLE_STAY: Final = (
+    *over(SIGNALS, 72, "count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change"),
+    *over(SIGNALS, 24, "mean", "min", "max"),
+)
+_ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
+    "stay": tuple(entry for entry in _WHOLE_STAY if entry not in _DECLARED_EVERYWHERE),
+    # One-minute pressure over its last hour.
+    "pressure": over(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
+}
+DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {**_EVERYWHERE, **_ON_DEMAND}
+STANDARD: Final = tuple(_EVERYWHERE)  # the views that are computed everywhere; the others only where a model reads them
 
 
 def _features(entry: WindowFeature | Derived) -> tuple[Feature, ...]:
@@ -88,26 +90,45 @@ def of(*views: str) -> tuple[str, ...]:
     return tuple(feature.name for view in views for feature in VIEWS[view])
 
 
-def reflecting(what: Reflects) -> tuple[str, ...]:
-    """Names of the features that reflect physiology, or workflow."""
-    return tuple(feature.name for feature in FEATURES.values() if feature.reflects == what)
+def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
+    """Names of the features that reflect physiology, or workflow; of views, or of all."""
+    return tuple(name for name in of(*views or VIEWS) if FEATURES[name].reflects == what)
+
+
+def _asked_once() -> tuple[str, ...]:
+    """The stay as a whole, whichever views declare it; who the patient is, and since when there; and the scores."""
+    wanted = {feature.name for feature in _WHOLE_STAY} | {
+        "age", "sex", "hours_in_unit",
+        "news2", "mews", "qsofa", "sirs", "sofa", "shock_index", "spo2_fio2", "pulse_pressure",
+    }  # fmt: skip
+    return tuple(name for name in FEATURES if name in wanted)
 
 
 # Versioned: a service never changes once a model was trained on it; a new set of features is a new version. So new features go
-# into new views. The last three follow the catalogue, for comparing what there is; they are for no model that is kept.
+# into new views. The last three follow the standard views, for comparing what there is; they are for no model that is kept.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
     "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
-    "mortality_v1": of(*(view for view in VIEWS if view != "pressure")),
-    "pressure_v1": of("pressure", "vital_signs"),
-    "everything": of(*VIEWS),
-    "physiology": reflecting("physiology"),
-    "workflow": reflecting("workflow"),
+    "mortality_v1": _asked_once(),
+    "pressure_v1": of("vital_signs", "pressure"),
+    "everything": of(*STANDARD),
+    "physiology": reflecting("physiology", *STANDARD),
+    "workflow": reflecting("workflow", *STANDARD),
 }
+
+
+def views_of(features: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The views that hold features, and which of them each holds; both in the order of the catalogue."""
+    asked = set(features)
+    chosen = {view: tuple(feature.name for feature in members if feature.name in asked) for view, members in VIEWS.items()}
+    return {view: members for view, members in chosen.items() if members}
 
 
 def service_views(service: str) -> dict[str, tuple[str, ...]]:
     """The views that a service reads, and what it reads of each."""
-    asked = set(SERVICES[service])
-    chosen = {view: tuple(feature.name for feature in features if feature.name in asked) for view, features in VIEWS.items()}
-    return {view: features for view, features in chosen.items() if features}
+    return views_of(SERVICES[service])
+
+
+def computed_for(service: str) -> tuple[str, ...]:
+    """The views that are computed where models read a service: the standard ones, and those it reads besides."""
+    return STANDARD + tuple(view for view in service_views(service) if view not in STANDARD)

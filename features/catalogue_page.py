@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from features.catalogue import SERVICES, VIEWS
+from features.catalogue import SERVICES, STANDARD, VIEWS, service_views
 from features.signals import SIGNALS
 from features.windows import STATISTICS
 
@@ -10,6 +10,9 @@ _INTRODUCTION = """# Features
 
 Every feature that Vigil computes: {total} in {views} views. This page is made by `vigil features --catalogue docs/features.md`
 from the declarations in `features/catalogue.py`; a test sees to it that it is up to date.
+
+The {standard} features of the standard views are computed everywhere. The other views are computed on demand: only in a home
+whose task has a feature service that reads them.
 
 A feature at index time *t* knows only readings observed **and** recorded at or before *t*. "last 6 h" is the half-open interval
 (*t* - 6 h, *t*]; "so far" is everything up to *t*; "first day" is the 24 h that begin with the signal's first reading.
@@ -27,10 +30,28 @@ def catalogue_page() -> str:
     reflects = Counter(feature.reflects for feature in every)
     parts = [
         _INTRODUCTION.format(
-            total=len(every), views=len(VIEWS), physiology=reflects["physiology"], workflow=reflects["workflow"]
+            total=len(every),
+            views=len(VIEWS),
+            standard=sum(len(VIEWS[view]) for view in STANDARD),
+            physiology=reflects["physiology"],
+            workflow=reflects["workflow"],
+        ),
+        "## Views\n\nWhat is computed and stored together.\n",
+        _table(
+            ["view", "features", "computed"],
+            [
+                [f"[`{name}`](#view-{name})", str(len(features)), "everywhere" if name in STANDARD else "on demand"]
+                for name, features in VIEWS.items()
+            ],
         ),
         "## Services\n\nWhat a model asks for, by name.\n",
-        _table(["service", "features"], [[f"`{name}`", str(len(features))] for name, features in SERVICES.items()]),
+        _table(
+            ["service", "features", "of the views"],
+            [
+                [f"`{name}`", str(len(features)), ", ".join(f"`{view}`" for view in service_views(name))]
+                for name, features in SERVICES.items()
+            ],
+        ),
         "## Statistics\n\nIn the unit of the signal where nothing else is said.\n",
         _table(
             ["statistic", "is", "unit"],

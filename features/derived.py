@@ -41,14 +41,14 @@ class Derived:
 
     Attributes:
         features: what is made.
-        compute: from arrays of one shape by name (those of ``needs``, what was derived before, and the patient's ``age``,
-            ``sex``, ``hours_in_unit`` and ``hours_in_hospital_before``) to at least the arrays of ``features``.
-        needs: window features it reads; they need not be features of their own.
+        compute: from arrays of one shape by name (those of ``needs``, and the patient's ``age``, ``sex``, ``hours_in_unit``
+            and ``hours_in_hospital_before``) to at least the arrays of ``features``.
+        needs: window features and derived ones that it reads; they need not be features of their own.
     """
 
     features: tuple[Feature, ...]
     compute: Callable[[Columns], Columns]
-    needs: tuple[WindowFeature, ...] = ()
+    needs: tuple["WindowFeature | Derived", ...] = ()
 
 
 def latest(*signals: str, hours: int = SCORE_CARRY_HOURS) -> tuple[WindowFeature, ...]:
@@ -157,9 +157,12 @@ SOFA: Final = Derived(
         ),
     ),
     _sofa,
-    latest("spo2")
-    + latest("platelets", "bilirubin_total", "creatinine", hours=LABORATORY_CARRY_HOURS)
-    + over(["mean_bp"], SCORE_CARRY_HOURS, "min"),
+    (
+        RATIOS,
+        *latest("spo2"),
+        *latest("platelets", "bilirubin_total", "creatinine", hours=LABORATORY_CARRY_HOURS),
+        *over(["mean_bp"], SCORE_CARRY_HOURS, "min"),
+    ),
 )
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.build import IndexTimes, as_steps, computation, feature_matrix
+from features.catalogue import STANDARD
 from features.kernel import Readings
-from features.kernel.plan import HOUR_US, UNBOUNDED, Int64
+from features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan
 
 _ROOM: Final = 64  # readings of each signal for which there is room at first
 
@@ -29,6 +30,7 @@ class PatientFeatures:
         sex: float = np.nan,
         unit_admitted_at: pd.Timestamp = pd.NaT,  # type: ignore[assignment]
         hospital_admitted_at: pd.Timestamp = pd.NaT,  # type: ignore[assignment]
+        views: tuple[str, ...] = STANDARD,
     ) -> None:
         """Begin without readings.
 
@@ -36,7 +38,9 @@ class PatientFeatures:
             age: years, NaN where unknown.
             sex: 0 female, 1 male, NaN where unknown.
             unit_admitted_at, hospital_admitted_at: NaT where unknown.
+            views: what is asked for; readings that only others would need are forgotten sooner.
         """
+        self._views = views
         self._patient = {
             "age": age,
             "sex": sex,
@@ -73,7 +77,7 @@ class PatientFeatures:
         _insert(self._observed, self._recorded, self._steps, self._begin, self._end, signal, observed, recorded, steps)
 
     def at(self, times: Int64) -> Float32:
-        """Features as known at each time (microseconds UTC, ascending), by the catalogue; shape (n_times, n_features).
+        """Features as known at each time (microseconds UTC, ascending), columns those of ``computation(views).features``.
 
         Raises:
             ValueError: times that do not ascend, or one before the time up to which readings were forgotten.
@@ -87,13 +91,15 @@ class PatientFeatures:
             bounds=np.array([0, len(times)]),
             **{name: np.full(len(times), value) for name, value in self._patient.items()},
         )
-        return feature_matrix(
-            Readings(self._observed, self._recorded, self._steps, self._begin[:, None], self._end[:, None], self._forgotten), at
+        readings = Readings(
+            self._observed, self._recorded, self._steps, self._begin[:, None], self._end[:, None], self._forgotten
         )
+        return feature_matrix(readings, at, self._views)
 
     def forget(self, t: int) -> None:
         """Sum up and drop what no feature at or after t (microseconds UTC) can tell from its sum."""
-        _forget(self._observed, self._recorded, self._steps, self._begin, self._end, _longest_windows(), t, self._forgotten)
+        longest = _longest_windows(computation(self._views).plan)
+        _forget(self._observed, self._recorded, self._steps, self._begin, self._end, longest, t, self._forgotten)
         self._forgotten_at = max(self._forgotten_at, t)
 
     def _move(self, room: Int64) -> None:
@@ -108,11 +114,12 @@ class PatientFeatures:
         self._begin, self._end = begin, begin + self._end - self._begin
 
 
-def _longest_windows() -> Int64:
-    """Of each signal, microseconds."""
-    plan = computation().plan
-    width = np.where(plan.width == UNBOUNDED, 0, plan.width)
-    return np.maximum.reduceat(width, plan.windows[:-1])
+def _longest_windows(plan: Plan) -> Int64:
+    """Of each signal, microseconds; 0 where there is none."""
+    longest = np.zeros(len(plan.steps_per_unit), dtype=np.int64)
+    signal = np.repeat(np.arange(len(longest)), np.diff(plan.windows))
+    np.maximum.at(longest, signal, np.where(plan.width == UNBOUNDED, 0, plan.width))
+    return longest
 
 
 def _instant(time: pd.Timestamp) -> float:

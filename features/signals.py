@@ -89,7 +89,7 @@ _TABLE = (
     Signal("pao2", "laboratory", "2703-7", "mm[Hg]", 10, 700),
     Signal("troponin_t", "laboratory", "6598-7", "ng/mL", 0.001, 100, steps_per_unit=1000),
     Signal("glasgow_coma_scale", "bedside", "9269-2", "{score}", 3, 15, steps_per_unit=1, coded=True),
-    Signal("urine_output", "bedside", "9187-6", "mL", 0, 12000),
+    Signal("urine_output", "bedside", "9187-6", "mL", 0, 12000, steps_per_unit=10),
     Signal("body_weight", "bedside", "29463-7", "kg", 20, 400),
     Signal("body_height", "bedside", "8302-2", "cm", 50, 250),
     # 1 while the patient is ventilated; sources that chart only when say nothing between.

@@ -74,8 +74,8 @@ def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
 
     Returns:
         ``alarms_per_patient_day, alarms_upper, precision, precision_lower`` (95 % limits of these patients alone),
-        ``event_recall``, and ``held``: both estimates keep the promise. Where nothing sounded no alarm was wrong; the recall says
-        what that was worth.
+        ``event_recall``, and ``held``: both estimates keep the promise. Where nothing sounded no alarm was wrong; the recall
+        says what that was worth.
     """
     found = _evidence(watch, certificate.threshold, (1 - CONFIDENCE) / 2)
     held = (

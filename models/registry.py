@@ -244,6 +244,24 @@ class Registry:
         """Every model kept with a run: the registered one and its baselines."""
         return {name: mlflow.sklearn.load_model(f"models:/{model_id}") for name, model_id in self._model_ids(run_id).items()}
 
+    def runs(self, name: str) -> pd.DataFrame:
+        """Versions of a model with what their runs measured, newest first: ``version, alias, trained_at, run_id`` and metrics.
+
+        Metrics are named ``<model>.<metric>``; those of a version that was not evaluated are missing.
+        """
+        aliases = {str(version): alias for alias, version in self.client.get_registered_model(name).aliases.items()}
+        rows = []
+        for version in self.client.search_model_versions(f"name = '{name}'"):
+            run = self.client.get_run(version.run_id)
+            at = pd.Timestamp(run.info.start_time, unit="ms", tz="UTC").floor("s")
+            about = {"version": int(version.version), "alias": aliases.get(str(version.version), ""), "trained_at": at}
+            rows.append({**about, "run_id": version.run_id, **run.data.metrics})
+        return pd.DataFrame(rows).sort_values("version", ascending=False, ignore_index=True)
+
+    def dictionary(self, run_id: str, name: str) -> dict[str, Any]:
+        """A dictionary logged with a run."""
+        return dict(mlflow.artifacts.load_dict(f"runs:/{run_id}/{name}"))
+
     def table(self, run_id: str, name: str) -> pd.DataFrame:
         """A table logged with a run."""
         return pd.read_parquet(self.client.download_artifacts(run_id, name))

@@ -12,6 +12,7 @@ import pandas as pd
 
 from features.build import build_features
 from features.store.client import Store
+from models.card import card
 from models.cohort import HELD_OUT_SHARE, index_times
 from models.evaluation.bootstrap import RESAMPLES
 from models.evaluation.comparison import SECTIONS, Candidate, HeldOut
@@ -27,6 +28,7 @@ from pipelines.results import write_json
 from pipelines.train import SEED, labelled_index
 
 REPORT: Final = "evaluation"  # HOME/reports/evaluation.html, .json and .png
+CARD: Final = "model_card.md"  # beside them
 _ROWS: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]
 
 Metrics = dict[str, dict[str, float]]
@@ -35,7 +37,7 @@ Metrics = dict[str, dict[str, float]]
 def evaluate(home: Path, version: str | None = None) -> Metrics:
     """Judge a version (default: the champion) and the baselines of its run; returns model -> metric -> value.
 
-    Writes ``HOME/reports/evaluation.html``, ``.json`` and ``.png`` and logs all three to the model's run.
+    Writes ``HOME/reports/evaluation.html``, ``.json`` and ``.png`` and the model card, and logs all to the model's run.
     """
     cohort, registry = CohortStore(home), Registry(home)
     registered = registry.load(cohort.task.name, version)
@@ -56,6 +58,8 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
     with working("report"):
         page = report(plain)
         (reports / f"{REPORT}.html").write_text(page, encoding="utf-8")
+    summary = card(plain, registry.made(registered))
+    (reports / CARD).write_text(summary, encoding="utf-8")
     origin = "Simulated ward, no clinical evidence" if cohort.facts.simulated else cohort.facts.source
     scored = {name: held_out.frame(name) for name in models}
     figure = overview(scored, result["models"], title=f"{origin}: held-out patients")
@@ -66,7 +70,7 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
             metrics={f"{name}.{metric}": value for name, values in metrics.items() for metric, value in values.items()},
             dictionaries={f"{REPORT}.json": plain},
             figures={f"{REPORT}.png": figure},
-            texts={f"{REPORT}.html": page},
+            texts={f"{REPORT}.html": page, CARD: summary},
         )
     return metrics
 

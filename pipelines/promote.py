@@ -53,8 +53,8 @@ def promote(home: Path, version: str | None = None) -> Decision:
         NothingToPromoteError: it is the champion.
         NoModelError: there is no such version, or no champion.
     """
-    cohort, registry = CohortStore(home), Registry(home)
-    name = cohort.task.name
+    cohort = CohortStore(home)
+    name, registry = cohort.task.name, Registry(home)
     champion, challenger = registry.load(name), registry.load(name, version, CHALLENGER)
     if challenger.version == champion.version:
         raise NothingToPromoteError(
@@ -89,8 +89,7 @@ def roll_back(home: Path) -> Decision:
     Raises:
         NoModelError: there is none.
     """
-    cohort, registry = CohortStore(home), Registry(home)
-    name = cohort.task.name
+    name, registry = CohortStore(home).task.name, Registry(home)
     champion = registry.load(name)
     previous = registry.load(name, registry.previous_champion(name))  # it can still be loaded
     decision = _decision("rolled_back", champion, previous)
@@ -125,7 +124,7 @@ def _decision(what: str, subject: RegisteredModel, other: RegisteredModel) -> De
     names = (CHALLENGER, CHAMPION) if what != "rolled_back" else (CHAMPION, "previous_champion")
     return {
         "decision": what,
-        "decided_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "decided_at": datetime.now(UTC).isoformat(timespec="microseconds"),  # no two decisions are of one name
         "model": subject.name,
         **{
             name: {

@@ -159,7 +159,7 @@ def _compiled() -> Callable[[Plan, Readings, Int64, Int64, Float64], None]:
 def _series(planned: Plan, readings: Readings, signal: int, subject: int, times: Int64, out: Float64) -> None:
     begin, end = readings.begin[signal, subject], readings.end[signal, subject]
     first_window, end_windows = planned.windows[signal], planned.windows[signal + 1]
-    if begin == end:
+    if begin == end or first_window == end_windows:
         for window in range(first_window, end_windows):
             _nothing(planned, window, out)
         return

@@ -49,9 +49,15 @@ def in_order(features: Sequence[WindowFeature]) -> tuple[WindowFeature, ...]:
     return tuple(sorted(dict.fromkeys(features), key=lambda feature: feature.signal))
 
 
-def plan_of(features: tuple[WindowFeature, ...]) -> tuple[tuple[str, ...], Plan]:
-    """The signals in the kernel's order, and the plan for features that are in order."""
-    signals = tuple(dict.fromkeys(feature.signal for feature in features))
+def plan_of(features: tuple[WindowFeature, ...], signals: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Plan]:
+    """The signals in the kernel's order, and the plan for features that are in order.
+
+    Args:
+        features: what is to be computed.
+        signals: those of the readings, in their order; one without a feature costs nothing. Without them those of the features.
+    """
+    if signals is None:
+        signals = tuple(dict.fromkeys(feature.signal for feature in features))
     windows, width, columns, rules, threshold, above, rule_column = [0], [], [], [0], [], [], []
     for signal in signals:
         of_signal = {column: feature for column, feature in enumerate(features) if feature.signal == signal}
@@ -70,5 +76,6 @@ def plan_of(features: tuple[WindowFeature, ...]) -> tuple[tuple[str, ...], Plan]
             rules.append(len(threshold))
         windows.append(len(width))
     steps_per_unit = [SIGNALS[signal].steps_per_unit for signal in signals]
-    arrays = (steps_per_unit, windows, width, columns, rules, threshold, above, rule_column)
+    by_window = np.array(columns).reshape(-1, len(STATISTICS))  # two dimensions even if there is no window
+    arrays = (steps_per_unit, windows, width, by_window, rules, threshold, above, rule_column)
     return signals, Plan(*(np.array(array, dtype=np.int64) for array in arrays))

@@ -53,7 +53,7 @@ class Store:
         self._feast, self._services = None, {}
 
     def apply(self) -> None:
-        """Render feature_store.yaml and register entity, views and services."""
+        """Render feature_store.yaml and register entity, the views that were built, and the services that read no others."""
         if not len(self.parts):
             raise StoreError(f"{self.parts.folder}: no features there; build them first: vigil features")
         template = resources.files("features.store").joinpath("feature_store.yaml").read_text()
@@ -64,8 +64,14 @@ class Store:
         with _quiet():
             from features.store.definitions import PATIENT, feature_services, feature_views
 
-            views = feature_views(self.parts.folder)
-            self._open().apply([PATIENT, *views.values(), *feature_services(views)])
+            views = feature_views(self.parts.folder, self.parts.views)
+            services = feature_services(views)
+            feast = self._open()
+            feast.apply([PATIENT, *views.values(), *services])
+            for service in {service.name for service in feast.list_feature_services()} - {service.name for service in services}:
+                feast.delete_feature_service(service)  # of an earlier build
+            for view in {view.name for view in feast.list_feature_views()} - set(views):
+                feast.delete_feature_view(view)
 
     def training_frame(self, rows: pd.DataFrame, service: str) -> pd.DataFrame:
         """Features as known at each row's time, through Feast's point-in-time join.
@@ -78,7 +84,8 @@ class Store:
             The rows in order of subject and time, with the service's features (float32).
 
         Raises:
-            StoreError: there are no features under this home, or a column of the rows is named as one.
+            StoreError: there are no features under this home, or not those of the service; or a column of the rows is named
+                as one.
         """
         names = list(SERVICES[service])
         if set(names) & set(rows):
@@ -114,6 +121,7 @@ class Store:
 
         A part that was loaded before, and has not changed since, is left as it is.
         """
+        self._service(service)  # is it there?
         done = self._loaded_before()
         for part in range(len(self.parts)):
             fingerprint = self.parts.fingerprint(part)
@@ -140,6 +148,7 @@ class Store:
             features: ``subject_id, index_time`` and the features of all views that the service reads.
             service: whose views are written.
         """
+        self._service(service)  # is it there?
         self._materialized.unlink(missing_ok=True)  # what was loaded before is no longer what is there
         times = features["index_time"].astype(TIME)
         keys = {JOIN_KEY: features["subject_id"].astype(object), "event_timestamp": times, "created_timestamp": times}
@@ -181,7 +190,14 @@ class Store:
 
     def _service(self, name: str) -> Any:
         if name not in self._services:  # asking Feast again would parse the whole registry again, at every read
-            self._services[name] = self._open().get_feature_service(name)
+            feast = self._open()
+            built = {view.name for view in feast.list_feature_views()}
+            if missing := [view for view in service_views(name) if view not in built]:
+                raise StoreError(
+                    f"{name}: reads the view {', '.join(missing)}, which this home did not build, since the task of its cohort "
+                    "has no use for it; ingest a cohort whose task has, then: vigil features"
+                )
+            self._services[name] = feast.get_feature_service(name)
         return self._services[name]
 
     def _open(self) -> Any:

@@ -1,5 +1,6 @@
 """The catalogue as Feast objects: one entity, a feature view per view, a feature service per service."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,14 +13,14 @@ from features.catalogue import INDEX_STEP, JOIN_KEY, SERVICES, VIEWS, service_vi
 PATIENT: Final = Entity(name="patient", join_keys=[JOIN_KEY], value_type=ValueType.STRING)
 
 
-def feature_views(folder: Path) -> dict[str, FeatureView]:
+def feature_views(folder: Path, views: Iterable[str]) -> dict[str, FeatureView]:
     """Views over the Parquet files ``folder/<view>/*.parquet``; folder must be absolute."""
     return {
         view: FeatureView(
             name=view,
             entities=[PATIENT],
             ttl=INDEX_STEP,  # a row speaks for its own index step; older ones are not joined
-            schema=[Field(name=feature.name, dtype=Float32, description=feature.description) for feature in features],
+            schema=[Field(name=feature.name, dtype=Float32, description=feature.description) for feature in VIEWS[view]],
             source=FileSource(
                 name=f"{view}_parquet",
                 path=str(folder / view),
@@ -28,13 +29,14 @@ def feature_views(folder: Path) -> dict[str, FeatureView]:
                 created_timestamp_column="created_timestamp",
             ),
         )
-        for view, features in VIEWS.items()
+        for view in views
     }
 
 
 def feature_services(views: dict[str, FeatureView]) -> list[FeatureService]:
-    """One Feast service for each service of the catalogue."""
+    """One Feast service for each service of the catalogue whose views are all there."""
     return [
         FeatureService(name=name, features=[views[view][list(members)] for view, members in service_views(name).items()])
         for name in SERVICES
+        if service_views(name).keys() <= views.keys()
     ]

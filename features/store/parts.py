@@ -4,6 +4,7 @@ A file appears whole or not at all, and carries the fingerprint of what it was m
 where it was, and one with new data computes only what is new.
 """
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.catalogue import JOIN_KEY, VIEWS
+from features.catalogue import JOIN_KEY, VIEWS, views_of
 from features.observations import TIME
 
 _FINGERPRINT: Final = b"vigil.fingerprint"
@@ -24,15 +25,21 @@ class FeatureParts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views of which there are files: those that were built here."""
+        return tuple(view for view in VIEWS if any((self.folder / view).glob("part-*.parquet")))
+
     def __len__(self) -> int:
-        """Number of parts of which there is a file in every view."""
-        return min(len(list((self.folder / view).glob("part-*.parquet"))) for view in VIEWS)
+        """Number of parts of which there is a file in each of the views."""
+        return min((len(list((self.folder / view).glob("part-*.parquet"))) for view in self.views), default=0)
 
     def write(self, part: int, features: pd.DataFrame, fingerprint: str) -> None:
-        """Write the output of :func:`features.build.build_features` for the patients of one part.
+        """Write the output of :func:`features.build.build_features` for the patients of one part, the views it holds.
 
         An index time is both the event and the created timestamp of its row.
         """
+        views = list(views_of(features.columns))
         times = pa.array(features["index_time"].astype(TIME))
         keys = {
             JOIN_KEY: pa.array(features["subject_id"].astype(object)),
@@ -50,24 +57,24 @@ class FeatureParts:
             pq.write_table(marked, unfinished, compression="zstd", use_dictionary=[JOIN_KEY])
             unfinished.replace(path)
 
-        with ThreadPoolExecutor(len(VIEWS)) as pool:
-            list(pool.map(write_view, VIEWS))
+        with ThreadPoolExecutor(len(views)) as pool:
+            list(pool.map(write_view, views))
 
-    def holds(self, part: int, fingerprint: str) -> bool:
-        """Whether every file of a part is there and made from what the fingerprint says."""
+    def holds(self, part: int, fingerprint: str, views: Collection[str]) -> bool:
+        """Whether the file of a part is there in each of the views, and made from what the fingerprint says."""
         try:
-            return all(_made_from(pq.read_metadata(self._path(view, part))) == fingerprint for view in VIEWS)
+            return all(_made_from(pq.read_metadata(self._path(view, part))) == fingerprint for view in views)
         except (FileNotFoundError, pa.ArrowInvalid):
             return False
 
     def fingerprint(self, part: int) -> str:
         """What a part was made from."""
-        return _made_from(pq.read_metadata(self._path(next(iter(VIEWS)), part)))
+        return _made_from(pq.read_metadata(self._path(self.views[0], part)))
 
-    def keep(self, parts: int) -> None:
-        """Remove all but the first parts, and views that are no longer declared."""
+    def keep(self, parts: int, views: Collection[str]) -> None:
+        """Remove all but the first parts of these views."""
         for path in self.folder.glob("*/part-*"):
-            if path.parent.name not in VIEWS or path.suffix != ".parquet" or int(path.stem.removeprefix("part-")) >= parts:
+            if path.parent.name not in views or path.suffix != ".parquet" or int(path.stem.removeprefix("part-")) >= parts:
                 path.unlink()
 
     def latest(self, part: int, view: str) -> pd.DataFrame:

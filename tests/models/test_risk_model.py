@@ -143,7 +143,7 @@ def test_a_range_holds_the_probability_and_is_narrow_where_much_is_known(model):
     X, _, _ = patients(500, 6)
     low, high = model.range(X)
     assert (low <= high).all()
-    assert 0 <= low.min()
+    assert low.min() >= 0
     assert high.max() <= 1
     assert np.mean((model.risk(X) >= low - 0.1) & (model.risk(X) <= high + 0.1)) > 0.9
 

@@ -1,0 +1,266 @@
+"""The model card: what the run holds and nothing else, every item of TRIPOD+AI answered or owned up to, nobody named."""
+
+import copy
+import json
+import re
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from features.catalogue import SERVICES
+from models.card import ITEMS, card, limits
+from models.certificate import Certificate
+from models.evaluation.comparison import SECTIONS
+from models.registry import Registry
+from pipelines.results import write_json
+from tests.models.evaluation.made_up import held_out
+
+MADE = {
+    "trained_at": "2026-03-01T12:00:00+00:00",
+    "versions": {"python": "3.11.9", "vigil": "0.1.0", "lightgbm": "4.7.0"},
+    "train_patients": None,
+    "train_events": None,
+    "learner": "LGBMClassifier",
+    "parameters": {"num_leaves": "24", "learning_rate": "0.05"},
+    "members": 10,
+    "views": 2,
+    "folds": 5,
+    "repeats": 1,
+    "most_negatives": 100_000,
+    "seed": 2026,
+    "features": list(SERVICES["vital_signs_v1"]),
+    "thresholds": {"medium": 0.0712, "high": 0.2134},
+}
+KEPT = {
+    "alarms_per_patient_day": 0.47, "alarms_upper": 0.55, "precision": 0.061, "precision_lower": 0.05, "event_recall": 0.7,
+    "held": True,
+}  # fmt: skip
+
+
+def evaluated(tmp_path, ward, *, simulated=False):
+    result = {
+        "source": "cinc2019",
+        "simulated": simulated,
+        "version": "7",
+        "task": {"name": "sepsis", "outcome": "sepsis (Sepsis-3)", "horizon_hours": 6.0},
+        "made": {
+            "data_digest": "ab" * 16,
+            "feature_service": "vital_signs_v1",
+            "features": {name: 5 + place for place, name in enumerate(ward.candidates)},
+            "held_out_share": 0.2,
+            "seed": 3,
+            "resamples": 200,
+            "cohort": {"stays": 600, "events": 101, "readings": 123_456},
+        },
+    }
+    for section in SECTIONS:
+        result |= section(ward)
+    if not ward.once:
+        promised = asdict(Certificate(0.2134, 0.5, 0.05, 0.95, 812, 0.4, 0.48, 0.08, 0.06))
+        result["promises"] = {ward.default: {"certificate": promised, "held_out": dict(KEPT)}}
+    write_json(tmp_path / "evaluation.json", result)
+    return json.loads((tmp_path / "evaluation.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return evaluated(tmp_path_factory.mktemp("card"), held_out(patients=160))
+
+
+@pytest.fixture
+def result(kept):
+    """For tests that change it."""
+    return copy.deepcopy(kept)
+
+
+@pytest.fixture(scope="module")
+def page(kept):
+    return card(kept, MADE)
+
+
+def unknown(page):
+    """Items of the list of what is not known, with what is not known of each."""
+    section = page.split("## Not known to the run")[1].split("\n## ")[0]
+    return dict(re.findall(r"^\| (\d+[a-g]?) \| [^|]+ \| ([^|]+) \|$", section, flags=re.MULTILINE))
+
+
+def answered(page):
+    return re.findall(r"^\*\*(\d+[a-g]?) ", page, flags=re.MULTILINE)
+
+
+def test_the_items_are_those_of_the_statement():
+    assert len(ITEMS) == 52
+    assert {int(re.match(r"\d+", key)[0]) for key in ITEMS} == set(range(1, 28))
+
+
+def test_every_item_is_answered_or_owned_up_to(page):
+    found = answered(page)
+    assert len(found) == len(set(found))
+    assert set(found) | set(unknown(page)) == set(ITEMS)
+    assert {key for key, left_open in unknown(page).items() if left_open == "all of it"} == set(ITEMS) - set(found)
+    assert {"10", "17", "18a", "18b", "19", "20c", "25", "27c"} <= set(unknown(page)) - set(found)  # no machine knows these
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "600 stays, 101 of them with an event", "123,456 readings", "`" + "ab" * 16 + "`", "version **7**",
+        "Sepsis (Sepsis-3) within 6 h, asked at each full hour", "| num_leaves | 24 |", "divided into 5 folds by patient.",
+        "seed 2026", "medium from 7.12 %, high from", "21.34 %", "mean of 10 members (LGBMClassifier)",
+        "python 3.11.9, vigil 0.1.0", "models:/sepsis/7", "at most 100,000 without", "812 patients", "with 95 % confidence",
+        "it held:\n0.47 alarms per patient-day",
+        "| heart rate | 8867-4 | /min | 19 | `heart_rate_count_1h`",
+        "Times at or after the onset count as positive", "not a medical device",
+    ],
+)  # fmt: skip
+def test_what_the_run_holds_is_said(page, said):
+    assert said in page
+
+
+def test_every_feature_of_the_model_is_named_and_no_other(page):
+    section = page.split("## Features by signal")[1]
+    assert sorted(re.findall(r"`(\w+)`", section)) == sorted(MADE["features"])
+
+
+def test_figures_are_those_of_the_evaluation(kept, page):
+    for metrics in kept["models"].values():
+        assert f"{metrics['auroc']:.3f} ({metrics['auroc_low']:.3f}-{metrics['auroc_high']:.3f})" in page
+    for row in kept["ranges"]:
+        assert f"| {row['n']:,} | {row['patients']:,} |" in page
+
+
+def change(result, where, value):
+    *path, last = where
+    for key in path:
+        result = result[key]
+    assert result[last] != value
+    result[last] = value
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        (("models", "all_signals", "auroc"), 0.51234, "| 0.512 ("),
+        (("models", "clock", "calibration_slope"), 0.31, "| 0.31 ("),
+        (("gains", "clock", "auroc"), -0.4321, "| -0.432 ("),
+        (("patients",), 4321.0, "4,321 of these"),
+        (("made", "cohort", "stays"), 98_765, "98,765 stays"),
+        (("made", "data_digest"), "cd" * 16, "cd" * 16),
+        (("promises", "all_signals", "held_out", "alarms_per_patient_day"), 0.77, "0.77 alarms per patient-day"),
+        (("promises", "all_signals", "held_out", "held"), False, "it **did NOT hold**"),
+        (("subgroups", 1, "auroc"), 0.61234, "| 0.612 ("),
+        (("ranges", 0, "observed"), 0.4444, "| 44.44 % ("),
+        (("alarms", "at_frozen_threshold", "all_signals", "event_recall"), 0.17, "| 17 % ("),
+    ],
+)
+def test_the_card_changes_when_a_figure_changes(result, page, where, value, said):
+    change(result, where, value)
+    assert said not in page
+    assert said in card(result, MADE)
+
+
+def test_the_card_changes_when_the_making_changes(kept):
+    trained = card(kept, MADE | {"train_patients": "480", "train_events": "81", "seed": 7, "most_negatives": None, "views": 1})
+    assert "not held out (480, 81 of them with an event); evaluation: 160 patients" in trained
+    assert "seed 7:" in trained
+    assert "no rows are weighted, left out or repeated" in trained
+    assert "whether it comes at any time" not in trained
+    linear = card(kept, MADE | {"learner": "Pipeline", "parameters": {"steps": "[impute, scale]"}})
+    assert "trees" not in linear
+    assert "| steps | [impute, scale] |" in linear
+
+
+def test_limits_name_what_is_wrong_and_only_that(result):
+    for metric, right in (("calibration_slope", 1.0), ("calibration_intercept", 0.0)):
+        result["models"]["all_signals"] |= {metric: right, f"{metric}_low": right - 0.1, f"{metric}_high": right + 0.1}
+    for row in result["ranges"]:
+        row["compatible"] = True
+    everybody, *groups = result["subgroups"]
+    for row in groups:
+        row |= {"enough": True, "auroc_high": 1.0}
+    assert len(limits(result)) == 1  # of one source, as always
+    result["models"]["all_signals"]["calibration_slope_low"] = 1.01
+    result["promises"]["all_signals"]["held_out"]["held"] = False
+    result["ranges"][3]["compatible"] = False
+    groups[0]["auroc_high"] = everybody["auroc"] - 0.001
+    groups[1]["enough"] = False
+    said = "\n".join(limits(result))
+    assert "The calibration slope is 1.00 (1.01-1.10); its interval does not hold 1" in said
+    assert "calibration intercept" not in said
+    assert "did not hold" in said
+    assert "In 1 of 10 groups by risk" in said
+    assert "AUROC is lower, its whole 95 % interval below that of everybody, in: age, years: under 45." in said
+    assert "(fewer than 20 patients with an event, or without one), so nothing is known of: age, years: 45-64." in said
+
+
+def test_groups_too_small_to_judge_are_named_but_not_counted(page, kept):
+    few = [row for row in kept["subgroups"] if not row["enough"]]
+    assert few
+    for row in few:
+        assert f"| {row['by']}: {row['group']} | too few to judge |  |  |" in page
+        assert f"| {row['by']}: {row['group']} | {row['patients']}" not in page
+
+
+def test_what_is_simulated_says_so_loudly(kept, page):
+    simulated = card(kept | {"simulated": True, "source": "simulated"}, MADE)
+    assert simulated.splitlines()[0].endswith("(SIMULATED)")
+    assert "SIMULATED PATIENTS: NO CLINICAL EVIDENCE" in simulated.split("## ")[0]
+    assert "The patients are simulated: no figure here is evidence" in simulated.split("## Limits")[1]
+    assert "simulated" not in page.lower()
+
+
+def test_without_a_promise_that_is_a_limit(kept):
+    none = card(kept | {"promises": {}}, MADE)
+    assert "None: on the training patients no threshold carried one." in none
+    assert "- No promise about its alarms could be made" in none
+
+
+def test_a_question_asked_once_has_no_alarms(tmp_path):
+    once = evaluated(tmp_path, held_out(patients=300, once=True))
+    page = card(once | {"task": {"name": "mortality", "outcome": "death in hospital", "horizon_hours": 240_000.0}}, MADE)
+    assert "Death in hospital, asked once a stay." in page
+    assert "no alarms sound, and none are promised" in page
+    assert "high where sensitivity and positive predictivity meet" in page
+    assert "patient-hours" not in page
+    assert "No promise" not in page
+
+
+def test_names_from_the_data_cannot_become_markup(result):
+    unit = next(row for row in result["subgroups"] if row["by"] == "unit")
+    unit["group"] = "A|B <script>\n# x"
+    page = card(result, MADE)
+    assert "| unit: A\\|B &lt;script> # x |" in page
+    assert "<script" not in page
+
+
+def test_tables_are_whole(page):
+    """Every row of a table has as many cells as its heading."""
+    for table in re.findall(r"(?:^\|.*\|$\n?)+", page, flags=re.MULTILINE):
+        assert len({len(re.split(r"(?<!\\)\|", line)) for line in table.strip().splitlines()}) == 1
+    assert "\n\n\n" not in page
+    assert "None" not in re.sub(r"\bNone(?= by design|:)", "", page)
+    assert "nan" not in page
+
+
+def test_nobody_is_named(page):
+    assert "canary-" not in page
+
+
+def test_the_card_of_a_run(chain):
+    outcome, home = chain
+    registry = Registry(home)
+    made = registry.made(registry.load("deterioration"))
+    result = json.loads((home / "reports/evaluation.json").read_text())
+    page = card(result, made)
+    assert (home / "reports/model_card.md").read_text() == page
+    kept = registry.client.download_artifacts(outcome.trained.run_id, "model_card.md")
+    assert Path(kept).read_text() == page
+    default = result["models"][result["default"]]
+    assert f"{default['auroc']:.3f} ({default['auroc_low']:.3f}-{default['auroc_high']:.3f})" in page
+    assert f"{outcome.facts.subjects} stays, {outcome.facts.events} of them with an event" in page
+    assert registry.client.get_run(outcome.trained.run_id).data.params["data_digest"] in page
+    assert f"lightgbm {made['versions']['lightgbm']}" in page
+    assert "SIMULATED PATIENTS" in page
+    assert "sim-00" not in page
+    assert set(answered(page)) | set(unknown(page)) == set(ITEMS)
