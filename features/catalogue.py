@@ -97,20 +97,20 @@ def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
 
 def _asked_once() -> tuple[str, ...]:
     """The stay as a whole, whichever views declare it; who the patient is, and since when there; and the scores."""
-    wanted = {feature.name for feature in _WHOLE_STAY} | {
-        "age", "sex", "hours_in_unit",
-        "news2", "mews", "qsofa", "sirs", "sofa", "shock_index", "spo2_fio2", "pulse_pressure",
+    wanted = {feature.name for feature in _WHOLE_STAY} | set(of("scores")) | {
+        "age", "sex", "hours_in_unit", "mews", "qsofa", "sirs", "sofa", "spo2_fio2", "pulse_pressure",
     }  # fmt: skip
     return tuple(name for name in FEATURES if name in wanted)
 
 
 # Versioned: a service never changes once a model was trained on it; a new set of features is a new version. So new features go
-# into new views. The last three follow the standard views, for comparing what there is; they are for no model that is kept.
+# into new views. All hold the scores: every answer shows NEWS2 and the age of its readings. The last three follow the standard
+# views, for comparing what there is; they are for no model that is kept.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
     "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
     "mortality_v1": _asked_once(),
-    "pressure_v1": of("vital_signs", "pressure"),
+    "pressure_v1": of("vital_signs", "scores", "pressure"),
     "everything": of(*STANDARD),
     "physiology": reflecting("physiology", *STANDARD),
     "workflow": reflecting("workflow", *STANDARD),

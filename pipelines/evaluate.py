@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from features.build import build_features
+from features.catalogue import views_of
 from features.store.client import Store
 from models.card import card
 from models.cohort import HELD_OUT_SHARE, index_times
@@ -130,7 +131,7 @@ def _robustness(cohort: CohortStore, frame: pd.DataFrame, held_out: HeldOut, mod
     threshold = model.thresholds_["high"]
     found = []
     for loss in losses(observations["signal"].unique()):
-        features = build_features(observations[loss.kept(observations, SEED)], index)
+        features = build_features(observations[loss.kept(observations, SEED)], index, tuple(views_of(model.features)))
         assert features["index_time"].equals(rows["index_time"])  # both are by subject and time
         found.append({"what": loss.what, **effect(rows, model.risk(features), threshold, seed=SEED)})
     return {"patients": len(patients), "losses": found}

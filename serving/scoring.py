@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from features.build import build_features
-from features.catalogue import INDEX_STEP
+from features.catalogue import INDEX_STEP, computed_for
 from features.observations import TIME, check
 from features.scores import NEWS2_BANDS
 from features.signals import SIGNALS
@@ -103,7 +103,7 @@ class RiskScorer:
                 },
             }
         )
-        features = build_features(checked.accepted, index)
+        features = build_features(checked.accepted, index, computed_for(self.registered.feature_service))
         problem = _unusable(as_of, features["hours_since_reading"].iloc[0], as_of)
         if problem:
             raise ProblemError(problem)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from models import variants
 from pipelines.environment import settle
 from pipelines.run import run
 from pipelines.server import running_server
@@ -20,9 +21,11 @@ def _settled():
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory):
-    """The main job on a small ward: (outcome, home)."""
+    """The main job on a small ward, with fewer trees than a hospital would want: (outcome, home)."""
     home = tmp_path_factory.mktemp("ward") / "home"
-    return run(SimulatedWard(patients=220, patients_per_batch=60), home), home
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(variants, "HOURLY", {**variants.HOURLY, "n_estimators": 80, "learning_rate": 0.1})
+        yield run(SimulatedWard(patients=220, patients_per_batch=60), home), home
 
 
 @pytest.fixture(scope="session")

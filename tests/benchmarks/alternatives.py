@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.build import computation, readings_of
-from features.catalogue import FEATURES, JOIN_KEY, VITALS
+from features.catalogue import JOIN_KEY, STANDARD, VITALS, of
 from features.kernel import window_statistics
 from features.kernel.plan import in_order, plan_of
 from features.windows import over
@@ -61,7 +61,7 @@ def alternatives(cinc2019: Path, meds_tab: Path | None) -> Section:
         size = f"{len(slice_.observations):,} readings of the 8 vital signs, {len(slice_.index):,} hourly index times"
         text = f"The first {STAYS} stays of PhysioNet 2019 set A: {size}.\n\n{_TSFLEX}"
         if meds_tab:
-            text += f"\n\n{_MEDS_TAB.format(features=len(FEATURES))}"
+            text += f"\n\n{_MEDS_TAB.format(features=len(of(*STANDARD)))}"
         rows = [*_beside_tsflex(slice_), _beside_meds_tab(slice_, meds_tab, Path(folder))]
     return Section("Beside the alternatives", text, ["instead of ours", "ours", "theirs", "theirs / ours"], rows)
 

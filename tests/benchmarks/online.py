@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from features.build import as_steps
-from features.catalogue import FEATURES, SERVICES
+from features.catalogue import SERVICES, STANDARD, of
 from features.kernel.plan import SECOND_US
 from features.observations import TIME, check
 from features.online import PatientFeatures
@@ -43,7 +43,7 @@ def online_section() -> Section:
     return Section(
         "Online",
         f"A patient of the simulated ward with wearable (one reading a minute of three signals), cuff, thermometer and rounds: "
-        f"all {len(FEATURES)} features after one new heart rate. With the store: {BATCH} patients into Feast's SQLite.",
+        f"all {len(of(*STANDARD))} features after one new heart rate. With the store: {BATCH} patients into Feast's SQLite.",
         ["step", "median", "95th percentile", "a second"],
         rows,
     )
@@ -90,7 +90,7 @@ def _one_reading(subject: str, at: int) -> pd.DataFrame:
 
 def _written(store: Store, index: pd.DataFrame, service: str) -> list[str]:
     rows = pd.DataFrame({"subject_id": [f"p{n}" for n in range(BATCH)], "index_time": index["index_time"].iloc[0]})
-    rows = pd.concat([rows, pd.DataFrame(1.5, index=rows.index, columns=list(FEATURES), dtype=np.float32)], axis=1)
+    rows = pd.concat([rows, pd.DataFrame(1.5, index=rows.index, columns=list(of(*STANDARD)), dtype=np.float32)], axis=1)
     took = []
     for _ in range(7):
         started = time.perf_counter()

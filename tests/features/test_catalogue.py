@@ -48,8 +48,8 @@ def test_services_name_features_in_the_order_of_the_views():
     [
         ("deterioration_v1", "5b11574d675d6791"),
         ("vital_signs_v1", "ccd4eabe77d78eb1"),
-        ("mortality_v1", "255e38ff094db4d0"),
-        ("pressure_v1", "2e6ded4d33234e1c"),
+        ("mortality_v1", "89a0559fc0fc2fde"),
+        ("pressure_v1", "0a6b411a1d44442b"),
     ],
 )
 def test_a_service_that_models_were_trained_on_stays_as_it_is(service, digest):
