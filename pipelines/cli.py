@@ -266,7 +266,7 @@ def _check_paths(home: Path | None, results: Iterable[Path | None]) -> None:
         raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
     for path in results:
         if path is not None and not path.parent.is_dir():
-            raise VigilError(f"{path}: the folder to write the result to does not exist; make it first")
+            raise VigilError(f"{path}: its folder does not exist; make it first")
 
 
 def _write(to: Path | None, result: dict[str, Any]) -> None:

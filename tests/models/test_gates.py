@@ -226,6 +226,18 @@ def test_the_groups_that_count_are_those_of_the_report(improved):
     assert not ours["enough"].all()
 
 
+def test_a_group_of_almost_nobody_but_the_ill_is_too_small(improved):
+    """AUROC needs both: those with an event, and those without."""
+    rows = improved.rows
+    ill = rows.groupby("subject_id")["label"].transform("max") == 1
+    well = rows["subject_id"].isin(rows.loc[~ill, "subject_id"].unique()[:19])
+    by = pd.DataFrame({"ward": pd.Categorical(np.where(ill | well, "hospice", "other"), ["hospice", "other"])})
+    _, hospice, other = by_group(replace(improved, groups=by), alarms=False)
+    assert hospice["events"] > 100
+    assert (hospice["patients"] - hospice["events"], hospice["enough"]) == (19, False)
+    assert (other["events"], other["enough"]) == (0, False)
+
+
 def test_differences_by_group_are_paired(improved):
     row = by_group(improved, alarms=True)[0]
     for metric in ("auroc", "event_recall"):
