@@ -20,12 +20,18 @@ def _settled():
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory):
-    """The main job on a small ward, with fewer trees than a hospital would want: (outcome, home)."""
-    home = tmp_path_factory.mktemp("ward") / "home"
+def few_trees():
+    """Models of fewer trees than a hospital would want, in whatever is trained in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(variants, "HOURLY", {**variants.HOURLY, "n_estimators": 80, "learning_rate": 0.1})
-        yield run(SimulatedWard(patients=220, patients_per_batch=60), home), home
+        yield
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory, few_trees):
+    """The main job on a small ward: (outcome, home)."""
+    home = tmp_path_factory.mktemp("ward") / "home"
+    return run(SimulatedWard(patients=220, patients_per_batch=60), home), home
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from models.registry import Registry
+from pipelines.train import train
+
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
@@ -13,9 +16,17 @@ def test_there_are_notebooks():
     assert [path.name for path in NOTEBOOKS] == ["01_first_look.ipynb", "02_risk_models.ipynb"]
 
 
+@pytest.fixture(scope="module")
+def two_versions(home, few_trees):
+    """A home with something to compare: the notebook would train a second version itself, at its leisure."""
+    if len(Registry(home).runs("deterioration")) < 2:
+        train(home, seed=7)
+    return home
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, home, monkeypatch):
-    monkeypatch.setenv("VIGIL_HOME", str(home))
+def test_it_runs(path, two_versions, monkeypatch):
+    monkeypatch.setenv("VIGIL_HOME", str(two_versions))
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": path.parent}}).execute()
     pictures = [o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
