@@ -70,7 +70,7 @@ def test_the_stay_as_a_whole_is_asked_of_every_signal_and_of_no_short_window():
     expected = {f"{signal}_{statistic}_72h" for signal in SIGNALS for statistic in whole}
     expected |= {f"{signal}_{statistic}_24h" for signal in SIGNALS for statistic in ("mean", "min", "max")}
     assert len(expected) == 13 * len(SIGNALS)
-    scores = {"news2", "mews", "qsofa", "sirs", "sofa", "shock_index", "spo2_fio2", "pulse_pressure"}
+    scores = {"mews", "qsofa", "sirs", "sofa", "spo2_fio2", "pulse_pressure", *of("scores")}
     assert service == expected | scores | {"age", "sex", "hours_in_unit"}
 
 

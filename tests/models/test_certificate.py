@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.observations import TIME
 from models.certificate import Certificate, certify, check
 from models.evaluation.alarms import Watch
 from models.tasks import Promise
@@ -14,18 +15,22 @@ START = pd.Timestamp("2026-01-01T00:00:00Z")
 def ward(patients, seed, hours=48):
     """Patients watched hourly; one in five deteriorates at the end, the risk rising in the twelve hours before."""
     generator = np.random.default_rng(seed)
-    frames = []
-    for number in range(patients):
-        ill = generator.random() < 0.2
-        time = START + pd.to_timedelta(np.arange(hours), unit="h")
-        onset = time[-1] + pd.Timedelta(hours=1) if ill else pd.NaT
-        risk = 0.3 * generator.random(hours) + 0.2 * generator.random()
-        if ill:
-            risk[-12:] += np.linspace(0, 0.5, 12)
-        frames.append(pd.DataFrame({"subject_id": f"s{number}", "index_time": time, "onset": onset, "probability": risk}))
-    frame = pd.concat(frames, ignore_index=True)
-    frame["onset"] = pd.to_datetime(frame["onset"], utc=True)
-    return Watch.of(frame.assign(onset_known=True))
+    ill = generator.random(patients) < 0.2
+    risk = 0.3 * generator.random((patients, hours)) + 0.2 * generator.random((patients, 1))
+    risk[:, -12:] += np.outer(ill, np.linspace(0, 0.5, 12))
+    time = START + pd.to_timedelta(np.arange(hours), unit="h")
+    onset = pd.Series(pd.NaT, index=range(patients), dtype=TIME).mask(ill, time[-1] + pd.Timedelta(hours=1))
+    return Watch.of(
+        pd.DataFrame(
+            {
+                "subject_id": np.repeat(np.arange(patients), hours),
+                "index_time": np.tile(time, patients),
+                "onset": onset.repeat(hours).array,
+                "onset_known": True,
+                "probability": risk.ravel(),
+            }
+        )
+    )
 
 
 def test_a_promise_is_made_with_room_to_spare():

@@ -17,6 +17,8 @@ from pipelines.sources.simulated import SimulatedWard
 from pipelines.train import REFERENCE, train
 from serving.prediction_log import PredictionLog
 
+MODELS = ["all_signals", "physiology", "workflow", "clock", "vital_signs", "logistic", "news2"]
+
 
 def test_every_stage_left_its_result(chain):
     outcome, home = chain
@@ -25,7 +27,8 @@ def test_every_stage_left_its_result(chain):
     assert outcome.index_times > 5000
     assert outcome.prediction["model"]["version"] == "1"
     databases = ["mlflow.db", "predictions.db", "feast/online.db"]
-    reports = ["reports/drift.html", "reports/drift.json", "reports/evaluation.json", "reports/evaluation.png"]
+    reports = ["reports/drift.html", "reports/drift.json", "reports/evaluation.json", "reports/evaluation.html"]
+    reports += ["reports/evaluation.png", "reports/model_card.md"]
     for made in (*databases, *reports, "feature_store.yaml", "logs/serve.log"):
         assert (home / made).stat().st_size > 0, made
     assert home.stat().st_mode & 0o077 == 0  # it holds patients' data
@@ -40,10 +43,10 @@ def test_nothing_is_lost_between_source_and_cohort(chain):
 
 def test_the_model_beats_its_baselines_and_they_are_all_there(chain):
     outcome, home = chain
-    assert list(outcome.metrics) == ["lightgbm", "logistic", "news2", "clock"]
+    assert list(outcome.metrics) == MODELS
     auroc = {name: values["auroc"] for name, values in outcome.metrics.items()}
-    assert 1 > auroc["lightgbm"] > auroc["news2"] > auroc["clock"] - 0.1
-    assert auroc["lightgbm"] > auroc["clock"] + 0.15
+    assert 1 > auroc["all_signals"] > auroc["news2"] > auroc["clock"] - 0.1
+    assert auroc["all_signals"] > auroc["clock"] + 0.15
     report = json.loads((home / "reports/evaluation.json").read_text())
     assert report["simulated"] is True
     assert report["models"] == outcome.metrics
@@ -56,12 +59,12 @@ def test_mlflow_holds_the_run(chain):
     assert run.data.tags["simulated"] == "true"
     assert len(run.data.params["data_digest"]) == 32
     assert run.data.params["feature_service"] == "vital_signs_v1"
-    assert run.data.metrics["lightgbm.auroc"] == outcome.metrics["lightgbm"]["auroc"]
+    assert run.data.metrics["all_signals.auroc"] == outcome.metrics["all_signals"]["auroc"]
     artifacts = {file.path for file in registry.client.list_artifacts(outcome.trained.run_id)}
-    assert {"features.json", "thresholds.json", "evaluation.json", "evaluation.png", REFERENCE} <= artifacts
+    assert {"features.json", "thresholds.json", "certificate.json", "evaluation.html", "model_card.md", REFERENCE} <= artifacts
     version = registry.client.get_model_version_by_alias("deterioration", "champion")
     assert (str(version.version), version.tags["simulated"]) == ("1", "true")
-    assert set(registry.load_run_models(outcome.trained.run_id)) == {"lightgbm", "logistic", "news2", "clock"}
+    assert set(registry.load_run_models(outcome.trained.run_id)) == set(MODELS)
 
 
 def test_no_identifier_reaches_mlflow_or_the_reports(chain):
