@@ -20,7 +20,7 @@ def _settled():
 
 
 @pytest.fixture(scope="session")
-def few_trees():
+def _few_trees():
     """Models of fewer trees than a hospital would want, in whatever is trained in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(variants, "HOURLY", {**variants.HOURLY, "n_estimators": 80, "learning_rate": 0.1})
@@ -28,7 +28,7 @@ def few_trees():
 
 
 @pytest.fixture(scope="session")
-def chain(tmp_path_factory, few_trees):
+def chain(tmp_path_factory, _few_trees):
     """The main job on a small ward: (outcome, home)."""
     home = tmp_path_factory.mktemp("ward") / "home"
     return run(SimulatedWard(patients=220, patients_per_batch=60), home), home

@@ -17,7 +17,7 @@ def test_there_are_notebooks():
 
 
 @pytest.fixture(scope="module")
-def two_versions(home, few_trees):
+def two_versions(home, _few_trees):
     """A home with something to compare: the notebook would train a second version itself, at its leisure."""
     if len(Registry(home).runs("deterioration")) < 2:
         train(home, seed=7)
