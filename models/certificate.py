@@ -7,18 +7,15 @@ the promise (after Angelopoulos AN, Bates S, Candes EJ, Jordan MI, Lei L. Learn 
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 
 import numpy as np
 
-from features.catalogue import INDEX_STEP
-from models.evaluation.alarms import Watch, threshold_at_budget
+from models.evaluation.alarms import STEPS_PER_DAY, Count, Watch, threshold_at_budget
 from models.evaluation.proportions import limits
 from models.tasks import Promise
 
 CONFIDENCE: Final = 0.95
-_STEPS_PER_DAY: Final = timedelta(days=1) / INDEX_STEP
 _TRIED: Final = np.linspace(0.95, 0.5, 10)  # thresholds by their alarm rate, as parts of what is allowed
 
 
@@ -56,7 +53,7 @@ def certify(watch: Watch, promise: Promise) -> Certificate | None:
     tail = (1 - CONFIDENCE) / (2 * len(_TRIED))
     for part in _TRIED:
         threshold = threshold_at_budget(watch, part * promise.alarms_per_patient_day)
-        found = _evidence(watch, threshold, tail)
+        found = _evidence(watch.count(threshold), tail)
         if found["alarms_upper"] <= promise.alarms_per_patient_day and found["precision_lower"] >= promise.precision:
             return Certificate(
                 threshold=threshold,
@@ -77,22 +74,22 @@ def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
         ``event_recall``, and ``held``: both estimates keep the promise. Where nothing sounded no alarm was wrong; the recall
         says what that was worth.
     """
-    found = _evidence(watch, certificate.threshold, (1 - CONFIDENCE) / 2)
+    count = watch.count(certificate.threshold)
+    found = _evidence(count, (1 - CONFIDENCE) / 2)
     held = (
         found["alarms_per_patient_day"] <= certificate.max_alarms_per_patient_day
         and not found["precision"] < certificate.min_precision
     )
-    return {**found, "event_recall": watch.count(certificate.threshold).figures()["event_recall"], "held": held}
+    return {**found, "event_recall": count.figures()["event_recall"], "held": held}
 
 
-def _evidence(watch: Watch, threshold: float, tail: float) -> dict[str, float]:
-    count = watch.count(threshold)
-    steps = np.rint(count.days * _STEPS_PER_DAY)
+def _evidence(count: Count, tail: float) -> dict[str, float]:
+    steps = np.rint(count.days * STEPS_PER_DAY)
     rate, _, rate_upper = limits(count.alarms, steps, tail)
     precision, precision_lower, _ = limits(count.right, count.alarms, tail)
     return {
-        "alarms_per_patient_day": rate * _STEPS_PER_DAY,
-        "alarms_upper": rate_upper * _STEPS_PER_DAY,
+        "alarms_per_patient_day": rate * STEPS_PER_DAY,
+        "alarms_upper": rate_upper * STEPS_PER_DAY,
         "precision": precision,
         "precision_lower": precision_lower,
     }

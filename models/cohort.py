@@ -13,6 +13,7 @@ from models.tasks import Index, RiskTask
 Split = Literal["train", "held_out"]
 
 HELD_OUT_SHARE: Final = 0.2
+LABELLED: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]  # what judging a model needs of an index time
 
 
 def index_times(stays: pd.DataFrame, which: Index = "hourly") -> pd.DataFrame:

@@ -6,13 +6,12 @@ limits are written here, and nowhere else. Both models are judged on the same ro
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from models.certificate import Certificate, check
 from models.evaluation.alarms import Count, Watch, before_onset
@@ -20,7 +19,7 @@ from models.evaluation.bootstrap import Float64, Resamples, percentile, ratio
 from models.evaluation.comparison import HeldOut, ranking
 from models.evaluation.discrimination import discrimination, discrimination_draws
 from models.evaluation.report_tables import interval, number, percent, percents
-from models.evaluation.subgroups import MIN_PATIENTS
+from models.evaluation.subgroups import counted, each
 
 # Slope 1 and intercept 0 are right (Van Calster B, et al. Calibration: the Achilles heel of predictive analytics. BMC Med
 # 2019;17:230). No limits are given there, so these are ours, the same in both directions: log-odds at most a quarter too
@@ -237,34 +236,24 @@ def by_group(held_out: HeldOut, *, alarms: bool) -> Groups:
     challenger, champion = held_out.candidates.values()
     watches = [Watch.of(held_out.frame(name)) for name in held_out.candidates]
     rows = []
-    for by, group, members in _groups(held_out):
-        judged = members & held_out.labelled
-        label = held_out.rows.loc[judged, "label"].to_numpy(np.float64)
-        subject = held_out.rows.loc[judged, "subject_id"]
-        with_event = pd.Series(label).groupby(subject.to_numpy()).max()
-        events = int(with_event.sum())
-        row = {"by": by, "group": group, "patients": len(with_event), "events": events}
-        row["enough"] = min(events, len(with_event) - events) >= MIN_PATIENTS
+    membership = held_out.groups if held_out.groups is not None else pd.DataFrame(index=held_out.rows.index)
+    for by, group, members in each(membership):
+        judged = members.to_numpy(bool) & held_out.labelled
+        of_group = held_out.rows[judged]
+        sizes = counted(of_group)
+        row = {"by": by, "group": group, **{size: sizes[size] for size in ("patients", "events", "enough")}}
         if row["enough"]:
-            row |= _ranked(label, challenger.risk[judged], champion.risk[judged], Resamples.of(subject, held_out.seed))
+            label, resamples = of_group["label"].to_numpy(np.float64), Resamples.of(of_group["subject_id"], held_out.seed)
+            row |= _ranked(label, challenger.risk[judged], champion.risk[judged], resamples)
         if row["enough"] and alarms:
-            counted = pd.Series(members, index=held_out.rows.index)[watched].to_numpy()
+            in_group = members[watched].to_numpy(bool)
             now, before = (
-                watch.count(at.threshold, counted) for watch, at in zip(watches, (challenger, champion), strict=True)
+                watch.count(at.threshold, in_group) for watch, at in zip(watches, (challenger, champion), strict=True)
             )
             row |= _warned(now, before, held_out.seed)
         if judged.any():
             rows.append(row)
     return rows
-
-
-def _groups(held_out: HeldOut) -> Iterator[tuple[str, str, NDArray[np.bool_]]]:
-    """Name and rows of each group, shape (n_rows,)."""
-    yield "all", "everybody", np.ones(len(held_out.rows), dtype=bool)
-    groups = held_out.groups if held_out.groups is not None else pd.DataFrame(index=held_out.rows.index)
-    for by in groups:
-        for group in groups[by].cat.categories:
-            yield str(by), str(group), (groups[by] == group).to_numpy(bool)
 
 
 def _ranked(label: Float64, challenger: Float64, champion: Float64, resamples: Resamples) -> dict[str, float]:

@@ -156,9 +156,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def margin(self, X: pd.DataFrame) -> Float64:
         """Calibrated log-odds, shape (n_rows,)."""
         matrix, rows = self._matrix(X), np.arange(len(X))
-        means = [
-            np.mean(list(_side_by_side(lambda member: _raw(member, matrix, rows), view)), axis=0) for view in self.members_
-        ]
+        apply = _side_by_side if len(rows) > _WORTH_A_THREAD else map
+        means = [np.mean(list(apply(lambda member: _raw(member, matrix, rows), view)), axis=0) for view in self.members_]
         raw = np.stack(means, axis=1)
         return np.asarray(raw @ self.weights_ + self.intercept_)
 
@@ -215,9 +214,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Returns:
             One row a row, one column a signal; a row adds up to the difference of :meth:`margin`.
         """
-        moved = self.contributions(now).to_numpy() - self.contributions(before).to_numpy()
-        columns = self.contributions(now.iloc[:1]).columns
-        return pd.DataFrame(moved, columns=columns, index=now.index).drop(columns="baseline")
+        return (self.contributions(now) - self.contributions(before).to_numpy()).drop(columns="baseline")
 
     def _drawn(self, rows: NDArray[np.int64], labels: Float64, draw: int) -> NDArray[np.int64]:
         """All rows with an event and at most so many without."""

@@ -23,10 +23,10 @@ _MONITORED: Final = (
     "shock_index", "pulse_pressure", "news2", "mews", "qsofa", "measuring", "age", "sex",
 )  # fmt: skip
 
-# What blood is drawn for, and the scores that need it.
+# What neither a monitor nor a nurse knows: what blood is drawn for, the scores that need it, and time in care.
 _DRAWN: Final = (*names("laboratory"), "glucose", "sirs", "sofa", "time_in_care")
 
-# Chosen by cross-validation on the training sets of the open cohorts (docs/models.md). Few leaves and strong column sampling:
+# Chosen by cross-validation on the training sets of the open cohorts. Few leaves and strong column sampling:
 # events are rare and windows overlap, so restraint is rewarded.
 HOURLY: Final[Mapping[str, Any]] = {
     "n_estimators": 400, "learning_rate": 0.035, "num_leaves": 16, "min_child_samples": 200, "colsample_bytree": 0.2,
@@ -92,8 +92,7 @@ def trees(features: list[str], *, hourly: bool, seed: int) -> RiskModel:
 
 def few_records(features: list[str], *, seed: int) -> RiskModel:
     """A linear model for some dozens of records, where trees would find nothing to split."""
-    learner = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler(), LogisticRegression(C=0.3, max_iter=300))
-    return RiskModel(learner, features, repeats=4, seed=seed)
+    return RiskModel(_standardised(0.3), features, repeats=4, seed=seed)
 
 
 def _boosted(parameters: Mapping[str, Any], features: int) -> lightgbm.LGBMClassifier:
@@ -102,7 +101,10 @@ def _boosted(parameters: Mapping[str, Any], features: int) -> lightgbm.LGBMClass
 
 
 def _linear(features: list[str], *, hourly: bool, seed: int) -> RiskModel:
-    """In place, since the matrix may be a gigabyte."""
+    return RiskModel(_standardised(0.01), features, most_negatives=_MOST_NEGATIVES if hourly else None, seed=seed)
+
+
+def _standardised(strength: float) -> Any:
+    """Logistic regression (``C``: inverse of the penalty). In place: the matrix may be a gigabyte, and is our copy."""
     imputer = SimpleImputer(strategy="mean", keep_empty_features=True, copy=False)
-    learner = make_pipeline(imputer, StandardScaler(copy=False), LogisticRegression(C=0.01, max_iter=300))
-    return RiskModel(learner, features, most_negatives=_MOST_NEGATIVES if hourly else None, seed=seed)
+    return make_pipeline(imputer, StandardScaler(copy=False), LogisticRegression(C=strength, max_iter=300))

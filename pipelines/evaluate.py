@@ -14,7 +14,7 @@ from features.build import build_features
 from features.catalogue import views_of
 from features.store.client import Store
 from models.card import card
-from models.cohort import HELD_OUT_SHARE, index_times
+from models.cohort import HELD_OUT_SHARE, LABELLED, index_times
 from models.evaluation.bootstrap import RESAMPLES
 from models.evaluation.comparison import SECTIONS, Candidate, HeldOut
 from models.evaluation.plots import overview
@@ -30,7 +30,6 @@ from pipelines.train import SEED, labelled_index
 
 REPORT: Final = "evaluation"  # HOME/reports/evaluation.html, .json and .png
 CARD: Final = "model_card.md"  # beside them
-_ROWS: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]
 
 Metrics = dict[str, dict[str, float]]
 
@@ -45,7 +44,8 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
     models = registry.load_run_models(registered.run_id)
     with working("held-out frame through Feast"):
         frame = Store(home).training_frame(labelled_index(cohort, "held_out"), registered.feature_service)
-    held_out = _held_out(frame, models, cohort)
+    candidates = {name: candidate(model, frame) for name, model in track(models.items(), "score", len(models))}
+    held_out = judged(cohort, frame, candidates)
     result: dict[str, Any] = _made(cohort, registered, models)
     for section in track(SECTIONS, "evaluate", len(SECTIONS)):
         result |= section(held_out)
@@ -76,26 +76,22 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
     return metrics
 
 
-def _held_out(frame: pd.DataFrame, models: dict[str, RiskModel], cohort: CohortStore) -> HeldOut:
-    """The patients as the models see them. Numbers take the place of identifiers, which go no further than this."""
-    rows = frame[_ROWS].assign(subject_id=pd.factorize(frame["subject_id"])[0])
+def judged(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candidate]) -> HeldOut:
+    """Candidates and the rows they are judged on. Numbers take the place of identifiers, which go no further than this."""
     stays = frame[["subject_id", "index_time"]].merge(cohort.read("stays"), on="subject_id", how="left", validate="m:1")
     return HeldOut(
-        rows=rows,
-        candidates={
-            name: _candidate(model, frame, default=name == next(iter(models)))
-            for name, model in track(models.items(), "score", len(models))
-        },
+        rows=frame[LABELLED].assign(subject_id=pd.factorize(frame["subject_id"])[0]),
+        candidates=candidates,
         news2=frame["news2"].to_numpy(np.float64) if "news2" in frame else None,
         groups=groups(stays),
         seed=SEED,
     )
 
 
-def _candidate(model: RiskModel, frame: pd.DataFrame, *, default: bool) -> Candidate:
+def candidate(model: RiskModel, frame: pd.DataFrame) -> Candidate:
+    """A model's answers on rows of its features."""
     risk = model.risk(frame)
-    low, high = model.ranges_.range(risk) if default else (None, None)
-    return Candidate(risk, model.thresholds_["high"], model.certificate_, low, high)
+    return Candidate(risk, model.thresholds_["high"], model.certificate_, *model.ranges_.range(risk))
 
 
 def _made(cohort: CohortStore, registered: RegisteredModel, models: dict[str, RiskModel]) -> dict[str, Any]:

@@ -15,17 +15,16 @@ import pandas as pd
 from features.errors import VigilError
 from features.store.client import Store
 from models.evaluation.bootstrap import RESAMPLES
-from models.evaluation.comparison import Candidate, HeldOut
-from models.evaluation.subgroups import groups
+from models.evaluation.comparison import HeldOut
 from models.gates import Examined, examine
 from models.registry import CHALLENGER, CHAMPION, RegisteredModel, Registry
 from pipelines.cohort_store import CohortStore
+from pipelines.evaluate import candidate, judged
 from pipelines.progress import working
 from pipelines.results import write_json
 from pipelines.train import SEED, digest, labelled_index
 
 REPORT: Final = "promotion.json"  # under HOME/reports
-_ROWS: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]
 
 Decision = dict[str, Any]
 
@@ -99,24 +98,17 @@ def roll_back(home: Path) -> Decision:
 
 
 def _held_out(cohort: CohortStore, home: Path, challenger: RegisteredModel, champion: RegisteredModel) -> HeldOut:
-    """Both models' answers on the same rows. Numbers take the place of identifiers, which go no further than this."""
+    """Both models' answers on the same rows."""
     index, store = labelled_index(cohort, "held_out"), Store(home)
     frames: dict[str, pd.DataFrame] = {}
     candidates = {}
     for name, registered in {CHALLENGER: challenger, CHAMPION: champion}.items():
-        service, model = registered.feature_service, registered.model
+        service = registered.feature_service
         if service not in frames:
             with working("held-out frame through Feast"):
                 frames[service] = store.training_frame(index, service)
-        candidates[name] = Candidate(
-            risk=model.risk(frames[service]),
-            threshold=model.thresholds_["high"],
-            certificate=getattr(model, "certificate_", None),
-        )
-    rows = next(iter(frames.values()))[_ROWS]  # every frame has them, in the same order
-    stays = rows[["subject_id", "index_time"]].merge(cohort.read("stays"), on="subject_id", how="left", validate="m:1")
-    anonymous = rows.assign(subject_id=pd.factorize(rows["subject_id"])[0])
-    return HeldOut(anonymous, candidates, news2=None, groups=groups(stays), seed=SEED)
+        candidates[name] = candidate(registered.model, frames[service])
+    return judged(cohort, next(iter(frames.values())), candidates)  # every frame has the rows, in the same order
 
 
 def _decision(what: str, subject: RegisteredModel, other: RegisteredModel) -> Decision:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from features.catalogue import SERVICES
 from features.store.client import Store
 from models.certificate import certify
-from models.cohort import HELD_OUT_SHARE, Split, index_times, label, splits
+from models.cohort import HELD_OUT_SHARE, LABELLED, Split, index_times, label, splits
 from models.evaluation.alarms import Watch, threshold_at_budget
 from models.evaluation.challenges import event1_threshold
 from models.registry import Registry
@@ -42,8 +42,7 @@ class Trained:
 def labelled_index(cohort: CohortStore, wanted: Split) -> pd.DataFrame:
     """Index times of the patients of a split: ``subject_id, index_time, onset, onset_known, label``."""
     labelled = label(index_times(cohort.read("stays"), cohort.task.index), cohort.read("outcomes"), cohort.task)
-    columns = ["subject_id", "index_time", "onset", "onset_known", "label"]
-    return labelled.loc[splits(labelled["subject_id"]) == wanted, columns].reset_index(drop=True)
+    return labelled.loc[splits(labelled["subject_id"]) == wanted, LABELLED].reset_index(drop=True)
 
 
 def train(home: Path, seed: int = SEED) -> Trained:
@@ -126,7 +125,7 @@ def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask) -> NDArray[np.flo
         label = frame["label"].to_numpy(np.float64)[known]
         model.thresholds_ = {"high": event1_threshold(label, risk[known]), "medium": float(label.mean())}
         return risk
-    watch = Watch.of(frame[["subject_id", "index_time", "onset", "onset_known"]].assign(probability=risk))
+    watch = Watch.of(frame[LABELLED].assign(probability=risk))
     model.certificate_ = certify(watch, task.promise)
     allowed = task.promise.alarms_per_patient_day
     high = model.certificate_.threshold if model.certificate_ else threshold_at_budget(watch, allowed)

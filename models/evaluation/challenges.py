@@ -74,9 +74,7 @@ class Utility:
     def threshold(self, probability: Float64) -> float:
         """The threshold of highest utility on these very hours; freeze it before others are scored."""
         order = np.argsort(-probability, kind="stable")
-        ranked, total = probability[order], np.cumsum(self.gain[order])
-        last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
-        return float(ranked[last_of_ties][np.argmax(total[last_of_ties])])
+        return _best(probability[order], np.cumsum(self.gain[order]))
 
 
 def event1(label: Float64, alarm: Flags) -> float:
@@ -90,9 +88,7 @@ def event1_threshold(label: Float64, probability: Float64) -> float:
     order = np.argsort(-probability, kind="stable")
     hits = np.cumsum(label[order])
     lower = np.minimum(hits / max(label.sum(), 1), hits / np.arange(1, len(label) + 1))
-    ranked = probability[order]
-    last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
-    return float(ranked[last_of_ties][np.argmax(lower[last_of_ties])])
+    return _best(probability[order], lower)
 
 
 def event_draws(label: Float64, probability: Float64, alarm: Flags, resamples: Resamples) -> dict[str, Float64]:
@@ -116,3 +112,9 @@ def event2(label: Float64, probability: Float64) -> float:
         means.append(p)
         statistic += (label[group].sum() - len(group) * p) ** 2 / (len(group) * p * (1 - p) + 0.001)
     return float(statistic / (means[-1] - means[0])) if means[-1] > means[0] else float("inf")
+
+
+def _best(ranked: Float64, reached: Float64) -> float:
+    """The probability, of those from the highest down, at which most is reached; ties sound together."""
+    last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
+    return float(ranked[last_of_ties][np.argmax(reached[last_of_ties])])

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
+from models.certificate import Certificate, check
 from models.evaluation import Judged, judge
 from models.evaluation.alarm_budget import against_rule, at_budgets, summary
 from models.evaluation.alarms import HORIZON, SILENCE, Watch
@@ -38,7 +39,7 @@ class Candidate:
 
     risk: Float64
     threshold: float
-    certificate: Any = None
+    certificate: Certificate | None = None
     low: Float64 | None = None
     high: Float64 | None = None
 
@@ -190,9 +191,7 @@ def alarmed(held_out: HeldOut) -> dict[str, Any]:
     }
 
 
-def _promise(certificate: Any, watch: Watch) -> dict[str, Any]:
-    from models.certificate import check
-
+def _promise(certificate: Certificate, watch: Watch) -> dict[str, Any]:
     return {"certificate": asdict(certificate), "held_out": dict(check(certificate, watch))}
 
 

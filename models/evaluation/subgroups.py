@@ -69,29 +69,31 @@ def subgroups(frame: pd.DataFrame, membership: pd.DataFrame, threshold: float | 
     watch = Watch.of(watched)
     labelled = frame["label"].notna()
     rows = []
-    for by, group, members in _each(membership):
+    for by, group, members in each(membership):
         judged = frame[labelled & members]
-        counted = _counted(judged)
-        row = {"by": by, "group": group, **counted}
-        if counted["enough"]:
+        sizes = counted(judged)
+        row = {"by": by, "group": group, **sizes}
+        if sizes["enough"]:
             row |= _figures(judged, seed)
-        if counted["enough"] and threshold is not None:
+        if sizes["enough"] and threshold is not None:
             count = watch.count(threshold, members[watched.index].to_numpy(bool))
             alarm = count.figures() | count.bounds(count.draws(count.resamples(seed)))
             row |= {name: value for name, value in alarm.items() if not name.startswith("lead_time")}
-        if counted["index_times"]:
+        if sizes["index_times"]:
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _each(membership: pd.DataFrame) -> Iterator[tuple[str, str, "pd.Series[bool]"]]:
+def each(membership: pd.DataFrame) -> Iterator[tuple[str, str, "pd.Series[bool]"]]:
+    """How the rows are grouped, the group's name, and its rows; everybody first."""
     yield "all", "everybody", pd.Series(True, index=membership.index)
     for by in membership:
         for group in membership[by].cat.categories:
             yield str(by), str(group), membership[by] == group
 
 
-def _counted(judged: pd.DataFrame) -> dict[str, float | bool]:
+def counted(judged: pd.DataFrame) -> dict[str, float | bool]:
+    """``patients, events, index_times, prevalence`` of a group's labelled rows, and whether they are ``enough`` to judge."""
     with_event = judged.groupby("subject_id")["label"].max()
     events = int((with_event == 1).sum())
     return {

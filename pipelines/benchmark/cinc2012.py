@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from features.catalogue import SERVICES
+from models.cohort import LABELLED
 from models.evaluation import judge
 from models.evaluation.bootstrap import Resamples, basic, percentile
 from models.evaluation.challenges import event1, event1_threshold, event2, event_draws
@@ -39,8 +40,7 @@ def cinc2012(train: Path, test: Path | None) -> Benchmark:
             risk = model.cross_fit(training, training["label"], training["subject_id"])
             threshold = event1_threshold(training["label"].to_numpy(np.float64), risk)
             probability = model.risk(testing)
-        frame = testing[["subject_id", "index_time", "onset", "onset_known", "label"]]
-        scored[name] = frame.assign(probability=probability, alarm=probability >= threshold)
+        scored[name] = testing[LABELLED].assign(probability=probability, alarm=probability >= threshold)
         metrics[name] = figures(scored[name], threshold)
     about = {
         "protocol": "cinc2012",

@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.catalogue import SERVICES
-from models.cohort import folds
+from models.cohort import LABELLED, folds
 from models.evaluation import judge
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.challenges import Utility
@@ -24,9 +24,6 @@ from pipelines.train import SEED
 OUTER_FOLDS: Final = 5
 _SERVICE: Final = TASKS["sepsis"].feature_service
 
-Scored = tuple[NDArray[np.float64], float]
-"""Probabilities of the test rows, and the threshold that was frozen before they were scored."""
-
 
 def cinc2019(train: Path, test: Path | None) -> Benchmark:
     """Train on one set and score another; without another, five-fold by patient within the one.
@@ -40,8 +37,7 @@ def cinc2019(train: Path, test: Path | None) -> Benchmark:
     for name, model in variants(SERVICES[_SERVICE], hourly=True, seed=SEED).items():
         with working(f"fit and score {name}"):
             probability, alarm = score(model, training, testing)
-        frame = testing[["subject_id", "index_time", "onset", "onset_known", "label"]]
-        scored[name] = frame.assign(probability=probability, alarm=alarm)
+        scored[name] = testing[LABELLED].assign(probability=probability, alarm=alarm)
         metrics[name] = figures(scored[name])
     about = {
         "protocol": "cinc2019",

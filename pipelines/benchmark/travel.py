@@ -8,7 +8,6 @@ patient-day on the patients trained on; how many it costs in the unit left out i
 import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from features.catalogue import SERVICES, reflecting
+from models.cohort import LABELLED
 from models.evaluation.alarms import Watch, threshold_at_budget
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.calibration import calibration
@@ -31,8 +31,6 @@ from pipelines.sources.cinc2012 import Cinc2012
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.eicu_demo import EicuDemo
 from pipelines.train import SEED
-
-_ROWS: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]
 
 Figures = dict[str, float]
 
@@ -108,7 +106,7 @@ def _study(
         for place, frame in elsewhere.items():
             found = model.risk(frame)
             metrics[f"{variant}: {place}"] = _figures(frame, found, threshold)
-            scored[f"{variant}: {place}"] = frame[_ROWS].assign(probability=found, alarm=found >= threshold)
+            scored[f"{variant}: {place}"] = frame[LABELLED].assign(probability=found, alarm=found >= threshold)
         for left_out in track(sorted(set(unit)), f"{variant}: units left out", len(set(unit))):
             metrics[f"{variant}: without {left_out}"] = _left_out(model, training, risk, unit == left_out, hourly=hourly)
     about = {"protocol": name, "seed": SEED, "training_stays": int(training["subject_id"].nunique())}
@@ -140,7 +138,7 @@ def _one_member_each(model: RiskModel) -> Iterator[RiskModel]:
 
 def _threshold(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:
     allowed = TASKS["sepsis"].promise.alarms_per_patient_day
-    return threshold_at_budget(Watch.of(frame[_ROWS].assign(probability=risk)), allowed)
+    return threshold_at_budget(Watch.of(frame[LABELLED].assign(probability=risk)), allowed)
 
 
 def _figures(frame: pd.DataFrame, risk: NDArray[np.float64], threshold: float) -> Figures:
@@ -149,6 +147,6 @@ def _figures(frame: pd.DataFrame, risk: NDArray[np.float64], threshold: float) -
     low, high = percentile(discrimination_draws(label, risk, Resamples.of(frame["subject_id"], SEED))["auroc"])
     found = {**discrimination(label, risk), "auroc_low": low, "auroc_high": high, **calibration(label, risk)}
     if np.isfinite(threshold):
-        watch = Watch.of(frame[_ROWS].assign(probability=risk))
+        watch = Watch.of(frame[LABELLED].assign(probability=risk))
         found |= watch.count(threshold).figures()
     return found
