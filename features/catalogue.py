@@ -108,6 +108,9 @@ def _asked_once() -> tuple[str, ...]:
 # views, for comparing what there is; they are for no model that is kept.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
+    "deterioration_v2": of(
+        "vital_signs", "support", "laboratory", "scores", "patient", "dynamics", "baseline", "other_scores"
+    ),
     "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
     "mortality_v1": _asked_once(),
     "pressure_v1": of("vital_signs", "scores", "pressure"),

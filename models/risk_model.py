@@ -65,8 +65,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             exact hour is uncertain, who is on the way to one is less so. None: no such view.
         folds: of the patients; each member leaves one out.
         repeats: other divisions into folds.
-        most_negatives: rows without an event that a member learns from, drawn anew for each; None: all. Rows with one always
-            count: where one hour in fifty has an event, most of the others say the same again.
+        most_negatives: rows of a frame without an event that a member learns from, drawn anew for each; None: all. Rows with
+            one always count: where one hour in fifty has an event, most of the others say the same again.
         seed: of folds, draws and learners.
 
     Attributes:
@@ -97,17 +97,21 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.most_negatives = most_negatives
         self.seed = seed
 
-    def fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]") -> Self:
+    def fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", elsewhere: pd.DataFrame | None = None) -> Self:
         """:meth:`cross_fit`, for those who do not want the out-of-fold risks."""
-        self.cross_fit(X, y, groups)
+        self.cross_fit(X, y, groups, elsewhere)
         return self
 
-    def cross_fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]") -> Float64:
+    def cross_fit(
+        self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", elsewhere: pd.DataFrame | None = None
+    ) -> Float64:
         """Fit members and calibration.
 
         Args:
             X: a frame with the model's columns; y: 0, 1, or NaN for rows that are scored but not learned from.
             groups: whose row it is; a patient is in one fold.
+            elsewhere: X again, row by row, under other habits of measuring (:mod:`models.habits`). Members learn from both;
+                calibration is that of X.
 
         Returns:
             The calibrated risk of every row by the members that did not see its patient, shape (n_rows,).
@@ -116,6 +120,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             TooFewEventsError: fewer patients with, or without, an event than folds.
         """
         matrix, labels = self._matrix(X), np.asarray(y, dtype=np.float64)
+        learned_from = [matrix] if elsewhere is None else [matrix, self._matrix(elsewhere)]
         self.classes_ = np.array([0, 1])
         self.thresholds_: dict[str, float] = {}
         self.certificate_: Certificate | None = None
@@ -131,12 +136,14 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             learner, target = targets[view]
             draw = self.seed + 1000 * repeat + left_out
             away = divisions[repeat] == left_out
-            rows = self._drawn(np.flatnonzero(~away & ~np.isnan(labels)), labels, draw)
-            _require_events(labels[rows])
+            known = np.flatnonzero(~away & ~np.isnan(labels))
+            drawn = [self._drawn(known, labels, [draw, number]) for number in range(len(learned_from))]
+            _require_events(labels[drawn[0]])
             member = clone(learner)
             if "random_state" in member.get_params():
                 member.set_params(random_state=draw)
-            member.fit(matrix[rows], target[rows].astype(np.int64))
+            seen = np.concatenate([as_measured[rows] for as_measured, rows in zip(learned_from, drawn, strict=True)])
+            member.fit(seen, target[np.concatenate(drawn)].astype(np.int64))
             unseen = np.flatnonzero(away)
             return member, unseen, _raw(member, matrix, unseen)
 
@@ -216,7 +223,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         return (self.contributions(now) - self.contributions(before).to_numpy()).drop(columns="baseline")
 
-    def _drawn(self, rows: NDArray[np.int64], labels: Float64, draw: int) -> NDArray[np.int64]:
+    def _drawn(self, rows: NDArray[np.int64], labels: Float64, draw: list[int]) -> NDArray[np.int64]:
         """All rows with an event and at most so many without."""
         negative = rows[labels[rows] == 0]
         if self.most_negatives is None or len(negative) <= self.most_negatives:

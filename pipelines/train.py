@@ -9,18 +9,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.catalogue import SERVICES
+from features.build import KEYS, build_features
+from features.catalogue import SERVICES, views_of
 from features.store.client import Store
 from models.certificate import certify
 from models.cohort import HELD_OUT_SHARE, LABELLED, Split, index_times, label, splits
 from models.evaluation.alarms import Watch, threshold_at_budget
 from models.evaluation.challenges import event1_threshold
+from models.habits import remeasured
 from models.registry import Registry
 from models.risk_model import RiskModel
 from models.tasks import RiskTask
 from models.variants import DEFAULT, variants
 from pipelines.cohort_store import CohortStore
-from pipelines.progress import working
+from pipelines.progress import track, working
 
 LOOK: Final = (
     3  # the medium band, which asks for a look, may cost so many times the alarms of the high one, which asks for action
@@ -55,6 +57,7 @@ def train(home: Path, seed: int = SEED) -> Trained:
     task, facts = cohort.task, cohort.facts
     with working("training frame through Feast"):
         frame = Store(home).training_frame(labelled_index(cohort, "train"), task.feature_service)
+    elsewhere = _elsewhere(cohort, frame, task)
     registry = Registry(home)
     made_of = {
         "task": task.name,
@@ -68,7 +71,7 @@ def train(home: Path, seed: int = SEED) -> Trained:
         out_of_fold = {}
         for name, model in models.items():
             with working(f"fit {name}"):
-                out_of_fold[name] = fit(model, frame, task)
+                out_of_fold[name] = fit(model, frame, task, elsewhere)
             model.facts_ = dict(made_of)
         model = models[DEFAULT]
         registry.log(
@@ -108,18 +111,19 @@ def digest(frame: pd.DataFrame) -> str:
     return hashed.hexdigest()
 
 
-def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask) -> NDArray[np.float64]:
+def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask, elsewhere: pd.DataFrame | None = None) -> NDArray[np.float64]:
     """Cross-fit a model, and set its thresholds and its promise on the risks of patients its members had not seen.
 
     Args:
         model: unfitted.
         frame: ``subject_id, index_time, onset, onset_known, label`` (NaN: left out of learning) and the model's features.
         task: what the labels mean.
+        elsewhere: the same rows under other habits of measuring, to learn from besides.
 
     Returns:
         The out-of-fold risks, shape (n_rows,).
     """
-    risk = model.cross_fit(frame, frame["label"], frame["subject_id"])
+    risk = model.cross_fit(frame, frame["label"], frame["subject_id"], elsewhere)
     if task.index == "end":  # asked once: nothing sounds, so a high risk is where sensitivity and precision meet
         known = frame["label"].notna().to_numpy()
         label = frame["label"].to_numpy(np.float64)[known]
@@ -131,6 +135,18 @@ def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask) -> NDArray[np.flo
     high = model.certificate_.threshold if model.certificate_ else threshold_at_budget(watch, allowed)
     model.thresholds_ = {"high": high, "medium": threshold_at_budget(watch, LOOK * allowed)}
     return risk
+
+
+def _elsewhere(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
+    """The rows of a training frame, in its order, under other habits of measuring: of no past, so Feast never holds them."""
+    patients, views = frame["subject_id"].unique(), views_of(SERVICES[task.feature_service])
+    found = []
+    for part in track(range(cohort.parts()), "other habits", cohort.parts()):
+        stays, observations = (
+            table[table["subject_id"].isin(patients)] for table in (cohort.read_part(name, part) for name in ("stays", "observations"))
+        )
+        found.append(build_features(remeasured(observations), index_times(stays, task.index), views))
+    return frame[KEYS].merge(pd.concat(found), on=KEYS, how="left", validate="1:1")
 
 
 def _reference(frame: pd.DataFrame, model: RiskModel, risk: NDArray[np.float64]) -> pd.DataFrame:

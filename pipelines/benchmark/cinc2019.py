@@ -16,7 +16,7 @@ from models.risk_model import RiskModel
 from models.tasks import TASKS
 from models.variants import variants
 from pipelines.benchmark import Benchmark, predictions
-from pipelines.benchmark.frames import read
+from pipelines.benchmark.frames import read, read_twice
 from pipelines.progress import working
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.train import SEED
@@ -24,19 +24,22 @@ from pipelines.train import SEED
 OUTER_FOLDS: Final = 5
 _SERVICE: Final = TASKS["sepsis"].feature_service
 
+Scored = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""Probabilities of the test rows, and where they reach the threshold that was frozen before."""
+
 
 def cinc2019(train: Path, test: Path | None) -> Benchmark:
     """Train on one set and score another; without another, five-fold by patient within the one.
 
     Thresholds are those of highest utility on the out-of-fold risks of the patients trained on.
     """
-    training = read(Cinc2019(train), SERVICES[_SERVICE], "training set")
+    training, elsewhere = read_twice(Cinc2019(train), SERVICES[_SERVICE], "training set")
     testing = read(Cinc2019(test), SERVICES[_SERVICE], "test set") if test else training
     score = _one_fit if test else _nested
     metrics, scored = {}, {}
     for name, model in variants(SERVICES[_SERVICE], hourly=True, seed=SEED).items():
         with working(f"fit and score {name}"):
-            probability, alarm = score(model, training, testing)
+            probability, alarm = score(model, training, elsewhere, testing)
         scored[name] = testing[LABELLED].assign(probability=probability, alarm=alarm)
         metrics[name] = figures(scored[name])
     about = {
@@ -65,23 +68,23 @@ def figures(scored: pd.DataFrame) -> dict[str, float]:
     return {"utility": utility.normalised(alarm), "utility_low": low, "utility_high": high, **judged}
 
 
-def _one_fit(model: RiskModel, training: pd.DataFrame, testing: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    threshold = _fit(model, training)
+def _one_fit(model: RiskModel, training: pd.DataFrame, elsewhere: pd.DataFrame, testing: pd.DataFrame) -> Scored:
+    threshold = _fit(model, training, elsewhere)
     probability = model.risk(testing)
     return probability, probability >= threshold
 
 
-def _nested(model: RiskModel, training: pd.DataFrame, _: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _nested(model: RiskModel, training: pd.DataFrame, elsewhere: pd.DataFrame, _: pd.DataFrame) -> Scored:
     fold = folds(training["subject_id"], training["label"].to_numpy() == 1, OUTER_FOLDS, seed=SEED)
     probability, alarm = np.empty(len(training)), np.empty(len(training), dtype=bool)
     for left_out in range(OUTER_FOLDS):
         unseen = fold == left_out
-        threshold = _fit(model, training[~unseen])
+        threshold = _fit(model, training[~unseen], elsewhere[~unseen])
         probability[unseen] = model.risk(training[unseen])
         alarm[unseen] = probability[unseen] >= threshold
     return probability, alarm
 
 
-def _fit(model: RiskModel, training: pd.DataFrame) -> float:
-    risk = model.cross_fit(training, training["label"], training["subject_id"])
+def _fit(model: RiskModel, training: pd.DataFrame, elsewhere: pd.DataFrame) -> float:
+    risk = model.cross_fit(training, training["label"], training["subject_id"], elsewhere)
     return Utility.of(training["label"].to_numpy(np.float64), training["subject_id"]).threshold(risk)

@@ -25,7 +25,7 @@ from models.risk_model import RiskModel
 from models.tasks import TASKS
 from models.variants import CLOCK, DEFAULT, trees
 from pipelines.benchmark import PREDICTIONS, Benchmark, predictions
-from pipelines.benchmark.frames import read
+from pipelines.benchmark.frames import read, read_twice
 from pipelines.progress import track, working
 from pipelines.sources.cinc2012 import Cinc2012
 from pipelines.sources.cinc2019 import Cinc2019
@@ -39,19 +39,19 @@ def travel2019(train: Path, test: Path | None) -> Benchmark:
     """Units of the 2019 challenge left out in turn, parts of the stay, and (``test``: its folder) the eICU demo."""
     task = TASKS["sepsis"]
     service = list(SERVICES[task.feature_service])
-    training = read(Cinc2019(train), service, "training set")
+    training, habits = read_twice(Cinc2019(train), service, "training set")
     elsewhere = {}
     if test is not None:
         elsewhere = {f"eicu {kind}": read(EicuDemo(test, kind), service, f"eICU, {kind}") for kind in ("sepsis", "aki")}
-    return _study("travel2019", training, _sets(service), hourly=True, elsewhere=elsewhere, parts=_parts_of_stay(training))
+    return _study("travel2019", training, habits, _sets(service), hourly=True, elsewhere=elsewhere, parts=_parts_of_stay(training))
 
 
 def travel2012(train: Path, test: Path | None) -> Benchmark:
     """The four kinds of intensive care of the 2012 challenge left out in turn; ``test``: another set to score as well."""
     service = list(SERVICES[TASKS["mortality"].feature_service])
-    training = read(Cinc2012(train), service, "training set")
+    training, habits = read_twice(Cinc2012(train), service, "training set")
     elsewhere = {} if test is None else {"test set": read(Cinc2012(test), service, "test set")}
-    return _study("travel2012", training, _sets(service), hourly=False, elsewhere=elsewhere, parts={})
+    return _study("travel2012", training, habits, _sets(service), hourly=False, elsewhere=elsewhere, parts={})
 
 
 def _sets(service: list[str]) -> dict[str, list[str]]:
@@ -85,6 +85,7 @@ def _parts_of_stay(frame: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
 def _study(
     name: str,
     training: pd.DataFrame,
+    habits: pd.DataFrame,
     sets: Mapping[str, list[str]],
     *,
     hourly: bool,
@@ -97,7 +98,7 @@ def _study(
     for variant, features in sets.items():
         model = trees(features, hourly=hourly, seed=SEED)
         with working(f"{variant}: all units"):
-            risk = model.cross_fit(training, training["label"], training["subject_id"])
+            risk = model.cross_fit(training, training["label"], training["subject_id"], habits)
         threshold = _threshold(training, risk) if hourly else float("nan")
         metrics[f"{variant}: five-fold"] = _figures(training, risk, threshold)
         judged = {part: rows for part, rows in parts.items() if training.loc[rows, "label"].nunique() == 2}
@@ -108,18 +109,26 @@ def _study(
             metrics[f"{variant}: {place}"] = _figures(frame, found, threshold)
             scored[f"{variant}: {place}"] = frame[LABELLED].assign(probability=found, alarm=found >= threshold)
         for left_out in track(sorted(set(unit)), f"{variant}: units left out", len(set(unit))):
-            metrics[f"{variant}: without {left_out}"] = _left_out(model, training, risk, unit == left_out, hourly=hourly)
+            metrics[f"{variant}: without {left_out}"] = _left_out(
+                model, training, habits, risk, unit == left_out, hourly=hourly
+            )
     about = {"protocol": name, "seed": SEED, "training_stays": int(training["subject_id"].nunique())}
     return Benchmark(metrics, predictions(scored) if scored else pd.DataFrame(columns=list(PREDICTIONS)), about)
 
 
 def _left_out(
-    model: RiskModel, training: pd.DataFrame, seen_risk: NDArray[np.float64], away: NDArray[np.bool_], *, hourly: bool
+    model: RiskModel,
+    training: pd.DataFrame,
+    habits: pd.DataFrame,
+    seen_risk: NDArray[np.float64],
+    away: NDArray[np.bool_],
+    *,
+    hourly: bool,
 ) -> Figures:
     """The unit's figures when it was left out, beside its AUROC when it was learned from."""
     others, unit = training[~away], training[away]
     visiting = clone(model)
-    risk = visiting.cross_fit(others, others["label"], others["subject_id"])
+    risk = visiting.cross_fit(others, others["label"], others["subject_id"], habits[~away])
     threshold = _threshold(others, risk) if hourly else float("nan")
     label = unit["label"].to_numpy(np.float64)
     seen = float(roc_auc_score(label, seen_risk[away]))

@@ -47,6 +47,7 @@ def test_services_name_features_in_the_order_of_the_views():
     ("service", "digest"),
     [
         ("deterioration_v1", "5b11574d675d6791"),
+        ("deterioration_v2", "8b1777d7c5de672c"),
         ("vital_signs_v1", "ccd4eabe77d78eb1"),
         ("mortality_v1", "89a0559fc0fc2fde"),
         ("pressure_v1", "0a6b411a1d44442b"),

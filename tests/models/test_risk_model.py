@@ -91,6 +91,19 @@ def test_a_member_learns_from_all_events_and_so_many_others():
     assert risk.mean() == pytest.approx(y.mean(), abs=1e-4)  # calibration undoes the draw
 
 
+def test_a_member_learns_from_both_frames_and_neither_shows_it_the_fold_left_out():
+    X, y, groups = patients(1000, 1)
+    elsewhere = X + 100
+    model = RiskModel(Remembers(), COLUMNS, folds=4, most_negatives=200, seed=3).fit(X, y, groups, elsewhere)
+    fold = folds(groups, y == 1, 4, seed=3)
+    for left_out, member in enumerate(model.members_[0]):
+        assert list(member.seen_.values()).count(0) == 2 * 200
+        for frame in (X, elsewhere):
+            seen = np.array([row.tobytes() in member.seen_ for row in frame.to_numpy(np.float32)])
+            assert seen[(fold != left_out) & (y == 1)].all()
+            assert not seen[fold == left_out].any()
+
+
 def test_the_long_view_learns_whether_the_patient_ever_has_the_event():
     X, y, groups = patients(500, 1)
     model = RiskModel(Remembers(), COLUMNS, long_view=Remembers()).fit(X, y, groups)

@@ -96,9 +96,9 @@ def test_each_step_of_training_sees_only_the_patients_it_may(home, tmp_path, mon
             seen["asked"] |= set(rows["subject_id"])
             return super().training_frame(rows, service)
 
-    def fit(self, X, y, groups):
-        seen["fit"] |= set(X["subject_id"]) | set(groups)
-        return original_fit(self, X, y, groups)
+    def fit(self, X, y, groups, elsewhere):
+        seen["fit"] |= set(X["subject_id"]) | set(groups) | set(elsewhere["subject_id"])
+        return original_fit(self, X, y, groups, elsewhere)
 
     def watch(frame):
         seen["threshold"] |= set(frame["subject_id"])

@@ -21,7 +21,7 @@ SMALL = {"n_estimators": 15, "min_child_samples": 10}
 @pytest.fixture(autouse=True)
 def _small_models(monkeypatch):
     """The protocols, not the models, are on trial."""
-    for kind in ("HOURLY", "ONCE"):
+    for kind in ("HOURLY", "LONG_VIEW", "ONCE"):
         monkeypatch.setattr(f"models.variants.{kind}", {**SMALL, "num_leaves": 4})
 
 
@@ -84,10 +84,11 @@ def test_five_folds_within_one_set_learn_from_no_patient_they_score(sepsis, monk
     learned, leaks = set(), []
     original_fit, original_risk = RiskModel.cross_fit, RiskModel.risk
 
-    def fit(self, X, y, groups):
+    def fit(self, X, y, groups, elsewhere):
         learned.clear()
         learned.update(groups)
-        return original_fit(self, X, y, groups)
+        learned.update(elsewhere["subject_id"])
+        return original_fit(self, X, y, groups, elsewhere)
 
     def risk(self, X):
         leaks.append(bool(learned & set(X["subject_id"])))
