@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Final
 
-from features.derived import PATIENT, RATIOS, SHOCK_INDEX, SIRS, SOFA, Derived, baseline, charted, watching
+from features.derived import PATIENT, RATIOS, SHOCK_INDEX, SIRS, SOFA, Derived, baseline, charted, organs, watching
 from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
 from features.signals import SIGNALS, names
 from features.windows import Feature, Reflects, WindowFeature, over
@@ -68,6 +68,7 @@ _WHOLE_STAY: Final = (
 )
 _ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
     "stay": tuple(entry for entry in _WHOLE_STAY if entry not in _DECLARED_EVERYWHERE),
+    "organs": (organs(72),),
     # One-minute pressure over its last hour.
     "pressure": over(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
 }
@@ -95,9 +96,9 @@ def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
     return tuple(name for name in of(*views or VIEWS) if FEATURES[name].reflects == what)
 
 
-def _asked_once() -> tuple[str, ...]:
-    """The stay as a whole, whichever views declare it; who the patient is, and since when there; and the scores."""
-    wanted = {feature.name for feature in _WHOLE_STAY} | set(of("scores")) | {
+def _asked_once(*views: str) -> tuple[str, ...]:
+    """The stay as a whole, whichever views declare it; who the patient is, and since when there; the scores; and views."""
+    wanted = {feature.name for feature in _WHOLE_STAY} | set(of("scores", *views)) | {
         "age", "sex", "hours_in_unit", "mews", "qsofa", "sirs", "sofa", "spo2_fio2", "pulse_pressure",
     }  # fmt: skip
     return tuple(name for name in FEATURES if name in wanted)
@@ -108,11 +109,10 @@ def _asked_once() -> tuple[str, ...]:
 # views, for comparing what there is; they are for no model that is kept.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
-    "deterioration_v2": of(
-        "vital_signs", "support", "laboratory", "scores", "patient", "dynamics", "baseline", "other_scores"
-    ),
+    "deterioration_v2": of("vital_signs", "support", "laboratory", "scores", "patient", "dynamics", "baseline", "other_scores"),
     "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
     "mortality_v1": _asked_once(),
+    "mortality_v2": _asked_once("organs"),
     "pressure_v1": of("vital_signs", "scores", "pressure"),
     "everything": of(*STANDARD),
     "physiology": reflecting("physiology", *STANDARD),

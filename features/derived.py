@@ -227,6 +227,72 @@ def baseline(vitals: tuple[str, ...]) -> Derived:
     return Derived(tuple(features), compute, needs)
 
 
+def organs(hours: int) -> Derived:
+    """What clinicians make of several measurements of one organ, over so many hours."""
+
+    def compute(columns: Columns) -> Columns:
+        def window(signal: str, statistic: str = "last") -> Float64:
+            return columns[f"{signal}_{statistic}_{hours}h"]
+
+        urine, weight, height = (
+            window("urine_output", "mean") * window("urine_output", "count"),
+            window("body_weight"),
+            window("body_height"),
+        )
+        found = {
+            "urine_total": urine,
+            "urine_per_kg": urine / weight,
+            "body_mass_index": weight / (height / 100) ** 2,
+            "pao2_fio2": window("pao2") / (window("fio2") / 100),
+            "pao2_fio2_worst": window("pao2", "min") / (window("fio2", "max") / 100),
+            "bun_creatinine": window("bun") / window("creatinine"),
+            "anion_gap": window("sodium") - window("chloride") - window("bicarbonate"),
+            "shock_index_worst": window("heart_rate", "max") / window("systolic_bp", "min"),
+            "consciousness_regained": window("glasgow_coma_scale") - window("glasgow_coma_scale", "min"),
+        }
+        return {f"{name}_{hours}h": values for name, values in found.items()}
+
+    over_hours = f"in the last {hours} h"
+    made = (
+        ("urine_total", "urine_output", "mL", f"urine collected {over_hours}", ""),
+        ("urine_per_kg", "urine_output", "mL/kg", f"urine collected {over_hours}, for the body weight", ""),
+        ("body_mass_index", "body_weight", "kg/m2", "body mass index", "Quetelet 1832"),
+        ("pao2_fio2", "pao2", "mm[Hg]", "PaO2 / FiO2, the latest of each", "ARDS Task Force 2012"),
+        ("pao2_fio2_worst", "pao2", "mm[Hg]", f"lowest PaO2 / highest FiO2 {over_hours}", "ARDS Task Force 2012"),
+        ("bun_creatinine", "bun", "1", "urea nitrogen / creatinine, the latest of each", ""),
+        ("anion_gap", "bicarbonate", "mmol/L", "sodium - chloride - bicarbonate, the latest of each", "Emmett 1977"),
+        (
+            "shock_index_worst",
+            "shock_index",
+            "1",
+            f"highest heart rate / lowest systolic pressure {over_hours}",
+            "Allgower 1967",
+        ),
+        (
+            "consciousness_regained",
+            "glasgow_coma_scale",
+            "{score}",
+            f"latest Glasgow Coma Scale minus the lowest {over_hours}",
+            "",
+        ),
+    )
+    return Derived(
+        tuple(Feature(f"{name}_{hours}h", signal, unit, text, source=source) for name, signal, unit, text, source in made),
+        compute,
+        (
+            *over(["urine_output"], hours, "count", "mean"),
+            *over(
+                ("body_weight", "body_height", "pao2", "fio2", "bun", "creatinine", "sodium", "chloride", "bicarbonate"),
+                hours,
+                "last",
+            ),
+            *over(["pao2", "systolic_bp"], hours, "min"),
+            *over(["fio2", "heart_rate"], hours, "max"),
+            *over(["glasgow_coma_scale"], hours, "last", "min"),
+        ),
+    )
+
+
 PATIENT: Final = Derived(
     (
         Feature("age", "age", "a", "age in years"),

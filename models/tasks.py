@@ -74,7 +74,7 @@ _TABLE = (
         name="mortality",
         outcome="death in hospital",
         horizon=timedelta(days=10_000),
-        feature_service="mortality_v1",
+        feature_service="mortality_v2",
         after_onset="positive",
         cut_off="negative",
         index="end",

@@ -143,7 +143,8 @@ def _elsewhere(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> pd.D
     found = []
     for part in track(range(cohort.parts()), "other habits", cohort.parts()):
         stays, observations = (
-            table[table["subject_id"].isin(patients)] for table in (cohort.read_part(name, part) for name in ("stays", "observations"))
+            table[table["subject_id"].isin(patients)]
+            for table in (cohort.read_part(name, part) for name in ("stays", "observations"))
         )
         found.append(build_features(remeasured(observations), index_times(stays, task.index), views))
     return frame[KEYS].merge(pd.concat(found), on=KEYS, how="left", validate="1:1")

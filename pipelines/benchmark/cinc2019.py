@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 from features.catalogue import SERVICES
 from models.cohort import LABELLED, folds
 from models.evaluation import judge
+from models.evaluation.alarm_budget import against_rule
+from models.evaluation.alarms import Watch
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.challenges import Utility
+from models.evaluation.comparison import RULES
 from models.risk_model import RiskModel
 from models.tasks import TASKS
 from models.variants import variants
@@ -41,7 +44,7 @@ def cinc2019(train: Path, test: Path | None) -> Benchmark:
         with working(f"fit and score {name}"):
             probability, alarm = score(model, training, elsewhere, testing)
         scored[name] = testing[LABELLED].assign(probability=probability, alarm=alarm)
-        metrics[name] = figures(scored[name])
+        metrics[name] = figures(scored[name]) | beside_news2(scored[name], testing["news2"].to_numpy(np.float64))
     about = {
         "protocol": "cinc2019",
         "division": "train and test" if test else f"{OUTER_FOLDS}-fold by patient",
@@ -66,6 +69,23 @@ def figures(scored: pd.DataFrame) -> dict[str, float]:
     threshold = float(scored["probability"][alarm].min()) if alarm.any() else np.inf
     judged = judge(scored, threshold, seed=SEED).metrics
     return {"utility": utility.normalised(alarm), "utility_low": low, "utility_high": high, **judged}
+
+
+def beside_news2(scored: pd.DataFrame, news2: NDArray[np.float64]) -> dict[str, float]:
+    """Recall with the alarms of each NEWS2 rule, and share of its alarms with its recall (:func:`against_rule`).
+
+    Args:
+        scored: as above.
+        news2: of the same rows, vital signs carried forward, a missing part counting 0.
+    """
+    ours, theirs = Watch.of(scored), Watch.of(scored.assign(probability=news2))
+    found = {}
+    for points in RULES.values():
+        compared = against_rule(ours, theirs, points, seed=SEED)
+        for side in ("", "_low", "_high"):
+            found[f"recall_at_alarms_of_news2_{points}{side}"] = compared[f"recall_at_same_alarms{side}"]
+            found[f"share_of_alarms_at_recall_of_news2_{points}{side}"] = compared[f"share_of_alarms_at_same_recall{side}"]
+    return found
 
 
 def _one_fit(model: RiskModel, training: pd.DataFrame, elsewhere: pd.DataFrame, testing: pd.DataFrame) -> Scored:

@@ -3,11 +3,14 @@
 A unit's AUROC when it was learned from (five-fold by patient) stands beside that of members which have seen no patient of it,
 one member a patient in both, so that averaging favours neither. Alarms sound at the threshold that costs half an alarm a
 patient-day on the patients trained on; how many it costs in the unit left out is what a new ward would notice first.
+"Other habits" are those of :mod:`models.habits`: the same patients, measured less and otherwise.
 """
 
 import copy
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -16,7 +19,7 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from features.catalogue import SERVICES, reflecting
-from models.cohort import LABELLED
+from models.cohort import LABELLED, folds
 from models.evaluation.alarms import Watch, threshold_at_budget
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.calibration import calibration
@@ -32,6 +35,8 @@ from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.eicu_demo import EicuDemo
 from pipelines.train import SEED
 
+OWN_HABITS: Final = f"{DEFAULT}, own habits only"  # the default, had it not learned from other habits besides
+
 Figures = dict[str, float]
 
 
@@ -43,7 +48,9 @@ def travel2019(train: Path, test: Path | None) -> Benchmark:
     elsewhere = {}
     if test is not None:
         elsewhere = {f"eicu {kind}": read(EicuDemo(test, kind), service, f"eICU, {kind}") for kind in ("sepsis", "aki")}
-    return _study("travel2019", training, habits, _sets(service), hourly=True, elsewhere=elsewhere, parts=_parts_of_stay(training))
+    return _study(
+        "travel2019", training, habits, _sets(service), hourly=True, elsewhere=elsewhere, parts=_parts_of_stay(training)
+    )
 
 
 def travel2012(train: Path, test: Path | None) -> Benchmark:
@@ -57,11 +64,10 @@ def travel2012(train: Path, test: Path | None) -> Benchmark:
 def _sets(service: list[str]) -> dict[str, list[str]]:
     """What a model may know: which of it travels?"""
     physiology = set(reflecting("physiology"))
-    alone = [name for name in service if name in physiology]
     return {
         DEFAULT: service,
+        OWN_HABITS: service,
         "physiology and hours": [name for name in service if name in physiology or name == "hours_in_unit"],
-        "physiology": alone,
         "clock": [name for name in CLOCK if name in service],
     }
 
@@ -97,10 +103,12 @@ def _study(
     unit = training["unit"].fillna("not stated").to_numpy(object)
     for variant, features in sets.items():
         model = trees(features, hourly=hourly, seed=SEED)
+        besides = None if variant == OWN_HABITS else habits
         with working(f"{variant}: all units"):
-            risk = model.cross_fit(training, training["label"], training["subject_id"], habits)
+            risk = model.cross_fit(training, training["label"], training["subject_id"], besides)
         threshold = _threshold(training, risk) if hourly else float("nan")
         metrics[f"{variant}: five-fold"] = _figures(training, risk, threshold)
+        metrics[f"{variant}: other habits"] = _figures(training, _unseen(model, training, habits), threshold)
         judged = {part: rows for part, rows in parts.items() if training.loc[rows, "label"].nunique() == 2}
         for part, rows in judged.items():
             metrics[f"{variant}: {part}"] = _figures(training[rows], risk[rows], float("nan"))
@@ -110,7 +118,7 @@ def _study(
             scored[f"{variant}: {place}"] = frame[LABELLED].assign(probability=found, alarm=found >= threshold)
         for left_out in track(sorted(set(unit)), f"{variant}: units left out", len(set(unit))):
             metrics[f"{variant}: without {left_out}"] = _left_out(
-                model, training, habits, risk, unit == left_out, hourly=hourly
+                model, training, besides, risk, unit == left_out, hourly=hourly
             )
     about = {"protocol": name, "seed": SEED, "training_stays": int(training["subject_id"].nunique())}
     return Benchmark(metrics, predictions(scored) if scored else pd.DataFrame(columns=list(PREDICTIONS)), about)
@@ -119,7 +127,7 @@ def _study(
 def _left_out(
     model: RiskModel,
     training: pd.DataFrame,
-    habits: pd.DataFrame,
+    besides: pd.DataFrame | None,
     seen_risk: NDArray[np.float64],
     away: NDArray[np.bool_],
     *,
@@ -128,13 +136,22 @@ def _left_out(
     """The unit's figures when it was left out, beside its AUROC when it was learned from."""
     others, unit = training[~away], training[away]
     visiting = clone(model)
-    risk = visiting.cross_fit(others, others["label"], others["subject_id"], habits[~away])
+    risk = visiting.cross_fit(others, others["label"], others["subject_id"], None if besides is None else besides[~away])
     threshold = _threshold(others, risk) if hourly else float("nan")
     label = unit["label"].to_numpy(np.float64)
     seen = float(roc_auc_score(label, seen_risk[away]))
     alone = float(np.mean([roc_auc_score(label, member.risk(unit)) for member in _one_member_each(visiting)]))
     found = _figures(unit, visiting.risk(unit), threshold)
     return {**found, "auroc_seen": seen, "auroc_one_member": alone, "auroc_loss": seen - alone}
+
+
+def _unseen(model: RiskModel, training: pd.DataFrame, frame: pd.DataFrame) -> NDArray[np.float64]:
+    """The risk of each row of a frame (in the order of the training frame) by the member that has not seen its patient."""
+    fold = folds(training["subject_id"], training["label"].to_numpy() == 1, model.folds, seed=model.seed)
+    risk = np.empty(len(frame))
+    for left_out, member in enumerate(islice(_one_member_each(model), model.folds)):
+        risk[fold == left_out] = member.risk(frame[fold == left_out])
+    return risk
 
 
 def _one_member_each(model: RiskModel) -> Iterator[RiskModel]:

@@ -218,6 +218,31 @@ def test_the_personal_baseline_by_hand():
     assert low["heart_rate_anomaly"] < row["heart_rate_anomaly"]
 
 
+def test_measures_of_organs_by_hand():
+    readings = [
+        *((hour, "urine_output", amount) for hour, amount in ((1, 200), (5, 100), (9, 300))),
+        (1, "body_weight", 80), (1, "body_height", 200), (2, "pao2", 70), (8, "pao2", 90), (2, "fio2", 100), (8, "fio2", 40),
+        (3, "bun", 30), (3, "creatinine", 1.5), (4, "sodium", 140), (4, "chloride", 100), (4, "bicarbonate", 24),
+        (2, "heart_rate", 120), (3, "heart_rate", 90), (2, "systolic_bp", 100), (3, "systolic_bp", 80),
+        (2, "glasgow_coma_scale", 6), (7, "glasgow_coma_scale", 14),
+    ]  # fmt: skip
+    built = build_features(observations(*readings), index(10, 90), ["organs"])
+    assert built.iloc[0, 2:].to_dict() == pytest.approx(
+        {
+            "urine_total_72h": 600,
+            "urine_per_kg_72h": 7.5,
+            "body_mass_index_72h": 20,
+            "pao2_fio2_72h": 225,
+            "pao2_fio2_worst_72h": 70,
+            "bun_creatinine_72h": 20,
+            "anion_gap_72h": 16,
+            "shock_index_worst_72h": 1.5,
+            "consciousness_regained_72h": 8,
+        }
+    )
+    assert built.iloc[1, 2:].isna().all()  # nothing is carried past the window
+
+
 def test_one_reading_is_its_own_baseline():
     row = build_features(observations((0, "spo2", 91)), index(0)).iloc[0]
     assert (row["spo2_from_first_day"], row["spo2_from_usual"], row["spo2_anomaly"]) == (0, 0, 0)

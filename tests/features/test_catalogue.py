@@ -50,6 +50,7 @@ def test_services_name_features_in_the_order_of_the_views():
         ("deterioration_v2", "8b1777d7c5de672c"),
         ("vital_signs_v1", "ccd4eabe77d78eb1"),
         ("mortality_v1", "89a0559fc0fc2fde"),
+        ("mortality_v2", "3427c82bb6ef6595"),
         ("pressure_v1", "0a6b411a1d44442b"),
     ],
 )
@@ -59,7 +60,7 @@ def test_a_service_that_models_were_trained_on_stays_as_it_is(service, digest):
 
 
 def test_what_is_compared_follows_the_standard_views():
-    assert set(VIEWS) - set(STANDARD) == {"stay", "pressure"}
+    assert set(VIEWS) - set(STANDARD) == {"stay", "organs", "pressure"}
     assert SERVICES["everything"] == of(*STANDARD)
     assert {*SERVICES["physiology"], *SERVICES["workflow"]} == set(SERVICES["everything"])
     assert list(VIEWS)[: len(STANDARD)] == list(STANDARD)
@@ -77,7 +78,7 @@ def test_the_stay_as_a_whole_is_asked_of_every_signal_and_of_no_short_window():
 
 def test_a_home_computes_the_standard_views_and_what_its_models_read_besides():
     assert computed_for("deterioration_v1") == STANDARD
-    assert computed_for("mortality_v1") == (*STANDARD, "stay")
+    assert computed_for("mortality_v2") == (*STANDARD, "stay", "organs")
     assert computed_for("pressure_v1") == (*STANDARD, "pressure")
 
 

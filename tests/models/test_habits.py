@@ -29,7 +29,8 @@ def observations():
 def shares(rows, observations):
     """Share of the readings that are left, by patient and signal."""
     keys = ["subject_id", "signal"]
-    return (rows.groupby(keys).size() / observations.groupby(keys).size()).fillna(0).unstack()
+    share = (rows.groupby(keys).size() / observations.groupby(keys).size()).fillna(0)
+    return share.rename("share").reset_index().pivot_table(index="subject_id", columns="signal", values="share")
 
 
 def test_readings_are_left_out_and_none_is_made_up(observations):

@@ -81,7 +81,7 @@ def test_features_defined_otherwise_are_computed_anew(tmp_path, monkeypatch):
 def test_a_view_is_built_only_where_the_task_asks_for_it(tmp_path, uninterrupted):
     """And one that is no longer asked for goes: a home of which another question is asked is as a new one."""
     for task, views in (
-        ("mortality", (*STANDARD, "stay")),
+        ("mortality", (*STANDARD, "stay", "organs")),
         ("hypotension", (*STANDARD, "pressure")),
         ("deterioration", STANDARD),
     ):

@@ -46,7 +46,7 @@ def test_what_only_the_task_asks_for_is_compared_too(tmp_path):
     source.task = "mortality"
     ingest(source, tmp_path)
     build(tmp_path)
-    features = len(of(*STANDARD, "stay"))
+    features = len(of(*STANDARD, "stay", "organs"))
     assert verify(tmp_path) == Verified(index_times=3, compared=3 * features, online_rows=3, online_compared=3 * features)
 
 

@@ -33,7 +33,7 @@ def store(tmp_path_factory, features):
     for part, frame in enumerate(features.values()):
         store.parts.write(part, frame, fingerprint=f"made of {part}")
     store.apply()
-    for service in ("everything", "mortality_v1", "pressure_v1"):
+    for service in ("everything", "mortality_v2", "pressure_v1"):
         assert list(store.materialize(service)) == [0, 1]
     return store
 
@@ -108,7 +108,7 @@ def test_a_service_whose_views_were_not_built_is_refused(tmp_path, features):
         ):
             use()
     registered = {service.name for service in store._open().list_feature_services()}
-    assert registered == set(SERVICES) - {"mortality_v1", "pressure_v1"}
+    assert registered == set(SERVICES) - {"mortality_v1", "mortality_v2", "pressure_v1"}
 
 
 def test_views_that_are_no_longer_built_are_no_longer_registered(tmp_path, features):
