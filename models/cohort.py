@@ -63,10 +63,15 @@ def label(index: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.Dat
     return labelled
 
 
-def split_of(subject_id: str) -> Split:
-    """The split a subject belongs to: a fixed function of the identifier.
+def patient_of(subject_id: str) -> str:
+    """Whose stay it is. Where a cohort holds several stays of a patient its source names each ``<patient>~<stay>``."""
+    return subject_id.partition("~")[0]
 
-    So no subject is ever in two splits, a subject seen again stays where it was, and no list of patients has to be kept.
+
+def split_of(subject_id: str) -> Split:
+    """The split a subject belongs to: a fixed function of the patient's identifier.
+
+    So no patient is ever in two splits, one seen again stays where he was, and no list of patients has to be kept.
     """
     return "held_out" if _position(subject_id, b"vigil-split") < HELD_OUT_SHARE else "train"
 
@@ -78,20 +83,22 @@ def splits(subject_ids: "pd.Series[str]") -> "pd.Series[str]":
 
 
 def folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, *, seed: int) -> NDArray[np.int64]:
-    """Which fold each row is in: a subject in one, the subjects with an event spread evenly.
+    """Which fold each row is in: a patient in one, the patients with an event spread evenly.
 
     Args:
         subject_ids: whose row it is.
-        event: rows that hold an event, shape (n_rows,); a subject with one such row has one.
+        event: rows that hold an event, shape (n_rows,); a patient with one such row has one.
         number: of folds.
         seed: another one divides otherwise. The order of rows does not matter.
 
     Returns:
         0 to number - 1, shape (n_rows,).
     """
-    codes, uniques = pd.factorize(subject_ids)
+    codes, subjects = pd.factorize(subject_ids)
+    patient, uniques = pd.factorize(np.array([patient_of(str(subject)) for subject in subjects], dtype=object))
+    codes = patient[codes]
     has_event = np.bincount(codes, weights=event, minlength=len(uniques)) > 0
-    position = np.array([_position(str(subject), b"vigil-folds", seed) for subject in uniques])
+    position = np.array([_position(name, b"vigil-folds", seed) for name in uniques])
     order = np.lexsort((position, has_event))
     fold = np.empty(len(uniques), dtype=np.int64)
     fold[order] = np.arange(len(uniques)) % number
@@ -99,6 +106,8 @@ def folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, 
 
 
 def _position(subject_id: str, purpose: bytes, seed: int = 0) -> float:
-    """A number in [0, 1) that is the subject's own."""
-    digest = hashlib.blake2b(subject_id.encode(), digest_size=8, person=purpose, salt=seed.to_bytes(8, "big")).digest()
+    """A number in [0, 1) that is the patient's own."""
+    digest = hashlib.blake2b(
+        patient_of(subject_id).encode(), digest_size=8, person=purpose, salt=seed.to_bytes(8, "big")
+    ).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -36,7 +36,7 @@ HOURLY: Final[Mapping[str, Any]] = {
 LONG_VIEW: Final[Mapping[str, Any]] = {**HOURLY, "n_estimators": 300, "learning_rate": 0.05, "num_leaves": 8}
 # A row a stay: a few thousand rows, so smaller steps, random splits, and many members.
 ONCE: Final[Mapping[str, Any]] = {
-    "n_estimators": 500, "learning_rate": 0.03, "num_leaves": 8, "min_child_samples": 20, "colsample_bytree": 0.1,
+    "n_estimators": 1000, "learning_rate": 0.015, "num_leaves": 8, "min_child_samples": 40, "colsample_bytree": 0.2,
     "subsample": 0.7, "subsample_freq": 1, "reg_lambda": 10.0, "max_bin": 63, "extra_trees": True,
 }  # fmt: skip
 _MOST_NEGATIVES: Final = 60_000

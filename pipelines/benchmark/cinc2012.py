@@ -14,7 +14,7 @@ from models.evaluation.challenges import event1, event1_threshold, event2, event
 from models.tasks import TASKS
 from models.variants import score_alone, variants
 from pipelines.benchmark import Benchmark, BenchmarkError, predictions
-from pipelines.benchmark.frames import read
+from pipelines.benchmark.frames import read, read_twice
 from pipelines.progress import working
 from pipelines.sources.cinc2012 import Cinc2012
 from pipelines.train import SEED
@@ -30,14 +30,16 @@ def cinc2012(train: Path, test: Path | None) -> Benchmark:
     """
     if test is None:
         raise BenchmarkError("--test is missing: cinc2012 is trained on one set and scored on another, such as set-b.tar.gz")
-    training, testing = _read(train, "training set"), _read(test, "test set")
+    source = Cinc2012(train)
+    training, elsewhere = (_with_severity(frame, source) for frame in read_twice(source, SERVICES[_SERVICE], "training set"))
+    testing = _with_severity(read(Cinc2012(test), SERVICES[_SERVICE], "test set"), Cinc2012(test))
     models = variants(SERVICES[_SERVICE], hourly=False, seed=SEED) | {
         name: score_alone(name, hourly=False, seed=SEED) for name in _SEVERITY
     }
     metrics, scored = {}, {}
     for name, model in models.items():
         with working(f"fit and score {name}"):
-            risk = model.cross_fit(training, training["label"], training["subject_id"])
+            risk = model.cross_fit(training, training["label"], training["subject_id"], elsewhere)
             threshold = event1_threshold(training["label"].to_numpy(np.float64), risk)
             probability = model.risk(testing)
         scored[name] = testing[LABELLED].assign(probability=probability, alarm=probability >= threshold)
@@ -71,7 +73,6 @@ def figures(scored: pd.DataFrame, threshold: float) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _read(path: Path, what: str) -> pd.DataFrame:
-    source = Cinc2012(path)
-    severity = source.severity().rename(columns={"sofa": "first_day_sofa"})  # ours, of hour 48, is named sofa too
-    return read(source, SERVICES[_SERVICE], what).merge(severity, on="subject_id", validate="1:1")
+def _with_severity(frame: pd.DataFrame, source: Cinc2012) -> pd.DataFrame:
+    """The scores of the outcomes file beside; its SOFA is of the first day, ours of hour 48."""
+    return frame.merge(source.severity().rename(columns={"sofa": "first_day_sofa"}), on="subject_id", validate="1:1")

@@ -6,7 +6,7 @@ labels by YAIB: van de Water R, Schmidt H, Elbers P, et al. Yet Another ICU Benc
 An hour h holds what was measured from h to h + 1 hours after admission (a median; urine: the sum) and is stamped h, as YAIB
 does; the labels are on the same hours. A label is true from six hours before the onset, and the labelled record ends six hours
 after it. Where the first hour is already positive the onset lies at or before six hours later: unknown. A stay is a subject
-here; some patients have several stays.
+here, named ``<patient>~<stay>``: some patients have several, and belong to one split (:func:`models.cohort.patient_of`).
 """
 
 from collections.abc import Iterator
@@ -55,14 +55,16 @@ class EicuDemo:
         self.data = data
         if not data.is_dir():
             raise SourceError(f"--data {data}: expected the folder of hourly.parquet and label_{task}.parquet; there is none")
-        self._labels = _labels(data / f"label_{task}.parquet")
-        self._patients = _patients(data, pd.Index(self._labels["stay_id"].unique()))
+        labels = _labels(data / f"label_{task}.parquet")
+        self._patients = _patients(data, pd.Index(labels["stay_id"].unique()))
+        self._names = self._patients["uniquepid"].astype("string") + "~" + self._patients.index.astype("string")
+        self._labels = _timed(labels, self._names)
 
     def __len__(self) -> int:
         return 1
 
     def batches(self) -> Iterator[Batch]:
-        stays = _stays(self._labels, self._patients)
+        stays = _stays(self._labels, self._patients, self._names)
         yield Batch(
             observations=pd.concat([self._hourly(stays), self._at_admission(stays)], ignore_index=True),
             stays=stays,
@@ -71,7 +73,7 @@ class EicuDemo:
 
     def _hourly(self, stays: pd.DataFrame) -> pd.DataFrame:
         path = self.data / "hourly.parquet"
-        rows = _timed(read_columns(path, "stay_id", "hour", *SIGNAL_OF))
+        rows = _timed(read_columns(path, "stay_id", "hour", *SIGNAL_OF), self._names)
         # Some stays go on after their last label; no index time could see those hours.
         last = rows["subject_id"].map(stays.set_index("subject_id")["end"])
         rows = rows[rows["time"] <= last].reset_index(drop=True)
@@ -92,19 +94,20 @@ def _labels(path: Path) -> pd.DataFrame:
         raise SourceError(f"{path}: label: type {labels['label'].dtype}; expected true or false in every row")
     if labels.empty:
         raise SourceError(f"{path}: no row; expected one label an hour of every stay")
-    return _timed(labels.sort_values(["stay_id", "hour"], ignore_index=True))
+    return labels.sort_values(["stay_id", "hour"], ignore_index=True)
 
 
-def _timed(rows: pd.DataFrame) -> pd.DataFrame:
+def _timed(rows: pd.DataFrame, names: "pd.Series[str]") -> pd.DataFrame:
+    """With the subject's name, missing where the stay has no labels, and the time."""
     time = (EPOCH + pd.to_timedelta(rows["hour"], unit="h")).astype(TIME)
-    return rows.assign(subject_id=rows["stay_id"].astype("string"), time=time)
+    return rows.assign(subject_id=rows["stay_id"].map(names), time=time)
 
 
 def _patients(data: Path, stay_ids: pd.Index) -> pd.DataFrame:
     """Statics of those stays, in their order."""
     tables = (
         (data / "static.parquet", "stay_id", ("age", "sex", *AT_ADMISSION)),
-        (data / "patient.parquet", "patientunitstayid", ("hospitalid", "unittype", "hospitaladmitoffset")),
+        (data / "patient.parquet", "patientunitstayid", ("uniquepid", "hospitalid", "unittype", "hospitaladmitoffset")),
     )
     found = []
     for path, key, columns in tables:
@@ -117,11 +120,11 @@ def _patients(data: Path, stay_ids: pd.Index) -> pd.DataFrame:
     return pd.concat(found, axis=1)
 
 
-def _stays(labels: pd.DataFrame, patients: pd.DataFrame) -> pd.DataFrame:
+def _stays(labels: pd.DataFrame, patients: pd.DataFrame, names: "pd.Series[str]") -> pd.DataFrame:
     time = labels.groupby("stay_id")["time"]
     return pd.DataFrame(
         {
-            "subject_id": patients.index.astype("string"),
+            "subject_id": names.array,
             "start": time.first().array,
             "end": time.last().array,
             "unit_admitted_at": pd.Series(EPOCH, index=range(len(patients)), dtype=TIME),

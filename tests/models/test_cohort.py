@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.cohort import HELD_OUT_SHARE, folds, index_times, label, split_of, splits
+from models.cohort import HELD_OUT_SHARE, folds, index_times, label, patient_of, split_of, splits
 from models.tasks import TASKS
 
 T0 = pd.Timestamp("2026-03-01T00:30:00Z").as_unit("us")
@@ -100,6 +100,18 @@ def test_a_patient_is_in_one_fold_whatever_the_order_of_rows():
     again = folds(ids.iloc[shuffled].reset_index(drop=True), event[shuffled], 5, seed=1)
     assert again.tolist() == found.iloc[shuffled].tolist()
     assert folds(ids, event, 5, seed=2).tolist() != found.tolist()
+
+
+def test_the_stays_of_a_patient_stay_together():
+    ids = pd.Series([f"patient-{n}~{stay}" for n in range(500) for stay in range(3)])
+    patients = ids.map(patient_of)
+    assert patients.nunique() == 500
+    assert splits(ids).groupby(patients).nunique().max() == 1
+    assert splits(ids).tolist() == splits(patients).tolist()
+    event = np.arange(1500) % 30 == 1  # one stay of some patients
+    fold = pd.Series(folds(ids, event, 5, seed=1))
+    assert fold.groupby(patients).nunique().max() == 1
+    assert fold[event].value_counts().to_dict() == dict.fromkeys(range(5), 10)
 
 
 def test_a_question_asked_once_has_one_index_time_a_stay():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from features.observations import check
-from models.cohort import index_times, label
+from models.cohort import index_times, label, patient_of, splits
 from models.tasks import TASKS
 from pipelines.ingest import _check_stays
 from pipelines.sources import SourceError, open_source
@@ -47,6 +47,7 @@ def folder(tmp_path):
         "patient": pd.DataFrame(
             {
                 "patientunitstayid": [3, 21, 104, 999],
+                "uniquepid": ["002-1", "003-7", "002-1", "004-2"],
                 "hospitalid": [59, 68, 59, 1],
                 "unittype": ["MICU", "SICU", None, "MICU"],
                 "hospitaladmitoffset": [-90, -1, 30, 0],
@@ -69,22 +70,24 @@ def test_readings(folder):
     readings = only(source.batches()).observations
     hour = (readings["observed_at"] - EPOCH) / HOUR
     found = sorted(zip(readings["subject_id"], hour, readings["signal"], readings["value"].round(6), strict=True))
-    assert found == [
-        ("104", 0, "body_height", 15.2),
-        ("21", 0, "body_temperature", 36.711113),
-        ("21", 0, "body_weight", 77.5),
-        ("21", 0, "fio2", 40),
-        ("21", 0, "heart_rate", 80),
-        ("21", 0, "on_oxygen", 1),
-        ("21", 8, "fio2", 21),
-        ("21", 8, "on_oxygen", 0),
-        ("21", 8, "troponin_t", 0.03),
-        ("21", 8, "urine_output", 250),
-        ("3", 0, "body_height", 157.5),
-        ("3", 0, "body_weight", 46.5),
-        ("3", 13, "heart_rate", 0),
-        ("3", 13, "spo2", 97),
-    ]
+    assert found == sorted(
+        [
+            ("002-1~104", 0, "body_height", 15.2),
+            ("003-7~21", 0, "body_temperature", 36.711113),
+            ("003-7~21", 0, "body_weight", 77.5),
+            ("003-7~21", 0, "fio2", 40),
+            ("003-7~21", 0, "heart_rate", 80),
+            ("003-7~21", 0, "on_oxygen", 1),
+            ("003-7~21", 8, "fio2", 21),
+            ("003-7~21", 8, "on_oxygen", 0),
+            ("003-7~21", 8, "troponin_t", 0.03),
+            ("003-7~21", 8, "urine_output", 250),
+            ("002-1~3", 0, "body_height", 157.5),
+            ("002-1~3", 0, "body_weight", 46.5),
+            ("002-1~3", 13, "heart_rate", 0),
+            ("002-1~3", 13, "spo2", 97),
+        ]
+    )
     assert readings["recorded_at"].equals(readings["observed_at"])
     quarantined = check(readings).quarantined
     assert sorted(zip(quarantined["signal"], quarantined["value"], strict=True)) == [("body_height", 15.2), ("heart_rate", 0)]
@@ -94,7 +97,7 @@ def test_stays_and_outcomes(folder):
     batch = only(EicuDemo(folder, "sepsis").batches())
     _check_stays(batch)
     stays = batch.stays.set_index("subject_id")
-    assert ((stays["end"] - stays["start"]) / HOUR).to_dict() == {"3": 13, "21": 8, "104": 7}
+    assert ((stays["end"] - stays["start"]) / HOUR).to_dict() == {"002-1~3": 13, "003-7~21": 8, "002-1~104": 7}
     assert stays["start"].eq(EPOCH).all()
     assert ((stays["hospital_admitted_at"] - stays["unit_admitted_at"]) / pd.Timedelta(minutes=1)).tolist() == [-90, -1, 30]
     np.testing.assert_array_equal(stays["age"], [87, 34, np.nan])
@@ -103,8 +106,8 @@ def test_stays_and_outcomes(folder):
     assert stays["unit"].fillna("?").tolist() == ["MICU", "SICU", "?"]
 
     outcomes = batch.outcomes.set_index("subject_id")
-    assert ((outcomes["onset"] - EPOCH) / HOUR).to_dict() == {"3": 7, "104": 6}
-    assert outcomes["onset_known"].to_dict() == {"3": True, "104": False}
+    assert ((outcomes["onset"] - EPOCH) / HOUR).to_dict() == {"002-1~3": 7, "002-1~104": 6}
+    assert outcomes["onset_known"].to_dict() == {"002-1~3": True, "002-1~104": False}
     assert outcomes["kind"].eq("sepsis").all()
 
 
@@ -112,7 +115,7 @@ def test_each_task_has_its_own_stays(folder):
     source = open_source("eicu_aki", folder)
     batch = only(source.batches())
     assert (source.name, source.task) == ("eicu_aki", "aki")
-    assert batch.stays["subject_id"].tolist() == ["21"]
+    assert batch.stays["subject_id"].tolist() == ["003-7~21"]
     assert batch.outcomes.empty
     assert batch.observations["observed_at"].max() == EPOCH  # the label table ends before hour 8
     _check_stays(batch)
@@ -161,11 +164,14 @@ def test_the_real_demo(eicu_demo, task, stays, events, unknown):
     """Counts as published; the labels by the file from onset and stay alone; nothing after the end of a stay."""
     batch = only(open_source(f"eicu_{task}", eicu_demo).batches())
     _check_stays(batch)
+    split = splits(batch.stays["subject_id"])
+    assert split.groupby(batch.stays["subject_id"].map(patient_of).to_numpy()).nunique().max() == 1
     assert (len(batch.stays), len(batch.outcomes), int((~batch.outcomes["onset_known"]).sum())) == (stays, events, unknown)
     index = index_times(batch.stays)
     labelled = label(index, batch.outcomes, TASKS["sepsis"])  # six hours ahead, positive to the end of the record
     expected = pd.read_parquet(eicu_demo / f"label_{task}.parquet").rename(columns={"label": "expected"})
-    expected["subject_id"] = expected["stay_id"].astype("string")
+    stay = batch.stays["subject_id"].str.partition("~")[2].astype("int64")
+    expected["subject_id"] = expected["stay_id"].map(pd.Series(batch.stays["subject_id"].array, index=stay.array))
     expected["index_time"] = EPOCH + pd.to_timedelta(expected["hour"], unit="h")
     both = labelled.merge(expected, on=["subject_id", "index_time"], how="outer")
     np.testing.assert_array_equal(both["label"], both["expected"].astype(float))
