@@ -211,8 +211,8 @@ class Registry:
         Returns:
             ``trained_at`` (UTC, ISO 8601), ``versions`` (of libraries), ``train_patients, train_events`` (None where the run
             does not say); of the artefact ``learner`` (its class), ``parameters`` (the learner's, as text), ``members``
-            (fitted learners), ``views`` (outcomes they learn), ``folds, repeats, most_negatives, seed``, ``features`` (names,
-            in order) and ``thresholds``.
+            (fitted learners), ``views`` (outcomes they learn), ``folds, repeats, most_negatives, seed``, ``other_habits``
+            (whether they learned from them besides), ``features`` (names, in order) and ``thresholds``.
         """
         run, model = self.client.get_run(registered.run_id), registered.model
         tags, params = run.data.tags, run.data.params
@@ -225,6 +225,7 @@ class Registry:
             "members": sum(len(view) for view in model.members_),
             "views": len(model.members_),
             **{choice: getattr(model, choice) for choice in ("folds", "repeats", "most_negatives", "seed")},
+            "other_habits": bool(model.facts_.get("other_habits")),
             "features": list(model.features),
             "thresholds": dict(model.thresholds_),
         }

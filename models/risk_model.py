@@ -75,7 +75,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         thresholds_: probability from which a risk is ``medium`` and from which it is ``high``; set by the training job.
         certificate_: the alarm promise, or None where none could be made; set by the training job.
         ranges_: what turns a probability into a range.
-        facts_: what the artefact knows of its making: task, source, simulated, data digest.
+        facts_: what the artefact knows of its making: whether members learned from other habits of measuring besides; set by the
+            training job: task, source, simulated, data digest.
     """
 
     def __init__(
@@ -124,7 +125,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = np.array([0, 1])
         self.thresholds_: dict[str, float] = {}
         self.certificate_: Certificate | None = None
-        self.facts_: dict[str, Any] = {}
+        self.facts_: dict[str, Any] = {"other_habits": elsewhere is not None}
         targets = [(self.learner, labels)]
         if self.long_view is not None:
             has_event = pd.Series(labels == 1).groupby(groups.to_numpy()).transform("any").to_numpy(np.float64)

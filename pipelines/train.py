@@ -72,7 +72,7 @@ def train(home: Path, seed: int = SEED) -> Trained:
         for name, model in models.items():
             with working(f"fit {name}"):
                 out_of_fold[name] = fit(model, frame, task, elsewhere)
-            model.facts_ = dict(made_of)
+            model.facts_ |= made_of
         model = models[DEFAULT]
         registry.log(
             params={

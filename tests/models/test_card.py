@@ -28,6 +28,7 @@ MADE = {
     "folds": 5,
     "repeats": 1,
     "most_negatives": 100_000,
+    "other_habits": True,
     "seed": 2026,
     "features": list(SERVICES["vital_signs_v1"]),
     "thresholds": {"medium": 0.0712, "high": 0.2134},
@@ -166,6 +167,8 @@ def test_the_card_changes_when_the_making_changes(kept):
     assert "seed 7:" in trained
     assert "no rows are weighted, left out or repeated" in trained
     assert "whether it comes at any time" not in trained
+    assert "as under other habits of measuring" in trained
+    assert "other habits" not in card(kept, MADE | {"other_habits": False})
     linear = card(kept, MADE | {"learner": "Pipeline", "parameters": {"steps": "[impute, scale]"}})
     assert "trees" not in linear
     assert "| steps | [impute, scale] |" in linear

@@ -171,7 +171,7 @@ def test_a_promise_is_shown_with_what_came_of_it(result, ward, monkeypatch, held
         figures = {"alarms_per_patient_day": 0.7, "alarms_upper": 0.8, "precision": 0.3, "precision_lower": 0.2}
         return {**figures, "event_recall": 0.6, "held": held}
 
-    monkeypatch.setattr("models.certificate.check", check)
+    monkeypatch.setattr("models.evaluation.comparison.check", check)
     default = replace(ward.candidates["all_signals"], certificate=Certificate())
     promises = alarmed(replace(ward, candidates={"all_signals": default}))["promises"]
     assert promises["all_signals"]["certificate"] == asdict(Certificate())
