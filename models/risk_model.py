@@ -75,8 +75,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         thresholds_: probability from which a risk is ``medium`` and from which it is ``high``; set by the training job.
         certificate_: the alarm promise, or None where none could be made; set by the training job.
         ranges_: what turns a probability into a range.
-        facts_: what the artefact knows of its making: whether members learned from other habits of measuring besides; set by the
-            training job: task, source, simulated, data digest.
+        facts_: what the artefact knows of its making: whether members learned from other habits of measuring besides; and, set
+            by the training job, task, source, simulated, data digest.
     """
 
     def __init__(
