@@ -111,6 +111,7 @@ SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
     "deterioration_v2": of("vital_signs", "support", "laboratory", "scores", "patient", "dynamics", "baseline", "other_scores"),
     "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
+    "vital_signs_v2": of("vital_signs", "support", "scores", "patient", "other_scores"),
     "mortality_v1": _asked_once(),
     "mortality_v2": _asked_once("organs"),
     "pressure_v1": of("vital_signs", "scores", "pressure"),

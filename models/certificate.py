@@ -60,7 +60,7 @@ def certify(watch: Watch, promise: Promise) -> Certificate | None:
                 max_alarms_per_patient_day=promise.alarms_per_patient_day,
                 min_precision=promise.precision,
                 confidence=CONFIDENCE,
-                patients=len(np.unique(watch.subject)),
+                patients=len(np.unique(watch.patient)),
                 **found,
             )
     return None
@@ -84,9 +84,11 @@ def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
 
 
 def _evidence(count: Count, tail: float) -> dict[str, float]:
-    steps = np.rint(count.days * STEPS_PER_DAY)
-    rate, _, rate_upper = limits(count.alarms, steps, tail)
-    precision, precision_lower, _ = limits(count.right, count.alarms, tail)
+    steps, alarms, right = (
+        count.by_patient(value) for value in (np.rint(count.days * STEPS_PER_DAY), count.alarms, count.right)
+    )
+    rate, _, rate_upper = limits(alarms, steps, tail)
+    precision, precision_lower, _ = limits(right, alarms, tail)
     return {
         "alarms_per_patient_day": rate * STEPS_PER_DAY,
         "alarms_upper": rate_upper * STEPS_PER_DAY,

@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from features.catalogue import INDEX_STEP
 from models.tasks import Index, RiskTask
@@ -68,6 +68,13 @@ def patient_of(subject_id: str) -> str:
     return subject_id.partition("~")[0]
 
 
+def by_patient(subject_ids: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    """The number of each row's patient, shape (n_rows,), and the patients' identifiers in order of number."""
+    row, subjects = pd.factorize(np.asarray(subject_ids))
+    patient, patients = pd.factorize(np.array([patient_of(str(subject)) for subject in subjects], dtype=object))
+    return patient[row].astype(np.int64), patients
+
+
 def split_of(subject_id: str) -> Split:
     """The split a subject belongs to: a fixed function of the patient's identifier.
 
@@ -94,9 +101,7 @@ def folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, 
     Returns:
         0 to number - 1, shape (n_rows,).
     """
-    codes, subjects = pd.factorize(subject_ids)
-    patient, uniques = pd.factorize(np.array([patient_of(str(subject)) for subject in subjects], dtype=object))
-    codes = patient[codes]
+    codes, uniques = by_patient(subject_ids)
     has_event = np.bincount(codes, weights=event, minlength=len(uniques)) > 0
     position = np.array([_position(name, b"vigil-folds", seed) for name in uniques])
     order = np.lexsort((position, has_event))

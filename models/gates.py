@@ -263,10 +263,10 @@ def _ranked(label: Float64, challenger: Float64, champion: Float64, resamples: R
 
 
 def _warned(challenger: Count, champion: Count, seed: int) -> dict[str, float]:
-    times = challenger.resamples(seed).times
+    resamples = challenger.resamples(seed)
     ours, theirs = (~np.isnan(count.lead_hours) for count in (challenger, champion))
-    draws = ratio(times @ ours.astype(np.int64), times @ challenger.event) - ratio(
-        times @ theirs.astype(np.int64), times @ champion.event
+    draws = ratio(resamples.sums(ours), resamples.sums(challenger.event)) - ratio(
+        resamples.sums(theirs), resamples.sums(champion.event)
     )
     recall, recall_champion = (count.figures()["event_recall"] for count in (challenger, champion))
     return _change("event_recall", recall, recall_champion, draws)

@@ -5,7 +5,8 @@ laboratories and devices keep other hours. So every training patient comes twice
 under habits drawn for him at random. What a model learns from both holds whatever the habits (domain randomisation: Tobin J,
 et al. Domain randomization for transferring deep neural networks from simulation to the real world. IROS 2017:23-30).
 
-Nothing is made up: readings are only left out. What is drawn depends on the reading and its patient alone, not on who else is
+Nothing is made up: readings are only left out, and none of an amount that is summed up, since less of it would be another
+patient. What is drawn depends on the reading and its patient alone, not on who else is
 in the frame, so parts of a cohort give what the whole does.
 """
 
@@ -21,6 +22,8 @@ from features.signals import SIGNALS, Kind
 # The least share of readings that another hospital takes. Ours: monitors are much alike, blood is drawn up to three times as
 # often in one unit as in another, and oxygen is charted by some for every breath, by others never.
 LEAST_SHARE: Final[Mapping[Kind, float]] = {"vital": 0.4, "support": 0.0, "bedside": 0.3, "laboratory": 0.3}
+
+SUMMED: Final = ("urine_output",)  # each reading is an amount collected, and only their sum says something
 
 # What one decision governs: each vital sign has its own habit, but blood is drawn for all its values at once, and what is
 # charted at the bedside is charted together.
@@ -41,6 +44,7 @@ def remeasured(observations: pd.DataFrame) -> pd.DataFrame:
     least = np.array([LEAST_SHARE[SIGNALS[str(name)].kind] for name in signals])[signal]
     patient = pd.DataFrame({"subject_id": observations["subject_id"].astype("category").array, "habit": habit})
     share = least + (1 - least) * _drawn(patient, "habits.of.wards.")
+    share[np.isin(signals, SUMMED)[signal]] = 1
     taken = _drawn(patient.assign(observed_at=observations["observed_at"].array), "readings.of.them") < share
     return observations[taken]
 

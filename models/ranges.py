@@ -3,8 +3,9 @@
 Vovk V, Petej I, Fedorova V. Large-scale probabilistic predictors with and without guarantees of validity. NeurIPS 2015. The
 lower end is the calibrated probability if the patient turned out without an event and were added to the evidence, the upper if
 with one. The guarantee asks for exchangeable examples, which hours of one patient are not: the evidence is one hour of each
-patient, drawn at random. So the range is that of a random hour of a patient like those, and grows where few were as ill. It is
-the mean over several draws, since a single one leaves most hours out.
+patient, drawn at random. It weighs as much as the patient has hours, since the range is that of a random hour, not of a random
+patient (Tibshirani RJ, Barber RF, Candes EJ, Ramdas A. Conformal prediction under covariate shift. NeurIPS 2019). The range
+grows where few were as ill, and is the mean over several draws, since a single one leaves most hours out.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
+
+from models.cohort import by_patient
 
 Float64 = NDArray[np.float64]
 
@@ -46,9 +49,14 @@ class VennAbers:
         """
         generator = np.random.default_rng(seed)
         knots = np.unique(np.quantile(score, np.linspace(0, 1, _KNOTS), method="nearest"))
-        draws = [_one_each(subject_id, generator) for _ in range(1 if subject_id.is_unique else _DRAWS)]
+        patient, patients = by_patient(subject_id)
+        hours = np.bincount(patient)[patient] * len(patients) / len(patient)
+        once = len(patients) == len(patient)
+        draws = [_one_each(patient, generator) for _ in range(1 if once else _DRAWS)]
         low, high = (
-            np.mean([[_fitted(score[rows], label[rows], knot, outcome) for knot in knots] for rows in draws], axis=0)
+            np.mean(
+                [[_fitted(score[rows], label[rows], hours[rows], knot, outcome) for knot in knots] for rows in draws], axis=0
+            )
             for outcome in (0.0, 1.0)
         )
         return cls(knots, low, high)
@@ -61,13 +69,14 @@ class VennAbers:
         return self.low[np.clip(below, 0, last)], self.high[np.clip(above, 0, last)]
 
 
-def _one_each(subject_id: "pd.Series[str]", generator: np.random.Generator) -> NDArray[np.int64]:
-    """A random row of each subject."""
-    shuffled = generator.permutation(len(subject_id))
-    return shuffled[~pd.Series(subject_id.to_numpy()[shuffled]).duplicated().to_numpy()]
+def _one_each(patient: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """A random row of each patient."""
+    shuffled = generator.permutation(len(patient))
+    return shuffled[~pd.Series(patient[shuffled]).duplicated().to_numpy()]
 
 
-def _fitted(score: Float64, label: Float64, at: float, outcome: float) -> float:
-    """The isotonic fit at a score after an example of that score and outcome has joined the evidence."""
-    isotonic = IsotonicRegression(out_of_bounds="clip").fit(np.append(score, at), np.append(label, outcome))
+def _fitted(score: Float64, label: Float64, weight: Float64, at: float, outcome: float) -> float:
+    """The isotonic fit at a score after an example of that score and outcome, of weight 1, has joined the evidence."""
+    isotonic = IsotonicRegression(out_of_bounds="clip")
+    isotonic.fit(np.append(score, at), np.append(label, outcome), sample_weight=np.append(weight, 1.0))
     return float(isotonic.predict([at])[0])

@@ -37,6 +37,10 @@ class TooFewEventsError(VigilError):
     """The patients hold too few events, or too few without."""
 
 
+class NoThresholdError(VigilError):
+    """The model was fitted, but nobody said which risks are high."""
+
+
 class FeatureMismatchError(VigilError):
     """The frame does not hold the columns the model was trained on."""
 
@@ -179,11 +183,25 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _probability(self.margin(X))
 
     def range(self, X: pd.DataFrame) -> tuple[Float64, Float64]:
-        """Lowest and highest probability that the evidence supports (:class:`models.ranges.VennAbers`), each (n_rows,)."""
-        return self.ranges_.range(self.risk(X))
+        """Lowest and highest probability that the evidence supports, each (n_rows,): see :meth:`range_of`."""
+        return self.range_of(self.risk(X))
+
+    def range_of(self, risk: Float64) -> tuple[Float64, Float64]:
+        """The same of risks that the model gave: :class:`models.ranges.VennAbers`, widened to hold the risk itself."""
+        low, high = self.ranges_.range(risk)
+        return np.minimum(low, risk), np.maximum(high, risk)
 
     def predict(self, X: pd.DataFrame) -> NDArray[np.int64]:
-        """1 where the risk is in the high band, else 0."""
+        """1 where the risk is in the high band, else 0.
+
+        Raises:
+            NoThresholdError: nobody has set the thresholds.
+        """
+        if "high" not in self.thresholds_:
+            raise NoThresholdError(
+                "thresholds_: no high band; expected probabilities from which a risk is medium and high, such as "
+                'model.thresholds_ = {"medium": 0.02, "high": 0.1}; vigil train sets them'
+            )
         return (self.risk(X) >= self.thresholds_["high"]).astype(np.int64)
 
     def band(self, probability: float) -> Band:

@@ -47,7 +47,7 @@ _TABLE = (
         name="deterioration",
         outcome="deterioration of any kind",
         horizon=timedelta(hours=12),
-        feature_service="vital_signs_v1",
+        feature_service="vital_signs_v2",
         after_onset="left_out",
         cut_off="left_out",
     ),

@@ -17,10 +17,11 @@ DEFAULT: Final = "all_signals"
 SCORES: Final = ("news2", "qsofa", "sirs", "mews")
 CLOCK: Final = ("hours_in_unit", "age", "sex")
 
-# What a wearable or a ward monitor measures. Glucose is a vital sign at home, but in the open cohorts it is drawn from a vein.
+# What a wearable or a ward monitor measures: no score, since those count oxygen and consciousness. Glucose is a vital sign at
+# home, but in the open cohorts it is drawn from a vein.
 _MONITORED: Final = (
     "heart_rate", "respiratory_rate", "spo2", "systolic_bp", "diastolic_bp", "mean_bp", "body_temperature",
-    "shock_index", "pulse_pressure", "news2", "mews", "qsofa", "measuring", "age", "sex",
+    "shock_index", "pulse_pressure", "measuring", "age", "sex",
 )  # fmt: skip
 
 # What neither a monitor nor a nurse knows: what blood is drawn for, the scores that need it, and time in care.
@@ -44,7 +45,7 @@ _MOST_NEGATIVES: Final = 60_000
 
 def monitored(features: Iterable[str]) -> list[str]:
     """Those that a wearable or a ward monitor can know, and age and sex."""
-    return [name for name in features if FEATURES[name].signal in _MONITORED and name != "news2_on_oxygen"]
+    return [name for name in features if FEATURES[name].signal in _MONITORED]
 
 
 def bedside(features: Iterable[str]) -> list[str]:

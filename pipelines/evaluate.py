@@ -14,7 +14,7 @@ from features.build import build_features
 from features.catalogue import views_of
 from features.store.client import Store
 from models.card import card
-from models.cohort import HELD_OUT_SHARE, LABELLED, index_times
+from models.cohort import HELD_OUT_SHARE, LABELLED, by_patient, index_times
 from models.evaluation.bootstrap import RESAMPLES
 from models.evaluation.comparison import SECTIONS, Candidate, HeldOut
 from models.evaluation.plots import overview
@@ -77,10 +77,16 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
 
 
 def judged(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candidate]) -> HeldOut:
-    """Candidates and the rows they are judged on. Numbers take the place of identifiers, which go no further than this."""
+    """Candidates and the rows they are judged on. Numbers take the place of identifiers, which go no further than this.
+
+    A number says which stay is whose, as the identifier did (:func:`models.cohort.patient_of`).
+    """
+    stay, named = pd.factorize(frame["subject_id"])
+    patient, _ = by_patient(named)
+    numbers = np.array([f"{patient[number]}~{number}" for number in range(len(named))], dtype=object)
     stays = frame[["subject_id", "index_time"]].merge(cohort.read("stays"), on="subject_id", how="left", validate="m:1")
     return HeldOut(
-        rows=frame[LABELLED].assign(subject_id=pd.factorize(frame["subject_id"])[0]),
+        rows=frame[LABELLED].assign(subject_id=numbers[stay]),
         candidates=candidates,
         news2=frame["news2"].to_numpy(np.float64) if "news2" in frame else None,
         groups=groups(stays),
@@ -91,7 +97,7 @@ def judged(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candi
 def candidate(model: RiskModel, frame: pd.DataFrame) -> Candidate:
     """A model's answers on rows of its features."""
     risk = model.risk(frame)
-    return Candidate(risk, model.thresholds_["high"], model.certificate_, *model.ranges_.range(risk))
+    return Candidate(risk, model.thresholds_["high"], model.certificate_, *model.range_of(risk))
 
 
 def _made(cohort: CohortStore, registered: RegisteredModel, models: dict[str, RiskModel]) -> dict[str, Any]:

@@ -95,6 +95,6 @@ def _at_same_recall(model: Watch, theirs: Count, seed: int) -> dict[str, float]:
         return {"threshold_at_same_recall": np.nan, name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
     threshold = threshold_at_recall(model, recall)
     ours, resamples = model.count(threshold), theirs.resamples(seed)
-    low, high = percentile(ratio(resamples.times @ ours.alarms, resamples.times @ theirs.alarms))
+    low, high = percentile(ratio(resamples.sums(ours.alarms), resamples.sums(theirs.alarms)))
     share = float(ours.alarms.sum() / theirs.alarms.sum())
     return {"threshold_at_same_recall": threshold, name: share, f"{name}_low": low, f"{name}_high": high}

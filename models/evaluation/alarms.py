@@ -13,9 +13,10 @@ from typing import Final
 import numba
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from features.catalogue import INDEX_STEP
+from models.cohort import by_patient
 from models.evaluation.bootstrap import Resamples, bounds, ratio
 from models.evaluation.proportions import exact, limits
 
@@ -36,12 +37,14 @@ class Watch:
 
     Attributes:
         subject: subject code of each row.
+        patient: number of each subject's patient, shape (n_subjects,).
         time: index time in microseconds.
         onset: onset in microseconds, or the largest int64 where there is none.
         probability: risk at each row, or a score.
     """
 
     subject: Int64
+    patient: Int64
     time: Int64
     onset: Int64
     probability: Float64
@@ -54,8 +57,10 @@ class Watch:
         """
         frame = before_onset(frame)
         onset = frame["onset"].to_numpy("datetime64[us]").astype(np.int64)
+        subject, subjects = pd.factorize(frame["subject_id"])
         return cls(
-            subject=pd.factorize(frame["subject_id"])[0].astype(np.int64),
+            subject=subject.astype(np.int64),
+            patient=by_patient(subjects)[0],
             time=frame["index_time"].to_numpy("datetime64[us]").astype(np.int64),
             onset=np.where(frame["onset"].isna(), _NEVER, onset),
             probability=frame["probability"].to_numpy(np.float64),
@@ -76,26 +81,26 @@ class Watch:
         return fired
 
     def count(self, threshold: float, rows: NDArray[np.bool_] | None = None) -> "Count":
-        """What sounds at a threshold, patient by patient.
+        """What sounds at a threshold, subject by subject.
 
         Args:
             threshold: of the risk.
             rows: count these rows' alarms only, and the onsets right after one of them; all alarms are replayed all the same.
         """
-        patients = int(self.subject[-1]) + 1 if len(self.subject) else 0
         counted = np.ones(len(self.time), dtype=bool) if rows is None else rows
         lead = self.onset - self.time
-        found = _count(self.subject, lead, self.fired(threshold), counted, _us(HORIZON), patients)
+        found = _count(self.subject, lead, self.fired(threshold), counted, _us(HORIZON), len(self.patient))
         steps, alarms, right, event, first_lead = found
         days = steps / STEPS_PER_DAY
-        return Count(days, alarms, right, event, np.where(event & (first_lead > 0), first_lead / _HOUR, np.nan))
+        return Count(self.patient, days, alarms, right, event, np.where(event & (first_lead > 0), first_lead / _HOUR, np.nan))
 
 
 @dataclass(frozen=True)
 class Count:
-    """Alarms by patient, each of shape (n_patients,).
+    """Alarms by subject (a stay), each of shape (n_subjects,).
 
     Attributes:
+        patient: number of the subject's patient.
         days: watched before the onset.
         alarms: that sounded.
         right: of these, followed by the onset within the horizon.
@@ -103,6 +108,7 @@ class Count:
         lead_hours: from the first alarm within the horizon to the onset, NaN where there was none: the event was missed.
     """
 
+    patient: Int64
     days: Float64
     alarms: Int64
     right: Int64
@@ -121,7 +127,7 @@ class Count:
 
     def draws(self, resamples: Resamples) -> dict[str, Float64]:
         """The same in each resample of the patients, each of shape (RESAMPLES,)."""
-        times, caught = resamples.times, ~np.isnan(self.lead_hours)
+        times, caught = resamples.times[:, resamples.patient], ~np.isnan(self.lead_hours)
         alarms, events = times @ self.alarms, times @ self.event
         order = np.flatnonzero(caught)[np.argsort(self.lead_hours[caught], kind="stable")]
         return {
@@ -141,7 +147,7 @@ class Count:
             draws: :meth:`draws`.
         """
         recall = exact(float((~np.isnan(self.lead_hours)).sum()), float(self.event.sum()))
-        _, *precision = limits(self.right, self.alarms)
+        _, *precision = limits(self.by_patient(self.right), self.by_patient(self.alarms))
         return bounds({name: draws[name] for name in ("alarms_per_patient_day", "lead_time_hours")}) | {
             "event_recall_low": recall[0],
             "event_recall_high": recall[1],
@@ -150,8 +156,12 @@ class Count:
         }
 
     def resamples(self, seed: int) -> Resamples:
-        """Resamples of the patients who were counted."""
-        return Resamples.of(np.arange(len(self.days)), seed)
+        """Resamples of the patients who were counted; its rows are the subjects."""
+        return Resamples.of(self.patient, seed)
+
+    def by_patient(self, value: ArrayLike) -> Float64:
+        """Sums of the subjects' values within each patient, shape (n_patients,)."""
+        return np.bincount(self.patient, weights=np.asarray(value, dtype=np.float64)).astype(np.float64)
 
 
 def before_onset(frame: pd.DataFrame) -> pd.DataFrame:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+
+from models.cohort import by_patient
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -37,11 +38,11 @@ class Resamples:
     @classmethod
     def of(cls, subject_id: ArrayLike, seed: int) -> "Resamples":
         """Resamples of the patients that the rows are about."""
-        patient, patients = pd.factorize(np.asarray(subject_id))
+        patient, patients = by_patient(subject_id)
         n = len(patients)
         generator = np.random.default_rng(seed)
         draws = [np.bincount(generator.integers(max(n, 1), size=n), minlength=n) for _ in range(RESAMPLES)]
-        return cls(patient.astype(np.int64), np.array(draws, dtype=np.int32))
+        return cls(patient, np.array(draws, dtype=np.int32))
 
     def by_patient(self, value: ArrayLike) -> Float64:
         """Sums of the rows' values within each patient, shape (n_patients,)."""

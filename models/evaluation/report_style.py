@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 # As a reader compares them: what knows less and less of the patient, then the scores.
 _ORDER: Final = ("physiology", "workflow", "clock", "logistic", "vital_signs", "news2", "qsofa", "sirs", "mews")
 _NAMES: Final = {
-    "lightgbm": "LightGBM",
     "logistic": "logistic regression",
     "physiology": "physiology only",
     "workflow": "workflow only",
@@ -24,11 +23,11 @@ _NAMES: Final = {
     "mews": "MEWS",
 }
 KNOWS: Final = {
-    "physiology": "what was measured in the patient, not when or how often",
+    "physiology": "the values measured in the patient, and which are missing, not when or how often",
     "workflow": "when and how often somebody measured, but no value",
     "clock": "hours in the unit, age and sex",
     "logistic": "all features, in a straight line",
-    "vital_signs": "vital signs, age and sex; nothing that needs blood",
+    "vital_signs": "vital signs, age and sex (asked once a stay: also what nurses chart); nothing that needs blood",
     "news2": "the score alone",
     "qsofa": "the score alone",
     "sirs": "the score alone",
@@ -65,37 +64,33 @@ _STYLE: Final = {
 }
 
 
-def _kind(name: str) -> str:
-    return name.removesuffix("_only")
-
-
 def in_order(names: Iterable[str]) -> list[str]:
     """Models as a reader compares them: the first of the run, which is the default, then others, then baselines."""
     default, *others = names
-    return [default, *sorted(others, key=lambda name: _ORDER.index(_kind(name)) if _kind(name) in _ORDER else -1)]
+    return [default, *sorted(others, key=lambda name: _ORDER.index(name) if name in _ORDER else -1)]
 
 
 def named(name: str) -> str:
     """A model's name as a reader sees it."""
-    return _NAMES.get(_kind(name), name.replace("_", " "))
+    return _NAMES.get(name, name.replace("_", " "))
 
 
 def knows(name: str) -> str:
     """What a baseline knows of the patient; nothing is said of others."""
-    return KNOWS.get(_kind(name), "")
+    return KNOWS.get(name, "")
 
 
 def line(name: str, default: str) -> dict[str, Any]:
     """Colour, width and label of a model's curve."""
     if name == default:
         return {"color": DEFAULT_COLOUR, "linewidth": 2.4, "zorder": 3, "label": named(name)}
-    colour = _COLOURS.get(_kind(name), "#444444")
+    colour = _COLOURS.get(name, "#444444")
     return {
         "color": colour,
         "linewidth": 1.2,
         "zorder": 2,
         "label": named(name),
-        "linestyle": "-" if _kind(name) in _COLOURS else "--",
+        "linestyle": "-" if name in _COLOURS else "--",
     }
 
 

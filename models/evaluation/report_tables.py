@@ -66,7 +66,7 @@ def findings(result: Result) -> list[str]:
             f"Knowing only {knows(name)}, a model reaches an AUROC of {interval(result['models'][name], 'auroc')}; the default "
             f"model adds {interval(result['gains'][name], 'auroc', signed=True)}."
             for name in result["gains"]
-            if name.removesuffix("_only") in {"clock", "workflow", "physiology"}
+            if name in {"clock", "workflow", "physiology"}
         ),
         *(_about_alarms(result, default) if result["alarms"] else ()),
     ]
@@ -339,7 +339,7 @@ def made(result: Result) -> Table:
             "held out",
             f"{percent(facts['held_out_share'])} of the patients, by a fixed function of the identifier; read here only",
         ],
-        ["chosen on the others", "features, early stopping, calibration, thresholds, the alarm promise"],
+        ["chosen on the others", "calibration, thresholds, ranges, the alarm promise"],
         ["intervals", f"95 %, {facts['resamples']} resamples of whole patients, seed {facts['seed']}"],
     ]
     return Table(["what", "how"], rows)

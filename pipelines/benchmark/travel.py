@@ -102,7 +102,7 @@ def _study(
     scored = {}
     unit = training["unit"].fillna("not stated").to_numpy(object)
     for variant, features in sets.items():
-        model = trees(features, hourly=hourly, seed=SEED)
+        model = trees(features, hourly=hourly, seed=SEED).set_params(repeats=1)
         besides = None if variant == OWN_HABITS else habits
         with working(f"{variant}: all units"):
             risk = model.cross_fit(training, training["label"], training["subject_id"], besides)

@@ -49,6 +49,7 @@ def test_services_name_features_in_the_order_of_the_views():
         ("deterioration_v1", "5b11574d675d6791"),
         ("deterioration_v2", "8b1777d7c5de672c"),
         ("vital_signs_v1", "ccd4eabe77d78eb1"),
+        ("vital_signs_v2", "238b9844cd2df405"),
         ("mortality_v1", "89a0559fc0fc2fde"),
         ("mortality_v2", "3427c82bb6ef6595"),
         ("pressure_v1", "0a6b411a1d44442b"),

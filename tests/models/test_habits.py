@@ -17,8 +17,17 @@ def observations():
     patients = pd.DataFrame({"subject_id": [f"p{number}" for number in range(300)]})
     signals = pd.DataFrame(
         {
-            "signal": ["heart_rate", "spo2", "fio2", "on_oxygen", "lactate", "creatinine", "glasgow_coma_scale"],
-            "value": [80, 97, 40, 1, 1.5, 0.9, 15],
+            "signal": [
+                "heart_rate",
+                "spo2",
+                "fio2",
+                "on_oxygen",
+                "lactate",
+                "creatinine",
+                "glasgow_coma_scale",
+                "urine_output",
+            ],
+            "value": [80, 97, 40, 1, 1.5, 0.9, 15, 60],
         }
     )
     rows = hours.merge(patients, how="cross").merge(signals, how="cross")
@@ -49,6 +58,12 @@ def test_each_patient_is_measured_by_habits_of_his_own(observations):
     assert share["fio2"].mean() == pytest.approx(0.5, abs=0.06)
     assert share["fio2"].min() < 0.05
     assert abs(share["heart_rate"].corr(share["spo2"])) < 0.2  # each vital sign has its own
+
+
+def test_an_amount_that_is_summed_up_stays_whole(observations):
+    share = shares(remeasured(observations), observations)
+    assert (share["urine_output"] == 1).all()
+    assert share["glasgow_coma_scale"].mean() < 0.8
 
 
 def test_what_is_measured_together_is_left_out_together(observations):

@@ -8,7 +8,8 @@ from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import FEATURES
 from models.cohort import folds
-from models.risk_model import FeatureMismatchError, RiskModel, TooFewEventsError
+from models.evaluation.ranges import coverage
+from models.risk_model import FeatureMismatchError, NoThresholdError, RiskModel, TooFewEventsError
 
 COLUMNS = ["heart_rate_mean_6h", "heart_rate_last_24h", "spo2_min_24h", "age"]
 TREES = {"n_estimators": 60, "num_leaves": 7, "min_child_samples": 20, "verbosity": -1, "n_jobs": 1}
@@ -152,13 +153,14 @@ def test_contributions_of_a_linear_model_are_refused():
         linear.contributions(X)
 
 
-def test_a_range_holds_the_probability_and_is_narrow_where_much_is_known(model):
-    X, _, _ = patients(500, 6)
-    low, high = model.range(X)
-    assert (low <= high).all()
+def test_a_range_holds_the_probability_and_what_is_observed_and_is_narrow(model):
+    X, y, groups = patients(20_000, 6)
+    risk, (low, high) = model.risk(X), model.range(X)
+    assert ((low <= risk) & (risk <= high)).all()
     assert low.min() >= 0
     assert high.max() <= 1
-    assert np.mean((model.risk(X) >= low - 0.1) & (model.risk(X) <= high + 0.1)) > 0.9
+    assert (high - low).mean() < 0.1
+    assert coverage(y, risk, low, high, groups)["compatible"].sum() >= 9
 
 
 def test_columns_are_found_by_name_not_by_place(model):
@@ -188,7 +190,13 @@ def test_a_cohort_without_events_is_explained():
         RiskModel(LogisticRegression(), ["age"]).fit(X, np.zeros(300), groups)
 
 
-def test_same_data_and_seed_give_the_same_model_whatever_the_order_of_rows():
+def test_a_model_without_thresholds_says_how_to_set_them():
+    X, y, groups = patients(500, 1)
+    with pytest.raises(NoThresholdError, match="thresholds_: no high band; expected probabilities"):
+        RiskModel(trees(), COLUMNS).fit(X, y, groups).predict(X)
+
+
+def test_same_data_and_seed_give_the_same_model_and_another_seed_another():
     X, y, groups = patients(1000, 1)
     first, again = (RiskModel(trees(n_jobs=2), COLUMNS, most_negatives=500, seed=5).fit(X, y, groups) for _ in range(2))
     np.testing.assert_array_equal(first.margin(X), again.margin(X))

@@ -48,7 +48,7 @@ def test_the_json_keeps_its_shape(chain, written):
 
 
 def test_baselines_are_always_beside_and_physiology_is_worth_something(written):
-    assert {"clock", "workflow", "physiology", "logistic", "news2"} <= set(written["models"])
+    assert {"clock", "workflow", "physiology", "logistic", "news2", "qsofa", "sirs", "mews"} <= set(written["models"])
     assert written["default"] == next(iter(written["models"]))
     assert written["gains"]["clock"]["auroc_low"] > 0
 

@@ -17,7 +17,7 @@ from pipelines.sources.simulated import SimulatedWard
 from pipelines.train import REFERENCE, train
 from serving.prediction_log import PredictionLog
 
-MODELS = ["all_signals", "physiology", "workflow", "clock", "vital_signs", "logistic", "news2"]
+MODELS = ["all_signals", "physiology", "workflow", "clock", "vital_signs", "logistic", "news2", "qsofa", "sirs", "mews"]
 
 
 def test_every_stage_left_its_result(chain):
@@ -58,7 +58,7 @@ def test_mlflow_holds_the_run(chain):
     run = registry.client.get_run(outcome.trained.run_id)
     assert run.data.tags["simulated"] == "true"
     assert len(run.data.params["data_digest"]) == 32
-    assert run.data.params["feature_service"] == "vital_signs_v1"
+    assert run.data.params["feature_service"] == "vital_signs_v2"
     assert run.data.metrics["all_signals.auroc"] == outcome.metrics["all_signals"]["auroc"]
     artifacts = {file.path for file in registry.client.list_artifacts(outcome.trained.run_id)}
     assert {"features.json", "thresholds.json", "certificate.json", "evaluation.html", "model_card.md", REFERENCE} <= artifacts

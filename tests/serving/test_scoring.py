@@ -76,7 +76,7 @@ def test_an_answer_says_what_it_rests_on(scorer, last):
     assert 0 <= answer.data_age.latest_reading_hours < 24
     assert answer.news2.score <= answer.news2.highest <= 20
     assert answer.model.simulated
-    assert (answer.model.name, answer.model.feature_service) == ("deterioration", "vital_signs_v1")
+    assert (answer.model.name, answer.model.feature_service) == ("deterioration", "vital_signs_v2")
     sizes = [abs(contribution.log_odds) for contribution in answer.contributions]
     assert len(sizes) == 5
     assert sizes == sorted(sizes, reverse=True)

@@ -1,0 +1,35 @@
+"""What each variant may know: a name that promises less than the default must keep to it."""
+
+import pytest
+
+from features.catalogue import FEATURES, SERVICES
+from features.signals import SIGNALS
+from models.variants import CLOCK, variants
+
+
+@pytest.mark.parametrize("service", ["deterioration_v2", "vital_signs_v2"])
+def test_a_wearable_knows_vital_signs_age_and_sex_and_no_more(service):
+    chosen = variants(SERVICES[service], hourly=True, seed=0)["vital_signs"].features
+    signals = {FEATURES[name].signal for name in chosen}
+    allowed = {name for name, signal in SIGNALS.items() if signal.kind == "vital"} - {"glucose"}
+    assert allowed < signals
+    assert signals - allowed == {"shock_index", "measuring", "age", "sex"} | ({"pulse_pressure"} & signals)
+    assert {"heart_rate_mean_6h", "spo2_min_24h", "age"} <= set(chosen)
+    assert not {"news2", "mews", "qsofa", "news2_on_oxygen", "hours_in_unit", "glucose_mean_24h"} & set(chosen)
+
+
+def test_what_needs_no_blood_holds_no_laboratory_value():
+    chosen = variants(SERVICES["mortality_v2"], hourly=False, seed=0)["vital_signs"].features
+    drawn = {name for name, signal in SIGNALS.items() if signal.kind == "laboratory"} | {"glucose"}
+    assert not drawn & {FEATURES[name].signal for name in chosen}
+    assert {"glasgow_coma_scale_min_72h", "urine_total_72h"} <= set(chosen)
+    assert not {"sofa", "sirs", "pao2_fio2_72h", "anion_gap_72h", "bun_creatinine_72h"} & set(chosen)
+
+
+def test_physiology_and_workflow_share_the_default_and_the_clock_knows_time_age_and_sex():
+    made = variants(SERVICES["deterioration_v2"], hourly=True, seed=0)
+    parts = (set(made["physiology"].features), set(made["workflow"].features))
+    assert parts[0].isdisjoint(parts[1])
+    assert parts[0] | parts[1] == set(made["all_signals"].features) == set(SERVICES["deterioration_v2"])
+    assert made["clock"].features == list(CLOCK)
+    assert [made[score].features for score in ("news2", "qsofa", "sirs", "mews")] == [["news2"], ["qsofa"], ["sirs"], ["mews"]]
