@@ -210,9 +210,9 @@ class Registry:
 
         Returns:
             ``trained_at`` (UTC, ISO 8601), ``versions`` (of libraries), ``train_patients, train_events`` (None where the run
-            does not say); of the artefact ``learner`` (its class), ``parameters`` (the learner's, as text), ``members``
-            (fitted learners), ``views`` (outcomes they learn), ``folds, repeats, most_negatives, seed``, ``other_habits``
-            (whether they learned from them besides), ``features`` (names, in order) and ``thresholds``.
+            does not say); of the artefact ``learner`` (its class), ``parameters`` (:attr:`RiskModel.settings`, as text),
+            ``members`` (fitted learners), ``views`` (outcomes they learn), ``folds, repeats, most_negatives, seed``,
+            ``other_habits`` (whether they learned from them besides), ``features`` (names, in order) and ``thresholds``.
         """
         run, model = self.client.get_run(registered.run_id), registered.model
         tags, params = run.data.tags, run.data.params
@@ -221,7 +221,7 @@ class Registry:
             "versions": {tag.removeprefix(_VERSION_TAG): tags[tag] for tag in tags if tag.startswith(_VERSION_TAG)},
             **{count: params.get(count) for count in ("train_patients", "train_events")},
             "learner": type(model.learner).__name__,
-            "parameters": {name: str(value) for name, value in model.learner.get_params().items() if value is not None},
+            "parameters": {name: str(value) for name, value in model.settings.items()},
             "members": sum(len(view) for view in model.members_),
             "views": len(model.members_),
             **{choice: getattr(model, choice) for choice in ("folds", "repeats", "most_negatives", "seed")},

@@ -102,6 +102,14 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.most_negatives = most_negatives
         self.seed = seed
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What was chosen for the learner, by name, and for the long view where there is one, as ``long_view__<name>``."""
+        chosen = self.learner.get_params()
+        if self.long_view is not None:
+            chosen |= {f"long_view__{name}": value for name, value in self.long_view.get_params().items()}
+        return {name: value for name, value in chosen.items() if value is not None}
+
     def fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", elsewhere: pd.DataFrame | None = None) -> Self:
         """:meth:`cross_fit`, for those who do not want the out-of-fold risks."""
         self.cross_fit(X, y, groups, elsewhere)

@@ -58,9 +58,13 @@ _BENCHMARK_COLUMNS: Final = {
     "auroc_seen": "learned from",
     "auroc_loss": "loss",
     "alarms_per_patient_day": "alarms/day",
+    "event_recall": "recall",
+    "alarm_precision": "precision",
     "testA_correct": "A, right",
+    "testA_correct_when_told": "A, told how many",
     "testA_records": "of",
     "testB_correct": "B, right",
+    "testB_correct_when_told": "B, told how many",
     "testB_records": "of",
     "testB_auroc": "B, AUROC",
 }

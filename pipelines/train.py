@@ -85,7 +85,7 @@ def train(home: Path, seed: int = SEED) -> Trained:
                 "folds": model.folds,
                 "repeats": model.repeats,
                 "most_negatives": model.most_negatives,
-                **{key: value for key, value in model.learner.get_params().items() if value is not None},
+                **model.settings,
             },
             tags={"source": facts.source, "simulated": str(facts.simulated).lower()},
             dictionaries={

@@ -1,14 +1,14 @@
 """What if sensors fall silent? Readings are taken away, features made anew, and the same patients scored again."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from features.signals import SIGNALS, names
+from features.signals import SIGNALS, Kind, names
 from models.evaluation.alarms import watched
 from models.evaluation.bootstrap import Float64, Resamples, percentile
 from models.evaluation.discrimination import discrimination, discrimination_draws
@@ -17,7 +17,11 @@ LOST_SHARES: Final = (0.1, 0.3, 0.5)
 # At most so many are tried: the least that tells much, and what a job can make features of a dozen times while somebody waits.
 MAX_PATIENTS: Final = 1500
 MAX_READINGS: Final = 1_000_000
-_TOGETHER: Final = {"support": "oxygen and consciousness", "laboratory": "laboratory values", "bedside": "bedside charting"}
+_TOGETHER: Final[Mapping[Kind, str]] = {
+    "support": "all of oxygen and consciousness",
+    "laboratory": "all laboratory values",
+    "bedside": "all bedside charting",
+}
 
 
 @dataclass(frozen=True)
@@ -41,16 +45,16 @@ class Loss:
 
 
 def losses(signals: Iterable[str]) -> list[Loss]:
-    """What to try on a cohort with these signals: shares of all readings, each vital sign, other kinds of signals together."""
+    """What to try on a cohort with these signals: shares of all readings, each signal, and whole kinds of them."""
     present = set(signals)
     shares = [Loss(f"{share:.0%} of all readings".replace("%", " %"), share=share) for share in LOST_SHARES]
-    vitals = [Loss(vital.replace("_", " "), signals=(vital,)) for vital in names("vital") if vital in present]
-    others = [
+    each = [Loss(name.replace("_", " "), signals=(name,)) for name in SIGNALS if name in present]
+    together = [
         Loss(what, signals=found)
         for kind, what in _TOGETHER.items()
-        if (found := tuple(name for name, signal in SIGNALS.items() if signal.kind == kind and name in present))
+        if len(found := tuple(name for name in names(kind) if name in present)) > 1
     ]
-    return shares + vitals + others
+    return shares + each + together
 
 
 def sample(subject_ids: Iterable[str], readings_each: float) -> list[str]:

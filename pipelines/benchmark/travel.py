@@ -27,7 +27,7 @@ from models.evaluation.discrimination import discrimination, discrimination_draw
 from models.risk_model import RiskModel
 from models.tasks import TASKS
 from models.variants import CLOCK, DEFAULT, trees
-from pipelines.benchmark import PREDICTIONS, Benchmark, predictions
+from pipelines.benchmark import PREDICTIONS, Benchmark, BenchmarkError, predictions
 from pipelines.benchmark.frames import read, read_twice
 from pipelines.progress import track, working
 from pipelines.sources.cinc2012 import Cinc2012
@@ -101,6 +101,9 @@ def _study(
     metrics: dict[str, Figures] = {}
     scored = {}
     unit = training["unit"].fillna("not stated").to_numpy(object)
+    both = training.groupby(unit)["label"].nunique() == 2
+    if silent := [place for place, frame in elsewhere.items() if frame["label"].nunique() < 2]:
+        raise BenchmarkError(f"{silent[0]}: events, or hours without one, are missing; expected both to judge a model by")
     for variant, features in sets.items():
         model = trees(features, hourly=hourly, seed=SEED).set_params(repeats=1)
         besides = None if variant == OWN_HABITS else habits
@@ -116,11 +119,13 @@ def _study(
             found = model.risk(frame)
             metrics[f"{variant}: {place}"] = _figures(frame, found, threshold)
             scored[f"{variant}: {place}"] = frame[LABELLED].assign(probability=found, alarm=found >= threshold)
-        for left_out in track(sorted(set(unit)), f"{variant}: units left out", len(set(unit))):
+        for left_out in track(both.index[both], f"{variant}: units left out", int(both.sum())):
             metrics[f"{variant}: without {left_out}"] = _left_out(
                 model, training, besides, risk, unit == left_out, hourly=hourly
             )
     about = {"protocol": name, "seed": SEED, "training_stays": int(training["subject_id"].nunique())}
+    if not both.all():
+        about["units_without_both_outcomes"] = ", ".join(both.index[~both])
     return Benchmark(metrics, predictions(scored) if scored else pd.DataFrame(columns=list(PREDICTIONS)), about)
 
 

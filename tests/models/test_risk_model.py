@@ -190,6 +190,12 @@ def test_a_cohort_without_events_is_explained():
         RiskModel(LogisticRegression(), ["age"]).fit(X, np.zeros(300), groups)
 
 
+def test_the_settings_of_both_views_are_told():
+    settings = RiskModel(trees(), COLUMNS, long_view=trees(num_leaves=3)).settings
+    assert (settings["num_leaves"], settings["long_view__num_leaves"]) == (7, 3)
+    assert not [name for name in RiskModel(trees(), COLUMNS).settings if name.startswith("long_view")]
+
+
 def test_a_model_without_thresholds_says_how_to_set_them():
     X, y, groups = patients(500, 1)
     with pytest.raises(NoThresholdError, match="thresholds_: no high band; expected probabilities"):

@@ -37,6 +37,12 @@ def test_patients_are_drawn_as_often_as_there_are_patients_and_the_same_for_the_
     assert (resamples.times != Resamples.of(["a", "a", "b", "c"], seed=2).times).any()
 
 
+def test_the_stays_of_a_patient_are_drawn_together():
+    stays = Resamples.of(["a~1", "a~1", "b~1", "a~2"], seed=1)
+    np.testing.assert_array_equal(stays.patient, [0, 0, 1, 0])
+    np.testing.assert_array_equal(stays.times, Resamples.of(["a", "b"], seed=1).times)
+
+
 def test_sums_are_those_of_the_drawn_patients():
     resamples = Resamples.of(["a", "a", "b"], seed=1)
     np.testing.assert_array_equal(resamples.by_patient([1, 2, 4]), [3, 4])
