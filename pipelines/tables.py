@@ -72,7 +72,7 @@ _BENCHMARK_COLUMNS: Final = {
 
 def benchmark_table(found: Benchmark) -> Table:
     """Models in rows; the protocol's figures, each with its 95 % interval where it has one."""
-    held = {name for values in found.metrics.values() for name in values}
+    held = {name for values in found.metrics.values() for name, value in values.items() if np.isfinite(value)}
     shown = [name for name in _BENCHMARK_COLUMNS if name in held]
     title = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.about.items())
     table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
