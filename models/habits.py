@@ -6,8 +6,8 @@ under habits drawn for him at random. What a model learns from both holds whatev
 et al. Domain randomization for transferring deep neural networks from simulation to the real world. IROS 2017:23-30).
 
 Nothing is made up: readings are only left out, and none of an amount that is summed up, since less of it would be another
-patient. What is drawn depends on the reading and its patient alone, not on who else is
-in the frame, so parts of a cohort give what the whole does.
+patient. What is drawn depends on the reading and its patient alone, not on who else is in the frame, so parts of a cohort give
+what the whole does.
 """
 
 from collections.abc import Mapping
@@ -41,10 +41,9 @@ def remeasured(observations: pd.DataFrame) -> pd.DataFrame:
     """
     signal, signals = pd.factorize(observations["signal"])
     habit = pd.Categorical([_HABIT[str(name)] for name in signals]).take(signal)
-    least = np.array([LEAST_SHARE[SIGNALS[str(name)].kind] for name in signals])[signal]
+    least = np.array([1.0 if name in SUMMED else LEAST_SHARE[SIGNALS[str(name)].kind] for name in signals])[signal]
     patient = pd.DataFrame({"subject_id": observations["subject_id"].astype("category").array, "habit": habit})
     share = least + (1 - least) * _drawn(patient, "habits.of.wards.")
-    share[np.isin(signals, SUMMED)[signal]] = 1
     taken = _drawn(patient.assign(observed_at=observations["observed_at"].array), "readings.of.them") < share
     return observations[taken]
 

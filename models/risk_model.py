@@ -51,6 +51,11 @@ def log_odds(probability: ArrayLike) -> Float64:
     return np.asarray(np.log(p / (1 - p)))
 
 
+def from_log_odds(margin: Float64) -> Float64:
+    """Probabilities of log-odds, any shape."""
+    return np.asarray(1 / (1 + np.exp(-margin)))
+
+
 class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A calibrated classifier over named features: the mean of members, each fitted without a fold of the patients.
 
@@ -169,7 +174,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = ~np.isnan(labels)
         calibrator = LogisticRegression(C=np.inf).fit(raw[known], labels[known])
         self.weights_, self.intercept_ = calibrator.coef_[0].astype(np.float64), float(calibrator.intercept_[0])
-        risk = _probability(raw @ self.weights_ + self.intercept_)
+        risk = from_log_odds(raw @ self.weights_ + self.intercept_)
         self.ranges_ = VennAbers.fit(risk[known], labels[known], groups[known], seed=self.seed)
         return risk
 
@@ -188,7 +193,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def risk(self, X: pd.DataFrame) -> Float64:
         """Calibrated probability of the event, shape (n_rows,)."""
-        return _probability(self.margin(X))
+        return from_log_odds(self.margin(X))
 
     def range(self, X: pd.DataFrame) -> tuple[Float64, Float64]:
         """Lowest and highest probability that the evidence supports, each (n_rows,): see :meth:`range_of`."""
@@ -269,10 +274,6 @@ def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """Work on members on all cores, each on one: they wait for nothing, whereas threads within a member wait for each other."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from pool.map(work, items)
-
-
-def _probability(margin: Float64) -> Float64:
-    return np.asarray(1 / (1 + np.exp(-margin)))
 
 
 def _raw(member: Any, matrix: Float32, rows: NDArray[np.int64]) -> Float64:

@@ -30,9 +30,9 @@ def cinc2012(train: Path, test: Path | None) -> Benchmark:
     """
     if test is None:
         raise BenchmarkError("--test is missing: cinc2012 is trained on one set and scored on another, such as set-b.tar.gz")
-    source = Cinc2012(train)
+    source, unseen = Cinc2012(train), Cinc2012(test)
     training, elsewhere = (_with_severity(frame, source) for frame in read_twice(source, SERVICES[_SERVICE], "training set"))
-    testing = _with_severity(read(Cinc2012(test), SERVICES[_SERVICE], "test set"), Cinc2012(test))
+    testing = _with_severity(read(unseen, SERVICES[_SERVICE], "test set"), unseen)
     models = variants(SERVICES[_SERVICE], hourly=False, seed=SEED) | {
         name: score_alone(name, hourly=False, seed=SEED) for name in _SEVERITY
     }

@@ -14,7 +14,6 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import expit
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
@@ -24,7 +23,7 @@ from models.evaluation.alarms import Watch, threshold_at_budget
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.risk_model import RiskModel
+from models.risk_model import RiskModel, from_log_odds
 from models.tasks import TASKS
 from models.variants import CLOCK, DEFAULT, trees
 from pipelines.benchmark import PREDICTIONS, Benchmark, BenchmarkError, predictions
@@ -151,7 +150,7 @@ def _left_out(
     seen = float(roc_auc_score(label, seen_risk[away]))
     margins = np.stack([member.margin(unit) for member in _one_member_each(visiting)])
     alone = float(np.mean([roc_auc_score(label, margin) for margin in margins]))
-    found = _figures(unit, expit(margins.mean(axis=0)), threshold)  # a model's margin is the mean of its members'
+    found = _figures(unit, from_log_odds(margins.mean(axis=0)), threshold)  # a model's margin is the mean of its members'
     return {**found, "auroc_seen": seen, "auroc_one_member": alone, "auroc_loss": seen - alone}
 
 
