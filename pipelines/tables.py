@@ -60,6 +60,8 @@ _BENCHMARK_COLUMNS: Final = {
     "alarms_per_patient_day": "alarms/day",
     "event_recall": "recall",
     "alarm_precision": "precision",
+    "own_alarms_per_patient_day": "alarms/day, own threshold",
+    "own_event_recall": "recall, own threshold",
     "testA_correct": "A, right",
     "testA_correct_when_told": "A, told how many",
     "testA_records": "of",

@@ -185,6 +185,19 @@ def threshold_at_budget(watch: Watch, alarms_per_patient_day: float) -> float:
     return _lowest(watch.probability, lambda at: watch.fired(at).sum() <= alarms_per_patient_day * watch.patient_days)
 
 
+def threshold_without_labels(frame: pd.DataFrame, alarms_per_patient_day: float) -> float:
+    """:func:`threshold_at_budget` where nobody knows yet who had an event, as in a ward that is new to a model.
+
+    Hours after an onset count as well, since nobody can tell them apart: before onsets it costs a little less than allowed.
+
+    Args:
+        frame: ``subject_id, index_time, probability``, every hour of the ward's own patients.
+        alarms_per_patient_day: that the ward can bear.
+    """
+    never = pd.Series(pd.NaT, index=frame.index, dtype=frame["index_time"].dtype)
+    return threshold_at_budget(Watch.of(frame.assign(onset=never, onset_known=True)), alarms_per_patient_day)
+
+
 def threshold_at_recall(watch: Watch, event_recall: float) -> float:
     """The highest threshold that still catches this share of the onsets; the lowest risk, where none does."""
     beyond = _lowest(watch.probability, lambda at: not watch.count(at).figures()["event_recall"] >= event_recall)

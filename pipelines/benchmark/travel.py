@@ -3,6 +3,7 @@
 A unit's AUROC when it was learned from (five-fold by patient) stands beside that of members which have seen no patient of it,
 one member a patient in both, so that averaging favours neither. Alarms sound at the threshold that costs half an alarm a
 patient-day on the patients trained on; how many it costs in the unit left out is what a new ward would notice first.
+Figures named ``own_...`` are those of thresholds that the place sets for the same budget on its own risks, without labels.
 "Other habits" are those of :mod:`models.habits`: the same patients, measured less and otherwise.
 """
 
@@ -19,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from features.catalogue import SERVICES, reflecting
 from models.cohort import LABELLED, folds
-from models.evaluation.alarms import Watch, threshold_at_budget
+from models.evaluation.alarms import Watch, threshold_at_budget, threshold_without_labels
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, discrimination_draws
@@ -37,6 +38,7 @@ from pipelines.train import SEED
 OWN_HABITS: Final = f"{DEFAULT}, own habits only"  # the default, had it not learned from other habits besides
 
 QUIET_HOURS: Final = 30_000  # that a member learns from: half as many as elsewhere, since a study fits many members
+_ALLOWED: Final = TASKS["sepsis"].promise.alarms_per_patient_day
 
 Figures = dict[str, float]
 
@@ -172,16 +174,26 @@ def _one_member_each(model: RiskModel) -> Iterator[RiskModel]:
 
 
 def _threshold(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:
-    allowed = TASKS["sepsis"].promise.alarms_per_patient_day
-    return threshold_at_budget(Watch.of(frame[LABELLED].assign(probability=risk)), allowed)
+    return threshold_at_budget(Watch.of(frame[LABELLED].assign(probability=risk)), _ALLOWED)
+
+
+def _own_alarms(scored: pd.DataFrame) -> Figures:
+    """What sounds here when the place sets its threshold itself: on one half of its patients, counted on the other, in turn."""
+    half = folds(scored["subject_id"], np.zeros(len(scored), dtype=bool), 2, seed=SEED)  # nobody's outcome is looked at
+    sounds = np.zeros(len(scored))
+    for counted in (0, 1):
+        threshold = threshold_without_labels(scored[half != counted], _ALLOWED)
+        sounds[half == counted] = scored.loc[half == counted, "probability"] >= threshold
+    found = Watch.of(scored.assign(probability=sounds)).count(1.0).figures()
+    return {f"own_{name}": value for name, value in found.items()}
 
 
 def _figures(frame: pd.DataFrame, risk: NDArray[np.float64], threshold: float) -> Figures:
-    """AUROC with its interval, AUPRC, prevalence, calibration; with a threshold also the alarms it costs here."""
+    """AUROC with its interval, AUPRC, prevalence, calibration; with a threshold also its alarms here, and an own one's."""
     label = frame["label"].to_numpy(np.float64)
     low, high = percentile(discrimination_draws(label, risk, Resamples.of(frame["subject_id"], SEED))["auroc"])
     found = {**discrimination(label, risk), "auroc_low": low, "auroc_high": high, **calibration(label, risk)}
     if np.isfinite(threshold):
-        watch = Watch.of(frame[LABELLED].assign(probability=risk))
-        found |= watch.count(threshold).figures()
+        scored = frame[LABELLED].assign(probability=risk)
+        found |= Watch.of(scored).count(threshold).figures() | _own_alarms(scored)
     return found

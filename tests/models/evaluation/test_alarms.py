@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation.alarms import Watch, alarms, before_onset, threshold_at_budget, threshold_at_recall
+from models.evaluation.alarms import (
+    Watch,
+    alarms,
+    before_onset,
+    threshold_at_budget,
+    threshold_at_recall,
+    threshold_without_labels,
+)
 from models.evaluation.proportions import exact
 from tests.models.evaluation.made_up import HOUR, T0
 
@@ -131,6 +138,17 @@ def test_a_budget_that_no_risk_keeps_to_is_kept_by_silence():
     threshold = threshold_at_budget(constant, 0.5)
     assert 0.3 < threshold < 0.3001
     assert alarms(constant, threshold)["alarms_per_patient_day"] == 0
+
+
+def test_a_threshold_without_labels_is_the_budgets_where_nobody_has_an_event_and_does_not_ask_who_had_one():
+    generator = np.random.default_rng(5)
+    risks = [generator.random(96) for _ in range(50)]
+    nobody = pd.concat([watched(risk, subject_id=str(n)) for n, risk in enumerate(risks)])
+    somebody = pd.concat([watched(risk, onset=40 + n, subject_id=str(n)) for n, risk in enumerate(risks)])
+    expected = threshold_at_budget(Watch.of(nobody), 0.5)
+    assert threshold_without_labels(somebody, 0.5) == expected == threshold_without_labels(nobody, 0.5)
+    assert threshold_at_budget(Watch.of(somebody), 0.5) != expected
+    assert threshold_without_labels(somebody[["subject_id", "index_time", "probability"]], 0.5) == expected
 
 
 def test_the_threshold_at_a_recall_is_the_highest_that_reaches_it():
