@@ -210,18 +210,17 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             NoThresholdError: nobody has set the thresholds.
         """
-        if "high" not in self.thresholds_:
-            raise NoThresholdError(
-                "thresholds_: no high band; expected probabilities from which a risk is medium and high, such as "
-                'model.thresholds_ = {"medium": 0.02, "high": 0.1}; vigil train sets them'
-            )
-        return (self.risk(X) >= self.thresholds_["high"]).astype(np.int64)
+        return (self.risk(X) >= self._threshold("high")).astype(np.int64)
 
     def band(self, probability: float) -> Band:
-        """The band of a probability by the frozen thresholds."""
-        if probability >= self.thresholds_["high"]:
+        """The band of a probability by the frozen thresholds.
+
+        Raises:
+            NoThresholdError: nobody has set the thresholds.
+        """
+        if probability >= self._threshold("high"):
             return "high"
-        return "medium" if probability >= self.thresholds_["medium"] else "low"
+        return "medium" if probability >= self._threshold("medium") else "low"
 
     def contributions(self, X: pd.DataFrame) -> pd.DataFrame:
         """TreeSHAP contributions to the calibrated log-odds, summed over each signal's features.
@@ -254,6 +253,14 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             One row a row, one column a signal; a row adds up to the difference of :meth:`margin`.
         """
         return (self.contributions(now) - self.contributions(before).to_numpy()).drop(columns="baseline")
+
+    def _threshold(self, band: Band) -> float:
+        if band not in self.thresholds_:
+            raise NoThresholdError(
+                f"thresholds_: no {band} band; expected probabilities from which a risk is medium and high, such as "
+                'model.thresholds_ = {"medium": 0.02, "high": 0.1}; vigil train sets them'
+            )
+        return self.thresholds_[band]
 
     def _drawn(self, rows: NDArray[np.int64], labels: Float64, draw: list[int]) -> NDArray[np.int64]:
         """All rows with an event and at most so many without."""

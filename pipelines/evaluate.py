@@ -17,8 +17,9 @@ from models.card import card
 from models.cohort import HELD_OUT_SHARE, LABELLED, by_patient, index_times
 from models.evaluation.bootstrap import RESAMPLES
 from models.evaluation.comparison import SECTIONS, Candidate, HeldOut
-from models.evaluation.plots import overview
 from models.evaluation.report import report
+from models.evaluation.report_figures import curves
+from models.evaluation.report_style import styled
 from models.evaluation.robustness import effect, losses, sample
 from models.evaluation.subgroups import groups
 from models.registry import RegisteredModel, Registry
@@ -61,10 +62,9 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
         (reports / f"{REPORT}.html").write_text(page, encoding="utf-8")
     summary = card(plain, registry.made(registered))
     (reports / CARD).write_text(summary, encoding="utf-8")
-    origin = "Simulated ward, no clinical evidence" if cohort.facts.simulated else cohort.facts.source
-    scored = {name: held_out.frame(name) for name in models}
-    figure = overview(scored, result["models"], title=f"{origin}: held-out patients")
-    figure.savefig(reports / f"{REPORT}.png", dpi=120)
+    with styled():
+        figure = curves(plain)
+        figure.savefig(reports / f"{REPORT}.png", dpi=120)
     metrics: Metrics = result["models"]
     with registry.run(cohort.task.name, registered.run_id):
         registry.log(

@@ -1,4 +1,4 @@
-"""How good is a model? One file a question; :func:`evaluate` asks those that every model can be asked."""
+"""How good is a model? One file a question; :func:`judge` asks those that every model can be asked."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,6 @@ class Judged:
 
     metrics: dict[str, float]
     draws: dict[str, Float64]
-
-
-def evaluate(frame: pd.DataFrame, threshold: float, *, seed: int) -> dict[str, float]:
-    """Every metric of one model on patients it has never seen: :attr:`Judged.metrics` of :func:`judge`."""
-    return judge(frame, threshold, seed=seed).metrics
 
 
 def judge(frame: pd.DataFrame, threshold: float, *, seed: int) -> Judged:

@@ -175,11 +175,6 @@ def watched(frame: pd.DataFrame) -> Watch:
     return Watch.of(frame if frame["subject_id"].duplicated().any() else frame.iloc[:0])
 
 
-def alarms(watch: Watch, threshold: float) -> dict[str, float]:
-    """``event_recall, alarm_precision, alarms_per_patient_day, lead_time_hours`` (median of the first alarm) at a threshold."""
-    return watch.count(threshold).figures()
-
-
 def threshold_at_budget(watch: Watch, alarms_per_patient_day: float) -> float:
     """The lowest threshold whose alarms stay within the budget; just above every risk, where none does."""
     return _lowest(watch.probability, lambda at: watch.fired(at).sum() <= alarms_per_patient_day * watch.patient_days)

@@ -261,17 +261,17 @@ def promises(result: Result) -> Table:
 
 
 def subgroups(result: Result) -> Table:
-    """Every group; those too small to judge with their counts only."""
+    """Every group; those too small to judge by name only, since counts of a few may tell who they are."""
     metrics = {"auroc": 3, "observed_expected": 2, "calibration_slope": 2}
     rows = []
     for row in result["subgroups"]:
         group = row["group"] if row["by"] == "all" else f"{row['by']}: {row['group']}"
+        if not row["enough"]:
+            rows.append([group, "too few to judge"])
+            continue
         cells = [group, f"{row['patients']:,}", f"{row['events']:,}", percent(row["prevalence"], 1)]
-        if row["enough"]:
-            cells += [interval(row, metric, digits) for metric, digits in metrics.items()]
-        else:
-            cells.append("too few to judge")
-        if row["enough"] and result["alarms"]:
+        cells += [interval(row, metric, digits) for metric, digits in metrics.items()]
+        if result["alarms"]:
             cells += [percents(row, "event_recall"), percents(row, "alarm_precision", 1)]
             cells.append(interval(row, "alarms_per_patient_day", 2))
         rows.append(cells)

@@ -72,7 +72,7 @@ def effect(frame: pd.DataFrame, degraded: Float64, threshold: float, *, seed: in
     """What a loss costs: figures after it, and changes from before, with 95 % intervals of the paired differences.
 
     Args:
-        frame: as for :func:`models.evaluation.evaluate`, ``probability`` from all readings.
+        frame: as for :func:`models.evaluation.judge`, ``probability`` from all readings.
         degraded: probability of the same rows from the readings that are left, shape (n_rows,).
         threshold: the frozen alarm threshold.
         seed: of the bootstrap.

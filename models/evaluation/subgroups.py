@@ -55,7 +55,7 @@ def subgroups(frame: pd.DataFrame, membership: pd.DataFrame, threshold: float | 
     the last hour before it. Patients with an event are those with a positive label in the group.
 
     Args:
-        frame: as for :func:`models.evaluation.evaluate`.
+        frame: as for :func:`models.evaluation.judge`.
         membership: of the same index: one column a way of grouping, categorical (:func:`groups`).
         threshold: the frozen alarm threshold; None where the question is asked once a stay.
         seed: of the bootstrap.

@@ -200,6 +200,8 @@ def test_a_model_without_thresholds_says_how_to_set_them():
     X, y, groups = patients(500, 1)
     with pytest.raises(NoThresholdError, match="thresholds_: no high band; expected probabilities"):
         RiskModel(trees(), COLUMNS).fit(X, y, groups).predict(X)
+    with pytest.raises(NoThresholdError, match="thresholds_: no high band"):
+        RiskModel(trees(), COLUMNS).fit(X, y, groups).band(0.2)
 
 
 def test_same_data_and_seed_give_the_same_model_and_another_seed_another():

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from models.evaluation.alarm_budget import BUDGETS, against_rule, at_budgets, summary
-from models.evaluation.alarms import Watch, alarms
+from models.evaluation.alarms import Watch
 from tests.models.evaluation.made_up import held_out
 from tests.models.evaluation.test_alarms import watched
 
@@ -25,9 +25,9 @@ def ten_patients():
 
 def test_a_rule_on_whole_points():
     _, news2 = ten_patients()
-    assert alarms(news2, 5)["event_recall"] == 4 / 5
-    assert alarms(news2, 5)["alarm_precision"] == 4 / 8
-    assert alarms(news2, 6)["alarms_per_patient_day"] == 0
+    assert news2.count(5).figures()["event_recall"] == 4 / 5
+    assert news2.count(5).figures()["alarm_precision"] == 4 / 8
+    assert news2.count(6).figures()["alarms_per_patient_day"] == 0
 
 
 def test_a_model_beside_a_rule_by_hand():

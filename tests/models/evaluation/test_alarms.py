@@ -6,7 +6,6 @@ import pytest
 
 from models.evaluation.alarms import (
     Watch,
-    alarms,
     before_onset,
     threshold_at_budget,
     threshold_at_recall,
@@ -51,7 +50,7 @@ def test_figures_by_hand():
     septic = watched([0] * 10 + [0.9] * 25, onset=30)
     # Another is caught by none, and one without an event rings once.
     missed, well = watched([0] * 20, onset=15, subject_id="b"), watched([0.9] + [0] * 46, subject_id="c")
-    found = alarms(Watch.of(pd.concat([septic, missed, well])), 0.5)
+    found = Watch.of(pd.concat([septic, missed, well])).count(0.5).figures()
     assert found["event_recall"] == 1 / 2
     assert found["alarm_precision"] == 2 / 4
     assert found["alarms_per_patient_day"] == pytest.approx(4 / ((30 + 15 + 47) / 24))
@@ -98,7 +97,7 @@ def test_draws_are_the_figures_of_copied_patients():
     for number in (0, 77, 199):
         copies = [n for n, times in enumerate(resamples.times[number]) for _ in range(times)]
         again = pd.concat([frames[n].assign(subject_id=f"{place:02}") for place, n in enumerate(copies)])
-        figures = alarms(Watch.of(again), 0.93)
+        figures = Watch.of(again).count(0.93).figures()
         assert {name: values[number] for name, values in draws.items()} == pytest.approx(figures, nan_ok=True)
 
 
@@ -119,7 +118,7 @@ def test_an_unknown_onset_is_left_out():
 
 
 def test_without_alarms_precision_is_unknown_and_recall_nothing():
-    found = alarms(Watch.of(watched([0.1] * 10, onset=9)), 0.5)
+    found = Watch.of(watched([0.1] * 10, onset=9)).count(0.5).figures()
     assert found["event_recall"] == 0
     assert np.isnan(found["alarm_precision"])
 
@@ -128,16 +127,16 @@ def test_the_threshold_at_a_budget_is_the_lowest_within_it():
     generator = np.random.default_rng(0)
     watch = Watch.of(pd.concat([watched(generator.random(96), subject_id=str(n)) for n in range(50)]))
     threshold = threshold_at_budget(watch, 0.5)
-    rate = alarms(watch, threshold)["alarms_per_patient_day"]
+    rate = watch.count(threshold).figures()["alarms_per_patient_day"]
     assert 0.45 < rate <= 0.5
-    assert alarms(watch, threshold - 0.002)["alarms_per_patient_day"] > 0.5
+    assert watch.count(threshold - 0.002).figures()["alarms_per_patient_day"] > 0.5
 
 
 def test_a_budget_that_no_risk_keeps_to_is_kept_by_silence():
     constant = Watch.of(watched([0.3] * 48))
     threshold = threshold_at_budget(constant, 0.5)
     assert 0.3 < threshold < 0.3001
-    assert alarms(constant, threshold)["alarms_per_patient_day"] == 0
+    assert constant.count(threshold).figures()["alarms_per_patient_day"] == 0
 
 
 def test_a_threshold_without_labels_is_the_budgets_where_nobody_has_an_event_and_does_not_ask_who_had_one():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation import evaluate, judge
+from models.evaluation import judge
 from models.evaluation.calibration import calibration, histogram, reliability, slope
 from models.evaluation.discrimination import curves, discrimination
 from models.risk_model import TooFewEventsError
@@ -57,7 +57,7 @@ def test_discrimination_of_a_perfect_and_a_blind_ranking():
 def test_patients_without_an_event_cannot_judge_a_model():
     frame = pd.DataFrame({"subject_id": ["a", "b"], "label": [0.0, 0.0], "probability": [0.1, 0.2]})
     with pytest.raises(TooFewEventsError, match="2 patients to judge on hold 1 of the 2 classes"):
-        evaluate(frame, 0.5, seed=1)
+        judge(frame, 0.5, seed=1)
 
 
 def test_evaluate_leaves_out_unlabelled_times_but_watches_them_for_alarms():
@@ -70,7 +70,7 @@ def test_evaluate_leaves_out_unlabelled_times_but_watches_them_for_alarms():
     frame["onset"] = pd.Series(pd.NaT, index=frame.index, dtype="datetime64[us, UTC]")
     frame["onset_known"] = True
     frame.loc[frame.index % 24 > 20, "label"] = np.nan
-    found = evaluate(frame, 0.0, seed=1)
+    found = judge(frame, 0.0, seed=1).metrics
     assert found["index_times"] == 20 * 21
     assert found["alarms_per_patient_day"] == 3  # all hours are above; every eight hours an alarm
     assert found["auroc_low"] < found["auroc"] < found["auroc_high"]
@@ -109,7 +109,7 @@ def test_net_benefit_at_the_prevalence_is_that_of_youden():
     frame["onset"] = pd.Series(pd.NaT, index=frame.index, dtype="datetime64[us, UTC]")
     above, rate = probability >= label.mean(), label.mean()
     youden = above[label == 1].mean() - above[label == 0].mean()
-    assert evaluate(frame.assign(onset_known=True), 0.5, seed=1)["net_benefit"] == pytest.approx(rate * youden)
+    assert judge(frame.assign(onset_known=True), 0.5, seed=1).metrics["net_benefit"] == pytest.approx(rate * youden)
 
 
 def test_curves_run_from_nothing_to_everything_and_enclose_the_area():

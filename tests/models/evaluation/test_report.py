@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from models.evaluation import report_tables as tables
 from models.evaluation.comparison import SECTIONS, alarmed
 from models.evaluation.report import report
 from models.evaluation.report_style import in_order, named
@@ -202,8 +203,10 @@ def test_a_question_asked_once_a_stay_has_no_alarms(tmp_path):
     assert Elements(page).open == []
 
 
-def test_few_patients_are_counted_but_not_judged(tmp_path):
-    page = report(as_json(tmp_path, held_out(patients=30)))
+def test_few_patients_are_named_but_neither_judged_nor_counted(tmp_path):
+    found = as_json(tmp_path, held_out(patients=30))
+    assert all(len(row) == 2 for row in tables.subgroups(found).rows)
+    page = report(found)
     assert "too few to judge" in page
     assert Elements(page).open == []
 
