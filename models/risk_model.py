@@ -180,9 +180,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def margin(self, X: pd.DataFrame) -> Float64:
         """Calibrated log-odds, shape (n_rows,)."""
-        matrix = self._matrix(X)
-        apply = _side_by_side if len(matrix) > _WORTH_A_THREAD else map
-        means = [np.mean(list(apply(lambda member: _raw(member, matrix), view)), axis=0) for view in self.members_]
+        matrix, rows = self._matrix(X), np.arange(len(X))
+        apply = _side_by_side if len(rows) > _WORTH_A_THREAD else map
+        means = [np.mean(list(apply(lambda member: _raw(member, matrix, rows), view)), axis=0) for view in self.members_]
         raw = np.stack(means, axis=1)
         return np.asarray(raw @ self.weights_ + self.intercept_)
 
@@ -283,12 +283,11 @@ def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
         yield from pool.map(work, items)
 
 
-def _raw(member: Any, matrix: Float32, rows: NDArray[np.int64] | None = None) -> Float64:
-    """A member's log-odds of some rows, or of all, shape (n_rows,)."""
-    raw = np.empty(len(matrix) if rows is None else len(rows))
-    for first in range(0, len(raw), _SCORED_AT_ONCE):
-        place = slice(first, first + _SCORED_AT_ONCE)
-        part = matrix[place if rows is None else rows[place]]
+def _raw(member: Any, matrix: Float32, rows: NDArray[np.int64]) -> Float64:
+    """A member's log-odds of some rows, shape (n_rows,)."""
+    raw = np.empty(len(rows))
+    for first in range(0, len(rows), _SCORED_AT_ONCE):
+        part = matrix[rows[first : first + _SCORED_AT_ONCE]]  # a copy, which a learner may work in
         tree = isinstance(member, lightgbm.LGBMClassifier)
         found = member.predict(part, raw_score=True) if tree else log_odds(member.predict_proba(part)[:, 1])
         raw[first : first + len(part)] = found

@@ -35,8 +35,8 @@ Scored = tuple[NDArray[np.float64], NDArray[np.bool_]]
 def cinc2019(train: Path, test: Path | None) -> Benchmark:
     """Train on one set and score another; without another, five-fold by patient within the one.
 
-    Thresholds are those of highest utility on the out-of-fold risks of the patients trained on. What physiology and workflow are
-    worth alone the five-fold division tells; a test set is spared the two, which would take a third of the time.
+    Thresholds are those of highest utility on the out-of-fold risks of the patients trained on. What physiology and workflow
+    are worth alone the five-fold division tells; a test set is spared the two, which would take a third of the time.
     """
     training, elsewhere = read_twice(Cinc2019(train), SERVICES[_SERVICE], "training set")
     testing = read(Cinc2019(test), SERVICES[_SERVICE], "test set") if test else training
