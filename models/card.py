@@ -204,15 +204,9 @@ def _tables(evaluation: Result, made: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _groups(evaluation: Result) -> str:
-    """Who the held-out patients are. A card travels further than a report: groups too small to judge are named, not counted."""
-    headings = ["group", "patients", "with an event", "prevalence"]
-    rows = [
-        [_group(row), f"{row['patients']:,}", f"{row['events']:,}", percent(row["prevalence"], 1)]
-        if row["enough"]
-        else [_group(row), "too few to judge", "", ""]
-        for row in evaluation["subgroups"]
-    ]
-    return _markdown(Table(headings, rows))
+    """Who the held-out patients are: the first columns of the report's table, before any figure of the model."""
+    table = tables.subgroups(evaluation)
+    return _markdown(Table(table.headings[:4], [row[:4] for row in table.rows]))
 
 
 def _features(names: Iterable[str]) -> str:

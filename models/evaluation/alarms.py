@@ -127,14 +127,13 @@ class Count:
 
     def draws(self, resamples: Resamples) -> dict[str, Float64]:
         """The same in each resample of the patients, each of shape (RESAMPLES,)."""
-        times, caught = resamples.times[:, resamples.patient], ~np.isnan(self.lead_hours)
-        alarms, events = times @ self.alarms, times @ self.event
+        caught, alarms = ~np.isnan(self.lead_hours), resamples.sums(self.alarms)
         order = np.flatnonzero(caught)[np.argsort(self.lead_hours[caught], kind="stable")]
         return {
-            "event_recall": ratio(times @ caught, events),
-            "alarm_precision": ratio(times @ self.right, alarms),
-            "alarms_per_patient_day": ratio(alarms, times @ self.days),
-            "lead_time_hours": _medians(self.lead_hours[order], times[:, order]),
+            "event_recall": ratio(resamples.sums(caught), resamples.sums(self.event)),
+            "alarm_precision": ratio(resamples.sums(self.right), alarms),
+            "alarms_per_patient_day": ratio(alarms, resamples.sums(self.days)),
+            "lead_time_hours": _medians(self.lead_hours[order], resamples.times[:, resamples.patient[order]]),
         }
 
     def bounds(self, draws: Mapping[str, Float64]) -> dict[str, float]:
@@ -173,6 +172,16 @@ def before_onset(frame: pd.DataFrame) -> pd.DataFrame:
 def watched(frame: pd.DataFrame) -> Watch:
     """The hours of the frame, or none where the question is asked once a stay: no alarm sounds then, and figures are NaN."""
     return Watch.of(frame if frame["subject_id"].duplicated().any() else frame.iloc[:0])
+
+
+def count_where(frame: pd.DataFrame, above: NDArray[np.bool_]) -> Count:
+    """What sounds where a threshold is reached, which need not be the same for all rows.
+
+    Args:
+        frame: as for :meth:`Watch.of`, but for ``probability``.
+        above: where it is reached, shape (n_rows,).
+    """
+    return Watch.of(frame.assign(probability=above.astype(np.float64))).count(1.0)
 
 
 def threshold_at_budget(watch: Watch, alarms_per_patient_day: float) -> float:

@@ -12,7 +12,7 @@ from sklearn.metrics import brier_score_loss
 
 from models.evaluation.bootstrap import Float64, Int64, Resamples, ratio
 from models.evaluation.proportions import proportions
-from models.risk_model import log_odds
+from models.risk_model import from_log_odds, log_odds
 
 BINS: Final = 10
 
@@ -45,7 +45,7 @@ def calibration_draws(label: Float64, probability: Float64, resamples: Resamples
     margin = log_odds(probability)
     rows = resamples.sums(np.ones_like(label))
     shift = _shift(label, margin)
-    expected = _logistic(shift + margin)
+    expected = from_log_odds(shift + margin)
     order = np.argsort(probability, kind="stable")
     gap = _expected_error(label[order], probability[order], resamples.patient[order], resamples.times, rows.astype(np.int64))
     return {
@@ -69,7 +69,7 @@ def slope_draws(label: Float64, probability: Float64, resamples: Resamples) -> F
         return np.full(len(resamples.times), np.nan)
     margin = log_odds(probability)
     intercept, estimate = _line(label, margin)
-    expected = _logistic(intercept + estimate * margin)
+    expected = from_log_odds(intercept + estimate * margin)
     spread, residual = expected * (1 - expected), label - expected
     s0, s1 = resamples.sums(residual), resamples.sums(residual * margin)
     i00, i01, i11 = (resamples.sums(spread * margin**power) for power in (0, 1, 2))
@@ -110,11 +110,7 @@ def _line(label: Float64, margin: Float64) -> tuple[float, float]:
 
 
 def _shift(label: Float64, margin: Float64) -> float:
-    return float(brentq(lambda shift: float(np.mean(_logistic(margin + shift)) - np.mean(label)), -20, 20))
-
-
-def _logistic(margin: Float64) -> Float64:
-    return np.asarray(1 / (1 + np.exp(-margin)))
+    return float(brentq(lambda shift: float(np.mean(from_log_odds(margin + shift)) - np.mean(label)), -20, 20))
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

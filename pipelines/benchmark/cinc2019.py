@@ -11,7 +11,7 @@ from features.catalogue import SERVICES
 from models.cohort import LABELLED, folds
 from models.evaluation import judge
 from models.evaluation.alarm_budget import against_rule, summary
-from models.evaluation.alarms import Watch
+from models.evaluation.alarms import Watch, count_where
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.challenges import Utility
 from models.evaluation.comparison import RULES
@@ -41,10 +41,10 @@ def cinc2019(train: Path, test: Path | None) -> Benchmark:
     training, elsewhere = read_twice(Cinc2019(train), SERVICES[_SERVICE], "training set")
     testing = read(Cinc2019(test), SERVICES[_SERVICE], "test set") if test else training
     score = _one_fit if test else _nested
-    models = variants(SERVICES[_SERVICE], hourly=True, seed=SEED)
+    spared = _PARTS if test else ()
     metrics, scored = {}, {}
-    for name, model in models.items():
-        if test and name in _PARTS:
+    for name, model in variants(SERVICES[_SERVICE], hourly=True, seed=SEED).items():
+        if name in spared:
             continue
         with working(f"fit and score {name}"):
             probability, alarm = score(model, training, elsewhere, testing)
@@ -73,7 +73,7 @@ def figures(scored: pd.DataFrame) -> dict[str, float]:
     low, high = percentile(utility.draws(alarm, Resamples.of(scored["subject_id"], SEED)))
     judged = judge(scored, np.inf, seed=SEED).metrics
     # Each fold has a threshold of its own, so alarms are counted where they sounded.
-    sounded = summary(Watch.of(scored.assign(probability=alarm.astype(np.float64))).count(1.0), seed=SEED)
+    sounded = summary(count_where(scored, alarm), seed=SEED)
     return {"utility": utility.normalised(alarm), "utility_low": low, "utility_high": high, **judged, **sounded}
 
 

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 
 from features.catalogue import SERVICES, reflecting
 from models.cohort import LABELLED, folds
-from models.evaluation.alarms import Watch, threshold_at_budget, threshold_without_labels
+from models.evaluation.alarms import Watch, count_where, threshold_at_budget, threshold_without_labels
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, discrimination_draws
@@ -180,11 +180,8 @@ def _threshold(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:
 def _own_alarms(scored: pd.DataFrame) -> Figures:
     """What sounds here when the place sets its threshold itself: on one half of its patients, counted on the other, in turn."""
     half = folds(scored["subject_id"], np.zeros(len(scored), dtype=bool), 2, seed=SEED)  # nobody's outcome is looked at
-    sounds = np.zeros(len(scored))
-    for counted in (0, 1):
-        threshold = threshold_without_labels(scored[half != counted], _ALLOWED)
-        sounds[half == counted] = scored.loc[half == counted, "probability"] >= threshold
-    found = Watch.of(scored.assign(probability=sounds)).count(1.0).figures()
+    threshold = np.array([threshold_without_labels(scored[half != counted], _ALLOWED) for counted in (0, 1)])
+    found = count_where(scored, scored["probability"].to_numpy() >= threshold[half]).figures()
     return {f"own_{name}": value for name, value in found.items()}
 
 
