@@ -75,6 +75,8 @@ class MonitoredPatients:
 
     def _take_in(self, rows: pd.DataFrame) -> None:
         """Readings of patients who are here, to each his own; checked as one frame, since a frame costs more than a reading."""
+        if rows.empty:
+            return
         rows = rows.sort_values("subject_id", kind="stable")
         steps = as_steps(rows)
         patient, first = np.unique(rows["subject_id"].to_numpy(object), return_index=True)
