@@ -24,7 +24,7 @@ serve: install ## The prediction API of the last champion on 127.0.0.1.
 	$(BIN)/vigil serve --home $(HOME_DIR)
 
 test: install ## All tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 bench: install ## Measure beside the alternatives and rewrite docs/benchmarks.md (BENCH="--cinc2019 ZIP --meds-tab BIN").
 	$(BIN)/python -m tests.benchmarks $(BENCH)

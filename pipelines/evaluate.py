@@ -62,8 +62,10 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
         (reports / f"{REPORT}.html").write_text(page, encoding="utf-8")
     summary = card(plain, registry.made(registered))
     (reports / CARD).write_text(summary, encoding="utf-8")
+    origin = "simulated ward, no clinical evidence" if cohort.facts.simulated else cohort.facts.source
     with styled():
         figure = curves(plain)
+        figure.suptitle(f"Held-out patients: {origin}", fontsize=9)
         figure.savefig(reports / f"{REPORT}.png", dpi=120)
     metrics: Metrics = result["models"]
     with registry.run(cohort.task.name, registered.run_id):

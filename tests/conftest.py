@@ -14,6 +14,12 @@ from pipelines.sources.simulated import SimulatedWard
 COHORTS = Path(__file__).parents[2] / "shared" / "data"
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that share what takes long to make share a process: those of the one ward, and those of a module."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("chain" if "chain" in item.fixturenames else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _settled():
     settle()

@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from features.catalogue import FEATURES
 from models.cohort import folds
 from models.evaluation.ranges import coverage
-from models.risk_model import FeatureMismatchError, NoThresholdError, RiskModel, TooFewEventsError
+from models.risk_model import FeatureMismatchError, NoThresholdError, RiskModel, TooFewEventsError, log_odds
+from models.variants import few_records
 
 COLUMNS = ["heart_rate_mean_6h", "heart_rate_last_24h", "spo2_min_24h", "age"]
 TREES = {"n_estimators": 60, "num_leaves": 7, "min_child_samples": 20, "verbosity": -1, "n_jobs": 1}
@@ -194,6 +195,18 @@ def test_the_settings_of_both_views_are_told():
     settings = RiskModel(trees(), COLUMNS, long_view=trees(num_leaves=3)).settings
     assert (settings["num_leaves"], settings["long_view__num_leaves"]) == (7, 3)
     assert not [name for name in RiskModel(trees(), COLUMNS).settings if name.startswith("long_view")]
+
+
+def test_learners_that_work_in_place_do_not_see_what_another_left():
+    X, y, groups = patients(2000, 1)
+    model = few_records(COLUMNS, seed=1)
+    out_of_fold = model.cross_fit(X, y, groups)
+    before = X.copy()
+    fresh = [log_odds(member.predict_proba(X[COLUMNS].to_numpy("float32", copy=True))[:, 1]) for member in model.members_[0]]
+    expected = np.mean(fresh, axis=0) * model.weights_[0] + model.intercept_
+    np.testing.assert_allclose(model.margin(X), expected)
+    pd.testing.assert_frame_equal(X, before)
+    assert np.corrcoef(out_of_fold, model.risk(X))[0, 1] > 0.99
 
 
 def test_a_model_without_thresholds_says_how_to_set_them():
