@@ -80,7 +80,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> Checked:
             "subject_id": rows["subject_id"],
             "observed_at": _utc(rows["observed_at"], "observed_at"),
             "signal": rows["signal"],
-            "value": _numbers(rows["value"]),
+            "value": numbers(rows["value"]),
         }
     )
     clean["recorded_at"] = _utc(rows["recorded_at"], "recorded_at") if "recorded_at" in rows else clean["observed_at"]
@@ -168,8 +168,9 @@ def _timestamp(value: object) -> pd.Timestamp:
         return pd.NaT  # type: ignore[return-value]
 
 
-def _numbers(values: "pd.Series[float]") -> "pd.Series[float]":
+def numbers(values: "pd.Series[float]") -> "pd.Series[float]":
+    """Values as they came, as numbers; NaN where one is none."""
     try:
         return pd.to_numeric(values, errors="coerce").astype("float64")
     except OverflowError:  # a whole number beyond any float
-        return values.map(lambda value: np.inf if isinstance(value, int) and abs(value) > _LARGEST else value).pipe(_numbers)
+        return values.map(lambda value: np.inf if isinstance(value, int) and abs(value) > _LARGEST else value).pipe(numbers)

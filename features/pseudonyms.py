@@ -1,0 +1,96 @@
+"""Identifiers end at the edge: a pseudonym takes the place of each before anything is kept, computed, trained or reported.
+
+One keyed function for readings that come over the API and for those of files, so that a patient is the same in both. Whoever
+lacks the key can neither tell whose a pseudonym is nor make one from an identifier he knows (HMAC-SHA256: Krawczyk H, Bellare M,
+Canetti R. RFC 2104, 1997; 45 CFR 164.514(c): a code must not be derived from what identifies, unless by a secret).
+"""
+
+import base64
+import hmac
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from features.errors import VigilError
+
+KEY_FILE: Final = "pseudonym.key"
+KEY_BYTES: Final = 32
+# Of homes whose patients are simulated or were de-identified by those who published them. It keeps no secret, and lets everybody
+# see the same pseudonyms, so the same splits and the same figures.
+OPEN_KEY: Final = b"vigil: nobody is hidden by this."
+
+_PSEUDONYM_BYTES: Final = 15  # 120 bits: two patients of a billion share one with a chance of one in 10^18
+
+
+class PseudonymError(VigilError):
+    """The key of this home cannot be used."""
+
+
+class Pseudonyms:
+    """The pseudonyms of one key."""
+
+    def __init__(self, key: bytes) -> None:
+        """Begin with a secret of :data:`KEY_BYTES` bytes."""
+        if len(key) != KEY_BYTES:
+            raise PseudonymError(f"pseudonym key: {len(key)} bytes; expected {KEY_BYTES}")
+        self._key = key
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody knows the key: good for simulated and published patients only."""
+        return hmac.compare_digest(self._key, OPEN_KEY)
+
+    def of(self, identifier: str) -> str:
+        """The pseudonym of an identifier: 24 letters and digits.
+
+        Where a source names a stay ``<patient>~<stay>`` the parts are replaced one by one, so that stays of one patient still
+        are seen to be his (:func:`models.cohort.patient_of`).
+        """
+        patient, tilde, stay = identifier.partition("~")
+        return self._code(patient) + (f"~{self._code(identifier)}" if tilde and stay else "")
+
+    def of_each(self, identifiers: "pd.Series[str]") -> "pd.Series[str]":
+        """Those of a column; what is missing stays missing."""
+        codes, uniques = pd.factorize(identifiers)
+        found = np.array([self.of(str(identifier)) for identifier in uniques] + [None], dtype=object)
+        return pd.Series(found[codes], index=identifiers.index, name=identifiers.name)
+
+    def _code(self, part: str) -> str:
+        digest = hmac.digest(self._key, part.encode(), "sha256")[:_PSEUDONYM_BYTES]
+        return base64.b32encode(digest).decode().lower()
+
+
+def open_pseudonyms(home: Path) -> Pseudonyms:
+    """Those of a home, by its key file; a home without one is given a secret of its own.
+
+    Raises:
+        PseudonymError: the file holds no key.
+    """
+    path = home / KEY_FILE
+    if not path.exists():
+        _write_key(path, secrets.token_bytes(KEY_BYTES))
+    try:
+        return Pseudonyms(bytes.fromhex(path.read_text().strip()))
+    except ValueError:
+        raise PseudonymError(f"{path}: not a key; expected {2 * KEY_BYTES} hexadecimal digits; restore it from a backup") from None
+
+
+def _write_key(path: Path, key: bytes) -> None:
+    """Whole or not at all, for its owner only; whoever was first wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key.hex())
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(unfinished, path)
+    except FileExistsError:
+        pass
+    finally:
+        unfinished.unlink()
