@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
+from features.scores import NEWS2_HIGH
 from models.evaluation.alarms import SILENCE
 
 Event = Literal["sounded", "sounded_again", "withheld", "ended"]
 
 REARM_SHARE: Final = 0.8  # of the threshold: an episode ends below it. Ours; to be set with the ward.
 # NEWS2 from which a patient needs an emergency response (RCP 2017, chart 4): no budget withholds his alarm.
-EMERGENCY_NEWS2: Final = 7
+EMERGENCY_NEWS2: Final = NEWS2_HIGH
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +25,9 @@ class Policy:
     """What a ward asks of its alarms.
 
     Attributes:
-        threshold: probability at or above which a risk is high.
+        threshold: risk at or above which it is high: a probability, or a score where there is no model.
         silence: after an alarm of a patient, before his next.
-        rearm: probability below which his episode ends.
+        rearm: risk below which his episode ends.
     """
 
     threshold: float
@@ -46,12 +47,10 @@ class Episode:
     Attributes:
         opened_at: index time of the first risk at or above the threshold.
         sounded: alarms so far; 0: all were withheld.
-        peak: highest probability.
     """
 
     opened_at: datetime
     sounded: int
-    peak: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +61,13 @@ class State:
     last_sounded_at: datetime | None = None
 
 
-def decide(policy: Policy, state: State, probability: float, at: datetime, *, room: bool = True) -> tuple[State, Event | None]:
+def decide(policy: Policy, state: State, risk: float, at: datetime, *, room: bool = True) -> tuple[State, Event | None]:
     """What a new risk does.
 
     Args:
         policy: of the patient's ward.
         state: what was remembered.
-        probability: the risk.
+        risk: in the terms of the policy's threshold.
         at: its index time; risks come in order of it.
         room: whether the ward's budget allows an alarm now.
 
@@ -77,19 +76,13 @@ def decide(policy: Policy, state: State, probability: float, at: datetime, *, ro
         ``withheld`` (said once an episode), ``ended``.
     """
     episode = state.episode
-    if episode is not None and probability < policy.rearm:
+    if episode is not None and risk < policy.rearm:
         return replace(state, episode=None), "ended"
     silent = state.last_sounded_at is not None and at - state.last_sounded_at < policy.silence
-    if probability < policy.threshold or (episode is None and silent):
-        return state if episode is None else replace(state, episode=_peak(episode, probability)), None
-    new = episode is None
-    episode = Episode(at, 0, probability) if episode is None else _peak(episode, probability)
+    if risk < policy.threshold or (episode is None and silent):
+        return state, None
     if silent or not room:
-        return replace(state, episode=episode), "withheld" if new else None
-    first = episode.sounded == 0
-    episode = replace(episode, sounded=episode.sounded + 1)
-    return State(episode, at), "sounded" if first else "sounded_again"
-
-
-def _peak(episode: Episode, probability: float) -> Episode:
-    return replace(episode, peak=max(episode.peak, probability))
+        return replace(state, episode=episode or Episode(at, 0)), None if episode else "withheld"
+    sounded = episode.sounded if episode else 0
+    opened_at = episode.opened_at if episode else at
+    return State(Episode(opened_at, sounded + 1), at), "sounded_again" if sounded else "sounded"

@@ -82,6 +82,17 @@ class Registry:
         mlflow.set_tracking_uri(self.uri)
         self.client = MlflowClient(self.uri)
 
+    @classmethod
+    def existing(cls, home: Path) -> "Registry":
+        """That of a home which has one; MLflow would make an empty one.
+
+        Raises:
+            NoModelError: it has none.
+        """
+        if not (home / "mlflow.db").exists():
+            raise NoModelError(f"registry {home / 'mlflow.db'}: not there; train a model first: vigil train")
+        return cls(home)
+
     @contextmanager
     def run(self, experiment: str, run_id: str | None = None) -> Iterator[str]:
         """A new training run of an experiment, or an earlier one gone on with; yields its id."""
@@ -165,6 +176,14 @@ class Registry:
         found = self._version(name, version, alias)
         model = mlflow.sklearn.load_model(f"models:/{name}/{found.version}")
         return RegisteredModel(model, name, str(found.version), str(found.run_id))
+
+    def version_of(self, name: str, alias: str) -> str:
+        """The version that has an alias.
+
+        Raises:
+            NoModelError: none has it.
+        """
+        return str(self._version(name, None, alias).version)
 
     def promote(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Make a version champion; its tag ``previous_champion`` names the one whose place it takes.

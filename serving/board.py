@@ -1,67 +1,236 @@
 """What a ward sees: each patient's latest risk, the alarms, and what changed, in order.
 
-All of it is written in one transaction with how far the journal was read. So whenever the process is killed, what is here belongs
-together: no alarm is decided twice, and none is lost.
+All that a rescoring says is written in one transaction with how far it read the journal. So whenever the process is killed, what
+is here belongs together: no alarm is decided twice, and none is lost.
 """
 
 import json
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import Any, Final
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
 
+import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from models.alarm_policy import Episode, Event, State
-from serving.journal import METADATA, instant, microsecond
+from models.alarm_policy import Episode, State
+from serving.database import instant, microsecond, open_database, reading, writing
 
-_ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
-_DAY: Final = timedelta(days=1)
-
+FILE: Final = "board.db"
+METADATA: Final = sa.MetaData()
 RISKS: Final = sa.Table(  # the latest of each patient
     "risks",
     METADATA,
     sa.Column("patient", sa.String, primary_key=True),
     sa.Column("ward", sa.String, nullable=False, index=True),
-    sa.Column("index_time", sa.BigInteger, nullable=False),
-    sa.Column("answer", sa.String, nullable=False),  # JSON: what the API says of it
+    sa.Column("index_time", sa.BigInteger, nullable=False),  # microseconds UTC, as all times here
+    sa.Column("prediction_id", sa.String, nullable=False),
+    sa.Column("basis", sa.String, nullable=False),
+    sa.Column("probability", sa.Float),
+    sa.Column("band", sa.String, nullable=False),
+    sa.Column("news2", sa.Integer, nullable=False),
+    sa.Column("news2_highest", sa.Integer, nullable=False),
+    sa.Column("latest_reading_at", sa.BigInteger),  # null: none within a day
+    sa.Column("model_name", sa.String),
+    sa.Column("model_version", sa.String),
+    sa.Column("feature_service", sa.String, nullable=False),
+    sa.Column("threshold", sa.Float),  # probability from which it is an alarm here
 )
-ALARMS: Final = sa.Table(
+ALARMS: Final = sa.Table(  # one row an episode
     "alarms",
     METADATA,
     sa.Column("alarm_id", sa.String, primary_key=True),
-    sa.Column("patient", sa.String, nullable=False),
+    sa.Column("patient", sa.String, nullable=False, index=True),
     sa.Column("ward", sa.String, nullable=False, index=True),
-    sa.Column("opened_at", sa.BigInteger, nullable=False),
+    sa.Column("opened_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("sounded", sa.Integer, nullable=False),  # 0: withheld by the ward's budget
     sa.Column("last_sounded_at", sa.BigInteger),
     sa.Column("ended_at", sa.BigInteger),
-    sa.Column("peak", sa.Float, nullable=False),
-    sa.Column("prediction_id", sa.String, nullable=False),  # of the risk that opened it
-    sa.Column("status", sa.String, nullable=False, default="open"),  # open, acknowledged or overridden
+    sa.Column("basis", sa.String, nullable=False),
+    sa.Column("probability", sa.Float),  # of the risk that opened it
+    sa.Column("news2", sa.Integer, nullable=False),
+    sa.Column("prediction_id", sa.String, nullable=False),
+    sa.Column("model_name", sa.String),
+    sa.Column("model_version", sa.String),
+    sa.Column("status", sa.String, nullable=False, default="open"),
     sa.Column("acted_at", sa.BigInteger),
     sa.Column("acted_by", sa.String),
     sa.Column("reason", sa.String),
 )
-sa.Index("one_episode_a_patient", ALARMS.c.patient, unique=True, sqlite_where=ALARMS.c.ended_at.is_(None))
+sa.Index("one_open_episode_a_patient", ALARMS.c.patient, unique=True, sqlite_where=ALARMS.c.ended_at.is_(None))
 EVENTS: Final = sa.Table(
     "events",
     METADATA,
     sa.Column("event_id", sa.Integer, primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False, index=True),
-    sa.Column("ward", sa.String, nullable=False, index=True),
+    sa.Column("ward", sa.String, nullable=False),
     sa.Column("patient", sa.String, nullable=False),
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("body", sa.String, nullable=False),  # JSON
-    sqlite_autoincrement=True,
+    sqlite_autoincrement=True,  # a number is never given twice, even when the last row was dropped
 )
+sa.Index("events_of_a_ward", EVENTS.c.ward, EVENTS.c.event_id)
 PROGRESS: Final = sa.Table(
     "progress",
     METADATA,
     sa.Column("name", sa.String, primary_key=True),
-    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
 )
+Action = Literal["acknowledged", "overridden"]
+
+_ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
+_JOURNAL: Final = "journal"  # progress: time of the last group that is in the risks
+_HEARTBEAT: Final = "heartbeat"
+
+
+@dataclass
+class Page:
+    """What one rescoring says: rows of the tables above, without numbers.
+
+    Attributes:
+        risks: of the patients rescored.
+        gone: patients who have none any more.
+        opened: alarms.
+        changed: alarms that sounded again or ended: ``alarm_id`` and the columns that are new.
+        events: ``at, ward, patient, kind, body``, the body as a mapping.
+    """
+
+    risks: list[dict[str, Any]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    opened: list[dict[str, Any]] = field(default_factory=list)
+    changed: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Board:
+    """The board of one home. The rescorer writes risks, alarms and events; the API what was done about an alarm."""
+
+    def __init__(self, home: Path) -> None:
+        self.engine = open_database(home / FILE, METADATA)
+
+    def publish(self, page: Page, read_until: int, at: pd.Timestamp) -> None:
+        """Put up what a rescoring of the journal up to a time (microseconds) says."""
+        with writing(self.engine) as connection:
+            if page.risks:
+                risk = sqlite.insert(RISKS)
+                changes = {column.name: risk.excluded[column.name] for column in RISKS.columns if not column.primary_key}
+                connection.execute(risk.on_conflict_do_update(index_elements=["patient"], set_=changes), page.risks)
+            for patient in page.gone:
+                connection.execute(RISKS.delete().where(RISKS.c.patient == patient))
+            if page.opened:
+                connection.execute(ALARMS.insert(), page.opened)
+            for change in page.changed:
+                connection.execute(ALARMS.update().where(ALARMS.c.alarm_id == change["alarm_id"]).values(change))
+            _tell(connection, page.events)
+            _progress(connection, {_JOURNAL: read_until, _HEARTBEAT: microsecond(at)})
+
+    def beat(self, at: pd.Timestamp) -> None:
+        """Say that the rescorer is alive."""
+        with writing(self.engine) as connection:
+            _progress(connection, {_HEARTBEAT: microsecond(at)})
+
+    def progress(self) -> tuple[int, pd.Timestamp | None]:
+        """How far the journal is in the risks, microseconds, and when the rescorer was last alive."""
+        with reading(self.engine) as connection:
+            found = {row.name: row.at for row in connection.execute(sa.select(PROGRESS))}
+        return found.get(_JOURNAL, 0), instant(found[_HEARTBEAT]) if _HEARTBEAT in found else None
+
+    def states(self, since: pd.Timestamp) -> dict[str, State]:
+        """What the alarm policy must remember of patients: open episodes, and alarms that sounded since a time."""
+        of_interest = ALARMS.c.ended_at.is_(None) | (ALARMS.c.last_sounded_at >= microsecond(since))
+        states: dict[str, State] = {}
+        with reading(self.engine) as connection:
+            for row in connection.execute(sa.select(ALARMS).where(of_interest).order_by(ALARMS.c.opened_at)):
+                before = states.get(row.patient, State())
+                sounded = before.last_sounded_at if row.last_sounded_at is None else instant(row.last_sounded_at)
+                episode = None if row.ended_at is not None else Episode(instant(row.opened_at), row.sounded)
+                states[row.patient] = State(episode, sounded)
+        return states
+
+    def risks(self, patients: Sequence[str] | None = None, ward: str | None = None) -> list[dict[str, Any]]:
+        """The latest risk of patients, or of all in a ward."""
+        query = sa.select(RISKS)
+        if patients is not None:
+            query = query.where(RISKS.c.patient.in_(patients))
+        if ward is not None:
+            query = query.where(RISKS.c.ward == ward)
+        return self._all(query)
+
+    def silent(self, since: pd.Timestamp) -> list[str]:
+        """Patients whose latest risk is as of an earlier time."""
+        with reading(self.engine) as connection:
+            rows = connection.execute(sa.select(RISKS.c.patient).where(RISKS.c.index_time < microsecond(since)))
+            return [patient for (patient,) in rows]
+
+    def sounded(self, ward: str, since: pd.Timestamp) -> int:
+        """Alarms that sounded in a ward since a time."""
+        alarm = (EVENTS.c.ward == ward) & (EVENTS.c.kind == "alarm") & (EVENTS.c.at >= microsecond(since))
+        with reading(self.engine) as connection:
+            return int(connection.execute(sa.select(sa.func.count()).where(alarm)).scalar_one())
+
+    def size(self, ward: str) -> int:
+        """Patients of a ward."""
+        with reading(self.engine) as connection:
+            return int(connection.execute(sa.select(sa.func.count()).where(RISKS.c.ward == ward)).scalar_one())
+
+    def alarms(
+        self,
+        *,
+        wards: Iterable[str] | None = None,
+        patient: str | None = None,
+        status: str | None = None,
+        most: int = 500,
+    ) -> list[dict[str, Any]]:
+        """Alarms, newest first. ``wards``: None for all. ``status``: ``open`` (nobody acted on it), or an :data:`Action`."""
+        query = sa.select(ALARMS).order_by(ALARMS.c.opened_at.desc()).limit(most)
+        if wards is not None:
+            query = query.where(ALARMS.c.ward.in_(list(wards)))
+        if patient is not None:
+            query = query.where(ALARMS.c.patient == patient)
+        if status is not None:
+            query = query.where(ALARMS.c.status == status)
+        return self._all(query)
+
+    def alarm(self, alarm_id: str) -> dict[str, Any] | None:
+        """One alarm."""
+        found = self._all(sa.select(ALARMS).where(ALARMS.c.alarm_id == alarm_id))
+        return found[0] if found else None
+
+    def act(self, alarm_id: str, action: Action, by: str, reason: str | None, at: pd.Timestamp) -> bool:
+        """Keep what was done about an alarm; False where the same was done before, which changes nothing.
+
+        An override follows an acknowledgement, never the other way round: what was said with a reason is kept.
+        """
+        before = ("open",) if action == "acknowledged" else ("open", "acknowledged")
+        with writing(self.engine) as connection:
+            done = connection.execute(
+                ALARMS.update()
+                .where(ALARMS.c.alarm_id == alarm_id, ALARMS.c.status.in_(before))
+                .values(status=action, acted_at=microsecond(at), acted_by=by, reason=reason)
+            )
+            if not done.rowcount:
+                return False
+            alarm = connection.execute(sa.select(ALARMS).where(ALARMS.c.alarm_id == alarm_id)).one()
+            event = {"at": microsecond(at), "ward": alarm.ward, "patient": alarm.patient, "kind": action}
+            _tell(connection, [{**event, "body": {"alarm_id": alarm_id}}])
+        return True
+
+    def events(self, ward: str, after: int, most: int) -> list[dict[str, Any]]:
+        """What changed in a ward after an event, in order; ``body`` as a mapping."""
+        query = sa.select(EVENTS).where(EVENTS.c.ward == ward, EVENTS.c.event_id > after).order_by(EVENTS.c.event_id)
+        return [{**row, "body": json.loads(row["body"])} for row in self._all(query.limit(most))]
+
+    def last_event(self) -> int:
+        """Number of the last event."""
+        with reading(self.engine) as connection:
+            return connection.execute(sa.select(sa.func.max(EVENTS.c.event_id))).scalar() or 0
+
+    def _all(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        with reading(self.engine) as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
 
 def alarm_id(patient: str, task: str, opened_at: datetime) -> str:
@@ -69,13 +238,14 @@ def alarm_id(patient: str, task: str, opened_at: datetime) -> str:
     return str(uuid.uuid5(_ALARM_IDS, f"{task}/{patient}/{opened_at.isoformat()}"))
 
 
-def state_of(connection: sa.Connection, patient: str) -> State:
-    """What the alarm policy must remember of a patient."""
-    rows = connection.execute(
-        sa.select(ALARMS).where(ALARMS.c.patient == patient).order_by(ALARMS.c.opened_at.desc()).limit(2)
-    ).all()
-    sounded = [row.last_sounded_at for row in rows if row.last_sounded_at is not None]
-    last = instant(max(sounded)) if sounded else None
-    if not rows or rows[0].ended_at is not None:
-        return State(None, last)
-    return State(Episode(instant(rows[0].opened_at), rows[0].sounded, rows[0].peak), last)
+def _tell(connection: sa.Connection, events: Iterable[Mapping[str, Any]]) -> None:
+    rows = [{**event, "body": json.dumps(event["body"])} for event in events]
+    if rows:
+        connection.execute(EVENTS.insert(), rows)
+
+
+def _progress(connection: sa.Connection, at: Mapping[str, int]) -> None:
+    row = sqlite.insert(PROGRESS)
+    later = {"at": row.excluded["at"]}
+    rows = [{"name": name, "at": time} for name, time in at.items()]
+    connection.execute(row.on_conflict_do_update(index_elements=["name"], set_=later), rows)

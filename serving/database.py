@@ -1,8 +1,12 @@
-"""How we keep what must not be lost: one SQLite file each, through SQLAlchemy, so that another database can follow."""
+"""How we keep what must not be lost: SQLite files, through SQLAlchemy, so that another database can follow."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import pandas as pd
 import sqlalchemy as sa
 
 from features.errors import VigilError
@@ -15,14 +19,76 @@ class DatabaseError(VigilError):
 
 
 def open_database(path: Path, metadata: sa.MetaData) -> sa.Engine:
-    """The file, with its tables. What a transaction wrote is on the disk when it ends: write-ahead log, synchronous=FULL."""
+    """The file, with its tables. What a transaction wrote is on the disk when it ends: write-ahead log, synchronous=FULL.
+
+    Raises:
+        DatabaseError: it cannot be opened, or an earlier version wrote it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     # hide_parameters: an error must not carry a patient's row into a log.
-    url = f"sqlite:///{path.resolve()}"
-    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _WAIT_SECONDS})
+    engine = sa.create_engine(f"sqlite:///{path.resolve()}", hide_parameters=True, connect_args={"timeout": _WAIT_SECONDS})
     sa.event.listen(engine, "connect", _durable)
     sa.event.listen(engine, "begin", _at_once)
-    metadata.create_all(engine)
+    try:
+        with writing(engine) as connection:
+            metadata.create_all(connection)
+            _check_columns(connection, metadata, path)
+    except sa.exc.DatabaseError as error:
+        raise _problem(path, error) from None
     return engine
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that writes; all of it is on the disk when it ends, or nothing.
+
+    Raises:
+        DatabaseError: nothing was written.
+    """
+    try:
+        with engine.execution_options(writes=True).begin() as connection:
+            yield connection
+    except sa.exc.OperationalError as error:
+        raise _problem(Path(str(engine.url.database)), error) from None
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """What stood there at one moment.
+
+    Raises:
+        DatabaseError: it cannot be read.
+    """
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except sa.exc.OperationalError as error:
+        raise _problem(Path(str(engine.url.database)), error) from None
+
+
+def instant(microseconds: int) -> pd.Timestamp:
+    """The time of a number of microseconds since 1970, UTC."""
+    return pd.Timestamp(microseconds, unit="us", tz="UTC").as_unit("us")
+
+
+def microsecond(time: pd.Timestamp) -> int:
+    """The other way round."""
+    return int(time.to_datetime64().astype("datetime64[us]").astype(np.int64))
+
+
+def _problem(path: Path, error: sa.exc.DatabaseError) -> DatabaseError:
+    return DatabaseError(f"{path.name}: cannot be used ({type(error.orig).__name__}); is it locked, or the disk full?")
+
+
+def _check_columns(connection: sa.Connection, metadata: sa.MetaData, path: Path) -> None:
+    found = sa.inspect(connection)
+    for table in metadata.sorted_tables:
+        missing = {column.name for column in table.columns} - {column["name"] for column in found.get_columns(table.name)}
+        if missing:
+            raise DatabaseError(
+                f"{path.name}: table {table.name} has no {', '.join(sorted(missing))}, as an earlier version wrote it; "
+                "move the file away, or use another --home"
+            )
 
 
 def _durable(connection: Any, _record: object) -> None:

@@ -1,17 +1,18 @@
-"""The journal: every reading that was accepted, in the order it became durable; whose it is; and what could not be used.
+"""The journal: every reading that was accepted, in the order it became durable; who the patients are; what could not be used.
 
-A reading is on the disk before it is acknowledged. Its ``recorded_at`` is when we learned of it, and never goes back, so features
-as of a time are those of the readings recorded until then. A reading delivered again is recognised by its message and by what it
-says, and counts once.
+A reading is on the disk before it is acknowledged. What becomes durable together is a group, and groups have a time,
+``recorded_at``: when we learned of them. It never goes back and no two groups share it, so whoever has read the journal up to a
+time knows that nothing will yet appear before it: features as of a time are those of the groups up to it, today and in a year.
+A reading delivered again is recognised by its message and by what it says, and counts once.
 
-Patients appear by pseudonym (:mod:`features.pseudonyms`); only the table ``identities`` knows whose each is.
+Patients appear by pseudonym; only :mod:`serving.identities` knows whose each is.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -22,30 +23,25 @@ from numpy.typing import NDArray
 from sqlalchemy.dialects import sqlite
 
 from features.observations import MESSAGE_KEY, TIME, check, numbers, to_resolution
-from serving.database import DatabaseError, open_database
+from serving.database import instant, microsecond, open_database, writing
 
 FILE: Final = "journal.db"
 
 Status = Literal["accepted", "duplicate", "quarantined"]
 
 METADATA: Final = sa.MetaData()
-IDENTITIES: Final = sa.Table(
-    "identities",
-    METADATA,
-    sa.Column("patient", sa.String, primary_key=True),
-    sa.Column("identifier", sa.String, nullable=False),
-)
 PATIENTS: Final = sa.Table(  # what is known of a patient, from when on: rows are added, never changed
     "patients",
     METADATA,
     sa.Column("seq", sa.Integer, primary_key=True),
     sa.Column("patient", sa.String, nullable=False, index=True),
-    sa.Column("recorded_at", sa.BigInteger, nullable=False),  # microseconds UTC, as all times here
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),  # microseconds UTC, as all times here
     sa.Column("ward", sa.String, nullable=False),
     sa.Column("age", sa.Float),
     sa.Column("sex", sa.Float),
     sa.Column("unit_admitted_at", sa.BigInteger),
     sa.Column("hospital_admitted_at", sa.BigInteger),
+    sa.Column("discharged", sa.Boolean, nullable=False),
 )
 READINGS: Final = sa.Table(
     "readings",
@@ -55,12 +51,11 @@ READINGS: Final = sa.Table(
     sa.Column("signal", sa.String, nullable=False),
     sa.Column("observed_at", sa.BigInteger, nullable=False),
     sa.Column("value", sa.Float, nullable=False),
-    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("device_id", sa.String),
     sa.Column("source", sa.String),
     sa.Column("message", sa.LargeBinary, nullable=False, unique=True),  # digest of MESSAGE_KEY
     sa.UniqueConstraint("patient", "signal", "observed_at", "value"),
-    sqlite_autoincrement=True,  # a number is never given twice, even when the last row was dropped
 )
 QUARANTINE: Final = sa.Table(
     "quarantine",
@@ -70,6 +65,16 @@ QUARANTINE: Final = sa.Table(
     sa.Column("patient", sa.String),
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("reading", sa.String, nullable=False),  # JSON, as it came
+)
+_TIME: Final = sa.Table(  # one row: that of the last group
+    "time", METADATA, sa.Column("id", sa.Integer, primary_key=True), sa.Column("recorded_at", sa.BigInteger, nullable=False)
+)
+DROPPED: Final = sa.Table(  # what retention took away, and when
+    "dropped",
+    METADATA,
+    sa.Column("recorded_at", sa.BigInteger, primary_key=True),
+    sa.Column("before", sa.BigInteger, nullable=False),
+    sa.Column("readings", sa.Integer, nullable=False),
 )
 SKEW: Final = pd.Timedelta(seconds=5)  # that a device's clock may be ahead of ours: such a reading is taken as of its arrival
 
@@ -86,20 +91,22 @@ class Received:
 
 
 class Journal:
-    """The journal of one home. Writing is for one thread at a time; the other processes wait."""
+    """The journal of one home. Writers wait for each other; readers for nobody.
 
-    def __init__(self, home: Path) -> None:
+    Attributes:
+        engine: the database, for reading.
+    """
+
+    def __init__(self, home: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.engine = open_database(home / FILE, METADATA)
-        self._writing = self.engine.execution_options(writes=True)
-        self._identified: set[str] = set()
+        self._clock = clock
 
-    def append(self, readings: Sequence[Mapping[str, Any]], now: datetime) -> list[Received]:
-        """Keep readings; they are on the disk when this returns.
+    def append(self, readings: Sequence[Mapping[str, Any]]) -> list[Received]:
+        """Keep a group of readings; they are on the disk when this returns.
 
         Args:
-            readings: ``identifier, subject_id`` (its pseudonym), ``signal, value, unit, observed_at`` (an instant, or None where
-                it could not be read), ``device_id, source, message_id``.
-            now: the present; readings are recorded then, or right after the last ones before them.
+            readings: ``subject_id`` (a pseudonym), ``signal, value, unit, observed_at`` (an instant, or None where it could not
+                be read), ``device_id, source, message_id``.
 
         Returns:
             What became of each, in order.
@@ -109,55 +116,65 @@ class Journal:
         """
         if not readings:
             return []
-        try:
-            with self._writing.begin() as connection:
-                return self._append(connection, pd.DataFrame.from_records(readings), now)
-        except sa.exc.OperationalError as error:
-            raise DatabaseError(f"{FILE}: cannot be written ({type(error.orig).__name__}); is the disk full?") from None
+        with writing(self.engine) as connection:
+            return _append(connection, pd.DataFrame.from_records(readings), self._next(connection))
 
-    def _append(self, connection: sa.Connection, frame: pd.DataFrame, now: datetime) -> list[Received]:
-        last_seq, recorded_at = _next(connection, now)
-        observed_at = frame["observed_at"].astype(TIME)
-        ahead = observed_at - recorded_at
-        arrived = frame.assign(
-            message_id=[_digest(row) for row in frame[MESSAGE_KEY].itertuples(index=False)],
-            observed_at=observed_at.where(~((ahead > pd.Timedelta(0)) & (ahead <= SKEW)), recorded_at),
-            recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
-            row=np.arange(len(frame)),
-        )
-        checked = check(arrived, recorded_at)
-        self._identify(connection, frame)
-        _insert(connection, checked.accepted)
-        kept = _kept(connection, arrived["message_id"])
-        unusable = dict(zip(checked.quarantined["row"], checked.quarantined["reason"], strict=True))
-        results = []
-        for row, (message, value) in enumerate(zip(arrived["message_id"], _rounded(arrived), strict=True)):
-            reason = unusable.get(row)
-            seq, said = kept.get(message, (0, value))  # not kept: what it says was kept from another message
-            if reason is not None and reason not in _REPEATS:
-                results.append(Received("quarantined", reason))
-            elif value != said:
-                results.append(Received("quarantined", "duplicate_message"))
-            else:
-                results.append(Received("accepted" if seq > last_seq and reason is None else "duplicate"))
-        put_aside = [place for place, result in enumerate(results) if result.status == "quarantined"]
-        _quarantine(connection, frame.iloc[put_aside], [results[place].reason for place in put_aside], recorded_at)
-        return results
+    def register(self, patients: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what is known of patients from now on: the columns of :data:`PATIENTS`, without number and time.
 
-    def _identify(self, connection: sa.Connection, frame: pd.DataFrame) -> None:
-        new = dict(zip(frame["subject_id"], frame["identifier"], strict=True))
-        new = {patient: identifier for patient, identifier in new.items() if patient not in self._identified}
-        if new:
-            rows = [{"patient": patient, "identifier": identifier} for patient, identifier in new.items()]
-            connection.execute(sqlite.insert(IDENTITIES).on_conflict_do_nothing(), rows)
-            self._identified.update(new)
+        Raises:
+            DatabaseError: nothing was kept.
+        """
+        with writing(self.engine) as connection:
+            at = microsecond(self._next(connection))
+            connection.execute(PATIENTS.insert(), [{**facts, "recorded_at": at} for facts in patients])
+
+    def tick(self) -> pd.Timestamp:
+        """The present, as a time that no group was recorded after and none will be recorded before."""
+        with writing(self.engine) as connection:
+            return self._next(connection)
+
+    def latest(self) -> int | None:
+        """Time of the last group, microseconds."""
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(_TIME.c.recorded_at)).scalar()
+
+    def _next(self, connection: sa.Connection) -> pd.Timestamp:
+        """When the group that is written now is recorded: now, but never before, nor with, those that are there."""
+        last = connection.execute(sa.select(_TIME.c.recorded_at)).scalar()
+        now = microsecond(pd.Timestamp(self._clock()))
+        at = now if last is None else max(now, last + 1)
+        connection.execute(sqlite.insert(_TIME).values(id=1, recorded_at=at).on_conflict_do_update(set_={"recorded_at": at}))
+        return instant(at)
 
 
-def _next(connection: sa.Connection, now: datetime) -> tuple[int, pd.Timestamp]:
-    """The last number given, and when readings that come now are recorded: never before, nor with, those that are there."""
-    last = connection.execute(sa.select(READINGS.c.seq, READINGS.c.recorded_at).order_by(READINGS.c.seq.desc()).limit(1)).first()
-    at = pd.Timestamp(now).tz_convert("UTC").as_unit("us")
-    return (0, at) if last is None else (last.seq, max(at, instant(last.recorded_at + 1)))
+def _append(connection: sa.Connection, frame: pd.DataFrame, recorded_at: pd.Timestamp) -> list[Received]:
+    last_seq = connection.execute(sa.select(sa.func.max(READINGS.c.seq))).scalar() or 0
+    observed_at = frame["observed_at"].astype(TIME)
+    ahead = observed_at - recorded_at
+    arrived = frame.assign(
+        message_id=[_digest(row) for row in frame[MESSAGE_KEY].itertuples(index=False)],
+        observed_at=observed_at.where(~((ahead > pd.Timedelta(0)) & (ahead <= SKEW)), recorded_at),
+        recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
+        row=np.arange(len(frame)),
+    )
+    checked = check(arrived, recorded_at)
+    _insert(connection, checked.accepted)
+    kept = _kept(connection, arrived["message_id"])
+    unusable = dict(zip(checked.quarantined["row"], checked.quarantined["reason"], strict=True))
+    results = []
+    for row, (message, value) in enumerate(zip(arrived["message_id"], _rounded(arrived), strict=True)):
+        reason = unusable.get(row)
+        seq, said = kept.get(message, (0, value))  # not kept: what it says was kept from another message
+        if reason is not None and reason not in _REPEATS:
+            results.append(Received("quarantined", reason))
+        elif value != said:
+            results.append(Received("quarantined", "duplicate_message"))
+        else:
+            results.append(Received("accepted" if seq > last_seq and reason is None else "duplicate"))
+    put_aside = [place for place, result in enumerate(results) if result.status == "quarantined"]
+    _quarantine(connection, frame.iloc[put_aside], [results[place].reason for place in put_aside], recorded_at)
+    return results
 
 
 def _insert(connection: sa.Connection, accepted: pd.DataFrame) -> None:
@@ -194,7 +211,7 @@ def _quarantine(connection: sa.Connection, readings: pd.DataFrame, reasons: Iter
             "recorded_at": microsecond(at),
             "patient": reading.pop("subject_id"),
             "reason": reason,
-            "reading": json.dumps({name: value for name, value in reading.items() if name != "identifier"}, default=str),
+            "reading": json.dumps(reading, default=str),
         }
         for reading, reason in zip(readings.to_dict("records"), reasons, strict=True)
     ]
@@ -209,16 +226,6 @@ def _digest(key: Iterable[Any]) -> bytes:
 
 def _rounded(frame: pd.DataFrame) -> list[float]:
     return to_resolution(numbers(frame["value"]).to_numpy(), frame["signal"]).tolist()
-
-
-def instant(microseconds: int) -> pd.Timestamp:
-    """The time of a number of microseconds since 1970, UTC."""
-    return pd.Timestamp(microseconds, unit="us", tz="UTC").as_unit("us")
-
-
-def microsecond(time: pd.Timestamp) -> int:
-    """The other way round."""
-    return int(time.to_datetime64().astype("datetime64[us]").astype(np.int64))
 
 
 def _microseconds(times: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:

@@ -69,9 +69,13 @@ class LastResort:
         try:
             await self.app(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - the last resort
-            frame = error.__traceback__
-            while frame and frame.tb_next:
-                frame = frame.tb_next
-            place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "nowhere"
-            logger.error("unexpected %s at %s", type(error).__name__, place)  # noqa: TRY400 - a traceback holds its message
+            logger.error("unexpected %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400 - a traceback says more
             await problems.response(problems.unexpected())(scope, receive, send)
+
+
+def place_of(error: BaseException) -> str:
+    """Where it was raised: what of it can be logged without its message."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "nowhere"

@@ -1,7 +1,7 @@
 """Patients as the journal knows them: their readings in memory, as far as features may yet need them.
 
 Whoever was never interrupted and whoever begins anew from the journal have the same features, bit for bit: both are made of the
-readings recorded until a time, by :class:`features.online.PatientFeatures`.
+groups recorded until a time, by :class:`features.online.PatientFeatures`.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.build import as_steps, computation
-from features.catalogue import computed_for
-from features.observations import TIME
+from features.kernel.plan import HOUR_US, UNBOUNDED
 from features.online import PatientFeatures
-from serving.journal import PATIENTS, READINGS, instant
+from serving.database import instant
+from serving.journal import DROPPED, PATIENTS, READINGS
 
 UNASSIGNED: Final = ""  # the ward of patients of whom only readings are known
 
@@ -27,51 +27,114 @@ class Monitored:
 
     Attributes:
         ward: where he is.
+        discharged: nobody watches him any more.
         features: what was made of his readings.
-        index_time: recorded_at of the last reading that is in it, microseconds.
+        index_time: of the last group that says something of him, microseconds.
     """
 
     ward: str
+    discharged: bool
     features: PatientFeatures
-    index_time: int = 0
+    index_time: int
 
 
 class MonitoredPatients:
     """Those of one journal, each read from it when first asked for."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, views: tuple[str, ...], cursor: int = 0) -> None:
         """Begin with nobody.
 
         Args:
-            service: the feature service whose views are computed.
+            views: of features that are computed.
+            cursor: time of the last group that counts as read, microseconds.
         """
-        self.views = computed_for(service)
-        self.names = computation(self.views).features
+        self.views = views
+        self.names = computation(views).features
+        self.cursor = cursor
         self._patients: dict[str, Monitored] = {}
-        self.cursor = 0  # number of the last journal row that is in anybody
+        self._dropped: int | None = None
 
-    def advance(self, connection: sa.Connection, most: int) -> list[str]:
-        """Take in what was journalled since; returns the patients that have new readings."""
-        query = sa.select(READINGS).where(READINGS.c.seq > self.cursor).order_by(READINGS.c.seq).limit(most)
-        rows = _readings(connection, query)
-        if rows.empty:
-            return []
-        self.cursor = int(rows["seq"].iloc[-1])
-        patients = rows["subject_id"].unique().tolist()
-        known = [patient for patient in patients if patient in self._patients]
-        self._take_in(rows[rows["subject_id"].isin(known)])
-        for patient in patients:
-            self._patients.get(patient) or self._begin(connection, patient)
-        return patients
+    def advance(self, connection: sa.Connection, most: int, until: int = UNBOUNDED) -> dict[str, int]:
+        """Take in the groups that were journalled since, some ``most`` readings, up to a time.
 
-    def _begin(self, connection: sa.Connection, patient: str) -> None:
-        """Everything that the journal holds of a patient, up to the cursor."""
-        facts = connection.execute(
-            sa.select(PATIENTS).where(PATIENTS.c.patient == patient).order_by(PATIENTS.c.seq.desc()).limit(1)
-        ).first()
-        self._patients[patient] = Monitored(UNASSIGNED if facts is None else facts.ward, _features(facts, self.views))
-        mine = sa.select(READINGS).where(READINGS.c.patient == patient, READINGS.c.seq <= self.cursor)
-        self._take_in(_readings(connection, mine.order_by(READINGS.c.seq)))
+        Returns:
+            The patients they are about, and of each the time of the first.
+        """
+        self._forget_dropped(connection)
+        end = self._end_of_groups(connection, most, until)
+        if end is None:
+            return {}
+        new = self.cursor + 1, end
+        self.cursor = end
+        rows = _readings(connection, READINGS.c.recorded_at.between(*new))
+        moved = sa.select(PATIENTS.c.patient, PATIENTS.c.recorded_at).where(PATIENTS.c.recorded_at.between(*new))
+        about = {row.patient: row.recorded_at for row in connection.execute(moved)}
+        for patient in about:
+            self._patients.pop(patient, None)  # his features are made anew, of what is known now
+        first = rows.drop_duplicates("subject_id")
+        recorded_at = first["recorded_at"].to_numpy("datetime64[us]").astype(np.int64).tolist()
+        about |= dict(zip(first["subject_id"], recorded_at, strict=True))
+        self._take_in(rows[rows["subject_id"].isin(self._patients)])
+        for patient in about:
+            self.entry(connection, patient)
+        return about
+
+    def entry(self, connection: sa.Connection, patient: str) -> Monitored:
+        """A patient, made of everything that the journal holds of him up to the cursor."""
+        if patient not in self._patients:
+            facts = connection.execute(
+                sa.select(PATIENTS)
+                .where(PATIENTS.c.patient == patient, PATIENTS.c.recorded_at <= self.cursor)
+                .order_by(PATIENTS.c.seq.desc())
+                .limit(1)
+            ).first()
+            self._patients[patient] = Monitored(
+                UNASSIGNED if facts is None else facts.ward,
+                facts is not None and facts.discharged,
+                _features(facts, self.views),
+                0 if facts is None else facts.recorded_at,
+            )
+            mine = (READINGS.c.patient == patient) & (READINGS.c.recorded_at <= self.cursor)
+            self._take_in(_readings(connection, mine))
+        return self._patients[patient]
+
+    def ward(self, patient: str) -> str:
+        """Where a patient is."""
+        return self._patients[patient].ward
+
+    def is_watched(self, patient: str) -> bool:
+        """Whether there is somebody to watch: the journal knows him, and he was not discharged."""
+        entry = self._patients[patient]
+        return entry.index_time > 0 and not entry.discharged
+
+    def at(self, patients: Sequence[str], time: int | None = None) -> pd.DataFrame:
+        """Features of patients as known at their last group, or at a later time: ``subject_id, index_time`` and features."""
+        entries = [self._patients[patient] for patient in patients]
+        when = np.array([entry.index_time if time is None else time for entry in entries], dtype=np.int64)
+        matrix = np.empty((len(patients), len(self.names)), dtype=np.float32)
+        for row, entry in enumerate(entries):
+            matrix[row] = entry.features.at(when[row : row + 1])[0]
+        frame = pd.DataFrame(matrix, columns=list(self.names), copy=False)
+        frame.insert(0, "index_time", pd.Series(when.astype("datetime64[us]")).dt.tz_localize("UTC"))
+        frame.insert(0, "subject_id", list(patients))
+        return frame
+
+    def forget(self, time: int, silent_since: int) -> None:
+        """Memory stays flat: sum up what no feature at or after a time can tell from its sum; let the long silent go."""
+        self._patients = {name: entry for name, entry in self._patients.items() if entry.index_time >= silent_since}
+        for entry in self._patients.values():
+            entry.features.forget(time)
+
+    def _end_of_groups(self, connection: sa.Connection, most: int, until: int) -> int | None:
+        """Time of the group that holds the last of so many new readings; a group is never divided."""
+        new = sa.select(READINGS.c.recorded_at).where(READINGS.c.recorded_at.between(self.cursor + 1, until))
+        some = new.order_by(READINGS.c.recorded_at).limit(most).subquery()
+        last, readings = connection.execute(sa.select(sa.func.max(some.c.recorded_at), sa.func.count())).one()
+        if readings == most:
+            return int(last)
+        facts = sa.select(sa.func.max(PATIENTS.c.recorded_at)).where(PATIENTS.c.recorded_at.between(self.cursor + 1, until))
+        ends = [end for end in (last, connection.execute(facts).scalar()) if end is not None]
+        return max(ends) if ends else None
 
     def _take_in(self, rows: pd.DataFrame) -> None:
         """Readings of patients who are here, to each his own; checked as one frame, since a frame costs more than a reading."""
@@ -83,21 +146,25 @@ class MonitoredPatients:
         for name, begin, end in zip(patient, first, [*first[1:], len(rows)], strict=True):
             entry = self._patients[name]
             entry.features.insert(*(column[begin:end] for column in steps))
-            entry.index_time = int(steps[2][end - 1])  # recorded_at ascends with the number
+            entry.index_time = max(entry.index_time, int(steps[2][end - 1]))  # recorded_at ascends
 
-    def at(self, patients: Sequence[str], times: Sequence[int] | None = None) -> pd.DataFrame:
-        """Features of patients as known at their last reading, or at later times: ``subject_id, index_time`` and features."""
-        when = [self._patients[patient].index_time for patient in patients] if times is None else list(times)
-        matrix = np.empty((len(patients), len(self.names)), dtype=np.float32)
-        for row, (patient, time) in enumerate(zip(patients, when, strict=True)):
-            matrix[row] = self._patients[patient].features.at(np.array([time]))[0]
-        frame = pd.DataFrame(matrix, columns=list(self.names), copy=False)
-        frame.insert(0, "index_time", pd.Series(np.array(when, dtype="datetime64[us]")).dt.tz_localize("UTC"))
-        frame.insert(0, "subject_id", list(patients))
-        return frame
+    def _forget_dropped(self, connection: sa.Connection) -> None:
+        """Where readings were dropped from the journal they must not live on here."""
+        last = connection.execute(sa.select(sa.func.max(DROPPED.c.recorded_at))).scalar()
+        if last != self._dropped:
+            self._patients.clear()
+            self._dropped = last
 
 
-def _readings(connection: sa.Connection, query: sa.Select[Any]) -> pd.DataFrame:
+def features_as_of(connection: sa.Connection, views: tuple[str, ...], patients: Sequence[str], time: int) -> pd.DataFrame:
+    """Features from the journal of those patients whom it knows at a time (microseconds): ``subject_id, index_time`` and features."""
+    journal = MonitoredPatients(views, cursor=time)
+    known = [patient for patient in dict.fromkeys(patients) if journal.entry(connection, patient).index_time]
+    return journal.at(known, time)
+
+
+def _readings(connection: sa.Connection, condition: "sa.ColumnElement[bool]") -> pd.DataFrame:
+    query = sa.select(READINGS).where(condition).order_by(READINGS.c.recorded_at, READINGS.c.seq)
     rows = pd.DataFrame(connection.execute(query).all(), columns=[column.name for column in READINGS.columns])
     for column in ("observed_at", "recorded_at"):
         rows[column] = pd.Series(rows[column].to_numpy("datetime64[us]"), dtype="datetime64[us]").dt.tz_localize("UTC")

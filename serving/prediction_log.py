@@ -2,36 +2,46 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from features.errors import VigilError
 from features.observations import TIME
+from models.registry import RegisteredModel
+from serving.database import DatabaseError, open_database, reading, writing
+from serving.risk import Risk
 
 FILE: Final = "predictions.db"
-_WAIT_SECONDS: Final = 2
+_TIMES: Final = ("made_at", "as_of", "index_time")
 
-_METADATA = sa.MetaData()
-_PREDICTIONS = sa.Table(
+METADATA: Final = sa.MetaData()
+PREDICTIONS: Final = sa.Table(
     "predictions",
-    _METADATA,
+    METADATA,
     sa.Column("prediction_id", sa.String, primary_key=True),
     sa.Column("made_at", sa.String, nullable=False, index=True),  # ISO 8601, UTC
-    sa.Column("origin", sa.String, nullable=False),  # "online_store" or "request"
+    sa.Column("origin", sa.String, nullable=False),  # one of ORIGINS
     sa.Column("patient_id", sa.String, nullable=False),
     sa.Column("as_of", sa.String, nullable=False),
     sa.Column("index_time", sa.String, nullable=False),
-    sa.Column("probability", sa.Float, nullable=False),
+    sa.Column("basis", sa.String, nullable=False),
+    sa.Column("probability", sa.Float),  # null where NEWS2 was all that could be said
     sa.Column("band", sa.String, nullable=False),
-    sa.Column("model_name", sa.String, nullable=False),
-    sa.Column("model_version", sa.String, nullable=False, index=True),
+    sa.Column("news2", sa.Integer, nullable=False),
+    sa.Column("news2_highest", sa.Integer, nullable=False),
+    sa.Column("model_name", sa.String),
+    sa.Column("model_version", sa.String, index=True),
     sa.Column("feature_service", sa.String, nullable=False),
-    sa.Column("features", sa.String, nullable=False),  # JSON object, null where unknown
+    sa.Column("features", sa.String),  # JSON object, null where unknown; null: the journal has what they are made of
 )
+sa.Index("predictions_of_a_patient", PREDICTIONS.c.patient_id, PREDICTIONS.c.index_time)
+# Where features came from: the online store, the readings of the request, the journal when somebody asked, or when readings came.
+ORIGINS: Final = ("online_store", "request", "journal", "rescorer")
 
 
 class LogUnavailableError(VigilError):
@@ -42,54 +52,89 @@ class PredictionLog:
     """An append-only table in ``home/predictions.db``."""
 
     def __init__(self, home: Path) -> None:
-        # hide_parameters: an error must not carry a patient's row into a log. timeout: seconds to wait for another writer.
-        url = f"sqlite:///{home.resolve() / FILE}"
-        self._engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _WAIT_SECONDS})
-        sa.event.listen(self._engine, "connect", _durable)
-        _METADATA.create_all(self._engine)
+        self._engine = open_database(home / FILE, METADATA)
 
     def append(self, rows: Iterable[dict[str, Any]]) -> None:
-        """Write predictions; they are on disk when this returns. ``features`` is a mapping, times are timestamps.
+        """Write predictions; they are on disk when this returns. What is there by its id already is left as it is.
+
+        Args:
+            rows: the columns of the table; times are timestamps, ``features`` a mapping or None.
 
         Raises:
             LogUnavailableError: they could not be written.
         """
         values = [
-            {
-                **row,
-                **{time: row[time].isoformat() for time in ("made_at", "as_of", "index_time")},
-                "features": json.dumps({name: None if math.isnan(value) else value for name, value in row["features"].items()}),
-            }
-            for row in rows
+            {**row, **{time: row[time].isoformat() for time in _TIMES}, "features": _json(row["features"])} for row in rows
         ]
         if values:
             try:
-                with self._engine.begin() as connection:
-                    connection.execute(_PREDICTIONS.insert(), values)
-            except sa.exc.OperationalError as error:
-                raise LogUnavailableError(
-                    f"{FILE}: cannot be written ({type(error.orig).__name__}); is it locked, or the disk full?"
-                ) from None
+                with writing(self._engine) as connection:
+                    connection.execute(sqlite.insert(PREDICTIONS).on_conflict_do_nothing(), values)
+            except DatabaseError as error:
+                raise LogUnavailableError(str(error)) from None
+
+    def history(self, patient: str, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+        """A patient's risks by index time (after since, up to until), oldest first; all columns but the features."""
+        query = sa.select(*(column for column in PREDICTIONS.columns if column.name != "features")).where(
+            PREDICTIONS.c.patient_id == patient,
+            PREDICTIONS.c.index_time > since.isoformat(),
+            PREDICTIONS.c.index_time <= until.isoformat(),
+        )
+        return self._frame(query.order_by(PREDICTIONS.c.index_time, PREDICTIONS.c.made_at))
 
     def read(
         self, *, model_name: str, model_version: str, features: Sequence[str], since: pd.Timestamp | None = None
     ) -> pd.DataFrame:
-        """Predictions of one model version made since a time, oldest first: all columns, and the features as columns."""
-        query = sa.select(_PREDICTIONS).where(
-            _PREDICTIONS.c.model_name == model_name, _PREDICTIONS.c.model_version == model_version
+        """Predictions of one model version whose features were kept, made since a time, oldest first: all columns, and the features."""
+        query = sa.select(PREDICTIONS).where(
+            PREDICTIONS.c.model_name == model_name,
+            PREDICTIONS.c.model_version == model_version,
+            PREDICTIONS.c.basis == "model",
+            PREDICTIONS.c.features.is_not(None),
         )
         if since is not None:
-            query = query.where(_PREDICTIONS.c.made_at >= since.isoformat())
-        with self._engine.connect() as connection:
-            rows = pd.DataFrame(connection.execute(query.order_by(_PREDICTIONS.c.made_at)).mappings().all())
-        if rows.empty:
-            rows = pd.DataFrame(columns=[column.name for column in _PREDICTIONS.columns])
+            query = query.where(PREDICTIONS.c.made_at >= since.isoformat())
+        rows = self._frame(query.order_by(PREDICTIONS.c.made_at))
         values = pd.DataFrame([json.loads(text) for text in rows.pop("features")], columns=list(features), dtype="float32")
-        for time in ("made_at", "as_of", "index_time"):
-            rows[time] = pd.to_datetime(rows[time], format="ISO8601", utc=True).astype(TIME)
         return pd.concat([rows, values], axis=1)
 
+    def _frame(self, query: sa.Select[Any]) -> pd.DataFrame:
+        with reading(self._engine) as connection:
+            found = connection.execute(query)
+            rows = pd.DataFrame(found.all(), columns=list(found.keys()))
+        for time in _TIMES:
+            rows[time] = pd.to_datetime(rows[time], format="ISO8601", utc=True).astype(TIME)
+        return rows
 
-def _durable(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+
+def entry(
+    risk: Risk,
+    prediction_id: str,
+    origin: str,
+    registered: RegisteredModel | None,
+    feature_service: str,
+    made_at: pd.Timestamp,
+    *,
+    as_of: pd.Timestamp | None = None,
+    features: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
+    """A row of the log. ``as_of``: the time that was asked for; default: the index time."""
+    return {
+        "prediction_id": prediction_id,
+        "made_at": made_at,
+        "origin": origin,
+        "patient_id": risk.patient,
+        "as_of": risk.index_time if as_of is None else as_of,
+        "index_time": risk.index_time,
+        **{name: getattr(risk, name) for name in ("basis", "probability", "band", "news2", "news2_highest")},
+        "model_name": registered.name if registered else None,
+        "model_version": registered.version if registered else None,
+        "feature_service": feature_service,
+        "features": features,
+    }
+
+
+def _json(features: Mapping[str, float] | None) -> str | None:
+    if features is None:
+        return None
+    return json.dumps({name: None if math.isnan(value) else value for name, value in features.items()})

@@ -1,0 +1,59 @@
+"""The model in use: the champion of a task, followed when the alias moves.
+
+A new champion is loaded beside the one in use and takes its place in one assignment: a request that has begun ends with the model
+it began with, and none waits. Where there is no model the answer says so and gives NEWS2.
+"""
+
+import logging
+import threading
+from pathlib import Path
+from typing import Final
+
+from models.registry import CHAMPION, NoModelError, RegisteredModel, Registry
+
+logger = logging.getLogger("vigil.serving")
+
+_LOOK_SECONDS: Final = 2.0
+
+
+class Champion:
+    """The champion of one home and task."""
+
+    def __init__(self, home: Path, task: str) -> None:
+        """Load it, if there is one."""
+        self._home = home
+        self._task = task
+        self._model: RegisteredModel | None = None
+        self._stop = threading.Event()
+        self.look()
+
+    @property
+    def model(self) -> RegisteredModel | None:
+        """The model in use; take it once for one answer."""
+        return self._model
+
+    def look(self) -> None:
+        """Follow the alias, where it points elsewhere than before. A registry that is gone takes no model away."""
+        try:
+            registry = Registry.existing(self._home)
+            version = registry.version_of(self._task, CHAMPION)
+            if self._model is None or version != self._model.version:
+                self._model = registry.load(self._task, version)
+                logger.info("serving %s version %s, %s", self._task, version, self._model.feature_service)
+        except NoModelError as error:
+            if self._model is None:
+                logger.warning("no model, so risks are NEWS2: %s", error)
+        except Exception as error:  # noqa: BLE001 - a registry in trouble must not stop a server that has a model
+            logger.error("registry: %s; going on with what is in use", type(error).__name__)  # noqa: TRY400 - by type only
+
+    def follow(self) -> None:
+        """Look again every few seconds, in a thread of its own."""
+        threading.Thread(target=self._follow, name="champion", daemon=True).start()
+
+    def stop(self) -> None:
+        """End following."""
+        self._stop.set()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(_LOOK_SECONDS):
+            self.look()

@@ -1,0 +1,81 @@
+"""What Prometheus is told: how fresh risks are, what is quarantined, how risks lie, alarms, and which model serves.
+
+Never a patient: labels are reasons, routes, wards' counts are not even that, since a ward may hold one bed.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from serving.board import Page
+from serving.journal import Received
+from serving.risk import Risk
+
+_SECONDS: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
+_PROBABILITIES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+
+
+class Metrics:
+    """Those of one process; the server's ``/metrics`` adds up the processes'. Make one, once."""
+
+    def __init__(self) -> None:
+        self._readings = Counter("vigil_readings_total", "Readings by what became of them.", ["status", "reason"])
+        self._freshness = Histogram(
+            "vigil_freshness_seconds", "From a reading accepted to the risk made of it.", buckets=_SECONDS
+        )
+        self._risks = Histogram("vigil_risk_probability", "Probabilities as they were rescored.", buckets=_PROBABILITIES)
+        self._bases = Counter("vigil_risks_total", "Risks by what they rest on.", ["basis", "band"])
+        self._alarms = Counter("vigil_alarms_total", "Alarms by what happened.", ["event"])
+        self._feast_age = Gauge(
+            "vigil_feast_age_seconds", "Age of the oldest row that was just written.", multiprocess_mode="mostrecent"
+        )
+        self._feast_rows = Counter("vigil_feast_rows_total", "Rows written into the feature store.", ["status"])
+        self._model = Gauge(
+            "vigil_model_info",
+            "1 for the model in use.",
+            ["name", "version", "feature_service"],
+            multiprocess_mode="mostrecent",
+        )
+        self._in_use: tuple[str, str, str] | None = None
+
+    def received(self, results: Iterable[Received]) -> None:
+        """What became of readings."""
+        for result in results:
+            self._readings.labels(result.status, result.reason or "").inc()
+
+    def rescored(self, seconds: Sequence[float]) -> None:
+        """How long it took from reading to risk, of each patient."""
+        for value in seconds:
+            self._freshness.observe(value)
+
+    def published(self, page: Page, risks: Sequence[Risk]) -> None:
+        """What a rescoring said."""
+        for risk in risks:
+            self._bases.labels(risk.basis, risk.band).inc()
+            if risk.probability is not None:
+                self._risks.observe(risk.probability)
+        for event in page.events:
+            if str(event["kind"]).startswith("alarm"):
+                self._alarms.labels(event["kind"]).inc()
+
+    def acted(self, action: str) -> None:
+        """Somebody did something about an alarm."""
+        self._alarms.labels(action).inc()
+
+    def feast_written(self, oldest_seconds: float, rows: int) -> None:
+        """Rows are in the feature store."""
+        self._feast_age.set(oldest_seconds)
+        self._feast_rows.labels("written").inc(rows)
+
+    def feast_failed(self) -> None:
+        """A batch is not."""
+        self._feast_rows.labels("failed").inc()
+
+    def serving(self, name: str, version: str, feature_service: str) -> None:
+        """Which model is in use."""
+        labels = (name, version, feature_service)
+        if self._in_use is not None and self._in_use != labels:
+            self._model.labels(*self._in_use).set(0)
+        self._model.labels(*labels).set(1)
+        self._in_use = labels

@@ -1,0 +1,314 @@
+"""From readings to risks and alarms: reads the journal, refreshes those patients' features, scores them, decides alarms.
+
+Readings that came meanwhile are taken in together, each patient is rescored once. Whatever happens to this process, it goes on
+from the time that the board says the risks are of: a group is read again until its risks are up.
+"""
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from features.catalogue import INDEX_STEP, service_views
+from features.errors import VigilError
+from models.alarm_policy import EMERGENCY_NEWS2, Policy, State, decide
+from models.registry import RegisteredModel
+from models.risk_model import log_odds
+from models.tasks import RiskTask
+from serving.board import Board, Page, alarm_id
+from serving.champion import Champion
+from serving.database import instant, microsecond, reading
+from serving.feast_follower import FeastFollower
+from serving.journal import Journal
+from serving.metrics import Metrics
+from serving.middleware import place_of
+from serving.monitored import HOUR_US, MonitoredPatients
+from serving.prediction_log import PredictionLog, entry
+from serving.risk import Risk, assess
+from serving.wards import Wards
+
+logger = logging.getLogger("vigil.rescorer")
+
+# A patient of whom nothing came for so long is said to be silent: the longest interval between observations of RCP 2017, chart 4.
+SILENT_AFTER: Final = timedelta(hours=12)
+TOLD_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to those who follow the ward; ours
+
+_MOST_READINGS: Final = 2_000  # taken in at a time
+_PAUSE_SECONDS: Final = 0.02  # between looks at a journal where nothing is new
+_RETRY_SECONDS: Final = 0.5
+_BEAT: Final = timedelta(seconds=1)
+_LOOK_FOR_SILENT: Final = timedelta(seconds=30)
+_KEPT_IN_MEMORY: Final = timedelta(days=2)  # after a patient's last reading
+_DAY: Final = timedelta(days=1)
+_LONG_AGO: Final = pd.Timestamp(0, tz="UTC")
+_KINDS: Final[Mapping[str, str]] = {
+    "sounded": "alarm",
+    "sounded_again": "alarm",
+    "withheld": "alarm_withheld",
+    "ended": "alarm_ended",
+}
+_OF_THE_RISK: Final = ("ward", "basis", "probability", "news2", "prediction_id", "model_name", "model_version")
+# What an event says of a risk.
+SAID: Final = (
+    "index_time", "basis", "probability", "band", "news2", "news2_highest", "model_name", "model_version", "feature_service",
+)  # fmt: skip
+_PREDICTION_IDS: Final = uuid.UUID("b1d3f2c4-50a7-4f0f-9a58-0b6c2d9f7e13")
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What followers of a ward were last told of a patient."""
+
+    probability: float | None
+    band: str
+    news2: int
+    silent: bool
+
+    def differs(self, other: "_Told") -> bool:
+        if (self.band, self.news2, self.probability is None) != (other.band, other.news2, other.probability is None):
+            return True
+        if self.probability is None or other.probability is None:
+            return False
+        before, now = log_odds([self.probability, other.probability])
+        return abs(now - before) >= TOLD_LOG_ODDS
+
+
+class Rescorer:
+    """The rescoring of one home. One at a time."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        board: Board,
+        champion: Champion,
+        task: RiskTask,
+        log: PredictionLog,
+        wards: Wards,
+        feast: FeastFollower,
+        metrics: Metrics,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._journal = journal
+        self._board = board
+        self._champion = champion
+        self._task = task
+        self._log = log
+        self._wards = wards
+        self._feast = feast
+        self._metrics = metrics
+        self._clock = clock
+        self._begin(champion.model)
+
+    def run(self, *, stopped: Callable[[], bool]) -> None:
+        """Rescore until stopped. What cannot be done now is tried again."""
+        while not stopped():
+            try:
+                if not self.step():
+                    time.sleep(_PAUSE_SECONDS)
+            except VigilError as error:
+                logger.error("%s; trying again", error)  # noqa: TRY400 - the message says it all
+                self._again()
+            except Exception as error:  # noqa: BLE001 - patients are watched on; the message may hold their data
+                logger.error("unexpected %s at %s; trying again", type(error).__name__, place_of(error))  # noqa: TRY400
+                self._again()
+
+    def step(self) -> int:
+        """Rescore whom the next groups are about, or who was silent for an index step; returns how many."""
+        if self._champion.model is not self._registered:
+            self._begin(self._champion.model)  # other features may be asked for
+        now = pd.Timestamp(self._clock())
+        with reading(self._journal.engine) as connection:
+            arrived = self._patients.advance(connection, _MOST_READINGS)
+        if arrived:
+            self._publish(list(arrived))
+            published = pd.Timestamp(self._clock())
+            self._metrics.rescored([(published - instant(since)).total_seconds() for since in arrived.values()])
+            return len(arrived)
+        if now >= self._beat_again:
+            self._beat_again = now + _BEAT
+            self._wards.refresh()
+            self._board.beat(now)
+        if now >= self._look_again:
+            self._look_again = now + _LOOK_FOR_SILENT
+            return self._rescore_silent(now)
+        return 0
+
+    def _begin(self, registered: RegisteredModel | None) -> None:
+        """From what the board says, with a model or without."""
+        self._registered = registered
+        self._service = registered.feature_service if registered else self._task.feature_service
+        views = tuple(service_views(self._service))
+        cursor, _ = self._board.progress()
+        self._patients = MonitoredPatients(views, cursor)
+        now = pd.Timestamp(self._clock())
+        self._states = self._board.states(now - _DAY * 2)
+        self._told = {
+            row["patient"]: _Told(row["probability"], row["band"], row["news2"], _is_silent(row)) for row in self._board.risks()
+        }
+        self._look_again = self._beat_again = now
+        self._forget_again = now + INDEX_STEP
+        self._kept: dict[str, pd.Timestamp] = {}
+        self._feast.follow(self._service)
+
+    def _again(self) -> None:
+        time.sleep(_RETRY_SECONDS)
+        try:
+            self._begin(self._champion.model)
+        except VigilError as error:
+            logger.error("%s", error)  # noqa: TRY400 - the message says it all
+
+    def _rescore_silent(self, now: pd.Timestamp) -> int:
+        """Risks age even where nothing comes: once an index step those of silent patients are made anew."""
+        silent = self._board.silent(now - INDEX_STEP)
+        forget = now >= self._forget_again
+        if not silent and not forget:
+            return 0
+        present = microsecond(self._journal.tick())
+        about = dict.fromkeys(silent)
+        with reading(self._journal.engine) as connection:
+            while arrived := self._patients.advance(connection, _MOST_READINGS, until=present):
+                about |= dict.fromkeys(arrived)
+            for patient in silent:
+                self._patients.entry(connection, patient)
+        self._patients.cursor = present
+        self._publish(list(about), present)
+        if forget:
+            self._forget_again = now + INDEX_STEP
+            self._patients.forget(present, silent_since=present - _KEPT_IN_MEMORY // timedelta(microseconds=1))
+        return len(about)
+
+    def _publish(self, patients: Sequence[str], time: int | None = None) -> None:
+        """Score patients as of their last group, or of a time; put up what that says."""
+        watched = [patient for patient in patients if self._patients.is_watched(patient)]
+        rows = self._patients.at(watched, time)
+        risks = assess(self._registered, rows)
+        made_at = pd.Timestamp(self._clock())
+        ids = [self._prediction_id(risk) for risk in risks]
+        page = Page(gone=[patient for patient in patients if patient not in set(watched)])
+        states: dict[str, State] = {}
+        told: dict[str, _Told] = {}
+        for risk, prediction_id in zip(risks, ids, strict=True):
+            ward = self._patients.ward(risk.patient)
+            policy = self._wards.of(ward).policy(self._registered)
+            row = self._row(risk, ward, prediction_id, policy.threshold)
+            page.risks.append(row)
+            news = _Told(risk.probability, risk.band, risk.news2, _is_silent(row))
+            before = self._told.get(risk.patient)
+            at = {"at": microsecond(made_at), "ward": ward, "patient": risk.patient}
+            if before is None or news.differs(before):
+                told[risk.patient] = news
+                page.events.append({**at, "kind": "risk", "body": _said(row)})
+            if news.silent and not (before and before.silent):
+                told[risk.patient] = news
+                page.events.append({**at, "kind": "silent", "body": {"latest_reading_at": row["latest_reading_at"]}})
+            states[risk.patient] = self._decide(page, risk, row, policy, at)
+        for patient in page.gone:
+            states[patient] = self._end(page, patient, made_at)
+        self._keep(risks, ids, rows, made_at)
+        self._board.publish(page, self._patients.cursor, made_at)
+        self._states |= states
+        self._told |= told
+        for patient in page.gone:
+            self._told.pop(patient, None)
+        self._feast.put(rows)
+        self._metrics.published(page, risks)
+
+    def _decide(self, page: Page, risk: Risk, row: Mapping[str, Any], policy: Policy, at: Mapping[str, Any]) -> State:
+        """What a risk does to the alarms of its patient; silence of the devices neither sounds an alarm nor ends one."""
+        state = self._states.get(risk.patient, State())
+        if self._registered is not None and risk.probability is None:
+            return state
+        level = risk.probability if risk.probability is not None else float(risk.news2)
+        index_time = risk.index_time.to_pydatetime()
+        after, event = decide(policy, state, level, index_time)
+        if event in {"sounded", "sounded_again"} and not self._has_room(page, row["ward"], risk):
+            after, event = decide(policy, state, level, index_time, room=False)
+        if event is None:
+            return after
+        episode = after.episode or state.episode
+        assert episode is not None
+        name = alarm_id(risk.patient, self._task.name, episode.opened_at)
+        sounded = None if after.last_sounded_at is None else microsecond(pd.Timestamp(after.last_sounded_at))
+        if state.episode is None:
+            opened = {"alarm_id": name, "patient": risk.patient, "opened_at": row["index_time"], "sounded": episode.sounded}
+            opened |= {"last_sounded_at": sounded if episode.sounded else None, "ended_at": None, "status": "open"}
+            page.opened.append(opened | {column: row[column] for column in _OF_THE_RISK})
+        elif event == "ended":
+            page.changed.append({"alarm_id": name, "ended_at": row["index_time"]})
+        else:
+            page.changed.append({"alarm_id": name, "sounded": episode.sounded, "last_sounded_at": sounded})
+        page.events.append({**at, "kind": _KINDS[event], "body": {"alarm_id": name, "sounded": episode.sounded, **_said(row)}})
+        return after
+
+    def _has_room(self, page: Page, ward: str, risk: Risk) -> bool:
+        """Whether the ward's budget of the last day allows another alarm."""
+        if risk.news2 >= EMERGENCY_NEWS2:
+            return True
+        since = pd.Timestamp(self._clock()) - _DAY
+        here = sum(event["kind"] == "alarm" and event["ward"] == ward for event in page.events)
+        allowed = self._wards.of(ward).allowed(self._board.size(ward), self._task.promise.alarms_per_patient_day)
+        return self._board.sounded(ward, since) + here < allowed
+
+    def _end(self, page: Page, patient: str, at: pd.Timestamp) -> State:
+        """Of a patient who left: his episode ends with him."""
+        state = self._states.get(patient, State())
+        if state.episode is not None:
+            name = alarm_id(patient, self._task.name, state.episode.opened_at)
+            page.changed.append({"alarm_id": name, "ended_at": microsecond(at)})
+        left = {"at": microsecond(at), "ward": self._patients.ward(patient), "patient": patient}
+        page.events.append({**left, "kind": "left", "body": {}})
+        return State(None, state.last_sounded_at)
+
+    def _keep(self, risks: Sequence[Risk], ids: Sequence[str], rows: pd.DataFrame, made_at: pd.Timestamp) -> None:
+        """Log what was said; once an index step a patient with the features, on which drift is measured."""
+        columns = self._registered.model.features if self._registered else []
+        matrix = rows[columns].to_numpy(np.float64)
+        entries = []
+        for place, (risk, prediction_id) in enumerate(zip(risks, ids, strict=True)):
+            full = risk.basis == "model" and risk.index_time - self._kept.get(risk.patient, _LONG_AGO) >= INDEX_STEP
+            if full:
+                self._kept[risk.patient] = risk.index_time
+            features = dict(zip(columns, matrix[place].tolist(), strict=True)) if full else None
+            entries.append(entry(risk, prediction_id, "rescorer", self._registered, self._service, made_at, features=features))
+        self._log.append(entries)
+
+    def _row(self, risk: Risk, ward: str, prediction_id: str, threshold: float) -> dict[str, Any]:
+        since = risk.hours_since_reading
+        return {
+            "patient": risk.patient,
+            "ward": ward,
+            "index_time": microsecond(risk.index_time),
+            "prediction_id": prediction_id,
+            "basis": risk.basis,
+            "probability": risk.probability,
+            "band": risk.band,
+            "news2": risk.news2,
+            "news2_highest": risk.news2_highest,
+            "latest_reading_at": None if since is None else microsecond(risk.index_time) - round(since * HOUR_US),
+            "model_name": self._registered.name if self._registered else None,
+            "model_version": self._registered.version if self._registered else None,
+            "feature_service": self._service,
+            "threshold": threshold if risk.probability is not None else None,
+        }
+
+    def _prediction_id(self, risk: Risk) -> str:
+        """Whoever makes it again, after having been killed, gives it the same name."""
+        version = self._registered.version if self._registered else "none"
+        return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))
+
+
+def _is_silent(row: Mapping[str, Any]) -> bool:
+    latest = row["latest_reading_at"]
+    return latest is None or row["index_time"] - latest >= SILENT_AFTER // timedelta(microseconds=1)
+
+
+def _said(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a risk, in an event."""
+    return {name: row[name] for name in SAID}

@@ -1,0 +1,117 @@
+"""What can be said of patients from their features: the model's risk, or where there is none to be had, NEWS2 and its interval.
+
+The one place where it is decided which: the API, the rescorer and the replay of past predictions all ask here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from features.derived import SCORE_CARRY_HOURS
+from features.scores import NEWS2_BANDS, NEWS2_HIGH, NEWS2_MEDIUM
+from models.registry import RegisteredModel
+
+Basis = Literal["model", "news2"]
+Band = Literal["low", "medium", "high"]
+Finding = Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings", "features_missing"]
+
+_PARTS: Final = {vital: f"news2_{vital}" for vital in NEWS2_BANDS}
+_HIGHEST_POINTS: Final = {vital: max(points) for vital, (_, points) in NEWS2_BANDS.items()}
+SHOWN: Final = ("subject_id", "index_time", "hours_since_reading", *_PARTS.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Risk:
+    """What is said of one patient as of ``index_time``.
+
+    Attributes:
+        patient: pseudonym.
+        index_time: up to which readings were considered.
+        basis: the model, or NEWS2.
+        probability: of the outcome within the horizon; None where NEWS2 is all that can be said.
+        band: of the probability by the model's thresholds, else of NEWS2 by the RCP's chart.
+        news2, news2_highest: the score, a missing part counting 0, and its maximum.
+        news2_parts: points of each part, None where unknown.
+        findings: why there is no probability, or what else to know.
+        hours_since_reading: before ``index_time``; None: none within a day.
+    """
+
+    patient: str
+    index_time: pd.Timestamp
+    basis: Basis
+    probability: float | None
+    band: Band
+    news2: int
+    news2_highest: int
+    news2_parts: dict[str, int | None]
+    findings: tuple[Finding, ...]
+    hours_since_reading: float | None
+
+
+def assess(
+    registered: RegisteredModel | None, rows: pd.DataFrame, findings: Sequence[tuple[Finding, ...]] | None = None
+) -> list[Risk]:
+    """Risks of feature rows, in their order.
+
+    Args:
+        registered: the model, None where there is none.
+        rows: ``subject_id, index_time`` and features; at least those of the scores.
+        findings: of each row, what already speaks against asking the model.
+    """
+    if rows.empty:
+        return []
+    found = [list(row) for row in findings] if findings is not None else [[] for _ in range(len(rows))]
+    records = rows[[name for name in SHOWN if name in rows]].to_dict("records")
+    for row, against in zip(records, found, strict=True):
+        if registered is None:
+            against.append("no_model")
+        if np.isnan(row["hours_since_reading"]) and "stale_data" not in against:
+            against.append("no_recent_readings")
+    probability = np.full(len(rows), np.nan)
+    asked = np.array([not against for against in found])
+    if registered is not None and asked.any():
+        probability[asked] = registered.model.risk(rows if asked.all() else rows[asked])
+    return [
+        _risk(registered, row, p, tuple(against)) for row, p, against in zip(records, probability.tolist(), found, strict=True)
+    ]
+
+
+def out_of_date(rows: pd.DataFrame, hours: "pd.Series[float]") -> pd.DataFrame:
+    """Rows as they look so many hours later, as far as NEWS2 goes: parts whose reading is then older than a day are unknown."""
+    later = rows.copy()
+    for vital, part in _PARTS.items():
+        age = f"{vital}_age_{SCORE_CARRY_HOURS}h"
+        known = rows[age] + hours < SCORE_CARRY_HOURS if age in rows else hours < 0
+        later[part] = rows[part].where(known)
+    later["hours_since_reading"] = (rows["hours_since_reading"] + hours).where(lambda age: age < SCORE_CARRY_HOURS)
+    return later
+
+
+def _risk(registered: RegisteredModel | None, row: dict[Any, Any], p: float, findings: tuple[Finding, ...]) -> Risk:
+    points = {vital: row[part] for vital, part in _PARTS.items()}
+    parts = {vital: None if np.isnan(value) else int(value) for vital, value in points.items()}
+    score = sum(value or 0 for value in parts.values())
+    by_model = registered is not None and not np.isnan(p)
+    since = row["hours_since_reading"]
+    return Risk(
+        patient=row["subject_id"],
+        index_time=row["index_time"],
+        basis="model" if by_model else "news2",
+        probability=p if by_model else None,
+        band=registered.model.band(p) if registered is not None and by_model else _news2_band(score, parts),
+        news2=score,
+        news2_highest=score + sum(_HIGHEST_POINTS[vital] for vital, value in parts.items() if value is None),
+        news2_parts=parts,
+        findings=findings,
+        hours_since_reading=None if np.isnan(since) else float(since),
+    )
+
+
+def _news2_band(score: int, parts: dict[str, int | None]) -> Band:
+    """Clinical response of the chart (RCP 2017, chart 2); a single part of 3 asks for an urgent review, as 5 does."""
+    if score >= NEWS2_HIGH:
+        return "high"
+    return "medium" if score >= NEWS2_MEDIUM or 3 in parts.values() else "low"

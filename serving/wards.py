@@ -1,0 +1,117 @@
+"""What each ward asks of its alarms: ``HOME/wards.toml``, written by those who run the ward, read again whenever it changes.
+
+::
+
+    [default]
+    alarms_per_patient_day = 0.5
+
+    [wards.B4]
+    alarms_per_patient_day = 0.3
+    threshold = 0.12
+"""
+
+import logging
+import math
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from features.errors import VigilError
+from features.scores import NEWS2_HIGH
+from models.alarm_policy import Policy
+from models.evaluation.alarms import SILENCE
+from models.registry import RegisteredModel
+
+logger = logging.getLogger("vigil.serving")
+
+FILE: Final = "wards.toml"
+
+
+class WardsError(VigilError):
+    """The file cannot be used."""
+
+
+class Ward(BaseModel):
+    """What one ward asks.
+
+    Attributes:
+        alarms_per_patient_day: its budget; alarms beyond it are withheld.
+        threshold: probability from which a risk is an alarm; None: the model's own.
+        silence_hours: after an alarm of a patient, before his next.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    alarms_per_patient_day: Annotated[float, Field(gt=0, le=100)] | None = None
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    silence_hours: Annotated[float, Field(ge=0.25, le=48)] = SILENCE / timedelta(hours=1)
+
+    def allowed(self, patients: int, promised: float) -> int:
+        """Alarms that may sound within a day among so many patients; at least one."""
+        rate = self.alarms_per_patient_day or promised
+        return max(1, math.floor(rate * patients))
+
+    def policy(self, registered: RegisteredModel | None) -> Policy:
+        """When a risk is an alarm here; without a model, by NEWS2."""
+        if registered is None:
+            policy = Policy.at(NEWS2_HIGH)
+        else:
+            policy = Policy.at(self.threshold or registered.model.thresholds_["high"])
+        return Policy(policy.threshold, policy.rearm, timedelta(hours=self.silence_hours))
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    default: Ward = Ward()
+    wards: dict[str, Ward] = {}
+
+
+class Wards:
+    """Those of one home. A file that became unusable changes nothing: it is said in the log, and what held before holds."""
+
+    def __init__(self, home: Path) -> None:
+        """Read the file, if there is one.
+
+        Raises:
+            WardsError: it cannot be used.
+        """
+        self._path = home / FILE
+        self._version: object = None
+        self._file = _File()
+        self._read()
+
+    def of(self, ward: str) -> Ward:
+        """What a ward asks."""
+        return self._file.wards.get(ward, self._file.default)
+
+    def refresh(self) -> None:
+        """Read the file again, if it has changed."""
+        try:
+            self._read()
+        except WardsError as error:
+            logger.error("%s; what held before holds", error)  # noqa: TRY400 - the message says it all
+
+    def _read(self) -> None:
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            self._file, self._version = _File(), None
+            return
+        version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        if version == self._version:
+            return
+        self._version = version  # also of a bad one: it is complained of once
+        try:
+            self._file = _File.model_validate(tomllib.loads(self._path.read_text()))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise WardsError(
+                f"{self._path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; expected [default] and [wards.NAME] with "
+                f"some of {', '.join(Ward.model_fields)}"
+            ) from None
+        except (OSError, ValueError) as error:  # TOML errors are ValueErrors
+            raise WardsError(f"{self._path}: cannot be read ({type(error).__name__}); expected TOML") from None
