@@ -10,9 +10,7 @@ import hashlib
 import json
 import logging
 import math
-import os
 import re
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
@@ -29,6 +27,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from features.errors import VigilError
+from features.files import write_new
 
 logger = logging.getLogger("vigil.serving")
 
@@ -334,13 +333,12 @@ def _read_key(jwk: dict[str, Any], algorithm: str, where: str) -> jwt.PyJWK:
 
 def make_keys(folder: Path) -> None:
     """A key pair for local use, where there is none: :data:`KEY_FILE`, for its owner only, and :data:`JWKS_FILE`."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / KEY_FILE
     if not path.exists():
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        _write_new(path, ec.generate_private_key(ec.SECP256R1()).private_bytes(*form), 0o600)
+        write_new(path, ec.generate_private_key(ec.SECP256R1()).private_bytes(*form), 0o600)
     jwk = _public_jwk(_private_key(path.read_bytes()))  # whoever wrote it
-    _write_new(folder / JWKS_FILE, json.dumps({"keys": [jwk]}, indent=2).encode(), 0o644)
+    write_new(folder / JWKS_FILE, json.dumps({"keys": [jwk]}, indent=2).encode(), 0o644)
 
 
 def mint(
@@ -383,18 +381,3 @@ def _public_jwk(key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
     jwk = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
     digest = hashlib.sha256(json.dumps(jwk, sort_keys=True, separators=(",", ":")).encode()).digest()
     return {**jwk, "kid": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(), "use": "sig", "alg": "ES256"}
-
-
-def _write_new(path: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all; whoever was first wins."""
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(unfinished, path)
-    except FileExistsError:
-        pass
-    finally:
-        unfinished.unlink()
