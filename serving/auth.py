@@ -135,6 +135,14 @@ class Tokens:
                 self._verified.popitem(last=False)
         return found.caller
 
+    def require_keys(self) -> None:
+        """For a readiness check: see that there are keys; waits where they must be fetched.
+
+        Raises:
+            KeysUnavailableError: no token can be verified now.
+        """
+        self._source.keys(self._clock().timestamp())
+
     def _check(self, token: str, keys: Keys, now: float) -> _Verified:
         """All but whether it is the time for it."""
         try:

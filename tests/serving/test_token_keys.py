@@ -179,6 +179,18 @@ def test_a_file_that_became_unusable_stops_all(tokens, jwks, signer):
     tokens.verify(token)
 
 
+def test_without_a_usable_file_the_server_is_not_ready(tokens, jwks, signer):
+    tokens.require_keys()
+    write_jwks(jwks, {"kty": "oct", "k": "secret"})
+    with pytest.raises(KeysUnavailableError, match="symmetric"):
+        tokens.require_keys()
+    jwks.unlink()
+    with pytest.raises(KeysUnavailableError, match="cannot be read"):
+        tokens.require_keys()
+    write_jwks(jwks, signer.jwk())
+    tokens.require_keys()
+
+
 # Keys behind a URL
 
 
@@ -223,6 +235,26 @@ def test_keys_are_fetched_when_first_needed(site, signer, clock):
     for _ in range(3):
         tokens.verify(signer.sign())
     assert site.asked == {"/jwks": 1}
+
+
+def test_the_server_is_ready_once_the_issuer_has_answered(site, signer, clock):
+    site.answer = (503, b"")
+    tokens = at(site.url, clock)
+    for _ in range(3):
+        with pytest.raises(KeysUnavailableError, match="cannot be fetched"):
+            tokens.require_keys()
+    site.keys, site.answer = [signer.jwk()], None
+    clock.pass_(10)
+    for _ in range(3):
+        tokens.require_keys()
+    tokens.verify(signer.sign())
+    assert site.asked["/jwks"] == 2
+    site.answer = (503, b"")
+    clock.pass_(3600)
+    tokens.require_keys()
+    clock.pass_(10)
+    with pytest.raises(KeysUnavailableError, match="cannot be fetched"):
+        tokens.require_keys()
 
 
 def test_a_new_kid_is_asked_for_but_not_often(site, signer, clock):
