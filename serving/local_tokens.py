@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +16,29 @@ from features.errors import VigilError
 from features.files import write_new
 from serving.auth import MAX_LIFETIME, SCOPES, is_name
 
+LOCAL_ISSUER: Final = "vigil-local"
+LOCAL_AUDIENCE: Final = "vigil"
+LOCAL_FOLDER: Final = "auth"  # in a home: where its keys lie
 KEY_FILE: Final = "token_key.pem"
 JWKS_FILE: Final = "jwks.json"
+
+
+def local_token(
+    home: Path, *, subject: str, scopes: Collection[str] | None, wards: Collection[str] | None, lifetime: timedelta
+) -> str:
+    """A token, good from now on, for the server of a home that trusts no other issuer. ``scopes``, ``wards``: None for all."""
+    folder = home / LOCAL_FOLDER
+    make_keys(folder)
+    return mint(
+        (folder / KEY_FILE).read_bytes(),
+        issuer=LOCAL_ISSUER,
+        audience=LOCAL_AUDIENCE,
+        subject=subject,
+        scopes=SCOPES if scopes is None else scopes,
+        wards=wards,
+        lifetime=lifetime,
+        now=datetime.now(UTC),
+    )
 
 
 def make_keys(folder: Path) -> None:

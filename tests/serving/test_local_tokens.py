@@ -12,8 +12,17 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from features.errors import VigilError
-from serving.auth import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller
-from serving.local_tokens import JWKS_FILE, KEY_FILE, make_keys, mint
+from serving.auth import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller, Tokens
+from serving.local_tokens import (
+    JWKS_FILE,
+    KEY_FILE,
+    LOCAL_AUDIENCE,
+    LOCAL_FOLDER,
+    LOCAL_ISSUER,
+    local_token,
+    make_keys,
+    mint,
+)
 from tests.serving.tokens import AUDIENCE, ISSUER, NOW, at, base64url, refused
 
 
@@ -112,3 +121,12 @@ def test_what_would_be_refused_is_not_minted(tmp_path, changes, said):
     make_keys(tmp_path)
     with pytest.raises(VigilError, match=said):
         minted(tmp_path, **changes)
+
+
+def test_a_home_lets_in_whom_it_gave_a_token(tmp_path):
+    terms = {"subject": "local", "lifetime": timedelta(hours=1)}
+    everything = local_token(tmp_path, scopes=None, wards=None, **terms)
+    little = local_token(tmp_path, scopes=["risk:read"], wards=["icu-1"], **terms)
+    tokens = Tokens(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=tmp_path / LOCAL_FOLDER / JWKS_FILE)
+    assert tokens.verify(everything) == Caller("local", frozenset(SCOPES), None)
+    assert tokens.verify(little) == Caller("local", frozenset({"risk:read"}), frozenset({"icu-1"}))
