@@ -7,7 +7,6 @@ Canetti R. RFC 2104, 1997; 45 CFR 164.514(c): a code must not be derived from wh
 
 import base64
 import hmac
-import os
 import secrets
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import VigilError
+from features.files import write_new
 
 KEY_FILE: Final = "pseudonym.key"
 KEY_BYTES: Final = 32
@@ -72,25 +72,8 @@ def open_pseudonyms(home: Path) -> Pseudonyms:
     """
     path = home / KEY_FILE
     if not path.exists():
-        _write_key(path, secrets.token_bytes(KEY_BYTES))
+        write_new(path, secrets.token_bytes(KEY_BYTES).hex().encode(), 0o600)
     try:
         return Pseudonyms(bytes.fromhex(path.read_text().strip()))
     except ValueError:
         raise PseudonymError(f"{path}: not a key; expected {2 * KEY_BYTES} hexadecimal digits; restore it from a backup") from None
-
-
-def _write_key(path: Path, key: bytes) -> None:
-    """Whole or not at all, for its owner only; whoever was first wins."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(key.hex())
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(unfinished, path)
-    except FileExistsError:
-        pass
-    finally:
-        unfinished.unlink()

@@ -52,6 +52,15 @@ Verify = Annotated[
     typer.Option("--verify", help="Then compare every value, batch against online (which loads each stay's last hour online)."),
 ]
 
+Scopes = Annotated[
+    list[str] | None, typer.Option("--scope", help="What it allows, such as risk:read; repeatable; default: everything.")
+]
+Wards = Annotated[
+    list[str] | None, typer.Option("--ward", help="Ward whose patients may be seen; repeatable; default: all wards.")
+]
+Lifetime = Annotated[int, typer.Option("--hours", min=1, max=24, help="How long the token is good for.")]
+Subject = Annotated[str, typer.Option("--subject", help="Whom the token speaks for.")]
+
 DEFAULT_HOME = Path(".vigil")
 OUT = Console()
 
@@ -242,6 +251,20 @@ def serve(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT) -> None:
         OUT.print(f"http://{LOOPBACK}:{port}/v1/docs  (stop with Ctrl-C)")
         command = server_command(port)
         os.execve(command[0], command, server_environment(home, task))  # noqa: S606 - our own module
+
+
+@app.command()
+def token(
+    scope: Scopes = None, ward: Wards = None, hours: Lifetime = 8, subject: Subject = "local", home: Home = DEFAULT_HOME
+) -> None:
+    """A bearer token for the prediction API of this home, alone on standard output."""
+    with _job(home):
+        from datetime import timedelta
+
+        from serving.local_tokens import local_token
+
+        lifetime = timedelta(hours=hours)
+        typer.echo(local_token(home, subject=subject, scopes=scope or None, wards=ward or None, lifetime=lifetime))
 
 
 @contextmanager

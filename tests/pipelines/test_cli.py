@@ -1,17 +1,21 @@
 """The command: quick to answer, one line for what a user can mend, exit 2."""
 
 import json
+import stat
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import app
+from serving.auth import SCOPES, Caller, Tokens, UnauthorizedError
+from serving.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
-COMMANDS = ["run", "ingest", "features", "train", "evaluate", "materialize", "predict", "drift", "serve"]
+COMMANDS = ["run", "ingest", "features", "train", "evaluate", "materialize", "predict", "drift", "serve", "token"]
 
 
 def vigil(*arguments):
@@ -21,7 +25,7 @@ def vigil(*arguments):
 def test_help_lists_every_command_and_imports_nothing_heavy():
     code = "import sys; from pipelines.cli import app; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
-    assert not {"numpy", "pandas", "sklearn", "lightgbm", "mlflow", "feast", "bentoml", "evidently", "matplotlib"} & set(
+    assert not {"numpy", "pandas", "sklearn", "lightgbm", "mlflow", "feast", "bentoml", "evidently", "matplotlib", "jwt"} & set(
         modules
     )
     shown = vigil("--help").output
@@ -98,3 +102,49 @@ def test_a_version_that_does_not_exist(home):
     result = vigil("evaluate", "--home", home, "--version", "99")
     assert result.exit_code == 2
     assert "no version 99 of model 'deterioration'" in result.output
+
+
+def caller_of(token, home, *, in_hours=0):
+    """Whom a server of that home takes the bearer for, some time from now."""
+    now = datetime.now(UTC) + timedelta(hours=in_hours)
+    jwks = home / "auth/jwks.json"
+    return Tokens(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=jwks, clock=lambda: now).verify(token)
+
+
+def test_a_token_stands_alone_and_is_good_for_its_home(tmp_path):
+    home = tmp_path / "home"
+    first, second = [vigil("token", "--home", home) for _ in range(2)]
+    assert (first.exit_code, first.stderr) == (second.exit_code, second.stderr) == (0, "")
+    for token in (first.stdout.removesuffix("\n"), second.stdout.removesuffix("\n")):
+        assert caller_of(token, home) == caller_of(token, home, in_hours=7.9) == Caller("local", frozenset(SCOPES), None)
+        with pytest.raises(UnauthorizedError, match="expired"):
+            caller_of(token, home, in_hours=8.1)
+    assert stat.S_IMODE((home / "auth").stat().st_mode) == 0o700
+
+
+def test_a_token_can_be_narrowed(tmp_path):
+    options = ["--scope", "risk:read", "--scope", "ward:read", "--ward", "icu-1", "--ward", "icu-2", "--subject", "monitor"]
+    token = vigil("token", "--home", tmp_path, *options, "--hours", 24).stdout.strip()
+    expected = Caller("monitor", frozenset({"risk:read", "ward:read"}), frozenset({"icu-1", "icu-2"}))
+    assert caller_of(token, tmp_path, in_hours=23.9) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scope", "risk:read", "--scope", "risk:write"], "scopes risk:write: expected some of observations:write"),
+        (["--ward", ""], "subject, wards: expected printable names"),
+        (["--subject", ""], "subject, wards: expected printable names"),
+    ],
+)
+def test_a_token_that_would_be_refused_is_not_made(tmp_path, options, message):
+    result = vigil("token", "--home", tmp_path, *options)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"vigil: {message}")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("hours", [0, 25])
+def test_a_token_is_short_lived(tmp_path, hours):
+    result = vigil("token", "--home", tmp_path, "--hours", hours)
+    assert (result.exit_code, result.stdout) == (2, "")
