@@ -76,4 +76,6 @@ def open_pseudonyms(home: Path) -> Pseudonyms:
     try:
         return Pseudonyms(bytes.fromhex(path.read_text().strip()))
     except ValueError:
-        raise PseudonymError(f"{path}: not a key; expected {2 * KEY_BYTES} hexadecimal digits; restore it from a backup") from None
+        raise PseudonymError(
+            f"{path}: not a key; expected {2 * KEY_BYTES} hexadecimal digits; restore it from a backup"
+        ) from None

@@ -3,7 +3,8 @@
 An alarm sounds where the risk is at or above the threshold and none sounded within the silence before: what
 :class:`models.evaluation.alarms.Watch` counts, so that a ward gets what an evaluation promised. Alarms of one episode share a
 record: an episode ends when the risk falls below the threshold by a margin, so that one hovering around it is one episode
-(hysteresis). A ward may have a budget; what it does not allow is withheld, which is said and kept, and sounds when there is room.
+(hysteresis). A ward may have a budget; what it does not allow is withheld, which is said and kept, and sounds once there is
+room.
 """
 
 from dataclasses import dataclass, replace

@@ -222,6 +222,11 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return "high"
         return "medium" if probability >= self._threshold("medium") else "low"
 
+    @property
+    def explains(self) -> bool:
+        """Whether :meth:`contributions` can be had: its members are tree ensembles."""
+        return isinstance(self.learner, lightgbm.LGBMClassifier)
+
     def contributions(self, X: pd.DataFrame) -> pd.DataFrame:
         """TreeSHAP contributions to the calibrated log-odds, summed over each signal's features.
 
@@ -234,7 +239,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             TypeError: the members are not tree ensembles.
         """
-        if not isinstance(self.learner, lightgbm.LGBMClassifier):
+        if not self.explains:
             raise TypeError(f"contributions: expected a LightGBM model, this one is a {type(self.learner).__name__}")
         matrix = self._matrix(X)
         shap = sum(

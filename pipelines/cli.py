@@ -198,7 +198,7 @@ def predict(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     with _job(home, to):
         from pipelines.cohort_store import CohortStore
         from pipelines.predict import predict_held_out
-        from serving.service import open_scorer
+        from serving.parts import open_scorer
         from serving.settings import Settings
 
         answers = predict_held_out(home, open_scorer(Settings(home=home, task=CohortStore(home).task.name)))

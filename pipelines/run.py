@@ -17,7 +17,7 @@ from pipelines.ingest import ingest
 from pipelines.predict import predict_held_out, predict_over_http
 from pipelines.sources import Source
 from pipelines.train import Trained, train
-from serving.service import open_scorer
+from serving.parts import open_scorer
 from serving.settings import Settings
 
 
@@ -43,6 +43,6 @@ def run(source: Source, home: Path) -> Outcome:
     materialize(home)
     scorer = open_scorer(Settings(home=home, task=TASKS[facts.task].name))
     answers = predict_held_out(home, scorer)
-    sickest = max(answers, key=lambda answer: answer.probability)
+    sickest = max(answers, key=lambda answer: answer.probability or 0.0)
     prediction = predict_over_http(home, facts.task, sickest.patient_id)
     return Outcome(facts, built.index_times, trained, metrics, prediction, drift(home, since=started))

@@ -93,7 +93,7 @@ class Tokens:
     """Verifies the tokens of one issuer for one audience. Safe in threads; ``verify`` waits where keys must be fetched.
 
     ``jwks``: where the issuer publishes its keys, a file, which is read at once, or an https URL, fetched when first needed.
-    What must not be used is a KeysUnavailableError from the beginning.
+    What must not be used is a KeysUnavailableError from the beginning. ``waits``: whether ``verify`` may wait for a network.
     """
 
     def __init__(
@@ -102,7 +102,8 @@ class Tokens:
         self._issuer = issuer
         self._audience = audience
         self._clock = clock
-        self._source = KeyUrl(jwks) if isinstance(jwks, str) and "://" in jwks else KeyFile(Path(jwks))
+        self.waits = isinstance(jwks, str) and "://" in jwks
+        self._source = KeyUrl(str(jwks)) if self.waits else KeyFile(Path(jwks))
         self._verified: OrderedDict[bytes, _Verified] = OrderedDict()  # by digest: tokens themselves are not kept
         self._lock = threading.Lock()
 

@@ -1,7 +1,7 @@
 """What a ward sees: each patient's latest risk, the alarms, and what changed, in order.
 
-All that a rescoring says is written in one transaction with how far it read the journal. So whenever the process is killed, what
-is here belongs together: no alarm is decided twice, and none is lost.
+All that a rescoring says is written in one transaction with how far it read the journal. So whenever the process is killed,
+what is here belongs together: no alarm is decided twice, and none is lost.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The model in use: the champion of a task, followed when the alias moves.
 
-A new champion is loaded beside the one in use and takes its place in one assignment: a request that has begun ends with the model
-it began with, and none waits. Where there is no model the answer says so and gives NEWS2.
+A new champion is loaded beside the one in use and takes its place in one assignment: a request that has begun ends with the
+model it began with, and none waits. Where there is no model the answer says so and gives NEWS2.
 """
 
 import logging

@@ -1,8 +1,8 @@
 """Keeps Feast's online store up with the patients as they are rescored.
 
-Feast takes some hundreds of patients a second and a processor to do it, so it follows in batches, from a thread of its own: only a
-patient's latest row is written, and no more than a part of the time is spent on it. Who asks meanwhile gets a row a little older,
-which says so.
+Feast takes some hundreds of patients a second and a processor to do it, so it follows in batches, from a thread of its own:
+only a patient's latest row is written, and no more than a part of the time is spent on it. Who asks meanwhile gets a row a
+little older, which says so.
 """
 
 import logging

@@ -106,7 +106,8 @@ class Journal:
 
         Args:
             readings: ``subject_id`` (a pseudonym), ``signal, value, unit, observed_at`` (an instant, or None where it could not
-                be read), ``device_id, source, message_id``.
+                be read), ``device_id, source, message_id``;
+                ``sent``, if given: fields as they came, for the quarantine.
 
         Returns:
             What became of each, in order.
@@ -190,7 +191,7 @@ def _insert(connection: sa.Connection, accepted: pd.DataFrame) -> None:
         "source": accepted["source"],
         "message": accepted["message_id"],
     }
-    rows = [dict(zip(columns, row, strict=True)) for row in zip(*(column.tolist() for column in columns.values()), strict=True)]
+    rows: list[Any] = pd.DataFrame(columns).to_dict("records")
     connection.execute(sqlite.insert(READINGS).on_conflict_do_nothing(), rows)
 
 
@@ -211,7 +212,7 @@ def _quarantine(connection: sa.Connection, readings: pd.DataFrame, reasons: Iter
             "recorded_at": microsecond(at),
             "patient": reading.pop("subject_id"),
             "reason": reason,
-            "reading": json.dumps(reading, default=str),
+            "reading": json.dumps(reading | reading.pop("sent", {}), default=str),
         }
         for reading, reason in zip(readings.to_dict("records"), reasons, strict=True)
     ]
@@ -225,7 +226,8 @@ def _digest(key: Iterable[Any]) -> bytes:
 
 
 def _rounded(frame: pd.DataFrame) -> list[float]:
-    return to_resolution(numbers(frame["value"]).to_numpy(), frame["signal"]).tolist()
+    rounded: list[float] = to_resolution(numbers(frame["value"]).to_numpy(), frame["signal"]).tolist()
+    return rounded
 
 
 def _microseconds(times: "pd.Series[pd.Timestamp]") -> NDArray[np.int64]:

@@ -1,6 +1,7 @@
 """What every request passes on its way in and out. Each class is ASGI middleware and keeps one promise."""
 
 import logging
+import re
 from collections.abc import Collection
 from typing import Any, Final
 
@@ -12,22 +13,55 @@ logger = logging.getLogger("vigil.serving")
 
 _OF_BENTOML: Final = ("/livez", "/readyz", "/healthz", "/metrics")
 _ASSETS: Final = "/static_content/"  # BentoML's; the page of our API uses them
+# The page of our API runs a script of its own, inline; nothing comes from elsewhere.
+_POLICY: Final = (
+    b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_HEADERS: Final = [
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", _POLICY),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+]
 
 
 class KnownPaths:
     """Only what we document is offered: the server's own pages would load scripts from elsewhere."""
 
-    def __init__(self, app: Any, paths: Collection[str]) -> None:
+    def __init__(self, app: Any, paths: Collection["re.Pattern[str]"]) -> None:
         self.app = app
-        self.paths = {*paths, *_OF_BENTOML}
+        self.paths = paths
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
             await RedirectResponse("/v1/docs")(scope, receive, send)
-        elif scope["type"] == "http" and scope["path"] not in self.paths and not scope["path"].startswith(_ASSETS):
+        elif scope["type"] == "http" and not self._is_known(scope["path"]):
             await problems.response(problems.no_such_path())(scope, receive, send)
         else:
             await self.app(scope, receive, send)
+
+    def _is_known(self, path: str) -> bool:
+        return path in _OF_BENTOML or path.startswith(_ASSETS) or any(known.match(path) for known in self.paths)
+
+
+class SecurityHeaders:
+    """What browsers and proxies are told of every answer: it is not theirs to keep, to guess at, or to frame."""
+
+    def __init__(self, app: Any, *, tls: bool = False) -> None:
+        self.app = app
+        self.headers = [*_HEADERS, (b"strict-transport-security", b"max-age=31536000")] if tls else _HEADERS
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                added = [(name, value) for name, value in self.headers if name not in given]
+                message = {**message, "headers": [*message["headers"], *added]}
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
 
 
 class BodyLimit:

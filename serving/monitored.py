@@ -13,7 +13,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.build import as_steps, computation
-from features.kernel.plan import HOUR_US, UNBOUNDED
+from features.kernel.plan import UNBOUNDED
 from features.online import PatientFeatures
 from serving.database import instant
 from serving.journal import DROPPED, PATIENTS, READINGS
@@ -157,7 +157,7 @@ class MonitoredPatients:
 
 
 def features_as_of(connection: sa.Connection, views: tuple[str, ...], patients: Sequence[str], time: int) -> pd.DataFrame:
-    """Features from the journal of those patients whom it knows at a time (microseconds): ``subject_id, index_time`` and features."""
+    """Features of those of the patients whom the journal knew at a time, microseconds: ``subject_id, index_time``, features."""
     journal = MonitoredPatients(views, cursor=time)
     known = [patient for patient in dict.fromkeys(patients) if journal.entry(connection, patient).index_time]
     return journal.at(known, time)
@@ -174,10 +174,11 @@ def _readings(connection: sa.Connection, condition: "sa.ColumnElement[bool]") ->
 def _features(facts: Any, views: tuple[str, ...]) -> PatientFeatures:
     if facts is None:
         return PatientFeatures(views=views)
-    admitted = {name: getattr(facts, name) for name in ("unit_admitted_at", "hospital_admitted_at")}
+    admitted: dict[str, Any] = {name: getattr(facts, name) for name in ("unit_admitted_at", "hospital_admitted_at")}
+    admitted = {name: pd.NaT if time is None else instant(time) for name, time in admitted.items()}
     return PatientFeatures(
         age=np.nan if facts.age is None else facts.age,
         sex=np.nan if facts.sex is None else facts.sex,
-        **{name: pd.NaT if time is None else instant(time) for name, time in admitted.items()},
+        **admitted,
         views=views,
     )

@@ -40,7 +40,7 @@ PREDICTIONS: Final = sa.Table(
     sa.Column("features", sa.String),  # JSON object, null where unknown; null: the journal has what they are made of
 )
 sa.Index("predictions_of_a_patient", PREDICTIONS.c.patient_id, PREDICTIONS.c.index_time)
-# Where features came from: the online store, the readings of the request, the journal when somebody asked, or when readings came.
+# Where features came from: the online store, readings of the request, the journal when somebody asked, or when readings came.
 ORIGINS: Final = ("online_store", "request", "journal", "rescorer")
 
 
@@ -85,7 +85,7 @@ class PredictionLog:
     def read(
         self, *, model_name: str, model_version: str, features: Sequence[str], since: pd.Timestamp | None = None
     ) -> pd.DataFrame:
-        """Predictions of one model version whose features were kept, made since a time, oldest first: all columns, and the features."""
+        """Predictions of one model version, made since a time, whose features were kept, oldest first."""
         query = sa.select(PREDICTIONS).where(
             PREDICTIONS.c.model_name == model_name,
             PREDICTIONS.c.model_version == model_version,

@@ -3,6 +3,7 @@
 A problem is returned, never raised through the server: a raised one would be logged with its traceback.
 """
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from features.derived import SCORE_CARRY_HOURS
+from serving.auth import RULES
 from serving.schemas import Problem
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -36,16 +37,6 @@ def unknown_patient() -> Problem:
     )
 
 
-def stale(age_hours: float, step_hours: float) -> Problem:
-    return Problem(
-        title="Stale data",
-        status=409,
-        code="stale_data",
-        detail=f"as_of: the newest features are {age_hours:.1f} h older than as_of, expected under {step_hours:g} h; "
-        "refresh the features (vigil features, vigil materialize) or ask as of an earlier time",
-    )
-
-
 def too_early(age_hours: float) -> Problem:
     return Problem(
         title="Before the stored features",
@@ -56,13 +47,90 @@ def too_early(age_hours: float) -> Problem:
     )
 
 
-def no_recent_readings() -> Problem:
+def unauthorized(rule: str) -> Problem:
+    """Of a token; ``rule`` is a key of :data:`serving.auth.RULES`."""
+    return Problem(title="Unauthorized", status=401, code=f"token_{rule}", detail=f"token: {RULES[rule]}")
+
+
+def out_of_scope(scopes: Sequence[str]) -> Problem:
     return Problem(
-        title="No recent readings",
+        title="Forbidden",
+        status=403,
+        code="out_of_scope",
+        detail=f"token: expected the scope {', '.join(scopes)}; ask the issuer for a token that has it",
+    )
+
+
+def not_your_ward(ward: str) -> Problem:
+    return Problem(
+        title="Forbidden",
+        status=403,
+        code="not_your_ward",
+        detail=f"{ward}: the token is bound to other wards; ask the issuer for one that is bound to this ward, or to none",
+    )
+
+
+def no_keys() -> Problem:
+    return Problem(
+        title="Unavailable",
+        status=503,
+        code="no_keys",
+        detail="token: the issuer's keys cannot be had, so no token can be verified; try again later",
+    )
+
+
+def too_many(per_second: int) -> Problem:
+    return Problem(
+        title="Too many requests",
+        status=429,
+        code="too_many_requests",
+        detail=f"requests: expected at most {per_second} a second of one caller; send several readings or patients at a time",
+    )
+
+
+def overloaded() -> Problem:
+    return Problem(
+        title="Unavailable",
+        status=503,
+        code="overloaded",
+        detail="observations: more is sent than can be written, so nothing of this request was kept; send it again later",
+    )
+
+
+def in_the_future() -> Problem:
+    return Problem(
+        title="In the future",
         status=409,
-        code="no_recent_readings",
-        detail=f"observations: no vital sign within the {SCORE_CARRY_HOURS} h before as_of, so nothing can be said of "
-        "the patient; send a reading, or ask as of an earlier time",
+        code="as_of_in_the_future",
+        detail="as_of: expected at or before the present of the server; leave it out to ask as of now",
+    )
+
+
+def no_readings() -> Problem:
+    return Problem(
+        title="No readings",
+        status=404,
+        code="no_readings",
+        detail="patient_id: nothing of this patient came over the API; check the identifier, or send readings to "
+        "/v1/observations",
+    )
+
+
+def unknown_alarm() -> Problem:
+    return Problem(
+        title="Unknown alarm",
+        status=404,
+        code="unknown_alarm",
+        detail="alarm_id: no such alarm in your wards; see /v1/alarms",
+    )
+
+
+def already(status: str) -> Problem:
+    return Problem(
+        title="Already done",
+        status=409,
+        code="already_done",
+        detail=f"alarm_id: this alarm was {status} already, which stands; see /v1/alarms",
     )
 
 
@@ -89,7 +157,7 @@ def unavailable() -> Problem:
         title="Unavailable",
         status=503,
         code="unavailable",
-        detail="the feature store or the prediction log cannot be used now, so no risk is given; try again later",
+        detail="a store that is needed for the answer cannot be used now, so none is given; try again later",
     )
 
 
@@ -114,7 +182,10 @@ def unusable_observations(errors: list[dict[str, Any]]) -> Problem:
 
 
 def response(problem: Problem) -> JSONResponse:
-    return JSONResponse(problem.model_dump(), status_code=problem.status, media_type=MEDIA_TYPE)
+    headers = {"Retry-After": "1"} if problem.status in {429, 503} else {}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer" if problem.code == "token_missing" else 'Bearer error="invalid_token"'
+    return JSONResponse(problem.model_dump(), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 async def on_problem(_: Request, error: Exception) -> JSONResponse:
@@ -126,6 +197,11 @@ async def on_problem(_: Request, error: Exception) -> JSONResponse:
 async def on_unavailable(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - it names files of ours
     """FastAPI handler for a store or log that cannot be used."""
     return response(unavailable())
+
+
+async def on_overloaded(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the problem says it all
+    """FastAPI handler for more than can be written."""
+    return response(overloaded())
 
 
 async def on_http(_: Request, error: Exception) -> JSONResponse:

@@ -17,6 +17,7 @@ import pandas as pd
 
 from features.catalogue import INDEX_STEP, service_views
 from features.errors import VigilError
+from features.kernel.plan import HOUR_US
 from models.alarm_policy import EMERGENCY_NEWS2, Policy, State, decide
 from models.registry import RegisteredModel
 from models.risk_model import log_odds
@@ -28,14 +29,14 @@ from serving.feast_follower import FeastFollower
 from serving.journal import Journal
 from serving.metrics import Metrics
 from serving.middleware import place_of
-from serving.monitored import HOUR_US, MonitoredPatients
+from serving.monitored import MonitoredPatients
 from serving.prediction_log import PredictionLog, entry
 from serving.risk import Risk, assess
 from serving.wards import Wards
 
 logger = logging.getLogger("vigil.rescorer")
 
-# A patient of whom nothing came for so long is said to be silent: the longest interval between observations of RCP 2017, chart 4.
+# A patient of whom nothing came for so long is said to be silent: the longest interval of RCP 2017, chart 4.
 SILENT_AFTER: Final = timedelta(hours=12)
 TOLD_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to those who follow the ward; ours
 
@@ -76,7 +77,7 @@ class _Told:
         if self.probability is None or other.probability is None:
             return False
         before, now = log_odds([self.probability, other.probability])
-        return abs(now - before) >= TOLD_LOG_ODDS
+        return bool(abs(now - before) >= TOLD_LOG_ODDS)
 
 
 class Rescorer:
@@ -104,6 +105,7 @@ class Rescorer:
         self._feast = feast
         self._metrics = metrics
         self._clock = clock
+        self._look_again = self._beat_again = self._forget_again = pd.Timestamp(clock())
         self._begin(champion.model)
 
     def run(self, *, stopped: Callable[[], bool]) -> None:
@@ -147,13 +149,11 @@ class Rescorer:
         views = tuple(service_views(self._service))
         cursor, _ = self._board.progress()
         self._patients = MonitoredPatients(views, cursor)
-        now = pd.Timestamp(self._clock())
-        self._states = self._board.states(now - _DAY * 2)
+        self._forget_again = pd.Timestamp(self._clock()) + INDEX_STEP
+        self._states = self._board.states(pd.Timestamp(self._clock()) - _DAY * 2)
         self._told = {
             row["patient"]: _Told(row["probability"], row["band"], row["news2"], _is_silent(row)) for row in self._board.risks()
         }
-        self._look_again = self._beat_again = now
-        self._forget_again = now + INDEX_STEP
         self._kept: dict[str, pd.Timestamp] = {}
         self._feast.follow(self._service)
 
@@ -254,7 +254,7 @@ class Rescorer:
         since = pd.Timestamp(self._clock()) - _DAY
         here = sum(event["kind"] == "alarm" and event["ward"] == ward for event in page.events)
         allowed = self._wards.of(ward).allowed(self._board.size(ward), self._task.promise.alarms_per_patient_day)
-        return self._board.sounded(ward, since) + here < allowed
+        return bool(self._board.sounded(ward, since) + here < allowed)
 
     def _end(self, page: Page, patient: str, at: pd.Timestamp) -> State:
         """Of a patient who left: his episode ends with him."""
@@ -306,7 +306,7 @@ class Rescorer:
 
 def _is_silent(row: Mapping[str, Any]) -> bool:
     latest = row["latest_reading_at"]
-    return latest is None or row["index_time"] - latest >= SILENT_AFTER // timedelta(microseconds=1)
+    return latest is None or bool(row["index_time"] - latest >= SILENT_AFTER // timedelta(microseconds=1))
 
 
 def _said(row: Mapping[str, Any]) -> dict[str, Any]:

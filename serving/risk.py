@@ -16,7 +16,7 @@ from models.registry import RegisteredModel
 
 Basis = Literal["model", "news2"]
 Band = Literal["low", "medium", "high"]
-Finding = Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings", "features_missing"]
+Finding = Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings"]
 
 _PARTS: Final = {vital: f"news2_{vital}" for vital in NEWS2_BANDS}
 _HIGHEST_POINTS: Final = {vital: max(points) for vital, (_, points) in NEWS2_BANDS.items()}

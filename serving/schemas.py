@@ -25,31 +25,47 @@ Instant = Annotated[
 PatientId = Annotated[
     str, Field(min_length=1, max_length=128, description="The patient's identifier.", examples=["sim-000017"])
 ]
+WardName = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$", description="Letters, digits, _, . and -.", examples=["B4"])
+]
 AsOf = Annotated[
     Instant | None,
     Field(description="The time as of which the risk is asked. Default: now (a replayed cohort: its stay's last hour)."),
 ]
 
 
-class _Request(BaseModel):
+Include = Literal["contributions", "range"]
+Included = Annotated[
+    list[Include],
+    Field(
+        max_length=2,
+        description="What else to say: contributions (the signals that moved the risk most) and range (the lowest and highest "
+        "probability that the evidence supports). They take longer.",
+    ),
+]
+
+
+class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-class RiskRequest(_Request):
+class RiskRequest(Request):
     """The risk of one patient, from the features in the store."""
 
     patient_id: PatientId
     as_of: AsOf = None
+    include: Included = []
 
 
-class RisksRequest(_Request):
+class RisksRequest(Request):
     """The risk of several patients."""
 
     patient_ids: Annotated[list[PatientId], Field(min_length=1, max_length=MAX_PATIENTS)]
     as_of: AsOf = None
+    include: Included = []
 
 
-class ObservationIn(_Request):
+class ObservationIn(Request):
     """One reading. The unit, where given, must be the signal's UCUM unit."""
 
     signal: Annotated[str, Field(max_length=64, examples=["heart_rate"])]
@@ -58,7 +74,7 @@ class ObservationIn(_Request):
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"])] = None
 
 
-class ObservationsRequest(_Request):
+class ObservationsRequest(Request):
     """The risk of a patient from readings in the request alone; nothing is stored but the prediction."""
 
     patient_id: PatientId
@@ -68,6 +84,7 @@ class ObservationsRequest(_Request):
     sex: Literal["female", "male"] | None = None
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None
+    include: Included = []
 
 
 class News2(BaseModel):
@@ -85,13 +102,20 @@ class Contribution(BaseModel):
     log_odds: float
 
 
-class ModelReference(BaseModel):
-    """Which model answered."""
+class Range(BaseModel):
+    """Lowest and highest probability that the evidence supports (Venn-Abers)."""
 
-    name: str
-    version: str
+    low: float
+    high: float
+
+
+class ModelReference(BaseModel):
+    """Which model answered, and from which features; without a model its name is null."""
+
+    name: str | None
+    version: str | None
     feature_service: str
-    simulated: Annotated[bool, Field(description="True: learned from a simulated ward; no clinical evidence.")]
+    simulated: Annotated[bool | None, Field(description="True: learned from a simulated ward; no clinical evidence.")]
 
 
 class DataAge(BaseModel):
@@ -102,7 +126,7 @@ class DataAge(BaseModel):
 
 
 class RiskAnswer(BaseModel):
-    """A risk, as of a time."""
+    """A risk, as of a time. Where the model cannot be asked, ``basis`` is ``news2``, and ``findings`` say why."""
 
     prediction_id: str
     patient_id: str
@@ -110,10 +134,16 @@ class RiskAnswer(BaseModel):
     index_time: Annotated[datetime, Field(description="The time up to which readings were considered.")]
     horizon_hours: float
     outcome: str
-    probability: float
-    band: Literal["low", "medium", "high"]
+    basis: Literal["model", "news2"]
+    probability: Annotated[float | None, Field(description="Of the outcome within the horizon; null on the basis of NEWS2.")]
+    range: Annotated[Range | None, Field(description="On request.")]
+    band: Annotated[
+        Literal["low", "medium", "high"],
+        Field(description="By the model's thresholds; on the basis of NEWS2 by the clinical response of the RCP's chart."),
+    ]
+    findings: list[Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings"]]
     news2: News2
-    contributions: list[Contribution]
+    contributions: Annotated[list[Contribution] | None, Field(description="On request.")]
     model: ModelReference
     data_age: DataAge
 

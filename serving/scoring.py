@@ -1,7 +1,8 @@
 """From features to an answer. The API and the main job score patients through this one door, and each answer is logged."""
 
+import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -10,64 +11,145 @@ import numpy as np
 import pandas as pd
 
 from features.build import build_features
-from features.catalogue import INDEX_STEP, computed_for
+from features.catalogue import INDEX_STEP, computed_for, service_views
 from features.observations import TIME, check
-from features.scores import NEWS2_BANDS
 from features.signals import SIGNALS
 from features.store.client import Store
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving import problems
+from serving.champion import Champion
 from serving.clock import Clock
-from serving.prediction_log import PredictionLog
+from serving.database import microsecond, reading
+from serving.journal import Journal
+from serving.middleware import place_of
+from serving.monitored import features_as_of
+from serving.prediction_log import PredictionLog, entry
 from serving.problems import ProblemError
+from serving.risk import Finding, Risk, assess, out_of_date
 from serving.schemas import (
     Contribution,
     DataAge,
+    Include,
     ModelReference,
     News2,
     ObservationsRequest,
     Problem,
+    Range,
     RiskAnswer,
     RiskItem,
 )
 
+logger = logging.getLogger("vigil.serving")
+
 CONTRIBUTIONS: Final = 5  # the strongest signals named in an answer
-# What of a feature row is said in the answer.
-_SHOWN: Final = [
-    "subject_id", "index_time", "news2", "news2_highest", *(f"news2_{vital}" for vital in NEWS2_BANDS), "hours_since_reading",
-]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Feature rows of some of the patients asked for.
+
+    Attributes:
+        places: of each row in the request.
+        rows: ``subject_id, index_time`` and features.
+        origin: of the prediction log's ORIGINS.
+        findings: what speaks against asking the model.
+    """
+
+    places: list[int]
+    rows: pd.DataFrame
+    origin: str
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
 class RiskScorer:
-    """Scores patients with one model, and logs what it said.
+    """Scores patients, who are named by pseudonym, and logs what it said.
 
     Attributes:
-        registered: the model and its version.
+        champion: the model in use.
         task: the question it answers.
         store: where the latest features of patients are.
+        journal: where the readings are that came over the API.
         clock: what time it is for a patient.
         log: where every prediction goes.
     """
 
-    registered: RegisteredModel
+    champion: Champion
     task: RiskTask
     store: Store
+    journal: Journal
     clock: Clock
     log: PredictionLog
 
-    def by_id(self, patient_ids: Sequence[str], as_of: datetime | None = None) -> list[RiskItem]:
-        """Risks from the online store, in the order asked for; a patient without a usable row gets a problem instead."""
-        rows = self.store.online(patient_ids, self.registered.feature_service)
-        now = [_utc(as_of) if as_of else self.clock.now(patient) for patient in patient_ids]
-        found = [_unusable(*row) for row in zip(rows["index_time"], rows["hours_since_reading"], now, strict=True)]
-        usable = np.array([problem is None for problem in found], dtype=bool)
-        scored = iter(self._answer(rows[usable].reset_index(drop=True), pd.Series(now)[usable].tolist(), "online_store"))
-        return [
-            RiskItem(patient_id=patient, problem=problem) if problem else RiskItem(patient_id=patient, risk=next(scored))
-            for patient, problem in zip(patient_ids, found, strict=True)
-        ]
+    def by_id(
+        self, patients: Sequence[str], as_of: datetime | None = None, include: Collection[Include] = ()
+    ) -> list[RiskItem]:
+        """Risks in the order asked for; a patient of whom nothing is known gets a problem instead.
+
+        From the feature store, where its row is of the present; else from the journal as of now, if that knows the patient;
+        else NEWS2 from what the store knew last.
+
+        Raises:
+            LogUnavailableError: what was found could not be logged, so it is not given.
+        """
+        registered = self.champion.model
+        service = self._service(registered)
+        now = [_utc(as_of) if as_of else self.clock.now(patient) for patient in patients]
+        known, failed = self._known(patients, now, service, as_of)
+        items = {place: RiskItem(patient_id=patients[place], problem=problem) for place, problem in failed.items()}
+        for part in known:
+            times = [now[place] for place in part.places]
+            answers = self._answer(registered, service, part.rows, times, part.origin, [part.findings] * len(times), include)
+            for place, answer in zip(part.places, answers, strict=True):
+                items[place] = RiskItem(patient_id=patients[place], risk=answer)
+        return [items[place] for place in range(len(patients))]
+
+    def _known(
+        self, patients: Sequence[str], now: Sequence[pd.Timestamp], service: str, as_of: datetime | None
+    ) -> tuple[list[_Known], dict[int, Problem]]:
+        """What is known of whom, and of those of whom nothing is, why."""
+        try:
+            rows, stored = self.store.online(patients, service), True
+        except Exception as error:  # noqa: BLE001 - the journal may know; a message may hold patients' data
+            logger.error("feature store: %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400
+            rows, stored = (
+                pd.DataFrame({"subject_id": patients, "index_time": pd.Series(pd.NaT, range(len(patients)), TIME)}),
+                False,
+            )
+        age = (pd.Series(now, dtype=TIME) - rows["index_time"]).dt.total_seconds() / 3600
+        fresh = ((age >= 0) & (age < INDEX_STEP / timedelta(hours=1))).to_numpy()
+        if fresh.all():
+            return [_Known(list(range(len(patients))), rows, "online_store")], {}
+        known = [_part(np.flatnonzero(fresh), rows, "online_store")]
+        elsewhere: list[int] = np.flatnonzero(~fresh).tolist()
+        journalled = self._from_journal([patients[place] for place in elsewhere], service, as_of)
+        row_of = {patient: row for row, patient in enumerate(journalled["subject_id"])}
+        there = [place for place in elsewhere if patients[place] in row_of]
+        copied = journalled.iloc[[row_of[patients[place]] for place in there]].reset_index(drop=True)
+        known.append(_Known(there, copied, "journal", () if stored else ("no_feature_store",)))
+        stale = [place for place in elsewhere if patients[place] not in row_of and age[place] >= 0]
+        if stale:
+            later = out_of_date(rows.iloc[stale], age.iloc[stale])
+            known.append(_Known(stale, later.reset_index(drop=True), "online_store", ("stale_data",)))
+        found = {place for part in known for place in part.places}
+        nobody = problems.unknown_patient() if stored else problems.unavailable()
+        return [part for part in known if part.places], {
+            place: nobody if np.isnan(age[place]) else problems.too_early(age[place])
+            for place in range(len(patients))
+            if place not in found
+        }
+
+    def _from_journal(self, patients: Sequence[str], service: str, as_of: datetime | None) -> pd.DataFrame:
+        """Features as of a time, or now, of those of the patients whom the journal knew then."""
+        latest = self.journal.latest()
+        if latest is None:
+            return pd.DataFrame({"subject_id": []})
+        # Nothing may yet be recorded before the time that the answer is of, or nobody could make it again.
+        asked = None if as_of is None else microsecond(_utc(as_of))
+        time = asked if asked is not None and asked <= latest else microsecond(self.journal.tick())
+        with reading(self.journal.engine) as connection:
+            return features_as_of(connection, tuple(service_views(service)), patients, min(time, asked or time))
 
     def from_observations(self, request: ObservationsRequest) -> RiskAnswer:
         """The risk from readings in the request, through the same features as everywhere else.
@@ -103,76 +185,67 @@ class RiskScorer:
                 },
             }
         )
-        features = build_features(checked.accepted, index, computed_for(self.registered.feature_service))
-        problem = _unusable(as_of, features["hours_since_reading"].iloc[0], as_of)
-        if problem:
-            raise ProblemError(problem)
-        return self._answer(features, [as_of], "request")[0]
+        registered = self.champion.model
+        service = self._service(registered)
+        rows = build_features(checked.accepted, index, computed_for(service))
+        return self._answer(registered, service, rows, [as_of], "request", [()], request.include)[0]
 
-    def _answer(self, rows: pd.DataFrame, now: Sequence[pd.Timestamp], origin: str) -> list[RiskAnswer]:
-        if rows.empty:
-            return []
-        model = self.registered.model
-        answers = [
-            RiskAnswer(
-                prediction_id=str(uuid.uuid4()),
-                patient_id=row["subject_id"],
-                as_of=t.to_pydatetime(),
-                index_time=row["index_time"].to_pydatetime(),
-                horizon_hours=self.task.horizon.total_seconds() / 3600,
-                outcome=self.task.outcome,
-                probability=float(p),
-                band=model.band(float(p)),
-                news2=_news2(row),
-                contributions=_strongest(contribution),
-                model=self.reference,
-                data_age=_data_age(row, t),
-            )
-            for row, t, p, contribution in zip(
-                rows[_SHOWN].to_dict("records"),
-                now,
-                model.risk(rows),
-                model.contributions(rows).drop(columns="baseline").to_dict("records"),
-                strict=True,
-            )
-        ]
+    def _answer(
+        self,
+        registered: RegisteredModel | None,
+        service: str,
+        rows: pd.DataFrame,
+        as_of: Sequence[pd.Timestamp],
+        origin: str,
+        findings: Sequence[tuple[Finding, ...]],
+        include: Collection[Include],
+    ) -> list[RiskAnswer]:
+        risks = assess(registered, rows, findings)
+        reasons = _reasons(registered, rows, risks) if "contributions" in include else [None] * len(risks)
+        names = [name for name in (registered.model.features if registered else ()) if name in rows]
+        values = rows[names].to_numpy(np.float64).tolist()
         made_at = pd.Timestamp(datetime.now(UTC))
-        self.log.append(
-            {
-                **answer.model_dump(include={"prediction_id", "patient_id", "as_of", "index_time", "probability", "band"}),
-                "made_at": made_at,
-                "origin": origin,
-                "model_name": self.registered.name,
-                "model_version": self.registered.version,
-                "feature_service": self.registered.feature_service,
-                "features": dict(zip(model.features, values, strict=True)),
-            }
-            for answer, values in zip(answers, rows[model.features].to_numpy(np.float64).tolist(), strict=True)
-        )
+        answers, entries = [], []
+        for risk, time, reason, row in zip(risks, as_of, reasons, values, strict=True):
+            name = str(uuid.uuid4())
+            answers.append(
+                RiskAnswer(
+                    prediction_id=name,
+                    patient_id=risk.patient,
+                    as_of=time.to_pydatetime(),
+                    index_time=risk.index_time.to_pydatetime(),
+                    horizon_hours=self.task.horizon.total_seconds() / 3600,
+                    outcome=self.task.outcome,
+                    basis=risk.basis,
+                    probability=risk.probability,
+                    range=_range(registered, risk) if "range" in include else None,
+                    band=risk.band,
+                    findings=list(risk.findings),
+                    news2=News2(score=risk.news2, highest=risk.news2_highest, parts=risk.news2_parts),
+                    contributions=reason,
+                    model=reference(registered, service),
+                    data_age=_data_age(risk, time),
+                )
+            )
+            features = dict(zip(names, row, strict=True)) if risk.basis == "model" else None
+            entries.append(entry(risk, name, origin, registered, service, made_at, as_of=time, features=features))
+        self.log.append(entries)
         return answers
 
-    @property
-    def reference(self) -> ModelReference:
-        """Which model answers."""
-        return ModelReference(
-            name=self.registered.name,
-            version=self.registered.version,
-            feature_service=self.registered.feature_service,
-            simulated=bool(self.registered.model.facts_["simulated"]),
-        )
+    def _service(self, registered: RegisteredModel | None) -> str:
+        return registered.feature_service if registered else self.task.feature_service
 
 
-def _unusable(index_time: pd.Timestamp, hours_since_reading: float, now: pd.Timestamp) -> Problem | None:
-    """Why a feature row must not be answered from, if so: nobody's, too old, from the future, or without a recent reading."""
-    if pd.isna(index_time):
-        return problems.unknown_patient()
-    step = INDEX_STEP / timedelta(hours=1)
-    age = (now - index_time) / pd.Timedelta(hours=1)
-    if age >= step:
-        return problems.stale(age, step)
-    if age < 0:
-        return problems.too_early(age)
-    return problems.no_recent_readings() if np.isnan(hours_since_reading) else None
+def reference(registered: RegisteredModel | None, service: str) -> ModelReference:
+    """Which model answers, if any, from which features."""
+    if registered is None:
+        return ModelReference(name=None, version=None, feature_service=service, simulated=None)
+    simulated = bool(registered.model.facts_["simulated"])
+    return ModelReference(name=registered.name, version=registered.version, feature_service=service, simulated=simulated)
+
+
+def _part(places: np.ndarray, rows: pd.DataFrame, origin: str) -> _Known:
+    return _Known(places.tolist(), rows.iloc[places].reset_index(drop=True), origin)
 
 
 def _utc(time: datetime) -> pd.Timestamp:
@@ -194,21 +267,30 @@ def _error(row: dict[Any, Any]) -> dict[str, str]:
     return {"field": f"observations.{row['row']}.{field}", "rule": row["reason"], "expected": expected}
 
 
-def _news2(row: dict[Any, Any]) -> News2:
-    parts = {vital: row[f"news2_{vital}"] for vital in NEWS2_BANDS}
-    return News2(
-        score=int(row["news2"]),
-        highest=int(row["news2_highest"]),
-        parts={vital: None if np.isnan(points) else int(points) for vital, points in parts.items()},
-    )
+def _reasons(registered: RegisteredModel | None, rows: pd.DataFrame, risks: Sequence[Risk]) -> list[list[Contribution] | None]:
+    """The strongest signals behind each probability; None where there is none, or the model cannot say."""
+    if registered is None or not registered.model.explains:
+        return [None] * len(risks)
+    found = registered.model.contributions(rows).drop(columns="baseline").to_dict("records")
+    return [strongest(row) if risk.basis == "model" else None for row, risk in zip(found, risks, strict=True)]
 
 
-def _strongest(contribution: dict[Any, float]) -> list[Contribution]:
+def strongest(contribution: Mapping[Any, float]) -> list[Contribution]:
+    """The signals that moved the log-odds most, the strongest first."""
     ranked = sorted(contribution.items(), key=lambda item: -abs(item[1]))[:CONTRIBUTIONS]
     return [Contribution(signal=signal, log_odds=float(value)) for signal, value in ranked]
 
 
-def _data_age(row: dict[Any, Any], now: pd.Timestamp) -> DataAge:
-    features = (now - row["index_time"]).total_seconds() / 3600
-    reading = float(row["hours_since_reading"])
-    return DataAge(features_hours=features, latest_reading_hours=None if np.isnan(reading) else reading + features)
+def _range(registered: RegisteredModel | None, risk: Risk) -> Range | None:
+    if registered is None or risk.probability is None:
+        return None
+    low, high = registered.model.range_of(np.array([risk.probability]))
+    return Range(low=float(low[0]), high=float(high[0]))
+
+
+def _data_age(risk: Risk, now: pd.Timestamp) -> DataAge:
+    features = (now - risk.index_time).total_seconds() / 3600
+    since = risk.hours_since_reading
+    # Of a row that is out of date the hours are those of the present already.
+    later = 0.0 if "stale_data" in risk.findings else features
+    return DataAge(features_hours=features, latest_reading_hours=None if since is None else since + later)

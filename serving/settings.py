@@ -1,9 +1,12 @@
-"""Settings of the prediction API, read once, when the server starts."""
+"""Settings of the prediction API, read once, when a process of it starts."""
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from serving.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
 
 class Settings(BaseSettings):
@@ -13,3 +16,10 @@ class Settings(BaseSettings):
 
     home: Path = Field(default=Path(".vigil"), description="Where features, models and logs live.")
     task: str = Field(default="deterioration", description="The registered model to serve.")
+    token_issuer: str = Field(default=LOCAL_ISSUER, description="Whose tokens are trusted (iss).")
+    token_audience: str = Field(default=LOCAL_AUDIENCE, description="What tokens must be for (aud).")
+    token_keys: str = Field(
+        default="", description="The issuer's public keys (JWKS): a file or an https URL. Default: those of `vigil token`."
+    )
+    requests_per_second: Annotated[int, Field(ge=1)] = Field(default=1_000, description="Of one caller; more get 429.")
+    tls: bool = Field(default=False, description="Whether the server speaks TLS; set by `vigil serve`.")

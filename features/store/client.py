@@ -8,6 +8,7 @@ import contextlib
 import io
 import json
 import string
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib import resources
@@ -42,6 +43,7 @@ class Store:
         self._materialized = self.home / "feast" / "materialized.json"
         self._feast: Any = None
         self._services: dict[str, Any] = {}
+        self._reading = threading.Lock()
 
     def withdraw(self) -> None:
         """Take the offline features out of use until :meth:`apply`, so that no job reads those of an earlier cohort.
@@ -177,16 +179,31 @@ class Store:
         return pd.concat(parts, ignore_index=True)
 
     def _online_chunk(self, patient_ids: Sequence[str], service: str) -> pd.DataFrame:
-        answer = (
-            self._open()
-            .get_online_features(self._service(service), [{JOIN_KEY: str(patient)} for patient in patient_ids])
-            .to_dict(include_event_timestamps=True)
+        entities = [{JOIN_KEY: str(patient)} for patient in patient_ids]
+        with self._reading:  # Feast's connection is for one thread at a time
+            answer = self._open().get_online_features(self._service(service), entities).proto
+        found = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
+        # Feast's own conversion keeps seconds only.
+        times = np.array(
+            [
+                [stamp.seconds * 1_000_000 + stamp.nanos // 1_000 for stamp in found[members[0]].event_timestamps]
+                for members in service_views(service).values()
+            ],
+            dtype=np.int64,
         )
-        seconds = np.array([answer[f"{members[0]}__ts"] for members in service_views(service).values()], dtype=np.int64)
-        same = (seconds == seconds[0]).all(axis=0) & (seconds[0] != 0)
-        times = pd.Series(pd.to_datetime(np.where(same, seconds[0], 0), unit="s", utc=True)).where(same).astype(TIME)
-        features = {name: np.array(answer[name], dtype=np.float32) for name in SERVICES[service]}
-        return pd.DataFrame({"subject_id": list(patient_ids), "index_time": times, **features})
+        same = (times == times[0]).all(axis=0) & (times[0] != 0)
+        index_time = pd.Series(np.where(same, times[0], 0).astype("datetime64[us]")).dt.tz_localize("UTC").where(same)
+        features = np.array(
+            [
+                [value.float_val if value.HasField("float_val") else np.nan for value in found[name].values]  # noqa: PD011
+                for name in SERVICES[service]
+            ],
+            dtype=np.float32,
+        )
+        frame = pd.DataFrame(features.T, columns=list(SERVICES[service]))
+        frame.insert(0, "index_time", index_time)
+        frame.insert(0, "subject_id", list(patient_ids))
+        return frame
 
     def _service(self, name: str) -> Any:
         if name not in self._services:  # asking Feast again would parse the whole registry again, at every read

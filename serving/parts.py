@@ -1,0 +1,167 @@
+"""What the processes of the server are made of, put together in one place from the settings."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+from limits import RateLimitItemPerSecond
+from limits.storage import MemoryStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from features.pseudonyms import Pseudonyms, open_pseudonyms
+from features.store.client import Store
+from models.tasks import TASKS, RiskTask
+from serving.auth import Caller, Tokens
+from serving.board import Board
+from serving.champion import Champion
+from serving.clock import open_clock
+from serving.database import reading
+from serving.feast_follower import FeastFollower
+from serving.identities import Identities
+from serving.intake import Intake
+from serving.journal import PATIENTS, Journal
+from serving.local_tokens import JWKS_FILE, LOCAL_FOLDER, make_keys
+from serving.metrics import Metrics
+from serving.monitored import UNASSIGNED
+from serving.prediction_log import PredictionLog
+from serving.rescorer import Rescorer
+from serving.scoring import RiskScorer
+from serving.settings import Settings
+from serving.wards import Wards
+
+logger = logging.getLogger("vigil.serving")
+
+_ALIVE: Final = timedelta(seconds=30)  # after the last sign of life of the rescorer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Of the process that answers requests."""
+
+    settings: Settings
+    task: RiskTask
+    champion: Champion
+    store: Store
+    journal: Journal
+    board: Board
+    identities: Identities
+    pseudonyms: Pseudonyms
+    log: PredictionLog
+    scorer: RiskScorer
+    intake: Intake
+    tokens: Tokens
+    metrics: Metrics
+    limiter: FixedWindowRateLimiter
+    rate: RateLimitItemPerSecond
+
+    def allows(self, caller: Caller) -> bool:
+        """Whether the caller has not asked too often this second."""
+        return self.limiter.hit(self.rate, caller.subject)
+
+    def wards(self, patients: Iterable[str]) -> dict[str, str]:
+        """Where patients are, as far as anybody said."""
+        wanted = list(dict.fromkeys(patients))
+        latest = sa.select(sa.func.max(PATIENTS.c.seq)).where(PATIENTS.c.patient.in_(wanted)).group_by(PATIENTS.c.patient)
+        with reading(self.journal.engine) as connection:
+            rows = connection.execute(sa.select(PATIENTS.c.patient, PATIENTS.c.ward).where(PATIENTS.c.seq.in_(latest)))
+            return dict.fromkeys(wanted, UNASSIGNED) | {row.patient: row.ward for row in rows}
+
+    def hidden(self, caller: Caller, patients: Iterable[str]) -> set[str]:
+        """Those patients whom a caller may not see: he is bound to wards, and they are elsewhere."""
+        if caller.wards is None:
+            return set()
+        return {patient for patient, ward in self.wards(patients).items() if not caller.may_see(ward)}
+
+    def troubles(self) -> list[str]:
+        """What keeps the server from being ready; empty: it is. Nothing of a patient is in it."""
+        found = []
+        registered = self.champion.model
+        if registered is None:
+            found.append("no model: the registry is gone or holds no champion; risks are NEWS2")
+        try:
+            self.tokens.require_keys()
+        except Exception as error:  # noqa: BLE001 - whatever it is, no token can be verified
+            found.append(f"tokens: {error}")
+        try:
+            self.store.online(["-"], registered.feature_service if registered else self.task.feature_service)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be read
+            found.append(f"feature store: {type(error).__name__}")
+        try:
+            _, alive = self.board.progress()
+            if alive is None or datetime.now(UTC) - alive > _ALIVE:
+                found.append(f"rescorer: no sign of life for {_ALIVE.seconds} s; risks are not renewed")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be read
+            found.append(f"board: {type(error).__name__}")
+        return found
+
+    def close(self) -> None:
+        """Write what waits, and end the threads."""
+        self.intake.stop()
+        self.champion.stop()
+
+
+def open_scorer(settings: Settings, champion: Champion | None = None) -> RiskScorer:
+    """The scorer of a home: its champion, store, journal, clock and log."""
+    return RiskScorer(
+        champion=champion or Champion(settings.home, settings.task),
+        task=TASKS[settings.task],
+        store=Store(settings.home),
+        journal=Journal(settings.home),
+        clock=open_clock(settings.home),
+        log=PredictionLog(settings.home),
+    )
+
+
+def open_parts(settings: Settings, metrics: Metrics) -> Parts:
+    """Those of the process that answers requests.
+
+    Raises:
+        VigilError: a file of the home cannot be used.
+    """
+    home = settings.home
+    champion = Champion(home, settings.task)
+    scorer = open_scorer(settings, champion)
+    identities = Identities(home)
+    if not settings.token_keys:
+        make_keys(home / LOCAL_FOLDER)
+    keys = settings.token_keys or home / LOCAL_FOLDER / JWKS_FILE
+    parts = Parts(
+        settings=settings,
+        task=TASKS[settings.task],
+        champion=champion,
+        store=scorer.store,
+        journal=scorer.journal,
+        board=Board(home),
+        identities=identities,
+        pseudonyms=open_pseudonyms(home),
+        log=scorer.log,
+        scorer=scorer,
+        intake=Intake(scorer.journal, identities, metrics),
+        tokens=Tokens(issuer=settings.token_issuer, audience=settings.token_audience, jwks=keys),
+        metrics=metrics,
+        limiter=FixedWindowRateLimiter(MemoryStorage()),
+        rate=RateLimitItemPerSecond(settings.requests_per_second),
+    )
+    champion.follow()
+    return parts
+
+
+def open_rescorer(settings: Settings, metrics: Metrics) -> tuple[Rescorer, FeastFollower, Champion]:
+    """Those of the process that rescores."""
+    champion = Champion(settings.home, settings.task)
+    feast = FeastFollower(Store(settings.home), metrics)
+    rescorer = Rescorer(
+        journal=Journal(settings.home),
+        board=Board(settings.home),
+        champion=champion,
+        task=TASKS[settings.task],
+        log=PredictionLog(settings.home),
+        wards=Wards(settings.home),
+        feast=feast,
+        metrics=metrics,
+    )
+    champion.follow()
+    return rescorer, feast, champion

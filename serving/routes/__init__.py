@@ -1,0 +1,1 @@
+"""The routes of the API, a subject a file: each translates and decides nothing."""

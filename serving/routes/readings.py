@@ -1,0 +1,199 @@
+"""Readings in, and who the patients are: ``POST /v1/observations`` and ``POST /v1/patients``."""
+
+import asyncio
+import math
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Security
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from features.observations import REASONS
+from features.signals import SIGNALS
+from serving import problems
+from serving.auth import Caller
+from serving.database import microsecond
+from serving.guard import PartsHere, authorized
+from serving.parts import Parts
+from serving.problems import ProblemError
+from serving.schemas import MAX_OBSERVATIONS, MAX_PATIENTS, Instant, PatientId, Request, WardName
+from serving.times import utc
+
+router: Final = APIRouter(prefix="/v1", tags=["readings"])
+
+_INSTANT: Final[TypeAdapter[datetime]] = TypeAdapter(Instant)
+
+
+class ReadingIn(Request):
+    """One reading. What cannot be used is quarantined with a reason, never refused with the rest of the request."""
+
+    message_id: Annotated[
+        str,
+        Field(min_length=1, max_length=128, description="The sender's own name of the message; one sent again counts once."),
+    ]
+    patient_id: PatientId
+    signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], description=f"One of {', '.join(SIGNALS)}.")]
+    value: Annotated[float | str | bool | None, Field(examples=[112], description="A number; in the signal's unit.")]
+    observed_at: Annotated[
+        str | float | None,
+        Field(examples=["2026-01-31T08:00:00Z"], description="When it was measured: an instant with its time zone."),
+    ]
+    unit: Annotated[str | None, Field(max_length=32, examples=["/min"], description="UCUM; must be the signal's.")] = None
+    device_id: Annotated[str | None, Field(max_length=128, examples=["monitor-12"])] = None
+    source: Annotated[str | None, Field(max_length=128, examples=["gateway-7"], description="The gateway.")] = None
+
+
+class ReadingsIn(Request):
+    """Readings of any patients, in any order."""
+
+    observations: Annotated[list[ReadingIn], Field(min_length=1, max_length=MAX_OBSERVATIONS)]
+
+
+class ReadingResult(BaseModel):
+    """What became of a reading: ``accepted`` and ``duplicate`` are on the disk, ``quarantined`` is put aside."""
+
+    message_id: str
+    status: Literal["accepted", "duplicate", "quarantined"]
+    reason: Annotated[str | None, Field(description="Why it was quarantined.")] = None
+    field: str | None = None
+    expected: str | None = None
+
+
+class ReadingsOut(BaseModel):
+    """Results in the order of the request."""
+
+    accepted: int
+    duplicate: int
+    quarantined: int
+    results: list[ReadingResult]
+
+
+class PatientIn(Request):
+    """Who a patient is and where, from now on; replaces what was said before."""
+
+    patient_id: PatientId
+    ward: WardName
+    age: Annotated[float | None, Field(ge=0, le=130, description="years")] = None
+    sex: Literal["female", "male"] | None = None
+    unit_admitted_at: Instant | None = None
+    hospital_admitted_at: Instant | None = None
+    discharged: Annotated[bool, Field(description="True: nobody watches him any more; his alarms end.")] = False
+
+
+class PatientsIn(Request):
+    """Patients, each once."""
+
+    patients: Annotated[list[PatientIn], Field(min_length=1, max_length=MAX_PATIENTS)]
+
+
+class PatientsOut(BaseModel):
+    """How many were kept."""
+
+    registered: int
+
+
+@router.post("/observations", summary=f"Send up to {MAX_OBSERVATIONS} readings")
+async def send_readings(
+    request: ReadingsIn, parts: PartsHere, caller: Annotated[Caller, Security(authorized, scopes=["observations:write"])]
+) -> ReadingsOut:
+    """Each reading is on the disk before this is answered. Sending the same message again changes nothing."""
+    readings, identities = _pseudonymised(parts, request)
+    await asyncio.to_thread(_check_wards, parts, caller, "observations", [reading["subject_id"] for reading in readings])
+    received = await asyncio.wrap_future(parts.intake.submit(readings, identities))
+    results = []
+    for reading, result in zip(request.observations, received, strict=True):
+        field, expected = explain(result.reason, reading.signal) if result.reason else (None, None)
+        results.append(
+            ReadingResult(
+                message_id=reading.message_id, status=result.status, reason=result.reason, field=field, expected=expected
+            )
+        )
+    counts = {
+        status: sum(result.status == status for result in received) for status in ("accepted", "duplicate", "quarantined")
+    }
+    return ReadingsOut(**counts, results=results)
+
+
+@router.post("/patients", summary=f"Say who up to {MAX_PATIENTS} patients are, and where")
+def register(
+    request: PatientsIn, parts: PartsHere, caller: Annotated[Caller, Security(authorized, scopes=["patients:write"])]
+) -> PatientsOut:
+    """Age, sex and admission are features; the ward is who is told. Readings of patients whom nobody registered count, too."""
+    for place, patient in enumerate(request.patients):
+        if not caller.may_see(patient.ward):
+            raise ProblemError(problems.not_your_ward(f"patients.{place}.ward"))
+    pseudonyms = [parts.pseudonyms.of(patient.patient_id) for patient in request.patients]
+    _check_wards(parts, caller, "patients", pseudonyms)
+    parts.identities.keep({p: patient.patient_id for p, patient in zip(pseudonyms, request.patients, strict=True)})
+    parts.journal.register([_facts(p, patient) for p, patient in zip(pseudonyms, request.patients, strict=True)])
+    return PatientsOut(registered=len(pseudonyms))
+
+
+def explain(reason: str, signal: str) -> tuple[str, str]:
+    """Field and expectation behind a reason of quarantine, without the value."""
+    unit, bounds = "", ""
+    if (entry := SIGNALS.get(signal)) is not None:
+        unit, bounds = entry.unit, f"{entry.low:g} to {entry.high:g}"
+    return {
+        "missing_time": ("observed_at", "an instant with its time zone, such as 2026-01-31T08:00:00Z, of 1990 to 2099"),
+        "recorded_before_observed": ("observed_at", "at or before the present of the server"),
+        "in_the_future": ("observed_at", "at or before the present of the server"),
+        "unknown_signal": ("signal", f"one of {', '.join(SIGNALS)}"),
+        "unknown_unit": ("unit", unit),
+        "not_a_number": ("value", "a finite number, not a text"),
+        "not_a_code": ("value", f"a whole number from {bounds}"),
+        "implausible": ("value", f"{bounds} {unit}"),
+        "duplicate_message": ("message_id", "one name a message; this one said something else before"),
+        "duplicate_reading": ("value", "each reading once"),
+    }.get(reason, ("reading", REASONS.get(reason, "a reading in the schema's form")))
+
+
+def _pseudonymised(parts: Parts, request: ReadingsIn) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Readings as the journal takes them; nothing behind this line knows an identifier."""
+    pseudonym = {identifier: parts.pseudonyms.of(identifier) for identifier in {r.patient_id for r in request.observations}}
+    readings = [
+        {
+            "subject_id": pseudonym[reading.patient_id],
+            "signal": reading.signal,
+            "value": _number(reading.value),
+            "unit": reading.unit,
+            "observed_at": _time(reading.observed_at),
+            "device_id": reading.device_id,
+            "source": reading.source,
+            "message_id": reading.message_id,
+            "sent": {"value": reading.value, "observed_at": reading.observed_at},
+        }
+        for reading in request.observations
+    ]
+    return readings, {code: identifier for identifier, code in pseudonym.items()}
+
+
+def _number(value: float | str | bool | None) -> float:
+    """A number, or NaN for what is none: a text is not read as one, since nobody knows its decimal sign."""
+    return float(value) if isinstance(value, float | int) and not isinstance(value, bool) else math.nan
+
+
+def _time(value: str | float | None) -> Any:
+    try:
+        return utc(_INSTANT.validate_python(value))
+    except ValidationError:
+        return None
+
+
+def _facts(pseudonym: str, patient: PatientIn) -> dict[str, Any]:
+    admitted = {"unit_admitted_at": patient.unit_admitted_at, "hospital_admitted_at": patient.hospital_admitted_at}
+    return {
+        "patient": pseudonym,
+        "ward": patient.ward,
+        "age": patient.age,
+        "sex": None if patient.sex is None else {"female": 0.0, "male": 1.0}[patient.sex],
+        **{name: None if time is None else microsecond(utc(time)) for name, time in admitted.items()},
+        "discharged": patient.discharged,
+    }
+
+
+def _check_wards(parts: Parts, caller: Caller, field: str, patients: list[str]) -> None:
+    hidden = parts.hidden(caller, patients)
+    if hidden:
+        place = next(place for place, patient in enumerate(patients) if patient in hidden)
+        raise ProblemError(problems.not_your_ward(f"{field}.{place}.patient_id"))

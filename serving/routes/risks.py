@@ -1,0 +1,113 @@
+"""What is known of patients: their risk now, from given readings, over time, against themselves, and all in one answer."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Security
+
+from serving import problems
+from serving.auth import Caller
+from serving.guard import PartsHere, authorized
+from serving.parts import Parts
+from serving.problems import ProblemError
+from serving.schemas import (
+    MAX_PATIENTS,
+    Include,
+    ObservationsRequest,
+    RiskAnswer,
+    RiskItem,
+    RiskRequest,
+    RisksAnswer,
+    RisksRequest,
+)
+from serving.times import present, utc
+from serving.trends import (
+    AnomaliesAnswer,
+    AnomaliesRequest,
+    HistoryAnswer,
+    HistoryRequest,
+    VisitSummary,
+    anomalies_of,
+    history_of,
+    summary_of,
+)
+
+router: Final = APIRouter(prefix="/v1", tags=["risk"])
+
+Reader = Annotated[Caller, Security(authorized, scopes=["risk:read"])]
+
+
+@router.post("/risk", summary="Risk of one patient")
+def risk(request: RiskRequest, parts: PartsHere, caller: Reader) -> RiskAnswer:
+    """From the patient's latest features; NEWS2 with its interval where the model cannot be asked, and why."""
+    item = _by_id(parts, caller, [request.patient_id], request.as_of, request.include)[0]
+    if item.problem:
+        raise ProblemError(item.problem)
+    assert item.risk is not None
+    return item.risk
+
+
+@router.post("/risks", summary=f"Risk of up to {MAX_PATIENTS} patients")
+def risks(request: RisksRequest, parts: PartsHere, caller: Reader) -> RisksAnswer:
+    """In the order asked for; each patient has a risk or the problem that prevents it."""
+    return RisksAnswer(items=_by_id(parts, caller, request.patient_ids, request.as_of, request.include))
+
+
+@router.post("/risk/observations", summary="Risk from readings in the request")
+def risk_from_observations(request: ObservationsRequest, parts: PartsHere, caller: Reader) -> RiskAnswer:
+    """Features are computed from these readings alone, by the same definition as in training."""
+    del caller  # nothing of anybody else is read
+    pseudonym = parts.pseudonyms.of(request.patient_id)
+    answer = parts.scorer.from_observations(request.model_copy(update={"patient_id": pseudonym}))
+    return answer.model_copy(update={"patient_id": request.patient_id})
+
+
+@router.post("/risk/history", summary="Risks of a patient over time, and where they are going")
+def history(request: HistoryRequest, parts: PartsHere, caller: Reader) -> HistoryAnswer:
+    """What was said of the patient, when readings came or somebody asked; thinned to the last of each interval."""
+    patient = _visible(parts, caller, request.patient_id)
+    return history_of(parts, patient, request)
+
+
+@router.post("/risk/anomalies", summary="How far each vital sign is from the patient's own usual")
+def anomalies(request: AnomaliesRequest, parts: PartsHere, caller: Reader) -> AnomaliesAnswer:
+    """Of a patient whose readings came over the API: what is unlike him, whatever is normal for others."""
+    patient = _visible(parts, caller, request.patient_id)
+    return anomalies_of(parts, patient, request)
+
+
+@router.post("/visit-summary", summary="Everything for a teleconsultation in one answer")
+def visit_summary(request: HistoryRequest, parts: PartsHere, caller: Reader) -> VisitSummary:
+    """Present risk and its reasons, trend, alarms, anomalies and gaps in the data."""
+    patient = _visible(parts, caller, request.patient_id)
+    current = _by_id(parts, caller, [request.patient_id], None, ["contributions", "range"])[0]
+    if current.problem:
+        raise ProblemError(current.problem)
+    assert current.risk is not None
+    return summary_of(parts, patient, request, current.risk)
+
+
+def _by_id(
+    parts: Parts, caller: Caller, identifiers: Sequence[str], as_of: datetime | None, include: Sequence[Include]
+) -> list[RiskItem]:
+    """Risks under the identifiers asked for; whom a caller may not see is nobody he knows."""
+    if as_of is not None and utc(as_of) > present():
+        raise ProblemError(problems.in_the_future())
+    patients = [parts.pseudonyms.of(identifier) for identifier in identifiers]
+    hidden = parts.hidden(caller, patients)
+    asked = [patient for patient in patients if patient not in hidden]
+    found = iter(parts.scorer.by_id(asked, as_of, include) if asked else [])
+    items = []
+    for patient, identifier in zip(patients, identifiers, strict=True):
+        item = RiskItem(patient_id="", problem=problems.unknown_patient()) if patient in hidden else next(found)
+        risk = item.risk.model_copy(update={"patient_id": identifier}) if item.risk else None
+        items.append(RiskItem(patient_id=identifier, risk=risk, problem=item.problem))
+    return items
+
+
+def _visible(parts: Parts, caller: Caller, identifier: str) -> str:
+    patient = parts.pseudonyms.of(identifier)
+    if parts.hidden(caller, [patient]):
+        raise ProblemError(problems.unknown_patient())
+    return patient

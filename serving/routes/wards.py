@@ -1,0 +1,218 @@
+"""What a ward sees and does: its patients by urgency, alarms and what was done about them, and events as they happen."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Security
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
+
+from serving import problems
+from serving.alarms_view import AlarmOut, alarm_out
+from serving.auth import Caller
+from serving.board import Action
+from serving.database import instant
+from serving.guard import PartsHere, authorized
+from serving.parts import Parts
+from serving.problems import ProblemError
+from serving.rescorer import SAID
+from serving.schemas import MAX_PATIENTS, Request, WardName
+from serving.times import present
+
+router: Final = APIRouter(prefix="/v1", tags=["wards"])
+
+_LOOK_SECONDS: Final = 0.25  # between looks at the board
+_KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a silent stream
+_MOST_EVENTS: Final = 200
+
+WardReader = Annotated[Caller, Security(authorized, scopes=["ward:read"])]
+AlarmReader = Annotated[Caller, Security(authorized, scopes=["alarms:read"])]
+AlarmWriter = Annotated[Caller, Security(authorized, scopes=["alarms:write"])]
+WardPath = Annotated[WardName, Path()]
+AlarmId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[0-9a-f-]+$")]
+
+
+class WardPatient(BaseModel):
+    """A patient's latest risk, and what an intervention now may be expected to be worth."""
+
+    patient_id: str
+    as_of: datetime
+    basis: Literal["model", "news2"]
+    probability: float | None
+    band: Literal["low", "medium", "high"]
+    news2: int
+    news2_highest: int
+    latest_reading_at: datetime | None
+    expected_benefit: Annotated[
+        float | None,
+        Field(
+            description="Net benefit of acting on this patient, in true alarms: p - (1 - p) * pt / (1 - pt), pt the ward's "
+            "alarm threshold (Vickers AJ, Elkin EB. Med Decis Making 2006;26:565-574). Null on the basis of NEWS2."
+        ),
+    ]
+    alarm_id: Annotated[str | None, Field(description="Of the episode that is under way, if it sounded.")]
+    alarm_status: Literal["open", "acknowledged", "overridden"] | None
+    model_name: str | None
+    model_version: str | None
+    feature_service: str
+
+
+class WardAnswer(BaseModel):
+    """Alarms that nobody acted on first, then by expected benefit; on the basis of NEWS2 by the score."""
+
+    ward: str
+    patients: list[WardPatient]
+
+
+class AlarmsAnswer(BaseModel):
+    """Newest first."""
+
+    alarms: list[AlarmOut]
+
+
+class OverrideIn(Request):
+    """Why the alarm was not right. The reason is kept, and may become a label: name no patient in it."""
+
+    reason: Literal["false_alarm", "expected_for_this_patient", "artefact", "already_treated", "palliative_care", "other"]
+    note: Annotated[str | None, Field(max_length=500)] = None
+
+
+@router.get("/wards/{ward}/patients", summary="A ward's patients, the highest expected benefit first")
+def ward_patients(ward: WardPath, parts: PartsHere, caller: WardReader) -> WardAnswer:
+    """The latest risk of each patient registered in the ward."""
+    _require_ward(caller, ward)
+    rows = parts.board.risks(ward=ward)
+    names = parts.identities.of(row["patient"] for row in rows)
+    under_way = {alarm["patient"]: alarm for alarm in parts.board.alarms(wards=[ward]) if alarm["ended_at"] is None}
+    ranked = sorted(
+        (_ward_patient(row, names[row["patient"]], under_way.get(row["patient"])) for row in rows), key=_urgency, reverse=True
+    )
+    return WardAnswer(ward=ward, patients=ranked)
+
+
+@router.get("/alarms", summary="Alarms, newest first")
+def alarms(
+    parts: PartsHere,
+    caller: AlarmReader,
+    ward: Annotated[WardName | None, Query()] = None,
+    status: Annotated[Literal["open", "acknowledged", "overridden"] | None, Query()] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PATIENTS)] = 100,
+) -> AlarmsAnswer:
+    """Of one ward, or of all that the caller may see."""
+    if ward is not None:
+        _require_ward(caller, ward)
+    wards = [ward] if ward is not None else caller.wards
+    rows = parts.board.alarms(wards=wards, status=status, most=limit)
+    names = parts.identities.of(row["patient"] for row in rows)
+    return AlarmsAnswer(alarms=[alarm_out(row, names[row["patient"]]) for row in rows])
+
+
+@router.post("/alarms/{alarm_id}/acknowledge", summary="Say that somebody takes care of it")
+def acknowledge(alarm_id: AlarmId, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
+    """Kept with who said so and when."""
+    return _act(parts, caller, alarm_id, "acknowledged", None)
+
+
+@router.post("/alarms/{alarm_id}/override", summary="Say that it was not right, and why")
+def override(alarm_id: AlarmId, request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
+    """Kept with who said so and when; it may become a label."""
+    return _act(parts, caller, alarm_id, "overridden", f"{request.reason}: {request.note}" if request.note else request.reason)
+
+
+@router.get(
+    "/wards/{ward}/events",
+    summary="Risk changes and alarms as they happen",
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."}},
+)
+async def events(
+    ward: WardPath,
+    parts: PartsHere,
+    caller: WardReader,
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**62)] = None,
+    seconds: Annotated[float | None, Query(ge=0, le=86_400, description="End after so long; default: never.")] = None,
+) -> StreamingResponse:
+    """Server-sent events. Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once."""
+    _require_ward(caller, ward)
+    after = last_event_id if last_event_id is not None else await asyncio.to_thread(parts.board.last_event)
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(parts, ward, after, seconds), media_type="text/event-stream", headers=headers)
+
+
+async def _stream(parts: Parts, ward: str, after: int, seconds: float | None) -> AsyncIterator[str]:
+    loop = asyncio.get_running_loop()
+    end = None if seconds is None else loop.time() + seconds
+    yield ": listening\n\n"  # the client learns at once that it is connected
+    said = loop.time()
+    while True:
+        found = await asyncio.to_thread(parts.board.events, ward, after, _MOST_EVENTS)
+        if found:
+            names = await asyncio.to_thread(parts.identities.of, {event["patient"] for event in found})
+            for event in found:
+                yield _event(event, names.get(event["patient"], ""))
+            after, said = found[-1]["event_id"], loop.time()
+            if len(found) == _MOST_EVENTS:
+                continue
+        elif loop.time() - said > _KEEP_ALIVE_SECONDS:
+            yield ": still here\n\n"
+            said = loop.time()
+        if end is not None and loop.time() >= end:
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _event(event: dict[str, Any], patient_id: str) -> str:
+    body = {name: value for name, value in event["body"].items() if name not in _TIMES}
+    body |= {name: _iso(event["body"][name]) for name in _TIMES if name in event["body"]}
+    data = {"patient_id": patient_id, "ward": event["ward"], "at": _iso(event["at"]), **body}
+    return f"id: {event['event_id']}\nevent: {event['kind']}\ndata: {json.dumps(data)}\n\n"
+
+
+_TIMES: Final = ("index_time", "latest_reading_at")
+
+
+def _iso(microseconds: int | None) -> str | None:
+    return None if microseconds is None else instant(microseconds).isoformat()
+
+
+def _act(parts: Parts, caller: Caller, alarm_id: str, action: Action, reason: str | None) -> AlarmOut:
+    alarm = parts.board.alarm(alarm_id)
+    if alarm is None or not caller.may_see(alarm["ward"]):
+        raise ProblemError(problems.unknown_alarm())
+    if not parts.board.act(alarm_id, action, caller.subject, reason, present()) and alarm["status"] != action:
+        raise ProblemError(problems.already(alarm["status"]))
+    parts.metrics.acted(action)
+    after = parts.board.alarm(alarm_id)
+    assert after is not None
+    return alarm_out(after, parts.identities.of([after["patient"]])[after["patient"]])
+
+
+def _require_ward(caller: Caller, ward: str) -> None:
+    if not caller.may_see(ward):
+        raise ProblemError(problems.not_your_ward("ward"))
+
+
+def _ward_patient(row: dict[str, Any], patient_id: str, alarm: dict[str, Any] | None) -> WardPatient:
+    sounded = alarm is not None and alarm["sounded"] > 0
+    return WardPatient(
+        patient_id=patient_id,
+        as_of=instant(row["index_time"]).to_pydatetime(),
+        latest_reading_at=None if row["latest_reading_at"] is None else instant(row["latest_reading_at"]).to_pydatetime(),
+        expected_benefit=_benefit(row["probability"], row["threshold"]),
+        alarm_id=alarm["alarm_id"] if alarm and sounded else None,
+        alarm_status=alarm["status"] if alarm and sounded else None,
+        **{name: row[name] for name in SAID if name != "index_time"},
+    )
+
+
+def _benefit(p: float | None, threshold: float | None) -> float | None:
+    return None if p is None or threshold is None else p - (1 - p) * threshold / (1 - threshold)
+
+
+def _urgency(patient: WardPatient) -> tuple[bool, float, int, int]:
+    """Without a probability the score decides, above all whom the model calls no benefit: nobody knows better."""
+    benefit = patient.expected_benefit
+    return (patient.alarm_status == "open", 0.0 if benefit is None else benefit, patient.news2, patient.news2_highest)

@@ -1,0 +1,218 @@
+"""What a patient's course says: risks over time, distance from his own usual, gaps in the data, and all of it for a visit."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, Field
+
+from features.derived import MEASUREMENT_ERROR
+from features.signals import SIGNALS
+from models.risk_model import log_odds
+from serving import problems
+from serving.alarms_view import AlarmOut, alarm_out
+from serving.database import microsecond, reading
+from serving.monitored import features_as_of
+from serving.parts import Parts
+from serving.problems import ProblemError
+from serving.schemas import AsOf, PatientId, Request, RiskAnswer
+from serving.times import present, utc
+
+MAX_HOURS: Final = 24 * 7
+POINTS: Final = 200
+# A course is called rising or falling from this change of its log-odds on: 2.7 times the odds. Ours.
+_TREND_LOG_ODDS: Final = 1.0
+# Standard deviations from a patient's own usual that are called unusual: beyond them lies 1 of 400 of a normal distribution.
+UNUSUAL: Final = 3.0
+_VIEWS: Final = ("dynamics", "baseline")
+GAP_HOURS: Final = (
+    4  # without a vital sign that the patient has otherwise; RCP 2017, chart 4: every 4 to 6 h for a score of 1 to 4
+)
+
+
+class HistoryRequest(Request):
+    """A patient's last hours."""
+
+    patient_id: PatientId
+    hours: Annotated[float, Field(gt=0, le=MAX_HOURS, description="Before the present.")] = 24
+
+
+class HistoryPoint(BaseModel):
+    """What was said as of a time, and by which model."""
+
+    index_time: datetime
+    basis: Literal["model", "news2"]
+    probability: float | None
+    band: Literal["low", "medium", "high"]
+    news2: int
+    news2_highest: int
+    model_version: str | None
+    feature_service: str
+
+
+class Trend(BaseModel):
+    """Where it is going: the slope of a straight line through the log-odds, over the hours that the points span."""
+
+    direction: Literal["rising", "steady", "falling", "unknown"]
+    log_odds_per_hour: float | None
+    hours: float
+
+
+class HistoryAnswer(BaseModel):
+    """Oldest first."""
+
+    patient_id: str
+    points: list[HistoryPoint]
+    trend: Trend
+
+
+class AnomaliesRequest(Request):
+    """A patient, now or as of a time."""
+
+    patient_id: PatientId
+    as_of: AsOf = None
+
+
+class Anomaly(BaseModel):
+    """One vital sign against the patient's own usual."""
+
+    signal: str
+    unit: str
+    level: Annotated[float | None, Field(description="Exponential average of the last 6 h.")]
+    usual: Annotated[float | None, Field(description="Mean of everything so far.")]
+    deviation: Annotated[
+        float | None,
+        Field(description="Level minus usual, in standard deviations, those of the patient and of the measurement together."),
+    ]
+    unusual: Annotated[bool, Field(description=f"Whether that is {UNUSUAL:g} or more.")]
+
+
+class AnomaliesAnswer(BaseModel):
+    """The most unusual first."""
+
+    patient_id: str
+    as_of: datetime
+    signals: list[Anomaly]
+
+
+class Gap(BaseModel):
+    """A vital sign that the patient has otherwise, and not lately."""
+
+    signal: str
+    hours_since_reading: float
+
+
+class VisitSummary(BaseModel):
+    """Everything for a teleconsultation."""
+
+    patient_id: str
+    risk: RiskAnswer
+    history: HistoryAnswer
+    alarms: list[AlarmOut]
+    anomalies: list[Anomaly]
+    data_gaps: list[Gap]
+
+
+def history_of(parts: Parts, patient: str, request: HistoryRequest) -> HistoryAnswer:
+    """What was said of a patient, at most :data:`POINTS` times: the last of each interval."""
+    until = parts.scorer.clock.now(patient)
+    said = parts.log.history(patient, until - pd.Timedelta(hours=request.hours), until)
+    if len(said) > POINTS:
+        interval = (until - said["index_time"]).dt.total_seconds() // (request.hours * 3600 / POINTS)
+        said = said[~interval.duplicated(keep="last")]
+    points = [_point(row) for row in said.to_dict("records")]
+    return HistoryAnswer(patient_id=request.patient_id, points=points, trend=trend_of(said))
+
+
+def trend_of(said: pd.DataFrame) -> Trend:
+    """The trend of risks by ``index_time``; NEWS2 has no odds, and says nothing here."""
+    known = said[said["probability"].notna()]
+    hours = (known["index_time"] - known["index_time"].min()).dt.total_seconds().to_numpy() / 3600
+    span = float(hours.max()) if len(hours) else 0.0
+    if len(np.unique(hours)) < 2:
+        return Trend(direction="unknown", log_odds_per_hour=None, hours=span)
+    slope = float(np.polyfit(hours, log_odds(known["probability"].to_numpy()), 1)[0])
+    change = slope * span
+    direction: Literal["rising", "steady", "falling"] = "rising" if change >= _TREND_LOG_ODDS else "steady"
+    return Trend(direction="falling" if change <= -_TREND_LOG_ODDS else direction, log_odds_per_hour=slope, hours=span)
+
+
+def anomalies_of(parts: Parts, patient: str, request: AnomaliesRequest) -> AnomaliesAnswer:
+    """From the journal.
+
+    Raises:
+        ProblemError: it knows no readings of the patient, or the time is in the future.
+    """
+    row = _from_journal(parts, patient, request.as_of)
+    return AnomaliesAnswer(patient_id=request.patient_id, as_of=row["index_time"].to_pydatetime(), signals=_anomalies(row))
+
+
+def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAnswer) -> VisitSummary:
+    """The present risk with what surrounds it; anomalies and gaps where the journal knows the patient's readings."""
+    try:
+        row = _from_journal(parts, patient, None)
+    except ProblemError:
+        row = None
+    since = microsecond(present() - pd.Timedelta(hours=request.hours))
+    alarms = [alarm for alarm in parts.board.alarms(patient=patient) if alarm["ended_at"] is None or alarm["ended_at"] >= since]
+    return VisitSummary(
+        patient_id=request.patient_id,
+        risk=risk,
+        history=history_of(parts, patient, request),
+        alarms=[alarm_out(alarm, request.patient_id) for alarm in alarms],
+        anomalies=[] if row is None else [found for found in _anomalies(row) if found.unusual],
+        data_gaps=[] if row is None else _gaps(row),
+    )
+
+
+def _from_journal(parts: Parts, patient: str, as_of: datetime | None) -> dict[str, Any]:
+    if as_of is not None and utc(as_of) > present():
+        raise ProblemError(problems.in_the_future())
+    time = present() if as_of is None else utc(as_of)
+    with reading(parts.journal.engine) as connection:
+        rows = features_as_of(connection, _VIEWS, [patient], microsecond(time))
+    if rows.empty:
+        raise ProblemError(problems.no_readings())
+    return dict(rows.iloc[0])
+
+
+def _anomalies(row: dict[str, Any]) -> list[Anomaly]:
+    found = []
+    for vital in MEASUREMENT_ERROR:
+        away, deviation = _number(row[f"{vital}_from_usual"]), _number(row[f"{vital}_anomaly"])
+        level = _number(row[f"{vital}_ema_6h"])
+        found.append(
+            Anomaly(
+                signal=vital,
+                unit=SIGNALS[vital].unit,
+                level=level,
+                usual=None if level is None or away is None else level - away,
+                deviation=deviation,
+                unusual=deviation is not None and abs(deviation) >= UNUSUAL,
+            )
+        )
+    return sorted(found, key=lambda anomaly: -abs(anomaly.deviation or 0))
+
+
+def _gaps(row: dict[str, Any]) -> list[Gap]:
+    """Vital signs once measured, and not within :data:`GAP_HOURS`."""
+    gaps = []
+    for vital in MEASUREMENT_ERROR:
+        age = _number(row[f"{vital}_age_so_far"])
+        if age is not None and age >= GAP_HOURS:
+            gaps.append(Gap(signal=vital, hours_since_reading=age))
+    return gaps
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _point(row: dict[Any, Any]) -> HistoryPoint:
+    probability = row["probability"]
+    return HistoryPoint(
+        index_time=row["index_time"].to_pydatetime(),
+        probability=None if probability is None or np.isnan(probability) else probability,
+        **{name: row[name] for name in ("basis", "band", "news2", "news2_highest", "model_version", "feature_service")},
+    )
