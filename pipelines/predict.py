@@ -35,8 +35,9 @@ def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
     return answers
 
 
-def predict_over_http(home: Path, task: str, patient_id: str) -> dict[str, Any]:
+def predict_over_http(home: Path, task: str, pseudonym: str) -> dict[str, Any]:
     """Start the prediction server on a free port, ask it for one patient's risk, and stop it."""
+    patient_id = pseudonym  # as the API knows its patients
     with working("one prediction over HTTP"), running_server(home, task) as url:
         body = json.dumps({"patient_id": patient_id}).encode()
         request = urllib.request.Request(f"{url}/v1/risk", body, {"Content-Type": "application/json"})
