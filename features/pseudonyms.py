@@ -1,8 +1,8 @@
 """Identifiers end at the edge: a pseudonym takes the place of each before anything is kept, computed, trained or reported.
 
 One keyed function for readings that come over the API and for those of files, so that a patient is the same in both. Whoever
-lacks the key can neither tell whose a pseudonym is nor make one from an identifier he knows (HMAC-SHA256: Krawczyk H, Bellare M,
-Canetti R. RFC 2104, 1997; 45 CFR 164.514(c): a code must not be derived from what identifies, unless by a secret).
+lacks the key can neither tell whose a pseudonym is nor make one from an identifier he knows (HMAC-SHA256: Krawczyk H, Bellare
+M, Canetti R. RFC 2104, 1997; 45 CFR 164.514(c): a code must not be derived from what identifies, unless by a secret).
 """
 
 import base64
@@ -11,7 +11,6 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pandas as pd
 
 from features.errors import VigilError
@@ -19,8 +18,8 @@ from features.files import write_new
 
 KEY_FILE: Final = "pseudonym.key"
 KEY_BYTES: Final = 32
-# Of homes whose patients are simulated or were de-identified by those who published them. It keeps no secret, and lets everybody
-# see the same pseudonyms, so the same splits and the same figures.
+# Of homes whose patients are simulated or were de-identified by those who published them. It keeps no secret, and lets
+# everybody see the same pseudonyms, so the same splits and the same figures.
 OPEN_KEY: Final = b"vigil: nobody is hidden by this."
 
 _PSEUDONYM_BYTES: Final = 15  # 120 bits: two patients of a billion share one with a chance of one in 10^18
@@ -54,28 +53,31 @@ class Pseudonyms:
         return self._code(patient) + (f"~{self._code(identifier)}" if tilde and stay else "")
 
     def of_each(self, identifiers: "pd.Series[str]") -> "pd.Series[str]":
-        """Those of a column; what is missing stays missing."""
+        """Those of a column, of a dtype that takes little room; what is missing or empty is missing."""
         codes, uniques = pd.factorize(identifiers)
-        found = np.array([self.of(str(identifier)) for identifier in uniques] + [None], dtype=object)
-        return pd.Series(found[codes], index=identifiers.index, name=identifiers.name)
+        found = pd.array([self.of(str(name)) if name != "" else pd.NA for name in uniques], dtype="string[pyarrow]")
+        return pd.Series(found.take(codes, allow_fill=True), index=identifiers.index, name=identifiers.name)
 
     def _code(self, part: str) -> str:
         digest = hmac.digest(self._key, part.encode(), "sha256")[:_PSEUDONYM_BYTES]
         return base64.b32encode(digest).decode().lower()
 
 
-def open_pseudonyms(home: Path) -> Pseudonyms:
-    """Those of a home, by its key file; a home without one is given a secret of its own.
+def open_pseudonyms(home: Path, first: bytes | None = None) -> Pseudonyms:
+    """Those of a home, by its key file.
+
+    Args:
+        home: whose.
+        first: the key that a home without one is given; default: a secret of its own.
 
     Raises:
         PseudonymError: the file holds no key.
     """
     path = home / KEY_FILE
     if not path.exists():
-        write_new(path, secrets.token_bytes(KEY_BYTES).hex().encode(), 0o600)
+        write_new(path, (first or secrets.token_bytes(KEY_BYTES)).hex().encode(), 0o600)
     try:
         return Pseudonyms(bytes.fromhex(path.read_text().strip()))
-    except ValueError:
-        raise PseudonymError(
-            f"{path}: not a key; expected {2 * KEY_BYTES} hexadecimal digits; restore it from a backup"
-        ) from None
+    except (ValueError, PseudonymError):
+        expected = f"expected {2 * KEY_BYTES} hexadecimal digits"
+        raise PseudonymError(f"{path}: not a key; {expected}; restore it from a backup") from None

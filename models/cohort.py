@@ -76,7 +76,7 @@ def by_patient(subject_ids: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.ob
 
 
 def split_of(subject_id: str) -> Split:
-    """The split a subject belongs to: a fixed function of the patient's identifier.
+    """The split a subject belongs to: a fixed function of the patient's identifier (his pseudonym, in what was ingested).
 
     So no patient is ever in two splits, one seen again stays where he was, and no list of patients has to be kept.
     """

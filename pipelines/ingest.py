@@ -1,4 +1,7 @@
-"""Ingest: a source's observations, checked; its stays and outcomes; what cannot be used, quarantined and counted."""
+"""Ingest: a source's observations, checked; its stays and outcomes; what cannot be used, quarantined and counted.
+
+Here identifiers end: from here on a subject has a pseudonym, and only :mod:`serving.identities` knows whose it is.
+"""
 
 from collections import Counter
 from datetime import UTC, datetime
@@ -7,10 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from features.observations import TIME, check
+from features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from features.store.client import Store
 from pipelines.cohort_store import CohortStore, Facts
 from pipelines.progress import track
 from pipelines.sources import Batch, Source, SourceError
+from serving.identities import Identities
 
 
 def ingest(source: Source, home: Path, now: pd.Timestamp | None = None) -> Facts:
@@ -18,16 +23,20 @@ def ingest(source: Source, home: Path, now: pd.Timestamp | None = None) -> Facts
 
     Raises:
         SourceError: the source's tables break their contract.
+        PseudonymError: everybody knows the home's key, and the source's patients have to be hidden.
     """
     home.mkdir(parents=True, exist_ok=True)
+    pseudonyms, identities = _pseudonyms(source, home), Identities(home)
     store = CohortStore(home)
     store.clear()
     Store(home).withdraw()  # its features are the old cohort's
     now = now or pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[str] = Counter()
     subjects = events = observations = 0
-    for part, batch in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
-        _check_stays(batch)
+    for part, named in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
+        _check_stays(named)
+        batch = _pseudonymised(named, pseudonyms)
+        identities.keep(dict(zip(batch.stays["subject_id"], named.stays["subject_id"].astype(str), strict=True)))
         checked = check(batch.observations, now)
         stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
         quarantine = pd.concat([checked.quarantined, checked.accepted[stray].assign(reason="no_stay")], ignore_index=True)
@@ -47,12 +56,33 @@ def ingest(source: Source, home: Path, now: pd.Timestamp | None = None) -> Facts
     return facts
 
 
+def _pseudonyms(source: Source, home: Path) -> Pseudonyms:
+    pseudonyms = open_pseudonyms(home, first=OPEN_KEY if source.deidentified else None)
+    if pseudonyms.is_open and not source.deidentified:
+        raise PseudonymError(
+            f"--source {source.name}: its patients are not de-identified, and {home / KEY_FILE} holds the key that everybody "
+            "knows; expected a secret one; name another --home, which will have its own"
+        )
+    return pseudonyms
+
+
+def _pseudonymised(batch: Batch, pseudonyms: Pseudonyms) -> Batch:
+    def replaced(table: pd.DataFrame) -> pd.DataFrame:
+        if "subject_id" not in table:
+            return table  # check() says what observations need
+        return table.assign(subject_id=pseudonyms.of_each(table["subject_id"]))
+
+    return Batch(replaced(batch.observations), replaced(batch.stays), replaced(batch.outcomes))
+
+
 def _check_stays(batch: Batch) -> None:
     stays, outcomes = batch.stays, batch.outcomes
     for column in ("start", "end", "unit_admitted_at", "hospital_admitted_at"):
         if str(stays[column].dtype) != TIME:
             raise SourceError(f"stays.{column}: type {stays[column].dtype}; expected {TIME}")
     for table, name in ((stays, "stays"), (outcomes, "outcomes")):
+        if (table["subject_id"].isna() | (table["subject_id"] == "")).any():
+            raise SourceError(f"{name}.subject_id: missing; expected one in each row")
         if table["subject_id"].duplicated().any():
             raise SourceError(f"{name}.subject_id: a subject twice; expected one row a subject")
     if (stays["start"].dt.microsecond != 0).any():

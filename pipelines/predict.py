@@ -2,15 +2,20 @@
 
 import json
 import urllib.request
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from models.cohort import split_of
 from pipelines.cohort_store import CohortStore
 from pipelines.progress import CONSOLE, track, working
 from pipelines.server import ServerError, running_server
+from serving.identities import Identities
+from serving.local_tokens import local_token
 from serving.schemas import MAX_PATIENTS, RiskAnswer
 from serving.scoring import RiskScorer
+
+_TOKEN_LIFETIME: Final = timedelta(minutes=5)
 
 
 def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
@@ -26,20 +31,23 @@ def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
     answers: list[RiskAnswer] = []
     for chunk in track(chunks, "predict", len(chunks)):
         for item in scorer.by_id(chunk):
-            if item.risk is not None:
+            if item.risk is not None and item.risk.basis == "model":
                 answers.append(item.risk)
-            elif item.problem is None or item.problem.code != "no_recent_readings":
-                raise ServerError(f"a held-out patient could not be scored: {item.problem}")
+            elif item.risk is None or item.risk.findings != ["no_recent_readings"]:
+                raise ServerError(f"a held-out patient could not be scored: {item.problem or item.risk.findings}")
     if len(answers) < len(patients):
         CONSOLE.print(f"  {len(patients) - len(answers):,} of {len(patients):,} patients have no recent reading, so no risk")
     return answers
 
 
-def predict_over_http(home: Path, task: str, patient_id: str) -> dict[str, Any]:
+def predict_over_http(home: Path, task: str, pseudonym: str) -> dict[str, Any]:
     """Start the prediction server on a free port, ask it for one patient's risk, and stop it."""
+    patient_id = Identities(home).of([pseudonym])[pseudonym]  # the API takes identifiers, as a care platform knows them
+    token = local_token(home, subject="vigil run", scopes=["risk:read"], wards=None, lifetime=_TOKEN_LIFETIME)
     with working("one prediction over HTTP"), running_server(home, task) as url:
-        body = json.dumps({"patient_id": patient_id}).encode()
-        request = urllib.request.Request(f"{url}/v1/risk", body, {"Content-Type": "application/json"})
+        body = json.dumps({"patient_id": patient_id, "include": ["contributions", "range"]}).encode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+        request = urllib.request.Request(f"{url}/v1/risk", body, headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
     return found

@@ -36,6 +36,7 @@ class Source(Protocol):
 
     name: str
     simulated: bool
+    deidentified: bool  # simulated, or de-identified by those who published it
     task: str  # a name in models.tasks.TASKS: the risk this cohort's outcomes let us learn
 
     def __len__(self) -> int:

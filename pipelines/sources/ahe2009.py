@@ -38,6 +38,7 @@ class Ahe2009:
 
     name = "ahe2009"
     simulated = False
+    deidentified = True
     task = "hypotension"
 
     def __init__(self, data: Path, split: str | None = None) -> None:

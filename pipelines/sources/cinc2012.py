@@ -65,6 +65,7 @@ class Cinc2012:
 
     name = "cinc2012"
     simulated = False
+    deidentified = True
     task = "mortality"
 
     def __init__(self, data: Path) -> None:

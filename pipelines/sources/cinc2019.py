@@ -48,6 +48,7 @@ class Cinc2019:
 
     name = "cinc2019"
     simulated = False
+    deidentified = True
     task = "sepsis"
 
     def __init__(self, data: Path) -> None:

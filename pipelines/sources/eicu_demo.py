@@ -48,6 +48,7 @@ class EicuDemo:
     """
 
     simulated = False
+    deidentified = True
 
     def __init__(self, data: Path, task: Literal["sepsis", "aki"]) -> None:
         self.name = f"eicu_{task}"

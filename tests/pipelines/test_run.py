@@ -1,10 +1,15 @@
 """The whole chain on a small ward: what it makes, where it lies, and that a second run is a challenger."""
 
+import io
 import json
+import zipfile
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+from pyarrow.feather import write_feather
 
+from features.pseudonyms import open_pseudonyms
 from features.store.client import Store, StoreError
 from models.cohort import split_of
 from models.evaluation.alarms import Watch
@@ -15,6 +20,7 @@ from pipelines.cohort_store import CohortStore
 from pipelines.ingest import ingest
 from pipelines.sources.simulated import SimulatedWard
 from pipelines.train import REFERENCE, train
+from serving.identities import Identities
 from serving.prediction_log import PredictionLog
 
 MODELS = ["all_signals", "physiology", "workflow", "clock", "vital_signs", "logistic", "news2", "qsofa", "sirs", "mews"]
@@ -67,13 +73,43 @@ def test_mlflow_holds_the_run(chain):
     assert set(registry.load_run_models(outcome.trained.run_id)) == set(MODELS)
 
 
-def test_no_identifier_reaches_mlflow_or_the_reports(chain):
+def texts(path):
+    """What a file says, unpacked too."""
+    yield path.read_bytes()
+    if path.suffix == ".parquet":
+        unpacked = io.BytesIO()
+        write_feather(pq.read_table(path), unpacked, compression="uncompressed")
+        yield unpacked.getvalue()
+    elif zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            yield from map(archive.read, archive.namelist())
+
+
+def mention(names, folder):
+    """The files below a folder in which one of the names is."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [path for path in found if any(name in text for text in texts(path) for name in names)]
+
+
+def test_no_identifier_is_in_the_home_but_where_it_is_kept(chain):
+    _, home = chain
+    assert {path.name.removesuffix("-wal") for path in mention([b"sim-0"], home)} == {"identities.db"}
+    pseudonyms = open_pseudonyms(home)
+    assert pseudonyms.is_open  # they are simulated: everybody may have the same splits
+    patients = {pseudonyms.of(f"sim-{number:06}"): f"sim-{number:06}" for number in range(220)}
+    assert set(CohortStore(home).read("stays")["subject_id"]) == set(patients)
+    assert Identities(home).of(patients) == patients
+
+
+def test_nobody_is_in_mlflow_or_the_reports_even_by_pseudonym(chain):
     outcome, home = chain
     reference = Registry(home).table(outcome.trained.run_id, REFERENCE)
     assert not {"subject_id", "patient_id", "index_time"} & set(reference.columns)
-    for path in [*(home / "mlartifacts").rglob("*"), home / "mlflow.db", *(home / "reports").iterdir()]:
-        if path.is_file():
-            assert b"sim-00" not in path.read_bytes(), path
+    pseudonyms = [name.encode() for name in CohortStore(home).read("stays")["subject_id"]]
+    assert mention(pseudonyms, home / "cohort" / "stays")  # so they would be found
+    assert not mention(pseudonyms, home / "mlartifacts")
+    assert not mention(pseudonyms, home / "reports")
+    assert not any(name in (home / "mlflow.db").read_bytes() for name in pseudonyms)
 
 
 def test_the_prediction_log_holds_exactly_the_held_out_patients(chain):

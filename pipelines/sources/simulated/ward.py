@@ -73,6 +73,7 @@ class SimulatedWard:
 
     name = "simulated"
     simulated = True
+    deidentified = True
     task = "deterioration"
 
     def __init__(self, patients: int = 600, seed: int = 20260101, patients_per_batch: int = 100) -> None:
