@@ -31,10 +31,11 @@ def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
     answers: list[RiskAnswer] = []
     for chunk in track(chunks, "predict", len(chunks)):
         for item in scorer.by_id(chunk):
-            if item.risk is not None and item.risk.basis == "model":
+            findings = item.risk.findings if item.risk else [item.problem]
+            if item.risk and item.risk.basis == "model":
                 answers.append(item.risk)
-            elif item.risk is None or item.risk.findings != ["no_recent_readings"]:
-                raise ServerError(f"a held-out patient could not be scored: {item.problem or item.risk.findings}")
+            elif findings != ["no_recent_readings"]:
+                raise ServerError(f"a held-out patient could not be scored: {findings}")
     if len(answers) < len(patients):
         CONSOLE.print(f"  {len(patients) - len(answers):,} of {len(patients):,} patients have no recent reading, so no risk")
     return answers

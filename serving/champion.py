@@ -6,6 +6,7 @@ model it began with, and none waits. Where there is no model the answer says so 
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -19,11 +20,19 @@ _LOOK_SECONDS: Final = 2.0
 class Champion:
     """The champion of one home and task."""
 
-    def __init__(self, home: Path, task: str) -> None:
-        """Load it, if there is one."""
+    def __init__(self, home: Path, task: str, on_change: Callable[[RegisteredModel], None] = lambda _: None) -> None:
+        """Load it, if there is one.
+
+        Args:
+            home: where the registry is.
+            task: whose champion.
+            on_change: told whenever another model is in use.
+        """
         self._home = home
+        self._on_change = on_change
         self._task = task
         self._model: RegisteredModel | None = None
+        self._complained = False
         self._stop = threading.Event()
         self.look()
 
@@ -39,9 +48,11 @@ class Champion:
             version = registry.version_of(self._task, CHAMPION)
             if self._model is None or version != self._model.version:
                 self._model = registry.load(self._task, version)
+                self._on_change(self._model)
                 logger.info("serving %s version %s, %s", self._task, version, self._model.feature_service)
         except NoModelError as error:
-            if self._model is None:
+            if self._model is None and not self._complained:
+                self._complained = True
                 logger.warning("no model, so risks are NEWS2: %s", error)
         except Exception as error:  # noqa: BLE001 - a registry in trouble must not stop a server that has a model
             logger.error("registry: %s; going on with what is in use", type(error).__name__)  # noqa: TRY400 - by type only

@@ -13,8 +13,8 @@ from typing import Final
 import pandas as pd
 
 from features.store.client import Store
+from serving.logs import place_of
 from serving.metrics import Metrics
-from serving.middleware import place_of
 
 logger = logging.getLogger("vigil.rescorer")
 

@@ -1,6 +1,6 @@
 """What Prometheus is told: how fresh risks are, what is quarantined, how risks lie, alarms, and which model serves.
 
-Never a patient: labels are reasons, routes, wards' counts are not even that, since a ward may hold one bed.
+Never a patient: labels are reasons, routes and versions, and not even wards, since a ward may have one bed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,11 +8,13 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from models.registry import RegisteredModel
 from serving.board import Page
 from serving.journal import Received
 from serving.risk import Risk
 
 _SECONDS: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
+_REQUEST_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _PROBABILITIES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
@@ -37,7 +39,12 @@ class Metrics:
             ["name", "version", "feature_service"],
             multiprocess_mode="mostrecent",
         )
+        self._requests = Histogram("vigil_request_seconds", "Requests.", ["path", "status"], buckets=_REQUEST_SECONDS)
         self._in_use: tuple[str, str, str] | None = None
+
+    def answered(self, path: str, status: int, seconds: float) -> None:
+        """A request was."""
+        self._requests.labels(path, str(status)).observe(seconds)
 
     def received(self, results: Iterable[Received]) -> None:
         """What became of readings."""
@@ -72,9 +79,9 @@ class Metrics:
         """A batch is not."""
         self._feast_rows.labels("failed").inc()
 
-    def serving(self, name: str, version: str, feature_service: str) -> None:
+    def serving(self, model: RegisteredModel) -> None:
         """Which model is in use."""
-        labels = (name, version, feature_service)
+        labels = (model.name, model.version, model.feature_service)
         if self._in_use is not None and self._in_use != labels:
             self._model.labels(*self._in_use).set(0)
         self._model.labels(*labels).set(1)

@@ -1,13 +1,15 @@
 """What every request passes on its way in and out. Each class is ASGI middleware and keeps one promise."""
 
 import logging
-import re
+import time
 from collections.abc import Collection
 from typing import Any, Final
 
 from fastapi.responses import RedirectResponse
 
 from serving import problems
+from serving.logs import place_of
+from serving.metrics import Metrics
 
 logger = logging.getLogger("vigil.serving")
 
@@ -30,9 +32,9 @@ _HEADERS: Final = [
 class KnownPaths:
     """Only what we document is offered: the server's own pages would load scripts from elsewhere."""
 
-    def __init__(self, app: Any, paths: Collection["re.Pattern[str]"]) -> None:
+    def __init__(self, app: Any, paths: Collection[str]) -> None:
         self.app = app
-        self.paths = paths
+        self.paths = frozenset(paths)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
@@ -43,7 +45,29 @@ class KnownPaths:
             await self.app(scope, receive, send)
 
     def _is_known(self, path: str) -> bool:
-        return path in _OF_BENTOML or path.startswith(_ASSETS) or any(known.match(path) for known in self.paths)
+        return path in self.paths or path in _OF_BENTOML or path.startswith(_ASSETS)
+
+
+class RequestMetrics:
+    """How long requests took until their answer began, by route and status. A path that is not ours is nobody's label."""
+
+    def __init__(self, app: Any, paths: Collection[str], metrics: Metrics) -> None:
+        self.app = app
+        self.paths = frozenset(paths)
+        self.metrics = metrics
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["path"] in _OF_BENTOML:
+            await self.app(scope, receive, send)
+            return
+        began, path = time.perf_counter(), scope["path"] if scope["path"] in self.paths else "other"
+
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.metrics.answered(path, message["status"], time.perf_counter() - began)
+            await send(message)
+
+        await self.app(scope, receive, noted)
 
 
 class SecurityHeaders:
@@ -105,11 +129,3 @@ class LastResort:
         except Exception as error:  # noqa: BLE001 - the last resort
             logger.error("unexpected %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400 - a traceback says more
             await problems.response(problems.unexpected())(scope, receive, send)
-
-
-def place_of(error: BaseException) -> str:
-    """Where it was raised: what of it can be logged without its message."""
-    frame = error.__traceback__
-    while frame and frame.tb_next:
-        frame = frame.tb_next
-    return f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "nowhere"

@@ -122,13 +122,13 @@ def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         VigilError: a file of the home cannot be used.
     """
     home = settings.home
-    champion = Champion(home, settings.task)
+    champion = Champion(home, settings.task, metrics.serving)
     scorer = open_scorer(settings, champion)
     identities = Identities(home)
     if not settings.token_keys:
         make_keys(home / LOCAL_FOLDER)
     keys = settings.token_keys or home / LOCAL_FOLDER / JWKS_FILE
-    parts = Parts(
+    return Parts(
         settings=settings,
         task=TASKS[settings.task],
         champion=champion,
@@ -145,13 +145,11 @@ def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         limiter=FixedWindowRateLimiter(MemoryStorage()),
         rate=RateLimitItemPerSecond(settings.requests_per_second),
     )
-    champion.follow()
-    return parts
 
 
 def open_rescorer(settings: Settings, metrics: Metrics) -> tuple[Rescorer, FeastFollower, Champion]:
     """Those of the process that rescores."""
-    champion = Champion(settings.home, settings.task)
+    champion = Champion(settings.home, settings.task, metrics.serving)
     feast = FeastFollower(Store(settings.home), metrics)
     rescorer = Rescorer(
         journal=Journal(settings.home),
@@ -163,5 +161,4 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> tuple[Rescorer, Feast
         feast=feast,
         metrics=metrics,
     )
-    champion.follow()
     return rescorer, feast, champion

@@ -27,8 +27,8 @@ from serving.champion import Champion
 from serving.database import instant, microsecond, reading
 from serving.feast_follower import FeastFollower
 from serving.journal import Journal
+from serving.logs import place_of
 from serving.metrics import Metrics
-from serving.middleware import place_of
 from serving.monitored import MonitoredPatients
 from serving.prediction_log import PredictionLog, entry
 from serving.risk import Risk, assess
@@ -205,7 +205,7 @@ class Rescorer:
             if before is None or news.differs(before):
                 told[risk.patient] = news
                 page.events.append({**at, "kind": "risk", "body": _said(row)})
-            if news.silent and not (before and before.silent):
+            if news.silent and before is not None and not before.silent:
                 told[risk.patient] = news
                 page.events.append({**at, "kind": "silent", "body": {"latest_reading_at": row["latest_reading_at"]}})
             states[risk.patient] = self._decide(page, risk, row, policy, at)

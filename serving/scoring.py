@@ -22,7 +22,7 @@ from serving.champion import Champion
 from serving.clock import Clock
 from serving.database import microsecond, reading
 from serving.journal import Journal
-from serving.middleware import place_of
+from serving.logs import place_of
 from serving.monitored import features_as_of
 from serving.prediction_log import PredictionLog, entry
 from serving.problems import ProblemError
@@ -100,6 +100,8 @@ class RiskScorer:
         items = {place: RiskItem(patient_id=patients[place], problem=problem) for place, problem in failed.items()}
         for part in known:
             times = [now[place] for place in part.places]
+            if as_of is None and part.origin == "journal":
+                times = part.rows["index_time"].tolist()
             answers = self._answer(registered, service, part.rows, times, part.origin, [part.findings] * len(times), include)
             for place, answer in zip(part.places, answers, strict=True):
                 items[place] = RiskItem(patient_id=patients[place], risk=answer)

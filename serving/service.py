@@ -21,8 +21,9 @@ from features.store.client import StoreError
 from serving.database import DatabaseError
 from serving.guard import Guard
 from serving.intake import OverloadedError
+from serving.logs import write_logs
 from serving.metrics import Metrics
-from serving.middleware import BodyLimit, KnownPaths, LastResort, SecurityHeaders
+from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
 from serving.parts import open_parts, open_rescorer
 from serving.prediction_log import LogUnavailableError
 from serving.problems import ProblemError, on_http, on_invalid, on_overloaded, on_problem, on_unavailable
@@ -36,6 +37,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (401, 403, 404, 409, 413, 422, 429, 503)
 }
 METRICS: Final = Metrics()
+ROUTERS: Final = (readings.router, risks.router, wards.router)
 
 api = FastAPI(
     title="Vigil prediction API",
@@ -55,7 +57,7 @@ api = FastAPI(
         HTTPException: on_http,
     },
 )
-for router in (readings.router, risks.router, wards.router):
+for router in ROUTERS:
     api.include_router(router)
 # The last added is the first a request meets: nothing of a stranger's body is read.
 api.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
@@ -75,14 +77,20 @@ async def docs() -> HTMLResponse:
     )
 
 
-@bentoml.service(name="rescorer", workers=1, logging={"access": {"enabled": False}})
+# BentoML's own request metrics are off: they would hold whatever path somebody makes up, and with it whatever he put there.
+_QUIET: Final[dict[str, Any]] = {"workers": 1, "logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
+
+
+@bentoml.service(name="rescorer", **_QUIET)
 class Rescoring:
     """Reads the journal and renews risks, in a process of its own."""
 
     def __init__(self) -> None:
         self.rescorer, self.feast, self.champion = open_rescorer(Settings(), METRICS)
+        write_logs(self.champion)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
+        self.champion.follow()
         self.feast.start()
         self.thread.start()
 
@@ -98,7 +106,7 @@ class Rescoring:
         self.feast.stop()
 
 
-@bentoml.service(name="vigil", workers=1, traffic={"timeout": 10}, logging={"access": {"enabled": False}})
+@bentoml.service(name="vigil", traffic={"timeout": 10}, **_QUIET)
 @bentoml.asgi_app(api, path="/")
 class Vigil:
     """Serves one home."""
@@ -107,6 +115,8 @@ class Vigil:
 
     def __init__(self) -> None:
         self.parts = open_parts(Settings(), METRICS)
+        write_logs(self.parts.champion)
+        self.parts.champion.follow()
         api.state.parts = self.parts
 
     async def __is_ready__(self) -> bool:
@@ -123,6 +133,8 @@ class Vigil:
 
 
 # The first added is the first a request meets. (Vigil is a Service since its decorator, which mypy does not see.)
-_PATHS: Final = [route.path_regex for route in api.routes if isinstance(route, Route)]
+_OFFERED: Final = (*api.routes, *(route for router in ROUTERS for route in router.routes))
+_PATHS: Final = [route.path for route in _OFFERED if isinstance(route, Route)]
+Vigil.add_asgi_middleware(RequestMetrics, paths=_PATHS, metrics=METRICS)  # type: ignore[attr-defined]
 Vigil.add_asgi_middleware(SecurityHeaders)  # type: ignore[attr-defined]
 Vigil.add_asgi_middleware(KnownPaths, paths=_PATHS)  # type: ignore[attr-defined]

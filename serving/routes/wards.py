@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Security
+from fastapi import APIRouter, Header, Query, Security
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -31,8 +31,7 @@ _MOST_EVENTS: Final = 200
 WardReader = Annotated[Caller, Security(authorized, scopes=["ward:read"])]
 AlarmReader = Annotated[Caller, Security(authorized, scopes=["alarms:read"])]
 AlarmWriter = Annotated[Caller, Security(authorized, scopes=["alarms:write"])]
-WardPath = Annotated[WardName, Path()]
-AlarmId = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[0-9a-f-]+$")]
+WardAsked = Annotated[WardName, Query()]
 
 
 class WardPatient(BaseModel):
@@ -73,15 +72,22 @@ class AlarmsAnswer(BaseModel):
     alarms: list[AlarmOut]
 
 
+class AcknowledgeIn(Request):
+    """Which alarm."""
+
+    alarm_id: Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class OverrideIn(Request):
     """Why the alarm was not right. The reason is kept, and may become a label: name no patient in it."""
 
+    alarm_id: Annotated[str, Field(min_length=1, max_length=64)]
     reason: Literal["false_alarm", "expected_for_this_patient", "artefact", "already_treated", "palliative_care", "other"]
     note: Annotated[str | None, Field(max_length=500)] = None
 
 
-@router.get("/wards/{ward}/patients", summary="A ward's patients, the highest expected benefit first")
-def ward_patients(ward: WardPath, parts: PartsHere, caller: WardReader) -> WardAnswer:
+@router.get("/ward/patients", summary="A ward's patients, the highest expected benefit first")
+def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> WardAnswer:
     """The latest risk of each patient registered in the ward."""
     _require_ward(caller, ward)
     rows = parts.board.risks(ward=ward)
@@ -110,26 +116,28 @@ def alarms(
     return AlarmsAnswer(alarms=[alarm_out(row, names[row["patient"]]) for row in rows])
 
 
-@router.post("/alarms/{alarm_id}/acknowledge", summary="Say that somebody takes care of it")
-def acknowledge(alarm_id: AlarmId, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
+@router.post("/alarms/acknowledge", summary="Say that somebody takes care of it")
+def acknowledge(request: AcknowledgeIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
     """Kept with who said so and when."""
-    return _act(parts, caller, alarm_id, "acknowledged", None)
+    return _act(parts, caller, request.alarm_id, "acknowledged", None)
 
 
-@router.post("/alarms/{alarm_id}/override", summary="Say that it was not right, and why")
-def override(alarm_id: AlarmId, request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
+@router.post("/alarms/override", summary="Say that it was not right, and why")
+def override(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
     """Kept with who said so and when; it may become a label."""
-    return _act(parts, caller, alarm_id, "overridden", f"{request.reason}: {request.note}" if request.note else request.reason)
+    return _act(
+        parts, caller, request.alarm_id, "overridden", f"{request.reason}: {request.note}" if request.note else request.reason
+    )
 
 
 @router.get(
-    "/wards/{ward}/events",
+    "/ward/events",
     summary="Risk changes and alarms as they happen",
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."}},
 )
 async def events(
-    ward: WardPath,
+    ward: WardAsked,
     parts: PartsHere,
     caller: WardReader,
     last_event_id: Annotated[int | None, Header(ge=0, le=2**62)] = None,

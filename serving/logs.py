@@ -1,0 +1,42 @@
+"""The server's log: lines that say when, where, which model was in use, and what happened. Never a patient."""
+
+import logging
+import sys
+from typing import Final
+
+from serving.champion import Champion
+
+_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s [%(model)s] %(message)s"
+_DATE: Final = "%Y-%m-%dT%H:%M:%S%z"
+
+
+class _NamesModel(logging.Filter):
+    """Adds the model in use to every line."""
+
+    def __init__(self, champion: Champion) -> None:
+        super().__init__()
+        self._champion = champion
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        model = self._champion.model
+        record.model = f"{model.name} {model.version} {model.feature_service}" if model else "no model"
+        return True
+
+
+def write_logs(champion: Champion) -> None:
+    """Write what Vigil has to say to the standard output, from now on; once a process."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(logging.Formatter(_FORMAT, _DATE))
+    handler.addFilter(_NamesModel(champion))
+    logger = logging.getLogger("vigil")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def place_of(error: BaseException) -> str:
+    """Where it was raised: what of it can be logged without its message, which may hold a patient's data."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    return f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "nowhere"
