@@ -21,7 +21,7 @@ class Champion:
     """The champion of one home and task."""
 
     def __init__(self, home: Path, task: str, on_change: Callable[[RegisteredModel], None] = lambda _: None) -> None:
-        """Load it, if there is one.
+        """Nothing is loaded before :meth:`look`.
 
         Args:
             home: where the registry is.
@@ -34,12 +34,18 @@ class Champion:
         self._model: RegisteredModel | None = None
         self._complained = False
         self._stop = threading.Event()
-        self.look()
 
     @property
     def model(self) -> RegisteredModel | None:
         """The model in use; take it once for one answer."""
         return self._model
+
+    @classmethod
+    def loaded(cls, home: Path, task: str) -> "Champion":
+        """The champion as it is now, if there is one."""
+        champion = cls(home, task)
+        champion.look()
+        return champion
 
     def look(self) -> None:
         """Follow the alias, where it points elsewhere than before. A registry that is gone takes no model away."""

@@ -12,7 +12,7 @@ from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.token_keys import KeysUnavailableError
 
-_OPEN: Final = ("/v1/docs", "/v1/openapi.json")  # they say what is offered, nothing of anybody
+_OPEN: Final = ("/v1/docs", "/v1/openapi.json", "/metrics")  # they say nothing of anybody
 _BEARER: Final = HTTPBearer(
     auto_error=False, bearerFormat="JWT", description="A token of the trusted issuer; see `vigil token`."
 )

@@ -24,6 +24,7 @@ from serving.identities import Identities
 from serving.intake import Intake
 from serving.journal import PATIENTS, Journal
 from serving.local_tokens import JWKS_FILE, LOCAL_FOLDER, make_keys
+from serving.logs import write_logs
 from serving.metrics import Metrics
 from serving.monitored import UNASSIGNED
 from serving.prediction_log import PredictionLog
@@ -106,7 +107,7 @@ class Parts:
 def open_scorer(settings: Settings, champion: Champion | None = None) -> RiskScorer:
     """The scorer of a home: its champion, store, journal, clock and log."""
     return RiskScorer(
-        champion=champion or Champion(settings.home, settings.task),
+        champion=champion or Champion.loaded(settings.home, settings.task),
         task=TASKS[settings.task],
         store=Store(settings.home),
         journal=Journal(settings.home),
@@ -122,7 +123,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         VigilError: a file of the home cannot be used.
     """
     home = settings.home
-    champion = Champion(home, settings.task, metrics.serving)
+    champion = _champion(settings, metrics)
     scorer = open_scorer(settings, champion)
     identities = Identities(home)
     if not settings.token_keys:
@@ -149,7 +150,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Parts:
 
 def open_rescorer(settings: Settings, metrics: Metrics) -> tuple[Rescorer, FeastFollower, Champion]:
     """Those of the process that rescores."""
-    champion = Champion(settings.home, settings.task, metrics.serving)
+    champion = _champion(settings, metrics)
     feast = FeastFollower(Store(settings.home), metrics)
     rescorer = Rescorer(
         journal=Journal(settings.home),
@@ -162,3 +163,11 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> tuple[Rescorer, Feast
         metrics=metrics,
     )
     return rescorer, feast, champion
+
+
+def _champion(settings: Settings, metrics: Metrics) -> Champion:
+    """The champion, loaded once the log can say so."""
+    champion = Champion(settings.home, settings.task, metrics.serving)
+    write_logs(champion)
+    champion.look()
+    return champion

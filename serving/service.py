@@ -13,7 +13,7 @@ import bentoml
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
@@ -21,8 +21,7 @@ from features.store.client import StoreError
 from serving.database import DatabaseError
 from serving.guard import Guard
 from serving.intake import OverloadedError
-from serving.logs import write_logs
-from serving.metrics import Metrics
+from serving.metrics import CONTENT_TYPE, Metrics
 from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
 from serving.parts import open_parts, open_rescorer
 from serving.prediction_log import LogUnavailableError
@@ -77,8 +76,14 @@ async def docs() -> HTMLResponse:
     )
 
 
-# BentoML's own request metrics are off: they would hold whatever path somebody makes up, and with it whatever he put there.
+# BentoML's own metrics are off: they would hold whatever path somebody makes up, and with it whatever he put there.
 _QUIET: Final[dict[str, Any]] = {"workers": 1, "logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
+
+
+@api.get("/metrics", include_in_schema=False)
+def metrics() -> Response:
+    """For Prometheus."""
+    return Response(METRICS.page(), media_type=CONTENT_TYPE)
 
 
 @bentoml.service(name="rescorer", **_QUIET)
@@ -87,7 +92,6 @@ class Rescoring:
 
     def __init__(self) -> None:
         self.rescorer, self.feast, self.champion = open_rescorer(Settings(), METRICS)
-        write_logs(self.champion)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
         self.champion.follow()
@@ -115,7 +119,6 @@ class Vigil:
 
     def __init__(self) -> None:
         self.parts = open_parts(Settings(), METRICS)
-        write_logs(self.parts.champion)
         self.parts.champion.follow()
         api.state.parts = self.parts
 
