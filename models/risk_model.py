@@ -137,8 +137,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             TooFewEventsError: fewer patients with, or without, an event than folds.
         """
-        matrix, labels = self._matrix(X), np.asarray(y, dtype=np.float64)
-        learned_from = [matrix] if elsewhere is None else [matrix, self._matrix(elsewhere)]
+        matrix, labels = self.matrix(X), np.asarray(y, dtype=np.float64)
+        learned_from = [matrix] if elsewhere is None else [matrix, self.matrix(elsewhere)]
         self.classes_ = np.array([0, 1])
         self.thresholds_: dict[str, float] = {}
         self.certificate_: Certificate | None = None
@@ -178,9 +178,23 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.ranges_ = VennAbers.fit(risk[known], labels[known], groups[known], seed=self.seed)
         return risk
 
+    def matrix(self, X: pd.DataFrame) -> Float32:
+        """The columns the model reads, in its order, shape (n_rows, n_features).
+
+        Raises:
+            FeatureMismatchError: some are not there.
+        """
+        place = X.columns.get_indexer(pd.Index(self.features)) if X.columns.is_unique else None
+        if place is None or (place < 0).any():
+            missing = [name for name in self.features if name not in X]
+            if missing:
+                raise FeatureMismatchError(_difference(missing, self.features, [str(column) for column in X.columns]))
+            return X[self.features].to_numpy(dtype=np.float32)
+        return X.take(place, axis=1).to_numpy(dtype=np.float32)  # for one row several times as fast
+
     def margin(self, X: pd.DataFrame) -> Float64:
         """Calibrated log-odds, shape (n_rows,)."""
-        matrix, rows = self._matrix(X), np.arange(len(X))
+        matrix, rows = self.matrix(X), np.arange(len(X))
         apply = _side_by_side if len(rows) > _WORTH_A_THREAD else map
         means = [np.mean(list(apply(lambda member: _raw(member, matrix, rows), view)), axis=0) for view in self.members_]
         raw = np.stack(means, axis=1)
@@ -241,7 +255,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if not self.explains:
             raise TypeError(f"contributions: expected a LightGBM model, this one is a {type(self.learner).__name__}")
-        matrix = self._matrix(X)
+        matrix = self.matrix(X)
         shap = sum(
             weight * np.mean([np.asarray(member.predict(matrix, pred_contrib=True)) for member in view], axis=0)
             for weight, view in zip(self.weights_, self.members_, strict=True)
@@ -275,12 +289,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         kept = np.random.default_rng(draw).choice(negative, self.most_negatives, replace=False)
         return np.sort(np.concatenate([rows[labels[rows] == 1], kept]))
 
-    def _matrix(self, X: pd.DataFrame) -> Float32:
-        missing = [name for name in self.features if name not in X]
-        if missing:
-            raise FeatureMismatchError(_difference(missing, self.features, [str(column) for column in X.columns]))
-        return X[self.features].to_numpy(dtype=np.float32)
-
 
 def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     """Work on members on all cores, each on one: they wait for nothing, whereas threads within a member wait for each other."""
@@ -293,9 +301,12 @@ def _raw(member: Any, matrix: Float32, rows: NDArray[np.int64]) -> Float64:
     raw = np.empty(len(rows))
     for first in range(0, len(rows), _SCORED_AT_ONCE):
         part = matrix[rows[first : first + _SCORED_AT_ONCE]]  # a copy, which a learner may work in
-        # The booster itself: what its wrapper checks at every call takes ten times as long as one row.
-        tree = isinstance(member, lightgbm.LGBMClassifier)
-        found = member.booster_.predict(part, raw_score=True) if tree else log_odds(member.predict_proba(part)[:, 1])
+        if isinstance(member, lightgbm.LGBMClassifier):
+            # The booster itself: what its wrapper checks at every call takes ten times as long as one row. One thread: where
+            # others work, two would wait for each other longer than for the row.
+            found = member.booster_.predict(part, raw_score=True, num_threads=1)
+        else:
+            found = log_odds(member.predict_proba(part)[:, 1])
         raw[first : first + len(part)] = found
     return raw
 

@@ -3,12 +3,14 @@
 The one place where it is decided which: the API, the rescorer and the replay of past predictions all ask here.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.derived import SCORE_CARRY_HOURS
 from features.scores import NEWS2_BANDS, NEWS2_HIGH, NEWS2_MEDIUM
@@ -20,7 +22,7 @@ Finding = Literal["no_model", "no_feature_store", "stale_data", "no_recent_readi
 
 _PARTS: Final = {vital: f"news2_{vital}" for vital in NEWS2_BANDS}
 _HIGHEST_POINTS: Final = {vital: max(points) for vital, (_, points) in NEWS2_BANDS.items()}
-SHOWN: Final = ("subject_id", "index_time", "hours_since_reading", *_PARTS.values())
+_NUMBERS: Final = ("hours_since_reading", *_PARTS.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,41 +66,49 @@ def assess(
     if rows.empty:
         return []
     found = [list(row) for row in findings] if findings is not None else [[] for _ in range(len(rows))]
-    records = rows[[name for name in SHOWN if name in rows]].to_dict("records")
-    for row, against in zip(records, found, strict=True):
+    numbers = rows[list(_NUMBERS)].to_numpy(np.float64).tolist()
+    for row, against in zip(numbers, found, strict=True):
         if registered is None:
             against.append("no_model")
-        if np.isnan(row["hours_since_reading"]) and "stale_data" not in against:
+        if math.isnan(row[0]) and "stale_data" not in against:
             against.append("no_recent_readings")
     probability = np.full(len(rows), np.nan)
     asked = np.array([not against for against in found])
     if registered is not None and asked.any():
         probability[asked] = registered.model.risk(rows if asked.all() else rows[asked])
+    who = zip(rows["subject_id"].tolist(), rows["index_time"].tolist(), strict=True)
     return [
-        _risk(registered, row, p, tuple(against)) for row, p, against in zip(records, probability.tolist(), found, strict=True)
+        _risk(registered, patient, time, row, p, tuple(against))
+        for (patient, time), row, p, against in zip(who, numbers, probability.tolist(), found, strict=True)
     ]
 
 
-def out_of_date(rows: pd.DataFrame, hours: "pd.Series[float]") -> pd.DataFrame:
+def out_of_date(rows: pd.DataFrame, hours: NDArray[np.float64]) -> pd.DataFrame:
     """Rows as they look so many hours later, as far as NEWS2 goes: parts whose reading is then older than a day are unknown."""
     later = rows.copy()
     for vital, part in _PARTS.items():
         age = f"{vital}_age_{SCORE_CARRY_HOURS}h"
-        known = rows[age] + hours < SCORE_CARRY_HOURS if age in rows else hours < 0
+        known = rows[age] + hours < SCORE_CARRY_HOURS if age in rows else pd.Series(False, rows.index)
         later[part] = rows[part].where(known)
     later["hours_since_reading"] = (rows["hours_since_reading"] + hours).where(lambda age: age < SCORE_CARRY_HOURS)
     return later
 
 
-def _risk(registered: RegisteredModel | None, row: dict[Any, Any], p: float, findings: tuple[Finding, ...]) -> Risk:
-    points = {vital: row[part] for vital, part in _PARTS.items()}
-    parts = {vital: None if np.isnan(value) else int(value) for vital, value in points.items()}
+def _risk(
+    registered: RegisteredModel | None,
+    patient: str,
+    index_time: pd.Timestamp,
+    numbers: list[float],
+    p: float,
+    findings: tuple[Finding, ...],
+) -> Risk:
+    since, *points = numbers
+    parts = {vital: None if math.isnan(value) else int(value) for vital, value in zip(_PARTS, points, strict=True)}
     score = sum(value or 0 for value in parts.values())
-    by_model = registered is not None and not np.isnan(p)
-    since = row["hours_since_reading"]
+    by_model = registered is not None and not math.isnan(p)
     return Risk(
-        patient=row["subject_id"],
-        index_time=row["index_time"],
+        patient=patient,
+        index_time=index_time,
         basis="model" if by_model else "news2",
         probability=p if by_model else None,
         band=registered.model.band(p) if registered is not None and by_model else _news2_band(score, parts),
@@ -106,7 +116,7 @@ def _risk(registered: RegisteredModel | None, row: dict[Any, Any], p: float, fin
         news2_highest=score + sum(_HIGHEST_POINTS[vital] for vital, value in parts.items() if value is None),
         news2_parts=parts,
         findings=findings,
-        hours_since_reading=None if np.isnan(since) else float(since),
+        hours_since_reading=None if math.isnan(since) else since,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from features.build import build_features
 from features.catalogue import INDEX_STEP, computed_for, service_views
@@ -41,6 +42,8 @@ from serving.schemas import (
 )
 
 logger = logging.getLogger("vigil.serving")
+
+Float64 = NDArray[np.float64]
 
 CONTRIBUTIONS: Final = 5  # the strongest signals named in an answer
 
@@ -119,8 +122,8 @@ class RiskScorer:
                 pd.DataFrame({"subject_id": patients, "index_time": pd.Series(pd.NaT, range(len(patients)), TIME)}),
                 False,
             )
-        age = (pd.Series(now, dtype=TIME) - rows["index_time"]).dt.total_seconds() / 3600
-        fresh = ((age >= 0) & (age < INDEX_STEP / timedelta(hours=1))).to_numpy()
+        age = _hours(now, rows["index_time"])
+        fresh = (age >= 0) & (age < INDEX_STEP / timedelta(hours=1))
         if fresh.all():
             return [_Known(list(range(len(patients))), rows, "online_store")], {}
         known = [_part(np.flatnonzero(fresh), rows, "online_store")]
@@ -132,7 +135,7 @@ class RiskScorer:
         known.append(_Known(there, copied, "journal", () if stored else ("no_feature_store",)))
         stale = [place for place in elsewhere if patients[place] not in row_of and age[place] >= 0]
         if stale:
-            later = out_of_date(rows.iloc[stale], age.iloc[stale])
+            later = out_of_date(rows.iloc[stale], age[stale])
             known.append(_Known(stale, later.reset_index(drop=True), "online_store", ("stale_data",)))
         found = {place for part in known for place in part.places}
         nobody = problems.unknown_patient() if stored else problems.unavailable()
@@ -204,8 +207,10 @@ class RiskScorer:
     ) -> list[RiskAnswer]:
         risks = assess(registered, rows, findings)
         reasons = _reasons(registered, rows, risks) if "contributions" in include else [None] * len(risks)
-        names = [name for name in (registered.model.features if registered else ()) if name in rows]
-        values = rows[names].to_numpy(np.float64).tolist()
+        names = registered.model.features if registered else []
+        values: list[list[float]] = (
+            registered.model.matrix(rows).astype(np.float64).tolist() if registered else [[]] * len(rows)
+        )
         made_at = pd.Timestamp(datetime.now(UTC))
         answers, entries = [], []
         for risk, time, reason, row in zip(risks, as_of, reasons, values, strict=True):
@@ -248,6 +253,12 @@ def reference(registered: RegisteredModel | None, service: str) -> ModelReferenc
 
 def _part(places: np.ndarray, rows: pd.DataFrame, origin: str) -> _Known:
     return _Known(places.tolist(), rows.iloc[places].reset_index(drop=True), origin)
+
+
+def _hours(now: Sequence[pd.Timestamp], index_time: "pd.Series[pd.Timestamp]") -> Float64:
+    """From index times until now; NaN where there is none."""
+    passed = np.array([time.to_datetime64() for time in now]) - index_time.to_numpy("datetime64[us]")
+    return np.asarray(passed / np.timedelta64(1, "h"), dtype=np.float64)
 
 
 def _utc(time: datetime) -> pd.Timestamp:

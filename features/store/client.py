@@ -5,6 +5,7 @@ and the rendered ``feature_store.yaml``.
 """
 
 import contextlib
+import functools
 import io
 import json
 import string
@@ -167,8 +168,8 @@ class Store:
         Feast ignores the ttl here, so the caller must compare ``index_time`` with its own clock.
 
         Returns:
-            One row a patient, in the order asked for: ``subject_id``, ``index_time`` (NaT where the patient is unknown or
-            its views are of different index times) and the service's features.
+            One row a patient, in the order asked for: ``subject_id``, ``index_time`` (to the second, which is what Feast keeps;
+            NaT where the patient is unknown or its views are of different index times) and the service's features.
         """
         if not patient_ids:
             return pd.DataFrame(columns=["subject_id", "index_time", *SERVICES[service]])
@@ -176,23 +177,19 @@ class Store:
             self._online_chunk(patient_ids[first : first + _ONLINE_CHUNK], service)
             for first in range(0, len(patient_ids), _ONLINE_CHUNK)
         ]
-        return pd.concat(parts, ignore_index=True)
+        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
 
     def _online_chunk(self, patient_ids: Sequence[str], service: str) -> pd.DataFrame:
         entities = [{JOIN_KEY: str(patient)} for patient in patient_ids]
         with self._reading:  # Feast's connection is for one thread at a time
             answer = self._open().get_online_features(self._service(service), entities).proto
         found = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
-        # Feast's own conversion keeps seconds only.
-        times = np.array(
-            [
-                [stamp.seconds * 1_000_000 + stamp.nanos // 1_000 for stamp in found[members[0]].event_timestamps]
-                for members in service_views(service).values()
-            ],
+        seconds = np.array(
+            [[stamp.seconds for stamp in found[members[0]].event_timestamps] for members in service_views(service).values()],
             dtype=np.int64,
         )
-        same = (times == times[0]).all(axis=0) & (times[0] != 0)
-        index_time = pd.Series(np.where(same, times[0], 0).astype("datetime64[us]")).dt.tz_localize("UTC").where(same)
+        same = (seconds == seconds[0]).all(axis=0) & (seconds[0] != 0)
+        times = np.where(same, seconds[0].astype("datetime64[s]"), np.datetime64("NaT")).astype("datetime64[us]")
         features = np.array(
             [
                 [value.float_val if value.HasField("float_val") else np.nan for value in found[name].values]  # noqa: PD011
@@ -200,10 +197,8 @@ class Store:
             ],
             dtype=np.float32,
         )
-        frame = pd.DataFrame(features.T, columns=list(SERVICES[service]))
-        frame.insert(0, "index_time", index_time)
-        frame.insert(0, "subject_id", list(patient_ids))
-        return frame
+        who = pd.DataFrame({"subject_id": list(patient_ids), "index_time": pd.DatetimeIndex(times).tz_localize("UTC")})
+        return pd.concat([who, pd.DataFrame(features.T, columns=_columns(service))], axis=1)
 
     def _service(self, name: str) -> Any:
         if name not in self._services:  # asking Feast again would parse the whole registry again, at every read
@@ -225,6 +220,12 @@ class Store:
 
             self._feast = FeatureStore(fs_yaml_file=self._config)
         return self._feast
+
+
+@functools.cache
+def _columns(service: str) -> "pd.Index[str]":
+    """Of a service; one object, so that what pandas looks up in it is looked up once."""
+    return pd.Index(SERVICES[service])
 
 
 @contextlib.contextmanager
