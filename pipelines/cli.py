@@ -30,6 +30,9 @@ Version = Annotated[str | None, typer.Option("--version", help="Model version; d
 ChallengerVersion = Annotated[str | None, typer.Option("--version", help="Model version; default: the challenger.")]
 Rollback = Annotated[bool, typer.Option("--rollback", help="Instead return to the champion before this one, past no gate.")]
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {LOOPBACK}.")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on; beyond this machine only with TLS.")]
+Certificate = Annotated[Path | None, typer.Option("--certificate", help="TLS certificate with its chain, PEM.")]
+Key = Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.")]
 Hours = Annotated[float | None, typer.Option("--hours", min=0.01, help="Only predictions of the last hours; default: all.")]
 
 Protocol = Annotated[
@@ -176,7 +179,7 @@ def promote(version: ChallengerVersion = None, rollback: Rollback = False, home:
         now, before = ("previous_champion", "champion") if rollback else ("challenger", "champion")
         OUT.print(
             f"{decision['model']}: version {decision[now]['version']} is champion in place of {decision[before]['version']}; a "
-            "server that is up has to be started anew (vigil serve)"
+            "server that is up takes it within seconds"
         )
         _write(to, decision)
 
@@ -237,20 +240,37 @@ def benchmark(
 
 
 @app.command()
-def serve(home: Home = DEFAULT_HOME, port: Port = DEFAULT_PORT) -> None:
-    """Keep the prediction API of the champion up on 127.0.0.1."""
+def serve(
+    home: Home = DEFAULT_HOME,
+    port: Port = DEFAULT_PORT,
+    host: Host = LOOPBACK,
+    certificate: Certificate = None,
+    key: Key = None,
+) -> None:
+    """Keep the prediction API up: readings in, risks and alarms out. Without a model it says so, and gives NEWS2."""
     with _job(home):
         import os
 
-        from models.registry import Registry
-        from pipelines.cohort_store import CohortStore
-        from pipelines.server import server_command
+        from models.registry import NoModelError, Registry
+        from pipelines.cohort_store import CohortStore, NoCohortError
+        from pipelines.server import Tls, check_exposure, server_command
 
-        task = CohortStore(home).task.name
-        Registry(home).load(task)  # say now, not in a worker's traceback, that there is no champion
-        OUT.print(f"http://{LOOPBACK}:{port}/v1/docs  (stop with Ctrl-C)")
-        command = server_command(port)
-        os.execve(command[0], command, server_environment(home, task))  # noqa: S606 - our own module
+        if (certificate is None) != (key is None):
+            raise VigilError("--certificate, --key: one without the other; expected both, or none")
+        tls = Tls(certificate, key) if certificate and key else None
+        home.mkdir(parents=True, exist_ok=True)
+        check_exposure(home, host, tls)
+        try:
+            task = CohortStore(home).task.name
+        except NoCohortError:
+            task = "deterioration"
+        try:
+            Registry.existing(home).version_of(task, "champion")
+        except NoModelError as error:
+            OUT.print(f"no model, so risks are NEWS2 until there is one: {error}", soft_wrap=True, highlight=False)
+        OUT.print(f"{'https' if tls else 'http'}://{host}:{port}/v1/docs  (a token: vigil token --home {home}; stop: Ctrl-C)")
+        command = server_command(port, host, tls)
+        os.execve(command[0], command, server_environment(home, task, tls=tls is not None))  # noqa: S606 - our own module
 
 
 @app.command()

@@ -15,7 +15,7 @@ _NO_TELEMETRY: Final = {
     "GIT_PYTHON_REFRESH": "quiet",  # mlflow looks for git; a hospital's server need not have it
 }
 
-LOOPBACK: Final = "127.0.0.1"  # without authentication nothing listens anywhere else
+LOOPBACK: Final = "127.0.0.1"  # without TLS nothing listens anywhere else
 DEFAULT_PORT: Final = 3000
 
 
@@ -29,7 +29,8 @@ def settle() -> None:
     logging.getLogger("bentoml").setLevel(logging.ERROR)
 
 
-def server_environment(home: Path, task: str) -> dict[str, str]:
-    """Environment of a prediction server for that home and task."""
+def server_environment(home: Path, task: str, *, tls: bool = False) -> dict[str, str]:
+    """Environment of a prediction server for that home and task; other settings are taken over as they are."""
     home = home.resolve()
-    return {**os.environ, **_NO_TELEMETRY, "VIGIL_HOME": str(home), "VIGIL_TASK": task, "BENTOML_HOME": str(home / "bentoml")}
+    ours = {"VIGIL_HOME": str(home), "VIGIL_TASK": task, "VIGIL_TLS": str(tls), "BENTOML_HOME": str(home / "bentoml")}
+    return {**os.environ, **_NO_TELEMETRY, **ours}

@@ -1,5 +1,6 @@
 """The prediction server as a process of its own: how it is called, started, waited for and stopped."""
 
+import ipaddress
 import socket
 import subprocess
 import sys
@@ -7,11 +8,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 
 from features.errors import VigilError
+from features.pseudonyms import open_pseudonyms
 from pipelines.environment import LOOPBACK, server_environment
 
 _START_SECONDS: Final = 120
@@ -21,10 +24,49 @@ class ServerError(VigilError):
     """The prediction server did not start or did not answer."""
 
 
-def server_command(port: int) -> list[str]:
-    """The command that serves :class:`serving.service.Vigil` on the loopback interface."""
+@dataclass(frozen=True)
+class Tls:
+    """Files of a server's certificate (with its chain) and its private key, PEM."""
+
+    certificate: Path
+    key: Path
+
+
+def server_command(port: int, host: str = LOOPBACK, tls: Tls | None = None) -> list[str]:
+    """The command that serves :class:`serving.service.Vigil`."""
     module = "serving.service:Vigil"
-    return [sys.executable, "-m", "bentoml", "serve", module, "--host", LOOPBACK, "--port", str(port)]
+    command = [sys.executable, "-m", "bentoml", "serve", module, "--host", host, "--port", str(port)]
+    return command if tls is None else [*command, "--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
+
+
+def check_exposure(home: Path, host: str, tls: Tls | None) -> None:
+    """What may be offered where: beyond this machine only what is encrypted, and only patients who are hidden.
+
+    Raises:
+        ServerError: it may not.
+    """
+    for option, path in () if tls is None else (("--certificate", tls.certificate), ("--key", tls.key)):
+        if not path.is_file():
+            raise ServerError(f"{option} {path}: no such file; expected a PEM file")
+    if _is_loopback(host):
+        return
+    if tls is None:
+        raise ServerError(
+            f"--host {host}: without TLS the server listens on the loopback interface only; give --certificate and --key, or "
+            f"let a proxy that speaks TLS forward to {LOOPBACK}"
+        )
+    if open_pseudonyms(home).is_open:
+        raise ServerError(
+            f"--host {host}: the pseudonyms of {home} are made with the key that everybody knows, as its cohort is simulated "
+            "or published; for real patients use another --home, which will have a key of its own"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @contextmanager

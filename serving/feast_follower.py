@@ -32,6 +32,7 @@ class FeastFollower:
         self._rows: dict[str, pd.DataFrame] = {}  # by patient; oldest first
         self._changed = threading.Condition()
         self._stopped = False
+        self._failing = False
         self._thread = threading.Thread(target=self._run, name="feast", daemon=True)
 
     def start(self) -> None:
@@ -70,7 +71,11 @@ class FeastFollower:
                 self._metrics.feast_written((pd.Timestamp.now("UTC") - rows["index_time"]).dt.total_seconds().max(), len(rows))
             except Exception as error:  # noqa: BLE001 - risks go on without; a message may hold patients' data
                 self._metrics.feast_failed()
-                logger.error("feature store: %s at %s; going on", type(error).__name__, place_of(error))  # noqa: TRY400
+                if not self._failing:  # said once, until it works again
+                    logger.error("feature store: %s at %s; going on without", type(error).__name__, place_of(error))  # noqa: TRY400
+                self._failing = True
+            else:
+                self._failing = False
             spent = time.monotonic() - began
             if not self._stopped:
                 time.sleep(spent * (1 - _DUTY) / _DUTY)
