@@ -35,7 +35,7 @@ PREDICTIONS: Final = sa.Table(
     sa.Column("news2", sa.Integer, nullable=False),
     sa.Column("news2_highest", sa.Integer, nullable=False),
     sa.Column("model_name", sa.String),
-    sa.Column("model_version", sa.String, index=True),
+    sa.Column("model_version", sa.String),
     sa.Column("feature_service", sa.String, nullable=False),
     sa.Column("features", sa.String),  # JSON object, null where unknown; null: the journal has what they are made of
 )

@@ -126,8 +126,12 @@ class Rescorer:
         if self._champion.model is not self._registered:
             self._begin(self._champion.model)  # other features may be asked for
         now = pd.Timestamp(self._clock())
-        with reading(self._journal.engine) as connection:
-            arrived = self._patients.advance(connection, _MOST_READINGS)
+        arrived: dict[str, int] = {}
+        if self._more or self._journal.changed():
+            self._more = True  # until a look finds nothing
+            with reading(self._journal.engine) as connection:
+                arrived = self._patients.advance(connection, _MOST_READINGS)
+            self._more = bool(arrived)
         if arrived:
             self._publish(list(arrived))
             published = pd.Timestamp(self._clock())
@@ -155,6 +159,7 @@ class Rescorer:
             row["patient"]: _Told(row["probability"], row["band"], row["news2"], _is_silent(row)) for row in self._board.risks()
         }
         self._kept: dict[str, pd.Timestamp] = {}
+        self._more = True  # the journal may have groups that were not looked at
         self._feast.follow(self._service)
 
     def _again(self) -> None:
