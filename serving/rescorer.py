@@ -106,6 +106,7 @@ class Rescorer:
         self._metrics = metrics
         self._clock = clock
         self._look_again = self._beat_again = self._forget_again = pd.Timestamp(clock())
+        self._more = True  # the journal may have groups that were not looked at
         self._begin(champion.model)
 
     def run(self, *, stopped: Callable[[], bool]) -> None:
@@ -159,7 +160,7 @@ class Rescorer:
             row["patient"]: _Told(row["probability"], row["band"], row["news2"], _is_silent(row)) for row in self._board.risks()
         }
         self._kept: dict[str, pd.Timestamp] = {}
-        self._more = True  # the journal may have groups that were not looked at
+        self._more = True
         self._feast.follow(self._service)
 
     def _again(self) -> None:

@@ -44,10 +44,10 @@ def api_section(seconds: float = 60) -> Section:
         rows += _costs(found)
     return Section(
         "The prediction API",
-        "Risk by id: features read from Feast's SQLite, no explanation, all that an answer holds besides, logged on the disk. The "
-        "bare endpoint is Starlette with the same read and the same prediction by hand, and nothing else "
-        "(`tests/benchmarks/bare.py`); both on one worker, asked in turn, a plain client on the same machine. The open loop asks "
-        "at a fixed rate, and a request counts from when it was due.",
+        "Risk by id: features read from Feast's SQLite, no explanation, all that an answer holds besides, logged on the disk. "
+        "The bare endpoint is Starlette with the same read and the same prediction by hand, and nothing else "
+        "(`tests/benchmarks/bare.py`); both on one worker, asked in turn, a plain client on the same machine. The open loop "
+        "asks at a fixed rate, and a request counts from when it was due.",
         ["what", "ours", "beside", "ratio"],
         rows,
     )
@@ -143,8 +143,10 @@ def _freshness(found: Fresh) -> list[list[str]]:
     p50, p95, p99 = 1e3 * np.quantile(found.seconds, [0.5, 0.95, 0.99])
     return [
         [
-            f"from accepted reading to new risk, {found.patients} patients, a reading a second each, for {found.lasted:.0f} s, "
-            f"{found.gateways} gateways: p50, p95, p99",
+            (
+                f"from accepted reading to new risk, {found.patients} patients, a reading a second each, for {found.lasted:.0f} s, "
+                f"{found.gateways} gateways: p50, p95, p99"
+            ),
             f"{p50:.0f}, {p95:.0f}, {p99:.0f} ms",
             f"longest {1e3 * found.seconds.max():.0f} ms",
             f"{len(found.seconds):,} readings",

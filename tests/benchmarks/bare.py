@@ -1,4 +1,4 @@
-"""What the API is measured beside: a bare Starlette endpoint that reads the same features and makes the same prediction by hand.
+"""What the API is measured beside: a bare Starlette endpoint, the same features and the same prediction by hand.
 
 No token, no check, no log, no NEWS2, no time of the data: ``uvicorn tests.benchmarks.bare:app``, home and task by environment.
 """
