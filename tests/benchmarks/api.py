@@ -144,8 +144,8 @@ def _freshness(found: Fresh) -> list[list[str]]:
     return [
         [
             (
-                f"from accepted reading to new risk, {found.patients} patients, a reading a second each, for {found.lasted:.0f} s, "
-                f"{found.gateways} gateways: p50, p95, p99"
+                f"from accepted reading to new risk, {found.patients} patients, a reading a second each, "
+                f"for {found.lasted:.0f} s, {found.gateways} gateways: p50, p95, p99"
             ),
             f"{p50:.0f}, {p95:.0f}, {p99:.0f} ms",
             f"longest {1e3 * found.seconds.max():.0f} ms",

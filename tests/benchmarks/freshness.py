@@ -186,7 +186,8 @@ async def _send(port: int, token: str, names: list[str], gateways: int, seconds:
 def _reading(name: str, signal: str, noise: float, message: str, at: float) -> dict[str, object]:
     observed = datetime.fromtimestamp(at, UTC).isoformat()
     value = round(SIGNALS[signal] + noise * (0.2 if signal == "body_temperature" else 1), 2)
-    return {"message_id": message, "patient_id": name, "signal": signal, "value": min(value, 100) if signal == "spo2" else value,
+    value = min(value, 100) if signal == "spo2" else value
+    return {"message_id": message, "patient_id": name, "signal": signal, "value": value,
             "observed_at": observed, "source": "bench"}  # fmt: skip
 
 
