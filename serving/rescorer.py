@@ -41,6 +41,7 @@ SILENT_AFTER: Final = timedelta(hours=12)
 TOLD_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to those who follow the ward; ours
 
 _MOST_READINGS: Final = 2_000  # taken in at a time
+_MOST_DUE: Final = 200  # patients rescored at a time although nothing came
 _PAUSE_SECONDS: Final = 0.02  # between looks at a journal where nothing is new
 _RETRY_SECONDS: Final = 0.5
 _BEAT: Final = timedelta(seconds=1)
@@ -66,13 +67,15 @@ _PREDICTION_IDS: Final = uuid.UUID("b1d3f2c4-50a7-4f0f-9a58-0b6c2d9f7e13")
 class _Told:
     """What followers of a ward were last told of a patient."""
 
+    ward: str
     probability: float | None
     band: str
     news2: int
     silent: bool
 
     def differs(self, other: "_Told") -> bool:
-        if (self.band, self.news2, self.probability is None) != (other.band, other.news2, other.probability is None):
+        here, there = ((told.ward, told.band, told.news2, told.probability is None) for told in (self, other))
+        if here != there:
             return True
         if self.probability is None or other.probability is None:
             return False
@@ -123,29 +126,55 @@ class Rescorer:
                 self._again()
 
     def step(self) -> int:
-        """Rescore whom the next groups are about, or who was silent for an index step; returns how many."""
+        """Rescore whom the next groups are about, and some of those whose risk is due; returns how many."""
         if self._champion.model is not self._registered:
             self._begin(self._champion.model)  # other features may be asked for
-        now = pd.Timestamp(self._clock())
-        arrived: dict[str, int] = {}
-        if self._more or self._journal.changed():
-            self._more = True  # until a look finds nothing
-            with reading(self._journal.engine) as connection:
-                arrived = self._patients.advance(connection, _MOST_READINGS)
-            self._more = bool(arrived)
+            self._due = dict.fromkeys(self._told)  # a ward is not ranked by two models for long
+        self._look_at_the_clock()
+        if self._due:
+            return self._rescore_due()
+        if not (self._more or self._journal.changed()):
+            return 0
+        self._more = True  # until a look finds nothing
+        with reading(self._journal.engine) as connection:
+            arrived = self._patients.advance(connection, _MOST_READINGS)
+        self._more = bool(arrived)
         if arrived:
             self._publish(list(arrived))
             published = pd.Timestamp(self._clock())
             self._metrics.rescored([(published - instant(since)).total_seconds() for since in arrived.values()])
-            return len(arrived)
+        return len(arrived)
+
+    def _look_at_the_clock(self) -> None:
+        now = pd.Timestamp(self._clock())
         if now >= self._beat_again:
             self._beat_again = now + _BEAT
             self._wards.refresh()
             self._board.beat(now)
         if now >= self._look_again:
             self._look_again = now + _LOOK_FOR_SILENT
-            return self._rescore_silent(now)
-        return 0
+            # Risks age even where nothing comes: once an index step those of silent patients are made anew.
+            self._due |= dict.fromkeys(self._board.silent(now - INDEX_STEP))
+        if now >= self._forget_again:
+            self._forget_again = now + INDEX_STEP
+            present = microsecond(self._journal.tick())
+            self._patients.forget(present, silent_since=present - _KEPT_IN_MEMORY // timedelta(microseconds=1))
+
+    def _rescore_due(self) -> int:
+        """As of now, with whom the groups until now are about."""
+        due = list(self._due)[:_MOST_DUE]
+        present = microsecond(self._journal.tick())
+        about = dict.fromkeys(due)
+        with reading(self._journal.engine) as connection:
+            while arrived := self._patients.advance(connection, _MOST_READINGS, until=present):
+                about |= dict.fromkeys(arrived)
+            for patient in due:
+                self._patients.entry(connection, patient)
+        self._patients.cursor = present
+        self._publish(list(about), present)
+        for patient in about:
+            self._due.pop(patient, None)
+        return len(about)
 
     def _begin(self, registered: RegisteredModel | None) -> None:
         """From what the board says, with a model or without."""
@@ -157,9 +186,11 @@ class Rescorer:
         self._forget_again = pd.Timestamp(self._clock()) + INDEX_STEP
         self._states = self._board.states(pd.Timestamp(self._clock()) - _DAY * 2)
         self._told = {
-            row["patient"]: _Told(row["probability"], row["band"], row["news2"], _is_silent(row)) for row in self._board.risks()
+            row["patient"]: _Told(row["ward"], row["probability"], row["band"], row["news2"], _is_silent(row))
+            for row in self._board.risks()
         }
         self._kept: dict[str, pd.Timestamp] = {}
+        self._due: dict[str, None] = {}  # patients whose risk is to be made anew although nothing came; the first first
         self._more = True
         self._feast.follow(self._service)
 
@@ -169,26 +200,6 @@ class Rescorer:
             self._begin(self._champion.model)
         except VigilError as error:
             logger.error("%s", error)  # noqa: TRY400 - the message says it all
-
-    def _rescore_silent(self, now: pd.Timestamp) -> int:
-        """Risks age even where nothing comes: once an index step those of silent patients are made anew."""
-        silent = self._board.silent(now - INDEX_STEP)
-        forget = now >= self._forget_again
-        if not silent and not forget:
-            return 0
-        present = microsecond(self._journal.tick())
-        about = dict.fromkeys(silent)
-        with reading(self._journal.engine) as connection:
-            while arrived := self._patients.advance(connection, _MOST_READINGS, until=present):
-                about |= dict.fromkeys(arrived)
-            for patient in silent:
-                self._patients.entry(connection, patient)
-        self._patients.cursor = present
-        self._publish(list(about), present)
-        if forget:
-            self._forget_again = now + INDEX_STEP
-            self._patients.forget(present, silent_since=present - _KEPT_IN_MEMORY // timedelta(microseconds=1))
-        return len(about)
 
     def _publish(self, patients: Sequence[str], time: int | None = None) -> None:
         """Score patients as of their last group, or of a time; put up what that says."""
@@ -205,9 +216,11 @@ class Rescorer:
             policy = self._wards.of(ward).policy(self._registered)
             row = self._row(risk, ward, prediction_id, policy.threshold)
             page.risks.append(row)
-            news = _Told(risk.probability, risk.band, risk.news2, _is_silent(row))
+            news = _Told(ward, risk.probability, risk.band, risk.news2, _is_silent(row))
             before = self._told.get(risk.patient)
             at = {"at": microsecond(made_at), "ward": ward, "patient": risk.patient}
+            if before is not None and before.ward != ward:
+                self._move(page, before.ward, at)
             if before is None or news.differs(before):
                 told[risk.patient] = news
                 page.events.append({**at, "kind": "risk", "body": _said(row)})
@@ -261,6 +274,14 @@ class Rescorer:
         here = sum(event["kind"] == "alarm" and event["ward"] == ward for event in page.events)
         allowed = self._wards.of(ward).allowed(self._board.size(ward), self._task.promise.alarms_per_patient_day)
         return bool(self._board.sounded(ward, since) + here < allowed)
+
+    def _move(self, page: Page, left: str, at: Mapping[str, Any]) -> None:
+        """A patient came from another ward: it is told, and his episode follows him."""
+        page.events.append({**at, "ward": left, "kind": "left", "body": {}})
+        state = self._states.get(at["patient"], State())
+        if state.episode is not None:
+            name = alarm_id(at["patient"], self._task.name, state.episode.opened_at)
+            page.changed.append({"alarm_id": name, "ward": at["ward"]})
 
     def _end(self, page: Page, patient: str, at: pd.Timestamp) -> State:
         """Of a patient who left: his episode ends with him."""
