@@ -110,6 +110,7 @@ class Rescorer:
         self._clock = clock
         self._look_again = self._beat_again = self._forget_again = pd.Timestamp(clock())
         self._more = True  # the journal may have groups that were not looked at
+        self._due: dict[str, None] = {}  # patients whose risk is to be made anew although nothing came
         self._begin(champion.model)
 
     def run(self, *, stopped: Callable[[], bool]) -> None:
@@ -129,9 +130,9 @@ class Rescorer:
         """Rescore whom the next groups are about, and some of those whose risk is due; returns how many."""
         if self._champion.model is not self._registered:
             self._begin(self._champion.model)  # other features may be asked for
-            self._due = dict.fromkeys(self._told)  # a ward is not ranked by two models for long
+            self._due |= dict.fromkeys(self._told)  # a ward is not ranked by two models for long
         self._look_at_the_clock()
-        if self._due:
+        if self._due or pd.Timestamp(self._clock()) >= self._forget_again:
             return self._rescore_due()
         if not (self._more or self._journal.changed()):
             return 0
@@ -155,10 +156,6 @@ class Rescorer:
             self._look_again = now + _LOOK_FOR_SILENT
             # Risks age even where nothing comes: once an index step those of silent patients are made anew.
             self._due |= dict.fromkeys(self._board.silent(now - INDEX_STEP))
-        if now >= self._forget_again:
-            self._forget_again = now + INDEX_STEP
-            present = microsecond(self._journal.tick())
-            self._patients.forget(present, silent_since=present - _KEPT_IN_MEMORY // timedelta(microseconds=1))
 
     def _rescore_due(self) -> int:
         """As of now, with whom the groups until now are about."""
@@ -174,6 +171,9 @@ class Rescorer:
         self._publish(list(about), present)
         for patient in about:
             self._due.pop(patient, None)
+        if pd.Timestamp(self._clock()) >= self._forget_again:
+            self._forget_again = pd.Timestamp(self._clock()) + INDEX_STEP
+            self._patients.forget(present, silent_since=present - _KEPT_IN_MEMORY // timedelta(microseconds=1))
         return len(about)
 
     def _begin(self, registered: RegisteredModel | None) -> None:
@@ -190,7 +190,7 @@ class Rescorer:
             for row in self._board.risks()
         }
         self._kept: dict[str, pd.Timestamp] = {}
-        self._due: dict[str, None] = {}  # patients whose risk is to be made anew although nothing came; the first first
+        self._due = {}
         self._more = True
         self._feast.follow(self._service)
 
