@@ -96,7 +96,7 @@ class PredictionLog:
             query = query.where(PREDICTIONS.c.made_at >= since.isoformat())
         rows = self._frame(query.order_by(PREDICTIONS.c.made_at))
         values = pd.DataFrame([json.loads(text) for text in rows.pop("features")], columns=list(features), dtype="float32")
-        return pd.concat([rows, values], axis=1)
+        return pd.concat([rows.drop(columns=values.columns, errors="ignore"), values], axis=1)  # news2 is a feature, too
 
     def _frame(self, query: sa.Select[Any]) -> pd.DataFrame:
         with reading(self._engine) as connection:
