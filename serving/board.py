@@ -79,6 +79,12 @@ PROGRESS: Final = sa.Table(
     sa.Column("name", sa.String, primary_key=True),
     sa.Column("at", sa.BigInteger, nullable=False),
 )
+# An alarm that is under way goes with its patient to another ward.
+_FOLLOW: Final = (
+    ALARMS.update()
+    .where(ALARMS.c.patient == sa.bindparam("whose"), ALARMS.c.ended_at.is_(None), ALARMS.c.ward != sa.bindparam("where"))
+    .values(ward=sa.bindparam("where"))
+)
 Action = Literal["acknowledged", "overridden"]
 
 _ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
@@ -118,6 +124,7 @@ class Board:
                 risk = sqlite.insert(RISKS)
                 changes = {column.name: risk.excluded[column.name] for column in RISKS.columns if not column.primary_key}
                 connection.execute(risk.on_conflict_do_update(index_elements=["patient"], set_=changes), page.risks)
+                connection.execute(_FOLLOW, [{"whose": row["patient"], "where": row["ward"]} for row in page.risks])
             for patient in page.gone:
                 connection.execute(RISKS.delete().where(RISKS.c.patient == patient))
             if page.opened:

@@ -74,9 +74,13 @@ class PredictionLog:
                 raise LogUnavailableError(str(error)) from None
 
     def history(self, patient: str, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
-        """A patient's risks by index time (after since, up to until), oldest first; all columns but the features."""
+        """A patient's risks by index time (after since, up to until), oldest first; all columns but the features.
+
+        Not those of readings in a request: whoever asked may have made them up.
+        """
         query = sa.select(*(column for column in PREDICTIONS.columns if column.name != "features")).where(
             PREDICTIONS.c.patient_id == patient,
+            PREDICTIONS.c.origin != "request",
             PREDICTIONS.c.index_time > since.isoformat(),
             PREDICTIONS.c.index_time <= until.isoformat(),
         )

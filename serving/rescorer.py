@@ -66,13 +66,16 @@ _PREDICTION_IDS: Final = uuid.UUID("b1d3f2c4-50a7-4f0f-9a58-0b6c2d9f7e13")
 class _Told:
     """What followers of a ward were last told of a patient."""
 
+    ward: str
     probability: float | None
     band: str
     news2: int
     silent: bool
 
     def differs(self, other: "_Told") -> bool:
-        if (self.band, self.news2, self.probability is None) != (other.band, other.news2, other.probability is None):
+        if (self.ward, self.band, self.news2) != (other.ward, other.band, other.news2):
+            return True
+        if (self.probability is None) != (other.probability is None):
             return True
         if self.probability is None or other.probability is None:
             return False
@@ -151,9 +154,7 @@ class Rescorer:
         self._patients = MonitoredPatients(views, cursor)
         self._forget_again = pd.Timestamp(self._clock()) + INDEX_STEP
         self._states = self._board.states(pd.Timestamp(self._clock()) - _DAY * 2)
-        self._told = {
-            row["patient"]: _Told(row["probability"], row["band"], row["news2"], _is_silent(row)) for row in self._board.risks()
-        }
+        self._told = {row["patient"]: _told(row) for row in self._board.risks()}
         self._kept: dict[str, pd.Timestamp] = {}
         self._feast.follow(self._service)
 
@@ -199,9 +200,10 @@ class Rescorer:
             policy = self._wards.of(ward).policy(self._registered)
             row = self._row(risk, ward, prediction_id, policy.threshold)
             page.risks.append(row)
-            news = _Told(risk.probability, risk.band, risk.news2, _is_silent(row))
-            before = self._told.get(risk.patient)
+            news, before = _told(row), self._told.get(risk.patient)
             at = {"at": microsecond(made_at), "ward": ward, "patient": risk.patient}
+            if before is not None and before.ward != ward:
+                page.events.append({**at, "ward": before.ward, "kind": "left", "body": {}})
             if before is None or news.differs(before):
                 told[risk.patient] = news
                 page.events.append({**at, "kind": "risk", "body": _said(row)})
@@ -302,6 +304,11 @@ class Rescorer:
         """Whoever makes it again, after having been killed, gives it the same name."""
         version = self._registered.version if self._registered else "none"
         return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))
+
+
+def _told(row: Mapping[str, Any]) -> _Told:
+    """What a row of the board tells."""
+    return _Told(row["ward"], row["probability"], row["band"], row["news2"], _is_silent(row))
 
 
 def _is_silent(row: Mapping[str, Any]) -> bool:
