@@ -74,9 +74,13 @@ class PredictionLog:
                 raise LogUnavailableError(str(error)) from None
 
     def history(self, patient: str, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
-        """A patient's risks by index time (after since, up to until), oldest first; all columns but the features."""
+        """A patient's risks by index time (after since, up to until), oldest first; all columns but the features.
+
+        Not those of readings in a request: whoever asked may have made them up.
+        """
         query = sa.select(*(column for column in PREDICTIONS.columns if column.name != "features")).where(
             PREDICTIONS.c.patient_id == patient,
+            PREDICTIONS.c.origin != "request",
             PREDICTIONS.c.index_time > since.isoformat(),
             PREDICTIONS.c.index_time <= until.isoformat(),
         )
@@ -96,7 +100,7 @@ class PredictionLog:
             query = query.where(PREDICTIONS.c.made_at >= since.isoformat())
         rows = self._frame(query.order_by(PREDICTIONS.c.made_at))
         values = pd.DataFrame([json.loads(text) for text in rows.pop("features")], columns=list(features), dtype="float32")
-        return pd.concat([rows, values], axis=1)
+        return pd.concat([rows.drop(columns=values.columns, errors="ignore"), values], axis=1)  # news2 is a feature, too
 
     def _frame(self, query: sa.Select[Any]) -> pd.DataFrame:
         with reading(self._engine) as connection:

@@ -185,10 +185,7 @@ class Rescorer:
         self._patients = MonitoredPatients(views, cursor)
         self._forget_again = pd.Timestamp(self._clock()) + INDEX_STEP
         self._states = self._board.states(pd.Timestamp(self._clock()) - _DAY * 2)
-        self._told = {
-            row["patient"]: _Told(row["ward"], row["probability"], row["band"], row["news2"], _is_silent(row))
-            for row in self._board.risks()
-        }
+        self._told = {row["patient"]: _told(row) for row in self._board.risks()}
         self._kept: dict[str, pd.Timestamp] = {}
         self._due = {}
         self._more = True
@@ -216,8 +213,7 @@ class Rescorer:
             policy = self._wards.of(ward).policy(self._registered)
             row = self._row(risk, ward, prediction_id, policy.threshold)
             page.risks.append(row)
-            news = _Told(ward, risk.probability, risk.band, risk.news2, _is_silent(row))
-            before = self._told.get(risk.patient)
+            news, before = _told(row), self._told.get(risk.patient)
             at = {"at": microsecond(made_at), "ward": ward, "patient": risk.patient}
             if before is not None and before.ward != ward:
                 self._move(page, before.ward, at)
@@ -329,6 +325,11 @@ class Rescorer:
         """Whoever makes it again, after having been killed, gives it the same name."""
         version = self._registered.version if self._registered else "none"
         return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))
+
+
+def _told(row: Mapping[str, Any]) -> _Told:
+    """What a row of the board tells."""
+    return _Told(row["ward"], row["probability"], row["band"], row["news2"], _is_silent(row))
 
 
 def _is_silent(row: Mapping[str, Any]) -> bool:

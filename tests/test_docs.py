@@ -18,7 +18,8 @@ def test_every_command_is_in_the_readme():
 
 
 def test_every_route_is_in_the_readme():
-    assert {path for path in api.openapi()["paths"] if f"POST {path}`" not in README} == set()
+    routes = {f"{method.upper()} {path}" for path, methods in api.openapi()["paths"].items() for method in methods}
+    assert {route for route in routes if f"`{route}`" not in README} == set()
 
 
 def test_every_make_target_that_is_named_exists():

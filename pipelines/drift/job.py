@@ -26,8 +26,11 @@ def drift(home: Path, since: pd.Timestamp | None = None) -> Drift:
     logged = PredictionLog(home).read(
         model_name=champion.name, model_version=champion.version, features=champion.model.features, since=since
     )
-    # A patient asked for twice in an hour is one row; readings sent along with a request are no ward of ours.
-    logged = logged[logged["origin"] == "online_store"].drop_duplicates(["patient_id", "index_time"], keep="last")
+    # A patient asked for twice in an hour is one row; readings sent along with a request are no ward of ours, and
+    # who is asked for often is in the journal often.
+    logged = logged[logged["origin"].isin(["online_store", "rescorer"])].drop_duplicates(
+        ["patient_id", "index_time"], keep="last"
+    )
     reports = home / "reports"
     reports.mkdir(exist_ok=True)
     origin = "Simulated ward: not clinical evidence." if facts.simulated else f"Source: {facts.source}."

@@ -116,7 +116,8 @@ def test_the_prediction_log_holds_exactly_the_held_out_patients(chain):
     outcome, home = chain
     model = Registry(home).load("deterioration").model
     logged = PredictionLog(home).read(model_name="deterioration", model_version="1", features=model.features)
-    during_the_run = logged[logged["made_at"] <= logged["made_at"].iloc[0] + pd.Timedelta(minutes=1)]
+    last_of_the_run = logged["prediction_id"] == outcome.prediction["prediction_id"]
+    during_the_run = logged[logged["made_at"] <= logged.loc[last_of_the_run, "made_at"].item()]
     patients = set(CohortStore(home).read("stays")["subject_id"])
     held_out = {patient for patient in patients if split_of(patient) == "held_out"}
     assert set(during_the_run["patient_id"]) == held_out

@@ -1,8 +1,12 @@
-"""An issuer, and a server that trusts it."""
+"""An issuer, and a server that trusts it; and callers of the small ward's server, who trusts its own tokens."""
 
+from datetime import timedelta
+
+import httpx
 import pytest
 
-from serving.auth import Tokens
+from serving.auth import SCOPES, Tokens
+from serving.local_tokens import local_token
 from serving.token_keys import ALGORITHMS
 from tests.serving.tokens import AUDIENCE, ISSUER, Clock, Signer, write_jwks
 
@@ -30,3 +34,28 @@ def jwks(tmp_path, signers):
 @pytest.fixture
 def tokens(jwks, clock):
     return Tokens(issuer=ISSUER, audience=AUDIENCE, jwks=jwks, clock=clock)
+
+
+@pytest.fixture(scope="session")
+def token_of(home):
+    """A token of the small ward's home: ``token_of(scopes, wards)``, all where none are named."""
+
+    def token(scopes=tuple(SCOPES), wards=None, subject="tests"):
+        return local_token(home, subject=subject, scopes=scopes, wards=wards, lifetime=timedelta(hours=1))
+
+    return token
+
+
+@pytest.fixture(scope="session")
+def caller(server, token_of):
+    """A client of the small ward's server: ``caller(scopes, wards)``."""
+    clients = []
+
+    def client(*terms, **more):
+        headers = {"Authorization": f"Bearer {token_of(*terms, **more)}"}
+        clients.append(httpx.Client(base_url=server, timeout=30, headers=headers))
+        return clients[-1]
+
+    yield client
+    for client_ in clients:
+        client_.close()

@@ -36,7 +36,7 @@ def test_what_cannot_be_written_is_said_without_naming_anybody(tmp_path, monkeyp
     identities = Identities(tmp_path)
     with sqlite3.connect(tmp_path / FILE, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(DatabaseError, match=f"{FILE}: cannot be written") as error:
+        with pytest.raises(DatabaseError, match=f"{FILE}: cannot be used") as error:
             identities.keep({"aaa": "canary-12"})
         other.execute("ROLLBACK")
     assert "canary" not in str(error.value)
