@@ -96,7 +96,8 @@ class PredictionLog:
             query = query.where(PREDICTIONS.c.made_at >= since.isoformat())
         rows = self._frame(query.order_by(PREDICTIONS.c.made_at))
         values = pd.DataFrame([json.loads(text) for text in rows.pop("features")], columns=list(features), dtype="float32")
-        return pd.concat([rows, values], axis=1)
+        # What the log and the features both say, such as NEWS2, is there once: as the feature.
+        return pd.concat([rows.drop(columns=[name for name in features if name in rows]), values], axis=1)
 
     def _frame(self, query: sa.Select[Any]) -> pd.DataFrame:
         with reading(self._engine) as connection:
