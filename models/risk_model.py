@@ -193,12 +193,14 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return X.take(place, axis=1).to_numpy(dtype=np.float32)  # for one row several times as fast
 
     def margin(self, X: pd.DataFrame) -> Float64:
-        """Calibrated log-odds, shape (n_rows,)."""
+        """Calibrated log-odds, shape (n_rows,); those of a row are the same bit for bit whatever rows stand beside it."""
         matrix, rows = self.matrix(X), np.arange(len(X))
         apply = _side_by_side if len(rows) > _WORTH_A_THREAD else map
-        means = [np.mean(list(apply(lambda member: _raw(member, matrix, rows), view)), axis=0) for view in self.members_]
-        raw = np.stack(means, axis=1)
-        return np.asarray(raw @ self.weights_ + self.intercept_)
+        total = np.full(len(rows), self.intercept_)
+        for weight, view in zip(self.weights_, self.members_, strict=True):
+            # Number by number, in one order: sums and products of a whole matrix round one row otherwise than many.
+            total += weight * (sum(apply(lambda member: _raw(member, matrix, rows), view)) / len(view))
+        return total
 
     def predict_proba(self, X: pd.DataFrame) -> Float64:
         """Calibrated probabilities of no event and event, shape (n_rows, 2)."""

@@ -64,6 +64,9 @@ Wards = Annotated[
 Lifetime = Annotated[int, typer.Option("--hours", min=1, max=24, help="How long the token is good for.")]
 Subject = Annotated[str, typer.Option("--subject", help="Whom the token speaks for.")]
 
+Sample = Annotated[int, typer.Option("--sample", min=1, help="So many predictions, taken at random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Another one takes others.")]
+
 DEFAULT_HOME = Path(".vigil")
 OUT = Console()
 
@@ -287,9 +290,24 @@ def token(
         typer.echo(local_token(home, subject=subject, scopes=scope or None, wards=ward or None, lifetime=lifetime))
 
 
+@app.command()
+def replay(sample: Sample = 200, seed: Seed = 2026, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Make past predictions again from journal, cohort and registry. Exits 0 if all are the same bit for bit, else 1."""
+    with _job(home, to):
+        from pipelines.replay import replay as make_again
+        from pipelines.tables import replay_table
+
+        found = make_again(home, sample, seed)
+        OUT.print(replay_table(found))
+        for prediction_id, columns in list(found.different.items())[:10]:
+            OUT.print(f"different: {prediction_id}: {', '.join(columns)}", highlight=False)
+        _write(to, found.as_dict())
+    raise typer.Exit(1 if found.different else 0)
+
+
 @contextmanager
 def _job(home: Path | None, *results: Path | None) -> Iterator[None]:
-    """The environment of a job. Whatever goes wrong is one line and exit status 2; 1 is kept for drift."""
+    """The environment of a job. Whatever goes wrong is one line and exit status 2; 1 is kept for what a job found."""
     settle()
     try:
         _check_paths(home, results)

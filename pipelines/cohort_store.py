@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -84,9 +84,10 @@ class CohortStore:
         """A whole table (not the observations of a large cohort: those come in parts)."""
         return pd.concat([self.read_part(table, part) for part in range(self.parts())], ignore_index=True)
 
-    def read_part(self, table: str, part: int) -> pd.DataFrame:
-        """One part of a table."""
-        return pd.read_parquet(self._path(table, part))
+    def read_part(self, table: str, part: int, of: Collection[str] | None = None) -> pd.DataFrame:
+        """One part of a table. ``of``: these subjects; default: all."""
+        among = None if of is None else [("subject_id", "in", list(of))]
+        return pd.read_parquet(self._path(table, part), filters=among)
 
     def digest(self, table: str, part: int) -> str:
         """A fingerprint of one part of a table: the same readings, the same fingerprint."""

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 import numpy as np
 from rich.console import Group, RenderableType
@@ -17,6 +17,7 @@ from models.evaluation.report_tables import number
 from pipelines.benchmark import Benchmark
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
 from pipelines.evaluate import Metrics
+from pipelines.replay import Replayed, Verdict
 from pipelines.run import Outcome
 
 _COLUMNS: Final = {
@@ -83,6 +84,18 @@ def benchmark_table(found: Benchmark) -> Table:
         table.add_column(_BENCHMARK_COLUMNS[name], justify="right")
     for model, values in found.metrics.items():
         table.add_row(model, *(_with_interval(values, name) for name in shown))
+    return table
+
+
+def replay_table(found: Replayed) -> Table:
+    """Origins in rows, verdicts in columns."""
+    table = Table(title=f"{found.sampled:,} predictions made again", title_justify="left", padding=(0, 0, 0, 1))
+    table.add_column("origin", no_wrap=True)
+    verdicts = get_args(Verdict)
+    for verdict in ("sampled", *verdicts):
+        table.add_column(verdict.replace("_", " "), justify="right")
+    for origin, counts in found.origins.items():
+        table.add_row(origin, f"{counts.total():,}", *(f"{counts[verdict]:,}" for verdict in verdicts))
     return table
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -18,6 +19,7 @@ from serving.risk import Risk
 
 FILE: Final = "predictions.db"
 _TIMES: Final = ("made_at", "as_of", "index_time")
+_CHUNK: Final = 500  # values in a query
 
 METADATA: Final = sa.MetaData()
 PREDICTIONS: Final = sa.Table(
@@ -99,8 +101,25 @@ class PredictionLog:
         if since is not None:
             query = query.where(PREDICTIONS.c.made_at >= since.isoformat())
         rows = self._frame(query.order_by(PREDICTIONS.c.made_at))
-        values = pd.DataFrame([json.loads(text) for text in rows.pop("features")], columns=list(features), dtype="float32")
-        return pd.concat([rows.drop(columns=values.columns, errors="ignore"), values], axis=1)  # news2 is a feature, too
+        values = self.features(rows.pop("features"), features)
+        # What the log and the features both say, such as NEWS2, is there once: as the feature.
+        return pd.concat([rows.drop(columns=[name for name in features if name in rows]), values], axis=1)
+
+    def sample(self, number: int, seed: int) -> pd.DataFrame:
+        """Some predictions taken at random, or all where there are no more; all columns, features as JSON."""
+        row: sa.ColumnClause[int] = sa.literal_column("rowid")
+        with reading(self._engine) as connection:
+            rows = np.array(connection.execute(sa.select(row).select_from(PREDICTIONS)).scalars().all(), dtype=np.int64)
+        if len(rows) > number:
+            rows = np.random.default_rng(seed).choice(np.sort(rows), number, replace=False)
+        chunks = [rows[first : first + _CHUNK].tolist() for first in range(0, len(rows), _CHUNK)] or [[]]
+        frames = [self._frame(sa.select(PREDICTIONS).where(row.in_(chunk))) for chunk in chunks]
+        return pd.concat(frames, ignore_index=True)
+
+    @staticmethod
+    def features(logged: Iterable[str], names: Sequence[str]) -> pd.DataFrame:
+        """Features as they were, from the JSON of the log: one row a prediction, float32."""
+        return pd.DataFrame([json.loads(text) for text in logged], columns=list(names), dtype="float32")
 
     def _frame(self, query: sa.Select[Any]) -> pd.DataFrame:
         with reading(self._engine) as connection:

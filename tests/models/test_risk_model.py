@@ -132,6 +132,15 @@ def test_calibration_mends_overconfident_members():
     assert 0.75 < slope_after < 1.5  # ten members averaged are steadier than the one that calibration saw
 
 
+def test_a_risk_is_the_same_bit_for_bit_whatever_rows_stand_beside_it():
+    X, y, groups = patients(400, 1)
+    model = RiskModel(trees(n_estimators=20), COLUMNS, long_view=trees(n_estimators=20), folds=3, repeats=4).fit(X, y, groups)
+    together = model.risk(X)
+    for at_once in (1, 2, 7):
+        parts = [model.risk(X[first : first + at_once]) for first in range(0, len(X), at_once)]
+        assert (np.concatenate(parts) == together).all()
+
+
 def test_contributions_add_up_to_the_margin_and_are_grouped_by_signal(model):
     X, _, _ = patients(50, 4)
     found = model.contributions(X)
