@@ -3,7 +3,7 @@
 import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
@@ -19,6 +19,7 @@ from pipelines.environment import DEFAULT_PORT, LOOPBACK
 from pipelines.evaluate import Metrics
 from pipelines.replay import Replayed, Verdict
 from pipelines.run import Outcome
+from pipelines.ward_thresholds import Proposal
 
 _COLUMNS: Final = {
     "auprc": "AUPRC",
@@ -87,6 +88,22 @@ def benchmark_table(found: Benchmark) -> Table:
     return table
 
 
+def wards_table(proposals: Sequence[Proposal], home: Path) -> Table:
+    """Wards in rows; the last column is for ``wards.toml``."""
+    caption = f"patients in no ward: (none); thresholds go into {home / 'wards.toml'}"
+    table = Table(
+        title="Alarms of the wards", title_justify="left", caption=caption, caption_justify="left", padding=(0, 0, 0, 1)
+    )
+    table.add_column("ward", no_wrap=True)
+    for column in ("patients", "patient-days", "budget a day", "threshold", "alarms a day", "keeps the budget"):
+        table.add_column(column, justify="right")
+    for found in proposals:
+        proposed = "too little known" if found.proposed is None else f"{found.proposed:.4f}"
+        numbers = (f"{found.patients:,}", f"{found.patient_days:.1f}", f"{found.budget:g}", f"{found.threshold:.4f}")
+        table.add_row(found.ward or "(none)", *numbers, f"{found.alarms:.2f}", proposed)
+    return table
+
+
 def replay_table(found: Replayed) -> Table:
     """Origins in rows, verdicts in columns."""
     table = Table(title=f"{found.sampled:,} predictions made again", title_justify="left", padding=(0, 0, 0, 1))
@@ -128,7 +145,7 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
     risk = f"risk {answer['probability']:.3f} ({answer['band']}) as of {answer['as_of']}"
     news2 = f"NEWS2 {answer['news2']['score']} (at most {answer['news2']['highest']})"
     quarantined = ", ".join(f"{reason} {n:,}" for reason, n in facts.quarantined.items()) or "none"
-    signals = ", ".join(f"{c['signal']} {c['log_odds']:+.2f}" for c in answer["contributions"][:3])
+    signals = ", ".join(f"{c['signal']} {c['log_odds']:+.2f}" for c in (answer["contributions"] or [])[:3])
     made = Table(show_header=False, box=None, padding=(0, 2))
     made.add_column()
     made.add_column()

@@ -88,6 +88,25 @@ class PredictionLog:
         )
         return self._frame(query.order_by(PREDICTIONS.c.index_time, PREDICTIONS.c.made_at))
 
+    def hourly(self, model_name: str, model_version: str, since: pd.Timestamp) -> pd.DataFrame:
+        """Risks of a model version that readings brought about: the last of each patient and hour.
+
+        Returns:
+            ``subject_id, index_time, probability``, by subject and time.
+        """
+        query = sa.select(PREDICTIONS.c.patient_id, PREDICTIONS.c.index_time, PREDICTIONS.c.probability).where(
+            PREDICTIONS.c.model_name == model_name,
+            PREDICTIONS.c.model_version == model_version,
+            PREDICTIONS.c.origin == "rescorer",
+            PREDICTIONS.c.basis == "model",
+            PREDICTIONS.c.index_time >= since.isoformat(),
+        )
+        with reading(self._engine) as connection:
+            rows = pd.DataFrame(connection.execute(query).all(), columns=["subject_id", "index_time", "probability"])
+        rows["index_time"] = pd.to_datetime(rows["index_time"], format="ISO8601", utc=True).astype(TIME)
+        rows = rows.sort_values(["subject_id", "index_time"], ignore_index=True)
+        return rows[~rows.assign(hour=rows["index_time"].dt.floor("h")).duplicated(["subject_id", "hour"], keep="last")]
+
     def read(
         self, *, model_name: str, model_version: str, features: Sequence[str], since: pd.Timestamp | None = None
     ) -> pd.DataFrame:
