@@ -7,8 +7,8 @@ it says again has its name in the log already. A prediction needs its model, and
 before the reading, so identities come after the journal. Retention and jobs that rewrite files (ingest, features, train) must
 not run meanwhile.
 
-Left out is what can be made anew: Feast's registry, which remembers every path that it ever knew, and the list of what its online
-store was loaded with, which may change while the backup is taken.
+Left out is what can be made anew: Feast's registry, which remembers every path that it ever knew, and the list of what its
+online store was loaded with, which may change while the backup is taken.
 """
 
 import hashlib
