@@ -66,6 +66,8 @@ Lifetime = Annotated[int, typer.Option("--hours", min=1, max=24, help="How long 
 Subject = Annotated[str, typer.Option("--subject", help="Whom the token speaks for.")]
 
 Sample = Annotated[int, typer.Option("--sample", min=1, help="So many predictions, taken at random.")]
+BackupTo = Annotated[Path, typer.Option("--to", help="A new or empty folder; a hospital's own, since it holds everything.")]
+BackupFrom = Annotated[Path, typer.Option("--from", help="The folder of a backup.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Another one takes others.")]
 
 DEFAULT_HOME = Path(".vigil")
@@ -319,6 +321,26 @@ def replay(sample: Sample = 200, seed: Seed = 2026, home: Home = DEFAULT_HOME, t
             OUT.print(f"different: {prediction_id}: {', '.join(columns)}", highlight=False)
         _write(to, found.as_dict())
     raise typer.Exit(1 if found.different else 0)
+
+
+@app.command()
+def backup(to: BackupTo, home: Home = DEFAULT_HOME) -> None:
+    """Copy everything that cannot be made again, while the server runs or not; whoever has the copy knows the patients."""
+    with _job(home):
+        from pipelines.backup import backup as copy_home
+
+        files = copy_home(home, to).files
+        OUT.print(f"{len(files):,} files, {sum(file.size for file in files.values()) / 1e6:,.1f} MB in {to}", soft_wrap=True)
+
+
+@app.command()
+def restore(source: BackupFrom, home: Home = DEFAULT_HOME) -> None:
+    """Make a home of a backup, at any path; every byte of it is checked first."""
+    with _job(home):
+        from pipelines.backup import restore as restore_home
+
+        manifest = restore_home(source, home)
+        OUT.print(f"{home}: as of {manifest.taken_at}; next: vigil serve --home {home}", soft_wrap=True, highlight=False)
 
 
 @contextmanager

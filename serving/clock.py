@@ -8,7 +8,7 @@ import pandas as pd
 
 from features.observations import TIME
 
-_FILE: Final = "replay_clock.parquet"
+FILE: Final = "replay_clock.parquet"
 
 
 class Clock(Protocol):
@@ -39,12 +39,12 @@ class ReplayClock(WallClock):
 def keep_replay_clock(home: Path, index: pd.DataFrame) -> None:
     """Make the home a replay: its clock stands at the last ``index_time`` of each ``subject_id``."""
     last = index.groupby("subject_id", sort=False)["index_time"].max().astype(TIME)
-    last.rename_axis("subject_id").reset_index().to_parquet(home / _FILE, index=False)
+    last.rename_axis("subject_id").reset_index().to_parquet(home / FILE, index=False)
 
 
 def open_clock(home: Path) -> Clock:
     """The replay clock where the home holds one, else the wall clock."""
-    path = home / _FILE
+    path = home / FILE
     if not path.exists():
         return WallClock()
     return ReplayClock(pd.read_parquet(path).set_index("subject_id")["index_time"])

@@ -1,0 +1,141 @@
+"""Replay: whatever was said can be said again, and a single bit that cannot is found."""
+
+import math
+import shutil
+import sqlite3
+from collections import Counter
+from contextlib import closing
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from pipelines.cohort_store import CohortStore
+from pipelines.replay import replay
+from serving.parts import open_scorer
+from serving.prediction_log import PredictionLog
+from serving.schemas import ObservationsRequest
+from serving.settings import Settings
+from tests.pipelines.monitors import TASK, Monitors
+
+ALL = 10_000
+LIVE = ("live-1", "live-2", "live-3")
+
+
+def now():
+    return pd.Timestamp.now("UTC").as_unit("us")
+
+
+def predictions(home, query, *values):
+    with closing(sqlite3.connect(home / "predictions.db")) as connection, connection:
+        return connection.execute(query, values).fetchall()
+
+
+@pytest.fixture
+def told(own_home):
+    """A home that made predictions in every way there is."""
+    ward = Monitors(own_home, now() - pd.Timedelta(hours=5))
+    ward.register(*LIVE[:2])
+    for minutes in (0, 7, 25, 25):
+        ward.forward(minutes=minutes, microseconds=137)
+        ward.send(*LIVE)
+        ward.rescore()
+    ward.register(LIVE[0], age=71.0)
+    ward.forward(hours=2)  # nothing comes: risks age all the same
+    ward.rescore()
+    without_model = Monitors(own_home, ward.time, model=False)
+    without_model.forward(minutes=1)
+    without_model.send(LIVE[2])
+    without_model.rescore()
+    ward = Monitors(own_home, now() - pd.Timedelta(minutes=2))
+    asked = ward.time - pd.Timedelta(hours=4)
+    scorer = open_scorer(Settings(home=own_home, task=TASK))
+    scorer.by_id(LIVE, asked.to_pydatetime())  # the store has none of them yet: from the journal
+    scorer.by_id(LIVE)
+    ward.send(*LIVE)
+    ward.rescore()
+    ward.into_feast()
+    scorer.by_id(LIVE)
+    stay = CohortStore(own_home).read("stays").iloc[0]
+    scorer.by_id([stay["subject_id"]])
+    for hours in (1, 6, 30):
+        later = scorer.clock.now(stay["subject_id"]) + pd.Timedelta(hours=hours)
+        scorer.by_id([stay["subject_id"]], later.to_pydatetime())
+    reading = {"signal": "heart_rate", "value": 112, "observed_at": asked.to_pydatetime()}
+    scorer.from_observations(ObservationsRequest(patient_id="somebody", observations=[reading], age=60))
+    return own_home
+
+
+def test_every_prediction_is_made_again_bit_for_bit_whatever_it_came_from(told):
+    said = Counter(predictions(told, "SELECT origin, basis FROM predictions"))
+    assert said["rescorer", "model"] >= 12
+    assert said["rescorer", "news2"] == 1  # nobody was there to ask a model
+    assert (said["journal", "model"], said["online_store", "news2"]) == (6, 3)
+    assert predictions(
+        told, "SELECT COUNT(*) FROM predictions WHERE origin = 'online_store' AND patient_id IN (?, ?, ?)", *LIVE
+    ) == [(3,)]
+    found = replay(told, ALL)
+    assert found.different == {}
+    assert found.sampled == said.total()
+    assert found.origins["request"] == {"from_logged_features": 1}
+    for origin in ("rescorer", "journal", "online_store"):
+        made = sum(number for (made_by, _), number in said.items() if made_by == origin)
+        assert found.origins[origin] == {"reproduced": made}
+
+
+def test_a_tampered_prediction_is_named_with_what_differs_and_no_patient(told, tmp_path):
+    (wrong, probability), (worse, _), (stale, _) = [
+        predictions(told, f"SELECT prediction_id, probability FROM predictions WHERE {which} LIMIT 1")[0]
+        for which in (
+            "origin = 'rescorer' AND basis = 'model'",
+            "origin = 'request'",
+            "origin = 'online_store' AND basis = 'news2'",
+        )
+    ]
+    a_bit = math.nextafter(probability, 1)
+    predictions(told, "UPDATE predictions SET probability = ? WHERE prediction_id = ?", a_bit, wrong)
+    predictions(told, "UPDATE predictions SET band = 'none' WHERE prediction_id = ?", worse)
+    predictions(told, "UPDATE predictions SET news2 = news2 + 1 WHERE prediction_id = ?", stale)
+    assert replay(told, ALL).different == {wrong: ["probability"], worse: ["band"], stale: ["news2"]}
+    result = CliRunner().invoke(
+        app, ["replay", "--home", str(told), "--sample", str(ALL), "--json", str(tmp_path / "replay.json")]
+    )
+    assert result.exit_code == 1
+    assert f"different: {wrong}: probability" in result.output
+    assert not [patient for (patient,) in predictions(told, "SELECT patient_id FROM predictions") if patient in result.output]
+    assert wrong in (tmp_path / "replay.json").read_text()
+
+
+def test_a_reading_that_was_changed_or_lost_is_noticed(told):
+    with closing(sqlite3.connect(told / "journal.db")) as connection, connection:
+        connection.execute("UPDATE readings SET value = value + 1 WHERE patient = ? AND signal = 'heart_rate'", LIVE[:1])
+        connection.execute("DELETE FROM readings WHERE patient = ?", LIVE[1:2])
+    found = replay(told, ALL)
+    assert found.origins["rescorer"]["different"] >= 4
+    of_the_third = predictions(told, "SELECT prediction_id FROM predictions WHERE patient_id = ?", LIVE[2])
+    assert not set(found.different) & {name for (name,) in of_the_third}
+
+
+def test_where_the_cohort_is_gone_logged_features_give_what_was_said(told):
+    shutil.rmtree(told / "cohort")
+    found = replay(told, ALL)
+    assert found.different == {}
+    counts = found.origins["online_store"]
+    assert (counts["reproduced"], counts["not_kept"]) == (3, 3)  # a NEWS2 has no features in the log
+    assert counts["from_logged_features"] == found.origins["online_store"].total() - 6
+
+
+def test_a_sample_is_random_and_the_same_for_the_same_seed(told):
+    log = PredictionLog(told)
+    first, again, other = [log.sample(20, seed)["prediction_id"].tolist() for seed in (1, 1, 2)]
+    assert first == again
+    assert len(set(first)) == 20
+    assert set(first) != set(other)
+
+
+def test_a_home_that_said_nothing_has_nothing_to_replay(tmp_path):
+    result = CliRunner().invoke(app, ["replay", "--home", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no prediction there; make some first: vigil predict" in result.output
+    assert not (tmp_path / "predictions.db").exists()
