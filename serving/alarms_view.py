@@ -29,6 +29,7 @@ class AlarmOut(BaseModel):
     prediction_id: str
     model_name: str | None
     model_version: str | None
+    feature_service: str
 
 
 def alarm_out(row: Mapping[str, Any], patient_id: str) -> AlarmOut:

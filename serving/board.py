@@ -55,6 +55,7 @@ ALARMS: Final = sa.Table(  # one row an episode
     sa.Column("prediction_id", sa.String, nullable=False),
     sa.Column("model_name", sa.String),
     sa.Column("model_version", sa.String),
+    sa.Column("feature_service", sa.String, nullable=False),
     sa.Column("status", sa.String, nullable=False, default="open"),
     sa.Column("acted_at", sa.BigInteger),
     sa.Column("acted_by", sa.String),

@@ -31,13 +31,11 @@ from serving.logs import place_of
 from serving.metrics import Metrics
 from serving.monitored import MonitoredPatients
 from serving.prediction_log import PredictionLog, entry
-from serving.risk import Risk, assess
+from serving.risk import SILENT_AFTER, Risk, assess
 from serving.wards import Wards
 
 logger = logging.getLogger("vigil.rescorer")
 
-# A patient of whom nothing came for so long is said to be silent: the longest interval of RCP 2017, chart 4.
-SILENT_AFTER: Final = timedelta(hours=12)
 TOLD_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to those who follow the ward; ours
 
 _MOST_READINGS: Final = 2_000  # taken in at a time
@@ -55,7 +53,9 @@ _KINDS: Final[Mapping[str, str]] = {
     "withheld": "alarm_withheld",
     "ended": "alarm_ended",
 }
-_OF_THE_RISK: Final = ("ward", "basis", "probability", "news2", "prediction_id", "model_name", "model_version")
+_OF_THE_RISK: Final = (
+    "ward", "basis", "probability", "news2", "prediction_id", "model_name", "model_version", "feature_service",
+)  # fmt: skip
 # What an event says of a risk.
 SAID: Final = (
     "index_time", "basis", "probability", "band", "news2", "news2_highest", "model_name", "model_version", "feature_service",

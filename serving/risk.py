@@ -6,6 +6,7 @@ The one place where it is decided which: the API, the rescorer and the replay of
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, Literal
 
 import numpy as np
@@ -18,7 +19,10 @@ from models.registry import RegisteredModel
 
 Basis = Literal["model", "news2"]
 Band = Literal["low", "medium", "high"]
-Finding = Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings"]
+Finding = Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings", "silent"]
+
+# A patient of whom nothing came for so long is said to be silent: the longest interval of RCP 2017, chart 4.
+SILENT_AFTER: Final = timedelta(hours=12)
 
 _PARTS: Final = {vital: f"news2_{vital}" for vital in NEWS2_BANDS}
 _HIGHEST_POINTS: Final = {vital: max(points) for vital, (_, points) in NEWS2_BANDS.items()}
@@ -37,7 +41,7 @@ class Risk:
         band: of the probability by the model's thresholds, else of NEWS2 by the RCP's chart.
         news2, news2_highest: the score, a missing part counting 0, and its maximum.
         news2_parts: points of each part, None where unknown.
-        findings: why there is no probability, or what else to know.
+        findings: why there is no probability; and ``silent``, which is no reason against one.
         hours_since_reading: before ``index_time``; None: none within a day.
     """
 
@@ -103,6 +107,8 @@ def _risk(
     findings: tuple[Finding, ...],
 ) -> Risk:
     since, *points = numbers
+    if since >= SILENT_AFTER / timedelta(hours=1):
+        findings = (*findings, "silent")
     parts = {vital: None if math.isnan(value) else int(value) for vital, value in zip(_PARTS, points, strict=True)}
     score = sum(value or 0 for value in parts.values())
     by_model = registered is not None and not math.isnan(p)

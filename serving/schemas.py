@@ -141,7 +141,7 @@ class RiskAnswer(BaseModel):
         Literal["low", "medium", "high"],
         Field(description="By the model's thresholds; on the basis of NEWS2 by the clinical response of the RCP's chart."),
     ]
-    findings: list[Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings"]]
+    findings: list[Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings", "silent"]]
     news2: News2
     contributions: Annotated[list[Contribution] | None, Field(description="On request.")]
     model: ModelReference

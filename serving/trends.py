@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, Field
 
+from features.catalogue import service_views
 from features.derived import MEASUREMENT_ERROR
 from features.signals import SIGNALS
 from models.risk_model import log_odds
@@ -16,9 +17,11 @@ from serving.database import microsecond, reading
 from serving.monitored import features_as_of
 from serving.parts import Parts
 from serving.problems import ProblemError
-from serving.schemas import AsOf, PatientId, Request, RiskAnswer
+from serving.schemas import AsOf, Contribution, PatientId, Request, RiskAnswer
+from serving.scoring import strongest
 from serving.times import present, utc
 
+CHANGES_HOURS: Final = 6  # the shorter of the windows that most features look back
 MAX_HOURS: Final = 24 * 7
 POINTS: Final = 200
 # A course is called rising or falling from this change of its log-odds on: 2.7 times the odds. Ours.
@@ -108,6 +111,13 @@ class VisitSummary(BaseModel):
 
     patient_id: str
     risk: RiskAnswer
+    changes: Annotated[
+        list[Contribution] | None,
+        Field(
+            description=f"How much each signal moved the log-odds since {CHANGES_HOURS} h ago, the strongest first; null where "
+            "the journal or the model cannot say."
+        ),
+    ]
     history: HistoryAnswer
     alarms: list[AlarmOut]
     anomalies: list[Anomaly]
@@ -159,11 +169,25 @@ def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAn
     return VisitSummary(
         patient_id=request.patient_id,
         risk=risk,
+        changes=_changes(parts, patient),
         history=history_of(parts, patient, request),
         alarms=[alarm_out(alarm, request.patient_id) for alarm in alarms],
         anomalies=[] if row is None else [found for found in _anomalies(row) if found.unusual],
         data_gaps=[] if row is None else _gaps(row),
     )
+
+
+def _changes(parts: Parts, patient: str) -> list[Contribution] | None:
+    registered = parts.champion.model
+    if registered is None or not registered.model.explains:
+        return None
+    now = present()
+    with reading(parts.journal.engine) as connection:
+        before, after = (
+            features_as_of(connection, tuple(service_views(registered.feature_service)), [patient], microsecond(time))
+            for time in (now - pd.Timedelta(hours=CHANGES_HOURS), now)
+        )
+    return None if before.empty else strongest(registered.model.what_changed(before, after).iloc[0].to_dict())
 
 
 def _from_journal(parts: Parts, patient: str, as_of: datetime | None) -> dict[str, Any]:
