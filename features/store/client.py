@@ -8,6 +8,7 @@ import contextlib
 import functools
 import io
 import json
+import sqlite3
 import string
 import threading
 import warnings
@@ -75,6 +76,9 @@ class Store:
                 feast.delete_feature_service(service)  # of an earlier build
             for view in {view.name for view in feast.list_feature_views()} - set(views):
                 feast.delete_feature_view(view)
+        if self._online.exists():
+            with contextlib.closing(sqlite3.connect(self._online)) as online:
+                online.execute("PRAGMA journal_mode=WAL")  # kept in the file: who reads does not wait for who writes
 
     def training_frame(self, rows: pd.DataFrame, service: str) -> pd.DataFrame:
         """Features as known at each row's time, through Feast's point-in-time join.
