@@ -1,5 +1,6 @@
 """Every feature, declared once, in views (what is computed and stored together) and services (what a model asks for)."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from itertools import chain
@@ -128,7 +129,8 @@ def views_of(features: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return {view: members for view, members in chosen.items() if members}
 
 
-def service_views(service: str) -> dict[str, tuple[str, ...]]:
+@functools.cache
+def service_views(service: str) -> Mapping[str, tuple[str, ...]]:
     """The views that a service reads, and what it reads of each."""
     return views_of(SERVICES[service])
 
