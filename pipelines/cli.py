@@ -66,6 +66,10 @@ Lifetime = Annotated[int, typer.Option("--hours", min=1, max=24, help="How long 
 Subject = Annotated[str, typer.Option("--subject", help="Whom the token speaks for.")]
 
 Sample = Annotated[int, typer.Option("--sample", min=1, help="So many predictions, taken at random.")]
+Days = Annotated[int, typer.Option("--days", help="What is older than so many days is dropped; at least 4.")]
+Labels = Annotated[
+    bool, typer.Option("--labels", help="Also alarms that were overridden with a reason, from which one can learn.")
+]
 BackupTo = Annotated[Path, typer.Option("--to", help="A new or empty folder; a hospital's own, since it holds everything.")]
 BackupFrom = Annotated[Path, typer.Option("--from", help="The folder of a backup.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Another one takes others.")]
@@ -321,6 +325,18 @@ def replay(sample: Sample = 200, seed: Seed = 2026, home: Home = DEFAULT_HOME, t
             OUT.print(f"different: {prediction_id}: {', '.join(columns)}", highlight=False)
         _write(to, found.as_dict())
     raise typer.Exit(1 if found.different else 0)
+
+
+@app.command()
+def retention(days: Days, labels: Labels = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Drop readings, predictions, events, ended alarms and forgotten identities that are old, while the server runs or not."""
+    with _job(home, to):
+        from pipelines.retention import retention as drop
+        from pipelines.tables import retention_table
+
+        dropped = drop(home, days, labels=labels)
+        OUT.print(retention_table(dropped))
+        _write(to, {"before": dropped.before, "rows": dropped.rows, "bytes_freed": dropped.bytes_freed})
 
 
 @app.command()

@@ -18,6 +18,7 @@ from pipelines.benchmark import Benchmark
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
 from pipelines.evaluate import Metrics
 from pipelines.replay import Replayed, Verdict
+from pipelines.retention import Dropped
 from pipelines.run import Outcome
 from pipelines.ward_thresholds import Proposal
 
@@ -113,6 +114,18 @@ def replay_table(found: Replayed) -> Table:
         table.add_column(verdict.replace("_", " "), justify="right")
     for origin, counts in found.origins.items():
         table.add_row(origin, f"{counts.total():,}", *(f"{counts[verdict]:,}" for verdict in verdicts))
+    return table
+
+
+def retention_table(dropped: Dropped) -> Table:
+    """Files and tables in rows."""
+    freed = f"{dropped.bytes_freed / 1e6:,.1f} MB given back to the disk"
+    table = Table(title=f"Dropped: before {dropped.before:%Y-%m-%d %H:%M} UTC", caption=freed, title_justify="left")
+    for column in ("file", "what"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("rows", justify="right")
+    for where, rows in dropped.rows.items():
+        table.add_row(*where.split(), f"{rows:,}")
     return table
 
 

@@ -11,10 +11,10 @@ from serving.database import open_database, reading, writing
 
 FILE: Final = "identities.db"
 
-_METADATA: Final = sa.MetaData()
-_IDENTITIES: Final = sa.Table(
+METADATA: Final = sa.MetaData()
+IDENTITIES: Final = sa.Table(
     "identities",
-    _METADATA,
+    METADATA,
     sa.Column("pseudonym", sa.String, primary_key=True),
     sa.Column("identifier", sa.String, nullable=False),
 )
@@ -25,7 +25,7 @@ class Identities:
     """The identities of one home."""
 
     def __init__(self, home: Path) -> None:
-        self._engine = open_database(home / FILE, _METADATA)
+        self._engine = open_database(home / FILE, METADATA)
 
     def keep(self, identities: Mapping[str, str]) -> None:
         """Keep the identifier of each pseudonym; they are on the disk when this returns. Those that are there stay as they are.
@@ -33,11 +33,12 @@ class Identities:
         Raises:
             DatabaseError: none was kept.
         """
-        rows = [{"pseudonym": pseudonym, "identifier": identifier} for pseudonym, identifier in identities.items()]
+        known = self.of(identities)  # to read is quicker than to write what is there
+        rows = [{"pseudonym": code, "identifier": identifier} for code, identifier in identities.items() if code not in known]
         if not rows:
             return
         with writing(self._engine) as connection:
-            connection.execute(sqlite.insert(_IDENTITIES).on_conflict_do_nothing(), rows)
+            connection.execute(sqlite.insert(IDENTITIES).on_conflict_do_nothing(), rows)
 
     def of(self, pseudonyms: Iterable[str]) -> dict[str, str]:
         """The identifier behind each pseudonym; one that is not known is left out."""
@@ -45,6 +46,6 @@ class Identities:
         found: dict[str, str] = {}
         with reading(self._engine) as connection:
             for first in range(0, len(wanted), _CHUNK):
-                among = _IDENTITIES.c.pseudonym.in_(wanted[first : first + _CHUNK])
-                found |= {row.pseudonym: row.identifier for row in connection.execute(sa.select(_IDENTITIES).where(among))}
+                among = IDENTITIES.c.pseudonym.in_(wanted[first : first + _CHUNK])
+                found |= {row.pseudonym: row.identifier for row in connection.execute(sa.select(IDENTITIES).where(among))}
         return found

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from features.errors import VigilError
@@ -39,7 +40,6 @@ class Intake:
         self._identities = identities
         self._metrics = metrics
         self._waiting: queue.Queue[_Request | None] = queue.Queue(_MOST_WAITING)
-        self._identified: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
 
@@ -69,8 +69,7 @@ class Intake:
         while group := self._next():
             readings = [reading for request in group for reading in request.readings]
             try:
-                self._identify(group)
-                results = self._journal.append(readings)
+                results = self._journal.append(readings, first=partial(self._identify, group))
             except Exception as error:  # noqa: BLE001 - whoever waits for it is told
                 for request in group:
                     request.answer.set_exception(error)
@@ -81,15 +80,8 @@ class Intake:
             self._metrics.received(result for request in group for result in request.answer.result())
 
     def _identify(self, group: Sequence[_Request]) -> None:
-        """Before a reading is kept it is kept whose it is."""
-        new = {
-            patient: identifier
-            for request in group
-            for patient, identifier in request.identities.items()
-            if patient not in self._identified
-        }
-        self._identities.keep(new)
-        self._identified.update(new)
+        """Before a reading is kept it is kept whose it is, also of those whom retention has forgotten."""
+        self._identities.keep({code: identifier for request in group for code, identifier in request.identities.items()})
 
     def _next(self) -> list[_Request]:
         """The requests that wait, at least one; none: it is time to end."""

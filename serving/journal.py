@@ -69,7 +69,7 @@ QUARANTINE: Final = sa.Table(
 _TIME: Final = sa.Table(  # one row: that of the last group
     "time", METADATA, sa.Column("id", sa.Integer, primary_key=True), sa.Column("recorded_at", sa.BigInteger, nullable=False)
 )
-DROPPED: Final = sa.Table(  # what retention took away, and when
+DROPPED: Final = sa.Table(  # what retention took away, and when: readings recorded before a time count no more from that row on
     "dropped",
     METADATA,
     sa.Column("recorded_at", sa.BigInteger, primary_key=True),
@@ -103,13 +103,14 @@ class Journal:
         self._watch: Any = None
         self._seen: int | None = None
 
-    def append(self, readings: Sequence[Mapping[str, Any]]) -> list[Received]:
+    def append(self, readings: Sequence[Mapping[str, Any]], first: Callable[[], object] = lambda: None) -> list[Received]:
         """Keep a group of readings; they are on the disk when this returns.
 
         Args:
             readings: ``subject_id`` (a pseudonym), ``signal, value, unit, observed_at`` (an instant, or None where it could not
                 be read), ``device_id, source, message_id``;
                 ``sent``, if given: fields as they came, for the quarantine.
+            first: what must be on the disk before; done while nobody else writes here.
 
         Returns:
             What became of each, in order.
@@ -120,17 +121,43 @@ class Journal:
         if not readings:
             return []
         with writing(self.engine) as connection:
+            first()
             return _append(connection, pd.DataFrame.from_records(readings), self._next(connection))
 
-    def register(self, patients: Sequence[Mapping[str, Any]]) -> None:
+    def register(self, patients: Sequence[Mapping[str, Any]], first: Callable[[], object] = lambda: None) -> None:
         """Keep what is known of patients from now on: the columns of :data:`PATIENTS`, without number and time.
+
+        ``first``: as for :meth:`append`.
 
         Raises:
             DatabaseError: nothing was kept.
         """
         with writing(self.engine) as connection:
+            first()
             at = microsecond(self._next(connection))
             connection.execute(PATIENTS.insert(), [{**facts, "recorded_at": at} for facts in patients])
+
+    def drop(self, before: pd.Timestamp) -> tuple[int, int]:
+        """From now on readings recorded before a time count no more, nor what was said of patients then.
+
+        In one transaction, so that whoever makes features sees all of it or nothing. The readings are still to be deleted,
+        which takes longer. What was last said before that time of a patient who has readings since stays: they need it.
+
+        Returns:
+            How many readings, and how many rows of patients; those are deleted already.
+        """
+        time = microsecond(before)
+        old = PATIENTS.c.recorded_at < time
+        last_said = sa.select(sa.func.max(PATIENTS.c.seq)).where(old).group_by(PATIENTS.c.patient)
+        since = sa.exists().where(READINGS.c.patient == PATIENTS.c.patient, READINGS.c.recorded_at >= time)
+        with writing(self.engine) as connection:
+            count = sa.select(sa.func.count()).select_from(READINGS).where(READINGS.c.recorded_at < time)
+            readings = int(connection.execute(count).scalar_one())
+            patients = connection.execute(PATIENTS.delete().where(old, ~(PATIENTS.c.seq.in_(last_said) & since))).rowcount
+            if readings or patients:
+                at = microsecond(self._next(connection))
+                connection.execute(DROPPED.insert().values(recorded_at=at, before=time, readings=readings))
+        return readings, patients
 
     def tick(self) -> pd.Timestamp:
         """The present, as a time that no group was recorded after and none will be recorded before."""

@@ -164,7 +164,11 @@ def features_as_of(connection: sa.Connection, views: tuple[str, ...], patients: 
 
 
 def _readings(connection: sa.Connection, condition: "sa.ColumnElement[bool]") -> pd.DataFrame:
-    query = sa.select(READINGS).where(condition).order_by(READINGS.c.recorded_at, READINGS.c.seq)
+    # What was dropped is no longer there from one moment on, even if retention is still deleting it.
+    kept = sa.select(sa.func.coalesce(sa.func.max(DROPPED.c.before), 0)).scalar_subquery()
+    query = (
+        sa.select(READINGS).where(condition, READINGS.c.recorded_at >= kept).order_by(READINGS.c.recorded_at, READINGS.c.seq)
+    )
     rows = pd.DataFrame(connection.execute(query).all(), columns=[column.name for column in READINGS.columns])
     for column in ("observed_at", "recorded_at"):
         rows[column] = pd.Series(rows[column].to_numpy("datetime64[us]"), dtype="datetime64[us]").dt.tz_localize("UTC")

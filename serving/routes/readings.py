@@ -3,6 +3,7 @@
 import asyncio
 import math
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Security
@@ -124,8 +125,9 @@ def register(
             raise ProblemError(problems.not_your_ward(f"patients.{place}.ward"))
     pseudonyms = [parts.pseudonyms.of(patient.patient_id) for patient in request.patients]
     _check_wards(parts, caller, "patients", pseudonyms)
-    parts.identities.keep({p: patient.patient_id for p, patient in zip(pseudonyms, request.patients, strict=True)})
-    parts.journal.register([_facts(p, patient) for p, patient in zip(pseudonyms, request.patients, strict=True)])
+    identities = {p: patient.patient_id for p, patient in zip(pseudonyms, request.patients, strict=True)}
+    facts = [_facts(p, patient) for p, patient in zip(pseudonyms, request.patients, strict=True)]
+    parts.journal.register(facts, first=partial(parts.identities.keep, identities))
     return PatientsOut(registered=len(pseudonyms))
 
 

@@ -1,8 +1,8 @@
-"""A ward whose home a test may write to."""
+"""What tests of a home begin with that they may write to."""
 
 import pytest
 
-from pipelines.backup import backup, restore
+from pipelines.backup import backup
 
 
 @pytest.fixture(scope="session")
@@ -11,10 +11,3 @@ def ward_backup(home, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ward") / "backup"
     backup(home, folder)
     return folder
-
-
-@pytest.fixture
-def own_home(ward_backup, tmp_path):
-    """A home like that of all tests, which is this test's own."""
-    restore(ward_backup, tmp_path / "own")
-    return tmp_path / "own"

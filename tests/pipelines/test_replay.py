@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from pipelines.backup import restore
 from pipelines.cli import app
 from pipelines.cohort_store import CohortStore
 from pipelines.replay import replay
@@ -32,9 +33,11 @@ def predictions(home, query, *values):
         return connection.execute(query, values).fetchall()
 
 
-@pytest.fixture
-def told(own_home):
+@pytest.fixture(scope="module")
+def told_once(ward_backup, tmp_path_factory):
     """A home that made predictions in every way there is."""
+    own_home = tmp_path_factory.mktemp("replay") / "home"
+    restore(ward_backup, own_home)
     ward = Monitors(own_home, now() - pd.Timedelta(hours=5))
     ward.register(*LIVE[:2])
     for minutes in (0, 7, 25, 25):
@@ -65,6 +68,13 @@ def told(own_home):
     reading = {"signal": "heart_rate", "value": 112, "observed_at": asked.to_pydatetime()}
     scorer.from_observations(ObservationsRequest(patient_id="somebody", observations=[reading], age=60))
     return own_home
+
+
+@pytest.fixture
+def told(told_once, tmp_path):
+    """A copy; its registry still names the files of the first."""
+    shutil.copytree(told_once, tmp_path / "told")
+    return tmp_path / "told"
 
 
 def test_every_prediction_is_made_again_bit_for_bit_whatever_it_came_from(told):
