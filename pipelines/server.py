@@ -17,6 +17,8 @@ from features.errors import VigilError
 from features.pseudonyms import open_pseudonyms
 from pipelines.environment import LOOPBACK, server_environment
 
+SERVICE: Final = "serving.service:Vigil"
+
 _START_SECONDS: Final = 120
 
 
@@ -32,10 +34,9 @@ class Tls:
     key: Path
 
 
-def server_command(port: int, host: str = LOOPBACK, tls: Tls | None = None) -> list[str]:
-    """The command that serves :class:`serving.service.Vigil`."""
-    module = "serving.service:Vigil"
-    command = [sys.executable, "-m", "bentoml", "serve", module, "--host", host, "--port", str(port)]
+def server_command(port: int, host: str = LOOPBACK, tls: Tls | None = None, service: str = SERVICE) -> list[str]:
+    """The command that serves a BentoML service, ours unless told otherwise."""
+    command = [sys.executable, "-m", "bentoml", "serve", service, "--host", host, "--port", str(port)]
     return command if tls is None else [*command, "--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
 
 
@@ -69,44 +70,57 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-@contextmanager
-def running_server(home: Path, task: str) -> Iterator[str]:
-    """A prediction server on a free loopback port, ready; yields its URL. Its log is ``HOME/logs/serve.log``.
+def start_server(home: Path, task: str, service: str = SERVICE) -> tuple[str, "subprocess.Popen[bytes]"]:
+    """Start a prediction server on a free loopback port: its URL, and the process that supervises it.
 
-    Raises:
-        ServerError: it stopped, or was not ready in time.
+    Whoever asks waits for it (:func:`wait_for`) and stops it. Its log is ``HOME/logs/serve.log``.
     """
     port = _free_port()
-    url = f"http://{LOOPBACK}:{port}"
     log = home / "logs" / "serve.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("a") as output:
         server = subprocess.Popen(  # noqa: S603 - our own module
-            server_command(port), env=server_environment(home, task), stdout=output, stderr=output
+            server_command(port, service=service), env=server_environment(home, task), stdout=output, stderr=output
         )
+    return f"http://{LOOPBACK}:{port}", server
+
+
+@contextmanager
+def running_server(home: Path, task: str) -> Iterator[str]:
+    """A prediction server on a free loopback port, ready; yields its URL.
+
+    Raises:
+        ServerError: it stopped, or was not ready in time.
+    """
+    url, server = start_server(home, task)
+    try:
+        wait_for(f"{url}/readyz", server)
+        yield url
+    finally:
+        server.terminate()
         try:
-            _wait_until_ready(url, server, log)
-            yield url
-        finally:
-            server.terminate()
-            try:
-                server.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
+            server.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
-def _wait_until_ready(url: str, server: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
+    """Until ``/readyz`` (risks are renewed), or ``/livez``, of a server answers.
+
+    Raises:
+        ServerError: it stopped, or did not answer in time.
+    """
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise ServerError(f"the prediction server stopped with exit status {server.returncode}; see {log}")
+            raise ServerError(f"the prediction server stopped with exit status {server.returncode}; see logs/serve.log")
         try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=2):
+            with urllib.request.urlopen(url, timeout=2):
                 return
         except (URLError, OSError):
             time.sleep(0.2)
-    raise ServerError(f"the prediction server was not ready within {_START_SECONDS} s; see {log}")
+    raise ServerError(f"the prediction server did not answer within {_START_SECONDS} s; see logs/serve.log")
 
 
 def _free_port() -> int:

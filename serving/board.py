@@ -16,6 +16,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from features.errors import VigilError
 from models.alarm_policy import Episode, State
 from serving.database import instant, microsecond, open_database, reading, writing
 
@@ -87,6 +88,10 @@ _JOURNAL: Final = "journal"  # progress: time of the last group that is in the r
 _HEARTBEAT: Final = "heartbeat"
 
 
+class OvertakenError(VigilError):
+    """What would be put up does not follow what is."""
+
+
 @dataclass
 class Page:
     """What one rescoring says: rows of the tables above, without numbers.
@@ -112,9 +117,15 @@ class Board:
     def __init__(self, home: Path) -> None:
         self.engine = open_database(home / FILE, METADATA)
 
-    def publish(self, page: Page, read_until: int, at: pd.Timestamp) -> None:
-        """Put up what a rescoring of the journal up to a time (microseconds) says."""
+    def publish(self, page: Page, read_until: int, at: pd.Timestamp, *, follows: int) -> None:
+        """Put up what a rescoring of the journal up to a time says, which ``follows`` what is up (both microseconds).
+
+        Raises:
+            OvertakenError: another rescorer put up something meanwhile; nothing was changed.
+        """
         with writing(self.engine) as connection:
+            if (connection.execute(sa.select(PROGRESS.c.at).where(PROGRESS.c.name == _JOURNAL)).scalar() or 0) != follows:
+                raise OvertakenError("board: another rescorer writes it, too; end all servers of this home but one")
             if page.risks:
                 risk = sqlite.insert(RISKS)
                 changes = {column.name: risk.excluded[column.name] for column in RISKS.columns if not column.primary_key}

@@ -102,6 +102,10 @@ class MonitoredPatients:
         """Where a patient is."""
         return self._patients[patient].ward
 
+    def index_time(self, patient: str) -> int:
+        """Of the last group that says something of a patient, microseconds."""
+        return self._patients[patient].index_time
+
     def is_watched(self, patient: str) -> bool:
         """Whether there is somebody to watch: the journal knows him, and he was not discharged."""
         entry = self._patients[patient]

@@ -181,8 +181,8 @@ class Rescorer:
         self._registered = registered
         self._service = registered.feature_service if registered else self._task.feature_service
         views = tuple(service_views(self._service))
-        cursor, _ = self._board.progress()
-        self._patients = MonitoredPatients(views, cursor)
+        self._up, _ = self._board.progress()  # time up to which the risks on the board know the journal
+        self._patients = MonitoredPatients(views, self._up)
         self._forget_again = pd.Timestamp(self._clock()) + INDEX_STEP
         self._states = self._board.states(pd.Timestamp(self._clock()) - _DAY * 2)
         self._told = {row["patient"]: _told(row) for row in self._board.risks()}
@@ -227,7 +227,8 @@ class Rescorer:
         for patient in page.gone:
             states[patient] = self._end(page, patient, made_at)
         self._keep(risks, ids, rows, made_at)
-        self._board.publish(page, self._patients.cursor, made_at)
+        self._board.publish(page, self._patients.cursor, made_at, follows=self._up)
+        self._up = self._patients.cursor
         self._states |= states
         self._told |= told
         for patient in page.gone:
@@ -280,11 +281,11 @@ class Rescorer:
             page.changed.append({"alarm_id": name, "ward": at["ward"]})
 
     def _end(self, page: Page, patient: str, at: pd.Timestamp) -> State:
-        """Of a patient who left: his episode ends with him."""
+        """Of a patient who left: his episode ends when he left, whenever that is read."""
         state = self._states.get(patient, State())
         if state.episode is not None:
             name = alarm_id(patient, self._task.name, state.episode.opened_at)
-            page.changed.append({"alarm_id": name, "ended_at": microsecond(at)})
+            page.changed.append({"alarm_id": name, "ended_at": self._patients.index_time(patient)})
         left = {"at": microsecond(at), "ward": self._patients.ward(patient), "patient": patient}
         page.events.append({**left, "kind": "left", "body": {}})
         return State(None, state.last_sounded_at)

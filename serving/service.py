@@ -7,9 +7,11 @@ own validation included, has one form and no request ends up in a traceback.
 
 import logging
 import threading
+from functools import partial
 from typing import Any, Final
 
 import bentoml
+from bentoml._internal.utils import circus
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -35,6 +37,9 @@ logger = logging.getLogger("vigil.serving")
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (401, 403, 404, 409, 413, 422, 429, 503)
 }
+# BentoML's supervisor looks every 10 s whether its processes live; while the rescorer does not, nobody is watched.
+circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=1)
+
 METRICS: Final = Metrics()
 ROUTERS: Final = (readings.router, risks.router, wards.router)
 

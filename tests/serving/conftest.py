@@ -5,10 +5,12 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from pipelines.server import running_server
 from serving.auth import SCOPES, Tokens
 from serving.local_tokens import local_token
 from serving.token_keys import ALGORITHMS
 from tests.serving.tokens import AUDIENCE, ISSUER, Clock, Signer, write_jwks
+from tests.soak.home import TASK, copy_of
 
 
 @pytest.fixture(scope="session")
@@ -59,3 +61,11 @@ def caller(server, token_of):
     yield client
     for client_ in clients:
         client_.close()
+
+
+@pytest.fixture(scope="session")
+def spare(home, tmp_path_factory):
+    """URL and home of a server that may be told anything: a copy of the small ward."""
+    folder = copy_of(home, tmp_path_factory.mktemp("spare") / "home")
+    with running_server(folder, TASK) as url:
+        yield url, folder
