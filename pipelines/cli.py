@@ -30,7 +30,7 @@ Version = Annotated[str | None, typer.Option("--version", help="Model version; d
 ChallengerVersion = Annotated[str | None, typer.Option("--version", help="Model version; default: the challenger.")]
 Rollback = Annotated[bool, typer.Option("--rollback", help="Instead return to the champion before this one, past no gate.")]
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {LOOPBACK}.")]
-Days = Annotated[float, typer.Option("--days", min=0.1, help="How far to look back.")]
+LookBack = Annotated[float, typer.Option("--days", min=0.1, help="How far to look back.")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; beyond this machine only with TLS.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="TLS certificate with its chain, PEM.")]
 Key = Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.")]
@@ -250,7 +250,7 @@ def benchmark(
 
 
 @app.command()
-def wards(days: Days = 7, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+def wards(days: LookBack = 7, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Propose alarm thresholds that keep each ward's budget, from its own risks of the last days; no labels are needed."""
     with _job(home, to):
         from dataclasses import asdict
