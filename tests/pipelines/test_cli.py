@@ -15,7 +15,10 @@ from pipelines.cli import app
 from serving.auth import SCOPES, Caller, Tokens, UnauthorizedError
 from serving.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
-COMMANDS = ["run", "ingest", "features", "train", "evaluate", "materialize", "predict", "drift", "serve", "token"]
+COMMANDS = [
+    *("run", "ingest", "features", "train", "evaluate", "materialize", "predict", "drift", "serve", "token"),
+    *("replay", "retention", "backup", "restore"),
+]
 
 
 def vigil(*arguments):
