@@ -191,7 +191,7 @@ def _shrink(path: Path) -> None:
                 connection.execute("VACUUM")
             empty = connection.execute("PRAGMA freelist_count").fetchone()[0]
             for _ in range(0, empty, _PAGES):
-                connection.execute(f"PRAGMA incremental_vacuum({_PAGES})").fetchall()
+                connection.executescript(f"PRAGMA incremental_vacuum({_PAGES})")  # execute would stop at the first page
                 time.sleep(_PAUSE_SECONDS)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
