@@ -54,6 +54,7 @@ class Intake:
             OverloadedError: too many requests wait already.
         """
         request = _Request(readings, identities)
+        request.answer.set_running_or_notify_cancel()  # who waits no longer must not hinder those in his group
         try:
             self._waiting.put_nowait(request)
         except queue.Full:

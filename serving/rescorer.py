@@ -8,7 +8,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -217,11 +217,11 @@ class Rescorer:
             at = {"at": microsecond(made_at), "ward": ward, "patient": risk.patient}
             if before is not None and before.ward != ward:
                 self._move(page, before.ward, at)
-            if before is None or news.differs(before):
-                told[risk.patient] = news
+            is_news = before is None or news.differs(before)
+            told[risk.patient] = news if before is None or is_news else replace(before, silent=news.silent)
+            if is_news:
                 page.events.append({**at, "kind": "risk", "body": _said(row)})
             if news.silent and before is not None and not before.silent:
-                told[risk.patient] = news
                 page.events.append({**at, "kind": "silent", "body": {"latest_reading_at": row["latest_reading_at"]}})
             states[risk.patient] = self._decide(page, risk, row, policy, at)
         for patient in page.gone:
@@ -269,7 +269,8 @@ class Rescorer:
             return True
         since = pd.Timestamp(self._clock()) - _DAY
         here = sum(event["kind"] == "alarm" and event["ward"] == ward for event in page.events)
-        allowed = self._wards.of(ward).allowed(self._board.size(ward), self._task.promise.alarms_per_patient_day)
+        new = sum(row["ward"] == ward and row["patient"] not in self._told for row in page.risks)
+        allowed = self._wards.of(ward).allowed(self._board.size(ward) + new, self._task.promise.alarms_per_patient_day)
         return bool(self._board.sounded(ward, since) + here < allowed)
 
     def _move(self, page: Page, left: str, at: Mapping[str, Any]) -> None:

@@ -1,0 +1,120 @@
+"""The model in use follows the registry's alias, and outlives the registry."""
+
+import logging
+import os
+import shutil
+
+import lightgbm
+import numpy as np
+import pandas as pd
+import pytest
+
+from models.registry import Registry
+from models.risk_model import RiskModel
+from serving.champion import Champion
+
+COLUMNS = ["heart_rate_mean_6h", "spo2_min_24h"]
+NAME = "deterioration"
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    generator = np.random.default_rng(1)
+    frame = pd.DataFrame(generator.normal(size=(600, 2)), columns=COLUMNS).astype("float32")
+    label = (generator.random(600) < 1 / (1 + np.exp(-2 * frame["heart_rate_mean_6h"]))).to_numpy(float)
+    trees = lightgbm.LGBMClassifier(n_estimators=5, num_leaves=4, verbosity=-1, n_jobs=1)
+    model = RiskModel(trees, COLUMNS, folds=2).fit(frame, label, pd.Series([f"p{row}" for row in range(600)]))
+    model.thresholds_ = {"medium": 0.2, "high": 0.5}
+    model.facts_ = {"feature_service": "vital_signs_v2", "simulated": True}
+    return model, frame
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+def register(home, fitted):
+    """The next version; the first is champion."""
+    home.mkdir(exist_ok=True)
+    model, frame = fitted
+    registry = Registry(home)
+    with registry.run(NAME) as run_id:
+        registry.log_models({"all_signals": model}, frame)
+    return registry.register(run_id, "all_signals", NAME, {})
+
+
+def test_it_follows_the_alias_and_says_so(home, fitted):
+    register(home, fitted)
+    told = []
+    champion = Champion(home, NAME, told.append)
+    assert champion.model is None
+    champion.look()
+    first = champion.model
+    assert (first.version, first.feature_service) == ("1", "vital_signs_v2")
+    np.testing.assert_array_equal(first.model.risk(fitted[1]), fitted[0].risk(fitted[1]))
+    assert register(home, fitted) == ("2", "challenger")
+    champion.look()
+    assert champion.model is first  # what has not changed is not loaded again
+    Registry(home).promote(NAME, "2", {})
+    champion.look()
+    assert champion.model.version == "2"
+    Registry(home).roll_back(NAME, {})
+    champion.look()
+    assert champion.model.version == "1"
+    assert [model.version for model in told] == ["1", "2", "1"]
+
+
+def test_a_registry_that_goes_or_breaks_takes_no_model_away(home, fitted):
+    register(home, fitted)
+    champion = Champion.loaded(home, NAME)
+    model = champion.model
+    database, away = home / "mlflow.db", home / "away.db"
+    shutil.copy(database, away)
+    database.write_bytes(b"no database" * 100)
+    champion.look()
+    assert champion.model is model
+    database.unlink()
+    champion.look()
+    assert champion.model is model
+    assert not database.exists()
+    os.rename(away, database)  # noqa: PTH104 - as a restore does it
+    champion.look()
+    assert champion.model is model
+
+
+def test_a_version_that_cannot_be_loaded_leaves_the_one_in_use(home, fitted):
+    register(home, fitted)
+    champion = Champion.loaded(home, NAME)
+    register(home, fitted)
+    before = set(home.rglob("*.skops"))
+    assert len(before) == 2
+    Registry(home).promote(NAME, "2", {})
+    newest = max(before, key=lambda path: path.stat().st_mtime_ns)
+    newest.unlink()
+    champion.look()
+    assert champion.model.version == "1"
+
+
+def test_without_a_registry_there_is_no_model_and_none_is_made(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("vigil"), "propagate", True)
+    champion = Champion.loaded(tmp_path, NAME)
+    champion.look()
+    champion.look()
+    assert champion.model is None
+    assert list(tmp_path.iterdir()) == []
+    assert len([record for record in caplog.records if record.name == "vigil.serving"]) == 1  # said once
+
+
+def test_a_model_that_comes_later_is_taken_up_without_a_restart(home, fitted, monkeypatch):
+    monkeypatch.setattr("serving.champion._LOOK_SECONDS", 0.05)
+    home.mkdir()
+    champion = Champion.loaded(home, NAME)
+    register(home, fitted)
+    champion.follow()
+    for _ in range(400):
+        if champion.model:
+            break
+        champion._stop.wait(0.05)
+    champion.stop()
+    assert champion.model.version == "1"

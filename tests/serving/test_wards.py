@@ -1,0 +1,96 @@
+"""What wards ask of their alarms: read when it changes; a bad file is complained of once and changes nothing."""
+
+import logging
+from datetime import timedelta
+
+import pytest
+
+from features.scores import NEWS2_HIGH
+from models.alarm_policy import REARM_SHARE, Policy
+from serving.wards import Ward, Wards, WardsError
+from tests.serving.bedside import heart_model
+
+
+@pytest.fixture
+def complaints(caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("vigil"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def write(home, text):
+    (home / "wards.toml").write_text(text)
+
+
+def test_without_a_file_every_ward_is_the_usual(tmp_path):
+    wards = Wards(tmp_path)
+    assert wards.of("B4") == wards.of("") == Ward()
+    assert wards.of("B4").policy(heart_model()) == Policy(0.5, REARM_SHARE * 0.5, timedelta(hours=8))
+
+
+def test_a_ward_asks_what_its_table_says_and_no_more_than_that(tmp_path):
+    default = "[default]\nalarms_per_patient_day = 0.5\nsilence_hours = 4\n"
+    write(tmp_path, default + "[wards.B4]\nalarms_per_patient_day = 0.3\nthreshold = 0.12")
+    wards = Wards(tmp_path)
+    assert wards.of("B4") == Ward(alarms_per_patient_day=0.3, threshold=0.12)
+    assert wards.of("B5") == Ward(alarms_per_patient_day=0.5, silence_hours=4)
+    assert wards.of("B4").policy(heart_model()) == Policy(0.12, REARM_SHARE * 0.12, timedelta(hours=8))
+    assert wards.of("B5").policy(None) == Policy(NEWS2_HIGH, REARM_SHARE * NEWS2_HIGH, timedelta(hours=4))
+    assert wards.of("B4").policy(None).threshold == NEWS2_HIGH  # a probability is no score
+
+
+@pytest.mark.parametrize(
+    ("rate", "patients", "allowed"), [(0.5, 1, 1), (0.5, 0, 1), (0.5, 20, 10), (0.1, 19, 1), (0.1, 20, 2), (None, 20, 4)]
+)
+def test_a_budget_is_of_patients_and_at_least_one_alarm(rate, patients, allowed):
+    assert Ward(alarms_per_patient_day=rate).allowed(patients, promised=0.2) == allowed
+
+
+BAD = {
+    "no TOML": ("[default", "cannot be read (TOMLDecodeError); expected TOML"),
+    "no text": ("\udcff", "cannot be read (UnicodeDecodeError); expected TOML"),
+    "an unknown field": ("[wards.B4]\nbudget = 1", "wards.B4.budget: "),
+    "an unknown table": ("[ward.B4]\nthreshold = 0.1", "ward: "),
+    "too high": ("[wards.B4]\nthreshold = 1.5", "wards.B4.threshold: Input should be less than 1"),
+    "never an alarm": (
+        "[default]\nalarms_per_patient_day = 0",
+        "default.alarms_per_patient_day: Input should be greater than 0",
+    ),
+    "a word": ('[default]\nsilence_hours = "long"', "default.silence_hours: Input should be a valid number"),
+    "no silence": ("[default]\nsilence_hours = 0", "default.silence_hours: Input should be greater than or equal to 0.25"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_is_complained_of_once_and_what_held_before_holds(tmp_path, name, complaints):
+    text, message = BAD[name]
+    write(tmp_path, "[wards.B4]\nthreshold = 0.2")
+    wards = Wards(tmp_path)
+    (tmp_path / "wards.toml").write_bytes(text.encode(errors="surrogateescape"))
+    for _ in range(3):
+        wards.refresh()
+    (said,) = complaints()
+    assert said.startswith(f"{tmp_path / 'wards.toml'}: {message}")
+    assert said.endswith("; what held before holds")
+    assert wards.of("B4").threshold == 0.2
+    write(tmp_path, "[wards.B4]\nthreshold = 0.25")
+    wards.refresh()
+    assert wards.of("B4").threshold == 0.25
+    assert len(complaints()) == 1
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_nobody_starts_with_a_bad_file(tmp_path, name):
+    text, message = BAD[name]
+    (tmp_path / "wards.toml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(WardsError) as raised:
+        Wards(tmp_path)
+    assert message in str(raised.value)
+
+
+def test_a_file_that_goes_takes_its_wishes_with_it(tmp_path):
+    write(tmp_path, "[wards.B4]\nthreshold = 0.2")
+    wards = Wards(tmp_path)
+    (tmp_path / "wards.toml").unlink()
+    wards.refresh()
+    assert wards.of("B4") == Ward()
