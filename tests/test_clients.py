@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +19,6 @@ from features.pseudonyms import open_pseudonyms
 from serving.board import Board
 from serving.journal import READINGS, Journal
 from serving.local_tokens import local_token
-from serving.wards import FILE as WARDS
 
 CLIENTS = Path(__file__).parents[1] / "docs" / "clients"
 
@@ -91,20 +89,6 @@ def _close(*connections):
 @pytest.fixture
 def token(home):
     return local_token(home, subject="gateway", scopes=None, wards=None, lifetime=timedelta(hours=1))
-
-
-@pytest.fixture
-def easily_alarmed(home):
-    """A ward where every risk is an alarm."""
-    wards = home / WARDS
-    before = wards.read_bytes() if wards.exists() else None
-    wards.write_text("[wards.clients]\nthreshold = 0.0001\nalarms_per_patient_day = 100\n")
-    time.sleep(2.5)  # the rescorer looks once a second
-    yield "clients"
-    if before is None:
-        wards.unlink()
-    else:
-        wards.write_bytes(before)
 
 
 def run(*command, **environment):
