@@ -1,6 +1,7 @@
 """What many tests share: a small ward taken through the whole chain once, its server, and the open cohorts if they are here."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pipelines.environment import settle
 from pipelines.run import run
 from pipelines.server import running_server
 from pipelines.sources.simulated import SimulatedWard
+from serving.wards import FILE as WARDS
 
 COHORTS = Path(__file__).parents[2] / "shared" / "data"
 
@@ -51,6 +53,20 @@ def server(home):
     """URL of a prediction server on that ward's champion."""
     with running_server(home, "deterioration") as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def easily_alarmed(home):
+    """Name of a ward where every risk is an alarm."""
+    wards = home / WARDS
+    before = wards.read_bytes() if wards.exists() else None
+    wards.write_text("[wards.easily_alarmed]\nthreshold = 0.0001\nalarms_per_patient_day = 100\n")
+    time.sleep(2.5)  # the rescorer looks once a second
+    yield "easily_alarmed"
+    if before is None:
+        wards.unlink()
+    else:
+        wards.write_bytes(before)
 
 
 def _at_hand(*parts):

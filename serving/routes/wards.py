@@ -146,14 +146,17 @@ async def events(
     """Server-sent events. Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once."""
     _require_ward(caller, ward)
     after = last_event_id if last_event_id is not None else await asyncio.to_thread(parts.board.last_event)
+    begin = (
+        f"id: {after}\n" if last_event_id is None else ""
+    )  # an event without data: from where to go on, whatever comes first
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(parts, ward, after, seconds), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_stream(parts, ward, after, seconds, begin), media_type="text/event-stream", headers=headers)
 
 
-async def _stream(parts: Parts, ward: str, after: int, seconds: float | None) -> AsyncIterator[str]:
+async def _stream(parts: Parts, ward: str, after: int, seconds: float | None, begin: str) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     end = None if seconds is None else loop.time() + seconds
-    yield ": listening\n\n"  # the client learns at once that it is connected
+    yield f": listening\n{begin}\n"  # the client learns at once that it is connected
     said = loop.time()
     while True:
         found = await asyncio.to_thread(parts.board.events, ward, after, _MOST_EVENTS)

@@ -162,7 +162,7 @@ def test_events_can_be_followed_from_where_one_was(client, admitted):
     assert next(e for e, kind in zip(data, kinds, strict=True) if kind == "alarm")["alarm_id"] == admitted["alarm_id"]
     later = client.get("/v1/ward/events", params=params, headers={"Last-Event-ID": str(numbers[0])})
     assert [int(number) for number in re.findall(r"^id: (\d+)$", later.text, re.MULTILINE)] == numbers[1:]
-    assert "id:" not in client.get("/v1/ward/events", params=params).text  # from now on
+    assert client.get("/v1/ward/events", params=params).text == f": listening\nid: {numbers[-1]}\n\n"  # from now on
 
 
 def test_the_course_and_the_visit_summary_of_a_patient(client, admitted):
