@@ -111,6 +111,7 @@ def open_scorer(settings: Settings, champion: Champion | None = None) -> RiskSco
         task=TASKS[settings.task],
         store=Store(settings.home),
         journal=Journal(settings.home),
+        board=Board(settings.home),
         clock=open_clock(settings.home),
         log=PredictionLog(settings.home),
     )
@@ -135,7 +136,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         champion=champion,
         store=scorer.store,
         journal=scorer.journal,
-        board=Board(home),
+        board=scorer.board,
         identities=identities,
         pseudonyms=open_pseudonyms(home),
         log=scorer.log,

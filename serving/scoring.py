@@ -19,6 +19,7 @@ from features.store.client import Store
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving import problems
+from serving.board import Board
 from serving.champion import Champion
 from serving.clock import Clock
 from serving.database import microsecond, reading
@@ -74,6 +75,7 @@ class RiskScorer:
         task: the question it answers.
         store: where the latest features of patients are.
         journal: where the readings are that came over the API.
+        board: where it stands what the rescorer made of them.
         clock: what time it is for a patient.
         log: where every prediction goes.
     """
@@ -82,6 +84,7 @@ class RiskScorer:
     task: RiskTask
     store: Store
     journal: Journal
+    board: Board
     clock: Clock
     log: PredictionLog
 
@@ -90,8 +93,8 @@ class RiskScorer:
     ) -> list[RiskItem]:
         """Risks in the order asked for; a patient of whom nothing is known gets a problem instead.
 
-        From the feature store, where its row is of the present; else from the journal as of now, if that knows the patient;
-        else NEWS2 from what the store knew last.
+        From the feature store, where its row is of the present and knows what the rescorer knew; else from the journal as of
+        now, if that knows the patient; else NEWS2 from what the store knew last.
 
         Raises:
             LogUnavailableError: what was found could not be logged, so it is not given.
@@ -124,6 +127,8 @@ class RiskScorer:
             )
         age = _hours(now, rows["index_time"])
         fresh = (age >= 0) & (age < INDEX_STEP / timedelta(hours=1))
+        if as_of is None:
+            fresh &= ~self._overtaken(patients, rows["index_time"])
         if fresh.all():
             return [_Known(list(range(len(patients))), rows, "online_store")], {}
         known = [_part(np.flatnonzero(fresh), rows, "online_store")]
@@ -144,6 +149,12 @@ class RiskScorer:
             for place in range(len(patients))
             if place not in found
         }
+
+    def _overtaken(self, patients: Sequence[str], index_time: "pd.Series[pd.Timestamp]") -> NDArray[np.bool_]:
+        """Which rows of the store, whose times are to the second, are older than what was put up since."""
+        latest = self.board.index_times(patients)
+        seconds = index_time.to_numpy("datetime64[s]").astype(np.int64)
+        return np.array([latest.get(patient, 0) // 1_000_000 for patient in patients], dtype=np.int64) > seconds
 
     def _from_journal(self, patients: Sequence[str], service: str, as_of: datetime | None) -> pd.DataFrame:
         """Features as of a time, or now, of those of the patients whom the journal knew then."""
