@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 HOME_DIR ?= .vigil
 
-.PHONY: help install demo serve test bench check lock notebooks clean
+.PHONY: help install demo serve test soak bench check lock notebooks clean
 
 help: ## List the targets.
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ serve: install ## The prediction API of the last champion on 127.0.0.1.
 
 test: install ## All tests.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+soak: install ## What takes long: 100 kills, 20,000 bad bodies, the API against its document (SOAK="kills --kills 10").
+	$(BIN)/python -m tests.soak $(SOAK)
 
 bench: install ## Measure beside the alternatives and rewrite docs/benchmarks.md (BENCH="--cinc2019 ZIP --meds-tab BIN").
 	$(BIN)/python -m tests.benchmarks $(BENCH)

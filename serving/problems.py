@@ -209,7 +209,9 @@ async def on_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     title = HTTPStatus(error.status_code).phrase
     detail = "the request cannot be read or is not offered; see /v1/openapi.json for what is"
-    return response(Problem(title=title, status=error.status_code, code=title.lower().replace(" ", "_"), detail=detail))
+    answer = response(Problem(title=title, status=error.status_code, code=title.lower().replace(" ", "_"), detail=detail))
+    answer.headers.update(error.headers or {})  # such as which methods are offered
+    return answer
 
 
 async def on_invalid(_: Request, error: Exception) -> JSONResponse:

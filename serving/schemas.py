@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
+from features.signals import SIGNALS
+
 MAX_PATIENTS = 500
 MAX_OBSERVATIONS = 5_000
 MAX_BODY_BYTES = 1_000_000
@@ -26,7 +28,14 @@ PatientId = Annotated[
     str, Field(min_length=1, max_length=128, description="The patient's identifier.", examples=["sim-000017"])
 ]
 WardName = Annotated[
-    str, Field(min_length=1, max_length=64, pattern=r"^[\w.-]+$", description="Letters, digits, _, . and -.", examples=["B4"])
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="A to Z, a to z, digits, _, . and -.",
+        examples=["B4"],
+    ),
 ]
 AsOf = Annotated[
     Instant | None,
@@ -46,11 +55,20 @@ Included = Annotated[
 
 
 class Request(BaseModel):
+    """What is asked. Its example in the OpenAPI document is one that the server of a fresh demo home answers."""
+
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+def example(body: dict[str, Any]) -> ConfigDict:
+    """The configuration of a :class:`Request` with this example."""
+    return ConfigDict(json_schema_extra={"examples": [body]})
 
 
 class RiskRequest(Request):
     """The risk of one patient, from the features in the store."""
+
+    model_config = example({"patient_id": "sim-000017", "include": ["contributions", "range"]})
 
     patient_id: PatientId
     as_of: AsOf = None
@@ -60,6 +78,8 @@ class RiskRequest(Request):
 class RisksRequest(Request):
     """The risk of several patients."""
 
+    model_config = example({"patient_ids": ["sim-000017", "sim-000018"]})
+
     patient_ids: Annotated[list[PatientId], Field(min_length=1, max_length=MAX_PATIENTS)]
     as_of: AsOf = None
     include: Included = []
@@ -68,7 +88,7 @@ class RisksRequest(Request):
 class ObservationIn(Request):
     """One reading. The unit, where given, must be the signal's UCUM unit."""
 
-    signal: Annotated[str, Field(max_length=64, examples=["heart_rate"])]
+    signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], json_schema_extra={"enum": list(SIGNALS)})]
     value: Annotated[float, Field(strict=True, allow_inf_nan=False, examples=[112])]
     observed_at: Instant
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"])] = None
@@ -77,10 +97,22 @@ class ObservationIn(Request):
 class ObservationsRequest(Request):
     """The risk of a patient from readings in the request alone; nothing is stored but the prediction."""
 
+    model_config = example(
+        {
+            "patient_id": "sim-000017",
+            "observations": [
+                {"signal": "heart_rate", "value": 112, "observed_at": "2026-01-31T08:00:00Z", "unit": "/min"},
+                {"signal": "spo2", "value": 91, "observed_at": "2026-01-31T08:00:00Z", "unit": "%"},
+            ],
+            "age": 71,
+            "sex": "female",
+        }
+    )
+
     patient_id: PatientId
     observations: Annotated[list[ObservationIn], Field(min_length=1, max_length=MAX_OBSERVATIONS)]
     as_of: Annotated[Instant | None, Field(description="Default: the time of the latest reading.")] = None
-    age: Annotated[float | None, Field(ge=0, le=130, description="years")] = None
+    age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
     sex: Literal["female", "male"] | None = None
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None

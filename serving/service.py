@@ -8,6 +8,7 @@ own validation included, has one form and no request ends up in a traceback.
 import logging
 import threading
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 import bentoml
@@ -27,15 +28,17 @@ from serving.metrics import CONTENT_TYPE, Metrics
 from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
 from serving.parts import open_parts, open_rescorer
 from serving.prediction_log import LogUnavailableError
-from serving.problems import ProblemError, on_http, on_invalid, on_overloaded, on_problem, on_unavailable
+from serving.problems import MEDIA_TYPE, ProblemError, on_http, on_invalid, on_overloaded, on_problem, on_unavailable
 from serving.routes import readings, risks, wards
 from serving.schemas import MAX_BODY_BYTES, Problem
 from serving.settings import Settings
 
 logger = logging.getLogger("vigil.serving")
 
+_PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    code: {"model": Problem, "content": {"application/problem+json": {}}} for code in (401, 403, 404, 409, 413, 422, 429, 503)
+    code: {"content": _PROBLEM, "description": HTTPStatus(code).phrase}
+    for code in (400, 401, 403, 404, 405, 409, 413, 422, 429, 503)
 }
 # BentoML's supervisor looks every 10 s whether its processes live; while the rescorer does not, nobody is watched.
 circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=1)

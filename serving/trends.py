@@ -17,7 +17,7 @@ from serving.database import microsecond, reading
 from serving.monitored import features_as_of
 from serving.parts import Parts
 from serving.problems import ProblemError
-from serving.schemas import AsOf, Contribution, PatientId, Request, RiskAnswer
+from serving.schemas import AsOf, Contribution, PatientId, Request, RiskAnswer, example
 from serving.scoring import strongest
 from serving.times import present, utc
 
@@ -37,8 +37,10 @@ GAP_HOURS: Final = (
 class HistoryRequest(Request):
     """A patient's last hours."""
 
+    model_config = example({"patient_id": "sim-000017", "hours": 48})
+
     patient_id: PatientId
-    hours: Annotated[float, Field(gt=0, le=MAX_HOURS, description="Before the present.")] = 24
+    hours: Annotated[float, Field(strict=True, gt=0, le=MAX_HOURS, description="Before the present.")] = 24
 
 
 class HistoryPoint(BaseModel):
@@ -72,6 +74,8 @@ class HistoryAnswer(BaseModel):
 
 class AnomaliesRequest(Request):
     """A patient, now or as of a time."""
+
+    model_config = example({"patient_id": "sim-000017"})
 
     patient_id: PatientId
     as_of: AsOf = None

@@ -17,7 +17,7 @@ from serving.database import microsecond
 from serving.guard import PartsHere, authorized
 from serving.parts import Parts
 from serving.problems import ProblemError
-from serving.schemas import MAX_OBSERVATIONS, MAX_PATIENTS, Instant, PatientId, Request, WardName
+from serving.schemas import MAX_OBSERVATIONS, MAX_PATIENTS, Instant, PatientId, Request, WardName, example
 from serving.times import utc
 
 router: Final = APIRouter(prefix="/v1", tags=["readings"])
@@ -36,7 +36,7 @@ class ReadingIn(Request):
     signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], description=f"One of {', '.join(SIGNALS)}.")]
     value: Annotated[float | str | bool | None, Field(examples=[112], description="A number; in the signal's unit.")]
     observed_at: Annotated[
-        str | float | None,
+        str | float | bool | None,
         Field(examples=["2026-01-31T08:00:00Z"], description="When it was measured: an instant with its time zone."),
     ]
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"], description="UCUM; must be the signal's.")] = None
@@ -46,6 +46,30 @@ class ReadingIn(Request):
 
 class ReadingsIn(Request):
     """Readings of any patients, in any order."""
+
+    model_config = example(
+        {
+            "observations": [
+                {
+                    "message_id": "1001",
+                    "patient_id": "sim-000017",
+                    "signal": "heart_rate",
+                    "value": 112,
+                    "unit": "/min",
+                    "observed_at": "2026-01-31T08:00:00Z",
+                    "device_id": "monitor-12",
+                    "source": "gateway-7",
+                },
+                {
+                    "message_id": "1002",
+                    "patient_id": "sim-000017",
+                    "signal": "spo2",
+                    "value": 91,
+                    "observed_at": "2026-01-31T08:00:00Z",
+                },
+            ]
+        }
+    )
 
     observations: Annotated[list[ReadingIn], Field(min_length=1, max_length=MAX_OBSERVATIONS)]
 
@@ -74,15 +98,29 @@ class PatientIn(Request):
 
     patient_id: PatientId
     ward: WardName
-    age: Annotated[float | None, Field(ge=0, le=130, description="years")] = None
+    age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
     sex: Literal["female", "male"] | None = None
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None
-    discharged: Annotated[bool, Field(description="True: nobody watches him any more; his alarms end.")] = False
+    discharged: Annotated[bool, Field(strict=True, description="True: nobody watches him any more; his alarms end.")] = False
 
 
 class PatientsIn(Request):
     """Patients, each once."""
+
+    model_config = example(
+        {
+            "patients": [
+                {
+                    "patient_id": "sim-000017",
+                    "ward": "B4",
+                    "age": 71,
+                    "sex": "female",
+                    "unit_admitted_at": "2026-01-30T18:20:00Z",
+                }
+            ]
+        }
+    )
 
     patients: Annotated[list[PatientIn], Field(min_length=1, max_length=MAX_PATIENTS)]
 
@@ -175,7 +213,7 @@ def _number(value: float | str | bool | None) -> float:
     return float(value) if isinstance(value, float | int) and not isinstance(value, bool) else math.nan
 
 
-def _time(value: str | float | None) -> Any:
+def _time(value: str | float | bool | None) -> Any:
     try:
         return utc(_INSTANT.validate_python(value))
     except ValidationError:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Header, Query, Security
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from serving import problems
 from serving.alarms_view import AlarmOut, alarm_out
@@ -19,7 +20,7 @@ from serving.guard import PartsHere, authorized
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.rescorer import SAID
-from serving.schemas import MAX_PATIENTS, Request, WardName
+from serving.schemas import MAX_PATIENTS, Request, WardName, example
 from serving.times import present
 
 router: Final = APIRouter(prefix="/v1", tags=["wards"])
@@ -27,6 +28,12 @@ router: Final = APIRouter(prefix="/v1", tags=["wards"])
 _LOOK_SECONDS: Final = 0.25  # between looks at the board
 _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a silent stream
 _MOST_EVENTS: Final = 200
+_KINDS: Final = ("risk", "silent", "left", "alarm", "alarm_withheld", "alarm_ended", "acknowledged", "overridden")
+_EVENT: Final = {  # one of the stream, as those write it who describe such streams; ``data`` is a JSON object
+    "type": "object",
+    "properties": {"id": {"type": "string"}, "event": {"enum": [*_KINDS]}, "data": {"type": "string"}},
+    "required": ["id", "event", "data"],
+}
 
 WardReader = Annotated[Caller, Security(authorized, scopes=["ward:read"])]
 AlarmReader = Annotated[Caller, Security(authorized, scopes=["alarms:read"])]
@@ -75,11 +82,15 @@ class AlarmsAnswer(BaseModel):
 class AcknowledgeIn(Request):
     """Which alarm."""
 
+    model_config = example({"alarm_id": "2c1f7d2e-3f64-5b0e-9a39-0d5c1f6f4f0a"})
+
     alarm_id: Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class OverrideIn(Request):
     """Why the alarm was not right. The reason is kept, and may become a label: name no patient in it."""
+
+    model_config = example({"alarm_id": "2c1f7d2e-3f64-5b0e-9a39-0d5c1f6f4f0a", "reason": "expected_for_this_patient"})
 
     alarm_id: Annotated[str, Field(min_length=1, max_length=64)]
     reason: Literal["false_alarm", "expected_for_this_patient", "artefact", "already_treated", "palliative_care", "other"]
@@ -103,8 +114,8 @@ def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> Ward
 def alarms(
     parts: PartsHere,
     caller: AlarmReader,
-    ward: Annotated[WardName | None, Query()] = None,
-    status: Annotated[Literal["open", "acknowledged", "overridden"] | None, Query()] = None,
+    ward: Annotated[WardName | SkipJsonSchema[None], Query()] = None,
+    status: Annotated[Literal["open", "acknowledged", "overridden"] | SkipJsonSchema[None], Query()] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PATIENTS)] = 100,
 ) -> AlarmsAnswer:
     """Of one ward, or of all that the caller may see."""
@@ -134,14 +145,16 @@ def override(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> Alar
     "/ward/events",
     summary="Risk changes and alarms as they happen",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}, "description": "Server-sent events."}},
+    responses={200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Server-sent events."}},
 )
 async def events(
     ward: WardAsked,
     parts: PartsHere,
     caller: WardReader,
-    last_event_id: Annotated[int | None, Header(ge=0, le=2**62)] = None,
-    seconds: Annotated[float | None, Query(ge=0, le=86_400, description="End after so long; default: never.")] = None,
+    last_event_id: Annotated[Annotated[int, Field(ge=0, le=2**62)] | SkipJsonSchema[None], Header()] = None,
+    seconds: Annotated[
+        Annotated[float, Field(ge=0, le=86_400)] | SkipJsonSchema[None], Query(description="End after so long; default: never.")
+    ] = None,
 ) -> StreamingResponse:
     """Server-sent events. Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once."""
     _require_ward(caller, ward)

@@ -1,0 +1,77 @@
+"""The examples of the OpenAPI document are sent as they stand, and answered as the document says."""
+
+import time
+from datetime import UTC, datetime
+
+import httpx
+import jsonschema_rs
+import pytest
+
+from serving import wards
+from tests.soak.home import token_for
+
+FIRST = ["/v1/patients", "/v1/observations"]  # what else is asked of the patient rests on his readings
+SICK = {"heart_rate": 138, "respiratory_rate": 31, "spo2": 84, "systolic_bp": 84, "body_temperature": 39.4, "consciousness": 1}
+
+
+@pytest.fixture(scope="module")
+def client(spare):
+    url, home = spare
+    (home / wards.FILE).write_text("[default]\nthreshold = 0.01\n")  # so that there is an alarm
+    with httpx.Client(base_url=url, timeout=30, headers={"Authorization": f"Bearer {token_for(home)}"}) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def document(client):
+    return client.get("/v1/openapi.json").json()
+
+
+def alarm_of(client):
+    """An alarm that somebody can act on: it takes a patient who is sick now."""
+    client.post("/v1/patients", json={"patients": [{"patient_id": "sick", "ward": "B4", "age": 70}]}).raise_for_status()
+    now = datetime.now(UTC).isoformat()
+    readings = [
+        {"message_id": signal, "patient_id": "sick", "signal": signal, "value": value, "observed_at": now}
+        for signal, value in SICK.items()
+    ]
+    client.post("/v1/observations", json={"observations": readings}).raise_for_status()
+    for _ in range(100):
+        if alarms := client.get("/v1/alarms").json()["alarms"]:
+            return alarms[0]["alarm_id"]
+        time.sleep(0.2)
+    pytest.fail("a sick patient, and no alarm")
+
+
+def examples(document, operation):
+    """Bodies or, where an operation has none, parameters."""
+    if "requestBody" in operation:
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        return document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["examples"]
+    return [
+        {
+            parameter["name"]: parameter["schema"]["examples"][0]
+            for parameter in operation["parameters"]
+            if parameter["required"]
+        }
+    ]
+
+
+def test_every_example_is_answered_as_the_document_says(client, document):
+    operations = [(path, method, operation) for path, by in document["paths"].items() for method, operation in by.items()]
+    operations.sort(key=lambda found: found[0] not in FIRST)
+    assert len(operations) > 10
+    for path, method, operation in operations:
+        found = examples(document, operation)
+        assert found, path
+        for example in found:
+            # No alarm has the name that an example gives it, and a stream of events never ends unless it is told to.
+            real = {"alarm_id": alarm_of(client)} if "alarm_id" in example else {}
+            real |= {"seconds": 0} if path == "/v1/ward/events" else {}
+            sent = {**example, **real}
+            answer = client.request(method, path, **({"json": sent} if method == "post" else {"params": sent}))
+            assert answer.status_code == 200, (path, answer.text)
+            content = operation["responses"]["200"]["content"]
+            if "application/json" in content:
+                schema = {**content["application/json"]["schema"], "components": document["components"]}
+                jsonschema_rs.validate(schema, answer.json())
