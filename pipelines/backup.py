@@ -43,7 +43,6 @@ FILES: Final = (
     wards.FILE,
     CLOCK_FILE,
     _STORE,
-    "feast/registry.db",
     "features",
     "mlartifacts",
     "cohort",

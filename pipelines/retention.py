@@ -75,8 +75,8 @@ def retention(home: Path, days: int, *, labels: bool = False) -> Dropped:
     """
     if days < FEWEST_DAYS:
         raise RetentionError(
-            f"--days {days}: expected {FEWEST_DAYS} or more: features look back up to 3 days, and would change under patients "
-            "who are being watched"
+            f"--days {days}: expected {FEWEST_DAYS} or more: most features look back up to 3 days, and those of the whole stay "
+            "change under patients who are being watched"
         )
     files = (journal.FILE, prediction_log.FILE, board.FILE, identities.FILE)
     if missing := [name for name in files if not (home / name).exists()]:

@@ -171,12 +171,6 @@ class Board:
             query = query.where(RISKS.c.ward == ward)
         return self._all(query)
 
-    def index_times(self, patients: Sequence[str]) -> dict[str, int]:
-        """Of the latest risks of patients, microseconds."""
-        query = sa.select(RISKS.c.patient, RISKS.c.index_time).where(RISKS.c.patient.in_(patients))
-        with reading(self.engine) as connection:
-            return {row.patient: row.index_time for row in connection.execute(query)}
-
     def silent(self, since: pd.Timestamp) -> list[str]:
         """Patients whose latest risk is as of an earlier time."""
         with reading(self.engine) as connection:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from features.catalogue import SERVICES
+from features.errors import VigilError
 from models.registry import CHAMPION, NoModelError, RegisteredModel, Registry
 
 logger = logging.getLogger("vigil.serving")
@@ -32,7 +34,7 @@ class Champion:
         self._on_change = on_change
         self._task = task
         self._model: RegisteredModel | None = None
-        self._complained = False
+        self._complaint = ""
         self._stop = threading.Event()
 
     @property
@@ -53,15 +55,25 @@ class Champion:
             registry = Registry.existing(self._home)
             version = registry.version_of(self._task, CHAMPION)
             if self._model is None or version != self._model.version:
-                self._model = registry.load(self._task, version)
-                self._on_change(self._model)
-                logger.info("serving %s version %s, %s", self._task, version, self._model.feature_service)
+                model = registry.load(self._task, version)
+                _require_features(model)
+                self._model = model
+                self._on_change(model)
+                logger.info("serving %s version %s, %s", self._task, version, model.feature_service)
+            self._complaint = ""
         except NoModelError as error:
-            if self._model is None and not self._complained:
-                self._complained = True
-                logger.warning("no model, so risks are NEWS2: %s", error)
+            if self._model is None:
+                self._complain(f"no model, so risks are NEWS2: {error}")
+        except VigilError as error:
+            self._complain(f"{error}; going on with what is in use")
         except Exception as error:  # noqa: BLE001 - a registry in trouble must not stop a server that has a model
-            logger.error("registry: %s; going on with what is in use", type(error).__name__)  # noqa: TRY400 - by type only
+            self._complain(f"registry: {type(error).__name__}; going on with what is in use")
+
+    def _complain(self, complaint: str) -> None:
+        """Once, until something else is wrong."""
+        if complaint != self._complaint:
+            self._complaint = complaint
+            logger.error("%s", complaint)
 
     def follow(self) -> None:
         """Look again every few seconds, in a thread of its own."""
@@ -74,3 +86,13 @@ class Champion:
     def _follow(self) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
             self.look()
+
+
+def _require_features(model: RegisteredModel) -> None:
+    """A model of features that this version cannot make must not take the place of one that works."""
+    known = SERVICES.get(model.feature_service)
+    if known is None or not set(model.model.features) <= set(known):
+        raise VigilError(
+            f"registry: version {model.version} of {model.name} reads the feature service {model.feature_service}, which this "
+            "version of Vigil does not have; update the server, or roll back: vigil promote --rollback"
+        )

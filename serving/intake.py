@@ -18,6 +18,7 @@ from serving.journal import Journal, Received
 from serving.metrics import Metrics
 
 _MOST_WAITING: Final = 1_000  # requests
+_MOST_WAITING_READINGS: Final = 50_000  # in them: memory is bounded, too
 _MOST_READINGS: Final = 10_000  # written as one group, or a little more
 
 
@@ -40,6 +41,8 @@ class Intake:
         self._identities = identities
         self._metrics = metrics
         self._waiting: queue.Queue[_Request | None] = queue.Queue(_MOST_WAITING)
+        self._readings = 0  # that wait
+        self._counting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
         self._thread.start()
 
@@ -55,10 +58,11 @@ class Intake:
         """
         request = _Request(readings, identities)
         request.answer.set_running_or_notify_cancel()  # who waits no longer must not hinder those in his group
-        try:
-            self._waiting.put_nowait(request)
-        except queue.Full:
-            raise OverloadedError("observations: more than can be written; send them again later") from None
+        with self._counting:
+            if self._waiting.full() or self._readings + len(readings) > _MOST_WAITING_READINGS:
+                raise OverloadedError("observations: more than can be written; send them again later")
+            self._waiting.put(request)
+            self._readings += len(readings)
         return request.answer
 
     def stop(self) -> None:
@@ -69,6 +73,8 @@ class Intake:
     def _run(self) -> None:
         while group := self._next():
             readings = [reading for request in group for reading in request.readings]
+            with self._counting:
+                self._readings -= len(readings)
             try:
                 results = self._journal.append(readings, first=partial(self._identify, group))
             except Exception as error:  # noqa: BLE001 - whoever waits for it is told

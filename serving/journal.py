@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sqlalchemy.dialects import sqlite
 
 from features.observations import MESSAGE_KEY, TIME, check, numbers, to_resolution
-from serving.database import instant, microsecond, open_database, writing
+from serving.database import DatabaseError, instant, microsecond, open_database, reading, writing
 
 FILE: Final = "journal.db"
 
@@ -65,6 +65,13 @@ QUARANTINE: Final = sa.Table(
     sa.Column("patient", sa.String),
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("reading", sa.String, nullable=False),  # JSON, as it came
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),  # of all of it: sent again it is put aside once
+)
+LATEST: Final = sa.Table(  # of each patient: when the last reading of him was recorded
+    "latest",
+    METADATA,
+    sa.Column("patient", sa.String, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
 )
 _TIME: Final = sa.Table(  # one row: that of the last group
     "time", METADATA, sa.Column("id", sa.Integer, primary_key=True), sa.Column("recorded_at", sa.BigInteger, nullable=False)
@@ -78,6 +85,7 @@ DROPPED: Final = sa.Table(  # what retention took away, and when: readings recor
 )
 SKEW: Final = pd.Timedelta(seconds=5)  # that a device's clock may be ahead of ours: such a reading is taken as of its arrival
 
+_CLOCK_SLACK_US: Final = 60_000_000
 _CHUNK: Final = 500  # values in a query
 _REPEATS: Final = ("duplicate_message", "duplicate_reading")
 
@@ -88,6 +96,10 @@ class Received:
 
     status: Status
     reason: str | None = None
+
+
+class ClockError(DatabaseError):
+    """The clock is too far behind what was recorded."""
 
 
 class Journal:
@@ -153,6 +165,7 @@ class Journal:
         with writing(self.engine) as connection:
             count = sa.select(sa.func.count()).select_from(READINGS).where(READINGS.c.recorded_at < time)
             readings = int(connection.execute(count).scalar_one())
+            connection.execute(LATEST.delete().where(LATEST.c.recorded_at < time))
             patients = connection.execute(PATIENTS.delete().where(old, ~(PATIENTS.c.seq.in_(last_said) & since))).rowcount
             if readings or patients:
                 at = microsecond(self._next(connection))
@@ -174,13 +187,36 @@ class Journal:
 
     def latest(self) -> int | None:
         """Time of the last group, microseconds."""
-        with self.engine.connect() as connection:
+        with reading(self.engine) as connection:
             return connection.execute(sa.select(_TIME.c.recorded_at)).scalar()
 
+    def latest_of(self, patients: Sequence[str]) -> dict[str, int]:
+        """When the last reading of each patient was recorded, microseconds; of those it has some of."""
+        query = sa.select(LATEST.c.patient, LATEST.c.recorded_at).where(LATEST.c.patient.in_(patients))
+        with reading(self.engine) as connection:
+            return {row.patient: row.recorded_at for row in connection.execute(query)}
+
+    def waiting_since(self, time: int) -> pd.Timestamp | None:
+        """When the first group after a time, microseconds, was recorded; None: there is none."""
+        first = [
+            sa.select(sa.func.min(table.c.recorded_at)).where(table.c.recorded_at > time) for table in (READINGS, PATIENTS)
+        ]
+        with reading(self.engine) as connection:
+            found = [at for query in first if (at := connection.execute(query).scalar()) is not None]
+        return instant(min(found)) if found else None
+
     def _next(self, connection: sa.Connection) -> pd.Timestamp:
-        """When the group that is written now is recorded: now, but never before, nor with, those that are there."""
+        """When the group that is written now is recorded: now, but never before, nor with, those that are there.
+
+        A clock that steps back a little is carried over; one that was far ahead would make every reading look old.
+        """
         last = connection.execute(sa.select(_TIME.c.recorded_at)).scalar()
         now = microsecond(pd.Timestamp(self._clock()))
+        if last is not None and last - now > _CLOCK_SLACK_US:
+            raise ClockError(
+                f"{FILE}: the clock is {(last - now) / 1e6:.0f} s behind the last reading, so nothing can be recorded in "
+                "order; set it right, or wait; if it was wrong then, restore a backup"
+            )
         at = now if last is None else max(now, last + 1)
         connection.execute(sqlite.insert(_TIME).values(id=1, recorded_at=at).on_conflict_do_update(set_={"recorded_at": at}))
         return instant(at)
@@ -230,6 +266,10 @@ def _insert(connection: sa.Connection, accepted: pd.DataFrame) -> None:
     }
     rows: list[Any] = pd.DataFrame(columns).to_dict("records")
     connection.execute(sqlite.insert(READINGS).on_conflict_do_nothing(), rows)
+    row = sqlite.insert(LATEST)
+    later = row.on_conflict_do_update(index_elements=["patient"], set_={"recorded_at": row.excluded.recorded_at})
+    latest = {entry["patient"]: entry["recorded_at"] for entry in rows}
+    connection.execute(later, [{"patient": patient, "recorded_at": at} for patient, at in latest.items()])
 
 
 def _kept(connection: sa.Connection, messages: "pd.Series[bytes]") -> dict[bytes, tuple[int, float]]:
@@ -244,17 +284,14 @@ def _kept(connection: sa.Connection, messages: "pd.Series[bytes]") -> dict[bytes
 
 
 def _quarantine(connection: sa.Connection, readings: pd.DataFrame, reasons: Iterable[str | None], at: pd.Timestamp) -> None:
-    rows = [
-        {
-            "recorded_at": microsecond(at),
-            "patient": reading.pop("subject_id"),
-            "reason": reason,
-            "reading": json.dumps(reading | reading.pop("sent", {}), default=str),
-        }
-        for reading, reason in zip(readings.to_dict("records"), reasons, strict=True)
-    ]
+    rows = []
+    for sent, reason in zip(readings.to_dict("records"), reasons, strict=True):
+        patient = sent.pop("subject_id")
+        text = json.dumps(sent | sent.pop("sent", {}), default=str)
+        about = {"recorded_at": microsecond(at), "patient": patient, "reason": reason}
+        rows.append({**about, "reading": text, "digest": _digest([patient, reason, text])})
     if rows:
-        connection.execute(QUARANTINE.insert(), rows)
+        connection.execute(sqlite.insert(QUARANTINE).on_conflict_do_nothing(), rows)
 
 
 def _digest(key: Iterable[Any]) -> bytes:

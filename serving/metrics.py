@@ -52,6 +52,7 @@ class Metrics:
         self._risks = Histogram("vigil_risk_probability", "Probabilities as they were rescored.", buckets=_PROBABILITIES)
         self._bases = Counter("vigil_risks_total", "Risks by what they rest on.", ["basis", "band"])
         self._alarms = Counter("vigil_alarms_total", "Alarms by what happened.", ["event"])
+        self._failures = Counter("vigil_rescoring_failures_total", "Steps of the rescorer, or patients, that failed.")
         self._feast_age = Gauge(
             "vigil_feast_age_seconds", "Age of the oldest row that was just written.", multiprocess_mode="mostrecent"
         )
@@ -84,6 +85,10 @@ class Metrics:
         """How long it took from reading to risk, of each patient."""
         for value in seconds:
             self._freshness.observe(value)
+
+    def rescoring_failed(self) -> None:
+        """A step of the rescorer, or a patient, could not be done."""
+        self._failures.inc()
 
     def published(self, page: Page, risks: Sequence[Risk]) -> None:
         """What a rescoring said."""

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from serving.auth import Caller, Tokens
 from serving.board import Board
 from serving.champion import Champion
 from serving.clock import open_clock
-from serving.database import reading
+from serving.database import instant, reading
 from serving.feast_follower import FeastFollower
 from serving.identities import Identities
 from serving.intake import Intake
@@ -31,6 +31,7 @@ from serving.prediction_log import PredictionLog
 from serving.rescorer import Rescorer
 from serving.scoring import RiskScorer
 from serving.settings import Settings
+from serving.times import present
 from serving.wards import Wards
 
 logger = logging.getLogger("vigil.serving")
@@ -91,11 +92,16 @@ class Parts:
         except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be read
             found.append(f"feature store: {type(error).__name__}")
         try:
-            _, alive = self.board.progress()
-            if alive is None or datetime.now(UTC) - alive > _ALIVE:
+            read_until, alive = self.board.progress()
+            waiting = self.journal.waiting_since(read_until)
+            if alive is None or present() - alive > _ALIVE:
                 found.append(f"rescorer: no sign of life for {_ALIVE.seconds} s; risks are not renewed")
+            elif waiting is not None and present() - waiting > _ALIVE:
+                found.append(f"rescorer: readings wait for more than {_ALIVE.seconds} s; risks are late")
+            if (latest := self.journal.latest()) is not None and instant(latest) - present() > _ALIVE:
+                found.append("clock: behind the last reading that was recorded; set it right")
         except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be read
-            found.append(f"board: {type(error).__name__}")
+            found.append(f"journal or board: {type(error).__name__}")
         return found
 
     def close(self) -> None:
@@ -111,7 +117,6 @@ def open_scorer(settings: Settings, champion: Champion | None = None) -> RiskSco
         task=TASKS[settings.task],
         store=Store(settings.home),
         journal=Journal(settings.home),
-        board=Board(settings.home),
         clock=open_clock(settings.home),
         log=PredictionLog(settings.home),
     )
@@ -136,7 +141,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         champion=champion,
         store=scorer.store,
         journal=scorer.journal,
-        board=scorer.board,
+        board=Board(home),
         identities=identities,
         pseudonyms=open_pseudonyms(home),
         log=scorer.log,

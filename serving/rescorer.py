@@ -17,7 +17,7 @@ import pandas as pd
 
 from features.catalogue import INDEX_STEP, service_views
 from features.errors import VigilError
-from features.kernel.plan import HOUR_US
+from features.kernel.plan import HOUR_US, UNBOUNDED
 from models.alarm_policy import EMERGENCY_NEWS2, Policy, State, decide
 from models.registry import RegisteredModel
 from models.risk_model import log_odds
@@ -40,6 +40,7 @@ TOLD_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to those w
 
 _MOST_READINGS: Final = 2_000  # taken in at a time
 _MOST_DUE: Final = 200  # patients rescored at a time although nothing came
+_CAREFUL_STEPS: Final = 100  # after something unforeseen
 _PAUSE_SECONDS: Final = 0.02  # between looks at a journal where nothing is new
 _RETRY_SECONDS: Final = 0.5
 _BEAT: Final = timedelta(seconds=1)
@@ -108,10 +109,9 @@ class Rescorer:
         self._feast = feast
         self._metrics = metrics
         self._clock = clock
-        self._look_again = self._beat_again = self._forget_again = pd.Timestamp(clock())
-        self._more = True  # the journal may have groups that were not looked at
-        self._due: dict[str, None] = {}  # patients whose risk is to be made anew although nothing came
-        self._begin(champion.model)
+        self._beaten_at = self._looked_at = self._forgot_at = _LONG_AGO
+        self._careful = 0  # steps in which each patient is tried by himself
+        self._begun = False
 
     def run(self, *, stopped: Callable[[], bool]) -> None:
         """Rescore until stopped. What cannot be done now is tried again."""
@@ -121,24 +121,68 @@ class Rescorer:
                     time.sleep(_PAUSE_SECONDS)
             except VigilError as error:
                 logger.error("%s; trying again", error)  # noqa: TRY400 - the message says it all
-                self._again()
+                self._failed()
             except Exception as error:  # noqa: BLE001 - patients are watched on; the message may hold their data
                 logger.error("unexpected %s at %s; trying again", type(error).__name__, place_of(error))  # noqa: TRY400
-                self._again()
+                self._careful = _CAREFUL_STEPS
+                self._failed()
 
     def step(self) -> int:
-        """Rescore whom the next groups are about, and some of those whose risk is due; returns how many."""
-        if self._champion.model is not self._registered:
-            self._begin(self._champion.model)  # other features may be asked for
-            self._due |= dict.fromkeys(self._told)  # a ward is not ranked by two models for long
-        self._look_at_the_clock()
-        if self._due or pd.Timestamp(self._clock()) >= self._forget_again:
-            return self._rescore_due()
-        if not (self._more or self._journal.changed()):
-            return 0
+        """Rescore whom the next groups are about, and some of those whose risk is due; returns how many.
+
+        A sign of life is given when that is done, not before: one that can do nothing is not alive.
+        """
+        if not self._begun or self._champion.model is not self._registered:
+            self._begin(self._champion.model)
+        now = pd.Timestamp(self._clock())
+        if _passed(self._looked_at, now, _LOOK_FOR_SILENT):
+            self._looked_at = now
+            # Risks age even where nothing comes: once an index step those of silent patients are made anew.
+            self._due |= dict.fromkeys(self._board.silent(now - INDEX_STEP))
+        if self._due or _passed(self._forgot_at, now, INDEX_STEP):
+            rescored = self._rescore_due(now)
+        elif self._more or self._journal.changed():
+            rescored = self._take_groups()
+        else:
+            rescored = 0
+        self._careful = max(0, self._careful - 1)
+        if _passed(self._beaten_at, now, _BEAT):
+            self._beaten_at = now
+            self._wards.refresh()
+            self._board.beat(now)
+        return rescored
+
+    def _failed(self) -> None:
+        """Whatever was half done: begin anew from what stands on the board."""
+        self._begun = False
+        self._metrics.rescoring_failed()
+        time.sleep(_RETRY_SECONDS)
+
+    def _begin(self, registered: RegisteredModel | None) -> None:
+        """From what the board says, with a model or without."""
+        self._begun = False
+        self._registered = registered
+        self._service = registered.feature_service if registered else self._task.feature_service
+        self._up, _ = self._board.progress()  # time up to which the risks on the board know the journal
+        self._patients = MonitoredPatients(tuple(service_views(self._service)), self._up)
+        now = pd.Timestamp(self._clock())
+        self._forgot_at = now
+        self._states = self._board.states(now - _KEPT_IN_MEMORY)
+        rows = self._board.risks()
+        self._told = {row["patient"]: _told(row) for row in rows}
+        # A ward is not ranked by two models for long. Due: patients whose risk is to be made anew although nothing came.
+        in_use = (registered.version if registered else None, self._service)
+        self._due = {row["patient"]: None for row in rows if (row["model_version"], row["feature_service"]) != in_use}
+        self._kept: dict[str, pd.Timestamp] = {}
+        self._more = True  # the journal may have groups that were not looked at
+        self._feast.follow(self._service)
+        self._begun = True
+
+    def _take_groups(self, until: int = UNBOUNDED) -> int:
+        """Rescore whom the next groups, up to a time, are about."""
         self._more = True  # until a look finds nothing
         with reading(self._journal.engine) as connection:
-            arrived = self._patients.advance(connection, _MOST_READINGS)
+            arrived = self._patients.advance(connection, _MOST_READINGS, until=until)
         self._more = bool(arrived)
         if arrived:
             self._publish(list(arrived))
@@ -146,66 +190,47 @@ class Rescorer:
             self._metrics.rescored([(published - instant(since)).total_seconds() for since in arrived.values()])
         return len(arrived)
 
-    def _look_at_the_clock(self) -> None:
-        now = pd.Timestamp(self._clock())
-        if now >= self._beat_again:
-            self._beat_again = now + _BEAT
-            self._wards.refresh()
-            self._board.beat(now)
-        if now >= self._look_again:
-            self._look_again = now + _LOOK_FOR_SILENT
-            # Risks age even where nothing comes: once an index step those of silent patients are made anew.
-            self._due |= dict.fromkeys(self._board.silent(now - INDEX_STEP))
-
-    def _rescore_due(self) -> int:
-        """As of now, with whom the groups until now are about."""
-        due = list(self._due)[:_MOST_DUE]
+    def _rescore_due(self, now: pd.Timestamp) -> int:
+        """Some of those who are due, as of the present; before them whom the groups until then are about, page by page."""
         present = microsecond(self._journal.tick())
-        about = dict.fromkeys(due)
+        while self._take_groups(until=present):
+            pass
+        self._more = True
+        due = list(self._due)[:_MOST_DUE]
         with reading(self._journal.engine) as connection:
-            while arrived := self._patients.advance(connection, _MOST_READINGS, until=present):
-                about |= dict.fromkeys(arrived)
             for patient in due:
                 self._patients.entry(connection, patient)
         self._patients.cursor = present
-        self._publish(list(about), present)
-        for patient in about:
+        self._publish(due, present)
+        for patient in due:
             self._due.pop(patient, None)
-        if pd.Timestamp(self._clock()) >= self._forget_again:
-            self._forget_again = pd.Timestamp(self._clock()) + INDEX_STEP
-            self._patients.forget(present, silent_since=present - _KEPT_IN_MEMORY // timedelta(microseconds=1))
-        return len(about)
+        if _passed(self._forgot_at, now, INDEX_STEP):
+            self._forgot_at = now
+            self._forget(present)
+        return len(due)
 
-    def _begin(self, registered: RegisteredModel | None) -> None:
-        """From what the board says, with a model or without."""
-        self._registered = registered
-        self._service = registered.feature_service if registered else self._task.feature_service
-        views = tuple(service_views(self._service))
-        self._up, _ = self._board.progress()  # time up to which the risks on the board know the journal
-        self._patients = MonitoredPatients(views, self._up)
-        self._forget_again = pd.Timestamp(self._clock()) + INDEX_STEP
-        self._states = self._board.states(pd.Timestamp(self._clock()) - _DAY * 2)
-        self._told = {row["patient"]: _told(row) for row in self._board.risks()}
-        self._kept: dict[str, pd.Timestamp] = {}
-        self._due = {}
-        self._more = True
-        self._feast.follow(self._service)
-
-    def _again(self) -> None:
-        time.sleep(_RETRY_SECONDS)
-        try:
-            self._begin(self._champion.model)
-        except VigilError as error:
-            logger.error("%s", error)  # noqa: TRY400 - the message says it all
+    def _forget(self, present: int) -> None:
+        """Memory stays flat."""
+        since = present - _KEPT_IN_MEMORY // timedelta(microseconds=1)
+        self._patients.forget(present, silent_since=since)
+        self._kept = {patient: time for patient, time in self._kept.items() if time >= instant(since)}
+        self._states = {
+            patient: state
+            for patient, state in self._states.items()
+            if state.episode or (state.last_sounded_at is not None and state.last_sounded_at >= instant(since))
+        }
 
     def _publish(self, patients: Sequence[str], time: int | None = None) -> None:
         """Score patients as of their last group, or of a time; put up what that says."""
         watched = [patient for patient in patients if self._patients.is_watched(patient)]
+        gone = [patient for patient in patients if not self._patients.is_watched(patient)]
+        if self._careful:
+            watched = [patient for patient in watched if self._can_be_scored(patient, time)]
         rows = self._patients.at(watched, time)
         risks = assess(self._registered, rows)
         made_at = pd.Timestamp(self._clock())
         ids = [self._prediction_id(risk) for risk in risks]
-        page = Page(gone=[patient for patient in patients if patient not in set(watched)])
+        page = Page(gone=gone)
         states: dict[str, State] = {}
         told: dict[str, _Told] = {}
         for risk, prediction_id in zip(risks, ids, strict=True):
@@ -235,6 +260,16 @@ class Rescorer:
             self._told.pop(patient, None)
         self._feast.put(rows)
         self._metrics.published(page, risks)
+
+    def _can_be_scored(self, patient: str, time: int | None) -> bool:
+        """Whether one patient can: nobody else waits for whom the computation fails on."""
+        try:
+            assess(self._registered, self._patients.at([patient], time))
+        except Exception as error:  # noqa: BLE001 - whatever it is; its message may hold his data
+            logger.error("a patient cannot be rescored: %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400
+            self._metrics.rescoring_failed()
+            return False
+        return True
 
     def _decide(self, page: Page, risk: Risk, row: Mapping[str, Any], policy: Policy, at: Mapping[str, Any]) -> State:
         """What a risk does to the alarms of its patient; silence of the devices neither sounds an alarm nor ends one."""
@@ -274,12 +309,15 @@ class Rescorer:
         return bool(self._board.sounded(ward, since) + here < allowed)
 
     def _move(self, page: Page, left: str, at: Mapping[str, Any]) -> None:
-        """A patient came from another ward: it is told, and his episode follows him."""
+        """A patient came from another ward: it is told, and his episode follows him to who must act now."""
         page.events.append({**at, "ward": left, "kind": "left", "body": {}})
         state = self._states.get(at["patient"], State())
         if state.episode is not None:
             name = alarm_id(at["patient"], self._task.name, state.episode.opened_at)
             page.changed.append({"alarm_id": name, "ward": at["ward"]})
+            if state.episode.sounded:
+                body = {"alarm_id": name, "sounded": state.episode.sounded}
+                page.events.append({**at, "kind": "alarm_moved", "body": body})
 
     def _end(self, page: Page, patient: str, at: pd.Timestamp) -> State:
         """Of a patient who left: his episode ends when he left, whenever that is read."""
@@ -287,8 +325,8 @@ class Rescorer:
         if state.episode is not None:
             name = alarm_id(patient, self._task.name, state.episode.opened_at)
             page.changed.append({"alarm_id": name, "ended_at": self._patients.index_time(patient)})
-        left = {"at": microsecond(at), "ward": self._patients.ward(patient), "patient": patient}
-        page.events.append({**left, "kind": "left", "body": {}})
+        if (before := self._told.get(patient)) is not None:  # who had left already is not told again
+            page.events.append({"at": microsecond(at), "ward": before.ward, "patient": patient, "kind": "left", "body": {}})
         return State(None, state.last_sounded_at)
 
     def _keep(self, risks: Sequence[Risk], ids: Sequence[str], rows: pd.DataFrame, made_at: pd.Timestamp) -> None:
@@ -327,6 +365,11 @@ class Rescorer:
         """Whoever makes it again, after having been killed, gives it the same name."""
         version = self._registered.version if self._registered else "none"
         return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))
+
+
+def _passed(since: pd.Timestamp, now: pd.Timestamp, period: timedelta) -> bool:
+    """Whether a period passed, or the clock was set back."""
+    return bool(now - since >= period or now < since)
 
 
 def _told(row: Mapping[str, Any]) -> _Told:

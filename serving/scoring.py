@@ -19,7 +19,6 @@ from features.store.client import Store
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving import problems
-from serving.board import Board
 from serving.champion import Champion
 from serving.clock import Clock
 from serving.database import microsecond, reading
@@ -75,7 +74,6 @@ class RiskScorer:
         task: the question it answers.
         store: where the latest features of patients are.
         journal: where the readings are that came over the API.
-        board: where it stands what the rescorer made of them.
         clock: what time it is for a patient.
         log: where every prediction goes.
     """
@@ -84,7 +82,6 @@ class RiskScorer:
     task: RiskTask
     store: Store
     journal: Journal
-    board: Board
     clock: Clock
     log: PredictionLog
 
@@ -93,8 +90,8 @@ class RiskScorer:
     ) -> list[RiskItem]:
         """Risks in the order asked for; a patient of whom nothing is known gets a problem instead.
 
-        From the feature store, where its row is of the present and knows what the rescorer knew; else from the journal as of
-        now, if that knows the patient; else NEWS2 from what the store knew last.
+        From the feature store, where its row is of the present and knows the last readings; else from the journal as of now,
+        if that knows the patient; else NEWS2 from what the store knew last.
 
         Raises:
             LogUnavailableError: what was found could not be logged, so it is not given.
@@ -151,8 +148,8 @@ class RiskScorer:
         }
 
     def _overtaken(self, patients: Sequence[str], index_time: "pd.Series[pd.Timestamp]") -> NDArray[np.bool_]:
-        """Which rows of the store, whose times are to the second, are older than what was put up since."""
-        latest = self.board.index_times(patients)
+        """Which rows of the store, whose times are to the second, are older than what the journal has."""
+        latest = self.journal.latest_of(patients)
         seconds = index_time.to_numpy("datetime64[s]").astype(np.int64)
         return np.array([latest.get(patient, 0) // 1_000_000 for patient in patients], dtype=np.int64) > seconds
 

@@ -130,8 +130,8 @@ class Vigil:
         self.parts.champion.follow()
         api.state.parts = self.parts
 
-    async def __is_ready__(self) -> bool:
-        """Readiness; the log says what is missing."""
+    def __is_ready__(self) -> bool:
+        """Readiness; the log says what is missing. In a thread: it may wait for Feast, or for the issuer of tokens."""
         troubles = self.parts.troubles()
         for trouble in troubles:
             logger.error("not ready: %s", trouble)

@@ -25,13 +25,13 @@ class Gate:
         self.entered, self.open = threading.Event(), threading.Event()
         self.error = None
 
-    def append(self, readings):
+    def append(self, readings, first):
         self.groups.append(len(readings))
         self.entered.set()
         assert self.open.wait(20)
         if self.error:
             raise self.error
-        return self.journal.append(readings)
+        return self.journal.append(readings, first)
 
 
 def reading(patient, number, value=None):

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from serving.database import DatabaseError, instant, microsecond
-from serving.journal import PATIENTS, QUARANTINE, READINGS, SKEW, Journal, Received
+from serving.journal import PATIENTS, QUARANTINE, READINGS, SKEW, ClockError, Journal, Received
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 ACCEPTED, DUPLICATE = Received("accepted"), Received("duplicate")
@@ -92,7 +92,7 @@ def facts(**changes):
 
 def test_the_order_stays_when_the_clock_goes_back_and_when_the_home_is_opened_again(clock, tmp_path):
     seen = []
-    for step, shift in enumerate([0, 10, -3600, -3600, 5, 20]):
+    for step, shift in enumerate([0, 10, -40, -40, 5, 20]):
         clock.time = NOW + timedelta(seconds=shift)
         again = Journal(tmp_path, clock)  # who begins anew knows the last time
         again.append([reading(f"m{step}", 80.0 + step)])
@@ -100,6 +100,18 @@ def test_the_order_stays_when_the_clock_goes_back_and_when_the_home_is_opened_ag
         assert instant(seen[-1]) >= clock.time
     assert seen == sorted(set(seen))
     assert seen[-1] == microsecond(pd.Timestamp(NOW + timedelta(seconds=20)))  # the clock is right again
+
+
+def test_a_clock_far_behind_the_last_reading_is_refused_until_it_is_right(clock, tmp_path):
+    journal = Journal(tmp_path, clock)
+    clock.time = NOW + timedelta(days=1)  # it was wrong once
+    journal.append([reading("m0", 80.0)])
+    clock.time = NOW
+    for write in (lambda: journal.append([reading("m1", 81.0)]), journal.tick, lambda: journal.register([facts()])):
+        with pytest.raises(ClockError, match="86400 s behind the last reading"):
+            write()
+    clock.time = NOW + timedelta(days=1, seconds=-30)
+    assert journal.append([reading("m1", 81.0)])[0].status == "accepted"
 
 
 def test_many_writers_make_groups_of_different_times(journal):
