@@ -212,6 +212,11 @@ class Board:
             query = query.where(ALARMS.c.status == status)
         return self._all(query)
 
+    def under_way(self, ward: str) -> dict[str, dict[str, Any]]:
+        """The alarm of each patient of a ward whose episode has not ended."""
+        query = sa.select(ALARMS).where(ALARMS.c.ward == ward, ALARMS.c.ended_at.is_(None))
+        return {row["patient"]: row for row in self._all(query)}
+
     def alarm(self, alarm_id: str) -> dict[str, Any] | None:
         """One alarm."""
         found = self._all(sa.select(ALARMS).where(ALARMS.c.alarm_id == alarm_id))
