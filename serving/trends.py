@@ -123,7 +123,7 @@ class VisitSummary(BaseModel):
         ),
     ]
     history: HistoryAnswer
-    alarms: list[AlarmOut]
+    alarms: Annotated[list[AlarmOut] | None, Field(description="Null to a caller who may not see alarms.")]
     anomalies: list[Anomaly]
     data_gaps: list[Gap]
 
@@ -162,7 +162,7 @@ def anomalies_of(parts: Parts, patient: str, request: AnomaliesRequest) -> Anoma
     return AnomaliesAnswer(patient_id=request.patient_id, as_of=row["index_time"].to_pydatetime(), signals=_anomalies(row))
 
 
-def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAnswer) -> VisitSummary:
+def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAnswer, *, with_alarms: bool) -> VisitSummary:
     """The present risk with what surrounds it; anomalies and gaps where the journal knows the patient's readings."""
     try:
         row = _from_journal(parts, patient, None)
@@ -175,7 +175,7 @@ def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAn
         risk=risk,
         changes=_changes(parts, patient),
         history=history_of(parts, patient, request),
-        alarms=[alarm_out(alarm, request.patient_id) for alarm in alarms],
+        alarms=[alarm_out(alarm, request.patient_id) for alarm in alarms] if with_alarms else None,
         anomalies=[] if row is None else [found for found in _anomalies(row) if found.unusual],
         data_gaps=[] if row is None else _gaps(row),
     )

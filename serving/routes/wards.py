@@ -29,6 +29,7 @@ _LOOK_SECONDS: Final = 0.25  # between looks at the board
 _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a silent stream
 _MOST_EVENTS: Final = 200
 _KINDS: Final = ("risk", "silent", "left", "alarm", "alarm_withheld", "alarm_ended", "acknowledged", "overridden")
+_OF_ALARMS: Final = frozenset(_KINDS) - {"risk", "silent", "left"}
 _EVENT: Final = {  # one of the stream, as those write it who describe such streams; ``data`` is a JSON object
     "type": "object",
     "properties": {"id": {"type": "string"}, "event": {"enum": [*_KINDS]}, "data": {"type": "string"}},
@@ -60,7 +61,9 @@ class WardPatient(BaseModel):
         ),
     ]
     alarm_id: Annotated[str | None, Field(description="Of the episode that is under way, if it sounded.")]
-    alarm_status: Literal["open", "acknowledged", "overridden"] | None
+    alarm_status: Annotated[
+        Literal["open", "acknowledged", "overridden"] | None, Field(description="Both null to a caller who may not see alarms.")
+    ]
     model_name: str | None
     model_version: str | None
     feature_service: str
@@ -99,11 +102,11 @@ class OverrideIn(Request):
 
 @router.get("/ward/patients", summary="A ward's patients, the highest expected benefit first")
 def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> WardAnswer:
-    """The latest risk of each patient registered in the ward."""
+    """The latest risk of each patient registered in the ward; alarms for a token that also has `alarms:read`."""
     _require_ward(caller, ward)
     rows = parts.board.risks(ward=ward)
     names = parts.identities.of(row["patient"] for row in rows)
-    under_way = {alarm["patient"]: alarm for alarm in parts.board.alarms(wards=[ward]) if alarm["ended_at"] is None}
+    under_way = parts.board.under_way(ward) if caller.may("alarms:read") else {}
     ranked = sorted(
         (_ward_patient(row, names[row["patient"]], under_way.get(row["patient"])) for row in rows), key=_urgency, reverse=True
     )
@@ -156,17 +159,25 @@ async def events(
         Annotated[float, Field(ge=0, le=86_400)] | SkipJsonSchema[None], Query(description="End after so long; default: never.")
     ] = None,
 ) -> StreamingResponse:
-    """Server-sent events. Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once."""
+    """Server-sent events; those of alarms for a token that also has `alarms:read`.
+
+    Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once.
+    """
     _require_ward(caller, ward)
     after = last_event_id if last_event_id is not None else await asyncio.to_thread(parts.board.last_event)
     begin = (
         f"id: {after}\n" if last_event_id is None else ""
     )  # an event without data: from where to go on, whatever comes first
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(parts, ward, after, seconds, begin), media_type="text/event-stream", headers=headers)
+    hidden = frozenset() if caller.may("alarms:read") else _OF_ALARMS
+    stream = _stream(parts, ward, after, seconds, begin, hidden)
+    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
 
-async def _stream(parts: Parts, ward: str, after: int, seconds: float | None, begin: str) -> AsyncIterator[str]:
+async def _stream(
+    parts: Parts, ward: str, after: int, seconds: float | None, begin: str, hidden: frozenset[str]
+) -> AsyncIterator[str]:
+    """Events but those of kinds that are ``hidden``."""
     loop = asyncio.get_running_loop()
     end = None if seconds is None else loop.time() + seconds
     yield f": listening\n{begin}\n"  # the client learns at once that it is connected
@@ -176,11 +187,13 @@ async def _stream(parts: Parts, ward: str, after: int, seconds: float | None, be
         if found:
             names = await asyncio.to_thread(parts.identities.of, {event["patient"] for event in found})
             for event in found:
-                yield _event(event, names.get(event["patient"], ""))
-            after, said = found[-1]["event_id"], loop.time()
+                if event["kind"] not in hidden:
+                    yield _event(event, names.get(event["patient"], ""))
+                    said = loop.time()
+            after = found[-1]["event_id"]
             if len(found) == _MOST_EVENTS:
                 continue
-        elif loop.time() - said > _KEEP_ALIVE_SECONDS:
+        if loop.time() - said > _KEEP_ALIVE_SECONDS:
             yield ": still here\n\n"
             said = loop.time()
         if end is not None and loop.time() >= end:

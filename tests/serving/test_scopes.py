@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from datetime import UTC, datetime
 
 import jwt
@@ -212,6 +213,30 @@ def test_a_refused_request_leaves_nothing_behind(inside):
         ask(inside.stranger(), route)
         ask(inside.caller([]), route)
     assert (inside.parts.journal.latest(), inside.parts.board.last_event()) == before
+
+
+# What a route shows of alarms
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_alarms_are_shown_to_those_alone_who_may_see_alarms(inside, may):
+    more = ["alarms:read"] if may else []
+    risks, wards = inside.caller(["risk:read", *more]), inside.caller(["ward:read", *more])
+    summary = risks.post("/v1/visit-summary", json={"patient_id": "b-1"}).json()
+    (patient,) = wards.get("/v1/ward/patients", params={"ward": "B"}).json()["patients"]
+    about = {"params": {"ward": "B", "seconds": 0}}
+    events = wards.get("/v1/ward/events", **about, headers={"Last-Event-ID": "0"}).text
+    numbers = re.findall(r"^id: (\d+)$", events, re.MULTILINE)
+    assert "event: risk" in events
+    if may:
+        assert summary["alarms"][0]["alarm_id"] == patient["alarm_id"] == alarm_of(inside, "B")["alarm_id"]
+        assert patient["alarm_status"] == "open"
+        assert "event: alarm" in events
+    else:
+        assert (summary["alarms"], patient["alarm_id"], patient["alarm_status"]) == (None, None, None)
+        assert "alarm" not in events
+    rest = wards.get("/v1/ward/events", **about, headers={"Last-Event-ID": numbers[0]}).text
+    assert re.findall(r"^id: (\d+)$", rest, re.MULTILINE) == numbers[1:]
 
 
 # Tokens that are bound to wards
