@@ -130,7 +130,7 @@ def already(status: str) -> Problem:
         title="Already done",
         status=409,
         code="already_done",
-        detail=f"alarm_id: this alarm was {status} already, which stands; see /v1/alarms",
+        detail=f"alarm_id: this alarm was {status} already, which stands; see its actions at /v1/alarms",
     )
 
 

@@ -14,7 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 from serving import problems
 from serving.alarms_view import AlarmOut, alarm_out
 from serving.auth import Caller
-from serving.board import Action
+from serving.board import Action, AlreadyDoneError
 from serving.database import instant
 from serving.guard import PartsHere, authorized
 from serving.parts import Parts
@@ -132,13 +132,13 @@ def alarms(
 
 @router.post("/alarms/acknowledge", summary="Say that somebody takes care of it")
 def acknowledge(request: AcknowledgeIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
-    """Kept with who said so and when."""
+    """Kept with who said so and when, beside what others said before."""
     return _act(parts, caller, request.alarm_id, "acknowledged", None)
 
 
 @router.post("/alarms/override", summary="Say that it was not right, and why")
 def override(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
-    """Kept with who said so and when; it may become a label."""
+    """Kept with who said so and when, once an alarm; it may become a label."""
     return _act(
         parts, caller, request.alarm_id, "overridden", f"{request.reason}: {request.note}" if request.note else request.reason
     )
@@ -219,11 +219,14 @@ def _act(parts: Parts, caller: Caller, alarm_id: str, action: Action, reason: st
     alarm = parts.board.alarm(alarm_id)
     if alarm is None or not caller.may_see(alarm["ward"]):
         raise ProblemError(problems.unknown_alarm())
-    if not parts.board.act(alarm_id, action, caller.subject, reason, present()) and alarm["status"] != action:
-        raise ProblemError(problems.already(alarm["status"]))
-    parts.metrics.acted(action)
+    try:
+        if parts.board.act(alarm_id, action, caller.subject, reason, present()):
+            parts.metrics.acted(action)
+    except AlreadyDoneError as error:
+        raise ProblemError(problems.already(error.status)) from None
     after = parts.board.alarm(alarm_id)
-    assert after is not None
+    if after is None:  # retention took it meanwhile
+        raise ProblemError(problems.unknown_alarm())
     return alarm_out(after, parts.identities.of([after["patient"]])[after["patient"]])
 
 

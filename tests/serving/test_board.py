@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from models.alarm_policy import Episode, State
-from serving.board import RISKS, Board, Page, alarm_id
+from serving.board import RISKS, AlreadyDoneError, Board, Page, alarm_id
 from serving.database import DatabaseError, instant, microsecond
 
 T = pd.Timestamp("2026-02-01T12:00:00Z").as_unit("us")
@@ -126,20 +126,39 @@ def test_what_the_policy_must_remember(board):
 def test_what_is_done_about_an_alarm(board):
     put(board, Page(opened=[alarm("p1")]), 1)
     assert board.act("p1-0", "acknowledged", "nurse", None, T)
-    assert not board.act("p1-0", "acknowledged", "another", None, instant(US + HOUR))
+    assert not board.act("p1-0", "acknowledged", "nurse", None, instant(US + HOUR))
     kept = board.alarm("p1-0")
     assert (kept["status"], kept["acted_by"], kept["acted_at"], kept["reason"]) == ("acknowledged", "nurse", US, None)
+    assert board.act("p1-0", "acknowledged", "another", None, T)  # who took care first is kept
+    assert not board.act("p1-0", "acknowledged", "nurse", None, T)
     assert board.act("p1-0", "overridden", "doctor", "artefact", instant(US + HOUR))
-    assert not board.act("p1-0", "overridden", "another", "other", T)
-    assert not board.act("p1-0", "acknowledged", "another", None, T)
+    assert not board.act("p1-0", "overridden", "doctor", "artefact", T)
+    for otherwise in (("overridden", "doctor", "other"), ("overridden", "nurse", "artefact"), ("acknowledged", "nurse", None)):
+        with pytest.raises(AlreadyDoneError, match="overridden"):
+            board.act("p1-0", *otherwise, T)
     assert not board.act("none", "overridden", "nurse", "other", T)
     kept = board.alarm("p1-0")
     assert (kept["status"], kept["acted_by"], kept["reason"]) == ("overridden", "doctor", "artefact")
+    assert [(done["action"], done["by"], done["reason"], done["at"]) for done in kept["actions"]] == [
+        ("acknowledged", "nurse", None, US),
+        ("acknowledged", "another", None, US),
+        ("overridden", "doctor", "artefact", US + HOUR),
+    ]
     told = board.events("A", 0, 10)
     assert [(row["kind"], row["at"], row["body"]) for row in told] == [
         ("acknowledged", US, {"alarm_id": "p1-0"}),
+        ("acknowledged", US, {"alarm_id": "p1-0"}),
         ("overridden", US + HOUR, {"alarm_id": "p1-0"}),
     ]
+
+
+def test_what_was_done_goes_with_its_alarm(board):
+    put(board, Page(opened=[alarm("p1"), alarm("p2")]), 1)
+    for name in ("p1-0", "p2-0"):
+        board.act(name, "acknowledged", "nurse", None, T)
+    with board.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM alarms WHERE patient = 'p1'")  # as retention does
+        assert connection.exec_driver_sql("SELECT alarm_id FROM actions").scalars().all() == ["p2-0"]
 
 
 def test_an_alarm_under_way_goes_with_its_patient_and_one_that_ended_stays(board):
