@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Security
@@ -11,6 +11,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from features.catalogue import INDEX_STEP
+from features.scores import NEWS2_HIGH
 from serving import problems
 from serving.alarms_view import AlarmOut, alarm_out
 from serving.auth import Caller
@@ -28,6 +30,9 @@ router: Final = APIRouter(prefix="/v1", tags=["wards"])
 _LOOK_SECONDS: Final = 0.25  # between looks at the board
 _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a silent stream
 _MOST_EVENTS: Final = 200
+_RENEWED_WITHIN: Final = INDEX_STEP + timedelta(
+    minutes=5
+)  # of a patient of whom nothing comes; minutes for the rescorer to do it
 _KINDS: Final = ("risk", "silent", "left", "alarm", "alarm_withheld", "alarm_ended", "acknowledged", "overridden")
 _OF_ALARMS: Final = frozenset(_KINDS) - {"risk", "silent", "left"}
 _EVENT: Final = {  # one of the stream, as those write it who describe such streams; ``data`` is a JSON object
@@ -43,7 +48,10 @@ WardAsked = Annotated[WardName, Query()]
 
 
 class WardPatient(BaseModel):
-    """A patient's latest risk, and what an intervention now may be expected to be worth."""
+    """A patient's latest risk, and what an intervention now may be expected to be worth.
+
+    With ``stale_data`` among the findings nobody renewed it in time: what is left of it is NEWS2, as it was at ``as_of``.
+    """
 
     patient_id: str
     as_of: datetime
@@ -60,6 +68,7 @@ class WardPatient(BaseModel):
             "alarm threshold (Vickers AJ, Elkin EB. Med Decis Making 2006;26:565-574). Null on the basis of NEWS2."
         ),
     ]
+    findings: list[Literal["stale_data"]]
     alarm_id: Annotated[str | None, Field(description="Of the episode that is under way, if it sounded.")]
     alarm_status: Annotated[
         Literal["open", "acknowledged", "overridden"] | None, Field(description="Both null to a caller who may not see alarms.")
@@ -73,6 +82,9 @@ class WardAnswer(BaseModel):
     """Alarms that nobody acted on first, then by expected benefit; on the basis of NEWS2 by the score."""
 
     ward: str
+    risks_as_of: Annotated[
+        datetime | None, Field(description="When the rescorer, which renews the risks, was last alive; null: never.")
+    ]
     patients: list[WardPatient]
 
 
@@ -110,7 +122,8 @@ def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> Ward
     ranked = sorted(
         (_ward_patient(row, names[row["patient"]], under_way.get(row["patient"])) for row in rows), key=_urgency, reverse=True
     )
-    return WardAnswer(ward=ward, patients=ranked)
+    _, alive = parts.board.progress()
+    return WardAnswer(ward=ward, risks_as_of=None if alive is None else alive.to_pydatetime(), patients=ranked)
 
 
 @router.get("/alarms", summary="Alarms, newest first")
@@ -237,15 +250,26 @@ def _require_ward(caller: Caller, ward: str) -> None:
 
 def _ward_patient(row: dict[str, Any], patient_id: str, alarm: dict[str, Any] | None) -> WardPatient:
     sounded = alarm is not None and alarm["sounded"] > 0
+    stale = present() - instant(row["index_time"]) > _RENEWED_WITHIN
+    if stale:
+        row = {**row, "basis": "news2", "probability": None, "band": _band_of(row)}
     return WardPatient(
         patient_id=patient_id,
         as_of=instant(row["index_time"]).to_pydatetime(),
         latest_reading_at=None if row["latest_reading_at"] is None else instant(row["latest_reading_at"]).to_pydatetime(),
         expected_benefit=_benefit(row["probability"], row["threshold"]),
+        findings=["stale_data"] if stale else [],
         alarm_id=alarm["alarm_id"] if alarm and sounded else None,
         alarm_status=alarm["status"] if alarm and sounded else None,
         **{name: row[name] for name in SAID if name != "index_time"},
     )
+
+
+def _band_of(row: dict[str, Any]) -> str:
+    """NEWS2's, of a row that may have the model's. Its parts are not kept: from 3 on, one of 3 may be among them."""
+    if row["basis"] == "news2":
+        return str(row["band"])
+    return "high" if row["news2"] >= NEWS2_HIGH else "medium" if row["news2"] >= 3 else "low"
 
 
 def _benefit(p: float | None, threshold: float | None) -> float | None:
