@@ -278,9 +278,16 @@ class Board:
         return [{**row, "body": json.loads(row["body"])} for row in self._all(query.limit(most))]
 
     def last_event(self) -> int:
-        """Number of the last event."""
+        """Number of the last event, whether or not it is kept."""
+        return self.kept()[1]
+
+    def kept(self) -> tuple[int, int]:
+        """The number after which events of all wards are kept, and that of the last event there was."""
+        number = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         with reading(self.engine) as connection:
-            return connection.execute(sa.select(sa.func.max(EVENTS.c.event_id))).scalar() or 0
+            last = connection.execute(number).scalar() or 0
+            oldest = connection.execute(sa.select(sa.func.min(EVENTS.c.event_id))).scalar()
+        return last if oldest is None else oldest - 1, last
 
     def _with_actions(self, alarms: sa.Select[Any]) -> list[dict[str, Any]]:
         with reading(self.engine) as connection:

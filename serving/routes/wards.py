@@ -1,8 +1,6 @@
 """What a ward sees and does: its patients by urgency, alarms and what was done about them, and events as they happen."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
@@ -22,24 +20,15 @@ from serving.guard import PartsHere, authorized
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.rescorer import SAID
+from serving.routes.ward_events import EVENT, EventStream, beginning, stream
 from serving.schemas import MAX_PATIENTS, Request, WardName, example
 from serving.times import present
 
 router: Final = APIRouter(prefix="/v1", tags=["wards"])
 
-_LOOK_SECONDS: Final = 0.25  # between looks at the board
-_KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a silent stream
-_MOST_EVENTS: Final = 200
 _RENEWED_WITHIN: Final = INDEX_STEP + timedelta(
     minutes=5
 )  # of a patient of whom nothing comes; minutes for the rescorer to do it
-_KINDS: Final = ("risk", "silent", "left", "alarm", "alarm_withheld", "alarm_ended", "acknowledged", "overridden")
-_OF_ALARMS: Final = frozenset(_KINDS) - {"risk", "silent", "left"}
-_EVENT: Final = {  # one of the stream, as those write it who describe such streams; ``data`` is a JSON object
-    "type": "object",
-    "properties": {"id": {"type": "string"}, "event": {"enum": [*_KINDS]}, "data": {"type": "string"}},
-    "required": ["id", "event", "data"],
-}
 
 WardReader = Annotated[Caller, Security(authorized, scopes=["ward:read"])]
 AlarmReader = Annotated[Caller, Security(authorized, scopes=["alarms:read"])]
@@ -161,7 +150,7 @@ def override(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> Alar
     "/ward/events",
     summary="Risk changes and alarms as they happen",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Server-sent events."}},
+    responses={200: {"content": {"text/event-stream": {"schema": EVENT}}, "description": "Server-sent events."}},
 )
 async def events(
     ward: WardAsked,
@@ -177,55 +166,8 @@ async def events(
     Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once.
     """
     _require_ward(caller, ward)
-    after = last_event_id if last_event_id is not None else await asyncio.to_thread(parts.board.last_event)
-    begin = (
-        f"id: {after}\n" if last_event_id is None else ""
-    )  # an event without data: from where to go on, whatever comes first
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    hidden = frozenset() if caller.may("alarms:read") else _OF_ALARMS
-    stream = _stream(parts, ward, after, seconds, begin, hidden)
-    return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
-
-
-async def _stream(
-    parts: Parts, ward: str, after: int, seconds: float | None, begin: str, hidden: frozenset[str]
-) -> AsyncIterator[str]:
-    """Events but those of kinds that are ``hidden``."""
-    loop = asyncio.get_running_loop()
-    end = None if seconds is None else loop.time() + seconds
-    yield f": listening\n{begin}\n"  # the client learns at once that it is connected
-    said = loop.time()
-    while True:
-        found = await asyncio.to_thread(parts.board.events, ward, after, _MOST_EVENTS)
-        if found:
-            names = await asyncio.to_thread(parts.identities.of, {event["patient"] for event in found})
-            for event in found:
-                if event["kind"] not in hidden:
-                    yield _event(event, names.get(event["patient"], ""))
-                    said = loop.time()
-            after = found[-1]["event_id"]
-            if len(found) == _MOST_EVENTS:
-                continue
-        if loop.time() - said > _KEEP_ALIVE_SECONDS:
-            yield ": still here\n\n"
-            said = loop.time()
-        if end is not None and loop.time() >= end:
-            return
-        await asyncio.sleep(_LOOK_SECONDS)
-
-
-def _event(event: dict[str, Any], patient_id: str) -> str:
-    body = {name: value for name, value in event["body"].items() if name not in _TIMES}
-    body |= {name: _iso(event["body"][name]) for name in _TIMES if name in event["body"]}
-    data = {"patient_id": patient_id, "ward": event["ward"], "at": _iso(event["at"]), **body}
-    return f"id: {event['event_id']}\nevent: {event['kind']}\ndata: {json.dumps(data)}\n\n"
-
-
-_TIMES: Final = ("index_time", "latest_reading_at")
-
-
-def _iso(microseconds: int | None) -> str | None:
-    return None if microseconds is None else instant(microseconds).isoformat()
+    after, begin = beginning(ward, last_event_id, await asyncio.to_thread(parts.board.kept))
+    return EventStream(stream(parts, caller, ward, after, seconds, begin), caller)
 
 
 def _act(parts: Parts, caller: Caller, alarm_id: str, action: Action, reason: str | None) -> AlarmOut:

@@ -175,7 +175,11 @@ def test_events_are_read_in_order_and_a_number_is_never_given_twice(board):
     assert [row["patient"] for row in board.events("A", numbers[0], 1)] == ["p2"]
     last = board.last_event()
     with board.engine.begin() as connection:
-        connection.exec_driver_sql("DELETE FROM events")  # as retention does
+        connection.exec_driver_sql("DELETE FROM events WHERE event_id <= 2")  # as retention does
+    assert board.kept() == (2, last)
+    with board.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM events")
+    assert board.kept() == (last, last)
     put(board, Page(events=[event()]), 2)
     assert board.last_event() == last + 1
 
