@@ -223,17 +223,24 @@ class Board:
         wards: Iterable[str] | None = None,
         patient: str | None = None,
         status: str | None = None,
+        before: pd.Timestamp | None = None,
         most: int = 500,
     ) -> list[dict[str, Any]]:
-        """Alarms with their ``actions``, newest first. ``wards``: None for all. ``status``: ``open``, or an :data:`Action`."""
-        query = sa.select(ALARMS).order_by(ALARMS.c.opened_at.desc()).limit(most)
+        """Alarms with their ``actions``, newest first. ``wards``: None for all. ``status``: ``open``, or an :data:`Action`.
+
+        ``most`` are exceeded where more were opened at the very instant of the last: who goes on ``before`` it misses none.
+        """
+        query = sa.select(ALARMS).order_by(ALARMS.c.opened_at.desc(), ALARMS.c.alarm_id)
+        if before is not None:
+            query = query.where(ALARMS.c.opened_at < microsecond(before))
         if wards is not None:
             query = query.where(ALARMS.c.ward.in_(list(wards)))
         if patient is not None:
             query = query.where(ALARMS.c.patient == patient)
         if status is not None:
             query = query.where(ALARMS.c.status == status)
-        return self._with_actions(query)
+        last = query.with_only_columns(ALARMS.c.opened_at).limit(1).offset(most - 1).scalar_subquery()
+        return self._with_actions(query.where(ALARMS.c.opened_at >= sa.func.coalesce(last, 0)))
 
     def under_way(self, ward: str) -> dict[str, dict[str, Any]]:
         """The alarm of each patient of a ward whose episode has not ended."""

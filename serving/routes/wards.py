@@ -21,8 +21,8 @@ from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.rescorer import SAID
 from serving.routes.ward_events import EVENT, EventStream, beginning, stream
-from serving.schemas import MAX_PATIENTS, Request, WardName, example
-from serving.times import present
+from serving.schemas import MAX_PATIENTS, Instant, Request, WardName, example
+from serving.times import present, utc
 
 router: Final = APIRouter(prefix="/v1", tags=["wards"])
 
@@ -121,13 +121,17 @@ def alarms(
     caller: AlarmReader,
     ward: Annotated[WardName | SkipJsonSchema[None], Query()] = None,
     status: Annotated[Literal["open", "acknowledged", "overridden"] | SkipJsonSchema[None], Query()] = None,
+    before: Annotated[Instant | SkipJsonSchema[None], Query(description="Only those opened before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PATIENTS)] = 100,
 ) -> AlarmsAnswer:
-    """Of one ward, or of all that the caller may see."""
+    """Of one ward, or of all that the caller may see. For older ones ask again `before` the last one's `opened_at`.
+
+    Alarms opened at one instant come together, so that there may be more than `limit`.
+    """
     if ward is not None:
         _require_ward(caller, ward)
     wards = [ward] if ward is not None else caller.wards
-    rows = parts.board.alarms(wards=wards, status=status, most=limit)
+    rows = parts.board.alarms(wards=wards, status=status, before=None if before is None else utc(before), most=limit)
     names = parts.identities.of(row["patient"] for row in rows)
     return AlarmsAnswer(alarms=[alarm_out(row, names[row["patient"]]) for row in rows])
 

@@ -105,6 +105,16 @@ def test_alarms_are_found_by_ward_patient_and_status_newest_first(board):
     assert board.alarm("none") is None
 
 
+def test_older_alarms_are_reached_page_by_page_and_none_is_skipped(board):
+    hours = [0, 1, 1, 1, 2, 3]
+    put(board, Page(opened=[alarm(f"p{n}", hour=hour) for n, hour in enumerate(hours)]), 1)
+    pages, before = [], None
+    while page := board.alarms(before=before, most=2):
+        pages.append([row["patient"] for row in page])
+        before = instant(page[-1]["opened_at"])
+    assert pages == [["p5", "p4"], ["p1", "p2", "p3"], ["p0"]]
+
+
 def test_what_the_policy_must_remember(board):
     page = Page(
         opened=[

@@ -58,6 +58,15 @@ def test_a_risk_that_nobody_renewed_is_not_shown_as_if_it_were_of_now(inside):
     assert pd.Timestamp.now("UTC") - pd.Timestamp(patients[0]["as_of"]) > pd.Timedelta(minutes=66)
 
 
+def test_alarms_are_reached_before_an_instant(inside):
+    client = inside.caller()
+    (alarm,) = client.get("/v1/alarms").json()["alarms"]
+    later = (pd.Timestamp(alarm["opened_at"]) + pd.Timedelta(1, "us")).isoformat()
+    assert client.get("/v1/alarms", params={"before": later}).json() == {"alarms": [alarm]}
+    assert client.get("/v1/alarms", params={"before": alarm["opened_at"]}).json() == {"alarms": []}
+    assert client.get("/v1/alarms", params={"before": "yesterday"}).json()["code"] == "invalid_request"
+
+
 def test_the_list_says_when_the_rescorer_was_last_alive(inside):
     _, alive = inside.parts.board.progress()
     assert pd.Timestamp(listed(inside)["risks_as_of"]) == alive
