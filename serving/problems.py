@@ -88,6 +88,15 @@ def too_many(per_second: int) -> Problem:
     )
 
 
+def too_many_streams(most: int) -> Problem:
+    return Problem(
+        title="Too many streams",
+        status=429,
+        code="too_many_streams",
+        detail=f"streams: expected at most {most} of one caller at a time; end those that nobody follows",
+    )
+
+
 def overloaded() -> Problem:
     return Problem(
         title="Unavailable",

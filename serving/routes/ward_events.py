@@ -2,15 +2,21 @@
 
 import asyncio
 import json
+import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from serving import problems
 from serving.auth import Caller
-from serving.database import instant
+from serving.database import DatabaseError, instant
 from serving.parts import Parts
 from serving.times import present
+
+logger = logging.getLogger("vigil.serving")
 
 _LOOK_SECONDS: Final = 0.25  # between looks at the board
 _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a silent stream
@@ -19,19 +25,33 @@ _KINDS: Final = ("risk", "silent", "left", "alarm", "alarm_withheld", "alarm_end
 _OF_ALARMS: Final = frozenset(_KINDS) - {"risk", "silent", "left", "reset"}
 _TIMES: Final = ("index_time", "latest_reading_at")
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+MOST_STREAMS: Final = 20  # of one caller at a time; each looks at the board
 EVENT: Final = {  # one of the stream, as those write it who describe such streams; ``data`` is a JSON object
     "type": "object",
     "properties": {"id": {"type": "string"}, "event": {"enum": [*_KINDS]}, "data": {"type": "string"}},
     "required": ["id", "event", "data"],
 }
+_open: Final[Counter[str]] = Counter()  # streams by subject
 
 
 class EventStream(StreamingResponse):
-    """The answer to one who follows."""
+    """The answer to one who follows; 429 where he follows :data:`MOST_STREAMS` times already."""
 
     def __init__(self, content: AsyncIterator[str], caller: Caller) -> None:
         super().__init__(content, media_type="text/event-stream", headers=_HEADERS)
-        self.caller = caller
+        self.subject = caller.subject
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _open[self.subject] >= MOST_STREAMS:
+            await problems.response(problems.too_many_streams(MOST_STREAMS))(scope, receive, send)
+            return
+        _open[self.subject] += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            _open[self.subject] -= 1
+            if not _open[self.subject]:
+                del _open[self.subject]
 
 
 def beginning(ward: str, last_event_id: int | None, kept: tuple[int, int]) -> tuple[int, str]:
@@ -50,16 +70,24 @@ def beginning(ward: str, last_event_id: int | None, kept: tuple[int, int]) -> tu
 
 
 async def stream(parts: Parts, caller: Caller, ward: str, after: int, seconds: float | None, begin: str) -> AsyncIterator[str]:
-    """What happens in a ward after an event, as far as the caller may see it."""
+    """What happens in a ward after an event, as far as the caller may see it, until his token expires.
+
+    Where the board cannot be read the stream ends, too: whoever comes again is told how it stands.
+    """
     loop = asyncio.get_running_loop()
-    end = None if seconds is None else loop.time() + seconds
+    left = caller.expires - present().timestamp()
+    end = loop.time() + (left if seconds is None else min(seconds, left))
     hidden = frozenset() if caller.may("alarms:read") else _OF_ALARMS
     yield f": listening\n{begin}"  # the client learns at once that it is connected
     said = loop.time()
     while True:
-        found = await asyncio.to_thread(parts.board.events, ward, after, _MOST_EVENTS)
-        if found:
+        try:
+            found = await asyncio.to_thread(parts.board.events, ward, after, _MOST_EVENTS)
             names = await asyncio.to_thread(parts.identities.of, {event["patient"] for event in found})
+        except DatabaseError as error:
+            logger.error("a stream of events ends: %s", type(error).__name__)  # noqa: TRY400 - nothing is wrong with the stream
+            return
+        if found:
             for event in found:
                 if event["kind"] not in hidden:
                     yield _event(event, names.get(event["patient"], ""))
@@ -70,7 +98,7 @@ async def stream(parts: Parts, caller: Caller, ward: str, after: int, seconds: f
         if loop.time() - said > _KEEP_ALIVE_SECONDS:
             yield ": still here\n\n"
             said = loop.time()
-        if end is not None and loop.time() >= end:
+        if loop.time() >= end:
             return
         await asyncio.sleep(_LOOK_SECONDS)
 

@@ -162,7 +162,8 @@ async def events(
     caller: WardReader,
     last_event_id: Annotated[Annotated[int, Field(ge=0, le=2**62)] | SkipJsonSchema[None], Header()] = None,
     seconds: Annotated[
-        Annotated[float, Field(ge=0, le=86_400)] | SkipJsonSchema[None], Query(description="End after so long; default: never.")
+        Annotated[float, Field(ge=0, le=86_400)] | SkipJsonSchema[None],
+        Query(description="End after so long; at the latest when the token expires."),
     ] = None,
 ) -> StreamingResponse:
     """Server-sent events; those of alarms for a token that also has `alarms:read`.

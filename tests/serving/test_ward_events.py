@@ -1,10 +1,20 @@
 """To follow a ward: from where one was, or from what is left, and no longer than one may."""
 
+import asyncio
 import json
+import logging
 import re
+import time
+from datetime import timedelta
 
+import httpx
 import pytest
 
+from serving.database import DatabaseError
+from serving.local_tokens import local_token
+from serving.routes import ward_events
+from serving.routes.ward_events import MOST_STREAMS
+from serving.service import api
 from tests.serving.inside import WELL, running_inside, sent
 
 FOLLOWED = {"ward": "A", "seconds": 0}
@@ -30,6 +40,45 @@ def followed(inside, last):
 
 def risks(*numbers):
     return [(number, "risk") for number in numbers]
+
+
+def test_a_stream_ends_with_its_token(inside):
+    token = local_token(inside.home, subject="s", scopes=("ward:read",), wards=None, lifetime=timedelta(seconds=2))
+    began = time.monotonic()
+    answer = inside.stranger().get("/v1/ward/events", params={"ward": "A"}, headers={"Authorization": f"Bearer {token}"})
+    assert answer.status_code == 200
+    assert time.monotonic() - began < 3
+
+
+def test_one_caller_follows_so_many_streams_and_no_more_until_one_ends(inside):
+    headers = inside.caller(["ward:read"]).headers
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test", headers=dict(headers))
+
+    async def follow(number):
+        params = FOLLOWED | {"seconds": 1}
+        return await asyncio.gather(*(client.get("/v1/ward/events", params=params) for _ in range(number)))
+
+    async def follow_twice():
+        return await follow(MOST_STREAMS + 2), await follow(MOST_STREAMS)
+
+    many, as_many_as_may_be = asyncio.run(follow_twice())
+    refused = [answer for answer in many if answer.status_code == 429]
+    assert [answer.json()["code"] for answer in refused] == ["too_many_streams"] * 2
+    assert refused[0].headers["retry-after"]
+    assert {answer.status_code for answer in as_many_as_may_be} == {200}
+    assert not ward_events._open
+
+
+def test_a_board_that_cannot_be_read_ends_the_stream_and_no_more(inside, monkeypatch, caplog):
+    def unreadable(*_):
+        raise DatabaseError("board.db: cannot be used")
+
+    monkeypatch.setattr(inside.parts.board, "events", unreadable)
+    with caplog.at_level(logging.ERROR), monkeypatch.context() as patched:
+        patched.setattr(logging.getLogger("vigil"), "propagate", True)
+        answer = inside.caller().get("/v1/ward/events", params={"ward": "A"}, headers={"Last-Event-ID": "1"})
+    assert (answer.status_code, answer.text) == (200, ": listening\n\n")
+    assert "a stream of events ends: DatabaseError" in caplog.text
 
 
 def drop(inside, condition):
