@@ -333,6 +333,19 @@ def test_nobody_registers_into_another_ward_or_takes_a_patient_from_it(inside, o
     assert list(wards.values()) == ["A", "B", ""]
 
 
+def test_a_ward_admits_whom_nobody_has_and_then_sends_his_readings(inside, of_ward_a):
+    reading = sent("admitted", {"heart_rate": 80})
+    assert of_ward_a.post("/v1/observations", json=reading).json()["code"] == "not_your_ward"  # nobody said that he is there
+    assert inside.caller().post("/v1/observations", json=sent("admitted", {"spo2": 97})).json()["accepted"] == 1
+    admission = {"patients": [{"patient_id": "admitted", "ward": "A"}, {"patient_id": "another", "ward": "A"}]}
+    for _ in range(2):
+        assert of_ward_a.post("/v1/patients", json=admission).json() == {"registered": 2}
+    assert of_ward_a.post("/v1/observations", json=reading).json()["accepted"] == 1
+    admission["patients"][0]["ward"] = "B"
+    answer = inside.caller(wards=["B"]).post("/v1/patients", json=admission)
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_your_ward")
+
+
 def test_what_a_stranger_may_see_follows_the_patient(inside, of_ward_a):
     of_ward_b = inside.caller(wards=["B"])
     move = [{"patient_id": "m-1", "ward": "A"}]
