@@ -9,6 +9,15 @@ from pydantic import BaseModel, Field
 from serving.database import instant
 
 
+class ActionOut(BaseModel):
+    """What somebody did about an alarm."""
+
+    action: Literal["acknowledged", "overridden"]
+    by: str
+    at: datetime
+    reason: Annotated[str | None, Field(description="Of an override.")]
+
+
 class AlarmOut(BaseModel):
     """One episode of high risk."""
 
@@ -23,9 +32,10 @@ class AlarmOut(BaseModel):
     probability: Annotated[float | None, Field(description="Of the risk that opened it.")]
     news2: int
     status: Literal["open", "acknowledged", "overridden"]
-    acted_at: datetime | None
+    acted_at: Annotated[datetime | None, Field(description="Of the latest action, as acted_by and reason.")]
     acted_by: str | None
     reason: Annotated[str | None, Field(description="Why it was overridden.")]
+    actions: Annotated[list[ActionOut], Field(description="Everything that was done about it, oldest first.")]
     prediction_id: str
     model_name: str | None
     model_version: str | None
@@ -33,10 +43,14 @@ class AlarmOut(BaseModel):
 
 
 def alarm_out(row: Mapping[str, Any], patient_id: str) -> AlarmOut:
-    """A row of the board, under the identifier that the caller knows."""
+    """An alarm of the board with its actions, under the identifier that the caller knows."""
     times = {name: _time(row[name]) for name in ("opened_at", "ended_at", "last_sounded_at", "acted_at")}
-    rest = {name: row[name] for name in AlarmOut.model_fields if name not in times and name != "patient_id"}
-    return AlarmOut(patient_id=patient_id, **times, **rest)
+    actions = [
+        ActionOut(**{name: action[name] for name in ("action", "by", "reason")}, at=_time(action["at"]))
+        for action in row["actions"]
+    ]
+    rest = {name: row[name] for name in AlarmOut.model_fields if name not in {*times, "patient_id", "actions"}}
+    return AlarmOut(patient_id=patient_id, actions=actions, **times, **rest)
 
 
 def _time(microseconds: int | None) -> datetime | None:

@@ -68,11 +68,18 @@ class UnauthorizedError(VigilError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a verified token speaks for. ``scopes``: keys of :data:`SCOPES`. ``wards``: those he may see; None: all."""
+    """Who a verified token speaks for, and until when.
+
+    Attributes:
+        scopes: keys of :data:`SCOPES`.
+        wards: those he may see; None: all.
+        expires: seconds since 1970.
+    """
 
     subject: str
     scopes: frozenset[str]
     wards: frozenset[str] | None
+    expires: float
 
     def may(self, scope: str) -> bool:
         return scope in self.scopes
@@ -85,7 +92,6 @@ class Caller:
 class _Verified:
     caller: Caller
     valid_from: float
-    expires: float
     keys: Keys
 
 
@@ -127,7 +133,7 @@ class Tokens:
             found = self._check(token, keys, now)
         if found.valid_from > now + LEEWAY_SECONDS:
             raise UnauthorizedError("not_yet_valid")
-        if now >= found.expires + LEEWAY_SECONDS:
+        if now >= found.caller.expires + LEEWAY_SECONDS:
             raise UnauthorizedError("expired")
         with self._lock:
             self._verified[digest] = found
@@ -167,7 +173,7 @@ class Tokens:
         issued, expires = _time(claims["iat"]), _time(claims["exp"])
         if not 0 < expires - issued <= MAX_LIFETIME.total_seconds():
             raise UnauthorizedError("lifetime" if expires > issued else "claims")
-        return _Verified(_caller(claims), max(issued, _time(claims.get("nbf", 0))), expires, keys)
+        return _Verified(_caller(claims, expires), max(issued, _time(claims.get("nbf", 0))), keys)
 
 
 def _time(value: object) -> float:
@@ -177,14 +183,14 @@ def _time(value: object) -> float:
     return float(value)
 
 
-def _caller(claims: Mapping[str, Any]) -> Caller:
+def _caller(claims: Mapping[str, Any], expires: float) -> Caller:
     """Without a scope he may do nothing. Without wards he may see all, so what stands there must be sound."""
     scope, wards = claims.get("scope", ""), claims.get("wards", ["all"])  # null is not absent
     sound = isinstance(scope, str) and isinstance(wards, list) and wards and all(map(is_name, [claims["sub"], *wards]))
     if not sound:
         raise UnauthorizedError("claims")
     scopes = frozenset(scope.split(" ")) & SCOPES.keys()
-    return Caller(claims["sub"], scopes, frozenset(wards) if "wards" in claims else None)
+    return Caller(claims["sub"], scopes, frozenset(wards) if "wards" in claims else None, expires)
 
 
 def is_name(value: object) -> bool:

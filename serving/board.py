@@ -58,11 +58,26 @@ ALARMS: Final = sa.Table(  # one row an episode
     sa.Column("model_version", sa.String),
     sa.Column("feature_service", sa.String, nullable=False),
     sa.Column("status", sa.String, nullable=False, default="open"),
-    sa.Column("acted_at", sa.BigInteger),
+    sa.Column("acted_at", sa.BigInteger),  # of the latest action, as what follows
     sa.Column("acted_by", sa.String),
     sa.Column("reason", sa.String),
 )
 sa.Index("one_open_episode_a_patient", ALARMS.c.patient, unique=True, sqlite_where=ALARMS.c.ended_at.is_(None))
+ACTIONS: Final = sa.Table(  # everything that was done about alarms; rows are added, and go with their alarm
+    "actions",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("alarm_id", sa.String, nullable=False, index=True),
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+_WITH_THEIR_ALARM: Final = sa.DDL(  # type: ignore[no-untyped-call]
+    "CREATE TRIGGER actions_go_with_their_alarm AFTER DELETE ON alarms "
+    "BEGIN DELETE FROM actions WHERE alarm_id = OLD.alarm_id; END"
+)
+sa.event.listen(ACTIONS, "after_create", _WITH_THEIR_ALARM)
 EVENTS: Final = sa.Table(
     "events",
     METADATA,
@@ -90,6 +105,14 @@ _HEARTBEAT: Final = "heartbeat"
 
 class OvertakenError(VigilError):
     """What would be put up does not follow what is."""
+
+
+class AlreadyDoneError(VigilError):
+    """Something else was done about the alarm, which stands. ``status``: the alarm's."""
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"alarm: {status} already")
+        self.status = status
 
 
 @dataclass
@@ -194,38 +217,58 @@ class Board:
         wards: Iterable[str] | None = None,
         patient: str | None = None,
         status: str | None = None,
+        before: pd.Timestamp | None = None,
         most: int = 500,
     ) -> list[dict[str, Any]]:
-        """Alarms, newest first. ``wards``: None for all. ``status``: ``open`` (nobody acted on it), or an :data:`Action`."""
-        query = sa.select(ALARMS).order_by(ALARMS.c.opened_at.desc()).limit(most)
+        """Alarms with their ``actions``, newest first. ``wards``: None for all. ``status``: ``open``, or an :data:`Action`.
+
+        ``most`` are exceeded where more were opened at the very instant of the last: who goes on ``before`` it misses none.
+        """
+        query = sa.select(ALARMS).order_by(ALARMS.c.opened_at.desc(), ALARMS.c.alarm_id)
+        if before is not None:
+            query = query.where(ALARMS.c.opened_at < microsecond(before))
         if wards is not None:
             query = query.where(ALARMS.c.ward.in_(list(wards)))
         if patient is not None:
             query = query.where(ALARMS.c.patient == patient)
         if status is not None:
             query = query.where(ALARMS.c.status == status)
-        return self._all(query)
+        last = query.with_only_columns(ALARMS.c.opened_at).limit(1).offset(most - 1).scalar_subquery()
+        return self._with_actions(query.where(ALARMS.c.opened_at >= sa.func.coalesce(last, 0)))
+
+    def under_way(self, ward: str) -> dict[str, dict[str, Any]]:
+        """The alarm of each patient of a ward whose episode has not ended."""
+        query = sa.select(ALARMS).where(ALARMS.c.ward == ward, ALARMS.c.ended_at.is_(None))
+        return {row["patient"]: row for row in self._all(query)}
 
     def alarm(self, alarm_id: str) -> dict[str, Any] | None:
-        """One alarm."""
-        found = self._all(sa.select(ALARMS).where(ALARMS.c.alarm_id == alarm_id))
+        """One alarm with its ``actions``, oldest first."""
+        found = self._with_actions(sa.select(ALARMS).where(ALARMS.c.alarm_id == alarm_id))
         return found[0] if found else None
 
     def act(self, alarm_id: str, action: Action, by: str, reason: str | None, at: pd.Timestamp) -> bool:
-        """Keep what was done about an alarm; False where the same was done before, which changes nothing.
+        """Keep what was done about an alarm; False where just that was kept before, or there is no such alarm.
 
-        An override follows an acknowledgement, never the other way round: what was said with a reason is kept.
+        An override follows acknowledgements, never the other way round, and there is one: what was said with a reason stands.
+
+        Raises:
+            AlreadyDoneError: it was overridden otherwise; nothing was changed.
         """
-        before = ("open",) if action == "acknowledged" else ("open", "acknowledged")
+        said = {"action": action, "by": by, "reason": reason}
         with writing(self.engine) as connection:
-            done = connection.execute(
-                ALARMS.update()
-                .where(ALARMS.c.alarm_id == alarm_id, ALARMS.c.status.in_(before))
-                .values(status=action, acted_at=microsecond(at), acted_by=by, reason=reason)
-            )
-            if not done.rowcount:
+            alarm = connection.execute(sa.select(ALARMS).where(ALARMS.c.alarm_id == alarm_id)).one_or_none()
+            if alarm is None:
                 return False
-            alarm = connection.execute(sa.select(ALARMS).where(ALARMS.c.alarm_id == alarm_id)).one()
+            if alarm.status == "overridden":
+                if said == {"action": alarm.status, "by": alarm.acted_by, "reason": alarm.reason}:
+                    return False
+                raise AlreadyDoneError(alarm.status)
+            same = [ACTIONS.c[name].is_not_distinct_from(value) for name, value in said.items()]
+            if connection.execute(sa.select(ACTIONS.c.seq).where(ACTIONS.c.alarm_id == alarm_id, *same)).first():
+                return False
+            latest = {"status": action, "acted_at": microsecond(at), "acted_by": by, "reason": reason}
+            connection.execute(ALARMS.update().where(ALARMS.c.alarm_id == alarm_id).values(latest))
+            connection.execute(ACTIONS.insert().values(**said, alarm_id=alarm_id, at=microsecond(at)))
             event = {"at": microsecond(at), "ward": alarm.ward, "patient": alarm.patient, "kind": action}
             _tell(connection, [{**event, "body": {"alarm_id": alarm_id}}])
         return True
@@ -236,9 +279,24 @@ class Board:
         return [{**row, "body": json.loads(row["body"])} for row in self._all(query.limit(most))]
 
     def last_event(self) -> int:
-        """Number of the last event."""
+        """Number of the last event, whether or not it is kept."""
+        return self.kept()[1]
+
+    def kept(self) -> tuple[int, int]:
+        """The number after which events of all wards are kept, and that of the last event there was."""
+        number = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'events'")
         with reading(self.engine) as connection:
-            return connection.execute(sa.select(sa.func.max(EVENTS.c.event_id))).scalar() or 0
+            last = connection.execute(number).scalar() or 0
+            oldest = connection.execute(sa.select(sa.func.min(EVENTS.c.event_id))).scalar()
+        return last if oldest is None else oldest - 1, last
+
+    def _with_actions(self, alarms: sa.Select[Any]) -> list[dict[str, Any]]:
+        with reading(self.engine) as connection:
+            rows = {row["alarm_id"]: {**row, "actions": []} for row in connection.execute(alarms).mappings()}
+            about = ACTIONS.c.alarm_id.in_(rows)
+            for action in connection.execute(sa.select(ACTIONS).where(about).order_by(ACTIONS.c.seq)).mappings():
+                rows[action["alarm_id"]]["actions"].append(dict(action))
+        return list(rows.values())
 
     def _all(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with reading(self.engine) as connection:

@@ -124,8 +124,16 @@ class LastResort:
         self.app = app
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        began = False
+
+        async def noted(message: Any) -> None:
+            nonlocal began
+            began = began or message["type"] == "http.response.start"
+            await send(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, noted)
         except Exception as error:  # noqa: BLE001 - the last resort
             logger.error("unexpected %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400 - a traceback says more
-            await problems.response(problems.unexpected())(scope, receive, send)
+            if not began:  # an answer that has begun can only break off
+                await problems.response(problems.unexpected())(scope, receive, send)

@@ -88,6 +88,15 @@ def too_many(per_second: int) -> Problem:
     )
 
 
+def too_many_streams(most: int) -> Problem:
+    return Problem(
+        title="Too many streams",
+        status=429,
+        code="too_many_streams",
+        detail=f"streams: expected at most {most} of one caller at a time; end those that nobody follows",
+    )
+
+
 def overloaded() -> Problem:
     return Problem(
         title="Unavailable",
@@ -130,7 +139,7 @@ def already(status: str) -> Problem:
         title="Already done",
         status=409,
         code="already_done",
-        detail=f"alarm_id: this alarm was {status} already, which stands; see /v1/alarms",
+        detail=f"alarm_id: this alarm was {status} already, which stands; see its actions at /v1/alarms",
     )
 
 
@@ -215,8 +224,12 @@ async def on_http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_invalid(_: Request, error: Exception) -> JSONResponse:
-    """FastAPI handler for requests that do not fit the schema: field and rule of each error, without the input."""
+    """FastAPI handler for requests that do not fit the schema: field and rule of each error, without the input.
+
+    A small body can hold thousands of errors: all are counted, the first :data:`ERRORS_LISTED` listed.
+    """
     assert isinstance(error, RequestValidationError)
+    found = error.errors()
     errors = [
         {
             # A name the caller made up is input too: only positions and the schema's own names are repeated.
@@ -225,14 +238,15 @@ async def on_invalid(_: Request, error: Exception) -> JSONResponse:
             "rule": e["type"],
             "expected": "only the fields of the schema" if e["type"] == "extra_forbidden" else e["msg"],
         }
-        for e in error.errors()
+        for e in found[:ERRORS_LISTED]
     ]
     return response(
         Problem(
             title="Invalid request",
             status=422,
             code="invalid_request",
-            detail="the body does not fit the schema at /v1/openapi.json; correct the fields listed",
+            detail=f"the request does not fit the schema at /v1/openapi.json in {len(found)} places; correct them, of which "
+            f"the first {ERRORS_LISTED} are listed",
             errors=errors,
         )
     )

@@ -57,7 +57,7 @@ class HistoryPoint(BaseModel):
 
 
 class Trend(BaseModel):
-    """Where it is going: the slope of a straight line through the log-odds, over the hours that the points span."""
+    """Where it is going: the slope of a straight line through the log-odds that the last model gave, over the hours they span."""
 
     direction: Literal["rising", "steady", "falling", "unknown"]
     log_odds_per_hour: float | None
@@ -123,7 +123,7 @@ class VisitSummary(BaseModel):
         ),
     ]
     history: HistoryAnswer
-    alarms: list[AlarmOut]
+    alarms: Annotated[list[AlarmOut] | None, Field(description="Null to a caller who may not see alarms.")]
     anomalies: list[Anomaly]
     data_gaps: list[Gap]
 
@@ -140,8 +140,12 @@ def history_of(parts: Parts, patient: str, request: HistoryRequest) -> HistoryAn
 
 
 def trend_of(said: pd.DataFrame) -> Trend:
-    """The trend of risks by ``index_time``; NEWS2 has no odds, and says nothing here."""
+    """The trend of risks by ``index_time``; NEWS2 has no odds, and says nothing here.
+
+    Of the last model's alone: where another took its place, what moved may be the model and not the patient.
+    """
     known = said[said["probability"].notna()]
+    known = known[known["model_version"] == known["model_version"].iloc[-1]] if len(known) else known
     hours = (known["index_time"] - known["index_time"].min()).dt.total_seconds().to_numpy() / 3600
     span = float(hours.max()) if len(hours) else 0.0
     if len(np.unique(hours)) < 2:
@@ -162,7 +166,7 @@ def anomalies_of(parts: Parts, patient: str, request: AnomaliesRequest) -> Anoma
     return AnomaliesAnswer(patient_id=request.patient_id, as_of=row["index_time"].to_pydatetime(), signals=_anomalies(row))
 
 
-def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAnswer) -> VisitSummary:
+def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAnswer, *, with_alarms: bool) -> VisitSummary:
     """The present risk with what surrounds it; anomalies and gaps where the journal knows the patient's readings."""
     try:
         row = _from_journal(parts, patient, None)
@@ -175,7 +179,7 @@ def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAn
         risk=risk,
         changes=_changes(parts, patient),
         history=history_of(parts, patient, request),
-        alarms=[alarm_out(alarm, request.patient_id) for alarm in alarms],
+        alarms=[alarm_out(alarm, request.patient_id) for alarm in alarms] if with_alarms else None,
         anomalies=[] if row is None else [found for found in _anomalies(row) if found.unusual],
         data_gaps=[] if row is None else _gaps(row),
     )

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final, Literal
@@ -15,6 +16,7 @@ from serving import problems
 from serving.auth import Caller
 from serving.database import microsecond
 from serving.guard import PartsHere, authorized
+from serving.monitored import UNASSIGNED
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.schemas import MAX_OBSERVATIONS, MAX_PATIENTS, Instant, PatientId, Request, WardName, example
@@ -137,7 +139,8 @@ async def send_readings(
 ) -> ReadingsOut:
     """Each reading is on the disk before this is answered. Sending the same message again changes nothing."""
     readings, identities = _pseudonymised(parts, request)
-    await asyncio.to_thread(_check_wards, parts, caller, "observations", [reading["subject_id"] for reading in readings])
+    patients = [reading["subject_id"] for reading in readings]
+    _refuse("observations", patients, await asyncio.to_thread(parts.hidden, caller, patients))
     received = await asyncio.wrap_future(parts.intake.submit(readings, identities))
     results = []
     for reading, result in zip(request.observations, received, strict=True):
@@ -157,12 +160,19 @@ async def send_readings(
 def register(
     request: PatientsIn, parts: PartsHere, caller: Annotated[Caller, Security(authorized, scopes=["patients:write"])]
 ) -> PatientsOut:
-    """Age, sex and admission are features; the ward is who is told. Readings of patients whom nobody registered count, too."""
+    """Age, sex and admission are features; the ward is who is told. Readings of patients whom nobody registered count, too.
+
+    A token that is bound to wards registers into these whoever is in no ward yet; from other wards it moves nobody.
+    """
     for place, patient in enumerate(request.patients):
         if not caller.may_see(patient.ward):
             raise ProblemError(problems.not_your_ward(f"patients.{place}.ward"))
     pseudonyms = [parts.pseudonyms.of(patient.patient_id) for patient in request.patients]
-    _check_wards(parts, caller, "patients", pseudonyms)
+    _refuse(
+        "patients",
+        pseudonyms,
+        {p for p, ward in parts.wards(pseudonyms).items() if ward != UNASSIGNED and not caller.may_see(ward)},
+    )
     identities = {p: patient.patient_id for p, patient in zip(pseudonyms, request.patients, strict=True)}
     facts = [_facts(p, patient) for p, patient in zip(pseudonyms, request.patients, strict=True)]
     parts.journal.register(facts, first=partial(parts.identities.keep, identities))
@@ -232,8 +242,8 @@ def _facts(pseudonym: str, patient: PatientIn) -> dict[str, Any]:
     }
 
 
-def _check_wards(parts: Parts, caller: Caller, field: str, patients: list[str]) -> None:
-    hidden = parts.hidden(caller, patients)
-    if hidden:
-        place = next(place for place, patient in enumerate(patients) if patient in hidden)
+def _refuse(field: str, patients: Sequence[str], elsewhere: Collection[str]) -> None:
+    """The request, for the first of its patients who is elsewhere."""
+    if elsewhere:
+        place = next(place for place, patient in enumerate(patients) if patient in elsewhere)
         raise ProblemError(problems.not_your_ward(f"{field}.{place}.patient_id"))

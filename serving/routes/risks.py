@@ -79,13 +79,13 @@ def anomalies(request: AnomaliesRequest, parts: PartsHere, caller: Reader) -> An
 
 @router.post("/visit-summary", summary="Everything for a teleconsultation in one answer")
 def visit_summary(request: HistoryRequest, parts: PartsHere, caller: Reader) -> VisitSummary:
-    """Present risk and its reasons, trend, alarms, anomalies and gaps in the data."""
+    """Present risk and its reasons, trend, anomalies and gaps in the data; alarms for a token that also has `alarms:read`."""
     patient = _visible(parts, caller, request.patient_id)
     current = _by_id(parts, caller, [request.patient_id], None, ["contributions", "range"])[0]
     if current.problem:
         raise ProblemError(current.problem)
     assert current.risk is not None
-    return summary_of(parts, patient, request, current.risk)
+    return summary_of(parts, patient, request, current.risk, with_alarms=caller.may("alarms:read"))
 
 
 def _by_id(

@@ -1,9 +1,7 @@
 """What a ward sees and does: its patients by urgency, alarms and what was done about them, and events as they happen."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Security
@@ -11,29 +9,26 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
+from features.catalogue import INDEX_STEP
+from features.scores import NEWS2_HIGH
 from serving import problems
 from serving.alarms_view import AlarmOut, alarm_out
 from serving.auth import Caller
-from serving.board import Action
+from serving.board import Action, AlreadyDoneError
 from serving.database import instant
 from serving.guard import PartsHere, authorized
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.rescorer import SAID
-from serving.schemas import MAX_PATIENTS, Request, WardName, example
-from serving.times import present
+from serving.routes.ward_events import EVENT, EventStream, beginning, stream
+from serving.schemas import MAX_PATIENTS, Instant, Request, WardName, example
+from serving.times import present, utc
 
 router: Final = APIRouter(prefix="/v1", tags=["wards"])
 
-_LOOK_SECONDS: Final = 0.25  # between looks at the board
-_KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a silent stream
-_MOST_EVENTS: Final = 200
-_KINDS: Final = ("risk", "silent", "left", "alarm", "alarm_withheld", "alarm_ended", "acknowledged", "overridden")
-_EVENT: Final = {  # one of the stream, as those write it who describe such streams; ``data`` is a JSON object
-    "type": "object",
-    "properties": {"id": {"type": "string"}, "event": {"enum": [*_KINDS]}, "data": {"type": "string"}},
-    "required": ["id", "event", "data"],
-}
+_RENEWED_WITHIN: Final = INDEX_STEP + timedelta(
+    minutes=5
+)  # of a patient of whom nothing comes; minutes for the rescorer to do it
 
 WardReader = Annotated[Caller, Security(authorized, scopes=["ward:read"])]
 AlarmReader = Annotated[Caller, Security(authorized, scopes=["alarms:read"])]
@@ -42,7 +37,10 @@ WardAsked = Annotated[WardName, Query()]
 
 
 class WardPatient(BaseModel):
-    """A patient's latest risk, and what an intervention now may be expected to be worth."""
+    """A patient's latest risk, and what an intervention now may be expected to be worth.
+
+    With ``stale_data`` among the findings nobody renewed it in time: what is left of it is NEWS2, as it was at ``as_of``.
+    """
 
     patient_id: str
     as_of: datetime
@@ -59,8 +57,11 @@ class WardPatient(BaseModel):
             "alarm threshold (Vickers AJ, Elkin EB. Med Decis Making 2006;26:565-574). Null on the basis of NEWS2."
         ),
     ]
+    findings: list[Literal["stale_data"]]
     alarm_id: Annotated[str | None, Field(description="Of the episode that is under way, if it sounded.")]
-    alarm_status: Literal["open", "acknowledged", "overridden"] | None
+    alarm_status: Annotated[
+        Literal["open", "acknowledged", "overridden"] | None, Field(description="Both null to a caller who may not see alarms.")
+    ]
     model_name: str | None
     model_version: str | None
     feature_service: str
@@ -70,6 +71,9 @@ class WardAnswer(BaseModel):
     """Alarms that nobody acted on first, then by expected benefit; on the basis of NEWS2 by the score."""
 
     ward: str
+    risks_as_of: Annotated[
+        datetime | None, Field(description="When the rescorer, which renews the risks, was last alive; null: never.")
+    ]
     patients: list[WardPatient]
 
 
@@ -99,15 +103,16 @@ class OverrideIn(Request):
 
 @router.get("/ward/patients", summary="A ward's patients, the highest expected benefit first")
 def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> WardAnswer:
-    """The latest risk of each patient registered in the ward."""
+    """The latest risk of each patient registered in the ward; alarms for a token that also has `alarms:read`."""
     _require_ward(caller, ward)
     rows = parts.board.risks(ward=ward)
     names = parts.identities.of(row["patient"] for row in rows)
-    under_way = {alarm["patient"]: alarm for alarm in parts.board.alarms(wards=[ward]) if alarm["ended_at"] is None}
+    under_way = parts.board.under_way(ward) if caller.may("alarms:read") else {}
     ranked = sorted(
         (_ward_patient(row, names[row["patient"]], under_way.get(row["patient"])) for row in rows), key=_urgency, reverse=True
     )
-    return WardAnswer(ward=ward, patients=ranked)
+    _, alive = parts.board.progress()
+    return WardAnswer(ward=ward, risks_as_of=None if alive is None else alive.to_pydatetime(), patients=ranked)
 
 
 @router.get("/alarms", summary="Alarms, newest first")
@@ -116,26 +121,30 @@ def alarms(
     caller: AlarmReader,
     ward: Annotated[WardName | SkipJsonSchema[None], Query()] = None,
     status: Annotated[Literal["open", "acknowledged", "overridden"] | SkipJsonSchema[None], Query()] = None,
+    before: Annotated[Instant | SkipJsonSchema[None], Query(description="Only those opened before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PATIENTS)] = 100,
 ) -> AlarmsAnswer:
-    """Of one ward, or of all that the caller may see."""
+    """Of one ward, or of all that the caller may see. For older ones ask again `before` the last one's `opened_at`.
+
+    Alarms opened at one instant come together, so that there may be more than `limit`.
+    """
     if ward is not None:
         _require_ward(caller, ward)
     wards = [ward] if ward is not None else caller.wards
-    rows = parts.board.alarms(wards=wards, status=status, most=limit)
+    rows = parts.board.alarms(wards=wards, status=status, before=None if before is None else utc(before), most=limit)
     names = parts.identities.of(row["patient"] for row in rows)
     return AlarmsAnswer(alarms=[alarm_out(row, names[row["patient"]]) for row in rows])
 
 
 @router.post("/alarms/acknowledge", summary="Say that somebody takes care of it")
 def acknowledge(request: AcknowledgeIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
-    """Kept with who said so and when."""
+    """Kept with who said so and when, beside what others said before."""
     return _act(parts, caller, request.alarm_id, "acknowledged", None)
 
 
 @router.post("/alarms/override", summary="Say that it was not right, and why")
 def override(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
-    """Kept with who said so and when; it may become a label."""
+    """Kept with who said so and when, once an alarm; it may become a label."""
     return _act(
         parts, caller, request.alarm_id, "overridden", f"{request.reason}: {request.note}" if request.note else request.reason
     )
@@ -145,7 +154,7 @@ def override(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> Alar
     "/ward/events",
     summary="Risk changes and alarms as they happen",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/event-stream": {"schema": _EVENT}}, "description": "Server-sent events."}},
+    responses={200: {"content": {"text/event-stream": {"schema": EVENT}}, "description": "Server-sent events."}},
 )
 async def events(
     ward: WardAsked,
@@ -153,64 +162,31 @@ async def events(
     caller: WardReader,
     last_event_id: Annotated[Annotated[int, Field(ge=0, le=2**62)] | SkipJsonSchema[None], Header()] = None,
     seconds: Annotated[
-        Annotated[float, Field(ge=0, le=86_400)] | SkipJsonSchema[None], Query(description="End after so long; default: never.")
+        Annotated[float, Field(ge=0, le=86_400)] | SkipJsonSchema[None],
+        Query(description="End after so long; at the latest when the token expires."),
     ] = None,
 ) -> StreamingResponse:
-    """Server-sent events. Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once."""
+    """Server-sent events; those of alarms for a token that also has `alarms:read`.
+
+    Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once.
+    """
     _require_ward(caller, ward)
-    after = last_event_id if last_event_id is not None else await asyncio.to_thread(parts.board.last_event)
-    begin = (
-        f"id: {after}\n" if last_event_id is None else ""
-    )  # an event without data: from where to go on, whatever comes first
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(parts, ward, after, seconds, begin), media_type="text/event-stream", headers=headers)
-
-
-async def _stream(parts: Parts, ward: str, after: int, seconds: float | None, begin: str) -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
-    end = None if seconds is None else loop.time() + seconds
-    yield f": listening\n{begin}\n"  # the client learns at once that it is connected
-    said = loop.time()
-    while True:
-        found = await asyncio.to_thread(parts.board.events, ward, after, _MOST_EVENTS)
-        if found:
-            names = await asyncio.to_thread(parts.identities.of, {event["patient"] for event in found})
-            for event in found:
-                yield _event(event, names.get(event["patient"], ""))
-            after, said = found[-1]["event_id"], loop.time()
-            if len(found) == _MOST_EVENTS:
-                continue
-        elif loop.time() - said > _KEEP_ALIVE_SECONDS:
-            yield ": still here\n\n"
-            said = loop.time()
-        if end is not None and loop.time() >= end:
-            return
-        await asyncio.sleep(_LOOK_SECONDS)
-
-
-def _event(event: dict[str, Any], patient_id: str) -> str:
-    body = {name: value for name, value in event["body"].items() if name not in _TIMES}
-    body |= {name: _iso(event["body"][name]) for name in _TIMES if name in event["body"]}
-    data = {"patient_id": patient_id, "ward": event["ward"], "at": _iso(event["at"]), **body}
-    return f"id: {event['event_id']}\nevent: {event['kind']}\ndata: {json.dumps(data)}\n\n"
-
-
-_TIMES: Final = ("index_time", "latest_reading_at")
-
-
-def _iso(microseconds: int | None) -> str | None:
-    return None if microseconds is None else instant(microseconds).isoformat()
+    after, begin = beginning(ward, last_event_id, await asyncio.to_thread(parts.board.kept))
+    return EventStream(stream(parts, caller, ward, after, seconds, begin), caller)
 
 
 def _act(parts: Parts, caller: Caller, alarm_id: str, action: Action, reason: str | None) -> AlarmOut:
     alarm = parts.board.alarm(alarm_id)
     if alarm is None or not caller.may_see(alarm["ward"]):
         raise ProblemError(problems.unknown_alarm())
-    if not parts.board.act(alarm_id, action, caller.subject, reason, present()) and alarm["status"] != action:
-        raise ProblemError(problems.already(alarm["status"]))
-    parts.metrics.acted(action)
+    try:
+        if parts.board.act(alarm_id, action, caller.subject, reason, present()):
+            parts.metrics.acted(action)
+    except AlreadyDoneError as error:
+        raise ProblemError(problems.already(error.status)) from None
     after = parts.board.alarm(alarm_id)
-    assert after is not None
+    if after is None:  # retention took it meanwhile
+        raise ProblemError(problems.unknown_alarm())
     return alarm_out(after, parts.identities.of([after["patient"]])[after["patient"]])
 
 
@@ -221,15 +197,26 @@ def _require_ward(caller: Caller, ward: str) -> None:
 
 def _ward_patient(row: dict[str, Any], patient_id: str, alarm: dict[str, Any] | None) -> WardPatient:
     sounded = alarm is not None and alarm["sounded"] > 0
+    stale = present() - instant(row["index_time"]) > _RENEWED_WITHIN
+    if stale:
+        row = {**row, "basis": "news2", "probability": None, "band": _band_of(row)}
     return WardPatient(
         patient_id=patient_id,
         as_of=instant(row["index_time"]).to_pydatetime(),
         latest_reading_at=None if row["latest_reading_at"] is None else instant(row["latest_reading_at"]).to_pydatetime(),
         expected_benefit=_benefit(row["probability"], row["threshold"]),
+        findings=["stale_data"] if stale else [],
         alarm_id=alarm["alarm_id"] if alarm and sounded else None,
         alarm_status=alarm["status"] if alarm and sounded else None,
         **{name: row[name] for name in SAID if name != "index_time"},
     )
+
+
+def _band_of(row: dict[str, Any]) -> str:
+    """NEWS2's, of a row that may have the model's. Its parts are not kept: from 3 on, one of 3 may be among them."""
+    if row["basis"] == "news2":
+        return str(row["band"])
+    return "high" if row["news2"] >= NEWS2_HIGH else "medium" if row["news2"] >= 3 else "low"
 
 
 def _benefit(p: float | None, threshold: float | None) -> float | None:

@@ -119,7 +119,8 @@ def test_a_token_stands_alone_and_is_good_for_its_home(tmp_path):
     first, second = [vigil("token", "--home", home) for _ in range(2)]
     assert (first.exit_code, first.stderr) == (second.exit_code, second.stderr) == (0, "")
     for token in (first.stdout.removesuffix("\n"), second.stdout.removesuffix("\n")):
-        assert caller_of(token, home) == caller_of(token, home, in_hours=7.9) == Caller("local", frozenset(SCOPES), None)
+        caller = caller_of(token, home)
+        assert caller == caller_of(token, home, in_hours=7.9) == Caller("local", frozenset(SCOPES), None, caller.expires)
         with pytest.raises(UnauthorizedError, match="expired"):
             caller_of(token, home, in_hours=8.1)
     assert stat.S_IMODE((home / "auth").stat().st_mode) == 0o700
@@ -128,8 +129,9 @@ def test_a_token_stands_alone_and_is_good_for_its_home(tmp_path):
 def test_a_token_can_be_narrowed(tmp_path):
     options = ["--scope", "risk:read", "--scope", "ward:read", "--ward", "icu-1", "--ward", "icu-2", "--subject", "monitor"]
     token = vigil("token", "--home", tmp_path, *options, "--hours", 24).stdout.strip()
-    expected = Caller("monitor", frozenset({"risk:read", "ward:read"}), frozenset({"icu-1", "icu-2"}))
-    assert caller_of(token, tmp_path, in_hours=23.9) == expected
+    caller = caller_of(token, tmp_path, in_hours=23.9)
+    scopes, wards = frozenset({"risk:read", "ward:read"}), frozenset({"icu-1", "icu-2"})
+    assert caller == Caller("monitor", scopes, wards, caller.expires)
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def steady(tmp_path_factory, signers):
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_sound_token_becomes_its_caller(tokens, signers, algorithm):
     caller = tokens.verify(signers[algorithm].sign())
-    assert caller == Caller("ward-monitor", frozenset({"risk:read", "ward:read"}), frozenset({"icu-1", "icu-2"}))
+    assert caller == Caller("ward-monitor", frozenset({"risk:read", "ward:read"}), frozenset({"icu-1", "icu-2"}), SECOND + 3600)
     assert caller.may("risk:read")
     assert not caller.may("alarms:write")
     assert caller.may_see("icu-1")

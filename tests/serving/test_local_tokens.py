@@ -23,7 +23,7 @@ from serving.local_tokens import (
     make_keys,
     mint,
 )
-from tests.serving.tokens import AUDIENCE, ISSUER, NOW, at, base64url, refused
+from tests.serving.tokens import AUDIENCE, ISSUER, NOW, SECOND, at, base64url, refused
 
 
 def minted(folder, **changes):
@@ -42,10 +42,10 @@ def minted(folder, **changes):
 def test_what_is_minted_is_let_in(tmp_path, clock):
     make_keys(tmp_path / "new" / "home")
     tokens = at(tmp_path / "new" / "home" / JWKS_FILE, clock)
-    expected = Caller("ward-monitor", frozenset({"risk:read"}), frozenset({"icu-1"}))
+    expected = Caller("ward-monitor", frozenset({"risk:read"}), frozenset({"icu-1"}), SECOND + 3600)
     assert tokens.verify(minted(tmp_path / "new" / "home")) == expected
     token = minted(tmp_path / "new" / "home", wards=None, scopes=SCOPES, lifetime=MAX_LIFETIME)
-    assert tokens.verify(token) == Caller("ward-monitor", frozenset(SCOPES), None)
+    assert tokens.verify(token) == Caller("ward-monitor", frozenset(SCOPES), None, SECOND + MAX_LIFETIME.total_seconds())
     clock.pass_(MAX_LIFETIME.total_seconds() + LEEWAY_SECONDS)
     assert refused(tokens, token) == "expired"
 
@@ -128,5 +128,6 @@ def test_a_home_lets_in_whom_it_gave_a_token(tmp_path):
     everything = local_token(tmp_path, scopes=None, wards=None, **terms)
     little = local_token(tmp_path, scopes=["risk:read"], wards=["icu-1"], **terms)
     tokens = Tokens(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=tmp_path / LOCAL_FOLDER / JWKS_FILE)
-    assert tokens.verify(everything) == Caller("local", frozenset(SCOPES), None)
-    assert tokens.verify(little) == Caller("local", frozenset({"risk:read"}), frozenset({"icu-1"}))
+    whole, part = tokens.verify(everything), tokens.verify(little)
+    assert whole == Caller("local", frozenset(SCOPES), None, whole.expires)
+    assert part == Caller("local", frozenset({"risk:read"}), frozenset({"icu-1"}), part.expires)

@@ -30,6 +30,22 @@ def test_an_unforeseen_error_is_a_problem_and_its_message_is_kept_from_log_and_a
     assert "test_middleware.py" in caplog.text
 
 
+def test_an_error_within_an_answer_breaks_it_off_and_begins_no_second(caplog):
+    sent = []
+
+    async def fail(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError(SECRET)
+
+    async def send(message):
+        sent.append(message["type"])
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(LastResort(fail)({"type": "http"}, None, send))
+    assert sent == ["http.response.start"]
+    assert "unexpected RuntimeError at" in caplog.text
+
+
 class Noted:
     """In the place of the metrics: what they are told."""
 

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from datetime import UTC, datetime
 
 import jwt
@@ -214,6 +215,30 @@ def test_a_refused_request_leaves_nothing_behind(inside):
     assert (inside.parts.journal.latest(), inside.parts.board.last_event()) == before
 
 
+# What a route shows of alarms
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_alarms_are_shown_to_those_alone_who_may_see_alarms(inside, may):
+    more = ["alarms:read"] if may else []
+    risks, wards = inside.caller(["risk:read", *more]), inside.caller(["ward:read", *more])
+    summary = risks.post("/v1/visit-summary", json={"patient_id": "b-1"}).json()
+    (patient,) = wards.get("/v1/ward/patients", params={"ward": "B"}).json()["patients"]
+    about = {"params": {"ward": "B", "seconds": 0}}
+    events = wards.get("/v1/ward/events", **about, headers={"Last-Event-ID": "0"}).text
+    numbers = re.findall(r"^id: (\d+)$", events, re.MULTILINE)
+    assert "event: risk" in events
+    if may:
+        assert summary["alarms"][0]["alarm_id"] == patient["alarm_id"] == alarm_of(inside, "B")["alarm_id"]
+        assert patient["alarm_status"] == "open"
+        assert "event: alarm" in events
+    else:
+        assert (summary["alarms"], patient["alarm_id"], patient["alarm_status"]) == (None, None, None)
+        assert "alarm" not in events
+    rest = wards.get("/v1/ward/events", **about, headers={"Last-Event-ID": numbers[0]}).text
+    assert re.findall(r"^id: (\d+)$", rest, re.MULTILINE) == numbers[1:]
+
+
 # Tokens that are bound to wards
 
 
@@ -306,6 +331,19 @@ def test_nobody_registers_into_another_ward_or_takes_a_patient_from_it(inside, o
         assert answer.json()["detail"].startswith(f"{place}: ")
     wards = inside.parts.wards([inside.parts.pseudonyms.of(patient) for patient in ("a-1", "b-1", "new")])
     assert list(wards.values()) == ["A", "B", ""]
+
+
+def test_a_ward_admits_whom_nobody_has_and_then_sends_his_readings(inside, of_ward_a):
+    reading = sent("admitted", {"heart_rate": 80})
+    assert of_ward_a.post("/v1/observations", json=reading).json()["code"] == "not_your_ward"  # nobody said that he is there
+    assert inside.caller().post("/v1/observations", json=sent("admitted", {"spo2": 97})).json()["accepted"] == 1
+    admission = {"patients": [{"patient_id": "admitted", "ward": "A"}, {"patient_id": "another", "ward": "A"}]}
+    for _ in range(2):
+        assert of_ward_a.post("/v1/patients", json=admission).json() == {"registered": 2}
+    assert of_ward_a.post("/v1/observations", json=reading).json()["accepted"] == 1
+    admission["patients"][0]["ward"] = "B"
+    answer = inside.caller(wards=["B"]).post("/v1/patients", json=admission)
+    assert (answer.status_code, answer.json()["code"]) == (403, "not_your_ward")
 
 
 def test_what_a_stranger_may_see_follows_the_patient(inside, of_ward_a):
