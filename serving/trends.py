@@ -57,7 +57,7 @@ class HistoryPoint(BaseModel):
 
 
 class Trend(BaseModel):
-    """Where it is going: the slope of a straight line through the log-odds, over the hours that the points span."""
+    """Where it is going: the slope of a straight line through the log-odds that the last model gave, over their hours."""
 
     direction: Literal["rising", "steady", "falling", "unknown"]
     log_odds_per_hour: float | None
@@ -140,8 +140,12 @@ def history_of(parts: Parts, patient: str, request: HistoryRequest) -> HistoryAn
 
 
 def trend_of(said: pd.DataFrame) -> Trend:
-    """The trend of risks by ``index_time``; NEWS2 has no odds, and says nothing here."""
+    """The trend of risks by ``index_time``; NEWS2 has no odds, and says nothing here.
+
+    Of the last model's alone: where another took its place, what moved may be the model and not the patient.
+    """
     known = said[said["probability"].notna()]
+    known = known[known["model_version"] == known["model_version"].iloc[-1]] if len(known) else known
     hours = (known["index_time"] - known["index_time"].min()).dt.total_seconds().to_numpy() / 3600
     span = float(hours.max()) if len(hours) else 0.0
     if len(np.unique(hours)) < 2:
