@@ -32,8 +32,8 @@ def unknown_patient() -> Problem:
         title="Unknown patient",
         status=404,
         code="unknown_patient",
-        detail="patient_id: no features of this patient in the online store; check the identifier, or send the readings "
-        "to /v1/risk/observations",
+        detail="patient_id: neither the feature store nor the journal knows this patient; check the identifier, send readings "
+        "to /v1/observations, or ask with them at /v1/risk/observations",
     )
 
 

@@ -57,7 +57,7 @@ class HistoryPoint(BaseModel):
 
 
 class Trend(BaseModel):
-    """Where it is going: the slope of a straight line through the log-odds that the last model gave, over the hours they span."""
+    """Where it is going: the slope of a straight line through the log-odds that the last model gave, over their hours."""
 
     direction: Literal["rising", "steady", "falling", "unknown"]
     log_odds_per_hour: float | None

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Security
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError
 
 from features.observations import REASONS
 from features.signals import SIGNALS
@@ -24,11 +24,17 @@ from serving.times import utc
 
 router: Final = APIRouter(prefix="/v1", tags=["readings"])
 
+# Strict: a text that is too long must not be tried as a number instead.
+_Sent = Annotated[str, Field(max_length=64)] | StrictFloat | StrictBool | None
 _INSTANT: Final[TypeAdapter[datetime]] = TypeAdapter(Instant)
 
 
 class ReadingIn(Request):
-    """One reading. What cannot be used is quarantined with a reason, never refused with the rest of the request."""
+    """One reading. What cannot be used is quarantined with a reason, while the rest of the request counts.
+
+    A fault of form is another thing, such as a list for a value, a field that is not of the schema or too long a text: the
+    whole request is refused (422) and nothing of it is kept. Send the rest without the items that the problem names.
+    """
 
     message_id: Annotated[
         str,
@@ -36,9 +42,9 @@ class ReadingIn(Request):
     ]
     patient_id: PatientId
     signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], description=f"One of {', '.join(SIGNALS)}.")]
-    value: Annotated[float | str | bool | None, Field(examples=[112], description="A number; in the signal's unit.")]
+    value: Annotated[_Sent, Field(examples=[112], description="A number; in the signal's unit.")]
     observed_at: Annotated[
-        str | float | bool | None,
+        _Sent,
         Field(examples=["2026-01-31T08:00:00Z"], description="When it was measured: an instant with its time zone."),
     ]
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"], description="UCUM; must be the signal's.")] = None

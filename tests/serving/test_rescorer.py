@@ -237,7 +237,10 @@ def test_a_new_champion_takes_over_between_two_risks(bed):
     bed.rescore()
     bed.champion.model = heart_model("2")
     bed.hourly("p1", 175)
-    assert {row["patient"]: row["model_version"] for row in bed.rows(RISKS)} == {"p1": "2", "p2": "2"}  # nobody is ranked by two
+    assert {row["patient"]: row["model_version"] for row in bed.rows(RISKS)} == {
+        "p1": "2",
+        "p2": "2",
+    }  # nobody is ranked by two
     assert [row["sounded"] for row in bed.rows(ALARMS)] == [1, 1]  # the episode is the same
     bed.hourly("p1", 60)
     (ended,) = [row for row in bed.rows(ALARMS) if row["ended_at"]]
