@@ -135,16 +135,16 @@ class Rescorer:
         if not self._begun or self._champion.model is not self._registered:
             self._begin(self._champion.model)
         now = pd.Timestamp(self._clock())
-        if _passed(self._looked_at, now, _LOOK_FOR_SILENT):
+        rescored = 0
+        if not self._due and (self._more or self._journal.changed()):
+            rescored = self._take_groups()
+        # When nothing comes, or has not stopped coming for a while.
+        if _passed(self._looked_at, now, _LOOK_FOR_SILENT if not rescored else 4 * _LOOK_FOR_SILENT):
             self._looked_at = now
             # Risks age even where nothing comes: once an index step those of silent patients are made anew.
             self._due |= dict.fromkeys(self._board.silent(now - INDEX_STEP))
         if self._due or _passed(self._forgot_at, now, INDEX_STEP):
-            rescored = self._rescore_due(now)
-        elif self._more or self._journal.changed():
-            rescored = self._take_groups()
-        else:
-            rescored = 0
+            rescored += self._rescore_due(now)
         self._careful = max(0, self._careful - 1)
         if _passed(self._beaten_at, now, _BEAT):
             self._beaten_at = now

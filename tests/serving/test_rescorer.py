@@ -8,6 +8,7 @@ import pytest
 from models.alarm_policy import Policy, State, decide
 from serving.board import ALARMS, EVENTS, RISKS
 from serving.database import instant
+from serving.monitored import MonitoredPatients
 from serving.prediction_log import PREDICTIONS
 from tests.serving.bedside import SICK, Bedside, heart_model
 
@@ -237,10 +238,7 @@ def test_a_new_champion_takes_over_between_two_risks(bed):
     bed.rescore()
     bed.champion.model = heart_model("2")
     bed.hourly("p1", 175)
-    assert {row["patient"]: row["model_version"] for row in bed.rows(RISKS)} == {
-        "p1": "2",
-        "p2": "2",
-    }  # nobody is ranked by two
+    assert {row["patient"]: row["model_version"] for row in bed.rows(RISKS)} == dict.fromkeys(["p1", "p2"], "2")
     assert [row["sounded"] for row in bed.rows(ALARMS)] == [1, 1]  # the episode is the same
     bed.hourly("p1", 60)
     (ended,) = [row for row in bed.rows(ALARMS) if row["ended_at"]]
@@ -319,18 +317,18 @@ def test_whoever_is_killed_within_a_step_does_it_again_and_nothing_is_said_twice
         pass
 
     def kill(bed, _):
-        def dies(*_):
+        def dies(*_, **__):
             raise Killed
 
         def does_and_dies(method):
-            def both(*arguments):
-                method(*arguments)
+            def both(*arguments, **named):
+                method(*arguments, **named)
                 raise Killed
 
             return both
 
         place, name = {
-            "advance": (bed.rescorer._patients, "at"),
+            "advance": (MonitoredPatients, "at"),
             "log": (bed.log, "append"),
             "board": (bed.board, "publish"),
             "feast": (bed.feast, "put"),
@@ -351,11 +349,11 @@ def test_what_cannot_be_done_now_is_tried_again(bed, monkeypatch):
     monkeypatch.setattr("serving.rescorer._RETRY_SECONDS", 0)
     publish, left = bed.board.publish, [3]
 
-    def fails_at_first(*arguments):
+    def fails_at_first(*arguments, **named):
         left[0] -= 1
         if left[0] >= 0:
             raise OSError
-        publish(*arguments)
+        publish(*arguments, **named)
 
     monkeypatch.setattr(bed.board, "publish", fails_at_first)
     bed.send("p1", 170)
