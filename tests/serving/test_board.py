@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from models.alarm_policy import Episode, State
-from serving.board import RISKS, AlreadyDoneError, Board, Page, alarm_id
+from serving.board import RISKS, AlreadyDoneError, Board, OvertakenError, Page, alarm_id
 from serving.database import DatabaseError, instant, microsecond
 
 T = pd.Timestamp("2026-02-01T12:00:00Z").as_unit("us")
@@ -73,6 +73,13 @@ def test_a_page_is_put_up_whole_or_not_at_all(board):
     assert board.progress()[0] == 1
     assert board.last_event() == 0
     assert len(board.alarms()) == 1
+
+
+def test_what_does_not_follow_what_is_up_changes_nothing(board):
+    put(board, Page(risks=[risk("p1")]), 5)
+    with pytest.raises(OvertakenError):  # whoever read the journal from the beginning is not the only rescorer
+        board.publish(Page(risks=[risk("p1", hour=1)], events=[event()]), 7, T, follows=0)
+    assert (board.risks(), board.progress()[0], board.last_event()) == ([risk("p1")], 5, 0)
 
 
 def test_a_locked_board_changes_nothing(tmp_path, monkeypatch):
