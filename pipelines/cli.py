@@ -295,7 +295,7 @@ def serve(
             OUT.print(f"no model, so risks are NEWS2 until there is one: {error}", soft_wrap=True, highlight=False)
         OUT.print(f"{'https' if tls else 'http'}://{host}:{port}/v1/docs  (a token: vigil token --home {home}; stop: Ctrl-C)")
         command = server_command(port, host, tls)
-        os.execve(command[0], command, server_environment(home, task, tls=tls is not None))  # noqa: S606 - our own module
+        os.execve(command[0], command, server_environment(home, task))  # noqa: S606 - our own module
 
 
 @app.command()

@@ -29,8 +29,8 @@ def settle() -> None:
     logging.getLogger("bentoml").setLevel(logging.ERROR)
 
 
-def server_environment(home: Path, task: str, *, tls: bool = False) -> dict[str, str]:
+def server_environment(home: Path, task: str) -> dict[str, str]:
     """Environment of a prediction server for that home and task; other settings are taken over as they are."""
     home = home.resolve()
-    ours = {"VIGIL_HOME": str(home), "VIGIL_TASK": task, "VIGIL_TLS": str(tls), "BENTOML_HOME": str(home / "bentoml")}
+    ours = {"VIGIL_HOME": str(home), "VIGIL_TASK": task, "BENTOML_HOME": str(home / "bentoml")}
     return {**os.environ, **_NO_TELEMETRY, **ours}

@@ -27,6 +27,7 @@ _HEADERS: Final = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 ]
+_ONLY_TLS: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
 class KnownPaths:
@@ -73,15 +74,16 @@ class RequestMetrics:
 class SecurityHeaders:
     """What browsers and proxies are told of every answer: it is not theirs to keep, to guess at, or to frame."""
 
-    def __init__(self, app: Any, *, tls: bool = False) -> None:
+    def __init__(self, app: Any) -> None:
         self.app = app
-        self.headers = [*_HEADERS, (b"strict-transport-security", b"max-age=31536000")] if tls else _HEADERS
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = [*_HEADERS, _ONLY_TLS] if scope.get("scheme") == "https" else _HEADERS
+
         async def with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message["headers"]}
-                added = [(name, value) for name, value in self.headers if name not in given]
+                added = [(name, value) for name, value in headers if name not in given]
                 message = {**message, "headers": [*message["headers"], *added]}
             await send(message)
 

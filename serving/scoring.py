@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from features.build import build_features
 from features.catalogue import INDEX_STEP, computed_for, service_views
 from features.observations import TIME, check
-from features.signals import SIGNALS
 from features.store.client import Store
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
@@ -27,6 +26,7 @@ from serving.logs import place_of
 from serving.monitored import features_as_of
 from serving.prediction_log import PredictionLog, entry
 from serving.problems import ProblemError
+from serving.refusals import explain
 from serving.risk import Finding, Risk, assess, out_of_date
 from serving.schemas import (
     Contribution,
@@ -40,6 +40,7 @@ from serving.schemas import (
     RiskAnswer,
     RiskItem,
 )
+from serving.times import utc
 
 logger = logging.getLogger("vigil.serving")
 
@@ -98,7 +99,7 @@ class RiskScorer:
         """
         registered = self.champion.model
         service = self._service(registered)
-        now = [_utc(as_of) if as_of else self.clock.now(patient) for patient in patients]
+        now = [utc(as_of) if as_of else self.clock.now(patient) for patient in patients]
         known, failed = self._known(patients, now, service, as_of)
         items = {place: RiskItem(patient_id=patients[place], problem=problem) for place, problem in failed.items()}
         for part in known:
@@ -159,7 +160,7 @@ class RiskScorer:
         if latest is None:
             return pd.DataFrame({"subject_id": []})
         # Nothing may yet be recorded before the time that the answer is of, or nobody could make it again.
-        asked = None if as_of is None else microsecond(_utc(as_of))
+        asked = None if as_of is None else microsecond(utc(as_of))
         time = asked if asked is not None and asked <= latest else microsecond(self.journal.tick())
         with reading(self.journal.engine) as connection:
             return features_as_of(connection, tuple(service_views(service)), patients, min(time, asked or time))
@@ -173,13 +174,13 @@ class RiskScorer:
         frame = pd.DataFrame([reading.model_dump() for reading in request.observations])
         frame["subject_id"] = request.patient_id
         frame["row"] = np.arange(len(frame))
-        as_of = _utc(request.as_of) if request.as_of else frame["observed_at"].map(_utc).max()
+        as_of = utc(request.as_of) if request.as_of else frame["observed_at"].map(utc).max()
         now = pd.Timestamp(datetime.now(UTC))
         checked = check(frame.assign(unit=frame["unit"].where(frame["unit"].notna(), None)), now)
         errors = [_error(row) for row in checked.quarantined.to_dict("records")]
         if as_of > now:
             errors.append({"field": "as_of", "rule": "in_the_future", "expected": "at or before the present"})
-        late = frame.loc[frame["observed_at"].map(_utc) > as_of, "row"]
+        late = frame.loc[frame["observed_at"].map(utc) > as_of, "row"]
         errors += [
             {"field": f"observations.{row}.observed_at", "rule": "after_as_of", "expected": "at or before as_of"}
             for row in late
@@ -269,22 +270,9 @@ def _hours(now: Sequence[pd.Timestamp], index_time: "pd.Series[pd.Timestamp]") -
     return np.asarray(passed / np.timedelta64(1, "h"), dtype=np.float64)
 
 
-def _utc(time: datetime) -> pd.Timestamp:
-    return pd.Timestamp(time).tz_convert("UTC").as_unit("us")
-
-
 def _error(row: dict[Any, Any]) -> dict[str, str]:
-    """Names field, rule and expectation of a quarantined reading, without its value."""
-    signal = SIGNALS.get(row["signal"])
-    known = ", ".join(SIGNALS)
-    field, expected = {
-        "implausible": ("value", f"{signal.low:g} to {signal.high:g} {signal.unit}" if signal else ""),
-        "unknown_unit": ("unit", signal.unit if signal else ""),
-        "not_a_code": ("value", f"a whole number from {signal.low:g} to {signal.high:g}" if signal else ""),
-        "unknown_signal": ("signal", f"one of {known}"),
-        "duplicate_reading": ("value", "each reading once"),
-        "in_the_future": ("observed_at", "at or before the present"),
-    }.get(row["reason"], ("observed_at", "a reading in the schema's form"))
+    """Names field, rule and expectation of a reading that cannot be used."""
+    field, expected = explain(row["reason"], row["signal"])
     return {"field": f"observations.{row['row']}.{field}", "rule": row["reason"], "expected": expected}
 
 

@@ -147,5 +147,5 @@ class Vigil:
 _OFFERED: Final = (*api.routes, *(route for router in ROUTERS for route in router.routes))
 _PATHS: Final = [route.path for route in _OFFERED if isinstance(route, Route)]
 Vigil.add_asgi_middleware(RequestMetrics, paths=_PATHS, metrics=METRICS)  # type: ignore[attr-defined]
-Vigil.add_asgi_middleware(SecurityHeaders, tls=Settings().tls)  # type: ignore[attr-defined]
+Vigil.add_asgi_middleware(SecurityHeaders)  # type: ignore[attr-defined]
 Vigil.add_asgi_middleware(KnownPaths, paths=_PATHS)  # type: ignore[attr-defined]

@@ -22,4 +22,3 @@ class Settings(BaseSettings):
         default="", description="The issuer's public keys (JWKS): a file or an https URL. Default: those of `vigil token`."
     )
     requests_per_second: Annotated[int, Field(ge=1)] = Field(default=1_000, description="Of one caller; more get 429.")
-    tls: bool = Field(default=False, description="Whether the server speaks TLS; set by `vigil serve`.")

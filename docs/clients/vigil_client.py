@@ -35,7 +35,11 @@ class Problem(Exception):  # noqa: N818 - its name in RFC 9457
 
 @dataclass(frozen=True)
 class Event:
-    """What happened in a ward. ``kind``: risk, alarm, alarm_withheld, alarm_ended, acknowledged, overridden, silent, left."""
+    """What happened in a ward.
+
+    ``kind``: risk, alarm, alarm_moved, alarm_withheld, alarm_ended, acknowledged, overridden, silent, left; or reset, without a
+    patient: the server could not go on from the last event, so ask for the ward's list anew.
+    """
 
     id: int
     kind: str
@@ -190,7 +194,7 @@ def follow(vigil: Vigil, ward: str, patient_id: str, seconds: float) -> str | No
     """Print what happens until an alarm of the patient was acknowledged; returns which."""
     for event in vigil.events(ward, after=0, seconds=seconds):  # 0: everything the ward still has
         print(f"event {event.id} {event.kind} {json.dumps(event.data)}")
-        if event.data["patient_id"] == patient_id:
+        if event.data.get("patient_id") == patient_id:
             if event.kind == "alarm":
                 vigil.acknowledge(event.data["alarm_id"])
             elif event.kind == "acknowledged":

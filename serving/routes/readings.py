@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Security
 from pydantic import BaseModel, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError
 
-from features.observations import REASONS
 from features.signals import SIGNALS
 from serving import problems
 from serving.auth import Caller
@@ -19,6 +18,7 @@ from serving.guard import PartsHere, authorized
 from serving.monitored import UNASSIGNED
 from serving.parts import Parts
 from serving.problems import ProblemError
+from serving.refusals import explain
 from serving.schemas import MAX_OBSERVATIONS, MAX_PATIENTS, Instant, PatientId, Request, WardName, example
 from serving.times import utc
 
@@ -183,25 +183,6 @@ def register(
     facts = [_facts(p, patient) for p, patient in zip(pseudonyms, request.patients, strict=True)]
     parts.journal.register(facts, first=partial(parts.identities.keep, identities))
     return PatientsOut(registered=len(pseudonyms))
-
-
-def explain(reason: str, signal: str) -> tuple[str, str]:
-    """Field and expectation behind a reason of quarantine, without the value."""
-    unit, bounds = "", ""
-    if (entry := SIGNALS.get(signal)) is not None:
-        unit, bounds = entry.unit, f"{entry.low:g} to {entry.high:g}"
-    return {
-        "missing_time": ("observed_at", "an instant with its time zone, such as 2026-01-31T08:00:00Z, of 1990 to 2099"),
-        "recorded_before_observed": ("observed_at", "at or before the present of the server"),
-        "in_the_future": ("observed_at", "at or before the present of the server"),
-        "unknown_signal": ("signal", f"one of {', '.join(SIGNALS)}"),
-        "unknown_unit": ("unit", unit),
-        "not_a_number": ("value", "a finite number, not a text"),
-        "not_a_code": ("value", f"a whole number from {bounds}"),
-        "implausible": ("value", f"{bounds} {unit}"),
-        "duplicate_message": ("message_id", "one name a message; this one said something else before"),
-        "duplicate_reading": ("value", "each reading once"),
-    }.get(reason, ("reading", REASONS.get(reason, "a reading in the schema's form")))
 
 
 def _pseudonymised(parts: Parts, request: ReadingsIn) -> tuple[list[dict[str, Any]], dict[str, str]]:

@@ -21,7 +21,18 @@ logger = logging.getLogger("vigil.serving")
 _LOOK_SECONDS: Final = 0.25  # between looks at the board
 _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a silent stream
 _MOST_EVENTS: Final = 200
-_KINDS: Final = ("risk", "silent", "left", "alarm", "alarm_withheld", "alarm_ended", "acknowledged", "overridden", "reset")
+_KINDS: Final = (
+    "risk",
+    "silent",
+    "left",
+    "alarm",
+    "alarm_moved",
+    "alarm_withheld",
+    "alarm_ended",
+    "acknowledged",
+    "overridden",
+    "reset",
+)
 _OF_ALARMS: Final = frozenset(_KINDS) - {"risk", "silent", "left", "reset"}
 _TIMES: Final = ("index_time", "latest_reading_at")
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
