@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ class Machine:
     def kill(self, victim: str) -> bool:
         """Kill one or all; whether there was anybody to kill."""
         if victim in {"everything", "supervisor"}:
+            self.supervisor.send_signal(signal.SIGSTOP)  # or it might start one whom we do not know of
             workers = self._workers()
             self.supervisor.kill()  # first, or it would start others in their place
             self.supervisor.wait()
