@@ -82,7 +82,8 @@ def test_an_unforeseen_error_is_broken_not_drift_and_says_where_not_what(tmp_pat
         (["materialize"], "no cohort there"),
         (["predict"], "no cohort there"),
         (["drift"], "no cohort there"),
-        (["serve"], "no cohort there"),
+        (["serve", "--host", "0.0.0.0"], "without TLS the server listens on the loopback interface only"),
+        (["serve", "--certificate", "nowhere.pem"], "--certificate, --key: one without the other"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_exit_2(tmp_path, arguments, message):
