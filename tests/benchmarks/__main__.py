@@ -22,14 +22,16 @@ read ratios, not seconds. Nothing here is asserted by a test.
 """
 
 
-def sections(cinc2019: Path | None, meds_tab: Path | None) -> dict[str, Callable[[], Section]]:
+def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> dict[str, Callable[[], Section]]:
     """What can be measured, by name."""
     from tests.benchmarks.alternatives import alternatives
+    from tests.benchmarks.api import api_section
     from tests.benchmarks.cohort import cinc2019_section, ward_section
     from tests.benchmarks.kernel import kernel_section
     from tests.benchmarks.online import online_section
 
     every: dict[str, Callable[[], Section]] = {"kernel": kernel_section, "online": online_section, "ward": ward_section}
+    every["api"] = lambda: api_section(seconds)
     if cinc2019:
         every["cohort"] = lambda: cinc2019_section(cinc2019)
         every["alternatives"] = lambda: alternatives(cinc2019, meds_tab)
@@ -43,10 +45,11 @@ def main() -> None:
     parser.add_argument(
         "--meds-tab", type=Path, help="bin folder of a virtual environment with meds-tab, which does not share ours"
     )
+    parser.add_argument("--seconds", type=float, default=60, help="for which readings become risks, in the section api")
     parser.add_argument("--only", help="measure one section anew, and leave the others as they are")
     asked = parser.parse_args()
     settle()
-    every = sections(asked.cinc2019, asked.meds_tab)
+    every = sections(asked.cinc2019, asked.meds_tab, asked.seconds)
     if asked.only and asked.only not in every:
         parser.error(f"--only {asked.only}: expected one of {', '.join(every)}")
     page = PAGE.read_text().split("\n## ")[1:] if PAGE.exists() else []
