@@ -51,7 +51,7 @@ def told_once(ward_backup, tmp_path_factory):
     without_model.forward(minutes=1)
     without_model.send(LIVE[2])
     without_model.rescore()
-    ward = Monitors(own_home, now() - pd.Timedelta(minutes=2))
+    ward = Monitors(own_home, now() - pd.Timedelta(seconds=30))
     asked = ward.time - pd.Timedelta(hours=4)
     scorer = open_scorer(Settings(home=own_home, task=TASK))
     scorer.by_id(LIVE, asked.to_pydatetime())  # the store has none of them yet: from the journal
