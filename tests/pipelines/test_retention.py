@@ -225,7 +225,7 @@ def test_whoever_comes_back_is_known_again(ward, tmp_path):
 
 @pytest.mark.parametrize(
     ("days", "message"),
-    [(3, "--days 3: expected 4 or more: most features look back up to 3 days"), (30, "journal.db: not there; expected a home that")],
+    [(3, "--days 3: expected 4 or more: most features look back"), (30, "journal.db: not there; expected a home that")],
 )
 def test_what_cannot_be_dropped_like_that_is_said(tmp_path, days, message):
     result = CliRunner().invoke(app, ["retention", "--home", str(tmp_path), "--days", str(days)])
