@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -26,6 +25,7 @@ from serving.database import DatabaseError, microsecond, open_database, reading,
 from serving.identities import IDENTITIES
 from serving.journal import PATIENTS, QUARANTINE, READINGS, Journal
 from serving.prediction_log import PREDICTIONS
+from serving.times import present
 
 FEWEST_DAYS: Final = 4
 
@@ -82,7 +82,7 @@ def retention(home: Path, days: int, *, labels: bool = False) -> Dropped:
     if missing := [name for name in files if not (home / name).exists()]:
         raise RetentionError(f"{home / missing[0]}: not there; expected a home that has a server, or had one")
     cohort = _cohort(home)
-    before = pd.Timestamp(datetime.now(UTC)).as_unit("us") - pd.Timedelta(days=days)
+    before = present() - pd.Timedelta(days=days)
     size = sum((home / name).stat().st_size for name in files)
     with working("delete"):
         rows = _delete_all(home, before, labels=labels)

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from serving.database import instant
+from serving.board import Action, Status
+from serving.risk import Basis
+from serving.times import moment
 
 
 class ActionOut(BaseModel):
     """What somebody did about an alarm."""
 
-    action: Literal["acknowledged", "overridden"]
+    action: Action
     by: str
     at: datetime
     reason: Annotated[str | None, Field(description="Of an override.")]
@@ -28,10 +30,10 @@ class AlarmOut(BaseModel):
     ended_at: datetime | None
     sounded: Annotated[int, Field(description="How often it sounded; 0: the ward's budget withheld it.")]
     last_sounded_at: datetime | None
-    basis: Literal["model", "news2"]
+    basis: Basis
     probability: Annotated[float | None, Field(description="Of the risk that opened it.")]
     news2: int
-    status: Literal["open", "acknowledged", "overridden"]
+    status: Status
     acted_at: Annotated[datetime | None, Field(description="Of the latest action, as acted_by and reason.")]
     acted_by: str | None
     reason: Annotated[str | None, Field(description="Why it was overridden.")]
@@ -44,14 +46,10 @@ class AlarmOut(BaseModel):
 
 def alarm_out(row: Mapping[str, Any], patient_id: str) -> AlarmOut:
     """An alarm of the board with its actions, under the identifier that the caller knows."""
-    times = {name: _time(row[name]) for name in ("opened_at", "ended_at", "last_sounded_at", "acted_at")}
+    times = {name: moment(row[name]) for name in ("opened_at", "ended_at", "last_sounded_at", "acted_at")}
     actions = [
-        ActionOut(**{name: action[name] for name in ("action", "by", "reason")}, at=_time(action["at"]))
+        ActionOut(**{name: action[name] for name in ("action", "by", "reason")}, at=moment(action["at"]))
         for action in row["actions"]
     ]
     rest = {name: row[name] for name in AlarmOut.model_fields if name not in {*times, "patient_id", "actions"}}
     return AlarmOut(patient_id=patient_id, actions=actions, **times, **rest)
-
-
-def _time(microseconds: int | None) -> datetime | None:
-    return None if microseconds is None else instant(microseconds).to_pydatetime()

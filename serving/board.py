@@ -6,7 +6,7 @@ what is here belongs together: no alarm is decided twice, and none is lost.
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -97,6 +97,7 @@ PROGRESS: Final = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
 )
 Action = Literal["acknowledged", "overridden"]
+Status = Literal["open", "acknowledged", "overridden"]
 
 _ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
 _JOURNAL: Final = "journal"  # progress: time of the last group that is in the risks
@@ -185,11 +186,9 @@ class Board:
                 states[row.patient] = State(episode, sounded)
         return states
 
-    def risks(self, patients: Sequence[str] | None = None, ward: str | None = None) -> list[dict[str, Any]]:
-        """The latest risk of patients, or of all in a ward."""
+    def risks(self, ward: str | None = None) -> list[dict[str, Any]]:
+        """The latest risk of every patient, or of those in a ward."""
         query = sa.select(RISKS)
-        if patients is not None:
-            query = query.where(RISKS.c.patient.in_(patients))
         if ward is not None:
             query = query.where(RISKS.c.ward == ward)
         return self._all(query)
@@ -277,10 +276,6 @@ class Board:
         """What changed in a ward after an event, in order; ``body`` as a mapping."""
         query = sa.select(EVENTS).where(EVENTS.c.ward == ward, EVENTS.c.event_id > after).order_by(EVENTS.c.event_id)
         return [{**row, "body": json.loads(row["body"])} for row in self._all(query.limit(most))]
-
-    def last_event(self) -> int:
-        """Number of the last event, whether or not it is kept."""
-        return self.kept()[1]
 
     def kept(self) -> tuple[int, int]:
         """The number after which events of all wards are kept, and that of the last event there was."""

@@ -1,12 +1,12 @@
 """What time is it for this patient? Every risk is as of a time, and that time comes from here."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Protocol
 
 import pandas as pd
 
 from features.observations import TIME
+from serving.times import present
 
 FILE: Final = "replay_clock.parquet"
 
@@ -23,7 +23,7 @@ class WallClock:
     """Live monitoring: now is now."""
 
     def now(self, patient_id: str) -> pd.Timestamp:  # noqa: ARG002 - the same for everybody
-        return pd.Timestamp(datetime.now(UTC)).as_unit("us")
+        return present()
 
 
 class ReplayClock(WallClock):

@@ -50,7 +50,6 @@ class FeastFollower:
         """Patients' new rows: ``subject_id, index_time`` and the features of the service's views."""
         with self._changed:
             for place, patient in enumerate(rows["subject_id"]):
-                self._rows.setdefault(patient, rows)
                 self._rows[patient] = rows.iloc[place : place + 1]
             self._changed.notify()
 

@@ -1,6 +1,5 @@
 """What the processes of the server are made of, put together in one place from the settings."""
 
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,8 +32,6 @@ from serving.scoring import RiskScorer
 from serving.settings import Settings
 from serving.times import present
 from serving.wards import Wards
-
-logger = logging.getLogger("vigil.serving")
 
 _ALIVE: Final = timedelta(seconds=30)  # after the last sign of life of the rescorer
 

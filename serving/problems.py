@@ -4,6 +4,7 @@ A problem is returned, never raised through the server: a raised one would be lo
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 from serving.auth import RULES
 from serving.schemas import Problem
+from serving.times import present, utc
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_LISTED: Final = 20
@@ -113,6 +115,16 @@ def in_the_future() -> Problem:
         code="as_of_in_the_future",
         detail="as_of: expected at or before the present of the server; leave it out to ask as of now",
     )
+
+
+def refuse_future(as_of: datetime | None) -> None:
+    """Nothing is known of what is to come.
+
+    Raises:
+        ProblemError: :func:`in_the_future`.
+    """
+    if as_of is not None and utc(as_of) > present():
+        raise ProblemError(in_the_future())
 
 
 def no_readings() -> Problem:

@@ -18,7 +18,7 @@ import pandas as pd
 from features.catalogue import INDEX_STEP, service_views
 from features.errors import VigilError
 from features.kernel.plan import HOUR_US, UNBOUNDED
-from models.alarm_policy import EMERGENCY_NEWS2, Policy, State, decide
+from models.alarm_policy import EMERGENCY_NEWS2, Episode, Policy, State, decide
 from models.registry import RegisteredModel
 from models.risk_model import log_odds
 from models.tasks import RiskTask
@@ -134,7 +134,7 @@ class Rescorer:
         """
         if not self._begun or self._champion.model is not self._registered:
             self._begin(self._champion.model)
-        now = pd.Timestamp(self._clock())
+        now = self._now()
         rescored = 0
         if not self._due and (self._more or self._journal.changed()):
             rescored = self._take_groups()
@@ -152,6 +152,13 @@ class Rescorer:
             self._board.beat(now)
         return rescored
 
+    def _now(self) -> pd.Timestamp:
+        return pd.Timestamp(self._clock())
+
+    def _name(self, patient: str, episode: Episode) -> str:
+        """Of an episode's alarm."""
+        return alarm_id(patient, self._task.name, episode.opened_at)
+
     def _failed(self) -> None:
         """Whatever was half done: begin anew from what stands on the board."""
         self._begun = False
@@ -165,7 +172,7 @@ class Rescorer:
         self._service = registered.feature_service if registered else self._task.feature_service
         self._up, _ = self._board.progress()  # time up to which the risks on the board know the journal
         self._patients = MonitoredPatients(tuple(service_views(self._service)), self._up)
-        now = pd.Timestamp(self._clock())
+        now = self._now()
         self._forgot_at = now
         self._states = self._board.states(now - _KEPT_IN_MEMORY)
         rows = self._board.risks()
@@ -186,7 +193,7 @@ class Rescorer:
         self._more = bool(arrived)
         if arrived:
             self._publish(list(arrived))
-            published = pd.Timestamp(self._clock())
+            published = self._now()
             self._metrics.rescored([(published - instant(since)).total_seconds() for since in arrived.values()])
         return len(arrived)
 
@@ -228,7 +235,7 @@ class Rescorer:
             watched = [patient for patient in watched if self._can_be_scored(patient, time)]
         rows = self._patients.at(watched, time)
         risks = assess(self._registered, rows)
-        made_at = pd.Timestamp(self._clock())
+        made_at = self._now()
         ids = [self._prediction_id(risk) for risk in risks]
         page = Page(gone=gone)
         states: dict[str, State] = {}
@@ -285,7 +292,7 @@ class Rescorer:
             return after
         episode = after.episode or state.episode
         assert episode is not None
-        name = alarm_id(risk.patient, self._task.name, episode.opened_at)
+        name = self._name(risk.patient, episode)
         sounded = None if after.last_sounded_at is None else microsecond(pd.Timestamp(after.last_sounded_at))
         if state.episode is None:
             opened = {"alarm_id": name, "patient": risk.patient, "opened_at": row["index_time"], "sounded": episode.sounded}
@@ -302,7 +309,7 @@ class Rescorer:
         """Whether the ward's budget of the last day allows another alarm."""
         if risk.news2 >= EMERGENCY_NEWS2:
             return True
-        since = pd.Timestamp(self._clock()) - _DAY
+        since = self._now() - _DAY
         here = sum(event["kind"] == "alarm" and event["ward"] == ward for event in page.events)
         new = sum(row["ward"] == ward and row["patient"] not in self._told for row in page.risks)
         allowed = self._wards.of(ward).allowed(self._board.size(ward) + new, self._task.promise.alarms_per_patient_day)
@@ -313,7 +320,7 @@ class Rescorer:
         page.events.append({**at, "ward": left, "kind": "left", "body": {}})
         state = self._states.get(at["patient"], State())
         if state.episode is not None:
-            name = alarm_id(at["patient"], self._task.name, state.episode.opened_at)
+            name = self._name(at["patient"], state.episode)
             page.changed.append({"alarm_id": name, "ward": at["ward"]})
             if state.episode.sounded:
                 body = {"alarm_id": name, "sounded": state.episode.sounded}
@@ -323,7 +330,7 @@ class Rescorer:
         """Of a patient who left: his episode ends when he left, whenever that is read."""
         state = self._states.get(patient, State())
         if state.episode is not None:
-            name = alarm_id(patient, self._task.name, state.episode.opened_at)
+            name = self._name(patient, state.episode)
             page.changed.append({"alarm_id": name, "ended_at": self._patients.index_time(patient)})
         if (before := self._told.get(patient)) is not None:  # who had left already is not told again
             page.events.append({"at": microsecond(at), "ward": before.ward, "patient": patient, "kind": "left", "body": {}})
@@ -331,16 +338,21 @@ class Rescorer:
 
     def _keep(self, risks: Sequence[Risk], ids: Sequence[str], rows: pd.DataFrame, made_at: pd.Timestamp) -> None:
         """Log what was said; once an index step a patient with the features, on which drift is measured."""
-        columns = self._registered.model.features if self._registered else []
-        matrix = rows[columns].to_numpy(np.float64)
-        entries = []
-        for place, (risk, prediction_id) in enumerate(zip(risks, ids, strict=True)):
-            full = risk.basis == "model" and risk.index_time - self._kept.get(risk.patient, _LONG_AGO) >= INDEX_STEP
-            if full:
-                self._kept[risk.patient] = risk.index_time
-            features = dict(zip(columns, matrix[place].tolist(), strict=True)) if full else None
-            entries.append(entry(risk, prediction_id, "rescorer", self._registered, self._service, made_at, features=features))
-        self._log.append(entries)
+        full = {
+            place: risk
+            for place, risk in enumerate(risks)
+            if risk.basis == "model" and risk.index_time - self._kept.get(risk.patient, _LONG_AGO) >= INDEX_STEP
+        }
+        features: dict[int, dict[str, float]] = {}
+        if self._registered is not None and full:
+            model = self._registered.model
+            values = rows.iloc[list(full)][model.features].to_numpy(np.float64).tolist()
+            features = {place: dict(zip(model.features, row, strict=True)) for place, row in zip(full, values, strict=True)}
+        self._log.append(
+            entry(risk, name, "rescorer", self._registered, self._service, made_at, features=features.get(place))
+            for place, (risk, name) in enumerate(zip(risks, ids, strict=True))
+        )
+        self._kept |= {risk.patient: risk.index_time for risk in full.values()}
 
     def _row(self, risk: Risk, ward: str, prediction_id: str, threshold: float) -> dict[str, Any]:
         since = risk.hours_since_reading

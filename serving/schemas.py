@@ -1,12 +1,14 @@
 """What the API takes and gives. Bounds come from the signal table; validation errors never repeat the input."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from features.signals import SIGNALS
+from serving.risk import Band, Basis, Finding
 
 MAX_PATIENTS = 500
 MAX_OBSERVATIONS = 5_000
@@ -43,6 +45,8 @@ AsOf = Annotated[
 ]
 
 
+Sex = Literal["female", "male"]
+SEX_CODES: Final[Mapping[Sex, float]] = {"female": 0.0, "male": 1.0}  # of the feature
 Include = Literal["contributions", "range"]
 Included = Annotated[
     list[Include],
@@ -113,7 +117,7 @@ class ObservationsRequest(Request):
     observations: Annotated[list[ObservationIn], Field(min_length=1, max_length=MAX_OBSERVATIONS)]
     as_of: Annotated[Instant | None, Field(description="Default: the time of the latest reading.")] = None
     age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
-    sex: Literal["female", "male"] | None = None
+    sex: Sex | None = None
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None
     include: Included = []
@@ -166,14 +170,14 @@ class RiskAnswer(BaseModel):
     index_time: Annotated[datetime, Field(description="The time up to which readings were considered.")]
     horizon_hours: float
     outcome: str
-    basis: Literal["model", "news2"]
+    basis: Basis
     probability: Annotated[float | None, Field(description="Of the outcome within the horizon; null on the basis of NEWS2.")]
     range: Annotated[Range | None, Field(description="On request.")]
     band: Annotated[
-        Literal["low", "medium", "high"],
+        Band,
         Field(description="By the model's thresholds; on the basis of NEWS2 by the clinical response of the RCP's chart."),
     ]
-    findings: list[Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings", "silent"]]
+    findings: list[Finding]
     news2: News2
     contributions: Annotated[list[Contribution] | None, Field(description="On request.")]
     model: ModelReference

@@ -4,7 +4,7 @@ import logging
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -29,6 +29,7 @@ from serving.problems import ProblemError
 from serving.refusals import explain
 from serving.risk import Finding, Risk, assess, out_of_date
 from serving.schemas import (
+    SEX_CODES,
     Contribution,
     DataAge,
     Include,
@@ -40,7 +41,7 @@ from serving.schemas import (
     RiskAnswer,
     RiskItem,
 )
-from serving.times import utc
+from serving.times import present, utc
 
 logger = logging.getLogger("vigil.serving")
 
@@ -175,7 +176,7 @@ class RiskScorer:
         frame["subject_id"] = request.patient_id
         frame["row"] = np.arange(len(frame))
         as_of = utc(request.as_of) if request.as_of else frame["observed_at"].map(utc).max()
-        now = pd.Timestamp(datetime.now(UTC))
+        now = present()
         checked = check(frame.assign(unit=frame["unit"].where(frame["unit"].notna(), None)), now)
         errors = [_error(row) for row in checked.quarantined.to_dict("records")]
         if as_of > now:
@@ -192,7 +193,7 @@ class RiskScorer:
                 "subject_id": [request.patient_id],
                 "index_time": [as_of],
                 "age": [request.age if request.age is not None else np.nan],
-                "sex": [{"female": 0.0, "male": 1.0, None: np.nan}[request.sex]],
+                "sex": [SEX_CODES[request.sex] if request.sex else np.nan],
                 **{
                     name: pd.Series([getattr(request, name)], dtype=TIME)
                     for name in ("unit_admitted_at", "hospital_admitted_at")
@@ -220,7 +221,7 @@ class RiskScorer:
         values: list[list[float]] = (
             registered.model.matrix(rows).astype(np.float64).tolist() if registered else [[]] * len(rows)
         )
-        made_at = pd.Timestamp(datetime.now(UTC))
+        made_at = present()
         answers, entries = [], []
         for risk, time, reason, row in zip(risks, as_of, reasons, values, strict=True):
             name = str(uuid.uuid4())

@@ -1,13 +1,20 @@
-"""Instants between the edge, where they are Python's, and the rest, where they are pandas' in microseconds UTC."""
+"""Instants between the edge, where they are Python's, and the rest: pandas', and whole microseconds UTC where they are kept."""
 
 from datetime import UTC, datetime
 
 import pandas as pd
 
+from serving.database import instant
+
 
 def utc(time: datetime) -> pd.Timestamp:
     """An instant in UTC, microseconds."""
     return pd.Timestamp(time).tz_convert("UTC").as_unit("us")
+
+
+def moment(microseconds: int | None) -> datetime | None:
+    """The instant behind a number that was kept; None where none was."""
+    return None if microseconds is None else instant(microseconds).to_pydatetime()
 
 
 def present() -> pd.Timestamp:

@@ -17,6 +17,7 @@ from serving.database import microsecond, reading
 from serving.monitored import features_as_of
 from serving.parts import Parts
 from serving.problems import ProblemError
+from serving.risk import Band, Basis
 from serving.schemas import AsOf, Contribution, PatientId, Request, RiskAnswer, example
 from serving.scoring import strongest
 from serving.times import present, utc
@@ -29,9 +30,8 @@ _TREND_LOG_ODDS: Final = 1.0
 # Standard deviations from a patient's own usual that are called unusual: beyond them lies 1 of 400 of a normal distribution.
 UNUSUAL: Final = 3.0
 _VIEWS: Final = ("dynamics", "baseline")
-GAP_HOURS: Final = (
-    4  # without a vital sign that the patient has otherwise; RCP 2017, chart 4: every 4 to 6 h for a score of 1 to 4
-)
+# Without a vital sign that the patient has otherwise. RCP 2017, chart 4: every 4 to 6 h for a score of 1 to 4.
+GAP_HOURS: Final = 4
 
 
 class HistoryRequest(Request):
@@ -47,9 +47,9 @@ class HistoryPoint(BaseModel):
     """What was said as of a time, and by which model."""
 
     index_time: datetime
-    basis: Literal["model", "news2"]
+    basis: Basis
     probability: float | None
-    band: Literal["low", "medium", "high"]
+    band: Band
     news2: int
     news2_highest: int
     model_version: str | None
@@ -172,17 +172,22 @@ def summary_of(parts: Parts, patient: str, request: HistoryRequest, risk: RiskAn
         row = _from_journal(parts, patient, None)
     except ProblemError:
         row = None
-    since = microsecond(present() - pd.Timedelta(hours=request.hours))
-    alarms = [alarm for alarm in parts.board.alarms(patient=patient) if alarm["ended_at"] is None or alarm["ended_at"] >= since]
     return VisitSummary(
         patient_id=request.patient_id,
         risk=risk,
         changes=_changes(parts, patient),
         history=history_of(parts, patient, request),
-        alarms=[alarm_out(alarm, request.patient_id) for alarm in alarms] if with_alarms else None,
+        alarms=_alarms(parts, patient, request) if with_alarms else None,
         anomalies=[] if row is None else [found for found in _anomalies(row) if found.unusual],
         data_gaps=[] if row is None else _gaps(row),
     )
+
+
+def _alarms(parts: Parts, patient: str, request: HistoryRequest) -> list[AlarmOut]:
+    """Those that are under way, or ended within the hours asked for."""
+    since = microsecond(present() - pd.Timedelta(hours=request.hours))
+    rows = parts.board.alarms(patient=patient)
+    return [alarm_out(row, request.patient_id) for row in rows if row["ended_at"] is None or row["ended_at"] >= since]
 
 
 def _changes(parts: Parts, patient: str) -> list[Contribution] | None:
@@ -199,8 +204,7 @@ def _changes(parts: Parts, patient: str) -> list[Contribution] | None:
 
 
 def _from_journal(parts: Parts, patient: str, as_of: datetime | None) -> dict[str, Any]:
-    if as_of is not None and utc(as_of) > present():
-        raise ProblemError(problems.in_the_future())
+    problems.refuse_future(as_of)
     time = present() if as_of is None else utc(as_of)
     with reading(parts.journal.engine) as connection:
         rows = features_as_of(connection, _VIEWS, [patient], microsecond(time))

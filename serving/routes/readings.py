@@ -19,7 +19,7 @@ from serving.monitored import UNASSIGNED
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.refusals import explain
-from serving.schemas import MAX_OBSERVATIONS, MAX_PATIENTS, Instant, PatientId, Request, WardName, example
+from serving.schemas import MAX_OBSERVATIONS, MAX_PATIENTS, SEX_CODES, Instant, PatientId, Request, Sex, WardName, example
 from serving.times import utc
 
 router: Final = APIRouter(prefix="/v1", tags=["readings"])
@@ -107,7 +107,7 @@ class PatientIn(Request):
     patient_id: PatientId
     ward: WardName
     age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
-    sex: Literal["female", "male"] | None = None
+    sex: Sex | None = None
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None
     discharged: Annotated[bool, Field(strict=True, description="True: nobody watches him any more; his alarms end.")] = False
@@ -223,7 +223,7 @@ def _facts(pseudonym: str, patient: PatientIn) -> dict[str, Any]:
         "patient": pseudonym,
         "ward": patient.ward,
         "age": patient.age,
-        "sex": None if patient.sex is None else {"female": 0.0, "male": 1.0}[patient.sex],
+        "sex": None if patient.sex is None else SEX_CODES[patient.sex],
         **{name: None if time is None else microsecond(utc(time)) for name, time in admitted.items()},
         "discharged": patient.discharged,
     }

@@ -21,7 +21,6 @@ from serving.schemas import (
     RisksAnswer,
     RisksRequest,
 )
-from serving.times import present, utc
 from serving.trends import (
     AnomaliesAnswer,
     AnomaliesRequest,
@@ -92,8 +91,7 @@ def _by_id(
     parts: Parts, caller: Caller, identifiers: Sequence[str], as_of: datetime | None, include: Sequence[Include]
 ) -> list[RiskItem]:
     """Risks under the identifiers asked for; whom a caller may not see is nobody he knows."""
-    if as_of is not None and utc(as_of) > present():
-        raise ProblemError(problems.in_the_future())
+    problems.refuse_future(as_of)
     patients = [parts.pseudonyms.of(identifier) for identifier in identifiers]
     hidden = parts.hidden(caller, patients)
     asked = [patient for patient in patients if patient not in hidden]

@@ -12,9 +12,9 @@ from starlette.types import Receive, Scope, Send
 
 from serving import problems
 from serving.auth import Caller
-from serving.database import DatabaseError, instant
+from serving.database import DatabaseError
 from serving.parts import Parts
-from serving.times import present
+from serving.times import moment, present
 
 logger = logging.getLogger("vigil.serving")
 
@@ -122,4 +122,5 @@ def _event(event: dict[str, Any], patient_id: str) -> str:
 
 
 def _iso(microseconds: int | None) -> str | None:
-    return None if microseconds is None else instant(microseconds).isoformat()
+    at = moment(microseconds)
+    return None if at is None else at.isoformat()

@@ -14,21 +14,21 @@ from features.scores import NEWS2_HIGH
 from serving import problems
 from serving.alarms_view import AlarmOut, alarm_out
 from serving.auth import Caller
-from serving.board import Action, AlreadyDoneError
+from serving.board import Action, AlreadyDoneError, Status
 from serving.database import instant
 from serving.guard import PartsHere, authorized
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.rescorer import SAID
+from serving.risk import Band, Basis
 from serving.routes.ward_events import EVENT, EventStream, beginning, stream
 from serving.schemas import MAX_PATIENTS, Instant, Request, WardName, example
-from serving.times import present, utc
+from serving.times import moment, present, utc
 
 router: Final = APIRouter(prefix="/v1", tags=["wards"])
 
-_RENEWED_WITHIN: Final = INDEX_STEP + timedelta(
-    minutes=5
-)  # of a patient of whom nothing comes; minutes for the rescorer to do it
+# Within which the risk of a patient of whom nothing comes is renewed; the minutes are for the rescorer to do it.
+_RENEWED_WITHIN: Final = INDEX_STEP + timedelta(minutes=5)
 
 WardReader = Annotated[Caller, Security(authorized, scopes=["ward:read"])]
 AlarmReader = Annotated[Caller, Security(authorized, scopes=["alarms:read"])]
@@ -44,9 +44,9 @@ class WardPatient(BaseModel):
 
     patient_id: str
     as_of: datetime
-    basis: Literal["model", "news2"]
+    basis: Basis
     probability: float | None
-    band: Literal["low", "medium", "high"]
+    band: Band
     news2: int
     news2_highest: int
     latest_reading_at: datetime | None
@@ -59,9 +59,7 @@ class WardPatient(BaseModel):
     ]
     findings: list[Literal["stale_data"]]
     alarm_id: Annotated[str | None, Field(description="Of the episode that is under way, if it sounded.")]
-    alarm_status: Annotated[
-        Literal["open", "acknowledged", "overridden"] | None, Field(description="Both null to a caller who may not see alarms.")
-    ]
+    alarm_status: Annotated[Status | None, Field(description="Both null to a caller who may not see alarms.")]
     model_name: str | None
     model_version: str | None
     feature_service: str
@@ -120,7 +118,7 @@ def alarms(
     parts: PartsHere,
     caller: AlarmReader,
     ward: Annotated[WardName | SkipJsonSchema[None], Query()] = None,
-    status: Annotated[Literal["open", "acknowledged", "overridden"] | SkipJsonSchema[None], Query()] = None,
+    status: Annotated[Status | SkipJsonSchema[None], Query()] = None,
     before: Annotated[Instant | SkipJsonSchema[None], Query(description="Only those opened before.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_PATIENTS)] = 100,
 ) -> AlarmsAnswer:
@@ -203,7 +201,7 @@ def _ward_patient(row: dict[str, Any], patient_id: str, alarm: dict[str, Any] | 
     return WardPatient(
         patient_id=patient_id,
         as_of=instant(row["index_time"]).to_pydatetime(),
-        latest_reading_at=None if row["latest_reading_at"] is None else instant(row["latest_reading_at"]).to_pydatetime(),
+        latest_reading_at=moment(row["latest_reading_at"]),
         expected_benefit=_benefit(row["probability"], row["threshold"]),
         findings=["stale_data"] if stale else [],
         alarm_id=alarm["alarm_id"] if alarm and sounded else None,

@@ -54,11 +54,8 @@ def api_section(seconds: float = 60) -> Section:
 
 
 def _beside_bare(home: Path) -> list[list[str]]:
-    pseudonyms = CohortStore(home).read("stays")["subject_id"].tolist()
-    identifiers = Identities(home).of(pseudonyms)
-    token = local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
-    ours = [request("/v1/risk", json.dumps({"patient_id": identifiers[who]}).encode(), token) for who in pseudonyms]
-    bare = [request("/risk", json.dumps({"patient_id": who}).encode()) for who in pseudonyms]
+    identifiers, token, ours = _asked(home)
+    bare = [request("/risk", json.dumps({"patient_id": who}).encode()) for who in identifiers]
     medians: list[tuple[float, float]] = []
     rates: list[tuple[float, float]] = []
     with running_server(home, TASK) as url, _bare_server(home) as other:
@@ -84,6 +81,14 @@ def _beside_bare(home: Path) -> list[list[str]]:
             f"**{np.median(share):.2f}** of its throughput ({min(share):.2f}-{max(share):.2f})",
         ],
     ]
+
+
+def _asked(home: Path) -> tuple[dict[str, str], str, list[bytes]]:
+    """Identifiers of the ward by pseudonym, a token, and a request for the risk of each."""
+    identifiers = Identities(home).of(CohortStore(home).read("stays")["subject_id"].tolist())
+    token = local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
+    asked = [request("/v1/risk", json.dumps({"patient_id": who}).encode(), token) for who in identifiers.values()]
+    return identifiers, token, asked
 
 
 def _measure(port: int, requests: list[bytes], connections: int) -> list[float]:
@@ -124,10 +129,7 @@ def _bare_server(home: Path) -> Iterator[int]:
 
 
 def _over_load(home: Path) -> list[list[str]]:
-    pseudonyms = CohortStore(home).read("stays")["subject_id"].tolist()
-    identifiers = Identities(home).of(pseudonyms)
-    token = local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
-    asked = [request("/v1/risk", json.dumps({"patient_id": identifiers[who]}).encode(), token) for who in pseudonyms]
+    _, _, asked = _asked(home)
     rows = []
     with running_server(home, TASK) as url:
         port = int(url.rpartition(":")[2])

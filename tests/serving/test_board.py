@@ -51,7 +51,7 @@ def test_the_latest_risk_takes_the_place_of_the_one_before(board):
     put(board, Page(risks=[risk("p1"), risk("p2", "B")]), 1)
     put(board, Page(risks=[risk("p1", hour=1, probability=0.9)]), 2)
     assert board.risks(ward="A") == [risk("p1", hour=1, probability=0.9)]
-    assert board.risks(["p2"]) == [risk("p2", "B")]
+    assert board.risks(ward="B") == [risk("p2", "B")]
     assert (board.size("A"), board.size("B"), board.size("C")) == (1, 1, 0)
     put(board, Page(gone=["p1"]), 3)
     assert board.risks() == [risk("p2", "B")]
@@ -71,7 +71,7 @@ def test_a_page_is_put_up_whole_or_not_at_all(board):
         put(board, twice, 2)
     assert board.risks() == [risk("p1")]
     assert board.progress()[0] == 1
-    assert board.last_event() == 0
+    assert board.kept()[1] == 0
     assert len(board.alarms()) == 1
 
 
@@ -79,7 +79,7 @@ def test_what_does_not_follow_what_is_up_changes_nothing(board):
     put(board, Page(risks=[risk("p1")]), 5)
     with pytest.raises(OvertakenError):  # whoever read the journal from the beginning is not the only rescorer
         board.publish(Page(risks=[risk("p1", hour=1)], events=[event()]), 7, T, follows=0)
-    assert (board.risks(), board.progress()[0], board.last_event()) == ([risk("p1")], 5, 0)
+    assert (board.risks(), board.progress()[0], board.kept()[1]) == ([risk("p1")], 5, 0)
 
 
 def test_a_locked_board_changes_nothing(tmp_path, monkeypatch):
@@ -190,7 +190,7 @@ def test_events_are_read_in_order_and_a_number_is_never_given_twice(board):
     assert [row["patient"] for row in board.events("A", 0, 10)] == ["p0", "p2", "p4"]
     numbers = [row["event_id"] for row in board.events("A", 0, 10)]
     assert [row["patient"] for row in board.events("A", numbers[0], 1)] == ["p2"]
-    last = board.last_event()
+    last = board.kept()[1]
     with board.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM events WHERE event_id <= 2")  # as retention does
     assert board.kept() == (2, last)
@@ -198,7 +198,7 @@ def test_events_are_read_in_order_and_a_number_is_never_given_twice(board):
         connection.exec_driver_sql("DELETE FROM events")
     assert board.kept() == (last, last)
     put(board, Page(events=[event()]), 2)
-    assert board.last_event() == last + 1
+    assert board.kept()[1] == last + 1
 
 
 def test_alarms_that_sounded_are_counted_by_ward_and_time(board):

@@ -27,8 +27,27 @@ class Patient:
     changes_at: int = 0
 
 
+class _Busy:
+    """Does its work, ``_run``, in a thread of its own, until it is told to stop."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        raise NotImplementedError
+
+
 @dataclass
-class Gateway:
+class Gateway(_Busy):
     """Sends until told to stop, whatever the server is doing.
 
     Attributes:
@@ -52,18 +71,13 @@ class Gateway:
     def __post_init__(self) -> None:
         self._rng = random.Random(f"{self.seed}/{self.number}")
         self.patients = [Patient(f"soak-{self.number}-{n}", WARDS[n % 2]) for n in range(PATIENTS)]
-        self._stop, self._abandoned = threading.Event(), threading.Event()
+        self._abandoned = threading.Event()
         self._client = httpx.Client(headers={"Authorization": f"Bearer {self.token}"}, timeout=5)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
+        super().__init__()
 
     def stop(self) -> None:
         """End once everything is acknowledged."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        super().stop()
         self._client.close()
 
     def abandon(self) -> None:
@@ -148,24 +162,16 @@ class Gateway:
             self.faults.append(f"acknowledged before, and not known: {answer['accepted']} + {answer['quarantined']}")
 
 
-class Follower:
+class Follower(_Busy):
     """Who follows a ward's events, and comes again with the number of the last whenever the connection breaks."""
 
     def __init__(self, ward: str, url: Callable[[], str], token: str) -> None:
         self.seen: list[int] = []
         self._ward, self._url, self._token = ward, url, token
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    abandon = stop
+    def abandon(self) -> None:
+        self.stop()
 
     def _run(self) -> None:
         with httpx.Client(headers={"Authorization": f"Bearer {self._token}"}, timeout=20) as client:
