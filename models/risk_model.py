@@ -17,6 +17,7 @@ from sklearn.linear_model import LogisticRegression
 from features.catalogue import FEATURES
 from features.errors import VigilError
 from models.cohort import folds
+from models.few_rows import raw_scores
 from models.ranges import VennAbers
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ R = TypeVar("R")
 _EDGE: Final = 1e-9  # probabilities are kept this far from 0 and 1, so that log-odds stay finite
 _WORTH_A_THREAD: Final = 1_000  # rows: fewer are scored before threads have started
 _SCORED_AT_ONCE: Final = 100_000  # rows: a matrix of them all would double a gigabyte
+_FEW: Final = 30  # rows: up to there one after the other is faster
 
 
 class TooFewEventsError(VigilError):
@@ -306,7 +308,8 @@ def _raw(member: Any, matrix: Float32, rows: NDArray[np.int64]) -> Float64:
         if isinstance(member, lightgbm.LGBMClassifier):
             # The booster itself: what its wrapper checks at every call takes ten times as long as one row. One thread: where
             # others work, two would wait for each other longer than for the row.
-            found = member.booster_.predict(part, raw_score=True, num_threads=1)
+            few = len(part) <= _FEW
+            found = raw_scores(member.booster_, part) if few else member.booster_.predict(part, raw_score=True, num_threads=1)
         else:
             found = log_odds(member.predict_proba(part)[:, 1])
         raw[first : first + len(part)] = found

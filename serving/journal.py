@@ -192,9 +192,10 @@ class Journal:
 
     def latest_of(self, patients: Sequence[str]) -> dict[str, int]:
         """When the last reading of each patient was recorded, microseconds; of those it has some of."""
-        query = sa.select(LATEST.c.patient, LATEST.c.recorded_at).where(LATEST.c.patient.in_(patients))
+        # Words for the database as they are: this is asked before every risk, and to put them together takes longer.
+        asked = f"SELECT patient, recorded_at FROM latest WHERE patient IN ({', '.join('?' * len(patients))})"  # noqa: S608
         with reading(self.engine) as connection:
-            return {row.patient: row.recorded_at for row in connection.execute(query)}
+            return {row.patient: row.recorded_at for row in connection.exec_driver_sql(asked, tuple(patients))}
 
     def waiting_since(self, time: int) -> pd.Timestamp | None:
         """When the first group after a time, microseconds, was recorded; None: there is none."""

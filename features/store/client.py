@@ -201,8 +201,10 @@ class Store:
             ],
             dtype=np.float32,
         )
-        who = pd.DataFrame({"subject_id": list(patient_ids), "index_time": pd.DatetimeIndex(times).tz_localize("UTC")})
-        return pd.concat([who, pd.DataFrame(features.T, columns=_columns(service))], axis=1)
+        rows = pd.DataFrame(features.T, columns=_columns(service))
+        rows.insert(0, "subject_id", list(patient_ids))
+        rows.insert(1, "index_time", pd.DatetimeIndex(times).tz_localize("UTC"))
+        return rows
 
     def _service(self, name: str) -> Any:
         if name not in self._services:  # asking Feast again would parse the whole registry again, at every read

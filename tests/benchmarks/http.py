@@ -3,6 +3,8 @@
 import asyncio
 import time
 
+_OVERLOADED = (429, 503, 504)
+
 
 class Connection:
     """One connection; one request at a time."""
@@ -54,20 +56,25 @@ async def closed_loop(port: int, requests: list[bytes], connections: int, second
     return took
 
 
-async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> list[float]:
-    """Latencies, seconds, of requests that come at a rate a second, whether or not the ones before were answered.
+async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> tuple[list[float], int]:
+    """Requests that come at a rate a second, whether or not the ones before were answered.
 
-    Each counts from when it was due: a server that falls behind is not spared the requests it kept waiting.
+    Returns:
+        Latencies, seconds, and how many were turned away (429, 503) or given up (504). Each counts from when it was due: a
+        server that falls behind is not spared the requests it kept waiting.
     """
     took: list[float] = []
+    refused = 0
     free: list[Connection] = []
     began = time.perf_counter()
 
     async def one(number: int, due: float) -> None:
+        nonlocal refused
         connection = free.pop() if free else Connection(port)
         status, _ = await connection.ask(requests[number % len(requests)])
         took.append(time.perf_counter() - due)
-        if status != 200:
+        refused += status in _OVERLOADED
+        if status != 200 and status not in _OVERLOADED:
             raise RuntimeError(f"status {status}")
         free.append(connection)
 
@@ -78,4 +85,4 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
             group.create_task(one(number, due))
     for connection in free:
         connection.close()
-    return took
+    return took, refused
