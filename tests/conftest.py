@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from models import variants
+from pipelines.backup import backup
 from pipelines.environment import settle
 from pipelines.run import run
 from pipelines.server import running_server
@@ -40,12 +41,20 @@ def _few_trees():
 def chain(tmp_path_factory, _few_trees):
     """The main job on a small ward: (outcome, home)."""
     home = tmp_path_factory.mktemp("ward") / "home"
-    return run(SimulatedWard(patients=220, patients_per_batch=60), home), home
+    outcome = run(SimulatedWard(patients=220, patients_per_batch=60), home)
+    backup(home, home.parent / "backup")  # before any test asks this home for something
+    return outcome, home
 
 
 @pytest.fixture(scope="session")
 def home(chain):
     return chain[1]
+
+
+@pytest.fixture(scope="session")
+def ward_backup(chain):
+    """A backup of that home as the main job left it: what tests begin with that change theirs."""
+    return chain[1].parent / "backup"
 
 
 @pytest.fixture(scope="session")
