@@ -37,8 +37,9 @@ from serving.trends import (
 
 router: Final = APIRouter(prefix="/v1", tags=["risk"])
 
-# Python computes in one thread at a time: several that score would only wait for each other, some milliseconds at each turn.
-_ONE_AT_A_TIME: Final = CapacityLimiter(1)
+# Python computes in one thread at a time, and more would only wait for each other, some milliseconds at each turn: one computes
+# while what another said is written to the disk.
+_TWO_AT_A_TIME: Final = CapacityLimiter(2)
 
 Reader = Annotated[Caller, Security(authorized, scopes=["risk:read"])]
 
@@ -47,7 +48,7 @@ Reader = Annotated[Caller, Security(authorized, scopes=["risk:read"])]
 async def risk(request: RiskRequest, parts: PartsHere, caller: Reader) -> Response:
     """From the patient's latest features; NEWS2 with its interval where the model cannot be asked, and why."""
     asked = partial(_by_id, parts, caller, [request.patient_id], request.as_of, request.include)
-    item = (await run_sync(asked, limiter=_ONE_AT_A_TIME))[0]
+    item = (await run_sync(asked, limiter=_TWO_AT_A_TIME))[0]
     if item.problem:
         raise ProblemError(item.problem)
     assert item.risk is not None
