@@ -62,10 +62,10 @@ def raw_scores(booster: lightgbm.Booster, matrix: NDArray[np.float32]) -> NDArra
     Raises:
         ValueError: another number of columns than the booster was trained on.
     """
-    prepared = _PREPARED.get(booster)
-    if prepared is None:
-        with _PREPARING:
-            prepared = _PREPARED.setdefault(booster, _Prepared(booster))
+    with _PREPARING:
+        prepared = _PREPARED.get(booster)
+        if prepared is None:
+            prepared = _PREPARED[booster] = _Prepared(booster)
     if matrix.shape[1] != prepared.columns:
         raise ValueError(f"matrix: {matrix.shape[1]} columns; expected the {prepared.columns} of the booster")
     return prepared.scores(np.ascontiguousarray(matrix, dtype=np.float32))

@@ -88,6 +88,10 @@ SKEW: Final = pd.Timedelta(seconds=5)  # that a device's clock may be ahead of o
 _CLOCK_SLACK_US: Final = 60_000_000
 _CHUNK: Final = 500  # values in a query
 _REPEATS: Final = ("duplicate_message", "duplicate_reading")
+# Asked before every risk, so it is put together once.
+_LATEST_OF: Final = sa.select(LATEST.c.patient, LATEST.c.recorded_at).where(
+    LATEST.c.patient.in_(sa.bindparam("patients", expanding=True))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +196,8 @@ class Journal:
 
     def latest_of(self, patients: Sequence[str]) -> dict[str, int]:
         """When the last reading of each patient was recorded, microseconds; of those it has some of."""
-        # Words for the database as they are: this is asked before every risk, and to put them together takes longer.
-        asked = f"SELECT patient, recorded_at FROM latest WHERE patient IN ({', '.join('?' * len(patients))})"  # noqa: S608
         with reading(self.engine) as connection:
-            return {row.patient: row.recorded_at for row in connection.exec_driver_sql(asked, tuple(patients))}
+            return {row.patient: row.recorded_at for row in connection.execute(_LATEST_OF, {"patients": patients})}
 
     def waiting_since(self, time: int) -> pd.Timestamp | None:
         """When the first group after a time, microseconds, was recorded; None: there is none."""

@@ -42,8 +42,7 @@ PREDICTIONS: Final = sa.Table(
     sa.Column("features", sa.String),  # JSON object, null where unknown; null: the journal has what they are made of
 )
 sa.Index("predictions_of_a_patient", PREDICTIONS.c.patient_id, PREDICTIONS.c.index_time)
-# As SQLite takes it: put together anew at every answer it would take longer than to be written.
-_INSERT: Final = str(sqlite.insert(PREDICTIONS).on_conflict_do_nothing().compile(dialect=sqlite.dialect(paramstyle="named")))
+_INSERT: Final = sqlite.insert(PREDICTIONS).on_conflict_do_nothing()  # written before every answer, so put together once
 # Where features came from: the online store, readings of the request, the journal when somebody asked, or when readings came.
 ORIGINS: Final = ("online_store", "request", "journal", "rescorer")
 
@@ -73,7 +72,7 @@ class PredictionLog:
         if values:
             try:
                 with writing(self._engine) as connection:
-                    connection.exec_driver_sql(_INSERT, values)
+                    connection.execute(_INSERT, values)
             except DatabaseError as error:
                 raise LogUnavailableError(str(error)) from None
 

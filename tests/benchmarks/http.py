@@ -73,8 +73,9 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
         connection = free.pop() if free else Connection(port)
         status, _ = await connection.ask(requests[number % len(requests)])
         took.append(time.perf_counter() - due)
-        refused += status in _OVERLOADED
-        if status != 200 and status not in _OVERLOADED:
+        if status in _OVERLOADED:
+            refused += 1
+        elif status != 200:
             raise RuntimeError(f"status {status}")
         free.append(connection)
 
