@@ -1,5 +1,6 @@
 """The model registry: runs, artefacts, versions and aliases. The only importer of mlflow."""
 
+import json
 import logging
 import math
 import platform
@@ -17,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from pyarrow import ArrowException
 
 from features.errors import VigilError
 from models.risk_model import RiskModel
@@ -44,6 +46,8 @@ _REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]
 _LIBRARIES: Final = ("vigil", "numpy", "pandas", "scipy", "numba", "scikit-learn", "lightgbm", "feast", "mlflow")
 _VERSION_TAG: Final = "version."
 _PREVIOUS: Final = "previous_champion"  # a version's tag: whose place it took
+_SINCE: Final = "champion_since"  # a model's tag
+_WITHDRAWN: Final = "withdrawn"  # another: since when it must not be asked, and why, as JSON
 
 
 class NoModelError(VigilError):
@@ -58,17 +62,32 @@ class RegisteredModel:
         model: the artefact.
         name, version: of the registered model.
         run_id: the training run it came from.
+        withdrawn: whether it must not be asked, until it is reinstated.
     """
 
     model: RiskModel
     name: str
     version: str
     run_id: str
+    withdrawn: bool = False
 
     @property
     def feature_service(self) -> str:
         """The feature service the model was trained on, whatever its task asks for today."""
         return str(self.model.facts_["feature_service"])
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """That a version must not be asked any more.
+
+    Attributes:
+        at: since when.
+        because: why.
+    """
+
+    at: datetime
+    because: str
 
 
 class Registry:
@@ -175,7 +194,7 @@ class Registry:
         """
         found = self._version(name, version, alias)
         model = mlflow.sklearn.load_model(f"models:/{name}/{found.version}")
-        return RegisteredModel(model, name, str(found.version), str(found.run_id))
+        return RegisteredModel(model, name, str(found.version), str(found.run_id), _WITHDRAWN in found.tags)
 
     def version_of(self, name: str, alias: str) -> str:
         """The version that has an alias.
@@ -185,15 +204,69 @@ class Registry:
         """
         return str(self._version(name, None, alias).version)
 
+    def standing(self, name: str, alias: str = CHAMPION) -> tuple[str, bool]:
+        """The version that has an alias and whether it was withdrawn: one query, for those who ask every few seconds.
+
+        Raises:
+            NoModelError: none has it.
+        """
+        found = self._version(name, None, alias)
+        return str(found.version), _WITHDRAWN in found.tags
+
+    def withdraw(self, name: str, version: str, because: str, at: datetime) -> None:
+        """From now on servers must not ask a version, whatever alias it has; withdrawn again, the first time and reason stand.
+
+        Args:
+            name, version: of the registered model.
+            because: why, for whoever is to reinstate it; nothing of a patient.
+            at: when that was decided, with its time zone.
+
+        Raises:
+            NoModelError: there is no such version.
+        """
+        if self.withdrawal(name, version) is None:
+            said = {"at": at.astimezone(UTC).isoformat(), "because": because}
+            self.tag(name, version, {_WITHDRAWN: json.dumps(said)})
+
+    def reinstate(self, name: str, version: str) -> None:
+        """A version may be asked again; one that was not withdrawn stays as it is.
+
+        Raises:
+            NoModelError: there is no such version.
+        """
+        if self.withdrawal(name, version) is not None:
+            self.client.delete_model_version_tag(name, version, _WITHDRAWN)
+
+    def withdrawal(self, name: str, version: str) -> Withdrawal | None:
+        """Since when and why a version must not be asked; None: it may.
+
+        Raises:
+            NoModelError: there is no such version.
+        """
+        said = self._version(name, version, CHAMPION).tags.get(_WITHDRAWN)
+        if said is None:
+            return None
+        kept = json.loads(said)
+        return Withdrawal(datetime.fromisoformat(kept["at"]), kept["because"])
+
     def promote(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Make a version champion; its tag ``previous_champion`` names the one whose place it takes.
 
         Tags are written first: the alias, which is what servers read, moves in one step and never without them.
         """
         self.tag(name, version, {**tags, _PREVIOUS: self._champion(name).version})
-        self.client.set_registered_model_alias(name, CHAMPION, version)
+        self._crown(name, version)
         if str(self.client.get_registered_model(name).aliases.get(CHALLENGER)) == version:
             self.client.delete_registered_model_alias(name, CHALLENGER)
+
+    def champion_since(self, name: str) -> datetime | None:
+        """When the champion took another's place; None: it is the first."""
+        said = self.client.get_registered_model(name).tags.get(_SINCE)
+        return datetime.fromisoformat(said) if said else None
+
+    def _crown(self, name: str, version: str) -> None:
+        self.client.set_registered_model_tag(name, _SINCE, datetime.now(UTC).isoformat())
+        self.client.set_registered_model_alias(name, CHAMPION, version)
 
     def previous_champion(self, name: str) -> str:
         """The version whose place the champion took.
@@ -216,7 +289,7 @@ class Registry:
         """
         previous, champion = self.previous_champion(name), self._champion(name).version
         self.tag(name, champion, tags)
-        self.client.set_registered_model_alias(name, CHAMPION, previous)
+        self._crown(name, previous)
         self.client.delete_model_version_tag(name, champion, _PREVIOUS)
 
     def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
@@ -283,8 +356,21 @@ class Registry:
         return dict(mlflow.artifacts.load_dict(f"runs:/{run_id}/{name}"))
 
     def table(self, run_id: str, name: str) -> pd.DataFrame:
-        """A table logged with a run."""
-        return pd.read_parquet(self.client.download_artifacts(run_id, name))
+        """A table logged with a run.
+
+        Raises:
+            NoModelError: the run has none of that name, as one that an earlier version of Vigil made; or it cannot be read.
+        """
+        try:
+            return pd.read_parquet(self.client.download_artifacts(run_id, name))
+        except (OSError, MlflowException, ArrowException):
+            raise NoModelError(
+                f"registry {self.home / 'mlflow.db'}: {name} of run {run_id} is missing or unreadable; train anew: vigil train"
+            ) from None
+
+    def metrics(self, run_id: str) -> dict[str, float]:
+        """What a run measured."""
+        return dict(self.client.get_run(run_id).data.metrics)
 
     def _champion(self, name: str) -> ModelVersion:
         return self._version(name, None, CHAMPION)

@@ -21,7 +21,8 @@ _TOKEN_LIFETIME: Final = timedelta(minutes=5)
 def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
     """Score every held-out patient from the online store, as of the clock's now; each is logged.
 
-    A patient of whom nothing recent is known has no risk; how many those are is said, not hidden.
+    A patient of whom nothing recent is known has no risk, and nobody has one of a model that is withdrawn; how many those are
+    is said, not hidden.
 
     Raises:
         ServerError: a patient cannot be scored for any other reason.
@@ -34,10 +35,10 @@ def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
             findings = item.risk.findings if item.risk else [item.problem]
             if item.risk and item.risk.basis == "model":
                 answers.append(item.risk)
-            elif findings != ["no_recent_readings"]:
+            elif not set(findings) <= {"no_recent_readings", "withdrawn"}:
                 raise ServerError(f"a held-out patient could not be scored: {findings}")
     if len(answers) < len(patients):
-        CONSOLE.print(f"  {len(patients) - len(answers):,} of {len(patients):,} patients have no recent reading, so no risk")
+        CONSOLE.print(f"  {len(patients) - len(answers):,} of {len(patients):,} patients have no risk of the model")
     return answers
 
 

@@ -33,6 +33,10 @@ class NothingToPromoteError(VigilError):
     """The version asked for is the champion."""
 
 
+class WithdrawnError(VigilError):
+    """The version that would be champion was withdrawn: nobody would be served by it."""
+
+
 class PromotionRefusedError(VigilError):
     """A gate stayed shut. ``decision`` is the full record."""
 
@@ -50,6 +54,7 @@ def promote(home: Path, version: str | None = None) -> Decision:
     Raises:
         PromotionRefusedError: it does not; the record goes with the error.
         NothingToPromoteError: it is the champion.
+        WithdrawnError: it was withdrawn.
         NoModelError: there is no such version, or no champion.
     """
     cohort = CohortStore(home)
@@ -60,6 +65,7 @@ def promote(home: Path, version: str | None = None) -> Decision:
             f"version {challenger.version} of {name} is the champion, and there is no other to hold it against; expected a "
             "challenger: train one first (vigil train), or name another version: vigil promote --version N"
         )
+    _require_trusted(registry, challenger)
     with working("training data as they are now"):
         now = digest(Store(home).training_frame(labelled_index(cohort, "train"), challenger.feature_service))
     held_out = _held_out(cohort, home, challenger, champion)
@@ -87,14 +93,24 @@ def roll_back(home: Path) -> Decision:
 
     Raises:
         NoModelError: there is none.
+        WithdrawnError: it was withdrawn.
     """
     name, registry = CohortStore(home).task.name, Registry(home)
     champion = registry.load(name)
     previous = registry.load(name, registry.previous_champion(name))  # it can still be loaded
+    _require_trusted(registry, previous)
     decision = _decision("rolled_back", champion, previous)
     _record(home, registry, champion, decision)
     registry.roll_back(name, {"rolled_back_at": decision["decided_at"]})
     return decision
+
+
+def _require_trusted(registry: Registry, candidate: RegisteredModel) -> None:
+    if said := registry.withdrawal(candidate.name, candidate.version):
+        raise WithdrawnError(
+            f"version {candidate.version} of {candidate.name} was withdrawn at {said.at:%Y-%m-%d %H:%M} UTC: {said.because}; "
+            f"expected one that may be asked; reinstate it first: vigil reinstate --version {candidate.version} --because TEXT"
+        )
 
 
 def _held_out(cohort: CohortStore, home: Path, challenger: RegisteredModel, champion: RegisteredModel) -> HeldOut:

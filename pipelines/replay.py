@@ -15,7 +15,7 @@ a NEWS2 from the journal is checked as such.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -84,7 +84,10 @@ def replay(home: Path, sample: int = SAMPLE, seed: int = SEED) -> Replayed:
     with reading(Journal(home).engine) as connection:  # one transaction, so that retention cannot come between
         kept = _Kept(connection, PredictionLog(home), CohortStore(home))
         for (name, version, service), rows in track(groups, "replay", len(groups)):
-            registered = Registry.existing(home).load(name, version) if isinstance(version, str) else None
+            # What was said while a model was withdrawn bears no model's name; what bears it was said before, or after.
+            registered = (
+                replace(Registry.existing(home).load(name, version), withdrawn=False) if isinstance(version, str) else None
+            )
             replaying = _Replaying(kept, registered, service, rows.reset_index(drop=True))
             for place, (verdict, columns) in replaying.verdicts().items():
                 found.origins[replaying.logged["origin"][place]][verdict] += 1

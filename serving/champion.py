@@ -1,12 +1,13 @@
-"""The model in use: the champion of a task, followed when the alias moves.
+"""The model in use: the champion of a task, followed when the alias moves, and when it is withdrawn or reinstated.
 
 A new champion is loaded beside the one in use and takes its place in one assignment: a request that has begun ends with the
-model it began with, and none waits. Where there is no model the answer says so and gives NEWS2.
+model it began with, and none waits. Where there is no model, or it was withdrawn, the answer says so and gives NEWS2.
 """
 
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ class Champion:
         Args:
             home: where the registry is.
             task: whose champion.
-            on_change: told whenever another model is in use.
+            on_change: told whenever another model is in use, or the one in use was withdrawn or reinstated.
         """
         self._home = home
         self._on_change = on_change
@@ -39,7 +40,7 @@ class Champion:
 
     @property
     def model(self) -> RegisteredModel | None:
-        """The model in use; take it once for one answer."""
+        """The model in use, or one that was withdrawn and says so; take it once for one answer."""
         return self._model
 
     @classmethod
@@ -53,13 +54,13 @@ class Champion:
         """Follow the alias, where it points elsewhere than before. A registry that is gone takes no model away."""
         try:
             registry = Registry.existing(self._home)
-            version = registry.version_of(self._task, CHAMPION)
+            version, withdrawn = registry.standing(self._task, CHAMPION)
             if self._model is None or version != self._model.version:
                 model = registry.load(self._task, version)
                 _require_features(model)
-                self._model = model
-                self._on_change(model)
-                logger.info("serving %s version %s, %s", self._task, version, model.feature_service)
+                self._use(model)
+            elif withdrawn != self._model.withdrawn:
+                self._use(replace(self._model, withdrawn=withdrawn))
             self._complaint = ""
         except NoModelError as error:
             if self._model is None:
@@ -68,6 +69,14 @@ class Champion:
             self._complain(f"{error}; going on with what is in use")
         except Exception as error:  # noqa: BLE001 - a registry in trouble must not stop a server that has a model
             self._complain(f"registry: {type(error).__name__}; going on with what is in use")
+
+    def _use(self, model: RegisteredModel) -> None:
+        self._model = model
+        self._on_change(model)
+        if model.withdrawn:
+            logger.error("%s version %s was withdrawn, so risks are NEWS2 until it is reinstated", model.name, model.version)
+        else:
+            logger.info("serving %s version %s, %s", model.name, model.version, model.feature_service)
 
     def _complain(self, complaint: str) -> None:
         """Once, until something else is wrong."""

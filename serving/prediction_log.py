@@ -89,8 +89,13 @@ class PredictionLog:
         )
         return self._frame(query.order_by(PREDICTIONS.c.index_time, PREDICTIONS.c.made_at))
 
-    def hourly(self, model_name: str, model_version: str, since: pd.Timestamp) -> pd.DataFrame:
+    def hourly(self, model_name: str, model_version: str, since: pd.Timestamp, *, with_features: bool = False) -> pd.DataFrame:
         """Risks of a model version that readings brought about: the last of each patient and hour.
+
+        Args:
+            model_name, model_version: whose.
+            since: by index time.
+            with_features: only those whose features were kept, which is about one an hour: sixty times fewer to read.
 
         Returns:
             ``subject_id, index_time, probability``, by subject and time.
@@ -102,19 +107,29 @@ class PredictionLog:
             PREDICTIONS.c.basis == "model",
             PREDICTIONS.c.index_time >= since.isoformat(),
         )
+        if with_features:
+            query = query.where(PREDICTIONS.c.features.is_not(None))
         with reading(self._engine) as connection:
             rows = pd.DataFrame(connection.execute(query).all(), columns=["subject_id", "index_time", "probability"])
         rows["index_time"] = pd.to_datetime(rows["index_time"], format="ISO8601", utc=True).astype(TIME)
         rows = rows.sort_values(["subject_id", "index_time"], ignore_index=True)
         return rows[~rows.assign(hour=rows["index_time"].dt.floor("h")).duplicated(["subject_id", "hour"], keep="last")]
 
-    def read(
-        self, *, model_name: str, model_version: str, features: Sequence[str], since: pd.Timestamp | None = None
-    ) -> pd.DataFrame:
-        """Predictions of one model version, made since a time, whose features were kept, oldest first."""
+    def watched(self) -> bool:
+        """Whether a ward was ever watched: whether readings brought about any prediction."""
+        with reading(self._engine) as connection:
+            found = connection.execute(
+                sa.select(PREDICTIONS.c.prediction_id).where(PREDICTIONS.c.origin == "rescorer").limit(1)
+            )
+            return found.first() is not None
+
+    def read(self, *, model_name: str, features: Sequence[str], since: pd.Timestamp | None = None) -> pd.DataFrame:
+        """Predictions of a model, made since a time, whose features were kept, oldest first.
+
+        Versions may differ, and a feature that one of them did not have is missing.
+        """
         query = sa.select(PREDICTIONS).where(
             PREDICTIONS.c.model_name == model_name,
-            PREDICTIONS.c.model_version == model_version,
             PREDICTIONS.c.basis == "model",
             PREDICTIONS.c.features.is_not(None),
         )
@@ -161,7 +176,16 @@ def entry(
     as_of: pd.Timestamp | None = None,
     features: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """A row of the log. ``as_of``: the time that was asked for; default: the index time."""
+    """A row of the log.
+
+    Args:
+        risk: what was said.
+        prediction_id, origin, made_at: of the prediction.
+        registered: the model that could be asked; None also of one that was withdrawn, so that a replay does not ask it either.
+        feature_service: which features were there.
+        as_of: the time that was asked for; default: the index time.
+        features: what the model was asked of, where that is to be kept.
+    """
     return {
         "prediction_id": prediction_id,
         "made_at": made_at,

@@ -31,7 +31,7 @@ from serving.logs import place_of
 from serving.metrics import Metrics
 from serving.monitored import MonitoredPatients
 from serving.prediction_log import PredictionLog, entry
-from serving.risk import SILENT_AFTER, Risk, assess
+from serving.risk import SILENT_AFTER, Risk, assess, trusted
 from serving.wards import Wards
 
 logger = logging.getLogger("vigil.rescorer")
@@ -168,7 +168,7 @@ class Rescorer:
     def _begin(self, registered: RegisteredModel | None) -> None:
         """From what the board says, with a model or without."""
         self._begun = False
-        self._registered = registered
+        self._registered, self._model = registered, trusted(registered)
         self._service = registered.feature_service if registered else self._task.feature_service
         self._up, _ = self._board.progress()  # time up to which the risks on the board know the journal
         self._patients = MonitoredPatients(tuple(service_views(self._service)), self._up)
@@ -178,7 +178,7 @@ class Rescorer:
         rows = self._board.risks()
         self._told = {row["patient"]: _told(row) for row in rows}
         # A ward is not ranked by two models for long. Due: patients whose risk is to be made anew although nothing came.
-        in_use = (registered.version if registered else None, self._service)
+        in_use = (self._model.version if self._model else None, self._service)
         self._due = {row["patient"]: None for row in rows if (row["model_version"], row["feature_service"]) != in_use}
         self._kept: dict[str, pd.Timestamp] = {}
         self._more = True  # the journal may have groups that were not looked at
@@ -242,7 +242,7 @@ class Rescorer:
         told: dict[str, _Told] = {}
         for risk, prediction_id in zip(risks, ids, strict=True):
             ward = self._patients.ward(risk.patient)
-            policy = self._wards.of(ward).policy(self._registered)
+            policy = self._wards.of(ward).policy(self._model)
             row = self._row(risk, ward, prediction_id, policy.threshold)
             page.risks.append(row)
             news, before = _told(row), self._told.get(risk.patient)
@@ -281,7 +281,7 @@ class Rescorer:
     def _decide(self, page: Page, risk: Risk, row: Mapping[str, Any], policy: Policy, at: Mapping[str, Any]) -> State:
         """What a risk does to the alarms of its patient; silence of the devices neither sounds an alarm nor ends one."""
         state = self._states.get(risk.patient, State())
-        if self._registered is not None and risk.probability is None:
+        if self._model is not None and risk.probability is None:
             return state
         level = risk.probability if risk.probability is not None else float(risk.news2)
         index_time = risk.index_time.to_pydatetime()
@@ -344,12 +344,12 @@ class Rescorer:
             if risk.basis == "model" and risk.index_time - self._kept.get(risk.patient, _LONG_AGO) >= INDEX_STEP
         }
         features: dict[int, dict[str, float]] = {}
-        if self._registered is not None and full:
-            model = self._registered.model
+        if self._model is not None and full:
+            model = self._model.model
             values = rows.iloc[list(full)][model.features].to_numpy(np.float64).tolist()
             features = {place: dict(zip(model.features, row, strict=True)) for place, row in zip(full, values, strict=True)}
         self._log.append(
-            entry(risk, name, "rescorer", self._registered, self._service, made_at, features=features.get(place))
+            entry(risk, name, "rescorer", self._model, self._service, made_at, features=features.get(place))
             for place, (risk, name) in enumerate(zip(risks, ids, strict=True))
         )
         self._kept |= {risk.patient: risk.index_time for risk in full.values()}
@@ -367,15 +367,15 @@ class Rescorer:
             "news2": risk.news2,
             "news2_highest": risk.news2_highest,
             "latest_reading_at": None if since is None else microsecond(risk.index_time) - round(since * HOUR_US),
-            "model_name": self._registered.name if self._registered else None,
-            "model_version": self._registered.version if self._registered else None,
+            "model_name": self._model.name if self._model else None,
+            "model_version": self._model.version if self._model else None,
             "feature_service": self._service,
             "threshold": threshold if risk.probability is not None else None,
         }
 
     def _prediction_id(self, risk: Risk) -> str:
         """Whoever makes it again, after having been killed, gives it the same name."""
-        version = self._registered.version if self._registered else "none"
+        version = self._model.version if self._model else "none"
         return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))
 
 

@@ -19,7 +19,7 @@ from models.registry import RegisteredModel
 
 Basis = Literal["model", "news2"]
 Band = Literal["low", "medium", "high"]
-Finding = Literal["no_model", "no_feature_store", "stale_data", "no_recent_readings", "silent"]
+Finding = Literal["no_model", "withdrawn", "no_feature_store", "stale_data", "no_recent_readings", "silent"]
 
 # A patient of whom nothing came for so long is said to be silent: the longest interval of RCP 2017, chart 4.
 SILENT_AFTER: Final = timedelta(hours=12)
@@ -57,13 +57,18 @@ class Risk:
     hours_since_reading: float | None
 
 
+def trusted(registered: RegisteredModel | None) -> RegisteredModel | None:
+    """The model, if there is one that may be asked: one that was withdrawn decides nothing, and nothing bears its name."""
+    return None if registered is None or registered.withdrawn else registered
+
+
 def assess(
     registered: RegisteredModel | None, rows: pd.DataFrame, findings: Sequence[tuple[Finding, ...]] | None = None
 ) -> list[Risk]:
     """Risks of feature rows, in their order.
 
     Args:
-        registered: the model, None where there is none.
+        registered: the model, None where there is none; one that was withdrawn is not asked.
         rows: ``subject_id, index_time`` and features; at least those of the scores.
         findings: of each row, what already speaks against asking the model.
     """
@@ -71,18 +76,19 @@ def assess(
         return []
     found = [list(row) for row in findings] if findings is not None else [[] for _ in range(len(rows))]
     numbers = rows[list(_NUMBERS)].to_numpy(np.float64).tolist()
+    model = trusted(registered)
     for row, against in zip(numbers, found, strict=True):
-        if registered is None:
-            against.append("no_model")
+        if model is None:
+            against.append("no_model" if registered is None else "withdrawn")
         if math.isnan(row[0]) and "stale_data" not in against:
             against.append("no_recent_readings")
     probability = np.full(len(rows), np.nan)
     asked = np.array([not against for against in found])
-    if registered is not None and asked.any():
-        probability[asked] = registered.model.risk(rows if asked.all() else rows[asked])
+    if model is not None and asked.any():
+        probability[asked] = model.model.risk(rows if asked.all() else rows[asked])
     who = zip(rows["subject_id"].tolist(), rows["index_time"].tolist(), strict=True)
     return [
-        _risk(registered, patient, time, row, p, tuple(against))
+        _risk(model, patient, time, row, p, tuple(against))
         for (patient, time), row, p, against in zip(who, numbers, probability.tolist(), found, strict=True)
     ]
 

@@ -146,7 +146,7 @@ class Range(BaseModel):
 
 
 class ModelReference(BaseModel):
-    """Which model answered, and from which features; without a model its name is null."""
+    """Which model answered, and from which features; without a model, or where it was withdrawn, its name is null."""
 
     name: str | None
     version: str | None

@@ -27,7 +27,7 @@ from serving.monitored import features_as_of
 from serving.prediction_log import PredictionLog, entry
 from serving.problems import ProblemError
 from serving.refusals import explain
-from serving.risk import Finding, Risk, assess, out_of_date
+from serving.risk import Finding, Risk, assess, out_of_date, trusted
 from serving.schemas import (
     SEX_CODES,
     Contribution,
@@ -215,12 +215,10 @@ class RiskScorer:
         findings: Sequence[tuple[Finding, ...]],
         include: Collection[Include],
     ) -> list[RiskAnswer]:
-        risks = assess(registered, rows, findings)
-        reasons = _reasons(registered, rows, risks) if "contributions" in include else [None] * len(risks)
-        names = registered.model.features if registered else []
-        values: list[list[float]] = (
-            registered.model.matrix(rows).astype(np.float64).tolist() if registered else [[]] * len(rows)
-        )
+        risks, model = assess(registered, rows, findings), trusted(registered)
+        reasons = _reasons(model, rows, risks) if "contributions" in include else [None] * len(risks)
+        names = model.model.features if model else []
+        values: list[list[float]] = model.model.matrix(rows).astype(np.float64).tolist() if model else [[]] * len(rows)
         made_at = present()
         answers, entries = [], []
         for risk, time, reason, row in zip(risks, as_of, reasons, values, strict=True):
@@ -235,17 +233,17 @@ class RiskScorer:
                     outcome=self.task.outcome,
                     basis=risk.basis,
                     probability=risk.probability,
-                    range=_range(registered, risk) if "range" in include else None,
+                    range=_range(model, risk) if "range" in include else None,
                     band=risk.band,
                     findings=list(risk.findings),
                     news2=News2(score=risk.news2, highest=risk.news2_highest, parts=risk.news2_parts),
                     contributions=reason,
-                    model=reference(registered, service),
+                    model=reference(model, service),
                     data_age=_data_age(risk, time),
                 )
             )
             features = dict(zip(names, row, strict=True)) if risk.basis == "model" else None
-            entries.append(entry(risk, name, origin, registered, service, made_at, as_of=time, features=features))
+            entries.append(entry(risk, name, origin, model, service, made_at, as_of=time, features=features))
         self.log.append(entries)
         return answers
 

@@ -17,7 +17,7 @@ from serving.database import microsecond, reading
 from serving.monitored import features_as_of
 from serving.parts import Parts
 from serving.problems import ProblemError
-from serving.risk import Band, Basis
+from serving.risk import Band, Basis, trusted
 from serving.schemas import AsOf, Contribution, PatientId, Request, RiskAnswer, example
 from serving.scoring import strongest
 from serving.times import present, utc
@@ -119,7 +119,7 @@ class VisitSummary(BaseModel):
         list[Contribution] | None,
         Field(
             description=f"How much each signal moved the log-odds since {CHANGES_HOURS} h ago, the strongest first; null where "
-            "the journal or the model cannot say."
+            "the journal or the model cannot say, or it was withdrawn."
         ),
     ]
     history: HistoryAnswer
@@ -191,7 +191,7 @@ def _alarms(parts: Parts, patient: str, request: HistoryRequest) -> list[AlarmOu
 
 
 def _changes(parts: Parts, patient: str) -> list[Contribution] | None:
-    registered = parts.champion.model
+    registered = trusted(parts.champion.model)
     if registered is None or not registered.model.explains:
         return None
     now = present()

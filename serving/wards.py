@@ -88,6 +88,11 @@ class Wards:
         """What a ward asks."""
         return self._file.wards.get(ward, self._file.default)
 
+    @property
+    def have_thresholds(self) -> bool:
+        """Whether a ward has one of its own, which is of the probabilities of the model as it was."""
+        return any(ward.threshold is not None for ward in (self._file.default, *self._file.wards.values()))
+
     def refresh(self) -> None:
         """Read the file again, if it has changed."""
         try:

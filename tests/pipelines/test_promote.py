@@ -1,6 +1,8 @@
 """Promotion with a real registry: past all gates the alias moves, before a shut one it stays; and the way back."""
 
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import lightgbm
@@ -15,7 +17,7 @@ from models.risk_model import RiskModel
 from models.tasks import TASKS
 from pipelines.cli import app
 from pipelines.cohort_store import CohortStore, Facts
-from pipelines.promote import NothingToPromoteError, PromotionRefusedError, promote, roll_back
+from pipelines.promote import NothingToPromoteError, PromotionRefusedError, WithdrawnError, promote, roll_back
 from pipelines.train import digest, fit, labelled_index
 
 NAME = "deterioration"
@@ -159,6 +161,21 @@ def test_a_challenger_past_all_gates_becomes_champion_and_the_way_back_is_open(w
     with pytest.raises(NoModelError, match="version 1 of model 'deterioration' took no champion's place"):
         roll_back(ward)
     assert aliases(ward) == {"champion": "1"}
+
+
+def test_a_withdrawn_version_becomes_champion_neither_by_promotion_nor_by_a_rollback(ward):
+    registry, at = Registry(ward), datetime(2026, 2, 1, 12, tzinfo=UTC)
+    registry.withdraw(NAME, "2", "its certificate does not hold", at)
+    told = "was withdrawn at 2026-02-01 12:00 UTC: its certificate does not hold; expected one that may be asked: reinstate"
+    result = vigil("promote", "--home", ward)
+    assert result.exit_code == 2
+    assert f"version 2 of deterioration {told}" in result.output
+    registry.reinstate(NAME, "2")
+    registry.withdraw(NAME, "1", "its certificate does not hold", at)  # one that was withdrawn gives way
+    promote(ward)
+    with pytest.raises(WithdrawnError, match=re.escape(f"version 1 of deterioration {told}")):
+        roll_back(ward)
+    assert aliases(ward) == {"champion": "2"}
 
 
 def test_no_identifier_is_kept_with_a_decision(ward):

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from models.registry import Registry
 from pipelines.backup import restore
 from pipelines.cli import app
 from pipelines.cohort_store import CohortStore
@@ -92,6 +93,33 @@ def test_every_prediction_is_made_again_bit_for_bit_whatever_it_came_from(told):
     for origin in ("rescorer", "journal", "online_store"):
         made = sum(number for (made_by, _), number in said.items() if made_by == origin)
         assert found.origins[origin] == {"reproduced": made}
+
+
+def test_what_was_said_while_the_model_was_withdrawn_and_before_is_made_again(told):
+    before = Counter(predictions(told, "SELECT origin, basis FROM predictions"))
+    registry = Registry(told)
+    version = registry.version_of(TASK, "champion")
+    registry.withdraw(TASK, version, "its certificate does not hold", now().to_pydatetime())
+    ward = Monitors(told, now())
+    ward.send(*LIVE)
+    ward.rescore()
+    scorer = open_scorer(Settings(home=told, task=TASK))
+    stay = CohortStore(told).read("stays").iloc[0]["subject_id"]
+    answers = scorer.by_id([*LIVE, stay])
+    assert {(item.risk.basis, item.risk.findings[0]) for item in answers} == {("news2", "withdrawn")}
+    since = Counter(predictions(told, "SELECT origin, basis FROM predictions")) - before
+    # The rescorer: of whom came, and of everybody, since none is ranked by a model that was withdrawn.
+    assert since == {("rescorer", "news2"): 3 + 3, ("journal", "news2"): 3, ("online_store", "news2"): 1}
+    for trusted in (False, True):
+        found = replay(told, ALL)
+        assert found.different == {}
+        assert found.sampled == before.total() + since.total()
+        for origin in ("rescorer", "journal", "online_store"):
+            assert found.origins[origin].keys() == {"reproduced"}, (origin, trusted)
+        registry.reinstate(TASK, version)
+    assert scorer.champion.model.withdrawn  # until it looks
+    scorer.champion.look()
+    assert scorer.by_id([stay])[0].risk.basis == "model"
 
 
 def test_a_tampered_prediction_is_named_with_what_differs_and_no_patient(told, tmp_path):

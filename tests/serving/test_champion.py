@@ -3,11 +3,13 @@
 import logging
 import os
 import shutil
+from datetime import UTC, datetime
 
 import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from models.registry import Registry
 from models.risk_model import RiskModel
@@ -63,6 +65,34 @@ def test_it_follows_the_alias_and_says_so(home, fitted):
     champion.look()
     assert champion.model.version == "1"
     assert [model.version for model in told] == ["1", "2", "1"]
+
+
+def test_a_withdrawal_and_a_reinstatement_are_noticed_at_the_next_look(home, fitted, monkeypatch):
+    register(home, fitted)
+    register(home, fitted)
+    told, asked = [], []
+    champion = Champion(home, NAME, told.append)
+    champion.look()
+    first, registry = champion.model, Registry(home)
+    registry.withdraw(NAME, "1", "its certificate does not hold", datetime(2026, 2, 1, tzinfo=UTC))
+    by_alias = MlflowClient.get_model_version_by_alias
+    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", lambda *who: asked.append(who[1:]) or by_alias(*who))
+    monkeypatch.setattr(Registry, "load", None)  # the model that is there is not loaded again
+    champion.look()
+    assert (champion.model.version, champion.model.withdrawn, champion.model.model) == ("1", True, first.model)
+    noticed = champion.model
+    champion.look()
+    assert champion.model is noticed
+    assert asked == [(NAME, "champion")] * 2  # one question a look
+    registry.reinstate(NAME, "1")
+    champion.look()
+    assert champion.model == first
+    monkeypatch.undo()
+    registry.withdraw(NAME, "1", "its certificate does not hold", datetime(2026, 2, 1, tzinfo=UTC))
+    assert Champion.loaded(home, NAME).model.withdrawn  # whoever starts now knows, too
+    registry.promote(NAME, "2", {})
+    champion.look()
+    assert [(model.version, model.withdrawn) for model in told] == [("1", False), ("1", True), ("1", False), ("2", False)]
 
 
 def test_a_registry_that_goes_or_breaks_takes_no_model_away(home, fitted):
