@@ -23,7 +23,7 @@ from serving import board, identities, journal, prediction_log
 from serving.board import ALARMS, EVENTS, RISKS
 from serving.database import DatabaseError, microsecond, open_database, reading, writing
 from serving.identities import IDENTITIES
-from serving.journal import PATIENTS, QUARANTINE, READINGS, Journal
+from serving.journal import PATIENTS, QUARANTINE, READINGS, REPEATED, Journal
 from serving.prediction_log import PREDICTIONS
 from serving.times import present
 
@@ -106,6 +106,7 @@ def _delete_all(home: Path, before: pd.Timestamp, *, labels: bool) -> dict[str, 
         f"{journal.FILE} {READINGS.name}": _delete(kept.engine, READINGS, READINGS.c.recorded_at < at),
         f"{journal.FILE} {PATIENTS.name}": patients,
         f"{journal.FILE} {QUARANTINE.name}": _delete(kept.engine, QUARANTINE, QUARANTINE.c.recorded_at < at),
+        f"{journal.FILE} {REPEATED.name}": _delete(kept.engine, REPEATED, REPEATED.c.recorded_at < at),
         f"{prediction_log.FILE} {PREDICTIONS.name}": _delete(log, PREDICTIONS, PREDICTIONS.c.made_at < before.isoformat()),
         f"{board.FILE} {EVENTS.name}": _delete(wall, EVENTS, EVENTS.c.at < at),
         f"{board.FILE} {ALARMS.name}": _delete(wall, ALARMS, ended),
@@ -158,7 +159,9 @@ def _forget(home: Path, cohort: set[str]) -> int:
 def _forget_some(live: sa.Engine, known: sa.Engine, candidates: Sequence[str]) -> int:
     """Those whom the journal does not know. It is locked when whose a reading is is kept, so nobody comes back in between."""
     with writing(live) as connection:
-        there = _patients(connection, *(table.c.patient for table in (READINGS, PATIENTS, QUARANTINE)), among=candidates)
+        there = _patients(
+            connection, *(table.c.patient for table in (READINGS, PATIENTS, QUARANTINE, REPEATED)), among=candidates
+        )
         gone = [name for name in candidates if name not in there]
         with writing(known) as other:
             return other.execute(IDENTITIES.delete().where(IDENTITIES.c.pseudonym.in_(gone))).rowcount

@@ -3,13 +3,14 @@
 A reading is on the disk before it is acknowledged. What becomes durable together is a group, and groups have a time,
 ``recorded_at``: when we learned of them. It never goes back and no two groups share it, so whoever has read the journal up to a
 time knows that nothing will yet appear before it: features as of a time are those of the groups up to it, today and in a year.
-A reading delivered again is recognised by its message and by what it says, and counts once.
+A reading delivered again is recognised by its message and by what it says, and counts once; that it came again is noted.
 
 Patients appear by pseudonym; only :mod:`serving.identities` knows whose each is.
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,6 +67,17 @@ QUARANTINE: Final = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("reading", sa.String, nullable=False),  # JSON, as it came
     sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),  # of all of it: sent again it is put aside once
+)
+REPEATED: Final = sa.Table(  # what came of a group although it was there already: how often, of whom, from where
+    "repeated",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("patient", sa.String, nullable=False),
+    sa.Column("signal", sa.String, nullable=False),
+    sa.Column("device_id", sa.String),
+    sa.Column("source", sa.String),
+    sa.Column("times", sa.Integer, nullable=False),
 )
 LATEST: Final = sa.Table(  # of each patient: when the last reading of him was recorded
     "latest",
@@ -249,6 +261,8 @@ def _append(connection: sa.Connection, frame: pd.DataFrame, recorded_at: pd.Time
             results.append(Received("quarantined", "duplicate_message"))
         else:
             results.append(Received("accepted" if seq > last_seq and reason is None else "duplicate"))
+    again = [place for place, result in enumerate(results) if result.status == "duplicate"]
+    _count_again(connection, frame.iloc[again], recorded_at)
     put_aside = [place for place, result in enumerate(results) if result.status == "quarantined"]
     _quarantine(connection, frame.iloc[put_aside], [results[place].reason for place in put_aside], recorded_at)
     return results
@@ -273,6 +287,17 @@ def _insert(connection: sa.Connection, accepted: pd.DataFrame) -> None:
     later = row.on_conflict_do_update(index_elements=["patient"], set_={"recorded_at": row.excluded.recorded_at})
     latest = {entry["patient"]: entry["recorded_at"] for entry in rows}
     connection.execute(later, [{"patient": patient, "recorded_at": at} for patient, at in latest.items()])
+
+
+def _count_again(connection: sa.Connection, readings: pd.DataFrame, at: pd.Timestamp) -> None:
+    """Deliveries that said nothing new are not kept, but counted: a gateway that sends everything twice is broken."""
+    if readings.empty:
+        return
+    what = readings[["subject_id", "signal", "device_id", "source"]].itertuples(index=False, name=None)
+    times = Counter(tuple(None if pd.isna(part) else part for part in key) for key in what)
+    columns = ("patient", "signal", "device_id", "source")
+    rows = [{**dict(zip(columns, key, strict=True)), "recorded_at": microsecond(at), "times": n} for key, n in times.items()]
+    connection.execute(REPEATED.insert(), rows)
 
 
 def _kept(connection: sa.Connection, messages: "pd.Series[bytes]") -> dict[bytes, tuple[int, float]]:

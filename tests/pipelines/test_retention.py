@@ -54,6 +54,7 @@ def ward(tmp_path):
         ward.forward(hours=1)
         ward.send("left", "stays", "edge", **values)
         ward.send("stays", heart_rate=900)  # implausible
+        ward.send("stays", **values)  # once more
         ward.rescore()
     ward.register("left", discharged=True)
     ward.rescore()
@@ -69,6 +70,7 @@ def ward(tmp_path):
     ward.register("new")
     ward.send("stays", "new", **SICK)
     ward.send("new", heart_rate=900)
+    ward.send("new", **SICK)
     ward.rescore()
     ward.time = now()
     cohort = CohortStore(tmp_path)
@@ -84,6 +86,7 @@ def test_what_is_old_is_gone_and_what_is_not_is_there(tmp_path):
     young = {
         ("journal.db", "readings"): f"recorded_at >= {at}",
         ("journal.db", "quarantine"): f"recorded_at >= {at}",
+        ("journal.db", "repeated"): f"recorded_at >= {at}",
         ("predictions.db", "predictions"): f"made_at >= '{before.isoformat()}'",
         ("board.db", "events"): f"at >= {at}",
     }
@@ -95,6 +98,7 @@ def test_what_is_old_is_gone_and_what_is_not_is_there(tmp_path):
         assert rows(tmp_path, file, f"SELECT * FROM {table}") == remaining
         assert dropped.rows[f"{file} {table}"] == total[file, table] - len(remaining) > 0
     assert len(expected["journal.db", "readings"]) == 2 + 6
+    assert {row[2] for row in expected["journal.db", "repeated"]} == {"new"}
     assert rows(tmp_path, "journal.db", "SELECT patient, age FROM patients ORDER BY seq") == [
         ("stays", 51.0), ("edge", 51.0), ("new", 70.0)
     ]  # fmt: skip
@@ -241,6 +245,6 @@ def test_the_command_says_what_went_from_where(tmp_path):
     )
     assert result.exit_code == 0
     assert "given back to the disk" in result.output
-    for what in ("readings", "patients", "quarantine", "predictions", "events", "alarms", "identities"):
+    for what in ("readings", "patients", "quarantine", "repeated", "predictions", "events", "alarms", "identities"):
         assert what in result.output
     assert '"identities.db identities": 2' in (tmp_path / "dropped.json").read_text()

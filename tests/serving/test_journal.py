@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from serving.database import DatabaseError, instant, microsecond
-from serving.journal import PATIENTS, QUARANTINE, READINGS, SKEW, ClockError, Journal, Received
+from serving.journal import PATIENTS, QUARANTINE, READINGS, REPEATED, SKEW, ClockError, Journal, Received
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 ACCEPTED, DUPLICATE = Received("accepted"), Received("duplicate")
@@ -135,6 +135,32 @@ def test_a_message_sent_again_counts_once(journal, clock):
     assert reasons(journal) == []
 
 
+def test_what_came_again_is_counted_by_patient_signal_and_where_it_came_from(journal, clock):
+    oxygen = reading("m2", signal="spo2", value=97, device_id=None, source=None)
+    journal.append([reading(), oxygen])
+    assert rows(journal, REPEATED) == []
+    clock.time += timedelta(minutes=5)
+    journal.append([oxygen, reading(), reading("m3", 81), reading(), oxygen, reading("m4", 81, source="g2"), reading(value=99)])
+    at = microsecond(pd.Timestamp(clock.time))
+    again = [tuple(row.values())[1:] for row in rows(journal, REPEATED)]
+    assert again == [  # what contradicts itself is in the quarantine
+        (at, "p1", "spo2", None, None, 2),
+        (at, "p1", "heart_rate", "d1", "g1", 2),
+        (at, "p1", "heart_rate", "d1", "g2", 1),
+    ]
+    assert reasons(journal) == ["duplicate_message"]
+    journal.append([reading("m5", 82), reading("m5", 82)])  # within a group, too
+    assert [(row["recorded_at"], row["times"]) for row in rows(journal, REPEATED)[3:]] == [(at + 1, 1)]
+
+
+def test_a_journal_of_before_counts_from_now_on(journal, tmp_path, clock):
+    journal.append([reading()])
+    REPEATED.drop(journal.engine)
+    journal = Journal(tmp_path, clock)
+    assert journal.append([reading()]) == [DUPLICATE]
+    assert len(rows(journal)) == len(rows(journal, REPEATED)) == 1
+
+
 def test_the_same_reading_under_another_name_counts_once(journal):
     assert journal.append([reading("m1"), reading("m2")]) == [ACCEPTED, DUPLICATE]
     assert journal.append([reading("m3", source="g2"), reading("m4", value=80.001)]) == [DUPLICATE, DUPLICATE]
@@ -228,7 +254,7 @@ def test_where_the_disk_fails_nothing_is_kept_and_the_next_try_is_as_if_it_were_
     other.execute("ROLLBACK")
     other.close()
     assert journal.latest() is None
-    assert rows(journal) == rows(journal, QUARANTINE) == rows(journal, PATIENTS) == []
+    assert rows(journal) == rows(journal, QUARANTINE) == rows(journal, REPEATED) == rows(journal, PATIENTS) == []
     assert journal.append([reading()]) == [ACCEPTED]
 
 
