@@ -11,7 +11,7 @@ _DATE: Final = "%Y-%m-%dT%H:%M:%S%z"
 
 
 class _NamesModel(logging.Filter):
-    """Adds the model in use to every line."""
+    """Adds the model in use to every line, or that it was withdrawn."""
 
     def __init__(self, champion: Champion) -> None:
         super().__init__()
@@ -19,7 +19,8 @@ class _NamesModel(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         model = self._champion.model
-        record.model = f"{model.name} {model.version} {model.feature_service}" if model else "no model"
+        withdrawn = " withdrawn" if model and model.withdrawn else ""
+        record.model = f"{model.name} {model.version} {model.feature_service}{withdrawn}" if model else "no model"
         return True
 
 

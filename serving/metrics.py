@@ -4,6 +4,7 @@ Never a patient: labels are reasons, routes and versions, and not even wards, si
 """
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import (
@@ -21,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from models.registry import RegisteredModel
 from serving.board import Page
+from serving.drift_figures import DriftFigures
 from serving.journal import Received
 from serving.risk import Risk
 
@@ -66,10 +68,11 @@ class Metrics:
         self._requests = Histogram("vigil_request_seconds", "Requests.", ["path", "status"], buckets=_REQUEST_SECONDS)
         self._in_use: tuple[str, str, str] | None = None
 
-    def page(self) -> bytes:
-        """All of them, of all processes of the server, as Prometheus reads them."""
+    def page(self, home: Path) -> bytes:
+        """All of them, of all processes of the server, and what its home says of drift, as Prometheus reads them."""
         registry = CollectorRegistry()
         registry.register(_Ours())
+        registry.register(DriftFigures(home))
         return generate_latest(registry)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
@@ -114,9 +117,9 @@ class Metrics:
         self._feast_rows.labels("failed").inc()
 
     def serving(self, model: RegisteredModel) -> None:
-        """Which model is in use."""
+        """Which model is in use; one that was withdrawn is not."""
         labels = (model.name, model.version, model.feature_service)
         if self._in_use is not None and self._in_use != labels:
             self._model.labels(*self._in_use).set(0)
-        self._model.labels(*labels).set(1)
+        self._model.labels(*labels).set(0 if model.withdrawn else 1)
         self._in_use = labels

@@ -22,7 +22,7 @@ from starlette.routing import Route
 
 from features.store.client import StoreError
 from serving.database import DatabaseError
-from serving.guard import Guard
+from serving.guard import Guard, PartsHere
 from serving.intake import OverloadedError
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
@@ -89,9 +89,9 @@ _QUIET: Final[dict[str, Any]] = {"workers": 1, "logging": {"access": {"enabled":
 
 
 @api.get("/metrics", include_in_schema=False)
-def metrics() -> Response:
+def metrics(parts: PartsHere) -> Response:
     """For Prometheus."""
-    return Response(METRICS.page(), media_type=CONTENT_TYPE)
+    return Response(METRICS.page(parts.settings.home), media_type=CONTENT_TYPE)
 
 
 @bentoml.service(name="rescorer", **_QUIET)

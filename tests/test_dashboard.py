@@ -29,8 +29,29 @@ def exported(server):
     return found
 
 
+DRIFT = {
+    "status": "drift",
+    "judged_at": "2026-02-01T12:00:00+00:00",
+    "findings": [{"fault": "stuck", "signal": "spo2"}],
+    "columns": {"share": 0.03},
+    "performance": {"estimated": {"auroc": 0.81}},
+    "decision": {"action": "warn"},
+}
+
+
 @pytest.fixture(scope="module")
-def page(server, home, easily_alarmed):
+def drift_judged(home):
+    """A drift report with all figures, in the place of the home's own."""
+    path = home / "reports" / "drift.json"
+    own = path.read_bytes() if path.exists() else None
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(DRIFT))
+    yield
+    path.unlink() if own is None else path.write_bytes(own)
+
+
+@pytest.fixture(scope="module")
+def page(server, home, easily_alarmed, drift_judged):  # noqa: ARG001 - the report is to be there
     token = local_token(home, subject="tests", scopes=None, wards=None, lifetime=timedelta(hours=1))
     about = {"patient_id": "dashboard-1", "observed_at": pd.Timestamp.now("UTC").isoformat()}
     readings = [{**about, "message_id": signal, "signal": signal, "value": value} for signal, value in SICK.items()]

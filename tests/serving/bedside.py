@@ -27,9 +27,16 @@ class HeartModel:
     features = [BEATS]  # noqa: RUF012 - nobody changes it
     thresholds_ = {"medium": 0.25, "high": 0.5}  # noqa: RUF012
     facts_ = {"feature_service": "vital_signs_v2", "simulated": True}  # noqa: RUF012
+    explains = False
 
     def risk(self, rows):
         return np.clip((rows[BEATS].to_numpy(np.float64) - 50) / 200, 0.001, 0.999)
+
+    def matrix(self, rows):
+        return rows[self.features].to_numpy(np.float32)
+
+    def range_of(self, p):
+        return p, p
 
     def band(self, p):
         return "high" if p >= 0.5 else "medium" if p >= 0.25 else "low"

@@ -232,7 +232,7 @@ def test_every_prediction_is_logged_with_its_features(scorer, last):
     patient = last.index[2]
     answer = scorer.by_id([patient])[0].risk
     model = scorer.champion.model.model
-    logged = scorer.log.read(model_name="deterioration", model_version=scorer.champion.model.version, features=model.features)
+    logged = scorer.log.read(model_name="deterioration", features=model.features)
     row = logged[logged["prediction_id"] == answer.prediction_id]
     assert len(row) == 1
     assert row["patient_id"].item() == patient
