@@ -1,0 +1,121 @@
+"""Faults put into a replay: they hit what they say, from then on, and nothing else."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipelines.drift.faults import FAULTS
+from pipelines.drift.injection import OF_PATIENTS, OF_READINGS, FaultError, inject
+from pipelines.drift.replay import Replay
+from tests.pipelines.drift.wards import SINCE, UNTIL, ward
+
+KEYS = ["subject_id", "device_id", "source", "signal", "observed_at", "value", "recorded_at"]
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return ward(patients=12)
+
+
+def test_every_fault_can_be_injected():
+    assert {*OF_READINGS, *OF_PATIENTS} == set(FAULTS)
+
+
+@pytest.mark.parametrize("name", OF_READINGS)
+@pytest.mark.parametrize("strength", [0.0, 1.0])
+def test_a_fault_changes_what_it_hits_since_then_and_nothing_else(clean, name, strength):
+    faulty, hit = inject(clean, name, since=SINCE, strength=strength, seed=3)
+    assert faulty.readings["recorded_at"].is_monotonic_increasing
+    assert (hit.fault, hit.since) == (name, SINCE)
+
+    def others(readings):
+        column = "source" if OF_READINGS[name].scope == "gateway" else "device_id"
+        mine = readings[column].isin(hit.where) & (readings["observed_at"] >= SINCE - pd.Timedelta(hours=9))
+        if hit.signal is not None:
+            mine &= readings["signal"].isin([hit.signal, *OF_READINGS[name].along])
+        return readings[~mine][KEYS].astype({"signal": str}).sort_values(KEYS, ignore_index=True)
+
+    pd.testing.assert_frame_equal(others(faulty.readings), others(clean.readings), check_dtype=False)
+    same = faulty.readings[KEYS].reset_index(drop=True).equals(clean.readings[KEYS].reset_index(drop=True))
+    assert not same
+
+
+def test_the_same_seed_hits_the_same(clean):
+    one, two = (inject(clean, "noise", since=SINCE, strength=0.5, seed=5) for _ in range(2))
+    assert one[1] == two[1]
+    pd.testing.assert_frame_equal(one[0].readings, two[0].readings)
+
+
+def test_a_place_can_be_named(clean):
+    assert inject(clean, "bias", since=SINCE, strength=1, seed=1, where=("gateway-2",))[1].where == ("gateway-2",)
+
+
+def test_patients_who_are_exchanged_can_be_told_apart(clean):
+    _, hit = inject(clean, "exchanged", since=SINCE, strength=1, seed=1)
+    before = clean.readings[(clean.readings["observed_at"] < SINCE) & (clean.readings["signal"] == "heart_rate")]
+    first, second = (before.loc[before["device_id"] == device, "value"].median() for device in hit.where)
+    assert abs(first - second) > 5
+
+
+def test_an_exchange_swaps_bodies_and_leaves_identifiers(clean):
+    faulty, hit = inject(clean, "exchanged", since=SINCE, strength=1, seed=1)
+
+    def values(replay, device):
+        rows = replay.readings[(replay.readings["device_id"] == device) & (replay.readings["observed_at"] >= SINCE)]
+        assert len(set(rows["subject_id"])) == 1
+        return rows[rows["signal"] == "heart_rate"].sort_values("observed_at")["value"].to_numpy()
+
+    np.testing.assert_array_equal(values(faulty, hit.where[0]), values(clean, hit.where[1]))
+    np.testing.assert_array_equal(values(faulty, hit.where[1]), values(clean, hit.where[0]))
+
+
+def test_coarse_values_are_not_made_by_shifting(clean):
+    faulty, _ = inject(clean, "bias", since=SINCE, strength=0, seed=1, where=("gateway-1",))
+    rows = faulty.readings[(faulty.readings["observed_at"] >= SINCE) & (faulty.readings["source"] == "gateway-1")]
+    assert 0.2 < (rows.loc[rows["signal"] == "heart_rate", "value"] % 2 == 0).mean() < 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "strength", "where", "says"),
+    [
+        ("flood", 0, (), "no such fault"),
+        ("bias", 2, (), "expected 0"),
+        ("case_mix", 0, ("gateway-1",), "leave the place out"),
+        ("version_mismatch", 0, (), "there are none"),
+        ("concept", 0, (), "there are none"),
+        ("bias", 0, ("gateway-9",), "no gateway delivers"),
+        ("exchanged", 0, ("monitor-01",), "expected two"),
+    ],
+)
+def test_what_cannot_be_injected_says_why(clean, name, strength, where, says):
+    with pytest.raises(FaultError, match=says):
+        inject(clean, name, since=SINCE, strength=strength, seed=1, where=where)
+
+
+def test_a_signal_that_is_not_there_cannot_be_hit(clean):
+    without = Replay(clean.readings[clean.readings["signal"] != "glucose"], clean.stays, clean.outcomes)
+    with pytest.raises(FaultError, match="glucose"):
+        inject(without, "millimole", since=SINCE, strength=1, seed=1)
+
+
+def logged(clean):
+    log = pd.DataFrame({"subject_id": clean.stays["subject_id"], "index_time": UNTIL, "probability": 0.1})
+    return Replay(clean.readings, clean.stays, clean.outcomes, log.assign(model_version="1", feature_service="s"))
+
+
+def test_another_version_is_in_the_log(clean):
+    faulty, _ = inject(logged(clean), "version_mismatch", since=SINCE, strength=1, seed=1)
+    assert faulty.log[["model_version", "feature_service"]].isin(["not 1", "not s"]).any(axis=None)
+
+
+def test_prevalence_leaves_out_patients_without_an_event(clean):
+    start = clean.stays["start"].min()
+    faulty, _ = inject(logged(clean), "prevalence", since=start, strength=0, seed=1)
+    assert set(clean.outcomes["subject_id"]) < set(faulty.stays["subject_id"]) < set(clean.stays["subject_id"])
+    assert set(faulty.log["subject_id"]) == set(faulty.stays["subject_id"])
+
+
+def test_concept_moves_as_many_events_to_others(clean):
+    faulty, _ = inject(logged(clean), "concept", since=clean.stays["start"].min(), strength=1, seed=1)
+    assert len(faulty.outcomes) == len(clean.outcomes)
+    assert not set(faulty.outcomes["subject_id"]) & set(clean.outcomes["subject_id"])
