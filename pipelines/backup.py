@@ -27,6 +27,8 @@ from typing import Any, Final
 from features.errors import VigilError
 from features.pseudonyms import KEY_FILE
 from features.store.client import Store
+from pipelines.drift.decisions import FOLDER as DECISIONS
+from pipelines.drift.plan import FILE as PLAN_FILE
 from pipelines.progress import track, working
 from serving import board, identities, journal, prediction_log, wards
 from serving.clock import FILE as CLOCK_FILE
@@ -46,6 +48,8 @@ FILES: Final = (
     "features",
     "mlartifacts",
     "cohort",
+    PLAN_FILE,
+    DECISIONS,
 )
 
 _WAIT_SECONDS: Final = 30  # for a writer of a database

@@ -1,17 +1,14 @@
 """The `vigil` command. Thin: heavy libraries are imported inside the commands, so that --help answers at once."""
 
-import sys
-import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from features.errors import VigilError
-from pipelines.environment import DEFAULT_PORT, LOOPBACK, server_environment, settle
+from pipelines.command import DEFAULT_HOME, OUT, Data, Home, Json, SourceName, job, write
+from pipelines.drift.commands import drift_app, reinstate, simulate_fault
+from pipelines.environment import DEFAULT_PORT, LOOPBACK, server_environment
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -20,12 +17,6 @@ app = typer.Typer(
     help="Vigil: early, honest warning of deterioration from device vitals. Start with: vigil run",
 )
 
-Home = Annotated[Path, typer.Option("--home", help="Where everything lives.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here, for programs.")]
-SourceName = Annotated[
-    str, typer.Option("--source", help="Data source: simulated, cinc2019, cinc2012, eicu_sepsis, eicu_aki or ahe2009.")
-]
-Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the simulated ward needs none.")]
 Version = Annotated[str | None, typer.Option("--version", help="Model version; default: the champion.")]
 ChallengerVersion = Annotated[str | None, typer.Option("--version", help="Model version; default: the challenger.")]
 Rollback = Annotated[bool, typer.Option("--rollback", help="Instead return to the champion before this one, past no gate.")]
@@ -34,7 +25,6 @@ LookBack = Annotated[float, typer.Option("--days", min=0.1, help="How far to loo
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; beyond this machine only with TLS.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="TLS certificate with its chain, PEM.")]
 Key = Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.")]
-Hours = Annotated[float | None, typer.Option("--hours", min=0.01, help="Only predictions of the last hours; default: all.")]
 
 Protocol = Annotated[
     str,
@@ -74,14 +64,15 @@ BackupTo = Annotated[Path, typer.Option("--to", help="A new or empty folder; a h
 BackupFrom = Annotated[Path, typer.Option("--from", help="The folder of a backup.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Another one takes others.")]
 
-DEFAULT_HOME = Path(".vigil")
-OUT = Console()
+app.add_typer(drift_app, name="drift")
+app.command("simulate-fault")(simulate_fault)
+app.command()(reinstate)
 
 
 @app.command()
 def run(source: SourceName = "simulated", data: Data = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """The main job: ingest, features, Feast, train, evaluate, register, materialize, predict, drift report."""
-    with _job(home, to):
+    with job(home, to):
         from dataclasses import asdict
 
         from pipelines.run import run as run_chain
@@ -91,13 +82,13 @@ def run(source: SourceName = "simulated", data: Data = None, home: Home = DEFAUL
         outcome = run_chain(open_source(source, data), home)
         OUT.print(outcome_table(outcome, home))
         OUT.print(where_to_look(home), soft_wrap=True, highlight=False)
-        _write(to, {**asdict(outcome), "drift": outcome.drift.as_dict()})
+        write(to, {**asdict(outcome), "drift": outcome.drift.as_dict()})
 
 
 @app.command()
 def ingest(source: SourceName = "simulated", data: Data = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Check a source's readings, quarantine what cannot be used, and keep the rest in the home."""
-    with _job(home, to):
+    with job(home, to):
         from dataclasses import asdict
 
         from pipelines.ingest import ingest as ingest_source
@@ -105,13 +96,13 @@ def ingest(source: SourceName = "simulated", data: Data = None, home: Home = DEF
 
         facts = asdict(ingest_source(open_source(source, data), home))
         OUT.print(facts)
-        _write(to, facts)
+        write(to, facts)
 
 
 @app.command()
 def features(verify: Verify = False, catalogue: Catalogue = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Compute the features of every index time that are not there yet, and register them in Feast."""
-    with _job(home, to):
+    with job(home, to):
         if catalogue:
             from features.catalogue_page import catalogue_page
 
@@ -140,38 +131,38 @@ def features(verify: Verify = False, catalogue: Catalogue = None, home: Home = D
                 f"{verified.online_rows:,} rows also after the way through Feast's online store"
             )
             result |= {"verified": asdict(verified)}
-        _write(to, result)
+        write(to, result)
 
 
 @app.command()
 def train(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Fit, calibrate and register the model and its baselines; the first becomes champion, later ones challenger."""
-    with _job(home, to):
+    with job(home, to):
         from dataclasses import asdict
 
         from pipelines.train import train as train_models
 
         trained = asdict(train_models(home))
         OUT.print(trained)
-        _write(to, trained)
+        write(to, trained)
 
 
 @app.command()
 def evaluate(version: Version = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Judge a model version beside its baselines on the held-out patients."""
-    with _job(home, to):
+    with job(home, to):
         from pipelines.evaluate import evaluate as evaluate_models
         from pipelines.tables import metrics_table
 
         metrics = evaluate_models(home, version)
         OUT.print(metrics_table(metrics, "Held-out patients"))
-        _write(to, {"models": metrics})
+        write(to, {"models": metrics})
 
 
 @app.command()
 def promote(version: ChallengerVersion = None, rollback: Rollback = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Make the challenger champion, if it passes every written gate on the held-out patients."""
-    with _job(home, to):
+    with job(home, to):
         if rollback and version:
             raise VigilError(
                 f"--version {version}: --rollback returns to the champion before this one; leave one of the two out"
@@ -182,7 +173,7 @@ def promote(version: ChallengerVersion = None, rollback: Rollback = False, home:
         try:
             decision = roll_back(home) if rollback else promote_model(home, version)
         except PromotionRefusedError as refused:
-            _write(to, refused.decision)
+            write(to, refused.decision)
             raise
         for gate in decision.get("gates", []):
             OUT.print(f"passed {gate['name']}: {gate['found']}", highlight=False)
@@ -191,24 +182,24 @@ def promote(version: ChallengerVersion = None, rollback: Rollback = False, home:
             f"{decision['model']}: version {decision[now]['version']} is champion in place of {decision[before]['version']}; a "
             "server that is up takes it within seconds"
         )
-        _write(to, decision)
+        write(to, decision)
 
 
 @app.command()
 def materialize(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Load each patient's latest features into the online store."""
-    with _job(home, to):
+    with job(home, to):
         from pipelines.build import materialize as materialize_features
 
         patients = materialize_features(home)
         OUT.print(f"{patients:,} patients in {home / 'feast'}")
-        _write(to, {"patients": patients})
+        write(to, {"patients": patients})
 
 
 @app.command()
 def predict(home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Score every held-out patient through the online path, into the prediction log."""
-    with _job(home, to):
+    with job(home, to):
         from pipelines.cohort_store import CohortStore
         from pipelines.predict import predict_held_out
         from serving.parts import open_scorer
@@ -216,21 +207,7 @@ def predict(home: Home = DEFAULT_HOME, to: Json = None) -> None:
 
         answers = predict_held_out(home, open_scorer(Settings(home=home, task=CohortStore(home).task.name)))
         OUT.print(f"{len(answers):,} predictions in {home / 'predictions.db'}")
-        _write(to, {"predictions": len(answers)})
-
-
-@app.command()
-def drift(hours: Hours = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Compare the prediction log with the champion's training data. Exits 0 fine, 1 drift, 2 broken."""
-    with _job(home, to):
-        import pandas as pd
-
-        from pipelines.drift.job import drift as compare
-
-        found = compare(home, since=pd.Timestamp.now("UTC") - pd.Timedelta(hours=hours) if hours else None)
-        OUT.print(f"{found.status.name.lower()}: {found.share:.0%} of the columns drifted; {home / 'reports/drift.html'}")
-        _write(to, found.as_dict())
-    raise typer.Exit(found.status)
+        write(to, {"predictions": len(answers)})
 
 
 @app.command()
@@ -238,13 +215,13 @@ def benchmark(
     protocol: Protocol, train_set: TrainSet, test_set: TestSet = None, to: Json = None, rows: Predictions = None
 ) -> None:
     """An open challenge under its frozen protocol: all is chosen on the training set, the test set is scored once."""
-    with _job(None, to, rows):
+    with job(None, to, rows):
         from pipelines.benchmark.run import run as run_protocol
         from pipelines.tables import benchmark_table
 
         found = run_protocol(protocol, train_set, test_set)
         OUT.print(benchmark_table(found))
-        _write(to, {**found.about, "models": found.metrics})
+        write(to, {**found.about, "models": found.metrics})
         if rows is not None:
             found.predictions.to_parquet(rows, index=False)
 
@@ -252,7 +229,7 @@ def benchmark(
 @app.command()
 def wards(days: LookBack = 7, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Propose alarm thresholds that keep each ward's budget, from its own risks of the last days; no labels are needed."""
-    with _job(home, to):
+    with job(home, to):
         from dataclasses import asdict
 
         from pipelines.cohort_store import CohortStore
@@ -261,7 +238,7 @@ def wards(days: LookBack = 7, home: Home = DEFAULT_HOME, to: Json = None) -> Non
 
         proposals = propose(home, CohortStore(home).task, days)
         OUT.print(wards_table(proposals, home))
-        _write(to, {"wards": [asdict(proposal) for proposal in proposals]})
+        write(to, {"wards": [asdict(proposal) for proposal in proposals]})
 
 
 @app.command()
@@ -273,7 +250,7 @@ def serve(
     key: Key = None,
 ) -> None:
     """Keep the prediction API up: readings in, risks and alarms out. Without a model it says so, and gives NEWS2."""
-    with _job(home):
+    with job(home):
         import os
 
         from models.registry import NoModelError, Registry
@@ -303,7 +280,7 @@ def token(
     scope: Scopes = None, ward: Wards = None, hours: Lifetime = 8, subject: Subject = "local", home: Home = DEFAULT_HOME
 ) -> None:
     """A bearer token for the prediction API of this home, alone on standard output."""
-    with _job(home):
+    with job(home):
         from datetime import timedelta
 
         from serving.local_tokens import local_token
@@ -315,7 +292,7 @@ def token(
 @app.command()
 def replay(sample: Sample = 200, seed: Seed = 2026, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Make past predictions again from journal, cohort and registry. Exits 0 if all are the same bit for bit, else 1."""
-    with _job(home, to):
+    with job(home, to):
         from pipelines.replay import replay as make_again
         from pipelines.tables import replay_table
 
@@ -323,26 +300,26 @@ def replay(sample: Sample = 200, seed: Seed = 2026, home: Home = DEFAULT_HOME, t
         OUT.print(replay_table(found))
         for prediction_id, columns in list(found.different.items())[:10]:
             OUT.print(f"different: {prediction_id}: {', '.join(columns)}", highlight=False)
-        _write(to, found.as_dict())
+        write(to, found.as_dict())
     raise typer.Exit(1 if found.different else 0)
 
 
 @app.command()
 def retention(days: Days, labels: Labels = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Drop readings, predictions, events, ended alarms and forgotten identities that are old, while the server runs or not."""
-    with _job(home, to):
+    with job(home, to):
         from pipelines.retention import retention as drop
         from pipelines.tables import retention_table
 
         dropped = drop(home, days, labels=labels)
         OUT.print(retention_table(dropped))
-        _write(to, {"before": dropped.before, "rows": dropped.rows, "bytes_freed": dropped.bytes_freed})
+        write(to, {"before": dropped.before, "rows": dropped.rows, "bytes_freed": dropped.bytes_freed})
 
 
 @app.command()
 def backup(to: BackupTo, home: Home = DEFAULT_HOME) -> None:
     """Copy everything that cannot be made again, while the server runs or not; whoever has the copy knows the patients."""
-    with _job(home):
+    with job(home):
         from pipelines.backup import backup as copy_home
 
         files = copy_home(home, to).files
@@ -352,40 +329,8 @@ def backup(to: BackupTo, home: Home = DEFAULT_HOME) -> None:
 @app.command()
 def restore(source: BackupFrom, home: Home = DEFAULT_HOME) -> None:
     """Make a home of a backup, at any path; every byte of it is checked first."""
-    with _job(home):
+    with job(home):
         from pipelines.backup import restore as restore_home
 
         manifest = restore_home(source, home)
         OUT.print(f"{home}: as of {manifest.taken_at}; next: vigil serve --home {home}", soft_wrap=True, highlight=False)
-
-
-@contextmanager
-def _job(home: Path | None, *results: Path | None) -> Iterator[None]:
-    """The environment of a job. Whatever goes wrong is one line and exit status 2; 1 is kept for what a job found."""
-    settle()
-    try:
-        _check_paths(home, results)
-        yield
-    except VigilError as error:
-        typer.echo(f"vigil: {error}", err=True)
-        sys.exit(2)
-    except Exception as error:  # noqa: BLE001 - its message may hold a patient's data, so only type and place are shown
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        typer.echo(f"vigil: unexpected {type(error).__name__} at {place.filename}:{place.lineno} in {place.name}", err=True)
-        sys.exit(2)
-
-
-def _check_paths(home: Path | None, results: Iterable[Path | None]) -> None:
-    """Before the work, not after it."""
-    if home is not None and home.exists() and not home.is_dir():
-        raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
-    for path in results:
-        if path is not None and not path.parent.is_dir():
-            raise VigilError(f"{path}: its folder does not exist; make it first")
-
-
-def _write(to: Path | None, result: dict[str, Any]) -> None:
-    if to is not None:
-        from pipelines.results import write_json
-
-        write_json(to, result)

@@ -72,6 +72,11 @@ class CohortStore:
             raise NoCohortError(f"{self._facts}: not written by this version; ingest again: vigil ingest") from None
 
     @property
+    def ingested_at(self) -> float:
+        """When, in seconds since 1970."""
+        return self._facts.stat().st_mtime
+
+    @property
     def task(self) -> RiskTask:
         """The task the cohort's outcomes let us learn."""
         return TASKS[self.facts.task]

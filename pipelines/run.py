@@ -1,17 +1,15 @@
 """The main job: ingest, features, Feast, train, evaluate, register, materialize, predict, drift report."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from features.errors import VigilError
 from models.tasks import TASKS
 from pipelines.build import build, materialize
 from pipelines.cohort_store import Facts
 from pipelines.drift.job import drift
-from pipelines.drift.report import Drift
+from pipelines.drift.judgement import Drift
 from pipelines.evaluate import Metrics, evaluate
 from pipelines.ingest import ingest
 from pipelines.predict import predict_held_out, predict_over_http
@@ -35,7 +33,6 @@ class Outcome:
 
 def run(source: Source, home: Path) -> Outcome:
     """Run the whole chain on a source. The prediction and the drift report are the champion's."""
-    started = pd.Timestamp(datetime.now(UTC))
     facts = ingest(source, home)
     built = build(home)
     trained = train(home)
@@ -43,6 +40,11 @@ def run(source: Source, home: Path) -> Outcome:
     materialize(home)
     scorer = open_scorer(Settings(home=home, task=TASKS[facts.task].name))
     answers = predict_held_out(home, scorer)
+    if not answers:
+        raise VigilError(
+            f"nobody has a risk of the model {facts.task}: the champion is withdrawn, or nobody has a recent reading; if the "
+            "cause is gone: vigil reinstate --because TEXT"
+        )
     sickest = max(answers, key=lambda answer: answer.probability or 0.0)
     prediction = predict_over_http(home, facts.task, sickest.patient_id)
-    return Outcome(facts, built.index_times, trained, metrics, prediction, drift(home, since=started))
+    return Outcome(facts, built.index_times, trained, metrics, prediction, drift(home))

@@ -176,7 +176,7 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
         ("one prediction", f"{risk}, {news2}; {signals}", home / "predictions.db"),
         (
             "drift",
-            f"{outcome.drift.status.name.lower()}, {outcome.drift.share:.0%} of the columns",
+            f"{outcome.drift.status.name.lower()}, {outcome.drift.judgement.share:.0%} of the features drifted",
             home / "reports/drift.html",
         ),
     ):

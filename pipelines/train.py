@@ -16,19 +16,21 @@ from models.certificate import certify
 from models.cohort import HELD_OUT_SHARE, LABELLED, Split, index_times, label, splits
 from models.evaluation.alarms import Watch, threshold_at_budget
 from models.evaluation.challenges import event1_threshold
+from models.evaluation.discrimination import discrimination
 from models.habits import remeasured
 from models.registry import Registry
 from models.risk_model import RiskModel
 from models.tasks import RiskTask
 from models.variants import DEFAULT, variants
 from pipelines.cohort_store import CohortStore
+from pipelines.drift.reading_reference import READING_REFERENCE, reading_reference
+from pipelines.drift.reference import AUROC, JUDGED_REFERENCE, REFERENCE, judged_hours, patient_days
 from pipelines.progress import track, working
 
 LOOK: Final = (
     3  # the medium band, which asks for a look, may cost so many times the alarms of the high one, which asks for action
 )
 SEED: Final = 2026
-REFERENCE: Final = "reference.parquet"  # the drift reference: training patients as the replay clock shows them
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def train(home: Path, seed: int = SEED) -> Trained:
                 "thresholds.json": model.thresholds_,
                 "certificate.json": asdict(model.certificate_) if model.certificate_ else {},
             },
-            tables={REFERENCE: _reference(frame, model, out_of_fold[DEFAULT])},
+            metrics={AUROC: _auroc(frame, out_of_fold[DEFAULT])},
+            tables=_references(cohort, frame, model, out_of_fold[DEFAULT], seed),
         )
         with working("store models"):
             registry.log_models(models, frame.head(100))
@@ -150,10 +153,19 @@ def _elsewhere(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> pd.D
     return frame[KEYS].merge(pd.concat(found), on=KEYS, how="left", validate="1:1")
 
 
-def _reference(frame: pd.DataFrame, model: RiskModel, risk: NDArray[np.float64]) -> pd.DataFrame:
-    """Each training patient at the last index time, features and out-of-fold risk, without identifier or time.
+def _auroc(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:
+    known = frame["label"].notna().to_numpy()
+    return discrimination(frame["label"].to_numpy(np.float64)[known], risk[known])["auroc"]
 
-    Out-of-fold, since a model is surer of patients it learned from than it will be of anybody else.
-    """
-    last = frame.assign(probability=risk).groupby("subject_id", sort=False).tail(1)
-    return last[[*model.features, "probability"]].reset_index(drop=True)
+
+def _references(
+    cohort: CohortStore, frame: pd.DataFrame, model: RiskModel, risk: NDArray[np.float64], seed: int
+) -> dict[str, pd.DataFrame]:
+    """What drift will be measured against."""
+    patients = pd.Index(frame["subject_id"].unique())
+    with working("drift reference"):
+        return {
+            REFERENCE: patient_days(frame, model.features, risk, seed),
+            JUDGED_REFERENCE: judged_hours(frame[["subject_id", "label"]].assign(probability=risk)),
+            READING_REFERENCE: reading_reference(cohort, patients),
+        }

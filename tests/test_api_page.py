@@ -98,7 +98,8 @@ def test_every_limit_is_there():
 
 def test_every_command_that_is_named_exists():
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    named = set(re.findall(r"\bvigil ([a-z]+)\b", "\n".join(re.findall(r"`[^`]+`|```.+?```", PAGE, re.DOTALL))))
+    commands |= {group.name for group in app.registered_groups}
+    named = set(re.findall(r"\bvigil ([a-z-]+)\b", "\n".join(re.findall(r"`[^`]+`|```.+?```", PAGE, re.DOTALL))))
     assert {"serve", "token", "retention"} <= named
     assert named <= commands
 

@@ -14,6 +14,9 @@ DEVELOPMENT = (ROOT / "DEVELOPMENT.md").read_text()
 
 def test_every_command_is_in_the_readme():
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
+    for group in app.registered_groups:
+        below = group.typer_instance.registered_commands
+        commands |= {group.name, *(f"{group.name} {command.name or command.callback.__name__}" for command in below)}
     assert {name for name in commands if f"`vigil {name}`" not in README} == set()
 
 

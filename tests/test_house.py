@@ -19,7 +19,7 @@ def importers(library):
     [
         ("mlflow", {"models/registry.py"}),
         ("feast", {"features/store/client.py", "features/store/definitions.py"}),
-        ("evidently", {"pipelines/drift/report.py"}),
+        ("evidently", {"pipelines/drift/evidently_report.py"}),
         ("bentoml", {"serving/service.py"}),
     ],
 )

@@ -1,39 +1,127 @@
-"""The drift job of a home: the prediction log against the reference kept with the champion's training run."""
+"""The drift job: what came and what was predicted of late, judged by the champion's reference and by the plan."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from features.errors import VigilError
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
-from pipelines.drift.report import PREDICTION, Drift, drift_report
+from pipelines.drift.decisions import Decision, carry_out, decide, record, reinstated_at
+from pipelines.drift.judgement import RESULT, Drift, References, Status, alike, judge
+from pipelines.drift.plan import read_plan
+from pipelines.drift.recent import Recent, of_home, read_replay
 from pipelines.progress import working
-from pipelines.train import REFERENCE
-from serving.prediction_log import PredictionLog
+from pipelines.results import write_json
+from serving.times import present
 
 
-def drift(home: Path, since: pd.Timestamp | None = None) -> Drift:
-    """Compare what the champion predicted (since a time, or ever) with its reference; reports go to ``HOME/reports``.
+def drift(
+    home: Path, *, hours: float | None = None, outcomes: Path | None = None, replay: Path | None = None, act: bool = False
+) -> Drift:
+    """Judge the last day of a home, or a replay; decide, record, and write the reports under ``HOME/reports``.
+
+    Args:
+        home: whose champion, references and plan.
+        hours: how far to look back for predictions; default: a day.
+        outcomes: a file of what became of patients (:func:`pipelines.drift.recent.read_outcomes`).
+        replay: a folder of ``vigil simulate-fault`` that takes the place of the home's last day; nothing in use changes then.
+        act: also recalibrate or retrain, where the plan asks for it. To withdraw waits for nobody.
 
     Raises:
-        NoModelError: there is no champion.
-        NotEnoughPredictionsError: it has predicted too little.
+        NoModelError: there is no champion, or it has no reference.
+        RecentError: there is nothing to judge.
+        PlanError: the plan cannot be followed.
+        TooFewPatientsError, OtherFeaturesError: log and reference cannot be compared.
     """
-    facts, registry = CohortStore(home).facts, Registry(home)
+    try:
+        return _drift(home, hours, outcomes, replay, act=act)
+    except VigilError as error:
+        if replay is None and (home / "reports").is_dir():  # or those who watch the figures would go on seeing the last ones
+            broken = {
+                "status": Status.BROKEN.name.lower(),
+                "judged_at": present().isoformat(timespec="seconds"),
+                "error": str(error),
+            }
+            write_json(home / "reports" / f"{RESULT}.unfinished", broken)
+            (home / "reports" / f"{RESULT}.unfinished").replace(home / "reports" / RESULT)
+        raise
+
+
+def _drift(home: Path, hours: float | None, outcomes: Path | None, replay: Path | None, *, act: bool) -> Drift:
+    plan = read_plan(home)
+    facts, registry = CohortStore(home).facts, Registry.existing(home)
     champion = registry.load(facts.task)
-    columns = [*champion.model.features, PREDICTION]
-    reference = registry.table(champion.run_id, REFERENCE)
-    logged = PredictionLog(home).read(
-        model_name=champion.name, model_version=champion.version, features=champion.model.features, since=since
+    references = References.of(registry, champion)
+    recent = (
+        read_replay(replay) if replay is not None else of_home(home, champion, hours, outcomes, settled=reinstated_at(home))
     )
-    # A patient asked for twice in an hour is one row; readings sent along with a request are no ward of ours, and
-    # who is asked for often is in the journal often.
-    logged = logged[logged["origin"].isin(["online_store", "rescorer"])].drop_duplicates(
-        ["patient_id", "index_time"], keep="last"
+    with working("drift"):
+        found = judge(recent, champion, references)
+        decision = decide(*plan.decide(found.findings, found.figures()))
+    readings = _readings(recent)
+    if champion.withdrawn and decision.action == "none" and replay is None:
+        seen = "the readings of the last day show no fault" if readings["used"] else "no readings came, so nothing can be said"
+        said = f"version {champion.version} is withdrawn; {seen}; if the cause is gone: vigil reinstate --because TEXT"
+        decision = dataclasses.replace(decision, outcome=said)
+    decision = carry_out(decision, plan, home, champion, recent.judged, act=act, rehearsal=replay is not None)
+    simulated = facts.simulated or bool(recent.about.get("simulated"))
+    result = Drift(
+        status=Status.BROKEN if champion.withdrawn and replay is None else _status(decision),
+        judged_at=present().isoformat(timespec="seconds"),
+        until=recent.until.isoformat(timespec="seconds"),
+        model={"name": champion.name, "version": champion.version},
+        source="simulated ward: not clinical evidence" if simulated else facts.source,
+        replay={key: value for key, value in recent.about.items() if key != "until"},
+        judgement=found,
+        decision=decision,
+        readings=readings,
     )
-    reports = home / "reports"
-    reports.mkdir(exist_ok=True)
-    origin = "Simulated ward: not clinical evidence." if facts.simulated else f"Source: {facts.source}."
-    note = f"{origin} Model {champion.name} version {champion.version}."
+    evidence = result.as_dict()
+    if decision.action != "none" and replay is None:
+        record(home, decision, evidence)
+    from pipelines.drift.report import write_report  # Evidently takes seconds to import, and a broken log needs none of it
+
     with working("drift report"):
-        return drift_report(reference[columns], logged[columns], reports, note=note)
+        write_report(home, result, recent, alike(references.days, ends=recent.ends), champion)
+    if replay is None:
+        with registry.run(champion.name, champion.run_id):
+            stamp = result.judged_at.replace(":", "")
+            told = {} if decision.action == "none" else {f"drift/{stamp}.json": _without_devices(evidence)}
+            registry.log(metrics=_metrics(result), dictionaries=told)
+    return result
+
+
+def _status(decision: Decision) -> Status:
+    if decision.action == "withdraw":
+        return Status.BROKEN
+    return Status.FINE if decision.action == "none" else Status.DRIFT
+
+
+def _readings(recent: Recent) -> dict[str, Any]:
+    rows = recent.rows[(recent.rows["recorded_at"] > recent.until - pd.Timedelta(days=1)).to_numpy()]
+    reasons = rows.loc[(rows["reason"] != "").to_numpy(), "reason"].astype(str).value_counts()
+    return {
+        "came": len(rows),
+        "used": int((rows["reason"] == "").sum()),
+        "unused": {str(k): int(v) for k, v in reasons.items()},
+    }
+
+
+def _without_devices(evidence: dict[str, Any]) -> dict[str, Any]:
+    """For a registry that others may read: a device is a patient's."""
+    findings = [
+        finding if finding["place"] != "device" else {**finding, "where": [], "says": "see the report of the home"}
+        for finding in evidence["findings"]
+    ]
+    return {**evidence, "findings": findings}
+
+
+def _metrics(result: Drift) -> dict[str, float]:
+    found = result.judgement
+    figures = {"status": float(result.status), "faults": float(len(found.findings)), "columns_share": found.share}
+    for name, values in (("estimated", found.estimated), ("known", found.known)):
+        figures |= {f"{name}.{key}": values[key] for key in ("auroc", "auprc", "brier") if values is not None}
+    return {f"drift.{name}": value for name, value in figures.items()}

@@ -1,129 +1,129 @@
-"""An Evidently report of logged features and predictions against the training reference, and a verdict for a scheduler."""
+"""Reports of a judged day: one page for people, JSON for programs, a series of both kinds, and Evidently's workspace."""
 
-import io
 import json
-import warnings
-from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
-from enum import IntEnum
+from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
-from evidently import DataDefinition, Dataset, Report
-from evidently.presets import DataDriftPreset
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
 
-from features.errors import VigilError
+from models.evaluation.report_style import labelled, styled, svg
+from models.registry import RegisteredModel
+from pipelines.drift import evidently_report
+from pipelines.drift.columns import FALSE_DISCOVERY_RATE
+from pipelines.drift.judgement import PREDICTION, RESULT, Drift
+from pipelines.drift.recent import Recent
 from pipelines.results import write_json
 
-PREDICTION: Final = "probability"
-DRIFT_SHARE: Final = 0.3  # of the columns, from which the data as a whole are called drifted
-MIN_ROWS: Final = 30
-_LARGE: Final = 1000  # rows on both sides from which a distance is judged: p-values would flag trifles, below it noise
+PAGE: Final = "drift.html"  # under HOME/reports, as the next two
+SERIES: Final = "drift"
+SHOWN: Final = 12  # columns that Evidently draws: those that drifted first, then by what the model makes of them
+_HISTORY: Final = 60  # runs in the page
+_TEMPLATE: Final = "drift.html"
+_STATUS_COLOURS: Final = {"fine": "#009E73", "drift": "#E69F00", "broken": "#D55E00"}
 
 
-class NotEnoughPredictionsError(VigilError):
-    """Too few predictions were logged to compare."""
+def write_report(home: Path, result: Drift, recent: Recent, reference: pd.DataFrame, champion: RegisteredModel) -> None:
+    """Write ``drift.html`` and ``drift.json``, add to the series in ``drift/`` and to Evidently's workspace.
 
-
-class Status(IntEnum):
-    """What an operator's scheduler needs: the exit status of ``vigil drift``. 2 (broken) is any error."""
-
-    FINE = 0
-    DRIFT = 1
-
-
-@dataclass(frozen=True)
-class Drift:
-    """Outcome of a comparison.
-
-    Attributes:
-        status: :attr:`Status.DRIFT` if the predictions drifted, or at least :data:`DRIFT_SHARE` of the columns did.
-        share: of the columns that drifted.
-        prediction_drifted: whether the predicted probability did.
-        drifted: columns that drifted, most first.
-        vanished, appeared: columns with values in only the reference, or only now; they count as drifted.
-        method, threshold: how a column was judged.
-        reference_rows, current_rows: what was compared.
-    """
-
-    status: Status
-    share: float
-    prediction_drifted: bool
-    drifted: list[str]
-    vanished: list[str]
-    appeared: list[str]
-    method: str
-    threshold: float
-    reference_rows: int
-    current_rows: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON; the status by its name."""
-        return {**asdict(self), "status": self.status.name.lower()}
-
-
-def drift_report(reference: pd.DataFrame, current: pd.DataFrame, folder: Path, *, note: str) -> Drift:
-    """Compare two frames of features and ``probability``; write ``drift.html`` and ``drift.json`` into the folder.
+    A replay goes into ``HOME/reports/rehearsal``, since it is no part of the home's history.
 
     Args:
-        reference, current: the same columns; a row is one patient at one time.
-        folder: where the reports go.
-        note: one line shown at the top of the page, such as what the data are.
-
-    Raises:
-        NotEnoughPredictionsError: fewer than :data:`MIN_ROWS` rows to compare.
+        home: whose ``reports`` they go to.
+        result: what was judged.
+        recent: the day.
+        reference: what it was compared with.
+        champion: the model, for the names of the columns that matter to it.
     """
-    if len(current) < MIN_ROWS:
-        raise NotEnoughPredictionsError(
-            f"prediction log: {len(current)} predictions of this model version, expected at least {MIN_ROWS}; "
-            "score more patients first (vigil predict, or requests to the API)"
-        )
-    in_reference, in_current = _columns_with_values(reference), _columns_with_values(current)
-    both = [column for column in in_reference if column in in_current]
-    vanished = [column for column in in_reference if column not in in_current]
-    appeared = [column for column in in_current if column not in in_reference]
-    large = min(len(reference), len(current)) >= _LARGE
-    # A large sample: distance in standard deviations. A small one: Kolmogorov-Smirnov, strict for there are many columns.
-    method, threshold = ("wasserstein", 0.1) if large else ("ks", 0.01)
-    definition = DataDefinition(numerical_columns=both)
-    report = Report([DataDriftPreset(columns=both, drift_share=DRIFT_SHARE, num_method=method, num_threshold=threshold)])
-    with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        snapshot = report.run(Dataset.from_pandas(current[both], definition), Dataset.from_pandas(reference[both], definition))
-        result = json.loads(snapshot.json())
-        snapshot.save_html(str(folder / "drift.html"))
-    values = {m["config"]["column"]: float(m["value"]) for m in result["metrics"] if "column" in m["config"]}
-    drifted = sorted(
-        (column for column, value in values.items() if (value >= threshold if large else value < threshold)),
-        key=lambda column: -values[column] if large else values[column],
-    )
-    drifted = [*vanished, *appeared, *drifted]
-    share = len(drifted) / (len(both) + len(vanished) + len(appeared))
-    prediction_drifted = PREDICTION in drifted
-    drift = Drift(
-        status=Status.DRIFT if prediction_drifted or share >= DRIFT_SHARE else Status.FINE,
-        share=share,
-        prediction_drifted=prediction_drifted,
-        drifted=drifted,
-        vanished=vanished,
-        appeared=appeared,
-        method=method,
-        threshold=threshold,
-        reference_rows=len(reference),
-        current_rows=len(current),
-    )
-    _put_on_top(folder / "drift.html", f"{note} Status: {drift.status.name.lower()}; {share:.0%} of the columns drifted.")
-    write_json(folder / "drift.json", {"vigil": drift.as_dict(), "evidently": result})
-    return drift
+    reports = home / "reports" / ("rehearsal" if result.replay else "")
+    series = reports / SERIES
+    series.mkdir(parents=True, exist_ok=True)
+    columns = _chosen(result, champion)
+    snapshots = []
+    if len(result.judgement.columns):
+        log = recent.log[(recent.log["model_version"] == champion.version).to_numpy()]
+        before, now = by_patient(reference, columns), by_patient(log, columns)
+        snapshots.append(evidently_report.compare(before, now, _bound(result)))
+    if result.judgement.known is not None:
+        snapshots.append(evidently_report.ranks(recent.judged))
+    stamp = result.judged_at.replace(":", "")
+    write_json(reports / f"{RESULT}.unfinished", result.as_dict())
+    plain = json.loads((reports / f"{RESULT}.unfinished").read_text())  # the page shows what the file holds
+    write_json(series / f"{stamp}.json", plain)
+    if snapshots:
+        evidently_report.keep(reports, result.model["name"], snapshots, f"{stamp} {plain['status']}")
+    below = evidently_report.page(snapshots) if snapshots else "<html><body></body></html>"
+    (reports / PAGE).write_text(_page(plain, _history(series), below), encoding="utf-8")
+    (reports / f"{RESULT}.unfinished").replace(reports / RESULT)  # the server reads it
 
 
-def _columns_with_values(frame: pd.DataFrame) -> list[str]:
-    return [str(column) for column in frame if frame[column].notna().any()]
+def _page(plain: dict[str, Any], history: list[dict[str, Any]], evidently: str) -> str:
+    """Vigil's findings above what Evidently draws."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(resources.files("pipelines.drift").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
+    with styled():
+        drawn = Markup(svg(_over_time(history))) if len(history) > 1 else ""  # noqa: S704 - letters are outlines, not text
+    ours = template.render(result=plain, colour=_STATUS_COLOURS[plain["status"]], history=drawn, shown=SHOWN)
+    start = evidently.index(">", evidently.index("<body")) + 1
+    return evidently[:start] + ours + evidently[start:]
 
 
-def _put_on_top(page: Path, note: str) -> None:
-    html = page.read_text(encoding="utf-8")
-    start = html.index(">", html.index("<body")) + 1
-    banner = f'<p style="font-family: sans-serif; padding: 8px 16px; margin: 0; background: #fff3cd">{note}</p>'
-    page.write_text(html[:start] + banner + html[start:], encoding="utf-8")
+def _chosen(result: Drift, champion: RegisteredModel) -> list[str]:
+    """The risk, columns that drifted, and then those of vital signs as they are now."""
+    drifted = result.judgement.columns
+    first = drifted.loc[drifted["drifted"], "column"].tolist()
+    plain = [name for name in champion.model.features if name.endswith(("_mean_1h", "_last_24h")) or name in ("age", "news2")]
+    return list(dict.fromkeys([PREDICTION, *first, *plain, *champion.model.features]))[:SHOWN]
+
+
+def by_patient(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Means, one row a patient and day, as the tests of columns have them."""
+    keys = [name for name in ("subject_id", "day") if name in frame]
+    return frame.groupby(keys, observed=True)[columns].mean().reset_index(drop=True).astype(np.float64)
+
+
+def _bound(result: Drift) -> float:
+    """The p-value under which a column counts as drifted, all columns considered."""
+    columns = result.judgement.columns
+    called = columns.loc[columns["q"] < FALSE_DISCOVERY_RATE, "p"]
+    return float(called.max()) if len(called) else FALSE_DISCOVERY_RATE / max(1, len(columns))
+
+
+def _history(series: Path) -> list[dict[str, Any]]:
+    """The last runs, oldest first; one that was cut off is left out."""
+    found = []
+    for path in sorted(series.glob("*.json"))[-_HISTORY:]:
+        try:
+            found.append(json.loads(path.read_text()))
+        except ValueError:
+            continue
+    return found
+
+
+def _over_time(history: list[dict[str, Any]]) -> Figure:
+    """Faults, columns that drifted, and AUROC as expected and as measured, run by run."""
+    figure = Figure(figsize=(9, 2.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    at = [pd.Timestamp(run["judged_at"]).tz_convert(None) for run in history]
+    left.plot(at, [100 * run["columns"]["share"] for run in history], color="#0072B2", label="features that drifted, %")
+    left.scatter(
+        at, [len(run["findings"]) for run in history], s=18, color=[_STATUS_COLOURS[run["status"]] for run in history],
+        label="faults named", zorder=3,
+    )  # fmt: skip
+    left.set_ylim(bottom=0)
+    labelled(left, "judged at (UTC)", "", "Drift")
+    left.legend(loc="upper left")
+    for name, colour, said in (("estimated", "#56B4E9", "expected, without labels"), ("known", "#0072B2", "measured")):
+        values = [(run["performance"][name] or {}).get("auroc") for run in history]
+        if any(value is not None for value in values):
+            right.plot(at, [np.nan if value is None else value for value in values], marker=".", color=colour, label=said)
+    labelled(right, "judged at (UTC)", "AUROC", "Performance")
+    if right.get_legend_handles_labels()[0]:
+        right.legend(loc="lower left")
+    for axes in (left, right):
+        axes.tick_params(axis="x", labelrotation=30)
+    return figure

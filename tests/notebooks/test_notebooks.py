@@ -13,7 +13,7 @@ NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["01_first_look.ipynb", "02_risk_models.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["01_first_look.ipynb", "02_risk_models.ipynb", "03_drift.ipynb"]
 
 
 @pytest.fixture(scope="module")

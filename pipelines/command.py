@@ -1,0 +1,56 @@
+"""What every command shares: where it works, where it writes, and how it fails."""
+
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from features.errors import VigilError
+from pipelines.environment import settle
+
+Home = Annotated[Path, typer.Option("--home", help="Where everything lives.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here, for programs.")]
+SourceName = Annotated[
+    str, typer.Option("--source", help="Data source: simulated, cinc2019, cinc2012, eicu_sepsis, eicu_aki or ahe2009.")
+]
+Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the simulated ward needs none.")]
+
+DEFAULT_HOME: Final = Path(".vigil")
+OUT: Final = Console()
+
+
+@contextmanager
+def job(home: Path | None, *results: Path | None) -> Iterator[None]:
+    """The environment of a job. Whatever goes wrong is one line and exit status 2; 1 is kept for what a job found."""
+    settle()
+    try:
+        _check_paths(home, results)
+        yield
+    except VigilError as error:
+        typer.echo(f"vigil: {error}", err=True)
+        sys.exit(2)
+    except Exception as error:  # noqa: BLE001 - its message may hold a patient's data, so only type and place are shown
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        typer.echo(f"vigil: unexpected {type(error).__name__} at {place.filename}:{place.lineno} in {place.name}", err=True)
+        sys.exit(2)
+
+
+def _check_paths(home: Path | None, results: Iterable[Path | None]) -> None:
+    """Before the work, not after it."""
+    if home is not None and home.exists() and not home.is_dir():
+        raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
+    for path in results:
+        if path is not None and not path.parent.is_dir():
+            raise VigilError(f"{path}: its folder does not exist; make it first")
+
+
+def write(to: Path | None, result: dict[str, Any]) -> None:
+    if to is not None:
+        from pipelines.results import write_json
+
+        write_json(to, result)

@@ -1,0 +1,102 @@
+"""What Evidently shows of a day: columns that drifted, data quality, and ranks where outcomes are known. Its only importer.
+
+It is given one row a patient and day, and the bound that Vigil's own tests found
+(:mod:`pipelines.drift.columns`): its default tests take hours of one patient for so many patients.
+"""
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from evidently import BinaryClassification, DataDefinition, Dataset, Report
+from evidently.legacy.calculations.stattests import StatTest, register_stattest
+from evidently.legacy.core import ColumnType
+from evidently.metrics import LogLoss, RocAuc
+from evidently.presets import DataDriftPreset, DataSummaryPreset
+from evidently.sdk.panels import PanelMetric, line_plot_panel
+from evidently.ui.workspace import Workspace
+from scipy.stats import mannwhitneyu
+
+FOLDER: Final = "evidently"  # under HOME/reports
+KEPT: Final = 200  # snapshots in the workspace, about a week by the hour
+DRIFT_SHARE: Final = 0.3
+# Evidently 0.7 has this test one-sided only: a column that fell would never be seen.
+_TWO_SIDED: Final = StatTest("rank_sum", "rank sum, two-sided p", [ColumnType.Numerical], default_threshold=0.001)
+
+
+def _rank_sum(
+    reference_data: "pd.Series[float]", current_data: "pd.Series[float]", feature_type: ColumnType, threshold: float
+) -> tuple[float, bool]:
+    del feature_type
+    p_value = float(mannwhitneyu(reference_data, current_data).pvalue)
+    return p_value, p_value <= threshold
+
+
+register_stattest(_TWO_SIDED, _rank_sum)
+
+
+def compare(reference: pd.DataFrame, current: pd.DataFrame, bound: float) -> Any:
+    """A snapshot of drift and of data quality.
+
+    Args:
+        reference, current: one row a patient and day, the same columns.
+        bound: p-value of a rank sum below which a column is called drifted.
+    """
+    # Evidently has no test for a column that is empty on a side: Vigil's says that it vanished, or appeared.
+    both = [str(name) for name in current if current[name].notna().sum() > 1 and reference[name].notna().sum() > 1]
+    definition = DataDefinition(numerical_columns=both)
+    drift = DataDriftPreset(columns=both, drift_share=DRIFT_SHARE, num_method=_TWO_SIDED.name, num_threshold=bound)
+    with _quiet():
+        return Report([drift, DataSummaryPreset(columns=both)]).run(
+            Dataset.from_pandas(current[both], definition), Dataset.from_pandas(reference[both], definition)
+        )
+
+
+def ranks(judged: pd.DataFrame) -> Any:
+    """A snapshot of performance: ``label`` and ``probability`` of predictions whose outcome is known."""
+    definition = DataDefinition(
+        classification=[BinaryClassification(target="label", prediction_probas="probability")],
+        numerical_columns=["probability"],
+    )
+    with _quiet():
+        rows = judged[["label", "probability"]].astype({"label": int})
+        return Report([RocAuc(), LogLoss()]).run(Dataset.from_pandas(rows, definition), None)
+
+
+def page(snapshots: list[Any]) -> str:
+    """The snapshots as one HTML page that needs nothing but itself."""
+    first, *more = snapshots
+    with _quiet():
+        return "\n".join([first.get_html_str(as_iframe=False), *(snapshot.get_html_str(as_iframe=True) for snapshot in more)])
+
+
+def keep(reports: Path, project_name: str, snapshots: list[Any], name: str) -> None:
+    """Add snapshots to the workspace of a home, which ``vigil drift ui`` shows; the oldest give way."""
+    workspace = Workspace.create(str(reports / FOLDER))
+    known = workspace.search_project(project_name)
+    project = known[0] if known else workspace.create_project(project_name)
+    if not known:
+        for title, metric, labels, label in (
+            ("Share of the shown columns that drifted", "DriftedColumnsCount", {"value_type": "share"}, "share"),
+            ("AUROC where the outcome is known", "RocAuc", {}, "AUROC"),
+        ):
+            project.dashboard.add_panel(
+                line_plot_panel(title=title, values=[PanelMetric(metric=metric, metric_labels=labels, legend=label)])
+            )
+        project.save()
+    for snapshot in snapshots:
+        workspace.add_run(project.id, snapshot, name=name)
+    runs = sorted(workspace.list_runs(project.id))  # ids begin with the time (UUID version 7)
+    for old in runs[:-KEPT]:
+        workspace.delete_run(project.id, old)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
