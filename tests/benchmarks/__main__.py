@@ -27,13 +27,19 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     from tests.benchmarks.alternatives import alternatives
     from tests.benchmarks.api import api_section
     from tests.benchmarks.cohort import cinc2019_section, ward_section
+    from tests.benchmarks.drift import drift_section
+    from tests.benchmarks.drift_speed import speed_section
+    from tests.benchmarks.estimated import estimated_section
     from tests.benchmarks.kernel import kernel_section
     from tests.benchmarks.online import online_section
 
     every: dict[str, Callable[[], Section]] = {"kernel": kernel_section, "online": online_section, "ward": ward_section}
+    every["drift_speed"] = speed_section
     every["api"] = lambda: api_section(seconds)
+    every["drift"] = lambda: drift_section(cinc2019)
     if cinc2019:
         every["cohort"] = lambda: cinc2019_section(cinc2019)
+        every["estimated"] = lambda: estimated_section(cinc2019)
         every["alternatives"] = lambda: alternatives(cinc2019, meds_tab)
     return every
 
