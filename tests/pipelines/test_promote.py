@@ -166,7 +166,7 @@ def test_a_challenger_past_all_gates_becomes_champion_and_the_way_back_is_open(w
 def test_a_withdrawn_version_becomes_champion_neither_by_promotion_nor_by_a_rollback(ward):
     registry, at = Registry(ward), datetime(2026, 2, 1, 12, tzinfo=UTC)
     registry.withdraw(NAME, "2", "its certificate does not hold", at)
-    told = "was withdrawn at 2026-02-01 12:00 UTC: its certificate does not hold; expected one that may be asked; reinstate it first"
+    told = "was withdrawn at 2026-02-01 12:00 UTC: its certificate does not hold; expected one that may be asked; reinstate it"
     result = vigil("promote", "--home", ward)
     assert result.exit_code == 2
     assert f"version 2 of deterioration {told}" in result.output
