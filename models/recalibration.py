@@ -7,12 +7,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.linear_model import LogisticRegression
 
 from features.errors import VigilError
 from models.cohort import by_patient, folds
 from models.evaluation.bootstrap import Float64, Resamples, percentile, ratio
-from models.evaluation.calibration import calibration
+from models.evaluation.calibration import calibration, line, shift
 from models.gates import HIGHEST_SLOPE, LOWEST_SLOPE, MOST_SHIFT
 from models.ranges import VennAbers
 from models.risk_model import RiskModel, from_log_odds, log_odds
@@ -80,8 +79,8 @@ def recalibrate(model: RiskModel, judged: pd.DataFrame, *, seed: int) -> Recalib
     learn, judge = half == 0, half == 1
     if any(len(np.unique(label[part])) < 2 for part in (learn, judge)):
         raise RecalibrationError("outcomes: half of the patients hold no event, or nothing else; wait for more outcomes")
-    shift, slope = _line(label[learn], log_odds(risk[learn]))
-    after = from_log_odds(shift + slope * log_odds(risk))
+    intercept, slope = _line(label[learn], log_odds(risk[learn]))
+    after = from_log_odds(intercept + slope * log_odds(risk))
     resamples = Resamples.of(judged.loc[judge, "subject_id"], seed)
     saved = _log_loss(label[judge], risk[judge]) - _log_loss(label[judge], after[judge])
     low, high = percentile(ratio(resamples.sums(saved), resamples.sums(np.ones_like(saved))))
@@ -90,8 +89,8 @@ def recalibrate(model: RiskModel, judged: pd.DataFrame, *, seed: int) -> Recalib
     within &= abs(figures[1]["calibration_intercept"]) <= MOST_SHIFT
     patient, _ = by_patient(judged.loc[judge, "subject_id"])
     return Recalibrated(
-        model=_with(model, shift, slope, after[learn], label[learn], judged.loc[learn, "subject_id"], seed),
-        shift=shift, slope=slope, patients=int(patient.max()) + 1, events=len(np.unique(patient[label[judge] == 1])),
+        model=_with(model, intercept, slope, after[learn], label[learn], judged.loc[learn, "subject_id"], seed),
+        shift=intercept, slope=slope, patients=int(patient.max()) + 1, events=len(np.unique(patient[label[judge] == 1])),
         before=figures[0], after=figures[1], gain=float(saved.mean()), gain_low=low, gain_high=high,
         valid=bool(low > 0 and within),
     )  # fmt: skip
@@ -115,15 +114,15 @@ def _with(
 
 def _line(label: Float64, margin: Float64) -> tuple[float, float]:
     """Intercept and slope; the slope is 1 unless the data reject it."""
-    both = LogisticRegression(C=np.inf, tol=1e-8).fit(margin[:, None], label)
-    shift, slope = float(both.intercept_[0]), float(both.coef_[0, 0])
-    alone = calibration(label, from_log_odds(margin))["calibration_intercept"]
+    intercept, slope = line(label, margin)
+    alone = shift(label, margin)
     deviance = 2 * float(
-        _log_loss(label, from_log_odds(alone + margin)).sum() - _log_loss(label, from_log_odds(shift + slope * margin)).sum()
+        _log_loss(label, from_log_odds(alone + margin)).sum()
+        - _log_loss(label, from_log_odds(intercept + slope * margin)).sum()
     )
     if slope <= 0 or stats.chi2.sf(deviance, 1) >= SLOPE_ALPHA:
         return alone, 1.0
-    return shift, slope
+    return intercept, slope
 
 
 def _log_loss(label: Float64, risk: Float64) -> Float64:

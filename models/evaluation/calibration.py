@@ -30,8 +30,8 @@ def calibration(label: Float64, probability: Float64) -> dict[str, float]:
     gap = (groups["observed"] - groups["predicted"]).abs()
     return {
         "brier": float(brier_score_loss(label, probability)),
-        "calibration_slope": _line(label, margin)[1],
-        "calibration_intercept": _shift(label, margin),
+        "calibration_slope": line(label, margin)[1],
+        "calibration_intercept": shift(label, margin),
         "ece": float((gap * groups["n"]).sum() / groups["n"].sum()),
     }
 
@@ -44,14 +44,14 @@ def calibration_draws(label: Float64, probability: Float64, resamples: Resamples
     """
     margin = log_odds(probability)
     rows = resamples.sums(np.ones_like(label))
-    shift = _shift(label, margin)
-    expected = from_log_odds(shift + margin)
+    moved = shift(label, margin)
+    expected = from_log_odds(moved + margin)
     order = np.argsort(probability, kind="stable")
     gap = _expected_error(label[order], probability[order], resamples.patient[order], resamples.times, rows.astype(np.int64))
     return {
         "brier": resamples.sums((probability - label) ** 2) / rows,
         "calibration_slope": slope_draws(label, probability, resamples),
-        "calibration_intercept": shift + ratio(resamples.sums(label - expected), resamples.sums(expected * (1 - expected))),
+        "calibration_intercept": moved + ratio(resamples.sums(label - expected), resamples.sums(expected * (1 - expected))),
         "ece": gap,
     }
 
@@ -60,7 +60,7 @@ def slope(label: Float64, probability: Float64) -> float:
     """The calibration slope alone; NaN where all rows have one label or one probability."""
     if len(np.unique(label)) < 2 or np.ptp(probability) == 0:
         return float("nan")
-    return _line(label, log_odds(probability))[1]
+    return line(label, log_odds(probability))[1]
 
 
 def slope_draws(label: Float64, probability: Float64, resamples: Resamples) -> Float64:
@@ -68,7 +68,7 @@ def slope_draws(label: Float64, probability: Float64, resamples: Resamples) -> F
     if np.ptp(probability) == 0:
         return np.full(len(resamples.times), np.nan)
     margin = log_odds(probability)
-    intercept, estimate = _line(label, margin)
+    intercept, estimate = line(label, margin)
     expected = from_log_odds(intercept + estimate * margin)
     spread, residual = expected * (1 - expected), label - expected
     s0, s1 = resamples.sums(residual), resamples.sums(residual * margin)
@@ -103,14 +103,15 @@ def histogram(label: Float64, probability: Float64, bins: int = 40) -> pd.DataFr
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "without": without, "with_event": with_event})
 
 
-def _line(label: Float64, margin: Float64) -> tuple[float, float]:
+def line(label: Float64, margin: Float64) -> tuple[float, float]:
     """Intercept and slope of a logistic regression of the label on the log-odds."""
     fitted = LogisticRegression(C=np.inf, tol=1e-8).fit(margin[:, None], label)
     return float(fitted.intercept_[0]), float(fitted.coef_[0, 0])
 
 
-def _shift(label: Float64, margin: Float64) -> float:
-    return float(brentq(lambda shift: float(np.mean(from_log_odds(margin + shift)) - np.mean(label)), -20, 20))
+def shift(label: Float64, margin: Float64) -> float:
+    """What has to be added to log-odds for the mean risk to equal the event rate."""
+    return float(brentq(lambda by: float(np.mean(from_log_odds(margin + by)) - np.mean(label)), -20, 20))
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

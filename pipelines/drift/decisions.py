@@ -15,7 +15,7 @@ from pipelines.cohort_store import CohortStore
 from pipelines.drift.plan import Act, Action, Plan, Rule
 from pipelines.drift.reading_reference import READING_REFERENCE
 from pipelines.drift.reference import AUROC, JUDGED_REFERENCE, REFERENCE, judged_hours
-from pipelines.results import write_json
+from pipelines.results import replace_json
 from pipelines.train import SEED, train
 from serving.times import present
 from serving.wards import Wards
@@ -120,9 +120,7 @@ def record(home: Path, decision: Decision, evidence: dict[str, Any]) -> Path:
         return last[0]
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{pd.Timestamp(decision.decided_at):%Y%m%dT%H%M%S.%f}-{decision.action}.json"
-    unfinished = path.with_suffix(".unfinished")
-    write_json(unfinished, {**decision.as_dict(), "evidence": evidence})
-    unfinished.replace(path)
+    replace_json(path, {**decision.as_dict(), "evidence": evidence})
     return path
 
 
@@ -193,9 +191,10 @@ def _pointless(home: Path, action: Action, champion: RegisteredModel) -> str:
             "not begun: wards.toml holds thresholds, which are of the probabilities of today; take them out, recalibrate, and "
             "propose them anew (vigil wards)"
         )
-    trained = pd.Timestamp(Registry(home).made(champion)["trained_at"])
-    if action == "retrain" and pd.Timestamp(CohortStore(home).ingested_at, unit="s", tz="UTC") < trained:
-        return f"not begun: nothing was ingested since version {champion.version} was trained; ingest recent patients first"
+    if action == "retrain":
+        trained = pd.Timestamp(Registry(home).made(champion)["trained_at"])
+        if pd.Timestamp(CohortStore(home).ingested_at, unit="s", tz="UTC") < trained:
+            return f"not begun: nothing was ingested since version {champion.version} was trained; ingest recent patients first"
     return ""
 
 

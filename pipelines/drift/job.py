@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from features.errors import VigilError
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
@@ -14,7 +12,7 @@ from pipelines.drift.judgement import RESULT, Drift, References, Status, alike, 
 from pipelines.drift.plan import read_plan
 from pipelines.drift.recent import Recent, of_home, read_replay
 from pipelines.progress import working
-from pipelines.results import write_json
+from pipelines.results import replace_json
 from serving.times import present
 
 
@@ -45,8 +43,7 @@ def drift(
                 "judged_at": present().isoformat(timespec="seconds"),
                 "error": str(error),
             }
-            write_json(home / "reports" / f"{RESULT}.unfinished", broken)
-            (home / "reports" / f"{RESULT}.unfinished").replace(home / "reports" / RESULT)
+            replace_json(home / "reports" / RESULT, broken)
         raise
 
 
@@ -101,7 +98,7 @@ def _status(decision: Decision) -> Status:
 
 
 def _readings(recent: Recent) -> dict[str, Any]:
-    rows = recent.rows[(recent.rows["recorded_at"] > recent.until - pd.Timedelta(days=1)).to_numpy()]
+    rows = recent.last_day
     reasons = rows.loc[(rows["reason"] != "").to_numpy(), "reason"].astype(str).value_counts()
     return {
         "came": len(rows),

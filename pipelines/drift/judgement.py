@@ -13,7 +13,7 @@ from pipelines.drift.columns import COLUMNS, TooFewPatientsError, column_drift
 from pipelines.drift.decisions import Decision
 from pipelines.drift.naming import Evidence, Finding, name_faults
 from pipelines.drift.reading_reference import READING_REFERENCE
-from pipelines.drift.recent import DAY, Recent
+from pipelines.drift.recent import Recent
 from pipelines.drift.reference import AUROC, JUDGED_REFERENCE, REFERENCE, highest_risks
 
 PREDICTION: Final = "probability"
@@ -181,13 +181,12 @@ def judge(recent: Recent, champion: RegisteredModel, references: References) -> 
         if not (findings or champion.withdrawn or recent.young):
             raise
         drifted = pd.DataFrame(columns=COLUMNS).astype({"drifted": bool})
-    last_day = recent.rows[(recent.rows["recorded_at"] > recent.until - DAY).to_numpy()]
     return Judgement(
         findings=findings,
         columns=drifted,
         estimated=performance.expected(of_champion, reference, references.judged, champion.model.thresholds_["high"]),
         known=performance.measured(recent.judged, references.auroc),
-        patients=max(int(log["subject_id"].nunique()), int(last_day["subject_id"].nunique())),
+        patients=max(int(log["subject_id"].nunique()), int(recent.last_day["subject_id"].nunique())),
     )
 
 

@@ -56,6 +56,11 @@ class Recent:
     about: dict[str, Any]
     young: bool = False
 
+    @property
+    def last_day(self) -> pd.DataFrame:
+        """What came in it."""
+        return self.rows[(self.rows["recorded_at"] > self.until - DAY).to_numpy()]
+
 
 def of_home(
     home: Path,
@@ -80,7 +85,8 @@ def of_home(
     if not path.exists():
         raise RecentError(f"prediction log {path}: not there; score patients first: vigil predict, or the API")
     predictions, task = PredictionLog(home), CohortStore(home).task
-    begin = max(until - (DAY if hours is None else pd.Timedelta(hours=hours)), settled or until - JUDGED)
+    earliest = until - JUDGED if settled is None else max(until - JUDGED, settled)
+    begin = max(until - (DAY if hours is None else pd.Timedelta(hours=hours)), earliest)
     watched = predictions.watched()
     found = predictions.read(
         model_name=champion.name,
@@ -98,7 +104,7 @@ def of_home(
     log = found.assign(clock=found["index_time"].dt.floor("h")).drop_duplicates(["subject_id", "clock"], keep="last")
     log = log[(log["index_time"] > log.groupby("subject_id")["index_time"].transform("max") - DAY).to_numpy()]
     log = log[[*LOG_COLUMNS, *champion.model.features]].reset_index(drop=True)
-    rows = deliveries.of_journal(home, max(until - 2 * DAY, settled or until - JUDGED), until)
+    rows = deliveries.of_journal(home, max(until - 2 * DAY, earliest), until)
     young = since is not None and pd.Timestamp(since) > until - DAY
     if log.empty and not (champion.withdrawn or young) and not (rows["recorded_at"] > until - DAY).any():
         raise RecentError(
@@ -108,9 +114,7 @@ def of_home(
     # Last hours alone say nothing of a question that is asked by the hour.
     past = log if task.index == "end" else log.iloc[:0]
     if watched and task.index == "hourly":
-        past = predictions.hourly(
-            champion.name, champion.version, max(until - JUDGED, settled or until - JUDGED), with_features=True
-        )
+        past = predictions.hourly(champion.name, champion.version, earliest, with_features=True)
     return Recent(until, rows, log, not watched, _judged(home, past, outcomes), {}, young)
 
 

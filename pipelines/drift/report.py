@@ -17,7 +17,7 @@ from pipelines.drift import evidently_report
 from pipelines.drift.columns import FALSE_DISCOVERY_RATE
 from pipelines.drift.judgement import PREDICTION, RESULT, Drift
 from pipelines.drift.recent import Recent
-from pipelines.results import write_json
+from pipelines.results import replace_json
 
 PAGE: Final = "drift.html"  # under HOME/reports, as the next two
 SERIES: Final = "drift"
@@ -51,14 +51,14 @@ def write_report(home: Path, result: Drift, recent: Recent, reference: pd.DataFr
     if result.judgement.known is not None:
         snapshots.append(evidently_report.ranks(recent.judged))
     stamp = result.judged_at.replace(":", "")
-    write_json(reports / f"{RESULT}.unfinished", result.as_dict())
-    plain = json.loads((reports / f"{RESULT}.unfinished").read_text())  # the page shows what the file holds
-    write_json(series / f"{stamp}.json", plain)
+    kept = series / f"{stamp}.json"
+    replace_json(kept, result.as_dict())
+    plain = json.loads(kept.read_text())  # the page shows what the file holds
     if snapshots:
         evidently_report.keep(reports, result.model["name"], snapshots, f"{stamp} {plain['status']}")
     below = evidently_report.page(snapshots) if snapshots else "<html><body></body></html>"
     (reports / PAGE).write_text(_page(plain, _history(series), below), encoding="utf-8")
-    (reports / f"{RESULT}.unfinished").replace(reports / RESULT)  # the server reads it
+    replace_json(reports / RESULT, plain)  # last: the server reads it
 
 
 def _page(plain: dict[str, Any], history: list[dict[str, Any]], evidently: str) -> str:

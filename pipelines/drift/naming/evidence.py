@@ -76,11 +76,6 @@ class Evidence:
         known = self.now[["device_id", "source"]].astype(str).drop_duplicates("device_id")
         return dict(zip(known["device_id"], known["source"], strict=True))
 
-    @cached_property
-    def gateways(self) -> list[str]:
-        """That something came from in the last day."""
-        return sorted(str(name) for name in self.now["source"].unique())
-
     def steps(self, signal: str, slots: int = SLOTS) -> Steps:
         """Steps of a signal (:func:`pipelines.drift.naming.steps.steps`)."""
         if (signal, slots) not in self._steps:

@@ -10,6 +10,7 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
+from models.evaluation.calibration import shift
 from pipelines.drift.naming.evidence import Evidence
 from pipelines.drift.naming.finding import Finding
 from pipelines.drift.naming.steps import DAY
@@ -121,7 +122,7 @@ def _frequency(judged: pd.DataFrame, reference: pd.DataFrame, expected: Float64,
 def _ranking(judged: pd.DataFrame, reference: pd.DataFrame, score: Float64) -> Iterator[Finding]:
     n, found = len(judged), area(judged)
     # What the AUROC would be if risks meant what they mean in training, with as many events as there were.
-    score = score + _intercept(score, int(judged["event"].sum()))
+    score = score + shift(judged["event"].to_numpy(np.float64), score)
     rng = np.random.default_rng(0)
     drawn = [judged.assign(event=rng.random(n) < expit(score)) for _ in range(_DRAWS)]
     areas = np.array([area(one) for one in drawn if not _few(one, 1)])
@@ -142,15 +143,6 @@ def _few(rows: pd.DataFrame, least: int = LEAST_EVENTS) -> bool:
 def _logit(rows: pd.DataFrame) -> Float64:
     odds: Float64 = logit(np.clip(rows["risk"].to_numpy(np.float64), 1e-6, 1 - 1e-6))
     return odds
-
-
-def _intercept(score: Float64, events: int) -> float:
-    """What has to be added to log odds for so many events to be expected."""
-    low, high = -20.0, 20.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if expit(score + middle).sum() < events else (low, middle)
-    return (low + high) / 2
 
 
 def area(rows: pd.DataFrame) -> float:
