@@ -3,6 +3,7 @@
 import math
 import shutil
 import sqlite3
+import time
 from collections import Counter
 from contextlib import closing
 
@@ -100,6 +101,7 @@ def test_what_was_said_while_the_model_was_withdrawn_and_before_is_made_again(to
     registry = Registry(told)
     version = registry.version_of(TASK, "champion")
     registry.withdraw(TASK, version, "its certificate does not hold", now().to_pydatetime())
+    time.sleep(1)  # the store's times are to the second, and what comes now is to be later than what it knows
     ward = Monitors(told, now())
     ward.send(*LIVE)
     ward.rescore()
