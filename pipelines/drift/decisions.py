@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from features.errors import VigilError
 from models.recalibration import RecalibrationError, recalibrate
@@ -21,6 +22,7 @@ from serving.times import present
 from serving.wards import Wards
 
 FOLDER: Final = "decisions"  # under HOME: one file each, kept for good
+_LOCK: Final = "acting.lock"  # held while a model is recalibrated or trained
 _ARTEFACT: Final = "recalibrated"
 
 
@@ -99,17 +101,22 @@ def carry_out(
 def _changed(
     decision: Decision, by: Act, home: Path, champion: RegisteredModel, judged: pd.DataFrame, *, act: bool
 ) -> Decision:
-    """Recalibrate or retrain, if nothing stops it."""
-    stopped = _stopped(home, decision.action, by, judged) or _pointless(home, decision.action, champion)
-    if stopped:
-        return replace(decision, outcome=stopped)
-    if not act:
-        return replace(decision, outcome=f"due: {by.does}; begin it with vigil drift --act")
-    if decision.action == "retrain":
-        trained = train(home)
-        outcome = f"version {trained.version} is {trained.alias}; it has to pass every gate: vigil promote"
-        return replace(decision, carried_out=True, outcome=outcome)
-    return _recalibrated(decision, home, champion, judged)
+    """Recalibrate or retrain, if nothing stops it; one run at a time, for a training may last longer than until the next."""
+    (home / FOLDER).mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(home / FOLDER / _LOCK, blocking=False):
+            stopped = _stopped(home, decision.action, by, judged) or _pointless(home, decision.action, champion)
+            if stopped:
+                return replace(decision, outcome=stopped)
+            if not act:
+                return replace(decision, outcome=f"due: {by.does}; begin it with vigil drift --act")
+            if decision.action == "retrain":
+                trained = train(home)
+                outcome = f"version {trained.version} is {trained.alias}; it has to pass every gate: vigil promote"
+                return replace(decision, carried_out=True, outcome=outcome)
+            return _recalibrated(decision, home, champion, judged)
+    except Timeout:
+        return replace(decision, outcome="not begun: another run of vigil drift is changing the model")
 
 
 def record(home: Path, decision: Decision, evidence: dict[str, Any]) -> Path:

@@ -55,12 +55,12 @@ def series(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a series. :data:`KEYS`; ``came`` (readings, without what was delivered again); ``accepted``; shares of
-        what came: ``zero``, ``converted`` (makes sense in another unit only), ``ahead`` (observed after it was
-        recorded); ``repeated`` (deliveries again, as a share of all); of the accepted: ``level`` (median), ``noise``
-        (mean step from one to the next, without the largest), ``run`` (most in a row that are equal), ``run_minutes``,
-        ``on_<step>`` (share that is a multiple of it); ``interval`` (median, minutes); ``early, delay, late`` (5th,
-        50th and 95th percentile of the time until it was recorded, minutes; negative where most are observed after they
-        are recorded); ``first, last``: when something was recorded, microseconds.
+        what came: ``zero``, ``converted`` (makes sense in another unit only); ``repeated`` (deliveries again, as a share
+        of all); of the accepted: ``level`` (median), ``noise`` (mean step from one to the next, without the largest),
+        ``run`` (most in a row that are equal), ``run_minutes``, ``on_<step>`` (share that is a multiple of it);
+        ``interval`` (median, minutes); ``early, delay, late`` (5th, 50th and 95th percentile of the time until it was
+        recorded, minutes; negative where most are observed after they are recorded); ``first, last``: when something was
+        recorded, microseconds.
     """
     codes, keys = _groups(rows)
     number = len(keys)
@@ -73,21 +73,19 @@ def series(rows: pd.DataFrame) -> pd.DataFrame:
     count = _count(codes, came, number)
     with np.errstate(invalid="ignore"):
         zero = (reason == "implausible") & (value == 0)  # of some signals 0 is a value
-    ahead = reason == "recorded_before_observed"
     every = pd.DataFrame(
         {
             "came": count,
             "accepted": _count(codes, accepted, number),
             "zero": _share(_count(codes, zero, number), count),
             "converted": _share(_count(codes, came & _only_converted(rows["signal"], value), number), count),
-            "ahead": _share(_count(codes, ahead, number), count),
             "repeated": _share(_count(codes, again, number), _count(codes, np.ones(len(rows), dtype=bool), number)),
             "first": _extreme(np.minimum, codes, recorded, number),
             "last": _extreme(np.maximum, codes, recorded, number),
         }
     )
     delay = (recorded - observed) / _MINUTE
-    timed = came & (accepted | ahead)
+    timed = came & (accepted | (reason == "recorded_before_observed"))
     for name, share in (("early", 0.05), ("delay", 0.5), ("late", 0.95)):
         every[name] = _quantile(codes[timed], delay[timed], share, number)
     order = np.lexsort((observed, codes))

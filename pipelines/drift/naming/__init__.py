@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from pipelines.drift.naming.evidence import Evidence
+from pipelines.drift.naming.exchange import exchanged
 from pipelines.drift.naming.finding import Finding
-from pipelines.drift.naming.levels import bias, exchanged, noise
+from pipelines.drift.naming.levels import bias, noise
 from pipelines.drift.naming.population import older_or_younger, outcomes, sicker_or_healthier, versions
 from pipelines.drift.naming.timing import absence, clocks, lateness, rates, repetition
 from pipelines.drift.naming.values import rounded, stuck, swapped, units, unusable, zeros

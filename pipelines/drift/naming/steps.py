@@ -11,10 +11,10 @@ Float64 = NDArray[np.float64]
 
 DAY: Final = pd.Timedelta(days=1)
 SLOT: Final = pd.Timedelta(minutes=30)
-# On either side of a moment: two and three hours, in which wards do not change and illness changes little.
-SHORT, SLOTS = 4, 6
+# On either side of a moment: two, three and four hours, in which wards do not change and illness changes little.
+SHORT, SLOTS, LONG = 4, 6, 8
 _LEAST_MOMENT: Final = 8  # series, from which the ward's own change is known
-_MAD: Final = 1.4826
+MAD: Final = 1.4826  # standard deviations in a median absolute deviation, of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def steps(rows: pd.DataFrame, signal: str, until: pd.Timestamp, slots: int = SLO
         slots: half hours on either side; the moments are the same for all.
     """
     rows = rows[((rows["signal"] == signal) & (rows["reason"] == "")).to_numpy()]
-    start = until - DAY - SLOTS * SLOT
+    start = until - DAY - LONG * SLOT
     slot = ((rows["observed_at"] - start) // SLOT).to_numpy()
     number = int((until - start) // SLOT)
     inside = (slot >= 0) & (slot < number)
@@ -63,21 +63,21 @@ def steps(rows: pd.DataFrame, signal: str, until: pd.Timestamp, slots: int = SLO
     level = np.full((len(first), number), np.nan)
     medians = rows.groupby([series, slot])["value"].median()
     level[medians.index.get_level_values(0), medians.index.get_level_values(1)] = medians.to_numpy()
-    at = np.arange(SLOTS, number - SLOTS // 2 + 1)
+    at = np.arange(LONG, number - SLOTS // 2 + 1)
     padded = np.pad(level, ((0, 0), (0, slots)), constant_values=np.nan)
     sides = np.lib.stride_tricks.sliding_window_view(padded, slots, axis=1) if len(first) else np.empty((0, number + 1, slots))
-    before, after = (_median(sides[:, places], slots // 2) for places in (at - slots, at))
+    before, after = (median(sides[:, places], slots // 2) for places in (at - slots, at))
     change = after - before
-    common = _median(change.T, _LEAST_MOMENT)
+    common = median(change.T, _LEAST_MOMENT)
     common[np.isnan(common)] = 0.0
     own = np.abs(change - common)
     known = own[np.isfinite(own)]
-    scale = _MAD * float(np.median(known)) if len(known) else float("nan")
+    scale = MAD * float(np.median(known)) if len(known) else float("nan")
     moments = pd.DatetimeIndex([start + int(place) * SLOT for place in at])
     return Steps(rows.iloc[first][keys].reset_index(drop=True), moments, before, after, common, scale)
 
 
-def _median(values: Float64, least: int) -> Float64:
+def median(values: Float64, least: int = 1) -> Float64:
     """Over the last axis; NaN where fewer are known."""
     ordered = np.sort(values, axis=-1)  # what is not known comes last
     known = np.isfinite(values).sum(axis=-1, keepdims=True)

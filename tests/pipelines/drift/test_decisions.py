@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from models.registry import Registry
@@ -127,6 +128,11 @@ def test_a_challenger_is_trained_only_where_asked_for(own, monkeypatch):
     monkeypatch.setattr("pipelines.drift.decisions.train", lambda _: Trained(NAME, "2", "challenger", "run"))
     champion = Registry(own).load(NAME)
     assert "begin it with vigil drift --act" in carried(own, "retrain", champion, pd.DataFrame()).outcome
+    with FileLock(own / "decisions" / "acting.lock"):  # the training that the run of an hour ago has begun
+        meanwhile = carried(own, "retrain", champion, pd.DataFrame(), act=True)
+        assert carried(own, "withdraw", champion, pd.DataFrame()).carried_out  # which waits for nobody
+        Registry(own).reinstate(NAME, "1")
+    assert (meanwhile.carried_out, meanwhile.outcome) == (False, "not begun: another run of vigil drift is changing the model")
     decision = carried(own, "retrain", champion, pd.DataFrame(), act=True)
     assert decision.carried_out
     assert decision.outcome == "version 2 is challenger; it has to pass every gate: vigil promote"

@@ -10,7 +10,7 @@ from pipelines.drift.faults import FAULTS
 from pipelines.drift.injection import OF_READINGS, inject
 from pipelines.drift.naming import Evidence, name_faults
 from pipelines.drift.reading_reference import days
-from tests.pipelines.drift.wards import SINCE, UNTIL, evidence, reference, ward
+from tests.pipelines.drift.wards import LEVELS, SINCE, UNTIL, evidence, reference, ward
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,11 @@ def usual():
 @pytest.fixture(scope="module")
 def clean():
     return ward()
+
+
+def _ten(replay):
+    """Five patients of each gateway."""
+    return sorted(replay.readings["subject_id"].unique())[:10]
 
 
 def test_a_clean_ward_has_no_finding(clean, usual):
@@ -71,6 +76,45 @@ def test_nothing_came(clean, usual):
     nothing = evidence(dataclasses.replace(clean, readings=clean.readings.iloc[:0]), usual)
     assert isinstance(nothing, Evidence)
     assert name_faults(nothing) == []
+
+
+def test_two_who_pass_each_other_do_not_wear_each_others_device(clean, usual):
+    """One recovers to where another was, who falls ill at the same time, but to where nobody was."""
+    readings = clean.readings.copy()
+    late = readings["observed_at"] >= SINCE
+    courses = {signal: ((level, level), (level, level)) for signal, (level, _) in LEVELS.items()}
+    courses |= {"heart_rate": ((100, 82), (82, 116)), "respiratory_rate": ((21, 16), (16, 25))}
+    for signal, both in courses.items():
+        for patient, (before, after) in zip(("p03", "p08"), both, strict=True):
+            his = (readings["subject_id"] == patient) & (readings["signal"] == signal)
+            was = readings.loc[his & ~late, "value"].median()
+            readings.loc[his, "value"] += late[his].map({True: after, False: before}) - was
+    found = name_faults(evidence(dataclasses.replace(clean, readings=readings), usual))
+    assert "exchanged" not in {one.fault for one in found}
+
+
+def test_what_all_patients_do_after_a_meal_is_no_gateways_offset(clean, usual):
+    """Those of the other gateway whose glucose is known are too few to tell."""
+    glucose = clean.readings["signal"] == "glucose"
+    few = glucose & (clean.readings["source"] == "gateway-2") & ~clean.readings["subject_id"].isin(["p01", "p03"])
+    readings = clean.readings[~few].copy()
+    noon = UNTIL - pd.Timedelta(hours=12)
+    after = (readings["signal"] == "glucose") & readings["observed_at"].between(noon, noon + pd.Timedelta(hours=4))
+    readings.loc[after, "value"] += 60.0
+    found = name_faults(evidence(dataclasses.replace(clean, readings=readings), usual))
+    assert {one.fault for one in found} == {"missing"}
+
+
+def test_five_patients_who_all_recover_are_no_offset(clean, usual):
+    """A change of a few that is within what half of them do on any day."""
+    replay = dataclasses.replace(clean, readings=clean.readings[clean.readings["subject_id"].isin(_ten(clean))])
+    readings = replay.readings.copy()
+    late = (readings["source"] == "gateway-1") & (readings["signal"] == "respiratory_rate") & (readings["observed_at"] >= SINCE)
+    readings.loc[late, "value"] -= 2.0
+    assert name_faults(evidence(dataclasses.replace(replay, readings=readings), usual)) == []
+    readings.loc[late, "value"] -= 3.0
+    (found,) = name_faults(evidence(dataclasses.replace(replay, readings=readings), usual))
+    assert (found.fault, found.signal, found.where) == ("bias", "respiratory_rate", ("gateway-1",))
 
 
 def test_a_lead_that_is_off_hides_nothing_elsewhere(clean, usual):
