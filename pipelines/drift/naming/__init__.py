@@ -11,9 +11,10 @@ from pipelines.drift.naming.population import older_or_younger, outcomes, sicker
 from pipelines.drift.naming.timing import absence, clocks, lateness, rates, repetition
 from pipelines.drift.naming.values import rounded, stuck, swapped, units, unusable, zeros
 
-# In this order: a gateway that sends Fahrenheit also seems to lack temperatures, and one with a wrong clock seems late.
+# In this order: a gateway that sends Fahrenheit also seems to lack temperatures, one with a wrong clock seems late, and what is
+# left where most readings cannot be used seems noisy.
 _OF_READINGS: Final[tuple[Callable[[Evidence], Iterable[Finding]], ...]] = (
-    units, zeros, swapped, lateness, clocks, repetition, rounded, stuck, absence, rates, exchanged, noise, bias, unusable,
+    units, zeros, swapped, lateness, clocks, repetition, rounded, stuck, absence, rates, unusable, exchanged, noise, bias,
 )  # fmt: skip
 
 

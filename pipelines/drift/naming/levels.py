@@ -164,6 +164,7 @@ def _together(change: Float64, usual: float, off: float) -> bool:
 
 
 def vitals(evidence: Evidence) -> list[str]:
+    """Vital signs of which something came."""
     return [signal for signal in MEASUREMENT_ERROR if (evidence.now["signal"] == signal).any()]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -155,6 +156,15 @@ def test_a_ward_of_which_nothing_can_be_used_is_named(clean, usual):
     found = name_faults(evidence(dataclasses.replace(clean, readings=nonsense), usual))
     assert {(each.fault, each.place) for each in found} == {("unusable", "ward")}
     assert "went into quarantine, most as implausible" in found[0].evidence
+
+
+def test_what_is_left_where_most_cannot_be_used_is_not_called_noisy(clean, usual):
+    readings = clean.readings.copy()
+    late = readings["observed_at"] >= SINCE
+    his = np.flatnonzero((readings["source"] == "gateway-1") & (readings["signal"] == "heart_rate") & late)
+    readings.loc[his, "value"] += np.where(np.arange(len(his)) % 10 < 6, 9000.0, 30.0 * (np.arange(len(his)) % 3 - 1))
+    (found,) = name_faults(evidence(dataclasses.replace(clean, readings=readings), usual))
+    assert (found.fault, found.signal, found.where) == ("unusable", "heart_rate", ("gateway-1",))
 
 
 def test_a_patient_in_shock_has_no_other_unit(clean, usual):
