@@ -21,6 +21,7 @@ MIX_ALPHA: Final = 1e-4  # of age, and of severity: looked at daily, one false a
 SEVERITY: Final = "news2"
 LEAST_PATIENTS: Final = 10
 LEAST_EVENTS: Final = 5  # and as many patients without one
+RANKING_ALPHA: Final = 1e-4  # a model is withdrawn for it, and one that has lost its meaning is far beyond
 OUTCOME_ALPHA: Final = 5e-3  # some weeks are looked at once: one false alarm in some six years
 ALIKE: Final = 0.05  # p from which patients with an event, and those without, are taken to look as in training
 EXPECTED_WRONG: Final = 1.25  # times as many events as predicted, or as few: less asks for no recalibration
@@ -130,7 +131,7 @@ def _ranking(judged: pd.DataFrame, reference: pd.DataFrame, score: Float64) -> I
         return
     right = float(areas.mean())
     z = (found - right) / np.hypot(float(areas.std()), area_error(reference))
-    if stats.norm.cdf(z) < OUTCOME_ALPHA and right - found >= AREA_LOST:
+    if stats.norm.cdf(z) < RANKING_ALPHA and right - found >= AREA_LOST:
         said = f"risks rank patients with an AUROC of {found:.2f}; {right:.2f} is to be expected of them (z = {z:.1f})"
         yield Finding("concept", None, "ward", (), pd.Timestamp(judged["index_time"].min()), n, n, said)
 
