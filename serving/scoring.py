@@ -126,8 +126,7 @@ class RiskScorer:
             )
         age = _hours(now, rows["index_time"])
         fresh = (age >= 0) & (age < INDEX_STEP / timedelta(hours=1))
-        if as_of is None:
-            fresh &= ~self._overtaken(patients, rows["index_time"])
+        fresh &= ~self._overtaken(patients, rows["index_time"], exactly=as_of is not None)
         if fresh.all():
             return [_Known(list(range(len(patients))), rows, "online_store")], {}
         known = [_part(np.flatnonzero(fresh), rows, "online_store")]
@@ -149,11 +148,16 @@ class RiskScorer:
             if place not in found
         }
 
-    def _overtaken(self, patients: Sequence[str], index_time: "pd.Series[pd.Timestamp]") -> NDArray[np.bool_]:
-        """Which rows of the store, whose times are to the second, are older than what the journal has."""
+    def _overtaken(self, patients: Sequence[str], index_time: "pd.Series[pd.Timestamp]", *, exactly: bool) -> NDArray[np.bool_]:
+        """Which rows of the store, whose times are to the second, are older than what the journal has.
+
+        Of a reading of the same second it is not known whether the row has it: what is asked as of a time goes by the journal
+        then, which is exact; what is asked as of now takes the row, for the next is written before long.
+        """
         latest = self.journal.latest_of(patients)
         seconds = index_time.to_numpy("datetime64[s]").astype(np.int64)
-        return np.array([latest.get(patient, 0) // 1_000_000 for patient in patients], dtype=np.int64) > seconds
+        recorded = np.array([latest.get(patient, 0) // 1_000_000 for patient in patients], dtype=np.int64)
+        return recorded >= seconds if exactly else recorded > seconds
 
     def _from_journal(self, patients: Sequence[str], service: str, as_of: datetime | None) -> pd.DataFrame:
         """Features as of a time, or now, of those of the patients whom the journal knew then."""

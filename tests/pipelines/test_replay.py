@@ -124,6 +124,18 @@ def test_what_was_said_while_the_model_was_withdrawn_and_before_is_made_again(to
     assert scorer.by_id([stay])[0].risk.basis == "model"
 
 
+def test_a_reading_of_the_second_of_the_stores_row_is_known_as_of_then(told):
+    ward = Monitors(told, now().ceil("s") + pd.Timedelta(milliseconds=100))
+    ward.send(LIVE[0])
+    ward.rescore()
+    ward.into_feast()
+    ward.forward(milliseconds=300)
+    ward.send(LIVE[0], heart_rate=171.0)
+    (answer,) = open_scorer(Settings(home=told, task=TASK)).by_id(LIVE[:1], ward.time.to_pydatetime())
+    assert answer.risk.index_time == ward.time
+    assert answer.risk.news2.parts["heart_rate"] == 3
+
+
 def test_a_tampered_prediction_is_named_with_what_differs_and_no_patient(told, tmp_path):
     (wrong, probability), (worse, _), (stale, _) = [
         predictions(told, f"SELECT prediction_id, probability FROM predictions WHERE {which} LIMIT 1")[0]
