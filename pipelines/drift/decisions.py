@@ -95,28 +95,28 @@ def carry_out(
         Registry(home).withdraw(champion.name, champion.version, decision.because, pd.Timestamp(decision.decided_at))
         said = f"version {champion.version} is withdrawn, risks are NEWS2; when the cause is gone: vigil reinstate"
         return replace(decision, carried_out=True, outcome=said)
-    return _changed(decision, by, home, champion, judged, act=act)
+    try:  # one run at a time, for a training may last longer than until the next
+        held = FileLock(home / FOLDER / _LOCK).acquire(blocking=False)
+    except Timeout:
+        return replace(decision, outcome="not begun: another run of vigil drift is changing the model")
+    with held:
+        return _changed(decision, by, home, champion, judged, act=act)
 
 
 def _changed(
     decision: Decision, by: Act, home: Path, champion: RegisteredModel, judged: pd.DataFrame, *, act: bool
 ) -> Decision:
-    """Recalibrate or retrain, if nothing stops it; one run at a time, for a training may last longer than until the next."""
-    (home / FOLDER).mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(home / FOLDER / _LOCK, blocking=False):
-            stopped = _stopped(home, decision.action, by, judged) or _pointless(home, decision.action, champion)
-            if stopped:
-                return replace(decision, outcome=stopped)
-            if not act:
-                return replace(decision, outcome=f"due: {by.does}; begin it with vigil drift --act")
-            if decision.action == "retrain":
-                trained = train(home)
-                outcome = f"version {trained.version} is {trained.alias}; it has to pass every gate: vigil promote"
-                return replace(decision, carried_out=True, outcome=outcome)
-            return _recalibrated(decision, home, champion, judged)
-    except Timeout:
-        return replace(decision, outcome="not begun: another run of vigil drift is changing the model")
+    """Recalibrate or retrain, if nothing stops it."""
+    stopped = _stopped(home, decision.action, by, judged) or _pointless(home, decision.action, champion)
+    if stopped:
+        return replace(decision, outcome=stopped)
+    if not act:
+        return replace(decision, outcome=f"due: {by.does}; begin it with vigil drift --act")
+    if decision.action == "retrain":
+        trained = train(home)
+        outcome = f"version {trained.version} is {trained.alias}; it has to pass every gate: vigil promote"
+        return replace(decision, carried_out=True, outcome=outcome)
+    return _recalibrated(decision, home, champion, judged)
 
 
 def record(home: Path, decision: Decision, evidence: dict[str, Any]) -> Path:

@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from features.derived import MEASUREMENT_ERROR
 from pipelines.drift.naming.steps import DAY, SLOTS, Steps, steps
 from pipelines.drift.reading_reference import LEAST_HOURS, present_hours
 from pipelines.drift.series import series
@@ -76,14 +77,19 @@ class Evidence:
         known = self.now[["device_id", "source"]].astype(str).drop_duplicates("device_id")
         return dict(zip(known["device_id"], known["source"], strict=True))
 
+    @cached_property
+    def vitals(self) -> list[str]:
+        """Vital signs of which something came in the last day."""
+        return [signal for signal in MEASUREMENT_ERROR if (self.now["signal"] == signal).any()]
+
     def steps(self, signal: str, slots: int = SLOTS) -> Steps:
-        """Steps of a signal (:func:`pipelines.drift.naming.steps.steps`)."""
-        if (signal, slots) not in self._steps:
-            self._steps[signal, slots] = steps(self.rows, signal, self.until, slots)
-        return self._steps[signal, slots]
+        """Steps of a vital sign (:func:`pipelines.drift.naming.steps.steps`)."""
+        if signal not in self._steps:
+            self._steps[signal] = steps(self.rows, signal, self.until)
+        return self._steps[signal][slots]
 
     @cached_property
-    def _steps(self) -> dict[tuple[str, int], Steps]:
+    def _steps(self) -> dict[str, dict[int, Steps]]:
         return {}
 
     def first(self, mask: "pd.Series[bool]") -> pd.Timestamp:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from features.derived import MEASUREMENT_ERROR
 from pipelines.drift.naming.evidence import Evidence
 from pipelines.drift.naming.finding import Finding
-from pipelines.drift.naming.levels import vitals
 from pipelines.drift.naming.steps import LONG, MAD, SHORT, SLOTS, median
 
 Float64 = NDArray[np.float64]
@@ -34,7 +33,7 @@ def exchanged(evidence: Evidence) -> Iterator[Finding]:
         return
     # The same moment is looked at over shorter and longer times: what is crossed stays crossed, what is chance does not.
     sides = [_sides(evidence, worn, slots) for slots in (SHORT, SLOTS, LONG)]
-    moments = evidence.steps(vitals(evidence)[0]).moments
+    moments = evidence.steps(evidence.vitals[0]).moments
     best, since, pair = -np.inf, moments[0], (0, 0)
     for place, moment in enumerate(moments):
         ratio = np.mean([_crossed(before[:, place], after[:, place], weight) for before, after, weight in sides], axis=0)
@@ -52,18 +51,18 @@ def _sides(evidence: Evidence, worn: list[tuple[str, str]], slots: int) -> tuple
 
     Those of after are without the ward's own change. Third: the weight of each signal, shape (signals, 1, 1).
     """
-    found = [(signal, evidence.steps(signal, slots)) for signal in vitals(evidence)]
+    found = [(signal, evidence.steps(signal, slots)) for signal in evidence.vitals]
     number_of = {who: number for number, who in enumerate(worn)}
     before = np.full((len(found), len(found[0][1].moments), len(worn)), np.nan)
     after = before.copy()
-    for number, (signal, of) in enumerate(found):
+    for number, (_, of) in enumerate(found):
         if not np.isfinite(of.scale):
             continue
         who = [number_of.get(key) for key in zip(*(of.keys[key].astype(str) for key in _WORN_BY), strict=True)]
         here = [row for row, place in enumerate(who) if place is not None]
         places = [place for place in who if place is not None]
-        scale = max(of.scale, MEASUREMENT_ERROR[signal] / 4)
-        before[number][:, places], after[number][:, places] = of.before[here].T / scale, (of.after[here] - of.common).T / scale
+        before[number][:, places] = of.before[here].T / of.scale
+        after[number][:, places] = (of.after[here] - of.common).T / of.scale
     # The three pressures of a cuff say one thing.
     pressures = sum(signal.endswith("_bp") for signal, _ in found)
     weight = np.array([1 / pressures if signal.endswith("_bp") else 1.0 for signal, _ in found])

@@ -33,7 +33,7 @@ _NINE_OF_TEN: Final = 1.645  # standard deviations, within which nine of ten of 
 
 def noise(evidence: Evidence) -> Iterator[Finding]:
     """Readings of a gateway's patients scatter more from one to the next than nearly any training patient's, or than before."""
-    for signal in vitals(evidence):
+    for signal in evidence.vitals:
         found = list(_scattered(evidence, signal))
         if not found and (more := _most_changed(evidence, signal, "noise", _LEAST_PATIENTS)) is not None:
             gateway, times, z, n = more[0], float(np.exp(more[1])), more[2], more[3]
@@ -60,7 +60,7 @@ def _scattered(evidence: Evidence, signal: str) -> Iterator[Finding]:
 
 def bias(evidence: Evidence) -> Iterator[Finding]:
     """A level that changed for the patients of a gateway together and not for the others, at once or from day to day."""
-    for signal in vitals(evidence):
+    for signal in evidence.vitals:
         found = _stepped(evidence, signal)
         more = _most_changed(evidence, signal, "level", _FEWEST)
         if found is None and more is not None:
@@ -77,7 +77,6 @@ def _stepped(evidence: Evidence, signal: str) -> Finding | None:
     found = evidence.steps(signal)
     if not len(found.keys) or not np.isfinite(found.scale):
         return None
-    scale = max(found.scale, MEASUREMENT_ERROR[signal] / 4)
     best: tuple[float, float, str, int, int] | None = None
     gateway = found.keys["source"].astype(str).to_numpy()
     for name in np.unique(gateway):
@@ -87,7 +86,7 @@ def _stepped(evidence: Evidence, signal: str) -> Finding | None:
         for place in map(int, np.flatnonzero((n >= _LEAST_PATIENTS) & (m >= _LEAST_OTHERS))):
             usual = float(np.nanmedian(others[:, place]))
             off = float(np.nanmedian(mine[:, place])) - usual
-            error = _MEDIAN_ERROR * scale * np.sqrt(1 / n[place] + 1 / m[place])
+            error = _MEDIAN_ERROR * found.scale * np.sqrt(1 / n[place] + 1 / m[place])
             if (best is None or abs(off) / error > best[0]) and _together(mine[:, place], usual, off):
                 best = (float(abs(off) / error), float(off), str(name), int(n[place]), int(place))
     if best is None:
@@ -161,11 +160,6 @@ def _together(change: Float64, usual: float, off: float) -> bool:
     known = change[np.isfinite(change)]
     most = np.mean((known - usual) * np.sign(off) >= abs(off) / 2) >= MOST_CHANGED
     return bool(most and np.median(known) * np.sign(off) >= abs(off) / 2)
-
-
-def vitals(evidence: Evidence) -> list[str]:
-    """Vital signs of which something came."""
-    return [signal for signal in MEASUREMENT_ERROR if (evidence.now["signal"] == signal).any()]
 
 
 def _day(evidence: Evidence) -> pd.Timestamp:

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.derived import MEASUREMENT_ERROR
+
 Float64 = NDArray[np.float64]
 
 DAY: Final = pd.Timedelta(days=1)
@@ -26,7 +28,8 @@ class Steps:
         moments: shape (n_moments,).
         before, after: medians, shape (n_series, n_moments), NaN where too little came.
         common: what the median series changes by at each moment (day and night), shape (n_moments,).
-        scale: of what a series changes by besides, from one side to the other, without a fault: a robust standard deviation.
+        scale: of what a series changes by besides, from one side to the other, without a fault: a robust standard deviation, of
+            at least a quarter of a measurement error; NaN where nothing is known on both sides.
     """
 
     keys: pd.DataFrame
@@ -42,14 +45,13 @@ class Steps:
         return self.after - self.before
 
 
-def steps(rows: pd.DataFrame, signal: str, until: pd.Timestamp, slots: int = SLOTS) -> Steps:
-    """Of the accepted readings of a signal.
+def steps(rows: pd.DataFrame, signal: str, until: pd.Timestamp) -> dict[int, Steps]:
+    """Of the accepted readings of a signal, by the half hours on either side: :data:`SHORT`, :data:`SLOTS`, :data:`LONG`.
 
     Args:
         rows: what came in the last two days.
-        signal: whose.
+        signal: whose; a key of :data:`features.derived.MEASUREMENT_ERROR`.
         until: the end of the last day.
-        slots: half hours on either side; the moments are the same for all.
     """
     rows = rows[((rows["signal"] == signal) & (rows["reason"] == "")).to_numpy()]
     start = until - DAY - LONG * SLOT
@@ -57,24 +59,32 @@ def steps(rows: pd.DataFrame, signal: str, until: pd.Timestamp, slots: int = SLO
     number = int((until - start) // SLOT)
     inside = (slot >= 0) & (slot < number)
     rows, slot = rows[inside], slot[inside]
-    keys = ["subject_id", "device_id", "source"]
-    series = rows.groupby(keys, observed=True).ngroup().to_numpy()
+    columns = ["subject_id", "device_id", "source"]
+    series = rows.groupby(columns, observed=True).ngroup().to_numpy()
     first = np.unique(series, return_index=True)[1] if len(rows) else np.empty(0, dtype=np.int64)
     level = np.full((len(first), number), np.nan)
     medians = rows.groupby([series, slot])["value"].median()
     level[medians.index.get_level_values(0), medians.index.get_level_values(1)] = medians.to_numpy()
     at = np.arange(LONG, number - SLOTS // 2 + 1)
+    keys = rows.iloc[first][columns].reset_index(drop=True)
+    moments = pd.DatetimeIndex([start + int(place) * SLOT for place in at])
+    least = MEASUREMENT_ERROR[signal] / 4
+    return {slots: Steps(keys, moments, *_sides(level, at, slots, least)) for slots in (SHORT, SLOTS, LONG)}
+
+
+def _sides(level: Float64, at: NDArray[np.int64], slots: int, least: float) -> tuple[Float64, Float64, Float64, float]:
+    """``before``, ``after``, ``common`` and ``scale`` of :class:`Steps`."""
     padded = np.pad(level, ((0, 0), (0, slots)), constant_values=np.nan)
-    sides = np.lib.stride_tricks.sliding_window_view(padded, slots, axis=1) if len(first) else np.empty((0, number + 1, slots))
+    empty = np.empty((0, padded.shape[1] - slots + 1, slots))
+    sides = np.lib.stride_tricks.sliding_window_view(padded, slots, axis=1) if len(level) else empty
     before, after = (median(sides[:, places], slots // 2) for places in (at - slots, at))
     change = after - before
     common = median(change.T, _LEAST_MOMENT)
     common[np.isnan(common)] = 0.0
     own = np.abs(change - common)
     known = own[np.isfinite(own)]
-    scale = MAD * float(np.median(known)) if len(known) else float("nan")
-    moments = pd.DatetimeIndex([start + int(place) * SLOT for place in at])
-    return Steps(rows.iloc[first][keys].reset_index(drop=True), moments, before, after, common, scale)
+    scale = max(MAD * float(np.median(known)), least) if len(known) else float("nan")
+    return before, after, common, scale
 
 
 def median(values: Float64, least: int = 1) -> Float64:
