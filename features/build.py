@@ -40,6 +40,7 @@ class IndexTimes(NamedTuple):
         bounds: subject s owns rows [bounds[s], bounds[s + 1]); shape (n_subjects + 1,).
         age, sex: years; 0 female, 1 male; NaN where unknown; shape (n_rows,).
         unit_admitted, hospital_admitted: microseconds UTC, NaN where unknown; shape (n_rows,).
+        pregnant: 0 or 1, NaN where unknown; shape (n_rows,).
     """
 
     times: Int64
@@ -48,6 +49,7 @@ class IndexTimes(NamedTuple):
     sex: Float64
     unit_admitted: Float64
     hospital_admitted: Float64
+    pregnant: Float64
 
     def rows(self, subjects: slice) -> slice:
         """The rows of some of the subjects."""
@@ -57,9 +59,8 @@ class IndexTimes(NamedTuple):
         """The index times of some of the subjects."""
         rows = self.rows(subjects)
         bounds = self.bounds[subjects.start : subjects.stop + 1] - rows.start
-        return IndexTimes(
-            self.times[rows], bounds, self.age[rows], self.sex[rows], self.unit_admitted[rows], self.hospital_admitted[rows]
-        )
+        patient = (self.age, self.sex, self.unit_admitted, self.hospital_admitted, self.pregnant)
+        return IndexTimes(self.times[rows], bounds, *(known[rows] for known in patient))
 
 
 class Computation(NamedTuple):
@@ -134,7 +135,7 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
     Args:
         observations: checked observations (:func:`features.observations.check`), in any order.
         index: one row an index time: ``subject_id``, ``index_time`` and the patient's ``age``, ``sex``,
-            ``unit_admitted_at``, ``hospital_admitted_at``.
+            ``unit_admitted_at``, ``hospital_admitted_at``; ``pregnant`` where that is known of some.
         views: names of views, in any order.
 
     Returns:
@@ -158,6 +159,7 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
         sex=index["sex"].to_numpy(np.float64),
         unit_admitted=_moments(index["unit_admitted_at"]),
         hospital_admitted=_moments(index["hospital_admitted_at"]),
+        pregnant=index["pregnant"].to_numpy(np.float64) if "pregnant" in index else np.full(len(index), np.nan),
     )
     matrix = feature_matrix(readings_of(observations, pd.Index(subjects)), at, views)
     return pd.concat([index[KEYS], pd.DataFrame(matrix, columns=list(computation(views).features), copy=False)], axis=1)
@@ -215,6 +217,7 @@ def _fill(todo: Computation, readings: Readings, at: IndexTimes, matrix: Float32
         "sex": at.sex,
         "hours_in_unit": (at.times - at.unit_admitted) / HOUR_US,
         "hours_in_hospital_before": (at.unit_admitted - at.hospital_admitted) / HOUR_US,
+        "pregnant": at.pregnant,
     }
     for derived in todo.derived:
         columns.update(derived.compute(columns))

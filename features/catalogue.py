@@ -6,12 +6,26 @@ from datetime import timedelta
 from itertools import chain
 from typing import Final
 
-from features.derived import PATIENT, RATIOS, SHOCK_INDEX, SIRS, SOFA, Derived, baseline, charted, organs, watching
+from features.derived import (
+    PATIENT,
+    PREGNANCY,
+    RATIOS,
+    SHOCK_INDEX,
+    SIRS,
+    SOFA,
+    SUSTAINED_NEWS2,
+    Derived,
+    baseline,
+    charted,
+    organs,
+    watching,
+)
 from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
 from features.signals import SIGNALS, names
 from features.windows import Feature, Reflects, WindowFeature, over
 
 INDEX_STEP: Final = timedelta(hours=1)  # between index times; older features are not current
+SAFETY_NET: Final = "safety_net"  # the view that the safety net reads; no model learns from it
 JOIN_KEY: Final = "patient_id"  # of the Feast entity: what the rest of the chain calls subject_id
 
 VITALS: Final = names("vital")
@@ -59,6 +73,7 @@ _EVERYWHERE: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
         SIRS,
         SOFA,
     ),
+    SAFETY_NET: (SUSTAINED_NEWS2, PREGNANCY),
 }
 _DECLARED_EVERYWHERE: Final = frozenset(chain.from_iterable(_EVERYWHERE.values()))
 
@@ -99,15 +114,22 @@ def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
 
 def _asked_once(*views: str) -> tuple[str, ...]:
     """The stay as a whole, whichever views declare it; who the patient is, and since when there; the scores; and views."""
-    wanted = {feature.name for feature in _WHOLE_STAY} | set(of("scores", *views)) | {
+    return _in_order(
+        *(feature.name for feature in _WHOLE_STAY), *of("scores", *views),
         "age", "sex", "hours_in_unit", "mews", "qsofa", "sirs", "sofa", "spo2_fio2", "pulse_pressure",
-    }  # fmt: skip
+    )  # fmt: skip
+
+
+def _in_order(*names: str) -> tuple[str, ...]:
+    """Features once each, in the order of the catalogue."""
+    wanted = set(names)
     return tuple(name for name in FEATURES if name in wanted)
 
 
 # Versioned: a service never changes once a model was trained on it; a new set of features is a new version. So new features go
-# into new views. All hold the scores: every answer shows NEWS2 and the age of its readings. The last three follow the standard
-# views, for comparing what there is; they are for no model that is kept.
+# into new views. All hold the scores: every answer shows NEWS2 and the age of its readings. Those that tasks ask for today also
+# hold the safety net; with an older one it goes by the chart's NEWS2. The last three follow the standard views, for comparing
+# what there is; they are for no model that is kept.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
     "deterioration_v2": of("vital_signs", "support", "laboratory", "scores", "patient", "dynamics", "baseline", "other_scores"),
@@ -116,6 +138,12 @@ SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     "mortality_v1": _asked_once(),
     "mortality_v2": _asked_once("organs"),
     "pressure_v1": of("vital_signs", "scores", "pressure"),
+    "deterioration_v3": of(
+        "vital_signs", "support", "laboratory", "scores", "patient", "dynamics", "baseline", "other_scores", SAFETY_NET
+    ),
+    "vital_signs_v3": of("vital_signs", "support", "scores", "patient", "other_scores", SAFETY_NET),
+    "mortality_v3": _asked_once("organs", SAFETY_NET),
+    "pressure_v2": _in_order(*of("vital_signs", "scores", "pressure", SAFETY_NET), "age"),
     "everything": of(*STANDARD),
     "physiology": reflecting("physiology", *STANDARD),
     "workflow": reflecting("workflow", *STANDARD),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from features import scores
 from features.signals import SIGNALS
-from features.windows import Feature, WindowFeature, over
+from features.windows import SUSTAINED_READINGS, Feature, WindowFeature, over
 
 Float64 = NDArray[np.float64]
 Columns = Mapping[str, Float64]
@@ -41,8 +41,8 @@ class Derived:
 
     Attributes:
         features: what is made.
-        compute: from arrays of one shape by name (those of ``needs``, and the patient's ``age``, ``sex``, ``hours_in_unit``
-            and ``hours_in_hospital_before``) to at least the arrays of ``features``.
+        compute: from arrays of one shape by name (those of ``needs``, and the patient's ``age``, ``sex``, ``pregnant``,
+            ``hours_in_unit`` and ``hours_in_hospital_before``) to at least the arrays of ``features``.
         needs: window features and derived ones that it reads; they need not be features of their own.
     """
 
@@ -78,6 +78,55 @@ def charted(name: str, title: str, chart: scores.Chart, source: str, *, parts: b
             Feature(f"{name}_{s}", s, "{score}", f"{title} points for {s.replace('_', ' ')}", source=source) for s in chart
         ]
     return Derived(tuple(features), lambda columns: scores.score(name, chart, _last(columns, chart)), latest(*chart))
+
+
+# What the safety net looks at: signals that monitors send continuously, and what nurses chart.
+_CONTINUOUS: Final = ("respiratory_rate", "spo2", "systolic_bp", "heart_rate", "body_temperature")
+_CHARTED: Final = ("on_oxygen", "consciousness")
+
+
+def _sustained_news2(columns: Columns) -> Columns:
+    levels = {signal: columns[f"{signal}_sustained_{SCORE_CARRY_HOURS}h"] for signal in _CONTINUOUS}
+    found = scores.score("news2_sustained", scores.NEWS2_BANDS, levels | _last(columns, _CHARTED))
+    components = [found[f"news2_sustained_{signal}"] for signal in scores.NEWS2_BANDS]
+    continuous = {signal: columns[f"{signal}_recent_{SCORE_CARRY_HOURS}h"] >= SUSTAINED_READINGS for signal in _CONTINUOUS}
+    spot = [
+        np.where(np.isnan(points) | continuous.get(signal, np.False_), 0.0, points)
+        for signal, points in zip(scores.NEWS2_BANDS, components, strict=True)
+    ]
+    return found | {
+        "news2_sustained_worst": np.fmax.reduce(components, axis=0),
+        "news2_sustained_spot": np.sum(spot, axis=0),
+    }
+
+
+SUSTAINED_NEWS2: Final = Derived(
+    (
+        Feature(
+            "news2_sustained",
+            "news2",
+            "{score}",
+            "NEWS2 of sustained values, a missing component counting 0: what the safety net goes by",
+            source="RCP 2017; Makivirta 1991",
+        ),
+        Feature(
+            "news2_sustained_worst",
+            "news2",
+            "{score}",
+            "most NEWS2 points of one component, of sustained values; missing where no component is known",
+            source="RCP 2017; Makivirta 1991",
+        ),
+        Feature(
+            "news2_sustained_spot",
+            "news2",
+            "{score}",
+            "of these NEWS2 points, those of signals that do not come continuously",
+            source="RCP 2017",
+        ),
+    ),
+    _sustained_news2,
+    over(_CONTINUOUS, SCORE_CARRY_HOURS, "sustained", "recent") + latest(*_CHARTED),
+)
 
 
 def _sirs(columns: Columns) -> Columns:
@@ -300,5 +349,10 @@ PATIENT: Final = Derived(
         Feature("hours_in_unit", "time_in_care", "h", "hours since admission to the unit", "workflow"),
         Feature("hours_in_hospital_before", "time_in_care", "h", "hours in hospital before admission to the unit", "workflow"),
     ),
+    lambda columns: columns,
+)
+
+PREGNANCY: Final = Derived(
+    (Feature("pregnant", "pregnant", "1", "1 where the patient is known to be pregnant, 0 where known not to be"),),
     lambda columns: columns,
 )

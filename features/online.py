@@ -31,6 +31,7 @@ class PatientFeatures:
         unit_admitted_at: pd.Timestamp = pd.NaT,  # type: ignore[assignment]
         hospital_admitted_at: pd.Timestamp = pd.NaT,  # type: ignore[assignment]
         views: tuple[str, ...] = STANDARD,
+        pregnant: float = np.nan,
     ) -> None:
         """Begin without readings.
 
@@ -39,6 +40,7 @@ class PatientFeatures:
             sex: 0 female, 1 male, NaN where unknown.
             unit_admitted_at, hospital_admitted_at: NaT where unknown.
             views: what is asked for; readings that only others would need are forgotten sooner.
+            pregnant: 0 or 1, NaN where unknown.
         """
         self._views = views
         self._patient = {
@@ -46,6 +48,7 @@ class PatientFeatures:
             "sex": sex,
             "unit_admitted": _instant(unit_admitted_at),
             "hospital_admitted": _instant(hospital_admitted_at),
+            "pregnant": pregnant,
         }
         signals = len(computation().signals)
         self._observed, self._recorded, self._steps = (np.zeros(signals * _ROOM, dtype=np.int64) for _ in range(3))

@@ -15,6 +15,15 @@ signal's first reading, as far as they lie before t."""
 HOLD_HOURS: Final = 1
 # Half-lives of the exponentially weighted mean in its window: the oldest reading weighs 1/64 of the latest.
 EMA_HALF_LIVES: Final = 6
+# Where this many readings lie within so many minutes up to the latest, their median speaks for the signal, so that an artefact
+# of a minute does not. A median filter keeps true steps and drops short artefacts: Makivirta A, et al. The median filter as a
+# preprocessor for a patient monitor limit alarm system in intensive care. Comput Methods Programs Biomed 1991;34:139-144. The
+# length is ours: the longest artefacts of the simulated ward last as long.
+SUSTAINED_MINUTES: Final = 15
+SUSTAINED_READINGS: Final = 3
+# A signal with as many readings within this time comes continuously: nurses chart hourly at most (RCP 2017, chart 4), an
+# automatic cuff measures every 15 to 30 minutes.
+CONTINUOUS_MINUTES: Final = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,11 @@ STATISTICS: Final = {
     ),
     "hours_above": Statistic(f"hours above the threshold (a reading holds for {HOLD_HOURS} h at most)", "h", threshold=True),
     "hours_below": Statistic(f"hours below the threshold (a reading holds for {HOLD_HOURS} h at most)", "h", threshold=True),
+    "sustained": Statistic(
+        f"median of the {SUSTAINED_MINUTES} minutes up to the latest reading; with fewer than {SUSTAINED_READINGS} readings in "
+        "them, the latest"
+    ),
+    "recent": Statistic(f"number of readings in the {CONTINUOUS_MINUTES} minutes up to the latest", "{{count}}", "workflow"),
 }
 
 

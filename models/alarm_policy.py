@@ -1,24 +1,27 @@
-"""When does an alarm sound, and which belong together? Decided risk by risk, as they come.
+"""When an alarm sounds, and which alarms belong together: decided risk by risk, in order of time.
 
-An alarm sounds where the risk is at or above the threshold and none sounded within the silence before: what
-:class:`models.evaluation.alarms.Watch` counts, so that a ward gets what an evaluation promised. Alarms of one episode share a
-record: an episode ends when the risk falls below the threshold by a margin, so that one hovering around it is one episode
-(hysteresis). A ward may have a budget; what it does not allow is withheld, which is said and kept, and sounds once there is
-room.
+Two things sound an alarm. The model does where its risk is at or above the ward's threshold. The safety net does where NEWS2 of
+sustained values is 7 or more, whatever the model says and outside any budget: at once where spot checks alone give that score,
+else once it has held for half an hour. Alarms of one episode share a record. An episode ends when the risk has fallen below the
+threshold by a margin, and NEWS2 below 5, so that a patient who hovers around a limit has one episode (hysteresis). After an
+alarm follows a refractory period; the first alarm of the safety net in an episode does not wait for its end, since it brings
+news. A ward may have a budget; what it does not allow is withheld, which is recorded, and sounds once there is room.
+
+:meth:`models.evaluation.alarms.Watch.fired` replays the same rules over a cohort, so that a ward gets what an evaluation
+promised.
 """
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from features.scores import NEWS2_HIGH
 from models.evaluation.alarms import SILENCE
+from models.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
 
 Event = Literal["sounded", "sounded_again", "withheld", "ended"]
+Cause = Literal["model", "news2"]
 
 REARM_SHARE: Final = 0.8  # of the threshold: an episode ends below it. Ours; to be set with the ward.
-# NEWS2 from which a patient needs an emergency response (RCP 2017, chart 4): no budget withholds his alarm.
-EMERGENCY_NEWS2: Final = NEWS2_HIGH
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +29,34 @@ class Policy:
     """What a ward asks of its alarms.
 
     Attributes:
-        threshold: risk at or above which it is high: a probability, or a score where there is no model.
-        silence: after an alarm of a patient, before his next.
-        rearm: risk below which his episode ends.
+        threshold: probability at or above which a risk is high; None: there is no model.
+        silence: the refractory period: after an alarm of a patient, before the next.
+        news2_from: NEWS2 at or above which the safety net sounds an alarm.
     """
 
-    threshold: float
-    rearm: float
+    threshold: float | None
     silence: timedelta = SILENCE
+    news2_from: int = ALARM_FROM
 
-    @classmethod
-    def at(cls, threshold: float) -> "Policy":
-        """The usual margin below a threshold."""
-        return cls(threshold=threshold, rearm=REARM_SHARE * threshold)
+    @property
+    def rearm(self) -> float | None:
+        """Risk below which the model's part in an episode ends."""
+        return None if self.threshold is None else REARM_SHARE * self.threshold
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """Risks that stayed high, or nearly so.
+    """A time in which the risk or NEWS2 stayed high, or nearly so.
 
     Attributes:
-        opened_at: index time of the first risk at or above the threshold.
+        opened_at: index time of the first risk that was high.
         sounded: alarms so far; 0: all were withheld.
+        emergency: the safety net has sounded, and NEWS2 has not fallen below 5 since.
     """
 
     opened_at: datetime
     sounded: int
+    emergency: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,30 +65,87 @@ class State:
 
     episode: Episode | None = None
     last_sounded_at: datetime | None = None
+    urgent_since: datetime | None = None  # index time from which NEWS2 has been at the limit of the safety net or above
 
 
-def decide(policy: Policy, state: State, risk: float, at: datetime, *, room: bool = True) -> tuple[State, Event | None]:
+@dataclass(frozen=True, slots=True)
+class Net:
+    """NEWS2 as the safety net sees it.
+
+    Attributes:
+        score: of sustained values.
+        spot: of these points, those of signals that do not come continuously.
+    """
+
+    score: int
+    spot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
     """What a new risk does.
+
+    Attributes:
+        state: what to remember.
+        event: ``sounded`` (the first alarm of an episode), ``sounded_again``, ``withheld`` (recorded once an episode),
+            ``ended``, or None.
+        cause: of an alarm that sounded or was withheld.
+    """
+
+    state: State
+    event: Event | None = None
+    cause: Cause | None = None
+
+
+def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at: datetime, *, room: bool = True) -> Decision:
+    """Decide what a new risk does to the alarms of its patient.
 
     Args:
         policy: of the patient's ward.
         state: what was remembered.
-        risk: in the terms of the policy's threshold.
-        at: its index time; risks come in order of it.
-        room: whether the ward's budget allows an alarm now.
-
-    Returns:
-        What to remember, and what happened, if anything: ``sounded`` (the first alarm of an episode), ``sounded_again``,
-        ``withheld`` (said once an episode), ``ended``.
+        risk: probability; None where the model was not asked.
+        net: NEWS2 as the safety net sees it; None where nothing is known. Where neither is known, devices are silent: that
+            sounds no alarm and ends none.
+        at: index time; risks come in order of it.
+        room: whether the ward's budget allows an alarm of the model now.
     """
+    if risk is None and net is None:
+        return Decision(state)
+    urgent = net is not None and net.score >= policy.news2_from
+    since = (state.urgent_since or at) if urgent else None
+    state = replace(state, urgent_since=since, episode=_rearmed(state.episode, net))
     episode = state.episode
-    if episode is not None and risk < policy.rearm:
-        return replace(state, episode=None), "ended"
-    silent = state.last_sounded_at is not None and at - state.last_sounded_at < policy.silence
-    if risk < policy.threshold or (episode is None and silent):
-        return state, None
-    if silent or not room:
-        return replace(state, episode=episode or Episode(at, 0)), None if episode else "withheld"
-    sounded = episode.sounded if episode else 0
-    opened_at = episode.opened_at if episode else at
-    return State(Episode(opened_at, sounded + 1), at), "sounded_again" if sounded else "sounded"
+    high = risk is not None and policy.threshold is not None and risk >= policy.threshold
+    if episode is not None and not (urgent or high or _goes_on(policy, episode, risk, net)):
+        return Decision(replace(state, episode=None), "ended")
+    refractory = state.last_sounded_at is not None and at - state.last_sounded_at < policy.silence
+    emergency = net is not None and since is not None and (net.spot >= policy.news2_from or at - since >= HOLDS_FOR)
+    if emergency and (not refractory or episode is None or not episode.emergency):
+        return _sound(state, at, "news2")
+    if emergency or not high or (episode is None and refractory):
+        return Decision(state)
+    if refractory or not room:
+        opened = replace(state, episode=episode or Episode(at, 0))
+        return Decision(opened) if episode else Decision(opened, "withheld", "model")
+    return _sound(state, at, "model")
+
+
+def _rearmed(episode: Episode | None, net: Net | None) -> Episode | None:
+    """Return an episode in which the safety net may bring news again once NEWS2 has fallen far enough."""
+    if episode is None or net is None or net.score >= ENDS_BELOW:
+        return episode
+    return replace(episode, emergency=False)
+
+
+def _goes_on(policy: Policy, episode: Episode, risk: float | None, net: Net | None) -> bool:
+    """Whether an episode goes on although nothing is high any more; where the model cannot speak, NEWS2 decides alone."""
+    if risk is None or policy.rearm is None:
+        return episode.emergency or (net is not None and net.score >= ENDS_BELOW)
+    return episode.emergency or risk >= policy.rearm
+
+
+def _sound(state: State, at: datetime, cause: Cause) -> Decision:
+    episode = state.episode or Episode(at, 0)
+    sounded = replace(episode, sounded=episode.sounded + 1, emergency=episode.emergency or cause == "news2")
+    event: Event = "sounded_again" if episode.sounded else "sounded"
+    return Decision(replace(state, episode=sounded, last_sounded_at=at), event, cause)

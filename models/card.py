@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 
 from features.catalogue import FEATURES, INDEX_STEP
 from features.signals import SIGNALS
+from models.evaluation import behaviour_tables
 from models.evaluation import report_tables as tables
 from models.evaluation.report_style import named
 from models.evaluation.report_tables import Result, Row, Table, interval, number, percent
@@ -130,6 +131,8 @@ def card(evaluation: Mapping[str, Any], made: Mapping[str, Any]) -> str:
         trees=made["learner"] == "LGBMClassifier",
         units=len(units) > 1,
         limits=limits(evaluation),
+        behaves=behaviour_tables.behaves(evaluation) if evaluation.get("behaviour") else [],
+        speaks=behaviour_tables.speaks(evaluation) if evaluation.get("domain") else [],
         versions=", ".join(f"{library} {version}" for library, version in made["versions"].items()),
         interval=interval,
         number=number,
@@ -160,7 +163,19 @@ def limits(evaluation: Result) -> list[str]:
         found.append(
             f"In {len(missed)} of {len(evaluation['ranges'])} groups by risk the range given misses what was observed."
         )
-    return found + _served_worse(evaluation)
+    return found + _misbehaves(evaluation) + _served_worse(evaluation)
+
+
+def _misbehaves(evaluation: Result) -> list[str]:
+    """What behaviour speaks against the version, and whether it carries a domain of use."""
+    found = []
+    if examined := evaluation.get("behaviour"):
+        failed = [part.replace("_", " ") for part, figures in examined.items() if not figures.get("passed", True)]
+        if failed:
+            found.append(f"Its behaviour does not keep the limits in: {', '.join(failed)}.")
+    if "domain" in evaluation and evaluation["domain"] is None:
+        found.append("It carries no domain of use: it speaks for patients unlike those it learned from, too.")
+    return found
 
 
 def _served_worse(evaluation: Result) -> list[str]:
@@ -197,10 +212,18 @@ def _tables(evaluation: Result, made: Mapping[str, Any]) -> dict[str, str]:
         "ranges": _markdown(tables.ranges(evaluation)) if evaluation["ranges"] else "",
         "robustness": _markdown(tables.robustness(evaluation)) if losses else "",
         "subgroups": _markdown(tables.subgroups({**evaluation, "subgroups": judged})) if judged else "Too few to judge any.",
+        "vignettes": _wrong_vignettes(evaluation),
+        "domain": _markdown(behaviour_tables.limits(evaluation)) if evaluation.get("domain") else "",
         "groups": _groups(evaluation),
         "parameters": _markdown(Table(["parameter", "value"], parameters)),
         "features": _features(made["features"]),
     }
+
+
+def _wrong_vignettes(evaluation: Result) -> str:
+    """Those that were not answered as expected; nothing if there are none."""
+    table = behaviour_tables.wrong_vignettes(evaluation) if evaluation.get("behaviour") else Table([], [])
+    return _markdown(table) if table.rows else ""
 
 
 def _groups(evaluation: Result) -> str:

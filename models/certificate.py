@@ -46,13 +46,17 @@ class Certificate:
 def certify(watch: Watch, promise: Promise) -> Certificate | None:
     """The lowest of ten thresholds that keeps the promise with confidence, or None.
 
+    Alarms of the safety net count, where there is one. A threshold at which the model never sounds promises nothing of it.
+
     Args:
         watch: hours of patients, scored by a model that had not seen them.
-        promise: what is to be kept.
+        promise: what is to be kept; :func:`spent_by_net` says whether the net leaves the model anything of it.
     """
     tail = (1 - CONFIDENCE) / (2 * len(_TRIED))
     for part in _TRIED:
         threshold = threshold_at_budget(watch, part * promise.alarms_per_patient_day)
+        if not (watch.probability >= threshold).any():
+            return None  # smaller parts leave the model less
         found = _evidence(watch.count(threshold), tail)
         if found["alarms_upper"] <= promise.alarms_per_patient_day and found["precision_lower"] >= promise.precision:
             return Certificate(
@@ -66,13 +70,26 @@ def certify(watch: Watch, promise: Promise) -> Certificate | None:
     return None
 
 
+def spent_by_net(watch: Watch, allowed: float) -> str:
+    """Say what the safety net alone costs where it leaves the model nothing; an empty text where it leaves something.
+
+    Args:
+        watch: hours of patients, with the net.
+        allowed: alarms per patient-day.
+    """
+    sounds = _net_alone(watch)
+    if not sounds >= allowed:
+        return ""
+    return f"the safety net alone sounds {sounds:.2f} of {allowed:g} alarms per patient-day, so none are left for the model"
+
+
 def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
     """Whether the promise holds on other patients.
 
     Returns:
         ``alarms_per_patient_day, alarms_upper, precision, precision_lower`` (95 % limits of these patients alone),
-        ``event_recall``, and ``held``: both estimates keep the promise. Where nothing sounded no alarm was wrong; the recall
-        says what that was worth.
+        ``event_recall``; ``net_alarms_per_patient_day``, of the safety net alone; and ``held``: both estimates keep the
+        promise. Where nothing sounded no alarm was wrong; the recall says what that was worth.
     """
     count = watch.count(certificate.threshold)
     found = _evidence(count, (1 - CONFIDENCE) / 2)
@@ -80,7 +97,13 @@ def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
         found["alarms_per_patient_day"] <= certificate.max_alarms_per_patient_day
         and not found["precision"] < certificate.min_precision
     )
-    return {**found, "event_recall": count.figures()["event_recall"], "held": held}
+    recall = count.figures()["event_recall"]
+    return {**found, "event_recall": recall, "net_alarms_per_patient_day": _net_alone(watch), "held": held}
+
+
+def _net_alone(watch: Watch) -> float:
+    """Alarms per patient-day of the safety net alone."""
+    return watch.net_alone().count(np.inf).figures()["alarms_per_patient_day"]
 
 
 def _evidence(count: Count, tail: float) -> dict[str, float]:

@@ -1,25 +1,34 @@
 """The written gates: what a challenger has to show, on patients neither model has seen, before it becomes champion.
 
+A first version, which has no champion beside it, has to pass those of behaviour before it is crowned in training.
+
 Each gate takes figures and says whether they pass, what was found, what was expected, and what to do where they do not. The
 limits are written here, and nowhere else. Both models are judged on the same rows and meet the same resamples of the patients
 (:mod:`models.evaluation.bootstrap`), so all differences are paired.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-import pandas as pd
-
+from models.behaviour.directions import (
+    FEWEST_CASES,
+    HISTORY_FACTOR,
+    LARGEST_FALL,
+    MOST_LOW_AFTER_REMOVAL,
+    MOST_OUTSIDE_FACTOR,
+    MOST_VIOLATIONS,
+    MOST_VIOLATIONS_OF_A_SIGNAL,
+    TOLERANCE,
+)
+from models.behaviour.examination import MOST_TOO_HIGH
 from models.certificate import Certificate, check
-from models.evaluation.alarms import Count, Watch, before_onset
-from models.evaluation.bootstrap import Float64, Resamples, percentile, ratio
+from models.evaluation.alarms import Watch
 from models.evaluation.comparison import HeldOut, ranking
-from models.evaluation.discrimination import discrimination, discrimination_draws
+from models.evaluation.group_changes import Groups, by_group
 from models.evaluation.report_tables import interval, number, percent, percents
-from models.evaluation.subgroups import counted, each
+from models.tasks import RiskTask
 
 # Slope 1 and intercept 0 are right (Van Calster B, et al. Calibration: the Achilles heel of predictive analytics. BMC Med
 # 2019;17:230). No limits are given there, so these are ours, the same in both directions: log-odds at most a quarter too
@@ -33,9 +42,9 @@ MOST_SHIFT: Final = 0.2  # log-odds, either way
 MOST_AUROC_LOST: Final = 0.05
 MOST_RECALL_LOST: Final = 0.10
 
-_SAME: Final = ("task", "source", "simulated")  # facts that a challenger shares with the champion
-
-Groups = list[dict[str, Any]]
+_SAME: Final = ("task", "source", "simulated")  # facts that a challenger shares with the champion, or with the cohort
+_COMPARED: Final = ("better", "subgroups")  # gates that hold the challenger against a champion
+_NAMED: Final = 3  # faults are named one by one up to so many; the report shows them all
 
 
 @dataclass(frozen=True)
@@ -66,42 +75,73 @@ class Examined:
         gates: every gate, in the order in which they are read.
         held_out: ``patients, events, index_times`` that both models were judged on.
         metrics: of both models, by candidate name (:class:`models.evaluation.Judged`).
+        left_out: names of gates that had nothing to compare, since there is no champion.
     """
 
     gates: list[Gate]
     held_out: dict[str, float]
     metrics: dict[str, dict[str, float]]
+    left_out: tuple[str, ...]
 
 
-def examine(held_out: HeldOut, facts: tuple[Mapping[str, Any], Mapping[str, Any]], digest: str, *, once: bool) -> Examined:
+def examine(
+    held_out: HeldOut,
+    facts: tuple[Mapping[str, Any], Mapping[str, Any]],
+    digest: str,
+    examination: Mapping[str, Any],
+    task: RiskTask,
+) -> Examined:
     """Every gate, whatever the others say.
 
     Args:
-        held_out: its two candidates are the challenger and, second, the champion.
-        facts: what each of the two artefacts knows of its making (``RiskModel.facts_``).
+        held_out: its candidates are the challenger and, second, the champion, if there is one.
+        facts: what the challenger knows of its making (``RiskModel.facts_``), and the same of the champion; without a champion
+            those of the cohort.
         digest: of the training data as the feature store gives them now.
-        once: the question is asked once a stay, so that nothing sounds and nothing is promised.
+        examination: the challenger's behaviour (:func:`models.behaviour.examination.examine_behaviour`).
+        task: the question. Where it is asked once a stay nothing sounds, and nothing is promised.
     """
-    challenger, champion = held_out.candidates
+    once, (challenger, *champions) = task.index == "end", held_out.candidates
     judged = ranking(held_out)
     candidate = held_out.candidates[challenger]
     certificate = None if once else candidate.certificate
     kept = check(certificate, Watch.of(held_out.frame(challenger))) if certificate is not None else None
     gates = [
         data(*facts, digest),
-        better(judged["gains"][champion]),
+        *(better(judged["gains"][champion]) for champion in champions),
         calibration(judged["models"][challenger]),
-        subgroups(by_group(held_out, alarms=not once)),
-        promise(certificate, kept, once=once),
+        *(subgroups(by_group(held_out, alarms=not once)) for _ in champions),
+        promise(certificate, kept, once=once, reason=facts[0].get("no_promise", "")),
+        *behaviour(examination),
     ]
-    return Examined(gates, {fact: judged[fact] for fact in ("patients", "events", "index_times")}, judged["models"])
+    sizes = {fact: judged[fact] for fact in ("patients", "events", "index_times")}
+    return Examined(gates, sizes, judged["models"], () if champions else _COMPARED)
+
+
+def behaviour(examination: Mapping[str, Any]) -> list[Gate]:
+    """The gates that a first champion passes too.
+
+    Args:
+        examination: :func:`models.behaviour.examination.examine_behaviour`.
+    """
+    return [vignettes(examination["vignettes"]), directions(examination)]
+
+
+def refusal(shut: Sequence[Gate]) -> str:
+    """What the first of the shut gates found, expected and asks for, in one line that names the others."""
+    first, also = shut[0], ", ".join(gate.name for gate in shut[1:])
+    return (
+        f"gate {first.name}: found {first.found}; expected {first.expected}; what to do: {first.remedy}"
+        f"{f' (also refused by: {also})' if also else ''}"
+    )
 
 
 def data(challenger: Mapping[str, Any], champion: Mapping[str, Any], digest: str) -> Gate:
     """Pinned: the challenger learned from what the feature store holds, and both answer the same question of the same source.
 
     Args:
-        challenger, champion: their ``facts_``.
+        challenger: its ``facts_``.
+        champion: those of the champion; without one ``task, source, simulated`` of the cohort.
         digest: of the challenger's training data as the feature store gives them now.
     """
     expected = {"data_digest": digest, **{fact: champion.get(fact) for fact in _SAME}}
@@ -188,25 +228,28 @@ def subgroups(compared: Groups) -> Gate:
     )
 
 
-def promise(certificate: Certificate | None, kept: Mapping[str, Any] | None, *, once: bool) -> Gate:
+def promise(certificate: Certificate | None, kept: Mapping[str, Any] | None, *, once: bool, reason: str = "") -> Gate:
     """What a ward was told to expect of the alarms is what it gets.
 
     Args:
         certificate: the promise made in training, if one was made.
         kept: what came of it on the held-out patients (:func:`models.certificate.check`).
         once: the question is asked once a stay, so no promise is asked for.
+        reason: why training made none, where that is known (:func:`models.certificate.spent_by_net`).
     """
     expected, figures = "an alarm promise made in training", dict(kept or {})
     if once:
         found = "not asked: the risk is asked for once a stay, so nothing sounds"
     elif certificate is None or kept is None:
-        found = "no promise: the training patients did not carry one"
+        found = f"no promise: {reason or 'the training patients did not carry one'}"
     else:
         shown = _known(kept)
         found = (
             f"{number(shown['alarms_per_patient_day'])} alarms per patient-day at a precision of "
             f"{percent(shown['precision'], 2)}"
         )
+        net, allowed = figures.get("net_alarms_per_patient_day", 0.0), certificate.max_alarms_per_patient_day
+        found += f"; the safety net alone sounds {number(net, 2)} of {allowed:g}" if net >= allowed else ""
         expected = (
             f"the promise of its training: at most {certificate.max_alarms_per_patient_day:g} alarms per patient-day and a "
             f"precision of at least {percent(certificate.min_precision, 2)}"
@@ -221,61 +264,93 @@ def promise(certificate: Certificate | None, kept: Mapping[str, Any] | None, *, 
     )
 
 
-def by_group(held_out: HeldOut, *, alarms: bool) -> Groups:
-    """Both models in every group of patients, everybody first.
+def vignettes(found: Mapping[str, Any]) -> Gate:
+    """The full answer, with safety net and domain of use, is right for patients that clinicians agree about.
 
     Args:
-        held_out: its two candidates are the challenger and, second, the champion.
-        alarms: whether event recall is compared too.
-
-    Returns:
-        One row a group: ``by, group, patients, events, enough`` and, where there are enough, ``auroc`` and ``event_recall`` of
-        the challenger, ``..._champion``, and their paired difference ``..._change`` with ``_low`` and ``_high`` (95 %).
+        found: of all vignettes (:func:`models.behaviour.examination.summary`).
     """
-    watched = before_onset(held_out.rows).index
-    challenger, champion = held_out.candidates.values()
-    watches = [Watch.of(held_out.frame(name)) for name in held_out.candidates]
-    rows = []
-    membership = held_out.groups if held_out.groups is not None else pd.DataFrame(index=held_out.rows.index)
-    for by, group, members in each(membership):
-        judged = members.to_numpy(bool) & held_out.labelled
-        of_group = held_out.rows[judged]
-        sizes = counted(of_group)
-        row = {"by": by, "group": group, **{size: sizes[size] for size in ("patients", "events", "enough")}}
-        if row["enough"]:
-            label, resamples = of_group["label"].to_numpy(np.float64), Resamples.of(of_group["subject_id"], held_out.seed)
-            row |= _ranked(label, challenger.risk[judged], champion.risk[judged], resamples)
-        if row["enough"] and alarms:
-            in_group = members[watched].to_numpy(bool)
-            now, before = (
-                watch.count(at.threshold, in_group) for watch, at in zip(watches, (challenger, champion), strict=True)
-            )
-            row |= _warned(now, before, held_out.seed)
-        if judged.any():
-            rows.append(row)
-    return rows
-
-
-def _ranked(label: Float64, challenger: Float64, champion: Float64, resamples: Resamples) -> dict[str, float]:
-    ours, theirs = (discrimination(label, risk)["auroc"] for risk in (challenger, champion))
-    our_draws, their_draws = (discrimination_draws(label, risk, resamples)["auroc"] for risk in (challenger, champion))
-    return _change("auroc", ours, theirs, our_draws - their_draws)
-
-
-def _warned(challenger: Count, champion: Count, seed: int) -> dict[str, float]:
-    resamples = challenger.resamples(seed)
-    ours, theirs = (~np.isnan(count.lead_hours) for count in (challenger, champion))
-    draws = ratio(resamples.sums(ours), resamples.sums(challenger.event)) - ratio(
-        resamples.sums(theirs), resamples.sums(champion.event)
+    wrong = [failure for failure in found["failed"] if failure["fault"] != "band_too_high"]
+    shown = wrong or ([] if found["passed"] else found["failed"])
+    named = [f"{one['vignette']} ({one['history']}): {one['found']}, expected {one['expected']}" for one in shown[:_NAMED]]
+    more = [f"{len(shown) - _NAMED} more"] if len(shown) > _NAMED else []
+    counts = (
+        f"of {found['shown']} answers {len(wrong) or 'none'} too low or without a due alarm or finding, and of the "
+        f"{found['bounded']} with a highest right band {found['too_high'] or 'none'} above it"
     )
-    recall, recall_champion = (count.figures()["event_recall"] for count in (challenger, champion))
-    return _change("event_recall", recall, recall_champion, draws)
+    return Gate(
+        name="vignettes",
+        passed=found["passed"],
+        found="; ".join([*named, *more, counts]),
+        expected=(
+            f"no answer too low, every due alarm and finding, and at most {percent(MOST_TOO_HIGH)} of the answers with a "
+            "highest right band above it"
+        ),
+        remedy=(
+            "see what each vignette was answered (vigil evaluate --version N, section Behaviour); train on more patients, or "
+            "on a cohort that holds patients like these"
+        ),
+        figures=found,
+    )
 
 
-def _change(metric: str, ours: float, theirs: float, draws: Float64) -> dict[str, float]:
-    low, high = percentile(draws)
-    change = f"{metric}_change"
-    return {metric: ours, f"{metric}_champion": theirs, change: ours - theirs, f"{change}_low": low, f"{change}_high": high}
+def directions(examination: Mapping[str, Any]) -> Gate:
+    """Patients who are made worse are not called better, and one signal or a short history does not decide alone.
+
+    Args:
+        examination: its ``worsening, history, removal`` and ``removal_of_vignettes``
+            (:mod:`models.behaviour.directions`).
+    """
+    parts = {name: examination[name] for name in ("worsening", "history", "removal", "removal_of_vignettes")}
+    return Gate(
+        name="directions",
+        passed=all(part["passed"] for part in parts.values()),
+        found="; ".join(
+            [
+                _worsened(parts["worsening"]),
+                _preceded(parts["history"]),
+                _removed(parts["removal"], "of held-out patients"),
+                _removed(parts["removal_of_vignettes"], "of vignettes"),
+            ]
+        ),
+        expected=(
+            f"where there are {FEWEST_CASES} cases or more: after changes for the worse a fall of the log-odds by more than "
+            f"{TOLERANCE:g} in at most {percent(MOST_VIOLATIONS)} of all and {percent(MOST_VIOLATIONS_OF_A_SIGNAL)} of those "
+            f"of one signal, with a 95th percentile of at most {LARGEST_FALL:g}; a normal history that changes the risk more "
+            f"than {HISTORY_FACTOR:g}-fold in at most {percent(MOST_OUTSIDE_FACTOR)} of sets; a high band that turns low in at "
+            f"most {percent(MOST_LOW_AFTER_REMOVAL)} of removals of one signal"
+        ),
+        remedy=(
+            "look at the signals and lengths of history that are named (vigil evaluate --version N, section Behaviour); train "
+            "on more patients, with cut records and other habits"
+        ),
+        figures=parts,
+    )
+
+
+def _worsened(found: Mapping[str, Any]) -> str:
+    if not found["judged"]:
+        return "worsening: too few to judge"
+    broken = [
+        f"worsening of {row['signal']}, history {row['length']}: {percent(row['share'])} of {row['cases']} lower the risk, "
+        f"95th percentile of falls {number(row['fall_p95'], 2)}"
+        for row in found["broken"][:_NAMED]
+    ]
+    whole = found["cases"][0]
+    return "; ".join(broken) or f"worsening: {percent(whole['share'])} of {whole['cases']} changes lower the risk"
+
+
+def _preceded(found: Mapping[str, Any]) -> str:
+    if not found["judged"]:
+        return "history: too few to judge"
+    row = (found["broken"] or found["cases"])[0]
+    return f"history, NEWS2 {row['news2']}: {percent(row['share'])} of {row['cases']} sets beyond the factor"
+
+
+def _removed(found: Mapping[str, Any], what: str) -> str:
+    if not found["judged"]:
+        return f"removal {what}: too few to judge"
+    return f"removal {what}: {percent(found['share'])} of {found['removals']} turn high into low"
 
 
 def _harm(row: Mapping[str, Any]) -> str:

@@ -1,23 +1,39 @@
-"""Other habits of measuring: the same patients as another hospital might have measured them, to learn from besides.
+"""Other ways in which the same patients might have been known, to learn from too: other habits of measuring, cut records.
 
-How often somebody measures, and what, says much about a patient where a model is trained, and misleads it where nurses,
-laboratories and devices keep other hours. So every training patient comes twice: as he was measured, and as he would have been
-under habits drawn for him at random. What a model learns from both holds whatever the habits (domain randomisation: Tobin J,
-et al. Domain randomization for transferring deep neural networks from simulation to the real world. IROS 2017:23-30).
+How often staff measure, and what, says much about a patient where a model is trained, and misleads it where nurses,
+laboratories and devices keep other hours. So every training patient is learned from as measured, and as under *other habits*
+drawn for that patient at random. And a record has nearly always run for a while before a patient is ill, so a model may learn
+that a change is what matters and a level alone says little. So every patient is also learned from by *cut records*: as if
+monitoring had begun late, and by the last set of readings alone. What a model learns from all of them holds whatever is known
+(domain randomisation: Tobin J, et al. Domain randomization for transferring deep neural networks from simulation to the real
+world. IROS 2017:23-30).
 
-Nothing is made up: readings are only left out, and none of an amount that is summed up, since less of it would be another
-patient. What is drawn depends on the reading and its patient alone, not on who else is in the frame, so parts of a cohort give
-what the whole does.
+Nothing is made up: readings are only left out. Other habits leave out none of an amount that is summed up, since less of it
+would be another patient; a cut record lacks what was collected before it begins, as a real one does. Age and the times of
+admission stay what they are: the clock is what the record says, and a late monitor does not change when a patient came. Labels
+are those of the same index times.
+
+What is drawn depends on the reading, the index time and its patient alone, not on other patients of the frame, so parts of a
+cohort give what the whole does; and on no outcome, but that cut records are made for index times that have a label.
 """
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.build import KEYS, build_features
+from features.catalogue import views_of
+from features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
 from features.signals import SIGNALS, Kind
+
+Int64 = NDArray[np.int64]
+Way = Literal["other_habits", "late_start", "last_set"]
+
+CUT_RECORDS: Final[tuple[Way, ...]] = ("late_start", "last_set")
 
 # The least share of readings that another hospital takes. Ours: monitors are much alike, blood is drawn up to three times as
 # often in one unit as in another, and oxygen is charted by some for every breath, by others never.
@@ -25,13 +41,87 @@ LEAST_SHARE: Final[Mapping[Kind, float]] = {"vital": 0.4, "support": 0.0, "bedsi
 
 SUMMED: Final = ("urine_output",)  # each reading is an amount collected, and only their sum says something
 
+# Index times of a late start that are learned from. Ours: the windows that hold trends are of six hours, and after twelve a
+# record says nearly what the whole one does.
+LATE_HOURS: Final = 12
+# Index times of a stay that are learned from by their last set alone. Ours: hours of a stay repeat each other; three keep the
+# frame small (a tenth of the rows of a cohort of intensive care) and hold an hour with an event for most patients with one.
+LAST_SETS: Final = 3
+# How old a reading of the last set may be: as long as a score carries it forward. What nurses chart once a shift or less, such
+# as weight, stands as long as blood.
+CARRY_HOURS: Final[Mapping[Kind, int]] = {
+    "vital": SCORE_CARRY_HOURS,
+    "support": SCORE_CARRY_HOURS,
+    "bedside": LABORATORY_CARRY_HOURS,
+    "laboratory": LABORATORY_CARRY_HOURS,
+}
+
+_HOUR: Final = 3_600_000_000  # microseconds
+
 # What one decision governs: each vital sign has its own habit, but blood is drawn for all its values at once, and what is
 # charted at the bedside is charted together.
 _HABIT: Final = {name: name if signal.kind == "vital" else signal.kind for name, signal in SIGNALS.items()}
 
 
+@dataclass(frozen=True)
+class Augmented:
+    """Rows of a training frame as they might have been known in another way; labels and patients are those of that frame.
+
+    Attributes:
+        rows: positions in the frame, shape (n,), in any order; a position may occur twice.
+        features: one row for each of ``rows``.
+        way: how the record was changed.
+    """
+
+    rows: Int64
+    features: pd.DataFrame
+    way: Way
+
+    def among(self, kept: NDArray[np.bool_]) -> "Augmented":
+        """Return the same for a frame of which only some rows are kept; ``kept``: shape (rows of the frame,)."""
+        here = kept[self.rows]
+        return Augmented((np.cumsum(kept) - 1)[self.rows[here]], self.features[here], self.way)
+
+
+def augment(observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str]) -> tuple[Augmented, ...]:
+    """Make the rows of patients known in other ways.
+
+    Args:
+        observations: checked observations (:func:`features.observations.check`) of subjects of the index.
+        index: an index as :func:`features.build.build_features` takes, with the stay's ``start``, ``label`` (NaN: cut records
+            leave the time out) and ``row``, the position in the frame that is learned from.
+        features: names of those that are made.
+
+    Returns:
+        One for each :data:`Way`, features float32; other habits hold every row of the index.
+    """
+    index = index.sort_values(KEYS, kind="stable", ignore_index=True)
+    labelled = index[index["label"].notna()].reset_index(drop=True)
+    ways: dict[Way, tuple[pd.DataFrame, pd.DataFrame]] = {
+        "other_habits": (remeasured(observations), index),
+        "late_start": late_start(observations, labelled),
+        "last_set": last_sets(observations, labelled),
+    }
+    wanted, views = list(features), views_of(features)
+    return tuple(
+        Augmented(rows["row"].to_numpy(np.int64), build_features(readings, rows, views)[wanted], way)
+        for way, (readings, rows) in ways.items()
+    )
+
+
+def joined(parts: Iterable[Sequence[Augmented]]) -> tuple[Augmented, ...]:
+    """Join what :func:`augment` made of the parts of a cohort."""
+    by_way = [list(of_way) for of_way in zip(*parts, strict=True)]
+    found = []
+    while by_way:  # each released as soon as it is joined: a whole cohort takes gigabytes
+        of_way = by_way.pop(0)
+        features = pd.concat([part.features for part in of_way], ignore_index=True)
+        found.append(Augmented(np.concatenate([part.rows for part in of_way]), features, of_way[0].way))
+    return tuple(found)
+
+
 def remeasured(observations: pd.DataFrame) -> pd.DataFrame:
-    """The readings that are left under other habits, drawn anew for each patient.
+    """Return the readings that are left under other habits, drawn for each patient.
 
     Args:
         observations: checked observations (:func:`features.observations.check`).
@@ -46,6 +136,80 @@ def remeasured(observations: pd.DataFrame) -> pd.DataFrame:
     share = least + (1 - least) * _drawn(patient, "habits.of.wards.")
     taken = _drawn(patient.assign(observed_at=observations["observed_at"].array), "readings.of.them") < share
     return observations[taken]
+
+
+def late_start(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Begin each stay's record at a random moment between its start and the last of its index times.
+
+    Args:
+        observations: checked observations.
+        index: ``subject_id, index_time, start`` and any others, in order of subject and time.
+
+    Returns:
+        The readings observed from that moment on, and the first :data:`LATE_HOURS` index rows from it on. Subjects that are
+        not in the index are in neither.
+    """
+    subject, subjects = pd.factorize(index["subject_id"])
+    last = index.drop_duplicates("subject_id", keep="last")
+    share = _drawn(pd.DataFrame({"subject_id": pd.Categorical(last["subject_id"])}), "record.begins.at")
+    start = _microseconds(last["start"])
+    begin = start + (share * (_microseconds(last["index_time"]) - start)).astype(np.int64)
+    later = np.flatnonzero(_microseconds(index["index_time"]) >= begin[subject])
+    rows = index.iloc[later[_rank(subject[later]) < LATE_HOURS]]
+    begins = np.append(begin, np.iinfo(np.int64).max)[_positions(observations["subject_id"], subjects)]
+    return observations[_microseconds(observations["observed_at"]) >= begins], rows
+
+
+def last_sets(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Leave the latest reading of each signal alone, for :data:`LAST_SETS` random index times of each stay.
+
+    Args:
+        observations: checked observations.
+        index: ``subject_id, index_time`` and any others, in order of subject and time.
+
+    Returns:
+        The readings and the index rows. Both name a number in place of the subject: each stay and time has its own. A reading
+        was observed and recorded by that time, and is at most as old as :data:`CARRY_HOURS` says.
+    """
+    subject, subjects = pd.factorize(index["subject_id"])
+    times = index[KEYS].assign(subject_id=index["subject_id"].astype("category").array)
+    order = np.lexsort((_drawn(times, "last.set.is.at.."), subject))
+    turn = np.empty(len(index), dtype=np.int64)
+    turn[order] = _rank(subject[order])
+    chosen = np.flatnonzero(turn < LAST_SETS)
+    rows = index.iloc[chosen].assign(subject_id=np.arange(len(chosen)))
+    row_of = np.full((LAST_SETS, len(subjects) + 1), -1)  # the last column: of subjects that are not in the index
+    row_of[turn[chosen], subject[chosen]] = rows["subject_id"]
+    at = np.append(_microseconds(rows["index_time"]), np.iinfo(np.int64).min)  # the last one: before any reading
+    signal, signals = pd.factorize(observations["signal"])
+    carried = np.array([CARRY_HOURS[SIGNALS[str(name)].kind] * _HOUR for name in signals], dtype=np.int64)[signal]
+    observed, recorded = _microseconds(observations["observed_at"]), _microseconds(observations["recorded_at"])
+    value, owner = observations["value"].to_numpy(np.float64), _positions(observations["subject_id"], subjects)
+    sets = []
+    for row in row_of[:, owner]:
+        time = at[row]
+        known = np.flatnonzero((observed <= time) & (recorded <= time) & (observed > time - carried))
+        series = row[known] * len(signals) + signal[known]
+        order = np.lexsort((value[known], recorded[known], observed[known], series))
+        latest = known[order[np.diff(series[order], append=-1) != 0]]
+        sets.append(observations.iloc[latest].assign(subject_id=row[latest]))
+    return pd.concat(sets), rows
+
+
+def _rank(groups: Int64) -> Int64:
+    """The number of each row within its group, from 0; groups stand together."""
+    first = np.flatnonzero(np.diff(groups, prepend=-1))
+    return np.arange(len(groups)) - np.repeat(first, np.diff(first, append=len(groups)))
+
+
+def _positions(names: "pd.Series[str]", among: "pd.Index[str]") -> Int64:
+    """Position of each name, -1 where it is none of them."""
+    codes, found = pd.factorize(names)
+    return pd.Index(among).astype(object).get_indexer(pd.Index(found).astype(object))[codes].astype(np.int64)
+
+
+def _microseconds(times: "pd.Series[pd.Timestamp]") -> Int64:
+    return times.to_numpy("datetime64[us]").astype(np.int64)
 
 
 def _drawn(rows: pd.DataFrame, purpose: str) -> NDArray[np.float64]:

@@ -34,6 +34,8 @@ TRUSTED_TYPES: Final = [
     "models.risk_model.RiskModel",
     "models.ranges.VennAbers",
     "models.certificate.Certificate",
+    "models.domain.DomainOfUse",
+    "models.usual.Combination",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "collections.OrderedDict",
@@ -169,20 +171,24 @@ class Registry:
                 metadata={"features": len(model.features), **model.facts_},
             )
 
-    def register(self, run_id: str, artefact: str, name: str, tags: Mapping[str, str]) -> tuple[str, str]:
+    def has_champion(self, name: str) -> bool:
+        """Whether there is a champion; a crash or a gate may have left a model without one."""
+        return any(CHAMPION in known.aliases for known in self.client.search_registered_models(f"name = '{name}'"))
+
+    def register(
+        self, run_id: str, artefact: str, name: str, tags: Mapping[str, str], *, may_be_champion: bool = True
+    ) -> tuple[str, str]:
         """Register a run's artefact as the next version of a model; returns version and alias.
 
-        The first version becomes champion; later ones challenger, until they earn more.
+        It becomes champion where there is none, unless ``may_be_champion`` says that a gate refused it; otherwise challenger.
         """
-        known = self.client.search_registered_models(f"name = '{name}'")
-        if not known:
+        if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
-        first = not known or CHAMPION not in known[0].aliases  # a crash may have left a model without one
+        alias = CHAMPION if may_be_champion and not self.has_champion(name) else CHALLENGER
         model_id = self._model_ids(run_id)[artefact]
         version = self.client.create_model_version(
             name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags)
         ).version
-        alias = CHAMPION if first else CHALLENGER
         self.client.set_registered_model_alias(name, alias, version)
         return str(version), alias
 
@@ -250,17 +256,18 @@ class Registry:
         return Withdrawal(datetime.fromisoformat(kept["at"]), kept["because"])
 
     def promote(self, name: str, version: str, tags: Mapping[str, str]) -> None:
-        """Make a version champion; its tag ``previous_champion`` names the one whose place it takes.
+        """Make a version champion; its tag ``previous_champion`` names the one whose place it takes, if there is one.
 
         Tags are written first: the alias, which is what servers read, moves in one step and never without them.
         """
-        self.tag(name, version, {**tags, _PREVIOUS: self._champion(name).version})
+        previous = {_PREVIOUS: str(self._champion(name).version)} if self.has_champion(name) else {}
+        self.tag(name, version, {**tags, **previous})
         self._crown(name, version)
         if str(self.client.get_registered_model(name).aliases.get(CHALLENGER)) == version:
             self.client.delete_registered_model_alias(name, CHALLENGER)
 
     def champion_since(self, name: str) -> datetime | None:
-        """When the champion took another's place; None: it is the first."""
+        """When the champion was promoted; None: it is the first, and was crowned when it was registered."""
         said = self.client.get_registered_model(name).tags.get(_SINCE)
         return datetime.fromisoformat(said) if said else None
 
@@ -383,7 +390,8 @@ class Registry:
         except MlflowException as error:
             wanted = f"version {version}" if version else alias
             raise NoModelError(
-                f"registry {self.home / 'mlflow.db'}: no {wanted} of model {name!r}; train one first: vigil train"
+                f"registry {self.home / 'mlflow.db'}: no {wanted} of model {name!r}; train one first: vigil train "
+                "(where a first version was refused: vigil promote)"
             ) from error
 
     def _model_ids(self, run_id: str) -> dict[str, str]:

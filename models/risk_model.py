@@ -18,10 +18,12 @@ from features.catalogue import FEATURES
 from features.errors import VigilError
 from models.cohort import folds
 from models.few_rows import raw_scores
+from models.habits import CUT_RECORDS, Augmented
 from models.ranges import VennAbers
 
 if TYPE_CHECKING:
     from models.certificate import Certificate
+    from models.domain import DomainOfUse
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -55,7 +57,8 @@ def log_odds(probability: ArrayLike) -> Float64:
 
 def from_log_odds(margin: Float64) -> Float64:
     """Probabilities of log-odds, any shape."""
-    return np.asarray(1 / (1 + np.exp(-margin)))
+    with np.errstate(over="ignore"):  # where a small cohort is separated without error margins pass -709: a probability of 0
+        return np.asarray(1 / (1 + np.exp(-margin)))
 
 
 class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -76,8 +79,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             exact hour is uncertain, who is on the way to one is less so. None: no such view.
         folds: of the patients; each member leaves one out.
         repeats: other divisions into folds.
-        most_negatives: rows of a frame without an event that a member learns from, drawn anew for each; None: all. Rows with
-            one always count: where one hour in fifty has an event, most of the others say the same again.
+        most_negatives: rows without an event that a member learns from, drawn for each; None: all. Rows with one always count:
+            where one hour in fifty has an event, most of the others say the same again. Of augmented rows the same share of
+            those without an event is drawn.
         seed: of folds, draws and learners.
 
     Attributes:
@@ -85,9 +89,11 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights_, intercept_: the calibration: the margin is the sum of the weighted mean log-odds of each, plus the intercept.
         thresholds_: probability from which a risk is ``medium`` and from which it is ``high``; set by the training job.
         certificate_: the alarm promise, or None where none could be made; set by the training job.
+        domain_: the domain of use, or None where none was learned; set by the training job. A version stored before there were
+            any has no such attribute.
         ranges_: what turns a probability into a range.
-        facts_: what the artefact knows of its making: whether members learned from other habits of measuring besides; and, set
-            by the training job, task, source, simulated, data digest.
+        facts_: what the artefact knows of its making: whether members also learned from ``other_habits`` of measuring and from
+            ``cut_records``; and, set by the training job, task, source, simulated, data digest.
     """
 
     def __init__(
@@ -117,21 +123,21 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             chosen |= {f"long_view__{name}": value for name, value in self.long_view.get_params().items()}
         return {name: value for name, value in chosen.items() if value is not None}
 
-    def fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", elsewhere: pd.DataFrame | None = None) -> Self:
-        """:meth:`cross_fit`, for those who do not want the out-of-fold risks."""
-        self.cross_fit(X, y, groups, elsewhere)
+    def fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", augmented: Sequence[Augmented] = ()) -> Self:
+        """Fit like :meth:`cross_fit`, without the out-of-fold risks."""
+        self.cross_fit(X, y, groups, augmented)
         return self
 
     def cross_fit(
-        self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", elsewhere: pd.DataFrame | None = None
+        self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", augmented: Sequence[Augmented] = ()
     ) -> Float64:
         """Fit members and calibration.
 
         Args:
             X: a frame with the model's columns; y: 0, 1, or NaN for rows that are scored but not learned from.
             groups: whose row it is; a patient is in one fold.
-            elsewhere: X again, row by row, under other habits of measuring (:mod:`models.habits`). Members learn from both;
-                calibration is that of X.
+            augmented: rows of X as they might have been known in other ways (:mod:`models.habits`). Members learn from them
+                too, with the labels and groups of X; calibration is that of X.
 
         Returns:
             The calibrated risk of every row by the members that did not see its patient, shape (n_rows,).
@@ -140,11 +146,12 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             TooFewEventsError: fewer patients with, or without, an event than folds.
         """
         matrix, labels = self.matrix(X), np.asarray(y, dtype=np.float64)
-        learned_from = [matrix] if elsewhere is None else [matrix, self.matrix(elsewhere)]
         self.classes_ = np.array([0, 1])
         self.thresholds_: dict[str, float] = {}
         self.certificate_: Certificate | None = None
-        self.facts_: dict[str, Any] = {"other_habits": elsewhere is not None}
+        self.domain_: DomainOfUse | None = None
+        stays, ways = pd.factorize(groups)[0].astype(np.int64), {way.way for way in augmented}
+        self.facts_: dict[str, Any] = {"other_habits": "other_habits" in ways, "cut_records": not ways.isdisjoint(CUT_RECORDS)}
         targets = [(self.learner, labels)]
         if self.long_view is not None:
             has_event = pd.Series(labels == 1).groupby(groups.to_numpy()).transform("any").to_numpy(np.float64)
@@ -156,14 +163,11 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             learner, target = targets[view]
             draw = self.seed + 1000 * repeat + left_out
             away = divisions[repeat] == left_out
-            known = np.flatnonzero(~away & ~np.isnan(labels))
-            drawn = [self._drawn(known, labels, [draw, number]) for number in range(len(learned_from))]
-            _require_events(labels[drawn[0]])
+            seen, rows = self._learned_from(matrix, labels, stays, ~away & ~np.isnan(labels), augmented, draw)
             member = clone(learner)
             if "random_state" in member.get_params():
                 member.set_params(random_state=draw)
-            seen = np.concatenate([as_measured[rows] for as_measured, rows in zip(learned_from, drawn, strict=True)])
-            member.fit(seen, target[np.concatenate(drawn)].astype(np.int64))
+            member.fit(seen, target[rows].astype(np.int64))
             unseen = np.flatnonzero(away)
             return member, unseen, _raw(member, matrix, unseen)
 
@@ -285,13 +289,46 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return self.thresholds_[band]
 
-    def _drawn(self, rows: NDArray[np.int64], labels: Float64, draw: list[int]) -> NDArray[np.int64]:
-        """All rows with an event and at most so many without."""
-        negative = rows[labels[rows] == 0]
-        if self.most_negatives is None or len(negative) <= self.most_negatives:
-            return rows
-        kept = np.random.default_rng(draw).choice(negative, self.most_negatives, replace=False)
-        return np.sort(np.concatenate([rows[labels[rows] == 1], kept]))
+    def _learned_from(
+        self,
+        matrix: Float32,
+        labels: Float64,
+        stays: NDArray[np.int64],
+        known: NDArray[np.bool_],
+        augmented: Sequence[Augmented],
+        draw: int,
+    ) -> tuple[Float32, NDArray[np.int64]]:
+        """The rows that a member learns from, of all ways, and which row of the frame each of them is.
+
+        A tree can tell a cut record by its counts, so the level of cut records is learned from their own events and others, and
+        the calibration to rows as measured would not correct it. So the same share of those without an event is drawn of each
+        way. Rows of a way stand for all hours of their stay: a few rows of every stay count short stays, and so events, too
+        often.
+        """
+        as_measured = np.flatnonzero(known)
+        drawn = _drawn(as_measured, labels, self.most_negatives, [draw, 0])
+        _require_events(labels[drawn])
+        share = (labels[drawn] == 0).sum() / (labels[as_measured] == 0).sum()
+        hours = np.bincount(stays[as_measured], minlength=stays.max() + 1)
+        parts, rows = [matrix[drawn]], [drawn]
+        for number, way in enumerate(augmented, start=1):
+            places = np.flatnonzero(known[way.rows])
+            label, stay = labels[way.rows[places]], stays[way.rows[places]]
+            weight = hours[stay] / np.bincount(stay, minlength=len(hours))[stay]
+            odds_against = weight[label == 0].sum() / max(weight[label == 1].sum(), 1.0)
+            drawn = _drawn(places, labels[way.rows], round(label.sum() * odds_against * share), [draw, number])
+            parts.append(self.matrix(way.features.take(drawn)))
+            rows.append(way.rows[drawn])
+        return np.concatenate(parts), np.concatenate(rows)
+
+
+def _drawn(rows: NDArray[np.int64], labels: Float64, most_negatives: int | None, draw: list[int]) -> NDArray[np.int64]:
+    """All rows with an event and at most so many without, in ascending order."""
+    negative = rows[labels[rows] == 0]
+    if most_negatives is None or len(negative) <= most_negatives:
+        return rows
+    kept = np.random.default_rng(draw).choice(negative, most_negatives, replace=False)
+    return np.sort(np.concatenate([rows[labels[rows] == 1], kept]))
 
 
 def _side_by_side(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

@@ -9,13 +9,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from features.catalogue import FEATURES, reflecting
+from features.catalogue import FEATURES, SAFETY_NET, of, reflecting
 from features.signals import names
 from models.risk_model import RiskModel
 
 DEFAULT: Final = "all_signals"
 SCORES: Final = ("news2", "qsofa", "sirs", "mews")
 CLOCK: Final = ("hours_in_unit", "age", "sex")
+# Variants that learn from rows as measured alone: the clock is the same however a record is cut or measured, and a score that
+# is recalibrated alone has nothing to learn but the rate at each of its values.
+AS_MEASURED: Final = frozenset({"clock", *SCORES})
 
 # What a wearable or a ward monitor measures: no score, since those count oxygen and consciousness. Glucose is a vital sign at
 # home, but in the open cohorts it is drawn from a vein.
@@ -53,6 +56,12 @@ def bedside(features: Iterable[str]) -> list[str]:
     return [name for name in features if FEATURES[name].signal not in _DRAWN]
 
 
+def learned(features: Iterable[str]) -> list[str]:
+    """Return those of a service that a model learns from: not what the safety net decides by whatever a model says."""
+    net = set(of(SAFETY_NET))
+    return [name for name in features if name not in net]
+
+
 def variants(features: Iterable[str], *, hourly: bool, seed: int) -> dict[str, RiskModel]:
     """Unfitted models by name, the default first.
 
@@ -65,7 +74,7 @@ def variants(features: Iterable[str], *, hourly: bool, seed: int) -> dict[str, R
         hourly: whether rows are hours of stays, or stays.
         seed: of the members.
     """
-    service = list(features)
+    service = learned(features)
     physiology, workflow = set(reflecting("physiology")), set(reflecting("workflow"))
     choose: dict[str, list[str]] = {
         DEFAULT: service,

@@ -28,12 +28,16 @@ Key = Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.")
 
 Protocol = Annotated[
     str,
-    typer.Argument(help="cinc2012, cinc2019 or ahe2009; travel2019 or travel2012: what breaks in another unit or hospital."),
+    typer.Argument(
+        help="cinc2012, cinc2019 or ahe2009; travel2019 or travel2012: what breaks in another unit or hospital; net: what the "
+        "safety net costs, on the simulated ward."
+    ),
 ]
-TrainSet = Annotated[Path, typer.Option("--train", help="The set to train on, as the challenge distributes it.")]
+TrainSet = Annotated[Path | None, typer.Option("--train", help="The set to train on, as the challenge distributes it.")]
 TestSet = Annotated[
     Path | None, typer.Option("--test", help="The set to score once; without it cinc2019 is five-fold by patient.")
 ]
+Only = Annotated[str | None, typer.Option("--only", help="Of cinc2019: the one model to fit and score, such as all_signals.")]
 Predictions = Annotated[
     Path | None, typer.Option("--predictions", help="Also write every scored time as Parquet: model, probability, alarm.")
 ]
@@ -136,15 +140,18 @@ def features(verify: Verify = False, catalogue: Catalogue = None, home: Home = D
 
 @app.command()
 def train(home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Fit, calibrate and register the model and its baselines; the first becomes champion, later ones challenger."""
+    """Fit, calibrate and register the model and its baselines; a first that behaves is champion, later ones challenger."""
     with job(home, to):
         from dataclasses import asdict
 
         from pipelines.train import train as train_models
 
         trained = asdict(train_models(home))
-        OUT.print(trained)
         write(to, trained)
+        refused = trained.pop("refused")
+        OUT.print(trained)
+        if refused:
+            OUT.print(refused, soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -177,10 +184,13 @@ def promote(version: ChallengerVersion = None, rollback: Rollback = False, home:
             raise
         for gate in decision.get("gates", []):
             OUT.print(f"passed {gate['name']}: {gate['found']}", highlight=False)
+        for gate in decision.get("left_out", []):
+            OUT.print(f"left out {gate}: there was no champion to compare with", highlight=False)
         now, before = ("previous_champion", "champion") if rollback else ("challenger", "champion")
+        replaced = f" in place of {decision[before]['version']}" if decision[before] else ", the first"
         OUT.print(
-            f"{decision['model']}: version {decision[now]['version']} is champion in place of {decision[before]['version']}; a "
-            "server that is up takes it within seconds"
+            f"{decision['model']}: version {decision[now]['version']} is champion{replaced}; a server that is up takes it "
+            "within seconds"
         )
         write(to, decision)
 
@@ -212,14 +222,19 @@ def predict(home: Home = DEFAULT_HOME, to: Json = None) -> None:
 
 @app.command()
 def benchmark(
-    protocol: Protocol, train_set: TrainSet, test_set: TestSet = None, to: Json = None, rows: Predictions = None
+    protocol: Protocol,
+    train_set: TrainSet = None,
+    test_set: TestSet = None,
+    only: Only = None,
+    to: Json = None,
+    rows: Predictions = None,
 ) -> None:
     """An open challenge under its frozen protocol: all is chosen on the training set, the test set is scored once."""
     with job(None, to, rows):
         from pipelines.benchmark.run import run as run_protocol
         from pipelines.tables import benchmark_table
 
-        found = run_protocol(protocol, train_set, test_set)
+        found = run_protocol(protocol, train_set, test_set, only)
         OUT.print(benchmark_table(found))
         write(to, {**found.about, "models": found.metrics})
         if rows is not None:

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from features.build import build_features
-from features.catalogue import views_of
 from features.store.client import Store
+from models.assessment import net_of
 from models.card import card
 from models.cohort import HELD_OUT_SHARE, LABELLED, by_patient, index_times
 from models.evaluation.bootstrap import RESAMPLES
@@ -24,6 +24,7 @@ from models.evaluation.robustness import effect, losses, sample
 from models.evaluation.subgroups import groups
 from models.registry import RegisteredModel, Registry
 from models.risk_model import RiskModel
+from pipelines.behaviour import arrivals_by, behaviour_of, domain_of, readings_of, views_read
 from pipelines.cohort_store import CohortStore
 from pipelines.progress import track, working
 from pipelines.results import write_json
@@ -52,6 +53,8 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
         result |= section(held_out)
     with working("robustness to losing readings"):
         result["robustness"] = _robustness(cohort, frame, held_out, models[held_out.default])
+    with working("behaviour and domain of use"):
+        result |= _examined(cohort, registered.model, frame, held_out)
 
     reports = home / "reports"
     reports.mkdir(exist_ok=True)
@@ -91,6 +94,7 @@ def judged(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candi
         rows=frame[LABELLED].assign(subject_id=numbers[stay]),
         candidates=candidates,
         news2=frame["news2"].to_numpy(np.float64) if "news2" in frame else None,
+        net=net_of(frame) if "news2" in frame else {},
         groups=groups(stays),
         seed=SEED,
     )
@@ -99,7 +103,9 @@ def judged(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candi
 def candidate(model: RiskModel, frame: pd.DataFrame) -> Candidate:
     """A model's answers on rows of its features."""
     risk = model.risk(frame)
-    return Candidate(risk, model.thresholds_["high"], model.certificate_, *model.range_of(risk))
+    return Candidate(
+        risk, model.thresholds_["high"], model.certificate_, *model.range_of(risk), medium=model.thresholds_["medium"]
+    )
 
 
 def _made(cohort: CohortStore, registered: RegisteredModel, models: dict[str, RiskModel]) -> dict[str, Any]:
@@ -112,6 +118,7 @@ def _made(cohort: CohortStore, registered: RegisteredModel, models: dict[str, Ri
         "task": {"name": task.name, "outcome": task.outcome, "horizon_hours": task.horizon.total_seconds() / 3600},
         "made": {
             "data_digest": registered.model.facts_.get("data_digest"),
+            "no_promise": registered.model.facts_.get("no_promise"),
             "feature_service": registered.feature_service,
             "features": {name: len(model.features) for name, model in models.items()},
             "held_out_share": HELD_OUT_SHARE,
@@ -131,18 +138,21 @@ def _robustness(cohort: CohortStore, frame: pd.DataFrame, held_out: HeldOut, mod
         return {"patients": len(patients), "losses": []}
     stays = cohort.read("stays")
     index = index_times(stays[stays["subject_id"].isin(patients)], cohort.task.index)
-    observations = _readings(cohort, patients)
+    observations = readings_of(cohort, patients)
     threshold = model.thresholds_["high"]
     found = []
     for loss in losses(observations["signal"].unique()):
-        features = build_features(observations[loss.kept(observations, SEED)], index, tuple(views_of(model.features)))
+        features = build_features(observations[loss.kept(observations, SEED)], index, views_read(model))
         assert features["index_time"].equals(rows["index_time"])  # both are by subject and time
-        found.append({"what": loss.what, **effect(rows, model.risk(features), threshold, seed=SEED)})
+        changed = effect(rows, model.risk(features), threshold, seed=SEED, net=net_of(features))
+        found.append({"what": loss.what, **changed})
     return {"patients": len(patients), "losses": found}
 
 
-def _readings(cohort: CohortStore, patients: list[str]) -> pd.DataFrame:
-    columns = ["subject_id", "observed_at", "signal", "value", "recorded_at"]
-    parts = (part.loc[part["subject_id"].isin(patients), columns] for (part,) in cohort.iterate("observations"))
-    readings = pd.concat(parts, ignore_index=True)
-    return readings.assign(**{name: readings[name].astype("category") for name in ("subject_id", "signal")})  # small and quick
+def _examined(cohort: CohortStore, model: RiskModel, frame: pd.DataFrame, held_out: HeldOut) -> dict[str, Any]:
+    """What the registered model answers for vignettes, changed patients and arrivals, and where it may speak."""
+    risk, numbers = held_out.candidates[held_out.default].risk, held_out.rows["subject_id"]
+    return {
+        "behaviour": {**behaviour_of(cohort, model), "arrivals": arrivals_by(model, seed=SEED)},
+        "domain": domain_of(model, frame, risk, numbers, seed=SEED),
+    }

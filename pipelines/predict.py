@@ -16,13 +16,14 @@ from serving.schemas import MAX_PATIENTS, RiskAnswer
 from serving.scoring import RiskScorer
 
 _TOKEN_LIFETIME: Final = timedelta(minutes=5)
+_EXPECTED: Final = frozenset({"no_recent_readings", "outside_training", "withdrawn"})  # why the model is not asked
 
 
 def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
     """Score every held-out patient from the online store, as of the clock's now; each is logged.
 
-    A patient of whom nothing recent is known has no risk, and nobody has one of a model that is withdrawn; how many those are
-    is said, not hidden.
+    A patient of whom nothing recent is known, or who is outside the model's domain of use, has no risk of the model, and no
+    patient has one of a model that is withdrawn. The number of such patients is shown.
 
     Raises:
         ServerError: a patient cannot be scored for any other reason.
@@ -35,7 +36,7 @@ def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
             findings = item.risk.findings if item.risk else [item.problem]
             if item.risk and item.risk.basis == "model":
                 answers.append(item.risk)
-            elif not set(findings) <= {"no_recent_readings", "withdrawn"}:
+            elif not _EXPECTED & set(findings):
                 raise ServerError(f"a held-out patient could not be scored: {findings}")
     if len(answers) < len(patients):
         CONSOLE.print(f"  {len(patients) - len(answers):,} of {len(patients):,} patients have no risk of the model")

@@ -16,8 +16,9 @@ from features.errors import VigilError
 from features.store.client import Store
 from models.evaluation.bootstrap import RESAMPLES
 from models.evaluation.comparison import HeldOut
-from models.gates import Examined, examine
+from models.gates import Examined, examine, refusal
 from models.registry import CHALLENGER, CHAMPION, RegisteredModel, Registry
+from pipelines.behaviour import behaviour_of
 from pipelines.cohort_store import CohortStore
 from pipelines.evaluate import candidate, judged
 from pipelines.progress import working
@@ -48,19 +49,23 @@ class PromotionRefusedError(VigilError):
 def promote(home: Path, version: str | None = None) -> Decision:
     """Make a version (default: the challenger) champion, if it passes every gate.
 
+    Where there is no champion, gates that compare are left out, and the record says so.
+
     Returns:
-        The record: ``decision, decided_at, model, challenger, champion, held_out, gates, metrics``.
+        The record: ``decision, decided_at, model, challenger, champion`` (None: there is none), ``held_out, gates, left_out,
+        metrics``.
 
     Raises:
         PromotionRefusedError: it does not; the record goes with the error.
         NothingToPromoteError: it is the champion.
         WithdrawnError: it was withdrawn.
-        NoModelError: there is no such version, or no champion.
+        NoModelError: there is no such version.
     """
     cohort = CohortStore(home)
     name, registry = cohort.task.name, Registry(home)
-    champion, challenger = registry.load(name), registry.load(name, version, CHALLENGER)
-    if challenger.version == champion.version:
+    champion = registry.load(name) if registry.has_champion(name) else None
+    challenger = registry.load(name, version, CHALLENGER)
+    if champion is not None and challenger.version == champion.version:
         raise NothingToPromoteError(
             f"version {challenger.version} of {name} is the champion, and there is no other to hold it against; expected a "
             "challenger: train one first (vigil train), or name another version: vigil promote --version N"
@@ -69,21 +74,18 @@ def promote(home: Path, version: str | None = None) -> Decision:
     with working("training data as they are now"):
         now = digest(Store(home).training_frame(labelled_index(cohort, "train"), challenger.feature_service))
     held_out = _held_out(cohort, home, challenger, champion)
+    with working("behaviour"):
+        behaviour = behaviour_of(cohort, challenger.model)
     with working("gates"):
-        facts = (challenger.model.facts_, champion.model.facts_)
-        examined = examine(held_out, facts, now, once=cohort.task.index == "end")
+        facts = (challenger.model.facts_, champion.model.facts_ if champion else _facts(cohort))
+        examined = examine(held_out, facts, now, behaviour, cohort.task)
     shut = [gate for gate in examined.gates if not gate.passed]
     decision = _decision("refused" if shut else "promoted", challenger, champion) | _evidence(examined)
     _record(home, registry, challenger, decision)
     at = decision["decided_at"]
     if shut:
         registry.tag(name, challenger.version, {"refused_at": at, "refused_by": ", ".join(gate.name for gate in shut)})
-        first, also = shut[0], ", ".join(gate.name for gate in shut[1:])
-        raise PromotionRefusedError(
-            f"version {challenger.version} of {name} is not promoted, gate {first.name}: found {first.found}; expected "
-            f"{first.expected}; what to do: {first.remedy}{f' (also refused by: {also})' if also else ''}",
-            decision,
-        )
+        raise PromotionRefusedError(f"version {challenger.version} of {name} is not promoted, {refusal(shut)}", decision)
     registry.promote(name, challenger.version, {"promoted_at": at})
     return decision
 
@@ -113,12 +115,17 @@ def _require_trusted(registry: Registry, candidate: RegisteredModel) -> None:
         )
 
 
-def _held_out(cohort: CohortStore, home: Path, challenger: RegisteredModel, champion: RegisteredModel) -> HeldOut:
+def _facts(cohort: CohortStore) -> dict[str, Any]:
+    """What a first champion has to be made of."""
+    return {"task": cohort.task.name, "source": cohort.facts.source, "simulated": cohort.facts.simulated}
+
+
+def _held_out(cohort: CohortStore, home: Path, challenger: RegisteredModel, champion: RegisteredModel | None) -> HeldOut:
     """Both models' answers on the same rows."""
     index, store = labelled_index(cohort, "held_out"), Store(home)
     frames: dict[str, pd.DataFrame] = {}
     candidates = {}
-    for name, registered in {CHALLENGER: challenger, CHAMPION: champion}.items():
+    for name, registered in {CHALLENGER: challenger, **({CHAMPION: champion} if champion else {})}.items():
         service = registered.feature_service
         if service not in frames:
             with working("held-out frame through Feast"):
@@ -127,7 +134,7 @@ def _held_out(cohort: CohortStore, home: Path, challenger: RegisteredModel, cham
     return judged(cohort, next(iter(frames.values())), candidates)  # every frame has the rows, in the same order
 
 
-def _decision(what: str, subject: RegisteredModel, other: RegisteredModel) -> Decision:
+def _decision(what: str, subject: RegisteredModel, other: RegisteredModel | None) -> Decision:
     """``subject`` is the version that was asked about, ``other`` the one that was, or is again, champion in its place."""
     names = (CHALLENGER, CHAMPION) if what != "rolled_back" else (CHAMPION, "previous_champion")
     return {
@@ -135,14 +142,18 @@ def _decision(what: str, subject: RegisteredModel, other: RegisteredModel) -> De
         "decided_at": datetime.now(UTC).isoformat(timespec="microseconds"),  # no two decisions are of one name
         "model": subject.name,
         **{
-            name: {
-                "version": registered.version,
-                "run_id": registered.run_id,
-                "feature_service": registered.feature_service,
-                "data_digest": registered.model.facts_.get("data_digest"),
-            }
+            name: None if registered is None else _about(registered)
             for name, registered in zip(names, (subject, other), strict=True)
         },
+    }
+
+
+def _about(registered: RegisteredModel) -> dict[str, Any]:
+    return {
+        "version": registered.version,
+        "run_id": registered.run_id,
+        "feature_service": registered.feature_service,
+        "data_digest": registered.model.facts_.get("data_digest"),
     }
 
 
@@ -150,6 +161,7 @@ def _evidence(examined: Examined) -> dict[str, Any]:
     return {
         "held_out": {**examined.held_out, "resamples": RESAMPLES, "seed": SEED},
         "gates": [asdict(gate) for gate in examined.gates],
+        "left_out": list(examined.left_out),
         "metrics": examined.metrics,
     }
 

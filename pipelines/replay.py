@@ -24,23 +24,23 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.build import build_features
-from features.catalogue import INDEX_STEP, SERVICES, of, service_views
+from features.catalogue import INDEX_STEP, SAFETY_NET, SERVICES, of, service_views
 from features.errors import VigilError
 from features.observations import TIME
+from models.assessment import Finding, Risk, assess_registered, out_of_date
 from models.registry import RegisteredModel, Registry
 from pipelines.cohort_store import CohortStore, NoCohortError
 from pipelines.progress import track
 from serving.database import instant, microsecond, reading
 from serving.journal import DROPPED, PATIENTS, READINGS, Journal
 from serving.monitored import features_as_of
-from serving.prediction_log import FILE, ORIGINS, PredictionLog
-from serving.risk import Finding, Risk, assess, out_of_date
+from serving.prediction_log import FILE, ORIGINS, SAID, PredictionLog
 
 SAMPLE: Final = 200
 SEED: Final = 2026
 
 Verdict = Literal["reproduced", "from_logged_features", "past_retention", "not_kept", "different"]
-_SAID: Final = ("basis", "probability", "band", "news2", "news2_highest")
+_SAID_BEFORE_THE_NET: Final = ("basis", "probability", "news2", "news2_highest")
 _SECOND: Final = pd.Timedelta(seconds=1)
 _MICROSECOND: Final = pd.Timedelta(microseconds=1)
 
@@ -206,6 +206,7 @@ class _Replaying:
         if not set(of("scores")) <= set(names):
             return {}  # NEWS2 was made of what is not in the log
         values = self._wanted(places)
+        names = [*names, *(name for name in of(SAFETY_NET) if name in SERVICES[self._service])]
         logged = PredictionLog.features(self.logged["features"][list(places)], names)
         rows = pd.concat([values[["subject_id", "index_time"]], logged], axis=1)
         return self._differences(list(places), rows)
@@ -216,7 +217,9 @@ class _Replaying:
             return found
         said = self.logged.iloc[places]
         for place, risk, before in zip(places, self._again(said, rows), said.to_dict("records"), strict=True):
-            columns = [name for name in _SAID if getattr(risk, name) != _or_none(before[name])]
+            # Before there was a safety net the band was the model's alone, and nothing said what had decided it.
+            compared = SAID if before["decided_by"] is not None else _SAID_BEFORE_THE_NET
+            columns = [name for name in compared if getattr(risk, name) != _or_none(before[name])]
             if place not in found or len(columns) < len(found[place]):
                 found[place] = columns
         return found
@@ -234,7 +237,7 @@ class _Replaying:
         if stale.any():
             read = rows[["subject_id", "index_time", *SERVICES[self._service]]]  # whose readings' ages were there to see
             rows = pd.concat([rows[~stale], out_of_date(read[stale], hours[stale])]).sort_index()
-        return assess(self._registered, rows, against)
+        return assess_registered(self._registered, rows, against)
 
 
 def _keys(wanted: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,10 @@ from serving.parts import open_scorer
 from serving.settings import Settings
 
 
+class NoChampionError(VigilError):
+    """The first version was refused, so there is no model to predict with."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Everything the main job made, for the table at its end and for programs."""
@@ -32,12 +36,18 @@ class Outcome:
 
 
 def run(source: Source, home: Path) -> Outcome:
-    """Run the whole chain on a source. The prediction and the drift report are the champion's."""
+    """Run the whole chain on a source. The prediction and the drift report are the champion's.
+
+    Raises:
+        NoChampionError: the first version did not pass the gates of behaviour; all up to the online store is done.
+    """
     facts = ingest(source, home)
     built = build(home)
     trained = train(home)
     metrics = evaluate(home, trained.version)
     materialize(home)
+    if trained.refused is not None:
+        raise NoChampionError(f"{trained.refused}; the run ends before its prediction and drift report")
     scorer = open_scorer(Settings(home=home, task=TASKS[facts.task].name))
     answers = predict_held_out(home, scorer)
     if not answers:

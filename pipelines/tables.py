@@ -63,6 +63,7 @@ _BENCHMARK_COLUMNS: Final = {
     "alarms_per_patient_day": "alarms/day",
     "event_recall": "recall",
     "alarm_precision": "precision",
+    "lead_time_hours": "lead, h",
     "own_alarms_per_patient_day": "alarms/day, own threshold",
     "own_event_recall": "recall, own threshold",
     "testA_correct": "A, right",

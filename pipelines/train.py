@@ -1,7 +1,9 @@
 """Train: the model and its baselines, cross-fitted on the training patients, kept in MLflow and registered."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -9,23 +11,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.build import KEYS, build_features
-from features.catalogue import SERVICES, views_of
+from features.build import KEYS
+from features.catalogue import SERVICES
 from features.store.client import Store
-from models.certificate import certify
+from models.assessment import net_of
+from models.certificate import certify, spent_by_net
 from models.cohort import HELD_OUT_SHARE, LABELLED, Split, index_times, label, splits
+from models.domain import DomainOfUse, columns_read
 from models.evaluation.alarms import Watch, threshold_at_budget
 from models.evaluation.challenges import event1_threshold
 from models.evaluation.discrimination import discrimination
-from models.habits import remeasured
+from models.gates import Gate, behaviour, refusal
+from models.habits import Augmented, augment, joined
 from models.registry import Registry
 from models.risk_model import RiskModel
 from models.tasks import RiskTask
-from models.variants import DEFAULT, variants
+from models.variants import AS_MEASURED, DEFAULT, variants
+from pipelines.behaviour import behaviour_of
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.reading_reference import READING_REFERENCE, reading_reference
 from pipelines.drift.reference import AUROC, JUDGED_REFERENCE, REFERENCE, judged_hours, patient_days
-from pipelines.progress import track, working
+from pipelines.progress import CONSOLE, track, working
 
 LOOK: Final = (
     3  # the medium band, which asks for a look, may cost so many times the alarms of the high one, which asks for action
@@ -35,12 +41,17 @@ SEED: Final = 2026
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training job registered."""
+    """What a training job registered.
+
+    Attributes:
+        refused: why a first version is not champion, in one line; None: it is, or there was a champion already.
+    """
 
     model_name: str
     version: str
     alias: str
     run_id: str
+    refused: str | None = None
 
 
 def labelled_index(cohort: CohortStore, wanted: Split) -> pd.DataFrame:
@@ -50,7 +61,10 @@ def labelled_index(cohort: CohortStore, wanted: Split) -> pd.DataFrame:
 
 
 def train(home: Path, seed: int = SEED) -> Trained:
-    """Fit on the training patients only; calibrate and set thresholds on their out-of-fold risks; see no one else.
+    """Fit on the training patients only; calibrate and set thresholds on their out-of-fold risks; register.
+
+    A first version becomes champion if it passes the gates of behaviour, which change readings of held-out patients. They can
+    refuse it; nothing is chosen by them, and training sees no one else of these patients.
 
     Raises:
         TooFewEventsError: there are fewer patients with an event than folds.
@@ -59,7 +73,7 @@ def train(home: Path, seed: int = SEED) -> Trained:
     task, facts = cohort.task, cohort.facts
     with working("training frame through Feast"):
         frame = Store(home).training_frame(labelled_index(cohort, "train"), task.feature_service)
-    elsewhere = _elsewhere(cohort, frame, task)
+    augmented = _augmented(cohort, frame, task)
     registry = Registry(home)
     made_of = {
         "task": task.name,
@@ -73,9 +87,12 @@ def train(home: Path, seed: int = SEED) -> Trained:
         out_of_fold = {}
         for name, model in models.items():
             with working(f"fit {name}"):
-                out_of_fold[name] = fit(model, frame, task, elsewhere)
+                out_of_fold[name] = fit(model, frame, task, () if name in AS_MEASURED else augmented)
             model.facts_ |= made_of
         model = models[DEFAULT]
+        model.domain_ = _domain(model, frame, augmented, seed)
+        if reason := model.facts_.get("no_promise"):
+            CONSOLE.print(f"  no alarm promise: {reason}", highlight=False)
         registry.log(
             params={
                 **made_of,
@@ -100,8 +117,9 @@ def train(home: Path, seed: int = SEED) -> Trained:
         )
         with working("store models"):
             registry.log_models(models, frame.head(100))
-    version, alias = registry.register(run_id, DEFAULT, task.name, {"simulated": str(facts.simulated).lower()})
-    return Trained(task.name, version, alias, run_id)
+        gates = [] if registry.has_champion(task.name) else _gates_of_a_first(cohort, registry, model)
+    tags = {"simulated": str(facts.simulated).lower()}
+    return _registered(registry, task.name, run_id, tags, [gate for gate in gates if not gate.passed])
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -114,43 +132,82 @@ def digest(frame: pd.DataFrame) -> str:
     return hashed.hexdigest()
 
 
-def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask, elsewhere: pd.DataFrame | None = None) -> NDArray[np.float64]:
+def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask, augmented: Sequence[Augmented] = ()) -> NDArray[np.float64]:
     """Cross-fit a model, and set its thresholds and its promise on the risks of patients its members had not seen.
 
     Args:
         model: unfitted.
         frame: ``subject_id, index_time, onset, onset_known, label`` (NaN: left out of learning) and the model's features.
         task: what the labels mean.
-        elsewhere: the same rows under other habits of measuring, to learn from besides.
+        augmented: rows of the frame as they might have been known in other ways, to learn from too.
 
     Returns:
         The out-of-fold risks, shape (n_rows,).
     """
-    risk = model.cross_fit(frame, frame["label"], frame["subject_id"], elsewhere)
+    risk = model.cross_fit(frame, frame["label"], frame["subject_id"], augmented)
     if task.index == "end":  # asked once: nothing sounds, so a high risk is where sensitivity and precision meet
         known = frame["label"].notna().to_numpy()
         label = frame["label"].to_numpy(np.float64)[known]
         model.thresholds_ = {"high": event1_threshold(label, risk[known]), "medium": float(label.mean())}
         return risk
-    watch = Watch.of(frame[LABELLED].assign(probability=risk))
+    net = net_of(frame) if "news2" in frame else {}
+    watch = Watch.of(frame[LABELLED].assign(probability=risk, **net))
     model.certificate_ = certify(watch, task.promise)
     allowed = task.promise.alarms_per_patient_day
+    if model.certificate_ is None and (spent := spent_by_net(watch, allowed)):
+        model.facts_["no_promise"] = spent
     high = model.certificate_.threshold if model.certificate_ else threshold_at_budget(watch, allowed)
-    model.thresholds_ = {"high": high, "medium": threshold_at_budget(watch, LOOK * allowed)}
+    model.thresholds_ = {"high": high, "medium": medium_threshold(watch, high)}
     return risk
 
 
-def _elsewhere(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
-    """The rows of a training frame, in its order, under other habits of measuring: of no past, so Feast never holds them."""
-    patients, views = frame["subject_id"].unique(), views_of(SERVICES[task.feature_service])
+def medium_threshold(watch: Watch, high: float) -> float:
+    """Return the probability from which a risk asks for a look, :data:`LOOK` times as often as the model alone sounds."""
+    alone = watch.without_net()
+    return threshold_at_budget(alone, LOOK * float(alone.fired(high).sum()) / alone.patient_days)
+
+
+def _domain(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Augmented], seed: int) -> DomainOfUse:
+    """The domain of use of all ways in which training patients were known; by rows as measured alone a first set is unusual."""
+    columns = columns_read(frame.head(0)[model.features])
+    rows = [frame[columns], *(way.features[columns] for way in augmented)]
+    subjects = [frame["subject_id"], *(frame["subject_id"].take(way.rows) for way in augmented)]
+    return DomainOfUse.fit(pd.concat(rows, ignore_index=True), pd.concat(subjects, ignore_index=True), seed=seed)
+
+
+def _gates_of_a_first(cohort: CohortStore, registry: Registry, model: RiskModel) -> list[Gate]:
+    """The gates of behaviour, kept with the run before anything is crowned."""
+    with working("behaviour of a first version"):
+        gates = behaviour(behaviour_of(cohort, model))
+    registry.log(dictionaries={"first_version.json": {"gates": [asdict(gate) for gate in gates]}})
+    return gates
+
+
+def _registered(registry: Registry, name: str, run_id: str, tags: dict[str, str], shut: Sequence[Gate]) -> Trained:
+    """Register the default model of a run; gates that are shut keep a first version from being champion."""
+    if shut:
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        tags = {**tags, "refused_at": at, "refused_by": ", ".join(gate.name for gate in shut)}
+    version, alias = registry.register(run_id, DEFAULT, name, tags, may_be_champion=not shut)
+    if not shut:
+        return Trained(name, version, alias, run_id)
+    refused = (
+        f"version {version} of {name} is challenger and there is no champion, {refusal(shut)}; until a version passes (vigil "
+        "promote), the server gives NEWS2"
+    )
+    return Trained(name, version, alias, run_id, refused)
+
+
+def _augmented(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tuple[Augmented, ...]:
+    """The rows of a training frame as they might have been known in other ways: of no past, so Feast never holds them."""
+    rows = frame[[*KEYS, "label"]].assign(row=np.arange(len(frame)))
     found = []
-    for part in track(range(cohort.parts()), "other habits", cohort.parts()):
-        stays, observations = (
-            table[table["subject_id"].isin(patients)]
-            for table in (cohort.read_part(name, part) for name in ("stays", "observations"))
-        )
-        found.append(build_features(remeasured(observations), index_times(stays, task.index), views))
-    return frame[KEYS].merge(pd.concat(found), on=KEYS, how="left", validate="1:1")
+    for part in track(range(cohort.parts()), "other habits and cut records", cohort.parts()):
+        index = rows.merge(cohort.read_part("stays", part), on="subject_id", validate="m:1")
+        observations = cohort.read_part("observations", part)
+        known = observations["subject_id"].isin(index["subject_id"])
+        found.append(augment(observations[known], index, SERVICES[task.feature_service]))
+    return joined(found)
 
 
 def _auroc(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:

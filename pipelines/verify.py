@@ -117,7 +117,9 @@ def online_features(observations: pd.DataFrame, index: pd.DataFrame, views: tupl
     run = {subject: (bounds[number], bounds[number + 1]) for number, subject in enumerate(subjects)}
     for subject, rows in index.groupby("subject_id", sort=True):
         stay = rows.iloc[0]
-        patient = PatientFeatures(stay["age"], stay["sex"], stay["unit_admitted_at"], stay["hospital_admitted_at"], views)
+        patient = PatientFeatures(
+            *stay[["age", "sex", "unit_admitted_at", "hospital_admitted_at"]], views, stay.get("pregnant", np.nan)
+        )
         times = rows["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)
         first, end = run.get(subject, (0, 0))
         found = np.empty((len(times), len(of(*views))), dtype=np.float32)

@@ -66,7 +66,7 @@ def propose(home: Path, task: RiskTask, days: float) -> list[Proposal]:
             "come by themselves while readings are sent to the server (vigil serve)"
         )
     ward_of = {row["patient"]: row["ward"] for row in Board(home).risks()}
-    wards = Wards(home)
+    wards = Wards(home, strict=True)
     return [
         proposal(str(ward), rows, wards.of(str(ward)), champion, task.promise.alarms_per_patient_day)
         for ward, rows in hours.groupby(hours["subject_id"].map(ward_of).fillna(UNASSIGNED))
@@ -78,13 +78,14 @@ def proposal(name: str, hours: pd.DataFrame, ward: Ward, champion: RegisteredMod
 
     Args:
         name: of the ward.
-        hours: ``subject_id, index_time, probability``, each hour of its patients once, by subject and time.
+        hours: ``subject_id, index_time, probability, net_score, net_spot``, each hour of its patients once, by subject and
+            time.
         ward: what it asks.
         champion: whose risks they are.
         promised: alarms per patient-day, where the ward sets no budget.
     """
     budget = ward.alarms_per_patient_day or promised
-    threshold, patient_days = ward.policy(champion).threshold, len(hours) / STEPS_PER_DAY
+    threshold, patient_days = ward.threshold or champion.model.thresholds_["high"], len(hours) / STEPS_PER_DAY
     never = hours.assign(onset=pd.Series(pd.NaT, hours.index, dtype=hours["index_time"].dtype), onset_known=True)
     return Proposal(
         ward=name,

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
+from models.assessment import Basis
+from models.safety_net import Reason
 from serving.board import Action, Status
-from serving.risk import Basis
 from serving.times import moment
 
 
@@ -30,6 +31,11 @@ class AlarmOut(BaseModel):
     ended_at: datetime | None
     sounded: Annotated[int, Field(description="How often it sounded; 0: the ward's budget withheld it.")]
     last_sounded_at: datetime | None
+    cause: Annotated[
+        Literal["model", "news2"] | None,
+        Field(description="What sounded last: the model, or the safety net by NEWS2. Null: an earlier version did not say."),
+    ]
+    reasons: Annotated[list[Reason] | None, Field(description="Rules of NEWS2 that held then; null: not said.")]
     basis: Basis
     probability: Annotated[float | None, Field(description="Of the risk that opened it.")]
     news2: int

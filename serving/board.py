@@ -39,6 +39,13 @@ RISKS: Final = sa.Table(  # the latest of each patient
     sa.Column("model_version", sa.String),
     sa.Column("feature_service", sa.String, nullable=False),
     sa.Column("threshold", sa.Float),  # probability from which it is an alarm here
+    # Null in rows of an earlier version, which the rescorer replaces as it begins.
+    sa.Column("decided_by", sa.String),
+    sa.Column("reasons", sa.JSON),
+    sa.Column("findings", sa.JSON),
+    sa.Column("unusual", sa.JSON),
+    sa.Column("net_score", sa.Integer),  # NEWS2 as the safety net sees it; null where it has no say
+    sa.Column("urgent_since", sa.BigInteger),  # from when on it has been at the limit of the safety net, or above
 )
 ALARMS: Final = sa.Table(  # one row an episode
     "alarms",
@@ -61,6 +68,10 @@ ALARMS: Final = sa.Table(  # one row an episode
     sa.Column("acted_at", sa.BigInteger),  # of the latest action, as what follows
     sa.Column("acted_by", sa.String),
     sa.Column("reason", sa.String),
+    # Null in alarms of an earlier version.
+    sa.Column("cause", sa.String),  # model or news2: what sounded last
+    sa.Column("emergency", sa.Boolean),  # whether NEWS2 has stayed high since the safety net sounded
+    sa.Column("reasons", sa.JSON),  # rules of NEWS2 that held then
 )
 sa.Index("one_open_episode_a_patient", ALARMS.c.patient, unique=True, sqlite_where=ALARMS.c.ended_at.is_(None))
 ACTIONS: Final = sa.Table(  # everything that was done about alarms; rows are added, and go with their alarm
@@ -177,13 +188,17 @@ class Board:
     def states(self, since: pd.Timestamp) -> dict[str, State]:
         """What the alarm policy must remember of patients: open episodes, and alarms that sounded since a time."""
         of_interest = ALARMS.c.ended_at.is_(None) | (ALARMS.c.last_sounded_at >= microsecond(since))
+        urgent = sa.select(RISKS.c.patient, RISKS.c.urgent_since).where(RISKS.c.urgent_since.is_not(None))
         states: dict[str, State] = {}
         with reading(self.engine) as connection:
+            for row in connection.execute(urgent):
+                states[row.patient] = State(urgent_since=instant(row.urgent_since))
             for row in connection.execute(sa.select(ALARMS).where(of_interest).order_by(ALARMS.c.opened_at)):
                 before = states.get(row.patient, State())
                 sounded = before.last_sounded_at if row.last_sounded_at is None else instant(row.last_sounded_at)
-                episode = None if row.ended_at is not None else Episode(instant(row.opened_at), row.sounded)
-                states[row.patient] = State(episode, sounded)
+                is_open = row.ended_at is None
+                episode = Episode(instant(row.opened_at), row.sounded, bool(row.emergency)) if is_open else None
+                states[row.patient] = State(episode, sounded, before.urgent_since)
         return states
 
     def risks(self, ward: str | None = None) -> list[dict[str, Any]]:

@@ -32,6 +32,7 @@ def open_database(path: Path, metadata: sa.MetaData) -> sa.Engine:
     try:
         with writing(engine) as connection:
             metadata.create_all(connection)
+            _add_columns(connection, metadata)
             _check_columns(connection, metadata, path)
     except sa.exc.DatabaseError as error:
         raise _problem(path, error) from None
@@ -78,6 +79,17 @@ def microsecond(time: pd.Timestamp) -> int:
 
 def _problem(path: Path, error: sa.exc.DatabaseError) -> DatabaseError:
     return DatabaseError(f"{path.name}: cannot be used ({type(error.orig).__name__}); is it locked, or the disk full?")
+
+
+def _add_columns(connection: sa.Connection, metadata: sa.MetaData) -> None:
+    """Add the columns that this version knows and an earlier one did not; rows of that time have no value in them."""
+    found = sa.inspect(connection)
+    for table in metadata.sorted_tables:
+        there = {column["name"] for column in found.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there and column.nullable:
+                ddl = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {ddl}")
 
 
 def _check_columns(connection: sa.Connection, metadata: sa.MetaData, path: Path) -> None:

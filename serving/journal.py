@@ -43,6 +43,7 @@ PATIENTS: Final = sa.Table(  # what is known of a patient, from when on: rows ar
     sa.Column("unit_admitted_at", sa.BigInteger),
     sa.Column("hospital_admitted_at", sa.BigInteger),
     sa.Column("discharged", sa.Boolean, nullable=False),
+    sa.Column("pregnant", sa.Boolean),  # null: unknown
 )
 READINGS: Final = sa.Table(
     "readings",

@@ -20,11 +20,11 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from models.assessment import Risk
 from models.registry import RegisteredModel
 from serving.board import Page
 from serving.drift_figures import DriftFigures
 from serving.journal import Received
-from serving.risk import Risk
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _SECONDS: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
@@ -52,8 +52,12 @@ class Metrics:
             "vigil_freshness_seconds", "From a reading accepted to the risk made of it.", buckets=_SECONDS
         )
         self._risks = Histogram("vigil_risk_probability", "Probabilities as they were rescored.", buckets=_PROBABILITIES)
-        self._bases = Counter("vigil_risks_total", "Risks by what they rest on.", ["basis", "band"])
-        self._alarms = Counter("vigil_alarms_total", "Alarms by what happened.", ["event"])
+        self._bases = Counter(
+            "vigil_risks_total", "Risks by what they rest on and what set the band.", ["basis", "band", "decided_by"]
+        )
+        self._alarms = Counter("vigil_alarms_total", "Alarms by what happened, and what sounded them.", ["event", "cause"])
+        self._findings = Counter("vigil_findings_total", "Risks with a finding, such as outside_training.", ["finding"])
+        self._reasons = Counter("vigil_news2_reasons_total", "Risks in which a rule of NEWS2 holds.", ["reason"])
         self._failures = Counter("vigil_rescoring_failures_total", "Steps of the rescorer, or patients, that failed.")
         self._feast_age = Gauge(
             "vigil_feast_age_seconds", "Age of the oldest row that was just written.", multiprocess_mode="mostrecent"
@@ -96,16 +100,20 @@ class Metrics:
     def published(self, page: Page, risks: Sequence[Risk]) -> None:
         """What a rescoring said."""
         for risk in risks:
-            self._bases.labels(risk.basis, risk.band).inc()
+            self._bases.labels(risk.basis, risk.band, risk.decided_by).inc()
+            for finding in risk.findings:
+                self._findings.labels(finding).inc()
+            for reason in risk.reasons:
+                self._reasons.labels(reason).inc()
             if risk.probability is not None:
                 self._risks.observe(risk.probability)
         for event in page.events:
             if str(event["kind"]).startswith("alarm"):
-                self._alarms.labels(event["kind"]).inc()
+                self._alarms.labels(event["kind"], event["body"].get("cause") or "").inc()
 
     def acted(self, action: str) -> None:
         """Somebody did something about an alarm."""
-        self._alarms.labels(action).inc()
+        self._alarms.labels(action, "").inc()
 
     def feast_written(self, oldest_seconds: float, rows: int) -> None:
         """Rows are in the feature store."""

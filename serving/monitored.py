@@ -187,6 +187,7 @@ def _features(facts: Any, views: tuple[str, ...]) -> PatientFeatures:
     return PatientFeatures(
         age=np.nan if facts.age is None else facts.age,
         sex=np.nan if facts.sex is None else facts.sex,
+        pregnant=np.nan if facts.pregnant is None else float(facts.pregnant),
         **admitted,
         views=views,
     )

@@ -52,6 +52,7 @@ class Parts:
     scorer: RiskScorer
     intake: Intake
     tokens: Tokens
+    ward_settings: Wards
     metrics: Metrics
     limiter: FixedWindowRateLimiter
     rate: RateLimitItemPerSecond
@@ -145,6 +146,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         scorer=scorer,
         intake=Intake(scorer.journal, identities, metrics),
         tokens=Tokens(issuer=settings.token_issuer, audience=settings.token_audience, jwks=keys),
+        ward_settings=Wards(home),
         metrics=metrics,
         limiter=FixedWindowRateLimiter(MemoryStorage()),
         rate=RateLimitItemPerSecond(settings.requests_per_second),

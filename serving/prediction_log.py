@@ -13,9 +13,9 @@ from sqlalchemy.dialects import sqlite
 
 from features.errors import VigilError
 from features.observations import TIME
+from models.assessment import Risk
 from models.registry import RegisteredModel
 from serving.database import DatabaseError, open_database, reading, writing
-from serving.risk import Risk
 
 FILE: Final = "predictions.db"
 _TIMES: Final = ("made_at", "as_of", "index_time")
@@ -39,10 +39,16 @@ PREDICTIONS: Final = sa.Table(
     sa.Column("model_name", sa.String),
     sa.Column("model_version", sa.String),
     sa.Column("feature_service", sa.String, nullable=False),
+    sa.Column("decided_by", sa.String),  # null: an earlier version, for which the model decided wherever it was asked
+    # NEWS2 as the safety net sees it, and its points of spot checks; null where it has no say.
+    sa.Column("net_score", sa.Integer),
+    sa.Column("net_spot", sa.Integer),
     sa.Column("features", sa.String),  # JSON object, null where unknown; null: the journal has what they are made of
 )
 sa.Index("predictions_of_a_patient", PREDICTIONS.c.patient_id, PREDICTIONS.c.index_time)
 _INSERT: Final = sqlite.insert(PREDICTIONS).on_conflict_do_nothing()  # written before every answer, so put together once
+# What a prediction says, beside when and of which patient.
+SAID: Final = ("basis", "probability", "band", "decided_by", "news2", "news2_highest", "net_score", "net_spot")
 # Where features came from: the online store, readings of the request, the journal when somebody asked, or when readings came.
 ORIGINS: Final = ("online_store", "request", "journal", "rescorer")
 
@@ -98,9 +104,15 @@ class PredictionLog:
             with_features: only those whose features were kept, which is about one an hour: sixty times fewer to read.
 
         Returns:
-            ``subject_id, index_time, probability``, by subject and time.
+            ``subject_id, index_time, probability, net_score, net_spot``, by subject and time.
         """
-        query = sa.select(PREDICTIONS.c.patient_id, PREDICTIONS.c.index_time, PREDICTIONS.c.probability).where(
+        before = PREDICTIONS.c.decided_by.is_(None)  # an earlier version kept the chart's score only
+        net = [
+            sa.case((before, PREDICTIONS.c.news2), else_=PREDICTIONS.c[name]).label(name) for name in ("net_score", "net_spot")
+        ]
+        query = sa.select(
+            PREDICTIONS.c.patient_id.label("subject_id"), PREDICTIONS.c.index_time, PREDICTIONS.c.probability, *net
+        ).where(
             PREDICTIONS.c.model_name == model_name,
             PREDICTIONS.c.model_version == model_version,
             PREDICTIONS.c.origin == "rescorer",
@@ -110,7 +122,9 @@ class PredictionLog:
         if with_features:
             query = query.where(PREDICTIONS.c.features.is_not(None))
         with reading(self._engine) as connection:
-            rows = pd.DataFrame(connection.execute(query).all(), columns=["subject_id", "index_time", "probability"])
+            found = connection.execute(query)
+            rows = pd.DataFrame(found.all(), columns=list(found.keys()))
+        rows = rows.astype({"net_score": "float64", "net_spot": "float64"})
         rows["index_time"] = pd.to_datetime(rows["index_time"], format="ISO8601", utc=True).astype(TIME)
         rows = rows.sort_values(["subject_id", "index_time"], ignore_index=True)
         return rows[~rows.assign(hour=rows["index_time"].dt.floor("h")).duplicated(["subject_id", "hour"], keep="last")]
@@ -193,7 +207,7 @@ def entry(
         "patient_id": risk.patient,
         "as_of": risk.index_time if as_of is None else as_of,
         "index_time": risk.index_time,
-        **{name: getattr(risk, name) for name in ("basis", "probability", "band", "news2", "news2_highest")},
+        **{name: getattr(risk, name) for name in SAID},
         "model_name": registered.name if registered else None,
         "model_version": registered.version if registered else None,
         "feature_service": feature_service,

@@ -18,7 +18,8 @@ import pandas as pd
 from features.catalogue import INDEX_STEP, service_views
 from features.errors import VigilError
 from features.kernel.plan import HOUR_US, UNBOUNDED
-from models.alarm_policy import EMERGENCY_NEWS2, Episode, Policy, State, decide
+from models.alarm_policy import Decision, Episode, Net, Policy, State, decide
+from models.assessment import SILENT_AFTER, Risk, assess_registered, trusted
 from models.registry import RegisteredModel
 from models.risk_model import log_odds
 from models.tasks import RiskTask
@@ -31,7 +32,6 @@ from serving.logs import place_of
 from serving.metrics import Metrics
 from serving.monitored import MonitoredPatients
 from serving.prediction_log import PredictionLog, entry
-from serving.risk import SILENT_AFTER, Risk, assess, trusted
 from serving.wards import Wards
 
 logger = logging.getLogger("vigil.rescorer")
@@ -55,11 +55,12 @@ _KINDS: Final[Mapping[str, str]] = {
     "ended": "alarm_ended",
 }
 _OF_THE_RISK: Final = (
-    "ward", "basis", "probability", "news2", "prediction_id", "model_name", "model_version", "feature_service",
+    "ward", "basis", "probability", "news2", "prediction_id", "model_name", "model_version", "feature_service", "reasons",
 )  # fmt: skip
 # What an event says of a risk.
 SAID: Final = (
-    "index_time", "basis", "probability", "band", "news2", "news2_highest", "model_name", "model_version", "feature_service",
+    "index_time", "basis", "probability", "band", "decided_by", "reasons", "findings", "unusual", "news2", "news2_highest",
+    "model_name", "model_version", "feature_service",
 )  # fmt: skip
 _PREDICTION_IDS: Final = uuid.UUID("b1d3f2c4-50a7-4f0f-9a58-0b6c2d9f7e13")
 
@@ -179,7 +180,12 @@ class Rescorer:
         self._told = {row["patient"]: _told(row) for row in rows}
         # A ward is not ranked by two models for long. Due: patients whose risk is to be made anew although nothing came.
         in_use = (self._model.version if self._model else None, self._service)
-        self._due = {row["patient"]: None for row in rows if (row["model_version"], row["feature_service"]) != in_use}
+        # Nor for long by rules of an earlier version, which did not say what decided.
+        self._due = {
+            row["patient"]: None
+            for row in rows
+            if (row["model_version"], row["feature_service"]) != in_use or row["decided_by"] is None
+        }
         self._kept: dict[str, pd.Timestamp] = {}
         self._more = True  # the journal may have groups that were not looked at
         self._feast.follow(self._service)
@@ -224,7 +230,9 @@ class Rescorer:
         self._states = {
             patient: state
             for patient, state in self._states.items()
-            if state.episode or (state.last_sounded_at is not None and state.last_sounded_at >= instant(since))
+            if state.episode
+            or state.urgent_since
+            or (state.last_sounded_at is not None and state.last_sounded_at >= instant(since))
         }
 
     def _publish(self, patients: Sequence[str], time: int | None = None) -> None:
@@ -234,7 +242,7 @@ class Rescorer:
         if self._careful:
             watched = [patient for patient in watched if self._can_be_scored(patient, time)]
         rows = self._patients.at(watched, time)
-        risks = assess(self._registered, rows)
+        risks = assess_registered(self._registered, rows)
         made_at = self._now()
         ids = [self._prediction_id(risk) for risk in risks]
         page = Page(gone=gone)
@@ -255,7 +263,8 @@ class Rescorer:
                 page.events.append({**at, "kind": "risk", "body": _said(row)})
             if news.silent and before is not None and not before.silent:
                 page.events.append({**at, "kind": "silent", "body": {"latest_reading_at": row["latest_reading_at"]}})
-            states[risk.patient] = self._decide(page, risk, row, policy, at)
+            state = states[risk.patient] = self._decide(page, risk, row, policy, at)
+            row["urgent_since"] = None if state.urgent_since is None else microsecond(pd.Timestamp(state.urgent_since))
         for patient in page.gone:
             states[patient] = self._end(page, patient, made_at)
         self._keep(risks, ids, rows, made_at)
@@ -271,7 +280,7 @@ class Rescorer:
     def _can_be_scored(self, patient: str, time: int | None) -> bool:
         """Whether one patient can: nobody else waits for whom the computation fails on."""
         try:
-            assess(self._registered, self._patients.at([patient], time))
+            assess_registered(self._registered, self._patients.at([patient], time))
         except Exception as error:  # noqa: BLE001 - whatever it is; its message may hold his data
             logger.error("a patient cannot be rescored: %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400
             self._metrics.rescoring_failed()
@@ -279,36 +288,46 @@ class Rescorer:
         return True
 
     def _decide(self, page: Page, risk: Risk, row: Mapping[str, Any], policy: Policy, at: Mapping[str, Any]) -> State:
-        """What a risk does to the alarms of its patient; silence of the devices neither sounds an alarm nor ends one."""
-        state = self._states.get(risk.patient, State())
-        if self._model is not None and risk.probability is None:
-            return state
-        level = risk.probability if risk.probability is not None else float(risk.news2)
-        index_time = risk.index_time.to_pydatetime()
-        after, event = decide(policy, state, level, index_time)
-        if event in {"sounded", "sounded_again"} and not self._has_room(page, row["ward"], risk):
-            after, event = decide(policy, state, level, index_time, room=False)
-        if event is None:
+        """Put down what a risk does to the alarms of its patient; returns what to remember."""
+        before = self._states.get(risk.patient, State())
+        decision = self._decision(page, risk, row["ward"], policy, before)
+        after, event = decision.state, decision.event
+        episode = after.episode or before.episode
+        if episode is None:
             return after
-        episode = after.episode or state.episode
-        assert episode is not None
         name = self._name(risk.patient, episode)
+        if event is None:
+            if after.episode != before.episode:  # NEWS2 has fallen: its next alarm brings news again
+                page.changed.append({"alarm_id": name, "emergency": episode.emergency})
+            return after
         sounded = None if after.last_sounded_at is None else microsecond(pd.Timestamp(after.last_sounded_at))
-        if state.episode is None:
+        because = {"cause": decision.cause, "reasons": row["reasons"], "emergency": episode.emergency}
+        if before.episode is None:
             opened = {"alarm_id": name, "patient": risk.patient, "opened_at": row["index_time"], "sounded": episode.sounded}
             opened |= {"last_sounded_at": sounded if episode.sounded else None, "ended_at": None, "status": "open"}
-            page.opened.append(opened | {column: row[column] for column in _OF_THE_RISK})
+            page.opened.append(opened | {column: row[column] for column in _OF_THE_RISK} | because)
         elif event == "ended":
             page.changed.append({"alarm_id": name, "ended_at": row["index_time"]})
         else:
-            page.changed.append({"alarm_id": name, "sounded": episode.sounded, "last_sounded_at": sounded})
-        page.events.append({**at, "kind": _KINDS[event], "body": {"alarm_id": name, "sounded": episode.sounded, **_said(row)}})
+            page.changed.append({"alarm_id": name, "sounded": episode.sounded, "last_sounded_at": sounded, **because})
+        body = {"alarm_id": name, "sounded": episode.sounded, "cause": decision.cause, **_said(row)}
+        page.events.append({**at, "kind": _KINDS[event], "body": body})
         return after
 
-    def _has_room(self, page: Page, ward: str, risk: Risk) -> bool:
+    def _decision(self, page: Page, risk: Risk, ward: str, policy: Policy, state: State) -> Decision:
+        """Decide by the model's risk and by NEWS2; only the model's alarms wait for room in the ward's budget."""
+        if risk.score != "NEWS2":
+            net: Net | None = Net(0, 0)  # what is not made for a patient sounds nothing, and keeps nothing open
+        else:
+            net = None if risk.net_score is None or risk.net_spot is None else Net(risk.net_score, risk.net_spot)
+        now = risk.index_time.to_pydatetime()
+        decision = decide(policy, state, risk.probability, net, now)
+        if decision.cause == "model" and not self._has_room(page, ward):
+            return decide(policy, state, risk.probability, net, now, room=False)
+        return decision
+
+    def _has_room(self, page: Page, ward: str) -> bool:
         """Whether the ward's budget of the last day allows another alarm."""
-        if risk.news2 >= EMERGENCY_NEWS2:
-            return True
         since = self._now() - _DAY
         here = sum(event["kind"] == "alarm" and event["ward"] == ward for event in page.events)
         new = sum(row["ward"] == ward and row["patient"] not in self._told for row in page.risks)
@@ -354,7 +373,7 @@ class Rescorer:
         )
         self._kept |= {risk.patient: risk.index_time for risk in full.values()}
 
-    def _row(self, risk: Risk, ward: str, prediction_id: str, threshold: float) -> dict[str, Any]:
+    def _row(self, risk: Risk, ward: str, prediction_id: str, threshold: float | None) -> dict[str, Any]:
         since = risk.hours_since_reading
         return {
             "patient": risk.patient,
@@ -371,6 +390,12 @@ class Rescorer:
             "model_version": self._model.version if self._model else None,
             "feature_service": self._service,
             "threshold": threshold if risk.probability is not None else None,
+            "decided_by": risk.decided_by,
+            "reasons": list(risk.reasons),
+            "findings": list(risk.findings),
+            "unusual": list(risk.unusual),
+            "net_score": risk.net_score,
+            "urgent_since": None,  # which the alarms decide
         }
 
     def _prediction_id(self, risk: Risk) -> str:

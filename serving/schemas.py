@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from features.signals import SIGNALS
-from serving.risk import Band, Basis, Finding
+from models.assessment import Basis, DecidedBy, Finding
+from models.safety_net import Band, Reason, Score
 
 MAX_PATIENTS = 500
 MAX_OBSERVATIONS = 5_000
@@ -47,6 +48,10 @@ AsOf = Annotated[
 
 Sex = Literal["female", "male"]
 SEX_CODES: Final[Mapping[Sex, float]] = {"female": 0.0, "male": 1.0}  # of the feature
+Pregnant = Annotated[
+    Annotated[bool, Field(strict=True)] | None,
+    Field(description="NEWS2 is not made for pregnancy: it sounds no alarm then, and the answer says so. Default: unknown."),
+]
 Include = Literal["contributions", "range"]
 Included = Annotated[
     list[Include],
@@ -118,6 +123,7 @@ class ObservationsRequest(Request):
     as_of: Annotated[Instant | None, Field(description="Default: the time of the latest reading.")] = None
     age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
     sex: Sex | None = None
+    pregnant: Pregnant = None
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None
     include: Included = []
@@ -128,7 +134,18 @@ class News2(BaseModel):
 
     score: int
     highest: int
-    parts: dict[str, int | None]
+    parts: Annotated[dict[str, int | None], Field(description="Points of each component; null: not measured.")]
+    sustained: Annotated[
+        int | None,
+        Field(
+            description="The score that the safety net goes by: where a signal comes continuously, of the median of its last "
+            "15 minutes. Null where NEWS2 does not apply, or no component is known."
+        ),
+    ]
+    use_instead: Annotated[
+        Score | None,
+        Field(description="NEWS2 is made for patients of 16 years and over who are not pregnant. The score made for others."),
+    ]
 
 
 class Contribution(BaseModel):
@@ -136,6 +153,13 @@ class Contribution(BaseModel):
 
     signal: str
     log_odds: float
+    measured: Annotated[
+        bool | None,
+        Field(
+            description="False: the signal was not measured, and the model counts that; it says nothing good of the patient. "
+            "Null: not a measured signal, such as age or a score."
+        ),
+    ]
 
 
 class Range(BaseModel):
@@ -162,7 +186,11 @@ class DataAge(BaseModel):
 
 
 class RiskAnswer(BaseModel):
-    """A risk, as of a time. Where the model cannot be asked, ``basis`` is ``news2``, and ``findings`` say why."""
+    """A risk, as of a time.
+
+    A model adds to NEWS2 and never hides it: the band is the worse of both. Where the model cannot be asked, ``basis`` is
+    ``news2``, and ``findings`` say why.
+    """
 
     prediction_id: str
     patient_id: str
@@ -175,9 +203,17 @@ class RiskAnswer(BaseModel):
     range: Annotated[Range | None, Field(description="On request.")]
     band: Annotated[
         Band,
-        Field(description="By the model's thresholds; on the basis of NEWS2 by the clinical response of the RCP's chart."),
+        Field(
+            description="The worse of the model's, by its thresholds, and NEWS2's, by the RCP's chart. unknown: too little is "
+            "known to call the patient low."
+        ),
     ]
+    decided_by: Annotated[DecidedBy, Field(description="What set the band; model where both agree.")]
+    reasons: Annotated[list[Reason], Field(description="Rules of NEWS2 that ask for more than routine care.")]
     findings: list[Finding]
+    unusual: Annotated[
+        list[str], Field(description="With outside_training: what sets the patient apart from those the model learned from.")
+    ]
     news2: News2
     contributions: Annotated[list[Contribution] | None, Field(description="On request.")]
     model: ModelReference

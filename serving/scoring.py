@@ -12,9 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.build import build_features
-from features.catalogue import INDEX_STEP, computed_for, service_views
+from features.catalogue import INDEX_STEP, SAFETY_NET, computed_for, of, service_views
 from features.observations import TIME, check
+from features.signals import SIGNALS
 from features.store.client import Store
+from models.assessment import Finding, Risk, assess_registered, out_of_date, trusted
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving import problems
@@ -27,7 +29,6 @@ from serving.monitored import features_as_of
 from serving.prediction_log import PredictionLog, entry
 from serving.problems import ProblemError
 from serving.refusals import explain
-from serving.risk import Finding, Risk, assess, out_of_date, trusted
 from serving.schemas import (
     SEX_CODES,
     Contribution,
@@ -198,6 +199,7 @@ class RiskScorer:
                 "index_time": [as_of],
                 "age": [request.age if request.age is not None else np.nan],
                 "sex": [SEX_CODES[request.sex] if request.sex else np.nan],
+                "pregnant": [np.nan if request.pregnant is None else float(request.pregnant)],
                 **{
                     name: pd.Series([getattr(request, name)], dtype=TIME)
                     for name in ("unit_admitted_at", "hospital_admitted_at")
@@ -219,10 +221,10 @@ class RiskScorer:
         findings: Sequence[tuple[Finding, ...]],
         include: Collection[Include],
     ) -> list[RiskAnswer]:
-        risks, model = assess(registered, rows, findings), trusted(registered)
+        risks, model = assess_registered(registered, rows, findings), trusted(registered)
         reasons = _reasons(model, rows, risks) if "contributions" in include else [None] * len(risks)
-        names = model.model.features if model else []
-        values: list[list[float]] = model.model.matrix(rows).astype(np.float64).tolist() if model else [[]] * len(rows)
+        names = logged_features(model, rows) if model else []
+        values: list[list[float]] = rows[names].to_numpy(np.float64).tolist() if model else [[]] * len(rows)
         made_at = present()
         answers, entries = [], []
         for risk, time, reason, row in zip(risks, as_of, reasons, values, strict=True):
@@ -239,8 +241,11 @@ class RiskScorer:
                     probability=risk.probability,
                     range=_range(model, risk) if "range" in include else None,
                     band=risk.band,
+                    decided_by=risk.decided_by,
+                    reasons=list(risk.reasons),
                     findings=list(risk.findings),
-                    news2=News2(score=risk.news2, highest=risk.news2_highest, parts=risk.news2_parts),
+                    unusual=list(risk.unusual),
+                    news2=_news2(risk),
                     contributions=reason,
                     model=reference(model, service),
                     data_age=_data_age(risk, time),
@@ -261,6 +266,21 @@ def reference(registered: RegisteredModel | None, service: str) -> ModelReferenc
         return ModelReference(name=None, version=None, feature_service=service, simulated=None)
     simulated = bool(registered.model.facts_["simulated"])
     return ModelReference(name=registered.name, version=registered.version, feature_service=service, simulated=simulated)
+
+
+def logged_features(registered: RegisteredModel, rows: pd.DataFrame) -> list[str]:
+    """Name what is kept of rows with a prediction: what the model read, and what the safety net went by."""
+    return [*registered.model.features, *(name for name in of(SAFETY_NET) if name in rows)]
+
+
+def _news2(risk: Risk) -> News2:
+    return News2(
+        score=risk.news2,
+        highest=risk.news2_highest,
+        parts=risk.news2_parts,
+        sustained=risk.net_score,
+        use_instead=None if risk.score == "NEWS2" else risk.score,
+    )
 
 
 def _part(places: np.ndarray, rows: pd.DataFrame, origin: str) -> _Known:
@@ -284,13 +304,23 @@ def _reasons(registered: RegisteredModel | None, rows: pd.DataFrame, risks: Sequ
     if registered is None or not registered.model.explains:
         return [None] * len(risks)
     found = registered.model.contributions(rows).drop(columns="baseline").to_dict("records")
-    return [strongest(row) if risk.basis == "model" else None for row, risk in zip(found, risks, strict=True)]
+    return [
+        strongest(contribution, rows.iloc[place]) if risk.basis == "model" else None
+        for place, (contribution, risk) in enumerate(zip(found, risks, strict=True))
+    ]
 
 
-def strongest(contribution: Mapping[Any, float]) -> list[Contribution]:
-    """The signals that moved the log-odds most, the strongest first."""
+def strongest(contribution: Mapping[Any, float], row: "pd.Series[Any]") -> list[Contribution]:
+    """The signals that moved the log-odds most, the strongest first, and whether each was measured in this row of features."""
     ranked = sorted(contribution.items(), key=lambda item: -abs(item[1]))[:CONTRIBUTIONS]
-    return [Contribution(signal=signal, log_odds=float(value)) for signal, value in ranked]
+    return [Contribution(signal=signal, log_odds=float(value), measured=_measured(signal, row)) for signal, value in ranked]
+
+
+def _measured(signal: str, row: "pd.Series[Any]") -> bool | None:
+    """Whether the row knows a reading of a signal; None for what is not measured, such as age."""
+    if signal not in SIGNALS:
+        return None
+    return any(name in row and bool(pd.notna(row[name])) for name in (f"{signal}_last_24h", f"{signal}_last_72h"))
 
 
 def _range(registered: RegisteredModel | None, risk: Risk) -> Range | None:

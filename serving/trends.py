@@ -10,14 +10,15 @@ from pydantic import BaseModel, Field
 from features.catalogue import service_views
 from features.derived import MEASUREMENT_ERROR
 from features.signals import SIGNALS
+from models.assessment import Basis, DecidedBy, trusted
 from models.risk_model import log_odds
+from models.safety_net import Band
 from serving import problems
 from serving.alarms_view import AlarmOut, alarm_out
 from serving.database import microsecond, reading
 from serving.monitored import features_as_of
 from serving.parts import Parts
 from serving.problems import ProblemError
-from serving.risk import Band, Basis, trusted
 from serving.schemas import AsOf, Contribution, PatientId, Request, RiskAnswer, example
 from serving.scoring import strongest
 from serving.times import present, utc
@@ -50,6 +51,7 @@ class HistoryPoint(BaseModel):
     basis: Basis
     probability: float | None
     band: Band
+    decided_by: Annotated[DecidedBy | None, Field(description="Null: an earlier version did not say.")]
     news2: int
     news2_highest: int
     model_version: str | None
@@ -200,7 +202,7 @@ def _changes(parts: Parts, patient: str) -> list[Contribution] | None:
             features_as_of(connection, tuple(service_views(registered.feature_service)), [patient], microsecond(time))
             for time in (now - pd.Timedelta(hours=CHANGES_HOURS), now)
         )
-    return None if before.empty else strongest(registered.model.what_changed(before, after).iloc[0].to_dict())
+    return None if before.empty else strongest(registered.model.what_changed(before, after).iloc[0].to_dict(), after.iloc[0])
 
 
 def _from_journal(parts: Parts, patient: str, as_of: datetime | None) -> dict[str, Any]:
@@ -250,5 +252,8 @@ def _point(row: dict[Any, Any]) -> HistoryPoint:
     return HistoryPoint(
         index_time=row["index_time"].to_pydatetime(),
         probability=None if probability is None or np.isnan(probability) else probability,
-        **{name: row[name] for name in ("basis", "band", "news2", "news2_highest", "model_version", "feature_service")},
+        **{
+            name: row[name]
+            for name in ("basis", "band", "decided_by", "news2", "news2_highest", "model_version", "feature_service")
+        },
     )

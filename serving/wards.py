@@ -20,10 +20,10 @@ from typing import Annotated, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.errors import VigilError
-from features.scores import NEWS2_HIGH
 from models.alarm_policy import Policy
 from models.evaluation.alarms import SILENCE
 from models.registry import RegisteredModel
+from models.safety_net import ALARM_FROM
 
 logger = logging.getLogger("vigil.serving")
 
@@ -34,13 +34,28 @@ class WardsError(VigilError):
     """The file cannot be used."""
 
 
+class SafetyNet(BaseModel):
+    """A ward's own limit of the safety net, in writing.
+
+    Attributes:
+        alarm_from: NEWS2 at or above which an alarm sounds, in place of 7; 21, which no score reaches: none does.
+        because: the reason, which is shown with the ward's list. It names no patient.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    alarm_from: Annotated[int, Field(strict=True, ge=5, le=21)]
+    because: Annotated[str, Field(min_length=10, max_length=500)]
+
+
 class Ward(BaseModel):
     """What one ward asks.
 
     Attributes:
-        alarms_per_patient_day: its budget; alarms beyond it are withheld.
+        alarms_per_patient_day: its budget; alarms of the model beyond it are withheld.
         threshold: probability from which a risk is an alarm; None: the model's own.
-        silence_hours: after an alarm of a patient, before his next.
+        silence_hours: the refractory period: after an alarm of a patient, before the next.
+        safety_net: a limit other than NEWS2 of 7, with its reason; None: 7.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -48,6 +63,7 @@ class Ward(BaseModel):
     alarms_per_patient_day: Annotated[float, Field(gt=0, le=100)] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     silence_hours: Annotated[float, Field(ge=0.25, le=48)] = SILENCE / timedelta(hours=1)
+    safety_net: SafetyNet | None = None
 
     def allowed(self, patients: int, promised: float) -> int:
         """Alarms that may sound within a day among so many patients; at least one."""
@@ -55,12 +71,12 @@ class Ward(BaseModel):
         return max(1, math.floor(rate * patients))
 
     def policy(self, registered: RegisteredModel | None) -> Policy:
-        """When a risk is an alarm here; without a model, by NEWS2."""
-        if registered is None:
-            policy = Policy.at(NEWS2_HIGH)
-        else:
-            policy = Policy.at(self.threshold or registered.model.thresholds_["high"])
-        return Policy(policy.threshold, policy.rearm, timedelta(hours=self.silence_hours))
+        """Return when an alarm sounds here: by the model, if there is one, and by NEWS2 in any case."""
+        return Policy(
+            threshold=None if registered is None else self.threshold or registered.model.thresholds_["high"],
+            silence=timedelta(hours=self.silence_hours),
+            news2_from=ALARM_FROM if self.safety_net is None else self.safety_net.alarm_from,
+        )
 
 
 class _File(BaseModel):
@@ -73,16 +89,23 @@ class _File(BaseModel):
 class Wards:
     """Those of one home. A file that became unusable changes nothing: it is said in the log, and what held before holds."""
 
-    def __init__(self, home: Path) -> None:
-        """Read the file, if there is one.
+    def __init__(self, home: Path, *, strict: bool = False) -> None:
+        """Read the file, if there is one. A slip in it does not stop a server: defaults hold, which is said in the log.
+
+        Args:
+            home: where the file is.
+            strict: refuse a file that cannot be used.
 
         Raises:
-            WardsError: it cannot be used.
+            WardsError: it cannot be used; only if strict.
         """
         self._path = home / FILE
         self._version: object = None
         self._file = _File()
-        self._read()
+        if strict:
+            self._read()
+        else:
+            self.refresh()
 
     def of(self, ward: str) -> Ward:
         """What a ward asks."""

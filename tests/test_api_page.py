@@ -7,18 +7,18 @@ from typing import get_args
 import pytest
 
 from features.observations import REASONS
+from models.assessment import Finding
 from pipelines.cli import app
 from serving import problems, rescorer
 from serving.auth import RULES, SCOPES
 from serving.board import Action
 from serving.journal import SKEW
 from serving.rescorer import SAID
-from serving.risk import Finding
 from serving.schemas import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.service import METRICS, api
 from serving.settings import Settings
 from serving.trends import MAX_HOURS
-from serving.wards import Ward
+from serving.wards import SafetyNet, Ward
 
 PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]
@@ -86,7 +86,8 @@ def test_every_metric_is_there_with_its_labels():
 
 def test_every_term_of_a_ward_is_there():
     (example,) = re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL)
-    assert set(re.findall(r"^(\w+) =", example, re.MULTILINE)) == set(Ward.model_fields)
+    assert set(re.findall(r"^(\w+) =", example, re.MULTILINE)) == {*Ward.model_fields, *SafetyNet.model_fields} - {"safety_net"}
+    assert ".safety_net]" in example
 
 
 def test_every_limit_is_there():

@@ -117,27 +117,32 @@ def kept(home, identifier):
         return sorted(connection.execute(sa.select(READINGS.c.signal).where(READINGS.c.patient == pseudonym)).scalars())
 
 
+WARD = "usual"  # a ward of the usual settings: what sounds there is NEWS2 of 7 or more
 SENT = ["body_temperature", "heart_rate", "heart_rate", "respiratory_rate", "systolic_bp"]  # one heart rate came late
 
 
-def test_the_client_walks_through_the_api(server, home, token, easily_alarmed):
-    printed = run_python(server, token, easily_alarmed)
+def test_the_client_walks_through_the_api(server, home, token):
+    printed = run_python(server, token, WARD)
     who = patient_of(printed)
     assert "sent: accepted 4, duplicate 0, quarantined 1" in printed
     assert "implausible; value: expected 20 to 100 %" in printed
     assert "sent: accepted 0, duplicate 4, quarantined 0" in printed
     assert kept(home, who) == SENT  # once, although sent twice
-    assert re.search(r"^risk as of 20\S+: .*NEWS2 \d+ to \d+$", printed, re.MULTILINE)
+    assert re.search(
+        r"^risk as of 20\S+: high, decided by .*; NEWS2 9 to \d+ \(news2_7_or_more, news2_single_3\)$", printed, re.MULTILINE
+    )
     assert re.search(rf"^ward: {who} .* alarm acknowledged$", printed, re.MULTILINE)
     alarm_id = re.search(r"^alarm (\S+) overridden by gateway: other: an example$", printed, re.MULTILINE).group(1)
     alarm = Board(home).alarm(alarm_id)
     assert (alarm["status"], alarm["acted_by"], alarm["reason"]) == ("overridden", "gateway", "other: an example")
+    assert (alarm["cause"], alarm["reasons"]) == ("news2", ["news2_7_or_more", "news2_single_3"])
+    assert [action["action"] for action in alarm["actions"]] == ["acknowledged", "overridden"]
 
 
-def test_the_client_loses_nothing_where_answers_and_connections_are_lost(server, home, token, easily_alarmed):
+def test_the_client_loses_nothing_where_answers_and_connections_are_lost(server, home, token):
     wire = Wire(server, cut_after=b"event: alarm\n")
     try:
-        printed = run_python(wire.url, token, easily_alarmed)
+        printed = run_python(wire.url, token, WARD)
     finally:
         wire.close()
     who = patient_of(printed)
@@ -151,7 +156,7 @@ def test_the_client_loses_nothing_where_answers_and_connections_are_lost(server,
     assert first == 0
     events = events_of(printed)
     assert second in [number for number, _ in events]  # where it had been
-    happened = [(event["event_id"], event["kind"]) for event in Board(home).events(easily_alarmed, 0, 1000)]
+    happened = [(event["event_id"], event["kind"]) for event in Board(home).events(WARD, 0, 1000)]
     assert [happened[place] for place in range(len(events))] == events  # each of them, once, in order
     assert "alarm" in [kind for _, kind in events]
     assert events[-1][1] == "acknowledged"
@@ -174,8 +179,8 @@ def test_a_refusal_is_said_and_not_repeated(server, home):
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not at hand")
-def test_the_walkthrough_with_curl(server, home, token, easily_alarmed):
-    given = {"URL": server, "TOKEN": token, "WARD": easily_alarmed, "PATH": "/usr/bin:/bin"}
+def test_the_walkthrough_with_curl(server, home, token):
+    given = {"URL": server, "TOKEN": token, "WARD": WARD, "PATH": "/usr/bin:/bin"}
     printed = run("bash", str(CLIENTS / "walkthrough.sh"), **given)
     parts = {title: said for title, _, said in (part.partition("\n") for part in printed.split("\n== ")[1:])}
     answers = {title: json.loads(said) for title, said in parts.items() if said.startswith("{")}

@@ -179,15 +179,18 @@ def show_sent(results: Sequence[Json]) -> None:
 
 
 def show_risk(risk: Json) -> None:
-    """A risk, or NEWS2 and why there is no risk."""
-    news2 = f"NEWS2 {risk['news2']['score']} to {risk['news2']['highest']}"
+    """Print the band and what decided it, the model's probability or why there is none, and NEWS2."""
+    because = f" ({', '.join(risk['reasons'])})" if risk["reasons"] else ""
+    news2 = f"NEWS2 {risk['news2']['score']} to {risk['news2']['highest']}{because}"
     if risk["basis"] == "model":
-        said = f"{risk['probability']:.3f} within {risk['horizon_hours']:g} h, {risk['band']}, model {risk['model']['version']}"
+        said = f"{risk['probability']:.3f} within {risk['horizon_hours']:g} h, model {risk['model']['version']}"
     else:
-        said = f"{risk['band']} by NEWS2 alone, since {', '.join(risk['findings'])}"
-    print(f"risk as of {risk['as_of']}: {said}; {news2}")
+        said = f"no probability, since {', '.join(risk['findings'])}"
+    print(f"risk as of {risk['as_of']}: {risk['band']}, decided by {risk['decided_by']}; {said}; {news2}")
+    if risk["unusual"]:
+        print(f"  unlike the patients the model learned from: {', '.join(risk['unusual'])}")
     for part in risk["contributions"] or ():
-        print(f"  {part['signal']}: {part['log_odds']:+.2f}")
+        print(f"  {part['signal']}: {'not measured' if part['measured'] is False else format(part['log_odds'], '+.2f')}")
 
 
 def follow(vigil: Vigil, ward: str, patient_id: str, seconds: float) -> str | None:

@@ -40,10 +40,12 @@ from features.kernel.plan import (
     MEAN,
     MEDIAN,
     MIN,
+    RECENT,
     SECOND_US,
     SLOPE,
     STD,
     STEP,
+    SUSTAINED,
     UNBOUNDED,
     Int64,
     Plan,
@@ -216,5 +218,7 @@ def _window(planned: Plan, window: int, scale: int, series: Series, shared: _Sha
         statistics.differences(series, first, scale, out[column[DIFF_STD]])
     if column[EMA] >= 0:
         statistics.exponential(series, first, width / windows.EMA_HALF_LIVES, scale, out[column[EMA]])
+    if max(column[SUSTAINED], column[RECENT]) >= 0:
+        statistics.sustained(series, first, scale, column, out)
     for rule in range(planned.rules[window], planned.rules[window + 1]):
         statistics.held(series, first, planned.threshold[rule], planned.above[rule], out[planned.rule_column[rule]])

@@ -17,6 +17,7 @@ FIRST_DAY: Final = -1  # stands for the first day among the widths
 # Codes of the statistics: their places in the table.
 (
     COUNT, MEAN, MIN, MAX, STD, SLOPE, LAST, AGE, CHANGE, STEP, MEDIAN, IQR, DIFF_STD, EMA, HOURS_ABOVE, HOURS_BELOW,
+    SUSTAINED, RECENT,
 ) = range(len(STATISTICS))  # fmt: skip
 
 Int64 = NDArray[np.int64]

@@ -12,13 +12,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.kernel.exact import difference_of_products
-from features.kernel.plan import AGE, CHANGE, COUNT, HOUR_US, IQR, LAST, MEAN, MEDIAN, SECOND_US, SLOPE, STD, STEP, Int64
+from features.kernel.plan import (
+    AGE,
+    CHANGE,
+    COUNT,
+    HOUR_US,
+    IQR,
+    LAST,
+    MEAN,
+    MEDIAN,
+    RECENT,
+    SECOND_US,
+    SLOPE,
+    STD,
+    STEP,
+    SUSTAINED,
+    Int64,
+)
 from features.kernel.rank_tree import Ranks, add, quarters
 from features.kernel.series import Entrants, Series
-from features.windows import HOLD_HOURS
+from features.windows import CONTINUOUS_MINUTES, HOLD_HOURS, SUSTAINED_MINUTES, SUSTAINED_READINGS
 
 _DAY_US: Final = 24 * HOUR_US
 _HOLD_US: Final = HOLD_HOURS * HOUR_US
+_SUSTAINED_US: Final = SUSTAINED_MINUTES * 60 * SECOND_US
+_CONTINUOUS_US: Final = CONTINUOUS_MINUTES * 60 * SECOND_US
 
 Float64 = NDArray[np.float64]
 
@@ -327,6 +345,39 @@ def exponential(series: Series, first: Int64, half_life: float, scale: int, out:
                 before = i
             i += 1
         out[row] = (steps[oldest] + weighted / weight) / scale if before >= 0 else np.nan
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def sustained(series: Series, first: Int64, scale: int, column: Int64, out: Float64) -> None:
+    """Median of the minutes up to the latest known reading, or where few lie in them the latest; and how densely they come."""
+    observed, steps, arrival, place, times, arrived = series
+    late = len(place) > 0
+    recent = np.empty(len(steps), dtype=np.int64)
+    latest, known = -1, 0
+    for row in range(len(times)):
+        if late:
+            for a in range(known, arrived[row]):
+                latest = max(latest, arrival[a])
+            known = arrived[row]
+        else:
+            latest = arrived[row] - 1
+        n, continuous, i, level = 0, 0, latest, np.nan
+        while i >= first[row] and observed[i] > observed[latest] - _CONTINUOUS_US:
+            if (place[i] if late else i) < arrived[row]:
+                continuous += 1
+                if observed[i] > observed[latest] - _SUSTAINED_US:
+                    recent[n] = steps[i]
+                    n += 1
+            i -= 1
+        if n >= SUSTAINED_READINGS:
+            ordered = np.sort(recent[:n])
+            level = (ordered[n // 2] + ordered[(n - 1) // 2]) / (2 * scale)
+        elif n:
+            level = steps[latest] / scale
+        if column[SUSTAINED] >= 0:
+            out[column[SUSTAINED], row] = level
+        if column[RECENT] >= 0:
+            out[column[RECENT], row] = float(continuous) if continuous else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]

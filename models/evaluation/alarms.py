@@ -3,6 +3,7 @@
 Semantics of circEWS (Hyland SL, et al. Early prediction of circulatory failure in the intensive care unit using machine
 learning. Nat Med 2020;26:364-373): only the hours before the onset count. An alarm fires when the risk reaches the
 threshold, then is silent; when the silence ends it fires again if the risk is still, or again, at or above the threshold.
+The safety net fires beside the model, by the rules of :mod:`models.alarm_policy`.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from features.catalogue import INDEX_STEP
 from models.cohort import by_patient
 from models.evaluation.bootstrap import Resamples, bounds, ratio
 from models.evaluation.proportions import exact, limits
+from models.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -41,6 +43,8 @@ class Watch:
         time: index time in microseconds.
         onset: onset in microseconds, or the largest int64 where there is none.
         probability: risk at each row, or a score.
+        net_score: NEWS2 as the safety net sees it, NaN where it has no say; all NaN: there is no net.
+        net_spot: of these points, those of signals that do not come continuously.
     """
 
     subject: Int64
@@ -48,10 +52,12 @@ class Watch:
     time: Int64
     onset: Int64
     probability: Float64
+    net_score: Float64
+    net_spot: Float64
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "Watch":
-        """From columns ``subject_id, index_time, onset, onset_known, probability``.
+        """From columns ``subject_id, index_time, onset, onset_known, probability``; with a net, ``net_score, net_spot``.
 
         Subjects whose event was under way when the record began are left out: they have no hours before the onset.
         """
@@ -64,11 +70,24 @@ class Watch:
             time=frame["index_time"].to_numpy("datetime64[us]").astype(np.int64),
             onset=np.where(frame["onset"].isna(), _NEVER, onset),
             probability=frame["probability"].to_numpy(np.float64),
+            **{
+                name: frame[name].to_numpy(np.float64) if name in frame else np.full(len(frame), np.nan)
+                for name in ("net_score", "net_spot")
+            },
         )
 
     def scored(self, score: Float64) -> "Watch":
-        """The same hours, watched by another score."""
+        """Return the same hours, watched by another score and the same net."""
         return replace(self, probability=score)
+
+    def without_net(self) -> "Watch":
+        """Return the same hours, watched by the model alone."""
+        nothing = np.full(len(self.time), np.nan)
+        return replace(self, net_score=nothing, net_spot=nothing)
+
+    def net_alone(self) -> "Watch":
+        """Return the same hours, watched by the safety net alone."""
+        return replace(self, probability=np.full(len(self.time), -np.inf))
 
     @property
     def patient_days(self) -> float:
@@ -77,7 +96,16 @@ class Watch:
 
     def fired(self, threshold: float) -> NDArray[np.bool_]:
         """Where an alarm fires, shape (n_rows,)."""
-        fired: NDArray[np.bool_] = _fire(self.subject, self.time, self.probability >= threshold, _us(SILENCE))
+        fired: NDArray[np.bool_] = _fire(
+            self.subject,
+            self.time,
+            self.probability,
+            threshold,
+            self.net_score,
+            self.net_spot,
+            _us(SILENCE),
+            _us(HOLDS_FOR),
+        )
         return fired
 
     def count(self, threshold: float, rows: NDArray[np.bool_] | None = None) -> "Count":
@@ -235,14 +263,34 @@ def _us(duration: timedelta) -> int:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _fire(subject: Int64, time: Int64, above: NDArray[np.bool_], silence: int) -> NDArray[np.bool_]:
+def _fire(
+    subject: Int64,
+    time: Int64,
+    probability: Float64,
+    threshold: float,
+    net_score: Float64,
+    net_spot: Float64,
+    silence: int,
+    holds_for: int,
+) -> NDArray[np.bool_]:
     fired = np.zeros(len(time), dtype=np.bool_)
-    last = -1
+    last, emergency, since = -1, False, -1
     for i in range(len(time)):
         if i == 0 or subject[i] != subject[i - 1]:
-            last = -1
-        if above[i] and (last < 0 or time[i] - time[last] >= silence):
-            fired[i] = True
+            last, emergency, since = -1, False, -1
+        if net_score[i] < ENDS_BELOW:
+            emergency = False
+        if net_score[i] >= ALARM_FROM:
+            since = since if since >= 0 else i
+        elif not (np.isnan(probability[i]) and np.isnan(net_score[i])):
+            since = -1
+        refractory = last >= 0 and time[i] - time[last] < silence
+        if net_score[i] >= ALARM_FROM and (net_spot[i] >= ALARM_FROM or time[i] - time[since] >= holds_for):
+            fired[i] = not (refractory and emergency)  # the net's first alarm brings news, and waits for nothing
+            emergency |= fired[i]
+        else:
+            fired[i] = probability[i] >= threshold and not refractory
+        if fired[i]:
             last = i
     return fired
 

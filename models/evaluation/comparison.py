@@ -1,7 +1,7 @@
 """Every question asked of every model on the same patients; the answers are plain numbers, as JSON holds them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import Any, Final
@@ -20,6 +20,7 @@ from models.evaluation.calibration import histogram, reliability
 from models.evaluation.discrimination import curves
 from models.evaluation.net_benefit import decision_curve, gain, thresholds
 from models.evaluation.ranges import coverage
+from models.evaluation.safety import emergencies
 from models.evaluation.subgroups import MIN_PATIENTS, subgroups
 
 NEWS2: Final = "news2"  # the model whose only feature is the score
@@ -35,6 +36,7 @@ class Candidate:
         threshold: the frozen alarm threshold.
         certificate: the alarm promise made in training (:mod:`models.certificate`), if one was made.
         low, high: the range given with each probability, if any.
+        medium: probability from which a risk is medium; None: there is no such band.
     """
 
     risk: Float64
@@ -42,6 +44,7 @@ class Candidate:
     certificate: Certificate | None = None
     low: Float64 | None = None
     high: Float64 | None = None
+    medium: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class HeldOut:
         rows: ``subject_id, index_time, onset, onset_known, label``, one row an index time.
         candidates: by name; the first is the default model.
         news2: NEWS2 at each row, if known.
+        net: the same as the safety net sees it (:func:`models.assessment.net_of`); empty: judge models without a net.
         groups: the groups each row belongs to (:func:`models.evaluation.subgroups.groups`), if known.
         seed: of the bootstrap; the same for all, so that differences are paired.
     """
@@ -61,6 +65,7 @@ class HeldOut:
     news2: Float64 | None
     groups: pd.DataFrame | None
     seed: int
+    net: Mapping[str, Float64] = field(default_factory=dict)
 
     @property
     def default(self) -> str:
@@ -68,8 +73,8 @@ class HeldOut:
         return next(iter(self.candidates))
 
     def frame(self, name: str) -> pd.DataFrame:
-        """The rows with a model's ``probability``."""
-        return self.rows.assign(probability=self.candidates[name].risk)
+        """The rows with a model's ``probability``, and with what the safety net sees where there is one."""
+        return self.rows.assign(probability=self.candidates[name].risk, **self.net)
 
     @cached_property
     def once(self) -> bool:
@@ -155,15 +160,20 @@ def benefit(held_out: HeldOut) -> dict[str, Any]:
 
 
 def alarmed(held_out: HeldOut) -> dict[str, Any]:
-    """``alarms`` of every model: at the frozen threshold, over budgets, beside the NEWS2 rules; what came of ``promises``."""
+    """``alarms`` of every model with the safety net: at the frozen threshold, over budgets; what came of ``promises``.
+
+    ``parts`` says what the default model and the net sound alone and together; beside the NEWS2 rules stand models without it.
+    """
     if held_out.once:
         return {"alarms": None, "promises": {}}
-    seed, ordered = held_out.seed, Watch.of(held_out.rows.assign(probability=np.arange(len(held_out.rows))))
+    default = held_out.candidates[held_out.default]
+    numbered = held_out.rows.assign(probability=np.arange(len(held_out.rows)), **held_out.net)
+    seed, ordered = held_out.seed, Watch.of(numbered)
     place = ordered.probability.astype(np.int64)  # where the watched hours stand among the rows
     watches = {name: ordered.scored(candidate.risk[place]) for name, candidate in held_out.candidates.items()}
     rules = {}
     if held_out.news2 is not None:
-        rules = {rule: (ordered.scored(held_out.news2[place]), points) for rule, points in RULES.items()}
+        rules = {rule: (ordered.without_net().scored(held_out.news2[place]), points) for rule, points in RULES.items()}
     frozen = {
         name: {"threshold": candidate.threshold, **summary(watches[name].count(candidate.threshold), seed=seed)}
         for name, candidate in held_out.candidates.items()
@@ -173,11 +183,16 @@ def alarmed(held_out: HeldOut) -> dict[str, Any]:
             "silence_hours": SILENCE / timedelta(hours=1),
             "horizon_hours": HORIZON / timedelta(hours=1),
             "at_frozen_threshold": frozen,
+            "parts": _parts(watches[held_out.default], default.threshold, seed) if held_out.net else [],
+            "emergencies": emergencies(watches[held_out.default], default.medium, default.threshold)
+            if held_out.net and default.medium is not None
+            else None,
             "at_budgets": {name: _records(at_budgets(watch, seed=seed)) for name, watch in watches.items()},
             "rules": [{"rule": rule, **summary(watch.count(at), seed=seed)} for rule, (watch, at) in rules.items()],
             "against_rules": {
                 name: [
-                    {"rule": rule, **against_rule(watches[name], watch, at, seed=seed)} for rule, (watch, at) in rules.items()
+                    {"rule": rule, **against_rule(watches[name].without_net(), watch, at, seed=seed)}
+                    for rule, (watch, at) in rules.items()
                 ]
                 for name in watches
                 if name != NEWS2
@@ -189,6 +204,12 @@ def alarmed(held_out: HeldOut) -> dict[str, Any]:
             if candidate.certificate is not None
         },
     }
+
+
+def _parts(watch: Watch, threshold: float, seed: int) -> list[dict[str, Any]]:
+    """What sounds by the model alone, by the safety net alone, and by both."""
+    parts = {"model": watch.without_net(), "net": watch.net_alone(), "both": watch}
+    return [{"part": name, **summary(part.count(threshold), seed=seed)} for name, part in parts.items()]
 
 
 def _promise(certificate: Certificate, watch: Watch) -> dict[str, Any]:

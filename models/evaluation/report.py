@@ -8,6 +8,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from models.evaluation import behaviour_tables
 from models.evaluation import report_figures as figures
 from models.evaluation import report_tables as tables
 from models.evaluation.report_style import named, styled, svg
@@ -22,7 +23,7 @@ def report(result: Result) -> str:
 
     Args:
         result: ``evaluation.json``, as it is read back: the sections of :mod:`models.evaluation.comparison`, with ``source,
-            simulated, version, task, made`` and, where it was tried, ``robustness``.
+            simulated, version, task, made`` and, where it was tried, ``robustness, behaviour, domain``.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files("models.evaluation").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
@@ -47,6 +48,8 @@ def report(result: Result) -> str:
             "ranges": tables.ranges(result),
             "made": tables.made(result),
         },
+        behaviour=_behaviour(result) if result.get("behaviour") else {},
+        domain=_domain(result) if result.get("domain") else {},
         figures={
             "ranking": _drawn(figures.ranking, result),
             "curves": _drawn(figures.curves, result),
@@ -64,9 +67,29 @@ def report(result: Result) -> str:
 def _alarm_tables(result: Result) -> dict[str, tables.Table]:
     return {
         "frozen": tables.frozen(result),
+        "parts": tables.parts(result),
         "rules": tables.rules(result),
         "budgets": tables.budgets(result),
         "promises": tables.promises(result),
+    }
+
+
+def _behaviour(result: Result) -> dict[str, Any]:
+    return {
+        "sentences": behaviour_tables.behaves(result),
+        "vignettes": behaviour_tables.vignettes(result),
+        "directions": behaviour_tables.directions(result),
+        "history": behaviour_tables.history(result),
+        "removal": behaviour_tables.removal(result),
+    }
+
+
+def _domain(result: Result) -> dict[str, Any]:
+    return {
+        "sentences": behaviour_tables.speaks(result),
+        "limits": behaviour_tables.limits(result),
+        "missing": behaviour_tables.missing(result),
+        "outside": behaviour_tables.outside(result),
     }
 
 

@@ -165,6 +165,17 @@ def frozen(result: Result) -> Table:
     return Table(["model or rule", "threshold, probability", *_ALARM_HEADINGS], rows)
 
 
+def parts(result: Result) -> Table:
+    """What the model and the safety net sound alone and together."""
+    name = {
+        "model": "the model alone",
+        "net": "the safety net alone (NEWS2 of 7 or more)",
+        "both": "both, as a ward hears them",
+    }
+    rows = [[name[row["part"]], number(row["alarms"], 0), *_alarm(row)] for row in result["alarms"]["parts"]]
+    return Table(["what sounds", "alarms", *_ALARM_HEADINGS], rows)
+
+
 def budgets(result: Result) -> Table:
     """Alarms of the default model over budgets."""
     rows = [

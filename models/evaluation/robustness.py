@@ -68,7 +68,9 @@ def sample(subject_ids: Iterable[str], readings_each: float) -> list[str]:
     return sorted(subject_ids, key=_hash)[:at_most]
 
 
-def effect(frame: pd.DataFrame, degraded: Float64, threshold: float, *, seed: int) -> dict[str, float]:
+def effect(
+    frame: pd.DataFrame, degraded: Float64, threshold: float, *, seed: int, net: Mapping[str, Float64] | None = None
+) -> dict[str, float]:
     """What a loss costs: figures after it, and changes from before, with 95 % intervals of the paired differences.
 
     Args:
@@ -76,6 +78,7 @@ def effect(frame: pd.DataFrame, degraded: Float64, threshold: float, *, seed: in
         degraded: probability of the same rows from the readings that are left, shape (n_rows,).
         threshold: the frozen alarm threshold.
         seed: of the bootstrap.
+        net: what the safety net sees in the readings that are left (:func:`models.assessment.net_of`); None: there is no net.
 
     Returns:
         ``auroc, event_recall, alarms_per_patient_day``, each with ``_change``, ``_change_low`` and ``_change_high``.
@@ -85,9 +88,10 @@ def effect(frame: pd.DataFrame, degraded: Float64, threshold: float, *, seed: in
     resamples = Resamples.of(frame.loc[labelled, "subject_id"], seed)
     figures: list[dict[str, float]] = []
     draws: list[dict[str, Float64]] = []
-    for risk in (frame["probability"].to_numpy(float), degraded):
-        known = risk[labelled]
-        count = watched(frame.assign(probability=risk)).count(threshold)
+    after = frame.assign(probability=degraded, **(net or {}))
+    for rows in (frame, after):
+        known = rows["probability"].to_numpy(float)[labelled]
+        count = watched(rows).count(threshold)
         figures.append(discrimination(label, known) | count.figures())
         draws.append(discrimination_draws(label, known, resamples) | count.draws(count.resamples(seed)))
     result: dict[str, float] = {}

@@ -12,9 +12,9 @@ from models.evaluation import judge
 from models.evaluation.bootstrap import Resamples, basic, percentile
 from models.evaluation.challenges import event1, event1_threshold, event2, event_draws
 from models.tasks import TASKS
-from models.variants import score_alone, variants
+from models.variants import AS_MEASURED, score_alone, variants
 from pipelines.benchmark import Benchmark, BenchmarkError, predictions
-from pipelines.benchmark.frames import read, read_twice
+from pipelines.benchmark.frames import read, read_augmented
 from pipelines.progress import working
 from pipelines.sources.cinc2012 import Cinc2012
 from pipelines.train import SEED
@@ -31,7 +31,8 @@ def cinc2012(train: Path, test: Path | None) -> Benchmark:
     if test is None:
         raise BenchmarkError("--test is missing: cinc2012 is trained on one set and scored on another, such as set-b.tar.gz")
     source, unseen = Cinc2012(train), Cinc2012(test)
-    training, elsewhere = (_with_severity(frame, source) for frame in read_twice(source, SERVICES[_SERVICE], "training set"))
+    training, augmented = read_augmented(source, SERVICES[_SERVICE], "training set")
+    training = _with_severity(training, source)
     testing = _with_severity(read(unseen, SERVICES[_SERVICE], "test set"), unseen)
     models = variants(SERVICES[_SERVICE], hourly=False, seed=SEED) | {
         name: score_alone(name, hourly=False, seed=SEED) for name in _SEVERITY
@@ -39,7 +40,8 @@ def cinc2012(train: Path, test: Path | None) -> Benchmark:
     metrics, scored = {}, {}
     for name, model in models.items():
         with working(f"fit and score {name}"):
-            risk = model.cross_fit(training, training["label"], training["subject_id"], elsewhere)
+            ways = () if name in AS_MEASURED.union(_SEVERITY) else augmented
+            risk = model.cross_fit(training, training["label"], training["subject_id"], ways)
             threshold = event1_threshold(training["label"].to_numpy(np.float64), risk)
             probability = model.risk(testing)
         scored[name] = testing[LABELLED].assign(probability=probability, alarm=probability >= threshold)

@@ -1,5 +1,6 @@
 """Challenge 2019: sepsis six hours ahead. Trained on one hospital, scored on every hour of every stay of another."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.catalogue import SERVICES
+from models.assessment import net_of
 from models.cohort import LABELLED, folds
 from models.evaluation import judge
 from models.evaluation.alarm_budget import against_rule, summary
@@ -15,41 +17,55 @@ from models.evaluation.alarms import Watch, count_where
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.challenges import Utility
 from models.evaluation.comparison import RULES
+from models.evaluation.safety import emergencies
+from models.habits import Augmented
 from models.risk_model import RiskModel
 from models.tasks import TASKS
-from models.variants import variants
-from pipelines.benchmark import Benchmark, predictions
-from pipelines.benchmark.frames import read, read_twice
+from models.variants import AS_MEASURED, variants
+from pipelines.benchmark import Benchmark, BenchmarkError, predictions
+from pipelines.benchmark.frames import read, read_augmented
 from pipelines.progress import working
 from pipelines.sources.cinc2019 import Cinc2019
-from pipelines.train import SEED
+from pipelines.train import SEED, fit
 
 OUTER_FOLDS: Final = 5
 _SERVICE: Final = TASKS["sepsis"].feature_service
 _PARTS: Final = ("physiology", "workflow")
 
-Scored = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""Probabilities of the test rows, and where they reach the threshold that was frozen before."""
+Scored = pd.DataFrame
+"""Of the test rows: ``probability``; ``alarm``, where it reaches the threshold of utility that was frozen before; ``high`` and
+``medium``, the thresholds of the product's bands, frozen likewise."""
 
 
-def cinc2019(train: Path, test: Path | None) -> Benchmark:
+def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchmark:
     """Train on one set and score another; without another, five-fold by patient within the one.
 
     Thresholds are those of highest utility on the out-of-fold risks of the patients trained on. What physiology and workflow
     are worth alone the five-fold division tells; a test set is spared the two, which would take a third of the time.
+
+    Args:
+        train, test: the sets.
+        only: the one model to fit and score; None: all of them.
+
+    Raises:
+        BenchmarkError: there is no such model.
     """
-    training, elsewhere = read_twice(Cinc2019(train), SERVICES[_SERVICE], "training set")
+    models = variants(SERVICES[_SERVICE], hourly=True, seed=SEED)
+    if only is not None and only not in models:
+        raise BenchmarkError(f"--only {only}: no such model; choose one of {', '.join(models)}")
+    training, augmented = read_augmented(Cinc2019(train), SERVICES[_SERVICE], "training set")
     testing = read(Cinc2019(test), SERVICES[_SERVICE], "test set") if test else training
-    score = _one_fit if test else _nested
+    score = _answers if test else _nested
     spared = _PARTS if test else ()
     metrics, scored = {}, {}
-    for name, model in variants(SERVICES[_SERVICE], hourly=True, seed=SEED).items():
-        if name in spared:
+    for name, model in models.items():
+        if name != only if only else name in spared:
             continue
         with working(f"fit and score {name}"):
-            probability, alarm = score(model, training, elsewhere, testing)
-        scored[name] = testing[LABELLED].assign(probability=probability, alarm=alarm)
+            answers = score(model, training, () if name in AS_MEASURED else augmented, testing)
+        scored[name] = pd.concat([testing[LABELLED], answers], axis=1)
         metrics[name] = figures(scored[name]) | beside_news2(scored[name], testing["news2"].to_numpy(np.float64))
+        metrics[name] |= with_the_net(scored[name].assign(**net_of(testing)))
     about = {
         "protocol": "cinc2019",
         "division": "train and test" if test else f"{OUTER_FOLDS}-fold by patient",
@@ -94,23 +110,40 @@ def beside_news2(scored: pd.DataFrame, news2: NDArray[np.float64]) -> dict[str, 
     return found
 
 
-def _one_fit(model: RiskModel, training: pd.DataFrame, elsewhere: pd.DataFrame, testing: pd.DataFrame) -> Scored:
-    threshold = _fit(model, training, elsewhere)
-    probability = model.risk(testing)
-    return probability, probability >= threshold
+def with_the_net(scored: pd.DataFrame) -> dict[str, float]:
+    """Alarms of the model, of the safety net and of both, and hours in which NEWS2 asks for an emergency response.
+
+    Args:
+        scored: as above, with ``high, medium`` and what the safety net sees (:func:`models.assessment.net_of`).
+
+    Returns:
+        ``model_, net_, both_`` with the figures of :func:`summary`; ``emergency_`` with those of :func:`emergencies`.
+    """
+    # Each fold has thresholds of its own, so risks are counted in units of them.
+    watch = Watch.of(scored.assign(probability=scored["probability"] / scored["high"]))
+    medium = Watch.of(scored.assign(probability=scored["medium"] / scored["high"])).probability
+    parts = {"model": watch.without_net(), "net": watch.net_alone(), "both": watch}
+    found = {
+        f"{name}_{what}": value for name, part in parts.items() for what, value in summary(part.count(1.0), seed=SEED).items()
+    }
+    return found | {f"emergency_{what}": float(value) for what, value in emergencies(watch, medium, 1.0).items()}
 
 
-def _nested(model: RiskModel, training: pd.DataFrame, elsewhere: pd.DataFrame, _: pd.DataFrame) -> Scored:
+def _nested(model: RiskModel, training: pd.DataFrame, augmented: Sequence[Augmented], _: pd.DataFrame) -> Scored:
     fold = folds(training["subject_id"], training["label"].to_numpy() == 1, OUTER_FOLDS, seed=SEED)
-    probability, alarm = np.empty(len(training)), np.empty(len(training), dtype=bool)
+    found = []
     for left_out in range(OUTER_FOLDS):
         unseen = fold == left_out
-        threshold = _fit(model, training[~unseen], elsewhere[~unseen])
-        probability[unseen] = model.risk(training[unseen])
-        alarm[unseen] = probability[unseen] >= threshold
-    return probability, alarm
+        ways = [way.among(~unseen) for way in augmented]
+        found.append(_answers(model, training[~unseen], ways, training[unseen]))
+    return pd.concat(found).sort_index()
 
 
-def _fit(model: RiskModel, training: pd.DataFrame, elsewhere: pd.DataFrame) -> float:
-    risk = model.cross_fit(training, training["label"], training["subject_id"], elsewhere)
-    return Utility.of(training["label"].to_numpy(np.float64), training["subject_id"]).threshold(risk)
+def _answers(model: RiskModel, training: pd.DataFrame, augmented: Sequence[Augmented], testing: pd.DataFrame) -> Scored:
+    """Fit, freeze thresholds on the patients trained on, and score others."""
+    risk = fit(model, training, TASKS["sepsis"], augmented)
+    threshold = Utility.of(training["label"].to_numpy(np.float64), training["subject_id"]).threshold(risk)
+    probability = model.risk(testing)
+    return pd.DataFrame(
+        {"probability": probability, "alarm": probability >= threshold, **model.thresholds_}, index=testing.index
+    )

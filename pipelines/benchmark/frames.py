@@ -1,16 +1,16 @@
 """A source as one frame: index times, labels and features, without a home."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.build import build_features
+from features.build import KEYS, build_features
 from features.catalogue import views_of
 from features.observations import check
 from models.cohort import index_times, label
-from models.habits import remeasured
+from models.habits import Augmented, augment, joined
 from models.tasks import TASKS
 from pipelines.progress import track
 from pipelines.sources import Source
@@ -21,7 +21,7 @@ ROWS = ("subject_id", "index_time", "start", "end", "onset", "onset_known", "lab
 
 
 def read(source: Source, features: Sequence[str], what: str) -> pd.DataFrame:
-    """Every index time of a source with its label and features.
+    """Read every index time of a source with its label and features.
 
     Args:
         source: any; its task says what the labels are.
@@ -31,34 +31,40 @@ def read(source: Source, features: Sequence[str], what: str) -> pd.DataFrame:
     Returns:
         Columns :data:`ROWS` and the features (float32), in order of subject and time.
     """
-    (frame,) = _read(source, features, what, [lambda readings: readings])
-    return frame
+    blocks: list[Float32] = []
+    rows = []
+    for readings, index in _parts(source, what):
+        blocks.append(_features(readings, index, features))
+        rows.append(index[list(ROWS)])
+    return _joined(pd.concat(rows, ignore_index=True), features, blocks)
 
 
-def read_twice(source: Source, features: Sequence[str], what: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A source to learn from: as it was measured, and, row by row, as it would have been under other habits."""
-    as_measured, elsewhere = _read(source, features, what, [lambda readings: readings, remeasured])
-    return as_measured, elsewhere
+def read_augmented(source: Source, features: Sequence[str], what: str) -> tuple[pd.DataFrame, tuple[Augmented, ...]]:
+    """Read a source to learn from: :func:`read`, and its rows as they might have been known in other ways."""
+    blocks: list[Float32] = []
+    rows, ways = [], []
+    for readings, index in _parts(source, what):
+        blocks.append(_features(readings, index, features))
+        rows.append(index[list(ROWS)])
+        ways.append(augment(readings, index, features))
+    as_measured = _joined(pd.concat(rows, ignore_index=True), features, blocks)
+    return as_measured, joined(ways)
 
 
-def _read(
-    source: Source, features: Sequence[str], what: str, ways: Sequence[Callable[[pd.DataFrame], pd.DataFrame]]
-) -> list[pd.DataFrame]:
-    """A frame for each way of choosing among the readings, all of one pass over the source."""
-    task = TASKS[source.task]
-    rows: list[pd.DataFrame] = []
-    blocks: list[list[Float32]] = [[] for _ in ways]
+def _parts(source: Source, what: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The accepted readings and the labelled index of each batch; ``row``: the position in the frame of all batches."""
+    task, first = TASKS[source.task], 0
     for batch in track(source.batches(), f"read {what}", len(source)):
-        index = index_times(batch.stays, task.index)
+        index = label(index_times(batch.stays, task.index), batch.outcomes, task)
+        index = index.sort_values(KEYS, ignore_index=True)
+        index["row"] = np.arange(first, first + len(index))
+        first += len(index)
         accepted = check(batch.observations).accepted
-        readings = accepted[accepted["subject_id"].isin(index["subject_id"])]
-        for chosen, of_way in zip(ways, blocks, strict=True):
-            found = build_features(chosen(readings), index, views_of(features))
-            of_way.append(found[list(features)].to_numpy(np.float32))
-        labelled = label(index, batch.outcomes, task).sort_values(["subject_id", "index_time"], ignore_index=True)
-        rows.append(labelled[list(ROWS)])
-    keys = pd.concat(rows, ignore_index=True)
-    return [_joined(keys, features, of_way) for of_way in blocks]
+        yield accepted[accepted["subject_id"].isin(index["subject_id"])], index
+
+
+def _features(readings: pd.DataFrame, index: pd.DataFrame, features: Sequence[str]) -> Float32:
+    return np.asarray(build_features(readings, index, views_of(features))[list(features)].to_numpy(np.float32))
 
 
 def _joined(keys: pd.DataFrame, features: Sequence[str], blocks: list[Float32]) -> pd.DataFrame:

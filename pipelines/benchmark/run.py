@@ -8,6 +8,7 @@ from pipelines.benchmark import Benchmark, BenchmarkError
 from pipelines.benchmark.ahe2009 import ahe2009
 from pipelines.benchmark.cinc2012 import cinc2012
 from pipelines.benchmark.cinc2019 import cinc2019
+from pipelines.benchmark.safety_net import safety_net
 from pipelines.benchmark.travel import travel2012, travel2019
 
 PROTOCOLS: Final[dict[str, Callable[[Path, Path | None], Benchmark]]] = {
@@ -17,15 +18,26 @@ PROTOCOLS: Final[dict[str, Callable[[Path, Path | None], Benchmark]]] = {
     "travel2019": travel2019,
     "travel2012": travel2012,
 }
+SIMULATED: Final = {"net": safety_net}  # need no data
 
 
-def run(protocol: str, train: Path, test: Path | None) -> Benchmark:
+def run(protocol: str, train: Path | None, test: Path | None, only: str | None = None) -> Benchmark:
     """Run a protocol on sets at these paths.
 
     Raises:
         BenchmarkError: no such protocol, or it needs a test set.
         SourceError: a set cannot be read.
     """
+    if protocol in SIMULATED:
+        if train is not None or test is not None:
+            raise BenchmarkError(f"--train, --test: {protocol} runs on the simulated ward; leave them out")
+        return SIMULATED[protocol]()
     if protocol not in PROTOCOLS:
-        raise BenchmarkError(f"{protocol}: no such benchmark; choose one of {', '.join(PROTOCOLS)}")
+        raise BenchmarkError(f"{protocol}: no such benchmark; choose one of {', '.join([*PROTOCOLS, *SIMULATED])}")
+    if train is None:
+        raise BenchmarkError(f"--train is missing: {protocol} needs the set to train on, as the challenge distributes it")
+    if only is not None:
+        if protocol != "cinc2019":
+            raise BenchmarkError(f"--only: {protocol} fits all its models; leave it out")
+        return cinc2019(train, test, only)
     return PROTOCOLS[protocol](train, test)

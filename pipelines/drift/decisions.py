@@ -193,7 +193,7 @@ def _stopped(home: Path, action: Action, by: Act, judged: pd.DataFrame) -> str:
 
 def _pointless(home: Path, action: Action, champion: RegisteredModel) -> str:
     """Why an action would not help, if it would not."""
-    if action == "recalibrate" and Wards(home).have_thresholds:
+    if action == "recalibrate" and Wards(home, strict=True).have_thresholds:
         return (
             "not begun: wards.toml holds thresholds, which are of the probabilities of today; take them out, recalibrate, and "
             "propose them anew (vigil wards)"

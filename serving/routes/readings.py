@@ -19,7 +19,18 @@ from serving.monitored import UNASSIGNED
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.refusals import explain
-from serving.schemas import MAX_OBSERVATIONS, MAX_PATIENTS, SEX_CODES, Instant, PatientId, Request, Sex, WardName, example
+from serving.schemas import (
+    MAX_OBSERVATIONS,
+    MAX_PATIENTS,
+    SEX_CODES,
+    Instant,
+    PatientId,
+    Pregnant,
+    Request,
+    Sex,
+    WardName,
+    example,
+)
 from serving.times import utc
 
 router: Final = APIRouter(prefix="/v1", tags=["readings"])
@@ -108,6 +119,7 @@ class PatientIn(Request):
     ward: WardName
     age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
     sex: Sex | None = None
+    pregnant: Pregnant = None
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None
     discharged: Annotated[bool, Field(strict=True, description="True: nobody watches him any more; his alarms end.")] = False
@@ -226,6 +238,7 @@ def _facts(pseudonym: str, patient: PatientIn) -> dict[str, Any]:
         "sex": None if patient.sex is None else SEX_CODES[patient.sex],
         **{name: None if time is None else microsecond(utc(time)) for name, time in admitted.items()},
         "discharged": patient.discharged,
+        "pregnant": patient.pregnant,
     }
 
 

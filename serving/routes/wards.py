@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from features.catalogue import INDEX_STEP
-from features.scores import NEWS2_HIGH
+from models.assessment import Basis, DecidedBy, Finding
+from models.safety_net import ALARM_FROM, Band, Reason, news2_band, news2_reasons, urgency
 from serving import problems
 from serving.alarms_view import AlarmOut, alarm_out
 from serving.auth import Caller
@@ -20,7 +21,6 @@ from serving.guard import PartsHere, authorized
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.rescorer import SAID
-from serving.risk import Band, Basis
 from serving.routes.ward_events import EVENT, EventStream, beginning, stream
 from serving.schemas import MAX_PATIENTS, Instant, Request, WardName, example
 from serving.times import moment, present, utc
@@ -47,6 +47,8 @@ class WardPatient(BaseModel):
     basis: Basis
     probability: float | None
     band: Band
+    decided_by: Annotated[DecidedBy | None, Field(description="What set the band; null for seconds after an upgrade.")]
+    reasons: Annotated[list[Reason], Field(description="Rules of NEWS2 that ask for more than routine care.")]
     news2: int
     news2_highest: int
     latest_reading_at: datetime | None
@@ -57,7 +59,10 @@ class WardPatient(BaseModel):
             "alarm threshold (Vickers AJ, Elkin EB. Med Decis Making 2006;26:565-574). Null on the basis of NEWS2."
         ),
     ]
-    findings: list[Literal["stale_data"]]
+    findings: list[Finding]
+    unusual: Annotated[
+        list[str], Field(description="With outside_training: what sets the patient apart from those the model learned from.")
+    ]
     alarm_id: Annotated[str | None, Field(description="Of the episode that is under way, if it sounded.")]
     alarm_status: Annotated[Status | None, Field(description="Both null to a caller who may not see alarms.")]
     model_name: str | None
@@ -65,10 +70,18 @@ class WardPatient(BaseModel):
     feature_service: str
 
 
+class SafetyNetOut(BaseModel):
+    """From which NEWS2 an alarm sounds in the ward, and why there, where the hospital changed that in writing."""
+
+    alarm_from: int
+    because: Annotated[str | None, Field(description="Null: it is the guideline's limit.")]
+
+
 class WardAnswer(BaseModel):
-    """Alarms that nobody acted on first, then by expected benefit; on the basis of NEWS2 by the score."""
+    """Open alarms first, then by band, then by expected benefit; on the basis of NEWS2 by the score."""
 
     ward: str
+    safety_net: SafetyNetOut
     risks_as_of: Annotated[
         datetime | None, Field(description="When the rescorer, which renews the risks, was last alive; null: never.")
     ]
@@ -110,7 +123,10 @@ def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> Ward
         (_ward_patient(row, names[row["patient"]], under_way.get(row["patient"])) for row in rows), key=_urgency, reverse=True
     )
     _, alive = parts.board.progress()
-    return WardAnswer(ward=ward, risks_as_of=None if alive is None else alive.to_pydatetime(), patients=ranked)
+    parts.ward_settings.refresh()
+    own = parts.ward_settings.of(ward).safety_net
+    net = SafetyNetOut(alarm_from=own.alarm_from if own else ALARM_FROM, because=own.because if own else None)
+    return WardAnswer(ward=ward, safety_net=net, risks_as_of=None if alive is None else alive.to_pydatetime(), patients=ranked)
 
 
 @router.get("/alarms", summary="Alarms, newest first")
@@ -197,31 +213,37 @@ def _ward_patient(row: dict[str, Any], patient_id: str, alarm: dict[str, Any] | 
     sounded = alarm is not None and alarm["sounded"] > 0
     stale = present() - instant(row["index_time"]) > _RENEWED_WITHIN
     if stale:
-        row = {**row, "basis": "news2", "probability": None, "band": _band_of(row)}
+        band = _band_of(row)
+        decided_by = "nothing" if band == "unknown" else "news2"
+        row = {**row, "basis": "news2", "probability": None, "band": band, "decided_by": decided_by}
     return WardPatient(
         patient_id=patient_id,
         as_of=instant(row["index_time"]).to_pydatetime(),
         latest_reading_at=moment(row["latest_reading_at"]),
         expected_benefit=_benefit(row["probability"], row["threshold"]),
-        findings=["stale_data"] if stale else [],
+        reasons=row["reasons"] or [],
+        findings=[*(["stale_data"] if stale else []), *(row["findings"] or [])],
+        unusual=row["unusual"] or [],
         alarm_id=alarm["alarm_id"] if alarm and sounded else None,
         alarm_status=alarm["status"] if alarm and sounded else None,
-        **{name: row[name] for name in SAID if name != "index_time"},
+        **{name: row[name] for name in SAID if name not in {"index_time", "reasons", "findings", "unusual"}},
     )
 
 
-def _band_of(row: dict[str, Any]) -> str:
-    """NEWS2's, of a row that may have the model's. Its parts are not kept: from 3 on, one of 3 may be among them."""
-    if row["basis"] == "news2":
-        return str(row["band"])
-    return "high" if row["news2"] >= NEWS2_HIGH else "medium" if row["news2"] >= 3 else "low"
+def _band_of(row: dict[str, Any]) -> Band:
+    """Return NEWS2's band of a row that may have the model's; unknown where NEWS2 has no say."""
+    if row["reasons"] is None:  # of an earlier version, which did not keep the components: one of 3 may be among them
+        return news2_band(news2_reasons(row["news2"], min(row["news2"], 3)))
+    silent = row["net_score"] is None or ("hardly_known" in row["findings"] and not row["reasons"])
+    return "unknown" if silent else news2_band(tuple(row["reasons"]))
 
 
 def _benefit(p: float | None, threshold: float | None) -> float | None:
     return None if p is None or threshold is None else p - (1 - p) * threshold / (1 - threshold)
 
 
-def _urgency(patient: WardPatient) -> tuple[bool, float, int, int]:
-    """Without a probability the score decides, above all whom the model calls no benefit: nobody knows better."""
+def _urgency(patient: WardPatient) -> tuple[bool, int, float, int, int]:
+    """Rank a patient. Without a probability the score decides, above patients for whom the model sees no benefit."""
     benefit = patient.expected_benefit
-    return (patient.alarm_status == "open", 0.0 if benefit is None else benefit, patient.news2, patient.news2_highest)
+    is_open = patient.alarm_status == "open"
+    return (is_open, urgency(patient.band), 0.0 if benefit is None else benefit, patient.news2, patient.news2_highest)

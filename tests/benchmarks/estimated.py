@@ -7,7 +7,7 @@ likeness to those here (the idea of Bialek J, et al. arXiv:2401.08348, 2024; her
 baseline supposes that the out-of-fold figure stays.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,11 +27,12 @@ from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, discrimination_draws
 from models.evaluation.estimated import Reliability, estimate
 from models.evaluation.robustness import Loss
-from models.habits import remeasured
+from models.habits import Augmented, remeasured
 from models.risk_model import RiskModel, log_odds
 from models.tasks import TASKS
+from models.variants import learned as learned_features
 from models.variants import trees
-from pipelines.benchmark.frames import read, read_twice
+from pipelines.benchmark.frames import read, read_augmented
 from pipelines.sources import Batch, Source
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.simulated import SimulatedWard
@@ -143,7 +144,7 @@ def cinc2019_study(data: Path) -> Study:
     training = everybody[here & (half == 0)].reset_index(drop=True)
     patients = set(everybody.loc[here & (half == 1), "subject_id"])
     habits = read(Changed(source, set(training["subject_id"]), remeasured), service, "habits")
-    model, learned, threshold = _learn("sepsis", training, habits)
+    model, learned, threshold = _learn("sepsis", training, [Augmented(np.arange(len(training)), habits, "other_habits")])
     home = _place(model, "the same unit: no shift", everybody[here & (half == 1)])
     age, hours = home.frame["age"], (home.frame["index_time"] - home.frame["start"]) / pd.Timedelta(hours=1)
     places = [
@@ -171,9 +172,9 @@ def ward_study() -> Study:
     """The simulated ward learned from, and another one of another seed."""
     service = list(SERVICES[TASKS["deterioration"].feature_service])
     learn, judge = WARD_PATIENTS
-    training, habits = read_twice(SimulatedWard(learn), service, "ward")
+    training, augmented = read_augmented(SimulatedWard(learn), service, "ward")
     source = SimulatedWard(judge, OTHER_SEED)
-    model, learned, threshold = _learn("deterioration", training, habits)
+    model, learned, threshold = _learn("deterioration", training, augmented)
     home = _place(model, "the same kind of ward: no shift", read(source, service, "another ward"))
     subject, age = home.frame["subject_id"], home.frame["age"]
     worst = home.frame["news2"].groupby(subject).transform("mean")
@@ -194,9 +195,10 @@ def ward_study() -> Study:
     return Study(learned, threshold, places, [more, _exchanged(home)])
 
 
-def _learn(task: str, training: pd.DataFrame, habits: pd.DataFrame) -> tuple[RiskModel, Place, float]:
-    model = trees(list(SERVICES[TASKS[task].feature_service]), hourly=True, seed=SEED).set_params(**CHEAPER)
-    risk = model.cross_fit(training, training["label"], training["subject_id"], habits)
+def _learn(task: str, training: pd.DataFrame, augmented: Sequence[Augmented]) -> tuple[RiskModel, Place, float]:
+    features = learned_features(SERVICES[TASKS[task].feature_service])
+    model = trees(features, hourly=True, seed=SEED).set_params(**CHEAPER)
+    risk = model.cross_fit(training, training["label"], training["subject_id"], augmented)
     watch = Watch.of(training[LABELLED].assign(probability=risk))
     threshold = threshold_at_budget(watch, TASKS[task].promise.alarms_per_patient_day)
     known = training["label"].notna().to_numpy()

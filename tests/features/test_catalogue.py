@@ -7,6 +7,7 @@ import pytest
 
 from features.catalogue import (
     FEATURES,
+    SAFETY_NET,
     SERVICES,
     STANDARD,
     VIEWS,
@@ -18,6 +19,7 @@ from features.catalogue import (
 )
 from features.signals import SIGNALS
 from features.windows import WindowFeature
+from models.tasks import TASKS
 
 
 def test_names_are_unique_and_every_feature_explains_itself():
@@ -53,6 +55,10 @@ def test_services_name_features_in_the_order_of_the_views():
         ("mortality_v1", "89a0559fc0fc2fde"),
         ("mortality_v2", "3427c82bb6ef6595"),
         ("pressure_v1", "0a6b411a1d44442b"),
+        ("deterioration_v3", "3184cd16021d9944"),
+        ("vital_signs_v3", "0a5bbe2f3e11a306"),
+        ("mortality_v3", "6a08c9e921f01d4b"),
+        ("pressure_v2", "7026b42dd5e2a150"),
     ],
 )
 def test_a_service_that_models_were_trained_on_stays_as_it_is(service, digest):
@@ -80,7 +86,7 @@ def test_the_stay_as_a_whole_is_asked_of_every_signal_and_of_no_short_window():
 def test_a_home_computes_the_standard_views_and_what_its_models_read_besides():
     assert computed_for("deterioration_v1") == STANDARD
     assert computed_for("mortality_v2") == (*STANDARD, "stay", "organs")
-    assert computed_for("pressure_v1") == (*STANDARD, "pressure")
+    assert computed_for("pressure_v1") == computed_for("pressure_v2") == (*STANDARD, "pressure")
 
 
 def test_what_is_computed_on_demand_is_read_whole():
@@ -121,3 +127,8 @@ def test_a_declaration_names_itself():
     assert feature.description == "heart rate: least-squares slope per hour in the last 6 h"
     assert WindowFeature("body_temperature", "hours_above", 24, 38.3).name == "body_temperature_hours_above_38p3_24h"
     assert WindowFeature("spo2", "mean", "so_far").feature.description == "spo2: mean so far"
+
+
+def test_every_service_that_a_task_asks_for_holds_what_the_safety_net_goes_by():
+    for task in TASKS.values():
+        assert {*of(SAFETY_NET), "age", *of("scores")} <= set(SERVICES[task.feature_service]), task.name

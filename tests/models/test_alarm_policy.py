@@ -1,105 +1,200 @@
-"""Alarms risk by risk: what sounds is what an evaluation counts, and an episode is one record, whatever a budget withholds."""
+"""Alarms risk by risk: what sounds is what an evaluation counts, an episode is one record, and NEWS2 of 7 is never silent."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alarm_policy import REARM_SHARE, Episode, Policy, State, decide
+from models.alarm_policy import REARM_SHARE, Decision, Episode, Net, Policy, State, decide
 from models.evaluation.alarms import SILENCE, Watch
+from models.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
-POLICY = Policy.at(0.5)
-LEVELS = st.sampled_from([0.1, 0.39, 0.4, 0.45, 0.5, 0.6, 0.9])  # around the threshold and the level where an episode ends
-GAPS = st.sampled_from([1, 30, 60, 61, 240, 479, 480, 481, 900])  # minutes; the silence is 480
-SERIES = st.lists(st.tuples(LEVELS, GAPS, st.booleans()), min_size=1, max_size=60)
+POLICY = Policy(0.5)
+LEVELS = st.sampled_from([None, 0.1, 0.39, 0.4, 0.45, 0.5, 0.6, 0.9])  # around the threshold and where an episode ends
+# Around the limits of the safety net: of spot checks, of continuous signals, and of both.
+SCORES = st.sampled_from([None, Net(0, 0), Net(4, 0), Net(5, 5), Net(6, 3), Net(7, 7), Net(7, 0), Net(12, 3), Net(12, 8)])
+GAPS = st.sampled_from([1, 30, 60, 61, 240, 479, 480, 481, 900])  # minutes; the refractory period is 480
+SERIES = st.lists(st.tuples(LEVELS, SCORES, GAPS, st.booleans()), min_size=1, max_size=60)
+SOUNDED = {"sounded", "sounded_again"}
 
 
-def replayed(series, *, budget):
-    """``(at, risk, event, state)`` of each risk in turn."""
+def spot(score):
+    return Net(score, score)
+
+
+def replayed(series, *, budget, policy=POLICY):
+    """``(at, risk, net, decision)`` of each risk in turn."""
     at, state, happened = START, State(), []
-    for risk, gap, room in series:
+    for risk, net, gap, room in series:
         at += timedelta(minutes=gap)
-        state, event = decide(POLICY, state, risk, at, room=room or not budget)
-        happened.append((at, risk, event, state))
+        decision = decide(policy, state, risk, net, at, room=room or not budget)
+        state = decision.state
+        happened.append((at, risk, net, decision))
     return happened
 
 
 def hours(*levels):
     """Events of hourly risks."""
-    return [event for _, _, event, _ in replayed([(level, 60, True) for level in levels], budget=False)]
+    return [decision.event for *_, decision in replayed([(level, spot(0), 60, True) for level in levels], budget=False)]
 
 
-def test_the_silence_is_that_of_the_evaluation():
+def by_score(*scores, risk=0.1):
+    """Events of hourly scores beside a low risk."""
+    return [decision.event for *_, decision in replayed([(risk, spot(score), 60, False) for score in scores], budget=True)]
+
+
+def watch_of(happened):
+    frame = pd.DataFrame({"index_time": [at for at, *_ in happened]}).astype({"index_time": "datetime64[us, UTC]"})
+    frame["probability"] = [np.nan if risk is None else risk for _, risk, *_ in happened]
+    for name in ("score", "spot"):
+        frame[f"net_{name}"] = [np.nan if net is None else getattr(net, name) for _, _, net, _ in happened]
+    return Watch.of(frame.assign(subject_id="a", onset=pd.Series(pd.NaT, frame.index, "datetime64[us, UTC]"), onset_known=True))
+
+
+def test_the_refractory_period_is_that_of_the_evaluation():
     assert POLICY.silence == SILENCE
-    assert Policy.at(0.5).rearm == REARM_SHARE * 0.5
+    assert POLICY.rearm == REARM_SHARE * 0.5
+    assert Policy(None).rearm is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(SERIES)
 def test_without_a_budget_what_sounds_is_what_the_evaluation_counts(series):
     happened = replayed(series, budget=False)
-    frame = pd.DataFrame({"index_time": [at for at, *_ in happened], "probability": [risk for _, risk, *_ in happened]})
-    frame["index_time"] = frame["index_time"].astype("datetime64[us, UTC]")
-    frame = frame.assign(subject_id="a", onset=pd.Series(pd.NaT, frame.index, "datetime64[us, UTC]"), onset_known=True)
-    fired = Watch.of(frame).fired(POLICY.threshold)
-    assert [event in {"sounded", "sounded_again"} for *_, event, _ in happened] == fired.tolist()
+    fired = watch_of(happened).fired(POLICY.threshold)
+    assert [decision.event in SOUNDED for *_, decision in happened] == fired.tolist()
+
+
+@settings(max_examples=400, deadline=None)
+@given(SERIES, st.booleans())
+def test_an_emergency_by_news2_always_has_an_alarm_that_sounded_whatever_the_model_and_the_budget_say(series, model):
+    since = None
+    for at, risk, net, decision in replayed(series, budget=True, policy=POLICY if model else Policy(None)):
+        if net is not None and net.score >= ALARM_FROM:
+            since = since or at
+            if net.spot >= ALARM_FROM or at - since >= HOLDS_FOR:
+                assert decision.state.episode is not None
+                assert decision.state.episode.sounded >= 1
+                assert decision.state.episode.emergency
+        elif net is not None or risk is not None:
+            since = None
 
 
 @settings(max_examples=300, deadline=None)
 @given(SERIES, st.booleans())
 def test_an_episode_is_one_record_and_records_do_not_overlap(series, budget):
-    records, under_way = [], None  # as whoever keeps them sees it: from events alone
-    for at, risk, event, state in replayed(series, budget=budget):
-        if event in {"sounded", "sounded_again", "withheld"} and under_way is None:
+    records, under_way = [], None  # as a reader of events alone sees it
+    for at, risk, net, decision in replayed(series, budget=budget):
+        event, state = decision.event, decision.state
+        assert (decision.cause is not None) == (event in {*SOUNDED, "withheld"})
+        if event in {*SOUNDED, "withheld"} and under_way is None:
             under_way = {"opened_at": at, "sounded": 0}
             assert event != "sounded_again"
         elif event == "withheld":
             pytest.fail("withheld is said once an episode, when it opens")
-        if event in {"sounded", "sounded_again"}:
+        if event in SOUNDED:
             assert (event == "sounded") == (under_way["sounded"] == 0)
-            assert risk >= POLICY.threshold
+            reached = net.score >= ALARM_FROM if decision.cause == "news2" else risk >= POLICY.threshold
+            assert reached
             under_way["sounded"] += 1
         if event == "ended":
-            assert risk < POLICY.rearm
+            assert risk is None or risk < POLICY.rearm
+            assert net is None or net.score < ALARM_FROM
             records.append({**under_way, "ended_at": at})
             under_way = None
-        assert state.episode == (Episode(**under_way) if under_way else None)
+        if risk is None and net is None:
+            assert event is None
+        assert (state.episode is None) == (under_way is None)
+        if under_way:
+            assert (state.episode.opened_at, state.episode.sounded) == (under_way["opened_at"], under_way["sounded"])
     for before, after in pairwise(records):
         assert before["ended_at"] < after["opened_at"]
 
 
 @settings(max_examples=200, deadline=None)
 @given(SERIES)
-def test_no_two_alarms_sound_within_the_silence_and_none_beyond_the_budget(series):
-    sounded = []
-    for (at, _, event, state), (_, _, room) in zip(replayed(series, budget=True), series, strict=True):
-        if event in {"sounded", "sounded_again"}:
-            assert room
-            assert not sounded or at - sounded[-1] >= SILENCE
-            sounded.append(at)
-        assert state.last_sounded_at == (sounded[-1] if sounded else None)
+def test_alarms_of_the_model_keep_the_refractory_period_and_the_budget(series):
+    last = None
+    for (at, _, _, decision), (_, _, _, room) in zip(replayed(series, budget=True), series, strict=True):
+        if decision.event in SOUNDED:
+            if decision.cause == "model":
+                assert room
+                assert last is None or at - last >= SILENCE
+            last = at
+        assert decision.state.last_sounded_at == last
 
 
 def test_a_risk_that_hovers_around_the_threshold_is_one_episode():
     assert hours(0.3, 0.5, 0.45, 0.5, 0.41, 0.6) == [None, "sounded", None, None, None, None]
 
 
-def test_it_sounds_again_after_the_silence_and_ends_once():
+def test_it_sounds_again_after_the_refractory_period_and_ends_once():
     assert hours(*[0.6] * 10, 0.39, 0.1) == ["sounded", *[None] * 7, "sounded_again", None, "ended", None]
 
 
-def test_an_episode_that_begins_within_the_silence_opens_when_it_may_sound():
+def test_an_episode_that_begins_within_the_refractory_period_opens_when_it_may_sound():
     assert hours(0.6, 0.1, *[0.6] * 7) == ["sounded", "ended", *[None] * 6, "sounded"]
 
 
 def test_what_was_withheld_sounds_once_there_is_room():
-    state, first = decide(POLICY, State(), 0.7, START, room=False)
-    state, second = decide(POLICY, state, 0.7, START + timedelta(hours=1), room=False)
-    state, third = decide(POLICY, state, 0.7, START + timedelta(hours=2), room=True)
-    assert (first, second, third) == ("withheld", None, "sounded")
+    state, decisions = State(), []
+    for hour, room in enumerate([False, False, True]):
+        decisions.append(decide(POLICY, state, 0.7, spot(0), START + timedelta(hours=hour), room=room))
+        state = decisions[-1].state
+    assert [decision.event for decision in decisions] == ["withheld", None, "sounded"]
     assert state == State(Episode(START, 1), START + timedelta(hours=2))
-    assert decide(POLICY, state, 0.1, START + timedelta(hours=3)) == (State(None, START + timedelta(hours=2)), "ended")
+    ended = decide(POLICY, state, 0.1, spot(0), START + timedelta(hours=3))
+    assert ended == Decision(State(None, START + timedelta(hours=2)), "ended")
+
+
+def test_news2_of_7_sounds_at_once_beside_a_low_risk_and_a_spent_budget():
+    assert by_score(6, 7, 8) == [None, "sounded", None]
+
+
+def test_news2_that_hovers_around_7_is_one_alarm_and_below_5_its_end():
+    assert by_score(7, 6, 7, 5, 7, 4, 7) == ["sounded", None, None, None, None, "ended", "sounded"]
+
+
+def test_the_safety_net_brings_news_within_the_refractory_period_of_the_model():
+    happened = replayed([(0.6, spot(3), 60, True), (0.6, spot(7), 60, True), (0.6, spot(8), 60, True)], budget=True)
+    assert [(decision.event, decision.cause) for *_, decision in happened] == [
+        ("sounded", "model"), ("sounded_again", "news2"), (None, None),
+    ]  # fmt: skip
+
+
+def test_the_model_goes_on_with_an_episode_that_the_safety_net_opened():
+    happened = replayed([(0.1, spot(7), 60, True), (0.6, spot(4), 60, True), (0.1, spot(4), 60, True)], budget=False)
+    assert [decision.event for *_, decision in happened] == ["sounded", None, "ended"]
+
+
+def test_silent_devices_sound_no_alarm_and_end_none():
+    happened = replayed([(None, None, 60, True), (0.6, spot(7), 60, True), (None, None, 900, True)], budget=False)
+    assert [decision.event for *_, decision in happened] == [None, "sounded", None]
+    assert happened[-1][-1].state.episode is not None
+
+
+def test_news2_decides_alone_where_the_model_cannot_speak():
+    happened = replayed([(0.6, spot(6), 60, True), (None, spot(5), 60, True), (None, spot(4), 60, True)], budget=False)
+    assert [decision.event for *_, decision in happened] == ["sounded", None, "ended"]
+    assert ENDS_BELOW == 5
+
+
+def test_a_hospital_may_move_the_limit_of_the_safety_net():
+    happened = replayed([(0.1, spot(score), 60, True) for score in (7, 8, 9)], budget=True, policy=Policy(0.5, news2_from=9))
+    assert [decision.event for *_, decision in happened] == [None, None, "sounded"]
+
+
+def test_news2_of_continuous_signals_sounds_once_it_has_held():
+    minutes = [(0.1, Net(score, 2), 10, True) for score in (7, 8, 6, 7, 7, 9, 7)]
+    assert [decision.event for *_, decision in replayed(minutes, budget=True)] == [*[None] * 6, "sounded"]
+    assert timedelta(minutes=30) == HOLDS_FOR
+
+
+def test_a_spot_check_does_not_wait_beside_continuous_signals():
+    minutes = [(0.1, Net(9, 2), 10, True), (0.1, Net(9, 7), 10, True)]
+    assert [decision.event for *_, decision in replayed(minutes, budget=True)] == [None, "sounded"]

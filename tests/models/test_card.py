@@ -15,6 +15,8 @@ from models.evaluation.comparison import SECTIONS
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
 from pipelines.results import write_json
+from tests.models.behaviour.examined import answered as vignettes_answered
+from tests.models.behaviour.examined import behaviour, domain, examination
 from tests.models.evaluation.made_up import held_out
 
 MADE = {
@@ -196,6 +198,29 @@ def test_limits_name_what_is_wrong_and_only_that(result):
     assert "In 1 of 10 groups by risk" in said
     assert "AUROC is lower, its whole 95 % interval below that of everybody, in: age, years: under 45." in said
     assert "(fewer than 20 patients with an event, or without one), so nothing is known of: age, years: 45-64." in said
+
+
+def test_behaviour_and_domain_are_on_the_card_with_what_is_wrong(kept, page):
+    assert "**Behaviour**" not in page
+    low = vignettes_answered({("septic_shock", "none"): ("band_too_low", "band low, no alarm by NEWS2")})
+    shown = card(kept | {"behaviour": behaviour(vignettes=low), "domain": domain()}, MADE)
+    assert "| Septic shock from pneumonia | 19 | band at least high, an alarm by NEWS2 | low (TOO LOW) |" in shown
+    assert "| Opioid overdose |" not in shown
+    assert "- Of 94 answers to 20 clinical vignettes 1 is too low" in shown
+    assert "| age, years | 17 | 96 |" in shown
+    assert "Of the held-out patient-hours with a reading 1.3 % (0.9-1.9) are outside" in shown
+    assert "\n\n\n" not in shown
+    assert "not answered as expected" not in card(kept | {"behaviour": behaviour(), "domain": domain()}, MADE)
+
+
+def test_limits_name_a_behaviour_that_fails_and_a_domain_that_is_not_there(kept):
+    before = limits(kept)
+    failing = behaviour(history=examination()["history"] | {"passed": False})
+    assert [said for said in limits(kept | {"behaviour": failing, "domain": domain()}) if said not in before] == [
+        "Its behaviour does not keep the limits in: history."
+    ]
+    assert limits(kept | {"behaviour": behaviour(), "domain": domain()}) == before
+    assert "It carries no domain of use" in " ".join(limits(kept | {"domain": None}))
 
 
 def test_groups_too_small_to_judge_are_named_but_not_counted(page, kept):

@@ -5,15 +5,18 @@ import pandas as pd
 import pytest
 
 from features.observations import TIME
-from models.certificate import Certificate, certify, check
+from models.certificate import Certificate, certify, check, spent_by_net
 from models.evaluation.alarms import Watch
 from models.tasks import Promise
 
 START = pd.Timestamp("2026-01-01T00:00:00Z")
 
 
-def ward(patients, seed, hours=48):
-    """Patients watched hourly; one in five deteriorates at the end, the risk rising in the twelve hours before."""
+def ward(patients, seed, hours=48, net_score=None):
+    """Patients watched hourly; one in five deteriorates at the end, the risk rising in the twelve hours before.
+
+    ``net_score``: what the safety net sees in each hour of a stay, of spot checks.
+    """
     generator = np.random.default_rng(seed)
     ill = generator.random(patients) < 0.2
     risk = 0.3 * generator.random((patients, hours)) + 0.2 * generator.random((patients, 1))
@@ -28,6 +31,7 @@ def ward(patients, seed, hours=48):
                 "onset": onset.repeat(hours).array,
                 "onset_known": True,
                 "probability": risk.ravel(),
+                **({} if net_score is None else dict.fromkeys(("net_score", "net_spot"), np.tile(net_score, patients))),
             }
         )
     )
@@ -69,3 +73,36 @@ def test_the_estimate_is_that_of_the_replay():
     certificate = Certificate(0.6, 0.5, 0.25, 0.95, 100, 0.3, 0.4, 0.5, 0.4)
     found = check(certificate, watch)
     assert found["alarms_per_patient_day"] == pytest.approx(watch.fired(0.6).sum() / watch.patient_days)
+
+
+def spot_checks(*hours, score=7.0):
+    """What the net sees over two days in which NEWS2 is high in some hours."""
+    seen = np.ones(48)
+    seen[list(hours)] = score
+    return seen
+
+
+def test_the_safety_net_counts_against_the_promise():
+    """One alarm of the net in two days is 0.5 a patient-day: of 0.9 it leaves the model 0.4."""
+    alone, with_net = ward(1500, 1), ward(1500, 1, net_score=spot_checks(20))
+    found = certify(with_net, Promise(0.9, 0.05))
+    assert found.alarms_upper <= 0.9
+    assert check(found, with_net)["alarms_per_patient_day"] > 0.5
+    assert check(found, with_net)["net_alarms_per_patient_day"] == 0.5
+    assert check(found, alone)["net_alarms_per_patient_day"] == 0
+    assert check(found, alone)["alarms_per_patient_day"] < 0.5
+
+
+def test_what_the_net_spends_is_said_where_it_leaves_nothing():
+    watch = ward(300, 1, net_score=spot_checks(10, 30))
+    assert spent_by_net(watch, 0.5) == (
+        "the safety net alone sounds 1.00 of 0.5 alarms per patient-day, so none are left for the model"
+    )
+    assert spent_by_net(watch, 1.0).startswith("the safety net alone sounds 1.00 of 1 ")
+    assert spent_by_net(watch, 1.01) == spent_by_net(ward(300, 1), 0.5) == ""
+    assert certify(watch, Promise(0.5, 0.0)) is None
+
+
+def test_nothing_is_promised_of_a_model_that_never_sounds():
+    """The net alone, of 0.5, would keep this promise; the parts of it that leave the model something do not."""
+    assert certify(ward(1500, 1, net_score=spot_checks(20)), Promise(0.55, 0.0)) is None

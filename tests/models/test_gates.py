@@ -7,17 +7,22 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from models.behaviour.directions import FEWEST_CASES
 from models.certificate import Certificate
 from models.evaluation.alarms import Watch
 from models.evaluation.comparison import Candidate, HeldOut
+from models.evaluation.group_changes import by_group
 from models.evaluation.subgroups import groups
 from models.evaluation.subgroups import subgroups as judged_subgroups
-from models.gates import better, by_group, calibration, data, examine, promise, subgroups
+from models.gates import better, calibration, data, directions, examine, promise, refusal, subgroups, vignettes
+from models.tasks import TASKS
+from tests.models.behaviour.examined import answered, examination
 from tests.models.evaluation.made_up import held_out as made_up
 from tests.models.evaluation.made_up import logistic, ward
 
 FACTS = {"task": "sepsis", "source": "cinc2019", "simulated": False, "data_digest": "aa"}
 CERTIFICATE = Certificate(0.3, 0.5, 0.05, 0.95, 900, 0.4, 0.49, 0.08, 0.06)
+HOURLY, ONCE = TASKS["sepsis"], TASKS["mortality"]
 
 
 def gain(low, auroc=0.01):
@@ -130,6 +135,89 @@ def test_no_promise_is_asked_of_a_question_asked_once():
     assert gate.found.startswith("not asked")
 
 
+def test_promise_says_when_the_safety_net_alone_spends_the_budget():
+    spent = "the safety net alone sounds 0.83 of 0.5 alarms per patient-day, so none are left for the model"
+    assert promise(None, None, once=False, reason=spent).found == f"no promise: {spent}"
+    kept = {"alarms_per_patient_day": 0.9, "precision": 0.06, "held": False, "net_alarms_per_patient_day": 0.83}
+    assert promise(CERTIFICATE, kept, once=False).found.endswith("; the safety net alone sounds 0.83 of 0.5")
+    fewer = kept | {"net_alarms_per_patient_day": 0.49}
+    assert "safety net" not in promise(CERTIFICATE, fewer, once=False).found
+
+
+def test_vignettes_pass_where_all_are_as_expected():
+    gate = vignettes(answered({}))
+    assert gate.passed
+    assert gate.found == (
+        "of 94 answers none too low or without a due alarm or finding, and of the 35 with a highest right band none above it"
+    )
+    assert "at most 25 % of the answers with a highest right band above it" in gate.expected
+
+
+def test_vignettes_fail_for_one_answer_that_is_too_low_and_name_it():
+    gate = vignettes(answered({("septic_shock", "none"): ("band_too_low", "band low, no alarm by NEWS2")}))
+    assert not gate.passed
+    assert gate.found.startswith(
+        "septic_shock (none): band low, no alarm by NEWS2, expected band at least high, an alarm by NEWS2; of 94 answers 1 too "
+    )
+
+
+def test_vignettes_name_a_few_faults_and_count_the_others():
+    ways = ("none", "short_constant", "short_leading", "long_spaced", "long_hourly")
+    gate = vignettes(answered({("opioid_overdose", way): ("alarm", "band high, no alarm by NEWS2") for way in ways}))
+    assert gate.found.count("opioid_overdose (") == 3
+    assert "; 2 more; of 94 answers 5 too low or without" in gate.found
+
+
+def test_vignettes_forgive_a_review_too_many():
+    gate = vignettes(answered({("athlete", "none"): ("band_too_high", "band high")}))
+    assert gate.passed
+    assert "none too low" in gate.found
+    assert gate.found.endswith("1 above it")
+
+
+def test_directions_pass_and_say_what_was_found():
+    gate = directions(examination())
+    assert gate.passed
+    assert gate.found == (
+        "worsening: 2 % of 400 changes lower the risk; history, NEWS2 all: 2 % of 200 sets beyond the factor; removal of "
+        "held-out patients: 1 % of 120 turn high into low; removal of vignettes: 1 % of 120 turn high into low"
+    )
+    assert set(gate.figures) == {"worsening", "history", "removal", "removal_of_vignettes"}
+
+
+def test_directions_fail_for_one_signal_and_name_it():
+    row = {"signal": "spo2", "length": "all", "cases": 60, "violations": 12, "share": 0.2, "fall_median": 0.2, "fall_p95": 0.9}
+    worse = examination()["worsening"]
+    gate = directions(examination(worsening={**worse, "cases": [*worse["cases"], row], "broken": [row], "passed": False}))
+    assert not gate.passed
+    assert gate.found.startswith(
+        "worsening of spo2, history all: 20 % of 60 lower the risk, 95th percentile of falls 0.90; history"
+    )
+
+
+@pytest.mark.parametrize("part", ["history", "removal", "removal_of_vignettes"])
+def test_directions_fail_for_each_other_part(part):
+    figures = examination()[part] | {"passed": False}
+    assert not directions(examination(**{part: figures})).passed
+
+
+def test_directions_with_few_cases_pass_and_say_so():
+    few = {"cases": [], "judged": 0, "broken": [], "passed": True}
+    none = {"high": 0, "cases": [], "removals": FEWEST_CASES - 1, "low": 9, "share": 0.5, "judged": False, "passed": True}
+    gate = directions(examination(worsening=few, history=few, removal=none, removal_of_vignettes=none))
+    assert gate.passed
+    assert gate.found.count("too few to judge") == 4
+
+
+def test_refusal_is_one_line_of_the_first_gate_that_names_the_others():
+    shut = [calibration(calibrated(2, 0)), better(gain(-1.0))]
+    assert refusal(shut) == (
+        f"gate calibration: found {shut[0].found}; expected {shut[0].expected}; what to do: {shut[0].remedy} (also refused by: "
+        "better)"
+    )
+    assert "also" not in refusal(shut[:1])
+
+
 def both(challenger_noise, champion_noise, *, patients=800, seed=1):
     """A ward under two models, each the truth blurred by so much noise; alarms at a tenth of the hours."""
     rows, stays, margin = ward(patients=patients, seed=seed)
@@ -165,7 +253,7 @@ def passed(examined):
     return {gate.name: gate.passed for gate in examined.gates}
 
 
-ALL = dict.fromkeys(("data", "better", "calibration", "subgroups", "promise"), True)
+ALL = dict.fromkeys(("data", "better", "calibration", "subgroups", "promise", "vignettes", "directions"), True)
 
 
 @pytest.fixture(scope="module")
@@ -174,26 +262,44 @@ def improved():
 
 
 def test_a_better_challenger_passes_all_gates(improved):
-    found = examine(certified(improved, max_alarms=alarm_rate(improved) + 0.001), (FACTS, FACTS), "aa", once=False)
+    found = examine(certified(improved, max_alarms=alarm_rate(improved) + 0.001), (FACTS, FACTS), "aa", examination(), HOURLY)
     assert passed(found) == ALL
     assert found.held_out["patients"] == 800
     assert set(found.metrics) == {"challenger", "champion"}
+    assert found.left_out == ()
+
+
+def test_without_a_champion_what_compares_is_left_out(improved):
+    alone = certified(improved, max_alarms=9)
+    alone = replace(alone, candidates={"challenger": alone.candidates["challenger"]})
+    found = examine(
+        alone, (FACTS, {name: FACTS[name] for name in ("task", "source", "simulated")}), "aa", examination(), HOURLY
+    )
+    assert passed(found) == {name: True for name in ALL if name not in {"better", "subgroups"}}
+    assert found.left_out == ("better", "subgroups")
+    assert set(found.metrics) == {"challenger"}
+
+
+def test_behaviour_alone_can_shut_a_gate(improved):
+    wrong = examination(vignettes=answered({("septic_shock", "none"): ("band_too_low", "band low")}))
+    found = examine(certified(improved, max_alarms=9), (FACTS, FACTS), "aa", wrong, HOURLY)
+    assert passed(found) == ALL | {"vignettes": False}
 
 
 def test_a_promise_just_broken_shuts_its_gate_only(improved):
-    found = examine(certified(improved, max_alarms=alarm_rate(improved) - 0.001), (FACTS, FACTS), "aa", once=False)
+    found = examine(certified(improved, max_alarms=alarm_rate(improved) - 0.001), (FACTS, FACTS), "aa", examination(), HOURLY)
     assert passed(found) == ALL | {"promise": False}
 
 
 def test_a_worse_challenger_fails_where_it_is_worse():
     worse = both(1.5, 0.0)
-    found = passed(examine(certified(worse, max_alarms=9), (FACTS, FACTS), "aa", once=False))
+    found = passed(examine(certified(worse, max_alarms=9), (FACTS, FACTS), "aa", examination(), HOURLY))
     assert found == ALL | {"better": False, "calibration": False, "subgroups": False}
 
 
 def test_the_same_model_again_is_not_better_and_harms_nobody(improved):
     same = dict.fromkeys(("challenger", "champion"), improved.candidates["challenger"])
-    found = examine(certified(replace(improved, candidates=same), max_alarms=9), (FACTS, FACTS), "aa", once=False)
+    found = examine(certified(replace(improved, candidates=same), max_alarms=9), (FACTS, FACTS), "aa", examination(), HOURLY)
     assert passed(found) == ALL | {"better": False}
     gate = found.gates[1]
     assert (gate.figures["auroc"], gate.figures["auroc_low"], gate.figures["auroc_high"]) == (0, 0, 0)
@@ -248,6 +354,6 @@ def test_differences_by_group_are_paired(improved):
 
 def test_a_question_asked_once_is_judged_without_alarms():
     once = made_up(models=("challenger", "champion"), once=True, patients=400)
-    found = examine(once, (FACTS, FACTS), "aa", once=True)
-    assert found.gates[-1].passed
+    found = examine(once, (FACTS, FACTS), "aa", examination(), ONCE)
+    assert [gate.name for gate in found.gates if gate.passed][-3:] == ["promise", "vignettes", "directions"]
     assert not any(name.startswith("event_recall") for row in found.gates[3].figures["groups"] for name in row)

@@ -1,13 +1,37 @@
-"""Other habits of measuring: readings are left out, never made up, and whose they are decides, not who else is there."""
+"""Other ways of being known: readings are left out, never made up, and the patient decides, not who else is there."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from features.build import build_features
+from features.catalogue import views_of
 from features.observations import TIME, check
-from models.habits import LEAST_SHARE, remeasured
+from features.signals import SIGNALS
+from models.habits import (
+    CARRY_HOURS,
+    LAST_SETS,
+    LATE_HOURS,
+    LEAST_SHARE,
+    Augmented,
+    augment,
+    joined,
+    last_sets,
+    late_start,
+    remeasured,
+)
 
 START = pd.Timestamp("2026-01-01T00:00:00Z")
+HOUR = pd.Timedelta(hours=1)
+FEATURES = [
+    "heart_rate_count_24h",
+    "heart_rate_last_24h",
+    "heart_rate_std_24h",
+    "lactate_last_72h",
+    "news2",
+    "age",
+    "hours_in_unit",
+]
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +103,155 @@ def test_a_part_of_the_cohort_gives_what_the_whole_does(observations):
     whole = remeasured(observations)
     alone = remeasured(observations[some].astype({"subject_id": "category", "signal": object}))
     np.testing.assert_array_equal(alone.index, whole.index[whole["subject_id"].isin(observations.loc[some, "subject_id"])])
+
+
+def stays_of(patients, hours, seed):
+    """Stays of different lengths, their hourly index, and readings at odd minutes of which some are recorded hours later."""
+    generator = np.random.default_rng(seed)
+    index, rows = [], []
+    for number in range(patients):
+        start = START + pd.Timedelta(minutes=int(generator.integers(0, 60)))
+        length = int(generator.integers(1, hours))
+        label = (generator.random(length + 1) < 0.1).astype(float)
+        label[generator.random(length + 1) < 0.1] = np.nan
+        label[generator.integers(0, length + 1)] = 0
+        index += [
+            {"subject_id": f"p{number:03}", "index_time": start + hour * HOUR, "start": start, "end": start + length * HOUR,
+             "label": label[hour], "age": 40.0 + number, "sex": 0.0, "unit_admitted_at": start - 5 * HOUR}
+            for hour in range(length + 1)
+        ]  # fmt: skip
+        for name in ("heart_rate", "spo2", "lactate", "body_weight", "on_oxygen"):
+            for minute in generator.integers(0, length * 60 + 1, size=int(generator.integers(0, length + 2))):
+                at = start + pd.Timedelta(minutes=int(minute))
+                late = int(generator.integers(0, 5)) * (generator.random() < 0.3)
+                value = {"spo2": 97.0, "on_oxygen": 1.0}.get(name, float(generator.integers(30, 50)))
+                rows.append((f"p{number:03}", at, at + late * HOUR, name, value))
+    readings = pd.DataFrame(rows, columns=["subject_id", "observed_at", "recorded_at", "signal", "value"])
+    frame = pd.DataFrame(index).assign(row=np.arange(len(index)), hospital_admitted_at=pd.Series(pd.NaT, dtype=TIME))
+    frame = frame.astype(dict.fromkeys(["index_time", "start", "end", "unit_admitted_at"], TIME))
+    return check(readings.astype({"observed_at": TIME, "recorded_at": TIME})).accepted, frame
+
+
+@pytest.fixture(scope="module")
+def stays():
+    return stays_of(120, 70, 3)
+
+
+def test_late_start_leaves_the_readings_and_the_first_hours_from_one_moment_on(stays):
+    observations, index = stays
+    left, rows = late_start(observations, index)
+    assert set(rows["subject_id"]) == set(index["subject_id"])
+    for subject, times in index.groupby("subject_id")["index_time"]:
+        learned = rows.loc[rows["subject_id"] == subject, "index_time"]
+        first = int(np.flatnonzero(times == learned.iloc[0])[0])
+        assert learned.tolist() == times.iloc[first : first + LATE_HOURS].tolist()
+        before = times.iloc[first - 1] if first else times.iloc[0] - HOUR  # the moment lies between these two
+        theirs = observations[observations["subject_id"] == subject]
+        kept = theirs.index.isin(left.index)
+        assert kept[theirs["observed_at"] >= learned.iloc[0]].all()
+        assert not kept[theirs["observed_at"] <= before].any()
+        assert not kept.any() or theirs.loc[~kept, "observed_at"].max() < theirs.loc[kept, "observed_at"].min() or kept.all()
+    pd.testing.assert_frame_equal(left, observations.loc[left.index])
+
+
+def test_late_start_lies_anywhere_in_the_stay(stays):
+    _, index = stays
+    _, rows = late_start(*stays)
+    begin = rows.drop_duplicates("subject_id").set_index("subject_id")["index_time"]
+    stay = index.drop_duplicates("subject_id").set_index("subject_id")
+    share = ((begin - stay["start"]) / (stay["end"] - stay["start"]))[stay["end"] - stay["start"] > 20 * HOUR]
+    assert share.mean() == pytest.approx(0.5, abs=0.1)
+    assert share.quantile(0.9) > 0.8
+    assert share.quantile(0.1) < 0.2
+
+
+def test_last_sets_hold_what_a_slow_search_finds(stays):
+    observations, index = stays
+    left, rows = last_sets(observations, index)
+    for number, (_, row) in enumerate(rows.iterrows()):
+        time, whose = row["index_time"], index.loc[row["row"], "subject_id"]
+        expected = {}
+        for reading in observations[observations["subject_id"] == whose].itertuples():
+            carry = CARRY_HOURS[SIGNALS[reading.signal].kind] * HOUR
+            if max(reading.observed_at, reading.recorded_at) <= time < reading.observed_at + carry:
+                newest = (reading.observed_at, reading.recorded_at, reading.value)
+                expected[reading.signal] = max(expected.get(reading.signal, newest), newest)
+        found = left[left["subject_id"] == number]
+        assert row["subject_id"] == number
+        assert found["signal"].is_unique
+        assert {r.signal: (r.observed_at, r.recorded_at, r.value) for r in found.itertuples()} == expected
+
+
+def test_last_sets_are_of_random_times_of_every_stay_and_events_are_as_frequent_there(stays):
+    observations, index = stays
+    _, rows = last_sets(observations, index)
+    drawn = index.loc[rows["row"]].groupby("subject_id").size()
+    assert (drawn == index.groupby("subject_id").size().clip(upper=LAST_SETS)).all()
+    place = ((rows["index_time"] - rows["start"]) / (rows["end"] - rows["start"])).to_numpy()
+    assert place.mean() == pytest.approx(0.5, abs=0.05)
+    assert rows["label"].mean() == pytest.approx(index["label"].mean(), abs=0.04)
+
+
+def test_cut_records_are_made_of_labelled_times_and_the_clock_goes_on(stays):
+    observations, index = stays
+    habits, late, sets = augment(observations, index, FEATURES)
+    assert [way.way for way in (habits, late, sets)] == ["other_habits", "late_start", "last_set"]
+    np.testing.assert_array_equal(habits.rows, np.arange(len(index)))
+    as_measured = build_features(observations, index, views_of(FEATURES))
+    for way in (late, sets):
+        assert index.loc[way.rows, "label"].notna().all()
+        assert list(way.features) == FEATURES
+        for name in ("age", "hours_in_unit"):
+            np.testing.assert_array_equal(way.features[name], as_measured[name].to_numpy()[way.rows])
+        known, whole = way.features["heart_rate_count_24h"], as_measured["heart_rate_count_24h"].to_numpy()[way.rows]
+        assert (known <= whole).all()
+        assert known.mean() < 0.7 * whole.mean()
+    assert set(sets.features["heart_rate_count_24h"]) == {0, 1}
+    assert sets.features["heart_rate_std_24h"].isna().all()
+    np.testing.assert_array_equal(
+        sets.features["heart_rate_last_24h"], as_measured["heart_rate_last_24h"].to_numpy()[sets.rows]
+    )
+    np.testing.assert_array_equal(sets.features["lactate_last_72h"], as_measured["lactate_last_72h"].to_numpy()[sets.rows])
+    np.testing.assert_array_equal(sets.features["news2"], as_measured["news2"].to_numpy()[sets.rows])
+
+
+def test_an_end_that_is_asked_once_is_known_from_a_late_start_and_by_its_last_set(stays):
+    observations, index = stays
+    ends = index[index["index_time"] == index["end"]].assign(label=1.0)
+    _, late, sets = augment(observations, ends.assign(row=np.arange(len(ends))), FEATURES)
+    np.testing.assert_array_equal(late.rows, np.arange(len(ends)))
+    np.testing.assert_array_equal(sets.rows, np.arange(len(ends)))
+    whole = build_features(observations, ends, views_of(FEATURES))["heart_rate_count_24h"]
+    assert 0 < late.features["heart_rate_count_24h"].sum() < 0.9 * whole.sum()
+
+
+def test_augment_makes_of_the_parts_of_a_cohort_what_it_makes_of_the_whole(stays):
+    observations, index = stays
+    whole, parts = augment(observations, index, FEATURES), []
+    for number in range(3):
+        subjects = [f"p{patient:03}" for patient in range(number, 120, 3)]
+        some = observations[observations["subject_id"].isin(subjects)].sample(frac=1, random_state=number)
+        theirs = index[index["subject_id"].isin(subjects)].sample(frac=1, random_state=number)
+        parts.append(augment(some.astype({"subject_id": "category", "signal": "category"}), theirs, FEATURES))
+    for expected, found in zip(whole, joined(parts), strict=True):
+        order = np.argsort(found.rows)
+        np.testing.assert_array_equal(found.rows[order], expected.rows)
+        pd.testing.assert_frame_equal(found.features.iloc[order].reset_index(drop=True), expected.features)
+
+
+def test_augment_of_a_part_without_patients_or_without_labels_is_empty(stays):
+    observations, index = stays
+    unlabelled = augment(observations, index.assign(label=np.nan), FEATURES)
+    assert [len(way.rows) for way in unlabelled] == [len(index), 0, 0]
+    nobody = augment(observations[:0], index[:0], FEATURES)
+    found = joined([nobody, augment(observations, index, FEATURES)])
+    assert [len(way.features) for way in found] == [len(way.rows) for way in found]
+    assert all(len(way.rows) for way in found)
+
+
+def test_among_keeps_the_rows_of_a_part_of_the_frame():
+    way = Augmented(np.array([3, 0, 2, 3]), pd.DataFrame({"age": [30.0, 0.0, 20.0, 31.0]}), "late_start")
+    found = way.among(np.array([False, True, True, True]))
+    assert found.rows.tolist() == [2, 1, 2]
+    assert found.features["age"].tolist() == [30, 20, 31]
+    assert found.way == "late_start"

@@ -9,7 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from features.catalogue import FEATURES
 from models.cohort import folds
 from models.evaluation.ranges import coverage
-from models.risk_model import FeatureMismatchError, NoThresholdError, RiskModel, TooFewEventsError, log_odds
+from models.habits import Augmented
+from models.risk_model import FeatureMismatchError, NoThresholdError, RiskModel, TooFewEventsError, from_log_odds, log_odds
 from models.variants import few_records
 
 COLUMNS = ["heart_rate_mean_6h", "heart_rate_last_24h", "spo2_min_24h", "age"]
@@ -93,17 +94,58 @@ def test_a_member_learns_from_all_events_and_so_many_others():
     assert risk.mean() == pytest.approx(y.mean(), abs=1e-4)  # calibration undoes the draw
 
 
-def test_a_member_learns_from_both_frames_and_neither_shows_it_the_fold_left_out():
+def test_a_member_learns_from_every_way_and_none_shows_it_the_fold_left_out():
     X, y, groups = patients(1000, 1)
-    elsewhere = X + 100
-    model = RiskModel(Remembers(), COLUMNS, folds=4, most_negatives=200, seed=3).fit(X, y, groups, elsewhere)
+    some = np.random.default_rng(1).permutation(1000)[:400]
+    habits = Augmented(np.arange(1000), X + 100, "other_habits")
+    late = Augmented(some, X.iloc[some] + 200, "late_start")
+    model = RiskModel(Remembers(), COLUMNS, folds=4, most_negatives=200, seed=3).fit(X, y, groups, [habits, late])
+    assert (model.facts_["other_habits"], model.facts_["cut_records"]) == (True, True)
     fold = folds(groups, y == 1, 4, seed=3)
     for left_out, member in enumerate(model.members_[0]):
-        assert list(member.seen_.values()).count(0) == 2 * 200
-        for frame in (X, elsewhere):
+        for rows, frame in ((np.arange(1000), X), (habits.rows, habits.features), (some, late.features)):
             seen = np.array([row.tobytes() in member.seen_ for row in frame.to_numpy(np.float32)])
-            assert seen[(fold != left_out) & (y == 1)].all()
-            assert not seen[fold == left_out].any()
+            labels, away = y[rows], fold[rows] == left_out
+            assert seen[~away & (labels == 1)].all()
+            assert not seen[away].any()
+            # The share of those without an event that is drawn as measured, each row standing for the hours of its stay.
+            weight = HOURS / groups.iloc[rows].map(groups.iloc[rows].value_counts()).to_numpy()
+            of_learned = [weight[~away & (labels == value)].sum() for value in (0, 1)]
+            odds_against = of_learned[0] / of_learned[1] * 200 / ((fold != left_out) & (y == 0)).sum()
+            assert (seen & (labels == 0)).sum() == round((~away & (labels == 1)).sum() * odds_against)
+
+
+def test_rows_of_another_way_have_the_label_of_their_row_and_none_is_learned_from_without():
+    X, y, groups = patients(600, 1)
+    unknown = np.where(np.arange(600) % 7 == 0, np.nan, y)
+    rows = np.repeat(np.arange(600)[::-1], 2)
+    ways = [Augmented(rows, (X.iloc[rows] + np.arange(1200)[:, None]).astype("float32"), "last_set")]
+    model = RiskModel(Remembers(), COLUMNS).fit(X, unknown, groups, ways)
+    assert (model.facts_["other_habits"], model.facts_["cut_records"]) == (False, True)
+    label_of = dict(zip((row.tobytes() for row in ways[0].features.to_numpy(np.float32)), unknown[rows], strict=True))
+    learned = [(label_of[row], label) for row, label in model.members_[0][0].seen_.items() if row in label_of]
+    assert len(learned) > 700
+    assert all(expected == label for expected, label in learned)
+
+
+def test_cut_records_teach_the_risk_of_a_level_whose_history_is_unknown():
+    """Who is ill has risen before, so the rise tells all; a patient known by one reading has none."""
+    generator = np.random.default_rng(1)
+    level, rise = generator.normal(size=(2, 8000))
+    y = (generator.random(8000) < 1 / (1 + np.exp(3 - 3 * rise))).astype(float)
+    X = pd.DataFrame({"heart_rate_last_24h": level + 2 * rise, "heart_rate_change_24h": rise}, dtype="float32")
+    groups = pd.Series([f"p{row // HOURS}" for row in range(8000)])
+    learned, unseen = np.arange(6000), np.arange(6000, 8000)
+    alone = X.assign(heart_rate_change_24h=np.float32("nan"))
+    way = Augmented(learned[::2], alone.iloc[learned[::2]], "last_set")
+    model = RiskModel(trees(), list(X), folds=3)
+    worst = unseen[X["heart_rate_last_24h"].iloc[unseen] > 3]
+    without, cut = (
+        model.fit(X.iloc[learned], y[learned], groups.iloc[learned], ways).risk(alone.iloc[worst]) for ways in ([], [way])
+    )
+    assert y[worst].mean() > 0.6
+    assert without.mean() < 0.5 * y[worst].mean()
+    assert cut.mean() == pytest.approx(y[worst].mean(), abs=0.12)
 
 
 def test_the_long_view_learns_whether_the_patient_ever_has_the_event():
@@ -232,3 +274,8 @@ def test_same_data_and_seed_give_the_same_model_and_another_seed_another():
     np.testing.assert_array_equal(first.margin(X), again.margin(X))
     other = RiskModel(trees(), COLUMNS, most_negatives=500, seed=6).fit(X, y, groups)
     assert not np.array_equal(first.margin(X), other.margin(X))
+
+
+def test_from_log_odds_of_any_size_is_a_probability():
+    found = from_log_odds(np.array([-1e4, -710.0, 0.0, np.log(3), 1e4]))
+    np.testing.assert_allclose(found, [0, 0, 0.5, 0.75, 1], atol=1e-300)

@@ -4,10 +4,10 @@ import pytest
 
 from features.catalogue import FEATURES, SERVICES
 from features.signals import SIGNALS
-from models.variants import CLOCK, variants
+from models.variants import AS_MEASURED, CLOCK, SCORES, variants
 
 
-@pytest.mark.parametrize("service", ["deterioration_v2", "vital_signs_v2"])
+@pytest.mark.parametrize("service", ["deterioration_v2", "vital_signs_v3"])
 def test_a_wearable_knows_vital_signs_age_and_sex_and_no_more(service):
     chosen = variants(SERVICES[service], hourly=True, seed=0)["vital_signs"].features
     signals = {FEATURES[name].signal for name in chosen}
@@ -33,3 +33,10 @@ def test_physiology_and_workflow_share_the_default_and_the_clock_knows_time_age_
     assert parts[0] | parts[1] == set(made["all_signals"].features) == set(SERVICES["deterioration_v2"])
     assert made["clock"].features == list(CLOCK)
     assert [made[score].features for score in ("news2", "qsofa", "sirs", "mews")] == [["news2"], ["qsofa"], ["sirs"], ["mews"]]
+
+
+def test_as_measured_names_the_variants_that_no_other_way_of_being_known_can_teach():
+    made = variants(SERVICES["deterioration_v2"], hourly=True, seed=0)
+    assert set(made) & AS_MEASURED == {"clock", *SCORES}
+    assert all(len(made[name].features) == 1 for name in SCORES)
+    assert {"all_signals", "physiology", "workflow", "vital_signs", "logistic"} == set(made) - AS_MEASURED

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import app
+from pipelines.train import Trained
 from serving.auth import SCOPES, Caller, Tokens, UnauthorizedError
 from serving.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
@@ -100,6 +101,15 @@ def test_stages_of_a_finished_chain_can_be_asked_again(home, tmp_path):
     result = vigil("drift", "--home", home, "--json", tmp_path / "drift.json")
     assert result.exit_code in {0, 1}
     assert json.loads((tmp_path / "drift.json").read_text())["status"] == ("drift" if result.exit_code else "fine")
+
+
+def test_train_says_in_one_line_why_a_first_version_is_not_champion(tmp_path, monkeypatch):
+    refused = "version 1 of sepsis is challenger and there is no champion, gate vignettes: " + "found, expected, to do; " * 20
+    monkeypatch.setattr("pipelines.train.train", lambda _: Trained("sepsis", "1", "challenger", "run", refused.strip()))
+    result = vigil("train", "--home", tmp_path, "--json", tmp_path / "trained.json")
+    assert result.exit_code == 0, result.output
+    assert result.output.splitlines()[-1] == refused.strip()
+    assert json.loads((tmp_path / "trained.json").read_text())["refused"] == refused.strip()
 
 
 def test_a_version_that_does_not_exist(home):

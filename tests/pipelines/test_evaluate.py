@@ -12,6 +12,7 @@ from models.cohort import split_of
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
 from pipelines.evaluate import evaluate
+from pipelines.train import labelled_index
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,40 @@ def test_everything_known_of_the_run_is_in_the_report(page, written):
     assert written["made"]["data_digest"] in page
     assert f"seed {written['made']['seed']}" in page
     assert str(written["version"]) in page
+
+
+def test_behaviour_is_examined_on_held_out_patients(written):
+    found = written["behaviour"]
+    assert list(found) == ["vignettes", "worsening", "history", "removal", "removal_of_vignettes", "arrivals"]
+    assert found["vignettes"]["shown"] == 94
+    assert not [failure for failure in found["vignettes"]["failed"] if failure["fault"] != "band_too_high"]
+    assert found["worsening"]["judged"] > 3
+    arrivals = found["arrivals"]
+    assert arrivals["arrivals"] == 2000
+    assert arrivals["emergencies"] > 300
+    assert (arrivals["low"], arrivals["without_alarm"]) == (0, 0)  # the safety net holds whatever the model says
+    assert arrivals["without_alarm_by_model"] >= arrivals["low_by_model"]
+
+
+def test_domain_of_use_is_judged_on_held_out_patients(home, written):
+    found = written["domain"]
+    model = Registry(home).load("deterioration", "1").model
+    assert found["summary"] == model.domain_.summary
+    assert found["summary"]["outside_training"]["any"] <= found["summary"]["share_allowed"]
+    frame = Store(home).training_frame(labelled_index(CohortStore(home), "held_out"), "vital_signs_v3")
+    asked = frame["hours_since_reading"].notna()
+    assert (found["held_out"]["rows"], found["held_out"]["rows_outside"]) == (
+        asked.sum(),
+        model.domain_.outside(frame[asked]).sum(),
+    )
+    assert found["vignettes"]["shown"] == 94
+    assert 0 < found["vignettes"]["outside"] < 94
+
+
+def test_behaviour_and_domain_are_on_the_page_and_the_card(home, page):
+    card = (home / "reports/model_card.md").read_text()
+    for text in (page, card):
+        assert "Of 94 answers to 20 clinical vignettes" in text
+        assert "Of 2,000 simulated patients at arrival" in text
+        assert "history, hours in the unit" in text
+    assert "Not examined." not in page

@@ -19,11 +19,14 @@ from pipelines.cli import app
 from pipelines.cohort_store import CohortStore, Facts
 from pipelines.promote import NothingToPromoteError, PromotionRefusedError, WithdrawnError, promote, roll_back
 from pipelines.train import digest, fit, labelled_index
+from tests.models.behaviour.examined import answered, examination
 
 NAME = "deterioration"
 START = pd.Timestamp("2026-03-01T00:00:00Z").as_unit("us")
 HOURS = 36
-GATES = ["data", "better", "calibration", "subgroups", "promise"]
+GATES = ["data", "better", "calibration", "subgroups", "promise", "vignettes", "directions"]
+COMPARING = ["better", "subgroups"]
+TOO_LOW = answered({("septic_shock", "none"): ("band_too_low", "band low, no alarm by NEWS2")})
 SEES, BLIND = ["heart_rate_mean_6h", "spo2_min_24h"], ["age"]  # what tells of the event in the ward below, and what does not
 
 
@@ -96,6 +99,7 @@ def shared(tmp_path_factory, learned):
 def ward(shared, monkeypatch):
     """That home as it was: version 1 is champion, version 2 challenger; later ones are there, and are nothing."""
     monkeypatch.setattr("pipelines.promote.Store", MadeUp)
+    monkeypatch.setattr("pipelines.promote.behaviour_of", lambda *_: examination())  # of a ward without readings
     client = Registry(shared).client
     for version in client.search_model_versions(f"name = '{NAME}'"):
         for tag in version.tags:
@@ -105,11 +109,11 @@ def ward(shared, monkeypatch):
     return shared
 
 
-def register(home, model, frame):
+def register(home, model, frame, **how):
     registry = Registry(home)
     with registry.run(NAME) as run_id:
         registry.log_models({"all_signals": model}, frame.head(5))
-    return registry.register(run_id, "all_signals", NAME, {})
+    return registry.register(run_id, "all_signals", NAME, {}, **how)
 
 
 def aliases(home):
@@ -261,6 +265,59 @@ def test_each_gate_can_refuse_alone(ward, learned, gate, change):
     assert set(shut) - {"promise"} <= {gate}  # a shifted risk breaks its promise too
 
 
+@pytest.mark.parametrize(
+    ("gate", "changed"),
+    [
+        ("vignettes", {"vignettes": TOO_LOW}),
+        ("directions", {"history": examination()["history"] | {"passed": False}}),
+    ],
+)
+def test_each_gate_of_behaviour_can_refuse_alone(ward, monkeypatch, gate, changed):
+    asked = []
+    monkeypatch.setattr("pipelines.promote.behaviour_of", lambda _, model: asked.append(model) or examination(**changed))
+    shut, _ = refused(ward, gate)
+    assert shut == [gate]
+    assert [model.features for model in asked] == [SEES]  # the challenger
+
+
+@pytest.fixture
+def uncrowned(ward):
+    """That home as a refused first training leaves it."""
+    Registry(ward).client.delete_registered_model_alias(NAME, "champion")
+    return ward
+
+
+def test_where_there_is_no_champion_a_version_is_crowned_past_the_gates_that_do_not_compare(uncrowned):
+    result = vigil("promote", "--home", uncrowned)
+    assert result.exit_code == 0, result.output
+    assert aliases(uncrowned) == {"champion": "2"}
+    assert "version 2 is champion, the first;" in result.output
+    assert "left out better: there was no champion to compare with" in result.output
+    decision = json.loads((uncrowned / "reports/promotion.json").read_text())
+    assert (decision["decision"], decision["champion"], decision["left_out"]) == ("promoted", None, COMPARING)
+    assert [gate["name"] for gate in decision["gates"]] == [name for name in GATES if name not in COMPARING]
+    assert list(decision["metrics"]) == ["challenger"]
+    assert tags(uncrowned, "2") == {"promoted_at": decision["decided_at"]}
+    with pytest.raises(NoModelError, match="version 2 of model 'deterioration' took no champion's place"):
+        roll_back(uncrowned)
+
+
+@pytest.mark.parametrize(("gate", "version", "changed"), [("vignettes", "2", {"vignettes": TOO_LOW}), ("calibration", "1", {})])
+def test_without_a_champion_a_gate_can_refuse_too(uncrowned, monkeypatch, gate, version, changed):
+    monkeypatch.setattr("pipelines.promote.behaviour_of", lambda *_: examination(**changed))
+    with pytest.raises(PromotionRefusedError, match=f"is not promoted, gate {gate}: found "):
+        promote(uncrowned, version)
+    assert aliases(uncrowned) == {"challenger": "2"}
+
+
+def test_without_a_champion_a_version_of_another_source_is_refused(uncrowned, learned):
+    models, frame = learned
+    elsewhere = changed(models["sees"], facts_=models["sees"].facts_ | {"source": "cinc2019", "simulated": False})
+    version, _ = register(uncrowned, elsewhere, frame, may_be_champion=False)
+    with pytest.raises(PromotionRefusedError, match="gate data: found source cinc2019, simulated False"):
+        promote(uncrowned, version)
+
+
 def test_another_version_can_be_named(ward, learned):
     models, frame = learned
     challenger, _ = register(ward, models["blind"], frame)
@@ -318,5 +375,7 @@ def test_through_feast_the_digest_is_still_that_of_the_training(home, tmp_path, 
         promote(home)
     gates = {gate["name"]: gate for gate in caught.value.decision["gates"]}
     assert gates["data"]["passed"]
+    assert gates["vignettes"]["passed"]  # by the readings of its own held-out patients
+    assert gates["directions"]["passed"]
     assert not gates["better"]["passed"]
     assert gates["better"]["figures"]["auroc_low"] == gates["better"]["figures"]["auroc_high"] == 0

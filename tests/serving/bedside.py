@@ -26,7 +26,7 @@ class HeartModel:
 
     features = [BEATS]  # noqa: RUF012 - nobody changes it
     thresholds_ = {"medium": 0.25, "high": 0.5}  # noqa: RUF012
-    facts_ = {"feature_service": "vital_signs_v2", "simulated": True}  # noqa: RUF012
+    facts_ = {"feature_service": "vital_signs_v3", "simulated": True}  # noqa: RUF012
     explains = False
 
     def risk(self, rows):

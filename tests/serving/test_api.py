@@ -76,7 +76,7 @@ def test_health_readiness_metrics_and_docs(server):
         stranger.post("/v1/risk", json={"patient_id": "nobody"})
         page = stranger.get("/metrics").text
         assert re.search(r'^vigil_request_seconds_count{path="/v1/risk",status="401"} \d', page, re.MULTILINE)
-        assert 'vigil_model_info{feature_service="vital_signs_v2",name="deterioration",version="1"} 1.0' in page
+        assert 'vigil_model_info{feature_service="vital_signs_v3",name="deterioration",version="1"} 1.0' in page
         assert {line.split("_")[0] for line in page.splitlines() if not line.startswith("#")} == {"vigil"}
         document = stranger.get("/v1/openapi.json").json()
         assert {path: set(methods) for path, methods in document["paths"].items()} == PATHS
@@ -104,7 +104,7 @@ def test_risk_of_one_patient(client, patient):
     assert body["range"]["low"] <= body["probability"] <= body["range"]["high"]
     assert len(body["contributions"]) == 5
     assert body["band"] in {"low", "medium", "high"}
-    assert body["model"] == {"name": "deterioration", "version": "1", "feature_service": "vital_signs_v2", "simulated": True}
+    assert body["model"] == {"name": "deterioration", "version": "1", "feature_service": "vital_signs_v3", "simulated": True}
 
 
 def test_risks_of_several(client, patient):

@@ -27,7 +27,15 @@ def put(board, page, read_until):
 def risk(patient, ward="A", hour=0, **changes):
     sound = {"patient": patient, "ward": ward, "index_time": US + hour * HOUR, "prediction_id": f"{patient}-{hour}"}
     sound |= {"basis": "model", "probability": 0.3, "band": "medium", "news2": 2, "news2_highest": 5, "latest_reading_at": US}
-    sound |= {"model_name": "m", "model_version": "1", "feature_service": "s", "threshold": 0.5} | changes
+    sound |= {"model_name": "m", "model_version": "1", "feature_service": "s", "threshold": 0.5}
+    sound |= {
+        "decided_by": "model",
+        "reasons": [],
+        "findings": [],
+        "unusual": [],
+        "net_score": 2,
+        "urgent_since": None,
+    } | changes
     assert set(sound) == set(RISKS.columns.keys())
     return sound
 

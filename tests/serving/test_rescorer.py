@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from models.alarm_policy import Policy, State, decide
+from models.alarm_policy import Net, Policy, State, decide
 from serving.board import ALARMS, EVENTS, RISKS
 from serving.database import instant
 from serving.monitored import MonitoredPatients
@@ -60,7 +60,8 @@ def test_readings_that_came_meanwhile_are_rescored_together(bed):
 def test_who_follows_a_ward_is_told_what_is_new_and_not_what_is_not(bed):
     bed.hourly("p1", 100, 100, 101, 102, 90)  # 0.25, .25, .255, .26: the same; .2 is another band
     assert bed.events() == [("risk", "p1"), ("risk", "p1")]
-    assert [json.loads(row["body"])["band"] for row in bed.rows(EVENTS)] == ["medium", "low"]
+    # One vital sign is too little to call a patient low.
+    assert [json.loads(row["body"])["band"] for row in bed.rows(EVENTS)] == ["medium", "unknown"]
 
 
 def test_one_episode_is_one_record_through_silence_alarm_again_and_end(bed):
@@ -68,11 +69,12 @@ def test_one_episode_is_one_record_through_silence_alarm_again_and_end(bed):
     bed.register("p1")
     bed.rescore()
     rates = [150, 170, 145, 150, *[160] * 6, 140, 120, 150, *[160] * 8, 60]
-    state, policy, expected = State(), Policy.at(0.5), []
+    state, policy, expected = State(), Policy(0.5), []
     for rate in rates:
         bed.hourly("p1", rate)
-        state, event = decide(policy, state, (rate - 50) / 200, bed.time)
-        expected += [event] if event else []
+        decision = decide(policy, state, (rate - 50) / 200, Net(3, 3), bed.time)
+        state = decision.state
+        expected += [decision.event] if decision.event else []
     assert expected == ["sounded", "sounded_again", "ended", "sounded", "ended"]
     assert bed.events(*ALARM_KINDS) == [
         *(("alarm", "p1"), ("alarm", "p1"), ("alarm_ended", "p1"), ("alarm", "p1"), ("alarm_ended", "p1"))
@@ -360,3 +362,66 @@ def test_what_cannot_be_done_now_is_tried_again(bed, monkeypatch):
     bed.rescorer.run(stopped=lambda: bool(bed.rows(RISKS)))
     assert bed.events("alarm") == [("alarm", "p1")]
     assert len(bed.rows(PREDICTIONS)) == 1
+
+
+# The safety net
+
+
+def test_news2_of_7_sounds_beside_a_low_risk_outside_any_budget_and_says_why(bed):
+    budget(bed, 0.1)
+    bed.register("p1", "p2")
+    bed.send("p1", 170)
+    bed.rescore()  # spends the budget
+    bed.send("p2", 60, **SICK, consciousness=1.0)
+    bed.rescore()
+    assert bed.events(*ALARM_KINDS) == [("alarm", "p1"), ("alarm", "p2")]
+    body = json.loads([row for row in bed.rows(EVENTS) if row["kind"] == "alarm"][-1]["body"])
+    assert (body["cause"], body["reasons"], body["decided_by"]) == ("news2", ["news2_7_or_more", "news2_single_3"], "news2")
+    assert (body["probability"], body["band"]) == (pytest.approx(0.05), "high")
+    alarm = bed.rows(ALARMS)[-1]
+    assert (alarm["cause"], alarm["reasons"]) == ("news2", ["news2_7_or_more", "news2_single_3"])
+
+
+def test_a_hospital_moves_the_limit_in_writing(bed):
+    text = '[wards.H1.safety_net]\nalarm_from = 15\nbecause = "hospice, goals of care agreed"\n'
+    (bed.home / "wards.toml").write_text(text)
+    bed.begin()
+    bed.register("p1", ward="H1")
+    bed.send("p1", 60, **SICK, consciousness=1.0)  # NEWS2 of 12
+    bed.rescore()
+    assert bed.events(*ALARM_KINDS) == []
+    assert bed.rows(RISKS, "band") == [{"band": "high"}]
+
+
+def test_an_artefact_of_minutes_sounds_nothing_and_what_lasts_does_across_a_restart(bed):
+    bed.register("p1")
+    well, ill = {"spo2": 97.0, "respiratory_rate": 15.0}, {"spo2": 84.0, "respiratory_rate": 30.0}
+    rates = {True: 135, False: 75}
+    for minute in range(120):
+        is_ill = 40 <= minute < 44 or minute >= 60
+        bed.pass_(minutes=1)
+        bed.send("p1", rates[is_ill], **(ill if is_ill else well))
+        if minute == 80:
+            bed.begin()  # restarted while the score holds
+        bed.rescore()
+        sounded = bed.events("alarm")
+        if minute < 60 + 7 + 30:  # half of the median's minutes, then those for which the score has to hold
+            assert sounded == [], minute
+    assert sounded == [("alarm", "p1")]
+    shown = [json.loads(row["body"]) for row in bed.rows(EVENTS) if row["kind"] == "risk"]
+    assert any("momentary" in body["findings"] and body["band"] == "high" for body in shown)
+
+
+def test_a_child_has_no_alarm_by_news2_and_an_episode_ends_with_what_is_learned_of_the_patient(bed):
+    bed.champion.model = None
+    bed.register("p1")
+    bed.send("p1", 135, **SICK)
+    bed.rescore()
+    assert bed.events(*ALARM_KINDS) == [("alarm", "p1")]
+    facts = dict.fromkeys(("sex", "unit_admitted_at", "hospital_admitted_at"))
+    bed.journal.register([{"patient": "p1", "ward": "A", "discharged": False, "age": 2.0, **facts}])
+    bed.rescore()
+    assert bed.events(*ALARM_KINDS) == [("alarm", "p1"), ("alarm_ended", "p1")]
+    (risk,) = bed.rows(RISKS)
+    assert (risk["band"], risk["decided_by"]) == ("unknown", "nothing")
+    assert "news2_not_for_children" in risk["findings"]

@@ -86,7 +86,7 @@ def test_an_answer_says_what_it_rests_on(scorer, last):
     assert answer.news2.score <= answer.news2.highest <= 20
     assert (answer.basis, answer.findings) == ("model", [])
     assert answer.model.simulated
-    assert (answer.model.name, answer.model.feature_service) == ("deterioration", "vital_signs_v2")
+    assert (answer.model.name, answer.model.feature_service) == ("deterioration", "vital_signs_v3")
     assert answer.range.low <= answer.probability <= answer.range.high
     sizes = [abs(contribution.log_odds) for contribution in answer.contributions]
     assert len(sizes) == 5

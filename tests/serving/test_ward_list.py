@@ -26,6 +26,7 @@ def said_by_a_model(inside, minutes_ago):
     rows = board.risks()
     for row in rows:
         row |= {"basis": "model", "probability": 0.9 if row["news2"] == 0 else 0.1, "band": "high", "threshold": 0.5}
+        row |= {"decided_by": "model", "findings": []}
         row["index_time"] -= minutes_ago * MINUTE
     read_until, alive = board.progress()
     board.publish(Page(risks=rows), read_until, alive, follows=read_until)

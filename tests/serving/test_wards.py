@@ -5,8 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from features.scores import NEWS2_HIGH
-from models.alarm_policy import REARM_SHARE, Policy
+from models.alarm_policy import Policy
 from serving.wards import Ward, Wards, WardsError
 from tests.serving.bedside import heart_model
 
@@ -25,7 +24,7 @@ def write(home, text):
 def test_without_a_file_every_ward_is_the_usual(tmp_path):
     wards = Wards(tmp_path)
     assert wards.of("B4") == wards.of("") == Ward()
-    assert wards.of("B4").policy(heart_model()) == Policy(0.5, REARM_SHARE * 0.5, timedelta(hours=8))
+    assert wards.of("B4").policy(heart_model()) == Policy(0.5, timedelta(hours=8))
 
 
 def test_a_ward_asks_what_its_table_says_and_no_more_than_that(tmp_path):
@@ -34,9 +33,17 @@ def test_a_ward_asks_what_its_table_says_and_no_more_than_that(tmp_path):
     wards = Wards(tmp_path)
     assert wards.of("B4") == Ward(alarms_per_patient_day=0.3, threshold=0.12)
     assert wards.of("B5") == Ward(alarms_per_patient_day=0.5, silence_hours=4)
-    assert wards.of("B4").policy(heart_model()) == Policy(0.12, REARM_SHARE * 0.12, timedelta(hours=8))
-    assert wards.of("B5").policy(None) == Policy(NEWS2_HIGH, REARM_SHARE * NEWS2_HIGH, timedelta(hours=4))
-    assert wards.of("B4").policy(None).threshold == NEWS2_HIGH  # a probability is no score
+    assert wards.of("B4").policy(heart_model()) == Policy(0.12, timedelta(hours=8))
+    assert wards.of("B5").policy(None) == Policy(None, timedelta(hours=4))
+    assert wards.of("B4").policy(None).threshold is None  # without a model there is no probability to hold against it
+
+
+def test_the_limit_of_the_safety_net_is_changed_in_writing_with_a_reason(tmp_path):
+    write(tmp_path, '[wards.H1.safety_net]\nalarm_from = 9\nbecause = "hospice: goals of care agreed by the palliative team"')
+    wards = Wards(tmp_path)
+    assert wards.of("H1").policy(heart_model()).news2_from == 9
+    assert wards.of("H1").safety_net.because.startswith("hospice")
+    assert wards.of("B4").policy(heart_model()).news2_from == 7
 
 
 @pytest.mark.parametrize(
@@ -57,6 +64,11 @@ BAD = {
         "default.alarms_per_patient_day: Input should be greater than 0",
     ),
     "a word": ('[default]\nsilence_hours = "long"', "default.silence_hours: Input should be a valid number"),
+    "a safety net without a reason": ("[default.safety_net]\nalarm_from = 9", "default.safety_net.because: Field required"),
+    "a safety net of nothing": (
+        '[default.safety_net]\nalarm_from = 0\nbecause = "we do not want it"',
+        "default.safety_net.alarm_from: Input should be greater than or equal to 5",
+    ),
     "no silence": ("[default]\nsilence_hours = 0", "default.silence_hours: Input should be greater than or equal to 0.25"),
 }
 
@@ -80,11 +92,14 @@ def test_a_bad_file_is_complained_of_once_and_what_held_before_holds(tmp_path, n
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_nobody_starts_with_a_bad_file(tmp_path, name):
+def test_a_bad_file_at_a_start_is_complained_of_and_defaults_hold(tmp_path, name, complaints):
     text, message = BAD[name]
     (tmp_path / "wards.toml").write_bytes(text.encode(errors="surrogateescape"))
+    assert Wards(tmp_path).of("B4") == Ward()
+    (said,) = complaints()
+    assert message in said
     with pytest.raises(WardsError) as raised:
-        Wards(tmp_path)
+        Wards(tmp_path, strict=True)
     assert message in str(raised.value)
 
 

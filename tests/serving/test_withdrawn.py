@@ -39,7 +39,7 @@ def test_everybody_is_scored_anew_at_once_and_again_when_it_is_reinstated(bed):
     assert bed.rescore() == 2  # nothing came
     unnamed = {"basis": "news2", "probability": None, "threshold": None, "model_name": None, "model_version": None}
     assert bed.rows(RISKS, *unnamed) == [unnamed, unnamed]
-    assert {row["feature_service"] for row in bed.rows(RISKS)} == {"vital_signs_v2"}  # ready for when it comes back
+    assert {row["feature_service"] for row in bed.rows(RISKS)} == {"vital_signs_v3"}  # ready for when it comes back
     assert [(row["patient"], row["ended_at"] is None) for row in bed.rows(ALARMS)] == [("p2", False)]  # NEWS2 of 3
     last = bed.rows(PREDICTIONS)[-2:]
     assert [(row["basis"], row["model_version"], row["features"]) for row in last] == [("news2", None, None)] * 2

@@ -15,11 +15,11 @@ from features.build import build_features
 from features.catalogue import computed_for, service_views
 from features.observations import TIME
 from features.pseudonyms import open_pseudonyms
+from models.assessment import assess_registered
 from models.registry import CHAMPION, RegisteredModel, Registry
 from serving import board, journal, prediction_log
 from serving.database import instant, microsecond, reading
 from serving.monitored import features_as_of
-from serving.risk import assess
 from tests.soak.gateway import Gateway
 from tests.soak.home import TASK
 
@@ -103,7 +103,7 @@ def risk_faults(home: Path) -> list[str]:
         index[column] = pd.Series([pd.NaT] * len(index), dtype=TIME)
     features = build_features(readings, index, computed_for(registered.feature_service))
     found += _other_features(home, registered, features)
-    anew = {risk.patient: risk for risk in assess(registered, features)}
+    anew = {risk.patient: risk for risk in assess_registered(registered, features)}
     for row in risks:
         risk = anew[row["patient"]]
         if (row["probability"], row["news2"], row["band"]) != (risk.probability, risk.news2, risk.band):

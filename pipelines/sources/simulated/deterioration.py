@@ -178,6 +178,7 @@ DISTURBANCES: Final = (
 STRENGTH: Final = (0.4, 1.5)  # of a deterioration, from hardly visible to plain
 HARMLESS_STRENGTH: Final = (0.4, 1.2)  # of a disturbance
 CURVATURE: Final = (0.4, 1.0)  # exponent of the rise: steep at first and then compensated, or steady
+RECOVERY_HOURS: Final = (3.0, 10.0)  # half-life of an illness under treatment that helps; ours: most of it is gone in a day
 SCATTER: Final = 0.35  # log standard deviation between the signals of one patient: no two patients show the same picture
 
 
@@ -191,29 +192,49 @@ def choose(table: Sequence[Row], conditions: frozenset[str], rng: np.random.Gene
     return possible[rng.choice(len(possible), p=weights / weights.sum())]
 
 
+def prodrome(event: Deterioration, rng: np.random.Generator) -> float:
+    """Draw the time from the first change to the onset, in minutes: most events unfold slowly, few fast."""
+    shortest, longest = event.prodrome
+    return 60 * rng.triangular(shortest, longest, longest)
+
+
 def deteriorate(
-    course: Course, event: Deterioration, onset: float, response: Mapping[str, float], rng: np.random.Generator
+    course: Course,
+    event: Deterioration,
+    onset: float,
+    response: Mapping[str, float],
+    rng: np.random.Generator,
+    *,
+    lead: float | None = None,
+    strength: float | None = None,
+    treated_from: float | None = None,
 ) -> None:
-    """Lead a course, in place, towards an onset.
+    """Lead a course, in place, towards an onset, or back from one that treatment averts.
 
     Args:
         course: the physiology without the event.
         event: what comes.
-        onset: when, in minutes from the start of the stay.
+        onset: when it comes, or would have come, in minutes from the start of the stay.
         response: signal -> factor by which this patient answers (1 where absent), such as 0.5 under beta blockade.
         rng: the patient's own generator.
+        lead: minutes from the first change to the onset, which may have begun before the stay; drawn if None.
+        strength: factor on all changes; drawn if None.
+        treated_from: minute from which the illness recedes, at or before the onset; None: it does not.
     """
-    shortest, longest = event.prodrome
-    lead = 60 * rng.triangular(shortest, longest, longest)  # most unfold slowly, few fast
-    strength = rng.uniform(*STRENGTH)
+    lead = prodrome(event, rng) if lead is None else lead
+    strength = rng.uniform(*STRENGTH) if strength is None else strength
     curvature = rng.uniform(*CURVATURE)
-    minutes = course["heart_rate"].size
+    moment = np.arange(course["heart_rate"].size, dtype=np.float64)
+    remains = np.ones(moment.size)
+    if treated_from is not None:
+        remains = 0.5 ** (np.maximum(moment - treated_from, 0) / (60 * rng.uniform(*RECOVERY_HOURS)))
+        moment = np.minimum(moment, treated_from)  # it goes no further
     for effect in event.effects:
-        rise = _rise(minutes, onset, lead * (1 - effect.delay)) ** curvature
-        course[effect.signal] += rise * _change(effect, strength, response, rng)
+        rise = _rise(moment, onset, lead * (1 - effect.delay)) ** curvature
+        course[effect.signal] += remains * rise * _change(effect, strength, response, rng)
     if event.target is not None:
         signal, level = event.target
-        course[signal] += _rise(minutes, onset, lead) * (level - course[signal])
+        course[signal] += remains * _rise(moment, onset, lead) * (level - course[signal])
 
 
 def disturb(course: Course, disturbance: Disturbance, response: Mapping[str, float], rng: np.random.Generator) -> None:
@@ -234,6 +255,6 @@ def _change(effect: Effect, strength: float, response: Mapping[str, float], rng:
     return effect.change * strength * rng.lognormal(0, SCATTER) * response.get(effect.signal, 1.0)
 
 
-def _rise(minutes: int, onset: float, lead: float) -> FloatArray:
-    """From 0 until ``lead`` minutes before the onset to 1 at the onset, and on at 1; shape (minutes,)."""
-    return np.clip(1 - (onset - np.arange(minutes)) / lead, 0.0, 1.0)
+def _rise(moment: FloatArray, onset: float, lead: float) -> FloatArray:
+    """From 0 until ``lead`` minutes before the onset to 1 at the onset, and on at 1; shape of the moments, in minutes."""
+    return np.clip(1 - (onset - moment) / lead, 0.0, 1.0)

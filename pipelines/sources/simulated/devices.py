@@ -86,7 +86,17 @@ PATCH: Final = Device("patch", (Channel("body_temperature", 0.1, decimals=1, art
 THERMOMETER: Final = Device("thermometer", (Channel("body_temperature", 0.2, decimals=1),), latency=300.0)
 # What nurses write down reaches the record when they reach a keyboard.
 CHART: Final = Device("chart", (Channel("on_oxygen", 0.0), Channel("consciousness", 0.0)), latency=600.0)
-DEVICES: Final = (WEARABLE, CUFF, CGM, PATCH, THERMOMETER, CHART)
+# A full set of vital signs at the bedside, of patients who wear nothing yet; the trolley sends it when it is complete.
+TROLLEY: Final = Device(
+    "trolley",
+    (
+        *(Channel(channel.signal, channel.noise) for channel in (*WEARABLE.channels, *CUFF.channels)),
+        *THERMOMETER.channels,
+        *CHART.channels,
+    ),
+    latency=300.0,
+)
+DEVICES: Final = (WEARABLE, CUFF, CGM, PATCH, THERMOMETER, CHART, TROLLEY)
 
 # Chosen so that a wearable loses about a twelfth of its readings, and about one in forty comes late.
 DROPOUTS: Final = Bouts(per_day=3.0, median_minutes=20, longest_minutes=360)
@@ -95,7 +105,6 @@ ARTEFACTS: Final = Bouts(per_day=8.0, median_minutes=3, longest_minutes=15)
 OUTAGES: Final = Bouts(per_day=0.7, median_minutes=25, longest_minutes=300)
 ZERO_SHARE: Final = 0.1  # of disturbed readings: the sensor has lost the skin and says 0
 REDELIVERED_SHARE: Final = 0.004  # of messages: the acknowledgement was lost, the gateway sends again
-ROUND_MINUTES: Final = 240  # observations every four hours: what NEWS2 asks for in a patient at low risk is 4 to 12
 ROUND_JITTER: Final = 40  # minutes by which a round is late at most
 MESSAGES_PER_SIGNAL: Final = 20_000  # more than the minutes of the longest stay
 
@@ -126,13 +135,21 @@ class Readings:
         return Readings(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Readings)))
 
 
-def rounds(minutes: int, rng: np.random.Generator) -> IntArray:
-    """Minutes of the nurses' rounds: the first on arrival, then every four hours or so."""
-    regular = np.arange(0, minutes, ROUND_MINUTES)
+def rounds(minutes: int, every_hours: int, rng: np.random.Generator) -> IntArray:
+    """Minutes of the nurses' rounds: the first on arrival, then one every so many hours."""
+    regular = np.arange(0, minutes, 60 * every_hours)
     return np.unique(np.clip(regular + rng.integers(0, ROUND_JITTER, regular.size, endpoint=True), 0, minutes - 1))
 
 
-def observe(course: Course, devices: tuple[Device, ...], start: int, at_rounds: IntArray, rng: np.random.Generator) -> Readings:
+def observe(
+    course: Course,
+    devices: tuple[Device, ...],
+    start: int,
+    at_rounds: IntArray,
+    rng: np.random.Generator,
+    *,
+    worn_from: int = 0,
+) -> Readings:
     """Everything the devices of one patient deliver.
 
     Args:
@@ -141,12 +158,15 @@ def observe(course: Course, devices: tuple[Device, ...], start: int, at_rounds: 
         start: of the stay, in microseconds since 1970.
         at_rounds: minutes of the nurses' rounds.
         rng: the patient's own generator.
+        worn_from: minute from which the devices read; at rounds before it the trolley reads a full set.
     """
     minutes = course["heart_rate"].size
     outages = _bouts(OUTAGES, minutes, rng)
     parts = []
-    for device in devices:
+    for device in (*devices, TROLLEY):
         moment, disturbed = _moments(device, minutes, at_rounds, rng)
+        used = moment < worn_from if device is TROLLEY else moment >= worn_from
+        moment, disturbed = moment[used], disturbed[used]
         observed = start + moment * MINUTE + rng.integers(0, MINUTE)  # each device's clock ticks at its own second
         held_until = _covered_until(outages, moment) if device.intervals else moment
         sent = np.maximum(observed, start + held_until * MINUTE)

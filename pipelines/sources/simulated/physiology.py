@@ -1,6 +1,5 @@
 """How a simulated patient is when nothing happens: norms, chronic conditions, day and night, meals, and care given."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -66,6 +65,28 @@ CONDITIONS: Final = (
     Condition("dementia", (0.0, 0.14), {"consciousness": 0.45}),
 )
 
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What a patient brings to every stay.
+
+    Attributes:
+        age: years.
+        sex: 0 female, 1 male.
+        conditions: names of the chronic conditions.
+        response: signal -> factor by which the patient answers to illness (1 where absent).
+        level: signal -> the patient's own mean, in the signal's unit.
+        swing: signal -> half the difference between the patient's afternoon and small hours.
+    """
+
+    age: float
+    sex: float
+    conditions: frozenset[str]
+    response: dict[str, float]
+    level: dict[str, float]
+    swing: dict[str, float]
+
+
 ACTIVITY: Final = {"heart_rate": 18.0, "respiratory_rate": 4.0, "spo2": -0.7, "systolic_bp": 8.0}
 BOUTS_PER_DAY, BOUT_MINUTES = 7.0, (4, 25)
 WAKING_HOURS: Final = (7, 22)
@@ -82,33 +103,44 @@ FLOOR: Final = {
 }
 
 
-def undisturbed(age: float, conditions: Sequence[Condition], minutes: int, start: int, rng: np.random.Generator) -> Course:
-    """The patient's own physiology when nothing happens: baseline, day and night, wandering, meals, getting up."""
-    shift: dict[str, float] = {}
+def draw_patient(rng: np.random.Generator) -> Patient:
+    """Draw an adult as medical wards have them: their age and sex, chronic conditions, and own levels."""
+    age = float(np.clip(np.round(rng.normal(64, 16)), 18, 98))
+    conditions = [c for c in CONDITIONS if rng.random() < np.interp(age, [40, 80], c.prevalence)]
+    level = {name: norm.mean + norm.per_decade * (age - 60) / 10 + norm.between * rng.normal() for name, norm in NORMS.items()}
     for condition in conditions:
         for signal, change in condition.shift.items():
-            shift[signal] = shift.get(signal, 0.0) + change * rng.uniform(0.5, 1.4)
+            level[signal] += change * rng.uniform(0.5, 1.4)
+    return Patient(
+        age=age,
+        sex=float(rng.integers(2)),
+        conditions=frozenset(condition.name for condition in conditions),
+        response={signal: factor for condition in conditions for signal, factor in condition.response.items()},
+        level=level,
+        swing={name: norm.circadian * rng.uniform(0.4, 1.6) for name, norm in NORMS.items()},
+    )
+
+
+def undisturbed(patient: Patient, minutes: int, start: int, rng: np.random.Generator) -> Course:
+    """The patient's own physiology when nothing happens: levels, day and night, wandering, meals, getting up."""
     minute = np.arange(minutes)
     hour = (start // MINUTE + minute) % DAY_MINUTES / 60
     # Heart rate, pressure and temperature are highest in the afternoon.
     day_night = np.cos((hour - 16) * 2 * np.pi / 24)
-    course = {}
-    for signal, norm in NORMS.items():
-        baseline = norm.mean + norm.per_decade * (age - 60) / 10 + norm.between * rng.standard_normal()
-        course[signal] = (
-            baseline
-            + shift.get(signal, 0.0)
-            + norm.circadian * rng.uniform(0.4, 1.6) * day_night
-            + norm.drift * _wander(minutes, 180, rng)
-            + norm.flutter * _wander(minutes, 8, rng)
-        )
+    course = {
+        signal: patient.level[signal]
+        + patient.swing[signal] * day_night
+        + norm.drift * _wander(minutes, 180, rng)
+        + norm.flutter * _wander(minutes, 8, rng)
+        for signal, norm in NORMS.items()
+    }
     active = np.zeros(minutes)
     for begin in rng.integers(0, minutes, rng.poisson(BOUTS_PER_DAY * minutes / DAY_MINUTES)):
         if WAKING_HOURS[0] <= hour[begin] < WAKING_HOURS[1]:
             active[begin : begin + rng.integers(*BOUT_MINUTES)] = rng.uniform(0.4, 1.3)
     for signal, change in ACTIVITY.items():
         course[signal] += change * active
-    if "glucose" in shift:
+    if "diabetes" in patient.conditions:
         for meal in MEAL_HOURS:
             course["glucose"] += MEAL_GLUCOSE * np.interp((hour - meal) % 24, [0, 1, 3.5, 24], [0.0, 1.0, 0.0, 0.0])
     return course
@@ -124,8 +156,9 @@ def _wander(minutes: int, memory: float, rng: np.random.Generator) -> FloatArray
     return np.interp(np.arange(minutes), spacing * np.arange(knots.size), knots)
 
 
-def care(course: Course, at_rounds: IntArray, oxygen_below: float, rng: np.random.Generator) -> None:
+def care(course: Course, at_rounds: IntArray, patient: Patient, rng: np.random.Generator) -> None:
     """Close the course, in place: physiological limits, oxygen as the nurses give it, the state of consciousness."""
+    oxygen_below = OXYGEN_BELOW_COPD if "copd" in patient.conditions else OXYGEN_BELOW
     minutes = course["spo2"].size
     for signal, low in FLOOR.items():
         course[signal] = np.maximum(course[signal], low)

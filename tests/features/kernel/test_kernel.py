@@ -75,7 +75,21 @@ def test_one_reading_and_none():
     assert found["count_24h"].tolist() == [0, 1, 0]
     assert found["count_so_far"].tolist() == [0, 1, 1]
     assert found["age_so_far"].tolist()[1:] == [0, 25]
-    defined = {"count", "mean", "min", "max", "last", "age", "median", "iqr", "ema", "hours_above_70", "hours_below_70"}
+    defined = {
+        "count",
+        "mean",
+        "min",
+        "max",
+        "last",
+        "age",
+        "median",
+        "iqr",
+        "ema",
+        "sustained",
+        "recent",
+        "hours_above_70",
+        "hours_below_70",
+    }
     for name, values in found.items():
         assert np.isnan(values[0]) != (name.split("_")[0] == "count"), name
         if name.endswith("_24h"):
@@ -209,3 +223,14 @@ def test_a_changed_source_is_compiled_anew():
     digest = hashlib.blake2b(b"".join(source.read_bytes() for source in sources)).hexdigest()
     assert [cell.cell_contents for cell in kernel._compiled().py_func.__closure__] == [digest]
     assert len(sources) == 7
+
+
+def test_sustained_is_the_median_of_a_quarter_of_an_hour_and_a_spot_check_stands_for_itself():
+    minutes = np.array([0, 60, 121, 122, 123, 124, 125, 240])
+    steps = [7000, 8000, 9000, 9100, 20000, 9200, 9300, 15000]
+    times = (np.array([60, 122, 125, 139, 240, 1700]) * MINUTE_US).tolist()
+    found = one_series(minutes * MINUTE_US, steps, times, in_order(over(["heart_rate"], 24, "sustained", "recent")))
+    # A spot check; two readings are too few for a median; five are not, and one of them is an artefact; the latest ones stand
+    # until the next; another spot check, long after; and a day later nothing is known.
+    np.testing.assert_array_equal(found["sustained_24h"], [80, 91, 92, 92, 150, np.nan])
+    np.testing.assert_array_equal(found["recent_24h"], [2, 3, 6, 6, 1, np.nan])

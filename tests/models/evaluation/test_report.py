@@ -7,17 +7,20 @@ from html.parser import HTMLParser
 
 import pytest
 
+from models.evaluation import behaviour_tables
 from models.evaluation import report_tables as tables
 from models.evaluation.comparison import SECTIONS, alarmed
 from models.evaluation.report import report
 from models.evaluation.report_style import in_order, named
 from models.evaluation.report_tables import foreseen, interval, number, percents
 from pipelines.results import write_json
+from tests.models.behaviour.examined import answered, behaviour, domain, examination
 from tests.models.evaluation.made_up import held_out
 
 CANARY = "canary-"
 SECTION_IDS = {
-    "summary", "discrimination", "calibration", "benefit", "alarms", "promise", "subgroups", "robustness", "ranges", "made",
+    "summary", "discrimination", "calibration", "benefit", "alarms", "promise", "subgroups", "robustness", "behaviour",
+    "domain", "ranges", "made",
 }  # fmt: skip
 ADDRESS = re.compile(r"(?:https?:)?//\w|\burl\((?!#)|\b(?:src|href)=\"(?!#)|@import", flags=re.IGNORECASE)
 
@@ -57,6 +60,8 @@ def as_json(tmp_path, ward, *, losses=True, **made):
             **made,
         },
         "robustness": {"patients": 120, "losses": [lost] if losses else []},
+        "behaviour": behaviour(),
+        "domain": domain(),
     }
     for section in SECTIONS:
         result |= section(ward)
@@ -229,3 +234,86 @@ def test_figures_are_written_with_their_intervals():
 def test_a_horizon_of_years_is_none():
     assert foreseen({"outcome": "sepsis", "horizon_hours": 6}) == "sepsis within 6 h"
     assert foreseen({"outcome": "death in hospital", "horizon_hours": 240_000}) == "death in hospital"
+
+
+def cells(table, heading):
+    """One column by the first."""
+    place = table.headings.index(heading)
+    return {row[0]: row[place] for row in table.rows}
+
+
+def test_vignettes_are_shown_with_what_was_found_and_what_is_wrong(result):
+    faults = {
+        ("septic_shock", "none"): ("band_too_low", "band low, no alarm by NEWS2"),
+        ("panic_attack", "short_leading"): ("band_too_high", "band high, no alarm by NEWS2"),
+    }
+    table = behaviour_tables.vignettes(result | {"behaviour": behaviour(vignettes=answered(faults))})
+    assert len(table.rows) == 20
+    assert {len(row) for row in table.rows} == {len(table.headings)}
+    assert cells(table, "nothing before")["Septic shock from pneumonia"] == "low (TOO LOW)"
+    assert cells(table, "5 hourly sets leading there")["Panic attack"] == "high (too high)"
+    wrong = {patient for patient, verdict in cells(table, "as expected?").items() if verdict == "NO"}
+    assert wrong == {"Septic shock from pneumonia", "Panic attack"}
+    shown = behaviour_tables.wrong_vignettes(result | {"behaviour": behaviour(vignettes=answered(faults))})
+    assert {row[0] for row in shown.rows} == wrong
+
+
+def test_directions_are_shown_by_signal_and_length(result):
+    base = {"violations": 0, "fall_median": 0.0, "fall_p95": 0.1}
+    cases = [
+        {"signal": "all", "length": "all", "cases": 70, "share": 0.04, **base},
+        {"signal": "all", "length": "under 2 h", "cases": 30, "share": 0.01, **base},
+        {"signal": "spo2", "length": "all", "cases": 60, "share": 0.2, **base},
+        {"signal": "spo2", "length": "under 2 h", "cases": 30, "share": 0.01, **base},
+        {"signal": "heart_rate", "length": "all", "cases": 10, "share": 0.1, **base},
+    ]
+    worse = {"cases": cases, "judged": 3, "broken": [cases[2]], "passed": False}
+    table = behaviour_tables.directions(result | {"behaviour": behaviour(worsening=worse)})
+    assert cells(table, "limits") == {"all signals": "kept", "spo2": "NOT kept", "heart rate": "too few to judge"}
+    assert cells(table, "history under 2 h") == {"all signals": "1.0 % of 30", "spo2": "1.0 % of 30", "heart rate": "-"}
+    assert cells(table, "history of any length")["spo2"] == "20.0 % of 60"
+
+
+def test_removal_and_history_say_what_was_judged(result):
+    few = examination()["removal"] | {"judged": False}
+    broken = examination()["history"] | {"broken": examination()["history"]["cases"], "passed": False}
+    found = result | {"behaviour": behaviour(removal=few, history=broken)}
+    assert cells(behaviour_tables.removal(found), "limit") == {"held-out patients": "too few to judge", "vignettes": "kept"}
+    assert cells(behaviour_tables.history(found), "limit") == {"all": "NOT kept"}
+    assert "What had fewer than 20 cases is shown, but not judged." in behaviour_tables.behaves(found)
+
+
+def test_sentences_of_behaviour_hold_its_figures(result):
+    said = " ".join(behaviour_tables.behaves(result))
+    assert "Of 94 answers to 20 clinical vignettes none is too low" in said
+    assert "fell by more than 0.25 log-odds in 2.0 % of 400 changes" in said
+    assert "have a NEWS2 of 7 or more. The model alone would have called 31 of them low and left 97 without an alarm" in said
+    assert "with the safety net none is low and none without an alarm" in said
+
+
+def test_domain_is_shown_in_plain_words(result, page):
+    assert cells(behaviour_tables.limits(result), "at most") == {
+        "age, years": "96", "history, hours in the unit": "312", "readings of heart rate, per hour": "61.50",
+    }  # fmt: skip
+    assert cells(behaviour_tables.limits(result), "at least")["history, hours in the unit"] == "0"
+    assert cells(behaviour_tables.outside(result), "of training patient-hours")["anything"] == "1.50 %"
+    assert set(cells(behaviour_tables.outside(result), "of those left out of the limits").values()) == {"-"}
+    said = " ".join(behaviour_tables.speaks(result))
+    assert "1.3 % (0.9-1.9) are outside, and 10 % (10-11) of the patients" in said
+    assert "AUROC is 0.810 (0.806-0.816) inside and unknown outside." in said
+    assert "Of 94 sets of the vignettes 20 are outside: age (14), not measured: spo2 (6)." in said
+    assert "spo2, systolic bp" in page
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_version_without_domain_or_examination_has_a_report_too(result):
+    page = report({name: section for name, section in result.items() if name != "behaviour"} | {"domain": None})
+    assert "Not examined." in page
+    assert "carries no domain of use: the model speaks for every patient" in page
+    assert Elements(page).open == []
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_report_says_why_there_is_no_promise(result):
+    spent = "the safety net alone sounds 0.83 of 0.5 alarms per patient-day, so none are left for the model"
+    assert spent in report(result | {"made": result["made"] | {"no_promise": spent}})

@@ -9,11 +9,14 @@ from typer.testing import CliRunner
 
 from models.evaluation.challenges import Utility, event1
 from models.risk_model import RiskModel
+from models.variants import CLOCK
 from pipelines.benchmark import PREDICTIONS, BenchmarkError
 from pipelines.benchmark.cinc2019 import figures
+from pipelines.benchmark.frames import read, read_augmented
 from pipelines.benchmark.run import run
 from pipelines.cli import app
 from pipelines.sources import SourceError
+from pipelines.sources.cinc2019 import Cinc2019
 from tests.pipelines.benchmark import made_up
 
 SMALL = {"n_estimators": 15, "min_child_samples": 10}
@@ -98,14 +101,17 @@ def test_no_label_of_the_test_set_changes_a_prediction(sepsis, tmp_path):
 
 def test_five_folds_within_one_set_learn_from_no_patient_they_score(sepsis, monkeypatch):
     train, _ = sepsis
-    learned, leaks = set(), []
+    learned, fitted, leaks = set(), [], []
     original_fit, original_risk = RiskModel.cross_fit, RiskModel.risk
 
-    def fit(self, X, y, groups, elsewhere):
+    def fit(self, X, y, groups, augmented):
         learned.clear()
         learned.update(groups)
-        learned.update(elsewhere["subject_id"])
-        return original_fit(self, X, y, groups, elsewhere)
+        fitted.append((self.features, {way.way for way in augmented}))
+        for way in augmented:  # what it holds of these patients, and of no others
+            hours = X["hours_in_unit"].to_numpy()[way.rows]
+            np.testing.assert_array_equal(way.features["hours_in_unit"], hours)
+        return original_fit(self, X, y, groups, augmented)
 
     def risk(self, X):
         leaks.append(bool(learned & set(X["subject_id"])))
@@ -117,8 +123,30 @@ def test_five_folds_within_one_set_learn_from_no_patient_they_score(sepsis, monk
     assert len(leaks) == 5 * len(found.metrics)
     assert not any(leaks)
     assert {"physiology", "workflow"} < set(found.metrics)
+    everything, nothing = {"other_habits", "late_start", "last_set"}, set()
+    assert all(
+        ways == (nothing if features in ([["news2"], ["qsofa"], ["sirs"], ["mews"], list(CLOCK)]) else everything)
+        for features, ways in fitted
+    )
     assert found.about["division"] == "5-fold by patient"
     assert found.predictions["subject_id"].nunique() == 60
+
+
+def test_read_augmented_reads_what_read_does_and_its_rows_in_other_ways(sepsis, monkeypatch):
+    monkeypatch.setattr("pipelines.sources.cinc2019.STAYS_PER_BATCH", 25)  # three parts
+    features = ["heart_rate_count_24h", "heart_rate_last_24h", "lactate_last_72h", "age", "hours_in_unit"]
+    frame, ways = read_augmented(Cinc2019(sepsis[0]), features, "set")
+    pd.testing.assert_frame_equal(frame, read(Cinc2019(sepsis[0]), features, "set"))
+    habits, late, sets = ways
+    np.testing.assert_array_equal(habits.rows, np.arange(len(frame)))
+    for way in ways:
+        assert list(way.features) == features
+        assert set(way.features.dtypes) == {np.dtype("float32")}
+        assert set(frame["subject_id"].iloc[way.rows]) == set(frame["subject_id"])
+        np.testing.assert_array_equal(way.features["hours_in_unit"], frame["hours_in_unit"].to_numpy()[way.rows])
+    for name in ("heart_rate_last_24h", "lactate_last_72h"):
+        np.testing.assert_array_equal(sets.features[name], frame[name].to_numpy()[sets.rows])
+    assert (late.features["heart_rate_count_24h"] <= 12).all()
 
 
 def test_cinc2012_answers_once_a_stay_without_a_series_too(deaths):
@@ -163,9 +191,9 @@ def test_units_left_out_are_scored_by_members_that_saw_none_of_them(tmp_path, mo
             unit1.add(file.stem)
     learned, original = [], RiskModel.cross_fit
 
-    def fit(self, X, y, groups, elsewhere):
-        learned.append(set(groups) | (set() if elsewhere is None else set(elsewhere["subject_id"])))
-        return original(self, X, y, groups, elsewhere)
+    def fit(self, X, y, groups, augmented):
+        learned.append(set(groups) | {patient for way in augmented for patient in groups.iloc[way.rows]})
+        return original(self, X, y, groups, augmented)
 
     monkeypatch.setattr(RiskModel, "cross_fit", fit)
     found = run("travel2019", train, None)
@@ -178,3 +206,7 @@ def test_units_left_out_are_scored_by_members_that_saw_none_of_them(tmp_path, mo
     assert 0 < away["own_alarms_per_patient_day"] < 1  # it may cost half an alarm a day, by few and made-up patients
     assert away["auroc_loss"] == pytest.approx(away["auroc_seen"] - away["auroc_one_member"])
     assert np.isfinite(found.metrics["clock: first 12 h"]["auroc"])
+    alone = found.metrics["all_signals: last set alone"]
+    assert alone["mean_risk"] == pytest.approx(alone["prevalence"], abs=0.15)
+    assert {"all_signals: other habits", "all_signals: late start"} < set(found.metrics)
+    assert found.metrics["clock: other habits"]["auroc"] == found.metrics["clock: five-fold"]["auroc"]  # no way changes a clock

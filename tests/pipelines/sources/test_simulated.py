@@ -6,26 +6,43 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.build import build_features
 from features.observations import COLUMNS, TIME, Checked, check
+from features.scores import NEWS2_BANDS
 from features.signals import SIGNALS
+from models.cohort import index_times, label, patient_of, split_of
+from models.tasks import TASKS
 from pipelines.sources import Batch, Source, open_source
 from pipelines.sources.simulated import SimulatedWard
+from pipelines.sources.simulated.admissions import MONITORING, monitoring_of
+from pipelines.sources.simulated.arrivals import STATES, arrivals
 from pipelines.sources.simulated.deterioration import DETERIORATIONS, DISTURBANCES, Deterioration, deteriorate
-from pipelines.sources.simulated.devices import DEVICES
+from pipelines.sources.simulated.devices import DEVICES, TROLLEY
+from pipelines.sources.simulated.stays import UNITS, Stay
+from pipelines.sources.simulated.ward import simulate_patient, subjects_of
 
-PATIENTS = 200
+PATIENTS, SEED = 360, 7
+HOUR = pd.Timedelta("1h")
 
 
 @pytest.fixture(scope="module")
 def batches() -> list[Batch]:
-    return list(SimulatedWard(patients=PATIENTS, seed=7, patients_per_batch=50).batches())
+    return list(SimulatedWard(patients=PATIENTS, seed=SEED, patients_per_batch=60).batches())
 
 
 @pytest.fixture(scope="module")
-def stays(batches: list[Batch]) -> pd.DataFrame:
-    """One row a patient, with the outcome where there is one."""
+def truth() -> dict[str, Stay]:
+    """What was simulated, by subject: the tables do not tell how a patient came."""
+    return {stay.subject: stay for number in range(PATIENTS) for stay in simulate_patient(SEED, number)}
+
+
+@pytest.fixture(scope="module")
+def stays(batches: list[Batch], truth: dict[str, Stay]) -> pd.DataFrame:
+    """One row a stay, with the outcome where there is one, how the patient was watched, and whether they came ill."""
     rows = pd.concat([batch.stays for batch in batches])
-    return rows.merge(pd.concat([batch.outcomes for batch in batches]), on="subject_id", how="left")
+    rows = rows.merge(pd.concat([batch.outcomes for batch in batches]), on="subject_id", how="left")
+    of_each = [truth[subject] for subject in rows["subject_id"]]
+    return rows.assign(way=[stay.monitoring.name for stay in of_each], ill=[stay.illness is not None for stay in of_each])
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +106,8 @@ def _seed_without_event() -> int:
 
 def test_each_subject_is_in_one_batch_and_has_one_stay(batches: list[Batch], stays: pd.DataFrame) -> None:
     assert stays["subject_id"].is_unique
-    assert len(stays) == PATIENTS
+    assert stays["subject_id"].map(patient_of).nunique() == PATIENTS
+    assert len(stays) == PATIENTS + PATIENTS // 12
     for batch in batches:
         assert set(batch.observations["subject_id"].unique()) == set(batch.stays["subject_id"])
         assert set(batch.outcomes["subject_id"]) <= set(batch.stays["subject_id"])
@@ -137,7 +155,7 @@ def test_a_redelivered_message_differs_in_its_time_of_record_only(batches: list[
 def test_devices_read_at_their_own_pace(checked: Checked) -> None:
     readings = checked.accepted  # in order of subject, signal and time
     step = readings.groupby(["device_id", "signal"], observed=True)["observed_at"].diff().dt.total_seconds() / 60
-    usual = step.groupby([readings["device_id"].astype(str), readings["signal"].astype(str)]).median().round()
+    usual = step.groupby([readings["device_id"].astype(str), readings["signal"].astype(str)]).median().dropna().round()
     by_device = {kind: set(steps) for kind, steps in usual.groupby(usual.index.get_level_values(0).str.split("-").str[0])}
     assert by_device["wearable"] == {1}
     assert by_device["cuff"] == {15, 20, 30}
@@ -155,16 +173,18 @@ def test_the_wearable_has_gaps_of_minutes_to_hours(checked: Checked) -> None:
 
 def test_events_and_stays_are_as_common_and_long_as_declared(stays: pd.DataFrame) -> None:
     hours = (stays["end"] - stays["start"]).dt.total_seconds() / 3600
-    assert hours.between(12, 241).all()
+    assert hours[~stays["ill"]].between(12, 241).all()
     assert 48 < hours.mean() < 108
     event = stays["onset"].notna()
     assert 0.15 < event.mean() < 0.30
     assert set(stays.loc[event, "kind"]) == {row.kind for row in DETERIORATIONS}
-    assert ((stays["onset"] - stays["start"])[event] > pd.Timedelta("11h")).all()
+    assert ((stays["onset"] - stays["start"])[event & ~stays["ill"]] > pd.Timedelta("11h")).all()
     assert (stays["end"] - stays["onset"])[event].between(pd.Timedelta("1h"), pd.Timedelta("3h")).all()
 
 
 def test_neither_length_nor_start_of_a_stay_tells_of_an_event(stays: pd.DataFrame) -> None:
+    """Of a patient who is well on arrival; the others' events come within hours or not at all."""
+    stays = stays[~stays["ill"]]
     event = stays["onset"].notna()
     for told in (stays["end"] - stays["start"], stays["start"] - stays["start"].min(), stays["age"]):
         rank = told.rank()
@@ -220,6 +240,23 @@ def test_a_deterioration_moves_what_it_declares_and_only_after_it_began(event: D
         assert (course[signal][onset:] == course[signal][onset]).all()
 
 
+def test_a_treated_deterioration_goes_no_further_and_recedes() -> None:
+    calm = {signal: np.full(3000, 100.0) for signal in SIGNALS}
+    ways = {name: {signal: values.copy() for signal, values in calm.items()} for name in ("untreated", "treated")}
+    for name, treated_from in (("untreated", None), ("treated", 200.0)):
+        rng = np.random.default_rng(3)
+        deteriorate(ways[name], DETERIORATIONS[0], 400, {}, rng, lead=600, strength=1.0, treated_from=treated_from)
+    heart_rate = {name: course["heart_rate"] - 100 for name, course in ways.items()}
+    assert heart_rate["untreated"][0] > 0  # the prodrome began before the stay
+    assert heart_rate["untreated"].argmax() == 400
+    assert heart_rate["treated"].argmax() == 200
+    peak = heart_rate["treated"][200]
+    assert peak < heart_rate["untreated"][400]
+    half_life = np.flatnonzero(heart_rate["treated"][200:] <= peak / 2)[0]
+    assert 180 <= half_life <= 601  # minutes: 3 to 10 hours
+    np.testing.assert_allclose(heart_rate["treated"][200 + 2 * half_life], peak / 4, rtol=0.02)
+
+
 def test_many_patients_without_an_event_look_ill_at_some_time(batches: list[Batch], stays: pd.DataFrame) -> None:
     well = set(stays.loc[stays["onset"].isna(), "subject_id"])
     worn = pd.concat([batch.observations.query("signal in ['heart_rate', 'spo2']") for batch in batches])
@@ -234,3 +271,195 @@ def test_tables_name_known_signals_and_measured_ones_only() -> None:
     measured = {channel.signal for device in DEVICES for channel in device.channels}
     assert measured <= set(SIGNALS)
     assert {effect.signal for row in (*DETERIORATIONS, *DISTURBANCES) for effect in row.effects} <= measured
+
+
+@pytest.fixture(scope="module")
+def first_sets(batches: list[Batch], stays: pd.DataFrame) -> pd.DataFrame:
+    """NEWS2 of each stay after two hours, when every patient's first round is known."""
+    found = []
+    for batch in batches:
+        index = batch.stays.assign(index_time=batch.stays["start"] + 2 * HOUR)
+        until = batch.observations["subject_id"].map(index.set_index("subject_id")["index_time"])
+        early = batch.observations[(batch.observations["observed_at"] <= until).to_numpy()]
+        found.append(build_features(check(early).accepted, index)[["subject_id", "news2", "news2_highest"]])
+    return stays.merge(pd.concat(found), on="subject_id")
+
+
+def test_patients_ill_on_arrival_are_as_many_and_as_ill_as_declared(first_sets: pd.DataFrame) -> None:
+    ill, event = first_sets["ill"], first_sets["onset"].notna()
+    assert 0.10 < ill.mean() < 0.20
+    assert event[ill].mean() > 0.5 > 2 * event[~ill].mean()
+    until_onset = (first_sets["onset"] - first_sets["start"])[ill & event]
+    assert until_onset.between(1.5 * HOUR, 11 * HOUR).all()
+    assert first_sets.loc[ill, "news2"].quantile(0.75) >= 9
+    assert first_sets.loc[ill, "news2"].median() >= 6 > 2 >= first_sets.loc[~ill, "news2"].median()
+
+
+def test_level_alone_carries_risk(first_sets: pd.DataFrame) -> None:
+    """Among those known by one set of vital signs, and among those ill on arrival: the higher the score, the more events."""
+    soon = (first_sets["onset"] - first_sets["start"]) < 14 * HOUR  # within 12 hours of the second
+    bands = pd.cut(first_sets["news2"], [-1, 4, 8, 25])
+    for among in (first_sets["way"] != "continuous", first_sets["ill"]):
+        share = soon[among].groupby(bands[among], observed=True).mean()
+        assert len(share) == 3
+        assert share.is_monotonic_increasing
+        assert share.iloc[-1] > 0.6
+
+
+def test_patients_who_recover_are_well_again_after_two_days(batches: list[Batch], stays: pd.DataFrame) -> None:
+    recovering = stays[stays["ill"] & stays["onset"].isna() & (stays["way"] == "continuous")]
+    rows = pd.concat([batch.observations.query("signal == 'respiratory_rate'") for batch in batches])
+    rows = rows.merge(recovering[["subject_id", "start"]], on="subject_id")
+    hours = (rows["observed_at"] - rows["start"]) / HOUR
+    early, late = (rows[part].groupby("subject_id")["value"].median() for part in (hours < 2, hours > 48))
+    fall = (early - late).dropna()
+    assert len(fall) > 5
+    assert fall.median() > 2  # breaths a minute
+
+
+def test_time_in_the_unit_alone_hardly_tells_of_an_event(stays: pd.DataFrame, batches: list[Batch]) -> None:
+    """The events of those ill on arrival come early, and all others at any time: no clock may become a good model."""
+    outcomes = pd.concat([batch.outcomes for batch in batches])
+    index = label(index_times(stays[["subject_id", "start", "end"]]), outcomes, TASKS["deterioration"]).dropna(subset="label")
+    rank, positive = (index["start"] - index["index_time"]).rank(), index["label"] == 1
+    above = (rank[positive].mean() - (positive.sum() + 1) / 2) / (~positive).sum()
+    assert 0.4 < above < 0.6
+
+
+def test_each_way_of_monitoring_has_its_share_in_small_wards_too() -> None:
+    for stays_of_ward in (range(0, 60, 2), range(0, 1200, 2)):
+        names = [monitoring_of(serial).name for serial in stays_of_ward]
+        for way in MONITORING:
+            assert abs(names.count(way.name) / len(names) - way.share) < 0.04, way.name
+    assert sum(way.share for way in MONITORING) == pytest.approx(1)
+
+
+def _of(way: str, batches: list[Batch], stays: pd.DataFrame) -> pd.DataFrame:
+    """Readings of the patients who are watched in one way, each once, with the start of the stay."""
+    chosen = stays.loc[stays["way"] == way, ["subject_id", "start", "end"]]
+    rows = pd.concat([batch.observations.merge(chosen, on="subject_id") for batch in batches], ignore_index=True)
+    kind = rows["device_id"].astype(str).str.partition("-")[0]
+    return rows.assign(kind=kind).drop_duplicates("message_id")
+
+
+def test_spot_checks_are_full_sets_every_four_to_twelve_hours(batches: list[Batch], stays: pd.DataFrame) -> None:
+    rows = _of("spot checks", batches, stays)
+    assert set(rows["kind"]) == {"trolley"}
+    rounds = rows.groupby(["subject_id", "observed_at"], observed=True)["signal"].agg(lambda signals: set(map(str, signals)))
+    assert (rounds.map(set(NEWS2_BANDS).issubset)).all()
+    step = rounds.reset_index().groupby("subject_id", observed=True)["observed_at"].diff().dropna() / HOUR
+    assert step.between(4 - 41 / 60, 12 + 41 / 60).all()
+    usual = step.groupby(rounds.reset_index()["subject_id"]).median()
+    assert {4, 6, 8, 12} == {min((4, 6, 8, 12), key=lambda hours, median=median: abs(hours - median)) for median in usual}
+
+
+def test_one_set_is_all_that_is_known_of_some_patients(batches: list[Batch], stays: pd.DataFrame) -> None:
+    rows = _of("one set", batches, stays)
+    sets = rows.groupby("subject_id", observed=True)
+    assert (sets["observed_at"].min() == sets["observed_at"].max()).all()
+    assert (sets.size() == len(TROLLEY.channels)).all()
+    assert (rows["observed_at"] - rows["start"] <= 41 * HOUR / 60).all()
+    assert (rows["end"] - rows["start"] <= 24 * HOUR).all()
+    assert sets.ngroups > 0.06 * len(stays)
+
+
+def test_devices_put_on_late_follow_spot_checks(batches: list[Batch], stays: pd.DataFrame) -> None:
+    rows = _of("devices put on late", batches, stays)
+    after = (rows["observed_at"] - rows["start"]) / HOUR
+    by_trolley = rows["kind"] == "trolley"
+    assert (after[~by_trolley] >= 2).all()
+    assert (after[by_trolley] <= 12).all()
+    first_worn = after[rows["kind"] == "wearable"].groupby(rows["subject_id"]).min()
+    last_set = after[by_trolley].groupby(rows["subject_id"]).max()
+    assert (first_worn > last_set.reindex(first_worn.index)).all()
+    assert first_worn.quantile(0.25) < 6 < first_worn.quantile(0.75)
+
+
+def test_a_patient_who_moves_is_delivered_by_another_gateway_from_then_on(
+    batches: list[Batch], truth: dict[str, Stay], stays: pd.DataFrame
+) -> None:
+    moved = {subject: stay.moved for subject, stay in truth.items() if stay.moved is not None}
+    assert 0.03 < len(moved) / len(truth) < 0.10
+    rows = pd.concat([batch.observations for batch in batches])
+    gateways = rows.groupby("subject_id", observed=True)["source"].unique()
+    for subject, stay in truth.items():
+        first = f"gateway-{stay.unit + 1}"
+        assert stays.set_index("subject_id").loc[subject, "unit"] == UNITS[stay.unit]
+        if stay.moved is None:
+            assert list(gateways[subject]) == [first]
+            continue
+        at, unit = pd.Timestamp(stay.moved[0], unit="us", tz="UTC"), stay.moved[1]
+        of_subject = rows[rows["subject_id"] == subject]
+        assert unit != stay.unit
+        expected = np.where(of_subject["observed_at"] < at, first, f"gateway-{unit + 1}")
+        assert (of_subject["source"].astype(str) == expected).all()
+
+
+def test_patients_from_another_unit_were_in_hospital_for_days(stays: pd.DataFrame) -> None:
+    before_unit = stays["unit_admitted_at"] - stays["hospital_admitted_at"]
+    transferred = before_unit > 30 * HOUR
+    assert 0.02 < transferred.mean() < 0.10
+    assert (stays["unit_admitted_at"] <= stays["start"]).all()
+    assert (stays["start"] - stays["unit_admitted_at"] <= 24 * HOUR).all()
+    assert (stays["start"] == stays["unit_admitted_at"])[~transferred].mean() > 0.98
+    assert before_unit[transferred].between(30 * HOUR, 6 * 24 * HOUR).all()
+
+
+def test_a_patient_who_comes_back_is_the_same_patient(truth: dict[str, Stay], batches: list[Batch]) -> None:
+    pairs = [(stay, truth[f"{patient_of(name)}~2"]) for name, stay in truth.items() if name.endswith("~1")]
+    assert len(pairs) == PATIENTS // 12
+    for first, second in pairs:
+        assert first.patient == second.patient
+        away = (second.start - first.end) / 86_400e6
+        assert 2 < away < 11
+        assert split_of(first.subject) == split_of(second.subject)
+    levels = pd.concat([batch.observations.query("signal == 'systolic_bp' and value > 0") for batch in batches])
+    level = levels.groupby("subject_id", observed=True)["value"].median()
+    both = np.array([(level[first.subject], level[second.subject]) for first, second in pairs])
+    others = np.abs(both[:, 0] - np.roll(both[:, 1], 1)).mean()
+    assert np.abs(both[:, 0] - both[:, 1]).mean() < 0.7 * others
+    tables = pd.concat([batch.observations[["message_id", "subject_id"]] for batch in batches]).drop_duplicates()
+    assert tables["message_id"].is_unique
+
+
+def test_names_of_stays_follow_from_the_number_alone() -> None:
+    assert subjects_of(11) == ("sim-000011~1", "sim-000011~2")
+    assert subjects_of(12) == ("sim-000012",)
+    for number in (3, 8, 17, 18):  # patients in the examples of the API
+        assert subjects_of(number) == (f"sim-{number:06d}",)
+        assert monitoring_of(2 * number).name == "continuous"
+    for seed in (1, 2):
+        assert [stay.subject for stay in simulate_patient(seed, 23)] == ["sim-000023~1", "sim-000023~2"]
+
+
+def test_both_stays_of_a_patient_are_in_one_batch() -> None:
+    for batch in SimulatedWard(patients=24, patients_per_batch=12).batches():
+        patients = batch.stays["subject_id"].map(patient_of)
+        assert (len(patients), patients.nunique()) == (13, 12)
+
+
+def test_an_arrival_is_known_by_one_set_alone() -> None:
+    observations, index = arrivals(300, SEED)
+    assert list(observations) == ["subject_id", "observed_at", "signal", "value", "recorded_at"]
+    checked = check(observations)
+    assert checked.quarantined.empty
+    sets = checked.accepted.groupby("subject_id")
+    assert (sets["signal"].agg(lambda signals: set(map(str, signals))) == set(NEWS2_BANDS)).all()
+    assert (sets.size() == len(NEWS2_BANDS)).all()
+    assert (sets["observed_at"].min() == sets["observed_at"].max()).all()
+    assert (sets["recorded_at"].max() == index.set_index("subject_id")["index_time"]).all()
+    features = build_features(checked.accepted, index)
+    assert (features["news2"] == features["news2_highest"]).all()  # no component is missing
+    score = features["news2"].groupby(index["state"]).median()
+    assert score["well"] <= 2
+    assert 4 <= score["moderately ill"] <= 7
+    assert score["severely ill"] >= 10
+    share = index["state"].value_counts(normalize=True)
+    assert all(abs(share[state.name] - state.share) < 0.1 for state in STATES)
+
+
+def test_an_arrival_depends_on_seed_and_place_only() -> None:
+    few, more, other = arrivals(5, 1), arrivals(9, 1), arrivals(5, 2)
+    for left, right in zip(few, more, strict=True):
+        pd.testing.assert_frame_equal(left, right[right["subject_id"].isin(few[1]["subject_id"])])
+    assert not few[0].equals(other[0])
