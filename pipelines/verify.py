@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.build import KEYS, as_steps
+from features.build import KEYS, PATIENT_COLUMNS, as_steps
 from features.catalogue import STANDARD, computed_for, of
 from features.errors import VigilError
 from features.observations import TIME
@@ -117,9 +117,8 @@ def online_features(observations: pd.DataFrame, index: pd.DataFrame, views: tupl
     run = {subject: (bounds[number], bounds[number + 1]) for number, subject in enumerate(subjects)}
     for subject, rows in index.groupby("subject_id", sort=True):
         stay = rows.iloc[0]
-        patient = PatientFeatures(
-            *stay[["age", "sex", "unit_admitted_at", "hospital_admitted_at"]], views, stay.get("pregnant", np.nan)
-        )
+        facts = {name: stay[name] for name in (*PATIENT_COLUMNS, "pregnant") if name in stay}
+        patient = PatientFeatures(**facts, views=views)
         times = rows["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)
         first, end = run.get(subject, (0, 0))
         found = np.empty((len(times), len(of(*views))), dtype=np.float32)

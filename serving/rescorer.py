@@ -23,6 +23,7 @@ from models.assessment import SILENT_AFTER, Risk, assess_registered, trusted
 from models.registry import RegisteredModel
 from models.risk_model import log_odds
 from models.tasks import RiskTask
+from serving.alarm_updates import put_down, said
 from serving.board import Board, Page, alarm_id
 from serving.champion import Champion
 from serving.database import instant, microsecond, reading
@@ -48,20 +49,6 @@ _LOOK_FOR_SILENT: Final = timedelta(seconds=30)
 _KEPT_IN_MEMORY: Final = timedelta(days=2)  # after a patient's last reading
 _DAY: Final = timedelta(days=1)
 _LONG_AGO: Final = pd.Timestamp(0, tz="UTC")
-_KINDS: Final[Mapping[str, str]] = {
-    "sounded": "alarm",
-    "sounded_again": "alarm",
-    "withheld": "alarm_withheld",
-    "ended": "alarm_ended",
-}
-_OF_THE_RISK: Final = (
-    "ward", "basis", "probability", "news2", "prediction_id", "model_name", "model_version", "feature_service", "reasons",
-)  # fmt: skip
-# What an event says of a risk.
-SAID: Final = (
-    "index_time", "basis", "probability", "band", "decided_by", "reasons", "findings", "unusual", "news2", "news2_highest",
-    "model_name", "model_version", "feature_service",
-)  # fmt: skip
 _PREDICTION_IDS: Final = uuid.UUID("b1d3f2c4-50a7-4f0f-9a58-0b6c2d9f7e13")
 
 
@@ -260,7 +247,7 @@ class Rescorer:
             is_news = before is None or news.differs(before)
             told[risk.patient] = news if before is None or is_news else replace(before, silent=news.silent)
             if is_news:
-                page.events.append({**at, "kind": "risk", "body": _said(row)})
+                page.events.append({**at, "kind": "risk", "body": said(row)})
             if news.silent and before is not None and not before.silent:
                 page.events.append({**at, "kind": "silent", "body": {"latest_reading_at": row["latest_reading_at"]}})
             state = states[risk.patient] = self._decide(page, risk, row, policy, at)
@@ -288,31 +275,12 @@ class Rescorer:
         return True
 
     def _decide(self, page: Page, risk: Risk, row: Mapping[str, Any], policy: Policy, at: Mapping[str, Any]) -> State:
-        """Put down what a risk does to the alarms of its patient; returns what to remember."""
+        """Decide what a risk does to the alarms of its patient, and put it on the page; returns what to remember."""
         before = self._states.get(risk.patient, State())
         decision = self._decision(page, risk, row["ward"], policy, before)
-        after, event = decision.state, decision.event
-        episode = after.episode or before.episode
-        if episode is None:
-            return after
-        name = self._name(risk.patient, episode)
-        if event is None:
-            if after.episode != before.episode:  # NEWS2 has fallen: its next alarm brings news again
-                page.changed.append({"alarm_id": name, "emergency": episode.emergency})
-            return after
-        sounded = None if after.last_sounded_at is None else microsecond(pd.Timestamp(after.last_sounded_at))
-        because = {"cause": decision.cause, "reasons": row["reasons"], "emergency": episode.emergency}
-        if before.episode is None:
-            opened = {"alarm_id": name, "patient": risk.patient, "opened_at": row["index_time"], "sounded": episode.sounded}
-            opened |= {"last_sounded_at": sounded if episode.sounded else None, "ended_at": None, "status": "open"}
-            page.opened.append(opened | {column: row[column] for column in _OF_THE_RISK} | because)
-        elif event == "ended":
-            page.changed.append({"alarm_id": name, "ended_at": row["index_time"]})
-        else:
-            page.changed.append({"alarm_id": name, "sounded": episode.sounded, "last_sounded_at": sounded, **because})
-        body = {"alarm_id": name, "sounded": episode.sounded, "cause": decision.cause, **_said(row)}
-        page.events.append({**at, "kind": _KINDS[event], "body": body})
-        return after
+        if (episode := decision.state.episode or before.episode) is not None:
+            put_down(page, self._name(risk.patient, episode), before, decision, row, at)
+        return decision.state
 
     def _decision(self, page: Page, risk: Risk, ward: str, policy: Policy, state: State) -> Decision:
         """Decide by the model's risk and by NEWS2; only the model's alarms wait for room in the ward's budget."""
@@ -417,8 +385,3 @@ def _told(row: Mapping[str, Any]) -> _Told:
 def _is_silent(row: Mapping[str, Any]) -> bool:
     latest = row["latest_reading_at"]
     return latest is None or bool(row["index_time"] - latest >= SILENT_AFTER // timedelta(microseconds=1))
-
-
-def _said(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a risk, in an event."""
-    return {name: row[name] for name in SAID}

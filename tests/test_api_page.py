@@ -10,10 +10,11 @@ from features.observations import REASONS
 from models.assessment import Finding
 from pipelines.cli import app
 from serving import problems, rescorer
+from serving.alarm_updates import KINDS as ALARM_KINDS
+from serving.alarm_updates import SAID
 from serving.auth import RULES, SCOPES
 from serving.board import Action
 from serving.journal import SKEW
-from serving.rescorer import SAID
 from serving.schemas import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.service import METRICS, api
 from serving.settings import Settings
@@ -25,7 +26,7 @@ ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]
 
 CODES = set(re.findall(r'code="(\w+)"', Path(problems.__file__).read_text())) | {f"token_{rule}" for rule in RULES}
 KINDS = set(re.findall(r'"kind": "(\w+)"', Path(rescorer.__file__).read_text())) | {
-    *rescorer._KINDS.values(),
+    *ALARM_KINDS.values(),
     *get_args(Action),
 }
 

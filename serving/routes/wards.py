@@ -13,6 +13,7 @@ from features.catalogue import INDEX_STEP
 from models.assessment import Basis, DecidedBy, Finding
 from models.safety_net import ALARM_FROM, Band, Reason, news2_band, news2_reasons, urgency
 from serving import problems
+from serving.alarm_updates import SAID
 from serving.alarms_view import AlarmOut, alarm_out
 from serving.auth import Caller
 from serving.board import Action, AlreadyDoneError, Status
@@ -20,7 +21,6 @@ from serving.database import instant
 from serving.guard import PartsHere, authorized
 from serving.parts import Parts
 from serving.problems import ProblemError
-from serving.rescorer import SAID
 from serving.routes.ward_events import EVENT, EventStream, beginning, stream
 from serving.schemas import MAX_PATIENTS, Instant, Request, WardName, example
 from serving.times import moment, present, utc
