@@ -127,7 +127,7 @@ class RiskScorer:
             )
         age = _hours(now, rows["index_time"])
         fresh = (age >= 0) & (age < INDEX_STEP / timedelta(hours=1))
-        fresh &= ~self._overtaken(patients, rows["index_time"], exactly=as_of is not None)
+        fresh &= ~self._overtaken(patients, rows, exactly=as_of is not None)
         if fresh.all():
             return [_Known(list(range(len(patients))), rows, "online_store")], {}
         known = [_part(np.flatnonzero(fresh), rows, "online_store")]
@@ -149,16 +149,18 @@ class RiskScorer:
             if place not in found
         }
 
-    def _overtaken(self, patients: Sequence[str], index_time: "pd.Series[pd.Timestamp]", *, exactly: bool) -> NDArray[np.bool_]:
+    def _overtaken(self, patients: Sequence[str], rows: pd.DataFrame, *, exactly: bool) -> NDArray[np.bool_]:
         """Which rows of the store, whose times are to the second, are older than what the journal has.
 
         Of a reading of the same second it is not known whether the row has it: what is asked as of a time goes by the journal
-        then, which is exact; what is asked as of now takes the row, for the next is written before long.
+        then, which is exact; what is asked as of now takes the row, for the next is written before long. A row that knows no
+        reading does not have it: a patient who was registered a moment before must not look as if nothing were known.
         """
         latest = self.journal.latest_of(patients)
-        seconds = index_time.to_numpy("datetime64[s]").astype(np.int64)
+        seconds = rows["index_time"].to_numpy("datetime64[s]").astype(np.int64)
         recorded = np.array([latest.get(patient, 0) // 1_000_000 for patient in patients], dtype=np.int64)
-        return recorded >= seconds if exactly else recorded > seconds
+        at_the_second = exactly | _empty(rows)
+        return np.where(at_the_second, recorded >= seconds, recorded > seconds)
 
     def _from_journal(self, patients: Sequence[str], service: str, as_of: datetime | None) -> pd.DataFrame:
         """Features as of a time, or now, of those of the patients whom the journal knew then."""
@@ -285,6 +287,11 @@ def _news2(risk: Risk) -> News2:
 
 def _part(places: np.ndarray, rows: pd.DataFrame, origin: str) -> _Known:
     return _Known(places.tolist(), rows.iloc[places].reset_index(drop=True), origin)
+
+
+def _empty(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Which rows know no vital sign of the last day."""
+    return rows["hours_since_reading"].isna().to_numpy() if "hours_since_reading" in rows else np.zeros(len(rows), dtype=bool)
 
 
 def _hours(now: Sequence[pd.Timestamp], index_time: "pd.Series[pd.Timestamp]") -> Float64:

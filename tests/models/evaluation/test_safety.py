@@ -1,0 +1,47 @@
+"""Hours in which NEWS2 asks for an emergency response, counted by hand."""
+
+import numpy as np
+import pandas as pd
+
+from models.evaluation.alarms import Watch
+from models.evaluation.safety import emergencies
+from tests.models.evaluation.made_up import HOUR, T0
+
+
+def stay(name, risks, scores, spots=None):
+    frame = pd.DataFrame({"subject_id": name, "probability": risks, "net_score": np.array(scores, dtype=float)})
+    frame["net_spot"] = frame["net_score"] if spots is None else np.array(spots, dtype=float)
+    frame["index_time"] = pd.Series([T0 + hour * HOUR for hour in range(len(risks))], dtype="datetime64[us, UTC]")
+    return frame.assign(onset=pd.Series(pd.NaT, frame.index, "datetime64[us, UTC]"), onset_known=True)
+
+
+def test_emergencies_of_spot_checks_by_hand():
+    frame = pd.concat(
+        [
+            stay("a", [0.1, 0.1, 0.9, 0.3], [3, 8, 9, 7]),  # low once; the model rings at the third hour only
+            stay("b", [0.1, 0.1], [2, 7]),  # ends low
+            stay("c", [0.9], [6]),
+        ]
+    )
+    found = emergencies(Watch.of(frame), 0.2, 0.5)
+    assert found == {
+        "hours": 4,
+        "patients": 2,
+        "low_by_model": 2,
+        "stays_at_the_end": 2,
+        "low_by_model_at_the_end": 1,
+        "without_alarm_by_model": 2,  # a's second hour, b's second
+        "without_alarm": 0,
+        "not_held_yet": 0,
+    }
+
+
+def test_a_score_of_continuous_signals_has_to_hold_before_it_rings():
+    frame = stay("a", [0.1] * 4, [8, 8, 4, 8], spots=[2, 2, 2, 2])
+    found = emergencies(Watch.of(frame), 0.2, 0.5)
+    assert (found["hours"], found["not_held_yet"], found["without_alarm"]) == (3, 1, 0)  # the last lies within the alarm's 8 h
+
+
+def test_each_hour_may_have_a_limit_of_its_own():
+    watch = Watch.of(stay("a", [0.3, 0.3], [7, 7]))
+    assert emergencies(watch, np.array([0.2, 0.4]), 0.5)["low_by_model"] == 1
