@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from features import scores
 from features.signals import SIGNALS
-from features.windows import SUSTAINED_READINGS, Feature, WindowFeature, over
+from features.windows import CONTINUOUS_READINGS, Feature, WindowFeature, over
 
 Float64 = NDArray[np.float64]
 Columns = Mapping[str, Float64]
@@ -89,7 +89,7 @@ def _sustained_news2(columns: Columns) -> Columns:
     levels = {signal: columns[f"{signal}_sustained_{SCORE_CARRY_HOURS}h"] for signal in _CONTINUOUS}
     found = scores.score("news2_sustained", scores.NEWS2_BANDS, levels | _last(columns, _CHARTED))
     components = [found[f"news2_sustained_{signal}"] for signal in scores.NEWS2_BANDS]
-    continuous = {signal: columns[f"{signal}_recent_{SCORE_CARRY_HOURS}h"] >= SUSTAINED_READINGS for signal in _CONTINUOUS}
+    continuous = {signal: columns[f"{signal}_recent_{SCORE_CARRY_HOURS}h"] >= CONTINUOUS_READINGS for signal in _CONTINUOUS}
     spot = [
         np.where(np.isnan(points) | continuous.get(signal, np.False_), 0.0, points)
         for signal, points in zip(scores.NEWS2_BANDS, components, strict=True)

@@ -20,10 +20,11 @@ EMA_HALF_LIVES: Final = 6
 # preprocessor for a patient monitor limit alarm system in intensive care. Comput Methods Programs Biomed 1991;34:139-144. The
 # length is ours: the longest artefacts of the simulated ward last as long.
 SUSTAINED_MINUTES: Final = 15
-SUSTAINED_READINGS: Final = 3
-# A signal with as many readings within this time comes continuously: nurses chart hourly at most (RCP 2017, chart 4), an
-# automatic cuff measures every 15 to 30 minutes.
+SUSTAINED_READINGS: Final = 5
+# A signal with so many readings within this time comes continuously: nurses chart hourly at most (RCP 2017, chart 4), an
+# automatic cuff measures every 15 to 30 minutes. Once it has ceased to come, its latest reading stands for it.
 CONTINUOUS_MINUTES: Final = 90
+CONTINUOUS_READINGS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +94,10 @@ STATISTICS: Final = {
     "hours_above": Statistic(f"hours above the threshold (a reading holds for {HOLD_HOURS} h at most)", "h", threshold=True),
     "hours_below": Statistic(f"hours below the threshold (a reading holds for {HOLD_HOURS} h at most)", "h", threshold=True),
     "sustained": Statistic(
-        f"median of the {SUSTAINED_MINUTES} minutes up to the latest reading; with fewer than {SUSTAINED_READINGS} readings in "
-        "them, the latest"
+        f"median of the {SUSTAINED_MINUTES} minutes up to the latest reading, if that is not older than {CONTINUOUS_MINUTES} "
+        f"minutes; else, and with fewer than {SUSTAINED_READINGS} readings in them, the latest"
     ),
-    "recent": Statistic(f"number of readings in the {CONTINUOUS_MINUTES} minutes up to the latest", "{{count}}", "workflow"),
+    "recent": Statistic(f"number of readings in the last {CONTINUOUS_MINUTES} minutes", "{{count}}", "workflow"),
 }
 
 

@@ -2,7 +2,7 @@
 
 Two things sound an alarm. The model does where its risk is at or above the ward's threshold. The safety net does where NEWS2 of
 sustained values is 7 or more, whatever the model says and outside any budget: at once where spot checks alone give that score,
-else once it has held for half an hour. Alarms of one episode share a record. An episode ends when the risk has fallen below the
+else once it has held for 40 minutes. Alarms of one episode share a record. An episode ends when the risk has fallen below the
 threshold by a margin, and NEWS2 below 5, so that a patient who hovers around a limit has one episode (hysteresis). After an
 alarm follows a refractory period; the first alarm of the safety net in an episode does not wait for its end, since it brings
 news. A ward may have a budget; what it does not allow is withheld, which is recorded, and sounds once there is room.
@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from models.evaluation.alarms import SILENCE
-from models.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
+from models.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
 
 Event = Literal["sounded", "sounded_again", "withheld", "ended"]
 Cause = Literal["model", "news2"]
@@ -65,7 +65,20 @@ class State:
 
     episode: Episode | None = None
     last_sounded_at: datetime | None = None
-    urgent_since: datetime | None = None  # index time from which NEWS2 has been at the limit of the safety net or above
+    hold: "Hold | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A time in which NEWS2 has been at the limit of the safety net or above, but for short dips.
+
+    Attributes:
+        since: index time from which it has.
+        dipped_at: index time of the first look that found it below since then, if the last one did.
+    """
+
+    since: datetime
+    dipped_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +125,14 @@ def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at
     if risk is None and net is None:
         return Decision(state)
     urgent = net is not None and net.score >= policy.news2_from
-    since = (state.urgent_since or at) if urgent else None
-    state = replace(state, urgent_since=since, episode=_rearmed(state.episode, net))
+    hold = _held(policy, state.hold, net, at)
+    state = replace(state, hold=hold, episode=_rearmed(state.episode, net))
     episode = state.episode
     high = risk is not None and policy.threshold is not None and risk >= policy.threshold
     if episode is not None and not (urgent or high or _goes_on(policy, episode, risk, net)):
         return Decision(replace(state, episode=None), "ended")
     refractory = state.last_sounded_at is not None and at - state.last_sounded_at < policy.silence
-    emergency = net is not None and since is not None and (net.spot >= policy.news2_from or at - since >= HOLDS_FOR)
+    emergency = urgent and (net.spot >= policy.news2_from or at - hold.since >= HOLDS_FOR)  # type: ignore[union-attr]
     if emergency and (not refractory or episode is None or not episode.emergency):
         return _sound(state, at, "news2")
     if emergency or not high or (episode is None and refractory):
@@ -128,6 +141,17 @@ def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at
         opened = replace(state, episode=episode or Episode(at, 0))
         return Decision(opened) if episode else Decision(opened, "withheld", "model")
     return _sound(state, at, "model")
+
+
+def _held(policy: Policy, hold: Hold | None, net: Net | None, at: datetime) -> Hold | None:
+    """Return since when NEWS2 has held the limit of the safety net; a dip of minutes does not begin it anew."""
+    if net is None or net.score < ENDS_BELOW:
+        return None
+    if net.score < policy.news2_from:
+        return None if hold is None else replace(hold, dipped_at=hold.dipped_at or at)
+    if hold is None or (hold.dipped_at is not None and at - hold.dipped_at > LONGEST_DIP):
+        return Hold(at)
+    return replace(hold, dipped_at=None)
 
 
 def _rearmed(episode: Episode | None, net: Net | None) -> Episode | None:

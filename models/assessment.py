@@ -18,12 +18,12 @@ from features.derived import SCORE_CARRY_HOURS
 from features.scores import NEWS2_BANDS
 from models.registry import RegisteredModel
 from models.risk_model import RiskModel
-from models.safety_net import ADULT_FROM, ALARM_FROM, Band, Reason, Score, news2_band, news2_reasons, score_for, urgency, worse
+from models.safety_net import ADULT_FROM, ALARM_FROM, Band, Reason, Score, either, news2_band, news2_reasons, score_for, worse
 
 Basis = Literal["model", "news2"]
 DecidedBy = Literal["model", "news2", "nothing"]
 Finding = Literal[
-    "no_model", "withdrawn", "no_feature_store", "stale_data", "no_recent_readings", "outside_training",
+    "no_model", "withdrawn", "no_feature_store", "stale_data", "no_recent_readings", "outside_training", "model_failed",
     "hardly_known", "momentary", "news2_not_for_children", "news2_not_in_pregnancy", "silent",
 ]  # fmt: skip
 
@@ -119,11 +119,7 @@ def assess(model: RiskModel | None, rows: pd.DataFrame, findings: Sequence[tuple
             so_far.append("no_model")
         if math.isnan(of_row.hours_since_reading) and "stale_data" not in so_far:
             so_far.append("no_recent_readings")
-    unusual = _unusual(model, rows, against, [of_row.score == "MEOWS" for of_row in numbers])
-    probability = np.full(len(rows), np.nan)
-    asked = np.array([not so_far for so_far in against])
-    if model is not None and asked.any():
-        probability[asked] = model.risk(rows if asked.all() else rows[asked])
+    probability, unusual = _asked(model, rows, against, [of_row.score == "MEOWS" for of_row in numbers])
     who = zip(rows["subject_id"].tolist(), rows["index_time"].tolist(), strict=True)
     answers = zip(who, numbers, probability.tolist(), against, unusual, strict=True)
     return [_risk(model, patient, time, of_row, p, tuple(so_far), odd) for (patient, time), of_row, p, so_far, odd in answers]
@@ -155,7 +151,7 @@ def out_of_date(rows: pd.DataFrame, hours: NDArray[np.float64]) -> pd.DataFrame:
     later["hours_since_reading"] = (rows["hours_since_reading"] + hours).where(lambda age: age < SCORE_CARRY_HOURS)
     return later.drop(
         columns=["news2_sustained", "news2_sustained_worst", "news2_sustained_spot"], errors="ignore"
-    )  # of what may be unknown by then
+    )  # they do not say what is too old by then
 
 
 class _Numbers(NamedTuple):
@@ -195,6 +191,33 @@ def _column(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
     return rows[name].to_numpy(np.float64) if name in rows else np.full(len(rows), np.nan)
 
 
+def _asked(
+    model: RiskModel | None, rows: pd.DataFrame, against: list[list[Any]], pregnant: list[bool]
+) -> tuple[NDArray[np.float64], list[tuple[str, ...]]]:
+    """Return the model's risk of each row, NaN where it is not asked or fails, and what is unusual about the patient.
+
+    A model that fails must not take NEWS2 with it: what it fails on gets the finding ``model_failed``, row by row.
+    """
+    before = [list(so_far) for so_far in against]
+    probability = np.full(len(rows), np.nan)
+    try:
+        unusual = _unusual(model, rows, against, pregnant)
+        asked = np.array([not so_far for so_far in against])
+        if model is not None and asked.any():
+            probability[asked] = model.risk(rows if asked.all() else rows[asked])
+    except Exception:  # noqa: BLE001 - whatever it is, NEWS2 goes on; its message may hold a patient's data
+        for so_far, then in zip(against, before, strict=True):
+            so_far[:] = then
+        if len(rows) == 1:
+            against[0].append("model_failed")
+            return probability, [()]
+        each = [_asked(model, rows.iloc[n : n + 1], against[n : n + 1], pregnant[n : n + 1]) for n in range(len(rows))]
+        return np.concatenate([risk for risk, _ in each]), [odd for _, (odd,) in each]
+    for place in np.flatnonzero(asked & np.isnan(probability)) if model is not None else ():
+        against[place].append("model_failed")
+    return probability, unusual
+
+
 def _unusual(
     model: RiskModel | None, rows: pd.DataFrame, against: list[list[Any]], pregnant: list[bool]
 ) -> list[tuple[str, ...]]:
@@ -229,7 +252,7 @@ def _risk(
     reasons: tuple[Reason, ...] = ()
     if net_score is not None:
         by_chart = news2_reasons(score, max(value or 0 for value in components.values()))
-        reasons = max(by_chart, news2_reasons(net_score, int(worst)), key=lambda rules: urgency(news2_band(rules)))
+        reasons = either(by_chart, news2_reasons(net_score, int(worst)))
     highest = score + sum(_HIGHEST_POINTS[signal] for signal, value in components.items() if value is None)
     # Of a single vital sign the lowest NEWS2 may be 0 while the highest asks for an emergency response. The same holds where
     # the model cannot speak for want of a vital sign: what is missing may be what matters.

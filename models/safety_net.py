@@ -21,9 +21,11 @@ ENDS_BELOW: Final = NEWS2_MEDIUM
 # For so long the score of signals that come continuously has to hold before that alarm sounds: a nurse's chart is of a patient
 # at rest, a monitor's also of one who climbs stairs. Ours: `vigil benchmark net` shows that with it the net costs no more
 # alarms than the same rule on the chart of nurses' rounds, and what it does to recall (docs/models.md).
-HOLDS_FOR: Final = timedelta(minutes=30)
+HOLDS_FOR: Final = timedelta(minutes=40)
+LONGEST_DIP: Final = timedelta(minutes=5)  # below the limit, after which it holds on
 ADULT_FROM: Final = 16  # years; the chart is not for children, and not for pregnancy (RCP 2017, "Where should NEWS be used?")
 
+_RULES: Final[tuple[Reason, ...]] = ("news2_7_or_more", "news2_5_or_6", "news2_single_3")
 _URGENCY: Final[dict[Band, int]] = {"low": 0, "unknown": 1, "medium": 2, "high": 3}
 
 
@@ -36,6 +38,12 @@ def news2_reasons(score: int, worst: int) -> tuple[Reason, ...]:
     """
     by_sum: tuple[Reason, ...] = ("news2_7_or_more",) if score >= NEWS2_HIGH else ("news2_5_or_6",)
     return (by_sum if score >= NEWS2_MEDIUM else ()) + (("news2_single_3",) if worst >= 3 else ())
+
+
+def either(first: tuple[Reason, ...], second: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """Return the rules that hold of one score or the other; of the two about the sum the more urgent."""
+    of_both = [rule for rule in _RULES if rule in first or rule in second]
+    return tuple(rule for rule in of_both if rule != "news2_5_or_6" or "news2_7_or_more" not in of_both)
 
 
 def news2_band(reasons: tuple[Reason, ...]) -> Band:

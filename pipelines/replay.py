@@ -216,20 +216,27 @@ class _Replaying:
         if not places:
             return found
         said = self.logged.iloc[places]
-        for place, risk, before in zip(places, self._again(said, rows), said.to_dict("records"), strict=True):
+        both = [self._again(said, rows, store=store) for store in (False, True)]
+        for place, *risks, before in zip(places, *both, said.to_dict("records"), strict=True):
             # Before there was a safety net the band was the model's alone, and nothing said what had decided it.
             compared = SAID if before["decided_by"] is not None else _SAID_BEFORE_THE_NET
-            columns = [name for name in compared if getattr(risk, name) != _or_none(before[name])]
+            ways = [[name for name in compared if getattr(risk, name) != _or_none(before[name])] for risk in risks]
+            columns = min(ways, key=len)
             if place not in found or len(columns) < len(found[place]):
                 found[place] = columns
         return found
 
-    def _again(self, said: pd.DataFrame, rows: pd.DataFrame) -> list[Risk]:
-        """Risks of feature rows, asked for as the log says that they were."""
+    def _again(self, said: pd.DataFrame, rows: pd.DataFrame, *, store: bool) -> list[Risk]:
+        """Assess feature rows, asked for as the log says that they were.
+
+        Of NEWS2 from the journal it does not say whether the store could not be read or the model could not speak: ``store``
+        says which is assumed.
+        """
         hours = (said["as_of"] - said["index_time"]).to_numpy() / np.timedelta64(1, "h")
         stored = (said["origin"] == "online_store").to_numpy()
         stale = stored & (hours >= INDEX_STEP.total_seconds() / 3600)
-        unread = ((said["origin"] == "journal") & (said["basis"] == "news2")).to_numpy() & (self._registered is not None)
+        by_news2 = ((said["origin"] == "journal") & (said["basis"] == "news2")).to_numpy()
+        unread = by_news2 & (self._registered is not None) & (not store)
         against: list[tuple[Finding, ...]] = [
             ("stale_data",) if old else ("no_feature_store",) if no_store else ()
             for old, no_store in zip(stale, unread, strict=True)

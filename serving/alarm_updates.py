@@ -54,7 +54,10 @@ def put_down(
     elif event == "ended":
         page.changed.append({"alarm_id": alarm_id, "ended_at": row["index_time"]})
     else:
-        page.changed.append({"alarm_id": alarm_id, "sounded": episode.sounded, "last_sounded_at": sounded, **because})
+        changed = {"alarm_id": alarm_id, "sounded": episode.sounded, "last_sounded_at": sounded, **because}
+        if episode.emergency and not before.episode.emergency:  # what was done about the model's alarm was not about this
+            changed |= {"status": "open", "acted_at": None, "acted_by": None, "reason": None}
+        page.changed.append(changed)
     body = {"alarm_id": alarm_id, "sounded": episode.sounded, "cause": decision.cause, **said(row)}
     page.events.append({**at, "kind": KINDS[event], "body": body})
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from features.errors import VigilError
-from models.alarm_policy import Episode, State
+from models.alarm_policy import Episode, Hold, State
 from serving.database import instant, microsecond, open_database, reading, writing
 
 FILE: Final = "board.db"
@@ -45,7 +45,9 @@ RISKS: Final = sa.Table(  # the latest of each patient
     sa.Column("findings", sa.JSON),
     sa.Column("unusual", sa.JSON),
     sa.Column("net_score", sa.Integer),  # NEWS2 as the safety net sees it; null where it has no say
-    sa.Column("urgent_since", sa.BigInteger),  # from when on it has been at the limit of the safety net, or above
+    # From when on it has been at the limit of the safety net or above, and since when it has dipped.
+    sa.Column("urgent_since", sa.BigInteger),
+    sa.Column("dipped_at", sa.BigInteger),
 )
 ALARMS: Final = sa.Table(  # one row an episode
     "alarms",
@@ -188,17 +190,18 @@ class Board:
     def states(self, since: pd.Timestamp) -> dict[str, State]:
         """What the alarm policy must remember of patients: open episodes, and alarms that sounded since a time."""
         of_interest = ALARMS.c.ended_at.is_(None) | (ALARMS.c.last_sounded_at >= microsecond(since))
-        urgent = sa.select(RISKS.c.patient, RISKS.c.urgent_since).where(RISKS.c.urgent_since.is_not(None))
+        urgent = sa.select(RISKS.c.patient, RISKS.c.urgent_since, RISKS.c.dipped_at).where(RISKS.c.urgent_since.is_not(None))
         states: dict[str, State] = {}
         with reading(self.engine) as connection:
             for row in connection.execute(urgent):
-                states[row.patient] = State(urgent_since=instant(row.urgent_since))
+                dipped_at = None if row.dipped_at is None else instant(row.dipped_at)
+                states[row.patient] = State(hold=Hold(instant(row.urgent_since), dipped_at))
             for row in connection.execute(sa.select(ALARMS).where(of_interest).order_by(ALARMS.c.opened_at)):
                 before = states.get(row.patient, State())
                 sounded = before.last_sounded_at if row.last_sounded_at is None else instant(row.last_sounded_at)
                 is_open = row.ended_at is None
                 episode = Episode(instant(row.opened_at), row.sounded, bool(row.emergency)) if is_open else None
-                states[row.patient] = State(episode, sounded, before.urgent_since)
+                states[row.patient] = State(episode, sounded, before.hold)
         return states
 
     def risks(self, ward: str | None = None) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from models.alarm_policy import Decision, Episode, Net, Policy, State, decide
 from models.assessment import SILENT_AFTER, Risk, assess_registered, trusted
 from models.registry import RegisteredModel
 from models.risk_model import log_odds
+from models.safety_net import HOLDS_FOR
 from models.tasks import RiskTask
 from serving.alarm_updates import put_down, said
 from serving.board import Board, Page, alarm_id
@@ -98,7 +99,7 @@ class Rescorer:
         self._metrics = metrics
         self._clock = clock
         self._beaten_at = self._looked_at = self._forgot_at = _LONG_AGO
-        self._careful = 0  # steps in which each patient is tried by himself
+        self._careful = 0  # steps in which each patient is tried alone
         self._begun = False
 
     def run(self, *, stopped: Callable[[], bool]) -> None:
@@ -131,6 +132,8 @@ class Rescorer:
             self._looked_at = now
             # Risks age even where nothing comes: once an index step those of silent patients are made anew.
             self._due |= dict.fromkeys(self._board.silent(now - INDEX_STEP))
+            # And where an urgent score has held long enough since the last look.
+            self._due |= dict.fromkeys(name for name, state in self._states.items() if _is_to_sound(state, now))
         if self._due or _passed(self._forgot_at, now, INDEX_STEP):
             rescored += self._rescore_due(now)
         self._careful = max(0, self._careful - 1)
@@ -217,9 +220,7 @@ class Rescorer:
         self._states = {
             patient: state
             for patient, state in self._states.items()
-            if state.episode
-            or state.urgent_since
-            or (state.last_sounded_at is not None and state.last_sounded_at >= instant(since))
+            if state.episode or state.hold or (state.last_sounded_at is not None and state.last_sounded_at >= instant(since))
         }
 
     def _publish(self, patients: Sequence[str], time: int | None = None) -> None:
@@ -251,7 +252,8 @@ class Rescorer:
             if news.silent and before is not None and not before.silent:
                 page.events.append({**at, "kind": "silent", "body": {"latest_reading_at": row["latest_reading_at"]}})
             state = states[risk.patient] = self._decide(page, risk, row, policy, at)
-            row["urgent_since"] = None if state.urgent_since is None else microsecond(pd.Timestamp(state.urgent_since))
+            if state.hold is not None:
+                row |= {"urgent_since": _microsecond(state.hold.since), "dipped_at": _microsecond(state.hold.dipped_at)}
         for patient in page.gone:
             states[patient] = self._end(page, patient, made_at)
         self._keep(risks, ids, rows, made_at)
@@ -265,10 +267,10 @@ class Rescorer:
         self._metrics.published(page, risks)
 
     def _can_be_scored(self, patient: str, time: int | None) -> bool:
-        """Whether one patient can: nobody else waits for whom the computation fails on."""
+        """Whether one patient can be scored; the others do not wait for a patient on whom the computation fails."""
         try:
             assess_registered(self._registered, self._patients.at([patient], time))
-        except Exception as error:  # noqa: BLE001 - whatever it is; its message may hold his data
+        except Exception as error:  # noqa: BLE001 - whatever it is; its message may hold patient data
             logger.error("a patient cannot be rescored: %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400
             self._metrics.rescoring_failed()
             return False
@@ -303,7 +305,7 @@ class Rescorer:
         return bool(self._board.sounded(ward, since) + here < allowed)
 
     def _move(self, page: Page, left: str, at: Mapping[str, Any]) -> None:
-        """A patient came from another ward: it is told, and his episode follows him to who must act now."""
+        """Notify the ward that a patient left, and move the open episode to the new ward."""
         page.events.append({**at, "ward": left, "kind": "left", "body": {}})
         state = self._states.get(at["patient"], State())
         if state.episode is not None:
@@ -314,7 +316,7 @@ class Rescorer:
                 page.events.append({**at, "kind": "alarm_moved", "body": body})
 
     def _end(self, page: Page, patient: str, at: pd.Timestamp) -> State:
-        """Of a patient who left: his episode ends when he left, whenever that is read."""
+        """End the episode of a patient who left, as of when they left."""
         state = self._states.get(patient, State())
         if state.episode is not None:
             name = self._name(patient, state.episode)
@@ -364,12 +366,24 @@ class Rescorer:
             "unusual": list(risk.unusual),
             "net_score": risk.net_score,
             "urgent_since": None,  # which the alarms decide
+            "dipped_at": None,
         }
 
     def _prediction_id(self, risk: Risk) -> str:
         """Whoever makes it again, after having been killed, gives it the same name."""
         version = self._model.version if self._model else "none"
         return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))
+
+
+def _is_to_sound(state: State, now: pd.Timestamp) -> bool:
+    """Whether the safety net has yet to sound a score that would have held until now."""
+    hold, episode = state.hold, state.episode
+    waits = hold is not None and hold.dipped_at is None and not (episode is not None and episode.emergency)
+    return waits and hold is not None and bool(now - hold.since >= HOLDS_FOR)
+
+
+def _microsecond(time: datetime | None) -> int | None:
+    return None if time is None else microsecond(pd.Timestamp(time))
 
 
 def _passed(since: pd.Timestamp, now: pd.Timestamp, period: timedelta) -> bool:

@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from features.signals import SIGNALS
 from models.assessment import Basis, DecidedBy, Finding
@@ -52,6 +52,20 @@ Pregnant = Annotated[
     Annotated[bool, Field(strict=True)] | None,
     Field(description="NEWS2 is not made for pregnancy: it sounds no alarm then, and the answer says so. Default: unknown."),
 ]
+_PREGNANT_AGES: Final = (10, 60)  # years, both included; wide: what lies beyond is a slip
+
+
+def require_possible_pregnancy(sex: Sex | None, age: float | None) -> None:
+    """Refuse a pregnancy of a male patient, or at an age at which there is none.
+
+    Raises:
+        ValueError: it is said to be so.
+    """
+    low, high = _PREGNANT_AGES
+    if sex == "male" or (age is not None and not low <= age <= high):
+        raise ValueError(f"pregnant: expected true of female patients of {low} to {high} years only; check sex and age")
+
+
 Include = Literal["contributions", "range"]
 Included = Annotated[
     list[Include],
@@ -127,6 +141,13 @@ class ObservationsRequest(Request):
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None
     include: Included = []
+
+    @model_validator(mode="after")
+    def _pregnancy_is_possible(self) -> Self:
+        """Refuse a slip that would switch NEWS2 off."""
+        if self.pregnant:
+            require_possible_pregnancy(self.sex, self.age)
+        return self
 
 
 class News2(BaseModel):

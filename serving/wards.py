@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from features.errors import VigilError
 from models.alarm_policy import Policy
@@ -45,7 +45,7 @@ class SafetyNet(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     alarm_from: Annotated[int, Field(strict=True, ge=5, le=21)]
-    because: Annotated[str, Field(min_length=10, max_length=500)]
+    because: Annotated[str, StringConstraints(strip_whitespace=True, min_length=10, max_length=500)]
 
 
 class Ward(BaseModel):

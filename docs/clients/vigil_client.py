@@ -185,8 +185,10 @@ def show_risk(risk: Json) -> None:
     if risk["basis"] == "model":
         said = f"{risk['probability']:.3f} within {risk['horizon_hours']:g} h, model {risk['model']['version']}"
     else:
-        said = f"no probability, since {', '.join(risk['findings'])}"
+        said = f"no probability; findings: {', '.join(risk['findings'])}"
     print(f"risk as of {risk['as_of']}: {risk['band']}, decided by {risk['decided_by']}; {said}; {news2}")
+    if instead := risk["news2"]["use_instead"]:
+        print(f"  NEWS2 is not made for this patient; use {instead}")
     if risk["unusual"]:
         print(f"  unlike the patients the model learned from: {', '.join(risk['unusual'])}")
     for part in risk["contributions"] or ():

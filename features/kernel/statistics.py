@@ -349,10 +349,10 @@ def exponential(series: Series, first: Int64, half_life: float, scale: int, out:
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def sustained(series: Series, first: Int64, scale: int, column: Int64, out: Float64) -> None:
-    """Median of the minutes up to the latest known reading, or where few lie in them the latest; and how densely they come."""
+    """Level that an artefact of a minute does not move, and how many readings came lately."""
     observed, steps, arrival, place, times, arrived = series
     late = len(place) > 0
-    recent = np.empty(len(steps), dtype=np.int64)
+    minutes = np.empty(len(steps), dtype=np.int64)
     latest, known = -1, 0
     for row in range(len(times)):
         if late:
@@ -361,23 +361,23 @@ def sustained(series: Series, first: Int64, scale: int, column: Int64, out: Floa
             known = arrived[row]
         else:
             latest = arrived[row] - 1
-        n, continuous, i, level = 0, 0, latest, np.nan
-        while i >= first[row] and observed[i] > observed[latest] - _CONTINUOUS_US:
+        n, lately, i, level = 0, 0, latest, np.nan
+        while i >= first[row] and observed[i] > times[row] - _CONTINUOUS_US - _SUSTAINED_US:
             if (place[i] if late else i) < arrived[row]:
-                continuous += 1
+                lately += observed[i] > times[row] - _CONTINUOUS_US
                 if observed[i] > observed[latest] - _SUSTAINED_US:
-                    recent[n] = steps[i]
+                    minutes[n] = steps[i]
                     n += 1
             i -= 1
-        if n >= SUSTAINED_READINGS:
-            ordered = np.sort(recent[:n])
+        if lately and n >= SUSTAINED_READINGS:
+            ordered = np.sort(minutes[:n])
             level = (ordered[n // 2] + ordered[(n - 1) // 2]) / (2 * scale)
-        elif n:
+        elif latest >= first[row]:
             level = steps[latest] / scale
         if column[SUSTAINED] >= 0:
             out[column[SUSTAINED], row] = level
         if column[RECENT] >= 0:
-            out[column[RECENT], row] = float(continuous) if continuous else np.nan
+            out[column[RECENT], row] = float(lately) if latest >= first[row] else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]

@@ -20,7 +20,7 @@ from features.catalogue import INDEX_STEP
 from models.cohort import by_patient
 from models.evaluation.bootstrap import Resamples, bounds, ratio
 from models.evaluation.proportions import exact, limits
-from models.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
+from models.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -87,7 +87,7 @@ class Watch:
 
     def net_alone(self) -> "Watch":
         """Return the same hours, watched by the safety net alone."""
-        return replace(self, probability=np.full(len(self.time), -np.inf))
+        return replace(self, probability=np.full(len(self.time), np.nan))
 
     @property
     def patient_days(self) -> float:
@@ -105,6 +105,7 @@ class Watch:
             self.net_spot,
             _us(SILENCE),
             _us(HOLDS_FOR),
+            _us(LONGEST_DIP),
         )
         return fired
 
@@ -272,18 +273,23 @@ def _fire(
     net_spot: Float64,
     silence: int,
     holds_for: int,
+    longest_dip: int,
 ) -> NDArray[np.bool_]:
     fired = np.zeros(len(time), dtype=np.bool_)
-    last, emergency, since = -1, False, -1
+    last, emergency, since, dipped_at = -1, False, -1, -1
     for i in range(len(time)):
         if i == 0 or subject[i] != subject[i - 1]:
-            last, emergency, since = -1, False, -1
+            last, emergency, since, dipped_at = -1, False, -1, -1
         if net_score[i] < ENDS_BELOW:
             emergency = False
         if net_score[i] >= ALARM_FROM:
-            since = since if since >= 0 else i
+            if since < 0 or (dipped_at >= 0 and time[i] - time[dipped_at] > longest_dip):
+                since = i
+            dipped_at = -1
+        elif net_score[i] >= ENDS_BELOW:
+            dipped_at = i if since >= 0 and dipped_at < 0 else dipped_at
         elif not (np.isnan(probability[i]) and np.isnan(net_score[i])):
-            since = -1
+            since, dipped_at = -1, -1
         refractory = last >= 0 and time[i] - time[last] < silence
         if net_score[i] >= ALARM_FROM and (net_spot[i] >= ALARM_FROM or time[i] - time[since] >= holds_for):
             fired[i] = not (refractory and emergency)  # the net's first alarm brings news, and waits for nothing

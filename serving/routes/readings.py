@@ -5,10 +5,10 @@ import math
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from fastapi import APIRouter, Security
-from pydantic import BaseModel, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError, model_validator
 
 from features.signals import SIGNALS
 from serving import problems
@@ -30,6 +30,7 @@ from serving.schemas import (
     Sex,
     WardName,
     example,
+    require_possible_pregnancy,
 )
 from serving.times import utc
 
@@ -122,7 +123,14 @@ class PatientIn(Request):
     pregnant: Pregnant = None
     unit_admitted_at: Instant | None = None
     hospital_admitted_at: Instant | None = None
-    discharged: Annotated[bool, Field(strict=True, description="True: nobody watches him any more; his alarms end.")] = False
+    discharged: Annotated[bool, Field(strict=True, description="True: monitoring stops, and open alarms end.")] = False
+
+    @model_validator(mode="after")
+    def _pregnancy_is_possible(self) -> Self:
+        """Refuse a slip that would switch NEWS2 off."""
+        if self.pregnant:
+            require_possible_pregnancy(self.sex, self.age)
+        return self
 
 
 class PatientsIn(Request):

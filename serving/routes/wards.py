@@ -182,7 +182,7 @@ async def events(
 ) -> StreamingResponse:
     """Server-sent events; those of alarms for a token that also has `alarms:read`.
 
-    Who comes again with ``Last-Event-ID`` gets what he missed, each event at least once.
+    With ``Last-Event-ID`` the stream resumes after that event; each event comes at least once.
     """
     _require_ward(caller, ward)
     after, begin = beginning(ward, last_event_id, await asyncio.to_thread(parts.board.kept))
@@ -234,8 +234,8 @@ def _band_of(row: dict[str, Any]) -> Band:
     """Return NEWS2's band of a row that may have the model's; unknown where NEWS2 has no say."""
     if row["reasons"] is None:  # of an earlier version, which did not keep the components: one of 3 may be among them
         return news2_band(news2_reasons(row["news2"], min(row["news2"], 3)))
-    silent = row["net_score"] is None or ("hardly_known" in row["findings"] and not row["reasons"])
-    return "unknown" if silent else news2_band(tuple(row["reasons"]))
+    silent = row["net_score"] is None or row["band"] == "unknown" or "hardly_known" in row["findings"]
+    return "unknown" if silent and not row["reasons"] else news2_band(tuple(row["reasons"]))
 
 
 def _benefit(p: float | None, threshold: float | None) -> float | None:

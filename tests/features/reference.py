@@ -30,9 +30,10 @@ def window_statistic(readings: list[Reading], t: pd.Timestamp, feature: WindowFe
         case "mean" | "min" | "max":
             return {"mean": np.mean, "min": np.min, "max": np.max}[feature.statistic](values)
         case "sustained" | "recent":
-            recent = [value for value, at in zip(values, observed, strict=True) if at > observed[-1] - 0.25 * HOUR]
-            level = float(np.median(recent)) if len(recent) >= 3 else values[-1]
-            return level if feature.statistic == "sustained" else sum(at > observed[-1] - 1.5 * HOUR for at in observed)
+            lately = sum(at > t - 1.5 * HOUR for at in observed)
+            minutes = [value for value, at in zip(values, observed, strict=True) if at > observed[-1] - 0.25 * HOUR]
+            level = float(np.median(minutes)) if lately and len(minutes) >= 5 else values[-1]
+            return level if feature.statistic == "sustained" else lately
         case "std":
             return float(np.std(values, ddof=1))
         case "last":

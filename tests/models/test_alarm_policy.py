@@ -77,7 +77,7 @@ def test_an_emergency_by_news2_always_has_an_alarm_that_sounded_whatever_the_mod
     for at, risk, net, decision in replayed(series, budget=True, policy=POLICY if model else Policy(None)):
         if net is not None and net.score >= ALARM_FROM:
             since = since or at
-            if net.spot >= ALARM_FROM or at - since >= HOLDS_FOR:
+            if net.spot >= ALARM_FROM or at - since >= HOLDS_FOR:  # without any dip
                 assert decision.state.episode is not None
                 assert decision.state.episode.sounded >= 1
                 assert decision.state.episode.emergency
@@ -189,10 +189,24 @@ def test_a_hospital_may_move_the_limit_of_the_safety_net():
     assert [decision.event for *_, decision in happened] == [None, None, "sounded"]
 
 
+def sounds_at(*scores_and_minutes):
+    """The minute at which the net first sounds, of continuous signals looked at each minute; None: it does not."""
+    series = [(0.1, Net(score, 2), 1, True) for score, minutes in scores_and_minutes for _ in range(minutes)]
+    events = [decision.event for *_, decision in replayed(series, budget=True)]
+    return events.index("sounded") if "sounded" in events else None
+
+
 def test_news2_of_continuous_signals_sounds_once_it_has_held():
-    minutes = [(0.1, Net(score, 2), 10, True) for score in (7, 8, 6, 7, 7, 9, 7)]
-    assert [decision.event for *_, decision in replayed(minutes, budget=True)] == [*[None] * 6, "sounded"]
-    assert timedelta(minutes=30) == HOLDS_FOR
+    assert timedelta(minutes=40) == HOLDS_FOR
+    assert sounds_at((7, 60)) == 40
+    assert sounds_at((7, 39), (6, 20), (3, 100)) is None
+
+
+def test_a_dip_of_minutes_does_not_begin_the_wait_anew_and_a_longer_one_does():
+    assert sounds_at((7, 20), (6, 5), (7, 60)) == 40
+    assert sounds_at((7, 20), (6, 7), (7, 60)) == 27 + 40
+    assert sounds_at((7, 20), (4, 1), (7, 60)) == 21 + 40
+    assert sounds_at(*[(7, 19), (6, 1)] * 6) == 40  # a score that hovers
 
 
 def test_a_spot_check_does_not_wait_beside_continuous_signals():

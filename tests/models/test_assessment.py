@@ -8,6 +8,7 @@ from features.build import build_features
 from features.observations import check
 from models.assessment import assess, assess_registered, net_of, out_of_date
 from models.registry import RegisteredModel
+from models.safety_net import either
 
 NOW = pd.Timestamp("2026-03-01T12:00Z").as_unit("us")
 WELL = {
@@ -106,10 +107,16 @@ def test_what_lasts_rings_although_the_latest_reading_is_well():
     assert (risk.band, risk.is_emergency) == ("high", True)
 
 
-def test_a_sensor_that_falls_off_in_an_artefact_does_not_leave_it_behind():
-    readings = [(minute, WELL) for minute in range(121, 140)] + [(120, {**SHOCK, "consciousness": 0})]
+@pytest.mark.parametrize(("ago", "score", "spot"), [(80, 0, 0), (95, 12, 12)])
+def test_the_last_minute_of_a_sensor_that_falls_off_counts_once_nothing_has_come_for_long(ago, score, spot):
+    readings = [(ago + minute, WELL) for minute in range(1, 20)] + [(ago, {**SHOCK, "consciousness": 0})]
     risk = said(Says(0.01), *readings)
-    assert (risk.news2, risk.net_score) == (12, 0)
+    assert (risk.news2, risk.net_score, risk.net_spot) == (12, score, spot)
+
+
+def test_sets_that_a_nurse_charts_in_a_row_are_no_continuous_median():
+    risk = said(Says(0.01), (10, WELL), (5, WELL), (0, {**SHOCK, "consciousness": 0}))
+    assert (risk.news2, risk.net_score, risk.band) == (12, 12, "high")
 
 
 def test_hourly_checks_count_at_once():
@@ -210,3 +217,29 @@ def test_what_the_net_sees_of_many_rows_is_what_each_answer_says():
     for name in ("net_score", "net_spot"):
         each = [getattr(risk, name) for risk in assess(None, frame)]
         np.testing.assert_array_equal(net[name], [np.nan if value is None else value for value in each])
+
+
+class Fails(Says):
+    """A model that cannot compute the risk of one patient."""
+
+    def risk(self, rows):
+        if rows["subject_id"].eq("broken").any():
+            raise ZeroDivisionError("heart rate 132 of sim-000017")
+        return super().risk(rows)
+
+
+def test_a_model_that_fails_does_not_take_news2_with_it():
+    frame = pd.concat([rows((0, SHOCK)), rows((0, SHOCK)).assign(subject_id="broken"), rows((0, WELL))], ignore_index=True)
+    first, broken, last = assess(Fails(0.01, unusual=None), frame)
+    assert (broken.basis, broken.band, broken.findings, broken.is_emergency) == ("news2", "high", ("model_failed",), True)
+    assert (first.basis, last.basis) == ("model", "model")
+
+
+def test_a_risk_that_is_no_number_is_said_to_be_none():
+    (risk,) = assess(Says(np.nan, unusual=None), rows((0, WELL)))
+    assert (risk.basis, risk.findings) == ("news2", ("model_failed",))
+
+
+def test_rules_of_the_chart_and_of_sustained_values_are_both_named():
+    assert either(("news2_single_3",), ("news2_5_or_6",)) == ("news2_5_or_6", "news2_single_3")
+    assert either(("news2_7_or_more",), ("news2_5_or_6",)) == ("news2_7_or_more",)

@@ -35,6 +35,7 @@ def risk(patient, ward="A", hour=0, **changes):
         "unusual": [],
         "net_score": 2,
         "urgent_since": None,
+        "dipped_at": None,
     } | changes
     assert set(sound) == set(RISKS.columns.keys())
     return sound

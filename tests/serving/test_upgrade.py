@@ -14,7 +14,7 @@ from tests.serving.bedside import SICK, Bedside, heart_model
 # Columns that came with the safety net, by file and table.
 NEW = {
     "board.db": {
-        "risks": ["decided_by", "reasons", "findings", "unusual", "net_score", "urgent_since"],
+        "risks": ["decided_by", "reasons", "findings", "unusual", "net_score", "urgent_since", "dipped_at"],
         "alarms": ["cause", "emergency", "reasons"],
     },
     "journal.db": {"patients": ["pregnant"]},
