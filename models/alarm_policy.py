@@ -143,8 +143,16 @@ def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at
     return _sound(state, at, "model")
 
 
+def is_due(state: State, now: datetime) -> bool:
+    """Whether a patient is to be looked at, since a score that the safety net has not sounded would have held until now."""
+    hold, episode = state.hold, state.episode
+    if hold is None or hold.dipped_at is not None or (episode is not None and episode.emergency):
+        return False
+    return now - hold.since >= HOLDS_FOR
+
+
 def _held(policy: Policy, hold: Hold | None, net: Net | None, at: datetime) -> Hold | None:
-    """Return since when NEWS2 has held the limit of the safety net; a dip of minutes does not begin it anew."""
+    """Return since when NEWS2 has held the limit of the safety net; a dip of minutes does not restart it."""
     if net is None or net.score < ENDS_BELOW:
         return None
     if net.score < policy.news2_from:

@@ -18,11 +18,10 @@ import pandas as pd
 from features.catalogue import INDEX_STEP, service_views
 from features.errors import VigilError
 from features.kernel.plan import HOUR_US, UNBOUNDED
-from models.alarm_policy import Decision, Episode, Net, Policy, State, decide
+from models.alarm_policy import Decision, Episode, Net, Policy, State, decide, is_due
 from models.assessment import SILENT_AFTER, Risk, assess_registered, trusted
 from models.registry import RegisteredModel
 from models.risk_model import log_odds
-from models.safety_net import HOLDS_FOR
 from models.tasks import RiskTask
 from serving.alarm_updates import put_down, said
 from serving.board import Board, Page, alarm_id
@@ -133,7 +132,7 @@ class Rescorer:
             # Risks age even where nothing comes: once an index step those of silent patients are made anew.
             self._due |= dict.fromkeys(self._board.silent(now - INDEX_STEP))
             # And where an urgent score has held long enough since the last look.
-            self._due |= dict.fromkeys(name for name, state in self._states.items() if _is_to_sound(state, now))
+            self._due |= dict.fromkeys(name for name, state in self._states.items() if is_due(state, now))
         if self._due or _passed(self._forgot_at, now, INDEX_STEP):
             rescored += self._rescore_due(now)
         self._careful = max(0, self._careful - 1)
@@ -373,13 +372,6 @@ class Rescorer:
         """Whoever makes it again, after having been killed, gives it the same name."""
         version = self._model.version if self._model else "none"
         return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))
-
-
-def _is_to_sound(state: State, now: pd.Timestamp) -> bool:
-    """Whether the safety net has yet to sound a score that would have held until now."""
-    hold, episode = state.hold, state.episode
-    waits = hold is not None and hold.dipped_at is None and not (episode is not None and episode.emergency)
-    return waits and hold is not None and bool(now - hold.since >= HOLDS_FOR)
 
 
 def _microsecond(time: datetime | None) -> int | None:

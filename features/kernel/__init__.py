@@ -52,6 +52,7 @@ from features.kernel.plan import (
 )
 from features.kernel.rank_tree import Ranks, ranks_of
 from features.kernel.series import Entrants, Series, entrants_of, in_order_of_arrival, until
+from features.kernel.sustained import sustained
 
 Float64 = NDArray[np.float64]
 
@@ -219,6 +220,6 @@ def _window(planned: Plan, window: int, scale: int, series: Series, shared: _Sha
     if column[EMA] >= 0:
         statistics.exponential(series, first, width / windows.EMA_HALF_LIVES, scale, out[column[EMA]])
     if max(column[SUSTAINED], column[RECENT]) >= 0:
-        statistics.sustained(series, first, scale, column, out)
+        sustained(series, first, scale, column, out)
     for rule in range(planned.rules[window], planned.rules[window + 1]):
         statistics.held(series, first, planned.threshold[rule], planned.above[rule], out[planned.rule_column[rule]])

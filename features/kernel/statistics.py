@@ -21,22 +21,18 @@ from features.kernel.plan import (
     LAST,
     MEAN,
     MEDIAN,
-    RECENT,
     SECOND_US,
     SLOPE,
     STD,
     STEP,
-    SUSTAINED,
     Int64,
 )
 from features.kernel.rank_tree import Ranks, add, quarters
 from features.kernel.series import Entrants, Series
-from features.windows import CONTINUOUS_MINUTES, HOLD_HOURS, SUSTAINED_MINUTES, SUSTAINED_READINGS
+from features.windows import HOLD_HOURS
 
 _DAY_US: Final = 24 * HOUR_US
 _HOLD_US: Final = HOLD_HOURS * HOUR_US
-_SUSTAINED_US: Final = SUSTAINED_MINUTES * 60 * SECOND_US
-_CONTINUOUS_US: Final = CONTINUOUS_MINUTES * 60 * SECOND_US
 
 Float64 = NDArray[np.float64]
 
@@ -345,39 +341,6 @@ def exponential(series: Series, first: Int64, half_life: float, scale: int, out:
                 before = i
             i += 1
         out[row] = (steps[oldest] + weighted / weight) / scale if before >= 0 else np.nan
-
-
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def sustained(series: Series, first: Int64, scale: int, column: Int64, out: Float64) -> None:
-    """Level that an artefact of a minute does not move, and how many readings came lately."""
-    observed, steps, arrival, place, times, arrived = series
-    late = len(place) > 0
-    minutes = np.empty(len(steps), dtype=np.int64)
-    latest, known = -1, 0
-    for row in range(len(times)):
-        if late:
-            for a in range(known, arrived[row]):
-                latest = max(latest, arrival[a])
-            known = arrived[row]
-        else:
-            latest = arrived[row] - 1
-        n, lately, i, level = 0, 0, latest, np.nan
-        while i >= first[row] and observed[i] > times[row] - _CONTINUOUS_US - _SUSTAINED_US:
-            if (place[i] if late else i) < arrived[row]:
-                lately += observed[i] > times[row] - _CONTINUOUS_US
-                if observed[i] > observed[latest] - _SUSTAINED_US:
-                    minutes[n] = steps[i]
-                    n += 1
-            i -= 1
-        if lately and n >= SUSTAINED_READINGS:
-            ordered = np.sort(minutes[:n])
-            level = (ordered[n // 2] + ordered[(n - 1) // 2]) / (2 * scale)
-        elif latest >= first[row]:
-            level = steps[latest] / scale
-        if column[SUSTAINED] >= 0:
-            out[column[SUSTAINED], row] = level
-        if column[RECENT] >= 0:
-            out[column[RECENT], row] = float(lately) if latest >= first[row] else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
