@@ -10,6 +10,7 @@ import pytest
 from features.build import build_features
 from features.observations import TIME
 from features.store.client import Store, StoreError
+from models.assessment import assess
 from models.cohort import index_times
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
@@ -42,14 +43,32 @@ def last(home):
     return index_times(cohort.read("stays")).groupby("subject_id")["index_time"].max()
 
 
+@pytest.fixture(scope="module")
+def spoken(scorer, last):
+    """Patients of whom the model may speak, and nothing else is to be said."""
+    return [item.patient_id for item in scorer.by_id(list(last.index[:60])) if item.risk.findings == []]
+
+
 def test_the_online_risk_is_the_batch_risk_bit_for_bit(scorer, home, last):
     patients = list(last.index[:40])
     rows = last.loc[patients].rename("index_time").reset_index()
     frame = Store(home).training_frame(rows, scorer.champion.model.feature_service)
-    expected = dict(zip(frame["subject_id"], Registry(home).load("deterioration").model.risk(frame), strict=True))
+    model = Registry(home).load("deterioration").model
+    expected = dict(zip(frame["subject_id"], zip(model.risk(frame), assess(model, frame), strict=True), strict=True))
+    spoken = 0
     for item in scorer.by_id(patients):
-        assert item.risk.probability == expected[item.patient_id]
-        assert item.risk.band == scorer.champion.model.model.band(item.risk.probability)
+        probability, assessed = expected[item.patient_id]
+        answer = item.risk
+        assert (answer.probability, answer.band, answer.decided_by) == (
+            assessed.probability,
+            assessed.band,
+            assessed.decided_by,
+        )
+        assert (answer.news2.sustained, answer.findings) == (assessed.net_score, list(assessed.findings))
+        if answer.basis == "model":
+            spoken += 1
+            assert answer.probability == probability
+    assert spoken > 30
 
 
 def test_readings_in_the_request_give_the_risk_of_the_store(scorer, home, last):
@@ -77,8 +96,8 @@ def test_readings_in_the_request_give_the_risk_of_the_store(scorer, home, last):
     assert scorer.from_observations(request).probability == scorer.by_id([patient])[0].risk.probability
 
 
-def test_an_answer_says_what_it_rests_on(scorer, last):
-    patient = last.index[0]
+def test_an_answer_says_what_it_rests_on(scorer, last, spoken):
+    patient = spoken[0]
     answer = scorer.by_id([patient], include=["contributions", "range"])[0].risk
     assert pd.Timestamp(answer.as_of) == pd.Timestamp(answer.index_time) == last[patient]
     assert answer.data_age.features_hours == 0
@@ -100,14 +119,15 @@ def test_what_nobody_asked_for_is_not_computed(scorer, last):
 
 
 @pytest.mark.parametrize("after", [0.99, 1.0, 500.0])
-def test_a_row_older_than_its_step_is_never_put_to_the_model(scorer, last, after):
-    patient = last.index[1]
+def test_a_row_older_than_its_step_is_never_put_to_the_model(scorer, last, spoken, after):
+    patient = spoken[1]
     answer = scorer.by_id([patient], as_of=(last[patient] + after * HOUR).to_pydatetime())[0].risk
-    assert (answer.basis, answer.findings) == (("model", []) if after < 1 else ("news2", ["stale_data"]))
+    nothing_known = ["hardly_known"] if after >= 24 else []
+    assert (answer.basis, answer.findings) == (("model", []) if after < 1 else ("news2", ["stale_data", *nothing_known]))
     assert (answer.probability is None) == (after >= 1)
     assert answer.data_age.features_hours == pytest.approx(after)
     if after >= 24:  # NEWS2 of yesterday's vital signs is not NEWS2
-        assert (answer.news2.score, answer.news2.highest, answer.band) == (0, 20, "low")
+        assert (answer.news2.score, answer.news2.highest, answer.band) == (0, 20, "unknown")
         assert set(answer.news2.parts.values()) == {None}
 
 
@@ -145,18 +165,21 @@ def test_a_patient_of_whom_nothing_recent_is_known_gets_news2_and_the_reason(sco
     only_laboratory = ObservationsRequest(patient_id="x", observations=[{**old, "signal": "lactate", "value": 9}])
     for asked in (request, only_laboratory):
         answer = scorer.from_observations(asked)
-        assert (answer.basis, answer.probability, answer.findings) == ("news2", None, ["no_recent_readings"])
+        assert (answer.basis, answer.probability, answer.findings) == (
+            *("news2", None, ["no_recent_readings", "hardly_known"]),
+        )
+        assert answer.band == "unknown"
         assert (answer.news2.score, answer.news2.highest) == (0, 20)
         assert answer.data_age.latest_reading_hours is None
 
 
-def test_a_silent_patient_in_the_store_gets_no_probability(scorer, last):
+def test_a_silent_patient_in_the_store_gets_no_probability(scorer, spoken):
     class Silent:
         def online(self, patient_ids, service):
             return scorer.store.online(patient_ids, service).assign(hours_since_reading=np.float32("nan"))
 
     silent = replace(scorer, store=Silent())
-    answer = silent.by_id([last.index[0]])[0].risk
+    answer = silent.by_id([spoken[0]])[0].risk
     assert (answer.basis, answer.probability, answer.findings) == ("news2", None, ["no_recent_readings"])
 
 
@@ -193,6 +216,7 @@ def test_readings_of_the_journal_give_the_risk_of_the_same_readings_in_a_request
     vitals = {"heart_rate": 70.0, "respiratory_rate": 14.0, "spo2": 98.0, "systolic_bp": 125.0}
     readings = [message(s, v + 12 - hour, now - hour * HOUR) for hour in hours for s, v in vitals.items() if s != "spo2"]
     readings += [message("spo2", 98.0 - (12 - hour) / 2, now - hour * HOUR) for hour in hours]
+    readings += [message("body_temperature", 36.8 + (12 - hour) / 20, now - hour * HOUR) for hour in hours]
     assert {result.status for result in journal.append(readings)} == {"accepted"}
     live = replace(scorer, journal=journal, clock=WallClock())
     answer = live.by_id(["patient-a"])[0].risk
@@ -228,8 +252,8 @@ def test_one_bad_patient_does_not_spoil_the_others(scorer, last):
     assert [item.patient_id for item in items] == [last.index[0], "nobody", last.index[1]]
 
 
-def test_every_prediction_is_logged_with_its_features(scorer, last):
-    patient = last.index[2]
+def test_every_prediction_is_logged_with_its_features(scorer, last, spoken):
+    patient = spoken[2]
     answer = scorer.by_id([patient])[0].risk
     model = scorer.champion.model.model
     logged = scorer.log.read(model_name="deterioration", features=model.features)

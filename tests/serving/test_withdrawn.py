@@ -98,7 +98,7 @@ def test_an_answer_says_why_it_is_news2(home):
     history = scorer.log.history(patient, before.index_time - timedelta(hours=1), before.index_time)
     assert history["model_version"].tolist()[-2:] == [before.model.version, None]
     again = scorer.by_id([patient], include=everything)[0].risk
-    assert (again.probability, again.range, again.findings) == (before.probability, before.range, [])
+    assert (again.probability, again.range, again.findings) == (before.probability, before.range, before.findings)
 
 
 def test_every_route_says_it_and_goes_back(tmp_path):
