@@ -129,8 +129,9 @@ def test_risk_from_observations(client):
 
 @pytest.fixture(scope="module")
 def admitted(client):
-    """A patient of ward B4 who was well an hour ago and is not now; his alarm."""
-    body = {"patient_id": "api-1", "ward": "B4", "age": 71, "sex": "female", "unit_admitted_at": "2026-01-01T00:00:00Z"}
+    """The alarm of a patient of ward B4 who was well an hour ago and is not now."""
+    admitted_at = (pd.Timestamp.now("UTC") - pd.Timedelta(hours=2)).isoformat()
+    body = {"patient_id": "api-1", "ward": "B4", "age": 71, "sex": "female", "unit_admitted_at": admitted_at}
     assert client.post("/v1/patients", json={"patients": [body]}).json() == {"registered": 1}
     for values, ago in ((WELL, 60), (SICK, 0)):
         answer = client.post("/v1/observations", json=sent("api-1", values, ago)).json()
@@ -140,8 +141,10 @@ def admitted(client):
 
 def test_readings_become_a_risk_of_the_ward_and_an_alarm(client, admitted):
     (patient,) = client.get("/v1/ward/patients", params={"ward": "B4"}).json()["patients"]
-    assert (patient["patient_id"], patient["basis"], patient["news2"]) == ("api-1", "model", 3 + 3 + 3 + 3)
-    assert patient["model_version"] == "1"
+    assert (patient["patient_id"], patient["band"], patient["news2"]) == ("api-1", "high", 3 + 3 + 3 + 3)
+    assert (patient["basis"] == "model") == ("outside_training" not in patient["findings"])
+    assert (patient["reasons"], patient["model_version"]) == (["news2_7_or_more", "news2_single_3"], "1")
+    assert (admitted["cause"], admitted["reasons"]) == ("news2", ["news2_7_or_more", "news2_single_3"])
     assert (patient["alarm_id"], patient["alarm_status"]) == (admitted["alarm_id"], "open")
     assert (admitted["patient_id"], admitted["ward"], admitted["sounded"]) == ("api-1", "B4", 1)
     now = client.post("/v1/risk", json={"patient_id": "api-1"}).json()
@@ -303,11 +306,12 @@ def test_a_bad_request_gets_a_clear_problem_without_its_values(client, name):
 def test_where_the_model_cannot_be_asked_the_answer_is_news2_and_says_why(client, patient):
     stale = client.post("/v1/risk", json={"patient_id": patient, "as_of": "2026-04-01T00:00:00Z"})
     assert stale.status_code == 200
-    assert (stale.json()["basis"], stale.json()["findings"]) == ("news2", ["stale_data"])
+    assert (stale.json()["basis"], stale.json()["findings"]) == ("news2", ["stale_data", "hardly_known"])
     old = {"patient_id": "x", "observations": [reading()], "as_of": "2026-02-03T12:00:00Z"}
     silent = client.post("/v1/risk/observations", json=old)
     assert silent.status_code == 200
-    assert (silent.json()["basis"], silent.json()["findings"]) == ("news2", ["no_recent_readings"])
+    assert (silent.json()["basis"], silent.json()["findings"]) == ("news2", ["no_recent_readings", "hardly_known"])
+    assert silent.json()["band"] == stale.json()["band"] == "unknown"
     assert silent.json()["probability"] is stale.json()["probability"] is None
 
 

@@ -243,7 +243,7 @@ def test_a_prediction_that_cannot_be_logged_is_not_given(scorer, last, tmp_path)
 
 def test_a_live_clock_finds_a_replayed_cohort_stale(scorer, last):
     live = replace(scorer, clock=WallClock())
-    assert live.by_id([last.index[0]])[0].risk.findings == ["stale_data"]
+    assert live.by_id([last.index[0]])[0].risk.findings == ["stale_data", "hardly_known"]
 
 
 def test_one_bad_patient_does_not_spoil_the_others(scorer, last):
