@@ -89,6 +89,10 @@ class Watch:
         """Return the same hours, watched by the safety net alone."""
         return replace(self, probability=np.full(len(self.time), np.nan))
 
+    def parts(self) -> dict[str, "Watch"]:
+        """Return the same hours watched by the ``model`` alone, by the ``net`` alone, and by ``both``."""
+        return {"model": self.without_net(), "net": self.net_alone(), "both": self}
+
     @property
     def patient_days(self) -> float:
         """Days watched, an index time standing for one index step."""

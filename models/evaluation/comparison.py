@@ -208,8 +208,7 @@ def alarmed(held_out: HeldOut) -> dict[str, Any]:
 
 def _parts(watch: Watch, threshold: float, seed: int) -> list[dict[str, Any]]:
     """What sounds by the model alone, by the safety net alone, and by both."""
-    parts = {"model": watch.without_net(), "net": watch.net_alone(), "both": watch}
-    return [{"part": name, **summary(part.count(threshold), seed=seed)} for name, part in parts.items()]
+    return [{"part": name, **summary(part.count(threshold), seed=seed)} for name, part in watch.parts().items()]
 
 
 def _promise(certificate: Certificate, watch: Watch) -> dict[str, Any]:

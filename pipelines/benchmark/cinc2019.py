@@ -122,9 +122,10 @@ def with_the_net(scored: pd.DataFrame) -> dict[str, float]:
     # Each fold has thresholds of its own, so risks are counted in units of them.
     watch = Watch.of(scored.assign(probability=scored["probability"] / scored["high"]))
     medium = Watch.of(scored.assign(probability=scored["medium"] / scored["high"])).probability
-    parts = {"model": watch.without_net(), "net": watch.net_alone(), "both": watch}
     found = {
-        f"{name}_{what}": value for name, part in parts.items() for what, value in summary(part.count(1.0), seed=SEED).items()
+        f"{name}_{what}": value
+        for name, part in watch.parts().items()
+        for what, value in summary(part.count(1.0), seed=SEED).items()
     }
     return found | {f"emergency_{what}": float(value) for what, value in emergencies(watch, medium, 1.0).items()}
 
