@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from features.catalogue import SAFETY_NET, of
 from features.derived import SCORE_CARRY_HOURS
 from features.scores import NEWS2_BANDS
 from models.registry import RegisteredModel
@@ -30,6 +31,7 @@ Finding = Literal[
 # A patient of whom nothing came for so long is said to be silent: the longest interval of RCP 2017, chart 4.
 SILENT_AFTER: Final = timedelta(hours=12)
 
+_SUSTAINED: Final = [name for name in of(SAFETY_NET) if name.startswith("news2_sustained")]
 _COMPONENTS: Final = {signal: f"news2_{signal}" for signal in NEWS2_BANDS}
 _HIGHEST_POINTS: Final = {signal: max(points) for signal, (_, points) in NEWS2_BANDS.items()}
 # What is measured in the patient; oxygen is given to them.
@@ -149,9 +151,12 @@ def out_of_date(rows: pd.DataFrame, hours: NDArray[np.float64]) -> pd.DataFrame:
         known = rows[age] + hours < SCORE_CARRY_HOURS if age in rows else pd.Series(False, rows.index)
         later[component] = rows[component].where(known)
     later["hours_since_reading"] = (rows["hours_since_reading"] + hours).where(lambda age: age < SCORE_CARRY_HOURS)
-    return later.drop(
-        columns=["news2_sustained", "news2_sustained_worst", "news2_sustained_spot"], errors="ignore"
-    )  # they do not say what is too old by then
+    return as_charted(later)  # sustained values do not say what is too old by then
+
+
+def as_charted(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows without their sustained values, so that the latest ones count at once, as on a nurse's chart."""
+    return rows.drop(columns=_SUSTAINED, errors="ignore")
 
 
 class _Numbers(NamedTuple):

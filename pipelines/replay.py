@@ -24,7 +24,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.build import build_features
-from features.catalogue import INDEX_STEP, SAFETY_NET, SERVICES, of, service_views
+from features.catalogue import INDEX_STEP, SERVICES, of, service_views
 from features.errors import VigilError
 from features.observations import TIME
 from models.assessment import Finding, Risk, assess_registered, out_of_date
@@ -34,7 +34,7 @@ from pipelines.progress import track
 from serving.database import instant, microsecond, reading
 from serving.journal import DROPPED, PATIENTS, READINGS, Journal
 from serving.monitored import features_as_of
-from serving.prediction_log import FILE, ORIGINS, SAID, PredictionLog
+from serving.prediction_log import FILE, ORIGINS, SAID, PredictionLog, logged_features
 
 SAMPLE: Final = 200
 SEED: Final = 2026
@@ -202,11 +202,10 @@ class _Replaying:
 
     def _from_log(self, places: Sequence[int]) -> dict[int, list[str]]:
         """The same from the features in the log."""
-        names = self._registered.model.features if self._registered else []
+        names = logged_features(self._registered, SERVICES[self._service]) if self._registered else []
         if not set(of("scores")) <= set(names):
             return {}  # NEWS2 was made of what is not in the log
         values = self._wanted(places)
-        names = [*names, *(name for name in of(SAFETY_NET) if name in SERVICES[self._service])]
         logged = PredictionLog.features(self.logged["features"][list(places)], names)
         rows = pd.concat([values[["subject_id", "index_time"]], logged], axis=1)
         return self._differences(list(places), rows)

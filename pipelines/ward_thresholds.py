@@ -1,18 +1,18 @@
 """Where a ward's threshold would have to lie for its alarms to keep its budget, from its own risks and without labels.
 
 A threshold that came with the model sounds more or less often in a ward that the model has not seen
-(:func:`models.evaluation.alarms.threshold_without_labels`; docs/models.md says how much). So what a budget would withhold is
+(docs/models.md says how much). So what a budget would withhold is
 better not to sound at all: whoever runs the ward puts the threshold found here into ``HOME/wards.toml``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 
 from features.errors import VigilError
-from models.evaluation.alarms import STEPS_PER_DAY, Watch, threshold_without_labels
+from models.evaluation.alarms import STEPS_PER_DAY, Watch, threshold_at_budget
 from models.registry import RegisteredModel, Registry
 from models.tasks import RiskTask
 from serving.board import Board
@@ -84,15 +84,15 @@ def proposal(name: str, hours: pd.DataFrame, ward: Ward, champion: RegisteredMod
         champion: whose risks they are.
         promised: alarms per patient-day, where the ward sets no budget.
     """
-    budget = ward.alarms_per_patient_day or promised
-    threshold, patient_days = ward.threshold or champion.model.thresholds_["high"], len(hours) / STEPS_PER_DAY
-    never = hours.assign(onset=pd.Series(pd.NaT, hours.index, dtype=hours["index_time"].dtype), onset_known=True)
+    budget, policy, patient_days = ward.alarms_per_patient_day or promised, ward.policy(champion), len(hours) / STEPS_PER_DAY
+    threshold = ward.threshold or champion.model.thresholds_["high"]
+    watch = replace(Watch.without_labels(hours), silence=policy.silence, news2_from=policy.news2_from)
     return Proposal(
         ward=name,
         patients=hours["subject_id"].nunique(),
         patient_days=patient_days,
         budget=budget,
         threshold=threshold,
-        alarms=Watch.of(never).count(threshold).figures()["alarms_per_patient_day"],
-        proposed=threshold_without_labels(hours, budget) if patient_days >= LEAST_DAYS else None,
+        alarms=watch.count(threshold).figures()["alarms_per_patient_day"],
+        proposed=threshold_at_budget(watch, budget) if patient_days >= LEAST_DAYS else None,
     )

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
+from features.catalogue import SAFETY_NET, of
 from features.errors import VigilError
 from features.observations import TIME
 from models.assessment import Risk
@@ -177,6 +178,11 @@ class PredictionLog:
         for time in _TIMES:
             rows[time] = pd.to_datetime(rows[time], format="ISO8601", utc=True).astype(TIME)
         return rows
+
+
+def logged_features(registered: RegisteredModel, known: Container[str]) -> list[str]:
+    """Name the features that are kept with a prediction: what the model read, and what the safety net went by, where known."""
+    return [*registered.model.features, *(name for name in of(SAFETY_NET) if name in known)]
 
 
 def entry(

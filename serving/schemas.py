@@ -52,19 +52,6 @@ Pregnant = Annotated[
     Annotated[bool, Field(strict=True)] | None,
     Field(description="NEWS2 is not made for pregnancy: it sounds no alarm then, and the answer says so. Default: unknown."),
 ]
-_PREGNANT_AGES: Final = (10, 60)  # years, both included; wide: what lies beyond is a slip
-
-
-def require_possible_pregnancy(sex: Sex | None, age: float | None) -> None:
-    """Refuse a pregnancy of a male patient, or at an age at which there is none.
-
-    Raises:
-        ValueError: it is said to be so.
-    """
-    low, high = _PREGNANT_AGES
-    if sex == "male" or (age is not None and not low <= age <= high):
-        raise ValueError(f"pregnant: expected true of female patients of {low} to {high} years only; check sex and age")
-
 
 Include = Literal["contributions", "range"]
 Included = Annotated[
@@ -83,9 +70,43 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 
-def example(body: dict[str, Any]) -> ConfigDict:
-    """The configuration of a :class:`Request` with this example."""
-    return ConfigDict(json_schema_extra={"examples": [body]})
+def example(body: dict[str, Any], **rules: Any) -> ConfigDict:
+    """The configuration of a :class:`Request` with this example, and rules of JSON schema over several fields."""
+    return ConfigDict(json_schema_extra={"examples": [body], **rules})
+
+
+_PREGNANT_AGES: Final = (10, 60)  # years, both included; wide: what lies beyond is a slip
+_POSSIBLE_PREGNANCY: Final[dict[str, Any]] = {  # what PatientFacts refuses, for clients that check before they send
+    "anyOf": [
+        {"properties": {"pregnant": {"enum": [False, None]}}},
+        {
+            "properties": {
+                "sex": {"enum": ["female", None]},
+                "age": {"type": ["number", "null"], "minimum": _PREGNANT_AGES[0], "maximum": _PREGNANT_AGES[1]},
+            }
+        },
+    ]
+}
+
+
+class PatientFacts(Request):
+    """Who a patient is and since when they are here; null or absent: unknown."""
+
+    model_config = ConfigDict(json_schema_extra=_POSSIBLE_PREGNANCY)
+
+    age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
+    sex: Sex | None = None
+    pregnant: Pregnant = None
+    unit_admitted_at: Instant | None = None
+    hospital_admitted_at: Instant | None = None
+
+    @model_validator(mode="after")
+    def _pregnancy_is_possible(self) -> Self:
+        """Refuse a slip that would switch NEWS2 off."""
+        low, high = _PREGNANT_AGES
+        if self.pregnant and (self.sex == "male" or (self.age is not None and not low <= self.age <= high)):
+            raise ValueError(f"pregnant: expected true of female patients of {low} to {high} years only; check sex and age")
+        return self
 
 
 class RiskRequest(Request):
@@ -117,7 +138,7 @@ class ObservationIn(Request):
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"])] = None
 
 
-class ObservationsRequest(Request):
+class ObservationsRequest(PatientFacts):
     """The risk of a patient from readings in the request alone; nothing is stored but the prediction."""
 
     model_config = example(
@@ -129,25 +150,14 @@ class ObservationsRequest(Request):
             ],
             "age": 71,
             "sex": "female",
-        }
+        },
+        **_POSSIBLE_PREGNANCY,
     )
 
     patient_id: PatientId
     observations: Annotated[list[ObservationIn], Field(min_length=1, max_length=MAX_OBSERVATIONS)]
     as_of: Annotated[Instant | None, Field(description="Default: the time of the latest reading.")] = None
-    age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
-    sex: Sex | None = None
-    pregnant: Pregnant = None
-    unit_admitted_at: Instant | None = None
-    hospital_admitted_at: Instant | None = None
     include: Included = []
-
-    @model_validator(mode="after")
-    def _pregnancy_is_possible(self) -> Self:
-        """Refuse a slip that would switch NEWS2 off."""
-        if self.pregnant:
-            require_possible_pregnancy(self.sex, self.age)
-        return self
 
 
 class News2(BaseModel):

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.build import build_features
-from features.catalogue import INDEX_STEP, SAFETY_NET, computed_for, of, service_views
+from features.catalogue import INDEX_STEP, computed_for, service_views
 from features.observations import TIME, check
 from features.signals import SIGNALS
 from features.store.client import Store
@@ -26,7 +26,7 @@ from serving.database import microsecond, reading
 from serving.journal import Journal
 from serving.logs import place_of
 from serving.monitored import features_as_of
-from serving.prediction_log import PredictionLog, entry
+from serving.prediction_log import PredictionLog, entry, logged_features
 from serving.problems import ProblemError
 from serving.refusals import explain
 from serving.schemas import (
@@ -225,7 +225,7 @@ class RiskScorer:
     ) -> list[RiskAnswer]:
         risks, model = assess_registered(registered, rows, findings), trusted(registered)
         reasons = _reasons(model, rows, risks) if "contributions" in include else [None] * len(risks)
-        names = logged_features(model, rows) if model else []
+        names = logged_features(model, rows.columns) if model else []
         values: list[list[float]] = rows[names].to_numpy(np.float64).tolist() if model else [[]] * len(rows)
         made_at = present()
         answers, entries = [], []
@@ -268,11 +268,6 @@ def reference(registered: RegisteredModel | None, service: str) -> ModelReferenc
         return ModelReference(name=None, version=None, feature_service=service, simulated=None)
     simulated = bool(registered.model.facts_["simulated"])
     return ModelReference(name=registered.name, version=registered.version, feature_service=service, simulated=simulated)
-
-
-def logged_features(registered: RegisteredModel, rows: pd.DataFrame) -> list[str]:
-    """Name what is kept of rows with a prediction: what the model read, and what the safety net went by."""
-    return [*registered.model.features, *(name for name in of(SAFETY_NET) if name in rows)]
 
 
 def _news2(risk: Risk) -> News2:

@@ -45,6 +45,8 @@ class Watch:
         probability: risk at each row, or a score.
         net_score: NEWS2 as the safety net sees it, NaN where it has no say; all NaN: there is no net.
         net_spot: of these points, those of signals that do not come continuously.
+        silence: after an alarm of a patient, before the next.
+        news2_from: NEWS2 at or above which the safety net sounds.
     """
 
     subject: Int64
@@ -54,6 +56,8 @@ class Watch:
     probability: Float64
     net_score: Float64
     net_spot: Float64
+    silence: timedelta = SILENCE
+    news2_from: int = ALARM_FROM
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "Watch":
@@ -64,17 +68,22 @@ class Watch:
         frame = before_onset(frame)
         onset = frame["onset"].to_numpy("datetime64[us]").astype(np.int64)
         subject, subjects = pd.factorize(frame["subject_id"])
+        net = frame.reindex(columns=["net_score", "net_spot"]).astype(np.float64)
         return cls(
             subject=subject.astype(np.int64),
             patient=by_patient(subjects)[0],
             time=frame["index_time"].to_numpy("datetime64[us]").astype(np.int64),
             onset=np.where(frame["onset"].isna(), _NEVER, onset),
             probability=frame["probability"].to_numpy(np.float64),
-            **{
-                name: frame[name].to_numpy(np.float64) if name in frame else np.full(len(frame), np.nan)
-                for name in ("net_score", "net_spot")
-            },
+            net_score=net["net_score"].to_numpy(),
+            net_spot=net["net_spot"].to_numpy(),
         )
+
+    @classmethod
+    def without_labels(cls, frame: pd.DataFrame) -> "Watch":
+        """From the same columns but for the onset, where nobody knows yet who had an event: all hours are watched."""
+        never = pd.Series(pd.NaT, index=frame.index, dtype=frame["index_time"].dtype)
+        return cls.of(frame.assign(onset=never, onset_known=True))
 
     def scored(self, score: Float64) -> "Watch":
         """Return the same hours, watched by another score and the same net."""
@@ -107,7 +116,8 @@ class Watch:
             threshold,
             self.net_score,
             self.net_spot,
-            _us(SILENCE),
+            self.news2_from,
+            _us(self.silence),
             _us(HOLDS_FOR),
             _us(LONGEST_DIP),
         )
@@ -231,8 +241,7 @@ def threshold_without_labels(frame: pd.DataFrame, alarms_per_patient_day: float)
         frame: ``subject_id, index_time, probability``, every hour of the ward's own patients.
         alarms_per_patient_day: that the ward can bear.
     """
-    never = pd.Series(pd.NaT, index=frame.index, dtype=frame["index_time"].dtype)
-    return threshold_at_budget(Watch.of(frame.assign(onset=never, onset_known=True)), alarms_per_patient_day)
+    return threshold_at_budget(Watch.without_labels(frame), alarms_per_patient_day)
 
 
 def threshold_at_recall(watch: Watch, event_recall: float) -> float:
@@ -275,6 +284,7 @@ def _fire(
     threshold: float,
     net_score: Float64,
     net_spot: Float64,
+    news2_from: int,
     silence: int,
     holds_for: int,
     longest_dip: int,
@@ -286,7 +296,7 @@ def _fire(
             last, emergency, since, dipped_at = -1, False, -1, -1
         if net_score[i] < ENDS_BELOW:
             emergency = False
-        if net_score[i] >= ALARM_FROM:
+        if net_score[i] >= news2_from:
             if since < 0 or (dipped_at >= 0 and time[i] - time[dipped_at] > longest_dip):
                 since = i
             dipped_at = -1
@@ -295,7 +305,7 @@ def _fire(
         elif not (np.isnan(probability[i]) and np.isnan(net_score[i])):
             since, dipped_at = -1, -1
         refractory = last >= 0 and time[i] - time[last] < silence
-        if net_score[i] >= ALARM_FROM and (net_spot[i] >= ALARM_FROM or time[i] - time[since] >= holds_for):
+        if net_score[i] >= news2_from and (net_spot[i] >= news2_from or time[i] - time[since] >= holds_for):
             fired[i] = not (refractory and emergency)  # the net's first alarm brings news, and waits for nothing
             emergency |= fired[i]
         else:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from features.build import KEYS, build_features
 from features.observations import TIME, check
-from models.assessment import net_of
+from models.assessment import as_charted, net_of
 from models.evaluation.alarm_budget import summary
 from models.evaluation.alarms import Watch
 from pipelines.benchmark import PREDICTIONS, Benchmark
@@ -63,7 +63,7 @@ def _scored(batch: Batch, accepted: pd.DataFrame, index: pd.DataFrame) -> pd.Dat
     rows = build_features(accepted, index, _VIEWS)
     onsets = batch.outcomes.set_index("subject_id")["onset"]
     return rows[KEYS].assign(
-        chart=net_of(rows.drop(columns=["news2_sustained", "news2_sustained_spot"]))["net_score"],
+        chart=net_of(as_charted(rows))["net_score"],
         **net_of(rows),
         onset=rows["subject_id"].map(onsets).astype(TIME),
         onset_known=True,

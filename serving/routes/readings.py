@@ -5,10 +5,10 @@ import math
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Security
-from pydantic import BaseModel, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError, model_validator
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError
 
 from features.signals import SIGNALS
 from serving import problems
@@ -24,13 +24,11 @@ from serving.schemas import (
     MAX_PATIENTS,
     SEX_CODES,
     Instant,
+    PatientFacts,
     PatientId,
-    Pregnant,
     Request,
-    Sex,
     WardName,
     example,
-    require_possible_pregnancy,
 )
 from serving.times import utc
 
@@ -113,24 +111,12 @@ class ReadingsOut(BaseModel):
     results: list[ReadingResult]
 
 
-class PatientIn(Request):
+class PatientIn(PatientFacts):
     """Who a patient is and where, from now on; replaces what was said before."""
 
     patient_id: PatientId
     ward: WardName
-    age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
-    sex: Sex | None = None
-    pregnant: Pregnant = None
-    unit_admitted_at: Instant | None = None
-    hospital_admitted_at: Instant | None = None
     discharged: Annotated[bool, Field(strict=True, description="True: monitoring stops, and open alarms end.")] = False
-
-    @model_validator(mode="after")
-    def _pregnancy_is_possible(self) -> Self:
-        """Refuse a slip that would switch NEWS2 off."""
-        if self.pregnant:
-            require_possible_pregnancy(self.sex, self.age)
-        return self
 
 
 class PatientsIn(Request):

@@ -1,5 +1,6 @@
 """Alarms risk by risk: what sounds is what an evaluation counts, an episode is one record, and NEWS2 of 7 is never silent."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -63,10 +64,12 @@ def test_the_refractory_period_is_that_of_the_evaluation():
 
 
 @settings(max_examples=400, deadline=None)
-@given(SERIES)
-def test_without_a_budget_what_sounds_is_what_the_evaluation_counts(series):
-    happened = replayed(series, budget=False)
-    fired = watch_of(happened).fired(POLICY.threshold)
+@given(SERIES, st.sampled_from([1, 4, 8]), st.sampled_from([6, 7, 12]))
+def test_without_a_budget_what_sounds_is_what_the_evaluation_counts(series, silence, news2_from):
+    policy = Policy(0.5, timedelta(hours=silence), news2_from)
+    happened = replayed(series, budget=False, policy=policy)
+    watch = replace(watch_of(happened), silence=policy.silence, news2_from=policy.news2_from)
+    fired = watch.fired(policy.threshold)
     assert [decision.event in SOUNDED for *_, decision in happened] == fired.tolist()
 
 

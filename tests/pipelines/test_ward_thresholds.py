@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipelines.ward_thresholds import proposal
-from serving.wards import Ward
+from serving.wards import SafetyNet, Ward
 
 CHAMPION = SimpleNamespace(model=SimpleNamespace(thresholds_={"medium": 0.05, "high": 0.2}))
 START = pd.Timestamp("2026-03-01", tz="UTC").as_unit("us")
@@ -51,6 +51,14 @@ def test_the_promise_of_the_task_is_the_budget_of_a_ward_that_sets_none_and_its_
     found = proposal("", hours, Ward(threshold=0.1), CHAMPION, promised=0.3)
     assert (found.budget, found.threshold) == (0.3, 0.1)
     assert found.alarms == pytest.approx(sounds(hours, 0.1) / 40)
+
+
+def test_alarms_are_counted_by_the_wards_own_silence_and_its_own_limit_of_news2():
+    hours = hours_of(patients=1, hours=48).assign(probability=0.01, net_score=8.0, net_spot=8.0)
+    assert proposal("B4", hours, Ward(), CHAMPION, promised=0.5).alarms == 6 / 2  # every 8 of 48 hours
+    assert proposal("B4", hours, Ward(silence_hours=4), CHAMPION, promised=0.5).alarms == 12 / 2
+    relaxed = SafetyNet(alarm_from=9, because="a ward of patients for comfort care")
+    assert proposal("B4", hours, Ward(safety_net=relaxed), CHAMPION, promised=0.5).alarms == 0
 
 
 def test_nothing_is_proposed_from_a_few_patient_days():
