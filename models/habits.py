@@ -24,6 +24,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from features.build import KEYS, build_features
 from features.catalogue import views_of
@@ -31,7 +32,8 @@ from features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
 from features.signals import SIGNALS, Kind
 
 Int64 = NDArray[np.int64]
-Way = Literal["other_habits", "late_start", "last_set"]
+Float64 = NDArray[np.float64]
+Way = Literal["other_habits", "changed_habits", "late_start", "last_set"]
 
 CUT_RECORDS: Final[tuple[Way, ...]] = ("late_start", "last_set")
 
@@ -39,7 +41,36 @@ CUT_RECORDS: Final[tuple[Way, ...]] = ("late_start", "last_set")
 # often in one unit as in another, and oxygen is charted by some for every breath, by others never.
 LEAST_SHARE: Final[Mapping[Kind, float]] = {"vital": 0.4, "support": 0.0, "bedside": 0.3, "laboratory": 0.3}
 
+# Blood that is drawn and analysed together. Ours, after the order sets of most hospitals.
+PANELS: Final[Mapping[str, tuple[str, ...]]] = {
+    "blood_gas": ("base_excess", "bicarbonate", "ph", "paco2", "pao2", "sao2"),
+    "lactate": ("lactate",),
+    "chemistry": ("bun", "calcium", "chloride", "creatinine", "magnesium", "phosphate", "potassium", "sodium"),
+    "liver": ("albumin", "alkaline_phosphatase", "alt", "ast", "bilirubin_direct", "bilirubin_total"),
+    "blood_count": ("hematocrit", "hemoglobin", "platelets", "wbc"),
+    "coagulation": ("fibrinogen", "ptt"),
+    "troponin": ("troponin_i", "troponin_t"),
+    "cholesterol": ("cholesterol",),
+}
+# Share of patients of whom changed habits never measure a vital sign, a support signal or a panel. Ours: of the panels above a
+# ward orders some for no patient, and oxygen or end-tidal CO2 reaches some records never.
+NEVER_SHARE: Final[Mapping[Kind, float]] = {"vital": 0.04, "support": 0.2, "bedside": 0.0, "laboratory": 0.2}
+LATEST_RESULT: Final = 2.0  # hours by which changed habits record results of blood later, at most
+# Standard deviation of a device's constant offset, as a share of :data:`SPREAD`. Ours: half of what the standards of devices
+# allow, 5 mmHg for a cuff (ISO 81060-2) or 15 % for a glucose meter (ISO 15197).
+OFFSET_SHARE: Final = 0.12
+# Standard deviation over the readings of Challenge 2019, training set A.
+SPREAD: Final[Mapping[str, float]] = {
+    "heart_rate": 16.9, "respiratory_rate": 5.4, "spo2": 2.9, "systolic_bp": 21.5, "diastolic_bp": 12.5, "mean_bp": 15.0,
+    "body_temperature": 0.78, "glucose": 51.6,
+}  # fmt: skip
+
 SUMMED: Final = ("urine_output",)  # each reading is an amount collected, and only their sum says something
+
+# Draws of changed habits that a model learns from, and the one by which models are compared, which none learns from.
+TRAINING_DRAWS: Final = (1, 2)
+JUDGING_DRAW: Final = 0
+MOST_QUIET: Final = 100_000  # rows without an event that a way of whole records holds; ours, for memory: members draw fewer
 
 # Index times of a late start that are learned from. Ours: the windows that hold trends are of six hours, and after twelve a
 # record says nearly what the whole one does.
@@ -61,6 +92,11 @@ _HOUR: Final = 3_600_000_000  # microseconds
 # What one decision governs: each vital sign has its own habit, but blood is drawn for all its values at once, and what is
 # charted at the bedside is charted together.
 _HABIT: Final = {name: name if signal.kind == "vital" else signal.kind for name, signal in SIGNALS.items()}
+# In changed habits each panel of blood and each support signal has its own too.
+_PANEL_OF: Final = {name: panel for panel, members in PANELS.items() for name in members}
+_CHANGED_HABIT: Final = {
+    name: "bedside" if signal.kind == "bedside" else _PANEL_OF.get(name, name) for name, signal in SIGNALS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -70,43 +106,105 @@ class Augmented:
     Attributes:
         rows: positions in the frame, shape (n,), in any order; a position may occur twice.
         features: one row for each of ``rows``.
+        hours: labelled rows of the frame that each of ``rows`` stands for, shape (n,).
         way: how the record was changed.
     """
 
     rows: Int64
     features: pd.DataFrame
+    hours: Float64
     way: Way
 
     def among(self, kept: NDArray[np.bool_]) -> "Augmented":
         """Return the same for a frame of which only some rows are kept; ``kept``: shape (rows of the frame,)."""
         here = kept[self.rows]
-        return Augmented((np.cumsum(kept) - 1)[self.rows[here]], self.features[here], self.way)
+        return Augmented((np.cumsum(kept) - 1)[self.rows[here]], self.features[here], self.hours[here], self.way)
 
 
-def augment(observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str]) -> tuple[Augmented, ...]:
+def augment(
+    observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str], *, quiet_share: float = 1.0
+) -> tuple[Augmented, ...]:
     """Make the rows of patients known in other ways.
 
     Args:
         observations: checked observations (:func:`features.observations.check`) of subjects of the index.
-        index: an index as :func:`features.build.build_features` takes, with the stay's ``start``, ``label`` (NaN: cut records
-            leave the time out) and ``row``, the position in the frame that is learned from.
+        index: an index as :func:`features.build.build_features` takes, with the stay's ``start``, ``label`` (NaN: the row is
+            left out) and ``row``, the position in the frame that is learned from.
         features: names of those that are made.
+        quiet_share: of rows without an event, those that other and changed habits hold (:func:`share_of_quiet_rows`). Rows with
+            an event are all held.
 
     Returns:
-        One for each :data:`Way`, features float32; other habits hold every row of the index.
+        Other habits, two draws of changed habits, late starts and last sets, in this order; features float32.
     """
-    index = index.sort_values(KEYS, kind="stable", ignore_index=True)
-    labelled = index[index["label"].notna()].reset_index(drop=True)
-    ways: dict[Way, tuple[pd.DataFrame, pd.DataFrame]] = {
-        "other_habits": (remeasured(observations), index),
-        "late_start": late_start(observations, labelled),
-        "last_set": last_sets(observations, labelled),
-    }
-    wanted, views = list(features), views_of(features)
+    index = index[index["label"].notna()].sort_values(KEYS, kind="stable", ignore_index=True)
+    whole = _thinned(index, quiet_share)
+    ways: list[tuple[Way, pd.DataFrame, pd.DataFrame]] = [
+        ("other_habits", remeasured(observations), whole),
+        *(("changed_habits", changed_habits(observations, draw), whole) for draw in TRAINING_DRAWS),
+        ("late_start", *late_start(observations, index)),
+        ("last_set", *last_sets(observations, index)),
+    ]
+    stay = pd.Series(pd.factorize(index["subject_id"])[0], pd.Index(index["row"]))
     return tuple(
-        Augmented(rows["row"].to_numpy(np.int64), build_features(readings, rows, views)[wanted], way)
-        for way, (readings, rows) in ways.items()
+        Augmented(
+            rows["row"].to_numpy(np.int64),
+            _features(readings, rows, features),
+            _hours_of_stay(rows, stay) if way in CUT_RECORDS else _hours_of_whole(rows, quiet_share),
+            way,
+        )
+        for way, readings, rows in ways
     )
+
+
+def judged_by_changed_habits(
+    observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str], *, quiet_share: float = 1.0
+) -> Augmented:
+    """Make the rows of patients known by changed habits of a draw that no model learns from, to compare models on.
+
+    Args:
+        observations, index, features, quiet_share: as :func:`augment` takes them.
+    """
+    index = index[index["label"].notna()].sort_values(KEYS, kind="stable", ignore_index=True)
+    rows = _thinned(index, quiet_share)
+    found = _features(changed_habits(observations, JUDGING_DRAW), rows, features)
+    return Augmented(rows["row"].to_numpy(np.int64), found, _hours_of_whole(rows, quiet_share), "changed_habits")
+
+
+def share_of_quiet_rows(quiet_rows: float) -> float:
+    """Return the share of rows without an event that other and changed habits hold: of large cohorts not all.
+
+    Args:
+        quiet_rows: rows without an event in the cohort.
+    """
+    return min(1.0, MOST_QUIET / max(quiet_rows, 1.0))
+
+
+def _thinned(index: pd.DataFrame, quiet_share: float) -> pd.DataFrame:
+    """All rows with an event and so many of the others."""
+    times = index[KEYS].assign(subject_id=index["subject_id"].astype("category").array)
+    return index[(index["label"] == 1) | (_drawn(times, "row.is.learned..") < quiet_share)].reset_index(drop=True)
+
+
+def _features(observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
+    known = observations[observations["subject_id"].isin(index["subject_id"])]
+    return build_features(known, index, views_of(features))[list(features)]
+
+
+def _hours_of_whole(index: pd.DataFrame, quiet_share: float) -> Float64:
+    """Hours that each row of a whole record stands for, of which only a share of those without an event is held."""
+    return np.where(index["label"] == 1, 1.0, 1 / quiet_share)
+
+
+def _hours_of_stay(index: pd.DataFrame, stay: "pd.Series[int]") -> Float64:
+    """Hours that each row of a cut record stands for: a few rows of every stay stand for all of its hours.
+
+    Args:
+        index: rows of a way, with ``row``, the position in the frame.
+        stay: number of the stay of each row of the frame, by position.
+    """
+    of_row = stay.loc[index["row"]].to_numpy()
+    return np.asarray(np.bincount(stay)[of_row] / np.bincount(of_row)[of_row])
 
 
 def joined(parts: Iterable[Sequence[Augmented]]) -> tuple[Augmented, ...]:
@@ -116,7 +214,8 @@ def joined(parts: Iterable[Sequence[Augmented]]) -> tuple[Augmented, ...]:
     while by_way:  # each released as soon as it is joined: a whole cohort takes gigabytes
         of_way = by_way.pop(0)
         features = pd.concat([part.features for part in of_way], ignore_index=True)
-        found.append(Augmented(np.concatenate([part.rows for part in of_way]), features, of_way[0].way))
+        rows, hours = (np.concatenate([getattr(part, name) for part in of_way]) for name in ("rows", "hours"))
+        found.append(Augmented(rows, features, hours, of_way[0].way))
     return tuple(found)
 
 
@@ -136,6 +235,49 @@ def remeasured(observations: pd.DataFrame) -> pd.DataFrame:
     share = least + (1 - least) * _drawn(patient, "habits.of.wards.")
     taken = _drawn(patient.assign(observed_at=observations["observed_at"].array), "readings.of.them") < share
     return observations[taken]
+
+
+def changed_habits(observations: pd.DataFrame, draw: int) -> pd.DataFrame:
+    """Return the observations that a hospital of very different habits would have of the same patients.
+
+    For each patient: a panel of blood, a support signal or a vital sign has a share of its observations of its own, or is never
+    measured (:data:`NEVER_SHARE`); results of a panel come up to :data:`LATEST_RESULT` later; and each device that measures a
+    vital sign has a constant offset (:data:`OFFSET_SHARE`), rounded to the resolution of the signal and kept within its
+    plausible range.
+
+    Args:
+        observations: checked observations (:func:`features.observations.check`).
+        draw: number of the draw; other draws are independent.
+
+    Returns:
+        Some of their rows, in the same order, with changed values and times of recording.
+    """
+    signal, signals = pd.factorize(observations["signal"])
+    names = [str(name) for name in signals]
+    habit = pd.Categorical([_CHANGED_HABIT[name] for name in names]).take(signal)
+    patient = pd.DataFrame({"subject_id": observations["subject_id"].astype("category").array, "habit": habit})
+    least = np.array([1.0 if name in SUMMED else LEAST_SHARE[SIGNALS[name].kind] for name in names])[signal]
+    never = np.array([NEVER_SHARE[SIGNALS[name].kind] for name in names])[signal]
+    share = least + (1 - least) * _drawn(patient, f"share.of.panel{draw:02}")
+    reading = patient.assign(observed_at=observations["observed_at"].array)
+    taken = (_drawn(reading, f"reading.taken.{draw:02}") < share) & (_drawn(patient, f"never.measured{draw:02}") >= never)
+    patient, signal, changed = patient[taken], signal[taken], observations[taken]
+    laboratory = np.array([SIGNALS[name].kind == "laboratory" for name in names])[signal]
+    hours_late = np.where(laboratory, _drawn(patient, f"results.late..{draw:02}") * LATEST_RESULT, 0.0)
+    return changed.assign(
+        value=_with_offset(changed["value"].to_numpy(np.float64), signal, names, _drawn(patient, f"device.offset.{draw:02}")),
+        recorded_at=changed["recorded_at"] + (hours_late * _HOUR).astype("timedelta64[us]"),
+    )
+
+
+def _with_offset(value: Float64, signal: Int64, names: Sequence[str], level: Float64) -> Float64:
+    """Values with the offset of their device, whose quantile among devices is ``level``; signals without spread stay."""
+    offset = OFFSET_SHARE * np.array([SPREAD.get(name, 0.0) for name in names])[signal] * ndtri(np.clip(level, 1e-9, 1 - 1e-9))
+    step, low, high = (
+        np.array([getattr(SIGNALS[name], what) for name in names], dtype=np.float64)[signal]
+        for what in ("steps_per_unit", "low", "high")
+    )
+    return np.asarray(np.clip(value + np.round(offset * step) / step, low, high))
 
 
 def late_start(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

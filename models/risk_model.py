@@ -82,6 +82,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         most_negatives: rows without an event that a member learns from, drawn for each; None: all. Rows with one always count:
             where one hour in fifty has an event, most of the others say the same again. Of augmented rows the same share of
             those without an event is drawn.
+        smallest_leaf: of trees: the share of a member's rows in each leaf, at least. Hours of one stay repeat each other, so
+            that a leaf of some hundred rows may speak for a few dozen patients. LightGBM knows rows only, and estimates them from
+            the curvature of the loss. None: the learner says how many rows.
         seed: of folds, draws and learners.
 
     Attributes:
@@ -92,8 +95,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         domain_: the domain of use, or None where none was learned; set by the training job. A version stored before there were
             any has no such attribute.
         ranges_: what turns a probability into a range.
-        facts_: what the artefact knows of its making: whether members also learned from ``other_habits`` of measuring and from
-            ``cut_records``; and, set by the training job, task, source, simulated, data digest.
+        facts_: what the artefact knows of its making: whether members also learned from ``other_habits``, ``changed_habits``
+            and ``cut_records``; and, set by the training job, task, source, simulated, data digest.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         folds: int = 5,
         repeats: int = 1,
         most_negatives: int | None = None,
+        smallest_leaf: float | None = None,
         seed: int = 0,
     ) -> None:
         self.learner = learner
@@ -113,12 +117,13 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.folds = folds
         self.repeats = repeats
         self.most_negatives = most_negatives
+        self.smallest_leaf = smallest_leaf
         self.seed = seed
 
     @property
     def settings(self) -> dict[str, Any]:
         """What was chosen for the learner, by name, and for the long view where there is one, as ``long_view__<name>``."""
-        chosen = self.learner.get_params()
+        chosen = self.learner.get_params() | {"smallest_leaf": self.smallest_leaf}
         if self.long_view is not None:
             chosen |= {f"long_view__{name}": value for name, value in self.long_view.get_params().items()}
         return {name: value for name, value in chosen.items() if value is not None}
@@ -150,8 +155,12 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.thresholds_: dict[str, float] = {}
         self.certificate_: Certificate | None = None
         self.domain_: DomainOfUse | None = None
-        stays, ways = pd.factorize(groups)[0].astype(np.int64), {way.way for way in augmented}
-        self.facts_: dict[str, Any] = {"other_habits": "other_habits" in ways, "cut_records": not ways.isdisjoint(CUT_RECORDS)}
+        ways = {way.way for way in augmented}
+        self.facts_: dict[str, Any] = {
+            "other_habits": "other_habits" in ways,
+            "changed_habits": "changed_habits" in ways,
+            "cut_records": not ways.isdisjoint(CUT_RECORDS),
+        }
         targets = [(self.learner, labels)]
         if self.long_view is not None:
             has_event = pd.Series(labels == 1).groupby(groups.to_numpy()).transform("any").to_numpy(np.float64)
@@ -163,10 +172,12 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             learner, target = targets[view]
             draw = self.seed + 1000 * repeat + left_out
             away = divisions[repeat] == left_out
-            seen, rows = self._learned_from(matrix, labels, stays, ~away & ~np.isnan(labels), augmented, draw)
+            seen, rows = self._learned_from(matrix, labels, ~away & ~np.isnan(labels), augmented, draw)
             member = clone(learner)
             if "random_state" in member.get_params():
                 member.set_params(random_state=draw)
+            if self.smallest_leaf is not None:
+                member.set_params(min_child_samples=max(1, round(self.smallest_leaf * len(seen))))
             member.fit(seen, target[rows].astype(np.int64))
             unseen = np.flatnonzero(away)
             return member, unseen, _raw(member, matrix, unseen)
@@ -293,7 +304,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         matrix: Float32,
         labels: Float64,
-        stays: NDArray[np.int64],
         known: NDArray[np.bool_],
         augmented: Sequence[Augmented],
         draw: int,
@@ -302,20 +312,18 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         A tree can tell a cut record by its counts, so the level of cut records is learned from their own events and others, and
         the calibration to rows as measured would not correct it. So the same share of those without an event is drawn of each
-        way. Rows of a way stand for all hours of their stay: a few rows of every stay count short stays, and so events, too
-        often.
+        way. Rows of a way stand for the hours that it says: a few rows of every stay would count short stays, and so events,
+        too often.
         """
         as_measured = np.flatnonzero(known)
         drawn = _drawn(as_measured, labels, self.most_negatives, [draw, 0])
         _require_events(labels[drawn])
         share = (labels[drawn] == 0).sum() / (labels[as_measured] == 0).sum()
-        hours = np.bincount(stays[as_measured], minlength=stays.max() + 1)
         parts, rows = [matrix[drawn]], [drawn]
         for number, way in enumerate(augmented, start=1):
             places = np.flatnonzero(known[way.rows])
-            label, stay = labels[way.rows[places]], stays[way.rows[places]]
-            weight = hours[stay] / np.bincount(stay, minlength=len(hours))[stay]
-            odds_against = weight[label == 0].sum() / max(weight[label == 1].sum(), 1.0)
+            label, hours = labels[way.rows[places]], way.hours[places]
+            odds_against = hours[label == 0].sum() / max(hours[label == 1].sum(), 1.0)
             drawn = _drawn(places, labels[way.rows], round(label.sum() * odds_against * share), [draw, number])
             parts.append(self.matrix(way.features.take(drawn)))
             rows.append(way.rows[drawn])

@@ -22,7 +22,7 @@ from models.evaluation.alarms import Watch, threshold_at_budget
 from models.evaluation.challenges import event1_threshold
 from models.evaluation.discrimination import discrimination
 from models.gates import Gate, behaviour, refusal
-from models.habits import Augmented, augment, joined
+from models.habits import Augmented, augment, joined, share_of_quiet_rows
 from models.registry import Registry
 from models.risk_model import RiskModel
 from models.tasks import RiskTask
@@ -90,7 +90,7 @@ def train(home: Path, seed: int = SEED) -> Trained:
                 out_of_fold[name] = fit(model, frame, task, () if name in AS_MEASURED else augmented)
             model.facts_ |= made_of
         model = models[DEFAULT]
-        model.domain_ = _domain(model, frame, augmented, seed)
+        model.domain_ = domain_of_use(model, frame, augmented, seed)
         if reason := model.facts_.get("no_promise"):
             CONSOLE.print(f"  no alarm promise: {reason}", highlight=False)
         registry.log(
@@ -167,8 +167,12 @@ def medium_threshold(watch: Watch, high: float) -> float:
     return threshold_at_budget(alone, LOOK * float(alone.fired(high).sum()) / alone.patient_days)
 
 
-def _domain(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Augmented], seed: int) -> DomainOfUse:
-    """The domain of use of all ways in which training patients were known; by rows as measured alone a first set is unusual."""
+def domain_of_use(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Augmented], seed: int) -> DomainOfUse:
+    """The domain of use of training patients, also of their cut records: by rows as measured alone a first set is unusual.
+
+    Not of changed habits: there a model is meant to hold, but nobody was like that.
+    """
+    augmented = [way for way in augmented if way.way != "changed_habits"]
     columns = columns_read(frame.head(0)[model.features])
     rows = [frame[columns], *(way.features[columns] for way in augmented)]
     subjects = [frame["subject_id"], *(frame["subject_id"].take(way.rows) for way in augmented)]
@@ -201,12 +205,12 @@ def _registered(registry: Registry, name: str, run_id: str, tags: dict[str, str]
 def _augmented(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tuple[Augmented, ...]:
     """The rows of a training frame as they might have been known in other ways: of no past, so Feast never holds them."""
     rows = frame[[*KEYS, "label"]].assign(row=np.arange(len(frame)))
-    found = []
+    share, found = share_of_quiet_rows(float((frame["label"] == 0).sum())), []
     for part in track(range(cohort.parts()), "other habits and cut records", cohort.parts()):
         index = rows.merge(cohort.read_part("stays", part), on="subject_id", validate="m:1")
         observations = cohort.read_part("observations", part)
         known = observations["subject_id"].isin(index["subject_id"])
-        found.append(augment(observations[known], index, SERVICES[task.feature_service]))
+        found.append(augment(observations[known], index, SERVICES[task.feature_service], quiet_share=share))
     return joined(found)
 
 

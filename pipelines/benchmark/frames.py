@@ -1,6 +1,7 @@
 """A source as one frame: index times, labels and features, without a home."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from features.build import KEYS, build_features
 from features.catalogue import views_of
 from features.observations import check
 from models.cohort import index_times, label
-from models.habits import Augmented, augment, joined
+from models.habits import Augmented, augment, joined, judged_by_changed_habits, share_of_quiet_rows
 from models.tasks import TASKS
 from pipelines.progress import track
 from pipelines.sources import Source
@@ -41,12 +42,30 @@ def read(source: Source, features: Sequence[str], what: str) -> pd.DataFrame:
 
 def read_augmented(source: Source, features: Sequence[str], what: str) -> tuple[pd.DataFrame, tuple[Augmented, ...]]:
     """Read a source to learn from: :func:`read`, and its rows as they might have been known in other ways."""
+    return _read_ways(source, features, what, augment)
+
+
+def read_compared(source: Source, features: Sequence[str], what: str) -> tuple[pd.DataFrame, tuple[Augmented, ...], Augmented]:
+    """Read a source to compare models on: :func:`read_augmented`, and its rows by changed habits that no model learns from."""
+
+    def make(*args: Any, **options: Any) -> tuple[Augmented, ...]:
+        return (*augment(*args, **options), judged_by_changed_habits(*args, **options))
+
+    frame, (*ways, judging) = _read_ways(source, features, what, make)
+    return frame, tuple(ways), judging
+
+
+def _read_ways(
+    source: Source, features: Sequence[str], what: str, make: Callable[..., tuple[Augmented, ...]]
+) -> tuple[pd.DataFrame, tuple[Augmented, ...]]:
     blocks: list[Float32] = []
     rows, ways = [], []
+    share = 0.0
     for readings, index in _parts(source, what):
+        share = share or share_of_quiet_rows(float((index["label"] == 0).sum()) * len(source))  # parts are about as large
         blocks.append(_features(readings, index, features))
         rows.append(index[list(ROWS)])
-        ways.append(augment(readings, index, features))
+        ways.append(make(readings, index, features, quiet_share=share))
     as_measured = _joined(pd.concat(rows, ignore_index=True), features, blocks)
     return as_measured, joined(ways)
 

@@ -1,15 +1,20 @@
-"""What breaks in another unit or hospital: each unit left out in turn, and a model of one hospital scored on many others.
+"""What is left of a model in another hospital, imitated within one cohort, and how models are chosen by it.
 
-A unit's AUROC when it was learned from (five-fold by patient) stands beside that of members which have seen no patient of it,
-one member a patient in both, so that averaging favours neither. Alarms sound at the threshold that costs half an alarm a
-patient-day on the patients trained on; how many it costs in the unit left out is what a new ward would notice first.
-Figures named ``own_...`` are those of thresholds that the place sets for the same budget on its own risks, without labels.
-"Other habits", "late start" and "last set alone" are the ways of :mod:`models.habits`: the same patients, measured less and by
-other habits, or known for some hours or by one set of readings only. Mean risk beside prevalence is their level.
+Every candidate (:mod:`pipelines.benchmark.candidates`) is judged in four places. *Home*: five-fold by patient. *Changed
+habits*: the same patients as a hospital of very different habits would have known them (:func:`models.habits.changed_habits`),
+by a draw that no model learns from, scored by members that have not seen them. *Units left out*: each unit in turn, by a model
+that has seen no patient of it. *Both*: those units under those habits. The simplest candidate within one standard error of the
+best in *both* is taken. No test set has a part in it.
+
+Home and units left out hold all hours. Changed habits and both hold all hours before an event and a share of the others, drawn
+at random, which leaves an AUROC what it is. Alarms sound at the threshold that costs half an alarm a patient-day on the
+patients learned from; how many it costs in the unit left out is what a new ward would notice first. Figures named ``own_...``
+are those of thresholds that the place sets for the same budget on its own risks, without labels.
 """
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,164 +24,248 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from features.catalogue import SERVICES, reflecting
+from features.catalogue import SERVICES
 from models.cohort import LABELLED, folds
 from models.evaluation.alarms import Watch, count_where, threshold_at_budget, threshold_without_labels
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.habits import Augmented, Way
+from models.evaluation.domain import judged
+from models.habits import Augmented
 from models.risk_model import RiskModel, from_log_odds
 from models.tasks import TASKS
-from models.variants import AS_MEASURED, CLOCK, DEFAULT, learned, trees
+from models.variants import CLOCK, DEFAULT, trees
 from pipelines.benchmark import PREDICTIONS, Benchmark, BenchmarkError, predictions
-from pipelines.benchmark.frames import read, read_augmented
+from pipelines.benchmark.candidates import Candidate, candidates, simplest_within_one_error
+from pipelines.benchmark.frames import read, read_compared
 from pipelines.progress import track, working
 from pipelines.sources.cinc2012 import Cinc2012
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.eicu_demo import EicuDemo
-from pipelines.train import SEED
-
-OWN_HABITS: Final = f"{DEFAULT}, own habits only"  # the default, had it learned from rows as measured alone
-_AS_MEASURED: Final = AS_MEASURED | {OWN_HABITS}
-_TITLES: Final[Mapping[Way, str]] = {"other_habits": "other habits", "late_start": "late start", "last_set": "last set alone"}
+from pipelines.train import SEED, domain_of_use
 
 QUIET_HOURS: Final = 30_000  # that a member learns from: half as many as elsewhere, since a study fits many members
+VISITING_FOLDS: Final = 3  # of a model that is judged on a unit left out; five would take as long as all the rest
 # Alarms a patient-day that a threshold may cost. Ours, and frozen: the study judges the model alone, while a task's promise
 # counts the alarms of the safety net too.
 _ALLOWED: Final = 0.5
+# Hours of the stay by which AUROCs are told: a mean over all of them hides the early ones, which are few.
+_HOURS: Final = ((0, 2), (2, 6), (6, 12), (12, 48), (48, None), (0, 12))
+_CUT_RECORDS: Final = {"late_start": "late start", "last_set": "last set alone"}
 
 Figures = dict[str, float]
+Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _Cohort:
+    """What is learned from and judged on.
+
+    Attributes:
+        frame: rows as measured.
+        ways: the same in other ways, to learn from.
+        judging: the same by changed habits that no model learns from.
+        unit: of each row of the frame.
+        units: those that hold both outcomes.
+        hourly: whether rows are hours of stays, or stays.
+    """
+
+    frame: pd.DataFrame
+    ways: Sequence[Augmented]
+    judging: Augmented
+    unit: NDArray[np.object_]
+    units: Sequence[str]
+    hourly: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Rows that a candidate is judged on.
+
+    Attributes:
+        label, hours, subject_id: of each row; hours since the stay began.
+        unit: of each row, where units are judged one by one and their mean is told; all the same: together.
+        score: anything that ranks rows of one unit.
+    """
+
+    label: Float64
+    hours: Float64
+    subject_id: NDArray[np.object_]
+    unit: NDArray[np.object_]
+    score: Float64
+
+    def auroc(self, low: float = 0, high: float | None = None) -> float:
+        """The mean over units of the AUROC of these hours of stays; units without both outcomes there are left out."""
+        within = (self.hours >= low) & (self.hours < (np.inf if high is None else high))
+        rows = [within & (self.unit == unit) for unit in pd.unique(self.unit)]
+        found = [roc_auc_score(self.label[of], self.score[of]) for of in rows if len(np.unique(self.label[of])) == 2]
+        return float(np.mean(found)) if found else float("nan")
+
+    def draws(self) -> Float64:
+        """The AUROC of all hours in each resample of patients, the same resamples for every candidate."""
+        rows = [self.unit == unit for unit in pd.unique(self.unit)]
+        resamples = [Resamples.of(self.subject_id[of], SEED) for of in rows]
+        found = [
+            discrimination_draws(self.label[of], self.score[of], drawn)["auroc"]
+            for of, drawn in zip(rows, resamples, strict=True)
+        ]
+        return np.asarray(np.mean(found, axis=0))
 
 
 def travel2019(train: Path, test: Path | None) -> Benchmark:
-    """Units of the 2019 challenge left out in turn, parts of the stay, and (``test``: its folder) the eICU demo."""
+    """Imitate a change of hospital within the 2019 challenge; ``test``, its folder: score the eICU demo as well."""
     task = TASKS["sepsis"]
-    service = list(SERVICES[task.feature_service])
-    training, augmented = read_augmented(Cinc2019(train), service, "training set")
+    service = SERVICES[task.feature_service]
+    cohort = _cohort(*read_compared(Cinc2019(train), service, "training set"), hourly=True)
     elsewhere = {}
     if test is not None:
         elsewhere = {f"eicu {kind}": read(EicuDemo(test, kind), service, f"eICU, {kind}") for kind in ("sepsis", "aki")}
-    return _study(
-        "travel2019", training, augmented, _sets(service), hourly=True, elsewhere=elsewhere, parts=_parts_of_stay(training)
-    )
+    return _study("travel2019", cohort, service, elsewhere)
 
 
 def travel2012(train: Path, test: Path | None) -> Benchmark:
-    """The four kinds of intensive care of the 2012 challenge left out in turn; ``test``: another set to score as well."""
-    service = list(SERVICES[TASKS["mortality"].feature_service])
-    training, augmented = read_augmented(Cinc2012(train), service, "training set")
+    """Imitate a change of hospital within the 2012 challenge; ``test``: another set to score as well."""
+    service = SERVICES[TASKS["mortality"].feature_service]
+    cohort = _cohort(*read_compared(Cinc2012(train), service, "training set"), hourly=False)
     elsewhere = {} if test is None else {"test set": read(Cinc2012(test), service, "test set")}
-    return _study("travel2012", training, augmented, _sets(service), hourly=False, elsewhere=elsewhere, parts={})
+    return _study("travel2012", cohort, service, elsewhere)
 
 
-def _sets(service: list[str]) -> dict[str, list[str]]:
-    """What a model may know: which of it travels?"""
-    physiology, service = set(reflecting("physiology")), learned(service)
-    return {
-        DEFAULT: service,
-        OWN_HABITS: service,
-        "physiology and hours": [name for name in service if name in physiology or name == "hours_in_unit"],
-        "clock": [name for name in CLOCK if name in service],
-    }
+def _cohort(frame: pd.DataFrame, ways: Sequence[Augmented], judging: Augmented, *, hourly: bool) -> _Cohort:
+    unit = frame["unit"].fillna("not stated").to_numpy(object)
+    outcomes = frame.groupby(unit)["label"].nunique()
+    return _Cohort(frame, ways, judging, unit, outcomes.index[outcomes == 2].tolist(), hourly)
 
 
-def _parts_of_stay(frame: pd.DataFrame) -> dict[str, NDArray[np.bool_]]:
-    """Hours of stays by what a hospital's habits may hang on; those before the end are known in retrospect only."""
-    since = (frame["index_time"] - frame["start"]).dt.total_seconds() / 3600
-    until = (frame["end"] - frame["index_time"]).dt.total_seconds() / 3600
-    before = frame["hours_in_hospital_before"]
-    return {
-        "first 12 h": (since < 12).to_numpy(),
-        "12 to 48 h": since.between(12, 48, inclusive="left").to_numpy(),
-        "after 48 h": (since >= 48).to_numpy(),
-        "last 12 h, in retrospect": (until < 12).to_numpy(),
-        "came to hospital less than 6 h before": (before < 6).to_numpy(),
-        "6 to 48 h before": before.between(6, 48, inclusive="left").to_numpy(),
-        "more than 48 h before": (before >= 48).to_numpy(),
-    }
-
-
-def _study(
-    name: str,
-    training: pd.DataFrame,
-    augmented: Sequence[Augmented],
-    sets: Mapping[str, list[str]],
-    *,
-    hourly: bool,
-    elsewhere: Mapping[str, pd.DataFrame],
-    parts: Mapping[str, NDArray[np.bool_]],
-) -> Benchmark:
-    metrics: dict[str, Figures] = {}
-    scored = {}
-    unit = training["unit"].fillna("not stated").to_numpy(object)
-    both = training.groupby(unit)["label"].nunique() == 2
+def _study(name: str, cohort: _Cohort, service: Sequence[str], elsewhere: Mapping[str, pd.DataFrame]) -> Benchmark:
     if silent := [place for place, frame in elsewhere.items() if frame["label"].nunique() < 2]:
         raise BenchmarkError(f"{silent[0]}: events, or hours without one, are missing; expected both to judge a model by")
-    for variant, features in sets.items():
-        model = trees(features, hourly=hourly, seed=SEED).set_params(repeats=1)
-        if hourly:
-            model.set_params(most_negatives=QUIET_HOURS)
-        ways = () if variant in _AS_MEASURED else augmented
-        with working(f"{variant}: all units"):
-            risk = model.cross_fit(training, training["label"], training["subject_id"], ways)
-        threshold = _threshold(training, risk) if hourly else float("nan")
-        metrics[f"{variant}: five-fold"] = _figures(training, risk, threshold)
-        metrics |= {f"{variant}: {way}": found for way, found in _other_ways(model, training, augmented, threshold).items()}
-        judged = {part: rows for part, rows in parts.items() if training.loc[rows, "label"].nunique() == 2}
-        for part, rows in judged.items():
-            metrics[f"{variant}: {part}"] = _figures(training[rows], risk[rows], float("nan"))
+    clock = trees([name for name in CLOCK if name in service], hourly=cohort.hourly, seed=SEED)
+    compared = candidates(service, hourly=cohort.hourly)
+    metrics: dict[str, Figures] = {}
+    scored, draws = {}, {}
+    for title, candidate in {"clock": Candidate(clock, frozenset()), **compared}.items():
+        model, visiting, places = _places(title, candidate, cohort)
+        for place, rows in places.items():
+            drawn = rows.draws()
+            metrics[f"{title}: {place}"] = _aurocs(rows, drawn, cohort)
+            if place == "both" and title in compared:
+                draws[title] = drawn
+        risk = places["home"].score
+        threshold = _threshold(cohort.frame, risk)
+        metrics[f"{title}: home"] |= _figures(cohort.frame, risk, threshold)
+        metrics |= {f"{title}: without {unit}": found for unit, found in visiting.items()}
+        if title not in ("clock", DEFAULT):
+            continue
+        metrics |= {f"{title}: {way}": found for way, found in _cut_records(model, cohort).items()}
         for place, frame in elsewhere.items():
             found = model.risk(frame)
-            metrics[f"{variant}: {place}"] = _figures(frame, found, threshold)
-            scored[f"{variant}: {place}"] = frame[LABELLED].assign(probability=found, alarm=found >= threshold)
-        for left_out in track(both.index[both], f"{variant}: units left out", int(both.sum())):
-            metrics[f"{variant}: without {left_out}"] = _left_out(model, training, ways, risk, unit == left_out, hourly=hourly)
-    about = {"protocol": name, "seed": SEED, "training_stays": int(training["subject_id"].nunique())}
-    if not both.all():
-        about["units_without_both_outcomes"] = ", ".join(both.index[~both])
+            metrics[f"{title}: {place}"] = _figures(frame, found, threshold)
+            scored[f"{title}: {place}"] = frame[LABELLED].assign(probability=found, alarm=found >= threshold)
+            if title == DEFAULT:
+                metrics[f"{title}: {place}"] |= _domain(model, cohort.frame, cohort.ways, frame, found)
+    about = {
+        "protocol": name,
+        "seed": SEED,
+        "training_stays": int(cohort.frame["subject_id"].nunique()),
+        "simplest_within_one_standard_error": simplest_within_one_error(
+            {title: metrics[f"{title}: both"]["auroc"] for title in draws}, draws
+        ),
+    }
+    if left_out := sorted(set(cohort.unit) - set(cohort.units)):
+        about["units_without_both_outcomes"] = ", ".join(left_out)
+    best = max(draws, key=lambda title: metrics[f"{title}: both"]["auroc"])
+    for title, drawn in draws.items():
+        behind = draws[best] - drawn
+        metrics[f"{title}: both"] |= {
+            "behind_best": metrics[f"{best}: both"]["auroc"] - metrics[f"{title}: both"]["auroc"],
+            "standard_error": float(np.std(behind)),
+        }
     return Benchmark(metrics, predictions(scored) if scored else pd.DataFrame(columns=list(PREDICTIONS)), about)
 
 
-def _left_out(
-    model: RiskModel,
-    training: pd.DataFrame,
-    augmented: Sequence[Augmented],
-    seen_risk: NDArray[np.float64],
-    away: NDArray[np.bool_],
-    *,
-    hourly: bool,
-) -> Figures:
-    """The unit's figures when it was left out, beside its AUROC when it was learned from."""
-    others, unit = training[~away], training[away]
-    visiting = clone(model)
-    risk = visiting.cross_fit(others, others["label"], others["subject_id"], [way.among(~away) for way in augmented])
-    threshold = _threshold(others, risk) if hourly else float("nan")
-    label = unit["label"].to_numpy(np.float64)
-    seen = float(roc_auc_score(label, seen_risk[away]))
-    margins = np.stack([member.margin(unit) for member in _one_member_each(visiting)])
-    alone = float(np.mean([roc_auc_score(label, margin) for margin in margins]))
-    found = _figures(unit, from_log_odds(margins.mean(axis=0)), threshold)  # a model's margin is the mean of its members'
-    return {**found, "auroc_seen": seen, "auroc_one_member": alone, "auroc_loss": seen - alone}
+def _places(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskModel, dict[str, Figures], dict[str, _Place]]:
+    """Fit a candidate at home and without each unit, and score it in all four places.
+
+    Returns:
+        The model of all units; the figures of each unit left out; and the places.
+    """
+    frame, judging = cohort.frame, cohort.judging
+    ways = [way for way in cohort.ways if way.way in candidate.ways]
+    model = clone(candidate.model).set_params(repeats=1)
+    if cohort.hourly:
+        model.set_params(most_negatives=QUIET_HOURS)
+    with working(f"{title}: all units"):
+        home = model.cross_fit(frame, frame["label"], frame["subject_id"], ways)
+        changed = _unseen(model, frame, judging)
+    left_out, both, figures = np.full(len(frame), np.nan), np.full(len(judging.rows), np.nan), {}
+    for unit in track(cohort.units, f"{title}: units left out", len(cohort.units)):
+        here, judged_here = cohort.unit == unit, cohort.unit[judging.rows] == unit
+        others = frame[~here]
+        visiting = clone(model).set_params(folds=VISITING_FOLDS)
+        seen = visiting.cross_fit(others, others["label"], others["subject_id"], [way.among(~here) for way in ways])
+        left_out[here], both[judged_here] = _mean(visiting, frame[here]), _mean(visiting, judging.features[judged_here])
+        seen_at_home = float(roc_auc_score(frame["label"][here], home[here]))
+        figures[unit] = _figures(frame[here], left_out[here], _threshold(others, seen)) | {"auroc_seen": seen_at_home}
+        if title == DEFAULT:
+            figures[unit] |= _domain(visiting, others, [way.among(~here) for way in ways], frame[here], left_out[here])
+    hours = ((frame["index_time"] - frame["start"]).dt.total_seconds() / 3600).to_numpy(np.float64)
+    label, subject = frame["label"].to_numpy(np.float64), frame["subject_id"].to_numpy(object)
+    together = np.full(len(frame), "all", dtype=object)
+
+    def place(rows: NDArray[np.intp], unit: NDArray[np.object_], score: Float64) -> _Place:
+        known = ~np.isnan(label[rows]) & ~np.isnan(score)
+        of = rows[known]
+        return _Place(label[of], hours[of], subject[of], unit[of], score[known])
+
+    everywhere = np.arange(len(frame))
+    places = {
+        "home": place(everywhere, together, home),
+        "changed habits": place(judging.rows, together, changed),
+        "units left out": place(everywhere, cohort.unit, left_out),
+        "both": place(judging.rows, cohort.unit, both),
+    }
+    return model, figures, places
 
 
-def _other_ways(
-    model: RiskModel, training: pd.DataFrame, augmented: Sequence[Augmented], threshold: float
-) -> dict[str, Figures]:
-    """Figures of the same patients known in other ways, by members that have not seen them.
+def _aurocs(place: _Place, draws: Float64, cohort: _Cohort) -> Figures:
+    """AUROC of all hours with its interval, and by hours of the stay."""
+    low, high = percentile(draws)
+    found = {"auroc": place.auroc(), "auroc_low": low, "auroc_high": high}
+    if cohort.hourly:
+        found |= {f"auroc_{first}_to_{last or 'end'}_h": place.auroc(first, last) for first, last in _HOURS}
+    return found
+
+
+def _mean(model: RiskModel, rows: pd.DataFrame) -> Float64:
+    """The risk by a model that has seen none of these patients: a model's margin is the mean of its members'."""
+    return from_log_odds(model.margin(rows))
+
+
+def _domain(
+    model: RiskModel, seen: pd.DataFrame, ways: Sequence[Augmented], frame: pd.DataFrame, risk: Float64
+) -> dict[str, float]:
+    """The domain of use of the patients seen, judged on others."""
+    outside = domain_of_use(model, seen, ways, SEED).outside(frame)
+    found = judged(outside, frame["label"], risk, frame["subject_id"], seed=SEED)
+    return {f"domain_{name}": value for name, value in found.items() if value is not None}
+
+
+def _cut_records(model: RiskModel, cohort: _Cohort) -> dict[str, Figures]:
+    """Figures of the same patients by cut records, by members that have not seen them.
 
     Cut records are some hours of a stay, in which no alarm can be counted as it would sound.
     """
     found = {}
-    for way in augmented:
-        rows = training.iloc[way.rows]
-        if rows["label"].nunique() == 2:
-            whole = threshold if way.way == "other_habits" else float("nan")
-            found[_TITLES[way.way]] = _figures(rows, _unseen(model, training, way), whole)
+    for way in cohort.ways:
+        rows = cohort.frame.iloc[way.rows]
+        if way.way in _CUT_RECORDS and rows["label"].nunique() == 2:
+            found[_CUT_RECORDS[way.way]] = _figures(rows, _unseen(model, cohort.frame, way), float("nan"))
     return found
 
 
-def _unseen(model: RiskModel, training: pd.DataFrame, way: Augmented) -> NDArray[np.float64]:
+def _unseen(model: RiskModel, training: pd.DataFrame, way: Augmented) -> Float64:
     """The risk of each row known in another way, by the member that has not seen its patient."""
     fold = folds(training["subject_id"], training["label"].to_numpy() == 1, model.folds, seed=model.seed)[way.rows]
     risk = np.empty(len(fold))
@@ -193,19 +282,22 @@ def _one_member_each(model: RiskModel) -> Iterator[RiskModel]:
         yield alone
 
 
-def _threshold(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:
+def _threshold(frame: pd.DataFrame, risk: Float64) -> float:
+    """The threshold within the budget; NaN where a risk is asked once a stay and no alarm sounds."""
+    if not frame["subject_id"].duplicated().any():
+        return float("nan")
     return threshold_at_budget(Watch.of(frame[LABELLED].assign(probability=risk)), _ALLOWED)
 
 
 def _own_alarms(scored: pd.DataFrame) -> Figures:
     """What sounds here when the place sets its threshold itself: on one half of its patients, counted on the other, in turn."""
-    half = folds(scored["subject_id"], np.zeros(len(scored), dtype=bool), 2, seed=SEED)  # nobody's outcome is looked at
+    half = folds(scored["subject_id"], np.zeros(len(scored), dtype=bool), 2, seed=SEED)  # no outcome is looked at
     threshold = np.array([threshold_without_labels(scored[half != counted], _ALLOWED) for counted in (0, 1)])
     found = count_where(scored, scored["probability"].to_numpy() >= threshold[half]).figures()
     return {f"own_{name}": value for name, value in found.items()}
 
 
-def _figures(frame: pd.DataFrame, risk: NDArray[np.float64], threshold: float) -> Figures:
+def _figures(frame: pd.DataFrame, risk: Float64, threshold: float) -> Figures:
     """AUROC with its interval, AUPRC, level, calibration; with a threshold also its alarms here, and an own one's."""
     label = frame["label"].to_numpy(np.float64)
     low, high = percentile(discrimination_draws(label, risk, Resamples.of(frame["subject_id"], SEED))["auroc"])

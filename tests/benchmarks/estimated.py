@@ -144,7 +144,8 @@ def cinc2019_study(data: Path) -> Study:
     training = everybody[here & (half == 0)].reset_index(drop=True)
     patients = set(everybody.loc[here & (half == 1), "subject_id"])
     habits = read(Changed(source, set(training["subject_id"]), remeasured), service, "habits")
-    model, learned, threshold = _learn("sepsis", training, [Augmented(np.arange(len(training)), habits, "other_habits")])
+    way = Augmented(np.arange(len(training)), habits, np.ones(len(training)), "other_habits")
+    model, learned, threshold = _learn("sepsis", training, [way])
     home = _place(model, "the same unit: no shift", everybody[here & (half == 1)])
     age, hours = home.frame["age"], (home.frame["index_time"] - home.frame["start"]) / pd.Timedelta(hours=1)
     places = [

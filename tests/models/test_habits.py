@@ -10,15 +10,25 @@ from features.observations import TIME, check
 from features.signals import SIGNALS
 from models.habits import (
     CARRY_HOURS,
+    JUDGING_DRAW,
     LAST_SETS,
     LATE_HOURS,
+    LATEST_RESULT,
     LEAST_SHARE,
+    MOST_QUIET,
+    NEVER_SHARE,
+    OFFSET_SHARE,
+    SPREAD,
+    TRAINING_DRAWS,
     Augmented,
     augment,
+    changed_habits,
     joined,
+    judged_by_changed_habits,
     last_sets,
     late_start,
     remeasured,
+    share_of_quiet_rows,
 )
 
 START = pd.Timestamp("2026-01-01T00:00:00Z")
@@ -103,6 +113,64 @@ def test_a_part_of_the_cohort_gives_what_the_whole_does(observations):
     whole = remeasured(observations)
     alone = remeasured(observations[some].astype({"subject_id": "category", "signal": object}))
     np.testing.assert_array_equal(alone.index, whole.index[whole["subject_id"].isin(observations.loc[some, "subject_id"])])
+
+
+def test_changed_habits_never_measure_some_panels_and_few_vital_signs(observations):
+    share = shares(changed_habits(observations, 1), observations).reindex(columns=observations["signal"].unique()).fillna(0)
+    assert (share["lactate"] == 0).mean() == pytest.approx(NEVER_SHARE["laboratory"], abs=0.1)
+    assert (share["heart_rate"] == 0).mean() == pytest.approx(NEVER_SHARE["vital"], abs=0.03)
+    assert abs(share["lactate"].corr(share["creatinine"])) < 0.25  # panels of their own
+    assert abs(share["fio2"].corr(share["on_oxygen"])) < 0.25
+    assert (share["urine_output"] == 1).all()
+
+
+def test_changed_habits_record_results_of_blood_later_and_nothing_else(observations):
+    left = changed_habits(observations, 1)
+    assert left.index.is_monotonic_increasing
+    late = left["recorded_at"] - observations["recorded_at"].loc[left.index]
+    blood = left["signal"].isin(["lactate", "creatinine"])
+    assert late[~blood].max() == pd.Timedelta(0)
+    assert late[blood].between(pd.Timedelta(0), pd.Timedelta(hours=LATEST_RESULT)).all()
+    assert late[blood].mean() == pytest.approx(HOUR, abs=pd.Timedelta(minutes=10))
+    assert (late[blood].groupby([left["subject_id"], left["signal"]]).nunique().fillna(1) <= 1).all()  # a habit
+
+
+def test_changed_habits_give_each_device_an_offset_of_its_own(observations):
+    left = changed_habits(observations, 1)
+    offset = left["value"] - observations["value"].loc[left.index]
+    of_device = offset.groupby([left["subject_id"], left["signal"]], observed=True).agg(["min", "max"])
+    assert (of_device["max"] - of_device["min"] < 1e-9).all()
+    heart = of_device["max"].xs("heart_rate", level="signal")
+    assert heart.std() == pytest.approx(OFFSET_SHARE * SPREAD["heart_rate"], rel=0.15)
+    assert heart.mean() == pytest.approx(0, abs=0.4)
+    assert left["value"].max() <= 100.0
+    assert (offset[~left["signal"].isin(SPREAD)] == 0).all()
+    check(left)  # whole steps of the resolution, within the plausible range
+
+
+def test_draws_of_changed_habits_are_independent_and_those_to_judge_by_are_not_learned_from(observations):
+    assert JUDGING_DRAW not in TRAINING_DRAWS
+    share = [shares(changed_habits(observations, draw), observations)["heart_rate"] for draw in (JUDGING_DRAW, *TRAINING_DRAWS)]
+    assert max(abs(share[0].corr(share[1])), abs(share[0].corr(share[2])), abs(share[1].corr(share[2]))) < 0.25
+
+
+def test_of_large_cohorts_quiet_rows_are_thinned_and_the_others_stand_for_them(stays):
+    observations, index = stays
+    habits, *_, late, _ = augment(observations, index, FEATURES, quiet_share=0.25)
+    label = index["label"].to_numpy()[habits.rows]
+    assert (label == 1).sum() == (index["label"] == 1).sum()
+    assert (label == 0).sum() == pytest.approx(0.25 * (index["label"] == 0).sum(), rel=0.15)
+    assert set(habits.hours[label == 0]) == {4}
+    assert set(habits.hours[label == 1]) == {1}
+    assert late.hours.sum() == pytest.approx(index["label"].notna().sum())  # every labelled hour is stood for once
+    judging = judged_by_changed_habits(observations, index, FEATURES, quiet_share=0.25)
+    np.testing.assert_array_equal(judging.rows, habits.rows)
+
+
+def test_quiet_rows_are_held_up_to_a_limit():
+    assert share_of_quiet_rows(1_000) == 1
+    assert share_of_quiet_rows(0) == 1
+    assert share_of_quiet_rows(800_000) == MOST_QUIET / 800_000
 
 
 def stays_of(patients, hours, seed):
@@ -194,9 +262,12 @@ def test_last_sets_are_of_random_times_of_every_stay_and_events_are_as_frequent_
 
 def test_cut_records_are_made_of_labelled_times_and_the_clock_goes_on(stays):
     observations, index = stays
-    habits, late, sets = augment(observations, index, FEATURES)
-    assert [way.way for way in (habits, late, sets)] == ["other_habits", "late_start", "last_set"]
-    np.testing.assert_array_equal(habits.rows, np.arange(len(index)))
+    habits, first, second, late, sets = augment(observations, index, FEATURES)
+    assert [way.way for way in (habits, first, late, sets)] == ["other_habits", "changed_habits", "late_start", "last_set"]
+    for way in (habits, first, second):
+        np.testing.assert_array_equal(way.rows, np.flatnonzero(index["label"].notna()))
+        assert (way.hours == 1).all()
+    assert not first.features.equals(second.features)
     as_measured = build_features(observations, index, views_of(FEATURES))
     for way in (late, sets):
         assert index.loc[way.rows, "label"].notna().all()
@@ -218,7 +289,7 @@ def test_cut_records_are_made_of_labelled_times_and_the_clock_goes_on(stays):
 def test_an_end_that_is_asked_once_is_known_from_a_late_start_and_by_its_last_set(stays):
     observations, index = stays
     ends = index[index["index_time"] == index["end"]].assign(label=1.0)
-    _, late, sets = augment(observations, ends.assign(row=np.arange(len(ends))), FEATURES)
+    *_, late, sets = augment(observations, ends.assign(row=np.arange(len(ends))), FEATURES)
     np.testing.assert_array_equal(late.rows, np.arange(len(ends)))
     np.testing.assert_array_equal(sets.rows, np.arange(len(ends)))
     whole = build_features(observations, ends, views_of(FEATURES))["heart_rate_count_24h"]
@@ -242,7 +313,7 @@ def test_augment_makes_of_the_parts_of_a_cohort_what_it_makes_of_the_whole(stays
 def test_augment_of_a_part_without_patients_or_without_labels_is_empty(stays):
     observations, index = stays
     unlabelled = augment(observations, index.assign(label=np.nan), FEATURES)
-    assert [len(way.rows) for way in unlabelled] == [len(index), 0, 0]
+    assert [len(way.rows) for way in unlabelled] == [0] * 5
     nobody = augment(observations[:0], index[:0], FEATURES)
     found = joined([nobody, augment(observations, index, FEATURES)])
     assert [len(way.features) for way in found] == [len(way.rows) for way in found]
@@ -250,8 +321,9 @@ def test_augment_of_a_part_without_patients_or_without_labels_is_empty(stays):
 
 
 def test_among_keeps_the_rows_of_a_part_of_the_frame():
-    way = Augmented(np.array([3, 0, 2, 3]), pd.DataFrame({"age": [30.0, 0.0, 20.0, 31.0]}), "late_start")
+    way = Augmented(np.array([3, 0, 2, 3]), pd.DataFrame({"age": [30.0, 0.0, 20.0, 31.0]}), np.arange(4.0), "late_start")
     found = way.among(np.array([False, True, True, True]))
     assert found.rows.tolist() == [2, 1, 2]
     assert found.features["age"].tolist() == [30, 20, 31]
+    assert found.hours.tolist() == [0, 2, 3]
     assert found.way == "late_start"

@@ -97,8 +97,9 @@ def test_a_member_learns_from_all_events_and_so_many_others():
 def test_a_member_learns_from_every_way_and_none_shows_it_the_fold_left_out():
     X, y, groups = patients(1000, 1)
     some = np.random.default_rng(1).permutation(1000)[:400]
-    habits = Augmented(np.arange(1000), X + 100, "other_habits")
-    late = Augmented(some, X.iloc[some] + 200, "late_start")
+    habits = Augmented(np.arange(1000), X + 100, np.ones(1000), "other_habits")
+    stands_for = (HOURS / groups.iloc[some].map(groups.iloc[some].value_counts())).to_numpy()
+    late = Augmented(some, X.iloc[some] + 200, stands_for, "late_start")
     model = RiskModel(Remembers(), COLUMNS, folds=4, most_negatives=200, seed=3).fit(X, y, groups, [habits, late])
     assert (model.facts_["other_habits"], model.facts_["cut_records"]) == (True, True)
     fold = folds(groups, y == 1, 4, seed=3)
@@ -119,7 +120,7 @@ def test_rows_of_another_way_have_the_label_of_their_row_and_none_is_learned_fro
     X, y, groups = patients(600, 1)
     unknown = np.where(np.arange(600) % 7 == 0, np.nan, y)
     rows = np.repeat(np.arange(600)[::-1], 2)
-    ways = [Augmented(rows, (X.iloc[rows] + np.arange(1200)[:, None]).astype("float32"), "last_set")]
+    ways = [Augmented(rows, (X.iloc[rows] + np.arange(1200)[:, None]).astype("float32"), np.full(1200, 0.5), "last_set")]
     model = RiskModel(Remembers(), COLUMNS).fit(X, unknown, groups, ways)
     assert (model.facts_["other_habits"], model.facts_["cut_records"]) == (False, True)
     label_of = dict(zip((row.tobytes() for row in ways[0].features.to_numpy(np.float32)), unknown[rows], strict=True))
@@ -137,7 +138,7 @@ def test_cut_records_teach_the_risk_of_a_level_whose_history_is_unknown():
     groups = pd.Series([f"p{row // HOURS}" for row in range(8000)])
     learned, unseen = np.arange(6000), np.arange(6000, 8000)
     alone = X.assign(heart_rate_change_24h=np.float32("nan"))
-    way = Augmented(learned[::2], alone.iloc[learned[::2]], "last_set")
+    way = Augmented(learned[::2], alone.iloc[learned[::2]], np.full(3000, 2.0), "last_set")
     model = RiskModel(trees(), list(X), folds=3)
     worst = unseen[X["heart_rate_last_24h"].iloc[unseen] > 3]
     without, cut = (
@@ -146,6 +147,15 @@ def test_cut_records_teach_the_risk_of_a_level_whose_history_is_unknown():
     assert y[worst].mean() > 0.6
     assert without.mean() < 0.5 * y[worst].mean()
     assert cut.mean() == pytest.approx(y[worst].mean(), abs=0.12)
+
+
+def test_the_smallest_leaf_is_a_share_of_the_rows_that_a_member_learns_from():
+    X, y, groups = patients(2000, 1)
+    twice = Augmented(np.arange(2000), X, np.ones(2000), "changed_habits")
+    for ways, rows in (([], 1500), ([twice], 3000)):
+        model = RiskModel(trees(), COLUMNS, folds=4, smallest_leaf=0.05).fit(X, y, groups, ways)
+        for member in model.members_[0]:
+            assert member.min_child_samples == pytest.approx(0.05 * rows, rel=0.02)
 
 
 def test_the_long_view_learns_whether_the_patient_ever_has_the_event():
