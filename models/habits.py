@@ -1,23 +1,25 @@
-"""Other ways in which the same patients might have been known, to learn from too: other habits of measuring, cut records.
+"""Other ways in which the same patients might have been known, to learn from too: changed habits of measuring, cut records.
 
 How often staff measure, and what, says much about a patient where a model is trained, and misleads it where nurses,
-laboratories and devices keep other hours. So every training patient is learned from as measured, and as under *other habits*
-drawn for that patient at random. And a record has nearly always run for a while before a patient is ill, so a model may learn
-that a change is what matters and a level alone says little. So every patient is also learned from by *cut records*: as if
-monitoring had begun late, and by the last set of readings alone. What a model learns from all of them holds whatever is known
-(domain randomisation: Tobin J, et al. Domain randomization for transferring deep neural networks from simulation to the real
-world. IROS 2017:23-30).
+laboratories and devices keep other hours. So every training patient is learned from as measured, and as under *changed habits*:
+those of a hospital that measures less or never, whose results come later and whose devices have offsets, drawn for each patient
+at random. And a record has nearly always run for a while before a patient is ill, so a model may learn that a change is what
+matters and a level alone says little. So every patient is also learned from by *cut records*: as if monitoring had begun late,
+and by the last set of observations alone. What a model learns from all of them holds whatever is known (domain randomisation:
+Tobin J, et al. Domain randomization for transferring deep neural networks from simulation to the real world. IROS 2017:23-30).
 
-Nothing is made up: readings are only left out. Other habits leave out none of an amount that is summed up, since less of it
-would be another patient; a cut record lacks what was collected before it begins, as a real one does. Age and the times of
-admission stay what they are: the clock is what the record says, and a late monitor does not change when a patient came. Labels
-are those of the same index times.
+No observation is added. An amount that is summed up is never left out under changed habits, since less of it would be another
+patient; a cut record lacks what was collected before it begins, as a real one does. Age and the times of admission stay what
+they are: the clock is what the record says, and a late monitor does not change when a patient came. Labels are those of the
+same index times.
 
-What is drawn depends on the reading, the index time and its patient alone, not on other patients of the frame, so parts of a
-cohort give what the whole does; and on no outcome, but that cut records are made for index times that have a label.
+*Other habits* are the milder ones that models learned from before; ``vigil benchmark travel2019`` compares both.
+
+What is drawn depends on the observation, the index time and its patient alone, not on other patients of the frame, so parts of
+a cohort give what the whole does; and on no outcome, but that rows are made for index times that have a label.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -36,6 +38,7 @@ Float64 = NDArray[np.float64]
 Way = Literal["other_habits", "changed_habits", "late_start", "last_set"]
 
 CUT_RECORDS: Final[tuple[Way, ...]] = ("late_start", "last_set")
+LEARNED: Final[tuple[Way, ...]] = ("changed_habits", *CUT_RECORDS)  # that models learn from
 
 # The least share of readings that another hospital takes. Ours: monitors are much alike, blood is drawn up to three times as
 # often in one unit as in another, and oxygen is charted by some for every breath, by others never.
@@ -122,7 +125,12 @@ class Augmented:
 
 
 def augment(
-    observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str], *, quiet_share: float = 1.0
+    observations: pd.DataFrame,
+    index: pd.DataFrame,
+    features: Sequence[str],
+    *,
+    quiet_share: float = 1.0,
+    ways: Sequence[Way] = LEARNED,
 ) -> tuple[Augmented, ...]:
     """Make the rows of patients known in other ways.
 
@@ -133,18 +141,13 @@ def augment(
         features: names of those that are made.
         quiet_share: of rows without an event, those that other and changed habits hold (:func:`share_of_quiet_rows`). Rows with
             an event are all held.
+        ways: to make.
 
     Returns:
-        Other habits, two draws of changed habits, late starts and last sets, in this order; features float32.
+        Those ways in their order, one for each of the draws of changed habits; features float32.
     """
     index = index[index["label"].notna()].sort_values(KEYS, kind="stable", ignore_index=True)
     whole = _thinned(index, quiet_share)
-    ways: list[tuple[Way, pd.DataFrame, pd.DataFrame]] = [
-        ("other_habits", remeasured(observations), whole),
-        *(("changed_habits", changed_habits(observations, draw), whole) for draw in TRAINING_DRAWS),
-        ("late_start", *late_start(observations, index)),
-        ("last_set", *last_sets(observations, index)),
-    ]
     stay = pd.Series(pd.factorize(index["subject_id"])[0], pd.Index(index["row"]))
     return tuple(
         Augmented(
@@ -153,7 +156,8 @@ def augment(
             _hours_of_stay(rows, stay) if way in CUT_RECORDS else _hours_of_whole(rows, quiet_share),
             way,
         )
-        for way, readings, rows in ways
+        for way in ways
+        for readings, rows in _known(way, observations, index, whole)
     )
 
 
@@ -184,6 +188,19 @@ def _thinned(index: pd.DataFrame, quiet_share: float) -> pd.DataFrame:
     """All rows with an event and so many of the others."""
     times = index[KEYS].assign(subject_id=index["subject_id"].astype("category").array)
     return index[(index["label"] == 1) | (_drawn(times, "row.is.learned..") < quiet_share)].reset_index(drop=True)
+
+
+def _known(
+    way: Way, observations: pd.DataFrame, index: pd.DataFrame, whole: pd.DataFrame
+) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The observations of a way and its index rows, of ``index`` or of ``whole`` records."""
+    if way == "other_habits":
+        yield remeasured(observations), whole
+    elif way == "changed_habits":
+        for draw in TRAINING_DRAWS:
+            yield changed_habits(observations, draw), whole
+    else:
+        yield late_start(observations, index) if way == "late_start" else last_sets(observations, index)
 
 
 def _features(observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:

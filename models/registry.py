@@ -310,8 +310,8 @@ class Registry:
         Returns:
             ``trained_at`` (UTC, ISO 8601), ``versions`` (of libraries), ``train_patients, train_events`` (None where the run
             does not say); of the artefact ``learner`` (its class), ``parameters`` (:attr:`RiskModel.settings`, as text),
-            ``members`` (fitted learners), ``views`` (outcomes they learn), ``folds, repeats, most_negatives, seed``,
-            ``other_habits`` (whether they learned from them besides), ``features`` (names, in order) and ``thresholds``.
+            ``members`` (fitted learners), ``folds, repeats, most_negatives, seed``, ``ways`` (other than as measured, that they
+            learned from), ``features`` (names, in order) and ``thresholds``.
         """
         run, model = self.client.get_run(registered.run_id), registered.model
         tags, params = run.data.tags, run.data.params
@@ -322,9 +322,8 @@ class Registry:
             "learner": type(model.learner).__name__,
             "parameters": {name: str(value) for name, value in model.settings.items()},
             "members": sum(len(view) for view in model.members_),
-            "views": len(model.members_),
             **{choice: getattr(model, choice) for choice in ("folds", "repeats", "most_negatives", "seed")},
-            "other_habits": bool(model.facts_.get("other_habits")),
+            "ways": [way for way in ("other_habits", "changed_habits", "cut_records") if model.facts_.get(way)],
             "features": list(model.features),
             "thresholds": dict(model.thresholds_),
         }

@@ -69,27 +69,26 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     thresholds, ranges and the alarm promise are set, so that no patient has to be kept back for them.
 
     Calibration is Platt's: a logistic regression of the label on those out-of-fold log-odds (Platt J. Probabilistic outputs for
-    support vector machines. 1999). It also undoes ``most_negatives``, and where there is a long view it weighs the two (Wolpert
-    DH. Stacked generalization. Neural Netw 1992;5:241-259).
+    support vector machines. 1999). It also undoes ``most_negatives``.
 
     Args:
         learner: any scikit-learn classifier with ``predict_proba``.
         features: names of the columns it reads, in order.
-        long_view: another, that learns whether the patient has the event at any time of the stay: onsets are few and their
-            exact hour is uncertain, who is on the way to one is less so. None: no such view.
         folds: of the patients; each member leaves one out.
         repeats: other divisions into folds.
         most_negatives: rows without an event that a member learns from, drawn for each; None: all. Rows with one always count:
             where one hour in fifty has an event, most of the others say the same again. Of augmented rows the same share of
             those without an event is drawn.
-        smallest_leaf: of trees: the share of a member's rows in each leaf, at least. Hours of one stay repeat each other, so
-            that a leaf of some hundred rows may speak for a few dozen patients. LightGBM knows rows only, and estimates them from
-            the curvature of the loss. None: the learner says how many rows.
+        smallest_leaf: of trees: the least share of a member's rows in a leaf. Hours of one stay repeat each other, so a leaf of
+            some hundred rows may speak for a few dozen patients. LightGBM knows rows only, and estimates their number from the
+            curvature of the loss. None: the learner says how many rows.
         seed: of folds, draws and learners.
 
     Attributes:
-        members_: the fitted learners: those of ``learner``, and those of ``long_view`` where there is one.
-        weights_, intercept_: the calibration: the margin is the sum of the weighted mean log-odds of each, plus the intercept.
+        members_: the fitted learners, in a list of one list. Versions stored before had a second one, of learners that foresee
+            whether the patient has the event at any time of the stay.
+        weights_, intercept_: the calibration: the margin is the sum of the weighted mean log-odds of each list, plus the
+            intercept.
         thresholds_: probability from which a risk is ``medium`` and from which it is ``high``; set by the training job.
         certificate_: the alarm promise, or None where none could be made; set by the training job.
         domain_: the domain of use, or None where none was learned; set by the training job. A version stored before there were
@@ -99,12 +98,13 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             and ``cut_records``; and, set by the training job, task, source, simulated, data digest.
     """
 
+    smallest_leaf: float | None = None  # versions stored before have none of their own
+
     def __init__(
         self,
         learner: Any,
         features: list[str],
         *,
-        long_view: Any = None,
         folds: int = 5,
         repeats: int = 1,
         most_negatives: int | None = None,
@@ -113,7 +113,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.learner = learner
         self.features = features
-        self.long_view = long_view
         self.folds = folds
         self.repeats = repeats
         self.most_negatives = most_negatives
@@ -122,10 +121,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What was chosen for the learner, by name, and for the long view where there is one, as ``long_view__<name>``."""
+        """What was chosen for the learner, by name."""
         chosen = self.learner.get_params() | {"smallest_leaf": self.smallest_leaf}
-        if self.long_view is not None:
-            chosen |= {f"long_view__{name}": value for name, value in self.long_view.get_params().items()}
         return {name: value for name, value in chosen.items() if value is not None}
 
     def fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", augmented: Sequence[Augmented] = ()) -> Self:
@@ -161,37 +158,32 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "changed_habits": "changed_habits" in ways,
             "cut_records": not ways.isdisjoint(CUT_RECORDS),
         }
-        targets = [(self.learner, labels)]
-        if self.long_view is not None:
-            has_event = pd.Series(labels == 1).groupby(groups.to_numpy()).transform("any").to_numpy(np.float64)
-            targets.append((self.long_view, np.where(np.isnan(labels), np.nan, has_event)))
         divisions = [folds(groups, labels == 1, self.folds, seed=self.seed + repeat) for repeat in range(self.repeats)]
 
-        def fit_member(place: tuple[int, int, int]) -> tuple[Any, NDArray[np.int64], Float64]:
-            view, repeat, left_out = place
-            learner, target = targets[view]
+        def fit_member(place: tuple[int, int]) -> tuple[Any, NDArray[np.int64], Float64]:
+            repeat, left_out = place
             draw = self.seed + 1000 * repeat + left_out
             away = divisions[repeat] == left_out
             seen, rows = self._learned_from(matrix, labels, ~away & ~np.isnan(labels), augmented, draw)
-            member = clone(learner)
+            member = clone(self.learner)
             if "random_state" in member.get_params():
                 member.set_params(random_state=draw)
             if self.smallest_leaf is not None:
                 member.set_params(min_child_samples=max(1, round(self.smallest_leaf * len(seen))))
-            member.fit(seen, target[rows].astype(np.int64))
+            member.fit(seen, labels[rows].astype(np.int64))
             unseen = np.flatnonzero(away)
             return member, unseen, _raw(member, matrix, unseen)
 
-        places = list(product(range(len(targets)), range(self.repeats), range(self.folds)))
-        self.members_: list[list[Any]] = [[] for _ in targets]
-        raw = np.zeros((len(labels), len(targets)))
-        for (view, _, _), (member, unseen, found) in zip(places, _side_by_side(fit_member, places), strict=True):
-            self.members_[view].append(member)
-            raw[unseen, view] += found / self.repeats
+        members: list[Any] = []
+        raw = np.zeros(len(labels))
+        for member, unseen, found in _side_by_side(fit_member, list(product(range(self.repeats), range(self.folds)))):
+            members.append(member)
+            raw[unseen] += found / self.repeats
+        self.members_ = [members]
         known = ~np.isnan(labels)
-        calibrator = LogisticRegression(C=np.inf).fit(raw[known], labels[known])
+        calibrator = LogisticRegression(C=np.inf).fit(raw[known, None], labels[known])
         self.weights_, self.intercept_ = calibrator.coef_[0].astype(np.float64), float(calibrator.intercept_[0])
-        risk = from_log_odds(raw @ self.weights_ + self.intercept_)
+        risk = from_log_odds(raw * self.weights_[0] + self.intercept_)
         self.ranges_ = VennAbers.fit(risk[known], labels[known], groups[known], seed=self.seed)
         return risk
 

@@ -37,7 +37,14 @@ TrainSet = Annotated[Path | None, typer.Option("--train", help="The set to train
 TestSet = Annotated[
     Path | None, typer.Option("--test", help="The set to score once; without it cinc2019 is five-fold by patient.")
 ]
-Only = Annotated[str | None, typer.Option("--only", help="Of cinc2019: the one model to fit and score, such as all_signals.")]
+Only = Annotated[
+    str | None,
+    typer.Option(
+        "--only",
+        help="Fit less: of cinc2019 the one model named here, such as all_signals; of travel2019 and travel2012 logistic, the "
+        "penalties of the linear baseline.",
+    ),
+]
 Predictions = Annotated[
     Path | None, typer.Option("--predictions", help="Also write every scored time as Parquet: model, probability, alarm.")
 ]

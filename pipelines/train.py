@@ -168,11 +168,10 @@ def medium_threshold(watch: Watch, high: float) -> float:
 
 
 def domain_of_use(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Augmented], seed: int) -> DomainOfUse:
-    """The domain of use of training patients, also of their cut records: by rows as measured alone a first set is unusual.
+    """The domain of use of all ways in which training patients were known.
 
-    Not of changed habits: there a model is meant to hold, but nobody was like that.
+    By rows as measured alone a first set would be unusual, and so would a patient without one of the signals.
     """
-    augmented = [way for way in augmented if way.way != "changed_habits"]
     columns = columns_read(frame.head(0)[model.features])
     rows = [frame[columns], *(way.features[columns] for way in augmented)]
     subjects = [frame["subject_id"], *(frame["subject_id"].take(way.rows) for way in augmented)]

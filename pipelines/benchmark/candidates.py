@@ -6,24 +6,23 @@ elaborate: fewer features before more, fewer ways of being known before more, la
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
 from features.catalogue import reflecting
-from models.habits import CUT_RECORDS, Way
+from models.habits import CUT_RECORDS, LEARNED, Way
 from models.risk_model import RiskModel
-from models.variants import DEFAULT, learned, trees
+from models.variants import DEFAULT, learned, linear, trees
 from pipelines.train import SEED
 
 Float64 = NDArray[np.float64]
 
 FORMER: Final = "former default"
 PHYSIOLOGY: Final = "physiology and hours"
-_ALL: Final = frozenset(get_args(Way))
-_FORMER_WAYS: Final = frozenset({"other_habits", *CUT_RECORDS})
+_FORMER_WAYS: Final[tuple[Way, ...]] = ("other_habits", *CUT_RECORDS)
 # The default of before: leaves of so many rows, whoever they are of.
 _FORMER_HOURLY: Final[Mapping[str, Any]] = {
     "smallest_leaf": None,
@@ -33,6 +32,12 @@ _FORMER_HOURLY: Final[Mapping[str, Any]] = {
     "learner__colsample_bytree": 0.2,
 }
 _FORMER_ONCE: Final[Mapping[str, Any]] = {"smallest_leaf": None, "learner__min_child_samples": 40}
+_MORE_COLUMNS: Final[Mapping[str, Any]] = {
+    "smallest_leaf": 0.002,
+    "learner__n_estimators": 500,
+    "learner__colsample_bytree": 0.2,
+}
+_STRENGTHS: Final = (0.0003, 0.003, 0.03)  # of the linear baseline: inverse of the penalty
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Candidate:
     """
 
     model: RiskModel
-    ways: frozenset[str]
+    ways: Sequence[Way]
 
 
 def candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
@@ -61,11 +66,24 @@ def candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
     default = trees(features, hourly=hourly, seed=SEED)
     former = clone(default).set_params(**(_FORMER_HOURLY if hourly else _FORMER_ONCE))
     return {
-        PHYSIOLOGY: Candidate(trees(hours, hourly=hourly, seed=SEED), _ALL),
-        "default, former ways": Candidate(default, _FORMER_WAYS),
-        DEFAULT: Candidate(default, _ALL),
+        PHYSIOLOGY: Candidate(trees(hours, hourly=hourly, seed=SEED), LEARNED),
+        "large leaves": Candidate(clone(default).set_params(smallest_leaf=0.03), LEARNED),
+        DEFAULT: Candidate(default, LEARNED),
+        "a fifth of the columns": Candidate(clone(default).set_params(**_MORE_COLUMNS), LEARNED),
         FORMER: Candidate(former, _FORMER_WAYS),
-        "former default, all ways": Candidate(former, _ALL),
+    }
+
+
+def penalties(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
+    """Return linear baselines by name, the strongest penalty first.
+
+    Args:
+        service, hourly: as :func:`candidates` takes them.
+    """
+    features = learned(service)
+    return {
+        f"logistic, C {strength:g}": Candidate(linear(features, strength=strength, hourly=hourly, seed=SEED), LEARNED)
+        for strength in _STRENGTHS
     }
 
 

@@ -1,7 +1,7 @@
 """A source as one frame: index times, labels and features, without a home."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from features.build import KEYS, build_features
 from features.catalogue import views_of
 from features.observations import check
 from models.cohort import index_times, label
-from models.habits import Augmented, augment, joined, judged_by_changed_habits, share_of_quiet_rows
+from models.habits import Augmented, Way, augment, joined, judged_by_changed_habits, share_of_quiet_rows
 from models.tasks import TASKS
 from pipelines.progress import track
 from pipelines.sources import Source
@@ -46,10 +46,11 @@ def read_augmented(source: Source, features: Sequence[str], what: str) -> tuple[
 
 
 def read_compared(source: Source, features: Sequence[str], what: str) -> tuple[pd.DataFrame, tuple[Augmented, ...], Augmented]:
-    """Read a source to compare models on: :func:`read_augmented`, and its rows by changed habits that no model learns from."""
+    """Read a source to compare models on: rows as measured, in all other ways, and by changed habits that none learns from."""
 
     def make(*args: Any, **options: Any) -> tuple[Augmented, ...]:
-        return (*augment(*args, **options), judged_by_changed_habits(*args, **options))
+        ways = augment(*args, **options, ways=get_args(Way))
+        return (*ways, judged_by_changed_habits(*args, **options))
 
     frame, (*ways, judging) = _read_ways(source, features, what, make)
     return frame, tuple(ways), judging

@@ -18,6 +18,11 @@ PROTOCOLS: Final[dict[str, Callable[[Path, Path | None], Benchmark]]] = {
     "travel2019": travel2019,
     "travel2012": travel2012,
 }
+SELECTIVE: Final[dict[str, Callable[[Path, Path | None, str], Benchmark]]] = {  # that can fit some of their models only
+    "cinc2019": cinc2019,
+    "travel2019": travel2019,
+    "travel2012": travel2012,
+}
 SIMULATED: Final = {"net": safety_net}  # need no data
 
 
@@ -36,8 +41,8 @@ def run(protocol: str, train: Path | None, test: Path | None, only: str | None =
         raise BenchmarkError(f"{protocol}: no such benchmark; choose one of {', '.join([*PROTOCOLS, *SIMULATED])}")
     if train is None:
         raise BenchmarkError(f"--train is missing: {protocol} needs the set to train on, as the challenge distributes it")
-    if only is not None:
-        if protocol != "cinc2019":
-            raise BenchmarkError(f"--only: {protocol} fits all its models; leave it out")
-        return cinc2019(train, test, only)
-    return PROTOCOLS[protocol](train, test)
+    if only is None:
+        return PROTOCOLS[protocol](train, test)
+    if protocol not in SELECTIVE:
+        raise BenchmarkError(f"--only: {protocol} fits all its models; leave it out")
+    return SELECTIVE[protocol](train, test, only)

@@ -47,7 +47,6 @@ OTHER_SEED: Final = 7
 # Cheaper than the default: a third of its trees, in steps three times as large, of a third of its quiet hours.
 CHEAPER: Final = {
     "learner__n_estimators": 230, "learner__learning_rate": 0.06,
-    "long_view__n_estimators": 100, "long_view__learning_rate": 0.15,
     "most_negatives": 20_000,
 }  # fmt: skip
 

@@ -27,11 +27,10 @@ MADE = {
     "learner": "LGBMClassifier",
     "parameters": {"num_leaves": "24", "learning_rate": "0.05"},
     "members": 10,
-    "views": 2,
     "folds": 5,
     "repeats": 1,
     "most_negatives": 100_000,
-    "other_habits": True,
+    "ways": ["other_habits", "changed_habits", "cut_records"],
     "seed": 2026,
     "features": list(SERVICES["vital_signs_v1"]),
     "thresholds": {"medium": 0.0712, "high": 0.2134},
@@ -165,13 +164,16 @@ def test_the_card_changes_when_a_figure_changes(result, page, where, value, said
 
 
 def test_the_card_changes_when_the_making_changes(kept):
-    trained = card(kept, MADE | {"train_patients": "480", "train_events": "81", "seed": 7, "most_negatives": None, "views": 1})
+    trained = card(kept, MADE | {"train_patients": "480", "train_events": "81", "seed": 7, "most_negatives": None})
     assert "not held out (480, 81 of them with an event); evaluation: 160 patients" in trained
     assert "seed 7:" in trained
     assert "no rows are weighted, left out or repeated" in trained
-    assert "whether it comes at any time" not in trained
-    assert "as under other habits of measuring" in trained
-    assert "other habits" not in card(kept, MADE | {"other_habits": False})
+    for way in ("other habits of measuring", "very different habits", "by the last set of observations alone"):
+        assert way in trained
+    some = card(kept, MADE | {"ways": ["cut_records"]})
+    assert "the last set" in some
+    assert "habits" not in some
+    assert "other ways" not in card(kept, MADE | {"ways": []})
     linear = card(kept, MADE | {"learner": "Pipeline", "parameters": {"steps": "[impute, scale]"}})
     assert "trees" not in linear
     assert "| steps | [impute, scale] |" in linear

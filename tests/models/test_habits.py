@@ -1,5 +1,7 @@
 """Other ways of being known: readings are left out, never made up, and the patient decides, not who else is there."""
 
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,7 @@ from models.habits import (
     SPREAD,
     TRAINING_DRAWS,
     Augmented,
+    Way,
     augment,
     changed_habits,
     joined,
@@ -262,7 +265,7 @@ def test_last_sets_are_of_random_times_of_every_stay_and_events_are_as_frequent_
 
 def test_cut_records_are_made_of_labelled_times_and_the_clock_goes_on(stays):
     observations, index = stays
-    habits, first, second, late, sets = augment(observations, index, FEATURES)
+    habits, first, second, late, sets = augment(observations, index, FEATURES, ways=get_args(Way))
     assert [way.way for way in (habits, first, late, sets)] == ["other_habits", "changed_habits", "late_start", "last_set"]
     for way in (habits, first, second):
         np.testing.assert_array_equal(way.rows, np.flatnonzero(index["label"].notna()))
@@ -298,12 +301,14 @@ def test_an_end_that_is_asked_once_is_known_from_a_late_start_and_by_its_last_se
 
 def test_augment_makes_of_the_parts_of_a_cohort_what_it_makes_of_the_whole(stays):
     observations, index = stays
-    whole, parts = augment(observations, index, FEATURES), []
+    whole, parts = augment(observations, index, FEATURES, ways=get_args(Way)), []
     for number in range(3):
         subjects = [f"p{patient:03}" for patient in range(number, 120, 3)]
         some = observations[observations["subject_id"].isin(subjects)].sample(frac=1, random_state=number)
         theirs = index[index["subject_id"].isin(subjects)].sample(frac=1, random_state=number)
-        parts.append(augment(some.astype({"subject_id": "category", "signal": "category"}), theirs, FEATURES))
+        parts.append(
+            augment(some.astype({"subject_id": "category", "signal": "category"}), theirs, FEATURES, ways=get_args(Way))
+        )
     for expected, found in zip(whole, joined(parts), strict=True):
         order = np.argsort(found.rows)
         np.testing.assert_array_equal(found.rows[order], expected.rows)
@@ -313,7 +318,7 @@ def test_augment_makes_of_the_parts_of_a_cohort_what_it_makes_of_the_whole(stays
 def test_augment_of_a_part_without_patients_or_without_labels_is_empty(stays):
     observations, index = stays
     unlabelled = augment(observations, index.assign(label=np.nan), FEATURES)
-    assert [len(way.rows) for way in unlabelled] == [0] * 5
+    assert [len(way.rows) for way in unlabelled] == [0] * 4
     nobody = augment(observations[:0], index[:0], FEATURES)
     found = joined([nobody, augment(observations, index, FEATURES)])
     assert [len(way.features) for way in found] == [len(way.rows) for way in found]

@@ -1,5 +1,7 @@
 """The artefact: cross-fitted, calibrated, explainable to the last bit, and clear about what it needs."""
 
+import copy
+
 import lightgbm
 import numpy as np
 import pandas as pd
@@ -34,7 +36,7 @@ def trees(**other):
 
 @pytest.fixture(scope="module")
 def model():
-    fitted = RiskModel(trees(), COLUMNS, long_view=trees(), folds=3).fit(*patients(4000, 1))
+    fitted = RiskModel(trees(), COLUMNS, folds=3).fit(*patients(4000, 1))
     fitted.thresholds_ = {"medium": 0.2, "high": 0.5}
     return fitted
 
@@ -158,12 +160,15 @@ def test_the_smallest_leaf_is_a_share_of_the_rows_that_a_member_learns_from():
             assert member.min_child_samples == pytest.approx(0.05 * rows, rel=0.02)
 
 
-def test_the_long_view_learns_whether_the_patient_ever_has_the_event():
-    X, y, groups = patients(500, 1)
-    model = RiskModel(Remembers(), COLUMNS, long_view=Remembers()).fit(X, y, groups)
-    ever = pd.Series(y == 1).groupby(groups).transform("any").to_numpy()
-    by_row = dict(zip((row.tobytes() for row in X.to_numpy(np.float32)), ever, strict=True))
-    assert all(by_row[row] == label for member in model.members_[1] for row, label in member.seen_.items())
+def test_a_version_stored_with_a_second_list_of_learners_is_asked_for_both(model):
+    stored = copy.copy(model)
+    stored.members_, stored.weights_ = [model.members_[0], model.members_[0][:1]], np.array([0.7, 0.2])
+    del stored.smallest_leaf  # it knew of none
+    X, _, _ = patients(50, 4)
+    first, second = (np.mean([m.predict(X.to_numpy(), raw_score=True) for m in view], axis=0) for view in stored.members_)
+    np.testing.assert_allclose(stored.margin(X), 0.7 * first + 0.2 * second + model.intercept_, atol=1e-9)
+    np.testing.assert_allclose(stored.contributions(X).sum(axis=1), stored.margin(X), atol=1e-6)
+    assert "smallest_leaf" not in stored.settings
 
 
 def test_the_mean_out_of_fold_risk_is_the_event_rate():
@@ -186,7 +191,7 @@ def test_calibration_mends_overconfident_members():
 
 def test_a_risk_is_the_same_bit_for_bit_whatever_rows_stand_beside_it():
     X, y, groups = patients(400, 1)
-    model = RiskModel(trees(n_estimators=20), COLUMNS, long_view=trees(n_estimators=20), folds=3, repeats=4).fit(X, y, groups)
+    model = RiskModel(trees(n_estimators=20), COLUMNS, folds=3, repeats=4).fit(X, y, groups)
     together = model.risk(X)
     for at_once in (1, 2, 7):
         parts = [model.risk(X[first : first + at_once]) for first in range(0, len(X), at_once)]
@@ -252,10 +257,10 @@ def test_a_cohort_without_events_is_explained():
         RiskModel(LogisticRegression(), ["age"]).fit(X, np.zeros(300), groups)
 
 
-def test_the_settings_of_both_views_are_told():
-    settings = RiskModel(trees(), COLUMNS, long_view=trees(num_leaves=3)).settings
-    assert (settings["num_leaves"], settings["long_view__num_leaves"]) == (7, 3)
-    assert not [name for name in RiskModel(trees(), COLUMNS).settings if name.startswith("long_view")]
+def test_the_settings_are_those_of_the_learner_and_the_smallest_leaf():
+    settings = RiskModel(trees(), COLUMNS, smallest_leaf=0.02).settings
+    assert (settings["num_leaves"], settings["smallest_leaf"]) == (7, 0.02)
+    assert "smallest_leaf" not in RiskModel(trees(), COLUMNS).settings
 
 
 def test_learners_that_work_in_place_do_not_see_what_another_left():

@@ -26,7 +26,7 @@ SMALL = {"n_estimators": 15, "min_child_samples": 10}
 @pytest.fixture(autouse=True)
 def _small_models(monkeypatch):
     """The protocols, not the models, are on trial."""
-    for kind in ("HOURLY", "LONG_VIEW", "ONCE"):
+    for kind in ("HOURLY", "ONCE"):
         monkeypatch.setattr(f"models.variants.{kind}", {**SMALL, "num_leaves": 4})
 
 
@@ -124,7 +124,7 @@ def test_five_folds_within_one_set_learn_from_no_patient_they_score(sepsis, monk
     assert len(leaks) == 5 * len(found.metrics)
     assert not any(leaks)
     assert {"physiology", "workflow"} < set(found.metrics)
-    everything, nothing = {"other_habits", "changed_habits", "late_start", "last_set"}, set()
+    everything, nothing = {"changed_habits", "late_start", "last_set"}, set()
     assert all(
         ways == (nothing if features in ([["news2"], ["qsofa"], ["sirs"], ["mews"], list(CLOCK)]) else everything)
         for features, ways in fitted
