@@ -55,8 +55,8 @@ PANELS: Final[Mapping[str, tuple[str, ...]]] = {
     "troponin": ("troponin_i", "troponin_t"),
     "cholesterol": ("cholesterol",),
 }
-# Share of patients of whom changed habits never measure a vital sign, a support signal or a panel. Ours: of the panels above a
-# ward orders some for no patient, and oxygen or end-tidal CO2 reaches some records never.
+# Share of patients for whom changed habits never measure a vital sign, a support signal or a panel. Ours: wards order some of
+# the panels for no patient, and some records never hold oxygen or end-tidal CO2.
 NEVER_SHARE: Final[Mapping[Kind, float]] = {"vital": 0.04, "support": 0.2, "bedside": 0.0, "laboratory": 0.2}
 LATEST_RESULT: Final = 2.0  # hours by which changed habits record results of blood later, at most
 # Standard deviation of a device's constant offset, as a share of :data:`SPREAD`. Ours: half of what the standards of devices
@@ -70,7 +70,7 @@ SPREAD: Final[Mapping[str, float]] = {
 
 SUMMED: Final = ("urine_output",)  # each reading is an amount collected, and only their sum says something
 
-# Draws of changed habits that a model learns from, and the one by which models are compared, which none learns from.
+# Draws of changed habits: those that models learn from, and the one that they are compared on.
 TRAINING_DRAWS: Final = (1, 2)
 JUDGING_DRAW: Final = 0
 MOST_QUIET: Final = 100_000  # rows without an event that a way of whole records holds; ours, for memory: members draw fewer

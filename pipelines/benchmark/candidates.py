@@ -31,7 +31,6 @@ _FORMER_HOURLY: Final[Mapping[str, Any]] = {
     "learner__min_child_samples": 400,
     "learner__colsample_bytree": 0.2,
 }
-_FORMER_ONCE: Final[Mapping[str, Any]] = {"smallest_leaf": None, "learner__min_child_samples": 40}
 _MORE_COLUMNS: Final[Mapping[str, Any]] = {
     "smallest_leaf": 0.002,
     "learner__n_estimators": 500,
@@ -64,12 +63,12 @@ def candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
     physiology = set(reflecting("physiology"))
     hours = [name for name in features if name in physiology or name == "hours_in_unit"]
     default = trees(features, hourly=hourly, seed=SEED)
-    former = clone(default).set_params(**(_FORMER_HOURLY if hourly else _FORMER_ONCE))
+    former = clone(default).set_params(**(_FORMER_HOURLY if hourly else {}))
     return {
         PHYSIOLOGY: Candidate(trees(hours, hourly=hourly, seed=SEED), LEARNED),
         "large leaves": Candidate(clone(default).set_params(smallest_leaf=0.03), LEARNED),
         DEFAULT: Candidate(default, LEARNED),
-        "a fifth of the columns": Candidate(clone(default).set_params(**_MORE_COLUMNS), LEARNED),
+        **({"a fifth of the columns": Candidate(clone(default).set_params(**_MORE_COLUMNS), LEARNED)} if hourly else {}),
         FORMER: Candidate(former, _FORMER_WAYS),
     }
 

@@ -32,7 +32,7 @@ from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, discrimination_draws
 from models.evaluation.domain import judged
 from models.habits import Augmented
-from models.risk_model import RiskModel, from_log_odds
+from models.risk_model import RiskModel
 from models.tasks import TASKS
 from models.variants import CLOCK, DEFAULT, trees
 from pipelines.benchmark import PREDICTIONS, Benchmark, BenchmarkError, predictions
@@ -181,28 +181,25 @@ def _study(
             continue
         metrics |= {f"{title}: {way}": found for way, found in _cut_records(model, cohort).items()}
         for place, frame in elsewhere.items():
-            found = model.risk(frame)
-            metrics[f"{title}: {place}"] = _figures(frame, found, threshold)
-            scored[f"{title}: {place}"] = frame[LABELLED].assign(probability=found, alarm=found >= threshold)
+            risk = model.risk(frame)
+            metrics[f"{title}: {place}"] = _figures(frame, risk, threshold)
+            scored[f"{title}: {place}"] = frame[LABELLED].assign(probability=risk, alarm=risk >= threshold)
             if title == DEFAULT:
-                metrics[f"{title}: {place}"] |= _domain(model, cohort.frame, cohort.ways, frame, found)
+                metrics[f"{title}: {place}"] |= _domain(model, cohort.frame, _ways(candidate, cohort), frame, risk)
+    both = {title: metrics[f"{title}: both"] for title in draws}
+    auroc = {title: found["auroc"] for title, found in both.items()}
+    best = max(auroc, key=lambda title: auroc[title])
+    for title, found in both.items():
+        found["behind_best"] = auroc[best] - auroc[title]
+        found["standard_error"] = float(np.std(draws[best] - draws[title]))
     about = {
         "protocol": name,
         "seed": SEED,
         "training_stays": int(cohort.frame["subject_id"].nunique()),
-        "simplest_within_one_standard_error": simplest_within_one_error(
-            {title: metrics[f"{title}: both"]["auroc"] for title in draws}, draws
-        ),
+        "simplest_within_one_standard_error": simplest_within_one_error(auroc, draws),
     }
     if left_out := sorted(set(cohort.unit) - set(cohort.units)):
         about["units_without_both_outcomes"] = ", ".join(left_out)
-    best = max(draws, key=lambda title: metrics[f"{title}: both"]["auroc"])
-    for title, drawn in draws.items():
-        behind = draws[best] - drawn
-        metrics[f"{title}: both"] |= {
-            "behind_best": metrics[f"{best}: both"]["auroc"] - metrics[f"{title}: both"]["auroc"],
-            "standard_error": float(np.std(behind)),
-        }
     return Benchmark(metrics, predictions(scored) if scored else pd.DataFrame(columns=list(PREDICTIONS)), about)
 
 
@@ -213,7 +210,7 @@ def _places(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskMode
         The model of all units; the figures of each unit left out; and the places.
     """
     frame, judging = cohort.frame, cohort.judging
-    ways = [way for way in cohort.ways if way.way in candidate.ways]
+    ways = _ways(candidate, cohort)
     model = clone(candidate.model).set_params(repeats=1)
     if cohort.hourly:
         model.set_params(most_negatives=QUIET_HOURS)
@@ -226,7 +223,7 @@ def _places(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskMode
         others = frame[~here]
         visiting = clone(model).set_params(folds=VISITING_FOLDS)
         seen = visiting.cross_fit(others, others["label"], others["subject_id"], [way.among(~here) for way in ways])
-        left_out[here], both[judged_here] = _mean(visiting, frame[here]), _mean(visiting, judging.features[judged_here])
+        left_out[here], both[judged_here] = visiting.risk(frame[here]), visiting.risk(judging.features[judged_here])
         seen_at_home = float(roc_auc_score(frame["label"][here], home[here]))
         figures[unit] = _figures(frame[here], left_out[here], _threshold(others, seen)) | {"auroc_seen": seen_at_home}
         if title == DEFAULT:
@@ -250,6 +247,10 @@ def _places(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskMode
     return model, figures, places
 
 
+def _ways(candidate: Candidate, cohort: _Cohort) -> list[Augmented]:
+    return [way for way in cohort.ways if way.way in candidate.ways]
+
+
 def _aurocs(place: _Place, draws: Float64, cohort: _Cohort) -> Figures:
     """AUROC of all hours with its interval, and by hours of the stay."""
     low, high = percentile(draws)
@@ -257,11 +258,6 @@ def _aurocs(place: _Place, draws: Float64, cohort: _Cohort) -> Figures:
     if cohort.hourly:
         found |= {f"auroc_{first}_to_{last or 'end'}_h": place.auroc(first, last) for first, last in _HOURS}
     return found
-
-
-def _mean(model: RiskModel, rows: pd.DataFrame) -> Float64:
-    """The risk by a model that has seen none of these patients: a model's margin is the mean of its members'."""
-    return from_log_odds(model.margin(rows))
 
 
 def _domain(
