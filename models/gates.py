@@ -322,7 +322,7 @@ def directions(examination: Mapping[str, Any]) -> Gate:
         ),
         remedy=(
             "look at the signals and lengths of history that are named (vigil evaluate --version N, section Behaviour); train "
-            "on more patients, with cut records and other habits"
+            "on more patients, with cut records and changed habits"
         ),
         figures=parts,
     )

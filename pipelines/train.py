@@ -205,7 +205,7 @@ def _augmented(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tupl
     """The rows of a training frame as they might have been known in other ways: of no past, so Feast never holds them."""
     rows = frame[[*KEYS, "label"]].assign(row=np.arange(len(frame)))
     share, found = share_of_quiet_rows(float((frame["label"] == 0).sum())), []
-    for part in track(range(cohort.parts()), "other habits and cut records", cohort.parts()):
+    for part in track(range(cohort.parts()), "changed habits and cut records", cohort.parts()):
         index = rows.merge(cohort.read_part("stays", part), on="subject_id", validate="m:1")
         observations = cohort.read_part("observations", part)
         known = observations["subject_id"].isin(index["subject_id"])
