@@ -193,7 +193,7 @@ def test_each_step_of_training_sees_only_the_patients_it_may(home, tmp_path, mon
     assert splits_seen == {
         "asked": {"train"}, "fit": {"train"}, "threshold": {"train"}, "domain": {"train"}, "examined": {"held_out"},
     }  # fmt: skip
-    assert ways[0] == ["other_habits", "late_start", "last_set"]
+    assert ways[0] == ["changed_habits", "changed_habits", "late_start", "last_set"]
     assert ways[-1] == []  # a score alone
 
 
