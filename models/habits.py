@@ -55,8 +55,8 @@ PANELS: Final[Mapping[str, tuple[str, ...]]] = {
     "troponin": ("troponin_i", "troponin_t"),
     "cholesterol": ("cholesterol",),
 }
-# Share of patients for whom changed habits never measure a vital sign, a support signal or a panel. Ours: wards order some of
-# the panels for no patient, and some records never hold oxygen or end-tidal CO2.
+# Share of patients who never get a vital sign, a support signal or a panel measured under changed habits. Ours: wards do not
+# order every panel, and some records hold no oxygen or end-tidal CO2.
 NEVER_SHARE: Final[Mapping[Kind, float]] = {"vital": 0.04, "support": 0.2, "bedside": 0.0, "laboratory": 0.2}
 LATEST_RESULT: Final = 2.0  # hours by which changed habits record results of blood later, at most
 # Standard deviation of a device's constant offset, as a share of :data:`SPREAD`. Ours: half of what the standards of devices
@@ -146,7 +146,7 @@ def augment(
     Returns:
         Those ways in their order, one for each of the draws of changed habits; features float32.
     """
-    index = index[index["label"].notna()].sort_values(KEYS, kind="stable", ignore_index=True)
+    index = _labelled(index)
     whole = _thinned(index, quiet_share)
     stay = pd.Series(pd.factorize(index["subject_id"])[0], pd.Index(index["row"]))
     return tuple(
@@ -169,8 +169,7 @@ def judged_by_changed_habits(
     Args:
         observations, index, features, quiet_share: as :func:`augment` takes them.
     """
-    index = index[index["label"].notna()].sort_values(KEYS, kind="stable", ignore_index=True)
-    rows = _thinned(index, quiet_share)
+    rows = _thinned(_labelled(index), quiet_share)
     found = _features(changed_habits(observations, JUDGING_DRAW), rows, features)
     return Augmented(rows["row"].to_numpy(np.int64), found, _hours_of_whole(rows, quiet_share), "changed_habits")
 
@@ -182,6 +181,11 @@ def share_of_quiet_rows(quiet_rows: float) -> float:
         quiet_rows: rows without an event in the cohort.
     """
     return min(1.0, MOST_QUIET / max(quiet_rows, 1.0))
+
+
+def _labelled(index: pd.DataFrame) -> pd.DataFrame:
+    """The rows with a label, in order of subject and time."""
+    return index[index["label"].notna()].sort_values(KEYS, kind="stable", ignore_index=True)
 
 
 def _thinned(index: pd.DataFrame, quiet_share: float) -> pd.DataFrame:
@@ -245,13 +249,8 @@ def remeasured(observations: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Some of their rows, in the same order.
     """
-    signal, signals = pd.factorize(observations["signal"])
-    habit = pd.Categorical([_HABIT[str(name)] for name in signals]).take(signal)
-    least = np.array([1.0 if name in SUMMED else LEAST_SHARE[SIGNALS[str(name)].kind] for name in signals])[signal]
-    patient = pd.DataFrame({"subject_id": observations["subject_id"].astype("category").array, "habit": habit})
-    share = least + (1 - least) * _drawn(patient, "habits.of.wards.")
-    taken = _drawn(patient.assign(observed_at=observations["observed_at"].array), "readings.of.them") < share
-    return observations[taken]
+    signal, names, patient = _decided(observations, _HABIT)
+    return observations[_taken(observations, signal, names, patient, "habits.of.wards.", "readings.of.them")]
 
 
 def changed_habits(observations: pd.DataFrame, draw: int) -> pd.DataFrame:
@@ -269,15 +268,10 @@ def changed_habits(observations: pd.DataFrame, draw: int) -> pd.DataFrame:
     Returns:
         Some of their rows, in the same order, with changed values and times of recording.
     """
-    signal, signals = pd.factorize(observations["signal"])
-    names = [str(name) for name in signals]
-    habit = pd.Categorical([_CHANGED_HABIT[name] for name in names]).take(signal)
-    patient = pd.DataFrame({"subject_id": observations["subject_id"].astype("category").array, "habit": habit})
-    least = np.array([1.0 if name in SUMMED else LEAST_SHARE[SIGNALS[name].kind] for name in names])[signal]
+    signal, names, patient = _decided(observations, _CHANGED_HABIT)
     never = np.array([NEVER_SHARE[SIGNALS[name].kind] for name in names])[signal]
-    share = least + (1 - least) * _drawn(patient, f"share.of.panel{draw:02}")
-    reading = patient.assign(observed_at=observations["observed_at"].array)
-    taken = (_drawn(reading, f"reading.taken.{draw:02}") < share) & (_drawn(patient, f"never.measured{draw:02}") >= never)
+    taken = _taken(observations, signal, names, patient, f"share.of.panel{draw:02}", f"reading.taken.{draw:02}")
+    taken &= _drawn(patient, f"never.measured{draw:02}") >= never
     patient, signal, changed = patient[taken], signal[taken], observations[taken]
     laboratory = np.array([SIGNALS[name].kind == "laboratory" for name in names])[signal]
     hours_late = np.where(laboratory, _drawn(patient, f"results.late..{draw:02}") * LATEST_RESULT, 0.0)
@@ -285,6 +279,29 @@ def changed_habits(observations: pd.DataFrame, draw: int) -> pd.DataFrame:
         value=_with_offset(changed["value"].to_numpy(np.float64), signal, names, _drawn(patient, f"device.offset.{draw:02}")),
         recorded_at=changed["recorded_at"] + (hours_late * _HOUR).astype("timedelta64[us]"),
     )
+
+
+def _decided(observations: pd.DataFrame, habits: Mapping[str, str]) -> tuple[Int64, list[str], pd.DataFrame]:
+    """The signal of each observation, as a position among names; those names; and the patient and the habit it depends on."""
+    signal, signals = pd.factorize(observations["signal"])
+    names = [str(name) for name in signals]
+    habit = pd.Categorical([habits[name] for name in names]).take(signal)
+    patient = pd.DataFrame({"subject_id": observations["subject_id"].astype("category").array, "habit": habit})
+    return signal.astype(np.int64), names, patient
+
+
+def _taken(
+    observations: pd.DataFrame, signal: Int64, names: Sequence[str], patient: pd.DataFrame, of_share: str, of_reading: str
+) -> NDArray[np.bool_]:
+    """Whether each observation is made, by a share of the patient's and the habit's own (:data:`LEAST_SHARE` or more).
+
+    Args:
+        signal, names, patient: as :func:`_decided` returns them.
+        of_share, of_reading: purposes of the draws.
+    """
+    least = np.array([1.0 if name in SUMMED else LEAST_SHARE[SIGNALS[name].kind] for name in names])[signal]
+    share = least + (1 - least) * _drawn(patient, of_share)
+    return np.asarray(_drawn(patient.assign(observed_at=observations["observed_at"].array), of_reading) < share)
 
 
 def _with_offset(value: Float64, signal: Int64, names: Sequence[str], level: Float64) -> Float64:

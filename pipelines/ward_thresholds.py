@@ -1,8 +1,8 @@
 """Where a ward's threshold would have to lie for its alarms to keep its budget, from its own risks and without labels.
 
 A threshold that came with the model sounds more or less often in a ward that the model has not seen
-(docs/models.md says how much). So what a budget would withhold is
-better not to sound at all: whoever runs the ward puts the threshold found here into ``HOME/wards.toml``.
+(docs/models.md says how much). An alarm that a budget would withhold had better not sound at all. Those who run the ward put
+the threshold found here into ``HOME/wards.toml``.
 """
 
 from dataclasses import dataclass, replace

@@ -266,7 +266,7 @@ class Rescorer:
         self._metrics.published(page, risks)
 
     def _can_be_scored(self, patient: str, time: int | None) -> bool:
-        """Whether one patient can be scored; the others do not wait for a patient on whom the computation fails."""
+        """Return whether a patient can be scored. A failure for one patient does not delay the others."""
         try:
             assess_registered(self._registered, self._patients.at([patient], time))
         except Exception as error:  # noqa: BLE001 - whatever it is; its message may hold patient data

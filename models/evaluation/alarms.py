@@ -81,7 +81,7 @@ class Watch:
 
     @classmethod
     def without_labels(cls, frame: pd.DataFrame) -> "Watch":
-        """From the same columns but for the onset, where nobody knows yet who had an event: all hours are watched."""
+        """From the same columns without the onset, which is not known yet: all hours are watched."""
         never = pd.Series(pd.NaT, index=frame.index, dtype=frame["index_time"].dtype)
         return cls.of(frame.assign(onset=never, onset_known=True))
 

@@ -23,7 +23,7 @@ Float64 = NDArray[np.float64]
 FORMER: Final = "former default"
 PHYSIOLOGY: Final = "physiology and hours"
 _FORMER_WAYS: Final[tuple[Way, ...]] = ("other_habits", *CUT_RECORDS)
-# The default of before: leaves of so many rows, whoever they are of.
+# The former default: a leaf holds a fixed number of rows, however few patients they come from.
 _FORMER_HOURLY: Final[Mapping[str, Any]] = {
     "smallest_leaf": None,
     "learner__n_estimators": 700,
@@ -95,11 +95,17 @@ def simplest_within_one_error(auroc: Mapping[str, float], draws: Mapping[str, Fl
         auroc: of each candidate, the simplest first.
         draws: the same in each resample, each of shape (RESAMPLES,).
     """
+    return next(name for name, (behind, error) in behind_best(auroc, draws).items() if behind <= error)
+
+
+def behind_best(auroc: Mapping[str, float], draws: Mapping[str, Float64]) -> dict[str, tuple[float, float]]:
+    """Return how far each candidate is behind the best, and the standard error of that difference.
+
+    Args:
+        auroc, draws: as :func:`simplest_within_one_error` takes them.
+    """
     best = max(auroc, key=lambda name: auroc[name])
-    for name, value in auroc.items():
-        if auroc[best] - value <= np.std(draws[best] - draws[name]):
-            return name
-    return best
+    return {name: (auroc[best] - value, float(np.std(draws[best] - draws[name]))) for name, value in auroc.items()}
 
 
 def _physiology(features: Sequence[str]) -> list[str]:

@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from features.catalogue import SERVICES
 from models.cohort import LABELLED, folds
-from models.evaluation.alarms import Watch, count_where, threshold_at_budget, threshold_without_labels
+from models.evaluation.alarms import Watch, count_where, threshold_at_budget, threshold_without_labels, watched
 from models.evaluation.bootstrap import Resamples, percentile
 from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, discrimination_draws
@@ -36,7 +36,7 @@ from models.risk_model import RiskModel
 from models.tasks import TASKS
 from models.variants import CLOCK, DEFAULT, trees
 from pipelines.benchmark import PREDICTIONS, Benchmark, BenchmarkError, predictions
-from pipelines.benchmark.candidates import Candidate, candidates, penalties, simplest_within_one_error
+from pipelines.benchmark.candidates import Candidate, behind_best, candidates, penalties, simplest_within_one_error
 from pipelines.benchmark.frames import read, read_compared
 from pipelines.progress import track, working
 from pipelines.sources.cinc2012 import Cinc2012
@@ -55,7 +55,6 @@ _CUT_RECORDS: Final = {"late_start": "late start", "last_set": "last set alone"}
 
 Figures = dict[str, float]
 Float64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,10 +187,8 @@ def _study(
                 metrics[f"{title}: {place}"] |= _domain(model, cohort.frame, _ways(candidate, cohort), frame, risk)
     both = {title: metrics[f"{title}: both"] for title in draws}
     auroc = {title: found["auroc"] for title, found in both.items()}
-    best = max(auroc, key=lambda title: auroc[title])
-    for title, found in both.items():
-        found["behind_best"] = auroc[best] - auroc[title]
-        found["standard_error"] = float(np.std(draws[best] - draws[title]))
+    for title, (behind, error) in behind_best(auroc, draws).items():
+        both[title] |= {"behind_best": behind, "standard_error": error}
     about = {
         "protocol": name,
         "seed": SEED,
@@ -220,14 +217,14 @@ def _places(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskMode
     left_out, both, figures = np.full(len(frame), np.nan), np.full(len(judging.rows), np.nan), {}
     for unit in track(cohort.units, f"{title}: units left out", len(cohort.units)):
         here, judged_here = cohort.unit == unit, cohort.unit[judging.rows] == unit
-        others = frame[~here]
+        others, other_ways = frame[~here], [way.among(~here) for way in ways]
         visiting = clone(model).set_params(folds=VISITING_FOLDS)
-        seen = visiting.cross_fit(others, others["label"], others["subject_id"], [way.among(~here) for way in ways])
+        seen = visiting.cross_fit(others, others["label"], others["subject_id"], other_ways)
         left_out[here], both[judged_here] = visiting.risk(frame[here]), visiting.risk(judging.features[judged_here])
         seen_at_home = float(roc_auc_score(frame["label"][here], home[here]))
         figures[unit] = _figures(frame[here], left_out[here], _threshold(others, seen)) | {"auroc_seen": seen_at_home}
         if title == DEFAULT:
-            figures[unit] |= _domain(visiting, others, [way.among(~here) for way in ways], frame[here], left_out[here])
+            figures[unit] |= _domain(visiting, others, other_ways, frame[here], left_out[here])
     hours = ((frame["index_time"] - frame["start"]).dt.total_seconds() / 3600).to_numpy(np.float64)
     label, subject = frame["label"].to_numpy(np.float64), frame["subject_id"].to_numpy(object)
     together = np.full(len(frame), "all", dtype=object)
@@ -300,10 +297,8 @@ def _one_member_each(model: RiskModel) -> Iterator[RiskModel]:
 
 
 def _threshold(frame: pd.DataFrame, risk: Float64) -> float:
-    """The threshold within the budget; NaN where a risk is asked once a stay and no alarm sounds."""
-    if not frame["subject_id"].duplicated().any():
-        return float("nan")
-    return threshold_at_budget(Watch.of(frame[LABELLED].assign(probability=risk)), _ALLOWED)
+    """The threshold within the budget; infinite where a risk is asked once a stay and no alarm sounds."""
+    return threshold_at_budget(watched(frame[LABELLED].assign(probability=risk)), _ALLOWED)
 
 
 def _own_alarms(scored: pd.DataFrame) -> Figures:

@@ -45,7 +45,7 @@ def last(home):
 
 @pytest.fixture(scope="module")
 def spoken(scorer, last):
-    """Patients of whom the model may speak, and nothing else is to be said."""
+    """Patients inside the model's domain of use, with no finding."""
     return [item.patient_id for item in scorer.by_id(list(last.index[:60])) if item.risk.findings == []]
 
 
