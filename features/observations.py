@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from features.errors import VigilError
+from features.identifiers import is_identifier
 from features.signals import SIGNALS
 
 TIME: Final = "datetime64[us, UTC]"  # microseconds: Feast cannot materialize nanoseconds
@@ -25,6 +26,7 @@ _LARGEST: Final = 2**62  # no value of any signal is near
 # Reasons in the order in which they are tested: a reading is quarantined for the first that applies.
 REASONS: Final = {
     "missing_subject": "subject_id is missing",
+    "unclear_subject": "subject_id has a blank at an end, or a character that cannot be seen or has two spellings",
     "missing_time": "observed_at or recorded_at is missing, unreadable, or of an impossible year",
     "recorded_before_observed": "recorded_at is earlier than observed_at",
     "in_the_future": "recorded_at is later than the present",
@@ -114,6 +116,7 @@ def _first_reason(clean: pd.DataFrame, unit: "pd.Series[str] | None", now: pd.Ti
         implausible = (value < _of_table(clean["signal"], "low")) | (value > _of_table(clean["signal"], "high"))
     tests = {
         "missing_subject": clean["subject_id"].isna() | (clean["subject_id"].astype("string") == ""),
+        "unclear_subject": _unclear(clean["subject_id"]),
         "missing_time": clean["observed_at"].isna() | clean["recorded_at"].isna(),
         "recorded_before_observed": clean["recorded_at"] < clean["observed_at"],
         "in_the_future": clean["recorded_at"] > now if now is not None else pd.Series(False, index=clean.index),
@@ -126,6 +129,11 @@ def _first_reason(clean: pd.DataFrame, unit: "pd.Series[str] | None", now: pd.Ti
     return pd.Series(
         np.select([np.asarray(test, dtype=bool) for test in tests.values()], list(tests), default=""), index=clean.index
     )
+
+
+def _unclear(names: "pd.Series[str]") -> np.ndarray:
+    codes, uniques = pd.factorize(names)
+    return np.array([*(not is_identifier(str(name)) for name in uniques), False])[codes]
 
 
 def _wrong_unit(signal: "pd.Series[str]", unit: "pd.Series[str]") -> np.ndarray:

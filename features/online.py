@@ -77,7 +77,11 @@ class PatientFeatures:
         room = np.diff(self._begin, append=len(self._observed))
         if (needed > room).any():
             self._move(np.where(needed > room, 2 * needed, room))
-        _insert(self._observed, self._recorded, self._steps, self._begin, self._end, signal, observed, recorded, steps)
+        new = signal, observed, recorded, steps
+        if not _in_order(*new):
+            order = np.lexsort(new[::-1])
+            new = signal[order], observed[order], recorded[order], steps[order]
+        _insert(self._observed, self._recorded, self._steps, self._begin, self._end, *new)
 
     def at(self, times: Int64) -> Float32:
         """Features as known at each time (microseconds UTC, ascending), columns those of ``computation(views).features``.
@@ -134,6 +138,15 @@ def _instant(time: pd.Timestamp) -> float:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _in_order(signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> bool:
+    for i in range(1, len(signal)):
+        before = signal[i - 1], observed[i - 1], recorded[i - 1], steps[i - 1]
+        if before > (signal[i], observed[i], recorded[i], steps[i]):
+            return False
+    return True
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _insert(
     kept_observed: Int64,
     kept_recorded: Int64,
@@ -145,35 +158,42 @@ def _insert(
     recorded: Int64,
     steps: Int64,
 ) -> None:
-    """Each reading to its place in its series: by time observed, time recorded, and value.
+    """Merge readings, in order of signal, time observed, time recorded and value, into their series, in the same order.
 
-    The same value at the same time counts once, by its first delivery, as :func:`features.observations.check` has it.
+    Work is in proportion to the new readings and those kept that were observed since the first of them. The same value at the
+    same time counts once, by its first delivery, as :func:`features.observations.check` has it; a signal has some hundred
+    values, so those of one time are few.
     """
-    for reading in range(len(signal)):
-        s = signal[reading]
-        new = (observed[reading], recorded[reading], steps[reading])
-        i = end[s]
-        repeated = -1
-        while i > begin[s] and kept_observed[i - 1] >= observed[reading]:
-            i -= 1
-            if kept_observed[i] == observed[reading] and kept_steps[i] == steps[reading]:
-                repeated = i
-        if repeated >= 0:
-            if kept_recorded[repeated] <= recorded[reading]:
-                continue
-            for i in range(repeated, end[s] - 1):  # delivered earlier than we knew
-                kept_observed[i], kept_recorded[i], kept_steps[i] = (
-                    kept_observed[i + 1],
-                    kept_recorded[i + 1],
-                    kept_steps[i + 1],
-                )
-            end[s] -= 1
-        i = end[s]
-        while i > begin[s] and (kept_observed[i - 1], kept_recorded[i - 1], kept_steps[i - 1]) > new:
-            kept_observed[i], kept_recorded[i], kept_steps[i] = kept_observed[i - 1], kept_recorded[i - 1], kept_steps[i - 1]
-            i -= 1
-        kept_observed[i], kept_recorded[i], kept_steps[i] = new
-        end[s] += 1
+    first = 0
+    while first < len(signal):
+        s = signal[first]
+        last = first
+        while last < len(signal) and signal[last] == s:
+            last += 1
+        since = begin[s] + np.searchsorted(kept_observed[begin[s] : end[s]], observed[first])
+        later_observed = kept_observed[since : end[s]].copy()
+        later_recorded = kept_recorded[since : end[s]].copy()
+        later_steps = kept_steps[since : end[s]].copy()
+        i, j, to, same_time = 0, first, since, since
+        while i < len(later_observed) or j < last:
+            if i == len(later_observed) or (
+                j < last and (observed[j], recorded[j], steps[j]) < (later_observed[i], later_recorded[i], later_steps[i])
+            ):
+                next_observed, next_recorded, next_steps = observed[j], recorded[j], steps[j]
+                j += 1
+            else:
+                next_observed, next_recorded, next_steps = later_observed[i], later_recorded[i], later_steps[i]
+                i += 1
+            if to == since or kept_observed[to - 1] != next_observed:
+                same_time = to
+            repeated = False
+            for k in range(same_time, to):
+                repeated |= kept_steps[k] == next_steps
+            if not repeated:
+                kept_observed[to], kept_recorded[to], kept_steps[to] = next_observed, next_recorded, next_steps
+                to += 1
+        end[s] = to
+        first = last
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

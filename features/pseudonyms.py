@@ -8,6 +8,8 @@ M, Canetti R. RFC 2104, 1997; 45 CFR 164.514(c): a code must not be derived from
 import base64
 import hmac
 import secrets
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +19,13 @@ from features.errors import VigilError
 from features.files import write_new
 
 KEY_FILE: Final = "pseudonym.key"
+CHECK_FILE: Final = "pseudonym.check"  # the pseudonym of a fixed text: tells whether the key is still the same
 KEY_BYTES: Final = 32
 # Of homes whose patients are simulated or were de-identified by those who published them. It keeps no secret, and lets
 # everybody see the same pseudonyms, so the same splits and the same figures.
 OPEN_KEY: Final = b"vigil: nobody is hidden by this."
 
+_CHECKED: Final = "vigil: is this the key?"
 _PSEUDONYM_BYTES: Final = 15  # 120 bits: two patients of a billion share one with a chance of one in 10^18
 
 
@@ -71,13 +75,36 @@ def open_pseudonyms(home: Path, first: bytes | None = None) -> Pseudonyms:
         first: the key that a home without one is given; default: a secret of its own.
 
     Raises:
-        PseudonymError: the file holds no key.
+        PseudonymError: the file holds no key, or another one than before, or is gone.
     """
-    path = home / KEY_FILE
+    path, check = home / KEY_FILE, home / CHECK_FILE
     if not path.exists():
+        if check.exists() or _holds_anybody(home):
+            raise PseudonymError(
+                f"{path}: missing, while this home holds patients; with another key each of them would become two; restore it "
+                "from a backup"
+            )
         write_new(path, (first or secrets.token_bytes(KEY_BYTES)).hex().encode(), 0o600)
     try:
-        return Pseudonyms(bytes.fromhex(path.read_text().strip()))
+        found = Pseudonyms(bytes.fromhex(path.read_text().strip()))
     except (ValueError, PseudonymError):
         expected = f"expected {2 * KEY_BYTES} hexadecimal digits"
         raise PseudonymError(f"{path}: not a key; {expected}; restore it from a backup") from None
+    if not check.exists():  # of a home that is new, or of an earlier version
+        write_new(check, found.of(_CHECKED).encode(), 0o600)
+    if check.read_text().strip() != found.of(_CHECKED):
+        raise PseudonymError(
+            f"{path}: not the key that this home was made with, as {CHECK_FILE} says; restore it from a backup"
+        )
+    return found
+
+
+def _holds_anybody(home: Path) -> bool:
+    """Whether a home of an earlier version, which kept no check value, was made with some key."""
+    if (home / "cohort").exists():
+        return True
+    try:
+        with closing(sqlite3.connect(f"{(home / 'identities.db').resolve().as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT 1 FROM identities LIMIT 1").fetchone() is not None
+    except sqlite3.Error:  # there is none yet
+        return False

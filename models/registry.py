@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mlflow
 import pandas as pd
+import skops.io  # type: ignore[import-untyped]
+import sqlalchemy as sa
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from pyarrow import ArrowException
+from skops.io.exceptions import UntrustedTypesFoundException  # type: ignore[import-untyped]
 
 from features.errors import VigilError
 from models.risk_model import RiskModel
@@ -46,6 +49,7 @@ TRUSTED_TYPES: Final = [
 _REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]
 # What a model may come out otherwise with: kept with every run.
 _LIBRARIES: Final = ("vigil", "numpy", "pandas", "scipy", "numba", "scikit-learn", "lightgbm", "feast", "mlflow")
+_ARTEFACT: Final = "model.skops"
 _VERSION_TAG: Final = "version."
 _PREVIOUS: Final = "previous_champion"  # a version's tag: whose place it took
 _SINCE: Final = "champion_since"  # a model's tag
@@ -54,6 +58,15 @@ _WITHDRAWN: Final = "withdrawn"  # another: since when it must not be asked, and
 
 class NoModelError(VigilError):
     """The registry holds no such model."""
+
+
+class UntrustedModelError(VigilError):
+    """A stored model is not one that Vigil wrote."""
+
+
+def registry_uri(home: Path) -> str:
+    """Name the registry of a home as MLflow wants it; what a URL gives a meaning of its own, such as %, is escaped."""
+    return sa.URL.create("sqlite", database=str(home.resolve() / "mlflow.db")).render_as_string()
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ class Registry:
 
     def __init__(self, home: Path) -> None:
         self.home = home.resolve()
-        self.uri = f"sqlite:///{self.home / 'mlflow.db'}"
+        self.uri = registry_uri(self.home)
         for noisy in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.sklearn", "mlflow.models"):
             logging.getLogger(noisy).setLevel(logging.ERROR)
         mlflow.set_tracking_uri(self.uri)
@@ -199,7 +212,7 @@ class Registry:
             NoModelError: there is none.
         """
         found = self._version(name, version, alias)
-        model = mlflow.sklearn.load_model(f"models:/{name}/{found.version}")
+        model = self._load(f"models:/{name}/{found.version}")
         return RegisteredModel(model, name, str(found.version), str(found.run_id), _WITHDRAWN in found.tags)
 
     def version_of(self, name: str, alias: str) -> str:
@@ -341,7 +354,7 @@ class Registry:
 
     def load_run_models(self, run_id: str) -> dict[str, RiskModel]:
         """Every model kept with a run: the registered one and its baselines."""
-        return {name: mlflow.sklearn.load_model(f"models:/{model_id}") for name, model_id in self._model_ids(run_id).items()}
+        return {name: self._load(f"models:/{model_id}") for name, model_id in self._model_ids(run_id).items()}
 
     def runs(self, name: str) -> pd.DataFrame:
         """Versions of a model with what their runs measured, newest first: ``version, alias, trained_at, run_id`` and metrics.
@@ -377,6 +390,28 @@ class Registry:
     def metrics(self, run_id: str) -> dict[str, float]:
         """What a run measured."""
         return dict(self.client.get_run(run_id).data.metrics)
+
+    def _load(self, uri: str) -> RiskModel:
+        """Read an artefact in the one format that we write: the files beside it may name another, which would run their code.
+
+        Raises:
+            UntrustedModelError: it is of another format, lies elsewhere, or holds a type beyond :data:`TRUSTED_TYPES`.
+        """
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)).resolve() / _ARTEFACT
+        if not path.is_relative_to(self.home / "mlartifacts") or not path.is_file():
+            raise UntrustedModelError(
+                f"registry: {uri} has no {_ARTEFACT} under this home; models of other formats are not loaded, since they may "
+                "run code; train anew: vigil train"
+            )
+        try:
+            model = skops.io.load(path, trusted=TRUSTED_TYPES)
+        except UntrustedTypesFoundException:
+            raise UntrustedModelError(
+                f"registry: {uri} holds types that are not Vigil's, so it is not loaded; train anew: vigil train"
+            ) from None
+        if not isinstance(model, RiskModel):
+            raise UntrustedModelError(f"registry: {uri} is no risk model; train anew: vigil train")
+        return model
 
     def _champion(self, name: str) -> ModelVersion:
         return self._version(name, None, CHAMPION)

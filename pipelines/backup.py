@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from features.errors import VigilError
-from features.pseudonyms import KEY_FILE
+from features.pseudonyms import CHECK_FILE, KEY_FILE
 from features.store.client import Store
 from pipelines.drift.decisions import FOLDER as DECISIONS
 from pipelines.drift.plan import FILE as PLAN_FILE
@@ -41,6 +41,7 @@ DATABASES: Final = (  # in this order; see above
 _STORE: Final = "feature_store.yaml"
 FILES: Final = (
     KEY_FILE,
+    CHECK_FILE,
     LOCAL_FOLDER,
     wards.FILE,
     CLOCK_FILE,

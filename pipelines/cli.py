@@ -8,7 +8,7 @@ import typer
 from features.errors import VigilError
 from pipelines.command import DEFAULT_HOME, OUT, Data, Home, Json, SourceName, job, write
 from pipelines.drift.commands import drift_app, reinstate, simulate_fault
-from pipelines.environment import DEFAULT_PORT, LOOPBACK, server_environment
+from pipelines.environment import DEFAULT_PORT, LOOPBACK
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -277,13 +277,14 @@ def serve(
 
         from models.registry import NoModelError, Registry
         from pipelines.cohort_store import CohortStore, NoCohortError
-        from pipelines.server import Tls, check_exposure, server_command
+        from pipelines.server import Tls, bound, check_exposure, server_command
 
         if (certificate is None) != (key is None):
             raise VigilError("--certificate, --key: one without the other; expected both, or none")
         tls = Tls(certificate, key) if certificate and key else None
         home.mkdir(parents=True, exist_ok=True)
         check_exposure(home, host, tls)
+        listener = bound(host, port)
         try:
             task = CohortStore(home).task.name
         except NoCohortError:
@@ -293,8 +294,8 @@ def serve(
         except NoModelError as error:
             OUT.print(f"no model, so risks are NEWS2 until there is one: {error}", soft_wrap=True, highlight=False)
         OUT.print(f"{'https' if tls else 'http'}://{host}:{port}/v1/docs  (a token: vigil token --home {home}; stop: Ctrl-C)")
-        command = server_command(port, host, tls)
-        os.execve(command[0], command, server_environment(home, task))  # noqa: S606 - our own module
+        command, environment = server_command(listener, home, task, tls)
+        os.execve(command[0], command, environment)  # noqa: S606 - our own module
 
 
 @app.command()

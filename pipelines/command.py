@@ -21,7 +21,8 @@ SourceName = Annotated[
 Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the simulated ward needs none.")]
 
 DEFAULT_HOME: Final = Path(".vigil")
-OUT: Final = Console()
+OUT: Final = Console(markup=False)  # what is printed may hold names that callers chose
+_ODD: Final = set("$*?[]{}\n")
 
 
 @contextmanager
@@ -44,6 +45,11 @@ def _check_paths(home: Path | None, results: Iterable[Path | None]) -> None:
     """Before the work, not after it."""
     if home is not None and home.exists() and not home.is_dir():
         raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
+    if home is not None and (odd := sorted(set(str(home.resolve())) & _ODD)):
+        raise VigilError(
+            f"--home {home}: holds {' '.join(map(repr, odd))}, which Feast and DuckDB read as a pattern or a variable; choose "
+            "another path"
+        )
     for path in results:
         if path is not None and not path.parent.is_dir():
             raise VigilError(f"{path}: its folder does not exist; make it first")

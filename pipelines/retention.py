@@ -32,6 +32,7 @@ FEWEST_DAYS: Final = 4
 _CHUNK: Final = 2_000  # rows deleted in one transaction
 _NAMES: Final = 500  # values in a query
 _PAGES: Final = 500  # given back to the disk in one transaction
+_CHECKPOINT_MILLISECONDS: Final = 100
 _PAUSE_SECONDS: Final = 0.01  # for others who wait to write: SQLite does not queue them
 _WAIT_SECONDS: Final = 60  # for others who write
 _INCREMENTAL: Final = 2  # of PRAGMA auto_vacuum
@@ -196,6 +197,8 @@ def _shrink(path: Path) -> None:
             for _ in range(0, empty, _PAGES):
                 connection.executescript(f"PRAGMA incremental_vacuum({_PAGES})")  # execute would stop at the first page
                 time.sleep(_PAUSE_SECONDS)
+            # Writers wait while this one waits for readers, so it waits hardly, and what it cannot do now SQLite does later.
+            connection.execute(f"PRAGMA busy_timeout = {_CHECKPOINT_MILLISECONDS}")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error as error:
         raise DatabaseError(

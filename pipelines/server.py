@@ -1,5 +1,6 @@
 """The prediction server as a process of its own: how it is called, started, waited for and stopped."""
 
+import errno
 import ipaddress
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from urllib.error import URLError
 from features.errors import VigilError
 from features.pseudonyms import open_pseudonyms
 from pipelines.environment import LOOPBACK, server_environment
+from serving.settings import SOCKET_VARIABLE
 
 SERVICE: Final = "serving.service:Vigil"
 
@@ -34,10 +36,44 @@ class Tls:
     key: Path
 
 
-def server_command(port: int, host: str = LOOPBACK, tls: Tls | None = None, service: str = SERVICE) -> list[str]:
-    """The command that serves a BentoML service, ours unless told otherwise."""
+def bound(host: str = LOOPBACK, port: int = 0) -> socket.socket:
+    """Bind a socket for a server, which inherits it: nobody else can take the port meanwhile.
+
+    Args:
+        host: address or name.
+        port: 0: any that is free.
+
+    Raises:
+        ServerError: the port is taken, or the address is not of this machine.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError:
+        raise ServerError(f"--host {host}: no such address; expected one of this machine, such as {LOOPBACK}") from None
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ServerError(
+                f"--port {port}: taken, perhaps by another vigil serve; stop that one, or choose another --port"
+            ) from None
+        raise ServerError(f"--host {host}, --port {port}: cannot be listened on ({error.strerror})") from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def server_command(
+    listener: socket.socket, home: Path, task: str, tls: Tls | None = None, service: str = SERVICE
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command that serves a BentoML service on a bound socket, ours unless told otherwise, and its environment."""
+    host, port = listener.getsockname()[:2]
     command = [sys.executable, "-m", "bentoml", "serve", service, "--host", host, "--port", str(port)]
-    return command if tls is None else [*command, "--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
+    if tls is not None:
+        command += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
+    return command, {**server_environment(home, task), SOCKET_VARIABLE: str(listener.fileno())}
 
 
 def check_exposure(home: Path, host: str, tls: Tls | None) -> None:
@@ -75,14 +111,14 @@ def start_server(home: Path, task: str, service: str = SERVICE) -> tuple[str, "s
 
     Whoever asks waits for it (:func:`wait_for`) and stops it. Its log is ``HOME/logs/serve.log``.
     """
-    port = _free_port()
     log = home / "logs" / "serve.log"
     log.parent.mkdir(exist_ok=True)
-    with log.open("a") as output:
+    with log.open("a") as output, bound() as listener:
+        command, environment = server_command(listener, home, task, service=service)
         server = subprocess.Popen(  # noqa: S603 - our own module
-            server_command(port, service=service), env=server_environment(home, task), stdout=output, stderr=output
+            command, env=environment, stdout=output, stderr=output, pass_fds=[listener.fileno()]
         )
-    return f"http://{LOOPBACK}:{port}", server
+        return f"http://{LOOPBACK}:{listener.getsockname()[1]}", server
 
 
 @contextmanager
@@ -121,10 +157,3 @@ def wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
         except (URLError, OSError):
             time.sleep(0.2)
     raise ServerError(f"the prediction server did not answer within {_START_SECONDS} s; see logs/serve.log")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port

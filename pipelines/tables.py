@@ -1,6 +1,7 @@
 """What a person sees at the end of a job."""
 
 import math
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -202,14 +203,16 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
 
 def where_to_look(home: Path) -> str:
     """A command a line for each thing to look at; each can be copied as it is."""
-    untracked = "DO_NOT_TRACK=true"
+    from models.registry import registry_uri
+
+    untracked, path = "DO_NOT_TRACK=true", shlex.quote(str(home))
     return "\n".join(
         (
             "Look at it:",
-            f"  {untracked} {_tool('mlflow')} ui --backend-store-uri sqlite:///{home.resolve()}/mlflow.db --port 5000",
-            f"  {untracked} {_tool('feast')} --feature-store-yaml {home}/feature_store.yaml ui --host {LOOPBACK} --port 8888",
-            f"  {_tool('vigil')} serve --home {home}    # then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
-            f"  xdg-open {home}/reports/evaluation.html",
-            f"  xdg-open {home}/reports/drift.html",
+            f"  {untracked} {_tool('mlflow')} ui --backend-store-uri {shlex.quote(registry_uri(home))} --port 5000",
+            f"  {untracked} {_tool('feast')} --feature-store-yaml {path}/feature_store.yaml ui --host {LOOPBACK} --port 8888",
+            f"  {_tool('vigil')} serve --home {path}    # then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
+            f"  xdg-open {path}/reports/evaluation.html",
+            f"  xdg-open {path}/reports/drift.html",
         )
     )

@@ -1,5 +1,6 @@
 """How we keep what must not be lost: SQLite files, through SQLAlchemy, so that another database can follow."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import sqlalchemy as sa
 from features.errors import VigilError
 
 _WAIT_SECONDS: Final = 5  # for another writer
+_SPARE_BYTES: Final = 500_000_000  # of a disk, or, if that is less,
+_SPARE_SHARE: Final = 0.05
 
 
 class DatabaseError(VigilError):
@@ -26,7 +29,8 @@ def open_database(path: Path, metadata: sa.MetaData) -> sa.Engine:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # hide_parameters: an error must not carry a patient's row into a log.
-    engine = sa.create_engine(f"sqlite:///{path.resolve()}", hide_parameters=True, connect_args={"timeout": _WAIT_SECONDS})
+    url = sa.URL.create("sqlite", database=str(path.resolve()))  # put into a text, a path with % or ? would be another one
+    engine = sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _WAIT_SECONDS})
     sa.event.listen(engine, "connect", _durable)
     sa.event.listen(engine, "begin", _at_once)
     try:
@@ -49,8 +53,8 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.execution_options(writes=True).begin() as connection:
             yield connection
-    except sa.exc.OperationalError as error:
-        raise _problem(Path(str(engine.url.database)), error) from None
+    except sa.exc.DatabaseError as error:
+        raise _unusable(engine, error) from None
 
 
 @contextmanager
@@ -63,8 +67,14 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     try:
         with engine.connect() as connection:
             yield connection
-    except sa.exc.OperationalError as error:
-        raise _problem(Path(str(engine.url.database)), error) from None
+    except sa.exc.DatabaseError as error:
+        raise _unusable(engine, error) from None
+
+
+def is_nearly_full(folder: Path) -> bool:
+    """Whether so little of the disk is free that only what must be kept may still be written."""
+    usage = shutil.disk_usage(folder)
+    return usage.free < min(_SPARE_BYTES, usage.total * _SPARE_SHARE)
 
 
 def instant(microseconds: int) -> pd.Timestamp:
@@ -77,8 +87,17 @@ def microsecond(time: pd.Timestamp) -> int:
     return int(time.to_datetime64().astype("datetime64[us]").astype(np.int64))
 
 
+def _unusable(engine: sa.Engine, error: sa.exc.DatabaseError) -> Exception:
+    """What is wrong with a file: locked, full, or damaged. Other errors of this family are faults of ours, and stay so."""
+    if isinstance(error, sa.exc.OperationalError) or type(error) is sa.exc.DatabaseError:
+        return _problem(Path(str(engine.url.database)), error)
+    return error
+
+
 def _problem(path: Path, error: sa.exc.DatabaseError) -> DatabaseError:
-    return DatabaseError(f"{path.name}: cannot be used ({type(error.orig).__name__}); is it locked, or the disk full?")
+    return DatabaseError(
+        f"{path.name}: cannot be used ({type(error.orig).__name__}); is it locked or damaged, or the disk full?"
+    )
 
 
 def _add_columns(connection: sa.Connection, metadata: sa.MetaData) -> None:

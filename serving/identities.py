@@ -1,5 +1,6 @@
 """Who is behind a pseudonym: kept here alone, in ``HOME/identities.db``, so that an answer can name whom it was asked about."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -8,6 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from serving.database import open_database, reading, writing
+
+logger = logging.getLogger("vigil.serving")
 
 FILE: Final = "identities.db"
 
@@ -49,3 +52,11 @@ class Identities:
                 among = IDENTITIES.c.pseudonym.in_(wanted[first : first + _CHUNK])
                 found |= {row.pseudonym: row.identifier for row in connection.execute(sa.select(IDENTITIES).where(among))}
         return found
+
+    def names(self, pseudonyms: Iterable[str]) -> dict[str, str]:
+        """The identifier behind each pseudonym; empty for one that is not known: the others must be shown all the same."""
+        wanted = set(pseudonyms)
+        found = self.of(wanted)
+        if missing := len(wanted - found.keys()):
+            logger.error("%s: %d patients have no identifier, and are shown without; restore it from a backup", FILE, missing)
+        return {pseudonym: found.get(pseudonym, "") for pseudonym in wanted}

@@ -25,6 +25,7 @@ from sqlalchemy.dialects import sqlite
 
 from features.observations import MESSAGE_KEY, TIME, check, numbers, to_resolution
 from serving.database import DatabaseError, instant, microsecond, open_database, reading, writing
+from serving.times import not_ahead
 
 FILE: Final = "journal.db"
 
@@ -96,8 +97,6 @@ DROPPED: Final = sa.Table(  # what retention took away, and when: readings recor
     sa.Column("before", sa.BigInteger, nullable=False),
     sa.Column("readings", sa.Integer, nullable=False),
 )
-SKEW: Final = pd.Timedelta(seconds=5)  # that a device's clock may be ahead of ours: such a reading is taken as of its arrival
-
 _CLOCK_SLACK_US: Final = 60_000_000
 _CHUNK: Final = 500  # values in a query
 _REPEATS: Final = ("duplicate_message", "duplicate_reading")
@@ -241,10 +240,9 @@ class Journal:
 def _append(connection: sa.Connection, frame: pd.DataFrame, recorded_at: pd.Timestamp) -> list[Received]:
     last_seq = connection.execute(sa.select(sa.func.max(READINGS.c.seq))).scalar() or 0
     observed_at = frame["observed_at"].astype(TIME)
-    ahead = observed_at - recorded_at
     arrived = frame.assign(
         message_id=[_digest(row) for row in frame[MESSAGE_KEY].itertuples(index=False)],
-        observed_at=observed_at.where(~((ahead > pd.Timedelta(0)) & (ahead <= SKEW)), recorded_at),
+        observed_at=not_ahead(observed_at, recorded_at),
         recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
         row=np.arange(len(frame)),
     )

@@ -48,7 +48,8 @@ def make_keys(folder: Path) -> None:
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         write_new(path, ec.generate_private_key(ec.SECP256R1()).private_bytes(*form), 0o600)
     jwk = _public_jwk(_private_key(path.read_bytes()))  # whoever wrote it
-    write_new(folder / JWKS_FILE, json.dumps({"keys": [jwk]}, indent=2).encode(), 0o644)
+    if not (folder / JWKS_FILE).exists():  # a full disk must not keep a server from starting
+        write_new(folder / JWKS_FILE, json.dumps({"keys": [jwk]}, indent=2).encode(), 0o644)
 
 
 def mint(

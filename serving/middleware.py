@@ -101,6 +101,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if any(name == b"content-encoding" and value != b"identity" for name, value in scope["headers"]):
+            await problems.response(problems.encoded_body())(scope, receive, send)
+            return
         body, more = bytearray(), True
         while more and len(body) <= self.max_bytes:
             message = await receive()

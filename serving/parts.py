@@ -1,23 +1,24 @@
 """What the processes of the server are made of, put together in one place from the settings."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 import sqlalchemy as sa
-from limits import RateLimitItemPerSecond
+from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from features.pseudonyms import Pseudonyms, open_pseudonyms
-from features.store.client import Store
+from features.store.client import NOBODY, Store
 from models.tasks import TASKS, RiskTask
 from serving.auth import Caller, Tokens
 from serving.board import Board
 from serving.champion import Champion
 from serving.clock import open_clock
-from serving.database import instant, reading
+from serving.database import instant, microsecond, reading
 from serving.feast_follower import FeastFollower
 from serving.identities import Identities
 from serving.intake import Intake
@@ -33,6 +34,10 @@ from serving.settings import Settings
 from serving.times import present
 from serving.wards import Wards
 
+logger = logging.getLogger("vigil.serving")
+
+_CLAIM: Final = timedelta(hours=1)
+_REFUSALS: Final = RateLimitItemPerMinute(10)  # of one caller
 _ALIVE: Final = timedelta(seconds=30)  # after the last sign of life of the rescorer
 
 
@@ -69,6 +74,30 @@ class Parts:
             rows = connection.execute(sa.select(PATIENTS.c.patient, PATIENTS.c.ward).where(PATIENTS.c.seq.in_(latest)))
             return dict.fromkeys(wanted, UNASSIGNED) | {row.patient: row.ward for row in rows}
 
+    def claimed(self, caller: Caller, patients: Iterable[str]) -> set[str]:
+        """Those patients whom a caller who is bound to wards may not move to one: another ward has them.
+
+        A ward that registered a patient of whom no reading came has them for :data:`_CLAIM` only: else one ward could keep all
+        patients from the others.
+        """
+        if caller.wards is None:
+            return set()
+        elsewhere = {p for p, ward in self.wards(patients).items() if ward != UNASSIGNED and not caller.may_see(ward)}
+        measured = self.journal.latest_of(sorted(elsewhere))
+        since = microsecond(present() - _CLAIM)
+        said = sa.select(PATIENTS.c.patient).where(PATIENTS.c.patient.in_(sorted(elsewhere)), PATIENTS.c.recorded_at >= since)
+        with reading(self.journal.engine) as connection:
+            return (elsewhere & measured.keys()) | set(connection.execute(said).scalars())
+
+    def note_refusal(self, caller: Caller) -> None:
+        """A caller asked for patients of other wards. Each refusal tells that somebody is there, so there must not be many."""
+        logger.warning("caller %s was refused: a patient is in a ward that their token is not bound to", caller.subject)
+        self.limiter.hit(_REFUSALS, "refused", caller.subject)
+
+    def was_refused_too_often(self, caller: Caller) -> bool:
+        """Whether a caller must wait, since they asked for patients of other wards again and again."""
+        return caller.wards is not None and not self.limiter.test(_REFUSALS, "refused", caller.subject)
+
     def hidden(self, caller: Caller, patients: Iterable[str]) -> set[str]:
         """Those patients whom a caller may not see: he is bound to wards, and they are elsewhere."""
         if caller.wards is None:
@@ -86,7 +115,7 @@ class Parts:
         except Exception as error:  # noqa: BLE001 - whatever it is, no token can be verified
             found.append(f"tokens: {error}")
         try:
-            self.store.online(["-"], registered.feature_service if registered else self.task.feature_service)
+            self.store.online([NOBODY], registered.feature_service if registered else self.task.feature_service)
         except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be read
             found.append(f"feature store: {type(error).__name__}")
         try:

@@ -16,7 +16,7 @@ from features.errors import VigilError
 from features.observations import TIME
 from models.assessment import Risk
 from models.registry import RegisteredModel
-from serving.database import DatabaseError, open_database, reading, writing
+from serving.database import DatabaseError, is_nearly_full, open_database, reading, writing
 
 FILE: Final = "predictions.db"
 _TIMES: Final = ("made_at", "as_of", "index_time")
@@ -62,13 +62,16 @@ class PredictionLog:
     """An append-only table in ``home/predictions.db``."""
 
     def __init__(self, home: Path) -> None:
+        self._folder = home
         self._engine = open_database(home / FILE, METADATA)
 
-    def append(self, rows: Iterable[dict[str, Any]]) -> None:
+    def append(self, rows: Iterable[dict[str, Any]], *, keep_free: bool = False) -> None:
         """Write predictions; they are on disk when this returns. What is there by its id already is left as it is.
 
         Args:
             rows: the columns of the table; times are timestamps, ``features`` a mapping or None.
+            keep_free: refuse where the disk is nearly full. What somebody asks for must not take the room of readings, nor of
+                what the rescorer says of them.
 
         Raises:
             LogUnavailableError: they could not be written.
@@ -77,6 +80,8 @@ class PredictionLog:
             {**row, **{time: row[time].isoformat() for time in _TIMES}, "features": _json(row["features"])} for row in rows
         ]
         if values:
+            if keep_free and is_nearly_full(self._folder):
+                raise LogUnavailableError(f"{FILE}: the disk is nearly full, and what is left is for readings; make room")
             try:
                 with writing(self._engine) as connection:
                     connection.execute(_INSERT, values)

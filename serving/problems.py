@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from serving.auth import RULES
 from serving.schemas import Problem
-from serving.times import present, utc
+from serving.times import SKEW, present, utc
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_LISTED: Final = 20
@@ -63,12 +63,12 @@ def out_of_scope(scopes: Sequence[str]) -> Problem:
     )
 
 
-def not_your_ward(ward: str) -> Problem:
+def not_your_ward(field: str) -> Problem:
     return Problem(
         title="Forbidden",
         status=403,
         code="not_your_ward",
-        detail=f"{ward}: the token is bound to other wards; ask the issuer for one that is bound to this ward, or to none",
+        detail=f"{field}: the token is bound to other wards; ask the issuer for one that is bound to this ward, or to none",
     )
 
 
@@ -87,6 +87,16 @@ def too_many(per_second: int) -> Problem:
         status=429,
         code="too_many_requests",
         detail=f"requests: expected at most {per_second} a second of one caller; send several readings or patients at a time",
+    )
+
+
+def too_many_refusals() -> Problem:
+    return Problem(
+        title="Too many requests",
+        status=429,
+        code="too_many_refusals",
+        detail="requests: too many were for patients of wards that the token is not bound to; wait a minute, and send only "
+        "patients of your wards",
     )
 
 
@@ -123,7 +133,7 @@ def refuse_future(as_of: datetime | None) -> None:
     Raises:
         ProblemError: :func:`in_the_future`.
     """
-    if as_of is not None and utc(as_of) > present():
+    if as_of is not None and utc(as_of) > present() + SKEW:
         raise ProblemError(in_the_future())
 
 
@@ -161,6 +171,15 @@ def body_too_large(max_bytes: int) -> Problem:
         status=413,
         code="body_too_large",
         detail=f"body: expected at most {max_bytes} bytes; send fewer observations or patients at a time",
+    )
+
+
+def encoded_body() -> Problem:
+    return Problem(
+        title="Unsupported media type",
+        status=415,
+        code="encoded_body",
+        detail="Content-Encoding: expected a body as it is, not compressed; leave the header out",
     )
 
 
@@ -204,6 +223,8 @@ def unusable_observations(errors: list[dict[str, Any]]) -> Problem:
 
 def response(problem: Problem) -> JSONResponse:
     headers = {"Retry-After": "1"} if problem.status in {429, 503} else {}
+    if problem.code == "encoded_body":
+        headers["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer" if problem.code == "token_missing" else 'Bearer error="invalid_token"'
     return JSONResponse(problem.model_dump(), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)

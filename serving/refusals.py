@@ -10,6 +10,7 @@ def explain(reason: str, signal: str) -> tuple[str, str]:
     if (entry := SIGNALS.get(signal)) is not None:
         unit, bounds = entry.unit, f"{entry.low:g} to {entry.high:g}"
     return {
+        "unclear_subject": ("patient_id", "visible characters in one spelling, without blanks at the ends"),
         "missing_time": ("observed_at", "an instant with its time zone, such as 2026-01-31T08:00:00Z, of 1990 to 2099"),
         "recorded_before_observed": ("observed_at", "at or before the present of the server"),
         "in_the_future": ("observed_at", "at or before the present of the server"),

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from features.identifiers import IDENTIFIER
 from features.signals import SIGNALS
 from models.assessment import Basis, DecidedBy, Finding
 from models.safety_net import Band, Reason, Score
@@ -27,9 +28,9 @@ def _no_number(value: Any) -> Any:
 Instant = Annotated[
     AwareDatetime, BeforeValidator(_no_number), Field(ge=datetime(1990, 1, 1, tzinfo=UTC), lt=datetime(2100, 1, 1, tzinfo=UTC))
 ]
-PatientId = Annotated[
-    str, Field(min_length=1, max_length=128, description="The patient's identifier.", examples=["sim-000017"])
-]
+# A name in one spelling: what cannot be told apart by eye must not be two patients.
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=IDENTIFIER)]
+PatientId = Annotated[Name, Field(description="The patient's identifier, without blanks at the ends.", examples=["sim-000017"])]
 WardName = Annotated[
     str,
     Field(

@@ -42,7 +42,7 @@ from serving.schemas import (
     RiskAnswer,
     RiskItem,
 )
-from serving.times import present, utc
+from serving.times import not_ahead, present, utc
 
 logger = logging.getLogger("vigil.serving")
 
@@ -179,16 +179,17 @@ class RiskScorer:
         Raises:
             ProblemError: a reading cannot be used (none is left out silently), or none is recent.
         """
+        now = present()
         frame = pd.DataFrame([reading.model_dump() for reading in request.observations])
+        frame["observed_at"] = not_ahead(frame["observed_at"].map(utc), now)
         frame["subject_id"] = request.patient_id
         frame["row"] = np.arange(len(frame))
-        as_of = utc(request.as_of) if request.as_of else frame["observed_at"].map(utc).max()
-        now = present()
+        as_of = not_ahead(pd.Series([utc(request.as_of)]), now)[0] if request.as_of else frame["observed_at"].max()
         checked = check(frame.assign(unit=frame["unit"].where(frame["unit"].notna(), None)), now)
         errors = [_error(row) for row in checked.quarantined.to_dict("records")]
         if as_of > now:
             errors.append({"field": "as_of", "rule": "in_the_future", "expected": "at or before the present"})
-        late = frame.loc[frame["observed_at"].map(utc) > as_of, "row"]
+        late = frame.loc[frame["observed_at"] > as_of, "row"]
         errors += [
             {"field": f"observations.{row}.observed_at", "rule": "after_as_of", "expected": "at or before as_of"}
             for row in late
@@ -255,7 +256,7 @@ class RiskScorer:
             )
             features = dict(zip(names, row, strict=True)) if risk.basis == "model" else None
             entries.append(entry(risk, name, origin, model, service, made_at, as_of=time, features=features))
-        self.log.append(entries)
+        self.log.append(entries, keep_free=True)
         return answers
 
     def _service(self, registered: RegisteredModel | None) -> str:

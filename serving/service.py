@@ -6,8 +6,10 @@ own validation included, has one form and no request ends up in a traceback.
 """
 
 import logging
+import os
 import threading
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -17,13 +19,17 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
+from features.errors import VigilError
 from features.store.client import StoreError
+from serving import http_limits, supervisor
 from serving.database import DatabaseError
 from serving.guard import Guard, PartsHere
 from serving.intake import OverloadedError
+from serving.logs import place_of
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
 from serving.parts import open_parts, open_rescorer
@@ -38,10 +44,12 @@ logger = logging.getLogger("vigil.serving")
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     code: {"content": _PROBLEM, "description": HTTPStatus(code).phrase}
-    for code in (400, 401, 403, 404, 405, 409, 413, 422, 429, 503)
+    for code in (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 503)
 }
-# BentoML's supervisor looks every 10 s whether its processes live; while the rescorer does not, nobody is watched.
-circus.create_standalone_arbiter = partial(circus.create_standalone_arbiter, check_delay=1)
+circus.create_standalone_arbiter = supervisor.arbiter
+http_limits.limit()
+
+_KEEP_METRICS_SECONDS: Final = 1.0
 
 METRICS: Final = Metrics()
 ROUTERS: Final = (readings.router, risks.router, wards.router)
@@ -94,20 +102,42 @@ def metrics(parts: PartsHere) -> Response:
     return Response(METRICS.page(parts.settings.home), media_type=CONTENT_TYPE)
 
 
+@contextmanager
+def _starting(process: str) -> Iterator[None]:
+    """End the process where it cannot start, with one line that says why."""
+    try:
+        yield
+    except (VigilError, OSError, ValidationError) as error:
+        said = str(error) if isinstance(error, VigilError) else f"{type(error).__name__} at {place_of(error)}"
+        supervisor.cannot_start(process, said)
+
+
 @bentoml.service(name="rescorer", **_QUIET)
 class Rescoring:
     """Reads the journal and renews risks, in a process of its own."""
 
     def __init__(self) -> None:
-        self.rescorer, self.feast, self.champion = open_rescorer(Settings(), METRICS)
+        with _starting("rescorer"):
+            self.home = Settings().home
+            self.rescorer, self.feast, self.champion = open_rescorer(Settings(), METRICS)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
         self.champion.follow()
         self.feast.start()
         self.thread.start()
+        threading.Thread(target=self._keep_metrics, name="metrics", daemon=True).start()
 
     def _run(self) -> None:
-        self.rescorer.run(stopped=self.stopped.is_set)
+        """Rescore until stopped. Where that ends otherwise, so does the process, and another one is started."""
+        try:
+            self.rescorer.run(stopped=self.stopped.is_set)
+        except BaseException as error:  # noqa: BLE001 - whatever it is: a process without this thread watches nobody
+            logger.critical("the rescorer ends: %s at %s", type(error).__name__, place_of(error))
+            os._exit(1)
+
+    def _keep_metrics(self) -> None:
+        while not self.stopped.wait(_KEEP_METRICS_SECONDS):
+            METRICS.keep(self.home)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
@@ -126,7 +156,8 @@ class Vigil:
     rescoring = bentoml.depends(Rescoring)
 
     def __init__(self) -> None:
-        self.parts = open_parts(Settings(), METRICS)
+        with _starting("prediction API"):
+            self.parts = open_parts(Settings(), METRICS)
         self.parts.champion.follow()
         api.state.parts = self.parts
 

@@ -1,12 +1,14 @@
 """Settings of the prediction API, read once, when a process of it starts."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
+
+SOCKET_VARIABLE: Final = "VIGIL_SOCKET"  # descriptor of the bound socket that a server inherits
 
 
 class Settings(BaseSettings):

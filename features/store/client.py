@@ -26,6 +26,7 @@ from features.errors import VigilError
 from features.observations import TIME
 from features.store.parts import FeatureParts
 
+NOBODY: Final = "-"  # no patient has this pseudonym
 _ONLINE_CHUNK: Final = 200  # patients read from the online store at a time
 _JOIN_VALUES: Final = 75_000_000  # that a point-in-time join may return at a time: it takes some twenty bytes for each
 
@@ -64,7 +65,9 @@ class Store:
         (self.home / "feast").mkdir(exist_ok=True)
         if not self._online.exists():  # it was never there, or was taken away: nothing is loaded
             self._materialized.unlink(missing_ok=True)
-        self._config.write_text(string.Template(template).substitute(home=self.home))
+        paths = {"registry": self.home / "feast" / "registry.db", "online": self._online}
+        quoted = {name: json.dumps(str(path), ensure_ascii=False) for name, path in paths.items()}  # as YAML reads it
+        self._config.write_text(string.Template(template).substitute(quoted))
         with _quiet():
             from features.store.definitions import PATIENT, feature_services, feature_views
 
@@ -163,6 +166,12 @@ class Store:
             self._write_online(view, pd.DataFrame({**keys, **features[[feature.name for feature in VIEWS[view]]]}))
 
     def _write_online(self, view: str, rows: pd.DataFrame) -> None:
+        names = [feature.name for feature in VIEWS[view]]
+        if len(rows) and rows[names].isna().to_numpy().all():
+            # Feast leaves out a frame without any feature, and earlier rows would stand. So one row, of nobody, has some.
+            of_nobody = rows[:1].copy()
+            of_nobody[JOIN_KEY], of_nobody[names] = NOBODY, np.float32(0)
+            rows = pd.concat([rows, of_nobody])
         with _quiet():
             self._open().write_to_online_store(view, rows)
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection
 from datetime import datetime
-from functools import partial
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Security
@@ -15,7 +14,6 @@ from serving import problems
 from serving.auth import Caller
 from serving.database import microsecond
 from serving.guard import PartsHere, authorized
-from serving.monitored import UNASSIGNED
 from serving.parts import Parts
 from serving.problems import ProblemError
 from serving.refusals import explain
@@ -24,6 +22,7 @@ from serving.schemas import (
     MAX_PATIENTS,
     SEX_CODES,
     Instant,
+    Name,
     PatientFacts,
     PatientId,
     Request,
@@ -47,8 +46,8 @@ class ReadingIn(Request):
     """
 
     message_id: Annotated[
-        str,
-        Field(min_length=1, max_length=128, description="The sender's own name of the message; one sent again counts once."),
+        Name,
+        Field(description="The sender's own name of the message; one sent again counts once."),
     ]
     patient_id: PatientId
     signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], description=f"One of {', '.join(SIGNALS)}.")]
@@ -58,8 +57,8 @@ class ReadingIn(Request):
         Field(examples=["2026-01-31T08:00:00Z"], description="When it was measured: an instant with its time zone."),
     ]
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"], description="UCUM; must be the signal's.")] = None
-    device_id: Annotated[str | None, Field(max_length=128, examples=["monitor-12"])] = None
-    source: Annotated[str | None, Field(max_length=128, examples=["gateway-7"], description="The gateway.")] = None
+    device_id: Annotated[Name | None, Field(examples=["monitor-12"])] = None
+    source: Annotated[Name | None, Field(examples=["gateway-7"], description="The gateway.")] = None
 
 
 class ReadingsIn(Request):
@@ -151,8 +150,8 @@ async def send_readings(
 ) -> ReadingsOut:
     """Each reading is on the disk before this is answered. Sending the same message again changes nothing."""
     readings, identities = _pseudonymised(parts, request)
-    patients = [reading["subject_id"] for reading in readings]
-    _refuse("observations", patients, await asyncio.to_thread(parts.hidden, caller, patients))
+    patients = {reading["subject_id"] for reading in readings}
+    await asyncio.to_thread(_refuse, "observations", parts, caller, lambda: parts.hidden(caller, patients))
     received = await asyncio.wrap_future(parts.intake.submit(readings, identities))
     results = []
     for reading, result in zip(request.observations, received, strict=True):
@@ -180,14 +179,15 @@ def register(
         if not caller.may_see(patient.ward):
             raise ProblemError(problems.not_your_ward(f"patients.{place}.ward"))
     pseudonyms = [parts.pseudonyms.of(patient.patient_id) for patient in request.patients]
-    _refuse(
-        "patients",
-        pseudonyms,
-        {p for p, ward in parts.wards(pseudonyms).items() if ward != UNASSIGNED and not caller.may_see(ward)},
-    )
     identities = {p: patient.patient_id for p, patient in zip(pseudonyms, request.patients, strict=True)}
     facts = [_facts(p, patient) for p, patient in zip(pseudonyms, request.patients, strict=True)]
-    parts.journal.register(facts, first=partial(parts.identities.keep, identities))
+
+    def check_and_keep() -> None:
+        """While nobody else writes: of two wards that register a patient at once one is refused."""
+        _refuse("patients", parts, caller, lambda: parts.claimed(caller, pseudonyms))
+        parts.identities.keep(identities)
+
+    parts.journal.register(facts, first=check_and_keep)
     return PatientsOut(registered=len(pseudonyms))
 
 
@@ -236,8 +236,10 @@ def _facts(pseudonym: str, patient: PatientIn) -> dict[str, Any]:
     }
 
 
-def _refuse(field: str, patients: Sequence[str], elsewhere: Collection[str]) -> None:
-    """The request, for the first of its patients who is elsewhere."""
-    if elsewhere:
-        place = next(place for place, patient in enumerate(patients) if patient in elsewhere)
-        raise ProblemError(problems.not_your_ward(f"{field}.{place}.patient_id"))
+def _refuse(field: str, parts: Parts, caller: Caller, elsewhere: Callable[[], Collection[str]]) -> None:
+    """Refuse a request of which some patients are elsewhere, without saying which: that is not the caller's to know."""
+    if parts.was_refused_too_often(caller):
+        raise ProblemError(problems.too_many_refusals())
+    if elsewhere():
+        parts.note_refusal(caller)
+        raise ProblemError(problems.not_your_ward(field))

@@ -102,11 +102,11 @@ def _by_id(
     problems.refuse_future(as_of)
     patients = [parts.pseudonyms.of(identifier) for identifier in identifiers]
     hidden = parts.hidden(caller, patients)
-    asked = [patient for patient in patients if patient not in hidden]
-    found = iter(parts.scorer.by_id(asked, as_of, include) if asked else [])
+    asked = list(dict.fromkeys(patient for patient in patients if patient not in hidden))  # what is said twice is logged once
+    found = dict(zip(asked, parts.scorer.by_id(asked, as_of, include) if asked else [], strict=True))
     items = []
     for patient, identifier in zip(patients, identifiers, strict=True):
-        item = RiskItem(patient_id="", problem=problems.unknown_patient()) if patient in hidden else next(found)
+        item = RiskItem(patient_id="", problem=problems.unknown_patient()) if patient in hidden else found[patient]
         risk = item.risk.model_copy(update={"patient_id": identifier}) if item.risk else None
         items.append(RiskItem(patient_id=identifier, risk=risk, problem=item.problem))
     return items

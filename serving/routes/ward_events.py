@@ -51,6 +51,7 @@ class EventStream(StreamingResponse):
     def __init__(self, content: AsyncIterator[str], caller: Caller) -> None:
         super().__init__(content, media_type="text/event-stream", headers=_HEADERS)
         self.subject = caller.subject
+        self.expires = caller.expires
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _open[self.subject] >= MOST_STREAMS:
@@ -58,7 +59,10 @@ class EventStream(StreamingResponse):
             return
         _open[self.subject] += 1
         try:
-            await super().__call__(scope, receive, send)
+            async with asyncio.timeout(self.expires - present().timestamp()):  # also while nobody reads what was sent
+                await super().__call__(scope, receive, send)
+        except TimeoutError:
+            return  # the connection is closed in the middle of the answer, which is all that can be said
         finally:
             _open[self.subject] -= 1
             if not _open[self.subject]:
@@ -94,14 +98,16 @@ async def stream(parts: Parts, caller: Caller, ward: str, after: int, seconds: f
     while True:
         try:
             found = await asyncio.to_thread(parts.board.events, ward, after, _MOST_EVENTS)
-            names = await asyncio.to_thread(parts.identities.of, {event["patient"] for event in found})
+            names = await asyncio.to_thread(parts.identities.names, {event["patient"] for event in found})
         except DatabaseError as error:
             logger.error("a stream of events ends: %s", type(error).__name__)  # noqa: TRY400 - nothing is wrong with the stream
             return
         if found:
             for event in found:
+                if loop.time() >= end:  # events may come so fast that the end of the loop is never reached
+                    return
                 if event["kind"] not in hidden:
-                    yield _event(event, names.get(event["patient"], ""))
+                    yield _event(event, names[event["patient"]])
                     said = loop.time()
             after = found[-1]["event_id"]
             if len(found) == _MOST_EVENTS:

@@ -117,7 +117,7 @@ def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> Ward
     """The latest risk of each patient registered in the ward; alarms for a token that also has `alarms:read`."""
     _require_ward(caller, ward)
     rows = parts.board.risks(ward=ward)
-    names = parts.identities.of(row["patient"] for row in rows)
+    names = parts.identities.names(row["patient"] for row in rows)
     under_way = parts.board.under_way(ward) if caller.may("alarms:read") else {}
     ranked = sorted(
         (_ward_patient(row, names[row["patient"]], under_way.get(row["patient"])) for row in rows), key=_urgency, reverse=True
@@ -146,7 +146,7 @@ def alarms(
         _require_ward(caller, ward)
     wards = [ward] if ward is not None else caller.wards
     rows = parts.board.alarms(wards=wards, status=status, before=None if before is None else utc(before), most=limit)
-    names = parts.identities.of(row["patient"] for row in rows)
+    names = parts.identities.names(row["patient"] for row in rows)
     return AlarmsAnswer(alarms=[alarm_out(row, names[row["patient"]]) for row in rows])
 
 
@@ -201,7 +201,7 @@ def _act(parts: Parts, caller: Caller, alarm_id: str, action: Action, reason: st
     after = parts.board.alarm(alarm_id)
     if after is None:  # retention took it meanwhile
         raise ProblemError(problems.unknown_alarm())
-    return alarm_out(after, parts.identities.of([after["patient"]])[after["patient"]])
+    return alarm_out(after, parts.identities.names([after["patient"]])[after["patient"]])
 
 
 def _require_ward(caller: Caller, ward: str) -> None:
