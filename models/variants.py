@@ -13,7 +13,8 @@ from features.catalogue import FEATURES, SAFETY_NET, of, reflecting
 from features.signals import names
 from models.risk_model import RiskModel
 
-DEFAULT: Final = "all_signals"
+DEFAULT: Final = "all_signals"  # of hours
+DEFAULT_ONCE: Final = "physiology"  # of stays: it knows as much there, and depends less on a hospital's habits (docs/models.md)
 SCORES: Final = ("news2", "qsofa", "sirs", "mews")
 CLOCK: Final = ("hours_in_unit", "age", "sex")
 # Variants that learn from rows as measured alone: the clock is the same however a record is cut or measured, and a score that
@@ -77,8 +78,9 @@ def variants(features: Iterable[str], *, hourly: bool, seed: int) -> dict[str, R
     service = learned(features)
     physiology, workflow = set(reflecting("physiology")), set(reflecting("workflow"))
     choose: dict[str, list[str]] = {
-        DEFAULT: service,
+        **({DEFAULT: service} if hourly else {}),
         "physiology": [name for name in service if name in physiology],
+        **({} if hourly else {"all_signals": service}),
         "workflow": [name for name in service if name in workflow],
         "clock": [name for name in CLOCK if name in service],
     }

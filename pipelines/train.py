@@ -26,7 +26,7 @@ from models.habits import Augmented, augment, joined, share_of_quiet_rows
 from models.registry import Registry
 from models.risk_model import RiskModel
 from models.tasks import RiskTask
-from models.variants import AS_MEASURED, DEFAULT, variants
+from models.variants import AS_MEASURED, variants
 from pipelines.behaviour import behaviour_of
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.reading_reference import READING_REFERENCE, reading_reference
@@ -89,7 +89,8 @@ def train(home: Path, seed: int = SEED) -> Trained:
             with working(f"fit {name}"):
                 out_of_fold[name] = fit(model, frame, task, () if name in AS_MEASURED else augmented)
             model.facts_ |= made_of
-        model = models[DEFAULT]
+        default = next(iter(models))
+        model = models[default]
         model.domain_ = domain_of_use(model, frame, augmented, seed)
         if reason := model.facts_.get("no_promise"):
             CONSOLE.print(f"  no alarm promise: {reason}", highlight=False)
@@ -112,14 +113,14 @@ def train(home: Path, seed: int = SEED) -> Trained:
                 "thresholds.json": model.thresholds_,
                 "certificate.json": asdict(model.certificate_) if model.certificate_ else {},
             },
-            metrics={AUROC: _auroc(frame, out_of_fold[DEFAULT])},
-            tables=_references(cohort, frame, model, out_of_fold[DEFAULT], seed),
+            metrics={AUROC: _auroc(frame, out_of_fold[default])},
+            tables=_references(cohort, frame, model, out_of_fold[default], seed),
         )
         with working("store models"):
             registry.log_models(models, frame.head(100))
         gates = [] if registry.has_champion(task.name) else _gates_of_a_first(cohort, registry, model)
     tags = {"simulated": str(facts.simulated).lower()}
-    return _registered(registry, task.name, run_id, tags, [gate for gate in gates if not gate.passed])
+    return _registered(registry, task.name, run_id, default, tags, [gate for gate in gates if not gate.passed])
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -186,12 +187,14 @@ def _gates_of_a_first(cohort: CohortStore, registry: Registry, model: RiskModel)
     return gates
 
 
-def _registered(registry: Registry, name: str, run_id: str, tags: dict[str, str], shut: Sequence[Gate]) -> Trained:
+def _registered(
+    registry: Registry, name: str, run_id: str, default: str, tags: dict[str, str], shut: Sequence[Gate]
+) -> Trained:
     """Register the default model of a run; gates that are shut keep a first version from being champion."""
     if shut:
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         tags = {**tags, "refused_at": at, "refused_by": ", ".join(gate.name for gate in shut)}
-    version, alias = registry.register(run_id, DEFAULT, name, tags, may_be_champion=not shut)
+    version, alias = registry.register(run_id, default, name, tags, may_be_champion=not shut)
     if not shut:
         return Trained(name, version, alias, run_id)
     refused = (

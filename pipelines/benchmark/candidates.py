@@ -15,7 +15,7 @@ from sklearn.base import clone
 from features.catalogue import reflecting
 from models.habits import CUT_RECORDS, LEARNED, Way
 from models.risk_model import RiskModel
-from models.variants import DEFAULT, learned, linear, trees
+from models.variants import DEFAULT, DEFAULT_ONCE, learned, linear, trees
 from pipelines.train import SEED
 
 Float64 = NDArray[np.float64]
@@ -54,6 +54,8 @@ class Candidate:
 def candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
     """Return the default, the default of before and their rivals by name, the simplest first.
 
+    Of stays the default knows physiology alone.
+
     Args:
         service: features of the task's service.
         hourly: whether rows are hours of stays, or stays.
@@ -63,7 +65,7 @@ def candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
     former = clone(default).set_params(**(_FORMER_HOURLY if hourly else {}))
     fewer = clone(default).set_params(**(_FEWER_COLUMNS if hourly else {}))
     return {
-        PHYSIOLOGY: Candidate(clone(fewer).set_params(features=_physiology(features)), LEARNED),
+        PHYSIOLOGY if hourly else DEFAULT_ONCE: Candidate(clone(fewer).set_params(features=_physiology(features)), LEARNED),
         "large leaves": Candidate(clone(fewer).set_params(smallest_leaf=0.03), LEARNED),
         **({"a tenth of the columns": Candidate(fewer, LEARNED)} if hourly else {}),
         DEFAULT: Candidate(default, LEARNED),

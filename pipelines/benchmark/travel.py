@@ -34,7 +34,7 @@ from models.evaluation.domain import judged
 from models.habits import Augmented
 from models.risk_model import RiskModel
 from models.tasks import TASKS
-from models.variants import CLOCK, DEFAULT, trees
+from models.variants import CLOCK, DEFAULT, DEFAULT_ONCE, trees
 from pipelines.benchmark import PREDICTIONS, Benchmark, BenchmarkError, predictions
 from pipelines.benchmark.candidates import Candidate, behind_best, candidates, penalties, simplest_within_one_error
 from pipelines.benchmark.frames import read, read_compared
@@ -76,6 +76,11 @@ class _Cohort:
     unit: NDArray[np.object_]
     units: Sequence[str]
     hourly: bool
+
+    @property
+    def default(self) -> str:
+        """Name of the variant that is registered."""
+        return DEFAULT if self.hourly else DEFAULT_ONCE
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,14 +181,14 @@ def _study(
         threshold = _threshold(cohort.frame, risk)
         metrics[f"{title}: home"] |= _figures(cohort.frame, risk, threshold)
         metrics |= {f"{title}: without {unit}": found for unit, found in visiting.items()}
-        if title not in ("clock", DEFAULT):
+        if title not in ("clock", cohort.default):
             continue
         metrics |= {f"{title}: {way}": found for way, found in _cut_records(model, cohort).items()}
         for place, frame in elsewhere.items():
             risk = model.risk(frame)
             metrics[f"{title}: {place}"] = _figures(frame, risk, threshold)
             scored[f"{title}: {place}"] = frame[LABELLED].assign(probability=risk, alarm=risk >= threshold)
-            if title == DEFAULT:
+            if title == cohort.default:
                 metrics[f"{title}: {place}"] |= _domain(model, cohort.frame, _ways(candidate, cohort), frame, risk)
     both = {title: metrics[f"{title}: both"] for title in draws}
     auroc = {title: found["auroc"] for title, found in both.items()}
@@ -223,7 +228,7 @@ def _places(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskMode
         left_out[here], both[judged_here] = visiting.risk(frame[here]), visiting.risk(judging.features[judged_here])
         seen_at_home = float(roc_auc_score(frame["label"][here], home[here]))
         figures[unit] = _figures(frame[here], left_out[here], _threshold(others, seen)) | {"auroc_seen": seen_at_home}
-        if title == DEFAULT:
+        if title == cohort.default:
             figures[unit] |= _domain(visiting, others, other_ways, frame[here], left_out[here])
     hours = ((frame["index_time"] - frame["start"]).dt.total_seconds() / 3600).to_numpy(np.float64)
     label, subject = frame["label"].to_numpy(np.float64), frame["subject_id"].to_numpy(object)
