@@ -12,8 +12,10 @@ online store was loaded with, which may change while the backup is taken.
 """
 
 import hashlib
+import hmac
 import json
 import os
+import secrets
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -25,6 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from features.errors import VigilError
+from features.files import write_new
 from features.pseudonyms import CHECK_FILE, KEY_FILE
 from features.store.client import Store
 from pipelines.drift.decisions import FOLDER as DECISIONS
@@ -35,6 +38,8 @@ from serving.clock import FILE as CLOCK_FILE
 from serving.local_tokens import LOCAL_FOLDER
 
 MANIFEST: Final = "manifest.json"
+BACKUP_KEY: Final = "backup.key"  # in the home, never in a backup: what tells our manifests from somebody else's
+_SIGNATURE: Final = "manifest.hmac"
 DATABASES: Final = (  # in this order; see above
     "feast/online.db", board.FILE, prediction_log.FILE, journal.FILE, identities.FILE, "mlflow.db",
 )  # fmt: skip
@@ -110,19 +115,26 @@ def backup(home: Path, to: Path) -> Manifest:
         unfinished = to / f"{MANIFEST}.unfinished"
         unfinished.write_text(json.dumps(asdict(manifest), indent=1))
         unfinished.chmod(0o600)
+        signature = hmac.digest(_key(home), unfinished.read_bytes(), "sha256").hex()
+        write_new(to / _SIGNATURE, signature.encode(), 0o600)
         unfinished.replace(to / MANIFEST)
         os.sync()
     return manifest
 
 
-def restore(source: Path, home: Path) -> Manifest:
+def restore(source: Path, home: Path, key: Path | None = None) -> Manifest:
     """Make a home of a backup, whose every byte is checked first; absolute paths become those of the new home.
+
+    Args:
+        source: the backup.
+        home: a new or empty folder.
+        key: ``backup.key`` of the home that it was taken of; None: take the backup on trust, as one takes a program.
 
     Raises:
         BackupError: a file of the backup is missing or has changed, or there is something at the home already.
     """
     _require_empty("--home", home)
-    manifest = verify(source)
+    manifest = verify(source, key)
     home = home.resolve()
     making = home.with_name(f"{home.name}.unfinished")
     if making.exists():
@@ -140,20 +152,57 @@ def restore(source: Path, home: Path) -> Manifest:
     return manifest
 
 
-def verify(source: Path) -> Manifest:
+def verify(source: Path, key: Path | None = None) -> Manifest:
     """The manifest of a backup that is as it was taken.
 
+    Args:
+        source: the backup.
+        key: as for :func:`restore`.
+
     Raises:
-        BackupError: it names the first file that is missing or has changed.
+        BackupError: it names the first file that is missing or has changed, or the manifest, if that was not made with the key.
     """
     manifest = _read_manifest(source / MANIFEST)
+    if key is not None:
+        _authenticate(source, key)
     for name, expected in track(manifest.files.items(), "verify", len(manifest.files)):
         path = source / name
+        if not path.resolve().is_relative_to(source.resolve()):
+            raise BackupError(f"{path}: leads out of the backup; expected files, not links; use another backup")
         if not path.is_file():
             raise BackupError(f"{path}: missing; expected {expected.size:,} bytes as {MANIFEST} says; use another backup")
         if _described(path) != expected:
             raise BackupError(f"{path}: has changed since the backup was taken (sha256 differs); use another backup")
     return manifest
+
+
+def _key(home: Path) -> bytes:
+    """The key that manifests of this home are signed with; made at the first backup."""
+    path = home / BACKUP_KEY
+    if not path.exists():
+        write_new(path, secrets.token_bytes(32).hex().encode(), 0o600)
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != 32:
+        raise BackupError(f"{path}: not the key of a home; expected its {BACKUP_KEY}, 64 hexadecimal digits")
+    return key
+
+
+def _authenticate(source: Path, key: Path) -> None:
+    """A manifest is ours only if whoever wrote it had the key: checksums anybody can make anew."""
+    signed = source / _SIGNATURE
+    made = hmac.digest(_read_key(key), (source / MANIFEST).read_bytes(), "sha256").hex()
+    if not signed.is_file() or not hmac.compare_digest(signed.read_text().strip(), made):
+        raise BackupError(
+            f"{source / MANIFEST}: not signed with {key}; it was changed, is of another home, or of an earlier version; use "
+            "another backup, or take it on trust (--trust), as you would a program"
+        )
 
 
 def _read_manifest(path: Path) -> Manifest:

@@ -68,10 +68,16 @@ Subject = Annotated[str, typer.Option("--subject", help="Whom the token speaks f
 
 Sample = Annotated[int, typer.Option("--sample", min=1, help="So many predictions, taken at random.")]
 Days = Annotated[int, typer.Option("--days", help="What is older than so many days is dropped; at least 4.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Also where the home holds the cohort of another source.")]
+Settle = Annotated[bool, typer.Option("--settle", help="The clock is right now: record what was ahead as of the present.")]
 Labels = Annotated[
     bool, typer.Option("--labels", help="Also alarms that were overridden with a reason, from which one can learn.")
 ]
 BackupTo = Annotated[Path, typer.Option("--to", help="A new or empty folder; a hospital's own, since it holds everything.")]
+BackupKey = Annotated[
+    Path | None, typer.Option("--key", help="backup.key of the home that the backup was taken of; kept elsewhere.")
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Take a backup that nobody can vouch for, as one takes a program.")]
 BackupFrom = Annotated[Path, typer.Option("--from", help="The folder of a backup.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Another one takes others.")]
 
@@ -81,7 +87,9 @@ app.command()(reinstate)
 
 
 @app.command()
-def run(source: SourceName = "simulated", data: Data = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+def run(
+    source: SourceName = "simulated", data: Data = None, replace: Replace = False, home: Home = DEFAULT_HOME, to: Json = None
+) -> None:
     """The main job: ingest, features, Feast, train, evaluate, register, materialize, predict, drift report."""
     with job(home, to):
         from dataclasses import asdict
@@ -90,24 +98,28 @@ def run(source: SourceName = "simulated", data: Data = None, home: Home = DEFAUL
         from pipelines.sources import open_source
         from pipelines.tables import outcome_table, where_to_look
 
-        outcome = run_chain(open_source(source, data), home)
+        outcome = run_chain(open_source(source, data), home, replace=replace)
         OUT.print(outcome_table(outcome, home))
         OUT.print(where_to_look(home), soft_wrap=True, highlight=False)
         write(to, {**asdict(outcome), "drift": outcome.drift.as_dict()})
 
 
 @app.command()
-def ingest(source: SourceName = "simulated", data: Data = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Check a source's readings, quarantine what cannot be used, and keep the rest in the home."""
+def ingest(
+    source: SourceName = "simulated", data: Data = None, replace: Replace = False, home: Home = DEFAULT_HOME, to: Json = None
+) -> None:
+    """Check a source's readings, quarantine what cannot be used, and keep the rest. Exits 1 where nothing can be used."""
     with job(home, to):
         from dataclasses import asdict
 
         from pipelines.ingest import ingest as ingest_source
         from pipelines.sources import open_source
+        from pipelines.tables import ingest_table
 
-        facts = asdict(ingest_source(open_source(source, data), home))
-        OUT.print(facts)
-        write(to, facts)
+        facts = ingest_source(open_source(source, data), home, replace=replace)
+        OUT.print(ingest_table(facts))
+        write(to, asdict(facts))
+    raise typer.Exit(0 if facts.observations else 1)
 
 
 @app.command()
@@ -293,6 +305,13 @@ def serve(
             Registry.existing(home).version_of(task, "champion")
         except NoModelError as error:
             OUT.print(f"no model, so risks are NEWS2 until there is one: {error}", soft_wrap=True, highlight=False)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the registry: readings are taken, and NEWS2 given
+            OUT.print(
+                f"no model, so risks are NEWS2 until there is one: registry {home / 'mlflow.db'} cannot be read "
+                f"({type(error).__name__}); restore it from a backup",
+                soft_wrap=True,
+                highlight=False,
+            )
         OUT.print(f"{'https' if tls else 'http'}://{host}:{port}/v1/docs  (a token: vigil token --home {home}; stop: Ctrl-C)")
         command, environment = server_command(listener, home, task, tls)
         os.execve(command[0], command, environment)  # noqa: S606 - our own module
@@ -328,6 +347,18 @@ def replay(sample: Sample = 200, seed: Seed = 2026, home: Home = DEFAULT_HOME, t
 
 
 @app.command()
+def clock(settle: Settle = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Show whether readings were recorded while the clock was ahead. Exits 1 where they were; --settle records them anew."""
+    with job(home, to):
+        from pipelines.clock import look, settle_clock
+
+        found = settle_clock(home) if settle else look(home)
+        OUT.print(found.sentence(), soft_wrap=True, highlight=False)
+        write(to, found.as_dict())
+    raise typer.Exit(1 if found.is_ahead else 0)
+
+
+@app.command()
 def retention(days: Days, labels: Labels = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Drop readings, predictions, events, ended alarms and forgotten identities that are old, while the server runs or not."""
     with job(home, to):
@@ -343,17 +374,27 @@ def retention(days: Days, labels: Labels = False, home: Home = DEFAULT_HOME, to:
 def backup(to: BackupTo, home: Home = DEFAULT_HOME) -> None:
     """Copy everything that cannot be made again, while the server runs or not; whoever has the copy knows the patients."""
     with job(home):
+        from pipelines.backup import BACKUP_KEY
         from pipelines.backup import backup as copy_home
 
         files = copy_home(home, to).files
-        OUT.print(f"{len(files):,} files, {sum(file.size for file in files.values()) / 1e6:,.1f} MB in {to}", soft_wrap=True)
+        OUT.print(
+            f"{len(files):,} files, {sum(file.size for file in files.values()) / 1e6:,.1f} MB in {to}; to restore it you will "
+            f"need {home / BACKUP_KEY}, which is not in it: keep that elsewhere",
+            soft_wrap=True,
+        )
 
 
 @app.command()
-def restore(source: BackupFrom, home: Home = DEFAULT_HOME) -> None:
-    """Make a home of a backup, at any path; every byte of it is checked first."""
+def restore(source: BackupFrom, key: BackupKey = None, trust: Trust = False, home: Home = DEFAULT_HOME) -> None:
+    """Make a home of a backup, at any path; every byte of it is checked first, and that the backup is ours."""
     with job(home):
         from pipelines.backup import restore as restore_home
 
-        manifest = restore_home(source, home)
+        if (key is None) == (not trust):
+            raise VigilError(
+                "--key, --trust: expected one of the two: --key names backup.key of the home that the backup was taken of; "
+                "--trust takes it as it is, and whoever could change it could run programs here"
+            )
+        manifest = restore_home(source, home, key)
         OUT.print(f"{home}: as of {manifest.taken_at}; next: vigil serve --home {home}", soft_wrap=True, highlight=False)

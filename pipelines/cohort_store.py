@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +22,15 @@ class NoCohortError(VigilError):
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of an ingested cohort. ``quarantined`` counts readings by reason."""
+    """What is known of an ingested cohort.
+
+    Attributes:
+        source, simulated, task: of the source.
+        subjects, events: in it.
+        observations: that can be used.
+        quarantined: readings that cannot, by reason.
+        quarantined_signals: the same by signal and reason.
+    """
 
     source: str
     simulated: bool
@@ -31,6 +39,13 @@ class Facts:
     events: int
     observations: int
     quarantined: dict[str, int]
+    quarantined_signals: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def quarantined_share(self) -> float:
+        """Of all readings; 1 where there is none at all."""
+        unusable = sum(self.quarantined.values())
+        return unusable / (unusable + self.observations) if self.observations else 1.0
 
 
 class CohortStore:

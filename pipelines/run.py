@@ -13,7 +13,7 @@ from pipelines.drift.judgement import Drift
 from pipelines.evaluate import Metrics, evaluate
 from pipelines.ingest import ingest
 from pipelines.predict import predict_held_out, predict_over_http
-from pipelines.sources import Source
+from pipelines.sources import Source, SourceError
 from pipelines.train import Trained, train
 from serving.parts import open_scorer
 from serving.settings import Settings
@@ -35,13 +35,17 @@ class Outcome:
     drift: Drift
 
 
-def run(source: Source, home: Path) -> Outcome:
+def run(source: Source, home: Path, *, replace: bool = False) -> Outcome:
     """Run the whole chain on a source. The prediction and the drift report are the champion's.
 
     Raises:
         NoChampionError: the first version did not pass the gates of behaviour; all up to the online store is done.
     """
-    facts = ingest(source, home)
+    facts = ingest(source, home, replace=replace)
+    if not facts.observations:
+        raise SourceError(
+            f"{source.name}: no reading can be used ({facts.quarantined}); see vigil ingest, by signal and reason"
+        )
     built = build(home)
     trained = train(home)
     metrics = evaluate(home, trained.version)

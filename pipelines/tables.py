@@ -13,9 +13,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from features.observations import REASONS
 from models.evaluation.report_style import in_order
 from models.evaluation.report_tables import number
 from pipelines.benchmark import Benchmark
+from pipelines.cohort_store import Facts
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
 from pipelines.evaluate import Metrics
 from pipelines.replay import Replayed, Verdict
@@ -50,6 +52,30 @@ def metrics_table(metrics: Metrics, title: str) -> Table:
         interval = f"{values['auroc']:.3f} ({values['auroc_low']:.2f}-{values['auroc_high']:.2f})"
         table.add_row(name, interval, *(number(values[metric], 1 if metric.endswith("hours") else 3) for metric in shown))
     return table
+
+
+_MUCH: Final = 0.05  # of all readings: so many are not slips of some devices
+
+
+def ingest_table(facts: Facts) -> RenderableType:
+    """What was kept, and what was put aside, by signal and reason."""
+    kept = f"{facts.source}: {facts.subjects:,} subjects, {facts.events:,} events, {facts.observations:,} observations"
+    aside = sum(facts.quarantined.values())
+    parts: list[RenderableType] = [Text(f"{kept}; {aside:,} readings in quarantine ({facts.quarantined_share:.1%})")]
+    if aside:
+        table = Table(title="In quarantine", title_justify="left", padding=(0, 0, 0, 1))
+        table.add_column("signal", no_wrap=True)
+        for reason in facts.quarantined:
+            table.add_column(reason, justify="right")
+        for signal, counts in facts.quarantined_signals.items():
+            table.add_row(signal, *(f"{counts[reason]:,}" if reason in counts else "" for reason in facts.quarantined))
+        parts.append(table)
+        parts += [Text(f"{reason}: {REASONS.get(reason, 'its subject has no stay')}") for reason in facts.quarantined]
+    if not facts.observations:
+        parts.append(Text("No reading can be used, so nothing can be learned of this cohort.", style="red"))
+    elif facts.quarantined_share >= _MUCH:
+        parts.append(Text(f"More than {_MUCH:.0%} of the readings are in quarantine: see the reasons first.", style="yellow"))
+    return Group(*parts)
 
 
 _BENCHMARK_COLUMNS: Final = {

@@ -154,6 +154,12 @@ class Board:
     def __init__(self, home: Path) -> None:
         self.engine = open_database(home / FILE, METADATA)
 
+    def read_again_from(self, time: int) -> None:
+        """Let the rescorer read the journal from a time on, microseconds, where it has read further."""
+        with writing(self.engine) as connection:
+            further = (PROGRESS.c.name == _JOURNAL) & (PROGRESS.c.at > time)
+            connection.execute(PROGRESS.update().where(further).values(at=time))
+
     def publish(self, page: Page, read_until: int, at: pd.Timestamp, *, follows: int) -> None:
         """Put up what a rescoring of the journal up to a time says, which ``follows`` what is up (both microseconds).
 

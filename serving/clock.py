@@ -1,5 +1,9 @@
-"""What time is it for this patient? Every risk is as of a time, and that time comes from here."""
+"""What time is it, and what time for this patient? Every risk is as of a time, and that time comes from here."""
 
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -8,7 +12,13 @@ import pandas as pd
 from features.observations import TIME
 from serving.times import present
 
+logger = logging.getLogger("vigil.serving")
+
 FILE: Final = "replay_clock.parquet"
+_JUMP: Final = timedelta(seconds=60)  # a clock is moved by less when it is adjusted
+_LASTS: Final = timedelta(minutes=10)
+# It also passes while the machine sleeps, after which the wall clock is right to be ahead.
+_PASSING: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
@@ -48,3 +58,47 @@ def open_clock(home: Path) -> Clock:
     if not path.exists():
         return WallClock()
     return ReplayClock(pd.read_parquet(path).set_index("subject_id")["index_time"])
+
+
+class SteadyClock:
+    """The wall clock, but for a jump forward, which is followed only once it has lasted.
+
+    What is recorded in order can never be recorded earlier again, so one slip would otherwise last as long as it was large. A
+    jump backward is followed at once: whoever keeps an order carries it over.
+    """
+
+    def __init__(
+        self,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+        passing: Callable[[], float] = lambda: time.clock_gettime(_PASSING),
+    ) -> None:
+        """Begin with what the clock says now.
+
+        Args:
+            wall: the clock.
+            passing: seconds that pass whatever the clock says.
+        """
+        self._wall, self._passing = wall, passing
+        self._at, self._passed = wall(), passing()
+        self._jumped: float | None = None
+
+    def __call__(self) -> datetime:
+        """The present."""
+        wall, passed = self._wall(), self._passing()
+        expected = self._at + timedelta(seconds=passed - self._passed)
+        if wall - expected <= _JUMP:
+            self._jumped = None
+        elif self._jumped is None or passed - self._jumped < _LASTS.total_seconds():
+            if self._jumped is None:
+                self._jumped = passed
+                logger.error(
+                    "clock: jumped %.0f s ahead; going on without that for %.0f minutes; set it right, or wait",
+                    (wall - expected).total_seconds(),
+                    _LASTS / timedelta(minutes=1),
+                )
+            return expected
+        else:
+            logger.warning("clock: still %.0f s ahead of before, so it is followed", (wall - expected).total_seconds())
+            self._jumped = None
+        self._at, self._passed = wall, passed
+        return wall

@@ -10,10 +10,11 @@ Patients appear by pseudonym; only :mod:`serving.identities` knows whose each is
 
 import hashlib
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -24,8 +25,11 @@ from numpy.typing import NDArray
 from sqlalchemy.dialects import sqlite
 
 from features.observations import MESSAGE_KEY, TIME, check, numbers, to_resolution
-from serving.database import DatabaseError, instant, microsecond, open_database, reading, writing
+from serving.clock import SteadyClock
+from serving.database import instant, microsecond, open_database, reading, writing
 from serving.times import not_ahead
+
+logger = logging.getLogger("vigil.serving")
 
 FILE: Final = "journal.db"
 
@@ -97,6 +101,7 @@ DROPPED: Final = sa.Table(  # what retention took away, and when: readings recor
     sa.Column("before", sa.BigInteger, nullable=False),
     sa.Column("readings", sa.Integer, nullable=False),
 )
+_RECORDED: Final = (READINGS, PATIENTS, QUARANTINE, REPEATED, LATEST, DROPPED)  # what has a time of recording
 _CLOCK_SLACK_US: Final = 60_000_000
 _CHUNK: Final = 500  # values in a query
 _REPEATS: Final = ("duplicate_message", "duplicate_reading")
@@ -114,10 +119,6 @@ class Received:
     reason: str | None = None
 
 
-class ClockError(DatabaseError):
-    """The clock is too far behind what was recorded."""
-
-
 class Journal:
     """The journal of one home. Writers wait for each other; readers for nobody.
 
@@ -125,9 +126,10 @@ class Journal:
         engine: the database, for reading.
     """
 
-    def __init__(self, home: Path, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, home: Path, clock: Callable[[], datetime] | None = None) -> None:
         self.engine = open_database(home / FILE, METADATA)
-        self._clock = clock
+        self._clock = clock or SteadyClock()
+        self._is_ahead = False
         self._watch: Any = None
         self._seen: int | None = None
 
@@ -193,6 +195,27 @@ class Journal:
         with writing(self.engine) as connection:
             return self._next(connection)
 
+    def settle(self) -> int | None:
+        """Record anew, in the same order, what was recorded while the clock was ahead: just before the present.
+
+        Returns:
+            Time of the last group that was recorded rightly, microseconds, 0 where there is none; None: nothing was ahead.
+        """
+        with writing(self.engine) as connection:
+            now = microsecond(pd.Timestamp(self._clock()))
+            recorded = sa.union(*(sa.select(table.c.recorded_at) for table in _RECORDED))
+            ahead = sorted(at for at in connection.execute(recorded).scalars() if at > now)
+            last = connection.execute(sa.select(_TIME.c.recorded_at)).scalar()
+            if last is None or last <= now:
+                return None
+            right = max((at for at in connection.execute(recorded).scalars() if at <= now), default=0)
+            begin = max(now - len(ahead), right)
+            for place, at in enumerate(ahead, start=1):
+                for table in _RECORDED:
+                    connection.execute(table.update().where(table.c.recorded_at == at).values(recorded_at=begin + place))
+            connection.execute(_TIME.update().values(recorded_at=begin + len(ahead)))
+        return right
+
     def changed(self) -> bool:
         """Whether anything was written since this was asked last; costs next to nothing. For one thread."""
         if self._watch is None:
@@ -223,15 +246,20 @@ class Journal:
     def _next(self, connection: sa.Connection) -> pd.Timestamp:
         """When the group that is written now is recorded: now, but never before, nor with, those that are there.
 
-        A clock that steps back a little is carried over; one that was far ahead would make every reading look old.
+        Where the clock was ahead, what comes is recorded right after that: readings look older than they are, but none is lost,
+        and :meth:`settle` puts the times right.
         """
         last = connection.execute(sa.select(_TIME.c.recorded_at)).scalar()
         now = microsecond(pd.Timestamp(self._clock()))
-        if last is not None and last - now > _CLOCK_SLACK_US:
-            raise ClockError(
-                f"{FILE}: the clock is {(last - now) / 1e6:.0f} s behind the last reading, so nothing can be recorded in "
-                "order; set it right, or wait; if it was wrong then, restore a backup"
+        is_ahead = last is not None and last - now > _CLOCK_SLACK_US
+        if is_ahead and not self._is_ahead and last is not None:
+            logger.error(
+                "%s: the last reading is recorded %.0f s ahead of the clock, so readings look older than they are; if the "
+                "clock is right: vigil clock --settle",
+                FILE,
+                (last - now) / 1e6,
             )
+        self._is_ahead = is_ahead
         at = now if last is None else max(now, last + 1)
         connection.execute(sqlite.insert(_TIME).values(id=1, recorded_at=at).on_conflict_do_update(set_={"recorded_at": at}))
         return instant(at)

@@ -126,7 +126,7 @@ class Parts:
             elif waiting is not None and present() - waiting > _ALIVE:
                 found.append(f"rescorer: readings wait for more than {_ALIVE.seconds} s; risks are late")
             if (latest := self.journal.latest()) is not None and instant(latest) - present() > _ALIVE:
-                found.append("clock: behind the last reading that was recorded; set it right")
+                found.append("clock: behind the last reading that was recorded; set it right, or: vigil clock --settle")
         except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be read
             found.append(f"journal or board: {type(error).__name__}")
         return found

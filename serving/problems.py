@@ -100,6 +100,16 @@ def too_many_refusals() -> Problem:
     )
 
 
+def too_many_at_a_time(most: int) -> Problem:
+    return Problem(
+        title="Too many requests",
+        status=429,
+        code="too_many_at_a_time",
+        detail=f"requests: expected at most {most} of one caller at a time where answers take long; wait for some, or ask for "
+        "several patients in one at /v1/risks",
+    )
+
+
 def too_many_streams(most: int) -> Problem:
     return Problem(
         title="Too many streams",

@@ -27,7 +27,7 @@ from features.errors import VigilError
 from features.store.client import StoreError
 from serving import http_limits, supervisor
 from serving.database import DatabaseError
-from serving.guard import Guard, PartsHere
+from serving.guard import Guard
 from serving.intake import OverloadedError
 from serving.logs import place_of
 from serving.metrics import CONTENT_TYPE, Metrics
@@ -38,6 +38,7 @@ from serving.problems import MEDIA_TYPE, ProblemError, on_http, on_invalid, on_o
 from serving.routes import readings, risks, wards
 from serving.schemas import MAX_BODY_BYTES, Problem
 from serving.settings import Settings
+from serving.turns import Fresh
 
 logger = logging.getLogger("vigil.serving")
 
@@ -50,6 +51,7 @@ circus.create_standalone_arbiter = supervisor.arbiter
 http_limits.limit()
 
 _KEEP_METRICS_SECONDS: Final = 1.0
+_FRESH_SECONDS: Final = 1.0  # for which what strangers may ask is not made anew: readiness, metrics
 
 METRICS: Final = Metrics()
 ROUTERS: Final = (readings.router, risks.router, wards.router)
@@ -96,10 +98,13 @@ async def docs() -> HTMLResponse:
 _QUIET: Final[dict[str, Any]] = {"workers": 1, "logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
 
 
+_PAGE: Final = Fresh(lambda: METRICS.page(Settings().home), _FRESH_SECONDS)
+
+
 @api.get("/metrics", include_in_schema=False)
-def metrics(parts: PartsHere) -> Response:
+async def metrics() -> Response:
     """For Prometheus."""
-    return Response(METRICS.page(parts.settings.home), media_type=CONTENT_TYPE)
+    return Response(await _PAGE.get(), media_type=CONTENT_TYPE)
 
 
 @contextmanager
@@ -160,9 +165,13 @@ class Vigil:
             self.parts = open_parts(Settings(), METRICS)
         self.parts.champion.follow()
         api.state.parts = self.parts
+        self.readiness = Fresh(self._look, _FRESH_SECONDS)
 
-    def __is_ready__(self) -> bool:
+    async def __is_ready__(self) -> bool:
         """Readiness; the log says what is missing. In a thread: it may wait for Feast, or for the issuer of tokens."""
+        return await self.readiness.get()
+
+    def _look(self) -> bool:
         troubles = self.parts.troubles()
         for trouble in troubles:
             logger.error("not ready: %s", trouble)

@@ -10,8 +10,11 @@
     threshold = 0.12
 """
 
+import errno
 import logging
 import math
+import os
+import stat
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +31,7 @@ from models.safety_net import ALARM_FROM
 logger = logging.getLogger("vigil.serving")
 
 FILE: Final = "wards.toml"
+LAST_GOOD: Final = "wards.last_good.toml"  # ours: what holds where somebody has made a slip
 
 
 class WardsError(VigilError):
@@ -87,10 +91,13 @@ class _File(BaseModel):
 
 
 class Wards:
-    """Those of one home. A file that became unusable changes nothing: it is said in the log, and what held before holds."""
+    """Those of one home. A file that became unusable changes nothing: it is said in the log, and what held before holds.
+
+    So it is at a start, too, by the copy of the last good one that is kept beside it.
+    """
 
     def __init__(self, home: Path, *, strict: bool = False) -> None:
-        """Read the file, if there is one. A slip in it does not stop a server: defaults hold, which is said in the log.
+        """Read the file, if there is one. A slip in it does not stop a server: the last good one holds, as the log says.
 
         Args:
             home: where the file is.
@@ -99,13 +106,13 @@ class Wards:
         Raises:
             WardsError: it cannot be used; only if strict.
         """
-        self._path = home / FILE
+        self._path, self._last_good = home / FILE, home / LAST_GOOD
         self._version: object = None
         self._file = _File()
         if strict:
             self._read()
         else:
-            self.refresh()
+            self._begin()
 
     def of(self, ward: str) -> Ward:
         """What a ward asks."""
@@ -123,23 +130,64 @@ class Wards:
         except WardsError as error:
             logger.error("%s; what held before holds", error)  # noqa: TRY400 - the message says it all
 
+    def _begin(self) -> None:
+        """Read the file, or where it cannot be used the copy of the last good one, or nothing."""
+        try:
+            self._read()
+        except WardsError as error:
+            try:
+                self._file = _parsed(self._last_good, self._last_good.read_text())
+                logger.error("%s; %s holds, the last good one", error, self._last_good.name)  # noqa: TRY400
+            except (WardsError, OSError):
+                logger.error("%s; defaults hold for every ward", error)  # noqa: TRY400
+
     def _read(self) -> None:
+        version: object = None
         try:
-            stat = self._path.stat()
-        except FileNotFoundError:
-            self._file, self._version = _File(), None
-            return
-        version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        if version == self._version:
-            return
-        self._version = version  # also of a bad one: it is complained of once
+            version = _version(self._path)
+            if version == self._version:
+                return
+            self._version = version  # also of a bad one: it is complained of once
+            text = "" if version is None else self._path.read_text()
+        except (OSError, ValueError) as error:  # such as a link to itself, or bytes that are no text
+            complaint = f"{self._path}: cannot be read ({type(error).__name__}); expected TOML"
+            if version is None and self._version == complaint:
+                return
+            self._version = version or complaint
+            raise WardsError(complaint) from None
+        self._file = _parsed(self._path, text)
+        self._keep(text)
+
+    def _keep(self, text: str) -> None:
+        """Keep a good file for the next start."""
         try:
-            self._file = _File.model_validate(tomllib.loads(self._path.read_text()))
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise WardsError(
-                f"{self._path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; expected [default] and [wards.NAME] with "
-                f"some of {', '.join(Ward.model_fields)}"
-            ) from None
-        except (OSError, ValueError) as error:  # TOML errors are ValueErrors
-            raise WardsError(f"{self._path}: cannot be read ({type(error).__name__}); expected TOML") from None
+            if text and (not self._last_good.exists() or self._last_good.read_text() != text):
+                unfinished = self._last_good.with_suffix(f".{os.getpid()}")
+                unfinished.write_text(text)
+                unfinished.replace(self._last_good)
+        except OSError as error:
+            logger.warning("%s: cannot be written (%s)", self._last_good.name, type(error).__name__)
+
+
+def _version(path: Path) -> object:
+    """Of a file, as far as its entry in the folder tells; None: there is none."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(about.st_mode):
+        raise OSError(errno.EINVAL, "not a file")
+    return about.st_mtime_ns, about.st_ino, about.st_size
+
+
+def _parsed(path: Path, text: str) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise WardsError(
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; expected [default] and [wards.NAME] with some of "
+            f"{', '.join(Ward.model_fields)}"
+        ) from None
+    except (ValueError, RecursionError) as error:  # TOML errors are ValueErrors
+        raise WardsError(f"{path}: cannot be read ({type(error).__name__}); expected TOML") from None

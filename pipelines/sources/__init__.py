@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import pandas as pd
 
@@ -14,15 +14,31 @@ class SourceError(VigilError):
     """The data named by the user cannot be read as this source."""
 
 
+STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
+OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
+
+_LARGEST_FILE: Final = 10_000_000  # bytes of a stay: years of hours
+
+
+def refuse_large(name: str, size: int) -> None:
+    """Refuse a file of a stay before it is read: a small archive can hold any number of bytes.
+
+    Raises:
+        SourceError: it is larger than any stay.
+    """
+    if size > _LARGEST_FILE:
+        raise SourceError(f"{name}: {size:,} bytes; expected at most {_LARGEST_FILE:,}, one stay; mend or leave out that file")
+
+
 @dataclass(frozen=True)
 class Batch:
     """A part of a cohort: some subjects, whole.
 
     Attributes:
         observations: columns of :mod:`features.observations`, unchecked, ``unit`` optional.
-        stays: ``subject_id, start, end`` (monitoring; UTC), ``unit_admitted_at``, ``hospital_admitted_at`` (may be NaT),
-            ``age`` (years), ``sex`` (0 female, 1 male), ``site``, ``unit`` (ward; may be missing). One row a subject.
-        outcomes: ``subject_id, onset, kind, onset_known``. No row: no event. ``onset_known`` is False where the event was
+        stays: columns :data:`STAYS`: ``start, end`` of monitoring (UTC), ``unit_admitted_at, hospital_admitted_at`` (may be
+            NaT), ``age`` (years), ``sex`` (0 female, 1 male), ``site``, ``unit`` (ward; may be missing). One row a subject.
+        outcomes: columns :data:`OUTCOMES`. No row: no event. ``onset_known`` is False where the event was
             under way when the record began, so that ``onset`` is only its latest possible time.
     """
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from features.observations import TIME
-from pipelines.sources import Batch, SourceError
+from pipelines.sources import Batch, SourceError, refuse_large
 from pipelines.sources.oxygen import on_oxygen
 
 EPOCH: Final = pd.Timestamp("2012-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; every admission is here
@@ -118,6 +118,7 @@ class Cinc2012:
                 for member in archive:
                     path = Path(member.name)
                     if _STAY.fullmatch(path.name) and (file := archive.extractfile(member)):
+                        refuse_large(path.name, member.size)
                         yield path, file.read()
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise SourceError(

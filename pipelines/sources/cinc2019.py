@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from features.observations import TIME
-from pipelines.sources import Batch, SourceError
+from pipelines.sources import Batch, SourceError, refuse_large
 from pipelines.sources.oxygen import on_oxygen
 from pipelines.sources.wide import readings
 
@@ -78,6 +78,7 @@ class Cinc2019:
         archive = None if self.data.is_dir() else zipfile.ZipFile(self.data)
         try:
             for file in files:
+                refuse_large(Path(file).name, archive.getinfo(file).file_size if archive else Path(file).stat().st_size)
                 text = archive.read(file) if archive else Path(file).read_bytes()
                 header, _, body = text.partition(b"\n")
                 if tuple(header.decode("ascii", "replace").strip().split("|")) != HEADER:

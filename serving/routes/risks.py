@@ -34,12 +34,15 @@ from serving.trends import (
     history_of,
     summary_of,
 )
+from serving.turns import Turns
 
 router: Final = APIRouter(prefix="/v1", tags=["risk"])
 
 # Python computes in one thread at a time, and more would only wait for each other, some milliseconds at each turn: one computes
 # while what another said is written to the disk.
 _TWO_AT_A_TIME: Final = CapacityLimiter(2)
+
+_TURNS: Final = Turns()
 
 Reader = Annotated[Caller, Security(authorized, scopes=["risk:read"])]
 
@@ -56,9 +59,10 @@ async def risk(request: RiskRequest, parts: PartsHere, caller: Reader) -> Respon
 
 
 @router.post("/risks", summary=f"Risk of up to {MAX_PATIENTS} patients")
-def risks(request: RisksRequest, parts: PartsHere, caller: Reader) -> RisksAnswer:
+async def risks(request: RisksRequest, parts: PartsHere, caller: Reader) -> RisksAnswer:
     """In the order asked for; each patient has a risk or the problem that prevents it."""
-    return RisksAnswer(items=_by_id(parts, caller, request.patient_ids, request.as_of, request.include))
+    asked = partial(_by_id, parts, caller, request.patient_ids, request.as_of, request.include)
+    return RisksAnswer(items=await _TURNS.take(caller, asked))
 
 
 @router.post("/risk/observations", summary="Risk from readings in the request")
@@ -71,22 +75,24 @@ def risk_from_observations(request: ObservationsRequest, parts: PartsHere, calle
 
 
 @router.post("/risk/history", summary="Risks of a patient over time, and where they are going")
-def history(request: HistoryRequest, parts: PartsHere, caller: Reader) -> HistoryAnswer:
+async def history(request: HistoryRequest, parts: PartsHere, caller: Reader) -> HistoryAnswer:
     """What was said of the patient, when readings came or somebody asked; thinned to the last of each interval."""
-    patient = _visible(parts, caller, request.patient_id)
-    return history_of(parts, patient, request)
+    return await _TURNS.take(caller, lambda: history_of(parts, _visible(parts, caller, request.patient_id), request))
 
 
 @router.post("/risk/anomalies", summary="How far each vital sign is from the patient's own usual")
-def anomalies(request: AnomaliesRequest, parts: PartsHere, caller: Reader) -> AnomaliesAnswer:
-    """Of a patient whose readings came over the API: what is unlike him, whatever is normal for others."""
-    patient = _visible(parts, caller, request.patient_id)
-    return anomalies_of(parts, patient, request)
+async def anomalies(request: AnomaliesRequest, parts: PartsHere, caller: Reader) -> AnomaliesAnswer:
+    """Of a patient whose readings came over the API: what is unlike them, whatever is normal for others."""
+    return await _TURNS.take(caller, lambda: anomalies_of(parts, _visible(parts, caller, request.patient_id), request))
 
 
 @router.post("/visit-summary", summary="Everything for a teleconsultation in one answer")
-def visit_summary(request: HistoryRequest, parts: PartsHere, caller: Reader) -> VisitSummary:
+async def visit_summary(request: HistoryRequest, parts: PartsHere, caller: Reader) -> VisitSummary:
     """Present risk and its reasons, trend, anomalies and gaps in the data; alarms for a token that also has `alarms:read`."""
+    return await _TURNS.take(caller, lambda: _summary(request, parts, caller))
+
+
+def _summary(request: HistoryRequest, parts: Parts, caller: Caller) -> VisitSummary:
     patient = _visible(parts, caller, request.patient_id)
     current = _by_id(parts, caller, [request.patient_id], None, ["contributions", "range"])[0]
     if current.problem:
