@@ -79,7 +79,7 @@ def open_pseudonyms(home: Path, first: bytes | None = None) -> Pseudonyms:
     """
     path, check = home / KEY_FILE, home / CHECK_FILE
     if not path.exists():
-        if check.exists() or _holds_anybody(home):
+        if (check.exists() or _holds_anybody(home)) and not path.exists():  # still not: another may just have made it
             raise PseudonymError(
                 f"{path}: missing, while this home holds patients; with another key each of them would become two; restore it "
                 "from a backup"

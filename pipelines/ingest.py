@@ -57,7 +57,7 @@ def ingest(source: Source, home: Path, now: pd.Timestamp | None = None, *, repla
             stays=batch.stays,
             outcomes=batch.outcomes,
         )
-        quarantined.update(zip(quarantine["signal"].fillna("").astype(str), quarantine["reason"], strict=True))
+        quarantined.update(zip(quarantine["signal"].astype(str), quarantine["reason"], strict=True))
         subjects += len(batch.stays)
         events += len(batch.outcomes)
         observations += int((~stray).sum())
@@ -80,7 +80,7 @@ def _refuse_other(source: Source, home: Path) -> None:
         return
     if there.source != source.name:
         raise SourceError(
-            f"--home {home}: holds the cohort of {there.source}; name another --home for {source.name}, or replace it: --replace"
+            f"--home {home}: holds the cohort of {there.source}; name another --home, or replace it: --replace"
         )
 
 

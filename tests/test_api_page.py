@@ -14,10 +14,10 @@ from serving.alarm_updates import KINDS as ALARM_KINDS
 from serving.alarm_updates import SAID
 from serving.auth import RULES, SCOPES
 from serving.board import Action
-from serving.journal import SKEW
 from serving.schemas import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.service import METRICS, api
 from serving.settings import Settings
+from serving.times import SKEW
 from serving.trends import MAX_HOURS
 from serving.wards import SafetyNet, Ward
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pandas as pd
 import pytest
 
-from features.pseudonyms import KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
+from features.pseudonyms import CHECK_FILE, KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from models.cohort import patient_of
 
 SECRET = bytes(range(KEY_BYTES))
@@ -58,7 +58,7 @@ def test_of_several_who_open_a_new_home_at_once_all_have_one_key(tmp_path):
     with ThreadPoolExecutor(8) as threads:
         found = {pseudonyms.of("12") for pseudonyms in threads.map(open_pseudonyms, [tmp_path] * 64)}
     assert len(found) == 1
-    assert [path.name for path in tmp_path.iterdir()] == [KEY_FILE]
+    assert {path.name for path in tmp_path.iterdir()} == {KEY_FILE, CHECK_FILE}
 
 
 @pytest.mark.parametrize("content", ["", "no key", SECRET.hex()[:-2]])

@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from serving.database import DatabaseError, instant, microsecond
-from serving.journal import PATIENTS, QUARANTINE, READINGS, REPEATED, SKEW, ClockError, Journal, Received
+from serving.journal import PATIENTS, QUARANTINE, READINGS, REPEATED, Journal, Received
+from serving.times import SKEW
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 ACCEPTED, DUPLICATE = Received("accepted"), Received("duplicate")
@@ -102,16 +103,39 @@ def test_the_order_stays_when_the_clock_goes_back_and_when_the_home_is_opened_ag
     assert seen[-1] == microsecond(pd.Timestamp(NOW + timedelta(seconds=20)))  # the clock is right again
 
 
-def test_a_clock_far_behind_the_last_reading_is_refused_until_it_is_right(clock, tmp_path):
+def test_what_comes_after_a_clock_was_far_ahead_is_kept_in_order_and_that_is_said(clock, tmp_path, caplog):
     journal = Journal(tmp_path, clock)
     clock.time = NOW + timedelta(days=1)  # it was wrong once
     journal.append([reading("m0", 80.0)])
+    wrong = journal.latest()
     clock.time = NOW
-    for write in (lambda: journal.append([reading("m1", 81.0)]), journal.tick, lambda: journal.register([facts()])):
-        with pytest.raises(ClockError, match="86400 s behind the last reading"):
-            write()
-    clock.time = NOW + timedelta(days=1, seconds=-30)
-    assert journal.append([reading("m1", 81.0)])[0].status == "accepted"
+    assert journal.append([reading("m1", 81.0), reading("m2", 82.0)]) == [ACCEPTED] * 2
+    journal.register([facts()])
+    assert journal.latest() == wrong + 2
+    assert caplog.text.count("recorded 86400 s ahead of the clock") == 1  # said once
+
+
+def test_what_was_recorded_while_the_clock_was_ahead_is_recorded_anew_in_the_same_order(clock, tmp_path):
+    journal = Journal(tmp_path, clock)
+    journal.append([reading("m0", 80.0)])
+    right = journal.latest()
+    clock.time = NOW + timedelta(hours=2)
+    journal.append([reading("m1", 81.0), reading("m2", 82.0)])
+    clock.time = NOW + timedelta(seconds=10)
+    journal.append([reading("m3", 83.0)])
+    journal.register([facts()])
+    order = [(row["value"], row["observed_at"]) for row in rows(journal)]
+    assert journal.settle() == right
+    kept = rows(journal)
+    assert [(row["value"], row["observed_at"]) for row in kept] == order
+    now = microsecond(pd.Timestamp(clock.time))
+    assert [row["recorded_at"] for row in kept] == [right, now - 2, now - 2, now - 1]  # what was a group is one still
+    assert [row["recorded_at"] for row in rows(journal, PATIENTS)] == [now]
+    assert journal.latest() == now
+    assert journal.settle() is None  # all is in order
+    clock.time += timedelta(seconds=1)
+    journal.append([reading("m4", 84.0)])
+    assert journal.latest() == microsecond(pd.Timestamp(clock.time))
 
 
 def test_many_writers_make_groups_of_different_times(journal):
