@@ -4,6 +4,8 @@ import json
 import logging
 import math
 import platform
+import shutil
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,8 @@ import pandas as pd
 import skops.io  # type: ignore[import-untyped]
 import sqlalchemy as sa
 from mlflow import MlflowClient
+from mlflow.data.code_dataset_source import CodeDatasetSource
+from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
@@ -49,11 +53,23 @@ TRUSTED_TYPES: Final = [
 _REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]
 # What a model may come out otherwise with: kept with every run.
 _LIBRARIES: Final = ("vigil", "numpy", "pandas", "scipy", "numba", "scikit-learn", "lightgbm", "feast", "mlflow")
+_DIGEST: Final = 36  # characters that MLflow keeps of a dataset's digest
 _ARTEFACT: Final = "model.skops"
 _VERSION_TAG: Final = "version."
 _PREVIOUS: Final = "previous_champion"  # a version's tag: whose place it took
 _SINCE: Final = "champion_since"  # a model's tag
 _WITHDRAWN: Final = "withdrawn"  # another: since when it must not be asked, and why, as JSON
+
+
+def _commit() -> str:
+    """Of our code, short; where it is installed without its history: its version."""
+    git = shutil.which("git")
+    if git is not None:
+        command = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command
+        if found.returncode == 0:
+            return found.stdout.strip()
+    return installed("vigil")
 
 
 class NoModelError(VigilError):
@@ -128,18 +144,32 @@ class Registry:
         return cls(home)
 
     @contextmanager
-    def run(self, experiment: str, run_id: str | None = None) -> Iterator[str]:
-        """A new training run of an experiment, or an earlier one gone on with; yields its id."""
+    def run(self, experiment: str, run_id: str | None = None, dataset: tuple[str, str] | None = None) -> Iterator[str]:
+        """A new training run of an experiment, or an earlier one gone on with; yields its id.
+
+        A new one is named by task, date and the commit of our code.
+
+        Args:
+            experiment: its name: the task's.
+            run_id: of an earlier run.
+            dataset: name and digest of what is learned from.
+        """
         if run_id is None:
             known = self.client.get_experiment_by_name(experiment)
             artifacts = (self.home / "mlartifacts").as_uri()
             experiment_id = known.experiment_id if known else self.client.create_experiment(experiment, artifacts)
             versions = {"python": platform.python_version(), **{name: installed(name) for name in _LIBRARIES}}
+            commit = _commit()
             tags = {f"{_VERSION_TAG}{name}": version for name, version in versions.items()}
-            context = mlflow.start_run(experiment_id=experiment_id, tags=tags)
+            tags |= {"task": experiment, "commit": commit}
+            name = f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M} {commit}"
+            context = mlflow.start_run(experiment_id=experiment_id, tags=tags, run_name=name)
         else:
             context = mlflow.start_run(run_id=run_id)
         with context as active:
+            if dataset is not None:
+                source = CodeDatasetSource({"mlflow.source.name": dataset[0]})
+                mlflow.log_input(MetaDataset(source, name=dataset[0], digest=dataset[1][:_DIGEST]), context="training")
             yield active.info.run_id
 
     def log(
@@ -369,6 +399,41 @@ class Registry:
             about = {"version": int(version.version), "alias": aliases.get(str(version.version), ""), "trained_at": at}
             rows.append({**about, "run_id": version.run_id, **run.data.metrics})
         return pd.DataFrame(rows).sort_values("version", ascending=False, ignore_index=True)
+
+    def versions(self, name: str) -> list[dict[str, Any]]:
+        """List the versions of a model, newest first.
+
+        Returns:
+            ``version, alias, trained_at, run`` (its name), ``withdrawn, refused_by, ungated`` (why; None: not so) and
+            ``metrics`` of the registered variant on held-out patients; empty where it was not evaluated.
+
+        Raises:
+            NoModelError: there is none.
+        """
+        self.latest_version(name)
+        aliases = {str(version): alias for alias, version in self.client.get_registered_model(name).aliases.items()}
+        found = []
+        for version in self.client.search_model_versions(f"name = '{name}'"):
+            run = self.client.get_run(version.run_id)
+            tags, variant = version.tags, f"{self.client.get_logged_model(version.source.rpartition('/')[2]).name}."
+            withdrawn = json.loads(tags[_WITHDRAWN])["because"] if _WITHDRAWN in tags else None
+            found.append(
+                {
+                    "version": int(version.version),
+                    "alias": aliases.get(str(version.version), ""),
+                    "trained_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+                    "run": run.info.run_name,
+                    "withdrawn": withdrawn,
+                    "refused_by": tags.get("refused_by"),
+                    "ungated": tags.get("ungated"),
+                    "metrics": {
+                        name.removeprefix(variant): value
+                        for name, value in run.data.metrics.items()
+                        if name.startswith(variant)
+                    },
+                }
+            )
+        return sorted(found, key=lambda version: -version["version"])
 
     def dictionary(self, run_id: str, name: str) -> dict[str, Any]:
         """A dictionary logged with a run."""

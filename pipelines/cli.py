@@ -1,13 +1,14 @@
 """The `vigil` command. Thin: heavy libraries are imported inside the commands, so that --help answers at once."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from features.errors import VigilError
 from pipelines.command import DEFAULT_HOME, OUT, Data, Home, Json, SourceName, job, write
-from pipelines.drift.commands import drift_app, reinstate, simulate_fault
+from pipelines.drift.commands import drift_app, reinstate, simulate_fault, withdraw
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
 
 app = typer.Typer(
@@ -69,6 +70,19 @@ Subject = Annotated[str, typer.Option("--subject", help="Whom the token speaks f
 Sample = Annotated[int, typer.Option("--sample", min=1, help="So many predictions, taken at random.")]
 Days = Annotated[int, typer.Option("--days", help="What is older than so many days is dropped; at least 4.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Also where the home holds the cohort of another source.")]
+ModelName = Annotated[str | None, typer.Option("--name", help="Of the registered model; default: the task's, which is served.")]
+ModelSeed = Annotated[int, typer.Option("--seed", min=0, help="Of the members.")]
+Service = Annotated[str | None, typer.Option("--service", help="Feature service to learn from; default: the task's.")]
+OnlyVariant = Annotated[
+    str | None, typer.Option("--only", help="Fit and register this variant alone, such as logistic; default: all of them.")
+]
+Settings_ = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting of the registered variant, such as num_leaves=8; repeatable.")
+]
+Readings = Annotated[
+    Path, typer.Argument(help="CSV or Parquet: subject_id, observed_at, signal, value; optionally unit, age, sex and others.")
+]
+ScoresTo = Annotated[Path | None, typer.Option("--to", help="Also write the risks here, as .csv or .parquet.")]
 Settle = Annotated[bool, typer.Option("--settle", help="The clock is right now: record what was ahead as of the present.")]
 Labels = Annotated[
     bool, typer.Option("--labels", help="Also alarms that were overridden with a reason, from which one can learn.")
@@ -84,6 +98,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Another one takes othe
 app.add_typer(drift_app, name="drift")
 app.command("simulate-fault")(simulate_fault)
 app.command()(reinstate)
+app.command()(withdraw)
 
 
 @app.command()
@@ -158,14 +173,23 @@ def features(verify: Verify = False, catalogue: Catalogue = None, home: Home = D
 
 
 @app.command()
-def train(home: Home = DEFAULT_HOME, to: Json = None) -> None:
+def train(
+    name: ModelName = None,
+    seed: ModelSeed = 2026,
+    service: Service = None,
+    only: OnlyVariant = None,
+    settings: Settings_ = None,
+    home: Home = DEFAULT_HOME,
+    to: Json = None,
+) -> None:
     """Fit, calibrate and register the model and its baselines; a first that behaves is champion, later ones challenger."""
     with job(home, to):
         from dataclasses import asdict
 
         from pipelines.train import train as train_models
 
-        trained = asdict(train_models(home))
+        chosen = dict(_setting(text) for text in settings or ())
+        trained = asdict(train_models(home, seed, name=name, service=service, only=only, settings=chosen))
         write(to, trained)
         refused = trained.pop("refused")
         OUT.print(trained)
@@ -173,14 +197,57 @@ def train(home: Home = DEFAULT_HOME, to: Json = None) -> None:
             OUT.print(refused, soft_wrap=True, highlight=False)
 
 
+def _setting(text: str) -> tuple[str, Any]:
+    """``num_leaves=8`` as a name and a value."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise VigilError(f"--set {text}: expected NAME=VALUE, such as num_leaves=8")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
 @app.command()
-def evaluate(version: Version = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+def models(name: ModelName = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """List the versions of the model: which is champion, when each was trained, and what it reached on held-out patients."""
+    with job(home, to):
+        from models.registry import Registry
+        from pipelines.cohort_store import CohortStore
+        from pipelines.tables import versions_table
+
+        found = Registry.existing(home).versions(name or CohortStore(home).task.name)
+        OUT.print(versions_table(found))
+        write(to, {"versions": found})
+
+
+@app.command()
+def score(file: Readings, out: ScoresTo = None, home: Home = DEFAULT_HOME) -> None:
+    """Score the readings of a file by the champion, a risk a patient; nothing is kept. Exits 1 where readings are left out."""
+    with job(home, out):
+        from pipelines.cohort_store import CohortStore, NoCohortError
+        from pipelines.score_file import score_file
+        from pipelines.tables import scores_table
+
+        try:
+            task = CohortStore(home).task.name
+        except NoCohortError:
+            task = "deterioration"
+        risks, left_out = score_file(home, file, task)
+        OUT.print(scores_table(risks, left_out))
+        if out is not None:
+            risks.to_csv(out, index=False) if out.suffix == ".csv" else risks.to_parquet(out, index=False)
+    raise typer.Exit(1 if len(left_out) else 0)
+
+
+@app.command()
+def evaluate(version: Version = None, name: ModelName = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
     """Judge a model version beside its baselines on the held-out patients."""
     with job(home, to):
         from pipelines.evaluate import evaluate as evaluate_models
         from pipelines.tables import metrics_table
 
-        metrics = evaluate_models(home, version)
+        metrics = evaluate_models(home, version, name)
         OUT.print(metrics_table(metrics, "Held-out patients"))
         write(to, {"models": metrics})
 

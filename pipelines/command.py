@@ -1,5 +1,6 @@
 """What every command shares: where it works, where it writes, and how it fails."""
 
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -22,23 +23,34 @@ Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the
 
 DEFAULT_HOME: Final = Path(".vigil")
 OUT: Final = Console(markup=False)  # what is printed may hold names that callers chose
+FAULT: Final = 70  # EX_SOFTWARE of sysexits.h
+_DEBUG: Final = "VIGIL_DEBUG"
 _ODD: Final = set("$*?[]{}\n")
 
 
 @contextmanager
 def job(home: Path | None, *results: Path | None) -> Iterator[None]:
-    """The environment of a job. Whatever goes wrong is one line and exit status 2; 1 is kept for what a job found."""
+    """The environment of a job. Whatever goes wrong is one line and an exit status: 2, or that of the error.
+
+    1 is kept for what a job found, and :data:`FAULT` for a fault of ours, of which ``VIGIL_DEBUG=1`` shows the traceback.
+    """
     settle()
     try:
         _check_paths(home, results)
         yield
     except VigilError as error:
         typer.echo(f"vigil: {error}", err=True)
-        sys.exit(2)
+        sys.exit(error.exit_status)
     except Exception as error:  # noqa: BLE001 - its message may hold a patient's data, so only type and place are shown
+        if os.environ.get(_DEBUG):
+            traceback.print_exc()
         place = traceback.extract_tb(error.__traceback__)[-1]
-        typer.echo(f"vigil: unexpected {type(error).__name__} at {place.filename}:{place.lineno} in {place.name}", err=True)
-        sys.exit(2)
+        typer.echo(
+            f"vigil: unexpected {type(error).__name__} at {place.filename}:{place.lineno} in {place.name}; this is a fault of "
+            f"Vigil's; {_DEBUG}=1 shows more, which may hold patients' data",
+            err=True,
+        )
+        sys.exit(FAULT)
 
 
 def _check_paths(home: Path | None, results: Iterable[Path | None]) -> None:

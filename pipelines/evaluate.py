@@ -33,16 +33,24 @@ from pipelines.train import SEED, labelled_index
 REPORT: Final = "evaluation"  # HOME/reports/evaluation.html, .json and .png
 CARD: Final = "model_card.md"  # beside them
 
+LEADING: Final = (
+    "auroc", "auroc_low", "auroc_high", "auprc", "prevalence", "calibration_slope", "event_recall", "alarm_precision",
+    "alarms_per_patient_day", "lead_time_hours",
+)  # fmt: skip
+
 Metrics = dict[str, dict[str, float]]
 
 
-def evaluate(home: Path, version: str | None = None) -> Metrics:
-    """Judge a version (default: the champion) and the baselines of its run; returns model -> metric -> value.
+def evaluate(home: Path, version: str | None = None, name: str | None = None) -> Metrics:
+    """Judge a version (default: the champion) of a model (default: the task's) and the baselines of its run.
 
     Writes ``HOME/reports/evaluation.html``, ``.json`` and ``.png`` and the model card, and logs all to the model's run.
+
+    Returns:
+        Model -> metric -> value.
     """
     cohort, registry = CohortStore(home), Registry(home)
-    registered = registry.load(cohort.task.name, version)
+    registered = registry.load(name or cohort.task.name, version)
     models = registry.load_run_models(registered.run_id)
     with working("held-out frame through Feast"):
         frame = Store(home).training_frame(labelled_index(cohort, "held_out"), registered.feature_service)
@@ -73,12 +81,19 @@ def evaluate(home: Path, version: str | None = None) -> Metrics:
     metrics: Metrics = result["models"]
     with registry.run(cohort.task.name, registered.run_id):
         registry.log(
-            metrics={f"{name}.{metric}": value for name, values in metrics.items() for metric, value in values.items()},
+            metrics=_leading(metrics),
             dictionaries={f"{REPORT}.json": plain},
             figures={f"{REPORT}.png": figure},
             texts={f"{REPORT}.html": page, CARD: summary},
         )
     return metrics
+
+
+def _leading(metrics: Metrics) -> dict[str, float]:
+    """What one compares runs by; the rest is in the evaluation that is kept with the run."""
+    default, *others = metrics
+    found = {f"{default}.{metric}": metrics[default][metric] for metric in LEADING if metric in metrics[default]}
+    return found | {f"{name}.auroc": metrics[name]["auroc"] for name in others}
 
 
 def judged(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candidate]) -> HeldOut:

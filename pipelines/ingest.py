@@ -79,9 +79,7 @@ def _refuse_other(source: Source, home: Path) -> None:
     except NoCohortError:
         return
     if there.source != source.name:
-        raise SourceError(
-            f"--home {home}: holds the cohort of {there.source}; name another --home, or replace it: --replace"
-        )
+        raise SourceError(f"--home {home}: holds the cohort of {there.source}; name another --home, or replace it: --replace")
 
 
 def _pseudonyms(source: Source, home: Path) -> Pseudonyms:

@@ -6,9 +6,10 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
+import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -78,6 +79,48 @@ def ingest_table(facts: Facts) -> RenderableType:
     return Group(*parts)
 
 
+def versions_table(versions: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Versions of a model, newest first, each by what it reached on held-out patients; empty where it was not evaluated."""
+    table = Table(padding=(0, 0, 0, 1))
+    for heading in ("version", "alias", "trained", "AUROC (95 % CI)", "AUPRC", "slope", "alarms a day", "recall"):
+        table.add_column(heading, justify="left" if heading in {"alias", "trained"} else "right", no_wrap=True)
+    notes: list[Text] = []
+    for version in versions:
+        figures = version["metrics"]
+        auroc = "{auroc:.3f} ({auroc_low:.2f}-{auroc_high:.2f})".format(**figures) if "auroc_low" in figures else ""
+        others = (figures.get(name) for name in ("auprc", "calibration_slope", "alarms_per_patient_day", "event_recall"))
+        cells = [auroc, *("" if value is None else f"{value:.2f}" for value in others)]
+        table.add_row(str(version["version"]), version["alias"], version["trained_at"][:16].replace("T", " "), *cells)
+        said = {what: version[what] for what in ("withdrawn", "refused_by", "ungated") if version[what]}
+        notes += [Text(f"version {version['version']}: {what.replace('_', ' ')}: {why}") for what, why in said.items()]
+    return Group(table, *notes)
+
+
+def scores_table(risks: pd.DataFrame, left_out: pd.DataFrame) -> RenderableType:
+    """The risks of a file's patients, the highest first."""
+    table = Table(padding=(0, 0, 0, 1))
+    for column in ("patient", "as of, UTC", "risk", "band", "by", "NEWS2", "findings"):
+        table.add_column(column, justify="right" if column in {"risk", "NEWS2"} else "left", no_wrap=column != "findings")
+    for row in risks.sort_values(["probability", "news2"], ascending=False)[:_MOST_SHOWN].to_dict("records"):
+        table.add_row(
+            row["subject_id"],
+            f"{row['as_of']:%Y-%m-%d %H:%M}",
+            "" if row["probability"] is None or math.isnan(row["probability"]) else f"{row['probability']:.3f}",
+            row["band"],
+            row["decided_by"],
+            str(row["news2"]),
+            row["findings"],
+        )
+    parts: list[RenderableType] = [table]
+    if len(risks) > _MOST_SHOWN:
+        parts.append(Text(f"{_MOST_SHOWN} of {len(risks):,} patients are shown; all of them: --to FILE"))
+    if len(left_out):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out["reason"].value_counts().items())
+        parts.append(Text(f"{len(left_out):,} readings are left out: {reasons}"))
+    return Group(*parts)
+
+
+_MOST_SHOWN: Final = 50
 _BENCHMARK_COLUMNS: Final = {
     "auroc": "AUROC",
     "auroc_0_to_2_h": "0-2 h",

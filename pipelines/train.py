@@ -1,11 +1,13 @@
 """Train: the model and its baselines, cross-fitted on the training patients, kept in MLflow and registered."""
 
+import dataclasses
+import difflib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 
 from features.build import KEYS
 from features.catalogue import SERVICES
+from features.errors import VigilError
 from features.store.client import Store
 from models.assessment import net_of
 from models.certificate import certify, spent_by_net
@@ -60,17 +63,38 @@ def labelled_index(cohort: CohortStore, wanted: Split) -> pd.DataFrame:
     return labelled.loc[splits(labelled["subject_id"]) == wanted, LABELLED].reset_index(drop=True)
 
 
-def train(home: Path, seed: int = SEED) -> Trained:
+def train(
+    home: Path,
+    seed: int = SEED,
+    *,
+    name: str | None = None,
+    service: str | None = None,
+    only: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Trained:
     """Fit on the training patients only; calibrate and set thresholds on their out-of-fold risks; register.
 
     A first version becomes champion if it passes the gates of behaviour, which change readings of held-out patients. They can
     refuse it; nothing is chosen by them, and training sees no one else of these patients.
 
+    Args:
+        home: whose cohort.
+        seed: of the members.
+        name: of the registered model; default: the task's, which is the one that a server asks.
+        service: the features; default: the task's service.
+        only: the one variant to fit and register, such as ``logistic``; default: all, of which the first is registered.
+        settings: of the registered variant: what :class:`RiskModel` or its learner calls them.
+
     Raises:
         TooFewEventsError: there are fewer patients with an event than folds.
+        SettingError: there is no such service, variant or setting.
     """
     cohort = CohortStore(home)
     task, facts = cohort.task, cohort.facts
+    if service is not None:
+        task = dataclasses.replace(task, feature_service=_known("--service", service, SERVICES))
+    name = name or task.name
+    models = _chosen(variants(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings or {})
     with working("training frame through Feast"):
         frame = Store(home).training_frame(labelled_index(cohort, "train"), task.feature_service)
     augmented = _augmented(cohort, frame, task)
@@ -82,12 +106,11 @@ def train(home: Path, seed: int = SEED) -> Trained:
         "feature_service": task.feature_service,
         "data_digest": digest(frame),
     }
-    with registry.run(task.name) as run_id:
-        models = variants(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed)
+    with registry.run(task.name, dataset=(facts.source, str(made_of["data_digest"]))) as run_id:
         out_of_fold = {}
-        for name, model in models.items():
-            with working(f"fit {name}"):
-                out_of_fold[name] = fit(model, frame, task, () if name in AS_MEASURED else augmented)
+        for variant, model in models.items():
+            with working(f"fit {variant}"):
+                out_of_fold[variant] = fit(model, frame, task, () if variant in AS_MEASURED else augmented)
             model.facts_ |= made_of
         default = next(iter(models))
         model = models[default]
@@ -118,9 +141,33 @@ def train(home: Path, seed: int = SEED) -> Trained:
         )
         with working("store models"):
             registry.log_models(models, frame.head(100))
-        gates = [] if registry.has_champion(task.name) else _gates_of_a_first(cohort, registry, model)
+        gates = [] if registry.has_champion(name) else _gates_of_a_first(cohort, registry, model)
     tags = {"simulated": str(facts.simulated).lower()}
-    return _registered(registry, task.name, run_id, default, tags, [gate for gate in gates if not gate.passed])
+    return _registered(registry, name, run_id, default, tags, [gate for gate in gates if not gate.passed])
+
+
+class SettingError(VigilError):
+    """What was asked for is not there."""
+
+
+def _known(option: str, asked: str, among: Iterable[str]) -> str:
+    """A name that is one of those there are; of another the nearest is named."""
+    names = list(among)
+    if asked not in names:
+        near = difflib.get_close_matches(asked, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
+        raise SettingError(f"{option} {asked}: there is none; {hint}")
+    return asked
+
+
+def _chosen(models: dict[str, RiskModel], only: str | None, settings: Mapping[str, Any]) -> dict[str, RiskModel]:
+    """Those to fit; the first of them, which is registered, with settings of its own."""
+    if only is not None:
+        models = {_known("--only", only, models): models[only]}
+    registered = next(iter(models.values()))
+    names = {name.rpartition("__")[2]: name for name in sorted(registered.get_params(), reverse=True)}
+    registered.set_params(**{names[_known("--set", name, names)]: value for name, value in settings.items()})
+    return models
 
 
 def digest(frame: pd.DataFrame) -> str:

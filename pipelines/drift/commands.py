@@ -10,7 +10,7 @@ from pipelines.environment import LOOPBACK
 
 drift_app = typer.Typer(
     invoke_without_command=True,
-    help="Judge the last day: name faults, whether risks can be trusted, decide by plan. Exits 0 fine, 1 drift, 2 broken.",
+    help="Judge the last day: name faults, whether risks can be trusted, decide by plan. Exits 0 fine, 1 drift, 3 broken.",
 )
 
 Hours = Annotated[
@@ -48,6 +48,7 @@ def drift(
     if context.invoked_subcommand is not None:
         return
     with job(home, to):
+        from pipelines.drift.job import EXIT
         from pipelines.drift.job import drift as judge
 
         found = judge(home, hours=hours, outcomes=outcomes, replay=replay, act=act)
@@ -62,7 +63,7 @@ def drift(
             f"{home / 'reports' / ('rehearsal' if replay else '') / 'drift.html'}; history: vigil drift ui", soft_wrap=True
         )
         write(to, found.as_dict())
-    raise typer.Exit(found.status)
+    raise typer.Exit(EXIT[found.status])
 
 
 @drift_app.command()
@@ -123,6 +124,14 @@ def simulate_fault(
             highlight=False,
         )
         write(to, recent.about)
+
+
+def withdraw(because: Because, version: Version = None, home: Home = DEFAULT_HOME) -> None:
+    """Let a model not be asked any more, at once: risks are NEWS2 until it is reinstated; recorded with the reason."""
+    with job(home):
+        from pipelines.drift.decisions import withdraw as ask_no_more
+
+        OUT.print(ask_no_more(home, because, version).outcome, highlight=False)
 
 
 def reinstate(because: Because, version: Version = None, home: Home = DEFAULT_HOME) -> None:

@@ -139,6 +139,28 @@ def _alike(last: dict[str, Any], decision: Decision, evidence: dict[str, Any]) -
     return same and not decision.carried_out and named(last["evidence"]) == named(evidence)
 
 
+def withdraw(home: Path, because: str, version: str | None = None) -> Decision:
+    """A version (default: the champion) must not be asked any more: a person says so, and why. Risks are NEWS2 from then on.
+
+    Raises:
+        ReinstateError: it is withdrawn already.
+        NoModelError: there is no such version.
+    """
+    registry = Registry.existing(home)
+    name = CohortStore(home).task.name
+    version = version or registry.version_of(name, CHAMPION)
+    if (said := registry.withdrawal(name, version)) is not None:
+        raise ReinstateError(
+            f"version {version} of {name} is withdrawn already, since {said.at:%Y-%m-%d %H:%M} UTC: {said.because}"
+        )
+    at = present()
+    registry.withdraw(name, version, because, at.to_pydatetime())
+    outcome = f"version {version} is not asked any more; a server that is up gives NEWS2 within seconds"
+    decision = Decision("withdraw", (), because, carried_out=True, outcome=outcome, decided_at=at.isoformat())
+    record(home, decision, {})
+    return decision
+
+
 def reinstate(home: Path, because: str, version: str | None = None) -> Decision:
     """A version (default: the champion) may be asked again: a person says so, and why.
 

@@ -1,19 +1,30 @@
 """The drift job: what came and what was predicted of late, judged by the champion's reference and by the plan."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import pandas as pd
 
 from features.errors import VigilError
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.decisions import Decision, carry_out, decide, record, reinstated_at
 from pipelines.drift.judgement import RESULT, Drift, References, Status, alike, judge
-from pipelines.drift.plan import read_plan
-from pipelines.drift.recent import Recent, of_home, read_replay
+from pipelines.drift.plan import Plan, read_plan
+from pipelines.drift.recent import Recent, of_home, read_outcomes, read_replay
 from pipelines.progress import working
 from pipelines.results import replace_json
 from serving.times import present
+
+EXIT: Final[Mapping[Status, int]] = {Status.FINE: 0, Status.DRIFT: 1, Status.BROKEN: 3}  # 2: the command cannot be carried out
+
+
+class BrokenError(VigilError):
+    """Nothing can be said, which is a verdict of its own."""
+
+    exit_status = EXIT[Status.BROKEN]
 
 
 def drift(
@@ -29,26 +40,27 @@ def drift(
         act: also recalibrate or retrain, where the plan asks for it. To withdraw waits for nobody.
 
     Raises:
-        NoModelError: there is no champion, or it has no reference.
-        RecentError: there is nothing to judge.
         PlanError: the plan cannot be followed.
-        TooFewPatientsError, OtherFeaturesError: log and reference cannot be compared.
+        RecentError: the outcomes cannot be read, or the replay.
+        BrokenError: nothing can be said of a home that was judged before: there is no champion, no reference or no log, or
+            they cannot be compared.
     """
+    # First what was typed: a slip in it is no verdict on the model.
+    plan, told = read_plan(home), None if outcomes is None else read_outcomes(outcomes)
     try:
-        return _drift(home, hours, outcomes, replay, act=act)
+        return _drift(home, plan, hours, told, replay, act=act)
     except VigilError as error:
-        if replay is None and (home / "reports").is_dir():  # or those who watch the figures would go on seeing the last ones
-            broken = {
-                "status": Status.BROKEN.name.lower(),
-                "judged_at": present().isoformat(timespec="seconds"),
-                "error": str(error),
-            }
-            replace_json(home / "reports" / RESULT, broken)
-        raise
+        if replay is not None or not (home / "reports").is_dir():
+            raise
+        # Or those who watch the figures would go on seeing the last ones.
+        at, status = present().isoformat(timespec="seconds"), Status.BROKEN.name.lower()
+        replace_json(home / "reports" / RESULT, {"status": status, "judged_at": at, "error": str(error)})
+        raise BrokenError(str(error)) from None
 
 
-def _drift(home: Path, hours: float | None, outcomes: Path | None, replay: Path | None, *, act: bool) -> Drift:
-    plan = read_plan(home)
+def _drift(
+    home: Path, plan: Plan, hours: float | None, outcomes: pd.DataFrame | None, replay: Path | None, *, act: bool
+) -> Drift:
     facts, registry = CohortStore(home).facts, Registry.existing(home)
     champion = registry.load(facts.task)
     references = References.of(registry, champion)

@@ -66,7 +66,7 @@ def of_home(
     home: Path,
     champion: RegisteredModel,
     hours: float | None = None,
-    outcomes: Path | None = None,
+    outcomes: pd.DataFrame | None = None,
     settled: pd.Timestamp | None = None,
 ) -> Recent:
     """The last day of a home (or the last hours, of predictions).
@@ -75,11 +75,11 @@ def of_home(
         home: whose.
         champion: its model.
         hours: how far to look back for predictions; default: a day, or where no ward was ever watched, all of them.
-        outcomes: a file of :data:`OUTCOME_COLUMNS` (see :func:`read_outcomes`), beside what the ingested cohort knows.
+        outcomes: of :func:`read_outcomes`, beside what the ingested cohort knows.
         settled: when a person reinstated the model; what came and was predicted before is not held against it again.
 
     Raises:
-        RecentError: nothing was predicted and nothing came, or the outcomes cannot be read.
+        RecentError: nothing was predicted and nothing came.
     """
     until, path = present(), home / LOG_FILE
     if not path.exists():
@@ -214,14 +214,13 @@ def read_replay(folder: Path) -> Recent:
     return Recent(until, tables[0], tables[1], ends=False, judged=tables[2], about=about)
 
 
-def _judged(home: Path, past: pd.DataFrame, path: Path | None) -> pd.DataFrame:
-    """Labels of what was predicted, by what the ingested cohort knows and by a file of outcomes."""
+def _judged(home: Path, past: pd.DataFrame, given: pd.DataFrame | None) -> pd.DataFrame:
+    """Labels of what was predicted, by what the ingested cohort knows and by outcomes that were given."""
     cohort = CohortStore(home)
     task = cohort.task
     stays, outcomes = cohort.read("stays")[["subject_id", "end"]], cohort.read("outcomes")
-    if path is not None:
-        given = read_outcomes(path)
-        given["subject_id"] = open_pseudonyms(home).of_each(given["patient_id"]).astype(str)
+    if given is not None:
+        given = given.assign(subject_id=open_pseudonyms(home).of_each(given["patient_id"]).astype(str))
         stays = pd.concat([stays[~stays["subject_id"].isin(given["subject_id"])], given[["subject_id", "end"]]])
         events = given.loc[given["onset"].notna(), ["subject_id", "onset"]].assign(onset_known=True)
         outcomes = pd.concat([outcomes[~outcomes["subject_id"].isin(given["subject_id"])], events])

@@ -74,7 +74,7 @@ def test_what_was_put_in_is_named_in_a_rehearsal_that_changes_nothing(home, cham
     assert made.exit_code == 0, made.output
     assert "fahrenheit: body_temperature at gateway-" in made.output
     found = vigil("drift", "--home", home, "--replay", folder, "--json", result)
-    assert found.exit_code in (1, 2), found.output
+    assert found.exit_code in (1, 3), found.output
     said = json.loads(result.read_text())
     put_in = json.loads((folder / "about.json").read_text())
     assert [(f["fault"], f["signal"], f["where"]) for f in said["findings"]] == [
@@ -140,7 +140,7 @@ def test_a_log_that_is_no_database_is_one_line(home, tmp_path, monkeypatch):
     broken.write_bytes((home / LOG).read_bytes()[:3000])
     monkeypatch.setattr("pipelines.drift.job.of_home", lambda *_, **__: of_home(tmp_path, Registry(home).load("deterioration")))
     result = vigil("drift", "--home", home)
-    assert result.exit_code == 2
+    assert result.exit_code == 3
     assert result.output.strip().splitlines()[-1].startswith("vigil: ")
 
 
@@ -195,8 +195,20 @@ def test_faults_of_readings_are_named_where_too_few_have_a_risk(champion, refere
 def test_a_failing_job_tells_those_who_watch_the_figures(home):
     latest = home / "reports" / "drift.json"
     before = latest.read_bytes()
-    assert vigil("drift", "--home", home, "--outcomes", home / "nowhere.csv").exit_code == 2
+    log = home / LOG
+    log.rename(home / "away.db")
+    result = vigil("drift", "--home", home)
+    (home / "away.db").rename(log)
     said = json.loads(latest.read_text())
     latest.write_bytes(before)
+    assert result.exit_code == 3
     assert said["status"] == "broken"
-    assert "nowhere.csv: not there" in said["error"]
+    assert f"prediction log {log}: not there" in said["error"]
+
+
+@pytest.mark.parametrize("slip", [("--outcomes", "nowhere.csv"), ("--replay", "nowhere"), ("--hours", "none"), ("--hour", "3")])
+def test_a_slip_of_the_command_line_is_no_verdict(home, slip):
+    latest = home / "reports" / "drift.json"
+    before = latest.read_bytes()
+    assert vigil("drift", "--home", home, *slip).exit_code == 2
+    assert latest.read_bytes() == before
