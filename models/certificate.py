@@ -88,8 +88,9 @@ def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
 
     Returns:
         ``alarms_per_patient_day, alarms_upper, precision, precision_lower`` (95 % limits of these patients alone),
-        ``event_recall``; ``net_alarms_per_patient_day``, of the safety net alone; and ``held``: both estimates keep the
-        promise. Where nothing sounded no alarm was wrong; the recall says what that was worth.
+        ``event_recall``; ``net_alarms_per_patient_day``, of the safety net alone; ``held``: both estimates keep the promise;
+        and ``broken``: one of them breaks it with 95 % confidence. Where nothing sounded no alarm was wrong; the recall says
+        what that was worth.
     """
     count = watch.count(certificate.threshold)
     found = _evidence(count, (1 - CONFIDENCE) / 2)
@@ -97,8 +98,13 @@ def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
         found["alarms_per_patient_day"] <= certificate.max_alarms_per_patient_day
         and not found["precision"] < certificate.min_precision
     )
+    (_, alarms_lower, _), (_, _, precision_upper) = _limits(count, (1 - CONFIDENCE) / 2)
+    broken = (
+        alarms_lower * STEPS_PER_DAY > certificate.max_alarms_per_patient_day or precision_upper < certificate.min_precision
+    )
     recall = count.figures()["event_recall"]
-    return {**found, "event_recall": recall, "net_alarms_per_patient_day": _net_alone(watch), "held": held}
+    more = {"event_recall": recall, "net_alarms_per_patient_day": _net_alone(watch), "held": held, "broken": bool(broken)}
+    return {**found, **more}
 
 
 def _net_alone(watch: Watch) -> float:
@@ -106,12 +112,16 @@ def _net_alone(watch: Watch) -> float:
     return watch.net_alone().count(np.inf).figures()["alarms_per_patient_day"]
 
 
-def _evidence(count: Count, tail: float) -> dict[str, float]:
+def _limits(count: Count, tail: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """Alarms a step, and their precision: estimate, lower and upper limit of each."""
     steps, alarms, right = (
         count.by_patient(value) for value in (np.rint(count.days * STEPS_PER_DAY), count.alarms, count.right)
     )
-    rate, _, rate_upper = limits(alarms, steps, tail)
-    precision, precision_lower, _ = limits(right, alarms, tail)
+    return limits(alarms, steps, tail), limits(right, alarms, tail)
+
+
+def _evidence(count: Count, tail: float) -> dict[str, float]:
+    (rate, _, rate_upper), (precision, precision_lower, _) = _limits(count, tail)
     return {
         "alarms_per_patient_day": rate * STEPS_PER_DAY,
         "alarms_upper": rate_upper * STEPS_PER_DAY,

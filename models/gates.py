@@ -32,15 +32,14 @@ from models.tasks import RiskTask
 
 # Slope 1 and intercept 0 are right (Van Calster B, et al. Calibration: the Achilles heel of predictive analytics. BMC Med
 # 2019;17:230). No limits are given there, so these are ours, the same in both directions: log-odds at most a quarter too
-# wide or too narrow (0.8 = 1 / 1.25), observed odds at most about a fifth off the predicted ones (exp(0.2) = 1.22). Estimates
-# have to lie within; intervals are shown: to ask it of them too would keep a small hospital from ever mending its model.
+# wide or too narrow (0.8 = 1 / 1.25), observed odds at most about a fifth off the predicted ones (exp(0.2) = 1.22). Who is
+# refused has a 95 % interval that lies beyond: an estimate from a dozen events says nothing, and to ask that the interval lie
+# within would keep a small hospital from ever mending its model.
 LOWEST_SLOPE: Final = 0.8
 HIGHEST_SLOPE: Final = 1.25
 MOST_SHIFT: Final = 0.2  # log-odds, either way
 
-# Of a group large enough to judge. The first is of the estimate: so large a loss is not excused by a wide interval.
-MOST_AUROC_LOST: Final = 0.05
-MOST_RECALL_LOST: Final = 0.10
+MOST_RECALL_LOST: Final = 0.10  # of a group large enough to judge
 
 _SAME: Final = ("task", "source", "simulated")  # facts that a challenger shares with the champion, or with the cohort
 _COMPARED: Final = ("better", "subgroups")  # gates that hold the challenger against a champion
@@ -183,18 +182,18 @@ def calibration(metrics: Mapping[str, float]) -> Gate:
     Args:
         metrics: the challenger's ``calibration_slope`` and ``calibration_intercept``, each with ``_low`` and ``_high``.
     """
-    slope, shift = metrics["calibration_slope"], metrics["calibration_intercept"]
     shown = _known(metrics)
     return Gate(
         name="calibration",
-        passed=LOWEST_SLOPE <= slope <= HIGHEST_SLOPE and abs(shift) <= MOST_SHIFT,
+        passed=_meets(metrics, "calibration_slope", LOWEST_SLOPE, HIGHEST_SLOPE)
+        and _meets(metrics, "calibration_intercept", -MOST_SHIFT, MOST_SHIFT),
         found=(
             f"slope {interval(shown, 'calibration_slope')} and intercept "
             f"{interval(shown, 'calibration_intercept', signed=True)} (95 % CI)"
         ),
         expected=(
-            f"estimates of the slope from {LOWEST_SLOPE:g} to {HIGHEST_SLOPE:g} and of the intercept from {-MOST_SHIFT:g} "
-            f"to {MOST_SHIFT:g}"
+            f"intervals that reach into a slope from {LOWEST_SLOPE:g} to {HIGHEST_SLOPE:g} and an intercept from "
+            f"{-MOST_SHIFT:g} to {MOST_SHIFT:g}"
         ),
         remedy="look at the reliability plot (vigil evaluate), then train on patients like those it will serve",
         figures={name: value for name, value in metrics.items() if name.startswith(("calibration_slope", "calibration_int"))},
@@ -204,9 +203,9 @@ def calibration(metrics: Mapping[str, float]) -> Gate:
 def subgroups(compared: Groups) -> Gate:
     """Nobody is served worse than by the champion, as far as can be seen.
 
-    A group is harmed where AUROC is lower with 95 % confidence, or lower by more than 0.05 as estimated, or where event recall
-    at the frozen thresholds is lower by more than 0.10 with 95 % confidence. With a dozen groups, chance alone refuses now and
-    then a challenger that harms nobody: that is the cheaper mistake.
+    A group is harmed where AUROC is lower with 95 % confidence, or where event recall at the frozen thresholds is lower by more
+    than 0.10 with 95 % confidence. With a dozen groups, chance alone refuses now and then a challenger that harms nobody: that
+    is the cheaper mistake.
 
     Args:
         compared: :func:`by_group`.
@@ -220,8 +219,8 @@ def subgroups(compared: Groups) -> Gate:
         passed=not harmed,
         found="; ".join([*(f"{group}: {harm}" for group, harm in harmed.items()), counted]),
         expected=(
-            f"in every group AUROC not lower with 95 % confidence, nor by more than {MOST_AUROC_LOST:g}, and event recall not "
-            f"lower by more than {MOST_RECALL_LOST:.2f} with 95 % confidence"
+            "in every group AUROC not lower with 95 % confidence, and event recall not lower by more than "
+            f"{MOST_RECALL_LOST:.2f} with 95 % confidence"
         ),
         remedy="the champion stays; find out what the challenger lost on these patients before it is trained anew",
         figures={"harmed": list(harmed), "too_small": few, "groups": judged},
@@ -251,12 +250,13 @@ def promise(certificate: Certificate | None, kept: Mapping[str, Any] | None, *, 
         net, allowed = figures.get("net_alarms_per_patient_day", 0.0), certificate.max_alarms_per_patient_day
         found += f"; the safety net alone sounds {number(net, 2)} of {allowed:g}" if net >= allowed else ""
         expected = (
-            f"the promise of its training: at most {certificate.max_alarms_per_patient_day:g} alarms per patient-day and a "
-            f"precision of at least {percent(certificate.min_precision, 2)}"
+            f"the promise of its training, not broken with 95 % confidence: at most "
+            f"{certificate.max_alarms_per_patient_day:g} alarms per patient-day and a precision of at least "
+            f"{percent(certificate.min_precision, 2)}"
         )
     return Gate(
         name="promise",
-        passed=once or bool(figures.get("held", False)),
+        passed=once or (kept is not None and not kept["broken"]),
         found=found,
         expected="nothing" if once else expected,
         remedy="train on more patients, or ask for a promise that can be kept (models/tasks.py) and train anew",
@@ -353,10 +353,16 @@ def _removed(found: Mapping[str, Any], what: str) -> str:
     return f"removal {what}: {percent(found['share'])} of {found['removals']} turn high into low"
 
 
+def _meets(metrics: Mapping[str, float], name: str, lowest: float, highest: float) -> bool:
+    """Whether the 95 % interval of a figure reaches into what is allowed; a figure without one does not."""
+    low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+    return bool(low <= highest and high >= lowest)
+
+
 def _harm(row: Mapping[str, Any]) -> str:
     """What a group loses, or nothing."""
     lost, shown = [], _known(row)
-    if row["auroc_change"] < -MOST_AUROC_LOST or row["auroc_change_high"] < 0:
+    if row["auroc_change_high"] < 0:
         lost.append(f"AUROC {interval(shown, 'auroc_change', signed=True)}")
     if row.get("event_recall_change_high", 0.0) < -MOST_RECALL_LOST:
         lost.append(f"event recall {percents(shown, 'event_recall_change')}")

@@ -460,13 +460,13 @@ class Registry:
         """Read an artefact in the one format that we write: the files beside it may name another, which would run their code.
 
         Raises:
-            UntrustedModelError: it is of another format, lies elsewhere, or holds a type beyond :data:`TRUSTED_TYPES`.
+            UntrustedModelError: it is of another format, or holds a type beyond :data:`TRUSTED_TYPES`.
         """
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)).resolve() / _ARTEFACT
-        if not path.is_relative_to(self.home / "mlartifacts") or not path.is_file():
+        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / _ARTEFACT
+        if not path.is_file():
             raise UntrustedModelError(
-                f"registry: {uri} has no {_ARTEFACT} under this home; models of other formats are not loaded, since they may "
-                "run code; train anew: vigil train"
+                f"registry: {uri} has no {_ARTEFACT}; models of other formats are not loaded, since they may run code; train "
+                "anew: vigil train"
             )
         try:
             model = skops.io.load(path, trusted=TRUSTED_TYPES)

@@ -104,7 +104,7 @@ def trees(features: list[str], *, hourly: bool, seed: int) -> RiskModel:
     return RiskModel(learner, features, most_negatives=_MOST_NEGATIVES, smallest_leaf=HOURLY_LEAF, seed=seed)
 
 
-def linear(features: list[str], *, strength: float = 0.01, hourly: bool, seed: int) -> RiskModel:
+def linear(features: list[str], *, strength: float = 0.0003, hourly: bool, seed: int) -> RiskModel:
     """A linear model over these features; ``strength``: inverse of its penalty."""
     return RiskModel(_standardised(strength), features, most_negatives=_MOST_NEGATIVES if hourly else None, seed=seed)
 

@@ -81,16 +81,18 @@ def ingest_table(facts: Facts) -> RenderableType:
 
 def versions_table(versions: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Versions of a model, newest first, each by what it reached on held-out patients; empty where it was not evaluated."""
-    table = Table(padding=(0, 0, 0, 1))
-    for heading in ("version", "alias", "trained", "AUROC (95 % CI)", "AUPRC", "slope", "alarms a day", "recall"):
+    table = Table(
+        padding=(0, 0, 0, 1), caption="alarms: per patient-day. Run, time and why: --json FILE.", caption_justify="left"
+    )
+    for heading in ("version", "alias", "trained", "AUROC (95 % CI)", "slope", "alarms", "recall"):
         table.add_column(heading, justify="left" if heading in {"alias", "trained"} else "right", no_wrap=True)
     notes: list[Text] = []
     for version in versions:
         figures = version["metrics"]
         auroc = "{auroc:.3f} ({auroc_low:.2f}-{auroc_high:.2f})".format(**figures) if "auroc_low" in figures else ""
-        others = (figures.get(name) for name in ("auprc", "calibration_slope", "alarms_per_patient_day", "event_recall"))
+        others = (figures.get(name) for name in ("calibration_slope", "alarms_per_patient_day", "event_recall"))
         cells = [auroc, *("" if value is None else f"{value:.2f}" for value in others)]
-        table.add_row(str(version["version"]), version["alias"], version["trained_at"][:16].replace("T", " "), *cells)
+        table.add_row(str(version["version"]), version["alias"], version["trained_at"][:10], *cells)
         said = {what: version[what] for what in ("withdrawn", "refused_by", "ungated") if version[what]}
         notes += [Text(f"version {version['version']}: {what.replace('_', ' ')}: {why}") for what, why in said.items()]
     return Group(table, *notes)

@@ -241,6 +241,8 @@ def _registered(
     if shut:
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         tags = {**tags, "refused_at": at, "refused_by": ", ".join(gate.name for gate in shut)}
+    elif not registry.has_champion(name):
+        tags = {**tags, "ungated": "first version: of the gates it passed those of behaviour alone, beside no champion"}
     version, alias = registry.register(run_id, default, name, tags, may_be_champion=not shut)
     if not shut:
         return Trained(name, version, alias, run_id)

@@ -124,7 +124,8 @@ def _check_columns(connection: sa.Connection, metadata: sa.MetaData, path: Path)
 
 def _durable(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # SQLAlchemy's begin is the only one
-    connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of a new file: what retention empties is given back bit by bit
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):  # of a file that is not new it would wait for writers
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")  # what retention empties is given back bit by bit
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 
 import sqlalchemy as sa
@@ -32,12 +33,14 @@ from serving.rescorer import Rescorer
 from serving.scoring import RiskScorer
 from serving.settings import Settings
 from serving.times import present
+from serving.turns import Fresh
 from serving.wards import Wards
 
 logger = logging.getLogger("vigil.serving")
 
 _CLAIM: Final = timedelta(hours=1)
 _REFUSALS: Final = RateLimitItemPerMinute(10)  # of one caller
+FRESH_SECONDS: Final = 1.0  # for which what strangers may ask is not made anew: readiness, metrics
 _ALIVE: Final = timedelta(seconds=30)  # after the last sign of life of the rescorer
 
 
@@ -61,6 +64,7 @@ class Parts:
     metrics: Metrics
     limiter: FixedWindowRateLimiter
     rate: RateLimitItemPerSecond
+    metrics_page: Fresh[bytes]
 
     def allows(self, caller: Caller) -> bool:
         """Whether the caller has not asked too often this second."""
@@ -179,6 +183,7 @@ def open_parts(settings: Settings, metrics: Metrics) -> Parts:
         metrics=metrics,
         limiter=FixedWindowRateLimiter(MemoryStorage()),
         rate=RateLimitItemPerSecond(settings.requests_per_second),
+        metrics_page=Fresh(partial(metrics.page, home), FRESH_SECONDS),
     )
 
 

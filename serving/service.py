@@ -27,12 +27,12 @@ from features.errors import VigilError
 from features.store.client import StoreError
 from serving import http_limits, supervisor
 from serving.database import DatabaseError
-from serving.guard import Guard
+from serving.guard import Guard, PartsHere
 from serving.intake import OverloadedError
 from serving.logs import place_of
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
-from serving.parts import open_parts, open_rescorer
+from serving.parts import FRESH_SECONDS, open_parts, open_rescorer
 from serving.prediction_log import LogUnavailableError
 from serving.problems import MEDIA_TYPE, ProblemError, on_http, on_invalid, on_overloaded, on_problem, on_unavailable
 from serving.routes import readings, risks, wards
@@ -51,7 +51,6 @@ circus.create_standalone_arbiter = supervisor.arbiter
 http_limits.limit()
 
 _KEEP_METRICS_SECONDS: Final = 1.0
-_FRESH_SECONDS: Final = 1.0  # for which what strangers may ask is not made anew: readiness, metrics
 
 METRICS: Final = Metrics()
 ROUTERS: Final = (readings.router, risks.router, wards.router)
@@ -98,13 +97,10 @@ async def docs() -> HTMLResponse:
 _QUIET: Final[dict[str, Any]] = {"workers": 1, "logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
 
 
-_PAGE: Final = Fresh(lambda: METRICS.page(Settings().home), _FRESH_SECONDS)
-
-
 @api.get("/metrics", include_in_schema=False)
-async def metrics() -> Response:
+async def metrics(parts: PartsHere) -> Response:
     """For Prometheus."""
-    return Response(await _PAGE.get(), media_type=CONTENT_TYPE)
+    return Response(await parts.metrics_page.get(), media_type=CONTENT_TYPE)
 
 
 @contextmanager
@@ -165,7 +161,7 @@ class Vigil:
             self.parts = open_parts(Settings(), METRICS)
         self.parts.champion.follow()
         api.state.parts = self.parts
-        self.readiness = Fresh(self._look, _FRESH_SECONDS)
+        self.readiness = Fresh(self._look, FRESH_SECONDS)
 
     async def __is_ready__(self) -> bool:
         """Readiness; the log says what is missing. In a thread: it may wait for Feast, or for the issuer of tokens."""

@@ -131,7 +131,14 @@ def _read_keys(text: bytes, where: str) -> Keys:
         raise KeysUnavailableError(
             f"{where}: holds a symmetric (oct) or private key; expected public keys only; take it out and trust it no more"
         )
-    keys = [key for jwk in jwks if (algorithm := _algorithm_of(jwk)) and (key := _read_key(jwk, algorithm, where))]
+    read = [_read_key(jwk, algorithm) for jwk in jwks if (algorithm := _algorithm_of(jwk))]
+    keys = [key for key in read if isinstance(key, jwt.PyJWK)]
+    for unusable in read:
+        if isinstance(unusable, str):
+            bad = f"{where}: bad key for {unusable}; expected the form of RFC 7517, RSA keys from 2048 bits on"
+            if not keys:
+                raise KeysUnavailableError(bad)
+            logger.warning("%s; it is left out", bad)
     if not keys:
         raise KeysUnavailableError(f"{where}: no key for {', '.join(ALGORITHMS)}; expected at least one for signatures")
     if len({key.key_id for key in keys} - {None}) < len(keys) > 1:
@@ -148,13 +155,12 @@ def _algorithm_of(jwk: Mapping[str, Any]) -> str | None:
     return next((algorithm for algorithm in possible if algorithm == jwk.get("alg", possible[0])), None)
 
 
-def _read_key(jwk: dict[str, Any], algorithm: str, where: str) -> jwt.PyJWK | None:
-    """The key, or None where it cannot be used: the others of the set count all the same (RFC 7517, section 5)."""
+def _read_key(jwk: dict[str, Any], algorithm: str) -> jwt.PyJWK | str:
+    """The key, or its algorithm where it cannot be used: the others count all the same (RFC 7517, section 5)."""
     try:
         key = jwt.PyJWK(jwk, algorithm)
         if isinstance(key.key_id, str | None) and not key.Algorithm.check_key_length(key.key):
             return key
     except jwt.PyJWTError:
         pass
-    logger.warning("%s: a key for %s is left out: expected the form of RFC 7517, RSA keys from 2048 bits on", where, algorithm)
-    return None
+    return algorithm

@@ -91,7 +91,8 @@ async def stream(parts: Parts, caller: Caller, ward: str, after: int, seconds: f
     """
     loop = asyncio.get_running_loop()
     left = caller.expires - present().timestamp()
-    end = loop.time() + (left if seconds is None else min(seconds, left))
+    expiry = loop.time() + left
+    end = expiry if seconds is None else min(loop.time() + seconds, expiry)
     hidden = frozenset() if caller.may("alarms:read") else _OF_ALARMS
     yield f": listening\n{begin}"  # the client learns at once that it is connected
     said = loop.time()
@@ -104,7 +105,7 @@ async def stream(parts: Parts, caller: Caller, ward: str, after: int, seconds: f
             return
         if found:
             for event in found:
-                if loop.time() >= end:  # events may come so fast that the end of the loop is never reached
+                if loop.time() >= expiry:  # events may come so fast that the end of the loop is never reached
                     return
                 if event["kind"] not in hidden:
                     yield _event(event, names[event["patient"]])

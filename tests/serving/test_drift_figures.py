@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.drift_figures import STATUS, DriftFigures
+from serving.parts import FRESH_SECONDS
 from tests.serving.inside import running_inside
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
@@ -104,11 +106,13 @@ def test_the_servers_page_has_them_as_they_are_now(tmp_path):
     with running_inside(tmp_path) as inside:
         assert "vigil_drift" not in inside.stranger().get("/metrics").text
         write(tmp_path, REPORT)
+        time.sleep(FRESH_SECONDS)
         page = inside.stranger().get("/metrics")
         assert page.status_code == 200
         assert 'vigil_drift_faults{fault="stuck",signal="spo2"} 2.0' in page.text
         assert not re.search(r"canary|d1|gateway-7", page.text)
         write(tmp_path, {**REPORT, "status": "fine", "findings": []})
+        time.sleep(FRESH_SECONDS)
         assert "vigil_drift_status 0.0" in inside.stranger().get("/metrics").text
 
 
