@@ -35,7 +35,7 @@ _FEWER_COLUMNS: Final[Mapping[str, Any]] = {
     "learner__n_estimators": 600,
     "learner__colsample_bytree": 0.1,
 }
-_STRENGTHS: Final = (0.0003, 0.003, 0.03)  # of the linear baseline: inverse of the penalty
+_STRENGTHS: Final = (0.00003, 0.0003, 0.003, 0.03)  # of the linear baseline: inverse of the penalty
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,13 @@
 """Challenge 2019: sepsis six hours ahead. Trained on one hospital, scored on every hour of every stay of another."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from features.catalogue import SERVICES
 from models.assessment import net_of
@@ -24,7 +25,7 @@ from models.tasks import TASKS
 from models.variants import AS_MEASURED, variants
 from pipelines.benchmark import Benchmark, BenchmarkError, predictions
 from pipelines.benchmark.frames import read, read_augmented
-from pipelines.progress import working
+from pipelines.progress import track, working
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.train import SEED, fit
 
@@ -32,6 +33,7 @@ OUTER_FOLDS: Final = 5
 _SERVICE: Final = TASKS["sepsis"].feature_service
 _PARTS: Final = ("physiology", "workflow")
 
+Models = Mapping[str, RiskModel]
 Scored = pd.DataFrame
 """Of the test rows: ``probability``; ``alarm``, where it reaches the threshold of utility that was frozen before; ``high`` and
 ``medium``, the thresholds of the product's bands, frozen likewise."""
@@ -53,17 +55,20 @@ def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchma
     models = variants(SERVICES[_SERVICE], hourly=True, seed=SEED)
     if only is not None and only not in models:
         raise BenchmarkError(f"--only {only}: no such model; choose one of {', '.join(models)}")
-    training, augmented = read_augmented(Cinc2019(train), SERVICES[_SERVICE], "training set")
-    testing = read(Cinc2019(test), SERVICES[_SERVICE], "test set") if test else training
-    score = _answers if test else _nested
     spared = _PARTS if test else ()
+    chosen = {name: model for name, model in models.items() if (name == only if only else name not in spared)}
+    training, augmented = read_augmented(Cinc2019(train), SERVICES[_SERVICE], "training set")
+    stays = int(training["subject_id"].nunique())
+    if test is None:
+        testing, answers = training, _nested(chosen, training, augmented)
+    else:
+        fitted = _fitted(chosen, training, augmented)
+        del training, augmented  # a test set takes as much room
+        testing = read(Cinc2019(test), SERVICES[_SERVICE], "test set")
+        answers = _answers(fitted, testing)
     metrics, scored = {}, {}
-    for name, model in models.items():
-        if name != only if only else name in spared:
-            continue
-        with working(f"fit and score {name}"):
-            answers = score(model, training, () if name in AS_MEASURED else augmented, testing)
-        scored[name] = pd.concat([testing[LABELLED], answers], axis=1)
+    for name, answer in track(answers.items(), "figures", len(answers)):
+        scored[name] = pd.concat([testing[LABELLED], answer], axis=1)
         metrics[name] = figures(scored[name]) | beside_news2(scored[name], testing["news2"].to_numpy(np.float64))
         metrics[name] |= with_the_net(scored[name].assign(**net_of(testing)))
     about = {
@@ -72,7 +77,7 @@ def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchma
         "feature_service": _SERVICE,
         "chosen": "members, calibration and threshold on the training patients of each fold; settings beforehand, on set A",
         "seed": SEED,
-        "training_stays": int(training["subject_id"].nunique()),
+        "training_stays": stays,
         "test_stays": int(testing["subject_id"].nunique()),
     }
     return Benchmark(metrics, predictions(scored), about)
@@ -130,21 +135,37 @@ def with_the_net(scored: pd.DataFrame) -> dict[str, float]:
     return found | {f"emergency_{what}": float(value) for what, value in emergencies(watch, medium, 1.0).items()}
 
 
-def _nested(model: RiskModel, training: pd.DataFrame, augmented: Sequence[Augmented], _: pd.DataFrame) -> Scored:
+def _nested(models: Models, training: pd.DataFrame, augmented: Sequence[Augmented]) -> dict[str, Scored]:
+    """Five-fold: each fold's patients, scored by models of the others."""
     fold = folds(training["subject_id"], training["label"].to_numpy() == 1, OUTER_FOLDS, seed=SEED)
-    found = []
+    found: dict[str, list[Scored]] = {name: [] for name in models}
     for left_out in range(OUTER_FOLDS):
         unseen = fold == left_out
-        ways = [way.among(~unseen) for way in augmented]
-        found.append(_answers(model, training[~unseen], ways, training[unseen]))
-    return pd.concat(found).sort_index()
+        ways, seen, others = [way.among(~unseen) for way in augmented], training[~unseen], training[unseen]
+        fitted = _fitted(models, seen, ways, f", fold {left_out + 1}")
+        for name, answers in _answers(fitted, others).items():
+            found[name].append(answers)
+    return {name: pd.concat(parts).sort_index() for name, parts in found.items()}
 
 
-def _answers(model: RiskModel, training: pd.DataFrame, augmented: Sequence[Augmented], testing: pd.DataFrame) -> Scored:
-    """Fit, freeze thresholds on the patients trained on, and score others."""
-    risk = fit(model, training, TASKS["sepsis"], augmented)
-    threshold = Utility.of(training["label"].to_numpy(np.float64), training["subject_id"]).threshold(risk)
-    probability = model.risk(testing)
-    return pd.DataFrame(
-        {"probability": probability, "alarm": probability >= threshold, **model.thresholds_}, index=testing.index
-    )
+def _fitted(
+    models: Models, training: pd.DataFrame, augmented: Sequence[Augmented], where: str = ""
+) -> dict[str, tuple[RiskModel, float]]:
+    """Fit each model, and freeze its threshold of utility on the patients trained on."""
+    found, utility = {}, Utility.of(training["label"].to_numpy(np.float64), training["subject_id"])
+    for name, unfitted in models.items():
+        model = clone(unfitted)
+        with working(f"fit {name}{where}"):
+            risk = fit(model, training, TASKS["sepsis"], () if name in AS_MEASURED else augmented)
+            found[name] = model, utility.threshold(risk)
+    return found
+
+
+def _answers(fitted: Mapping[str, tuple[RiskModel, float]], testing: pd.DataFrame) -> dict[str, Scored]:
+    """Score others by thresholds that were frozen before."""
+    found = {}
+    for name, (model, threshold) in track(fitted.items(), "score", len(fitted)):
+        probability = model.risk(testing)
+        columns = {"probability": probability, "alarm": probability >= threshold, **model.thresholds_}
+        found[name] = pd.DataFrame(columns, index=testing.index)
+    return found

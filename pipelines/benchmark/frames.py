@@ -1,7 +1,7 @@
 """A source as one frame: index times, labels and features, without a home."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from models.tasks import TASKS
 from pipelines.progress import track
 from pipelines.sources import Source
 
+T = TypeVar("T")
 Float32 = NDArray[np.float32]
 
 ROWS = ("subject_id", "index_time", "start", "end", "onset", "onset_known", "label", "unit", "hospital_admitted_at")
@@ -60,7 +61,8 @@ def _read_ways(
     source: Source, features: Sequence[str], what: str, make: Callable[..., tuple[Augmented, ...]]
 ) -> tuple[pd.DataFrame, tuple[Augmented, ...]]:
     blocks: list[Float32] = []
-    rows, ways = [], []
+    rows: list[pd.DataFrame] = []
+    ways: list[tuple[Augmented, ...]] = []
     share = 0.0
     for readings, index in _parts(source, what):
         share = share or share_of_quiet_rows(float((index["label"] == 0).sum()) * len(source))  # parts are about as large
@@ -68,7 +70,7 @@ def _read_ways(
         rows.append(index[list(ROWS)])
         ways.append(make(readings, index, features, quiet_share=share))
     as_measured = _joined(pd.concat(rows, ignore_index=True), features, blocks)
-    return as_measured, joined(ways)
+    return as_measured, joined(_used_up(ways))
 
 
 def _parts(source: Source, what: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
@@ -95,4 +97,13 @@ def _joined(keys: pd.DataFrame, features: Sequence[str], blocks: list[Float32]) 
         block = blocks.pop(0)
         matrix[:, first : first + len(block)] = block.T
         first += len(block)
-    return pd.concat([keys, pd.DataFrame(matrix.T, columns=list(features), copy=False)], axis=1)
+    frame = pd.DataFrame(matrix.T, columns=list(features), copy=False)
+    for place, column in enumerate(keys):
+        frame.insert(place, column, keys[column])  # not concat, which would copy a gigabyte
+    return frame
+
+
+def _used_up(parts: list[T]) -> Iterator[T]:
+    """Each part, held here no longer."""
+    while parts:
+        yield parts.pop(0)
