@@ -62,7 +62,7 @@ def _read_ways(
 ) -> tuple[pd.DataFrame, tuple[Augmented, ...]]:
     blocks: list[Float32] = []
     rows: list[pd.DataFrame] = []
-    ways: list[tuple[Augmented, ...]] = []
+    ways: list[Sequence[Augmented]] = []
     share = 0.0
     for readings, index in _parts(source, what):
         share = share or share_of_quiet_rows(float((index["label"] == 0).sum()) * len(source))  # parts are about as large
