@@ -78,6 +78,11 @@ class Parts:
             rows = connection.execute(sa.select(PATIENTS.c.patient, PATIENTS.c.ward).where(PATIENTS.c.seq.in_(latest)))
             return dict.fromkeys(wanted, UNASSIGNED) | {row.patient: row.ward for row in rows}
 
+    def is_ward(self, ward: str) -> bool:
+        """Whether a patient was ever registered there, as far as the journal goes back."""
+        with reading(self.journal.engine) as connection:
+            return connection.execute(sa.select(PATIENTS.c.seq).where(PATIENTS.c.ward == ward).limit(1)).first() is not None
+
     def claimed(self, caller: Caller, patients: Iterable[str]) -> set[str]:
         """Those patients whom a caller who is bound to wards may not move to one: another ward has them.
 

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from serving.auth import RULES
+from serving.openapi import meant
 from serving.schemas import Problem
 from serving.times import SKEW, present, utc
 
@@ -266,23 +267,15 @@ async def on_http(_: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-async def on_invalid(_: Request, error: Exception) -> JSONResponse:
+async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     """FastAPI handler for requests that do not fit the schema: field and rule of each error, without the input.
 
     A small body can hold thousands of errors: all are counted, the first :data:`ERRORS_LISTED` listed.
     """
     assert isinstance(error, RequestValidationError)
     found = error.errors()
-    errors = [
-        {
-            # A name the caller made up is input too: only positions and the schema's own names are repeated.
-            "field": ".".join(str(part) for part in (e["loc"][1:-1] if e["type"] == "extra_forbidden" else e["loc"][1:]))
-            or "body",
-            "rule": e["type"],
-            "expected": "only the fields of the schema" if e["type"] == "extra_forbidden" else e["msg"],
-        }
-        for e in found[:ERRORS_LISTED]
-    ]
+    route = request.scope.get("route")
+    path = "" if route is None else route.path
     return response(
         Problem(
             title="Invalid request",
@@ -290,6 +283,19 @@ async def on_invalid(_: Request, error: Exception) -> JSONResponse:
             code="invalid_request",
             detail=f"the request does not fit the schema at /v1/openapi.json in {len(found)} places; correct them, of which "
             f"the first {ERRORS_LISTED} are listed",
-            errors=errors,
+            errors=[_listed(each, request.app.openapi(), path) for each in found[:ERRORS_LISTED]],
         )
     )
+
+
+def _listed(error: dict[str, Any], document: dict[str, Any], path: str) -> dict[str, str]:
+    """One error. A name that the caller made up is input, too: it is repeated only where it is nearly one of the schema's."""
+    location, expected = error["loc"][1:], error["msg"]
+    if error["type"] == "json_invalid":
+        reason = error.get("ctx", {}).get("error", "")
+        return {"field": "body", "rule": "json_invalid", "expected": f"JSON; at character {location[0]}: {reason}"}
+    if error["type"] == "extra_forbidden":
+        near = meant(document, path, location)
+        expected = "only the fields of the schema" if near is None else f"{near}; did you mean that by {location[-1]}?"
+        location = location[:-1] if near is None else location
+    return {"field": ".".join(map(str, location)) or "body", "rule": error["type"], "expected": expected}

@@ -32,6 +32,7 @@ from serving.intake import OverloadedError
 from serving.logs import place_of
 from serving.metrics import CONTENT_TYPE, Metrics
 from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
+from serving.openapi import add_health
 from serving.parts import FRESH_SECONDS, open_parts, open_rescorer
 from serving.prediction_log import LogUnavailableError
 from serving.problems import MEDIA_TYPE, ProblemError, on_http, on_invalid, on_overloaded, on_problem, on_unavailable
@@ -59,6 +60,8 @@ api = FastAPI(
     title="Vigil prediction API",
     version="1",
     description="Risk of deterioration from device vitals, as of a stated time. A decision aid, not a decision.",
+    servers=[{"url": "/", "description": "where this document comes from"}],
+    generate_unique_id_function=lambda route: route.name,
     docs_url=None,  # its page would load scripts from elsewhere
     openapi_url="/v1/openapi.json",
     redoc_url=None,
@@ -79,6 +82,9 @@ for router in ROUTERS:
 api.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
 api.add_middleware(Guard)
 api.add_middleware(LastResort)
+
+
+add_health(api)
 
 
 @api.get("/v1/docs", include_in_schema=False)

@@ -118,6 +118,10 @@ class Wards:
         """What a ward asks."""
         return self._file.wards.get(ward, self._file.default)
 
+    def names(self, ward: str) -> bool:
+        """Whether the file says something of a ward."""
+        return ward in self._file.wards
+
     @property
     def have_thresholds(self) -> bool:
         """Whether a ward has one of its own, which is of the probabilities of the model as it was."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Security
-from pydantic import BaseModel, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, TypeAdapter, ValidationError, WithJsonSchema
 
 from features.signals import SIGNALS
 from serving import problems
@@ -50,11 +50,21 @@ class ReadingIn(Request):
         Field(description="The sender's own name of the message; one sent again counts once."),
     ]
     patient_id: PatientId
-    signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], description=f"One of {', '.join(SIGNALS)}.")]
-    value: Annotated[_Sent, Field(examples=[112], description="A number; in the signal's unit.")]
+    # The document says what can be used. Anything else is quarantined, not refused with all that came beside it.
+    signal: Annotated[
+        str, Field(max_length=64, examples=["heart_rate"]), WithJsonSchema({"type": "string", "enum": [*SIGNALS]})
+    ]
+    value: Annotated[_Sent, WithJsonSchema({"type": "number", "description": "In the signal's unit.", "examples": [112]})]
     observed_at: Annotated[
         _Sent,
-        Field(examples=["2026-01-31T08:00:00Z"], description="When it was measured: an instant with its time zone."),
+        WithJsonSchema(
+            {
+                "type": "string",
+                "format": "date-time",
+                "description": "When it was measured: an instant with its time zone.",
+                "examples": ["2026-01-31T08:00:00Z"],
+            }
+        ),
     ]
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"], description="UCUM; must be the signal's.")] = None
     device_id: Annotated[Name | None, Field(examples=["monitor-12"])] = None
@@ -107,6 +117,9 @@ class ReadingsOut(BaseModel):
     accepted: int
     duplicate: int
     quarantined: int
+    warning: Annotated[
+        str | None, Field(description="Where no reading of the request can be used: a fault of the sender, most likely.")
+    ]
     results: list[ReadingResult]
 
 
@@ -164,11 +177,13 @@ async def send_readings(
     counts = {
         status: sum(result.status == status for result in received) for status in ("accepted", "duplicate", "quarantined")
     }
-    return ReadingsOut(**counts, results=results)
+    lost = counts["quarantined"] == len(received)
+    warning = f"none of the {len(received)} readings can be used, and all are put aside; see results for why" if lost else None
+    return ReadingsOut(**counts, warning=warning, results=results)
 
 
 @router.post("/patients", summary=f"Say who up to {MAX_PATIENTS} patients are, and where")
-def register(
+def register_patients(
     request: PatientsIn, parts: PartsHere, caller: Annotated[Caller, Security(authorized, scopes=["patients:write"])]
 ) -> PatientsOut:
     """Age, sex and admission are features; the ward is who is told. Readings of patients whom nobody registered count, too.

@@ -48,7 +48,7 @@ Reader = Annotated[Caller, Security(authorized, scopes=["risk:read"])]
 
 
 @router.post("/risk", summary="Risk of one patient", response_model=RiskAnswer)
-async def risk(request: RiskRequest, parts: PartsHere, caller: Reader) -> Response:
+async def get_risk(request: RiskRequest, parts: PartsHere, caller: Reader) -> Response:
     """From the patient's latest features; NEWS2 with its interval where the model cannot be asked, and why."""
     asked = partial(_by_id, parts, caller, [request.patient_id], request.as_of, request.include)
     item = (await run_sync(asked, limiter=_TWO_AT_A_TIME))[0]
@@ -59,14 +59,14 @@ async def risk(request: RiskRequest, parts: PartsHere, caller: Reader) -> Respon
 
 
 @router.post("/risks", summary=f"Risk of up to {MAX_PATIENTS} patients")
-async def risks(request: RisksRequest, parts: PartsHere, caller: Reader) -> RisksAnswer:
+async def get_risks(request: RisksRequest, parts: PartsHere, caller: Reader) -> RisksAnswer:
     """In the order asked for; each patient has a risk or the problem that prevents it."""
     asked = partial(_by_id, parts, caller, request.patient_ids, request.as_of, request.include)
     return RisksAnswer(items=await _TURNS.take(caller, asked))
 
 
 @router.post("/risk/observations", summary="Risk from readings in the request")
-def risk_from_observations(request: ObservationsRequest, parts: PartsHere, caller: Reader) -> RiskAnswer:
+def get_risk_from_readings(request: ObservationsRequest, parts: PartsHere, caller: Reader) -> RiskAnswer:
     """Features are computed from these readings alone, by the same definition as in training."""
     del caller  # nothing of anybody else is read
     pseudonym = parts.pseudonyms.of(request.patient_id)
@@ -75,19 +75,19 @@ def risk_from_observations(request: ObservationsRequest, parts: PartsHere, calle
 
 
 @router.post("/risk/history", summary="Risks of a patient over time, and where they are going")
-async def history(request: HistoryRequest, parts: PartsHere, caller: Reader) -> HistoryAnswer:
+async def get_risk_history(request: HistoryRequest, parts: PartsHere, caller: Reader) -> HistoryAnswer:
     """What was said of the patient, when readings came or somebody asked; thinned to the last of each interval."""
     return await _TURNS.take(caller, lambda: history_of(parts, _visible(parts, caller, request.patient_id), request))
 
 
 @router.post("/risk/anomalies", summary="How far each vital sign is from the patient's own usual")
-async def anomalies(request: AnomaliesRequest, parts: PartsHere, caller: Reader) -> AnomaliesAnswer:
+async def get_anomalies(request: AnomaliesRequest, parts: PartsHere, caller: Reader) -> AnomaliesAnswer:
     """Of a patient whose readings came over the API: what is unlike them, whatever is normal for others."""
     return await _TURNS.take(caller, lambda: anomalies_of(parts, _visible(parts, caller, request.patient_id), request))
 
 
 @router.post("/visit-summary", summary="Everything for a teleconsultation in one answer")
-async def visit_summary(request: HistoryRequest, parts: PartsHere, caller: Reader) -> VisitSummary:
+async def get_visit_summary(request: HistoryRequest, parts: PartsHere, caller: Reader) -> VisitSummary:
     """Present risk and its reasons, trend, anomalies and gaps in the data; alarms for a token that also has `alarms:read`."""
     return await _TURNS.take(caller, lambda: _summary(request, parts, caller))
 

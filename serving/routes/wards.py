@@ -81,6 +81,9 @@ class WardAnswer(BaseModel):
     """Open alarms first, then by band, then by expected benefit; on the basis of NEWS2 by the score."""
 
     ward: str
+    known: Annotated[
+        bool, Field(description="False: no patient was ever registered there, and wards.toml does not name it; is it misspelt?")
+    ]
     safety_net: SafetyNetOut
     risks_as_of: Annotated[
         datetime | None, Field(description="When the rescorer, which renews the risks, was last alive; null: never.")
@@ -113,7 +116,7 @@ class OverrideIn(Request):
 
 
 @router.get("/ward/patients", summary="A ward's patients, the highest expected benefit first")
-def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> WardAnswer:
+def get_ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> WardAnswer:
     """The latest risk of each patient registered in the ward; alarms for a token that also has `alarms:read`."""
     _require_ward(caller, ward)
     rows = parts.board.risks(ward=ward)
@@ -126,11 +129,14 @@ def ward_patients(ward: WardAsked, parts: PartsHere, caller: WardReader) -> Ward
     parts.ward_settings.refresh()
     own = parts.ward_settings.of(ward).safety_net
     net = SafetyNetOut(alarm_from=own.alarm_from if own else ALARM_FROM, because=own.because if own else None)
-    return WardAnswer(ward=ward, safety_net=net, risks_as_of=None if alive is None else alive.to_pydatetime(), patients=ranked)
+    known = bool(rows) or parts.ward_settings.names(ward) or parts.is_ward(ward)
+    return WardAnswer(
+        ward=ward, known=known, safety_net=net, risks_as_of=None if alive is None else alive.to_pydatetime(), patients=ranked
+    )
 
 
 @router.get("/alarms", summary="Alarms, newest first")
-def alarms(
+def get_alarms(
     parts: PartsHere,
     caller: AlarmReader,
     ward: Annotated[WardName | SkipJsonSchema[None], Query()] = None,
@@ -151,13 +157,13 @@ def alarms(
 
 
 @router.post("/alarms/acknowledge", summary="Say that somebody takes care of it")
-def acknowledge(request: AcknowledgeIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
+def acknowledge_alarm(request: AcknowledgeIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
     """Kept with who said so and when, beside what others said before."""
     return _act(parts, caller, request.alarm_id, "acknowledged", None)
 
 
 @router.post("/alarms/override", summary="Say that it was not right, and why")
-def override(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
+def override_alarm(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> AlarmOut:
     """Kept with who said so and when, once an alarm; it may become a label."""
     return _act(
         parts, caller, request.alarm_id, "overridden", f"{request.reason}: {request.note}" if request.note else request.reason
@@ -170,7 +176,7 @@ def override(request: OverrideIn, parts: PartsHere, caller: AlarmWriter) -> Alar
     response_class=StreamingResponse,
     responses={200: {"content": {"text/event-stream": {"schema": EVENT}}, "description": "Server-sent events."}},
 )
-async def events(
+async def follow_ward(
     ward: WardAsked,
     parts: PartsHere,
     caller: WardReader,

@@ -1,4 +1,4 @@
-"""What takes long: ``python -m tests.soak [kills|bodies|schema ...] [--kills N] [--bodies N] [--seconds N] [--seed N]``."""
+"""What takes long: ``python -m tests.soak [kills|bodies|schema|attacks ...] [--kills N] [--bodies N] [--size X]``."""
 
 import argparse
 import statistics
@@ -10,11 +10,14 @@ from pathlib import Path
 
 from pipelines.environment import settle
 from pipelines.server import running_server
+from tests.soak.attacks import run as run_attacks
+from tests.soak.attacks import table
 from tests.soak.fuzz import fuzz
 from tests.soak.home import TASK, copy_of, make_home, token_for
 from tests.soak.kill import kill_often
 from tests.soak.schema import check_schema
 
+BEGIN, END = "<!-- attacks -->", "<!-- end of attacks -->"
 SHOWN = 20  # faults of a part
 
 
@@ -45,8 +48,19 @@ def schema(home: Path, asked: argparse.Namespace) -> tuple[str, list[str]]:
     return ", ".join(cases[-1:]) or "failures", [] if kept else [said]
 
 
+def attacks(home: Path, asked: argparse.Namespace) -> tuple[str, list[str]]:
+    """Repeat the attacks of a review; ``--write`` keeps the table."""
+    outcomes = run_attacks(home, asked.size)
+    if asked.write is not None:
+        page = asked.write.read_text()
+        before, _, rest = page.partition(BEGIN)
+        asked.write.write_text(f"{before}{BEGIN}\n\n{table(outcomes)}\n\n{END}{rest.partition(END)[2]}")
+    faults = [f"{name}: {each.tried}: {each.found}" for name, each in outcomes.items() if not each.held]
+    return "\n  " + "\n  ".join(f"{name}: {each.found}" for name, each in outcomes.items()), faults
+
+
 PARTS: dict[str, Callable[[Path, argparse.Namespace], tuple[str, list[str]]]] = {
-    "kills": kills, "bodies": bodies, "schema": schema
+    "kills": kills, "bodies": bodies, "schema": schema, "attacks": attacks
 }  # fmt: skip
 
 
@@ -57,6 +71,8 @@ def main() -> int:
     parser.add_argument("--bodies", type=int, default=20_000)
     parser.add_argument("--examples", type=int, default=100, help="of each operation, in the part schema")
     parser.add_argument("--seconds", type=int, default=600, help="for which the part schema goes on generating")
+    parser.add_argument("--size", type=float, default=1.0, help="of attacks, 1: as the review had them")
+    parser.add_argument("--write", type=Path, help="page whose table of attacks is made anew")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--home", type=Path, help="a home with a champion, which is copied; default: one is made")
     asked = parser.parse_args()

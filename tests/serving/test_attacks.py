@@ -1,0 +1,18 @@
+"""The attacks of an adversarial review, in short; ``make soak SOAK=attacks`` repeats them as they were."""
+
+import pytest
+
+from tests.soak.attacks import ATTACKS, attacked
+from tests.soak.home import copy_of
+
+
+@pytest.fixture(scope="module")
+def victim(home, tmp_path_factory):
+    with attacked(copy_of(home, tmp_path_factory.mktemp("attacked") / "home")) as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_server_holds(victim, name):
+    outcome = ATTACKS[name](victim, 0.05)
+    assert outcome.held, outcome
