@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 import mlflow
 import pandas as pd
 import skops.io  # type: ignore[import-untyped]
-import sqlalchemy as sa
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -81,8 +80,12 @@ class UntrustedModelError(VigilError):
 
 
 def registry_uri(home: Path) -> str:
-    """Name the registry of a home as MLflow wants it; what a URL gives a meaning of its own, such as %, is escaped."""
-    return sa.URL.create("sqlite", database=str(home.resolve() / "mlflow.db")).render_as_string()
+    """Name the registry of a home as MLflow wants it.
+
+    What SQLAlchemy gives a meaning of its own is escaped, and nothing else: MLflow also makes a folder of the text as it stands.
+    """
+    path = str(home.resolve() / "mlflow.db")
+    return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
 
 
 @dataclass(frozen=True)

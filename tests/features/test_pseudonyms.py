@@ -1,7 +1,9 @@
 """Pseudonyms: the same for whoever has the key, another with each key, and a patient's stays remain his."""
 
+import sqlite3
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pandas as pd
 import pytest
@@ -67,3 +69,38 @@ def test_a_broken_key_is_named_and_not_replaced(tmp_path, content):
     with pytest.raises(PseudonymError, match=f"{KEY_FILE}: not a key; expected {2 * KEY_BYTES} hex"):
         open_pseudonyms(tmp_path)
     assert (tmp_path / KEY_FILE).read_text() == content
+
+
+def test_a_key_that_is_lost_is_not_replaced(tmp_path):
+    pseudonym = open_pseudonyms(tmp_path).of("12")
+    kept = (tmp_path / KEY_FILE).read_bytes()
+    (tmp_path / KEY_FILE).unlink()
+    with pytest.raises(PseudonymError, match=r"pseudonym\.key: missing, while this home holds patients"):
+        open_pseudonyms(tmp_path)
+    (tmp_path / KEY_FILE).write_text(SECRET.hex())
+    with pytest.raises(PseudonymError, match="not the key that this home was made with"):
+        open_pseudonyms(tmp_path)
+    (tmp_path / KEY_FILE).write_bytes(kept)
+    assert open_pseudonyms(tmp_path).of("12") == pseudonym
+
+
+@pytest.mark.parametrize("there", ["cohort", "identities"])
+def test_so_it_is_in_a_home_of_an_earlier_version_which_kept_no_check(tmp_path, there):
+    if there == "cohort":
+        (tmp_path / "cohort").mkdir()
+    else:
+        with closing(sqlite3.connect(tmp_path / "identities.db")) as connection, connection:
+            connection.execute("CREATE TABLE identities (pseudonym, identifier)")
+            connection.execute("INSERT INTO identities VALUES ('a', 'b')")
+    with pytest.raises(PseudonymError, match="missing, while this home holds patients"):
+        open_pseudonyms(tmp_path)
+    assert not (tmp_path / KEY_FILE).exists()
+
+
+def test_a_home_of_an_earlier_version_is_opened_and_gets_its_check(tmp_path):
+    (tmp_path / KEY_FILE).write_text(SECRET.hex())
+    assert open_pseudonyms(tmp_path).of("12") == Pseudonyms(SECRET).of("12")
+    assert stat.S_IMODE((tmp_path / CHECK_FILE).stat().st_mode) == 0o600
+    (tmp_path / KEY_FILE).unlink()
+    with pytest.raises(PseudonymError, match="missing"):
+        open_pseudonyms(tmp_path)

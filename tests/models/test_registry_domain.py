@@ -1,17 +1,24 @@
 """The domain of use goes with the artefact: through the registry, through a recalibration, and old versions do without."""
 
+import os
+import pickle
+import re
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from features.build import build_features
 from models.assessment import assess
 from models.domain import DomainOfUse
 from models.recalibration import recalibrate
-from models.registry import CHALLENGER, CHAMPION, NoModelError, Registry
+from models.registry import CHALLENGER, CHAMPION, NoModelError, Registry, UntrustedModelError
 from models.risk_model import RiskModel
 from tests.models.behaviour.made_up import VIEWS, ward
 
@@ -42,6 +49,64 @@ def through(home, model, rows):
         registry.log_models({"all_signals": model}, rows.head(5))
     version, _ = registry.register(run_id, "all_signals", NAME, {})
     return registry.load(NAME, version).model
+
+
+def test_a_model_that_would_run_code_is_not_loaded(tmp_path, model, rows):
+    """Whoever changes the files of a registry can say in them that the model is a pickle."""
+    through(tmp_path, model, rows)
+    (described,) = (path for path in tmp_path.rglob("MLmodel") if "model.skops" in path.read_text())
+    ran = tmp_path / "ran"
+    described.write_text(described.read_text().replace("model.skops", "model.pkl").replace("skops", "pickle"))
+    described.with_name("model.pkl").write_bytes(pickle.dumps(Runs(str(ran))))
+    assert Registry(tmp_path).load(NAME).model.features == model.features  # of our format, whatever the files say
+    described.with_name("model.skops").unlink()
+    with pytest.raises(UntrustedModelError, match="models of other formats are not loaded"):
+        Registry(tmp_path).load(NAME)
+    skops.io.dump({"a": Runs(str(ran))}, described.with_name("model.skops"))
+    with pytest.raises(UntrustedModelError, match="holds types that are not Vigil's"):
+        Registry(tmp_path).load(NAME)
+    skops.io.dump(StandardScaler(), described.with_name("model.skops"))
+    with pytest.raises(UntrustedModelError, match="is no risk model"):
+        Registry(tmp_path).load(NAME)
+    assert not ran.exists()
+
+
+class Runs:
+    """What runs a command when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_a_version_is_listed_with_what_is_said_of_it(tmp_path, model, rows):
+    registry = Registry(tmp_path)
+    with registry.run(NAME, dataset=("ward", "ab" * 20)) as run_id:
+        registry.log_models({"all_signals": model}, rows.head(5))
+        registry.log(metrics={"all_signals.auroc": 0.8, "all_signals.auroc_low": 0.7, "clock.auroc": 0.6})
+    registry.register(run_id, "all_signals", NAME, {"ungated": "the first"})
+    registry.withdraw(NAME, "1", "a test", datetime.now(UTC))
+    (found,) = registry.versions(NAME)
+    assert (found["version"], found["alias"], found["withdrawn"], found["ungated"]) == (1, CHAMPION, "a test", "the first")
+    assert found["metrics"] == {"auroc": 0.8, "auroc_low": 0.7}
+    assert re.fullmatch(NAME + r" \d{4}-\d\d-\d\d \d\d:\d\d [0-9a-z.+]+", found["run"])
+    (dataset,) = registry.client.get_run(run_id).inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == ("ward", ("ab" * 20)[:36])
+    with pytest.raises(NoModelError, match="no model 'other'"):
+        registry.versions("other")
+
+
+@pytest.mark.parametrize("name", ["ward 3", "ward%203", "a?b", "a#b", "ü", "a'b", "a&b=c"])
+def test_a_registry_lies_where_its_home_is(tmp_path, model, rows, name):
+    home = tmp_path / name
+    home.mkdir()
+    assert through(home, model, rows).features == model.features
+    assert (home / "mlflow.db").is_file()
+    others = [path for path in tmp_path.iterdir() if path != home]  # MLflow's, made of the text of a URL
+    assert all("%25" in path.name or "%3F" in path.name for path in others)
+    assert not any(path.is_file() for other in others for path in other.rglob("*"))
 
 
 def strange(rows):

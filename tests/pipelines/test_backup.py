@@ -1,5 +1,6 @@
 """Backup and restoration: a home whose server never stopped comes back elsewhere, whole, and says what it said."""
 
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from features.pseudonyms import open_pseudonyms
 from features.store.client import Store
 from models.registry import Registry
-from pipelines.backup import MANIFEST, BackupError, backup, restore, verify
+from pipelines.backup import BACKUP_KEY, MANIFEST, BackupError, backup, restore, verify
 from pipelines.cli import app
 from pipelines.cohort_store import CohortStore
 from pipelines.replay import replay
@@ -244,6 +245,59 @@ def test_both_commands_say_what_they_did(home, tmp_path):
     result = CliRunner().invoke(app, ["backup", "--home", str(home), "--to", str(tmp_path / "to")])
     assert result.exit_code == 0
     assert "files," in result.output
-    result = CliRunner().invoke(app, ["restore", "--from", str(tmp_path / "to"), "--home", str(tmp_path / "home")])
+    key = home / BACKUP_KEY
+    assert f"need {key}, which is not in it" in result.output.replace("\n", " ")
+    assert not (tmp_path / "to" / BACKUP_KEY).exists()
+    arguments = ["restore", "--from", str(tmp_path / "to"), "--home", str(tmp_path / "home")]
+    for options in ([], ["--key", str(key), "--trust"]):
+        refused = CliRunner().invoke(app, arguments + options)
+        assert refused.exit_code == 2
+        assert "--key, --trust: expected one of the two" in refused.output
+    result = CliRunner().invoke(app, [*arguments, "--key", str(key)])
     assert result.exit_code == 0
     assert "next: vigil serve --home" in result.output
+
+
+def signed_anew(folder):
+    """Checksums that fit what was changed, as anybody can make them; without the key nobody can sign them."""
+    said = json.loads((folder / MANIFEST).read_text())
+    for name in said["files"]:
+        content = (folder / name).read_bytes()
+        said["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    (folder / MANIFEST).write_text(json.dumps(said, indent=1))
+
+
+def test_a_backup_that_was_changed_with_its_checksums_is_not_ours(kept, home, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(kept, changed)
+    verify(changed, home / BACKUP_KEY)
+    model = next(changed.rglob("MLmodel"))
+    model.write_text(model.read_text() + "\n# changed\n")
+    signed_anew(changed)
+    assert verify(changed).files  # on trust
+    with pytest.raises(BackupError, match="not signed with"):
+        restore(changed, tmp_path / "home", home / BACKUP_KEY)
+    (changed / "manifest.hmac").unlink()
+    with pytest.raises(BackupError, match="not signed with"):
+        verify(changed, home / BACKUP_KEY)
+    with pytest.raises(BackupError, match="not the key of a home"):
+        verify(kept, model)
+    other = tmp_path / BACKUP_KEY
+    other.write_text("ab" * 32)
+    with pytest.raises(BackupError, match="not signed with"):
+        verify(kept, other)
+
+
+def test_a_link_that_leads_out_of_a_backup_is_refused(kept, tmp_path):
+    linked = tmp_path / "linked"
+    shutil.copytree(kept, linked)
+    path = linked / "wards.toml"
+    path.unlink(missing_ok=True)
+    path.symlink_to("/etc/hostname")
+    said = json.loads((linked / MANIFEST).read_text())
+    said["files"]["wards.toml"] = {}
+    (linked / MANIFEST).write_text(json.dumps(said | {"files": {**said["files"], "wards.toml": {"sha256": "", "size": 0}}}))
+    signed_anew(linked)
+    with pytest.raises(BackupError, match=r"wards\.toml: leads out of the backup"):
+        restore(linked, tmp_path / "home")
+    assert not (tmp_path / "home").exists()
