@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import mlflow
 import pandas as pd
-import skops.io  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -24,10 +23,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
 from pyarrow import ArrowException
-from skops.io.exceptions import UntrustedTypesFoundException  # type: ignore[import-untyped]
 
 from features.errors import VigilError
 from models.risk_model import RiskModel
+from models.stored_model import TRUSTED_TYPES, read_model
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,29 +34,15 @@ if TYPE_CHECKING:
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 
-# Every type a stored model may contain beyond scikit-learn's own. Reviewed: none of them runs code when it is loaded.
-TRUSTED_TYPES: Final = [
-    "models.risk_model.RiskModel",
-    "models.ranges.VennAbers",
-    "models.certificate.Certificate",
-    "models.domain.DomainOfUse",
-    "models.usual.Combination",
-    "lightgbm.basic.Booster",
-    "lightgbm.sklearn.LGBMClassifier",
-    "collections.OrderedDict",
-    "collections.defaultdict",
-    "numpy.dtype",
-]
 # What a stored model needs beside this package; naming it spares mlflow minutes of guessing.
 _REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]
 # What a model may come out otherwise with: kept with every run.
 _LIBRARIES: Final = ("vigil", "numpy", "pandas", "scipy", "numba", "scikit-learn", "lightgbm", "feast", "mlflow")
 _DIGEST: Final = 36  # characters that MLflow keeps of a dataset's digest
-_ARTEFACT: Final = "model.skops"
-_VERSION_TAG: Final = "version."
+VERSION_TAG: Final = "version."
 _PREVIOUS: Final = "previous_champion"  # a version's tag: whose place it took
 _SINCE: Final = "champion_since"  # a model's tag
-_WITHDRAWN: Final = "withdrawn"  # another: since when it must not be asked, and why, as JSON
+WITHDRAWN: Final = "withdrawn"  # another: since when it must not be asked, and why, as JSON
 
 
 def _commit() -> str:
@@ -75,14 +60,10 @@ class NoModelError(VigilError):
     """The registry holds no such model."""
 
 
-class UntrustedModelError(VigilError):
-    """A stored model is not one that Vigil wrote."""
-
-
 def registry_uri(home: Path) -> str:
     """Name the registry of a home as MLflow wants it.
 
-    What SQLAlchemy gives a meaning of its own is escaped, and nothing else: MLflow also makes a folder of the text as it stands.
+    What SQLAlchemy gives a meaning of its own is escaped, and nothing else: MLflow also makes a folder of the text.
     """
     path = str(home.resolve() / "mlflow.db")
     return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
@@ -163,7 +144,7 @@ class Registry:
             experiment_id = known.experiment_id if known else self.client.create_experiment(experiment, artifacts)
             versions = {"python": platform.python_version(), **{name: installed(name) for name in _LIBRARIES}}
             commit = _commit()
-            tags = {f"{_VERSION_TAG}{name}": version for name, version in versions.items()}
+            tags = {f"{VERSION_TAG}{name}": version for name, version in versions.items()}
             tags |= {"task": experiment, "commit": commit}
             name = f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M} {commit}"
             context = mlflow.start_run(experiment_id=experiment_id, tags=tags, run_name=name)
@@ -245,8 +226,8 @@ class Registry:
             NoModelError: there is none.
         """
         found = self._version(name, version, alias)
-        model = self._load(f"models:/{name}/{found.version}")
-        return RegisteredModel(model, name, str(found.version), str(found.run_id), _WITHDRAWN in found.tags)
+        model = self._read(f"models:/{name}/{found.version}")
+        return RegisteredModel(model, name, str(found.version), str(found.run_id), WITHDRAWN in found.tags)
 
     def version_of(self, name: str, alias: str) -> str:
         """The version that has an alias.
@@ -263,7 +244,7 @@ class Registry:
             NoModelError: none has it.
         """
         found = self._version(name, None, alias)
-        return str(found.version), _WITHDRAWN in found.tags
+        return str(found.version), WITHDRAWN in found.tags
 
     def withdraw(self, name: str, version: str, because: str, at: datetime) -> None:
         """From now on servers must not ask a version, whatever alias it has; withdrawn again, the first time and reason stand.
@@ -278,7 +259,7 @@ class Registry:
         """
         if self.withdrawal(name, version) is None:
             said = {"at": at.astimezone(UTC).isoformat(), "because": because}
-            self.tag(name, version, {_WITHDRAWN: json.dumps(said)})
+            self.tag(name, version, {WITHDRAWN: json.dumps(said)})
 
     def reinstate(self, name: str, version: str) -> None:
         """A version may be asked again; one that was not withdrawn stays as it is.
@@ -287,7 +268,7 @@ class Registry:
             NoModelError: there is no such version.
         """
         if self.withdrawal(name, version) is not None:
-            self.client.delete_model_version_tag(name, version, _WITHDRAWN)
+            self.client.delete_model_version_tag(name, version, WITHDRAWN)
 
     def withdrawal(self, name: str, version: str) -> Withdrawal | None:
         """Since when and why a version must not be asked; None: it may.
@@ -295,7 +276,7 @@ class Registry:
         Raises:
             NoModelError: there is no such version.
         """
-        said = self._version(name, version, CHAMPION).tags.get(_WITHDRAWN)
+        said = self._version(name, version, CHAMPION).tags.get(WITHDRAWN)
         if said is None:
             return None
         kept = json.loads(said)
@@ -350,30 +331,6 @@ class Registry:
         for key, value in tags.items():
             self.client.set_model_version_tag(name, version, key, value)
 
-    def made(self, registered: RegisteredModel) -> dict[str, Any]:
-        """How a version came to be: what its run and its artefact keep of it.
-
-        Returns:
-            ``trained_at`` (UTC, ISO 8601), ``versions`` (of libraries), ``train_patients, train_events`` (None where the run
-            does not say); of the artefact ``learner`` (its class), ``parameters`` (:attr:`RiskModel.settings`, as text),
-            ``members`` (fitted learners), ``folds, repeats, most_negatives, seed``, ``ways`` (other than as measured, that they
-            learned from), ``features`` (names, in order) and ``thresholds``.
-        """
-        run, model = self.client.get_run(registered.run_id), registered.model
-        tags, params = run.data.tags, run.data.params
-        return {
-            "trained_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
-            "versions": {tag.removeprefix(_VERSION_TAG): tags[tag] for tag in tags if tag.startswith(_VERSION_TAG)},
-            **{count: params.get(count) for count in ("train_patients", "train_events")},
-            "learner": type(model.learner).__name__,
-            "parameters": {name: str(value) for name, value in model.settings.items()},
-            "members": sum(len(view) for view in model.members_),
-            **{choice: getattr(model, choice) for choice in ("folds", "repeats", "most_negatives", "seed")},
-            "ways": [way for way in ("other_habits", "changed_habits", "cut_records") if model.facts_.get(way)],
-            "features": list(model.features),
-            "thresholds": dict(model.thresholds_),
-        }
-
     def latest_version(self, name: str) -> str:
         """The newest version of a model.
 
@@ -387,56 +344,7 @@ class Registry:
 
     def load_run_models(self, run_id: str) -> dict[str, RiskModel]:
         """Every model kept with a run: the registered one and its baselines."""
-        return {name: self._load(f"models:/{model_id}") for name, model_id in self._model_ids(run_id).items()}
-
-    def runs(self, name: str) -> pd.DataFrame:
-        """Versions of a model with what their runs measured, newest first: ``version, alias, trained_at, run_id`` and metrics.
-
-        Metrics are named ``<model>.<metric>``; those of a version that was not evaluated are missing.
-        """
-        aliases = {str(version): alias for alias, version in self.client.get_registered_model(name).aliases.items()}
-        rows = []
-        for version in self.client.search_model_versions(f"name = '{name}'"):
-            run = self.client.get_run(version.run_id)
-            at = pd.Timestamp(run.info.start_time, unit="ms", tz="UTC").floor("s")
-            about = {"version": int(version.version), "alias": aliases.get(str(version.version), ""), "trained_at": at}
-            rows.append({**about, "run_id": version.run_id, **run.data.metrics})
-        return pd.DataFrame(rows).sort_values("version", ascending=False, ignore_index=True)
-
-    def versions(self, name: str) -> list[dict[str, Any]]:
-        """List the versions of a model, newest first.
-
-        Returns:
-            ``version, alias, trained_at, run`` (its name), ``withdrawn, refused_by, ungated`` (why; None: not so) and
-            ``metrics`` of the registered variant on held-out patients; empty where it was not evaluated.
-
-        Raises:
-            NoModelError: there is none.
-        """
-        self.latest_version(name)
-        aliases = {str(version): alias for alias, version in self.client.get_registered_model(name).aliases.items()}
-        found = []
-        for version in self.client.search_model_versions(f"name = '{name}'"):
-            run = self.client.get_run(version.run_id)
-            tags, variant = version.tags, f"{self.client.get_logged_model(version.source.rpartition('/')[2]).name}."
-            withdrawn = json.loads(tags[_WITHDRAWN])["because"] if _WITHDRAWN in tags else None
-            found.append(
-                {
-                    "version": int(version.version),
-                    "alias": aliases.get(str(version.version), ""),
-                    "trained_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
-                    "run": run.info.run_name,
-                    "withdrawn": withdrawn,
-                    "refused_by": tags.get("refused_by"),
-                    "ungated": tags.get("ungated"),
-                    "metrics": {
-                        name.removeprefix(variant): value
-                        for name, value in run.data.metrics.items()
-                        if name.startswith(variant)
-                    },
-                }
-            )
-        return sorted(found, key=lambda version: -version["version"])
+        return {name: self._read(f"models:/{model_id}") for name, model_id in self._model_ids(run_id).items()}
 
     def dictionary(self, run_id: str, name: str) -> dict[str, Any]:
         """A dictionary logged with a run."""
@@ -459,27 +367,9 @@ class Registry:
         """What a run measured."""
         return dict(self.client.get_run(run_id).data.metrics)
 
-    def _load(self, uri: str) -> RiskModel:
-        """Read an artefact in the one format that we write: the files beside it may name another, which would run their code.
-
-        Raises:
-            UntrustedModelError: it is of another format, or holds a type beyond :data:`TRUSTED_TYPES`.
-        """
-        path = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)) / _ARTEFACT
-        if not path.is_file():
-            raise UntrustedModelError(
-                f"registry: {uri} has no {_ARTEFACT}; models of other formats are not loaded, since they may run code; train "
-                "anew: vigil train"
-            )
-        try:
-            model = skops.io.load(path, trusted=TRUSTED_TYPES)
-        except UntrustedTypesFoundException:
-            raise UntrustedModelError(
-                f"registry: {uri} holds types that are not Vigil's, so it is not loaded; train anew: vigil train"
-            ) from None
-        if not isinstance(model, RiskModel):
-            raise UntrustedModelError(f"registry: {uri} is no risk model; train anew: vigil train")
-        return model
+    def _read(self, uri: str) -> RiskModel:
+        """The artefact, in the one format that we write: what the files beside it say of it is not asked."""
+        return read_model(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)))
 
     def _champion(self, name: str) -> ModelVersion:
         return self._version(name, None, CHAMPION)

@@ -1,6 +1,5 @@
 """What every command shares: where it works, where it writes, and how it fails."""
 
-import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ import typer
 from rich.console import Console
 
 from features.errors import VigilError
-from pipelines.environment import settle
+from pipelines.environment import DEBUG, settle, wants_tracebacks
 
 Home = Annotated[Path, typer.Option("--home", help="Where everything lives.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here, for programs.")]
@@ -24,7 +23,6 @@ Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the
 DEFAULT_HOME: Final = Path(".vigil")
 OUT: Final = Console(markup=False)  # what is printed may hold names that callers chose
 FAULT: Final = 70  # EX_SOFTWARE of sysexits.h
-_DEBUG: Final = "VIGIL_DEBUG"
 _ODD: Final = set("$*?[]{}\n")
 
 
@@ -42,12 +40,12 @@ def job(home: Path | None, *results: Path | None) -> Iterator[None]:
         typer.echo(f"vigil: {error}", err=True)
         sys.exit(error.exit_status)
     except Exception as error:  # noqa: BLE001 - its message may hold a patient's data, so only type and place are shown
-        if os.environ.get(_DEBUG):
+        if wants_tracebacks():
             traceback.print_exc()
         place = traceback.extract_tb(error.__traceback__)[-1]
         typer.echo(
             f"vigil: unexpected {type(error).__name__} at {place.filename}:{place.lineno} in {place.name}; this is a fault of "
-            f"Vigil's; {_DEBUG}=1 shows more, which may hold patients' data",
+            f"Vigil's; {DEBUG}=1 shows more, which may hold patients' data",
             err=True,
         )
         sys.exit(FAULT)

@@ -18,8 +18,14 @@ _NO_TELEMETRY: Final = {
 # Whether the rescorer lives its own sign of life says, which costs no request at each look.
 _BENTOML: Final = {"BENTOML_CONFIG_OPTIONS": "api_server.runner_probe.enabled=false"}
 
+DEBUG: Final = "VIGIL_DEBUG"
 LOOPBACK: Final = "127.0.0.1"  # without TLS nothing listens anywhere else
 DEFAULT_PORT: Final = 3000
+
+
+def wants_tracebacks() -> bool:
+    """Whether whoever runs a job asked to see more of a fault of ours."""
+    return bool(os.environ.get(DEBUG))
 
 
 def settle() -> None:

@@ -24,6 +24,7 @@ from models.evaluation.robustness import effect, losses, sample
 from models.evaluation.subgroups import groups
 from models.registry import RegisteredModel, Registry
 from models.risk_model import RiskModel
+from models.version_history import made
 from pipelines.behaviour import arrivals_by, behaviour_of, domain_of, readings_of, views_read
 from pipelines.cohort_store import CohortStore
 from pipelines.progress import track, working
@@ -71,7 +72,7 @@ def evaluate(home: Path, version: str | None = None, name: str | None = None) ->
     with working("report"):
         page = report(plain)
         (reports / f"{REPORT}.html").write_text(page, encoding="utf-8")
-    summary = card(plain, registry.made(registered))
+    summary = card(plain, made(registry, registered))
     (reports / CARD).write_text(summary, encoding="utf-8")
     origin = "simulated ward, no clinical evidence" if cohort.facts.simulated else cohort.facts.source
     with styled():

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
-SOCKET_VARIABLE: Final = "VIGIL_SOCKET"  # descriptor of the bound socket that a server inherits
+SOCKET_VARIABLE: Final = "VIGIL_SOCKET"  # of the setting below
 
 
 class Settings(BaseSettings):
@@ -23,4 +23,5 @@ class Settings(BaseSettings):
     token_keys: str = Field(
         default="", description="The issuer's public keys (JWKS): a file or an https URL. Default: those of `vigil token`."
     )
+    socket: int | None = Field(default=None, description="Descriptor of the socket that `vigil serve` has bound; set by it.")
     requests_per_second: Annotated[int, Field(ge=1)] = Field(default=1_000, description="Of one caller; more get 429.")

@@ -18,7 +18,7 @@ from bentoml._internal.utils.circus import Arbiter
 from circus.exc import ConflictError  # type: ignore[import-untyped]
 from circus.sockets import CircusSocket  # type: ignore[import-untyped]
 
-from serving.settings import SOCKET_VARIABLE
+from serving.settings import Settings
 
 _API_SOCKET: Final = "_bento_api_server"  # BentoML's name of it
 _CANNOT_START: Final = 78  # EX_CONFIG of sysexits.h
@@ -37,9 +37,9 @@ def arbiter(watchers: list[Any], *, sockets: list[CircusSocket], **_: object) ->
         sockets: that processes listen on.
     """
     allow_many_connections()
-    bound = os.environ.get(SOCKET_VARIABLE)
+    bound = Settings().socket
     if bound is not None:
-        sockets = [_Bound(listened, int(bound)) if listened.name == _API_SOCKET else listened for listened in sockets]
+        sockets = [_Bound(listened, bound) if listened.name == _API_SOCKET else listened for listened in sockets]
     folder = tempfile.mkdtemp(prefix="vigil-")  # mode 0700
     found = Supervisor(
         watchers,

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -98,8 +99,8 @@ def run(*command, **environment):
 
 
 def run_python(url, token, ward):
-    arguments = ["--url", url, "--token", token, "--ward", ward, "--seconds", "40"]
-    return run(sys.executable, str(CLIENTS / "vigil_client.py"), *arguments)
+    arguments = ["--url", url, "--ward", ward, "--seconds", "40"]
+    return run(sys.executable, str(CLIENTS / "vigil_client.py"), *arguments, **os.environ, VIGIL_TOKEN=token)
 
 
 def patient_of(printed):
@@ -166,11 +167,12 @@ def test_a_refusal_is_said_and_not_repeated(server, home):
     token = local_token(home, subject="nurse", scopes=["risk:read"], wards=None, lifetime=timedelta(hours=1))
     wire = Wire(server, cut_after=b"\0never")
     done = subprocess.run(
-        [sys.executable, str(CLIENTS / "vigil_client.py"), "--url", wire.url, "--token", token],
+        [sys.executable, str(CLIENTS / "vigil_client.py"), "--url", wire.url],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
+        env={**os.environ, "VIGIL_TOKEN": token},
     )
     wire.close()
     assert done.returncode == 1
@@ -180,7 +182,7 @@ def test_a_refusal_is_said_and_not_repeated(server, home):
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not at hand")
 def test_the_walkthrough_with_curl(server, home, token):
-    given = {"URL": server, "TOKEN": token, "WARD": WARD, "PATH": "/usr/bin:/bin"}
+    given = {"URL": server, "VIGIL_TOKEN": token, "WARD": WARD, "PATH": "/usr/bin:/bin"}
     printed = run("bash", str(CLIENTS / "walkthrough.sh"), **given)
     parts = {title: said for title, _, said in (part.partition("\n") for part in printed.split("\n== ")[1:])}
     answers = {title: json.loads(said) for title, said in parts.items() if said.startswith("{")}

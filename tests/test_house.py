@@ -20,7 +20,7 @@ def importers(library):
         ("mlflow", {"models/registry.py"}),
         ("feast", {"features/store/client.py", "features/store/definitions.py"}),
         ("evidently", {"pipelines/drift/evidently_report.py"}),
-        ("bentoml", {"serving/service.py"}),
+        ("bentoml", {"serving/service.py", "serving/supervisor.py"}),
     ],
 )
 def test_each_platform_has_one_door(library, allowed):

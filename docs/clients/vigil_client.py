@@ -1,12 +1,13 @@
 """A client of Vigil's prediction API, to read and to copy from. It needs httpx and nothing of Vigil's.
 
-    python docs/clients/vigil_client.py --url http://127.0.0.1:3000 --token "$(vigil token)"
+    VIGIL_TOKEN="$(vigil token)" python docs/clients/vigil_client.py --url http://127.0.0.1:3000
 
 walks through it with a patient of its own, who is discharged at the end. docs/api.md says what each answer means.
 """
 
 import argparse
 import json
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -212,13 +213,15 @@ def main() -> None:
     """Walk through the API."""
     parser = argparse.ArgumentParser(description="Walk through Vigil's API with a patient of its own.")
     parser.add_argument("--url", default="http://127.0.0.1:3000")
-    parser.add_argument("--token", required=True, help="with all scopes, such as vigil token gives")
     parser.add_argument("--ward", default="example")
     parser.add_argument("--seconds", type=float, default=20, help="for which events are followed")
     given = parser.parse_args()
+    token = os.environ.get("VIGIL_TOKEN", "")  # as an argument, everybody on this machine could read it
+    if not token:
+        parser.error("VIGIL_TOKEN: not set; expected a token with all scopes, such as vigil token gives")
     patient = {"patient_id": f"example-{uuid.uuid4()}", "ward": given.ward, "age": 71, "sex": "female"}
     who: str = patient["patient_id"]
-    with Vigil(given.url, lambda: given.token) as vigil:
+    with Vigil(given.url, lambda: token) as vigil:
         vigil.register([patient])
         print(f"patient {who} in ward {given.ward}")
         now = datetime.now(UTC)

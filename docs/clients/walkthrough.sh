@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Walks through Vigil's prediction API with curl, with a patient of its own, who is discharged at the end:
 #
-#     docs/clients/walkthrough.sh http://127.0.0.1:3000 "$(vigil token)"
+#     VIGIL_TOKEN="$(vigil token)" docs/clients/walkthrough.sh http://127.0.0.1:3000
 #
-# URL, TOKEN and WARD are taken from the environment, too. docs/api.md says what each answer means.
+# URL and WARD are taken from the environment, too. docs/api.md says what each answer means.
 set -euo pipefail
 
 URL=${1:-${URL:-http://127.0.0.1:3000}}
-TOKEN=${2:-${TOKEN:?expected a token as second argument or in TOKEN; vigil token gives one}}
+TOKEN=${VIGIL_TOKEN:?expected a token in VIGIL_TOKEN, not as an argument, which others could read; vigil token gives one}
 WARD=${WARD:-example}
 PATIENT=example-$(date +%s)-$$
 NOW=$(date -u +%Y-%m-%dT%H:%M:%SZ)

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from features.errors import VigilError
 from models.recalibration import RecalibrationError, recalibrate
 from models.registry import CHAMPION, RegisteredModel, Registry
+from models.version_history import made
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.plan import Act, Action, Plan, Rule
 from pipelines.drift.reading_reference import READING_REFERENCE
@@ -221,7 +222,7 @@ def _pointless(home: Path, action: Action, champion: RegisteredModel) -> str:
             "propose them anew (vigil wards)"
         )
     if action == "retrain":
-        trained = pd.Timestamp(Registry(home).made(champion)["trained_at"])
+        trained = pd.Timestamp(made(Registry(home), champion)["trained_at"])
         if pd.Timestamp(CohortStore(home).ingested_at, unit="s", tz="UTC") < trained:
             return f"not begun: nothing was ingested since version {champion.version} was trained; ingest recent patients first"
     return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from features.catalogue import SERVICES
+from models import version_history
 from models.card import ITEMS, card, limits
 from models.certificate import Certificate
 from models.evaluation.comparison import SECTIONS
@@ -281,7 +282,7 @@ def test_nobody_is_named(page):
 def test_the_card_of_a_run(chain):
     outcome, home = chain
     registry = Registry(home)
-    made = registry.made(registry.load("deterioration"))
+    made = version_history.made(registry, registry.load("deterioration"))
     result = json.loads((home / "reports/evaluation.json").read_text())
     page = card(result, made)
     assert (home / "reports/model_card.md").read_text() == page

@@ -18,8 +18,10 @@ from features.build import build_features
 from models.assessment import assess
 from models.domain import DomainOfUse
 from models.recalibration import recalibrate
-from models.registry import CHALLENGER, CHAMPION, NoModelError, Registry, UntrustedModelError
+from models.registry import CHALLENGER, CHAMPION, NoModelError, Registry
 from models.risk_model import RiskModel
+from models.stored_model import UntrustedModelError
+from models.version_history import versions
 from tests.models.behaviour.made_up import VIEWS, ward
 
 NAME = "deterioration"
@@ -88,14 +90,14 @@ def test_a_version_is_listed_with_what_is_said_of_it(tmp_path, model, rows):
         registry.log(metrics={"all_signals.auroc": 0.8, "all_signals.auroc_low": 0.7, "clock.auroc": 0.6})
     registry.register(run_id, "all_signals", NAME, {"ungated": "the first"})
     registry.withdraw(NAME, "1", "a test", datetime.now(UTC))
-    (found,) = registry.versions(NAME)
+    (found,) = versions(registry, NAME)
     assert (found["version"], found["alias"], found["withdrawn"], found["ungated"]) == (1, CHAMPION, "a test", "the first")
     assert found["metrics"] == {"auroc": 0.8, "auroc_low": 0.7}
     assert re.fullmatch(NAME + r" \d{4}-\d\d-\d\d \d\d:\d\d [0-9a-z.+]+", found["run"])
     (dataset,) = registry.client.get_run(run_id).inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("ward", ("ab" * 20)[:36])
     with pytest.raises(NoModelError, match="no model 'other'"):
-        registry.versions("other")
+        versions(registry, "other")
 
 
 @pytest.mark.parametrize("name", ["ward 3", "ward%203", "a?b", "a#b", "ü", "a'b", "a&b=c"])

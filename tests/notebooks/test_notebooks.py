@@ -7,6 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 from models.registry import Registry
+from models.version_history import versions
 from pipelines.train import train
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -19,7 +20,7 @@ def test_there_are_notebooks():
 @pytest.fixture(scope="module")
 def two_versions(home, _few_trees):
     """A home with something to compare: the notebook would train a second version itself, at its leisure."""
-    if len(Registry(home).runs("deterioration")) < 2:
+    if len(versions(Registry(home), "deterioration")) < 2:
         train(home, seed=7)
     return home
 

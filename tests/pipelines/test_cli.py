@@ -1,6 +1,7 @@
 """The command: quick to answer, one line for what a user can mend, exit 2."""
 
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -8,17 +9,20 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli import app
+from pipelines.command import OUT
 from pipelines.train import Trained
 from serving.auth import SCOPES, Caller, Tokens, UnauthorizedError
 from serving.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
+from tests.serving.inside import SICK, WELL
 
 COMMANDS = [
     *("run", "ingest", "features", "train", "evaluate", "materialize", "predict", "drift", "serve", "token"),
-    *("replay", "retention", "backup", "restore"),
+    *("replay", "retention", "backup", "restore", "models", "score", "promote", "withdraw", "reinstate", "clock", "wards"),
 ]
 
 
@@ -65,9 +69,11 @@ def test_an_unforeseen_error_is_broken_not_drift_and_says_where_not_what(tmp_pat
 
     monkeypatch.setattr("pipelines.build.build", fail)
     result = vigil("features", "--home", tmp_path)
-    assert result.exit_code == 2
+    assert result.exit_code == 70
     assert "unexpected RuntimeError at" in result.output
     assert "sim-000017" not in result.output
+    monkeypatch.setenv("VIGIL_DEBUG", "1")
+    assert "sim-000017" in vigil("features", "--home", tmp_path).output
 
 
 @pytest.mark.parametrize(
@@ -105,7 +111,7 @@ def test_stages_of_a_finished_chain_can_be_asked_again(home, tmp_path):
 
 def test_train_says_in_one_line_why_a_first_version_is_not_champion(tmp_path, monkeypatch):
     refused = "version 1 of sepsis is challenger and there is no champion, gate vignettes: " + "found, expected, to do; " * 20
-    monkeypatch.setattr("pipelines.train.train", lambda _: Trained("sepsis", "1", "challenger", "run", refused.strip()))
+    monkeypatch.setattr("pipelines.train.train", lambda *_, **__: Trained("sepsis", "1", "challenger", "run", refused.strip()))
     result = vigil("train", "--home", tmp_path, "--json", tmp_path / "trained.json")
     assert result.exit_code == 0, result.output
     assert result.output.splitlines()[-1] == refused.strip()
@@ -164,3 +170,67 @@ def test_a_token_that_would_be_refused_is_not_made(tmp_path, options, message):
 def test_a_token_is_short_lived(tmp_path, hours):
     result = vigil("token", "--home", tmp_path, "--hours", hours)
     assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_names_of_callers_are_printed_as_they_are(capsys):
+    OUT.print("fault at gateway [/gateway-4] [bold red]ok[/]")
+    assert capsys.readouterr().out == "fault at gateway [/gateway-4] [bold red]ok[/]\n"
+
+
+@pytest.mark.parametrize("name", ["a$b", "a*", "a?b", "[a]", "{a}"])
+def test_a_path_that_feast_or_duckdb_would_read_as_a_pattern_is_refused(tmp_path, name):
+    result = vigil("ingest", "--home", tmp_path / name)
+    assert result.exit_code == 2
+    assert "which Feast and DuckDB read as a pattern or a variable; choose another path" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cohort_of_another_source_is_not_replaced_by_a_slip(home, tmp_path):
+    shutil.copytree(home / "cohort", tmp_path / "cohort")
+    shutil.copy(home / "pseudonym.key", tmp_path)
+    facts = json.loads((tmp_path / "cohort/cohort.json").read_text())
+    (tmp_path / "cohort/cohort.json").write_text(json.dumps(facts | {"source": "cinc2019"}))
+    for command in ("ingest", "run"):
+        result = vigil(command, "--home", tmp_path)
+        assert result.exit_code == 2
+        assert "holds the cohort of cinc2019; name another --home, or replace it: --replace" in result.output
+    assert json.loads((tmp_path / "cohort/cohort.json").read_text())["source"] == "cinc2019"
+
+
+def test_what_is_not_there_is_named_with_what_is_near(home):
+    for arguments, message in (
+        (["train", "--service", "vital_sings_v3"], "--service vital_sings_v3: there is none; did you mean vital_signs_v3?"),
+        (["train", "--only", "logstic"], "--only logstic: there is none; did you mean logistic?"),
+        (["train", "--set", "num_leafs=8"], "--set num_leafs: there is none; did you mean num_leaves?"),
+        (["train", "--set", "num_leaves"], "--set num_leaves: expected NAME=VALUE, such as num_leaves=8"),
+        (["models", "--name", "other"], "no model 'other'; train one first"),
+        (["withdraw", "--because", "a test", "--version", "99"], "no version 99 of model"),
+        (["score", home / "nothing.csv"], "no such file; expected a CSV or Parquet file of readings"),
+        (["clock", "--home", home / "cohort"], "no journal.db there; expected a home that vigil serve has made"),
+    ):
+        result = vigil(*arguments, *([] if "--home" in arguments else ["--home", home]))
+        assert result.exit_code == 2, result.output
+        assert message in result.output
+
+
+def test_readings_of_a_file_are_scored_and_nothing_of_them_is_kept(home, tmp_path):
+    rows = [("sick", s, v) for s, v in SICK.items()] + [("well", s, v) for s, v in WELL.items()] + [("well", "pulse", 70)]
+    path = tmp_path / "readings.csv"
+    lines = [f"{who},2026-11-28T08:00:00Z,{signal},{value},71,female" for who, signal, value in rows]
+    path.write_text("\n".join(["subject_id,observed_at,signal,value,age,sex", *lines]))
+    before = sorted((home / "predictions.db").read_bytes())
+    result = vigil("score", path, "--home", home, "--to", tmp_path / "risks.csv")
+    assert result.exit_code == 1
+    assert "1 readings are left out: 1 unknown_signal" in result.output
+    risks = pd.read_csv(tmp_path / "risks.csv", index_col="subject_id")
+    assert risks.loc["sick", "news2"] == 12 > risks.loc["well", "news2"] == 0
+    assert risks.loc["sick", "band"] == "high"
+    assert sorted((home / "predictions.db").read_bytes()) == before
+    path.write_text(
+        "\n".join(
+            ["subject_id,observed_at,signal,value,age", "a,2026-11-28T08:00:00Z,spo2,97,1", "a,2026-11-28T09:00:00Z,spo2,97,2"]
+        )
+    )
+    assert "age: differ within a patient" in vigil("score", path, "--home", home).output
+    path.write_text("subject_id,signal\n1,2\n")
+    assert "lacks observed_at, value; expected a row a reading" in vigil("score", path, "--home", home).output

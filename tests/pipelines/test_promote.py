@@ -213,7 +213,7 @@ def test_a_refusal_is_one_line_that_names_the_gate_and_moves_nothing(ward, learn
     line = next(line for line in result.output.splitlines() if line.startswith("vigil: "))
     assert line.startswith(f"vigil: version {version} of deterioration is not promoted, gate better: found AUROC -0.")
     assert "; expected a lower limit of the AUROC difference above 0; what to do: the champion stays" in line
-    assert line.endswith("(also refused by: calibration, subgroups)")
+    assert line.endswith("(also refused by: subgroups)")
     assert json.loads((tmp_path / "promotion.json").read_text())["decision"] == "refused"
     assert aliases(ward) == {"champion": "2", "challenger": version}
 
@@ -302,7 +302,7 @@ def test_where_there_is_no_champion_a_version_is_crowned_past_the_gates_that_do_
         roll_back(uncrowned)
 
 
-@pytest.mark.parametrize(("gate", "version", "changed"), [("vignettes", "2", {"vignettes": TOO_LOW}), ("calibration", "1", {})])
+@pytest.mark.parametrize(("gate", "version", "changed"), [("vignettes", "2", {"vignettes": TOO_LOW})])
 def test_without_a_champion_a_gate_can_refuse_too(uncrowned, monkeypatch, gate, version, changed):
     monkeypatch.setattr("pipelines.promote.behaviour_of", lambda *_: examination(**changed))
     with pytest.raises(PromotionRefusedError, match=f"is not promoted, gate {gate}: found "):

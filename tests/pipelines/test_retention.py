@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -202,6 +203,21 @@ def test_readings_are_accepted_while_a_hundred_thousand_are_dropped_and_the_disk
     assert dropped.bytes_freed > 10e6
     assert (tmp_path / "journal.db").stat().st_size < 2e6
     assert journal.latest() > old
+
+
+def test_who_reads_for_long_does_not_hold_up_those_who_write(ward, tmp_path):
+    """Retention gives room back; for that it waits for readers, and who writes waits for it."""
+    with ward.journal.engine.connect() as reader, ThreadPoolExecutor(1) as threads:
+        reader.exec_driver_sql("SELECT COUNT(*) FROM readings").all()  # and the transaction stays open
+        job = threads.submit(retention, tmp_path, DAYS)
+        waits = []
+        while not job.done():
+            began = time.monotonic()
+            ward.journal.tick()
+            waits.append(time.monotonic() - began)
+            time.sleep(0.02)
+        job.result()
+    assert max(waits) < 3
 
 
 @pytest.mark.usefixtures("ward")

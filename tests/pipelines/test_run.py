@@ -276,7 +276,7 @@ def test_run_ends_clearly_where_the_first_version_is_refused(tmp_path, monkeypat
         "deterioration", "1", "challenger", "run", "version 1 of deterioration is challenger, gate directions: ..."
     )
     for stage, result in (("ingest", facts), ("build", None), ("train", trained), ("evaluate", {}), ("materialize", 3)):
-        monkeypatch.setattr(f"pipelines.run.{stage}", lambda *_, stage=stage, result=result: done.append(stage) or result)
+        monkeypatch.setattr(f"pipelines.run.{stage}", lambda *_, stage=stage, result=result, **__: done.append(stage) or result)
     with pytest.raises(NoChampionError, match=r"gate directions: \.\.\.; the run ends before its prediction and drift report"):
         run(SimulatedWard(patients=1), tmp_path)
     assert done == ["ingest", "build", "train", "evaluate", "materialize"]

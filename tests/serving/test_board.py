@@ -1,5 +1,6 @@
 """The board: what a rescoring says is put up whole or not at all, and what people say of an alarm is kept."""
 
+import os
 import sqlite3
 
 import pandas as pd
@@ -230,3 +231,16 @@ def test_whoever_names_an_episode_again_gives_it_the_same_name():
     }
     assert len(others | {first}) == 4
     assert len(first) == 36
+
+
+def test_damaged_pages_are_no_surprise(tmp_path):
+    board = Board(tmp_path)
+    board.engine.dispose()
+    path = tmp_path / "board.db"
+    content = bytearray(path.read_bytes())
+    content[4096:] = os.urandom(len(content) - 4096)
+    path.write_bytes(content)
+    for file in tmp_path.glob("board.db-*"):
+        file.unlink()
+    with pytest.raises(DatabaseError, match=r"board\.db: cannot be used \(DatabaseError\); is it locked or damaged"):
+        board.risks()

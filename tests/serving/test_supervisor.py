@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
@@ -12,6 +13,7 @@ import pytest
 
 from pipelines.environment import LOOPBACK
 from pipelines.server import ServerError, bound, start_server, wait_for
+from serving.service import Rescoring
 from serving.supervisor import allow_many_connections
 from tests.soak.home import TASK
 
@@ -87,3 +89,42 @@ def test_more_files_may_be_open_than_debian_allows():
         allow_many_connections()
         os._exit(0 if resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 256 or most <= 256 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("content", [b"garbage", b"SQLite format 3\0" + b"\0" * 50])
+def test_a_registry_that_is_no_database_stops_no_server(tmp_path, content):
+    (tmp_path / "mlflow.db").write_bytes(content)
+    with bound() as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-c",
+        "from pipelines.cli import app; app()",
+        "serve",
+        "--home",
+        str(tmp_path),
+        "--port",
+        str(port),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+        try:
+            wait_for(f"http://{LOOPBACK}:{port}/livez", server)
+        finally:
+            server.terminate()
+        said, _ = server.communicate(timeout=30)
+    assert "no model, so risks are NEWS2 until there is one" in said
+    assert "Traceback" not in said
+
+
+def test_a_process_whose_rescorer_ends_is_ended(monkeypatch):
+    ended = []
+
+    class Rescorer:
+        def run(self, *, stopped):
+            raise OSError(22, f"of a patient, {stopped}")
+
+    rescoring = object.__new__(Rescoring.inner)
+    rescoring.rescorer, rescoring.stopped = Rescorer(), threading.Event()
+    monkeypatch.setattr("serving.service.os._exit", ended.append)
+    rescoring._run()
+    assert ended == [1]

@@ -1,5 +1,8 @@
 """A ward's list, as it is while risks are renewed and when they no longer are; and what may be said in it of alarms."""
 
+import sqlite3
+from contextlib import closing
+
 import pandas as pd
 import pytest
 
@@ -71,3 +74,19 @@ def test_alarms_are_reached_before_an_instant(inside):
 def test_the_list_says_when_the_rescorer_was_last_alive(inside):
     _, alive = inside.parts.board.progress()
     assert pd.Timestamp(listed(inside)["risks_as_of"]) == alive
+
+
+def test_who_lost_their_identity_is_shown_without_and_the_others_as_ever(inside):
+    with closing(sqlite3.connect(inside.home / "identities.db")) as connection, connection:
+        connection.execute("DELETE FROM identities WHERE identifier = 'sick'")
+    assert [row["patient_id"] for row in listed(inside)["patients"]] == ["", "well"]
+    (alarm,) = inside.caller(["alarms:read"]).get("/v1/alarms").json()["alarms"]
+    assert alarm["patient_id"] == ""
+    done = inside.caller(["alarms:write"]).post("/v1/alarms/acknowledge", json={"alarm_id": alarm["alarm_id"]})
+    assert (done.status_code, done.json()["status"]) == (200, "acknowledged")
+
+
+def test_a_ward_that_nobody_knows_is_listed_as_such(inside):
+    assert listed(inside)["known"]
+    other = inside.caller(["ward:read"]).get("/v1/ward/patients", params={"ward": "a"}).json()
+    assert (other["known"], other["patients"]) == (False, [])

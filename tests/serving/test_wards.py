@@ -1,7 +1,9 @@
 """What wards ask of their alarms: read when it changes; a bad file is complained of once and changes nothing."""
 
 import logging
+import os
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +103,38 @@ def test_a_bad_file_at_a_start_is_complained_of_and_defaults_hold(tmp_path, name
     with pytest.raises(WardsError) as raised:
         Wards(tmp_path, strict=True)
     assert message in str(raised.value)
+
+
+def test_the_last_good_file_holds_where_there_is_a_slip_at_a_start(tmp_path, complaints):
+    write(tmp_path, "[wards.B4]\nthreshold = 0.2")
+    assert Wards(tmp_path).of("B4").threshold == 0.2
+    write(tmp_path, "[wards.B4]\nthreshold = 0,12")  # as a spreadsheet of many countries writes it
+    assert Wards(tmp_path).of("B4").threshold == 0.2
+    assert "wards.last_good.toml holds, the last good one" in complaints()[-1]
+    (tmp_path / "wards.last_good.toml").write_text("[wards")
+    assert Wards(tmp_path).of("B4") == Ward()
+
+
+def link_to_itself(path):
+    path.symlink_to(path)
+
+
+@pytest.mark.parametrize("make", [link_to_itself, os.mkfifo, Path.mkdir])
+def test_what_is_no_file_neither_stops_nor_holds_up(tmp_path, make):
+    path = tmp_path / "wards.toml"
+    make(path)
+    wards = Wards(tmp_path)
+    assert wards.of("B4") == Ward()
+    path.rmdir() if path.is_dir() else path.unlink()
+    write(tmp_path, "[wards.B4]\nthreshold = 0.2")
+    wards.refresh()
+    assert wards.of("B4").threshold == 0.2
+    path.unlink()
+    make(path)
+    wards.refresh()
+    assert wards.of("B4").threshold == 0.2  # what held before
+    with pytest.raises(WardsError, match="cannot be read"):
+        Wards(tmp_path, strict=True)
 
 
 def test_a_file_that_goes_takes_its_wishes_with_it(tmp_path):

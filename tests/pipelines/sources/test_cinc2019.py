@@ -122,6 +122,15 @@ def test_two_files_of_the_same_stay_are_refused(tmp_path):
         Cinc2019(tmp_path)
 
 
+def test_a_small_archive_that_holds_gigabytes_is_refused_before_it_is_read(tmp_path):
+    path = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("p000001.psv", b"0" * 20_000_000)
+    assert path.stat().st_size < 100_000
+    with pytest.raises(SourceError, match=r"p000001\.psv: 20,000,000 bytes; expected at most 10,000,000, one stay"):
+        next(Cinc2019(path).batches())
+
+
 def test_data_that_is_not_there(tmp_path):
     with pytest.raises(SourceError, match="no .psv file in it"):
         open_source("cinc2019", tmp_path)

@@ -1,0 +1,67 @@
+"""What the registry knows of versions: how each came to be, and what it reached."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from models.registry import VERSION_TAG, WITHDRAWN, RegisteredModel, Registry
+
+
+def made(registry: Registry, registered: RegisteredModel) -> dict[str, Any]:
+    """How a version came to be: what its run and its artefact keep of it.
+
+    Returns:
+        ``trained_at`` (UTC, ISO 8601), ``versions`` (of libraries), ``train_patients, train_events`` (None where the run
+        does not say); of the artefact ``learner`` (its class), ``parameters`` (:attr:`RiskModel.settings`, as text),
+        ``members`` (fitted learners), ``folds, repeats, most_negatives, seed``, ``ways`` (other than as measured, that they
+        learned from), ``features`` (names, in order) and ``thresholds``.
+    """
+    run, model = registry.client.get_run(registered.run_id), registered.model
+    tags, params = run.data.tags, run.data.params
+    return {
+        "trained_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+        "versions": {tag.removeprefix(VERSION_TAG): tags[tag] for tag in tags if tag.startswith(VERSION_TAG)},
+        **{count: params.get(count) for count in ("train_patients", "train_events")},
+        "learner": type(model.learner).__name__,
+        "parameters": {name: str(value) for name, value in model.settings.items()},
+        "members": sum(len(view) for view in model.members_),
+        **{choice: getattr(model, choice) for choice in ("folds", "repeats", "most_negatives", "seed")},
+        "ways": [way for way in ("other_habits", "changed_habits", "cut_records") if model.facts_.get(way)],
+        "features": list(model.features),
+        "thresholds": dict(model.thresholds_),
+    }
+
+
+def versions(registry: Registry, name: str) -> list[dict[str, Any]]:
+    """List the versions of a model, newest first.
+
+    Returns:
+        ``version, alias, trained_at, run`` (its name), ``run_id, withdrawn, refused_by, ungated`` (why; None: not so) and
+        ``metrics`` of the registered variant on held-out patients; empty where it was not evaluated.
+
+    Raises:
+        NoModelError: there is none.
+    """
+    registry.latest_version(name)
+    aliases = {str(version): alias for alias, version in registry.client.get_registered_model(name).aliases.items()}
+    found = []
+    for version in registry.client.search_model_versions(f"name = '{name}'"):
+        run = registry.client.get_run(version.run_id)
+        tags, variant = version.tags, f"{registry.client.get_logged_model(version.source.rpartition('/')[2]).name}."
+        withdrawn = json.loads(tags[WITHDRAWN])["because"] if WITHDRAWN in tags else None
+        found.append(
+            {
+                "version": int(version.version),
+                "alias": aliases.get(str(version.version), ""),
+                "trained_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+                "run": run.info.run_name,
+                "run_id": run.info.run_id,
+                "withdrawn": withdrawn,
+                "refused_by": tags.get("refused_by"),
+                "ungated": tags.get("ungated"),
+                "metrics": {
+                    name.removeprefix(variant): value for name, value in run.data.metrics.items() if name.startswith(variant)
+                },
+            }
+        )
+    return sorted(found, key=lambda version: -version["version"])
