@@ -38,13 +38,16 @@ def first_cells():
 def test_every_route_is_there_with_its_scope():
     for path, methods in api.openapi()["paths"].items():
         for method, operation in methods.items():
+            if not operation["security"]:
+                assert f"`GET {path}`" in PAGE
+                continue
             ((scope,),) = (security["HTTPBearer"] for security in operation["security"])
             assert any(row.startswith(f"| `{method.upper()} {path}` | `{scope}` |") for row in ROWS), (method, path)
 
 
 def test_no_route_is_there_that_does_not_exist():
     named = {tuple(route) for route in re.findall(r"`(GET|POST) (/v1/[\w/-]+)", PAGE)}
-    offered = {(m.upper(), path) for path, methods in api.openapi()["paths"].items() for m in methods}
+    offered = {(m.upper(), path) for path, methods in api.openapi()["paths"].items() for m in methods if path.startswith("/v1")}
     assert named == offered
 
 

@@ -226,11 +226,8 @@ def test_readings_of_a_file_are_scored_and_nothing_of_them_is_kept(home, tmp_pat
     assert risks.loc["sick", "news2"] == 12 > risks.loc["well", "news2"] == 0
     assert risks.loc["sick", "band"] == "high"
     assert sorted((home / "predictions.db").read_bytes()) == before
-    path.write_text(
-        "\n".join(
-            ["subject_id,observed_at,signal,value,age", "a,2026-11-28T08:00:00Z,spo2,97,1", "a,2026-11-28T09:00:00Z,spo2,97,2"]
-        )
-    )
+    twice = [f"a,2026-11-28T0{hour}:00:00Z,spo2,97,{hour}" for hour in (1, 2)]
+    path.write_text("\n".join(("subject_id,observed_at,signal,value,age", *twice)))
     assert "age: differ within a patient" in vigil("score", path, "--home", home).output
     path.write_text("subject_id,signal\n1,2\n")
     assert "lacks observed_at, value; expected a row a reading" in vigil("score", path, "--home", home).output

@@ -17,10 +17,12 @@ from serving.service import Rescoring
 from serving.supervisor import allow_many_connections
 from tests.soak.home import TASK
 
+SERVE = [sys.executable, "-c", "from pipelines.cli import app; app()", "serve", "--home"]
+
 
 def serve(home, *options):
     return subprocess.run(
-        [sys.executable, "-c", "from pipelines.cli import app; app()", "serve", "--home", home, *options],
+        [*SERVE, home, *options],
         capture_output=True,
         text=True,
         timeout=120,
@@ -96,16 +98,7 @@ def test_a_registry_that_is_no_database_stops_no_server(tmp_path, content):
     (tmp_path / "mlflow.db").write_bytes(content)
     with bound() as free:
         port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-c",
-        "from pipelines.cli import app; app()",
-        "serve",
-        "--home",
-        str(tmp_path),
-        "--port",
-        str(port),
-    ]
+    command = [*SERVE, str(tmp_path), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         try:
             wait_for(f"http://{LOOPBACK}:{port}/livez", server)
