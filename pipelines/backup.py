@@ -33,6 +33,7 @@ from features.store.client import Store
 from pipelines.drift.decisions import FOLDER as DECISIONS
 from pipelines.drift.plan import FILE as PLAN_FILE
 from pipelines.progress import track, working
+from pipelines.upgrade import FILE as VERSION_FILE
 from serving import board, identities, journal, prediction_log, wards
 from serving.clock import FILE as CLOCK_FILE
 from serving.local_tokens import LOCAL_FOLDER
@@ -56,6 +57,7 @@ FILES: Final = (
     "cohort",
     PLAN_FILE,
     DECISIONS,
+    VERSION_FILE,
 )
 
 _WAIT_SECONDS: Final = 30  # for a writer of a database

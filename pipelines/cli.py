@@ -9,7 +9,7 @@ import typer
 from features.errors import VigilError
 from pipelines.command import DEFAULT_HOME, OUT, Data, Home, Json, SourceName, job, write
 from pipelines.drift.commands import drift_app, reinstate, simulate_fault, withdraw
-from pipelines.home_commands import backup, clock, replay, restore, retention, serve, token
+from pipelines.home_commands import backup, clock, replay, restore, retention, serve, token, upgrade
 from pipelines.model_commands import evaluate, models, promote, score, train
 
 app = typer.Typer(
@@ -189,7 +189,7 @@ def wards(days: LookBack = 7, home: Home = DEFAULT_HOME, to: Json = None) -> Non
 
 _OTHERS: tuple[Callable[..., None], ...] = (
     *(train, models, evaluate, score, promote, withdraw, reinstate),
-    *(serve, token, replay, clock, retention, backup, restore),
+    *(serve, token, replay, clock, retention, backup, restore, upgrade),
 )
 for command in _OTHERS:
     app.command()(command)

@@ -23,6 +23,14 @@ Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the
 DEFAULT_HOME: Final = Path(".vigil")
 OUT: Final = Console(markup=False)  # what is printed may hold names that callers chose
 FAULT: Final = 70  # EX_SOFTWARE of sysexits.h
+FOUND: Final = {  # what 1 says, of those commands that find something
+    "ingest": "no reading can be used",
+    "score": "readings had to be left out",
+    "drift": "drift: the plan asks for something",
+    "replay": "a prediction is not the same",
+    "clock": "readings were recorded while the clock was ahead",
+    "upgrade": "with `--check`: something is to be done",
+}
 _ODD: Final = set("$*?[]{}\n")
 
 
@@ -70,3 +78,16 @@ def write(to: Path | None, result: dict[str, Any]) -> None:
         from pipelines.results import write_json
 
         write_json(to, result)
+
+
+def exit_table() -> str:
+    """The exit statuses in Markdown, for the documents."""
+    found = "; ".join(f"`vigil {command}`: {what}" for command, what in FOUND.items())
+    rows = {
+        0: "done, and all is well",
+        1: f"done, and something was found. {found}",
+        2: "not done: an option, a file or the home is not as expected; one line says what to do; no verdict was changed",
+        3: "`vigil drift` alone: broken; the model is withdrawn, or nothing can be said, and NEWS2 is given",
+        FAULT: f"a fault of Vigil's; `{DEBUG}=1` shows more of it",
+    }
+    return "\n".join(["| status | says |", "| --- | --- |", *(f"| {status} | {says} |" for status, says in rows.items())])

@@ -13,6 +13,7 @@ Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {L
 Host = Annotated[str, typer.Option("--host", help="Address to listen on; beyond this machine only with TLS.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="TLS certificate with its chain, PEM.")]
 Key = Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.")]
+Check = Annotated[bool, typer.Option("--check", help="Only say what would be done.")]
 Scopes = Annotated[
     list[str] | None, typer.Option("--scope", help="What it allows, such as risk:read; repeatable; default: everything.")
 ]
@@ -50,6 +51,7 @@ def serve(
         from models.registry import NoModelError, Registry
         from pipelines.cohort_store import CohortStore, NoCohortError
         from pipelines.server import Tls, bound, check_exposure, server_command
+        from pipelines.upgrade import upgrade as bring_up_to_date
 
         if (certificate is None) != (key is None):
             raise VigilError("--certificate, --key: one without the other; expected both, or none")
@@ -57,6 +59,7 @@ def serve(
         home.mkdir(parents=True, exist_ok=True)
         check_exposure(home, host, tls)
         listener = bound(host, port)
+        bring_up_to_date(home)
         try:
             task = CohortStore(home).task.name
         except NoCohortError:
@@ -75,6 +78,19 @@ def serve(
         OUT.print(f"{'https' if tls else 'http'}://{host}:{port}/v1/docs  (a token: vigil token --home {home}; stop: Ctrl-C)")
         command, environment = server_command(listener, home, task, tls)
         os.execve(command[0], command, environment)  # noqa: S606 - our own module
+
+
+def upgrade(check: Check = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
+    """Bring a home up to date with this version; vigil serve does so, too. Exits 1 if --check finds something to do."""
+    with job(home, to):
+        from dataclasses import asdict
+
+        from pipelines import upgrade as upgrades
+
+        found = upgrades.check(home) if check else upgrades.upgrade(home)
+        OUT.print(found.sentence(), soft_wrap=True, highlight=False)
+        write(to, asdict(found))
+    raise typer.Exit(1 if check and found.changes else 0)
 
 
 def token(

@@ -17,6 +17,7 @@ from features.store.client import Store
 from pipelines.cohort_store import CohortStore, Facts, NoCohortError
 from pipelines.progress import track
 from pipelines.sources import OUTCOMES, STAYS, Batch, Source, SourceError
+from pipelines.upgrade import upgrade
 from serving.identities import Identities
 
 
@@ -34,6 +35,7 @@ def ingest(source: Source, home: Path, now: pd.Timestamp | None = None, *, repla
         PseudonymError: everybody knows the home's key, and the source's patients have to be hidden.
     """
     home.mkdir(parents=True, exist_ok=True)
+    upgrade(home)
     if not replace:
         _refuse_other(source, home)
     pseudonyms, identities = _pseudonyms(source, home), Identities(home)

@@ -87,6 +87,35 @@ def microsecond(time: pd.Timestamp) -> int:
     return int(time.to_datetime64().astype("datetime64[us]").astype(np.int64))
 
 
+def pending(path: Path, metadata: sa.MetaData) -> list[str]:
+    """What :func:`open_database` would change in a file that is there: tables and columns that it would add.
+
+    Raises:
+        DatabaseError: it cannot be read, or an earlier version wrote it that cannot be brought up to date.
+    """
+    engine = sa.create_engine(sa.URL.create("sqlite", database=f"file:{path.resolve()}", query={"mode": "ro", "uri": "true"}))
+    try:
+        with engine.connect() as connection:
+            found = sa.inspect(connection)
+            there = {name: {column["name"] for column in found.get_columns(name)} for name in found.get_table_names()}
+    except sa.exc.DatabaseError as error:
+        raise _problem(path, error) from None
+    finally:
+        engine.dispose()
+    changes = []
+    for table in metadata.sorted_tables:
+        if table.name not in there:
+            changes.append(f"{path.name}: add table {table.name}")
+            continue
+        missing = [column for column in table.columns if column.name not in there[table.name]]
+        if fixed := [column.name for column in missing if not column.nullable]:
+            raise DatabaseError(
+                f"{path.name}: table {table.name} has no {', '.join(fixed)}, as an earlier version wrote it; move the file away"
+            )
+        changes += [f"{path.name}: add column {table.name}.{column.name}" for column in missing]
+    return changes
+
+
 def _unusable(engine: sa.Engine, error: sa.exc.DatabaseError) -> Exception:
     """What is wrong with a file: locked, full, or damaged. Other errors of this family are faults of ours, and stay so."""
     if isinstance(error, sa.exc.OperationalError) or type(error) is sa.exc.DatabaseError:

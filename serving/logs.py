@@ -1,10 +1,14 @@
 """The server's log: lines that say when, where, which model was in use, and what happened. Never a patient."""
 
+import json
 import logging
 import sys
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, Literal
 
 from serving.champion import Champion
+
+Form = Literal["text", "json"]
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s [%(model)s] %(message)s"
 _DATE: Final = "%Y-%m-%dT%H:%M:%S%z"
@@ -24,11 +28,35 @@ class _NamesModel(logging.Filter):
         return True
 
 
-def write_logs(champion: Champion) -> None:
-    """Write what Vigil has to say to the standard output, from now on; once a process."""
+class _Json(logging.Formatter):
+    """One JSON object an event, on one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {
+                "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+                "level": record.levelname,
+                "logger": record.name,
+                "model": getattr(record, "model", None),
+                "message": record.getMessage(),
+            }
+        )
+
+
+def write_logs(champion: Champion, form: Form = "text") -> None:
+    """Write what Vigil has to say to the standard output, from now on; once a process.
+
+    Args:
+        champion: whose name is in every line.
+        form: lines for people, or JSON for programs; then BentoML's own lines are JSON, too.
+    """
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(logging.Formatter(_FORMAT, _DATE))
+    handler.setFormatter(_Json() if form == "json" else logging.Formatter(_FORMAT, _DATE))
     handler.addFilter(_NamesModel(champion))
+    if form == "json":
+        for name in ("bentoml", "circus", "uvicorn"):
+            logging.getLogger(name).handlers = [handler]
+            logging.getLogger(name).propagate = False
     logger = logging.getLogger("vigil")
     logger.handlers = [handler]
     logger.setLevel(logging.INFO)

@@ -212,6 +212,6 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> tuple[Rescorer, Feast
 def _champion(settings: Settings, metrics: Metrics) -> Champion:
     """The champion, loaded once the log can say so."""
     champion = Champion(settings.home, settings.task, metrics.serving)
-    write_logs(champion)
+    write_logs(champion, settings.log)
     champion.look()
     return champion

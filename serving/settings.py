@@ -1,7 +1,7 @@
 """Settings of the prediction API, read once, when a process of it starts."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,4 +24,14 @@ class Settings(BaseSettings):
         default="", description="The issuer's public keys (JWKS): a file or an https URL. Default: those of `vigil token`."
     )
     socket: int | None = Field(default=None, description="Descriptor of the socket that `vigil serve` has bound; set by it.")
+    log: Literal["text", "json"] = Field(default="text", description="Lines of the log for people, or as JSON for programs.")
     requests_per_second: Annotated[int, Field(ge=1)] = Field(default=1_000, description="Of one caller; more get 429.")
+
+
+def settings_table() -> str:
+    """Every setting in Markdown, for the documents."""
+    rows = [
+        f"| `VIGIL_{name.upper()}` | {field.description} | {f'`{field.default}`' if str(field.default or '') else ''} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join(["| setting | meaning | default |", "| --- | --- | --- |", *rows])
