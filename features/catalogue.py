@@ -7,6 +7,7 @@ from itertools import chain
 from typing import Final
 
 from features.derived import (
+    MEASUREMENT_ERROR,
     PATIENT,
     PREGNANCY,
     RATIOS,
@@ -20,9 +21,16 @@ from features.derived import (
     organs,
     watching,
 )
+from features.errors import VigilError
 from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
+from features.services import stored
 from features.signals import SIGNALS, names
 from features.windows import Feature, Reflects, WindowFeature, over
+
+
+class CatalogueError(VigilError):
+    """What is declared does not fit what is stored."""
+
 
 INDEX_STEP: Final = timedelta(hours=1)  # between index times; older features are not current
 SAFETY_NET: Final = "safety_net"  # the view that the safety net reads; no model learns from it
@@ -64,7 +72,7 @@ _EVERYWHERE: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
     "baseline": (
         *over(VITALS, "so_far", "count", "age"),
         *over(LABORATORY, "so_far", "count", "age"),
-        baseline(VITALS),
+        baseline(tuple(vital for vital in VITALS if vital in MEASUREMENT_ERROR)),
     ),
     "other_scores": (
         RATIOS,
@@ -112,42 +120,18 @@ def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
     return tuple(name for name in of(*views or VIEWS) if FEATURES[name].reflects == what)
 
 
-def _asked_once(*views: str) -> tuple[str, ...]:
-    """The stay as a whole, whichever views declare it; who the patient is, and since when there; the scores; and views."""
-    return _in_order(
-        *(feature.name for feature in _WHOLE_STAY), *of("scores", *views),
-        "age", "sex", "hours_in_unit", "mews", "qsofa", "sirs", "sofa", "spo2_fio2", "pulse_pressure",
-    )  # fmt: skip
-
-
-def _in_order(*names: str) -> tuple[str, ...]:
-    """Features once each, in the order of the catalogue."""
-    wanted = set(names)
-    return tuple(name for name in FEATURES if name in wanted)
-
-
-# Versioned: a service never changes once a model was trained on it; a new set of features is a new version. So new features go
-# into new views. All hold the scores: every answer shows NEWS2 and the age of its readings. Those that tasks ask for today also
-# hold the safety net; with an older one it goes by the chart's NEWS2. The last three follow the standard views, for comparing
-# what there is; they are for no model that is kept.
+# A service that a model was trained on never changes: it is a list of names, kept in ``features/services``, whatever joins the
+# views later; a new set of features is a new list (:func:`features.services.keep`). All hold the scores: an answer shows NEWS2
+# and the age of its readings. Those that tasks ask for today also hold the safety net; with an older one it goes by the chart's
+# NEWS2. The last three follow the standard views, for comparing what there is; they are for no model that is kept.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
-    "deterioration_v1": of("vital_signs", "support", "laboratory", "scores", "patient"),
-    "deterioration_v2": of("vital_signs", "support", "laboratory", "scores", "patient", "dynamics", "baseline", "other_scores"),
-    "vital_signs_v1": of("vital_signs", "support", "scores", "patient"),
-    "vital_signs_v2": of("vital_signs", "support", "scores", "patient", "other_scores"),
-    "mortality_v1": _asked_once(),
-    "mortality_v2": _asked_once("organs"),
-    "pressure_v1": of("vital_signs", "scores", "pressure"),
-    "deterioration_v3": of(
-        "vital_signs", "support", "laboratory", "scores", "patient", "dynamics", "baseline", "other_scores", SAFETY_NET
-    ),
-    "vital_signs_v3": of("vital_signs", "support", "scores", "patient", "other_scores", SAFETY_NET),
-    "mortality_v3": _asked_once("organs", SAFETY_NET),
-    "pressure_v2": _in_order(*of("vital_signs", "scores", "pressure", SAFETY_NET), "age"),
+    **stored(),
     "everything": of(*STANDARD),
     "physiology": reflecting("physiology", *STANDARD),
     "workflow": reflecting("workflow", *STANDARD),
 }
+if unknown := sorted({name for names_ in SERVICES.values() for name in names_} - FEATURES.keys()):
+    raise CatalogueError(f"features {', '.join(unknown)}: of a stored service, and declared no more; declare them again")
 
 
 def views_of(features: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -71,6 +71,8 @@ def run(
         OUT.print(outcome_table(outcome, home))
         OUT.print(where_to_look(home), soft_wrap=True, highlight=False)
         write(to, {**asdict(outcome), "drift": outcome.drift.as_dict()})
+        if outcome.problem is not None:
+            raise VigilError(outcome.problem)
 
 
 @app.command()

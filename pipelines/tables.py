@@ -238,10 +238,7 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
         f"Held-out patients: {first['patients']:,.0f}, index times {first['index_times']:,.0f}, "
         f"prevalence {first['prevalence']:.3f}"
     )
-    risk = f"risk {answer['probability']:.3f} ({answer['band']}) as of {answer['as_of']}"
-    news2 = f"NEWS2 {answer['news2']['score']} (at most {answer['news2']['highest']})"
     quarantined = ", ".join(f"{reason} {n:,}" for reason, n in facts.quarantined.items()) or "none"
-    signals = ", ".join(f"{c['signal']} {c['log_odds']:+.2f}" for c in (answer["contributions"] or [])[:3])
     made = Table(show_header=False, box=None, padding=(0, 2))
     made.add_column()
     made.add_column()
@@ -256,7 +253,7 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
         ("features", f"{outcome.index_times:,} index times", home / "features"),
         ("model", f"{trained.model_name} version {trained.version}, {trained.alias}", home / "mlflow.db"),
         ("evaluation", "metrics above, report", home / "reports/evaluation.html"),
-        ("one prediction", f"{risk}, {news2}; {signals}", home / "predictions.db"),
+        ("one prediction", _answered(answer), home / "predictions.db"),
         (
             "drift",
             f"{outcome.drift.status.name.lower()}, {outcome.drift.judgement.share:.0%} of the features drifted",
@@ -270,6 +267,15 @@ def outcome_table(outcome: Outcome, home: Path) -> Group:
             Text("Simulated ward: these figures show that the chain works; they are no clinical evidence.", style="yellow")
         )
     return Group(*parts)
+
+
+def _answered(answer: Mapping[str, Any] | None) -> str:
+    if answer is None:
+        return "not made: the server could not be asked"
+    risk = f"risk {answer['probability']:.3f} ({answer['band']}) as of {answer['as_of']}"
+    news2 = f"NEWS2 {answer['news2']['score']} (at most {answer['news2']['highest']})"
+    signals = ", ".join(f"{c['signal']} {c['log_odds']:+.2f}" for c in (answer["contributions"] or [])[:3])
+    return f"{risk}, {news2}; {signals}"
 
 
 def where_to_look(home: Path) -> str:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import zipfile
 from dataclasses import replace
@@ -25,9 +26,10 @@ from models.risk_model import RiskModel, TooFewEventsError
 from models.tasks import Promise
 from models.variants import few_records, score_alone
 from pipelines.build import build
-from pipelines.cohort_store import CohortStore
+from pipelines.cohort_store import CohortStore, Facts
 from pipelines.ingest import ingest
-from pipelines.run import NoChampionError, run
+from pipelines.run import NoChampionError, Steps, run
+from pipelines.server import ServerError
 from pipelines.sources.simulated import SimulatedWard
 from pipelines.train import REFERENCE, Trained, fit, labelled_index, train
 from serving.identities import Identities
@@ -271,15 +273,84 @@ def test_a_first_version_that_fails_a_gate_of_behaviour_is_challenger_and_the_ne
 
 def test_run_ends_clearly_where_the_first_version_is_refused(tmp_path, monkeypatch):
     done = []
-    facts = SimpleNamespace(task="deterioration")
+    facts = Facts("simulated", True, "deterioration", 1, 0, 9, {})
+    monkeypatch.setattr("pipelines.run.CohortStore.facts", facts)
     trained = Trained(
         "deterioration", "1", "challenger", "run", "version 1 of deterioration is challenger, gate directions: ..."
     )
-    for stage, result in (("ingest", facts), ("build", None), ("train", trained), ("evaluate", {}), ("materialize", 3)):
+    for stage, result in (
+        ("ingest", facts),
+        ("build", SimpleNamespace(index_times=3)),
+        ("train", trained),
+        ("evaluate", {}),
+        ("materialize", 3),
+    ):
         monkeypatch.setattr(f"pipelines.run.{stage}", lambda *_, stage=stage, result=result, **__: done.append(stage) or result)
     with pytest.raises(NoChampionError, match=r"gate directions: \.\.\.; the run ends before its prediction and drift report"):
         run(SimulatedWard(patients=1), tmp_path)
     assert done == ["ingest", "build", "train", "evaluate", "materialize"]
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    facts = Facts("simulated", True, "deterioration", 1, 0, 9, {})
+    results = {
+        "ingest": facts,
+        "build": SimpleNamespace(index_times=3),
+        "train": Trained("deterioration", "1", "champion", "run"),
+        "evaluate": {"all_signals": {"auroc": 0.8, "slope": float("nan")}},
+        "materialize": 3,
+        "_sickest": "somebody",
+        "predict_over_http": {"probability": 0.5},
+        "drift": None,
+    }
+    done, fails = [], {"evaluate"}
+
+    def stage(name):
+        def work(*_, **__):
+            if name in fails:
+                raise ServerError(f"{name} was cut off")
+            done.append(name)
+            if name == "ingest":
+                CohortStore(tmp_path).folder.mkdir(exist_ok=True)
+                CohortStore(tmp_path).finish(facts)
+            return results[name]
+
+        return work
+
+    for name in results:
+        monkeypatch.setattr(f"pipelines.run.{name}", stage(name))
+    ward = SimulatedWard(patients=1)
+    with pytest.raises(ServerError, match="evaluate was cut off"):
+        run(ward, tmp_path)
+    assert done == ["ingest", "build", "train"]
+    done.clear()
+    fails = {"predict_over_http"}
+    outcome = run(ward, tmp_path)  # its table is shown all the same
+    assert done == ["evaluate", "materialize", "_sickest", "drift"]
+    assert (outcome.prediction, outcome.trained) == (None, results["train"])
+    assert "one prediction over HTTP: predict_over_http was cut off; what is done is kept" in outcome.problem
+    done.clear()
+    fails = set()
+    outcome = run(ward, tmp_path)
+    assert done == ["predict_over_http", "drift"]
+    assert (outcome.prediction, outcome.problem, outcome.index_times) == ({"probability": 0.5}, None, 3)
+    assert not (tmp_path / "run.json").exists()
+    done.clear()
+    run(ward, tmp_path)
+    assert done == list(results)  # a run that was finished is no reason to leave anything out
+
+
+@pytest.mark.parametrize("other", ["patients", "cohort", "text"])
+def test_what_another_run_did_does_not_count(tmp_path, other):
+    (tmp_path / "cohort").mkdir()
+    CohortStore(tmp_path).finish(Facts("simulated", True, "deterioration", 1, 0, 9, {}))
+    assert Steps(tmp_path, SimulatedWard(patients=1)).do("a", lambda: 1) == 1
+    assert Steps(tmp_path, SimulatedWard(patients=1)).do("a", lambda: 2) == 1
+    if other == "cohort":
+        os.utime(tmp_path / "cohort" / "cohort.json", (1, 1))
+    elif other == "text":
+        (tmp_path / "run.json").write_text("{")
+    assert Steps(tmp_path, SimulatedWard(patients=2 if other == "patients" else 1)).do("a", lambda: 2) == 2
 
 
 def test_promise_of_training_counts_the_alarms_of_the_safety_net(home):
