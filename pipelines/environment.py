@@ -15,9 +15,6 @@ _NO_TELEMETRY: Final = {
     "GIT_PYTHON_REFRESH": "quiet",  # mlflow looks for git; a hospital's server need not have it
 }
 
-# Whether the rescorer lives its own sign of life says, which costs no request at each look.
-_BENTOML: Final = {"BENTOML_CONFIG_OPTIONS": "api_server.runner_probe.enabled=false"}
-
 DEBUG: Final = "VIGIL_DEBUG"
 LOOPBACK: Final = "127.0.0.1"  # without TLS nothing listens anywhere else
 DEFAULT_PORT: Final = 3000
@@ -41,5 +38,5 @@ def settle() -> None:
 def server_environment(home: Path, task: str) -> dict[str, str]:
     """Environment of a prediction server for that home and task; other settings are taken over as they are."""
     home = home.resolve()
-    ours = {"VIGIL_HOME": str(home), "VIGIL_TASK": task, "BENTOML_HOME": str(home / "bentoml"), **_BENTOML}
+    ours = {"VIGIL_HOME": str(home), "VIGIL_TASK": task, "BENTOML_HOME": str(home / "bentoml")}
     return {**os.environ, **_NO_TELEMETRY, **ours}

@@ -166,6 +166,8 @@ class Vigil:
         with _starting("prediction API"):
             self.parts = open_parts(Settings(), METRICS)
         self.parts.champion.follow()
+        # Or BentoML would ask the rescorer over HTTP at each look; whether it lives its own sign of life says.
+        self.rescoring = None
         api.state.parts = self.parts
         self.readiness = Fresh(self._look, FRESH_SECONDS)
 

@@ -58,7 +58,8 @@ def examples(document, operation):
 
 
 def test_every_example_is_answered_as_the_document_says(client, document):
-    operations = [(path, method, operation) for path, by in document["paths"].items() for method, operation in by.items()]
+    paths = {path: by for path, by in document["paths"].items() if path.startswith("/v1")}
+    operations = [(path, method, operation) for path, by in paths.items() for method, operation in by.items()]
     operations.sort(key=lambda found: found[0] not in FIRST)
     assert len(operations) > 10
     for path, method, operation in operations:

@@ -40,6 +40,7 @@ STATED = {
     f"{method} {path}": operation.get("security", [])
     for path, methods in api.openapi()["paths"].items()
     for method, operation in methods.items()
+    if path.startswith("/v1")  # health is for everybody
 }
 OPEN = {"/v1/docs", "/v1/openapi.json", "/metrics"}  # they say nothing of anybody
 
@@ -293,7 +294,7 @@ def test_lists_hold_the_own_ward_only(inside, of_ward_a):
     assert [patient["patient_id"] for patient in patients] == ["a-1"]
     events = of_ward_a.get("/v1/ward/events", params={"ward": "A", "seconds": 0}, headers={"Last-Event-ID": "0"}).text
     assert "a-1" in events
-    assert "b-1" not in events
+    assert '"b-1"' not in events
 
 
 @pytest.mark.parametrize("action", ["acknowledge", "override"])

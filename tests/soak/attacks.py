@@ -332,9 +332,7 @@ def ready_flood(server: Attacked, size: float) -> Outcome:
             waits.append(_sent(gateway, "calm"))
     counts = ", ".join(f"{statuses.count(status):,} x {status}" for status in sorted(set(statuses)))
     said = f"{counts}; a gateway beside them {statistics.median(waits) * 1e3:.0f} ms"
-    # On a machine that is busy with those who ask, the rescorer's sign of life may come late.
-    held = set(statuses) <= {200, 503} and statuses.count(200) > 0.98 * len(statuses)
-    return Outcome(f"40 connections for {seconds:.0f} s", said, held)
+    return Outcome(f"40 connections for {seconds:.0f} s", said, set(statuses) == {200})
 
 
 def one_asks_for_much(server: Attacked, size: float) -> Outcome:
