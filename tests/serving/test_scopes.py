@@ -363,3 +363,17 @@ def test_what_a_stranger_may_see_follows_the_patient(inside, of_ward_a):
         seen = {ward: client.get(path, params={"ward": ward}).json() for ward, client in (("A", of_ward_a), ("B", of_ward_b))}
         assert "m-1" not in {row["patient_id"] for row in seen["A"][found]}, path
         assert "m-1" in {row["patient_id"] for row in seen["B"][found]}, path
+
+
+def test_who_is_registered_and_never_measured_is_a_wards_for_an_hour(inside, of_ward_a):
+    """Else one ward could keep everybody from the others, by registering them first."""
+    theirs = {"patients": [{"patient_id": "squatted", "ward": "B"}]}
+    ours = {"patients": [{"patient_id": "squatted", "ward": "A"}]}
+    assert inside.caller(wards=["B"]).post("/v1/patients", json=theirs).status_code == 200
+    assert of_ward_a.post("/v1/patients", json=ours).status_code == 403
+    with inside.parts.journal.engine.begin() as connection:
+        pseudonym = inside.parts.pseudonyms.of("squatted")
+        earlier = "UPDATE patients SET recorded_at = recorded_at - 3601000000 WHERE patient = ?"
+        connection.exec_driver_sql(earlier, (pseudonym,))
+    assert of_ward_a.post("/v1/patients", json=ours).status_code == 200
+    assert inside.parts.wards([pseudonym]) == {pseudonym: "A"}
