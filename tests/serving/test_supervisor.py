@@ -31,15 +31,26 @@ def serve(home, *options):
 
 
 def test_a_process_that_cannot_start_ends_the_command_with_one_clear_line(tmp_path):
-    (tmp_path / "journal.db").mkdir()
+    (tmp_path / "auth").mkdir()
+    (tmp_path / "auth" / "token_key.pem").write_text("no key")
     with bound() as free:
         port = free.getsockname()[1]
     found = serve(tmp_path, "--port", str(port))
     assert found.returncode == 2
     said = [line for line in found.stderr.splitlines() if line.startswith("vigil: ")]
-    assert any("cannot start: journal.db: cannot be used" in line for line in said)
+    assert "vigil: the prediction API cannot start: token_key.pem: not an unencrypted private key" in said[0]
     assert said[-1] == "vigil: the server has ended, since a process of it cannot start"
     assert "Traceback" not in found.stdout + found.stderr
+
+
+def test_a_file_of_the_home_that_cannot_be_opened_is_one_line(tmp_path):
+    (tmp_path / "journal.db").write_bytes(b"no database, but some text that is longer than nothing")
+    with bound() as free:
+        port = free.getsockname()[1]
+    found = serve(tmp_path, "--port", str(port))
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("vigil: journal.db: cannot be used (DatabaseError); is it locked or damaged")
+    assert found.stderr.count("\n") == 1
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path):
