@@ -121,3 +121,11 @@ class CohortStore:
 
     def _path(self, table: str, part: int) -> Path:
         return self.folder / table / f"part-{part:05}.parquet"
+
+
+def served_task(home: Path) -> str:
+    """Name of the task whose model a home serves: its cohort's, or deterioration where nothing was ingested."""
+    try:
+        return CohortStore(home).task.name
+    except NoCohortError:
+        return "deterioration"

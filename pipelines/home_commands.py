@@ -49,7 +49,7 @@ def serve(
         import os
 
         from models.registry import NoModelError, Registry
-        from pipelines.cohort_store import CohortStore, NoCohortError
+        from pipelines.cohort_store import served_task
         from pipelines.server import Tls, bound, check_exposure, server_command
         from pipelines.upgrade import upgrade as bring_up_to_date
 
@@ -60,10 +60,7 @@ def serve(
         check_exposure(home, host, tls)
         listener = bound(host, port)
         bring_up_to_date(home)
-        try:
-            task = CohortStore(home).task.name
-        except NoCohortError:
-            task = "deterioration"
+        task = served_task(home)
         try:
             Registry.existing(home).version_of(task, "champion")
         except NoModelError as error:

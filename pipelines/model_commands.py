@@ -117,14 +117,11 @@ def promote(version: ChallengerVersion = None, rollback: Rollback = False, home:
 def score(file: Readings, out: ScoresTo = None, home: Home = DEFAULT_HOME) -> None:
     """Score the readings of a file by the champion, a risk a patient; nothing is kept. Exits 1 where readings are left out."""
     with job(home, out):
-        from pipelines.cohort_store import CohortStore, NoCohortError
+        from pipelines.cohort_store import served_task
         from pipelines.score_file import score_file
         from pipelines.tables import scores_table
 
-        try:
-            task = CohortStore(home).task.name
-        except NoCohortError:
-            task = "deterioration"
+        task = served_task(home)
         risks, left_out = score_file(home, file, task)
         OUT.print(scores_table(risks, left_out))
         if out is not None:

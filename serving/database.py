@@ -1,7 +1,7 @@
 """How we keep what must not be lost: SQLite files, through SQLAlchemy, so that another database can follow."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -96,23 +96,19 @@ def pending(path: Path, metadata: sa.MetaData) -> list[str]:
     engine = sa.create_engine(sa.URL.create("sqlite", database=f"file:{path.resolve()}", query={"mode": "ro", "uri": "true"}))
     try:
         with engine.connect() as connection:
-            found = sa.inspect(connection)
-            there = {name: {column["name"] for column in found.get_columns(name)} for name in found.get_table_names()}
+            there = set(sa.inspect(connection).get_table_names())
+            missing = {table: _missing(connection, table) for table in metadata.sorted_tables if table.name in there}
     except sa.exc.DatabaseError as error:
         raise _problem(path, error) from None
     finally:
         engine.dispose()
     changes = []
     for table in metadata.sorted_tables:
-        if table.name not in there:
+        if table not in missing:
             changes.append(f"{path.name}: add table {table.name}")
             continue
-        missing = [column for column in table.columns if column.name not in there[table.name]]
-        if fixed := [column.name for column in missing if not column.nullable]:
-            raise DatabaseError(
-                f"{path.name}: table {table.name} has no {', '.join(fixed)}, as an earlier version wrote it; move the file away"
-            )
-        changes += [f"{path.name}: add column {table.name}.{column.name}" for column in missing]
+        _require_none(path, table, [column for column in missing[table] if not column.nullable])
+        changes += [f"{path.name}: add column {table.name}.{column.name}" for column in missing[table]]
     return changes
 
 
@@ -129,26 +125,33 @@ def _problem(path: Path, error: sa.exc.DatabaseError) -> DatabaseError:
     )
 
 
+def _missing(connection: sa.Connection, table: sa.Table) -> "list[sa.Column[Any]]":
+    """The columns that this version knows of a table, and the file does not have."""
+    there = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+    return [column for column in table.columns if column.name not in there]
+
+
+def _require_none(path: Path, table: sa.Table, missing: "Sequence[sa.Column[Any]]") -> None:
+    if missing:
+        names = ", ".join(sorted(column.name for column in missing))
+        raise DatabaseError(
+            f"{path.name}: table {table.name} has no {names}, as an earlier version wrote it; move the file away, or use "
+            "another --home"
+        )
+
+
 def _add_columns(connection: sa.Connection, metadata: sa.MetaData) -> None:
     """Add the columns that this version knows and an earlier one did not; rows of that time have no value in them."""
-    found = sa.inspect(connection)
     for table in metadata.sorted_tables:
-        there = {column["name"] for column in found.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there and column.nullable:
+        for column in _missing(connection, table):
+            if column.nullable:
                 ddl = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {ddl}")
 
 
 def _check_columns(connection: sa.Connection, metadata: sa.MetaData, path: Path) -> None:
-    found = sa.inspect(connection)
     for table in metadata.sorted_tables:
-        missing = {column.name for column in table.columns} - {column["name"] for column in found.get_columns(table.name)}
-        if missing:
-            raise DatabaseError(
-                f"{path.name}: table {table.name} has no {', '.join(sorted(missing))}, as an earlier version wrote it; "
-                "move the file away, or use another --home"
-            )
+        _require_none(path, table, _missing(connection, table))
 
 
 def _durable(connection: Any, _record: object) -> None:

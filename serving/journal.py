@@ -203,12 +203,13 @@ class Journal:
         """
         with writing(self.engine) as connection:
             now = microsecond(pd.Timestamp(self._clock()))
-            recorded = sa.union(*(sa.select(table.c.recorded_at) for table in _RECORDED))
-            ahead = sorted(at for at in connection.execute(recorded).scalars() if at > now)
             last = connection.execute(sa.select(_TIME.c.recorded_at)).scalar()
             if last is None or last <= now:
                 return None
-            right = max((at for at in connection.execute(recorded).scalars() if at <= now), default=0)
+            union = sa.union(*(sa.select(table.c.recorded_at) for table in _RECORDED))
+            recorded = connection.execute(union).scalars().all()
+            ahead = sorted(at for at in recorded if at > now)
+            right = max((at for at in recorded if at <= now), default=0)
             begin = max(now - len(ahead), right)
             for place, at in enumerate(ahead, start=1):
                 for table in _RECORDED:
@@ -251,13 +252,14 @@ class Journal:
         """
         last = connection.execute(sa.select(_TIME.c.recorded_at)).scalar()
         now = microsecond(pd.Timestamp(self._clock()))
-        is_ahead = last is not None and last - now > _CLOCK_SLACK_US
-        if is_ahead and not self._is_ahead and last is not None:
+        ahead = 0 if last is None else last - now
+        is_ahead = ahead > _CLOCK_SLACK_US
+        if is_ahead and not self._is_ahead:  # said once
             logger.error(
                 "%s: the last reading is recorded %.0f s ahead of the clock, so readings look older than they are; if the "
                 "clock is right: vigil clock --settle",
                 FILE,
-                (last - now) / 1e6,
+                ahead / 1e6,
             )
         self._is_ahead = is_ahead
         at = now if last is None else max(now, last + 1)

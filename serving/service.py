@@ -125,8 +125,9 @@ class Rescoring:
 
     def __init__(self) -> None:
         with _starting("rescorer"):
-            self.home = Settings().home
-            self.rescorer, self.feast, self.champion = open_rescorer(Settings(), METRICS)
+            settings = Settings()
+            self.home = settings.home
+            self.rescorer, self.feast, self.champion = open_rescorer(settings, METRICS)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
         self.champion.follow()

@@ -14,7 +14,6 @@ import errno
 import logging
 import math
 import os
-import stat
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -146,19 +145,14 @@ class Wards:
                 logger.error("%s; defaults hold for every ward", error)  # noqa: TRY400
 
     def _read(self) -> None:
-        version: object = None
+        version = _version(self._path)
+        if version == self._version:
+            return
+        self._version = version  # also of a bad one: it is complained of once
         try:
-            version = _version(self._path)
-            if version == self._version:
-                return
-            self._version = version  # also of a bad one: it is complained of once
-            text = "" if version is None else self._path.read_text()
+            text = "" if version is None else _text(self._path)
         except (OSError, ValueError) as error:  # such as a link to itself, or bytes that are no text
-            complaint = f"{self._path}: cannot be read ({type(error).__name__}); expected TOML"
-            if version is None and self._version == complaint:
-                return
-            self._version = version or complaint
-            raise WardsError(complaint) from None
+            raise WardsError(f"{self._path}: cannot be read ({type(error).__name__}); expected TOML") from None
         self._file = _parsed(self._path, text)
         self._keep(text)
 
@@ -174,14 +168,20 @@ class Wards:
 
 
 def _version(path: Path) -> object:
-    """Of a file, as far as its entry in the folder tells; None: there is none."""
+    """Of a file, as far as its entry in the folder tells: changes when the file does. None: there is none."""
     try:
         about = path.stat()
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(about.st_mode):
-        raise OSError(errno.EINVAL, "not a file")
+    except OSError as error:
+        return error.errno
     return about.st_mtime_ns, about.st_ino, about.st_size
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():  # a pipe would be waited for
+        raise OSError(errno.EINVAL, "not a file")
+    return path.read_text()
 
 
 def _parsed(path: Path, text: str) -> _File:

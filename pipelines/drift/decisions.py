@@ -147,9 +147,7 @@ def withdraw(home: Path, because: str, version: str | None = None) -> Decision:
         ReinstateError: it is withdrawn already.
         NoModelError: there is no such version.
     """
-    registry = Registry.existing(home)
-    name = CohortStore(home).task.name
-    version = version or registry.version_of(name, CHAMPION)
+    registry, name, version = _asked_about(home, version)
     if (said := registry.withdrawal(name, version)) is not None:
         raise ReinstateError(
             f"version {version} of {name} is withdrawn already, since {said.at:%Y-%m-%d %H:%M} UTC: {said.because}"
@@ -169,9 +167,7 @@ def reinstate(home: Path, because: str, version: str | None = None) -> Decision:
         ReinstateError: it is not withdrawn.
         NoModelError: there is no such version.
     """
-    registry = Registry.existing(home)
-    name = CohortStore(home).task.name
-    version = version or registry.version_of(name, CHAMPION)
+    registry, name, version = _asked_about(home, version)
     said = registry.withdrawal(name, version)
     if said is None:
         raise ReinstateError(f"version {version} of {name} is not withdrawn; there is nothing to reinstate")
@@ -186,6 +182,12 @@ def reinstate(home: Path, because: str, version: str | None = None) -> Decision:
     )
     record(home, decision, {"withdrawn_at": said.at.isoformat(), "was": said.because})
     return decision
+
+
+def _asked_about(home: Path, version: str | None) -> tuple[Registry, str, str]:
+    """The registry, the model, and the version that a person means: the champion where they name none."""
+    registry, name = Registry.existing(home), CohortStore(home).task.name
+    return registry, name, version or registry.version_of(name, CHAMPION)
 
 
 def reinstated_at(home: Path) -> pd.Timestamp | None:
