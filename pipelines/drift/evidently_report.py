@@ -15,15 +15,16 @@ import pandas as pd
 from evidently import BinaryClassification, DataDefinition, Dataset, Report
 from evidently.legacy.calculations.stattests import StatTest, register_stattest
 from evidently.legacy.core import ColumnType
-from evidently.metrics import LogLoss, RocAuc
-from evidently.presets import DataDriftPreset, DataSummaryPreset
+from evidently.metrics import LogLoss, RocAuc, ValueDrift
+from evidently.presets import DataSummaryPreset
 from evidently.sdk.panels import PanelMetric, line_plot_panel
 from evidently.ui.workspace import Workspace
 from scipy.stats import mannwhitneyu
 
+from pipelines.drift.judgement import PREDICTION
+
 FOLDER: Final = "evidently"  # under HOME/reports
 KEPT: Final = 200  # snapshots in the workspace, about a week by the hour
-DRIFT_SHARE: Final = 0.3
 # Evidently 0.7 has this test one-sided only: a column that fell would never be seen.
 _TWO_SIDED: Final = StatTest("rank_sum", "rank sum, two-sided p", [ColumnType.Numerical], default_threshold=0.001)
 
@@ -49,9 +50,10 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, bound: float) -> Any
     # Evidently has no test for a column that is empty on a side: Vigil's says that it vanished, or appeared.
     both = [str(name) for name in current if current[name].notna().sum() > 1 and reference[name].notna().sum() > 1]
     definition = DataDefinition(numerical_columns=both)
-    drift = DataDriftPreset(columns=both, drift_share=DRIFT_SHARE, num_method=_TWO_SIDED.name, num_threshold=bound)
+    # Columns one by one: Evidently's preset adds a verdict on the whole data set, beside Vigil's own.
+    drift = [ValueDrift(column=name, method=_TWO_SIDED.name, threshold=bound) for name in both]
     with _quiet():
-        return Report([drift, DataSummaryPreset(columns=both)]).run(
+        return Report([*drift, DataSummaryPreset(columns=both)]).run(
             Dataset.from_pandas(current[both], definition), Dataset.from_pandas(reference[both], definition)
         )
 
@@ -81,7 +83,7 @@ def keep(reports: Path, project_name: str, snapshots: list[Any], name: str) -> N
     project = known[0] if known else workspace.create_project(project_name)
     if not known:
         for title, metric, labels, label in (
-            ("Share of the shown columns that drifted", "DriftedColumnsCount", {"value_type": "share"}, "share"),
+            ("Drift of the risk: p of a rank sum", "ValueDrift", {"column": PREDICTION}, "p"),
             ("AUROC where the outcome is known", "RocAuc", {}, "AUROC"),
         ):
             project.dashboard.add_panel(
