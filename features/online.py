@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.build import IndexTimes, as_steps, computation, feature_matrix
+from features.batch import IndexTimes, as_steps, computation, feature_matrix
 from features.catalogue import STANDARD
 from features.kernel import Readings
 from features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan

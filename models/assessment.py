@@ -17,9 +17,20 @@ from numpy.typing import NDArray
 from features.catalogue import SAFETY_NET, of
 from features.derived import SCORE_CARRY_HOURS
 from features.scores import NEWS2_BANDS
+from models.alarms.safety_net import (
+    ADULT_FROM,
+    ALARM_FROM,
+    Band,
+    Reason,
+    Score,
+    either,
+    news2_band,
+    news2_reasons,
+    score_for,
+    worse,
+)
 from models.registry import RegisteredModel
-from models.risk_model import RiskModel
-from models.safety_net import ADULT_FROM, ALARM_FROM, Band, Reason, Score, either, news2_band, news2_reasons, score_for, worse
+from models.training.risk_model import RiskModel
 
 Basis = Literal["model", "news2"]
 DecidedBy = Literal["model", "news2", "nothing"]

@@ -6,7 +6,8 @@ training patients, and outside them NEWS2 answers (why single predictions need s
 Bellazzi R. Evaluating pointwise reliability of machine learning prediction. J Biomed Inform 2022;127:103996).
 
 Each row is checked for age, hours of history, readings per signal, the pattern of missing vital signs, and the combination of
-their latest values (:mod:`models.usual`). Every check may put a fifth of a stated share of the training patient-hours outside,
+their latest values (:mod:`models.personal_baseline`). Every check may put a fifth of a stated share of the training
+patient-hours outside,
 each patient weighing 1 however long the stay, so that together they put at most that share outside (Bonferroni's inequality). A
 row without any vital sign is always outside; such rows teach nothing here and are not part of the share.
 """
@@ -22,7 +23,7 @@ from features.catalogue import VITALS
 from features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
 from features.errors import VigilError
 from models.cohort import by_patient, folds
-from models.usual import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
+from models.personal_baseline import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -39,7 +40,8 @@ _CHECKS: Final = ("age", "hours_of_history", "readings", "not measured", "combin
 _AGE_MARGIN: Final = 1.0  # years. Ours: many records hold whole years only
 _HOURS_MARGIN: Final = 2.0  # hours. Ours: hourly records often know nothing in their first hours; a live patient may
 # Ours: readings may be half as frequent as the rarest of training and twice as frequent as the most frequent. Members also
-# learn from patients with 0.4 of their readings (models.habits), and statistics over hours hardly change if readings double.
+# learn from patients with 0.4 of their readings (models.training.measurement_augmentation), and statistics over hours hardly
+# change if readings double.
 _RATE_FACTOR: Final = 2.0
 _WINDOWS: Final = (SCORE_CARRY_HOURS, LABORATORY_CARRY_HOURS)  # hours; a service holds one or the other of a signal
 _FOLDS: Final = 3  # of patients, to know the share outside among patients from whom the limits were not learned

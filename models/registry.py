@@ -25,8 +25,8 @@ from mlflow.models import infer_signature
 from pyarrow import ArrowException
 
 from features.errors import VigilError
-from models.risk_model import RiskModel
 from models.stored_model import TRUSTED_TYPES, read_model
+from models.training.risk_model import RiskModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,6 +11,7 @@ from typing import Final
 import pandas as pd
 
 from features.errors import VigilError
+from models.monitoring.received import together
 from models.tasks import TASKS, RiskTask
 
 TABLES: Final = ("observations", "quarantine", "stays", "outcomes")
@@ -108,6 +109,10 @@ class CohortStore:
         """One part of a table. ``of``: these subjects; default: all."""
         among = None if of is None else [("subject_id", "in", list(of))]
         return pd.read_parquet(self._path(table, part), filters=among)
+
+    def received(self, part: int) -> pd.DataFrame:
+        """Return the observations of a part as they arrived, also quarantined ones (:mod:`models.monitoring.received`)."""
+        return together(self.read_part("observations", part), self.read_part("quarantine", part))
 
     def digest(self, table: str, part: int) -> str:
         """A fingerprint of one part of a table: the same readings, the same fingerprint."""

@@ -1,7 +1,7 @@
 """What a connection may cost before the application is called: uvicorn's HTTP protocol, with limits of its own.
 
 uvicorn keeps whatever headers somebody sends, however many, and waits for their end for ever. The limits of the application
-(:mod:`serving.middleware`) begin after that.
+(:mod:`serving.api.middleware`) begin after that.
 """
 
 from http import HTTPStatus

@@ -26,20 +26,20 @@ from starlette.routing import Route
 from features.errors import VigilError
 from features.store.client import StoreError
 from serving import http_limits, supervisor
-from serving.database import DatabaseError
-from serving.guard import Guard, PartsHere
-from serving.intake import OverloadedError
-from serving.logs import place_of
-from serving.metrics import CONTENT_TYPE, Metrics
-from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
-from serving.openapi import add_health
-from serving.parts import FRESH_SECONDS, open_parts, open_rescorer
-from serving.prediction_log import LogUnavailableError
-from serving.problems import MEDIA_TYPE, ProblemError, on_http, on_invalid, on_overloaded, on_problem, on_unavailable
-from serving.routes import readings, risks, wards
-from serving.schemas import MAX_BODY_BYTES, Problem
+from serving.api.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
+from serving.api.openapi import add_health
+from serving.api.problems import MEDIA_TYPE, ProblemError, on_http, on_invalid, on_overloaded, on_problem, on_unavailable
+from serving.api.routes import readings, risks, wards
+from serving.api.schemas import MAX_BODY_BYTES, Problem
+from serving.api.turns import Fresh
+from serving.auth.middleware import Guard, PartsHere
+from serving.composition import FRESH_SECONDS, open_parts, open_rescorer
+from serving.observability.logs import place_of
+from serving.observability.metrics import CONTENT_TYPE, Metrics
+from serving.records.database import DatabaseError
+from serving.records.prediction_log import LogUnavailableError
 from serving.settings import Settings
-from serving.turns import Fresh
+from serving.stream.group_commit import OverloadedError
 
 logger = logging.getLogger("vigil.serving")
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from models import variants
-from pipelines.backup import backup
+from models.training import candidate_models
 from pipelines.environment import settle
-from pipelines.run import run
-from pipelines.server import running_server
+from pipelines.jobs.run import run
+from pipelines.operations.backup import backup
+from pipelines.operations.server import running_server
 from pipelines.sources.simulated import SimulatedWard
-from serving.wards import FILE as WARDS
+from serving.records.ward_settings import FILE as WARDS
 
 COHORTS = Path(__file__).parents[2] / "shared" / "data"
 
@@ -32,7 +32,7 @@ def _settled():
 def _few_trees():
     """Models of fewer trees than a hospital would want, in whatever is trained in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(variants, "HOURLY", {**variants.HOURLY, "n_estimators": 80, "learning_rate": 0.1})
+        patch.setattr(candidate_models, "HOURLY", {**candidate_models.HOURLY, "n_estimators": 80, "learning_rate": 0.1})
         yield
 
 

@@ -8,18 +8,19 @@ import pytest
 
 from features.observations import REASONS
 from models.assessment import Finding
-from pipelines.cli import app
-from serving import problems, rescorer
-from serving.alarm_updates import KINDS as ALARM_KINDS
-from serving.alarm_updates import SAID
-from serving.auth import RULES, SCOPES
-from serving.board import Action
-from serving.schemas import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from pipelines.cli.main import app
+from serving.api import problems
+from serving.api.schemas import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from serving.auth.tokens import RULES, SCOPES
+from serving.records.timestamps import SKEW
+from serving.records.ward_settings import SafetyNet, Ward
+from serving.records.ward_state import Action
+from serving.scoring.history import MAX_HOURS
 from serving.service import METRICS, api
 from serving.settings import Settings
-from serving.times import SKEW
-from serving.trends import MAX_HOURS
-from serving.wards import SafetyNet, Ward
+from serving.stream import rescorer
+from serving.stream.alarm_updates import KINDS as ALARM_KINDS
+from serving.stream.alarm_updates import SAID
 
 PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]

@@ -17,9 +17,9 @@ import pytest
 import sqlalchemy as sa
 
 from features.pseudonyms import open_pseudonyms
-from serving.board import Board
-from serving.journal import READINGS, Journal
-from serving.local_tokens import local_token
+from serving.auth.local_tokens import local_token
+from serving.records.journal import READINGS, Journal
+from serving.records.ward_state import Board
 
 CLIENTS = Path(__file__).parents[1] / "docs" / "clients"
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.local_tokens import local_token
+from serving.auth.local_tokens import local_token
 
 DASHBOARD = json.loads((Path(__file__).parents[1] / "docs" / "grafana.json").read_text())
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]

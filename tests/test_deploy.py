@@ -19,9 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipelines.cli import app
-from pipelines.command import FOUND, exit_table
-from pipelines.server import bound
+from pipelines.cli.main import app
+from pipelines.cli.options import FOUND, exit_table
+from pipelines.operations.server import bound
 from serving.settings import settings_table
 
 DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"

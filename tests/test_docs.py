@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from features.catalogue_page import catalogue_page
-from pipelines.cli import app
+from pipelines.cli.main import app
 from serving.service import api
 
 ROOT = Path(__file__).parents[1]

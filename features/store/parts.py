@@ -35,7 +35,7 @@ class FeatureParts:
         return min((len(list((self.folder / view).glob("part-*.parquet"))) for view in self.views), default=0)
 
     def write(self, part: int, features: pd.DataFrame, fingerprint: str) -> None:
-        """Write the output of :func:`features.build.build_features` for the patients of one part, the views it holds.
+        """Write the output of :func:`features.batch.build_features` for the patients of one part, the views it holds.
 
         An index time is both the event and the created timestamp of its row.
         """

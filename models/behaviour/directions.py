@@ -11,17 +11,17 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.build import build_features
+from features.batch import build_features
 from features.scores import NEWS2_BANDS, NEWS2_MEDIUM, score
 from models.behaviour.moments import LENGTHS, Bool, Float64, Moments, length_class
 from models.behaviour.vignettes import WELL, Answer
-from models.risk_model import log_odds
+from models.training.risk_model import log_odds
 
 RiskOf = Callable[[pd.DataFrame], Float64]
 """From feature rows to probabilities, shape (n_rows,)."""
 
-# A fall of the log-odds that counts. Ours: a change as large as this is news to a ward (serving.rescorer.TOLD_LOG_ODDS); trees
-# step by less at the edge of any band.
+# A fall of the log-odds that counts. Ours: a change as large as this is news to a ward
+# (serving.stream.rescorer.TOLD_LOG_ODDS); trees step by less at the edge of any band.
 TOLERANCE: Final = 0.25
 # Shares of changes after which the risk may fall by more, of all signals together and of one. Ours: a model with the wrong sign
 # of one signal violates half or more of its changes; the default model of 400 simulated patients did so in 2 % of all, in 9 %

@@ -34,7 +34,7 @@ def examine_behaviour(
         risk: the model's probability alone.
         views: of the features that both read; with the safety net's.
         observations: checked, of patients that the model has not seen.
-        index: their index times, as :func:`features.build.build_features` takes it.
+        index: their index times, as :func:`features.batch.build_features` takes it.
         at_most: how many of the index times are tried.
 
     Returns:

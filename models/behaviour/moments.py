@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.build import KEYS, build_features
+from features.batch import KEYS, build_features
 from features.derived import SCORE_CARRY_HOURS
 from features.observations import TIME
 
@@ -31,7 +31,7 @@ class Moments:
     Attributes:
         observations: checked readings; ``subject_id`` names the moment. Only readings that were observed and recorded by its
             index time, ordered by moment, signal, ``observed_at``, ``recorded_at`` and value.
-        index: one row a moment, in order of its name, as :func:`features.build.build_features` takes it.
+        index: one row a moment, in order of its name, as :func:`features.batch.build_features` takes it.
         length: of the history, hours since the first reading became known; shape (n_moments,).
     """
 
@@ -78,7 +78,7 @@ def moments(observations: pd.DataFrame, index: pd.DataFrame, *, at_most: int = M
 
     Args:
         observations: checked.
-        index: one row an index time, as :func:`features.build.build_features` takes it. Times at which no reading was known are
+        index: one row an index time, as :func:`features.batch.build_features` takes it. Times at which no reading was known are
             left out.
         at_most: how many are chosen.
     """
@@ -98,7 +98,7 @@ def exploded(observations: pd.DataFrame, index: pd.DataFrame) -> Moments:
 
     Args:
         observations: checked.
-        index: as :func:`features.build.build_features` takes it.
+        index: as :func:`features.batch.build_features` takes it.
     """
     index = index.sort_values(KEYS, kind="stable", ignore_index=True)
     subject = pd.Index(index["subject_id"].unique()).get_indexer(pd.Index(observations["subject_id"].astype(object)))

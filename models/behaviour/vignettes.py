@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from features.build import build_features
+from features.batch import build_features
 from features.derived import MEASUREMENT_ERROR
 from features.errors import VigilError
 from features.observations import TIME, check
 from features.signals import SIGNALS
-from models.safety_net import Band, urgency
+from models.alarms.safety_net import Band, urgency
 
 if TYPE_CHECKING:
     from models.assessment import Risk

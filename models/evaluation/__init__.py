@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from models.evaluation.alarms import watched
-from models.evaluation.bootstrap import Float64, Resamples, basic, bounds
+from models.alarms.timeline import watched
 from models.evaluation.calibration import calibration, calibration_draws
 from models.evaluation.discrimination import discrimination, discrimination_draws
 from models.evaluation.net_benefit import net_benefit, net_benefit_draws
-from models.risk_model import TooFewEventsError
+from models.statistics.bootstrap import Float64, Resamples, basic, bounds
+from models.training.risk_model import TooFewEventsError
 
 
 @dataclass(frozen=True)

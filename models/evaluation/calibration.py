@@ -10,9 +10,9 @@ from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from models.evaluation.bootstrap import Float64, Int64, Resamples, ratio
-from models.evaluation.proportions import proportions
-from models.risk_model import from_log_odds, log_odds
+from models.statistics.bootstrap import Float64, Int64, Resamples, ratio
+from models.statistics.proportions import proportions
+from models.training.risk_model import from_log_odds, log_odds
 
 BINS: Final = 10
 

@@ -11,17 +11,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
-from models.certificate import Certificate, check
+from models.alarms.budget import against_rule, at_budgets, summary
+from models.alarms.guarantee import Certificate, check
+from models.alarms.timeline import HORIZON, SILENCE, Watch
 from models.evaluation import Judged, judge
-from models.evaluation.alarm_budget import against_rule, at_budgets, summary
-from models.evaluation.alarms import HORIZON, SILENCE, Watch
-from models.evaluation.bootstrap import Float64, Resamples, percentile
 from models.evaluation.calibration import histogram, reliability
 from models.evaluation.discrimination import curves
 from models.evaluation.net_benefit import decision_curve, gain, thresholds
 from models.evaluation.ranges import coverage
 from models.evaluation.safety import emergencies
 from models.evaluation.subgroups import MIN_PATIENTS, subgroups
+from models.statistics.bootstrap import Float64, Resamples, percentile
 
 NEWS2: Final = "news2"  # the model whose only feature is the score
 RULES: Final = {f"NEWS2 >= {points}": points for points in (NEWS2_MEDIUM, NEWS2_HIGH)}
@@ -34,7 +34,7 @@ class Candidate:
     Attributes:
         risk: probability at each row.
         threshold: the frozen alarm threshold.
-        certificate: the alarm promise made in training (:mod:`models.certificate`), if one was made.
+        certificate: the alarm promise made in training (:mod:`models.alarms.guarantee`), if one was made.
         low, high: the range given with each probability, if any.
         medium: probability from which a risk is medium; None: there is no such band.
     """

@@ -5,9 +5,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
 from models.cohort import by_patient
-from models.evaluation.bootstrap import Float64, Resamples, percentile
 from models.evaluation.discrimination import discrimination_draws
-from models.evaluation.proportions import exact, limits
+from models.statistics.bootstrap import Float64, Resamples, percentile
+from models.statistics.proportions import exact, limits
 
 
 def judged(
@@ -15,7 +15,7 @@ def judged(
 ) -> dict[str, float | int | None]:
     """How many rows and patients are outside the domain of use, and how the model ranks inside and outside.
 
-    Limits of shares are exact, those of rows with the design effect of patients (:mod:`models.evaluation.proportions`). Those
+    Limits of shares are exact, those of rows with the design effect of patients (:mod:`models.statistics.proportions`). Those
     of the AUROC are from a bootstrap of patients.
 
     Args:

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.evaluation.alarms import Count, Watch, before_onset
-from models.evaluation.bootstrap import Float64, Resamples, percentile, ratio
+from models.alarms.timeline import Count, Watch, before_onset
 from models.evaluation.comparison import HeldOut
 from models.evaluation.discrimination import discrimination, discrimination_draws
 from models.evaluation.subgroups import counted, each
+from models.statistics.bootstrap import Float64, Resamples, percentile, ratio
 
 Groups = list[dict[str, Any]]
 

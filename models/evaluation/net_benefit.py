@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.evaluation.bootstrap import Float64, Interval, Resamples, percentile
+from models.statistics.bootstrap import Float64, Interval, Resamples, percentile
 
 POINTS: Final = 40
 

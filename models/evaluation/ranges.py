@@ -3,16 +3,16 @@
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from models.evaluation.bootstrap import Float64
 from models.evaluation.calibration import risk_groups
-from models.evaluation.proportions import proportions
+from models.statistics.bootstrap import Float64
+from models.statistics.proportions import proportions
 
 
 def coverage(label: Float64, probability: Float64, low: Float64, high: Float64, subject_id: ArrayLike) -> pd.DataFrame:
     """Ranges beside observed frequencies, in ten groups of equal size by predicted risk.
 
     A single outcome is 0 or 1 and lies in no range; what a range can be held to is the frequency of the event among rows of
-    like risk, which is itself known only within an interval (:func:`models.evaluation.proportions.proportions`).
+    like risk, which is itself known only within an interval (:func:`models.statistics.proportions.proportions`).
 
     Args:
         label: 0 or 1, shape (n_rows,).

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from features.signals import SIGNALS, Kind, names
-from models.evaluation.alarms import watched
-from models.evaluation.bootstrap import Float64, Resamples, percentile
+from models.alarms.timeline import watched
 from models.evaluation.discrimination import discrimination, discrimination_draws
+from models.statistics.bootstrap import Float64, Resamples, percentile
 
 LOST_SHARES: Final = (0.1, 0.3, 0.5)
 # At most so many are tried: the least that tells much, and what a job can make features of a dozen times while somebody waits.

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.alarms import SILENCE, Watch
-from models.safety_net import ALARM_FROM
+from models.alarms.safety_net import ALARM_FROM
+from models.alarms.timeline import SILENCE, Watch
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

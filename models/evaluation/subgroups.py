@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.evaluation.alarms import Watch, before_onset
-from models.evaluation.bootstrap import Resamples, bounds
+from models.alarms.timeline import Watch, before_onset
 from models.evaluation.calibration import slope, slope_draws
 from models.evaluation.discrimination import discrimination, discrimination_draws
+from models.statistics.bootstrap import Resamples, bounds
 
 # Below so many patients with an event, or without one, a figure would say more of chance than of the group. Twenty is ours;
 # for comparison, calibration curves are called unstable below 200 events (Van Calster B, et al. J Clin Epidemiol

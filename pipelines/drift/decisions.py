@@ -10,17 +10,18 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 from features.errors import VigilError
-from models.recalibration import RecalibrationError, recalibrate
+from models.monitoring.change_control_plan import Act, Action, Plan, Rule
+from models.monitoring.reference import AUROC, JUDGED_REFERENCE, REFERENCE, judged_hours
+from models.monitoring.signal_reference import READING_REFERENCE
+from models.promotion.recalibration import RecalibrationError, recalibrate
 from models.registry import CHAMPION, RegisteredModel, Registry
+from models.seeds import SEED
 from models.version_history import made
 from pipelines.cohort_store import CohortStore
-from pipelines.drift.plan import Act, Action, Plan, Rule
-from pipelines.drift.reading_reference import READING_REFERENCE
-from pipelines.drift.reference import AUROC, JUDGED_REFERENCE, REFERENCE, judged_hours
+from pipelines.jobs.train import train
 from pipelines.results import replace_json
-from pipelines.train import SEED, train
-from serving.times import present
-from serving.wards import Wards
+from serving.records.timestamps import present
+from serving.records.ward_settings import Wards
 
 FOLDER: Final = "decisions"  # under HOME: one file each, kept for good
 _LOCK: Final = "acting.lock"  # held while a model is recalibrated or trained

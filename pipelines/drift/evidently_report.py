@@ -1,7 +1,7 @@
 """What Evidently shows of a day: columns that drifted, data quality, and ranks where outcomes are known. Its only importer.
 
 It is given one row a patient and day, and the bound that Vigil's own tests found
-(:mod:`pipelines.drift.columns`): its default tests take hours of one patient for so many patients.
+(:mod:`models.monitoring.feature_drift`): its default tests take hours of one patient for so many patients.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from evidently.sdk.panels import PanelMetric, line_plot_panel
 from evidently.ui.workspace import Workspace
 from scipy.stats import mannwhitneyu
 
-from pipelines.drift.judgement import PREDICTION
+from pipelines.drift.assessment import PREDICTION
 
 FOLDER: Final = "evidently"  # under HOME/reports
 KEPT: Final = 200  # snapshots in the workspace, about a week by the hour

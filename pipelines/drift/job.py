@@ -8,15 +8,15 @@ from typing import Any, Final
 import pandas as pd
 
 from features.errors import VigilError
+from models.monitoring.change_control_plan import Plan, read_plan
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
+from pipelines.drift.assessment import RESULT, Drift, References, Status, alike, judge
 from pipelines.drift.decisions import Decision, carry_out, decide, record, reinstated_at
-from pipelines.drift.judgement import RESULT, Drift, References, Status, alike, judge
-from pipelines.drift.plan import Plan, read_plan
-from pipelines.drift.recent import Recent, of_home, read_outcomes, read_replay
+from pipelines.drift.inputs import Recent, of_home, read_outcomes, read_replay
 from pipelines.progress import working
 from pipelines.results import replace_json
-from serving.times import present
+from serving.records.timestamps import present
 
 EXIT: Final[Mapping[Status, int]] = {Status.FINE: 0, Status.DRIFT: 1, Status.BROKEN: 3}  # 2: the command cannot be carried out
 
@@ -35,7 +35,7 @@ def drift(
     Args:
         home: whose champion, references and plan.
         hours: how far to look back for predictions; default: a day.
-        outcomes: a file of what became of patients (:func:`pipelines.drift.recent.read_outcomes`).
+        outcomes: a file of what became of patients (:func:`pipelines.drift.inputs.read_outcomes`).
         replay: a folder of ``vigil simulate-fault`` that takes the place of the home's last day; nothing in use changes then.
         act: also recalibrate or retrain, where the plan asks for it. To withdraw waits for nobody.
 

@@ -11,12 +11,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from models.evaluation.report_style import labelled, styled, svg
+from models.monitoring.feature_drift import FALSE_DISCOVERY_RATE
 from models.registry import RegisteredModel
+from models.reporting.style import labelled, styled, svg
 from pipelines.drift import evidently_report
-from pipelines.drift.columns import FALSE_DISCOVERY_RATE
-from pipelines.drift.judgement import PREDICTION, RESULT, Drift
-from pipelines.drift.recent import Recent
+from pipelines.drift.assessment import PREDICTION, RESULT, Drift
+from pipelines.drift.inputs import Recent
 from pipelines.results import replace_json
 
 PAGE: Final = "drift.html"  # under HOME/reports, as the next two

@@ -18,8 +18,8 @@ import pandas as pd
 from features.observations import TIME
 from features.signals import SIGNALS
 from pipelines.sources import Batch, SourceError
-from pipelines.sources.parquet import read_columns
-from pipelines.sources.wide import readings
+from pipelines.sources._shared.parquet import read_columns
+from pipelines.sources._shared.wide import readings
 
 T0: Final = pd.Timestamp("2009-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; every forecast starts here
 HORIZON: Final = 60  # minutes after T0 in which an episode counts

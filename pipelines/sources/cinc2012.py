@@ -21,7 +21,7 @@ import pyarrow.csv as pacsv
 
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
-from pipelines.sources.oxygen import on_oxygen
+from pipelines.sources._shared.oxygen import on_oxygen
 
 EPOCH: Final = pd.Timestamp("2012-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; every admission is here
 LENGTH: Final = pd.Timedelta(hours=48)  # of every record; all patients lived to its end

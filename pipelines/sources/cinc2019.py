@@ -19,8 +19,8 @@ import pyarrow.csv as pacsv
 
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
-from pipelines.sources.oxygen import on_oxygen
-from pipelines.sources.wide import readings
+from pipelines.sources._shared.oxygen import on_oxygen
+from pipelines.sources._shared.wide import readings
 
 EPOCH: Final = pd.Timestamp("2019-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; hour 0 of every stay is here
 LABEL_LEAD: Final = pd.Timedelta(hours=6)

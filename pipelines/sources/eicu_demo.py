@@ -17,9 +17,9 @@ import pandas as pd
 
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError
-from pipelines.sources.oxygen import on_oxygen
-from pipelines.sources.parquet import read_columns
-from pipelines.sources.wide import readings
+from pipelines.sources._shared.oxygen import on_oxygen
+from pipelines.sources._shared.parquet import read_columns
+from pipelines.sources._shared.wide import readings
 
 EPOCH: Final = pd.Timestamp("2014-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; every admission is here
 LABEL_LEAD: Final = pd.Timedelta(hours=6)

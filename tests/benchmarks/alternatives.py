@@ -20,14 +20,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.build import computation, readings_of
+from features.batch import computation, readings_of
 from features.catalogue import JOIN_KEY, STANDARD, VITALS, of
 from features.kernel import window_statistics
 from features.kernel.plan import in_order, plan_of
 from features.windows import over
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
-from pipelines.ingest import ingest
+from pipelines.jobs.ingest import ingest
 from pipelines.sources.cinc2019 import Cinc2019
 from tests.benchmarks.measure import Section, in_process, in_turn
 
@@ -229,7 +229,7 @@ import sys
 import time
 from pathlib import Path
 
-from features.build import build_features
+from features.batch import build_features
 from features.store.parts import FeatureParts
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore

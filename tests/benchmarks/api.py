@@ -16,11 +16,11 @@ import numpy as np
 
 from pipelines.cohort_store import CohortStore
 from pipelines.environment import server_environment
-from pipelines.run import run
-from pipelines.server import running_server
+from pipelines.jobs.run import run
+from pipelines.operations.server import running_server
 from pipelines.sources.simulated import SimulatedWard
-from serving.identities import Identities
-from serving.local_tokens import local_token
+from serving.auth.local_tokens import local_token
+from serving.identity.identities import Identities
 from tests.benchmarks.freshness import Fresh, fresh
 from tests.benchmarks.http import closed_loop, open_loop, request
 from tests.benchmarks.measure import Section

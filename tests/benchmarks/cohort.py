@@ -10,8 +10,8 @@ import sys, time
 from pathlib import Path
 from pipelines.environment import settle
 settle()
-from pipelines.build import build
-from pipelines.ingest import ingest
+from pipelines.jobs.build_features import build
+from pipelines.jobs.ingest import ingest
 from pipelines.sources.{module} import {source}
 started = time.perf_counter()
 source = {source}({argument})

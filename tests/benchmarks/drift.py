@@ -21,25 +21,26 @@ from evidently.presets import DataDriftPreset
 from features.catalogue import SERVICES
 from features.store.client import Store
 from models.cohort import label
+from models.monitoring.detectors import Evidence, Finding, name_faults
+from models.monitoring.faults import FAULTS
+from models.monitoring.feature_drift import column_drift
+from models.monitoring.received import checked
+from models.monitoring.reference import highest_risks, judged_hours, patient_days
+from models.monitoring.signal_reference import days, reading_reference
 from models.registry import RegisteredModel
+from models.seeds import SEED
 from models.tasks import TASKS
-from models.variants import DEFAULT, variants
-from pipelines.build import build
+from models.training.candidate_models import DEFAULT, variants
 from pipelines.cohort_store import CohortStore
-from pipelines.drift.columns import column_drift
-from pipelines.drift.deliveries import checked
-from pipelines.drift.faults import FAULTS
-from pipelines.drift.injection import OF_READINGS, FaultError, Hit, inject
-from pipelines.drift.naming import Evidence, Finding, name_faults
-from pipelines.drift.reading_reference import days, reading_reference
-from pipelines.drift.reference import highest_risks, judged_hours, patient_days
-from pipelines.drift.replay import BEDS, Replay, predictions, replay_of
-from pipelines.ingest import ingest
+from pipelines.drift.drill.injection import OF_READINGS, FaultError, Hit, inject
+from pipelines.drift.drill.replay import BEDS, Replay, predictions, replay_of
+from pipelines.jobs.build_features import build
+from pipelines.jobs.ingest import ingest
+from pipelines.jobs.train import fit, labelled_index
 from pipelines.sources import Source
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.eicu_demo import EicuDemo
 from pipelines.sources.simulated import SimulatedWard
-from pipelines.train import SEED, fit, labelled_index
 from tests.benchmarks.measure import Section
 
 TRAINED_ON = 20260101
@@ -56,7 +57,8 @@ REAL_DAYS = 2
 TEXT = """A fault is put into a replay and counts as named if it is the only finding, with the right signal and place (gateway,
 device, two devices, ward). It begins within the first half hour of the day that is judged, which begins at any minute;
 `prevalence` and `concept` are judged over three weeks whose outcomes are known. Strength 0 is hardly there, 1 is gross (see
-`pipelines/drift/faulty_readings.py`). The model and the references are of a simulated ward of {patients} patients (seed
+`pipelines/drift/drill/faulty_observations.py`). The model and the references are of a simulated ward of {patients} patients
+(seed
 {trained}); thresholds were set on wards of seeds {threshold}, and these are of seeds {seeds}, one day each (wards of seeds 101
 to 303 showed defects before that, and are not reported), so that a cell is of {number} trials. The last row is {clean} days
 without a fault: how many have any finding, or any alarm. Evidently {evidently} judges the same replays of the first ward,
@@ -144,7 +146,7 @@ def _trained(home: Path) -> Trained:
         RegisteredModel(model, task.name, "1", ""),
         days_[days_["in_day"]].reset_index(drop=True),
         highest_risks(judged_hours(frame[["subject_id", "label"]].assign(probability=risk))),
-        reading_reference(cohort, pd.Index(frame["subject_id"].unique())),
+        reading_reference(map(cohort.received, range(cohort.parts())), pd.Index(frame["subject_id"].unique())),
     )
 
 

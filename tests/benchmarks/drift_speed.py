@@ -5,8 +5,8 @@ import pandas as pd
 from evidently import Dataset, Report
 from evidently.presets import DataDriftPreset
 
-from models.evaluation.estimated import estimate
-from pipelines.drift.columns import column_drift
+from models.evaluation.label_free import estimate
+from models.monitoring.feature_drift import column_drift
 from pipelines.drift.evidently_report import compare, page
 from pipelines.drift.report import SHOWN, by_patient
 from tests.benchmarks.measure import Section, in_turn

@@ -1,6 +1,6 @@
 """Performance estimated without labels, beside what the labels say, on shifts of which they are known.
 
-Four ways are compared: the product's (:func:`models.evaluation.estimated.estimate` with the reliability of the out-of-fold
+Four ways are compared: the product's (:func:`models.evaluation.label_free.estimate` with the reliability of the out-of-fold
 risks); the same without reliability; the out-of-fold figure plus the difference of what is expected here and there (Guillory D,
 et al. Predicting with confidence on unseen distributions. ICCV 2021); and reliability by training patients weighted for their
 likeness to those here (the idea of Bialek J, et al. arXiv:2401.08348, 2024; here a logistic fit and boosted trees). The
@@ -20,23 +20,23 @@ from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import FEATURES, SERVICES
 from features.signals import names
+from models.alarms.timeline import Watch, threshold_at_budget
 from models.cohort import LABELLED, folds
-from models.evaluation.alarms import Watch, threshold_at_budget
-from models.evaluation.bootstrap import RESAMPLES, Resamples, percentile
 from models.evaluation.calibration import calibration
 from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.evaluation.estimated import Reliability, estimate
+from models.evaluation.label_free import Reliability, estimate
 from models.evaluation.robustness import Loss
-from models.habits import Augmented, remeasured
-from models.risk_model import RiskModel, log_odds
+from models.seeds import SEED
+from models.statistics.bootstrap import RESAMPLES, Resamples, percentile
 from models.tasks import TASKS
-from models.variants import learned as learned_features
-from models.variants import trees
-from pipelines.benchmark.frames import read, read_augmented
+from models.training.candidate_models import learned as learned_features
+from models.training.candidate_models import trees
+from models.training.measurement_augmentation import Augmented, remeasured
+from models.training.risk_model import RiskModel, log_odds
+from pipelines.challenges.frames import read, read_augmented
 from pipelines.sources import Batch, Source
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.simulated import SimulatedWard
-from pipelines.train import SEED
 from tests.benchmarks.measure import Section
 
 Float64 = NDArray[np.float64]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.pseudonyms import open_pseudonyms
-from pipelines.server import running_server
-from serving.local_tokens import local_token
+from pipelines.operations.server import running_server
+from serving.auth.local_tokens import local_token
 from tests.benchmarks.http import Connection, request
 
 SIGNALS = {"heart_rate": 80, "respiratory_rate": 16, "spo2": 96, "systolic_bp": 125, "body_temperature": 37}

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.build import as_steps
+from features.batch import as_steps
 from features.catalogue import SERVICES, STANDARD, of
 from features.kernel.plan import SECOND_US
 from features.observations import TIME, check
 from features.online import PatientFeatures
 from features.store.client import Store
 from models.cohort import index_times
-from pipelines.build import build
 from pipelines.cohort_store import CohortStore
-from pipelines.ingest import ingest
+from pipelines.jobs.build_features import build
+from pipelines.jobs.ingest import ingest
 from pipelines.sources.simulated import SimulatedWard
 from tests.benchmarks.measure import Section
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.build import _with_needs, build_features, computation, readings_of
+from features.batch import _with_needs, build_features, computation, readings_of
 from features.catalogue import DECLARED, STANDARD, VIEWS, of
 from features.derived import MEASUREMENT_ERROR
 from features.kernel import window_statistics
@@ -282,7 +282,7 @@ def test_many_subjects_are_computed_in_blocks_without_mixing(monkeypatch):
     readings = pd.concat([observations((-1, "heart_rate", 60 + n), subject_id=name) for n, (name, _) in enumerate(stays)])
     grid = pd.concat([index(*range(hours + 1), subject_id=name) for name, hours in stays])
     whole = build_features(readings, grid)
-    monkeypatch.setattr("features.build._BLOCK_ROWS", 5)
+    monkeypatch.setattr("features.batch._BLOCK_ROWS", 5)
     pd.testing.assert_frame_equal(build_features(readings, grid), whole, check_exact=True)
     assert whole.groupby("subject_id")["heart_rate_last_24h"].first().tolist() == list(range(60, 90))
 

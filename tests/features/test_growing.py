@@ -24,7 +24,7 @@ FEATURE = """        WindowFeature("spo2", "hours_below", 24, 90, "a test"),
 COMPUTED = """
 import json, sys
 import pandas as pd
-from features.build import build_features
+from features.batch import build_features
 from features.catalogue import SERVICES, VIEWS
 from features.observations import check
 at = pd.Timestamp("2026-01-31T08:00:00Z")
@@ -40,7 +40,10 @@ print(json.dumps({
     "values": {name: float(rows[name].iloc[0]) for name in names if name in rows},
     "kept_back": sorted(name for name in names if name not in rows),
 }))
-import models.habits, models.variants, models.domain, serving.scoring, serving.trends  # all that goes through the tables
+# all that goes through the tables
+import models.domain, models.training.candidate_models, models.training.measurement_augmentation
+import serving.scoring.history, serving.scoring.risk_service
+serving.scoring.history  # all that goes through the tables
 """
 
 

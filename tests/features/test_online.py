@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.build import KEYS, as_steps, build_features, computation
+from features.batch import KEYS, as_steps, build_features, computation
 from features.catalogue import STANDARD, VIEWS, of
 from features.online import PatientFeatures
 from tests.features.test_build import HOUR, T0, index, observations, series

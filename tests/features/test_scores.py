@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.build import build_features
+from features.batch import build_features
 from features.scores import (
     MEWS_BANDS,
     NEWS2_BANDS,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alarm_policy import REARM_SHARE, Decision, Episode, Net, Policy, State, decide
-from models.evaluation.alarms import SILENCE, Watch
-from models.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
+from models.alarms.policy import REARM_SHARE, Decision, Episode, Net, Policy, State, decide
+from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
+from models.alarms.timeline import SILENCE, Watch
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
 POLICY = Policy(0.5)

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.build import build_features
+from features.batch import build_features
 from features.observations import check
+from models.alarms.safety_net import either
 from models.assessment import assess, assess_registered, net_of, out_of_date
 from models.registry import RegisteredModel
-from models.safety_net import either
 
 NOW = pd.Timestamp("2026-03-01T12:00Z").as_unit("us")
 WELL = {

@@ -10,10 +10,10 @@ import pytest
 
 from features.catalogue import SERVICES
 from models import version_history
-from models.card import ITEMS, card, limits
-from models.certificate import Certificate
+from models.alarms.guarantee import Certificate
 from models.evaluation.comparison import SECTIONS
 from models.registry import Registry
+from models.reporting.model_card import ITEMS, card, limits
 from pipelines.cohort_store import CohortStore
 from pipelines.results import write_json
 from tests.models.behaviour.examined import answered as vignettes_answered

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from features.observations import TIME
-from models.certificate import Certificate, certify, check, spent_by_net
-from models.evaluation.alarms import Watch
+from models.alarms.guarantee import Certificate, certify, check, spent_by_net
+from models.alarms.timeline import Watch
 from models.tasks import Promise
 
 START = pd.Timestamp("2026-01-01T00:00:00Z")

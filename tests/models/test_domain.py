@@ -8,7 +8,7 @@ import skops.io
 from features.catalogue import SERVICES
 from models.cohort import patient_of
 from models.domain import CHECKED, SHARE_OUTSIDE, DomainError, DomainOfUse
-from models.usual import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
+from models.personal_baseline import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
 
 COUNTED = (*CHECKED, "diastolic_bp", "mean_bp")
 # Each about a level of its own; a common part of the patient and the hour makes them correlate.
@@ -145,7 +145,7 @@ def test_domain_is_the_same_for_a_row_whatever_rows_stand_beside_it(domain):
 
 def test_domain_survives_storage(domain):
     stored = skops.io.dumps(domain)
-    trusted = ["models.domain.DomainOfUse", "models.usual.Combination"]
+    trusted = ["models.domain.DomainOfUse", "models.personal_baseline.Combination"]
     assert sorted(skops.io.get_untrusted_types(data=stored)) == trusted
     again = skops.io.loads(stored, trusted=trusted)
     X, _ = ward(40, seed=6)

@@ -7,7 +7,7 @@ import lightgbm
 import numpy as np
 import pytest
 
-from models.few_rows import raw_scores
+from models.training.lightgbm_single_row import raw_scores
 
 
 def booster(columns=12, **settings):
@@ -56,7 +56,7 @@ def test_a_row_of_another_width_is_refused_before_it_is_read():
 
 
 def test_what_was_prepared_goes_with_its_booster():
-    from models.few_rows import _PREPARED
+    from models.training.lightgbm_single_row import _PREPARED
 
     before = len(_PREPARED)
     model, matrix = booster(5)

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from models.alarms.guarantee import Certificate
+from models.alarms.timeline import Watch
 from models.behaviour.directions import FEWEST_CASES
-from models.certificate import Certificate
-from models.evaluation.alarms import Watch
 from models.evaluation.comparison import Candidate, HeldOut
 from models.evaluation.group_changes import by_group
 from models.evaluation.subgroups import groups
 from models.evaluation.subgroups import subgroups as judged_subgroups
-from models.gates import better, calibration, data, directions, examine, promise, refusal, subgroups, vignettes
+from models.promotion.gates import better, calibration, data, directions, examine, promise, refusal, subgroups, vignettes
 from models.tasks import TASKS
 from tests.models.behaviour.examined import answered, examination
 from tests.models.evaluation.made_up import held_out as made_up

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.build import build_features
+from features.batch import build_features
 from features.catalogue import views_of
 from features.observations import TIME, check
 from features.signals import SIGNALS
-from models.habits import (
+from models.training.measurement_augmentation import (
     CARRY_HOURS,
     JUDGING_DRAW,
     LAST_SETS,

@@ -6,7 +6,7 @@ import pytest
 from sklearn.isotonic import IsotonicRegression
 
 from models.evaluation.ranges import coverage
-from models.ranges import VennAbers
+from models.training.venn_abers import VennAbers
 
 
 def world(n, seed):

@@ -14,13 +14,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from features.build import build_features
+from features.batch import build_features
 from models.assessment import assess
 from models.domain import DomainOfUse
-from models.recalibration import recalibrate
+from models.promotion.recalibration import recalibrate
 from models.registry import CHALLENGER, CHAMPION, NoModelError, Registry
-from models.risk_model import RiskModel
 from models.stored_model import UntrustedModelError
+from models.training.risk_model import RiskModel
 from models.version_history import versions
 from tests.models.behaviour.made_up import VIEWS, ward
 

@@ -11,9 +11,16 @@ from sklearn.linear_model import LogisticRegression
 from features.catalogue import FEATURES
 from models.cohort import folds
 from models.evaluation.ranges import coverage
-from models.habits import Augmented
-from models.risk_model import FeatureMismatchError, NoThresholdError, RiskModel, TooFewEventsError, from_log_odds, log_odds
-from models.variants import few_records
+from models.training.candidate_models import few_records
+from models.training.measurement_augmentation import Augmented
+from models.training.risk_model import (
+    FeatureMismatchError,
+    NoThresholdError,
+    RiskModel,
+    TooFewEventsError,
+    from_log_odds,
+    log_odds,
+)
 
 COLUMNS = ["heart_rate_mean_6h", "heart_rate_last_24h", "spo2_min_24h", "age"]
 TREES = {"n_estimators": 60, "num_leaves": 7, "min_child_samples": 20, "verbosity": -1, "n_jobs": 1}

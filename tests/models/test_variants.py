@@ -4,7 +4,7 @@ import pytest
 
 from features.catalogue import FEATURES, SERVICES
 from features.signals import SIGNALS
-from models.variants import AS_MEASURED, CLOCK, SCORES, variants
+from models.training.candidate_models import AS_MEASURED, CLOCK, SCORES, variants
 
 
 @pytest.mark.parametrize("service", ["deterioration_v2", "vital_signs_v3"])

@@ -8,7 +8,7 @@ from nbclient import NotebookClient
 
 from models.registry import Registry
 from models.version_history import versions
-from pipelines.train import train
+from pipelines.jobs.train import train
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
 

@@ -5,15 +5,15 @@ import pandas as pd
 
 from features.store.client import Store
 from models.tasks import TASKS
-from serving.board import Board
-from serving.champion import Champion
-from serving.database import microsecond
-from serving.feast_follower import FeastFollower
-from serving.journal import Journal
-from serving.prediction_log import PredictionLog
-from serving.rescorer import Rescorer
+from serving.records.database import microsecond
+from serving.records.journal import Journal
+from serving.records.prediction_log import PredictionLog
+from serving.records.ward_settings import Wards
+from serving.records.ward_state import Board
+from serving.scoring.champion import Champion
 from serving.service import METRICS
-from serving.wards import Wards
+from serving.stream.online_store_writer import FeastFollower
+from serving.stream.rescorer import Rescorer
 
 TASK = "deterioration"
 USUAL = {"heart_rate": (88, 6), "respiratory_rate": (17, 2), "spo2": (95, 1.5), "systolic_bp": (118, 9)}

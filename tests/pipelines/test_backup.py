@@ -18,13 +18,13 @@ from typer.testing import CliRunner
 from features.pseudonyms import open_pseudonyms
 from features.store.client import Store
 from models.registry import Registry
-from pipelines.backup import BACKUP_KEY, MANIFEST, BackupError, backup, restore, verify
-from pipelines.cli import app
+from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore
-from pipelines.replay import replay
-from pipelines.server import running_server
-from serving.identities import Identities
-from serving.local_tokens import local_token
+from pipelines.operations.backup import BACKUP_KEY, MANIFEST, BackupError, backup, restore, verify
+from pipelines.operations.reproduce import replay
+from pipelines.operations.server import running_server
+from serving.auth.local_tokens import local_token
+from serving.identity.identities import Identities
 
 LIVE = ("MRN 1", "MRN 2", "MRN 3")
 USUAL = {"heart_rate": 88, "respiratory_rate": 19, "spo2": 94, "systolic_bp": 118}

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.build import build_features
+from features.batch import build_features
 from features.scores import NEWS2_BANDS, NEWS2_HIGH, score
 from models.domain import DomainOfUse
-from pipelines.behaviour import arrivals_by, domain_of, readings_of, views_read
+from pipelines.jobs.behaviour import arrivals_by, domain_of, readings_of, views_read
 from pipelines.sources.simulated.arrivals import arrivals
 from tests.models.behaviour.made_up import VIEWS, ward
 

@@ -8,20 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.build import build_features
+from features.batch import build_features
 from features.catalogue import STANDARD, VIEWS
 from features.observations import check
 from features.store.client import Store
 from models.cohort import index_times
-from pipelines import build as build_module
-from pipelines.build import Built, build
 from pipelines.cohort_store import CohortStore
-from pipelines.ingest import ingest
+from pipelines.jobs import build_features as build_module
+from pipelines.jobs.build_features import Built, build
+from pipelines.jobs.ingest import ingest
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.simulated import SimulatedWard
 
 PARTS = 4
-BUILD = "from pathlib import Path; import sys; from pipelines.build import build; build(Path(sys.argv[1]))"
+BUILD = "from pathlib import Path; import sys; from pipelines.jobs.build_features import build; build(Path(sys.argv[1]))"
 
 
 def ward(**more):

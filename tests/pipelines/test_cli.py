@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli import app
-from pipelines.command import OUT
-from pipelines.train import Trained
-from serving.auth import SCOPES, Caller, Tokens, UnauthorizedError
-from serving.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
+from pipelines.cli.main import app
+from pipelines.cli.options import OUT
+from pipelines.jobs.train import Trained
+from serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
+from serving.auth.tokens import SCOPES, Caller, Tokens, UnauthorizedError
 from tests.serving.inside import SICK, WELL
 
 COMMANDS = [
@@ -31,7 +31,7 @@ def vigil(*arguments):
 
 
 def test_help_lists_every_command_and_imports_nothing_heavy():
-    code = "import sys; from pipelines.cli import app; print(*sys.modules)"
+    code = "import sys; from pipelines.cli.main import app; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"numpy", "pandas", "sklearn", "lightgbm", "mlflow", "feast", "bentoml", "evidently", "matplotlib", "jwt"} & set(
         modules
@@ -67,7 +67,7 @@ def test_an_unforeseen_error_is_broken_not_drift_and_says_where_not_what(tmp_pat
     def fail(*_):
         raise RuntimeError("sim-000017")
 
-    monkeypatch.setattr("pipelines.build.build", fail)
+    monkeypatch.setattr("pipelines.jobs.build_features.build", fail)
     result = vigil("features", "--home", tmp_path)
     assert result.exit_code == 70
     assert "unexpected RuntimeError at" in result.output
@@ -111,7 +111,9 @@ def test_stages_of_a_finished_chain_can_be_asked_again(home, tmp_path):
 
 def test_train_says_in_one_line_why_a_first_version_is_not_champion(tmp_path, monkeypatch):
     refused = "version 1 of sepsis is challenger and there is no champion, gate vignettes: " + "found, expected, to do; " * 20
-    monkeypatch.setattr("pipelines.train.train", lambda *_, **__: Trained("sepsis", "1", "challenger", "run", refused.strip()))
+    monkeypatch.setattr(
+        "pipelines.jobs.train.train", lambda *_, **__: Trained("sepsis", "1", "challenger", "run", refused.strip())
+    )
     result = vigil("train", "--home", tmp_path, "--json", tmp_path / "trained.json")
     assert result.exit_code == 0, result.output
     assert result.output.splitlines()[-1] == refused.strip()

@@ -11,8 +11,8 @@ from features.store.client import Store
 from models.cohort import split_of
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
-from pipelines.evaluate import evaluate
-from pipelines.train import labelled_index
+from pipelines.jobs.evaluate import evaluate
+from pipelines.jobs.train import labelled_index
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_it_judges_every_held_out_patient_and_nobody_else(home, written, monkeyp
             asked.append(set(rows["subject_id"]))
             return super().training_frame(rows, service)
 
-    monkeypatch.setattr("pipelines.evaluate.Store", Watched)
+    monkeypatch.setattr("pipelines.jobs.evaluate.Store", Watched)
     metrics = evaluate(home, "1")
     assert {split_of(patient) for patient in asked[0]} == {"held_out"}
     assert json.loads((home / "reports/evaluation.json").read_text()) == written  # the same again, to the last digit

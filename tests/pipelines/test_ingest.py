@@ -9,10 +9,10 @@ from features.observations import ObservationError
 from features.pseudonyms import KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from models.cohort import patient_of
 from pipelines.cohort_store import CohortStore, NoCohortError
-from pipelines.ingest import ingest
+from pipelines.jobs.ingest import ingest
 from pipelines.sources import Batch, SourceError
 from pipelines.sources.simulated import SimulatedWard
-from serving.identities import Identities
+from serving.identity.identities import Identities
 
 SIM_0, SIM_1 = (Pseudonyms(OPEN_KEY).of(name) for name in ("sim-000000", "sim-000001"))
 

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from features.store.client import Store
 from models.registry import CHALLENGER, NoModelError, Registry
-from models.risk_model import RiskModel
 from models.tasks import TASKS
-from pipelines.cli import app
+from models.training.risk_model import RiskModel
+from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore, Facts
-from pipelines.promote import NothingToPromoteError, PromotionRefusedError, WithdrawnError, promote, roll_back
-from pipelines.train import digest, fit, labelled_index
+from pipelines.jobs.promote import NothingToPromoteError, PromotionRefusedError, WithdrawnError, promote, roll_back
+from pipelines.jobs.train import digest, fit, labelled_index
 from tests.models.behaviour.examined import answered, examination
 
 NAME = "deterioration"
@@ -98,8 +98,8 @@ def shared(tmp_path_factory, learned):
 @pytest.fixture
 def ward(shared, monkeypatch):
     """That home as it was: version 1 is champion, version 2 challenger; later ones are there, and are nothing."""
-    monkeypatch.setattr("pipelines.promote.Store", MadeUp)
-    monkeypatch.setattr("pipelines.promote.behaviour_of", lambda *_: examination())  # of a ward without readings
+    monkeypatch.setattr("pipelines.jobs.promote.Store", MadeUp)
+    monkeypatch.setattr("pipelines.jobs.promote.behaviour_of", lambda *_: examination())  # of a ward without readings
     client = Registry(shared).client
     for version in client.search_model_versions(f"name = '{NAME}'"):
         for tag in version.tags:
@@ -234,7 +234,7 @@ def test_a_challenger_of_other_data_is_refused(ward, learned, monkeypatch):
             frame.loc[0, "spo2_min_24h"] += np.float32(0.01)  # one value of one hour
             return frame
 
-    monkeypatch.setattr("pipelines.promote.Store", Changed)
+    monkeypatch.setattr("pipelines.jobs.promote.Store", Changed)
     shut, line = refused(ward, "data")
     assert shut == ["data"]
     assert learned[0]["sees"].facts_["data_digest"] in line
@@ -274,7 +274,7 @@ def test_each_gate_can_refuse_alone(ward, learned, gate, change):
 )
 def test_each_gate_of_behaviour_can_refuse_alone(ward, monkeypatch, gate, changed):
     asked = []
-    monkeypatch.setattr("pipelines.promote.behaviour_of", lambda _, model: asked.append(model) or examination(**changed))
+    monkeypatch.setattr("pipelines.jobs.promote.behaviour_of", lambda _, model: asked.append(model) or examination(**changed))
     shut, _ = refused(ward, gate)
     assert shut == [gate]
     assert [model.features for model in asked] == [SEES]  # the challenger
@@ -304,7 +304,7 @@ def test_where_there_is_no_champion_a_version_is_crowned_past_the_gates_that_do_
 
 @pytest.mark.parametrize(("gate", "version", "changed"), [("vignettes", "2", {"vignettes": TOO_LOW})])
 def test_without_a_champion_a_gate_can_refuse_too(uncrowned, monkeypatch, gate, version, changed):
-    monkeypatch.setattr("pipelines.promote.behaviour_of", lambda *_: examination(**changed))
+    monkeypatch.setattr("pipelines.jobs.promote.behaviour_of", lambda *_: examination(**changed))
     with pytest.raises(PromotionRefusedError, match=f"is not promoted, gate {gate}: found "):
         promote(uncrowned, version)
     assert aliases(uncrowned) == {"challenger": "2"}
@@ -370,7 +370,7 @@ def test_through_feast_the_digest_is_still_that_of_the_training(home, tmp_path, 
     sample = pd.DataFrame(0.0, index=range(3), columns=model.features).astype("float32")
     for _ in range(2):
         register(tmp_path, model, sample)
-    monkeypatch.setattr("pipelines.promote.Registry", lambda _: registry)
+    monkeypatch.setattr("pipelines.jobs.promote.Registry", lambda _: registry)
     with pytest.raises(PromotionRefusedError) as caught:
         promote(home)
     gates = {gate["name"]: gate for gate in caught.value.decision["gates"]}

@@ -12,13 +12,13 @@ import pytest
 from typer.testing import CliRunner
 
 from models.registry import Registry
-from pipelines.backup import restore
-from pipelines.cli import app
+from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore
-from pipelines.replay import replay
-from serving.parts import open_scorer
-from serving.prediction_log import PredictionLog
-from serving.schemas import ObservationsRequest
+from pipelines.operations.backup import restore
+from pipelines.operations.reproduce import replay
+from serving.api.schemas import ObservationsRequest
+from serving.composition import open_scorer
+from serving.records.prediction_log import PredictionLog
 from serving.settings import Settings
 from tests.pipelines.monitors import TASK, Monitors
 

@@ -11,18 +11,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli import app
+from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore, Facts
-from pipelines.replay import replay
-from pipelines.retention import retention
-from serving.board import Board
-from serving.database import microsecond, reading
-from serving.identities import Identities
-from serving.intake import Intake
-from serving.journal import Journal
-from serving.monitored import MonitoredPatients, features_as_of
-from serving.prediction_log import PredictionLog
+from pipelines.operations.reproduce import replay
+from pipelines.operations.retention import retention
+from serving.identity.identities import Identities
+from serving.records.database import microsecond, reading
+from serving.records.journal import Journal
+from serving.records.prediction_log import PredictionLog
+from serving.records.ward_state import Board
+from serving.scoring.subject_state import MonitoredPatients, features_as_of
 from serving.service import METRICS
+from serving.stream.group_commit import Intake
 from tests.pipelines.monitors import USUAL, Monitors
 
 DAYS = 5

@@ -15,25 +15,25 @@ import pytest
 from pyarrow.feather import write_feather
 from sklearn.base import clone
 
-import pipelines.behaviour
+import pipelines.jobs.behaviour
 from features.pseudonyms import open_pseudonyms
 from features.store.client import Store, StoreError
+from models.alarms.timeline import Watch
 from models.cohort import split_of
 from models.domain import DomainOfUse
-from models.evaluation.alarms import Watch
 from models.registry import Registry
-from models.risk_model import RiskModel, TooFewEventsError
 from models.tasks import Promise
-from models.variants import few_records, score_alone
-from pipelines.build import build
+from models.training.candidate_models import few_records, score_alone
+from models.training.risk_model import RiskModel, TooFewEventsError
 from pipelines.cohort_store import CohortStore, Facts
-from pipelines.ingest import ingest
-from pipelines.run import NoChampionError, Steps, run
-from pipelines.server import ServerError
+from pipelines.jobs.build_features import build
+from pipelines.jobs.ingest import ingest
+from pipelines.jobs.run import NoChampionError, Steps, run
+from pipelines.jobs.train import REFERENCE, Trained, fit, labelled_index, train
+from pipelines.operations.server import ServerError
 from pipelines.sources.simulated import SimulatedWard
-from pipelines.train import REFERENCE, Trained, fit, labelled_index, train
-from serving.identities import Identities
-from serving.prediction_log import PredictionLog
+from serving.identity.identities import Identities
+from serving.records.prediction_log import PredictionLog
 from tests.models.behaviour.examined import answered, examination
 
 MODELS = ["all_signals", "physiology", "workflow", "clock", "vital_signs", "logistic", "news2", "qsofa", "sirs", "mews"]
@@ -182,11 +182,11 @@ def test_each_step_of_training_sees_only_the_patients_it_may(home, tmp_path, mon
         return original_examine(answer, risk, views, observations, index)
 
     original_fit, original_watch, original_domain = RiskModel.cross_fit, Watch.of, DomainOfUse.fit
-    original_examine = pipelines.behaviour.examine_behaviour
+    original_examine = pipelines.jobs.behaviour.examine_behaviour
     monkeypatch.setattr(DomainOfUse, "fit", domain)
-    monkeypatch.setattr("pipelines.behaviour.examine_behaviour", examine)
-    monkeypatch.setattr("pipelines.train.Store", Watched)
-    monkeypatch.setattr("pipelines.train.Registry", lambda _: Registry(tmp_path))
+    monkeypatch.setattr("pipelines.jobs.behaviour.examine_behaviour", examine)
+    monkeypatch.setattr("pipelines.jobs.train.Store", Watched)
+    monkeypatch.setattr("pipelines.jobs.train.Registry", lambda _: Registry(tmp_path))
     monkeypatch.setattr(RiskModel, "cross_fit", fit)
     monkeypatch.setattr(Watch, "of", watch)
     train(home)
@@ -239,15 +239,15 @@ def quickly_trained(monkeypatch):
     """Training of one small model."""
     features = ["age", "hours_in_unit", "heart_rate_last_24h", "heart_rate_count_24h", "news2"]
     small = few_records(features, seed=1)
-    monkeypatch.setattr("pipelines.train.variants", lambda *_, **__: {"all_signals": clone(small)})
+    monkeypatch.setattr("pipelines.jobs.train.variants", lambda *_, **__: {"all_signals": clone(small)})
 
 
 @pytest.mark.usefixtures("quickly_trained")
 def test_a_first_version_that_fails_a_gate_of_behaviour_is_challenger_and_the_next_may_be_crowned(home, tmp_path, monkeypatch):
     registry = Registry(tmp_path)
-    monkeypatch.setattr("pipelines.train.Registry", lambda _: registry)
+    monkeypatch.setattr("pipelines.jobs.train.Registry", lambda _: registry)
     too_low = answered({("septic_shock", "none"): ("band_too_low", "band low, no alarm by NEWS2")})
-    monkeypatch.setattr("pipelines.train.behaviour_of", lambda *_: examination(vignettes=too_low))
+    monkeypatch.setattr("pipelines.jobs.train.behaviour_of", lambda *_: examination(vignettes=too_low))
     first = train(home)
     assert (first.version, first.alias) == ("1", "challenger")
     assert not registry.has_champion("deterioration")
@@ -263,10 +263,10 @@ def test_a_first_version_that_fails_a_gate_of_behaviour_is_challenger_and_the_ne
     kept = registry.dictionary(first.run_id, "first_version.json")["gates"]
     assert [(gate["name"], gate["passed"]) for gate in kept] == [("vignettes", False), ("directions", True)]
 
-    monkeypatch.setattr("pipelines.train.behaviour_of", lambda *_: examination())
+    monkeypatch.setattr("pipelines.jobs.train.behaviour_of", lambda *_: examination())
     second = train(home)
     assert (second.version, second.alias, second.refused) == ("2", "champion", None)
-    monkeypatch.setattr("pipelines.train.behaviour_of", lambda *_: pytest.fail("promotion examines a later version"))
+    monkeypatch.setattr("pipelines.jobs.train.behaviour_of", lambda *_: pytest.fail("promotion examines a later version"))
     third = train(home)
     assert (third.version, third.alias, third.refused) == ("3", "challenger", None)
 
@@ -274,7 +274,7 @@ def test_a_first_version_that_fails_a_gate_of_behaviour_is_challenger_and_the_ne
 def test_run_ends_clearly_where_the_first_version_is_refused(tmp_path, monkeypatch):
     done = []
     facts = Facts("simulated", True, "deterioration", 1, 0, 9, {})
-    monkeypatch.setattr("pipelines.run.CohortStore.facts", facts)
+    monkeypatch.setattr("pipelines.jobs.run.CohortStore.facts", facts)
     trained = Trained(
         "deterioration", "1", "challenger", "run", "version 1 of deterioration is challenger, gate directions: ..."
     )
@@ -285,7 +285,9 @@ def test_run_ends_clearly_where_the_first_version_is_refused(tmp_path, monkeypat
         ("evaluate", {}),
         ("materialize", 3),
     ):
-        monkeypatch.setattr(f"pipelines.run.{stage}", lambda *_, stage=stage, result=result, **__: done.append(stage) or result)
+        monkeypatch.setattr(
+            f"pipelines.jobs.run.{stage}", lambda *_, stage=stage, result=result, **__: done.append(stage) or result
+        )
     with pytest.raises(NoChampionError, match=r"gate directions: \.\.\.; the run ends before its prediction and drift report"):
         run(SimulatedWard(patients=1), tmp_path)
     assert done == ["ingest", "build", "train", "evaluate", "materialize"]
@@ -318,7 +320,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(tmp_path, monkeypatch):
         return work
 
     for name in results:
-        monkeypatch.setattr(f"pipelines.run.{name}", stage(name))
+        monkeypatch.setattr(f"pipelines.jobs.run.{name}", stage(name))
     ward = SimulatedWard(patients=1)
     with pytest.raises(ServerError, match="evaluate was cut off"):
         run(ward, tmp_path)

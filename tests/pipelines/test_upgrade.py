@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from features.pseudonyms import CHECK_FILE, open_pseudonyms
-from pipelines.cli import app
-from pipelines.upgrade import FILE, NewerHomeError, check, upgrade
-from serving.journal import Journal
+from pipelines.cli.main import app
+from pipelines.operations.upgrade import FILE, NewerHomeError, check, upgrade
+from serving.records.journal import Journal
 
 
 @pytest.fixture

@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 
 from features.catalogue import STANDARD, of
-from pipelines import verify as verify_module
-from pipelines.build import build
-from pipelines.ingest import ingest
+from pipelines.jobs import verify_features as verify_module
+from pipelines.jobs.build_features import build
+from pipelines.jobs.ingest import ingest
+from pipelines.jobs.verify_features import SkewError, Verified, verify
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.simulated import SimulatedWard
-from pipelines.verify import SkewError, Verified, verify
 
 
 @pytest.fixture(scope="module")

@@ -8,13 +8,13 @@ import sqlalchemy as sa
 
 from models.registry import RegisteredModel
 from models.tasks import TASKS
-from serving.board import ALARMS, EVENTS, RISKS, Board
-from serving.database import microsecond
-from serving.journal import Journal
-from serving.prediction_log import PREDICTIONS, PredictionLog
-from serving.rescorer import Rescorer
+from serving.records.database import microsecond
+from serving.records.journal import Journal
+from serving.records.prediction_log import PREDICTIONS, PredictionLog
+from serving.records.ward_settings import Wards
+from serving.records.ward_state import ALARMS, EVENTS, RISKS, Board
 from serving.service import METRICS
-from serving.wards import Wards
+from serving.stream.rescorer import Rescorer
 
 START = datetime(2026, 2, 1, 12, tzinfo=UTC)
 SICK = {"respiratory_rate": 32.0, "spo2": 85.0, "systolic_bp": 88.0}  # NEWS2 of 9 without the heart's

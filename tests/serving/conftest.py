@@ -5,10 +5,10 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from pipelines.server import running_server
-from serving.auth import SCOPES, Tokens
-from serving.local_tokens import local_token
-from serving.token_keys import ALGORITHMS
+from pipelines.operations.server import running_server
+from serving.auth.jwks import ALGORITHMS
+from serving.auth.local_tokens import local_token
+from serving.auth.tokens import SCOPES, Tokens
 from tests.serving.tokens import AUDIENCE, ISSUER, Clock, Signer, write_jwks
 from tests.soak.home import TASK, copy_of
 

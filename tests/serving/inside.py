@@ -7,9 +7,9 @@ from datetime import timedelta
 import pandas as pd
 from fastapi.testclient import TestClient
 
-from serving.auth import SCOPES
-from serving.local_tokens import local_token
-from serving.parts import open_parts, open_rescorer
+from serving.auth.local_tokens import local_token
+from serving.auth.tokens import SCOPES
+from serving.composition import open_parts, open_rescorer
 from serving.service import METRICS, api
 from serving.settings import Settings
 

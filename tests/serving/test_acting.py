@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from serving.auth import SCOPES
-from serving.local_tokens import local_token
+from serving.auth.local_tokens import local_token
+from serving.auth.tokens import SCOPES
 from serving.service import api
 from tests.serving.inside import SICK, running_inside, sent
 

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from pipelines.cohort_store import CohortStore
-from serving.identities import Identities
-from serving.schemas import MAX_BODY_BYTES, MAX_PATIENTS
+from serving.api.schemas import MAX_BODY_BYTES, MAX_PATIENTS
+from serving.identity.identities import Identities
 
 NOW = "2026-02-01T12:00:00Z"
 CANARY = "canary-7f3a"  # marks identifiers and texts that must not be said again

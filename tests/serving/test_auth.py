@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.auth import (
+from serving.auth.jwks import ALGORITHMS
+from serving.auth.tokens import (
     LEEWAY_SECONDS,
     MAX_LIFETIME,
     MAX_TOKEN_BYTES,
@@ -19,7 +20,6 @@ from serving.auth import (
     Tokens,
     UnauthorizedError,
 )
-from serving.token_keys import ALGORITHMS
 from tests.serving.tokens import (
     AUDIENCE,
     CANARY,
@@ -63,7 +63,7 @@ def test_a_verified_token_is_known_again(tokens, signer):
 
 
 def test_of_what_was_verified_the_least_used_is_forgotten(tokens, signer, monkeypatch):
-    monkeypatch.setattr("serving.auth._VERIFIED_KEPT", 2)
+    monkeypatch.setattr("serving.auth.tokens._VERIFIED_KEPT", 2)
     a, b, c = [signer.sign(sub=name) for name in "abc"]
     caller_a, caller_b = tokens.verify(a), tokens.verify(b)
     tokens.verify(a)

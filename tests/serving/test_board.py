@@ -6,9 +6,9 @@ import sqlite3
 import pandas as pd
 import pytest
 
-from models.alarm_policy import Episode, State
-from serving.board import RISKS, AlreadyDoneError, Board, OvertakenError, Page, alarm_id
-from serving.database import DatabaseError, instant, microsecond
+from models.alarms.policy import Episode, State
+from serving.records.database import DatabaseError, instant, microsecond
+from serving.records.ward_state import RISKS, AlreadyDoneError, Board, OvertakenError, Page, alarm_id
 
 T = pd.Timestamp("2026-02-01T12:00:00Z").as_unit("us")
 US = microsecond(T)
@@ -93,7 +93,7 @@ def test_what_does_not_follow_what_is_up_changes_nothing(board):
 
 
 def test_a_locked_board_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
     board = Board(tmp_path)
     with sqlite3.connect(tmp_path / "board.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -294,7 +294,7 @@ def test_whatever_fails_nothing_of_a_patient_is_said(inside, part, log, capfd):
 
 @pytest.mark.parametrize("file", ["journal.db", "board.db", "identities.db", "predictions.db"])
 def test_a_file_that_cannot_be_used_is_a_503_that_names_nobody(tmp_path, file, log, capfd, monkeypatch):
-    monkeypatch.setattr("serving.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
     with running_inside(tmp_path) as inside:
         client = inside.caller()
         client.post("/v1/observations", json=sent(PATIENT, SICK)).raise_for_status()
@@ -320,7 +320,7 @@ def test_a_file_that_cannot_be_used_is_a_503_that_names_nobody(tmp_path, file, l
 
 
 def test_a_rescorer_in_trouble_says_where_not_of_whom(inside, log, capfd, monkeypatch):
-    monkeypatch.setattr("serving.rescorer._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("serving.stream.rescorer._RETRY_SECONDS", 0.01)
     broken = threading.Event()
 
     def fail(*_, **__):

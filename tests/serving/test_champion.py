@@ -12,8 +12,8 @@ import pytest
 from mlflow import MlflowClient
 
 from models.registry import Registry
-from models.risk_model import RiskModel
-from serving.champion import Champion
+from models.training.risk_model import RiskModel
+from serving.scoring.champion import Champion
 
 COLUMNS = ["heart_rate_mean_6h", "spo2_min_24h"]
 NAME = "deterioration"
@@ -137,7 +137,7 @@ def test_without_a_registry_there_is_no_model_and_none_is_made(tmp_path, caplog,
 
 
 def test_a_model_that_comes_later_is_taken_up_without_a_restart(home, fitted, monkeypatch):
-    monkeypatch.setattr("serving.champion._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("serving.scoring.champion._LOOK_SECONDS", 0.05)
     home.mkdir()
     champion = Champion.loaded(home, NAME)
     register(home, fitted)

@@ -9,8 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.drift_figures import STATUS, DriftFigures
-from serving.parts import FRESH_SECONDS
+from serving.composition import FRESH_SECONDS
+from serving.observability.drift_metrics import STATUS, DriftFigures
 from tests.serving.inside import running_inside
 
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()

@@ -7,7 +7,7 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from serving import wards
+from serving.records import ward_settings
 from tests.soak.home import token_for
 
 FIRST = ["/v1/patients", "/v1/observations"]  # what else is asked of the patient rests on his readings
@@ -17,7 +17,7 @@ SICK = {"heart_rate": 138, "respiratory_rate": 31, "spo2": 84, "systolic_bp": 84
 @pytest.fixture(scope="module")
 def client(spare):
     url, home = spare
-    (home / wards.FILE).write_text("[default]\nthreshold = 0.01\n")  # so that there is an alarm
+    (home / ward_settings.FILE).write_text("[default]\nthreshold = 0.01\n")  # so that there is an alarm
     with httpx.Client(base_url=url, timeout=30, headers={"Authorization": f"Bearer {token_for(home)}"}) as client:
         yield client
 

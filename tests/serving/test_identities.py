@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from serving.database import DatabaseError
-from serving.identities import FILE, Identities
+from serving.identity.identities import FILE, Identities
+from serving.records.database import DatabaseError
 
 
 def test_who_was_kept_is_known_again(tmp_path):
@@ -32,7 +32,7 @@ def test_a_whole_cohort_at_once(tmp_path):
 
 
 def test_what_cannot_be_written_is_said_without_naming_anybody(tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
     identities = Identities(tmp_path)
     with sqlite3.connect(tmp_path / FILE, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from serving.identities import Identities
-from serving.intake import Intake, OverloadedError
-from serving.journal import READINGS, Journal
+from serving.identity.identities import Identities
+from serving.records.journal import READINGS, Journal
 from serving.service import METRICS
+from serving.stream.group_commit import Intake, OverloadedError
 
 NOW = datetime.now(UTC)
 
@@ -128,7 +128,7 @@ def test_who_no_longer_waits_hinders_nobody(intake, gate):
 
 
 def test_no_reading_is_kept_of_whom_nobody_knows(intake, gate, journal, tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
     intake._identities = Identities(tmp_path)
     gate.open.set()
     other = sqlite3.connect(tmp_path / "identities.db", isolation_level=None)

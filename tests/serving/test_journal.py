@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from serving.database import DatabaseError, instant, microsecond
-from serving.journal import PATIENTS, QUARANTINE, READINGS, REPEATED, Journal, Received
-from serving.times import SKEW
+from serving.records.database import DatabaseError, instant, microsecond
+from serving.records.journal import PATIENTS, QUARANTINE, READINGS, REPEATED, Journal, Received
+from serving.records.timestamps import SKEW
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 ACCEPTED, DUPLICATE = Received("accepted"), Received("duplicate")
@@ -267,7 +267,7 @@ def test_nothing_is_nothing(journal):
 
 
 def test_where_the_disk_fails_nothing_is_kept_and_the_next_try_is_as_if_it_were_the_first(tmp_path, clock, monkeypatch):
-    monkeypatch.setattr("serving.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
     journal = Journal(tmp_path, clock)
     other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

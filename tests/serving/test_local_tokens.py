@@ -12,8 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
 from features.errors import VigilError
-from serving.auth import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller, Tokens
-from serving.local_tokens import (
+from serving.auth.local_tokens import (
     JWKS_FILE,
     KEY_FILE,
     LOCAL_AUDIENCE,
@@ -23,6 +22,7 @@ from serving.local_tokens import (
     make_keys,
     mint,
 )
+from serving.auth.tokens import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller, Tokens
 from tests.serving.tokens import AUDIENCE, ISSUER, NOW, SECOND, at, base64url, refused
 
 

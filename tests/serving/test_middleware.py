@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from serving.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
+from serving.api.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
 
 SECRET = "sim-000017 heart_rate 112"
 

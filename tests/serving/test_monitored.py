@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from features.build import build_features, computation
+from features.batch import build_features, computation
 from features.catalogue import STANDARD, VIEWS
 from features.observations import TIME
-from serving.database import instant, microsecond, reading, writing
-from serving.journal import READINGS, Journal
-from serving.monitored import UNASSIGNED, MonitoredPatients, features_as_of
+from serving.records.database import instant, microsecond, reading, writing
+from serving.records.journal import READINGS, Journal
+from serving.scoring.subject_state import UNASSIGNED, MonitoredPatients, features_as_of
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 RANGES = {"heart_rate": (60, 140), "respiratory_rate": (10, 30), "spo2": (85, 100), "systolic_bp": (80, 160), "lactate": (1, 6)}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serving.problems import ERRORS_LISTED, unknown_patient
+from serving.api.problems import ERRORS_LISTED, unknown_patient
 from tests.serving.inside import running_inside, sent
 
 

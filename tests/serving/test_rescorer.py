@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from models.alarm_policy import Net, Policy, State, decide
-from serving.board import ALARMS, EVENTS, RISKS
-from serving.database import instant
-from serving.monitored import MonitoredPatients
-from serving.prediction_log import PREDICTIONS
+from models.alarms.policy import Net, Policy, State, decide
+from serving.records.database import instant
+from serving.records.prediction_log import PREDICTIONS
+from serving.records.ward_state import ALARMS, EVENTS, RISKS
+from serving.scoring.subject_state import MonitoredPatients
 from tests.serving.bedside import SICK, Bedside, heart_model
 
 ALARM_KINDS = ("alarm", "alarm_withheld", "alarm_ended")
@@ -348,7 +348,7 @@ def test_whoever_is_killed_within_a_step_does_it_again_and_nothing_is_said_twice
 
 
 def test_what_cannot_be_done_now_is_tried_again(bed, monkeypatch):
-    monkeypatch.setattr("serving.rescorer._RETRY_SECONDS", 0)
+    monkeypatch.setattr("serving.stream.rescorer._RETRY_SECONDS", 0)
     publish, left = bed.board.publish, [3]
 
     def fails_at_first(*arguments, **named):

@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from serving.auth import SCOPES
-from serving.local_tokens import JWKS_FILE, KEY_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
+from serving.auth.local_tokens import JWKS_FILE, KEY_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
+from serving.auth.tokens import SCOPES
 from serving.service import api
 from tests.serving.inside import SICK, running_inside, sent
 from tests.serving.tokens import compact

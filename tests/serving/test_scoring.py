@@ -7,18 +7,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.build import build_features
+from features.batch import build_features
 from features.observations import TIME
 from features.store.client import Store, StoreError
 from models.assessment import assess
 from models.cohort import index_times
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
-from serving.clock import ReplayClock, WallClock, open_clock
-from serving.journal import Journal
-from serving.parts import open_scorer
-from serving.prediction_log import LogUnavailableError, PredictionLog
-from serving.schemas import ObservationsRequest
+from serving.api.schemas import ObservationsRequest
+from serving.composition import open_scorer
+from serving.records.clock import ReplayClock, WallClock, open_clock
+from serving.records.journal import Journal
+from serving.records.prediction_log import LogUnavailableError, PredictionLog
 from serving.settings import Settings
 
 HOUR = pd.Timedelta(hours=1)

@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from pipelines.environment import LOOPBACK
-from pipelines.server import ServerError, bound, start_server, wait_for
+from pipelines.operations.server import ServerError, bound, start_server, wait_for
 from serving.service import Rescoring
 from serving.supervisor import allow_many_connections
 from tests.soak.home import TASK
 
-SERVE = [sys.executable, "-c", "from pipelines.cli import app; app()", "serve", "--home"]
+SERVE = [sys.executable, "-c", "from pipelines.cli.main import app; app()", "serve", "--home"]
 
 
 def serve(home, *options):

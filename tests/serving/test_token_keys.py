@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.token_keys import ALGORITHMS, KeysUnavailableError
+from serving.auth.jwks import ALGORITHMS, KeysUnavailableError
 from tests.serving.tokens import CANARY, JSON, SECOND, Signer, at, base64url, claims, compact, refused, write_jwks
 
 # Keys in a file

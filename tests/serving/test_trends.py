@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from serving.trends import trend_of
+from serving.scoring.history import trend_of
 
 T = pd.Timestamp("2026-02-01T12:00:00Z")
 

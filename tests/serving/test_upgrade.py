@@ -5,10 +5,10 @@ import sqlite3
 import pytest
 import sqlalchemy as sa
 
-from serving.board import ALARMS, RISKS, Board
-from serving.database import DatabaseError, open_database
-from serving.journal import PATIENTS
-from serving.prediction_log import PREDICTIONS
+from serving.records.database import DatabaseError, open_database
+from serving.records.journal import PATIENTS
+from serving.records.prediction_log import PREDICTIONS
+from serving.records.ward_state import ALARMS, RISKS, Board
 from tests.serving.bedside import SICK, Bedside, heart_model
 
 # Columns that came with the safety net, by file and table.

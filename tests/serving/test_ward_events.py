@@ -10,10 +10,10 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from serving.database import DatabaseError
-from serving.local_tokens import local_token
-from serving.routes import ward_events
-from serving.routes.ward_events import MOST_STREAMS
+from serving.api.routes import ward_events
+from serving.api.routes.ward_events import MOST_STREAMS
+from serving.auth.local_tokens import local_token
+from serving.records.database import DatabaseError
 from serving.service import api
 from tests.serving.inside import WELL, running_inside, sent
 

@@ -6,7 +6,7 @@ from contextlib import closing
 import pandas as pd
 import pytest
 
-from serving.board import Page
+from serving.records.ward_state import Page
 from tests.serving.inside import SICK, WELL, running_inside, sent
 
 MINUTE = 60_000_000

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from models.alarm_policy import Policy
-from serving.wards import Ward, Wards, WardsError
+from models.alarms.policy import Policy
+from serving.records.ward_settings import Ward, Wards, WardsError
 from tests.serving.bedside import heart_model
 
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from pipelines.cohort_store import CohortStore
-from serving.board import ALARMS, RISKS
-from serving.parts import open_scorer
-from serving.prediction_log import PREDICTIONS
+from serving.composition import open_scorer
+from serving.records.prediction_log import PREDICTIONS
+from serving.records.ward_state import ALARMS, RISKS
 from serving.settings import Settings
 from tests.serving.bedside import SICK, Bedside, FixedChampion, heart_model
 from tests.serving.inside import SICK as VERY_SICK

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import strategies as st
 
-from serving.auth import RULES, Tokens, UnauthorizedError
+from serving.auth.tokens import RULES, Tokens, UnauthorizedError
 
 ISSUER = "https://issuer.example/"
 AUDIENCE = "vigil"

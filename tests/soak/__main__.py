@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.environment import settle
-from pipelines.server import running_server
+from pipelines.operations.server import running_server
 from tests.soak.attacks import run as run_attacks
 from tests.soak.attacks import table
 from tests.soak.fuzz import fuzz

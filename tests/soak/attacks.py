@@ -23,12 +23,12 @@ import httpx
 import psutil
 import sqlalchemy as sa
 
-from pipelines.server import start_server, wait_for
-from serving.database import reading
+from pipelines.operations.server import start_server, wait_for
+from serving.api.turns import MOST_OF_ONE_CALLER
+from serving.auth.local_tokens import local_token
 from serving.http_limits import HEAD_SECONDS, MAX_HEAD_BYTES
-from serving.journal import READINGS, Journal
-from serving.local_tokens import local_token
-from serving.turns import MOST_OF_ONE_CALLER
+from serving.records.database import reading
+from serving.records.journal import READINGS, Journal
 from tests.soak.home import TASK
 
 _ENOUGH = 64 * MAX_HEAD_BYTES  # bytes of a head: whoever is let send so many is let send any number

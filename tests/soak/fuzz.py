@@ -12,8 +12,8 @@ from typing import Any
 
 import httpx
 
-from serving import journal
-from serving.schemas import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from serving.api.schemas import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from serving.records import journal
 from tests.soak import kept
 
 CANARY = "canary-5c1e"  # in every text that is sent; must not come back in an error, nor be in a log

@@ -6,21 +6,24 @@ from pathlib import Path
 from unittest import mock
 
 from features.store.client import Store
-from models import variants
-from pipelines.build import build, materialize
-from pipelines.ingest import ingest
+from models.training import candidate_models
+from pipelines.jobs.build_features import build, materialize
+from pipelines.jobs.ingest import ingest
+from pipelines.jobs.train import train
 from pipelines.sources.simulated import SimulatedWard
-from pipelines.train import train
-from serving import board, identities, journal, prediction_log
-from serving.local_tokens import local_token
+from serving.auth.local_tokens import local_token
+from serving.identity import identities
+from serving.records import journal, prediction_log, ward_state
 
 TASK = "deterioration"
-_OF_THE_API = [f"{file}*" for file in (board.FILE, identities.FILE, journal.FILE, prediction_log.FILE)]  # and their -wal, -shm
+_OF_THE_API = [
+    f"{file}*" for file in (ward_state.FILE, identities.FILE, journal.FILE, prediction_log.FILE)
+]  # and their -wal, -shm
 
 
 def make_home(home: Path) -> Path:
     """A small ward with a champion; of fewer trees than a hospital would want."""
-    with mock.patch.object(variants, "HOURLY", {**variants.HOURLY, "n_estimators": 80, "learning_rate": 0.1}):
+    with mock.patch.object(candidate_models, "HOURLY", {**candidate_models.HOURLY, "n_estimators": 80, "learning_rate": 0.1}):
         ingest(SimulatedWard(patients=220, patients_per_batch=60), home)
         build(home)
         train(home)

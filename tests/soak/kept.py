@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.build import build_features
+from features.batch import build_features
 from features.catalogue import computed_for, service_views
 from features.observations import TIME
 from features.pseudonyms import open_pseudonyms
 from models.assessment import assess_registered
 from models.registry import CHAMPION, RegisteredModel, Registry
-from serving import board, journal, prediction_log
-from serving.database import instant, microsecond, reading
-from serving.monitored import features_as_of
+from serving.records import journal, prediction_log, ward_state
+from serving.records.database import instant, microsecond, reading
+from serving.scoring.subject_state import features_as_of
 from tests.soak.gateway import Gateway
 from tests.soak.home import TASK
 
@@ -27,7 +27,7 @@ from tests.soak.home import TASK
 def whole(home: Path) -> list[str]:
     """What is damaged in the files."""
     found = []
-    for file in (journal.FILE, board.FILE, prediction_log.FILE):
+    for file in (journal.FILE, ward_state.FILE, prediction_log.FILE):
         engine = sa.create_engine(f"sqlite:///{home / file}")
         with engine.connect() as connection:
             found += [f"{file}: {row[0]}" for row in connection.exec_driver_sql("PRAGMA integrity_check") if row[0] != "ok"]
@@ -57,7 +57,7 @@ def journal_faults(home: Path, gateways: Iterable[Gateway]) -> list[str]:
 
 def alarm_faults(home: Path) -> list[str]:
     """Episodes with two records, records and events that contradict each other."""
-    alarms, events = rows(home, board.FILE, board.ALARMS, board.EVENTS)
+    alarms, events = rows(home, ward_state.FILE, ward_state.ALARMS, ward_state.EVENTS)
     found = []
     for patient in {alarm["patient"] for alarm in alarms}:
         mine = sorted((alarm for alarm in alarms if alarm["patient"] == patient), key=lambda alarm: alarm["opened_at"])
@@ -91,7 +91,7 @@ def risk_faults(home: Path) -> list[str]:
     """Risks on the board that are not those of a computation which nobody interrupted, bit for bit."""
     registry = Registry.existing(home)
     registered = registry.load(TASK, registry.version_of(TASK, CHAMPION))
-    (risks,) = rows(home, board.FILE, board.RISKS)
+    (risks,) = rows(home, ward_state.FILE, ward_state.RISKS)
     journalled, patients = rows(home, journal.FILE, journal.READINGS, journal.PATIENTS)
     readings = pd.DataFrame(journalled).rename(columns={"patient": "subject_id"})
     for column in ("observed_at", "recorded_at"):
@@ -114,12 +114,12 @@ def risk_faults(home: Path) -> list[str]:
 def drained(home: Path) -> bool:
     """Whether everything in the journal is in the risks."""
     journalled = rows(home, journal.FILE, journal.READINGS, journal.PATIENTS)
-    return board.Board(home).progress()[0] >= max(row["recorded_at"] for table in journalled for row in table)
+    return ward_state.Board(home).progress()[0] >= max(row["recorded_at"] for table in journalled for row in table)
 
 
 def follower_faults(home: Path, ward: str, seen: list[int]) -> list[str]:
     """What somebody who follows a ward missed. Each event comes at least once."""
-    there = {row["event_id"] for row in rows(home, board.FILE, board.EVENTS)[0] if row["ward"] == ward}
+    there = {row["event_id"] for row in rows(home, ward_state.FILE, ward_state.EVENTS)[0] if row["ward"] == ward}
     found = [f"events: {len(there - set(seen))} of {ward} never reached a follower"] if there - set(seen) else []
     return found + (["events: in another order"] if seen != sorted(seen) else [])
 

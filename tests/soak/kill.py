@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.server import ServerError, start_server, wait_for
-from serving import wards
-from serving.board import ALARMS, FILE, Board
+from pipelines.operations.server import ServerError, start_server, wait_for
+from serving.records import ward_settings
+from serving.records.ward_state import ALARMS, FILE, Board
 from tests.soak import kept
 from tests.soak.gateway import WARDS, Follower, Gateway
 from tests.soak.home import TASK, token_for
@@ -97,7 +97,7 @@ def kill_often(home: Path, kills: int, seed: int, victims: tuple[str, ...] = VIC
         home: nothing came over its API yet.
         victims: the first is killed first, and so on; then it is random.
     """
-    (home / wards.FILE).write_text(f"[default]\nthreshold = {THRESHOLD}\nalarms_per_patient_day = 100\n")
+    (home / ward_settings.FILE).write_text(f"[default]\nthreshold = {THRESHOLD}\nalarms_per_patient_day = 100\n")
     token, rng, report = token_for(home), random.Random(seed), Report()
     machine = Machine(home)
     gateways = [Gateway(number, lambda: machine.url, token, seed) for number in range(GATEWAYS)]

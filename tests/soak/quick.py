@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
+from serving.records.ward_settings import Ward
 from serving.service import Vigil
-from serving.wards import Ward
 
 __all__ = ["Vigil"]
 

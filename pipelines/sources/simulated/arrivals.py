@@ -47,7 +47,7 @@ def arrivals(number: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     Returns:
         observations: ``subject_id, observed_at, signal, value, recorded_at``; one reading of each of the seven components of
             NEWS2, a patient's all at one time.
-        index: one row a patient, as :func:`features.build.build_features` takes it: ``subject_id, index_time`` (when the
+        index: one row a patient, as :func:`features.batch.build_features` takes it: ``subject_id, index_time`` (when the
             last of the set is recorded), ``age, sex, unit_admitted_at, hospital_admitted_at``; and ``state``, a name in
             :data:`STATES`.
     """

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.build import build_features
+from features.batch import build_features
 from features.observations import check
 from models.behaviour.moments import LENGTHS, exploded, length_class, moments
 from tests.models.behaviour.made_up import START, VIEWS, index_of, ward

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation.alarm_budget import BUDGETS, against_rule, at_budgets, summary
-from models.evaluation.alarms import Watch
+from models.alarms.budget import BUDGETS, against_rule, at_budgets, summary
+from models.alarms.timeline import Watch
 from tests.models.evaluation.made_up import held_out
 from tests.models.evaluation.test_alarms import watched
 

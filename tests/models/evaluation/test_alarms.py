@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation.alarms import (
+from models.alarms.timeline import (
     Watch,
     before_onset,
     threshold_at_budget,
     threshold_at_recall,
     threshold_without_labels,
 )
-from models.evaluation.proportions import exact
+from models.statistics.proportions import exact
 from tests.models.evaluation.made_up import HOUR, T0
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from models.evaluation.bootstrap import RESAMPLES, Resamples, basic, bounds, percentile, ratio
 from models.evaluation.calibration import calibration, calibration_draws, slope_draws
 from models.evaluation.discrimination import discrimination_draws
+from models.statistics.bootstrap import RESAMPLES, Resamples, basic, bounds, percentile, ratio
 from tests.models.evaluation.made_up import logistic
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from features.errors import VigilError
-from models.evaluation.bootstrap import RESAMPLES, Resamples, percentile
-from models.evaluation.estimated import METRICS, EstimateError, Reliability, estimate
+from models.evaluation.label_free import METRICS, EstimateError, Reliability, estimate
+from models.statistics.bootstrap import RESAMPLES, Resamples, percentile
 
 SEED = 3
 

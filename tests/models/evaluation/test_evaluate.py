@@ -7,7 +7,7 @@ import pytest
 from models.evaluation import judge
 from models.evaluation.calibration import calibration, histogram, reliability, slope
 from models.evaluation.discrimination import curves, discrimination
-from models.risk_model import TooFewEventsError
+from models.training.risk_model import TooFewEventsError
 from tests.models.evaluation.made_up import held_out
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.bootstrap import Resamples
 from models.evaluation.net_benefit import decision_curve, gain, net_benefit, net_benefit_draws, thresholds
+from models.statistics.bootstrap import Resamples
 
 LABEL = np.array([1.0, 0, 1, 0, 0])
 RISK = np.array([0.8, 0.6, 0.4, 0.2, 0.1])

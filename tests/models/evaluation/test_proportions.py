@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from models.evaluation.proportions import exact, limits, proportions
+from models.statistics.proportions import exact, limits, proportions
 
 
 @pytest.mark.parametrize(("positive", "n"), [(0, 20), (3, 20), (20, 20), (1, 7)])

@@ -7,12 +7,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from models.evaluation import behaviour_tables
-from models.evaluation import report_tables as tables
 from models.evaluation.comparison import SECTIONS, alarmed
-from models.evaluation.report import report
-from models.evaluation.report_style import in_order, named
-from models.evaluation.report_tables import foreseen, interval, number, percents
+from models.reporting import behaviour_tables, tables
+from models.reporting.report import report
+from models.reporting.style import in_order, named
+from models.reporting.tables import foreseen, interval, number, percents
 from pipelines.results import write_json
 from tests.models.behaviour.examined import answered, behaviour, domain, examination
 from tests.models.evaluation.made_up import held_out
@@ -27,7 +26,7 @@ ADDRESS = re.compile(r"(?:https?:)?//\w|\burl\((?!#)|\b(?:src|href)=\"(?!#)|@imp
 
 @dataclass(frozen=True)
 class Certificate:
-    """As models.certificate has it."""
+    """As models.alarms.guarantee has it."""
 
     threshold: float = 0.3
     max_alarms_per_patient_day: float = 0.5
@@ -87,7 +86,7 @@ def page(result):
 @pytest.fixture
 def undrawn(monkeypatch):
     """For tests of the words: drawing takes seconds."""
-    monkeypatch.setattr("models.evaluation.report._drawn", lambda *_: "")
+    monkeypatch.setattr("models.reporting.report._drawn", lambda *_: "")
 
 
 class Elements(HTMLParser):

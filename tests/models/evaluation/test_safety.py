@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from models.evaluation.alarms import Watch
+from models.alarms.timeline import Watch
 from models.evaluation.safety import emergencies
 from tests.models.evaluation.made_up import HOUR, T0
 

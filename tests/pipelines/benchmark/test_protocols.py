@@ -8,14 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from models.evaluation.challenges import Utility, event1
-from models.risk_model import RiskModel
-from models.variants import CLOCK
-from pipelines.benchmark import PREDICTIONS, BenchmarkError
-from pipelines.benchmark.candidates import simplest_within_one_error
-from pipelines.benchmark.cinc2019 import figures
-from pipelines.benchmark.frames import read, read_augmented
-from pipelines.benchmark.run import run
-from pipelines.cli import app
+from models.training.candidate_models import CLOCK
+from models.training.risk_model import RiskModel
+from pipelines.challenges import PREDICTIONS, BenchmarkError
+from pipelines.challenges.candidates import simplest_within_one_error
+from pipelines.challenges.cinc2019 import figures
+from pipelines.challenges.frames import read, read_augmented
+from pipelines.challenges.run import run
+from pipelines.cli.main import app
 from pipelines.sources import SourceError
 from pipelines.sources.cinc2019 import Cinc2019
 from tests.pipelines.benchmark import made_up
@@ -27,7 +27,7 @@ SMALL = {"n_estimators": 15, "min_child_samples": 10}
 def _small_models(monkeypatch):
     """The protocols, not the models, are on trial."""
     for kind in ("HOURLY", "ONCE"):
-        monkeypatch.setattr(f"models.variants.{kind}", {**SMALL, "num_leaves": 4})
+        monkeypatch.setattr(f"models.training.candidate_models.{kind}", {**SMALL, "num_leaves": 4})
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines.benchmark import BenchmarkError, safety_net
-from pipelines.benchmark.run import run
+from pipelines.challenges import BenchmarkError, safety_net
+from pipelines.challenges.run import run
 from pipelines.sources.simulated import SimulatedWard
 
 

@@ -3,8 +3,8 @@
 import pytest
 
 from models.registry import Registry
-from pipelines.drift.judgement import References
-from pipelines.drift.replay import replay_of
+from pipelines.drift.assessment import References
+from pipelines.drift.drill.replay import replay_of
 from pipelines.sources.simulated import SimulatedWard, ward
 
 

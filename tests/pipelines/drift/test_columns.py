@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.drift.columns import OtherFeaturesError, TooFewPatientsError, column_drift
+from models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError, column_drift
 
 COLUMNS = [f"f{number}" for number in range(20)]
 

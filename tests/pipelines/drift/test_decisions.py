@@ -8,17 +8,17 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
+from models.monitoring.change_control_plan import FILE, read_plan
 from models.registry import Registry
-from models.risk_model import from_log_odds, log_odds
-from pipelines.backup import restore
-from pipelines.cli import app
+from models.training.risk_model import from_log_odds, log_odds
+from pipelines.cli.main import app
+from pipelines.drift.assessment import References, Status
 from pipelines.drift.decisions import FOLDER, ReinstateError, carry_out, decide, record, reinstate, reinstated_at
+from pipelines.drift.inputs import of_home
 from pipelines.drift.job import drift
-from pipelines.drift.judgement import References, Status
-from pipelines.drift.plan import FILE, read_plan
-from pipelines.drift.recent import of_home
-from pipelines.train import Trained
-from serving.prediction_log import PredictionLog
+from pipelines.jobs.train import Trained
+from pipelines.operations.backup import restore
+from serving.records.prediction_log import PredictionLog
 
 NAME = "deterioration"
 

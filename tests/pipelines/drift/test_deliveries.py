@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from pipelines.drift.deliveries import COLUMNS, checked, of_journal
+from models.monitoring.received import COLUMNS, checked
+from pipelines.drift.received_observations import of_journal
 
 TIME = pd.Timestamp("2026-03-01T00:00Z").as_unit("us")
 

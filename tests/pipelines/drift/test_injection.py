@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.drift.faults import FAULTS
-from pipelines.drift.injection import OF_PATIENTS, OF_READINGS, FaultError, inject
-from pipelines.drift.replay import Replay
+from models.monitoring.faults import FAULTS
+from pipelines.drift.drill.injection import OF_PATIENTS, OF_READINGS, FaultError, inject
+from pipelines.drift.drill.replay import Replay
 from tests.pipelines.drift.wards import SINCE, UNTIL, ward
 
 KEYS = ["subject_id", "device_id", "source", "signal", "observed_at", "value", "recorded_at"]

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError
 from models.registry import NoModelError, Registry
-from pipelines.cli import app
+from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore
-from pipelines.drift.columns import OtherFeaturesError, TooFewPatientsError
+from pipelines.drift.assessment import Status, judge
+from pipelines.drift.drill.simulate import faulty
+from pipelines.drift.inputs import DAY, RecentError, of_home
 from pipelines.drift.job import _without_devices
-from pipelines.drift.judgement import Status, judge
-from pipelines.drift.recent import DAY, RecentError, of_home
-from pipelines.drift.simulate import faulty
-from serving.prediction_log import FILE as LOG
+from serving.records.prediction_log import FILE as LOG
 
 
 def vigil(*arguments):

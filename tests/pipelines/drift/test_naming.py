@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.drift.deliveries import checked
-from pipelines.drift.faults import FAULTS
-from pipelines.drift.injection import OF_READINGS, inject
-from pipelines.drift.naming import Evidence, name_faults
-from pipelines.drift.reading_reference import days
+from models.monitoring.detectors import Evidence, name_faults
+from models.monitoring.faults import FAULTS
+from models.monitoring.received import checked
+from models.monitoring.signal_reference import days
+from pipelines.drift.drill.injection import OF_READINGS, inject
 from tests.pipelines.drift.wards import LEVELS, SINCE, UNTIL, evidence, reference, ward
 
 

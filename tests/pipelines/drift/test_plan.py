@@ -5,11 +5,11 @@ from importlib import resources
 import pandas as pd
 import pytest
 
-from pipelines.drift.faults import FAULTS
-from pipelines.drift.naming import Finding
-from pipelines.drift.plan import FILE, PlanError, check_plan, read_plan
+from models.monitoring.change_control_plan import FILE, PlanError, check_plan, read_plan
+from models.monitoring.detectors import Finding
+from models.monitoring.faults import FAULTS
 
-TEXT = resources.files("pipelines.drift").joinpath(FILE).read_text()
+TEXT = resources.files("models.monitoring").joinpath(FILE).read_text()
 
 
 def finding(fault, hit=3, where=()):

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from pipelines.drift.naming import Evidence, name_faults
-from pipelines.drift.naming.population import area
+from models.monitoring.detectors import Evidence, name_faults
+from models.monitoring.detectors.population import area
 from tests.pipelines.drift.wards import UNTIL, reference, ward
 
 
@@ -34,7 +34,7 @@ def named(usual, **more):
 
 
 def rows():
-    from pipelines.drift.deliveries import checked
+    from models.monitoring.received import checked
 
     return checked(ward(patients=1).readings.iloc[:0])
 

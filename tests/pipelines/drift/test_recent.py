@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from models.tasks import TASKS
-from pipelines.drift.recent import Recent, RecentError, known, read_outcomes, read_replay, write_replay
+from pipelines.drift.inputs import Recent, RecentError, known, read_outcomes, read_replay, write_replay
 
 T0 = pd.Timestamp("2026-03-01T00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)

@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from pipelines.drift.deliveries import checked
-from pipelines.drift.series import series
+from models.monitoring.received import checked
+from models.monitoring.signal_profile import series
 
 START = pd.Timestamp("2026-03-01T00:00Z")
 

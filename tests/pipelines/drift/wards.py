@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from pipelines.drift.deliveries import checked
-from pipelines.drift.naming import Evidence
-from pipelines.drift.reading_reference import days
-from pipelines.drift.replay import Replay
+from models.monitoring.detectors import Evidence
+from models.monitoring.received import checked
+from models.monitoring.signal_reference import days
+from pipelines.drift.drill.replay import Replay
 
 START = pd.Timestamp("2026-03-01T05:17Z")
 UNTIL = START + pd.Timedelta(days=2)

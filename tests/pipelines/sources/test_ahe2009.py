@@ -6,7 +6,7 @@ import pytest
 
 from features.observations import check
 from models.cohort import index_times
-from pipelines.ingest import _check_stays
+from pipelines.jobs.ingest import _check_stays
 from pipelines.sources import SourceError, open_source
 from pipelines.sources.ahe2009 import T0, Ahe2009, first_episode
 

@@ -8,7 +8,7 @@ import pytest
 
 from features.observations import check
 from models.cohort import index_times
-from pipelines.ingest import _check_stays
+from pipelines.jobs.ingest import _check_stays
 from pipelines.sources import SourceError, open_source
 from pipelines.sources.cinc2012 import EPOCH, Cinc2012
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.build import build_features
+from features.batch import build_features
 from features.observations import check
 from models.cohort import index_times, label
 from models.tasks import TASKS

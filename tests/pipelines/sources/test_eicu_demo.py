@@ -7,7 +7,7 @@ import pytest
 from features.observations import check
 from models.cohort import index_times, label, patient_of, splits
 from models.tasks import TASKS
-from pipelines.ingest import _check_stays
+from pipelines.jobs.ingest import _check_stays
 from pipelines.sources import SourceError, open_source
 from pipelines.sources.eicu_demo import EPOCH, SIGNAL_OF, EicuDemo
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.build import build_features
+from features.batch import build_features
 from features.observations import COLUMNS, TIME, Checked, check
 from features.scores import NEWS2_BANDS
 from features.signals import SIGNALS

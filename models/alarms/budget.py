@@ -1,0 +1,100 @@
+"""What does a ward get for the alarms it can bear, and how many would it be spared beside NEWS2?"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from models.alarms.timeline import Count, Watch, threshold_at_budget, threshold_at_recall
+from models.statistics.bootstrap import percentile, ratio
+
+BUDGETS: Final = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # alarms per patient-day
+_RATE: Final = "alarms_per_patient_day"
+
+
+def at_budgets(watch: Watch, *, seed: int, budgets: Iterable[float] = BUDGETS) -> pd.DataFrame:
+    """What alarms give at the lowest threshold within each budget, chosen with hindsight on these patients.
+
+    Returns:
+        One row a budget (alarms per patient-day): ``budget, threshold``, the figures of :func:`summary`.
+    """
+    rows = []
+    for budget in budgets:
+        threshold = threshold_at_budget(watch, budget)
+        rows.append({"budget": budget, "threshold": threshold, **summary(watch.count(threshold), seed=seed)})
+    return pd.DataFrame(rows)
+
+
+def summary(count: Count, *, seed: int) -> dict[str, float]:
+    """Alarms at one threshold with 95 % intervals, and the spread of the lead time.
+
+    Returns:
+        ``event_recall, alarm_precision, alarms_per_patient_day, lead_time_hours`` (median), each with ``_low`` and ``_high``;
+        ``lead_time_q25, lead_time_q75`` (hours, of the first alarm within the horizon); ``events, alarms, patient_days``.
+    """
+    caught = count.lead_hours[~np.isnan(count.lead_hours)]
+    quartiles = np.percentile(caught, [25, 75]) if len(caught) else (np.nan, np.nan)
+    return {
+        **count.figures(),
+        **count.bounds(count.draws(count.resamples(seed))),
+        "lead_time_q25": float(quartiles[0]),
+        "lead_time_q75": float(quartiles[1]),
+        "events": float(count.event.sum()),
+        "alarms": float(count.alarms.sum()),
+        "patient_days": float(count.days.sum()),
+    }
+
+
+def against_rule(model: Watch, rule: Watch, at_least: float, *, seed: int) -> dict[str, float]:
+    """A model beside the rule "score at or above a number", over the same hours.
+
+    At the rule's number of alarms and at the rule's recall, the model's thresholds are chosen with hindsight on these patients,
+    as the rule's own figures are read. Intervals hold the thresholds fixed and draw the patients of both together.
+
+    Args:
+        model, rule: the same hours; the rule's ``probability`` is the score itself, so that whole points are compared exactly.
+        at_least: points.
+        seed: of the bootstrap.
+
+    Returns:
+        ``rule_recall, rule_precision, rule_alarms_per_patient_day``; with no more alarms than the rule's
+        ``recall_at_same_alarms, precision_at_same_alarms, recall_gain``; with no fewer onsets caught
+        ``share_of_alarms_at_same_recall``; most with ``_low`` and ``_high``; the two thresholds. NaN where the rule never
+        sounds or catches nothing.
+    """
+    theirs = rule.count(at_least)
+    resamples, figures = theirs.resamples(seed), theirs.figures()
+    their_draws = theirs.draws(resamples)
+    their_bounds = theirs.bounds(their_draws)
+    found = {"at_least": at_least}
+    for name, figure in (("recall", "event_recall"), ("precision", "alarm_precision"), (_RATE, _RATE)):
+        found |= {f"rule_{name}": figures[figure]}
+        found |= {f"rule_{name}_{side}": their_bounds[f"{figure}_{side}"] for side in ("low", "high")}
+    threshold = threshold_at_budget(model, figures[_RATE])
+    ours = model.count(threshold)
+    our_figures, our_draws = ours.figures(), ours.draws(resamples)
+    our_bounds = ours.bounds(our_draws)
+    gain = percentile(our_draws["event_recall"] - their_draws["event_recall"])
+    found |= {
+        "threshold_at_same_alarms": threshold,
+        "recall_at_same_alarms": our_figures["event_recall"],
+        "recall_at_same_alarms_low": our_bounds["event_recall_low"],
+        "recall_at_same_alarms_high": our_bounds["event_recall_high"],
+        "precision_at_same_alarms": our_figures["alarm_precision"],
+        "recall_gain": our_figures["event_recall"] - figures["event_recall"],
+        "recall_gain_low": gain[0],
+        "recall_gain_high": gain[1],
+    }
+    return found | _at_same_recall(model, theirs, seed)
+
+
+def _at_same_recall(model: Watch, theirs: Count, seed: int) -> dict[str, float]:
+    recall, name = theirs.figures()["event_recall"], "share_of_alarms_at_same_recall"
+    if not recall > 0:
+        return {"threshold_at_same_recall": np.nan, name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
+    threshold = threshold_at_recall(model, recall)
+    ours, resamples = model.count(threshold), theirs.resamples(seed)
+    low, high = percentile(ratio(resamples.sums(ours.alarms), resamples.sums(theirs.alarms)))
+    share = float(ours.alarms.sum() / theirs.alarms.sum())
+    return {"threshold_at_same_recall": threshold, name: share, f"{name}_low": low, f"{name}_high": high}

@@ -1,0 +1,336 @@
+"""What a ward would feel: how often an alarm sounds, how often rightly, and how long before.
+
+Semantics of circEWS (Hyland SL, et al. Early prediction of circulatory failure in the intensive care unit using machine
+learning. Nat Med 2020;26:364-373): only the hours before the onset count. An alarm fires when the risk reaches the
+threshold, then is silent; when the silence ends it fires again if the risk is still, or again, at or above the threshold.
+The safety net fires beside the model, by the rules of :mod:`models.alarms.policy`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Final
+
+import numba
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from features.catalogue import INDEX_STEP
+from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
+from models.cohort import by_patient
+from models.statistics.bootstrap import Resamples, bounds, ratio
+from models.statistics.proportions import exact, limits
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+SILENCE: Final = timedelta(hours=8)
+HORIZON: Final = timedelta(hours=12)
+_NEVER: Final = np.iinfo(np.int64).max  # the onset of those who have none
+_NO_ONSET: Final = _NEVER // 2  # a lead beyond it is theirs
+_HOUR: Final = 3.6e9  # microseconds
+STEPS_PER_DAY: Final = timedelta(days=1) / INDEX_STEP
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Index times before the onset, ordered by subject and time, ready for alarms to be replayed over.
+
+    Attributes:
+        subject: subject code of each row.
+        patient: number of each subject's patient, shape (n_subjects,).
+        time: index time in microseconds.
+        onset: onset in microseconds, or the largest int64 where there is none.
+        probability: risk at each row, or a score.
+        net_score: NEWS2 as the safety net sees it, NaN where it has no say; all NaN: there is no net.
+        net_spot: of these points, those of signals that do not come continuously.
+        silence: after an alarm of a patient, before the next.
+        news2_from: NEWS2 at or above which the safety net sounds.
+    """
+
+    subject: Int64
+    patient: Int64
+    time: Int64
+    onset: Int64
+    probability: Float64
+    net_score: Float64
+    net_spot: Float64
+    silence: timedelta = SILENCE
+    news2_from: int = ALARM_FROM
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame) -> "Watch":
+        """From columns ``subject_id, index_time, onset, onset_known, probability``; with a net, ``net_score, net_spot``.
+
+        Subjects whose event was under way when the record began are left out: they have no hours before the onset.
+        """
+        frame = before_onset(frame)
+        onset = frame["onset"].to_numpy("datetime64[us]").astype(np.int64)
+        subject, subjects = pd.factorize(frame["subject_id"])
+        net = frame.reindex(columns=["net_score", "net_spot"]).astype(np.float64)
+        return cls(
+            subject=subject.astype(np.int64),
+            patient=by_patient(subjects)[0],
+            time=frame["index_time"].to_numpy("datetime64[us]").astype(np.int64),
+            onset=np.where(frame["onset"].isna(), _NEVER, onset),
+            probability=frame["probability"].to_numpy(np.float64),
+            net_score=net["net_score"].to_numpy(),
+            net_spot=net["net_spot"].to_numpy(),
+        )
+
+    @classmethod
+    def without_labels(cls, frame: pd.DataFrame) -> "Watch":
+        """From the same columns without the onset, which is not known yet: all hours are watched."""
+        never = pd.Series(pd.NaT, index=frame.index, dtype=frame["index_time"].dtype)
+        return cls.of(frame.assign(onset=never, onset_known=True))
+
+    def scored(self, score: Float64) -> "Watch":
+        """Return the same hours, watched by another score and the same net."""
+        return replace(self, probability=score)
+
+    def without_net(self) -> "Watch":
+        """Return the same hours, watched by the model alone."""
+        nothing = np.full(len(self.time), np.nan)
+        return replace(self, net_score=nothing, net_spot=nothing)
+
+    def net_alone(self) -> "Watch":
+        """Return the same hours, watched by the safety net alone."""
+        return replace(self, probability=np.full(len(self.time), np.nan))
+
+    def parts(self) -> dict[str, "Watch"]:
+        """Return the same hours watched by the ``model`` alone, by the ``net`` alone, and by ``both``."""
+        return {"model": self.without_net(), "net": self.net_alone(), "both": self}
+
+    @property
+    def patient_days(self) -> float:
+        """Days watched, an index time standing for one index step."""
+        return len(self.time) / STEPS_PER_DAY
+
+    def fired(self, threshold: float) -> NDArray[np.bool_]:
+        """Where an alarm fires, shape (n_rows,)."""
+        fired: NDArray[np.bool_] = _fire(
+            self.subject,
+            self.time,
+            self.probability,
+            threshold,
+            self.net_score,
+            self.net_spot,
+            self.news2_from,
+            _us(self.silence),
+            _us(HOLDS_FOR),
+            _us(LONGEST_DIP),
+        )
+        return fired
+
+    def count(self, threshold: float, rows: NDArray[np.bool_] | None = None) -> "Count":
+        """What sounds at a threshold, subject by subject.
+
+        Args:
+            threshold: of the risk.
+            rows: count these rows' alarms only, and the onsets right after one of them; all alarms are replayed all the same.
+        """
+        counted = np.ones(len(self.time), dtype=bool) if rows is None else rows
+        lead = self.onset - self.time
+        found = _count(self.subject, lead, self.fired(threshold), counted, _us(HORIZON), len(self.patient))
+        steps, alarms, right, event, first_lead = found
+        days = steps / STEPS_PER_DAY
+        return Count(self.patient, days, alarms, right, event, np.where(event & (first_lead > 0), first_lead / _HOUR, np.nan))
+
+
+@dataclass(frozen=True)
+class Count:
+    """Alarms by subject (a stay), each of shape (n_subjects,).
+
+    Attributes:
+        patient: number of the subject's patient.
+        days: watched before the onset.
+        alarms: that sounded.
+        right: of these, followed by the onset within the horizon.
+        event: whether there was an onset.
+        lead_hours: from the first alarm within the horizon to the onset, NaN where there was none: the event was missed.
+    """
+
+    patient: Int64
+    days: Float64
+    alarms: Int64
+    right: Int64
+    event: NDArray[np.bool_]
+    lead_hours: Float64
+
+    def figures(self) -> dict[str, float]:
+        """``event_recall, alarm_precision, alarms_per_patient_day, lead_time_hours`` (median of the first alarm)."""
+        caught = ~np.isnan(self.lead_hours)
+        return {
+            "event_recall": float(ratio(caught.sum(), self.event.sum())),
+            "alarm_precision": float(ratio(self.right.sum(), self.alarms.sum())),
+            "alarms_per_patient_day": float(ratio(self.alarms.sum(), self.days.sum())),
+            "lead_time_hours": float(np.median(self.lead_hours[caught])) if caught.any() else float("nan"),
+        }
+
+    def draws(self, resamples: Resamples) -> dict[str, Float64]:
+        """The same in each resample of the patients, each of shape (RESAMPLES,)."""
+        caught, alarms = ~np.isnan(self.lead_hours), resamples.sums(self.alarms)
+        order = np.flatnonzero(caught)[np.argsort(self.lead_hours[caught], kind="stable")]
+        return {
+            "event_recall": ratio(resamples.sums(caught), resamples.sums(self.event)),
+            "alarm_precision": ratio(resamples.sums(self.right), alarms),
+            "alarms_per_patient_day": ratio(alarms, resamples.sums(self.days)),
+            "lead_time_hours": _medians(self.lead_hours[order], resamples.times[:, resamples.patient[order]]),
+        }
+
+    def bounds(self, draws: Mapping[str, Float64]) -> dict[str, float]:
+        """95 % intervals as ``<figure>_low`` and ``<figure>_high``.
+
+        Of rates and times the resamples'. Recall and precision are proportions, often of few patients and sometimes all or
+        none of them, where a bootstrap is sure of itself: they get exact limits, those of precision clustered by patient.
+
+        Args:
+            draws: :meth:`draws`.
+        """
+        recall = exact(float((~np.isnan(self.lead_hours)).sum()), float(self.event.sum()))
+        _, *precision = limits(self.by_patient(self.right), self.by_patient(self.alarms))
+        return bounds({name: draws[name] for name in ("alarms_per_patient_day", "lead_time_hours")}) | {
+            "event_recall_low": recall[0],
+            "event_recall_high": recall[1],
+            "alarm_precision_low": precision[0],
+            "alarm_precision_high": precision[1],
+        }
+
+    def resamples(self, seed: int) -> Resamples:
+        """Resamples of the patients who were counted; its rows are the subjects."""
+        return Resamples.of(self.patient, seed)
+
+    def by_patient(self, value: ArrayLike) -> Float64:
+        """Sums of the subjects' values within each patient, shape (n_patients,)."""
+        return np.bincount(self.patient, weights=np.asarray(value, dtype=np.float64)).astype(np.float64)
+
+
+def before_onset(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows that alarms are counted on, ordered by subject and time: those before a known onset, or without one."""
+    before = frame["onset"].isna() | ((frame["index_time"] < frame["onset"]) & frame["onset_known"])
+    return frame[before].sort_values(["subject_id", "index_time"], kind="stable")
+
+
+def watched(frame: pd.DataFrame) -> Watch:
+    """The hours of the frame, or none where the question is asked once a stay: no alarm sounds then, and figures are NaN."""
+    return Watch.of(frame if frame["subject_id"].duplicated().any() else frame.iloc[:0])
+
+
+def count_where(frame: pd.DataFrame, above: NDArray[np.bool_]) -> Count:
+    """What sounds where a threshold is reached, which need not be the same for all rows.
+
+    Args:
+        frame: as for :meth:`Watch.of`, but for ``probability``.
+        above: where it is reached, shape (n_rows,).
+    """
+    return Watch.of(frame.assign(probability=above.astype(np.float64))).count(1.0)
+
+
+def threshold_at_budget(watch: Watch, alarms_per_patient_day: float) -> float:
+    """The lowest threshold whose alarms stay within the budget; just above every risk, where none does."""
+    return _lowest(watch.probability, lambda at: watch.fired(at).sum() <= alarms_per_patient_day * watch.patient_days)
+
+
+def threshold_without_labels(frame: pd.DataFrame, alarms_per_patient_day: float) -> float:
+    """:func:`threshold_at_budget` where nobody knows yet who had an event, as in a ward that is new to a model.
+
+    Hours after an onset count as well, since nobody can tell them apart: before onsets it costs a little less than allowed.
+
+    Args:
+        frame: ``subject_id, index_time, probability``, every hour of the ward's own patients.
+        alarms_per_patient_day: that the ward can bear.
+    """
+    return threshold_at_budget(Watch.without_labels(frame), alarms_per_patient_day)
+
+
+def threshold_at_recall(watch: Watch, event_recall: float) -> float:
+    """The highest threshold that still catches this share of the onsets; the lowest risk, where none does."""
+    beyond = _lowest(watch.probability, lambda at: not watch.count(at).figures()["event_recall"] >= event_recall)
+    below = watch.probability[watch.probability < beyond]
+    return float(below.max() if len(below) else beyond)
+
+
+def _lowest(risk: Float64, holds: Callable[[float], bool]) -> float:
+    """The lowest of the risks from which on a condition holds, by bisection; the next number after them if it never does."""
+    candidates = np.unique(risk[~np.isnan(risk)])
+    candidates = np.append(candidates, np.nextafter(candidates[-1], np.inf)) if len(candidates) else np.array([np.inf])
+    low, high = 0, len(candidates) - 1
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(float(candidates[middle])) else (middle + 1, high)
+    return float(candidates[low])
+
+
+def _medians(value: Float64, times: NDArray[np.int32]) -> Float64:
+    """Median in each resample of ascending values, each there as often as it was drawn; NaN where none was."""
+    if not len(value):
+        return np.full(len(times), np.nan)
+    reached = np.cumsum(times, axis=1)
+    drawn = reached[:, -1]
+    lower, upper = ((reached >= rank[:, None]).argmax(axis=1) for rank in ((drawn + 1) // 2, drawn // 2 + 1))
+    return np.where(drawn > 0, (value[lower] + value[upper]) / 2, np.nan)
+
+
+def _us(duration: timedelta) -> int:
+    return duration // timedelta(microseconds=1)
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _fire(
+    subject: Int64,
+    time: Int64,
+    probability: Float64,
+    threshold: float,
+    net_score: Float64,
+    net_spot: Float64,
+    news2_from: int,
+    silence: int,
+    holds_for: int,
+    longest_dip: int,
+) -> NDArray[np.bool_]:
+    fired = np.zeros(len(time), dtype=np.bool_)
+    last, emergency, since, dipped_at = -1, False, -1, -1
+    for i in range(len(time)):
+        if i == 0 or subject[i] != subject[i - 1]:
+            last, emergency, since, dipped_at = -1, False, -1, -1
+        if net_score[i] < ENDS_BELOW:
+            emergency = False
+        if net_score[i] >= news2_from:
+            if since < 0 or (dipped_at >= 0 and time[i] - time[dipped_at] > longest_dip):
+                since = i
+            dipped_at = -1
+        elif net_score[i] >= ENDS_BELOW:
+            dipped_at = i if since >= 0 and dipped_at < 0 else dipped_at
+        elif not (np.isnan(probability[i]) and np.isnan(net_score[i])):
+            since, dipped_at = -1, -1
+        refractory = last >= 0 and time[i] - time[last] < silence
+        if net_score[i] >= news2_from and (net_spot[i] >= news2_from or time[i] - time[since] >= holds_for):
+            fired[i] = not (refractory and emergency)  # the net's first alarm brings news, and waits for nothing
+            emergency |= fired[i]
+        else:
+            fired[i] = probability[i] >= threshold and not refractory
+        if fired[i]:
+            last = i
+    return fired
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+def _count(
+    subject: Int64, lead: Int64, fired: NDArray[np.bool_], counted: NDArray[np.bool_], horizon: int, patients: int
+) -> tuple[Int64, Int64, Int64, NDArray[np.bool_], Int64]:
+    """By patient: rows, alarms, right alarms that count; whether the last row counts and has an onset; longest right lead."""
+    rows, alarms, right = np.zeros(patients, np.int64), np.zeros(patients, np.int64), np.zeros(patients, np.int64)
+    event, first_lead = np.zeros(patients, np.bool_), np.zeros(patients, np.int64)
+    for i in range(len(subject)):
+        patient = subject[i]
+        is_right = fired[i] and lead[i] <= horizon
+        if is_right:
+            first_lead[patient] = max(first_lead[patient], lead[i])
+        if counted[i]:
+            rows[patient] += 1
+            alarms[patient] += fired[i]
+            right[patient] += is_right
+        if i + 1 == len(subject) or subject[i + 1] != patient:
+            event[patient] = counted[i] and lead[i] < _NO_ONSET
+    return rows, alarms, right, event, first_lead

@@ -1,0 +1,34 @@
+"""Observations as they arrived, unusable ones included: what faults of data are detected from."""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from features.observations import TIME, check, numbers
+
+# ``value`` is a number or NaN; ``reason`` is why a reading was not used (features.observations.REASONS), or empty.
+COLUMNS: Final = ("subject_id", "signal", "value", "observed_at", "recorded_at", "device_id", "source", "reason")
+REPEATS: Final = ("duplicate_message", "duplicate_reading")
+
+
+def checked(readings: pd.DataFrame) -> pd.DataFrame:
+    """Unchecked readings (the columns of :mod:`features.observations`) as they came: :data:`COLUMNS`, in order of arrival."""
+    found = check(readings)
+    return together(found.accepted, found.quarantined)
+
+
+def together(accepted: pd.DataFrame, quarantined: pd.DataFrame) -> pd.DataFrame:
+    unused = quarantined.reindex(columns=list(COLUMNS))
+    unused = unused.assign(value=numbers(unused["value"]), recorded_at=unused["recorded_at"].fillna(unused["observed_at"]))
+    parts = [accepted.assign(reason="")[list(COLUMNS)], unused]
+    for column in ("observed_at", "recorded_at"):
+        for part in parts:
+            part[column] = pd.to_datetime(part[column], utc=True).astype(TIME)
+    rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    # Of what came without a time it is known when it came, and it counts as what it is: unused.
+    rows = rows.assign(observed_at=rows["observed_at"].fillna(rows["recorded_at"]))
+    rows = rows[rows["recorded_at"].notna()]
+    for column in ("subject_id", "signal", "device_id", "source", "reason"):
+        rows[column] = rows[column].astype(object).where(rows[column].notna(), "").astype(str).astype("category")
+    return rows.iloc[np.argsort(rows["recorded_at"].to_numpy("datetime64[us]"), kind="stable")].reset_index(drop=True)

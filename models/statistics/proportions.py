@@ -1,0 +1,65 @@
+"""How sure is an observed frequency, when hours of one patient are not independent, and events are few or none?"""
+
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy.stats import beta
+
+from models.statistics.bootstrap import Float64, Interval
+
+TAIL: Final = 0.025  # on either side of a 95 % interval
+
+
+def exact(positive: float, n: float, tail: float = TAIL) -> Interval:
+    """Limits of a binomial proportion (Clopper CJ, Pearson ES. Biometrika 1934;26:404-413); NaN of nothing."""
+    if n <= 0:
+        return float("nan"), float("nan")
+    low = float(beta.ppf(tail, positive, n - positive + 1)) if positive > 0 else 0.0
+    high = float(beta.ppf(1 - tail, positive + 1, n - positive)) if positive < n else 1.0
+    return low, high
+
+
+def limits(positive: ArrayLike, size: ArrayLike, tail: float = TAIL) -> tuple[float, float, float]:
+    """A proportion of rows that belong to patients, with its limits: ``share, low, high``; NaN where there is no row.
+
+    Exact limits for as many independent rows as would tell as much as these: their number divided by the design effect (Korn
+    EL, Graubard BI. Confidence intervals for proportions with small expected number of positive counts estimated from survey
+    data. Survey Methodology 1998;24:193-201). Where all patients are alike the design effect is unknown, and each counts once.
+    A bootstrap would say that what was never seen is certain not to happen.
+
+    Args:
+        positive, size: rows that count, and all rows, by patient.
+        tail: probability of the truth beyond either limit.
+    """
+    rows, hits = np.asarray(size, dtype=np.float64), np.asarray(positive, dtype=np.float64)
+    hits, rows = hits[rows > 0], rows[rows > 0]
+    patients, n = len(rows), float(rows.sum())
+    if not patients:
+        return float("nan"), *exact(0, 0)
+    share = float(hits.sum()) / n
+    squares = float(((hits - rows * share) ** 2).sum())
+    effective = float(patients)
+    if squares > 0 and patients > 1:  # variance of a ratio of sums: Cochran WG. Sampling techniques. 1977, 6.3
+        effective = min(n, share * (1 - share) * (patients - 1) * n**2 / (patients * squares))
+    return share, *exact(share * effective, effective, tail)
+
+
+def proportions(label: Float64, group: ArrayLike, subject_id: ArrayLike) -> pd.DataFrame:
+    """Share of positive rows in each group with its limits (:func:`limits`).
+
+    Args:
+        label: 0 or 1, shape (n_rows,).
+        group, subject_id: of each row.
+
+    Returns:
+        One row a group, in order of the group: ``n, patients, observed, observed_low, observed_high``.
+    """
+    rows = pd.DataFrame({"label": label, "group": np.asarray(group), "subject": np.asarray(subject_id)})
+    patients = rows.groupby(["group", "subject"])["label"].agg(["sum", "size"])
+    found = {
+        key: (int(of["size"].sum()), len(of), *limits(of["sum"], of["size"])) for key, of in patients.groupby(level="group")
+    }
+    columns = ["n", "patients", "observed", "observed_low", "observed_high"]
+    return pd.DataFrame.from_dict(found, orient="index", columns=columns)

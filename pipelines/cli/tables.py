@@ -1,0 +1,295 @@
+"""What a person sees at the end of a job."""
+
+import math
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import numpy as np
+import pandas as pd
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from features.observations import REASONS
+from models.reporting.style import in_order
+from models.reporting.tables import number
+from pipelines.challenges import Benchmark
+from pipelines.cohort_store import Facts
+from pipelines.environment import DEFAULT_PORT, LOOPBACK
+from pipelines.jobs.evaluate import Metrics
+from pipelines.jobs.run import Outcome
+from pipelines.jobs.ward_thresholds import Proposal
+from pipelines.operations.reproduce import Replayed, Verdict
+from pipelines.operations.retention import Dropped
+
+_COLUMNS: Final = {
+    "auprc": "AUPRC",
+    "calibration_slope": "slope",
+    "event_recall": "recall",
+    "alarm_precision": "prec.",
+    "alarms_per_patient_day": "alarms",
+    "lead_time_hours": "lead, h",
+}
+_LEGEND: Final = (
+    "slope: of calibration, 1 is right. recall to lead: of alarms in the high band, per event, alarm and patient-day. "
+    "Report: reports/evaluation.html."
+)
+
+
+def metrics_table(metrics: Metrics, title: str) -> Table:
+    """Models in rows, metrics that have a value in columns; made to fit 80 characters."""
+    shown = [metric for metric in _COLUMNS if any(math.isfinite(values[metric]) for values in metrics.values())]
+    table = Table(title=title, title_justify="left", caption=_LEGEND, caption_justify="left", padding=(0, 0, 0, 1))
+    table.add_column("model", no_wrap=True)
+    table.add_column("AUROC (95 % CI)", justify="right", no_wrap=True)
+    for metric in shown:
+        table.add_column(_COLUMNS[metric], justify="right", no_wrap=True)
+    for name in in_order(metrics):
+        values = metrics[name]
+        interval = f"{values['auroc']:.3f} ({values['auroc_low']:.2f}-{values['auroc_high']:.2f})"
+        table.add_row(name, interval, *(number(values[metric], 1 if metric.endswith("hours") else 3) for metric in shown))
+    return table
+
+
+_MUCH: Final = 0.05  # of all readings: so many are not slips of some devices
+
+
+def ingest_table(facts: Facts) -> RenderableType:
+    """What was kept, and what was put aside, by signal and reason."""
+    kept = f"{facts.source}: {facts.subjects:,} subjects, {facts.events:,} events, {facts.observations:,} observations"
+    aside = sum(facts.quarantined.values())
+    parts: list[RenderableType] = [Text(f"{kept}; {aside:,} readings in quarantine ({facts.quarantined_share:.1%})")]
+    if aside:
+        table = Table(title="In quarantine", title_justify="left", padding=(0, 0, 0, 1))
+        table.add_column("signal", no_wrap=True)
+        for reason in facts.quarantined:
+            table.add_column(reason, justify="right")
+        for signal, counts in facts.quarantined_signals.items():
+            table.add_row(signal, *(f"{counts[reason]:,}" if reason in counts else "" for reason in facts.quarantined))
+        parts.append(table)
+        parts += [Text(f"{reason}: {REASONS.get(reason, 'its subject has no stay')}") for reason in facts.quarantined]
+    if not facts.observations:
+        parts.append(Text("No reading can be used, so nothing can be learned of this cohort.", style="red"))
+    elif facts.quarantined_share >= _MUCH:
+        parts.append(Text(f"More than {_MUCH:.0%} of the readings are in quarantine: see the reasons first.", style="yellow"))
+    return Group(*parts)
+
+
+def versions_table(versions: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Versions of a model, newest first, each by what it reached on held-out patients; empty where it was not evaluated."""
+    table = Table(
+        padding=(0, 0, 0, 1), caption="alarms: per patient-day. Run, time and why: --json FILE.", caption_justify="left"
+    )
+    for heading in ("version", "alias", "trained", "AUROC (95 % CI)", "slope", "alarms", "recall"):
+        table.add_column(heading, justify="left" if heading in {"alias", "trained"} else "right", no_wrap=True)
+    notes: list[Text] = []
+    for version in versions:
+        figures = version["metrics"]
+        auroc = "{auroc:.3f} ({auroc_low:.2f}-{auroc_high:.2f})".format(**figures) if "auroc_low" in figures else ""
+        others = (figures.get(name) for name in ("calibration_slope", "alarms_per_patient_day", "event_recall"))
+        cells = [auroc, *("" if value is None else f"{value:.2f}" for value in others)]
+        table.add_row(str(version["version"]), version["alias"], version["trained_at"][:10], *cells)
+        said = {what: version[what] for what in ("withdrawn", "refused_by", "ungated") if version[what]}
+        notes += [Text(f"version {version['version']}: {what.replace('_', ' ')}: {why}") for what, why in said.items()]
+    return Group(table, *notes)
+
+
+def scores_table(risks: pd.DataFrame, left_out: pd.DataFrame) -> RenderableType:
+    """The risks of a file's patients, the highest first."""
+    table = Table(padding=(0, 0, 0, 1))
+    for column in ("patient", "as of, UTC", "risk", "band", "by", "NEWS2", "findings"):
+        table.add_column(column, justify="right" if column in {"risk", "NEWS2"} else "left", no_wrap=column != "findings")
+    for row in risks.sort_values(["probability", "news2"], ascending=False)[:_MOST_SHOWN].to_dict("records"):
+        table.add_row(
+            row["subject_id"],
+            f"{row['as_of']:%Y-%m-%d %H:%M}",
+            "" if row["probability"] is None or math.isnan(row["probability"]) else f"{row['probability']:.3f}",
+            row["band"],
+            row["decided_by"],
+            str(row["news2"]),
+            row["findings"],
+        )
+    parts: list[RenderableType] = [table]
+    if len(risks) > _MOST_SHOWN:
+        parts.append(Text(f"{_MOST_SHOWN} of {len(risks):,} patients are shown; all of them: --to FILE"))
+    if len(left_out):
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out["reason"].value_counts().items())
+        parts.append(Text(f"{len(left_out):,} readings are left out: {reasons}"))
+    return Group(*parts)
+
+
+_MOST_SHOWN: Final = 50
+_BENCHMARK_COLUMNS: Final = {
+    "auroc": "AUROC",
+    "auroc_0_to_2_h": "0-2 h",
+    "auroc_2_to_6_h": "2-6 h",
+    "auroc_6_to_12_h": "6-12 h",
+    "auroc_12_to_48_h": "12-48 h",
+    "auroc_48_to_end_h": "48 h on",
+    "auroc_0_to_12_h": "0-12 h",
+    "behind_best": "behind best",
+    "standard_error": "standard error",
+    "auprc": "AUPRC",
+    "utility": "utility",
+    "event1": "Event 1",
+    "event2": "Event 2",
+    "calibration_slope": "slope",
+    "auroc_seen": "learned from",
+    "domain_share_of_rows": "outside domain",
+    "domain_auroc_inside": "AUROC inside",
+    "domain_auroc_outside": "outside",
+    "alarms_per_patient_day": "alarms/day",
+    "event_recall": "recall",
+    "alarm_precision": "precision",
+    "lead_time_hours": "lead, h",
+    "own_alarms_per_patient_day": "alarms/day, own threshold",
+    "own_event_recall": "recall, own threshold",
+    "testA_correct": "A, right",
+    "testA_correct_when_told": "A, told how many",
+    "testA_records": "of",
+    "testB_correct": "B, right",
+    "testB_correct_when_told": "B, told how many",
+    "testB_records": "of",
+    "testB_auroc": "B, AUROC",
+}
+
+
+def benchmark_table(found: Benchmark) -> Table:
+    """Models in rows; the protocol's figures, each with its 95 % interval where it has one."""
+    held = {name for values in found.metrics.values() for name, value in values.items() if np.isfinite(value)}
+    shown = [name for name in _BENCHMARK_COLUMNS if name in held]
+    title = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.about.items())
+    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
+    table.add_column("model", no_wrap=True)
+    for name in shown:
+        table.add_column(_BENCHMARK_COLUMNS[name], justify="right")
+    for model, values in found.metrics.items():
+        table.add_row(model, *(_with_interval(values, name) for name in shown))
+    return table
+
+
+def wards_table(proposals: Sequence[Proposal], home: Path) -> Table:
+    """Wards in rows; the last column is for ``wards.toml``."""
+    caption = f"patients in no ward: (none); thresholds go into {home / 'wards.toml'}"
+    table = Table(
+        title="Alarms of the wards", title_justify="left", caption=caption, caption_justify="left", padding=(0, 0, 0, 1)
+    )
+    table.add_column("ward", no_wrap=True)
+    for column in ("patients", "patient-days", "budget a day", "threshold", "alarms a day", "keeps the budget"):
+        table.add_column(column, justify="right")
+    for found in proposals:
+        proposed = "too little known" if found.proposed is None else f"{found.proposed:.4f}"
+        numbers = (f"{found.patients:,}", f"{found.patient_days:.1f}", f"{found.budget:g}", f"{found.threshold:.4f}")
+        table.add_row(found.ward or "(none)", *numbers, f"{found.alarms:.2f}", proposed)
+    return table
+
+
+def replay_table(found: Replayed) -> Table:
+    """Origins in rows, verdicts in columns."""
+    table = Table(title=f"{found.sampled:,} predictions made again", title_justify="left", padding=(0, 0, 0, 1))
+    table.add_column("origin", no_wrap=True)
+    verdicts = get_args(Verdict)
+    for verdict in ("sampled", *verdicts):
+        table.add_column(verdict.replace("_", " "), justify="right")
+    for origin, counts in found.origins.items():
+        table.add_row(origin, f"{counts.total():,}", *(f"{counts[verdict]:,}" for verdict in verdicts))
+    return table
+
+
+def retention_table(dropped: Dropped) -> Table:
+    """Files and tables in rows."""
+    freed = f"{dropped.bytes_freed / 1e6:,.1f} MB given back to the disk"
+    table = Table(title=f"Dropped: before {dropped.before:%Y-%m-%d %H:%M} UTC", caption=freed, title_justify="left")
+    for column in ("file", "what"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("rows", justify="right")
+    for where, rows in dropped.rows.items():
+        table.add_row(*where.split(), f"{rows:,}")
+    return table
+
+
+def _with_interval(values: Mapping[str, float], name: str) -> str:
+    if not np.isfinite(values.get(name, np.nan)):
+        return ""
+    if values[name] == int(values[name]):
+        return f"{values[name]:.0f}"
+    digits = 1 if name == "event2" else 3
+    interval = f" ({values[f'{name}_low']:.{digits}f}-{values[f'{name}_high']:.{digits}f})" if f"{name}_low" in values else ""
+    return f"{values[name]:.{digits}f}{interval}"
+
+
+def _tool(name: str) -> str:
+    """How this shell calls a program of our environment, whether or not it is activated."""
+    if shutil.which(name):
+        return name
+    beside = Path(sys.executable).parent / name
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+
+
+def outcome_table(outcome: Outcome, home: Path) -> Group:
+    """The main job's results and where each lies."""
+    facts, trained, answer = outcome.facts, outcome.trained, outcome.prediction
+    first = next(iter(outcome.metrics.values()))
+    held_out = (
+        f"Held-out patients: {first['patients']:,.0f}, index times {first['index_times']:,.0f}, "
+        f"prevalence {first['prevalence']:.3f}"
+    )
+    quarantined = ", ".join(f"{reason} {n:,}" for reason, n in facts.quarantined.items()) or "none"
+    made = Table(show_header=False, box=None, padding=(0, 2))
+    made.add_column()
+    made.add_column()
+    made.add_column(no_wrap=True)  # a path cut short is no path
+    for row in (
+        (
+            "cohort",
+            f"{facts.subjects:,} stays, {facts.events:,} with an event, {facts.observations:,} readings",
+            home / "cohort",
+        ),
+        ("quarantined", quarantined, home / "cohort/quarantine"),
+        ("features", f"{outcome.index_times:,} index times", home / "features"),
+        ("model", f"{trained.model_name} version {trained.version}, {trained.alias}", home / "mlflow.db"),
+        ("evaluation", "metrics above, report", home / "reports/evaluation.html"),
+        ("one prediction", _answered(answer), home / "predictions.db"),
+        (
+            "drift",
+            f"{outcome.drift.status.name.lower()}, {outcome.drift.judgement.share:.0%} of the features drifted",
+            home / "reports/drift.html",
+        ),
+    ):
+        made.add_row(*map(str, row))
+    parts: list[RenderableType] = [metrics_table(outcome.metrics, held_out), made]
+    if facts.simulated:
+        parts.append(
+            Text("Simulated ward: these figures show that the chain works; they are no clinical evidence.", style="yellow")
+        )
+    return Group(*parts)
+
+
+def _answered(answer: Mapping[str, Any] | None) -> str:
+    if answer is None:
+        return "not made: the server could not be asked"
+    risk = f"risk {answer['probability']:.3f} ({answer['band']}) as of {answer['as_of']}"
+    news2 = f"NEWS2 {answer['news2']['score']} (at most {answer['news2']['highest']})"
+    signals = ", ".join(f"{c['signal']} {c['log_odds']:+.2f}" for c in (answer["contributions"] or [])[:3])
+    return f"{risk}, {news2}; {signals}"
+
+
+def where_to_look(home: Path) -> str:
+    """A command a line for each thing to look at; each can be copied as it is."""
+    from models.registry import registry_uri
+
+    untracked, path = "DO_NOT_TRACK=true", shlex.quote(str(home))
+    return "\n".join(
+        (
+            "Look at it:",
+            f"  {untracked} {_tool('mlflow')} ui --backend-store-uri {shlex.quote(registry_uri(home))} --port 5000",
+            f"  {untracked} {_tool('feast')} --feature-store-yaml {path}/feature_store.yaml ui --host {LOOPBACK} --port 8888",
+            f"  {_tool('vigil')} serve --home {path}    # then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
+            f"  xdg-open {path}/reports/evaluation.html",
+            f"  xdg-open {path}/reports/drift.html",
+        )
+    )

@@ -1,0 +1,171 @@
+"""Faults put into a replay that had none: what drift detection is measured on.
+
+What is hit is chosen by where and since when, and how much by a strength from 0 (hardly) to 1 (grossly).
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from features.derived import MEASUREMENT_ERROR
+from models.monitoring.faults import FAULTS
+from pipelines.drift.drill.faulty_observations import OF_READINGS, Injection
+from pipelines.drift.drill.faulty_patients import OF_PATIENTS, FaultError
+from pipelines.drift.drill.replay import Replay
+
+_DAY: Final = pd.Timedelta(days=1)
+_LEAST: Final = 6  # readings of a patient, over so long: what says less in a day cannot be heard to be wrong within one
+_LEAST_TIME: Final = pd.Timedelta(hours=6)
+_LEAST_PATIENTS: Final = 3  # of a gateway, or it is not told from its devices
+# Two patients whom nobody could tell apart are not told apart: those whose devices are exchanged differ at strength 0 by so
+# many measurement errors (features.derived; over the signals as in a Euclidean distance), at strength 1 by the other number.
+APART: Final = (3.0, 7.0)
+_NEAREST: Final = 5  # pairs, one of which is drawn
+_WORN_FOR: Final = pd.Timedelta(hours=3)  # before and after an exchange: who has just come is known to nobody
+
+
+@dataclass(frozen=True)
+class Hit:
+    """What a fault did.
+
+    Attributes:
+        fault: its name.
+        signal: that it hit; None: all, or none in particular.
+        where: gateway or device, or two devices; empty: the ward.
+        since: when it began.
+    """
+
+    fault: str
+    signal: str | None
+    where: tuple[str, ...]
+    since: pd.Timestamp
+
+
+def inject(
+    replay: Replay, name: str, *, since: pd.Timestamp, strength: float, seed: int, where: tuple[str, ...] = ()
+) -> tuple[Replay, Hit]:
+    """A replay with a fault from a time on, in order of arrival, and what was hit; the same for the same seed.
+
+    Args:
+        replay: of a ward.
+        name: a key of :data:`models.monitoring.faults.FAULTS`.
+        since: readings observed before stay as they are.
+        strength: 0 to 1.
+        seed: chooses whom and what, where that is not said.
+        where: gateway or devices; default: drawn from those that deliver the signal.
+
+    Raises:
+        FaultError: no such fault, or nothing to hit.
+    """
+    if name not in FAULTS:
+        raise FaultError(f"fault {name}: no such fault; expected one of {', '.join(FAULTS)}")
+    if not 0 <= strength <= 1:
+        raise FaultError(f"strength {strength}: expected 0 (hardly) to 1 (grossly)")
+    rng = np.random.default_rng([seed, list(FAULTS).index(name)])
+    if name in OF_READINGS:
+        readings, hit = _readings(replay.readings, name, since, strength, rng, where)
+        return replace(replay, readings=readings), hit
+    if where:
+        raise FaultError(f"fault {name}: hits the ward as a whole; leave the place out")
+    return OF_PATIENTS[name](replay, since, strength, rng), Hit(name, None, (), since)
+
+
+def _readings(
+    readings: pd.DataFrame,
+    name: str,
+    since: pd.Timestamp,
+    strength: float,
+    rng: np.random.Generator,
+    where: tuple[str, ...],
+) -> tuple[pd.DataFrame, Hit]:
+    fault = OF_READINGS[name]
+    late = (readings["observed_at"] >= since).to_numpy()
+    if fault.scope == "pair":
+        signal, where = None, where or _pair(readings, name, fault, since, strength, rng)
+        if len(where) != 2:
+            raise FaultError(f"fault {name}: {len(where)} devices; expected two")
+    else:
+        signal, where = _aim(readings[late], name, fault, where, rng)
+    hit = late & readings[_column(fault)].isin(where).to_numpy()
+    # A device that is exchanged takes all with it that it says.
+    if fault.scope != "pair" and (wanted := [*([signal] if signal else fault.signals), *fault.along]):
+        hit &= readings["signal"].isin(wanted).to_numpy()
+    if not hit.any():
+        raise FaultError(f"fault {name}: {' and '.join(where)} delivers nothing since then; expected one to hit")
+    changed = fault.apply(readings[hit].reset_index(drop=True), strength, rng)
+    together = pd.concat([readings[~hit], changed], ignore_index=True)
+    order = np.argsort(together["recorded_at"].to_numpy("datetime64[us]"), kind="stable")
+    return together.iloc[order].reset_index(drop=True), Hit(name, signal, where, since)
+
+
+def _column(fault: Injection) -> str:
+    return "source" if fault.scope == "gateway" else "device_id"
+
+
+def _aim(
+    late: pd.DataFrame, name: str, fault: Injection, where: tuple[str, ...], rng: np.random.Generator
+) -> tuple[str | None, tuple[str, ...]]:
+    """A signal and a place, drawn from those of which enough comes in a day to be heard."""
+    column = _column(fault)
+    if where:
+        late = late[late[column].isin(where)]
+    day = late[late["observed_at"] < late["observed_at"].min() + _DAY]
+    needed = _LEAST_PATIENTS if fault.scope == "gateway" else 1
+    found = []
+    for signal in fault.signals or [None]:
+        rows = day if signal is None else day[day["signal"] == signal]
+        of_patient = rows.groupby([column, "subject_id"], observed=True)["observed_at"].agg(["count", "min", "max"])
+        heard = (of_patient["count"] >= _LEAST) & (of_patient["max"] - of_patient["min"] >= _LEAST_TIME)
+        patients = heard.groupby(level=0, observed=True).sum()
+        if enough := sorted(str(place) for place in patients.index[patients >= needed]):
+            found.append((signal, enough))
+    if not found:
+        raise FaultError(
+            f"fault {name}: no {fault.scope} delivers {' or '.join(fault.signals) or 'readings'} of "
+            f"{needed} patients often enough in the day since then; expected one to hit; choose another time"
+        )
+    signal, enough = found[rng.integers(len(found))]
+    return signal, where or (str(rng.choice(enough)),)
+
+
+def _pair(
+    readings: pd.DataFrame,
+    name: str,
+    fault: Injection,
+    since: pd.Timestamp,
+    strength: float,
+    rng: np.random.Generator,
+) -> tuple[str, ...]:
+    """Two devices of which each had a patient before and after, drawn from the pairs nearest to what :data:`APART` asks."""
+    rows = readings[readings["signal"].isin(fault.signals).to_numpy()]
+    age = rows["observed_at"] - since
+    before = rows[((age >= -_WORN_FOR) & (age < pd.Timedelta(0))).to_numpy()]
+    after = rows[((age >= pd.Timedelta(0)) & (age < _WORN_FOR)).to_numpy()]
+    count = [part.groupby("device_id", observed=True)["observed_at"].nunique() for part in (before, after)]
+    worn = sorted(str(device) for device in count[0].index if min(count[0][device], count[1].get(device, 0)) >= _LEAST)
+    level = before.pivot_table(index="device_id", columns="signal", values="value", aggfunc="median", observed=True)
+    level.index = level.index.astype(str)
+    level.columns = level.columns.astype(str)
+    usual = level.reindex(worn) / pd.Series(MEASUREMENT_ERROR).reindex(level.columns)
+    values = usual.dropna(how="all", axis=1).dropna()
+    if len(values) < 2:
+        raise FaultError(
+            f"fault {name}: {len(values)} devices deliver {', '.join(fault.signals)} for three hours before and after; "
+            "expected two; choose another time"
+        )
+    first, second = np.triu_indices(len(values), 1)
+    apart = np.linalg.norm(values.to_numpy()[first] - values.to_numpy()[second], axis=1)
+    wanted = APART[0] + (APART[1] - APART[0]) * strength
+    if apart.max() < APART[0]:
+        raise FaultError(
+            f"fault {name}: no two patients differ by {APART[0]:g} measurement errors; expected two who can be told apart; "
+            "choose another time"
+        )
+    off = np.where(apart < APART[0], np.inf, np.abs(apart - wanted))
+    chosen = rng.choice(np.argsort(off, kind="stable")[: min(_NEAREST, int(np.isfinite(off).sum()))])
+    return tuple(sorted((str(values.index[first[chosen]]), str(values.index[second[chosen]]))))
+
+
+__all__ = ["APART", "OF_PATIENTS", "OF_READINGS", "FaultError", "Hit", "inject"]
