@@ -1,1 +1,1 @@
-"""What is measured, and how a feature is made of it. The lowest room: it imports none of ours."""
+"""Signals, observations, and the features computed from them. The lowest package: it imports none of the other three."""

@@ -1,4 +1,7 @@
-"""Every feature, declared once, in views (what is computed and stored together) and services (what a model asks for)."""
+"""The catalogue: every feature is declared here once.
+
+A *view* holds features that are computed and stored together. A *service* is the list of features that one model reads.
+"""
 
 import functools
 from collections.abc import Iterable, Mapping
@@ -12,47 +15,48 @@ from features.derived import (
     PREGNANCY,
     RATIOS,
     SHOCK_INDEX,
-    SIRS,
-    SOFA,
-    SUSTAINED_NEWS2,
-    Derived,
-    baseline,
-    charted,
-    organs,
-    watching,
+    DerivedFeatures,
+    declare_monitoring_intensity,
+    declare_organ_measures,
+    declare_personal_baseline,
 )
+from features.derived_scores import SIRS, SOFA, SUSTAINED_NEWS2, declare_charted_score
 from features.errors import VigilError
 from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
-from features.services import stored
+from features.services import load_services
 from features.signals import SIGNALS, names
 from features.windows import Feature, Reflects, WindowFeature, over
 
 
 class CatalogueError(VigilError):
-    """What is declared does not fit what is stored."""
+    """The declared features do not match the stored services."""
 
 
-INDEX_STEP: Final = timedelta(hours=1)  # between index times; older features are not current
-SAFETY_NET: Final = "safety_net"  # the view that the safety net reads; no model learns from it
-JOIN_KEY: Final = "patient_id"  # of the Feast entity: what the rest of the chain calls subject_id
+INDEX_STEP: Final = timedelta(hours=1)  # distance between index times; older features are stale
+SAFETY_NET: Final = "safety_net"  # view that the safety net reads; no model is trained on it
+JOIN_KEY: Final = "patient_id"  # join key of the Feast entity; it holds the subject key, as subject_id does in all other tables
 
 VITALS: Final = names("vital")
 SUPPORT: Final = names("support")
-# Signals that joined the table after the views of 2019 were fixed; a view never changes under a model.
+# Signals that were added after the views of 2019 were fixed. A view that models read never changes, so it does not get them.
 _LATER: Final = ("sodium", "albumin", "alt", "cholesterol", "pao2", "troponin_t")
 LABORATORY: Final = tuple(name for name in names("laboratory") if name not in _LATER)
 
 _NEWS2: Final = "NEWS2, RCP 2017"
-_EVERYWHERE: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
+_ALWAYS: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
     "vital_signs": (
         *over(VITALS, 1, "count", "mean"),
         *over(VITALS, 6, "count", "mean", "min", "max", "std", "slope", "change"),
         *over(VITALS, 24, "count", "mean", "min", "max", "std", "slope", "change", "last", "age"),
     ),
     "support": over(SUPPORT, 24, "count", "mean", "last", "age"),
-    # Blood is drawn once or twice a day: three days hold the last few results.
+    # Blood is drawn once or twice a day, so three days hold the last few results.
     "laboratory": over(LABORATORY, 72, "count", "last", "age", "change"),
-    "scores": (charted("news2", "NEWS2", NEWS2_BANDS, _NEWS2, parts=True), SHOCK_INDEX, watching(VITALS)),
+    "scores": (
+        declare_charted_score("news2", "NEWS2", NEWS2_BANDS, _NEWS2, with_components=True),
+        SHOCK_INDEX,
+        declare_monitoring_intensity(VITALS),
+    ),
     "patient": (PATIENT,),
     "dynamics": (
         *over(VITALS, 6, "median", "ema"),
@@ -72,81 +76,110 @@ _EVERYWHERE: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
     "baseline": (
         *over(VITALS, "so_far", "count", "age"),
         *over(LABORATORY, "so_far", "count", "age"),
-        baseline(tuple(vital for vital in VITALS if vital in MEASUREMENT_ERROR)),
+        declare_personal_baseline(tuple(vital for vital in VITALS if vital in MEASUREMENT_ERROR)),
     ),
     "other_scores": (
         RATIOS,
-        charted("mews", "MEWS", MEWS_BANDS, "Subbe 2001"),
-        charted("qsofa", "qSOFA", QSOFA_BANDS, "Singer 2016"),
+        declare_charted_score("mews", "MEWS", MEWS_BANDS, "Subbe 2001"),
+        declare_charted_score("qsofa", "qSOFA", QSOFA_BANDS, "Singer 2016"),
         SIRS,
         SOFA,
     ),
     SAFETY_NET: (SUSTAINED_NEWS2, PREGNANCY),
 }
-_DECLARED_EVERYWHERE: Final = frozenset(chain.from_iterable(_EVERYWHERE.values()))
+_ALWAYS_DECLARED: Final = frozenset(chain.from_iterable(_ALWAYS.values()))
 
-# The first days in a unit as a whole, of all that is measured there: for a question that is asked once.
+# The first days in a unit as a whole, for every signal. These features serve tasks with one prediction for each stay.
 _WHOLE_STAY: Final = (
     *over(SIGNALS, 72, "count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change"),
     *over(SIGNALS, 24, "mean", "min", "max"),
 )
-_ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {
-    "stay": tuple(entry for entry in _WHOLE_STAY if entry not in _DECLARED_EVERYWHERE),
-    "organs": (organs(72),),
-    # One-minute pressure over its last hour.
+_ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
+    "stay": tuple(feature for feature in _WHOLE_STAY if feature not in _ALWAYS_DECLARED),
+    "organs": (declare_organ_measures(72),),
+    # Blood pressure measured every minute, over the last hour.
     "pressure": over(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
 }
-DECLARED: Final[Mapping[str, tuple[WindowFeature | Derived, ...]]] = {**_EVERYWHERE, **_ON_DEMAND}
-STANDARD: Final = tuple(_EVERYWHERE)  # the views that are computed everywhere; the others only where a model reads them
+DECLARED: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {**_ALWAYS, **_ON_DEMAND}
+STANDARD: Final = tuple(_ALWAYS)  # views that are always computed; the others are computed only where a model reads them
 
 
-def _features(entry: WindowFeature | Derived) -> tuple[Feature, ...]:
-    return entry.features if isinstance(entry, Derived) else (entry.feature,)
+def _describe(declaration: WindowFeature | DerivedFeatures) -> tuple[Feature, ...]:
+    return declaration.features if isinstance(declaration, DerivedFeatures) else (declaration.feature,)
 
 
 VIEWS: Final[Mapping[str, tuple[Feature, ...]]] = {
-    view: tuple(chain.from_iterable(_features(entry) for entry in entries)) for view, entries in DECLARED.items()
+    view: tuple(chain.from_iterable(_describe(declaration) for declaration in declarations))
+    for view, declarations in DECLARED.items()
 }
 FEATURES: Final[Mapping[str, Feature]] = {feature.name: feature for view in VIEWS.values() for feature in view}
 
 
 def of(*views: str) -> tuple[str, ...]:
-    """Names of the features of views."""
+    """Return the names of all features of the given views.
+
+    >>> of("patient", "safety_net")[3:6]
+    ('hours_in_hospital_before', 'news2_sustained', 'news2_sustained_worst')
+    """
     return tuple(feature.name for view in views for feature in VIEWS[view])
 
 
 def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
-    """Names of the features that reflect physiology, or workflow; of views, or of all."""
+    """Return the names of the features that reflect physiology, or workflow.
+
+    Args:
+        what: ``physiology`` or ``workflow``.
+        views: Views to search. Without any, all views are searched.
+
+    >>> reflecting("workflow", "patient")
+    ('hours_in_unit', 'hours_in_hospital_before')
+    """
     return tuple(name for name in of(*views or VIEWS) if FEATURES[name].reflects == what)
 
 
-# A service that a model was trained on never changes: it is a list of names, kept in ``features/services``, whatever joins the
-# views later; a new set of features is a new list (:func:`features.services.keep`). All hold the scores: an answer shows NEWS2
-# and the age of its readings. Those that tasks ask for today also hold the safety net; with an older one it goes by the chart's
-# NEWS2. The last three follow the standard views, for comparing what there is; they are for no model that is kept.
+# A service that a model was trained on never changes, even if its views gain features. So it is stored as a list of names in
+# ``features/services``. A new set of features is a new list (:func:`features.services.store_service`). Every stored service
+# holds the scores, because an answer shows NEWS2 and the age of its observations. The services that tasks use today also hold
+# the safety net; under an older service the safety net uses the NEWS2 of the view ``scores``. The last three services follow
+# the standard views. They are for comparisons; no stored model may use them.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
-    **stored(),
+    **load_services(),
     "everything": of(*STANDARD),
     "physiology": reflecting("physiology", *STANDARD),
     "workflow": reflecting("workflow", *STANDARD),
 }
-if unknown := sorted({name for names_ in SERVICES.values() for name in names_} - FEATURES.keys()):
-    raise CatalogueError(f"features {', '.join(unknown)}: of a stored service, and declared no more; declare them again")
+if unknown := sorted({name for service in SERVICES.values() for name in service} - FEATURES.keys()):
+    raise CatalogueError(
+        f"features {', '.join(unknown)}: listed in a stored service, but no longer declared; declare them again in "
+        "features/catalogue.py"
+    )
 
 
 def views_of(features: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The views that hold features, and which of them each holds; both in the order of the catalogue."""
-    asked = set(features)
-    chosen = {view: tuple(feature.name for feature in members if feature.name in asked) for view, members in VIEWS.items()}
-    return {view: members for view, members in chosen.items() if members}
+    """Group feature names by view. Views and features are in the order of the catalogue, whatever the order of the names.
+
+    >>> views_of(["sex", "heart_rate_mean_1h", "age"])
+    {'vital_signs': ('heart_rate_mean_1h',), 'patient': ('age', 'sex')}
+    """
+    names = set(features)
+    by_view = {view: tuple(feature.name for feature in members if feature.name in names) for view, members in VIEWS.items()}
+    return {view: members for view, members in by_view.items() if members}
 
 
 @functools.cache
 def service_views(service: str) -> Mapping[str, tuple[str, ...]]:
-    """The views that a service reads, and what it reads of each."""
+    """Return the views that a service reads, with the features that it reads of each view.
+
+    >>> list(service_views("pressure_v2"))
+    ['vital_signs', 'scores', 'patient', 'safety_net', 'pressure']
+    """
     return views_of(SERVICES[service])
 
 
 def computed_for(service: str) -> tuple[str, ...]:
-    """The views that are computed where models read a service: the standard ones, and those it reads besides."""
+    """Return the views to compute where models read a service: the standard views and any others that the service reads.
+
+    >>> computed_for("mortality_v2")[-3:]
+    ('safety_net', 'stay', 'organs')
+    """
     return STANDARD + tuple(view for view in service_views(service) if view not in STANDARD)

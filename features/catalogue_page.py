@@ -1,4 +1,4 @@
-"""The catalogue as a page for readers: ``docs/features.md``, written by ``vigil features --catalogue`` and never by hand."""
+"""The page ``docs/features.md``. The command ``vigil features --catalogue`` generates it; never edit it by hand."""
 
 from collections import Counter
 
@@ -8,58 +8,67 @@ from features.windows import STATISTICS
 
 _INTRODUCTION = """# Features
 
-Every feature that Vigil computes: {total} in {views} views. This page is made by `vigil features --catalogue docs/features.md`
-from the declarations in `features/catalogue.py`; a test sees to it that it is up to date.
+Vigil computes {total} features in {views} views. This page lists all of them. The command
+`vigil features --catalogue docs/features.md` generates it from the declarations in `features/catalogue.py`. A test checks that
+the page is up to date.
 
-The {standard} features of the standard views are computed everywhere. The other views are computed on demand: only in a home
-whose task has a feature service that reads them.
+The {standard} features of the standard views are always computed. The other views are computed on demand: a home computes
+them if its task uses a feature service that reads them.
 
-A feature at index time *t* knows only readings observed **and** recorded at or before *t*. "last 6 h" is the half-open interval
-(*t* - 6 h, *t*]; "so far" is everything up to *t*; "first day" is the 24 h that begin with the signal's first reading.
+A feature at index time *t* uses only observations that were observed **and** recorded at or before *t*. In the tables,
+"last 6 h" is the half-open interval (*t* - 6 h, *t*], "so far" is everything up to *t*, and "first day" is the 24 h that begin
+with the first observation of the signal.
 
-*Reflects* says what a feature speaks of: **physiology** is what was measured; **workflow** is when and how often somebody
-measured, and where the patient is in the course of care ({physiology} and {workflow} features). Habits of measuring differ
-between hospitals, so compare models of `physiology` and `workflow`. No feature is free of workflow altogether: that a
-value is missing says that nobody measured.
+The column *reflects* has two values:
+
+- **physiology** ({physiology} features): what was measured.
+- **workflow** ({workflow} features): when and how often staff measured, and where the patient is in the course of care.
+
+Measurement habits differ between hospitals, so compare a model of `physiology` with a model of `workflow`. No feature is
+entirely free of workflow: a missing value shows that the signal was not measured.
 """
 
 
 def catalogue_page() -> str:
-    """The page, in Markdown."""
-    every = [feature for view in VIEWS.values() for feature in view]
-    reflects = Counter(feature.reflects for feature in every)
-    parts = [
+    """Render the page in Markdown.
+
+    >>> print(catalogue_page()[:10])
+    # Features
+    """
+    all_features = [feature for view in VIEWS.values() for feature in view]
+    reflects = Counter(feature.reflects for feature in all_features)
+    sections = [
         _INTRODUCTION.format(
-            total=len(every),
+            total=len(all_features),
             views=len(VIEWS),
             standard=sum(len(VIEWS[view]) for view in STANDARD),
             physiology=reflects["physiology"],
             workflow=reflects["workflow"],
         ),
-        "## Views\n\nWhat is computed and stored together.\n",
+        "## Views\n\nA view holds features that are computed and stored together.\n",
         _table(
             ["view", "features", "computed"],
             [
-                [f"[`{name}`](#view-{name})", str(len(features)), "everywhere" if name in STANDARD else "on demand"]
+                [f"[`{name}`](#view-{name})", str(len(features)), "always" if name in STANDARD else "on demand"]
                 for name, features in VIEWS.items()
             ],
         ),
-        "## Services\n\nWhat a model asks for, by name.\n",
+        "## Services\n\nA service is the list of features that one model reads.\n",
         _table(
-            ["service", "features", "of the views"],
+            ["service", "features", "views"],
             [
                 [f"`{name}`", str(len(features)), ", ".join(f"`{view}`" for view in service_views(name))]
                 for name, features in SERVICES.items()
             ],
         ),
-        "## Statistics\n\nIn the unit of the signal where nothing else is said.\n",
+        "## Statistics\n\n`unit` stands for the unit of the signal.\n",
         _table(
-            ["statistic", "is", "unit"],
-            [[name, entry.meaning, entry.unit.format(unit="unit")] for name, entry in STATISTICS.items()],
+            ["statistic", "definition", "unit"],
+            [[name, statistic.meaning, statistic.unit.format(unit="unit")] for name, statistic in STATISTICS.items()],
         ),
-        "## Signals\n\nA reading outside the plausible range is quarantined; values are rounded to the resolution.\n",
+        "## Signals\n\nAn observation outside the plausible range is quarantined. Values are rounded to the resolution.\n",
         _table(
-            ["signal", "kind", "LOINC", "unit (UCUM)", "plausible", "resolution"],
+            ["signal", "kind", "LOINC", "unit (UCUM)", "plausible range", "resolution"],
             [
                 [s.name, s.kind, s.loinc or "", f"`{s.unit}`", f"{s.low:g} to {s.high:g}", f"{s.resolution:g}"]
                 for s in SIGNALS.values()
@@ -67,17 +76,17 @@ def catalogue_page() -> str:
         ),
     ]
     for view, features in VIEWS.items():
-        parts += [
+        sections += [
             f"## View `{view}`\n",
             _table(
-                ["name", "signal", "statistic", "window", "unit (UCUM)", "reflects", "what it is", "source"],
+                ["name", "signal", "statistic", "window", "unit (UCUM)", "reflects", "description", "source"],
                 [
                     [f"`{f.name}`", f.signal, f.statistic, f.window, f"`{f.unit}`", f.reflects, f.description, f.source]
                     for f in features
                 ],
             ),
         ]
-    return "\n".join(parts)
+    return "\n".join(sections)
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

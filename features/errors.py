@@ -1,13 +1,16 @@
-"""The base of every error that a user can mend."""
+"""The base class of all errors that a user can correct."""
 
 from typing import ClassVar
 
 
 class VigilError(Exception):
-    """Its message names the field, the rule, what was expected and what to do; the command line prints it alone.
+    """Base class of errors that a user can correct.
+
+    The message names the field and the rule, says what was expected, and says what to do. The command line prints only the
+    message.
 
     Attributes:
-        exit_status: of a command that ends with it.
+        exit_status: Exit status of a command that ends with this error.
     """
 
     exit_status: ClassVar[int] = 2

@@ -1,4 +1,4 @@
-"""Files that are written once."""
+"""Files that are written once and never replaced, such as keys."""
 
 import os
 import secrets
@@ -7,9 +7,14 @@ from pathlib import Path
 
 
 def write_new(path: Path, content: bytes, mode: int) -> None:
-    """Write a file that is not there yet, whole or not at all; whoever was first wins, and his is left as it is.
+    """Write a file that does not exist yet, completely or not at all.
 
-    ``mode``: the permissions, which the umask can only narrow. Folders are made as needed.
+    An existing file is left unchanged: of several writers the first one wins. Missing folders are created.
+
+    Args:
+        path: File to write.
+        content: Bytes of the file.
+        mode: Permissions of the file. The umask can only narrow them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
@@ -20,6 +25,24 @@ def write_new(path: Path, content: bytes, mode: int) -> None:
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):
-            os.link(unfinished, path)  # unlike a rename, it never takes another file's place
+            os.link(unfinished, path)  # unlike a rename, a link never replaces an existing file
     finally:
         unfinished.unlink()
+
+
+def read_hex_key(path: Path, size: int) -> bytes | None:
+    """Read a key of ``size`` bytes from a file of hexadecimal digits. Return None if the file holds no such key.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "some.key"
+    >>> write_new(path, b"key!".hex().encode(), 0o600)
+    >>> read_hex_key(path, 4)
+    b'key!'
+    >>> read_hex_key(path, 32) is None
+    True
+    """
+    try:
+        key = bytes.fromhex(path.read_text().strip())
+    except (OSError, ValueError):
+        return None
+    return key if len(key) == size else None

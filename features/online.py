@@ -1,7 +1,7 @@
-"""Online: the features of one patient, kept current as readings come, by the same computation as a whole cohort's.
+"""Compute the features of one patient online, as observations arrive. The computation is that of a whole cohort.
 
-Only recent readings are kept. What is older than the longest window of its signal is summed up, exactly, and forgotten; the
-first day stays, since a late reading may yet move its beginning.
+Only recent observations are kept. Observations older than the longest window of their signal are replaced by their exact sums.
+The first day is kept, because a late observation may still change its beginning.
 """
 
 from typing import Final
@@ -11,18 +11,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import IndexTimes, as_steps, computation, feature_matrix
+from features.batch import IndexTimes, as_steps, computation, compute_features
 from features.catalogue import STANDARD
 from features.kernel import Readings
 from features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan
 
-_ROOM: Final = 64  # readings of each signal for which there is room at first
+_INITIAL_CAPACITY: Final = 64  # observations of each signal
 
 Float32 = NDArray[np.float32]
 
 
 class PatientFeatures:
-    """The readings of one patient that features may yet need, and the features as of any time from now on."""
+    """The observations of one patient that features still need, and the features at any time from now on.
+
+    >>> from features.observations import check
+    >>> time = pd.Timestamp("2026-01-31T08:00:00Z")
+    >>> patient = PatientFeatures(views=("vital_signs",))
+    >>> patient.add(check(
+    ...     pd.DataFrame({"subject_id": ["a"], "observed_at": time, "signal": "heart_rate", "value": 112.0})
+    ... ).accepted)
+    >>> features = patient.at(np.array([time.value // 1000]))
+    >>> features.shape == (1, len(computation(("vital_signs",)).features))
+    True
+    >>> features[0, computation(("vital_signs",)).features.index("heart_rate_last_24h")].item()
+    112.0
+    """
 
     def __init__(
         self,
@@ -33,67 +46,83 @@ class PatientFeatures:
         views: tuple[str, ...] = STANDARD,
         pregnant: float = np.nan,
     ) -> None:
-        """Begin without readings.
+        """Start without observations.
 
         Args:
-            age: years, NaN where unknown.
-            sex: 0 female, 1 male, NaN where unknown.
-            unit_admitted_at, hospital_admitted_at: NaT where unknown.
-            views: what is asked for; readings that only others would need are forgotten sooner.
-            pregnant: 0 or 1, NaN where unknown.
+            age: Years, or NaN if unknown.
+            sex: 0 female, 1 male, or NaN if unknown.
+            unit_admitted_at, hospital_admitted_at: Times with a time zone, or NaT if unknown.
+            views: Views to compute. Observations that only other views need are forgotten earlier.
+            pregnant: 0 or 1, or NaN if unknown.
+
+        Raises:
+            ValueError: An admission time has no time zone.
         """
         self._views = views
         self._patient = {
             "age": age,
             "sex": sex,
-            "unit_admitted": _instant(unit_admitted_at),
-            "hospital_admitted": _instant(hospital_admitted_at),
+            "unit_admitted": _to_microseconds(unit_admitted_at),
+            "hospital_admitted": _to_microseconds(hospital_admitted_at),
             "pregnant": pregnant,
         }
         signals = len(computation().signals)
-        self._observed, self._recorded, self._steps = (np.zeros(signals * _ROOM, dtype=np.int64) for _ in range(3))
-        self._begin = np.arange(signals) * _ROOM  # of the room of each signal
+        self._observed, self._recorded, self._steps = (np.zeros(signals * _INITIAL_CAPACITY, dtype=np.int64) for _ in range(3))
+        self._begin = np.arange(signals) * _INITIAL_CAPACITY  # start of each signal's space in the arrays
         self._end = self._begin.copy()
         self._forgotten = np.zeros((signals, 1, 3), dtype=np.int64)
         self._forgotten_at = -UNBOUNDED
 
     def __len__(self) -> int:
-        """Number of readings kept."""
+        """Return the number of observations kept."""
         return int((self._end - self._begin).sum())
 
     def add(self, observations: pd.DataFrame) -> None:
-        """Take in checked observations of this patient, in any order; nothing is made of those recorded after t until then.
+        """Add checked observations of this patient, in any order.
 
-        A reading delivered again counts once, unless it was forgotten already: whoever keeps the journal knows its messages.
+        An observation has no effect on features at times before it was recorded. A duplicate counts once. Duplicates of
+        observations that were already forgotten are not detected: the caller must leave them out, as the journal does.
 
         Raises:
-            ObservationError: a reading was not checked.
+            ObservationError: An observation was not checked.
         """
         self.insert(*as_steps(observations))
 
     def insert(self, signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> None:
-        """The same as arrays: place of the signal in ``computation().signals``, microseconds, and steps of its resolution."""
+        """Add observations that :func:`features.batch.as_steps` encoded as arrays.
+
+        Args:
+            signal: Position of the signal in ``computation().signals``.
+            observed, recorded: Microseconds UTC.
+            steps: Values in steps of the signal's resolution.
+        """
         needed = self._end - self._begin + np.bincount(signal, minlength=len(self._begin))
-        room = np.diff(self._begin, append=len(self._observed))
-        if (needed > room).any():
-            self._move(np.where(needed > room, 2 * needed, room))
+        capacity = np.diff(self._begin, append=len(self._observed))
+        if (needed > capacity).any():
+            self._reallocate(np.where(needed > capacity, 2 * needed, capacity))
         new = signal, observed, recorded, steps
-        if not _in_order(*new):
+        if not _is_sorted(*new):
             order = np.lexsort(new[::-1])
             new = signal[order], observed[order], recorded[order], steps[order]
-        _insert(self._observed, self._recorded, self._steps, self._begin, self._end, *new)
+        _merge(self._observed, self._recorded, self._steps, self._begin, self._end, *new)
 
     def at(self, times: Int64) -> Float32:
-        """Features as known at each time (microseconds UTC, ascending), columns those of ``computation(views).features``.
+        """Compute the features as known at each time.
+
+        Args:
+            times: Microseconds UTC, ascending.
+
+        Returns:
+            Array of shape (n_times, n_features) with the columns ``computation(views).features``.
 
         Raises:
-            ValueError: times that do not ascend, or one before the time up to which readings were forgotten.
+            ValueError: The times do not ascend, or one lies before the latest time that was passed to :meth:`forget`.
         """
         if (np.diff(times) < 0).any():
-            raise ValueError("times in another order; expected them to ascend")
+            raise ValueError("times: not in order; expected ascending times; sort them first")
         if len(times) and times[0] < self._forgotten_at:
-            raise ValueError("as of a time whose readings were forgotten already; expected the latest time of forget, or later")
-        at = IndexTimes(
+            raise ValueError("times: observations were forgotten up to a later time; expected that time or later")
+        index_times = IndexTimes(
             times=times,
             bounds=np.array([0, len(times)]),
             **{name: np.full(len(times), value) for name, value in self._patient.items()},
@@ -101,19 +130,23 @@ class PatientFeatures:
         readings = Readings(
             self._observed, self._recorded, self._steps, self._begin[:, None], self._end[:, None], self._forgotten
         )
-        return feature_matrix(readings, at, self._views)
+        return compute_features(readings, index_times, self._views)
 
     def forget(self, t: int) -> None:
-        """Sum up and drop what no feature at or after t (microseconds UTC) can tell from its sum."""
+        """Replace old observations by their sums, if no feature at or after a time depends on more than the sums.
+
+        Args:
+            t: Microseconds UTC. Features can no longer be computed for earlier times.
+        """
         longest = _longest_windows(computation(self._views).plan)
         _forget(self._observed, self._recorded, self._steps, self._begin, self._end, longest, t, self._forgotten)
         self._forgotten_at = max(self._forgotten_at, t)
 
-    def _move(self, room: Int64) -> None:
-        begin = np.cumsum(room) - room
+    def _reallocate(self, capacity: Int64) -> None:
+        begin = np.cumsum(capacity) - capacity
         arrays = []
         for old in (self._observed, self._recorded, self._steps):
-            new = np.zeros(room.sum(), dtype=np.int64)
+            new = np.zeros(capacity.sum(), dtype=np.int64)
             for signal, (first, last) in enumerate(zip(self._begin, self._end, strict=True)):
                 new[begin[signal] : begin[signal] + last - first] = old[first:last]
             arrays.append(new)
@@ -122,23 +155,23 @@ class PatientFeatures:
 
 
 def _longest_windows(plan: Plan) -> Int64:
-    """Of each signal, microseconds; 0 where there is none."""
+    """Return the longest window of each signal in microseconds, 0 where a signal has no bounded window."""
     longest = np.zeros(len(plan.steps_per_unit), dtype=np.int64)
     signal = np.repeat(np.arange(len(longest)), np.diff(plan.windows))
     np.maximum.at(longest, signal, np.where(plan.width == UNBOUNDED, 0, plan.width))
     return longest
 
 
-def _instant(time: pd.Timestamp) -> float:
+def _to_microseconds(time: pd.Timestamp) -> float:
     if pd.isna(time):
         return np.nan
     if time.tzinfo is None:
-        raise ValueError("admission without a time zone; expected an instant")
+        raise ValueError("admission time without a time zone; expected one such as 2026-01-31T08:00:00Z")
     return float(time.to_datetime64().astype("datetime64[us]").astype(np.int64))
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _in_order(signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> bool:
+def _is_sorted(signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> bool:
     for i in range(1, len(signal)):
         before = signal[i - 1], observed[i - 1], recorded[i - 1], steps[i - 1]
         if before > (signal[i], observed[i], recorded[i], steps[i]):
@@ -147,7 +180,7 @@ def _in_order(signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> 
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _insert(
+def _merge(
     kept_observed: Int64,
     kept_recorded: Int64,
     kept_steps: Int64,
@@ -158,11 +191,11 @@ def _insert(
     recorded: Int64,
     steps: Int64,
 ) -> None:
-    """Merge readings, in order of signal, time observed, time recorded and value, into their series, in the same order.
+    """Merge new observations into the kept series. Both are ordered by signal, time observed, time recorded and value.
 
-    Work is in proportion to the new readings and those kept that were observed since the first of them. The same value at the
-    same time counts once, by its first delivery, as :func:`features.observations.check` has it; a signal has some hundred
-    values, so those of one time are few.
+    The work is proportional to the number of new observations, and of kept observations since the earliest new one. The same
+    value at the same time counts once, by its first delivery, as in :func:`features.observations.check`. Only the kept values
+    of the same time are searched. These are few, because a signal has only some hundred different values.
     """
     first = 0
     while first < len(signal):
@@ -174,7 +207,7 @@ def _insert(
         later_observed = kept_observed[since : end[s]].copy()
         later_recorded = kept_recorded[since : end[s]].copy()
         later_steps = kept_steps[since : end[s]].copy()
-        i, j, to, same_time = 0, first, since, since
+        i, j, target, same_time = 0, first, since, since
         while i < len(later_observed) or j < last:
             if i == len(later_observed) or (
                 j < last and (observed[j], recorded[j], steps[j]) < (later_observed[i], later_recorded[i], later_steps[i])
@@ -184,15 +217,15 @@ def _insert(
             else:
                 next_observed, next_recorded, next_steps = later_observed[i], later_recorded[i], later_steps[i]
                 i += 1
-            if to == since or kept_observed[to - 1] != next_observed:
-                same_time = to
+            if target == since or kept_observed[target - 1] != next_observed:
+                same_time = target
             repeated = False
-            for k in range(same_time, to):
+            for k in range(same_time, target):
                 repeated |= kept_steps[k] == next_steps
             if not repeated:
-                kept_observed[to], kept_recorded[to], kept_steps[to] = next_observed, next_recorded, next_steps
-                to += 1
-        end[s] = to
+                kept_observed[target], kept_recorded[target], kept_steps[target] = next_observed, next_recorded, next_steps
+                target += 1
+        end[s] = target
         first = last
 
 
@@ -200,20 +233,21 @@ def _insert(
 def _forget(
     observed: Int64, recorded: Int64, steps: Int64, begin: Int64, end: Int64, longest: Int64, t: int, forgotten: Int64
 ) -> None:
+    """Replace observations before the longest window by their sums. Keep the first day and the latest known observation."""
     for s in range(len(begin)):
         day_end, latest = t, -1
         for i in range(end[s] - 1, begin[s] - 1, -1):
             if recorded[i] <= t and observed[i] <= t:
                 day_end = observed[i] + 24 * HOUR_US
                 latest = max(latest, i)
-        kept = begin[s]
+        target = begin[s]
         for i in range(begin[s], end[s]):
-            old = observed[i] <= t - longest[s] and observed[i] >= day_end and i != latest and recorded[i] <= t
-            if old:
+            is_old = observed[i] <= t - longest[s] and observed[i] >= day_end and i != latest and recorded[i] <= t
+            if is_old:
                 forgotten[s, 0, 0] += 1
                 forgotten[s, 0, 1] += steps[i]
                 forgotten[s, 0, 2] += steps[i] * steps[i]
             else:
-                observed[kept], recorded[kept], steps[kept] = observed[i], recorded[i], steps[i]
-                kept += 1
-        end[s] = kept
+                observed[target], recorded[target], steps[target] = observed[i], recorded[i], steps[i]
+                target += 1
+        end[s] = target

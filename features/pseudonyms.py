@@ -1,8 +1,9 @@
-"""Identifiers end at the edge: a pseudonym takes the place of each before anything is kept, computed, trained or reported.
+"""Subject keys: pseudonyms that replace patient identifiers before data are stored, computed on, trained on or reported.
 
-One keyed function for readings that come over the API and for those of files, so that a patient is the same in both. Whoever
-lacks the key can neither tell whose a pseudonym is nor make one from an identifier he knows (HMAC-SHA256: Krawczyk H, Bellare
-M, Canetti R. RFC 2104, 1997; 45 CFR 164.514(c): a code must not be derived from what identifies, unless by a secret).
+One keyed function serves the API and files, so that a patient has the same subject key in both. Without the key one can neither
+find the patient of a subject key nor compute the subject key of a known identifier. The function is HMAC-SHA256 (Krawczyk H,
+Bellare M, Canetti R. RFC 2104, 1997). 45 CFR 164.514(c) requires that a code is not derived from identifying information;
+the secret key ensures this.
 """
 
 import base64
@@ -11,100 +12,125 @@ import secrets
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NewType
 
 import pandas as pd
 
 from features.errors import VigilError
 from features.files import write_new
 
+SubjectKey = NewType("SubjectKey", str)
+"""Pseudonym of a subject, as stored in columns named ``subject_id``. A patient identifier is a plain ``str``."""
+
 KEY_FILE: Final = "pseudonym.key"
-CHECK_FILE: Final = "pseudonym.check"  # the pseudonym of a fixed text: tells whether the key is still the same
+CHECK_FILE: Final = "pseudonym.check"  # pseudonym of a fixed text; it shows whether the key has changed
 KEY_BYTES: Final = 32
-# Of homes whose patients are simulated or were de-identified by those who published them. It keeps no secret, and lets
-# everybody see the same pseudonyms, so the same splits and the same figures.
+# Key of homes with simulated patients, or with patients that their publishers have de-identified. It is public on purpose:
+# everyone gets the same pseudonyms, and so the same splits and the same figures. Its bytes must never change.
 OPEN_KEY: Final = b"vigil: nobody is hidden by this."
 
-_CHECKED: Final = "vigil: is this the key?"
-_PSEUDONYM_BYTES: Final = 15  # 120 bits: two patients of a billion share one with a chance of one in 10^18
+_CHECK_TEXT: Final = "vigil: is this the key?"
+_PSEUDONYM_BYTES: Final = 15  # 120 bits: among 10^9 patients, two share a pseudonym with a probability of 10^-18
 
 
 class PseudonymError(VigilError):
-    """The key of this home cannot be used."""
+    """The pseudonym key of a home cannot be used."""
 
 
 class Pseudonyms:
-    """The pseudonyms of one key."""
+    """The mapping from patient identifiers to subject keys under one key.
+
+    >>> pseudonyms = Pseudonyms(OPEN_KEY)
+    >>> pseudonyms.subject_key("sim-000017")
+    'bfkwjlrkg7dxrhdl2qzwn3i4'
+    >>> Pseudonyms(b"too short")
+    Traceback (most recent call last):
+    features.pseudonyms.PseudonymError: pseudonym key: 9 bytes; expected 32
+    """
 
     def __init__(self, key: bytes) -> None:
-        """Begin with a secret of :data:`KEY_BYTES` bytes."""
+        """Use a key of :data:`KEY_BYTES` bytes.
+
+        Raises:
+            PseudonymError: The key has another length.
+        """
         if len(key) != KEY_BYTES:
             raise PseudonymError(f"pseudonym key: {len(key)} bytes; expected {KEY_BYTES}")
         self._key = key
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody knows the key: good for simulated and published patients only."""
+        """Whether the key is the public :data:`OPEN_KEY`, which suits only simulated and published patients."""
         return hmac.compare_digest(self._key, OPEN_KEY)
 
-    def of(self, identifier: str) -> str:
-        """The pseudonym of an identifier: 24 letters and digits.
+    def subject_key(self, identifier: str) -> SubjectKey:
+        """Return the subject key of a patient identifier: 24 letters and digits.
 
-        Where a source names a stay ``<patient>~<stay>`` the parts are replaced one by one, so that stays of one patient still
-        are seen to be his (:func:`models.cohort.patient_of`).
+        Some sources name a stay ``<patient>~<stay>``. Both parts are then replaced separately, so that stays of one patient
+        can still be grouped (:func:`models.cohort.patient_of`).
         """
         patient, tilde, stay = identifier.partition("~")
-        return self._code(patient) + (f"~{self._code(identifier)}" if tilde and stay else "")
+        return SubjectKey(self._encode(patient) + (f"~{self._encode(identifier)}" if tilde and stay else ""))
+
+    def of(self, identifier: str) -> SubjectKey:
+        """Return :meth:`subject_key`. Former name, to be removed."""
+        return self.subject_key(identifier)
 
     def of_each(self, identifiers: "pd.Series[str]") -> "pd.Series[str]":
-        """Those of a column, of a dtype that takes little room; what is missing or empty is missing."""
-        codes, uniques = pd.factorize(identifiers)
-        found = pd.array([self.of(str(name)) if name != "" else pd.NA for name in uniques], dtype="string[pyarrow]")
-        return pd.Series(found.take(codes, allow_fill=True), index=identifiers.index, name=identifiers.name)
+        """Return the subject keys of a column of identifiers.
 
-    def _code(self, part: str) -> str:
+        The dtype is ``string[pyarrow]``, which needs little memory. A missing or empty identifier gives a missing value.
+        """
+        codes, uniques = pd.factorize(identifiers)
+        keys = pd.array([self.subject_key(str(name)) if name != "" else pd.NA for name in uniques], dtype="string[pyarrow]")
+        return pd.Series(keys.take(codes, allow_fill=True), index=identifiers.index, name=identifiers.name)
+
+    def _encode(self, part: str) -> str:
         digest = hmac.digest(self._key, part.encode(), "sha256")[:_PSEUDONYM_BYTES]
         return base64.b32encode(digest).decode().lower()
 
 
 def open_pseudonyms(home: Path, first: bytes | None = None) -> Pseudonyms:
-    """Those of a home, by its key file.
+    """Open the pseudonyms of a home, and create its key file if the home is new.
 
     Args:
-        home: whose.
-        first: the key that a home without one is given; default: a secret of its own.
+        home: Home directory.
+        first: Key for a home that has none yet. The default is a new random secret.
 
     Raises:
-        PseudonymError: the file holds no key, or another one than before, or is gone.
+        PseudonymError: The key file is malformed, holds a different key than before, or is lost.
     """
     path, check = home / KEY_FILE, home / CHECK_FILE
     if not path.exists():
-        if (check.exists() or _holds_anybody(home)) and not path.exists():  # still not: another may just have made it
+        # The second look at the path is needed: another process may have just created the key.
+        if (check.exists() or _has_patients(home)) and not path.exists():
             raise PseudonymError(
-                f"{path}: missing, while this home holds patients; with another key each of them would become two; restore it "
-                "from a backup"
+                f"{path}: missing, while this home holds patients; a new key would turn each of them into two patients; "
+                "restore the file from a backup"
             )
         write_new(path, (first or secrets.token_bytes(KEY_BYTES)).hex().encode(), 0o600)
     try:
-        found = Pseudonyms(bytes.fromhex(path.read_text().strip()))
+        pseudonyms = Pseudonyms(bytes.fromhex(path.read_text().strip()))
     except (ValueError, PseudonymError):
         expected = f"expected {2 * KEY_BYTES} hexadecimal digits"
-        raise PseudonymError(f"{path}: not a key; {expected}; restore it from a backup") from None
-    if not check.exists():  # of a home that is new, or of an earlier version
-        write_new(check, found.of(_CHECKED).encode(), 0o600)
-    if check.read_text().strip() != found.of(_CHECKED):
+        raise PseudonymError(f"{path}: not a key; {expected}; restore the file from a backup") from None
+    check_value = pseudonyms.subject_key(_CHECK_TEXT)
+    if not check.exists():  # the home is new, or an earlier version created it
+        write_new(check, check_value.encode(), 0o600)
+    if check.read_text().strip() != check_value:
         raise PseudonymError(
-            f"{path}: not the key that this home was made with, as {CHECK_FILE} says; restore it from a backup"
+            f"{path}: not the key that this home was made with; expected the one that {CHECK_FILE} belongs to; "
+            "restore the file from a backup"
         )
-    return found
+    return pseudonyms
 
 
-def _holds_anybody(home: Path) -> bool:
-    """Whether a home of an earlier version, which kept no check value, was made with some key."""
+def _has_patients(home: Path) -> bool:
+    """Return whether a home without a check value already holds patients. Earlier versions wrote no check value."""
     if (home / "cohort").exists():
         return True
     try:
         with closing(sqlite3.connect(f"{(home / 'identities.db').resolve().as_uri()}?mode=ro", uri=True)) as connection:
             return connection.execute("SELECT 1 FROM identities LIMIT 1").fetchone() is not None
-    except sqlite3.Error:  # there is none yet
+    except sqlite3.Error:  # there is no such database yet
         return False

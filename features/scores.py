@@ -1,4 +1,4 @@
-"""Early-warning scores, exact, each with the interval in which it lies when parts are missing.
+"""Early-warning scores. If components are missing, each score comes with the interval in which the full score lies.
 
 NEWS2: Royal College of Physicians. National Early Warning Score (NEWS) 2: Standardising the assessment of acute-illness
 severity in the NHS. London: RCP, 2017 (chart 1; SpO2 scale 1).
@@ -8,8 +8,8 @@ qSOFA: Singer M, Deutschman CS, Seymour CW, et al. The third international conse
 (Sepsis-3). JAMA 2016;315:801-810.
 SIRS: Bone RC, Balk RA, Cerra FB, et al. Definitions for sepsis and organ failure. Chest 1992;101:1644-1655.
 SOFA: Vincent JL, Moreno R, Takala J, et al. The SOFA score to describe organ dysfunction/failure. Intensive Care Med
-1996;22:707-710; its respiratory part from SpO2/FiO2: Pandharipande PP, Shintani AK, Hagerman HE, et al. Crit Care Med
-2009;37:1317-1321.
+1996;22:707-710. Its respiratory component is computed from SpO2/FiO2: Pandharipande PP, Shintani AK, Hagerman HE, et al. Crit
+Care Med 2009;37:1317-1321.
 Shock index: Allgower M, Burri C. Schockindex. Dtsch Med Wochenschr 1967;92:1947-1950 (heart rate / systolic pressure).
 """
 
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 Bands = tuple[tuple[float, ...], tuple[int, ...]]
-"""Lower edges of bands 1.., and points of bands 0..: a value at an edge belongs to the band above it."""
+"""Lower edges of bands 1, 2, ..., and points of bands 0, 1, 2, .... A value at an edge belongs to the band above it."""
 Chart = Mapping[str, Bands]
-"""Bands of each part of a score, by what the part looks at."""
+"""Bands of each component of a score, by the quantity that the component scores."""
 
-# Charts are printed in whole numbers (temperature: tenths), so between two printed values the band changes at the midpoint,
+# Charts are printed in whole numbers (temperature: in tenths). Between two printed values the band changes at the midpoint,
 # which is rounded up: 20.5 breaths a minute count as 21.
 NEWS2_BANDS: Final[Chart] = {
     "respiratory_rate": ((8.5, 11.5, 20.5, 24.5), (3, 1, 0, 2, 3)),
@@ -37,8 +37,8 @@ NEWS2_BANDS: Final[Chart] = {
     "consciousness": ((0.5,), (0, 3)),
     "body_temperature": ((35.05, 36.05, 38.05, 39.05), (3, 1, 0, 1, 2)),
 }
-# Reproductions of the chart differ on a heart rate of 40 and a pressure of 70, which lie between two printed bands: they count
-# as the worse. AVPU knows no confusion: a confused patient is alert.
+# Reproductions of the chart differ on a heart rate of 40 and a pressure of 70, which lie between two printed bands. They count
+# as the worse band. The AVPU scale has no confusion: a confused patient counts as alert.
 MEWS_BANDS: Final[Chart] = {
     "systolic_bp": ((70.5, 80.5, 100.5, 199.5), (3, 2, 1, 0, 2)),
     "heart_rate": ((40.5, 50.5, 100.5, 110.5, 129.5), (2, 1, 0, 1, 2, 3)),
@@ -46,17 +46,17 @@ MEWS_BANDS: Final[Chart] = {
     "body_temperature": ((34.95, 38.45), (2, 0, 2)),
     "consciousness": ((1.5, 2.5, 3.5), (0, 1, 2, 3)),
 }
-# Criteria given as inequalities are taken as they stand: 22 and above, 100 and below.
+# Criteria that are published as inequalities are used unchanged: 22 and above, 100 and below.
 _ABOVE_100: Final = float(np.nextafter(100, np.inf))
 QSOFA_BANDS: Final[Chart] = {
     "respiratory_rate": ((22,), (0, 1)),
     "systolic_bp": ((_ABOVE_100,), (1, 0)),
     "consciousness": ((0.5,), (0, 1)),
 }
-# The parts that these measurements decide. Points that ask for ventilation or vasopressors, of which nothing is known here, are
-# left out: respiration ends at 2 of 4, circulation at 1; consciousness (Glasgow scale) and urine are not measured. Where bands
-# are printed with a gap (creatinine 1.9 and 2.0, above 5.0) a value counts from the lower limit of the worse. The limits of
-# SpO2/FiO2 give one point to the healthy at 97 % on room air: they were derived in ventilated patients.
+# The components that Vigil's measurements determine. Points that require ventilation or vasopressors are left out, because
+# neither is known here: respiration ends at 2 of 4 points, circulation at 1. Consciousness (Glasgow scale) and urine are not
+# measured. Where bands are printed with a gap (creatinine 1.9 and 2.0, above 5.0), the worse band begins at its printed lower
+# limit. The limits of SpO2/FiO2 were derived in ventilated patients: they give one point to the healthy at 97 % on room air.
 SOFA_BANDS: Final[Chart] = {
     "spo2_fio2": ((357, 512), (2, 1, 0)),
     "platelets": ((20, 50, 100, 150), (4, 3, 2, 1, 0)),
@@ -64,60 +64,77 @@ SOFA_BANDS: Final[Chart] = {
     "mean_bp": ((70,), (1, 0)),
     "creatinine": ((1.2, 2, 3.5, 5), (0, 1, 2, 3, 4)),
 }
-SPO2_ON_THE_SLOPE: Final = 98  # %; above it SpO2 says nothing of the lung: SpO2/FiO2 was derived up to here
+SPO2_FIO2_MAX_SPO2: Final = 98  # %; SpO2/FiO2 was derived up to this SpO2; a higher one says nothing about the lung
 ROOM_AIR: Final = 21  # % oxygen
 
-# Aggregate score -> clinical response band of the chart; a single part of 3 is low-medium and asks for an urgent review.
+# Lowest total score of the medium and of the high response band. A single component of 3 is low-medium, with an urgent review.
 NEWS2_MEDIUM: Final = 5
 NEWS2_HIGH: Final = 7
 
 
-def points(bands: Bands, values: Float64) -> Float64:
-    """Points of one part of a score, elementwise; NaN where the value is missing.
+def assign_points(bands: Bands, values: Float64) -> Float64:
+    """Return the points of one component of a score, elementwise. The points are NaN where the value is missing.
 
     Args:
-        bands: of the part.
-        values: any shape, in the signal's unit.
+        bands: Bands of the component.
+        values: Values in the unit of the signal, any shape.
+
+    >>> assign_points(NEWS2_BANDS["spo2"], np.array([91.0, 93.0, 97.0, np.nan]))
+    array([ 3.,  2.,  0., nan])
     """
-    edges, scored = _searchable(bands)
-    return scored[np.searchsorted(edges, values, side="right")]
+    edges, points = _searchable(bands)
+    return points[np.searchsorted(edges, values, side="right")]
 
 
 @functools.cache
 def _searchable(bands: Bands) -> tuple[Float64, Float64]:
-    """Bands as arrays, and above all of them, where searching puts what is missing, a band without points."""
-    edges, scored = bands
-    return np.array([*edges, np.inf]), np.array([*scored, np.nan])
+    """Return bands as arrays, with a last band for NaN, which a search places after all numbers."""
+    edges, points = bands
+    return np.array([*edges, np.inf]), np.array([*points, np.nan])
 
 
 def score(name: str, chart: Chart, values: Mapping[str, Float64]) -> dict[str, Float64]:
-    """A score from whatever is known.
+    """Compute a score from the values that are known.
 
     Args:
-        name: of the score.
-        chart: its parts.
-        values: arrays of one shape for every part; NaN where not measured.
+        name: Name of the score, the prefix of the results.
+        chart: Bands of its components.
+        values: One array for each component, all of one shape; NaN where not measured.
 
     Returns:
-        ``<name>``: the sum, a missing part counting 0 (as no part has negative points, also the lowest the full score can be);
-        ``<name>_highest``: the highest it can be, a missing part counting its maximum; ``<name>_<part>``: each part.
+        ``<name>``: the sum, in which a missing component counts 0. As no component has negative points, this is also the
+        lowest value that the full score can have. ``<name>_highest``: the highest value that the full score can have, in
+        which a missing component counts its maximum. ``<name>_<component>``: the points of each component.
+
+    >>> result = score("qsofa", QSOFA_BANDS, {
+    ...     "respiratory_rate": np.array([24.0]), "systolic_bp": np.array([120.0]), "consciousness": np.array([np.nan])
+    ... })
+    >>> result["qsofa"], result["qsofa_highest"], result["qsofa_respiratory_rate"]
+    (array([1.]), array([2.]), array([1.]))
     """
-    parts = {part: points(bands, values[part]) for part, bands in chart.items()}
+    components = {component: assign_points(bands, values[component]) for component, bands in chart.items()}
     return {
-        **_interval(name, list(parts.values()), [max(scored) for _, scored in chart.values()]),
-        **{f"{name}_{part}": found for part, found in parts.items()},
+        **_interval(name, list(components.values()), [max(points) for _, points in chart.values()]),
+        **{f"{name}_{component}": points for component, points in components.items()},
     }
 
 
-def sirs(values: Mapping[str, Float64]) -> dict[str, Float64]:
-    """Criteria of the systemic inflammatory response met, 0 to 4: ``sirs`` and ``sirs_highest``.
+def compute_sirs(values: Mapping[str, Float64]) -> dict[str, Float64]:
+    """Count the criteria of the systemic inflammatory response syndrome (SIRS) that are met, 0 to 4.
 
-    Temperature above 38 or below 36 Cel; heart rate above 90 /min; respiratory rate above 20 /min or PaCO2 below 32 mm[Hg];
-    white cells above 12 or below 4 (10*3/uL). A criterion of two alternatives is met by either and ruled out by both.
-    Immature forms, the third way to the last criterion, are not measured.
+    The criteria are: temperature above 38 or below 36 Cel; heart rate above 90 /min; respiratory rate above 20 /min or PaCO2
+    below 32 mm[Hg]; white cells above 12 or below 4 (10*3/uL). A criterion with two alternatives is met if either is met, and
+    not met if both are known not to be. Immature forms, the third alternative of the last criterion, are not measured.
 
     Args:
-        values: arrays of one shape for body_temperature, heart_rate, respiratory_rate, paco2, wbc; NaN where not measured.
+        values: Arrays of one shape for body_temperature, heart_rate, respiratory_rate, paco2 and wbc; NaN where not measured.
+
+    Returns:
+        ``sirs``: criteria met, a missing one counting as not met. ``sirs_highest``: a missing one counting as met.
+
+    >>> vitals = {"body_temperature": np.array([38.5]), "heart_rate": np.array([95.0]), "respiratory_rate": np.array([14.0])}
+    >>> compute_sirs({**vitals, "paco2": np.array([40.0]), "wbc": np.array([np.nan])})
+    {'sirs': array([2.]), 'sirs_highest': array([3.])}
     """
     criteria = [
         _either(values["body_temperature"] > 38, values["body_temperature"] < 36, missing=np.isnan(values["body_temperature"])),
@@ -132,31 +149,41 @@ def sirs(values: Mapping[str, Float64]) -> dict[str, Float64]:
     return _interval("sirs", criteria, [1, 1, 1, 1])
 
 
-def shock_index(heart_rate: Float64, systolic_bp: Float64) -> Float64:
-    """Heart rate / systolic pressure, elementwise; about 0.5 to 0.7 in health, NaN where either is missing."""
+def compute_shock_index(heart_rate: Float64, systolic_bp: Float64) -> Float64:
+    """Return heart rate / systolic pressure, elementwise. It is about 0.5 to 0.7 in health.
+
+    It is NaN where either is missing.
+
+    >>> compute_shock_index(np.array([90.0]), np.array([120.0]))
+    array([0.75])
+    """
     return heart_rate / systolic_bp
 
 
-def spo2_fio2(spo2: Float64, fio2: Float64, on_oxygen: Float64) -> Float64:
-    """SpO2 / FiO2, elementwise, FiO2 as a fraction; that of room air where no oxygen is given, NaN where unknown.
+def compute_spo2_fio2(spo2: Float64, fio2: Float64, on_oxygen: Float64) -> Float64:
+    """Return SpO2 / FiO2, elementwise, with FiO2 as a fraction. NaN where unknown.
 
     Args:
         spo2, fio2: %.
-        on_oxygen: 0 or 1; with 0 the FiO2 is that of before, and does not count. NaN where unknown, or older than the FiO2.
+        on_oxygen: 0 or 1. At 0 the patient breathes room air; an FiO2 from before does not count. NaN where unknown or older
+            than the FiO2.
+
+    >>> compute_spo2_fio2(np.array([92.0, 84.0]), np.array([40.0, np.nan]), np.array([1.0, 0.0]))
+    array([230., 400.])
     """
     inspired = np.where(on_oxygen == 0, ROOM_AIR, fio2)
     return spo2 / inspired * 100
 
 
 def _either(*met: NDArray[np.bool_], missing: NDArray[np.bool_]) -> Float64:
-    """1 where an alternative is met (comparisons with NaN are false), else 0, or NaN where something is missing."""
+    """Return 1 where an alternative is met, else NaN where something is missing, else 0. Comparisons with NaN are false."""
     return np.where(np.logical_or.reduce(met), 1.0, np.where(missing, np.nan, 0.0))
 
 
-def _interval(name: str, parts: list[Float64], highest: list[int]) -> dict[str, Float64]:
-    found = np.stack(parts, axis=-1)
-    missing = np.isnan(found)
+def _interval(name: str, components: list[Float64], maxima: list[int]) -> dict[str, Float64]:
+    points = np.stack(components, axis=-1)
+    missing = np.isnan(points)
     return {
-        name: np.where(missing, 0.0, found).sum(axis=-1),
-        f"{name}_highest": np.where(missing, np.array(highest, dtype=np.float64), found).sum(axis=-1),
+        name: np.where(missing, 0.0, points).sum(axis=-1),
+        f"{name}_highest": np.where(missing, np.array(maxima, dtype=np.float64), points).sum(axis=-1),
     }

@@ -1,10 +1,11 @@
-"""The signal table: every measured quantity Vigil knows, with its code, unit, plausible range and resolution.
+"""The signal table: every measured quantity that Vigil knows, with its code, unit, plausible range and resolution.
 
-This is the one vocabulary. Validation, the simulator, API bounds, Feast fields and the docs all derive from it.
+Validation, the simulator, the bounds of the API, the Feast fields and the documentation are all derived from this table.
 
-Units are UCUM; codes are LOINC. The plausible range is deliberately wide: it rejects what cannot be a reading of a living
-patient (a heart rate of 0 from a lead that fell off, a temperature of 99 in Celsius), not what is merely alarming.
-The resolution is the step to which a value is rounded when it enters, so that sums over readings can be exact integers.
+Units are UCUM codes. Signal codes are LOINC codes. The plausible range is wide on purpose. It excludes what a device cannot
+measure in a living patient, such as a heart rate of 0 from a detached lead or a temperature of 99 Cel. It includes every value
+that is merely alarming. Values are rounded to the resolution when they are checked, so that sums of observations are exact
+integers.
 """
 
 from dataclasses import dataclass
@@ -19,13 +20,14 @@ class Signal:
 
     Attributes:
         name: Vigil's name, without the unit.
-        kind: ``vital`` (a wearable, home device or ward monitor measures it), ``support`` (what is given to or asked of
-            the patient), ``bedside`` (what a nurse charts beyond the vital signs), or ``laboratory``.
-        loinc: LOINC code of the quantity; None for what sources derive from others.
+        kind: ``vital``: measured by a wearable, a home device or a ward monitor. ``support``: treatment that the patient
+            receives, or an assessment of the patient. ``bedside``: what nurses chart beyond the vital signs.
+            ``laboratory``: laboratory results.
+        loinc: LOINC code of the quantity, or None for quantities that sources derive from others.
         unit: UCUM unit of every value of this signal.
-        low, high: plausible range, both ends included, in ``unit``.
-        steps_per_unit: 1 / resolution; a stored value is always a whole number of these steps.
-        coded: the value is a code, not a quantity: only whole numbers mean something, and none may be rounded to another.
+        low, high: Plausible range in ``unit``, both ends included.
+        steps_per_unit: 1 / resolution. A stored value is always a whole number of these steps.
+        coded: Whether the value is a code and not a quantity. Only whole numbers are then valid, and none is rounded.
     """
 
     name: str
@@ -39,7 +41,7 @@ class Signal:
 
     @property
     def resolution(self) -> float:
-        """Smallest difference two stored values can have, in ``unit``."""
+        """Smallest difference between two stored values, in ``unit``."""
         return 1 / self.steps_per_unit
 
 
@@ -52,9 +54,9 @@ _TABLE = (
     Signal("mean_bp", "vital", "8478-0", "mm[Hg]", 15, 280),
     Signal("body_temperature", "vital", "8310-5", "Cel", 25, 45),
     Signal("glucose", "vital", "2339-0", "mg/dL", 10, 1500),
-    # A 0, C 1, V 2, P 3, U 4: alert, new confusion, voice, pain, unresponsive (the ACVPU scale of NEWS2).
+    # The ACVPU scale of NEWS2: A 0 (alert), C 1 (new confusion), V 2 (voice), P 3 (pain), U 4 (unresponsive).
     Signal("consciousness", "support", "80288-4", "{ACVPU}", 0, 4, steps_per_unit=1, coded=True),
-    # 1 while supplemental oxygen is given; sources derive it from oxygen flow (3151-8) or FiO2 (3150-6).
+    # 1 while the patient receives supplemental oxygen. Sources derive it from oxygen flow (3151-8) or FiO2 (3150-6).
     Signal("on_oxygen", "support", None, "1", 0, 1, steps_per_unit=1, coded=True),
     Signal("fio2", "support", "3150-6", "%", 20, 100),
     Signal("etco2", "support", "19891-1", "mm[Hg]", 1, 150),
@@ -92,7 +94,7 @@ _TABLE = (
     Signal("urine_output", "bedside", "9187-6", "mL", 0, 12000, steps_per_unit=10),
     Signal("body_weight", "bedside", "29463-7", "kg", 20, 400),
     Signal("body_height", "bedside", "8302-2", "cm", 50, 250),
-    # 1 while the patient is ventilated; sources that chart only when say nothing between.
+    # 1 while the patient is ventilated. Some sources chart only the times of ventilation; between them the state is unknown.
     Signal("mechanical_ventilation", "bedside", None, "1", 0, 1, steps_per_unit=1, coded=True),
 )
 
@@ -100,5 +102,9 @@ SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}
 
 
 def names(*kinds: Kind) -> tuple[str, ...]:
-    """Names of all signals of the given kinds, in table order."""
+    """Return the names of all signals of the given kinds, in table order.
+
+    >>> names("support")
+    ('consciousness', 'on_oxygen', 'fio2', 'etco2')
+    """
     return tuple(signal.name for signal in _TABLE if signal.kind in kinds)

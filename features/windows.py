@@ -1,4 +1,4 @@
-"""Window features, declared: signal x statistic x window. The name says all three: ``heart_rate_slope_6h``."""
+"""Declarations of window features: a signal, a statistic and a window. The name states all three: ``heart_rate_slope_6h``."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -8,38 +8,38 @@ from features.signals import SIGNALS
 
 Reflects = Literal["physiology", "workflow"]
 Window = int | Literal["so_far", "first_day"]
-"""Whole hours: the half-open interval (t - w, t]. ``so_far``: everything up to t. ``first_day``: the 24 h that begin with the
-signal's first reading, as far as they lie before t."""
+"""A number w of whole hours is the half-open interval (t - w, t]. ``so_far`` is everything up to t. ``first_day`` is the 24 h
+that begin with the first observation of the signal, as far as they lie before t."""
 
-# A reading speaks for the time until the next one, but for no longer than this: nobody looked.
+# A value is taken to hold until the next observation, but for no longer than this. After that the value is unknown.
 HOLD_HOURS: Final = 1
-# Half-lives of the exponentially weighted mean in its window: the oldest reading weighs 1/64 of the latest.
+# Half-lives of the exponentially weighted mean in its window: the oldest observation has 1/64 of the weight of the latest.
 EMA_HALF_LIVES: Final = 6
-# Where this many readings lie within so many minutes up to the latest, their median speaks for the signal, so that an artefact
-# of a minute does not. A median filter keeps true steps and drops short artefacts: Makivirta A, et al. The median filter as a
-# preprocessor for a patient monitor limit alarm system in intensive care. Comput Methods Programs Biomed 1991;34:139-144. The
-# length is ours: the longest artefacts of the simulated ward last as long.
+# If at least this many observations lie within this many minutes up to the latest one, their median represents the signal. An
+# artefact of a minute then has no effect. A median filter keeps true steps and removes short artefacts: Makivirta A, et al. The
+# median filter as a preprocessor for a patient monitor limit alarm system in intensive care. Comput Methods Programs Biomed
+# 1991;34:139-144. The length is our choice: it equals that of the longest artefacts of the simulated ward.
 SUSTAINED_MINUTES: Final = 15
-SUSTAINED_READINGS: Final = 5
-# A signal with so many readings within this time comes continuously: nurses chart hourly at most (RCP 2017, chart 4), an
-# automatic cuff measures every 15 to 30 minutes. Once it has ceased to come, its latest reading stands for it.
+SUSTAINED_MIN_COUNT: Final = 5
+# A signal with at least this many observations within this time is continuous. Nurses chart hourly at most (RCP 2017, chart 4).
+# An automatic cuff measures every 15 to 30 minutes. After a continuous signal has ended, its latest value represents it.
 CONTINUOUS_MINUTES: Final = 90
-CONTINUOUS_READINGS: Final = 3
+CONTINUOUS_MIN_COUNT: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Feature:
-    """What a reader needs to know of a feature.
+    """The description of a feature for readers.
 
     Attributes:
-        name: column name.
-        signal: the signal, score or characteristic it speaks of; explanations are grouped by it.
+        name: Column name.
+        signal: The signal, score or characteristic that the feature is about. Explanations are grouped by it.
         unit: UCUM unit.
-        description: one line for catalogues, plots and reports.
-        reflects: ``physiology`` (what was measured) or ``workflow`` (when and how often somebody measured, and where the
-            patient is in the course of care): the part of a model that does not travel to another hospital.
-        statistic, window: what is computed, over what.
-        source: where the definition comes from, for scores and thresholds.
+        description: One line for catalogues, plots and reports.
+        reflects: ``physiology``: what was measured. ``workflow``: when and how often staff measured, and where the patient is
+            in the course of care. A model does not carry over to another hospital by its workflow features.
+        statistic, window: What is computed, and over which window.
+        source: Publication that defines the score or threshold.
     """
 
     name: str
@@ -54,16 +54,16 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
-    """A statistic of the readings in a window.
+    """A statistic of the observations in a window.
 
     Attributes:
-        meaning: in words.
-        unit: its unit, ``{unit}`` standing for the signal's.
-        reflects: as of a feature.
-        windows: ``hours`` where only a window of so many hours makes sense; ``any`` where also the unbounded ones do. Of
-            those, readings long past may be summed up and forgotten (:mod:`features.online`); ``not_first_day`` where only
-            ``so_far`` does.
-        threshold: whether it needs one.
+        meaning: Definition in words.
+        unit: Unit of the statistic, in which ``{unit}`` stands for the unit of the signal.
+        reflects: As in :class:`Feature`.
+        windows: ``hours``: only windows of a number of hours are allowed. ``any``: unbounded windows are allowed too; old
+            observations may then be replaced by their sums (:mod:`features.online`). ``not_first_day``: like ``any``, but
+            without ``first_day``.
+        threshold: Whether the statistic needs a threshold.
     """
 
     meaning: str
@@ -73,44 +73,47 @@ class Statistic:
     threshold: bool = False
 
 
-# In the order of their codes in the kernel.
+# The order defines the codes of the statistics in the kernel.
 STATISTICS: Final = {
-    "count": Statistic("number of readings", "{{count}}", "workflow", "any"),
+    "count": Statistic("number of observations", "{{count}}", "workflow", "any"),
     "mean": Statistic("mean", windows="any"),
-    "min": Statistic("lowest"),
-    "max": Statistic("highest"),
+    "min": Statistic("lowest value"),
+    "max": Statistic("highest value"),
     "std": Statistic("standard deviation (n - 1)", windows="not_first_day"),
     "slope": Statistic("least-squares slope per hour", "{unit}/h"),
-    "last": Statistic("latest reading", windows="not_first_day"),
-    "age": Statistic("hours since the latest reading", "h", "workflow", "not_first_day"),
-    "change": Statistic("latest minus earliest reading"),
-    "step": Statistic("latest reading minus the one before it"),
+    "last": Statistic("latest value", windows="not_first_day"),
+    "age": Statistic("hours since the latest observation", "h", "workflow", "not_first_day"),
+    "change": Statistic("latest minus earliest value"),
+    "step": Statistic("latest value minus the one before it"),
     "median": Statistic("median"),
-    "iqr": Statistic("distance between the quartiles (linear between readings)"),
-    "diff_std": Statistic("standard deviation (n - 1) of the differences between neighbouring readings"),
+    "iqr": Statistic("interquartile range (linear between values)"),
+    "diff_std": Statistic("standard deviation (n - 1) of the differences between successive values"),
     "ema": Statistic(
-        f"mean with weights that halve with each {EMA_HALF_LIVES}th part of the window back from the latest reading"
+        f"mean with weights that halve with each {EMA_HALF_LIVES}th of the window back from the latest observation"
     ),
-    "hours_above": Statistic(f"hours above the threshold (a reading holds for {HOLD_HOURS} h at most)", "h", threshold=True),
-    "hours_below": Statistic(f"hours below the threshold (a reading holds for {HOLD_HOURS} h at most)", "h", threshold=True),
+    "hours_above": Statistic(f"hours above the threshold (a value holds for at most {HOLD_HOURS} h)", "h", threshold=True),
+    "hours_below": Statistic(f"hours below the threshold (a value holds for at most {HOLD_HOURS} h)", "h", threshold=True),
     "sustained": Statistic(
-        f"median of the {SUSTAINED_MINUTES} minutes up to the latest reading, if that is not older than {CONTINUOUS_MINUTES} "
-        f"minutes; else, and with fewer than {SUSTAINED_READINGS} readings in them, the latest"
+        f"median of the {SUSTAINED_MINUTES} minutes up to the latest observation, if they hold at least {SUSTAINED_MIN_COUNT} "
+        f"observations and the latest is less than {CONTINUOUS_MINUTES} minutes old; if not, the latest value"
     ),
-    "recent": Statistic(f"number of readings in the last {CONTINUOUS_MINUTES} minutes", "{{count}}", "workflow"),
+    "recent": Statistic(f"number of observations in the last {CONTINUOUS_MINUTES} minutes", "{{count}}", "workflow"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class WindowFeature:
-    """One statistic of one signal over one window.
+    """The declaration of one statistic of one signal over one window.
 
     Attributes:
-        signal: a name in the signal table.
-        statistic: one of :data:`STATISTICS`.
-        window: hours, or a name of :data:`Window`.
-        threshold: for the statistics that need one, in the signal's unit and on its resolution.
-        source: where the threshold comes from.
+        signal: A name of the signal table.
+        statistic: A name of :data:`STATISTICS`.
+        window: Hours, or a name of :data:`Window`.
+        threshold: Threshold in the signal's unit and on its resolution, for statistics that need one.
+        source: Publication that the threshold comes from.
+
+    Raises:
+        ValueError: The declaration is inconsistent. The message says what was expected.
     """
 
     signal: str
@@ -147,32 +150,36 @@ class WindowFeature:
     @property
     def name(self) -> str:
         """Column name, such as ``spo2_min_24h``, ``spo2_hours_below_92_24h`` or ``spo2_mean_so_far``."""
-        at = "" if self.threshold is None else f"_{self.threshold:g}".replace(".", "p")
-        return f"{self.signal}_{self.statistic}{at}_{self._window}"
+        threshold = "" if self.threshold is None else f"_{self.threshold:g}".replace(".", "p")
+        return f"{self.signal}_{self.statistic}{threshold}_{self._window_name}"
 
     @property
     def feature(self) -> Feature:
-        """The same for a reader."""
+        """Description of the feature for readers."""
         statistic = STATISTICS[self.statistic]
         unit = SIGNALS[self.signal].unit
-        at = "" if self.threshold is None else f" {self.threshold:g} {unit}"
-        over = {"so_far": "so far", "first_day": "on the first day"}.get(self._window, f"in the last {self.window} h")
+        threshold = "" if self.threshold is None else f" {self.threshold:g} {unit}"
+        period = {"so_far": "so far", "first_day": "on the first day"}.get(self._window_name, f"in the last {self.window} h")
         return Feature(
             name=self.name,
             signal=self.signal,
             unit=statistic.unit.format(unit=unit),
-            description=f"{self.signal.replace('_', ' ')}: {statistic.meaning.replace(' the threshold', at)} {over}",
+            description=f"{self.signal.replace('_', ' ')}: {statistic.meaning.replace(' the threshold', threshold)} {period}",
             reflects=statistic.reflects,
             statistic=self.statistic,
-            window=over.removeprefix("in the ").removeprefix("on the "),
+            window=period.removeprefix("in the ").removeprefix("on the "),
             source=self.source,
         )
 
     @property
-    def _window(self) -> str:
+    def _window_name(self) -> str:
         return self.window if isinstance(self.window, str) else f"{self.window}h"
 
 
 def over(signals: Iterable[str], window: Window, *statistics: str) -> tuple[WindowFeature, ...]:
-    """Declare the given statistics of each signal over one window."""
+    """Declare the given statistics of each signal over one window.
+
+    >>> [feature.name for feature in over(["heart_rate", "spo2"], 6, "mean", "slope")]
+    ['heart_rate_mean_6h', 'heart_rate_slope_6h', 'spo2_mean_6h', 'spo2_slope_6h']
+    """
     return tuple(WindowFeature(signal, statistic, window) for signal in signals for statistic in statistics)

@@ -1,1 +1,1 @@
-"""What a risk is, and how one is learned, judged, kept and explained."""
+"""Risk models: training, evaluation, promotion, storage, monitoring and explanation."""

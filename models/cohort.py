@@ -1,4 +1,4 @@
-"""Index times, labels and patient-grouped splits: what a model is trained and judged on, before any feature."""
+"""Index times, labels, and splits and folds by patient: what training and evaluation need before any feature."""
 
 import hashlib
 from typing import Final, Literal
@@ -13,18 +13,29 @@ from models.tasks import Index, RiskTask
 Split = Literal["train", "held_out"]
 
 HELD_OUT_SHARE: Final = 0.2
-LABELLED: Final = ["subject_id", "index_time", "onset", "onset_known", "label"]  # what judging a model needs of an index time
+LABELLED: Final = [
+    "subject_id",
+    "index_time",
+    "onset",
+    "onset_known",
+    "label",
+]  # columns of an index time that evaluation needs
 
 
 def index_times(stays: pd.DataFrame, which: Index = "hourly") -> pd.DataFrame:
-    """The index grid: for every stay its start and each index step after it, up to and including its end; or its end alone.
+    """Return the index times of every stay: its start and each index step up to and including its end; or its end alone.
 
     Args:
-        stays: columns ``subject_id, start, end`` and any others, one row a subject.
-        which: times of a stay.
+        stays: columns ``subject_id, start, end`` and any others, one row per subject.
+        which: index times of a stay.
 
     Returns:
         The stays' rows repeated, with a column ``index_time``; ordered by subject and time.
+
+    >>> start = pd.Timestamp("2026-01-01T10:00Z").as_unit("us")
+    >>> stays = pd.DataFrame({"subject_id": ["a"], "start": [start], "end": [start + pd.Timedelta(hours=2.5)]})
+    >>> index_times(stays)["index_time"].dt.hour.tolist()
+    [10, 11, 12]
     """
     stays = stays.sort_values("subject_id", kind="stable")
     if which == "end":
@@ -38,23 +49,24 @@ def index_times(stays: pd.DataFrame, which: Index = "hourly") -> pd.DataFrame:
 
 
 def label(index: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
-    """Labels of index times.
+    """Label index times.
 
     Args:
         index: columns ``subject_id, index_time, end``.
-        outcomes: columns ``subject_id, onset, kind, onset_known``, at most one row a subject.
+        outcomes: columns ``subject_id, onset, kind, onset_known``, at most one row per subject.
+        task: what counts as positive.
 
     Returns:
-        The index with ``onset`` (NaT: no event), ``onset_known`` and ``label``: 1 if the onset lies in
-        (t, t + horizon], else 0, or what the task says of times after the onset and of horizons cut off by the end of the
-        stay; missing where the task leaves the time out.
+        The index with three more columns. ``onset`` is NaT without an event. ``onset_known`` is False if the event began before
+        the record. ``label`` is 1 if the onset lies in (t, t + horizon], else 0. Times after the onset, and horizons cut off by
+        the end of the stay, have the label that the task states; it is NaN if the task leaves the time out.
     """
     labelled = index.merge(outcomes[["subject_id", "onset", "onset_known"]], on="subject_id", how="left", validate="m:1")
     onset, t = labelled["onset"], labelled["index_time"]
     has_event = onset.notna()
     labelled["onset_known"] = labelled["onset_known"].ne(False)  # no event: nothing unknown
     known = labelled["onset_known"]
-    # Where the event was under way when the record began, every time counts as after the onset.
+    # If the event began before the record, every time counts as after the onset.
     after = has_event & ((t >= onset) | ~known)
     ahead = has_event & ~after & (onset <= t + task.horizon)
     cut_off = ~has_event & (t + task.horizon > labelled["end"])
@@ -64,39 +76,48 @@ def label(index: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.Dat
 
 
 def patient_of(subject_id: str) -> str:
-    """Whose stay it is. Where a cohort holds several stays of a patient its source names each ``<patient>~<stay>``."""
+    """Return the patient of a subject. In cohorts with several stays per patient, a subject is named ``<patient>~<stay>``.
+
+    >>> patient_of("p12~2"), patient_of("p12")
+    ('p12', 'p12')
+    """
     return subject_id.partition("~")[0]
 
 
 def by_patient(subject_ids: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
-    """The number of each row's patient, shape (n_rows,), and the patients' identifiers in order of number."""
+    """Return the number of each row's patient, shape (n_rows,), and the patients' names in order of number.
+
+    >>> numbers, names = by_patient(["p1~1", "p2~1", "p1~2"])
+    >>> numbers.tolist(), names.tolist()
+    ([0, 1, 0], ['p1', 'p2'])
+    """
     row, subjects = pd.factorize(np.asarray(subject_ids))
     patient, patients = pd.factorize(np.array([patient_of(str(subject)) for subject in subjects], dtype=object))
     return patient[row].astype(np.int64), patients
 
 
 def split_of(subject_id: str) -> Split:
-    """The split a subject belongs to: a fixed function of the patient's identifier (his pseudonym, in what was ingested).
+    """Return the split of a subject, by a fixed function of the patient's name (in an ingested cohort the subject key).
 
-    So no patient is ever in two splits, one seen again stays where he was, and no list of patients has to be kept.
+    So no patient is ever in two splits, a patient who returns stays in theirs, and no list of patients needs to be stored.
     """
     return "held_out" if _position(subject_id, b"vigil-split") < HELD_OUT_SHARE else "train"
 
 
 def splits(subject_ids: "pd.Series[str]") -> "pd.Series[str]":
-    """:func:`split_of` for each row."""
+    """Return the split of each row (:func:`split_of`)."""
     codes, uniques = pd.factorize(subject_ids)
     return pd.Series(np.array([split_of(str(subject)) for subject in uniques], dtype=object)[codes], index=subject_ids.index)
 
 
 def folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, *, seed: int) -> NDArray[np.int64]:
-    """Which fold each row is in: a patient in one, the patients with an event spread evenly.
+    """Return the fold of each row: all rows of a patient are in one, and patients with an event are spread evenly.
 
     Args:
-        subject_ids: whose row it is.
-        event: rows that hold an event, shape (n_rows,); a patient with one such row has one.
+        subject_ids: subject of each row.
+        event: whether the row holds an event, shape (n_rows,). A patient has an event if any of their rows holds one.
         number: of folds.
-        seed: another one divides otherwise. The order of rows does not matter.
+        seed: another seed divides differently. The order of rows does not matter.
 
     Returns:
         0 to number - 1, shape (n_rows,).
@@ -111,7 +132,7 @@ def folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, 
 
 
 def _position(subject_id: str, purpose: bytes, seed: int = 0) -> float:
-    """A number in [0, 1) that is the patient's own."""
+    """Return a number in [0, 1) that depends on the patient, the purpose and the seed alone."""
     digest = hashlib.blake2b(
         patient_of(subject_id).encode(), digest_size=8, person=purpose, salt=seed.to_bytes(8, "big")
     ).digest()

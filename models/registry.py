@@ -1,30 +1,20 @@
-"""The model registry: runs, artefacts, versions and aliases. The only importer of mlflow."""
+"""The model registry: runs, artifacts, versions and aliases of a home."""
 
 import json
-import logging
 import math
-import platform
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version as installed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import mlflow
 import pandas as pd
-from mlflow import MlflowClient
-from mlflow.data.code_dataset_source import CodeDatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
-from mlflow.models import infer_signature
 from pyarrow import ArrowException
 
 from features.errors import VigilError
+from models.mlflow_store import MlflowException, MlflowStore, ModelVersion
+from models.provenance import current_commit, library_versions
 from models.stored_model import TRUSTED_TYPES, read_model
 from models.training.risk_model import RiskModel
 
@@ -34,26 +24,10 @@ if TYPE_CHECKING:
 CHAMPION: Final = "champion"
 CHALLENGER: Final = "challenger"
 
-# What a stored model needs beside this package; naming it spares mlflow minutes of guessing.
-_REQUIREMENTS: Final = ["scikit-learn", "lightgbm", "skops", "pandas"]
-# What a model may come out otherwise with: kept with every run.
-_LIBRARIES: Final = ("vigil", "numpy", "pandas", "scipy", "numba", "scikit-learn", "lightgbm", "feast", "mlflow")
-_DIGEST: Final = 36  # characters that MLflow keeps of a dataset's digest
-VERSION_TAG: Final = "version."
-_PREVIOUS: Final = "previous_champion"  # a version's tag: whose place it took
-_SINCE: Final = "champion_since"  # a model's tag
-WITHDRAWN: Final = "withdrawn"  # another: since when it must not be asked, and why, as JSON
-
-
-def _commit() -> str:
-    """Of our code, short; where it is installed without its history: its version."""
-    git = shutil.which("git")
-    if git is not None:
-        command = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-        found = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a fixed command
-        if found.returncode == 0:
-            return found.stdout.strip()
-    return installed("vigil")
+VERSION_TAG: Final = "version."  # prefix of a run's tags: the version of a library
+_PREVIOUS: Final = "previous_champion"  # tag of a version: the champion before it
+_SINCE: Final = "champion_since"  # tag of a model
+WITHDRAWN: Final = "withdrawn"  # tag of a version: since when it must not be used, and why, as JSON
 
 
 class NoModelError(VigilError):
@@ -61,9 +35,9 @@ class NoModelError(VigilError):
 
 
 def registry_uri(home: Path) -> str:
-    """Name the registry of a home as MLflow wants it.
+    """Return the URI of a home's registry for MLflow.
 
-    What SQLAlchemy gives a meaning of its own is escaped, and nothing else: MLflow also makes a folder of the text.
+    Characters with a meaning for SQLAlchemy are escaped. No others are, because MLflow also names a folder after the URI.
     """
     path = str(home.resolve() / "mlflow.db")
     return f"sqlite:///{path.replace('%', '%25').replace('?', '%3F')}"
@@ -71,13 +45,13 @@ def registry_uri(home: Path) -> str:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A model as it was registered.
+    """A registered version of a model.
 
     Attributes:
-        model: the artefact.
+        model: the artifact.
         name, version: of the registered model.
-        run_id: the training run it came from.
-        withdrawn: whether it must not be asked, until it is reinstated.
+        run_id: the training run that made it.
+        withdrawn: whether it must not be used until it is reinstated.
     """
 
     model: RiskModel
@@ -88,16 +62,16 @@ class RegisteredModel:
 
     @property
     def feature_service(self) -> str:
-        """The feature service the model was trained on, whatever its task asks for today."""
+        """The feature service that the model was trained on. Its task may name another one today."""
         return str(self.model.facts_["feature_service"])
 
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """That a version must not be asked any more.
+    """The withdrawal of a version.
 
     Attributes:
-        at: since when.
+        at: when it was withdrawn.
         because: why.
     """
 
@@ -106,22 +80,20 @@ class Withdrawal:
 
 
 class Registry:
-    """MLflow under ``home``: ``mlflow.db`` holds runs and versions, ``mlartifacts/`` the files."""
+    """The MLflow registry of a home: ``mlflow.db`` holds runs and versions, ``mlartifacts/`` the files."""
 
     def __init__(self, home: Path) -> None:
         self.home = home.resolve()
-        self.uri = registry_uri(self.home)
-        for noisy in ("alembic", "mlflow.store", "mlflow.tracking", "mlflow.sklearn", "mlflow.models"):
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        mlflow.set_tracking_uri(self.uri)
-        self.client = MlflowClient(self.uri)
+        self._store = MlflowStore(registry_uri(self.home))
+        self.client = self._store.client
+        self._active: str | None = None  # id of the active run
 
     @classmethod
     def existing(cls, home: Path) -> "Registry":
-        """That of a home which has one; MLflow would make an empty one.
+        """Open the registry of a home that has one. The constructor would create an empty one.
 
         Raises:
-            NoModelError: it has none.
+            NoModelError: the home has none.
         """
         if not (home / "mlflow.db").exists():
             raise NoModelError(f"registry {home / 'mlflow.db'}: not there; train a model first: vigil train")
@@ -129,32 +101,34 @@ class Registry:
 
     @contextmanager
     def run(self, experiment: str, run_id: str | None = None, dataset: tuple[str, str] | None = None) -> Iterator[str]:
-        """A new training run of an experiment, or an earlier one gone on with; yields its id.
+        """Start a run of an experiment, or resume an earlier one; yield its id. It is the active run within the block.
 
-        A new one is named by task, date and the commit of our code.
+        A new run is named after task, date and commit. A run that ends with an exception is marked as failed.
 
         Args:
-            experiment: its name: the task's.
-            run_id: of an earlier run.
-            dataset: name and digest of what is learned from.
+            experiment: name of the experiment, which is that of the task.
+            run_id: the earlier run to resume.
+            dataset: name and digest of the training data.
         """
         if run_id is None:
-            known = self.client.get_experiment_by_name(experiment)
-            artifacts = (self.home / "mlartifacts").as_uri()
-            experiment_id = known.experiment_id if known else self.client.create_experiment(experiment, artifacts)
-            versions = {"python": platform.python_version(), **{name: installed(name) for name in _LIBRARIES}}
-            commit = _commit()
-            tags = {f"{VERSION_TAG}{name}": version for name, version in versions.items()}
-            tags |= {"task": experiment, "commit": commit}
+            commit = current_commit()
+            tags = {f"{VERSION_TAG}{name}": version for name, version in library_versions().items()}
             name = f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M} {commit}"
-            context = mlflow.start_run(experiment_id=experiment_id, tags=tags, run_name=name)
-        else:
-            context = mlflow.start_run(run_id=run_id)
-        with context as active:
-            if dataset is not None:
-                source = CodeDatasetSource({"mlflow.source.name": dataset[0]})
-                mlflow.log_input(MetaDataset(source, name=dataset[0], digest=dataset[1][:_DIGEST]), context="training")
-            yield active.info.run_id
+            artifacts = (self.home / "mlartifacts").as_uri()
+            run_id = self._store.create_run(experiment, artifacts, name, {**tags, "task": experiment, "commit": commit})
+        outer, self._active = self._active, run_id
+        try:
+            with self._store.running(run_id):
+                if dataset is not None:
+                    self._store.log_dataset(run_id, *dataset)
+                yield run_id
+        finally:
+            self._active = outer
+
+    def _active_run(self) -> str:
+        if self._active is None:
+            raise RuntimeError("no run is active; expected to log within a block of Registry.run")
+        return self._active
 
     def log(
         self,
@@ -167,102 +141,95 @@ class Registry:
         texts: Mapping[str, str] | None = None,
         tables: Mapping[str, pd.DataFrame] | None = None,
     ) -> None:
-        """Log to the active run; all but params, metrics and tags by file name. Nothing may hold an identifier."""
-        mlflow.log_params(params or {})
-        mlflow.log_metrics(
-            {name: value for name, value in (metrics or {}).items() if not math.isnan(value)}
-        )  # it stores no NaN
-        mlflow.set_tags(tags or {})
+        """Log to the active run. Dictionaries, figures, texts and tables go by file name. Nothing may hold an identifier.
+
+        Metrics that are NaN are left out, because MLflow stores none.
+        """
+        run_id, client = self._active_run(), self.client
+        known = {name: value for name, value in (metrics or {}).items() if not math.isnan(value)}
+        self._store.log_values(run_id, params or {}, known, tags or {})
         for name, dictionary in (dictionaries or {}).items():
-            mlflow.log_dict(dictionary, name)
+            client.log_dict(run_id, dictionary, name)
         for name, figure in (figures or {}).items():
-            mlflow.log_figure(figure, name)
+            client.log_figure(run_id, figure, name)
         for name, text in (texts or {}).items():
-            mlflow.log_text(text, name)
+            client.log_text(run_id, text, name)
         for name, table in (tables or {}).items():
             path = self.home / name
             table.to_parquet(path)
-            mlflow.log_artifact(str(path))
+            client.log_artifact(run_id, str(path))
             path.unlink()
 
     def log_models(self, models: Mapping[str, RiskModel], sample: pd.DataFrame) -> None:
-        """Keep fitted models with the active run, each with its signature from the sample's columns."""
+        """Store fitted models with the active run, each with its signature from the columns of the sample."""
+        run_id = self._active_run()
         for name, model in models.items():
-            inputs = sample[model.features]
-            mlflow.sklearn.log_model(
-                model,
-                name=name,
-                signature=infer_signature(inputs, model.predict_proba(inputs)),
-                pip_requirements=_REQUIREMENTS,
-                skops_trusted_types=TRUSTED_TYPES,
-                metadata={"features": len(model.features), **model.facts_},
-            )
+            metadata = {"features": len(model.features), **model.facts_}
+            self._store.log_model(run_id, name, model, sample[model.features], metadata, TRUSTED_TYPES)
 
     def has_champion(self, name: str) -> bool:
-        """Whether there is a champion; a crash or a gate may have left a model without one."""
+        """Return whether a model has a champion. A crash or a gate may have left it without one."""
         return any(CHAMPION in known.aliases for known in self.client.search_registered_models(f"name = '{name}'"))
 
     def register(
         self, run_id: str, artefact: str, name: str, tags: Mapping[str, str], *, may_be_champion: bool = True
     ) -> tuple[str, str]:
-        """Register a run's artefact as the next version of a model; returns version and alias.
+        """Register an artifact of a run as the next version of a model; return its version and alias.
 
-        It becomes champion where there is none, unless ``may_be_champion`` says that a gate refused it; otherwise challenger.
+        The version becomes champion if the model has none, unless a gate refused it (``may_be_champion``). Any other version
+        becomes challenger.
         """
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
         alias = CHAMPION if may_be_champion and not self.has_champion(name) else CHALLENGER
-        model_id = self._model_ids(run_id)[artefact]
-        version = self.client.create_model_version(
-            name, source=f"models:/{model_id}", run_id=run_id, model_id=model_id, tags=dict(tags)
-        ).version
+        version = self._store.create_version(name, run_id, self._store.model_ids(run_id)[artefact], tags)
         self.client.set_registered_model_alias(name, alias, version)
-        return str(version), alias
+        return version, alias
 
     def load(self, name: str, version: str | None = None, alias: str = CHAMPION) -> RegisteredModel:
-        """A registered version, or where none is named the one that has the alias.
+        """Load a version of a model; without a version, the one that has the alias.
 
         Raises:
             NoModelError: there is none.
         """
-        found = self._version(name, version, alias)
-        model = self._read(f"models:/{name}/{found.version}")
-        return RegisteredModel(model, name, str(found.version), str(found.run_id), WITHDRAWN in found.tags)
+        entry = self._version(name, version, alias)
+        location = self.client.get_model_version_download_uri(name, str(entry.version))
+        return RegisteredModel(self._read(location), name, str(entry.version), str(entry.run_id), WITHDRAWN in entry.tags)
 
     def version_of(self, name: str, alias: str) -> str:
-        """The version that has an alias.
+        """Return the version that has an alias.
 
         Raises:
-            NoModelError: none has it.
+            NoModelError: no version has it.
         """
         return str(self._version(name, None, alias).version)
 
     def standing(self, name: str, alias: str = CHAMPION) -> tuple[str, bool]:
-        """The version that has an alias and whether it was withdrawn: one query, for those who ask every few seconds.
+        """Return the version that has an alias, and whether it is withdrawn. This is one query, for frequent use.
 
         Raises:
-            NoModelError: none has it.
+            NoModelError: no version has it.
         """
-        found = self._version(name, None, alias)
-        return str(found.version), WITHDRAWN in found.tags
+        entry = self._version(name, None, alias)
+        return str(entry.version), WITHDRAWN in entry.tags
 
     def withdraw(self, name: str, version: str, because: str, at: datetime) -> None:
-        """From now on servers must not ask a version, whatever alias it has; withdrawn again, the first time and reason stand.
+        """Withdraw a version: servers must not use it, whatever alias it has. A second withdrawal changes nothing.
 
         Args:
             name, version: of the registered model.
-            because: why, for whoever is to reinstate it; nothing of a patient.
+            because: why, for those who may reinstate it. It must hold nothing about a patient.
             at: when that was decided, with its time zone.
 
         Raises:
             NoModelError: there is no such version.
         """
         if self.withdrawal(name, version) is None:
-            said = {"at": at.astimezone(UTC).isoformat(), "because": because}
-            self.tag(name, version, {WITHDRAWN: json.dumps(said)})
+            record = {"at": at.astimezone(UTC).isoformat(), "because": because}
+            self.tag(name, version, {WITHDRAWN: json.dumps(record)})
 
     def reinstate(self, name: str, version: str) -> None:
-        """A version may be asked again; one that was not withdrawn stays as it is.
+        """Reinstate a version: servers may use it again. A version that is not withdrawn stays as it is.
 
         Raises:
             NoModelError: there is no such version.
@@ -271,42 +238,42 @@ class Registry:
             self.client.delete_model_version_tag(name, version, WITHDRAWN)
 
     def withdrawal(self, name: str, version: str) -> Withdrawal | None:
-        """Since when and why a version must not be asked; None: it may.
+        """Return the withdrawal of a version; None if it is not withdrawn.
 
         Raises:
             NoModelError: there is no such version.
         """
-        said = self._version(name, version, CHAMPION).tags.get(WITHDRAWN)
-        if said is None:
+        tag = self._version(name, version, CHAMPION).tags.get(WITHDRAWN)
+        if tag is None:
             return None
-        kept = json.loads(said)
-        return Withdrawal(datetime.fromisoformat(kept["at"]), kept["because"])
+        record = json.loads(tag)
+        return Withdrawal(datetime.fromisoformat(record["at"]), record["because"])
 
     def promote(self, name: str, version: str, tags: Mapping[str, str]) -> None:
-        """Make a version champion; its tag ``previous_champion`` names the one whose place it takes, if there is one.
+        """Make a version champion; its tag ``previous_champion`` names the champion before it, if there was one.
 
-        Tags are written first: the alias, which is what servers read, moves in one step and never without them.
+        Tags are written first. The alias, which servers read, moves in one step and never before the tags.
         """
         previous = {_PREVIOUS: str(self._champion(name).version)} if self.has_champion(name) else {}
         self.tag(name, version, {**tags, **previous})
-        self._crown(name, version)
+        self._make_champion(name, version)
         if str(self.client.get_registered_model(name).aliases.get(CHALLENGER)) == version:
             self.client.delete_registered_model_alias(name, CHALLENGER)
 
     def champion_since(self, name: str) -> datetime | None:
-        """When the champion was promoted; None: it is the first, and was crowned when it was registered."""
-        said = self.client.get_registered_model(name).tags.get(_SINCE)
-        return datetime.fromisoformat(said) if said else None
+        """Return when the champion was promoted; None if it is the first one, champion since its registration."""
+        since = self.client.get_registered_model(name).tags.get(_SINCE)
+        return datetime.fromisoformat(since) if since else None
 
-    def _crown(self, name: str, version: str) -> None:
+    def _make_champion(self, name: str, version: str) -> None:
         self.client.set_registered_model_tag(name, _SINCE, datetime.now(UTC).isoformat())
         self.client.set_registered_model_alias(name, CHAMPION, version)
 
     def previous_champion(self, name: str) -> str:
-        """The version whose place the champion took.
+        """Return the version that was champion before the present one.
 
         Raises:
-            NoModelError: there is no champion, or it took nobody's place.
+            NoModelError: there is no champion, or no other version was champion before it.
         """
         champion = self._champion(name)
         if _PREVIOUS not in champion.tags:
@@ -317,22 +284,22 @@ class Registry:
         return str(champion.tags[_PREVIOUS])
 
     def roll_back(self, name: str, tags: Mapping[str, str]) -> None:
-        """Make the previous champion champion again; tags go to the version that gives way.
+        """Make the previous champion champion again; the tags go to the version that gives way.
 
-        It forgets whose place it took, so that rolling back once more goes one champion further back.
+        That version loses its ``previous_champion``. So a second roll-back goes one champion further back.
         """
         previous, champion = self.previous_champion(name), self._champion(name).version
         self.tag(name, champion, tags)
-        self._crown(name, previous)
+        self._make_champion(name, previous)
         self.client.delete_model_version_tag(name, champion, _PREVIOUS)
 
     def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
-        """Say something of a version, for those who look at the registry."""
+        """Set tags of a version."""
         for key, value in tags.items():
             self.client.set_model_version_tag(name, version, key, value)
 
     def latest_version(self, name: str) -> str:
-        """The newest version of a model.
+        """Return the newest version of a model.
 
         Raises:
             NoModelError: there is none.
@@ -343,33 +310,36 @@ class Registry:
         return str(max(int(version.version) for version in versions))
 
     def load_run_models(self, run_id: str) -> dict[str, RiskModel]:
-        """Every model kept with a run: the registered one and its baselines."""
-        return {name: self._read(f"models:/{model_id}") for name, model_id in self._model_ids(run_id).items()}
+        """Load every model of a run by name: the registered one and its baselines."""
+        return {
+            name: self._read(self.client.get_logged_model(model_id).artifact_location)
+            for name, model_id in self._store.model_ids(run_id).items()
+        }
 
     def dictionary(self, run_id: str, name: str) -> dict[str, Any]:
-        """A dictionary logged with a run."""
-        return dict(mlflow.artifacts.load_dict(f"runs:/{run_id}/{name}"))
+        """Load a dictionary that was logged with a run."""
+        return dict(json.loads(self._store.download(f"runs:/{run_id}/{name}").read_text()))
 
     def table(self, run_id: str, name: str) -> pd.DataFrame:
-        """A table logged with a run.
+        """Load a table that was logged with a run.
 
         Raises:
-            NoModelError: the run has none of that name, as one that an earlier version of Vigil made; or it cannot be read.
+            NoModelError: the run has no such table, because an earlier version of Vigil made it; or the table is unreadable.
         """
         try:
-            return pd.read_parquet(self.client.download_artifacts(run_id, name))
+            return pd.read_parquet(self._store.download(f"runs:/{run_id}/{name}"))
         except (OSError, MlflowException, ArrowException):
             raise NoModelError(
-                f"registry {self.home / 'mlflow.db'}: {name} of run {run_id} is missing or unreadable; train anew: vigil train"
+                f"registry {self.home / 'mlflow.db'}: {name} of run {run_id} is missing or unreadable; train again: vigil train"
             ) from None
 
     def metrics(self, run_id: str) -> dict[str, float]:
-        """What a run measured."""
+        """Return the metrics of a run."""
         return dict(self.client.get_run(run_id).data.metrics)
 
-    def _read(self, uri: str) -> RiskModel:
-        """The artefact, in the one format that we write: what the files beside it say of it is not asked."""
-        return read_model(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri)))
+    def _read(self, location: str) -> RiskModel:
+        """Read a model in the one format that Vigil writes, whatever format the files beside it name."""
+        return read_model(self._store.download(location))
 
     def _champion(self, name: str) -> ModelVersion:
         return self._version(name, None, CHAMPION)
@@ -385,8 +355,3 @@ class Registry:
                 f"registry {self.home / 'mlflow.db'}: no {wanted} of model {name!r}; train one first: vigil train "
                 "(where a first version was refused: vigil promote)"
             ) from error
-
-    def _model_ids(self, run_id: str) -> dict[str, str]:
-        experiment = self.client.get_run(run_id).info.experiment_id
-        logged = self.client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'")
-        return {model.name: model.model_id for model in sorted(logged, key=lambda model: model.creation_timestamp)}

@@ -1,4 +1,4 @@
-"""Seeds: one number from which every random draw of training and evaluation starts."""
+"""The seed of every random draw of training and evaluation."""
 
 from typing import Final
 

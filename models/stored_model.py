@@ -1,8 +1,10 @@
-"""A model as a file: read in the one format that we write, and as nothing but what we trust.
+"""Stored models: read in the one format that Vigil writes, with trusted types only.
 
-What lies beside it may name another format, such as a pickle, which runs whatever code it holds when it is read.
+The files beside a stored model may name another format, such as a pickle. A pickle runs whatever code it holds when it is read,
+so these files are ignored.
 """
 
+import inspect
 import io
 import json
 import zipfile
@@ -15,7 +17,7 @@ from skops.io.exceptions import UntrustedTypesFoundException  # type: ignore[imp
 from features.errors import VigilError
 from models.training.risk_model import RiskModel
 
-# Every type a stored model may contain beyond scikit-learn's own. Reviewed: none of them runs code when it is loaded.
+# Every type that a stored model may hold beyond scikit-learn's own. Reviewed: none of them runs code when it is loaded.
 TRUSTED_TYPES: Final = [
     "models.training.risk_model.RiskModel",
     "models.training.venn_abers.VennAbers",
@@ -29,14 +31,15 @@ TRUSTED_TYPES: Final = [
     "numpy.dtype",
 ]
 _FILE: Final = "model.skops"
-_SCHEMA: Final = "schema.json"  # in the file: which class each object is of
-# Modules as they were named when a stored model was written. A model of any earlier version can still be read.
+_SCHEMA: Final = "schema.json"  # in the file: the class of each object
+# Former names of modules and of attributes of the model, so that models of earlier versions can be read.
 _FORMER_MODULES: Final = {
     "models.risk_model": "models.training.risk_model",
     "models.ranges": "models.training.venn_abers",
     "models.certificate": "models.alarms.guarantee",
     "models.usual": "models.personal_baseline",
 }
+_FORMER_ATTRIBUTES: Final = {"facts_": "metadata_", "most_negatives": "max_negatives"}
 
 
 class UntrustedModelError(VigilError):
@@ -47,39 +50,53 @@ def read_model(folder: Path) -> RiskModel:
     """Read the model of a folder.
 
     Raises:
-        UntrustedModelError: it is of another format, or holds a type beyond :data:`TRUSTED_TYPES`.
+        UntrustedModelError: the model has another format, or holds a type beyond :data:`TRUSTED_TYPES`.
     """
     path = folder / _FILE
     if not path.is_file():
         raise UntrustedModelError(
-            f"{folder}: no {_FILE}; models of other formats are not loaded, since they may run code; train anew: vigil train"
+            f"{folder}: no {_FILE}; models of other formats are not loaded, since they may run code; train again: vigil train"
         )
     try:
-        model = skops.io.loads(_with_present_names(path), trusted=TRUSTED_TYPES)
+        model = skops.io.loads(_with_present_modules(path), trusted=TRUSTED_TYPES)
     except UntrustedTypesFoundException:
         raise UntrustedModelError(
-            f"{path}: holds types that are not Vigil's, so it is not loaded; train anew: vigil train"
+            f"{path}: holds types that are not Vigil's, so it is not loaded; train again: vigil train"
         ) from None
     if not isinstance(model, RiskModel):
-        raise UntrustedModelError(f"{path}: is no risk model; train anew: vigil train")
+        raise UntrustedModelError(f"{path}: is no risk model; train again: vigil train")
+    _rename_attributes(model)
     return model
 
 
-def _with_present_names(path: Path) -> bytes:
-    """Return the bytes of a stored model in which each class has the module it is in today."""
+def _with_present_modules(path: Path) -> bytes:
+    """Return the bytes of a stored model in which each class has the module that it is in today."""
     written = io.BytesIO()
     with zipfile.ZipFile(path) as stored, zipfile.ZipFile(written, "w") as present:
         for name in stored.namelist():
             content = stored.read(name)
             if name == _SCHEMA:
-                content = json.dumps(_renamed(json.loads(content))).encode()
+                content = json.dumps(_rename_modules(json.loads(content))).encode()
             present.writestr(name, content)
     return written.getvalue()
 
 
-def _renamed(schema: Any) -> Any:
+def _rename_modules(schema: Any) -> Any:
+    """Return a part of the schema with the present names of modules."""
     if isinstance(schema, list):
-        return [_renamed(item) for item in schema]
+        return [_rename_modules(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    return {key: _FORMER_MODULES.get(value, value) if key == "__module__" else _renamed(value) for key, value in schema.items()}
+    return {
+        key: _FORMER_MODULES.get(value, value) if key == "__module__" else _rename_modules(value)
+        for key, value in schema.items()
+    }
+
+
+def _rename_attributes(model: RiskModel) -> None:
+    """Give attributes of a model their present names, as far as the class declares them."""
+    declared = {*inspect.signature(RiskModel).parameters, *RiskModel.__annotations__}
+    for former, present in _FORMER_ATTRIBUTES.items():
+        if former in vars(model) and present in declared:
+            setattr(model, present, getattr(model, former))
+            delattr(model, former)

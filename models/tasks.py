@@ -1,4 +1,4 @@
-"""RiskTask: which outcome, how far ahead, what counts as positive, from which features."""
+"""Tasks: the questions that models answer, each with outcome, horizon, labels and feature service."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +10,12 @@ Index = Literal["hourly", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a ward is told to expect of alarms: at most so many a patient-day, and at least so precise."""
+    """The alarm guarantee that a task aims for.
+
+    Attributes:
+        alarms_per_patient_day: alarms sound at most so often.
+        precision: at least this share of them is followed by the outcome within the horizon.
+    """
 
     alarms_per_patient_day: float
     precision: float
@@ -18,17 +23,17 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class RiskTask:
-    """A question a model answers at index times t: does the outcome begin in (t, t + horizon]?
+    """A question that a model answers at index times t: does the outcome begin in (t, t + horizon]?
 
     Attributes:
-        name: the task's name; also that of the registered model.
+        name: name of the task and of its registered model.
         outcome: in words, for reports.
-        horizon: how far ahead.
-        feature_service: the Feast service the models read.
-        after_onset: the label of index times at or after the onset.
-        cut_off: the label of index times whose horizon reaches past the end of a stay in which no onset was seen.
-        index: which times: ``hourly`` from the start of the stay, or its ``end`` alone.
-        promise: of the alarms of a risk that is asked hourly.
+        horizon: how far ahead the risk looks.
+        feature_service: the Feast service that the models read.
+        after_onset: label of index times at or after the onset.
+        cut_off: label of index times at which the horizon ends after the stay, if no onset was seen.
+        index: the index times: ``hourly`` from the start of the stay, or its ``end`` alone.
+        promise: the alarm guarantee that an hourly task aims for.
     """
 
     name: str
@@ -42,7 +47,7 @@ class RiskTask:
 
 
 _TABLE = (
-    # On a ward that goes on being watched, an unseen horizon is unknown: nobody looked. So it is left out.
+    # On a ward, what happened after the end of a record is unknown. So an unseen horizon is left out.
     RiskTask(
         name="deterioration",
         outcome="deterioration of any kind",
@@ -52,9 +57,9 @@ _TABLE = (
         cut_off="left_out",
     ),
     # The official label of the 2019 challenge: positive from six hours before the onset to the end of the record.
-    # The promise is of model and safety net together. NEWS2 is a score of wards, and patients in intensive care live above 7:
-    # on 2,386 training patients of the challenge (set A) the net alone sounds 0.83 alarms a patient-day, 4.6 % of them right.
-    # So 0.5 cannot be kept. 1.25 leaves the model 0.4 of its own; together 5 % are right, so 4 % can be promised.
+    # The guarantee is for model and safety net together. NEWS2 is a score for wards; in intensive care 7 is usual. On 2,386
+    # training patients of the challenge (set A) the net alone sounds 0.83 alarms per patient-day, 4.6 % of them right. So 0.5
+    # cannot be kept. 1.25 leaves the model 0.4 of its own. Together 5 % are right, so 4 % can be guaranteed.
     RiskTask(
         name="sepsis",
         outcome="sepsis (Sepsis-3)",
@@ -64,8 +69,9 @@ _TABLE = (
         cut_off="negative",
         promise=Promise(alarms_per_patient_day=1.25, precision=0.04),
     ),
-    # Labels of the same form, of YAIB (van de Water R, et al. Yet another ICU benchmark. ICLR 2024). On training patients of
-    # the eICU demo (1,592 stays) the net alone sounds 0.57 alarms a patient-day, 13 % of them right; 1.0 leaves the model 0.4.
+    # Labels of the same form, as in YAIB (van de Water R, et al. Yet another ICU benchmark. ICLR 2024). On training patients
+    # of the eICU demo (1,592 stays) the net alone sounds 0.57 alarms per patient-day, 13 % of them right. 1.0 leaves the model
+    # 0.4.
     RiskTask(
         name="aki",
         outcome="acute kidney injury (KDIGO)",
@@ -75,7 +81,7 @@ _TABLE = (
         cut_off="negative",
         promise=Promise(alarms_per_patient_day=1.0, precision=0.05),
     ),
-    # The question of the 2012 challenge, asked once, after two days in the unit: any death before discharge counts.
+    # The question of the 2012 challenge, asked once per stay, after two days in the unit. Any death before discharge counts.
     RiskTask(
         name="mortality",
         outcome="death in hospital",
@@ -85,7 +91,7 @@ _TABLE = (
         cut_off="negative",
         index="end",
     ),
-    # The question of the 2009 challenge, asked once.
+    # The question of the 2009 challenge, asked once per stay.
     RiskTask(
         name="hypotension",
         outcome="acute hypotensive episode",

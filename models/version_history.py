@@ -1,4 +1,4 @@
-"""What the registry knows of versions: how each came to be, and what it reached."""
+"""The history of a model's versions: how each was trained, and how it performed."""
 
 import json
 from datetime import UTC, datetime
@@ -8,13 +8,14 @@ from models.registry import VERSION_TAG, WITHDRAWN, RegisteredModel, Registry
 
 
 def made(registry: Registry, registered: RegisteredModel) -> dict[str, Any]:
-    """How a version came to be: what its run and its artefact keep of it.
+    """Describe how a version was trained, from its run and its artifact.
 
     Returns:
-        ``trained_at`` (UTC, ISO 8601), ``versions`` (of libraries), ``train_patients, train_events`` (None where the run
-        does not say); of the artefact ``learner`` (its class), ``parameters`` (:attr:`RiskModel.settings`, as text),
-        ``members`` (fitted learners), ``folds, repeats, most_negatives, seed``, ``ways`` (other than as measured, that they
-        learned from), ``features`` (names, in order) and ``thresholds``.
+        - of the run: ``trained_at`` (UTC, ISO 8601), ``versions`` of libraries, and ``train_patients, train_events`` (as text;
+          None if the run does not hold them);
+        - of the artifact: ``learner`` (its class), ``parameters`` (:attr:`RiskModel.settings`, as text), ``members`` (number of
+          fitted learners), ``folds, repeats, most_negatives, seed``, ``ways`` of augmentation that members learned from,
+          ``features`` (names, in order) and ``thresholds``.
     """
     run, model = registry.client.get_run(registered.run_id), registered.model
     tags, params = run.data.tags, run.data.params
@@ -25,7 +26,7 @@ def made(registry: Registry, registered: RegisteredModel) -> dict[str, Any]:
         "learner": type(model.learner).__name__,
         "parameters": {name: str(value) for name, value in model.settings.items()},
         "members": sum(len(view) for view in model.members_),
-        **{choice: getattr(model, choice) for choice in ("folds", "repeats", "most_negatives", "seed")},
+        **{setting: getattr(model, setting) for setting in ("folds", "repeats", "most_negatives", "seed")},
         "ways": [way for way in ("other_habits", "changed_habits", "cut_records") if model.facts_.get(way)],
         "features": list(model.features),
         "thresholds": dict(model.thresholds_),
@@ -36,20 +37,20 @@ def versions(registry: Registry, name: str) -> list[dict[str, Any]]:
     """List the versions of a model, newest first.
 
     Returns:
-        ``version, alias, trained_at, run`` (its name), ``run_id, withdrawn, refused_by, ungated`` (why; None: not so) and
-        ``metrics`` of the registered variant on held-out patients; empty where it was not evaluated.
+        Each has ``version, alias, trained_at, run`` (its name), ``run_id``; ``withdrawn, refused_by, ungated`` with the reason
+        (None if it was not); and ``metrics`` of the registered model on held-out patients, empty without an evaluation.
 
     Raises:
-        NoModelError: there is none.
+        NoModelError: there is no such model.
     """
     registry.latest_version(name)
     aliases = {str(version): alias for alias, version in registry.client.get_registered_model(name).aliases.items()}
-    found = []
+    listed = []
     for version in registry.client.search_model_versions(f"name = '{name}'"):
         run = registry.client.get_run(version.run_id)
         tags, variant = version.tags, f"{registry.client.get_logged_model(version.source.rpartition('/')[2]).name}."
         withdrawn = json.loads(tags[WITHDRAWN])["because"] if WITHDRAWN in tags else None
-        found.append(
+        listed.append(
             {
                 "version": int(version.version),
                 "alias": aliases.get(str(version.version), ""),
@@ -64,4 +65,4 @@ def versions(registry: Registry, name: str) -> list[dict[str, Any]]:
                 },
             }
         )
-    return sorted(found, key=lambda version: -version["version"])
+    return sorted(listed, key=lambda version: -version["version"])

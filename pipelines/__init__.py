@@ -1,1 +1,1 @@
-"""Jobs: sources, ingest, features, training, evaluation, prediction, drift, and the `vigil` command."""
+"""Pipelines: sources, jobs, drift, operations, challenges, and the `vigil` command."""

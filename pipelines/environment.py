@@ -1,4 +1,4 @@
-"""The process around a job: no telemetry, no chatter. The only place that writes os.environ."""
+"""The process that a job runs in: no telemetry, no notices of libraries. Nothing else changes ``os.environ``."""
 
 import logging
 import os
@@ -12,31 +12,31 @@ _NO_TELEMETRY: Final = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "FEAST_USAGE": "False",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "GIT_PYTHON_REFRESH": "quiet",  # mlflow looks for git; a hospital's server need not have it
+    "GIT_PYTHON_REFRESH": "quiet",  # MLflow looks for git, which a hospital's server need not have
 }
 
 DEBUG: Final = "VIGIL_DEBUG"
-LOOPBACK: Final = "127.0.0.1"  # without TLS nothing listens anywhere else
+LOOPBACK: Final = "127.0.0.1"  # the only address of a server without TLS
 DEFAULT_PORT: Final = 3000
 
 
-def wants_tracebacks() -> bool:
-    """Whether whoever runs a job asked to see more of a fault of ours."""
+def is_debugging() -> bool:
+    """Return whether ``VIGIL_DEBUG`` asks for tracebacks."""
     return bool(os.environ.get(DEBUG))
 
 
 def settle() -> None:
-    """Switch telemetry off, keep what is written to ourselves, and quieten the libraries' notices; inherited by servers."""
+    """Switch telemetry off, make new files private, and silence notices of libraries. Servers inherit all of it."""
     os.umask(0o077)  # a home holds patients' data
     os.environ.update(_NO_TELEMETRY)
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", message="IProgress not found")  # a notebook without widgets is no fault
+    warnings.filterwarnings("ignore", message="IProgress not found")  # a notebook without widgets works as well
     logging.getLogger("bentoml").setLevel(logging.ERROR)
 
 
-def server_environment(home: Path, task: str) -> dict[str, str]:
-    """Environment of a prediction server for that home and task; other settings are taken over as they are."""
-    home = home.resolve()
-    ours = {"VIGIL_HOME": str(home), "VIGIL_TASK": task, "BENTOML_HOME": str(home / "bentoml")}
+def server_environment(home_path: Path, task: str) -> dict[str, str]:
+    """Return the environment of a prediction server for a home and a task; other variables are passed on unchanged."""
+    home_path = home_path.resolve()
+    ours = {"VIGIL_HOME": str(home_path), "VIGIL_TASK": task, "BENTOML_HOME": str(home_path / "bentoml")}
     return {**os.environ, **_NO_TELEMETRY, **ours}

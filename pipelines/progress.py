@@ -1,4 +1,4 @@
-"""Progress of long work, on standard error: a bar where the number of steps is known, a running clock where it is not."""
+"""Progress of long work on standard error: a bar if the number of steps is known, else a clock."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -14,24 +14,24 @@ T = TypeVar("T")
 
 
 def track(steps: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """Yield the steps, showing how many are done."""
+    """Yield the steps, and show how many of the total are done."""
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     started = time.monotonic()
     with Progress(*columns, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as progress:
         yield from progress.track(steps, total=total, description=what)
-    _done(what, started)
+    _print_duration(what, started)
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show that one long step is under way, and for how long."""
+    """Show that one long step is running, and for how long."""
     started = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=CONSOLE, transient=True, disable=not CONSOLE.is_terminal) as progress:
         progress.add_task(what, total=None)
         yield
-    _done(what, started)
+    _print_duration(what, started)
 
 
-def _done(what: str, started: float) -> None:
+def _print_duration(what: str, started: float) -> None:
     CONSOLE.print(f"  {what}: done in {time.monotonic() - started:.1f} s", highlight=False)

@@ -1,89 +1,100 @@
-"""What a connection may cost before the application is called: uvicorn's HTTP protocol, with limits of its own.
+"""Limits on connections and request heads, enforced by uvicorn's HTTP protocol before the application is called.
 
-uvicorn keeps whatever headers somebody sends, however many, and waits for their end for ever. The limits of the application
-(:mod:`serving.api.middleware`) begin after that.
+Without them uvicorn accepts any number of headers and waits for the end of a head without a limit. The limits on bodies are in
+:mod:`serving.api.middleware`.
 """
 
+import asyncio
 from http import HTTPStatus
 from typing import Any, Final
 
 from uvicorn import config as uvicorn_config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-MAX_HEAD_BYTES: Final = 32_768  # of a request's line and headers; a token may have 8 KB
+MAX_HEAD_BYTES: Final = 32_768  # of a request's line and headers; a token may take 8 KB of it
 HEAD_SECONDS: Final = 10.0  # from the first byte of a request, or the connection, to the end of its headers
-# Connections without a request under way: those that send nothing, or not yet all headers, or are kept for the next. Of more
-# the one that has waited longest is closed. Whoever has a request to send has sent it before so many others have come.
-MOST_WAITING: Final = 500
+# Idle connections have no request in progress. They have sent nothing or part of a head, or are kept for the next request.
+# Above this limit, the connection that has been idle longest is closed. A client with a request to send has sent it by then.
+MAX_IDLE_CONNECTIONS: Final = 500
 
-_EACH_HEADER: Final = 32  # bytes a header counts beside its own: ten thousand empty ones cost memory, too
+_HEADER_OVERHEAD_BYTES: Final = 32  # counted for each header, because ten thousand empty ones cost memory, too
 
 
 class _HeadTooLargeError(Exception):
-    """Ends the parsing."""
+    """Ends the parsing of a request."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """One connection."""
+    """uvicorn's protocol for one connection, with limits on the size and duration of a head and on idle connections."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._reading_head = True
-        self._unparsed = self._parsed = 0  # bytes of this request's head: that came, and that were made headers of
-        self._ended = False  # a request, within the bytes at hand
-        self._too_large = False
-        self._deadline: Any = None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._is_reading_head = True
+        self._received_head_bytes = 0  # of this request's head, received in chunks without the end of the head
+        self._parsed_head_bytes = 0  # of this request's head, parsed into the URL and headers
+        self._request_ended = False  # a request has ended within the current chunk
+        self._head_is_too_large = False
+        self._head_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
+        """Start the timeout of the first head."""
         super().connection_made(transport)
-        self._await_head()
-        self._wait()
+        self._start_head_timeout()
+        self._mark_idle()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_has_come()
-        _waiting.pop(self, None)
+        """Forget the connection."""
+        self._end_head()
+        _idle.pop(self, None)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._reading_head and self._deadline is None:
-            self._await_head()
-        self._ended = False
+        """Parse a chunk, and count it if it belongs to an unfinished head."""
+        if self._is_reading_head and self._head_timeout is None:
+            self._start_head_timeout()
+        self._request_ended = False
         super().data_received(data)
-        if self._reading_head and not self._ended and not self.transport.is_closing():
-            self._unparsed += len(data)
-            if self._unparsed > MAX_HEAD_BYTES:
-                self._too_large = True
+        if self._is_reading_head and not self._request_ended and not self.transport.is_closing():
+            self._received_head_bytes += len(data)
+            if self._received_head_bytes > MAX_HEAD_BYTES:
+                self._head_is_too_large = True
                 self.send_400_response("")
 
     def on_message_begin(self) -> None:
-        self._reading_head, self._unparsed, self._parsed = True, 0, 0
+        """Begin to count a new head."""
+        self._is_reading_head, self._received_head_bytes, self._parsed_head_bytes = True, 0, 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
+        """Count the URL."""
         self._count(len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + _EACH_HEADER)
+        """Count a header."""
+        self._count(len(name) + len(value) + _HEADER_OVERHEAD_BYTES)
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._head_has_come()
-        _waiting.pop(self, None)
+        """End the timeout: a request is in progress."""
+        self._end_head()
+        _idle.pop(self, None)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        self._reading_head, self._ended, self._unparsed = True, True, 0
+        """Expect the next head."""
+        self._is_reading_head, self._request_ended, self._received_head_bytes = True, True, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        """Mark the connection idle if no further request is queued."""
         super().on_response_complete()
         if not self.pipeline and not self.transport.is_closing():
-            self._wait()
+            self._mark_idle()
 
     def send_400_response(self, msg: str) -> None:
-        """431 where the head is too large. Nothing of what came is repeated."""
-        if not self._too_large:
+        """Answer a bad request: 431 if the head is too large, else uvicorn's 400. Nothing of the request is repeated."""
+        if not self._head_is_too_large:
             super().send_400_response(msg)
             return
         status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
@@ -91,40 +102,40 @@ class LimitedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _count(self, size: int) -> None:
-        self._parsed += size
-        if self._parsed > MAX_HEAD_BYTES:
-            self._too_large = True
+        self._parsed_head_bytes += size
+        if self._parsed_head_bytes > MAX_HEAD_BYTES:
+            self._head_is_too_large = True
             raise _HeadTooLargeError
 
-    def _await_head(self) -> None:
-        self._deadline = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+    def _start_head_timeout(self) -> None:
+        self._head_timeout = self.loop.call_later(HEAD_SECONDS, self._on_head_timeout)
 
-    def _head_has_come(self) -> None:
-        self._reading_head = False
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+    def _end_head(self) -> None:
+        self._is_reading_head = False
+        if self._head_timeout is not None:
+            self._head_timeout.cancel()
+            self._head_timeout = None
 
-    def _head_is_late(self) -> None:
-        self._deadline = None
+    def _on_head_timeout(self) -> None:
+        self._head_timeout = None
         self.close()
 
-    def _wait(self) -> None:
-        _waiting[self] = None
-        if len(_waiting) > MOST_WAITING:
-            longest = next(iter(_waiting))
-            del _waiting[longest]
+    def _mark_idle(self) -> None:
+        _idle[self] = None
+        if len(_idle) > MAX_IDLE_CONNECTIONS:
+            longest = next(iter(_idle))
+            del _idle[longest]
             longest.close()
 
     def close(self) -> None:
-        """Without a word: who sends nothing would not read it, and what is half sent must not hold the end up."""
+        """Close the connection at once, without an answer: a client that sends nothing would not read it."""
         if not self.transport.is_closing():
             self.transport.abort()
 
 
-_waiting: Final[dict[LimitedProtocol, None]] = {}  # the longest first
+_idle: Final[dict[LimitedProtocol, None]] = {}  # idle connections of this process, the longest idle first
 
 
 def limit() -> None:
-    """Let every uvicorn server of this process speak this protocol: BentoML, which makes ours, cannot be told otherwise."""
+    """Make every uvicorn server of this process use :class:`LimitedProtocol`. BentoML creates them and has no option for it."""
     uvicorn_config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{LimitedProtocol.__name__}"

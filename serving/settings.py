@@ -1,4 +1,4 @@
-"""Settings of the prediction API, read once, when a process of it starts."""
+"""Settings of the prediction API. Each process of the server reads them once, at its start."""
 
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -8,28 +8,32 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
-SOCKET_VARIABLE: Final = "VIGIL_SOCKET"  # of the setting below
+SOCKET_VARIABLE: Final = "VIGIL_SOCKET"  # sets Settings.socket
 
 
 class Settings(BaseSettings):
-    """Each field can be set as an environment variable with the prefix ``VIGIL_``."""
+    """Settings of one server. An environment variable with the prefix ``VIGIL_`` sets each field."""
 
     model_config = SettingsConfigDict(env_prefix="VIGIL_", frozen=True)
 
-    home: Path = Field(default=Path(".vigil"), description="Where features, models and logs live.")
-    task: str = Field(default="deterioration", description="The registered model to serve.")
-    token_issuer: str = Field(default=LOCAL_ISSUER, description="Whose tokens are trusted (iss).")
-    token_audience: str = Field(default=LOCAL_AUDIENCE, description="What tokens must be for (aud).")
+    home: Path = Field(default=Path(".vigil"), description="The directory that holds everything of this installation.")
+    task: str = Field(default="deterioration", description="The task that the server answers.")
+    token_issuer: str = Field(default=LOCAL_ISSUER, description="The issuer of trusted tokens (iss).")
+    token_audience: str = Field(default=LOCAL_AUDIENCE, description="The audience that tokens must name (aud).")
     token_keys: str = Field(
-        default="", description="The issuer's public keys (JWKS): a file or an https URL. Default: those of `vigil token`."
+        default="", description="The issuer's public keys (JWKS): a file or an https URL. Default: the keys of `vigil token`."
     )
-    socket: int | None = Field(default=None, description="Descriptor of the socket that `vigil serve` has bound; set by it.")
-    log: Literal["text", "json"] = Field(default="text", description="Lines of the log for people, or as JSON for programs.")
-    requests_per_second: Annotated[int, Field(ge=1)] = Field(default=1_000, description="Of one caller; more get 429.")
+    socket: int | None = Field(default=None, description="Descriptor of the listening socket. `vigil serve` sets it.")
+    log: Literal["text", "json"] = Field(
+        default="text", description="Format of log lines: `text` for people, `json` for programs."
+    )
+    requests_per_second: Annotated[int, Field(ge=1)] = Field(
+        default=1_000, description="Requests that one caller may send in a second. More are answered with 429."
+    )
 
 
 def settings_table() -> str:
-    """Every setting in Markdown, for the documents."""
+    """Return the table of settings in Markdown, for the documents."""
     rows = [
         f"| `VIGIL_{name.upper()}` | {field.description} | {f'`{field.default}`' if str(field.default or '') else ''} |"
         for name, field in Settings.model_fields.items()

@@ -1,8 +1,9 @@
-"""The processes of the server, under the supervisor that BentoML starts (circus): what of it is ours to say.
+"""The supervisor of the server's processes: circus, as BentoML starts it, with two changes.
 
-By itself it takes commands from anybody on this machine, over TCP ports of the loopback interface; a command may name any
-program, which then runs as the server's user. Here it listens in a folder that is its owner's alone. It also starts a process
-again however often that fails; here the first start decides.
+By default circus accepts commands over TCP ports of the loopback interface, from every user of the machine. A command can start
+any program as the server's user. Here circus listens on sockets in a folder that only its owner can open.
+
+By default circus restarts a process however often it fails. Here the server ends if a process fails at its first start.
 """
 
 import os
@@ -20,103 +21,110 @@ from circus.sockets import CircusSocket  # type: ignore[import-untyped]
 
 from serving.settings import Settings
 
-_API_SOCKET: Final = "_bento_api_server"  # BentoML's name of it
-_CANNOT_START: Final = 78  # EX_CONFIG of sysexits.h
-# BentoML looks every 10 s whether its processes live; while the rescorer does not, nobody is watched.
-_LOOK_SECONDS: Final = 1
-_START_SECONDS: Final = 20  # a process that fails within has not started
-# More than a server ever needs; what goes through all possible descriptors takes long with a million of them.
-_MOST_DESCRIPTORS: Final = 65_536
+_API_SOCKET: Final = "_bento_api_server"  # BentoML's name for the socket of the API
+_EX_CONFIG: Final = 78  # exit status of sysexits.h: a configuration error
+# BentoML checks its processes every 10 s. No patient is monitored while the rescorer is down, so this is shorter.
+_CHECK_SECONDS: Final = 1
+_START_SECONDS: Final = 20  # a process that fails within this time has not started
+# More than a server needs. A higher limit slows down programs that go through all possible descriptors.
+_MAX_OPEN_FILES: Final = 65_536
 
 
 def arbiter(watchers: list[Any], *, sockets: list[CircusSocket], **_: object) -> "Supervisor":
-    """Return the supervisor of these processes; stands in for BentoML's ``create_standalone_arbiter``.
+    """Create the supervisor of the given processes. It replaces BentoML's ``create_standalone_arbiter``.
 
     Args:
-        watchers: each starts one process and starts it again.
-        sockets: that processes listen on.
+        watchers: circus watchers; each starts one process and restarts it.
+        sockets: sockets that the processes listen on.
     """
-    allow_many_connections()
-    bound = Settings().socket
-    if bound is not None:
-        sockets = [_Bound(listened, bound) if listened.name == _API_SOCKET else listened for listened in sockets]
+    raise_open_file_limit()
+    descriptor = Settings().socket
+    if descriptor is not None:
+        sockets = [_BoundSocket(each, descriptor) if each.name == _API_SOCKET else each for each in sockets]
     folder = tempfile.mkdtemp(prefix="vigil-")  # mode 0700
-    found = Supervisor(
+    supervisor = Supervisor(
         watchers,
         endpoint=f"ipc://{folder}/commands",
         pubsub_endpoint=f"ipc://{folder}/events",
-        check_delay=_LOOK_SECONDS,
+        check_delay=_CHECK_SECONDS,
         sockets=sockets,
     )
-    found.exit_stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    supervisor.exit_stack.callback(shutil.rmtree, folder, ignore_errors=True)
     for watcher in watchers:
-        watcher.hooks |= {"after_spawn": found.spawned, "after_reap": found.reaped}
-    return found
+        watcher.hooks |= {"after_spawn": supervisor.after_spawn, "after_reap": supervisor.after_reap}
+    return supervisor
 
 
-def allow_many_connections() -> None:
-    """Raise the limit of open files, which is 1,024 under Debian and systemd, as far as we may."""
-    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MOST_DESCRIPTORS if most == resource.RLIM_INFINITY else min(most, _MOST_DESCRIPTORS)
-    if now != resource.RLIM_INFINITY and now < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+def raise_open_file_limit() -> None:
+    """Raise this process's limit of open files, 1,024 under Debian and systemd, to at most 65,536."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < target:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
 
 
 def cannot_start(process: str, because: str) -> NoReturn:
-    """End this process: it cannot start, and starting it again would not help."""
+    """End this process with one line on standard error: it cannot start, and a restart would not help.
+
+    Args:
+        process: its name, for people.
+        because: why it cannot start.
+    """
     sys.stderr.write(f"vigil: the {process} cannot start: {because}\n")
     sys.stderr.flush()
-    os._exit(_CANNOT_START)
+    os._exit(_EX_CONFIG)
 
 
 class Supervisor(Arbiter):  # type: ignore[misc]
-    """Starts processes again that ended, but for those that fail the first time: then the whole server ends."""
+    """Supervisor that restarts processes, and ends the server if a process fails at its first start."""
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self._spawned: dict[str, float] = {}  # when the first process of each watcher was started
-        self._have_run: set[str] = set()
-        self._has_failed = False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._first_spawned_at: dict[str, float] = {}  # by watcher
+        self._have_ended: set[str] = set()  # watchers with a process that has ended at least once
+        self._start_has_failed = False
 
-    def spawned(self, watcher: Any, **_: object) -> bool:
-        """A process was started."""
-        self._spawned.setdefault(watcher.name, time.monotonic())
+    def after_spawn(self, watcher: Any, **_: object) -> bool:
+        """Note when the first process of a watcher was started. Returns True: circus lets the process run."""
+        self._first_spawned_at.setdefault(watcher.name, time.monotonic())
         return True
 
-    def reaped(self, watcher: Any, exit_code: int, **_: object) -> None:
-        """A process has ended. If it was the first of its kind and ended by itself at once, it cannot start."""
-        lived = time.monotonic() - self._spawned[watcher.name]
-        if watcher.name not in self._have_run and (exit_code == _CANNOT_START or (exit_code > 0 and lived < _START_SECONDS)):
-            self._has_failed = True
-            self.loop.add_callback(self._end)
-        self._have_run.add(watcher.name)
+    def after_reap(self, watcher: Any, exit_code: int, **_: object) -> None:
+        """Stop the server if the first process of a watcher has failed soon after its start."""
+        seconds = time.monotonic() - self._first_spawned_at[watcher.name]
+        has_failed = exit_code == _EX_CONFIG or (exit_code > 0 and seconds < _START_SECONDS)
+        if watcher.name not in self._have_ended and has_failed:
+            self._start_has_failed = True
+            self.loop.add_callback(self._stop_when_possible)
+        self._have_ended.add(watcher.name)
 
-    def _end(self) -> None:
+    def _stop_when_possible(self) -> None:
         try:
             self.stop()
-        except ConflictError:  # it looks after its processes just now
-            self.loop.call_later(0.1, self._end)
+        except ConflictError:  # circus is checking its processes; try again
+            self.loop.call_later(0.1, self._stop_when_possible)
 
     def start(self, cb: Any = None) -> None:
-        """Run until stopped, or until a process cannot start: exit status 2."""
+        """Run until stopped. If a process cannot start, exit with status 2."""
         super().start(cb)
-        if self._has_failed:
+        if self._start_has_failed:
             self.exit_stack.close()
-            sys.stderr.write("vigil: the server has ended, since a process of it cannot start\n")
+            sys.stderr.write("vigil: the server has ended because one of its processes cannot start\n")
             sys.exit(2)
 
 
-class _Bound(CircusSocket):  # type: ignore[misc]
-    """A socket that is bound already: nobody can take its port between the choice of it and the start."""
+class _BoundSocket(CircusSocket):  # type: ignore[misc]
+    """A socket that ``vigil serve`` has bound already, so that no other program can take its port before the start."""
 
-    def __init__(self, like: CircusSocket, descriptor: int) -> None:
+    def __init__(self, template: CircusSocket, descriptor: int) -> None:
         socket.socket.__init__(self, fileno=descriptor)
-        self.name, self.socktype, self.backlog = like.name, like.socktype, like.backlog
+        self.name, self.socktype, self.backlog = template.name, template.socktype, template.backlog
         self.path = self.interface = self.umask = None
         self.is_unix = self.so_reuseport = self.replace = self.blocking = False
         self.host, self.port = self.getsockname()[:2]
         self.set_inheritable(True)
 
     def bind_and_listen(self) -> None:
+        """Listen. The socket is bound already."""
         self.setblocking(False)
         self.listen(self.backlog)

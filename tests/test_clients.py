@@ -187,21 +187,21 @@ def test_the_walkthrough_with_curl(server, home, token):
     parts = {title: said for title, _, said in (part.partition("\n") for part in printed.split("\n== ")[1:])}
     answers = {title: json.loads(said) for title, said in parts.items() if said.startswith("{")}
     by_start = {title.split(":")[0].split(",")[0]: answer for title, answer in answers.items()}
-    who = by_start["Everything for a teleconsultation"]["patient_id"]
-    assert by_start["Say who the patient is"] == {"registered": 1}
+    who = by_start["A summary for a teleconsultation"]["patient_id"]
+    assert by_start["Register the patient"] == {"registered": 1}
     sent = by_start["Send readings"]
     assert (sent["accepted"], sent["duplicate"], sent["quarantined"]) == (3, 0, 1)
     assert sent["results"][3]["reason"] == "implausible"
     again = by_start["Send the same messages again"]
     assert (again["accepted"], again["duplicate"]) == (0, 3)
     assert kept(home, who) == ["heart_rate", "respiratory_rate", "systolic_bp"]
-    assert [bool(item["risk"]) for item in by_start["The risk of several"]["items"]] == [True, False]
-    happened = parts["What happened in the ward so far, then for five seconds as it happens"]
+    assert [bool(item["risk"]) for item in by_start["The risks of several patients"]["items"]] == [True, False]
+    happened = parts["Past events of the ward, then new ones for five seconds"]
     assert happened.startswith(": listening")
     assert "\nevent: alarm\n" in happened
-    assert "event:" not in parts["The same, from where one was: what came since"]
-    assert by_start["Say that somebody takes care of it"]["status"] == "acknowledged"
-    overridden = by_start["Say that it was not right"]
+    assert "event:" not in parts["Events of the ward since the last one received"]
+    assert by_start["Acknowledge the alarm"]["status"] == "acknowledged"
+    overridden = by_start["Override the alarm"]
     assert (overridden["status"], overridden["reason"]) == ("overridden", "other: an example")
     assert Board(home).alarm(overridden["alarm_id"])["status"] == "overridden"
     for line in (CLIENTS / "walkthrough.sh").read_text().splitlines():

@@ -17,7 +17,7 @@ def importers(library):
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("mlflow", {"models/registry.py"}),
+        ("mlflow", {"models/mlflow_store.py"}),
         ("feast", {"features/store/client.py", "features/store/definitions.py"}),
         ("evidently", {"pipelines/drift/evidently_report.py"}),
         ("bentoml", {"serving/service.py", "serving/supervisor.py"}),

@@ -1,16 +1,16 @@
-"""The one computation of window statistics: batch building and the online update of one patient both call it.
+"""The kernel: the only computation of window statistics. Batch and online computation both call it.
 
-Any windows, any ascending index times, irregular readings with ties and gaps, readings that became known late. A reading enters
-a window when it becomes known and leaves it when it is too old, so the work grows with the number of readings and of
-index times, not with the length of the windows (except ``ema``, which walks its window, and readings that arrive in bursts in
-the reverse order of their times).
+It supports any windows, ascending index times, irregular observations with ties and gaps, and observations that became known
+late. An observation enters a window when it becomes known and leaves it when it is too old. So the work grows with the number
+of observations and of index times, not with the length of the windows. There are two exceptions: ``ema`` walks through its
+window, and bursts of observations that arrive in the reverse order of their times take longer.
 
-What is exact: readings are whole steps of their signal's resolution and times are whole seconds (in ``hours_above`` and
-``hours_below`` microseconds), so count, sum, sum of squares, cross-products, differences, order statistics and durations are
-exact whole numbers, whatever the order of arrival and wherever the buffer starts. Running sums are kept modulo 2^64; a
-window's own sums fit into 63 bits, which :func:`window_statistics` makes sure of, and so they come out right. Products of
-sums take 128 bits. Only the last step of each statistic is floating point (in ``ema`` each step, always in order of time).
-The same readings therefore give the same features, bit for bit, in every caller.
+Sums are exact. Observations are whole steps of their signal's resolution, and times are whole seconds (whole microseconds in
+``hours_above`` and ``hours_below``). So count, sum, sum of squares, cross-products, differences, order statistics and durations
+are exact integers, whatever the order of arrival and wherever the series starts. Running sums are kept modulo 2^64. The sums of
+one window fit into 63 bits, which :func:`window_statistics` ensures, so they are correct. Products of sums have 128 bits. Only
+the last step of each statistic uses floating point (``ema`` uses it in each step, but always in order of time). Therefore the
+same observations give bit-identical features in every caller.
 """
 
 import functools
@@ -50,27 +50,30 @@ from features.kernel.plan import (
     Int64,
     Plan,
 )
-from features.kernel.rank_tree import Ranks, ranks_of
-from features.kernel.series import Entrants, Series, entrants_of, in_order_of_arrival, until
-from features.kernel.sustained import sustained
+from features.kernel.rank_tree import Ranks, rank_values
+from features.kernel.series import Candidates, Series, count_up_to, find_candidates, order_by_arrival
+from features.kernel.sustained import compute_sustained
 
 Float64 = NDArray[np.float64]
 
 
 class KernelOverflowError(VigilError):
-    """More or larger readings than can be summed exactly."""
+    """Observations are too many or too large to be summed exactly."""
 
 
 class Readings(NamedTuple):
-    """Readings of some subjects, each series (a signal of a subject) a run of its own, by observed_at, recorded_at and value.
+    """Observations of some subjects as arrays.
+
+    A series is the observations of one signal of one subject. It is a contiguous run, ordered by observed_at, recorded_at and
+    value.
 
     Attributes:
-        observed, recorded: microseconds UTC, shape (n_readings,).
-        steps: values in steps of the signal's resolution, shape (n_readings,).
-        begin, end: where the series of a signal (in the order of the plan) and a subject lies; shape (n_signals, n_subjects).
-        forgotten: count, sum and sum of squares of readings that are no longer there but belong to ``so_far``; shape
-            (n_signals, n_subjects, 3), or (0, 0, 3) where nothing was forgotten. A series of which something was forgotten
-            still has its latest reading.
+        observed, recorded: Microseconds UTC, shape (n_observations,).
+        steps: Values in steps of the signal's resolution, shape (n_observations,).
+        begin, end: Range of each series; shape (n_signals, n_subjects), signals in the order of the plan.
+        forgotten: Count, sum and sum of squares of observations that were removed but still belong to ``so_far``; shape
+            (n_signals, n_subjects, 3), or (0, 0, 3) if nothing was removed. A series from which something was removed still
+            has its latest observation.
     """
 
     observed: Int64
@@ -80,8 +83,8 @@ class Readings(NamedTuple):
     end: Int64
     forgotten: Int64
 
-    def of(self, subjects: slice) -> "Readings":
-        """Those of some of the subjects."""
+    def select(self, subjects: slice) -> "Readings":
+        """Return the series of a slice of the subjects."""
         begin, end = self.begin[:, subjects], self.end[:, subjects]
         first, last = begin.min(), end.max()
         return Readings(
@@ -95,131 +98,132 @@ class Readings(NamedTuple):
 
 
 class _Shared(NamedTuple):
-    """What the windows of one series have in common."""
+    """Intermediate results that the windows of one series share."""
 
     cumulated: Int64
-    low: Entrants
-    high: Entrants
+    lowest: Candidates
+    highest: Candidates
     ranks: Ranks
     forgotten: Int64
 
 
-def window_statistics(planned: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> None:
-    """Every planned statistic of every series at every index time of its subject.
+def window_statistics(plan: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> None:
+    """Compute every planned statistic of every series at every index time of its subject.
 
-    It lets go of Python's lock, so that callers can compute parts of the subjects side by side.
-
-    A reading counts at index time t if it was observed in the window and recorded at or before t.
+    An observation counts at index time t if it was observed in the window and recorded at or before t. The function releases
+    Python's global interpreter lock, so that callers can compute subjects in parallel.
 
     Args:
-        planned: what to compute.
-        readings: of the subjects.
-        index_times: shape (n_rows,), microseconds UTC, subject after subject, ascending within a subject.
-        index_bounds: shape (n_subjects + 1,); subject s owns index times [bounds[s], bounds[s + 1]).
-        out: shape (n_features, n_rows), filled in the signals' units. NaN where undefined: all but count in a window without
-            reading; std, slope, change and step with fewer than two readings, diff_std with fewer than three; slope if all
-            are of the same second.
+        plan: Statistics to compute.
+        readings: Observations of the subjects.
+        index_times: Microseconds UTC, subject after subject, ascending within a subject; shape (n_rows,).
+        index_bounds: Subject s has the index times [bounds[s], bounds[s + 1]); shape (n_subjects + 1,).
+        out: Result in the units of the signals, shape (n_features, n_rows). Undefined statistics are NaN: all but count in a
+            window without observations; std, slope, change and step with fewer than two observations; diff_std with fewer
+            than three; slope if all observations lie in the same second.
 
     Raises:
-        KernelOverflowError: a series is so long, or its values are so large, that an exact sum could overflow.
+        ValueError: ``out`` has another shape.
+        KernelOverflowError: A series is so long, or its values are so large, that a sum could overflow.
     """
-    expected = (planned.column.max(initial=-1).item(), planned.rule_column.max(initial=-1).item())
-    if out.shape != (max(expected) + 1, len(index_times)):  # compiled code would write beyond it
-        raise ValueError(f"out: shape {out.shape}; expected {(max(expected) + 1, len(index_times))}, features by index times")
+    last_columns = (plan.column.max(initial=-1).item(), plan.rule_column.max(initial=-1).item())
+    expected = (max(last_columns) + 1, len(index_times))
+    if out.shape != expected:  # compiled code would write beyond the array
+        raise ValueError(f"out: shape {out.shape}; expected {expected}, features by index times")
     longest = int((readings.end - readings.begin).max(initial=0)) + int(readings.forgotten[..., 0].max(initial=0))
-    seconds = int(planned.width[planned.width < UNBOUNDED].max(initial=HOUR_US)) // SECOND_US
+    seconds = int(plan.width[plan.width < UNBOUNDED].max(initial=HOUR_US)) // SECOND_US
     largest = 2 * max(int(readings.steps.max(initial=0)), -int(readings.steps.min(initial=0)), seconds)
     if longest * largest**2 >= 2**63:
         raise KernelOverflowError(
-            f"{longest} readings of one signal of one subject: exact sums hold {2**63 // largest**2} of this size; "
-            "hand over a shorter part of the series, and only readings that passed features.observations.check"
+            f"{longest} observations of one signal of one subject: exact sums allow {2**63 // largest**2} of this size; "
+            "pass a shorter part of the series, and only observations that passed features.observations.check"
         )
-    _compiled()(planned, readings, index_times, index_bounds, out)
+    _compiled()(plan, readings, index_times, index_bounds, out)
 
 
 @functools.cache
 def _compiled() -> Callable[[Plan, Readings, Int64, Int64, Float64], None]:
-    """The kernel in machine code.
+    """Return the compiled kernel.
 
-    Numba's cache on disk watches only the file of the function itself, and would go on with old code when another changes;
-    so a digest of all of them becomes part of its key, as a variable of a closure.
+    Numba's cache on disk tracks only the file of the function itself. It would use old code after a change of another file. So
+    a digest of all files is made a part of the cache key, as a closure variable.
     """
     sources = [Path(windows.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
     digest = hashlib.blake2b(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
     @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-    def all_series(planned: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> str:
-        for signal in range(len(planned.steps_per_unit)):
+    def all_series(plan: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> str:
+        for signal in range(len(plan.steps_per_unit)):
             for subject in range(len(index_bounds) - 1):
                 rows = slice(index_bounds[subject], index_bounds[subject + 1])
-                _series(planned, readings, signal, subject, index_times[rows], out[:, rows])
+                _compute_series(plan, readings, signal, subject, index_times[rows], out[:, rows])
         return digest
 
     return all_series  # type: ignore[no-any-return]
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _series(planned: Plan, readings: Readings, signal: int, subject: int, times: Int64, out: Float64) -> None:
+def _compute_series(plan: Plan, readings: Readings, signal: int, subject: int, times: Int64, out: Float64) -> None:
     begin, end = readings.begin[signal, subject], readings.end[signal, subject]
-    first_window, end_windows = planned.windows[signal], planned.windows[signal + 1]
+    first_window, end_windows = plan.windows[signal], plan.windows[signal + 1]
     if begin == end or first_window == end_windows:
         for window in range(first_window, end_windows):
-            _nothing(planned, window, out)
+            _fill_without_observations(plan, window, out)
         return
-    series = in_order_of_arrival(readings.observed[begin:end], readings.recorded[begin:end], readings.steps[begin:end], times)
-    shared = _shared(planned, readings, signal, subject, series)
+    series = order_by_arrival(readings.observed[begin:end], readings.recorded[begin:end], readings.steps[begin:end], times)
+    shared = _prepare_shared(plan, readings, signal, subject, series)
     for window in range(first_window, end_windows):
-        _window(planned, window, planned.steps_per_unit[signal], series, shared, out)
+        _compute_window(plan, window, plan.steps_per_unit[signal], series, shared, out)
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _shared(planned: Plan, readings: Readings, signal: int, subject: int, series: Series) -> _Shared:
-    windows_of = slice(planned.windows[signal], planned.windows[signal + 1])
-    column, width = planned.column[windows_of], planned.width[windows_of]
-    ranked = np.maximum(column[:, MEDIAN], column[:, IQR]) >= 0
-    start = until(series.observed, series.times[:1], np.where(ranked, width, 0).max())[0]
+def _prepare_shared(plan: Plan, readings: Readings, signal: int, subject: int, series: Series) -> _Shared:
+    of_signal = slice(plan.windows[signal], plan.windows[signal + 1])
+    column, width = plan.column[of_signal], plan.width[of_signal]
+    is_ranked = np.maximum(column[:, MEDIAN], column[:, IQR]) >= 0
+    start = count_up_to(series.observed, series.times[:1], np.where(is_ranked, width, 0).max())[0]
     return _Shared(
-        cumulated=statistics.cumulated(series, column[:, SLOPE].max() >= 0),
-        low=entrants_of(series, -1, column[:, MIN].max() >= 0),
-        high=entrants_of(series, 1, column[:, MAX].max() >= 0),
-        ranks=ranks_of(series.steps, start if ranked.any() else len(series.steps)),
+        cumulated=statistics.cumulate(series, column[:, SLOPE].max() >= 0),
+        lowest=find_candidates(series, -1, column[:, MIN].max() >= 0),
+        highest=find_candidates(series, 1, column[:, MAX].max() >= 0),
+        ranks=rank_values(series.steps, start if is_ranked.any() else len(series.steps)),
         forgotten=readings.forgotten[signal, subject] if len(readings.forgotten) else np.zeros(3, dtype=np.int64),
     )
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _nothing(planned: Plan, window: int, out: Float64) -> None:
-    for statistic in range(planned.column.shape[1]):
-        if planned.column[window, statistic] >= 0:
-            out[planned.column[window, statistic]] = 0.0 if statistic == COUNT else np.nan
-    for rule in range(planned.rules[window], planned.rules[window + 1]):
-        out[planned.rule_column[rule]] = np.nan
+def _fill_without_observations(plan: Plan, window: int, out: Float64) -> None:
+    for statistic in range(plan.column.shape[1]):
+        if plan.column[window, statistic] >= 0:
+            out[plan.column[window, statistic]] = 0.0 if statistic == COUNT else np.nan
+    for rule in range(plan.rules[window], plan.rules[window + 1]):
+        out[plan.rule_column[rule]] = np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _window(planned: Plan, window: int, scale: int, series: Series, shared: _Shared, out: Float64) -> None:
-    """The statistics of one window, by families that are computed alike."""
-    width, column = planned.width[window], planned.column[window]
+def _compute_window(plan: Plan, window: int, scale: int, series: Series, shared: _Shared, out: Float64) -> None:
+    """Compute the statistics of one window, family by family."""
+    width, column = plan.width[window], plan.column[window]
     if width == FIRST_DAY:
-        statistics.first_day(series, scale, column, out)
+        statistics.compute_first_day(series, scale, column, out)
         return
-    first = until(series.observed, series.times, width)  # the first reading, known or not, that is not too old
+    first = count_up_to(series.observed, series.times, width)  # first observation, known or not, that is not too old
     if max(column[COUNT], column[MEAN], column[STD], column[SLOPE]) >= 0:
         forgotten = shared.forgotten if width == UNBOUNDED else np.zeros(3, dtype=np.int64)
-        statistics.sums(series, shared.cumulated, first, forgotten, scale, column, out)
+        statistics.compute_sums(series, shared.cumulated, first, forgotten, scale, column, out)
     if column[MIN] >= 0:
-        statistics.extreme(series, shared.low, first, -1, scale, out[column[MIN]])
+        statistics.compute_extreme(series, shared.lowest, first, -1, scale, out[column[MIN]])
     if column[MAX] >= 0:
-        statistics.extreme(series, shared.high, first, 1, scale, out[column[MAX]])
+        statistics.compute_extreme(series, shared.highest, first, 1, scale, out[column[MAX]])
     if max(column[LAST], column[AGE], column[CHANGE], column[STEP]) >= 0:
-        statistics.ends(series, first, scale, column, out)
+        statistics.compute_ends(series, first, scale, column, out)
     if max(column[MEDIAN], column[IQR]) >= 0:
-        statistics.quartiles(series, shared.ranks, first, scale, column, out)
+        statistics.compute_quartiles(series, shared.ranks, first, scale, column, out)
     if column[DIFF_STD] >= 0:
-        statistics.differences(series, first, scale, out[column[DIFF_STD]])
+        statistics.compute_difference_std(series, first, scale, out[column[DIFF_STD]])
     if column[EMA] >= 0:
-        statistics.exponential(series, first, width / windows.EMA_HALF_LIVES, scale, out[column[EMA]])
+        statistics.compute_exponential_mean(series, first, width / windows.EMA_HALF_LIVES, scale, out[column[EMA]])
     if max(column[SUSTAINED], column[RECENT]) >= 0:
-        sustained(series, first, scale, column, out)
-    for rule in range(planned.rules[window], planned.rules[window + 1]):
-        statistics.held(series, first, planned.threshold[rule], planned.above[rule], out[planned.rule_column[rule]])
+        compute_sustained(series, first, scale, column, out)
+    for rule in range(plan.rules[window], plan.rules[window + 1]):
+        statistics.compute_hours_beyond(series, first, plan.threshold[rule], plan.above[rule], out[plan.rule_column[rule]])

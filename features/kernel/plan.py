@@ -1,4 +1,4 @@
-"""Declared window features, laid out as the arrays that the kernel reads."""
+"""The plan of the kernel: declared window features as arrays."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -11,10 +11,10 @@ from features.windows import STATISTICS, WindowFeature
 
 SECOND_US: Final = 1_000_000
 HOUR_US: Final = 3600 * SECOND_US
-UNBOUNDED: Final = 2**62  # the width of ``so_far``, microseconds
-FIRST_DAY: Final = -1  # stands for the first day among the widths
+UNBOUNDED: Final = 2**62  # width of ``so_far`` in microseconds
+FIRST_DAY: Final = -1  # width that stands for the first day
 
-# Codes of the statistics: their places in the table.
+# Codes of the statistics: their positions in the table.
 (
     COUNT, MEAN, MIN, MAX, STD, SLOPE, LAST, AGE, CHANGE, STEP, MEDIAN, IQR, DIFF_STD, EMA, HOURS_ABOVE, HOURS_BELOW,
     SUSTAINED, RECENT,
@@ -24,15 +24,18 @@ Int64 = NDArray[np.int64]
 
 
 class Plan(NamedTuple):
-    """What the kernel is to compute. Windows are numbered through all signals, and so are rules.
+    """The statistics that the kernel computes. Windows are numbered across all signals, and so are rules.
+
+    A rule is the time above or below one threshold.
 
     Attributes:
-        steps_per_unit: of each signal.
-        windows: where the windows of a signal begin, shape (n_signals + 1,).
-        width: of each window in microseconds, or :data:`UNBOUNDED` or :data:`FIRST_DAY`.
-        column: the column of each statistic of each window, -1 where it is not asked for; shape (n_windows, n_statistics).
-        rules: where the rules (time above or below a threshold) of a window begin, shape (n_windows + 1,).
-        threshold, above, rule_column: of each rule: steps, 1 if above, column.
+        steps_per_unit: 1 / resolution of each signal, shape (n_signals,).
+        windows: Signal s has the windows [windows[s], windows[s + 1]); shape (n_signals + 1,).
+        width: Width of each window in microseconds, or :data:`UNBOUNDED` or :data:`FIRST_DAY`; shape (n_windows,).
+        column: Output column of each statistic of each window, -1 if it is not computed; shape (n_windows, n_statistics).
+        rules: Window w has the rules [rules[w], rules[w + 1]); shape (n_windows + 1,).
+        threshold, above, rule_column: Threshold of each rule in steps, 1 if the rule is for time above it, and the output
+            column; shape (n_rules,).
     """
 
     steps_per_unit: Int64
@@ -46,16 +49,20 @@ class Plan(NamedTuple):
 
 
 def in_order(features: Sequence[WindowFeature]) -> tuple[WindowFeature, ...]:
-    """The features once each, by signal: the order in which :func:`plan_of` takes and the kernel returns them."""
+    """Sort features by signal and remove duplicates. :func:`plan_of` and the output of the kernel use this order."""
     return tuple(sorted(dict.fromkeys(features), key=lambda feature: feature.signal))
 
 
 def plan_of(features: tuple[WindowFeature, ...], signals: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Plan]:
-    """The signals in the kernel's order, and the plan for features that are in order.
+    """Plan the computation of features.
 
     Args:
-        features: what is to be computed.
-        signals: those of the readings, in their order; one without a feature costs nothing. Without them those of the features.
+        features: Features in the order of :func:`in_order`.
+        signals: Signals of the observation series, in order. The default is the signals of the features. A signal without a
+            feature costs no time.
+
+    Returns:
+        The signals in the order of the kernel, and the plan.
     """
     if signals is None:
         signals = tuple(dict.fromkeys(feature.signal for feature in features))
@@ -77,6 +84,6 @@ def plan_of(features: tuple[WindowFeature, ...], signals: tuple[str, ...] | None
             rules.append(len(threshold))
         windows.append(len(width))
     steps_per_unit = [SIGNALS[signal].steps_per_unit for signal in signals]
-    by_window = np.array(columns).reshape(-1, len(STATISTICS))  # two dimensions even if there is no window
+    by_window = np.array(columns).reshape(-1, len(STATISTICS))  # two-dimensional even without windows
     arrays = (steps_per_unit, windows, width, by_window, rules, threshold, above, rule_column)
     return signals, Plan(*(np.array(array, dtype=np.int64) for array in arrays))

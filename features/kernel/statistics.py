@@ -1,8 +1,9 @@
-"""The statistics, by families that are computed alike.
+"""The statistics of the kernel, in families that share their computation.
 
-Each family goes through the index times once. At each, readings from ``left`` to ``first[row]`` leave the window if they were
-known, and arrivals from ``known`` to ``arrived[row]`` enter it unless they are too old already. ``first`` is the first
-reading, known or not, that is not too old. Where nothing came late, arrivals and readings have the same numbers.
+Each family walks through the index times once. ``first[row]`` is the first observation, known or not, that is not too old at an
+index time. The observations from ``left`` to ``first[row]`` leave the window if they were known. The arrivals from ``known`` to
+``arrived[row]`` enter it if they are not too old. If no observation arrived late, arrivals and observations have the same
+numbers.
 """
 
 from typing import Final
@@ -27,8 +28,8 @@ from features.kernel.plan import (
     STEP,
     Int64,
 )
-from features.kernel.rank_tree import Ranks, add, quarters
-from features.kernel.series import Entrants, Series
+from features.kernel.rank_tree import Ranks, compute_quartile, update_count
+from features.kernel.series import Candidates, Series
 from features.windows import HOLD_HOURS
 
 _DAY_US: Final = 24 * HOUR_US
@@ -38,11 +39,13 @@ Float64 = NDArray[np.float64]
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def cumulated(series: Series, slope: bool) -> Int64:
-    """Sums of the first i readings, modulo 2^64: value, value^2 and, for slopes, second, second^2, second * value.
+def cumulate(series: Series, slope: bool) -> Int64:
+    """Return the sums of the first i observations, modulo 2^64.
 
-    A window of readings that all arrived in the order of their times is a difference of two of them. Empty where some came
-    late, and where there is a single index time, for which adding up the window is less work.
+    The columns are value, value^2 and, for slopes, second, second^2 and second * value.
+
+    If all observations arrived in the order of their times, the sum over a window is the difference of two of these sums. The
+    array is empty if some arrived late, or if there is only one index time, for which summing the window is less work.
     """
     if len(series.arrival) or len(series.times) == 1:
         return np.empty((0, 0), dtype=np.int64)
@@ -66,10 +69,12 @@ def cumulated(series: Series, slope: bool) -> Int64:
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def sums(series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale: int, column: Int64, out: Float64) -> None:
-    """What follows from count, sum, sum of squares and cross-products."""
-    observed, steps, arrival, place, times, arrived = series
-    late = len(place) > 0
+def compute_sums(
+    series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale: int, column: Int64, out: Float64
+) -> None:
+    """Compute count, mean, standard deviation and slope from sums, sums of squares and cross-products."""
+    observed, steps, arrival, arrival_rank, times, arrived = series
+    has_late = len(arrival_rank) > 0
     count, mean, std, slope = column[COUNT], column[MEAN], column[STD], column[SLOPE]
     n, v, vv = forgotten
     x = xx = xv = 0
@@ -86,7 +91,7 @@ def sums(series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale
                 xv = cumulated[end, 4] - cumulated[begin, 4]
         else:
             for i in range(left, first[row]):
-                if (place[i] if late else i) < known:
+                if (arrival_rank[i] if has_late else i) < known:
                     n -= 1
                     v -= steps[i]
                     vv -= steps[i] * steps[i]
@@ -96,7 +101,7 @@ def sums(series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale
                         xx -= second * second
                         xv -= second * steps[i]
             for a in range(known, arrived[row]):
-                i = arrival[a] if late else a
+                i = arrival[a] if has_late else a
                 if i >= first[row]:
                     n += 1
                     v += steps[i]
@@ -112,80 +117,83 @@ def sums(series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale
         if mean >= 0:
             out[mean, row] = v / (n * scale) if n else np.nan
         if std >= 0:
-            out[std, row] = _deviation(n, v, vv) / scale
+            out[std, row] = _standard_deviation(n, v, vv) / scale
         if slope >= 0:
             out[slope, row] = _slope(n, v, x, xx, xv, times[row] // SECOND_US) / scale
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _deviation(n: int, v: int, vv: int) -> float:
-    """Standard deviation (n - 1) from count, sum and sum of squares, in steps."""
+def _standard_deviation(n: int, v: int, vv: int) -> float:
+    """Return the standard deviation (n - 1) in steps from count, sum and sum of squares."""
     return np.sqrt(difference_of_products(n, vv, v, v) / (n * (n - 1))) if n > 1 else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def _slope(n: int, v: int, x: int, xx: int, xv: int, now: int) -> float:
-    """Least-squares slope in steps per hour. Times are counted from now: that makes every sum small enough to be whole."""
+    """Return the least-squares slope in steps per hour. Times are relative to now, which keeps every sum within 63 bits."""
     x, xx, xv = x - n * now, xx - 2 * now * x + n * now * now, xv - now * v
     spread = difference_of_products(n, xx, x, x)
     return difference_of_products(n, xv, x, v) / spread * 3600 if spread > 0 else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def extreme(series: Series, entrants: Entrants, first: Int64, sign: int, scale: int, out: Float64) -> None:
-    """Highest (sign 1) or lowest (-1) reading.
+def compute_extreme(series: Series, candidates: Candidates, first: Int64, sign: int, scale: int, out: Float64) -> None:
+    """Compute the highest (sign 1) or lowest (sign -1) value.
 
-    The queue holds, in order of time, the readings that may yet become the extreme: each is beyond all after it. A late
-    reading goes between.
+    The queue holds, in order of time, the observations that may still become the extreme. Each is more extreme than all
+    observations after it. A late observation is inserted between others.
     """
     steps, arrived = series.steps, series.arrived
-    chosen = len(entrants.reading) > 0
-    queue, far = np.empty(len(steps), dtype=np.int64), np.empty(len(steps), dtype=np.int64)  # readings, and how far out
+    is_selection = len(candidates.observation) > 0
+    queue, signed_steps = (
+        np.empty(len(steps), dtype=np.int64),
+        np.empty(len(steps), dtype=np.int64),
+    )  # observations, and sign * value
     begin = end = 0
     for row in range(len(arrived)):
         while begin < end and queue[begin] < first[row]:
             begin += 1
-        for a in range(entrants.begin[row], arrived[row]):
-            i = entrants.reading[a] if chosen else a
+        for a in range(candidates.begin[row], arrived[row]):
+            i = candidates.observation[a] if is_selection else a
             if i < first[row]:
                 continue
-            out_by = sign * steps[i]
+            signed_step = sign * steps[i]
             if begin < end and queue[end - 1] > i:
-                end = _between(queue, far, begin, end, i, out_by)
+                end = _insert_late(queue, signed_steps, begin, end, i, signed_step)
                 continue
-            while begin < end and far[end - 1] <= out_by:
+            while begin < end and signed_steps[end - 1] <= signed_step:
                 end -= 1
-            queue[end], far[end] = i, out_by
+            queue[end], signed_steps[end] = i, signed_step
             end += 1
-        out[row] = sign * far[begin] / scale if begin < end else np.nan
+        out[row] = sign * signed_steps[begin] / scale if begin < end else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _between(queue: Int64, far: Int64, begin: int, end: int, i: int, out_by: int) -> int:
-    """Put a late reading into the queue; returns the queue's new end."""
+def _insert_late(queue: Int64, signed_steps: Int64, begin: int, end: int, i: int, signed_step: int) -> int:
+    """Insert a late observation into the queue and return the new end of the queue."""
     later = end
     while later > begin and queue[later - 1] > i:
         later -= 1
-    if far[later] >= out_by:
-        return end  # a later one is as far out, and stays longer
-    place = later
-    while place > begin and far[place - 1] <= out_by:
-        place -= 1
-    queue[place + 1 : place + 1 + end - later] = queue[later:end].copy()
-    far[place + 1 : place + 1 + end - later] = far[later:end].copy()
-    queue[place], far[place] = i, out_by
-    return end + 1 + place - later
+    if signed_steps[later] >= signed_step:
+        return end  # a later observation is at least as extreme, and stays longer
+    position = later
+    while position > begin and signed_steps[position - 1] <= signed_step:
+        position -= 1
+    queue[position + 1 : position + 1 + end - later] = queue[later:end].copy()
+    signed_steps[position + 1 : position + 1 + end - later] = signed_steps[later:end].copy()
+    queue[position], signed_steps[position] = i, signed_step
+    return end + 1 + position - later
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def ends(series: Series, first: Int64, scale: int, column: Int64, out: Float64) -> None:
-    """What the oldest and the latest two readings of the window say."""
-    observed, steps, arrival, place, times, arrived = series
-    late = len(place) > 0
+def compute_ends(series: Series, first: Int64, scale: int, column: Int64, out: Float64) -> None:
+    """Compute the statistics of the oldest and the latest two observations: latest value, age, change and step."""
+    observed, steps, arrival, arrival_rank, times, arrived = series
+    has_late = len(arrival_rank) > 0
     known = oldest = 0
     latest = second = -1
     for row in range(len(times)):
-        if late:
+        if has_late:
             oldest = max(oldest, first[row])
             for a in range(known, arrived[row]):
                 i = arrival[a]
@@ -196,146 +204,159 @@ def ends(series: Series, first: Int64, scale: int, column: Int64, out: Float64) 
                 if first[row] <= i < oldest:
                     oldest = i
             known = arrived[row]
-            while oldest <= latest and place[oldest] >= known:
+            while oldest <= latest and arrival_rank[oldest] >= known:
                 oldest += 1
         else:
             oldest, latest, second = first[row], arrived[row] - 1, arrived[row] - 2
-        some, several = latest >= first[row], second >= first[row]
+        has_one, has_two = latest >= first[row], second >= first[row]
         if column[LAST] >= 0:
-            out[column[LAST], row] = steps[latest] / scale if some else np.nan
+            out[column[LAST], row] = steps[latest] / scale if has_one else np.nan
         if column[AGE] >= 0:
-            out[column[AGE], row] = (times[row] - observed[latest]) / HOUR_US if some else np.nan
+            out[column[AGE], row] = (times[row] - observed[latest]) / HOUR_US if has_one else np.nan
         if column[CHANGE] >= 0:
-            out[column[CHANGE], row] = (steps[latest] - steps[oldest]) / scale if several else np.nan
+            out[column[CHANGE], row] = (steps[latest] - steps[oldest]) / scale if has_two else np.nan
         if column[STEP] >= 0:
-            out[column[STEP], row] = (steps[latest] - steps[second]) / scale if several else np.nan
+            out[column[STEP], row] = (steps[latest] - steps[second]) / scale if has_two else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def quartiles(series: Series, ranks: Ranks, first: Int64, scale: int, column: Int64, out: Float64) -> None:
-    _, _, arrival, place, _, arrived = series
-    late = len(place) > 0
+def compute_quartiles(series: Series, ranks: Ranks, first: Int64, scale: int, column: Int64, out: Float64) -> None:
+    """Compute the median and the interquartile range."""
+    _, _, arrival, arrival_rank, _, arrived = series
+    has_late = len(arrival_rank) > 0
     values, rank = ranks
     tree = np.zeros(len(values) + 1, dtype=np.int64)
     n = left = known = 0
     for row in range(len(arrived)):
         for i in range(left, first[row]):
-            if (place[i] if late else i) < known:
-                add(tree, rank[i], -1)
+            if (arrival_rank[i] if has_late else i) < known:
+                update_count(tree, rank[i], -1)
                 n -= 1
         for a in range(known, arrived[row]):
-            i = arrival[a] if late else a
+            i = arrival[a] if has_late else a
             if i >= first[row]:
-                add(tree, rank[i], 1)
+                update_count(tree, rank[i], 1)
                 n += 1
         left, known = first[row], arrived[row]
         if column[MEDIAN] >= 0:
-            out[column[MEDIAN], row] = quarters(tree, values, n, 2) / (4 * scale) if n else np.nan
+            out[column[MEDIAN], row] = compute_quartile(tree, values, n, 2) / (4 * scale) if n else np.nan
         if column[IQR] >= 0:
-            spread = quarters(tree, values, n, 3) - quarters(tree, values, n, 1) if n else 0
+            spread = compute_quartile(tree, values, n, 3) - compute_quartile(tree, values, n, 1) if n else 0
             out[column[IQR], row] = spread / (4 * scale) if n else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _neighbours(place: Int64, i: int, begin: int, end: int, known: int) -> tuple[int, int]:
-    """The known readings next before and after i within [begin, end); begin - 1 and end where there is none."""
-    late, before, after = len(place) > 0, i - 1, i + 1
-    while before >= begin and (place[before] if late else before) >= known:
+def _find_neighbours(arrival_rank: Int64, i: int, begin: int, end: int, known: int) -> tuple[int, int]:
+    """Return the nearest known observations before and after i within [begin, end), or begin - 1 and end if there is none."""
+    has_late, before, after = len(arrival_rank) > 0, i - 1, i + 1
+    while before >= begin and (arrival_rank[before] if has_late else before) >= known:
         before -= 1
-    while after < end and (place[after] if late else after) >= known:
+    while after < end and (arrival_rank[after] if has_late else after) >= known:
         after += 1
     return max(before, begin - 1), after
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def differences(series: Series, first: Int64, scale: int, out: Float64) -> None:
-    """Standard deviation of the differences between neighbours; their sum is the latest minus the oldest reading."""
-    steps, pairs = series.steps, _over_pairs(series, first, False, 0, 0)
+def compute_difference_std(series: Series, first: Int64, scale: int, out: Float64) -> None:
+    """Compute the standard deviation of the differences between successive values.
+
+    The sum of the differences is the latest minus the oldest value.
+    """
+    steps, pairs = series.steps, _sum_over_pairs(series, first, False, 0, 0)
     for row in range(len(first)):
         squares, n, oldest, end = pairs[row]
-        out[row] = _deviation(n - 1, steps[end - 1] - steps[oldest], squares) / scale if n > 2 else np.nan
+        out[row] = _standard_deviation(n - 1, steps[end - 1] - steps[oldest], squares) / scale if n > 2 else np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def held(series: Series, first: Int64, threshold: int, above: int, out: Float64) -> None:
-    """Hours beyond a threshold: each reading holds until the next, the latest until t, each for an hour at most."""
-    pairs = _over_pairs(series, first, True, threshold, above)
+def compute_hours_beyond(series: Series, first: Int64, threshold: int, above: int, out: Float64) -> None:
+    """Compute the hours beyond a threshold.
+
+    Each value holds until the next observation, the latest until t, and each for at most :data:`features.windows.HOLD_HOURS`.
+    """
+    pairs = _sum_over_pairs(series, first, True, threshold, above)
     for row in range(len(first)):
         until_latest, n, _, end = pairs[row]
         if n:
-            since = _hold(series.observed, series.steps, end - 1, series.times[row], threshold, above)
+            since = _hold_time(series.observed, series.steps, end - 1, series.times[row], threshold, above)
             out[row] = (until_latest + since) / HOUR_US
         else:
             out[row] = np.nan
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _over_pairs(series: Series, first: Int64, hold: bool, threshold: int, above: int) -> Int64:
-    """At each index time the sum over neighbouring readings (see _pair), readings, the oldest, and one past the latest."""
-    observed, steps, arrival, place, _, arrived = series
-    late = len(place) > 0
-    found = np.empty((len(first), 4), dtype=np.int64)
+def _sum_over_pairs(series: Series, first: Int64, hold: bool, threshold: int, above: int) -> Int64:
+    """Return four numbers for each index time, shape (n_rows, 4).
+
+    They are the sum over pairs of successive observations (:func:`_pair_value`), the number of observations, the oldest one,
+    and the number after the latest one.
+    """
+    observed, steps, arrival, arrival_rank, _, arrived = series
+    has_late = len(arrival_rank) > 0
+    result = np.empty((len(first), 4), dtype=np.int64)
     total = n = left = known = end = oldest = 0
     for row in range(len(first)):
         for i in range(left, first[row]):
-            if (place[i] if late else i) < known:
+            if (arrival_rank[i] if has_late else i) < known:
                 n -= 1
                 if n:
-                    _, oldest = _neighbours(place, i, i, end, known)
-                    total -= _pair(observed, steps, i, oldest, hold, threshold, above)
+                    _, oldest = _find_neighbours(arrival_rank, i, i, end, known)
+                    total -= _pair_value(observed, steps, i, oldest, hold, threshold, above)
         for a in range(known, arrived[row]):
-            i = arrival[a] if late else a
+            i = arrival[a] if has_late else a
             if i < first[row]:
                 continue
-            before, after = _neighbours(place, i, first[row], end, a)
+            before, after = _find_neighbours(arrival_rank, i, first[row], end, a)
             if before >= first[row]:
-                total += _pair(observed, steps, before, i, hold, threshold, above)
+                total += _pair_value(observed, steps, before, i, hold, threshold, above)
             else:
                 oldest = i
             if after < end:
-                total += _pair(observed, steps, i, after, hold, threshold, above)
+                total += _pair_value(observed, steps, i, after, hold, threshold, above)
             if before >= first[row] and after < end:
-                total -= _pair(observed, steps, before, after, hold, threshold, above)
+                total -= _pair_value(observed, steps, before, after, hold, threshold, above)
             end = max(end, i + 1)
             n += 1
         left, known = first[row], arrived[row]
-        found[row, 0], found[row, 1], found[row, 2], found[row, 3] = total, n, oldest, end
-    return found
+        result[row, 0], result[row, 1], result[row, 2], result[row, 3] = total, n, oldest, end
+    return result
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _pair(observed: Int64, steps: Int64, i: int, j: int, hold: bool, threshold: int, above: int) -> int:
-    """For how long reading i holds beyond the threshold before j, or the square of their difference."""
+def _pair_value(observed: Int64, steps: Int64, i: int, j: int, hold: bool, threshold: int, above: int) -> int:
+    """Return how long value i holds beyond the threshold before j in microseconds, or the squared difference of the values."""
     if hold:
-        return int(_hold(observed, steps, i, observed[j], threshold, above))
+        return int(_hold_time(observed, steps, i, observed[j], threshold, above))
     difference: int = steps[j] - steps[i]
     return difference * difference
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _hold(observed: Int64, steps: Int64, i: int, until: int, threshold: int, above: int) -> int:
-    beyond = steps[i] > threshold if above else steps[i] < threshold
-    return min(until - observed[i], _HOLD_US) if beyond else 0
+def _hold_time(observed: Int64, steps: Int64, i: int, until: int, threshold: int, above: int) -> int:
+    """Return how long value i holds beyond the threshold until a time, in microseconds."""
+    is_beyond = steps[i] > threshold if above else steps[i] < threshold
+    return min(until - observed[i], _HOLD_US) if is_beyond else 0
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def exponential(series: Series, first: Int64, half_life: float, scale: int, out: Float64) -> None:
-    """Mean of the window, each reading weighing half as much as one a half-life (microseconds) later.
+def compute_exponential_mean(series: Series, first: Int64, half_life: float, scale: int, out: Float64) -> None:
+    """Compute the exponentially weighted mean of the window.
 
-    What is averaged is the distance from the window's oldest reading, so that a constant series keeps its value exactly.
+    Each value weighs half as much as a value that is one half-life (microseconds) later. The differences from the oldest value
+    of the window are averaged, so that a constant series gives exactly its value.
     """
-    observed, steps, _, place, times, arrived = series
-    late = len(place) > 0
-    decay, of_gap = 1.0, 0
+    observed, steps, _, arrival_rank, times, arrived = series
+    has_late = len(arrival_rank) > 0
+    decay, decay_gap = 1.0, 0
     for row in range(len(times)):
         weighted, weight, oldest, before = 0.0, 0.0, -1, -1
         i = first[row]
         while i < len(observed) and observed[i] <= times[row]:
-            if (place[i] if late else i) < arrived[row]:
+            if (arrival_rank[i] if has_late else i) < arrived[row]:
                 oldest = i if oldest < 0 else oldest
                 gap = observed[i] - observed[before] if before >= 0 else 0
-                if gap != of_gap:  # devices read at even intervals
-                    decay, of_gap = 2.0 ** (-gap / half_life), gap
+                if gap != decay_gap:  # most devices measure at even intervals, so the decay is often unchanged
+                    decay, decay_gap = 2.0 ** (-gap / half_life), gap
                 weighted = weighted * decay + (steps[i] - steps[oldest])
                 weight = weight * decay + 1.0
                 before = i
@@ -344,18 +365,18 @@ def exponential(series: Series, first: Int64, half_life: float, scale: int, out:
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def first_day(series: Series, scale: int, column: Int64, out: Float64) -> None:
-    """Count and mean of the 24 h that begin with the earliest known reading."""
-    observed, steps, arrival, place, times, arrived = series
-    late = len(place) > 0
+def compute_first_day(series: Series, scale: int, column: Int64, out: Float64) -> None:
+    """Compute count and mean of the 24 h that begin with the earliest known observation."""
+    observed, steps, arrival, arrival_rank, times, arrived = series
+    has_late = len(arrival_rank) > 0
     earliest, known, n, v = len(observed), 0, 0, 0
     for row in range(len(times)):
         for a in range(known, arrived[row]):
-            i = arrival[a] if late else a
-            if i < earliest:  # the day begins anew
+            i = arrival[a] if has_late else a
+            if i < earliest:  # the first day now begins earlier
                 earliest, n, v = i, 0, 0
                 while i < len(observed) and observed[i] < observed[earliest] + _DAY_US:
-                    if (place[i] if late else i) <= a:
+                    if (arrival_rank[i] if has_late else i) <= a:
                         n += 1
                         v += steps[i]
                     i += 1

@@ -1,6 +1,7 @@
-"""Feature services that models were trained on: lists of names, kept as files that never change.
+"""Feature services that models were trained on: lists of feature names, stored as files that never change.
 
-A file holds a digest and a name a line, in the order in which they are asked for.
+The first line of a file holds a digest of the other lines. Each other line holds one feature name, in the order in which the
+model reads the features.
 """
 
 import hashlib
@@ -15,44 +16,50 @@ _MARK: Final = "# "
 
 
 class ServiceError(VigilError):
-    """A stored service was changed, or is there already."""
+    """A stored service was changed, or its name is already taken."""
 
 
-def stored() -> dict[str, tuple[str, ...]]:
-    """Read every stored service.
+def load_services() -> dict[str, tuple[str, ...]]:
+    """Read the feature names of every stored service.
+
+    >>> load_services()["deterioration_v3"][:2]
+    ('heart_rate_count_1h', 'heart_rate_mean_1h')
 
     Raises:
-        ServiceError: a file is not as it was kept.
+        ServiceError: A file was changed after it was stored.
     """
     files = sorted(file.name for file in resources.files(__package__).iterdir() if file.name.endswith(".txt"))
-    return {name.removesuffix(".txt"): _names(name) for name in files}
+    return {name.removesuffix(".txt"): _read_names(name) for name in files}
 
 
-def keep(name: str, features: Sequence[str], folder: Path | None = None) -> Path:
-    """Keep a new service, before a model is trained on it.
+def store_service(name: str, features: Sequence[str], folder: Path | None = None) -> Path:
+    """Store a new service. Do this before a model is trained on it.
 
     Args:
-        name: with its version, such as ``deterioration_v4``.
-        features: their names, in order.
-        folder: where; default: beside the others.
+        name: Name with a version, such as ``deterioration_v4``.
+        features: Feature names, in order.
+        folder: Folder of the file. The default is the folder of the other services.
+
+    Returns:
+        The path of the new file.
 
     Raises:
-        ServiceError: there is one of that name.
+        ServiceError: A service of this name exists.
     """
     path = (folder or Path(__file__).parent) / f"{name}.txt"
     if path.exists():
-        raise ServiceError(f"{path}: a stored service never changes; give the new one a version of its own")
+        raise ServiceError(f"{path}: a stored service never changes; give the new list a new version, such as <name>_v2")
     text = "".join(f"{feature}\n" for feature in features)
     path.write_text(f"{_MARK}{_digest(text)}\n{text}")
     return path
 
 
-def _names(file: str) -> tuple[str, ...]:
-    first, _, text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8").partition("\n")
-    if first != f"{_MARK}{_digest(text)}":
+def _read_names(file: str) -> tuple[str, ...]:
+    first_line, _, text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8").partition("\n")
+    if first_line != f"{_MARK}{_digest(text)}":
         raise ServiceError(
-            f"features/services/{file}: was changed since it was kept, and models were trained on it; restore it, and keep a "
-            "changed list under a name of its own"
+            f"features/services/{file}: changed since it was stored, but models were trained on it; restore the file, and "
+            "store the changed list under a new name"
         )
     return tuple(text.split())
 

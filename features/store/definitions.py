@@ -1,4 +1,4 @@
-"""The catalogue as Feast objects: one entity, a feature view per view, a feature service per service."""
+"""The catalogue as Feast objects: one entity, a feature view for each view, and a feature service for each service."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,16 +10,21 @@ from feast.types import Float32
 
 from features.catalogue import INDEX_STEP, JOIN_KEY, SERVICES, VIEWS, service_views
 
-PATIENT: Final = Entity(name="patient", join_keys=[JOIN_KEY], value_type=ValueType.STRING)
+SUBJECT_ENTITY: Final = Entity(name="patient", join_keys=[JOIN_KEY], value_type=ValueType.STRING)
 
 
 def feature_views(folder: Path, views: Iterable[str]) -> dict[str, FeatureView]:
-    """Views over the Parquet files ``folder/<view>/*.parquet``; folder must be absolute."""
+    """Return Feast views of the Parquet files ``folder/<view>/*.parquet``.
+
+    Args:
+        folder: Absolute path.
+        views: Names of views.
+    """
     return {
         view: FeatureView(
             name=view,
-            entities=[PATIENT],
-            ttl=INDEX_STEP,  # a row speaks for its own index step; older ones are not joined
+            entities=[SUBJECT_ENTITY],
+            ttl=INDEX_STEP,  # a row is valid for its own index step; older rows are not joined
             schema=[Field(name=feature.name, dtype=Float32, description=feature.description) for feature in VIEWS[view]],
             source=FileSource(
                 name=f"{view}_parquet",
@@ -34,7 +39,7 @@ def feature_views(folder: Path, views: Iterable[str]) -> dict[str, FeatureView]:
 
 
 def feature_services(views: dict[str, FeatureView]) -> list[FeatureService]:
-    """One Feast service for each service of the catalogue whose views are all there."""
+    """Return a Feast service for each service of the catalogue that reads no other views than these."""
     return [
         FeatureService(name=name, features=[views[view][list(members)] for view, members in service_views(name).items()])
         for name in SERVICES

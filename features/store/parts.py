@@ -1,7 +1,7 @@
-"""The offline features on disk: ``<folder>/<view>/part-*.parquet``, a part being some patients, whole.
+"""The offline features on disk: ``<folder>/<view>/part-*.parquet``. A partition holds all rows of some patients.
 
-A file appears whole or not at all, and carries the fingerprint of what it was made from: so a run that was cut off goes on
-where it was, and one with new data computes only what is new.
+A file is written completely or not at all. It carries a fingerprint of the data and code that it was computed from. So an
+interrupted run continues where it stopped, and a run with new data computes only the partitions that changed.
 """
 
 from collections.abc import Collection
@@ -20,24 +20,29 @@ _FINGERPRINT: Final = b"vigil.fingerprint"
 
 
 class FeatureParts:
-    """Reads and writes the Parquet files of one folder."""
+    """The Parquet partitions of features in one folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @property
     def views(self) -> tuple[str, ...]:
-        """The views of which there are files: those that were built here."""
+        """Names of the views that have files."""
         return tuple(view for view in VIEWS if any((self.folder / view).glob("part-*.parquet")))
 
     def __len__(self) -> int:
-        """Number of parts of which there is a file in each of the views."""
+        """Return the number of partitions that have a file in every view."""
         return min((len(list((self.folder / view).glob("part-*.parquet"))) for view in self.views), default=0)
 
-    def write(self, part: int, features: pd.DataFrame, fingerprint: str) -> None:
-        """Write the output of :func:`features.batch.build_features` for the patients of one part, the views it holds.
+    def write(self, partition: int, features: pd.DataFrame, fingerprint: str) -> None:
+        """Write the features of one partition: a file for each view that the features contain.
 
-        An index time is both the event and the created timestamp of its row.
+        The index time is both the event timestamp and the created timestamp of a row.
+
+        Args:
+            partition: Number of the partition.
+            features: Output of :func:`features.batch.build_features` for the patients of the partition.
+            fingerprint: Fingerprint of the data and code that the features were computed from.
         """
         views = list(views_of(features.columns))
         times = pa.array(features["index_time"].astype(TIME))
@@ -50,40 +55,40 @@ class FeatureParts:
         def write_view(view: str) -> None:
             members = [feature.name for feature in VIEWS[view]]
             table = pa.table({**keys, **{name: pa.array(features[name].to_numpy()) for name in members}})
-            path = self._path(view, part)
+            path = self._path(view, partition)
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".unfinished")
-            marked = table.replace_schema_metadata({_FINGERPRINT: fingerprint})
-            pq.write_table(marked, unfinished, compression="zstd", use_dictionary=[JOIN_KEY])
+            with_fingerprint = table.replace_schema_metadata({_FINGERPRINT: fingerprint})
+            pq.write_table(with_fingerprint, unfinished, compression="zstd", use_dictionary=[JOIN_KEY])
             unfinished.replace(path)
 
         with ThreadPoolExecutor(len(views)) as pool:
             list(pool.map(write_view, views))
 
-    def holds(self, part: int, fingerprint: str, views: Collection[str]) -> bool:
-        """Whether the file of a part is there in each of the views, and made from what the fingerprint says."""
+    def holds(self, partition: int, fingerprint: str, views: Collection[str]) -> bool:
+        """Return whether a partition has a file with this fingerprint in each of the views."""
         try:
-            return all(_made_from(pq.read_metadata(self._path(view, part))) == fingerprint for view in views)
+            return all(_fingerprint_in(pq.read_metadata(self._path(view, partition))) == fingerprint for view in views)
         except (FileNotFoundError, pa.ArrowInvalid):
             return False
 
-    def fingerprint(self, part: int) -> str:
-        """What a part was made from."""
-        return _made_from(pq.read_metadata(self._path(self.views[0], part)))
+    def read_fingerprint(self, partition: int) -> str:
+        """Return the fingerprint of a partition."""
+        return _fingerprint_in(pq.read_metadata(self._path(self.views[0], partition)))
 
-    def keep(self, parts: int, views: Collection[str]) -> None:
-        """Remove all but the first parts of these views."""
+    def keep(self, count: int, views: Collection[str]) -> None:
+        """Remove all files except those of the first ``count`` partitions of these views."""
         for path in self.folder.glob("*/part-*"):
-            if path.parent.name not in views or path.suffix != ".parquet" or int(path.stem.removeprefix("part-")) >= parts:
+            if path.parent.name not in views or path.suffix != ".parquet" or int(path.stem.removeprefix("part-")) >= count:
                 path.unlink()
 
-    def latest(self, part: int, view: str) -> pd.DataFrame:
-        """The last row of each patient of a part."""
-        return pd.read_parquet(self._path(view, part)).groupby(JOIN_KEY, sort=False).tail(1)
+    def read_latest(self, partition: int, view: str) -> pd.DataFrame:
+        """Read the last row of each patient of a partition."""
+        return pd.read_parquet(self._path(view, partition)).groupby(JOIN_KEY, sort=False).tail(1)
 
-    def _path(self, view: str, part: int) -> Path:
-        return self.folder / view / f"part-{part:05}.parquet"
+    def _path(self, view: str, partition: int) -> Path:
+        return self.folder / view / f"part-{partition:05}.parquet"
 
 
-def _made_from(metadata: pq.FileMetaData) -> str:
+def _fingerprint_in(metadata: pq.FileMetaData) -> str:
     return str((metadata.metadata or {}).get(_FINGERPRINT, b"").decode())

@@ -1,4 +1,4 @@
-"""What does a ward get for the alarms it can bear, and how many would it be spared beside NEWS2?"""
+"""Alarm budgets: what alarms give within a budget, and how many fewer the model needs than a rule such as NEWS2."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -14,10 +14,15 @@ _RATE: Final = "alarms_per_patient_day"
 
 
 def at_budgets(watch: Watch, *, seed: int, budgets: Iterable[float] = BUDGETS) -> pd.DataFrame:
-    """What alarms give at the lowest threshold within each budget, chosen with hindsight on these patients.
+    """Evaluate alarms at the lowest threshold within each budget, chosen with hindsight on these patients.
+
+    Args:
+        watch: hours of patients.
+        seed: of the bootstrap.
+        budgets: alarms per patient-day.
 
     Returns:
-        One row a budget (alarms per patient-day): ``budget, threshold``, the figures of :func:`summary`.
+        One row per budget: ``budget, threshold`` and the figures of :func:`summary`.
     """
     rows = []
     for budget in budgets:
@@ -27,7 +32,7 @@ def at_budgets(watch: Watch, *, seed: int, budgets: Iterable[float] = BUDGETS) -
 
 
 def summary(count: Count, *, seed: int) -> dict[str, float]:
-    """Alarms at one threshold with 95 % intervals, and the spread of the lead time.
+    """Return the figures of alarms at one threshold with 95 % intervals, and the spread of the lead time.
 
     Returns:
         ``event_recall, alarm_precision, alarms_per_patient_day, lead_time_hours`` (median), each with ``_low`` and ``_high``;
@@ -47,36 +52,37 @@ def summary(count: Count, *, seed: int) -> dict[str, float]:
 
 
 def against_rule(model: Watch, rule: Watch, at_least: float, *, seed: int) -> dict[str, float]:
-    """A model beside the rule "score at or above a number", over the same hours.
+    """Compare a model with the rule "score at or above a number", over the same hours.
 
-    At the rule's number of alarms and at the rule's recall, the model's thresholds are chosen with hindsight on these patients,
-    as the rule's own figures are read. Intervals hold the thresholds fixed and draw the patients of both together.
+    The model's thresholds give as many alarms as the rule, or the same recall. They are chosen with hindsight on these
+    patients, as the figures of the rule are. Intervals keep the thresholds fixed and draw the same patients for both.
 
     Args:
-        model, rule: the same hours; the rule's ``probability`` is the score itself, so that whole points are compared exactly.
-        at_least: points.
+        model, rule: the same hours. The rule's ``probability`` is the score itself, so that whole points are compared exactly.
+        at_least: points from which the rule sounds.
         seed: of the bootstrap.
 
     Returns:
-        ``rule_recall, rule_precision, rule_alarms_per_patient_day``; with no more alarms than the rule's
-        ``recall_at_same_alarms, precision_at_same_alarms, recall_gain``; with no fewer onsets caught
-        ``share_of_alarms_at_same_recall``; most with ``_low`` and ``_high``; the two thresholds. NaN where the rule never
-        sounds or catches nothing.
+        - Of the rule: ``rule_recall, rule_precision, rule_alarms_per_patient_day``.
+        - With no more alarms than the rule: ``recall_at_same_alarms, precision_at_same_alarms, recall_gain`` and the threshold.
+        - With no fewer onsets caught than by the rule: ``share_of_alarms_at_same_recall`` and the threshold.
+
+        Most have limits, ``_low`` and ``_high``. Values are NaN if the rule never sounds or catches no onset.
     """
     theirs = rule.count(at_least)
     resamples, figures = theirs.resamples(seed), theirs.figures()
     their_draws = theirs.draws(resamples)
     their_bounds = theirs.bounds(their_draws)
-    found = {"at_least": at_least}
+    result = {"at_least": at_least}
     for name, figure in (("recall", "event_recall"), ("precision", "alarm_precision"), (_RATE, _RATE)):
-        found |= {f"rule_{name}": figures[figure]}
-        found |= {f"rule_{name}_{side}": their_bounds[f"{figure}_{side}"] for side in ("low", "high")}
+        result |= {f"rule_{name}": figures[figure]}
+        result |= {f"rule_{name}_{side}": their_bounds[f"{figure}_{side}"] for side in ("low", "high")}
     threshold = threshold_at_budget(model, figures[_RATE])
     ours = model.count(threshold)
     our_figures, our_draws = ours.figures(), ours.draws(resamples)
     our_bounds = ours.bounds(our_draws)
     gain = percentile(our_draws["event_recall"] - their_draws["event_recall"])
-    found |= {
+    result |= {
         "threshold_at_same_alarms": threshold,
         "recall_at_same_alarms": our_figures["event_recall"],
         "recall_at_same_alarms_low": our_bounds["event_recall_low"],
@@ -86,10 +92,11 @@ def against_rule(model: Watch, rule: Watch, at_least: float, *, seed: int) -> di
         "recall_gain_low": gain[0],
         "recall_gain_high": gain[1],
     }
-    return found | _at_same_recall(model, theirs, seed)
+    return result | _at_same_recall(model, theirs, seed)
 
 
 def _at_same_recall(model: Watch, theirs: Count, seed: int) -> dict[str, float]:
+    """Return the model's threshold that catches as many onsets as the rule, and its share of the rule's alarms."""
     recall, name = theirs.figures()["event_recall"], "share_of_alarms_at_same_recall"
     if not recall > 0:
         return {"threshold_at_same_recall": np.nan, name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}

@@ -1,14 +1,17 @@
-"""When an alarm sounds, and which alarms belong together: decided risk by risk, in order of time.
+"""The alarm policy: it decides for each new risk of a patient, in order of time, whether an alarm sounds.
 
-Two things sound an alarm. The model does where its risk is at or above the ward's threshold. The safety net does where NEWS2 of
-sustained values is 7 or more, whatever the model says and outside any budget: at once where spot checks alone give that score,
-else once it has held for 40 minutes. Alarms of one episode share a record. An episode ends when the risk has fallen below the
-threshold by a margin, and NEWS2 below 5, so that a patient who hovers around a limit has one episode (hysteresis). After an
-alarm follows a refractory period; the first alarm of the safety net in an episode does not wait for its end, since it brings
-news. A ward may have a budget; what it does not allow is withheld, which is recorded, and sounds once there is room.
+- The model sounds an alarm if its risk is at or above the ward's threshold.
+- The safety net sounds one if NEWS2 of sustained values is 7 or more, whatever the model says and outside any budget. If spot
+  checks alone give that score, it sounds at once; if not, when the score has held for 40 minutes.
+- Alarms of one episode share a record. An episode ends when the risk is below the threshold by a margin and NEWS2 is below 5.
+  So a patient who hovers around a limit has one episode (hysteresis).
+- After an alarm follows a refractory period. The first alarm of the safety net in an episode does not wait for its end, because
+  it is news.
+- A ward may have an alarm budget. An alarm for which it has no room is withheld and recorded. It sounds as soon as there is
+  room.
 
-:meth:`models.alarms.timeline.Watch.fired` replays the same rules over a cohort, so that a ward gets what an evaluation
-promised.
+:meth:`models.alarms.timeline.Watch.fired` applies the same rules to a cohort. So a ward gets the alarms that its evaluation
+counted.
 """
 
 from dataclasses import dataclass, replace
@@ -21,16 +24,16 @@ from models.alarms.timeline import SILENCE
 Event = Literal["sounded", "sounded_again", "withheld", "ended"]
 Cause = Literal["model", "news2"]
 
-REARM_SHARE: Final = 0.8  # of the threshold: an episode ends below it. Ours; to be set with the ward.
+REARM_SHARE: Final = 0.8  # share of the threshold below which an episode ends. Our choice; to be set with the ward.
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a ward asks of its alarms.
+    """The alarm settings of a ward.
 
     Attributes:
         threshold: probability at or above which a risk is high; None: there is no model.
-        silence: the refractory period: after an alarm of a patient, before the next.
+        silence: the refractory period between two alarms of a patient.
         news2_from: NEWS2 at or above which the safety net sounds an alarm.
     """
 
@@ -40,18 +43,18 @@ class Policy:
 
     @property
     def rearm(self) -> float | None:
-        """Risk below which the model's part in an episode ends."""
+        """The risk below which an episode ends, as far as the model is concerned; None without a model."""
         return None if self.threshold is None else REARM_SHARE * self.threshold
 
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A time in which the risk or NEWS2 stayed high, or nearly so.
+    """A time in which the risk or NEWS2 stays high, or nearly so.
 
     Attributes:
-        opened_at: index time of the first risk that was high.
-        sounded: alarms so far; 0: all were withheld.
-        emergency: the safety net has sounded, and NEWS2 has not fallen below 5 since.
+        opened_at: index time of the first high risk.
+        sounded: number of alarms so far; 0: all were withheld.
+        emergency: whether the safety net has sounded and NEWS2 has not fallen below 5 since.
     """
 
     opened_at: datetime
@@ -61,7 +64,13 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is remembered of a patient between two risks."""
+    """What the policy remembers of a patient between two risks.
+
+    Attributes:
+        episode: the open episode, if there is one.
+        last_sounded_at: index time of the latest alarm.
+        hold: since when NEWS2 has been at the limit of the safety net, if it is.
+    """
 
     episode: Episode | None = None
     last_sounded_at: datetime | None = None
@@ -70,11 +79,11 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """A time in which NEWS2 has been at the limit of the safety net or above, but for short dips.
+    """A time in which NEWS2 is at or above the limit of the safety net, apart from short dips.
 
     Attributes:
-        since: index time from which it has.
-        dipped_at: index time of the first look that found it below since then, if the last one did.
+        since: index time of its begin.
+        dipped_at: index time at which the present dip began; None if there is none.
     """
 
     since: datetime
@@ -83,11 +92,11 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """NEWS2 as the safety net sees it.
+    """NEWS2 of sustained values, as the safety net uses it.
 
     Attributes:
-        score: of sustained values.
-        spot: of these points, those of signals that do not come continuously.
+        score: points of all components.
+        spot: points of the signals that are measured by spot checks, not continuously.
     """
 
     score: int
@@ -96,13 +105,13 @@ class Net:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a new risk does.
+    """The effect of a new risk.
 
     Attributes:
         state: what to remember.
-        event: ``sounded`` (the first alarm of an episode), ``sounded_again``, ``withheld`` (recorded once an episode),
+        event: ``sounded`` (the first alarm of an episode), ``sounded_again``, ``withheld`` (recorded once per episode),
             ``ended``, or None.
-        cause: of an alarm that sounded or was withheld.
+        cause: of an alarm that sounded or was withheld; else None.
     """
 
     state: State
@@ -115,18 +124,22 @@ def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at
 
     Args:
         policy: of the patient's ward.
-        state: what was remembered.
-        risk: probability; None where the model was not asked.
-        net: NEWS2 as the safety net sees it; None where nothing is known. Where neither is known, devices are silent: that
-            sounds no alarm and ends none.
-        at: index time; risks come in order of it.
+        state: what the policy remembers of the patient.
+        risk: probability; None if the model was not asked.
+        net: NEWS2 of sustained values; None if nothing is known. If neither is known, the devices are silent. That sounds no
+            alarm and ends none.
+        at: index time. Risks come in order of it.
         room: whether the ward's budget allows an alarm of the model now.
+
+    >>> from datetime import UTC
+    >>> decide(Policy(0.2), State(), 0.35, Net(score=2, spot=2), datetime(2026, 1, 1, tzinfo=UTC)).event
+    'sounded'
     """
     if risk is None and net is None:
         return Decision(state)
     urgent = net is not None and net.score >= policy.news2_from
-    hold = _held(policy, state.hold, net, at)
-    state = replace(state, hold=hold, episode=_rearmed(state.episode, net))
+    hold = _update_hold(policy, state.hold, net, at)
+    state = replace(state, hold=hold, episode=_rearm(state.episode, net))
     episode = state.episode
     high = risk is not None and policy.threshold is not None and risk >= policy.threshold
     if episode is not None and not (urgent or high or _goes_on(policy, episode, risk, net)):
@@ -144,15 +157,15 @@ def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at
 
 
 def is_due(state: State, now: datetime) -> bool:
-    """Whether a patient is to be looked at, since a score that the safety net has not sounded would have held until now."""
+    """Return whether a patient needs a new risk: their score has held long enough for an alarm that has not sounded."""
     hold, episode = state.hold, state.episode
     if hold is None or hold.dipped_at is not None or (episode is not None and episode.emergency):
         return False
     return now - hold.since >= HOLDS_FOR
 
 
-def _held(policy: Policy, hold: Hold | None, net: Net | None, at: datetime) -> Hold | None:
-    """Return since when NEWS2 has held the limit of the safety net; a dip of minutes does not restart it."""
+def _update_hold(policy: Policy, hold: Hold | None, net: Net | None, at: datetime) -> Hold | None:
+    """Return since when NEWS2 has been at the limit of the safety net; a dip of minutes does not restart it."""
     if net is None or net.score < ENDS_BELOW:
         return None
     if net.score < policy.news2_from:
@@ -162,15 +175,15 @@ def _held(policy: Policy, hold: Hold | None, net: Net | None, at: datetime) -> H
     return replace(hold, dipped_at=None)
 
 
-def _rearmed(episode: Episode | None, net: Net | None) -> Episode | None:
-    """Return an episode in which the safety net may bring news again once NEWS2 has fallen far enough."""
+def _rearm(episode: Episode | None, net: Net | None) -> Episode | None:
+    """Return the episode; the safety net may sound again at once if NEWS2 has fallen far enough."""
     if episode is None or net is None or net.score >= ENDS_BELOW:
         return episode
     return replace(episode, emergency=False)
 
 
 def _goes_on(policy: Policy, episode: Episode, risk: float | None, net: Net | None) -> bool:
-    """Whether an episode goes on although nothing is high any more; where the model cannot speak, NEWS2 decides alone."""
+    """Return whether an episode goes on although neither is high; without a risk of the model, NEWS2 decides alone."""
     if risk is None or policy.rearm is None:
         return episode.emergency or (net is not None and net.score >= ENDS_BELOW)
     return episode.emergency or risk >= policy.rearm

@@ -1,9 +1,9 @@
-"""What a ward would feel: how often an alarm sounds, how often rightly, and how long before.
+"""Alarms over a cohort: how often they sound, how often they are right, and how long before the onset.
 
-Semantics of circEWS (Hyland SL, et al. Early prediction of circulatory failure in the intensive care unit using machine
-learning. Nat Med 2020;26:364-373): only the hours before the onset count. An alarm fires when the risk reaches the
-threshold, then is silent; when the silence ends it fires again if the risk is still, or again, at or above the threshold.
-The safety net fires beside the model, by the rules of :mod:`models.alarms.policy`.
+The rules are those of circEWS (Hyland SL, et al. Early prediction of circulatory failure in the intensive care unit using
+machine learning. Nat Med 2020;26:364-373). Only the hours before the onset count. An alarm sounds when the risk reaches the
+threshold. A refractory period follows. After it the next alarm sounds if the risk is at or above the threshold. The safety net
+sounds beside the model, by the rules of :mod:`models.alarms.policy`.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,25 +27,27 @@ Int64 = NDArray[np.int64]
 
 SILENCE: Final = timedelta(hours=8)
 HORIZON: Final = timedelta(hours=12)
-_NEVER: Final = np.iinfo(np.int64).max  # the onset of those who have none
-_NO_ONSET: Final = _NEVER // 2  # a lead beyond it is theirs
+_NEVER: Final = np.iinfo(np.int64).max  # stands for the onset of a subject without one
+_NO_ONSET: Final = _NEVER // 2  # a longer lead means that there is no onset
 _HOUR: Final = 3.6e9  # microseconds
 STEPS_PER_DAY: Final = timedelta(days=1) / INDEX_STEP
 
 
 @dataclass(frozen=True)
 class Watch:
-    """Index times before the onset, ordered by subject and time, ready for alarms to be replayed over.
+    """Index times before the onset, ordered by subject and time, over which the alarms of a threshold are computed.
+
+    All attributes of rows have the shape (n_rows,).
 
     Attributes:
         subject: subject code of each row.
         patient: number of each subject's patient, shape (n_subjects,).
         time: index time in microseconds.
-        onset: onset in microseconds, or the largest int64 where there is none.
+        onset: onset in microseconds, or the largest int64 if there is none.
         probability: risk at each row, or a score.
-        net_score: NEWS2 as the safety net sees it, NaN where it has no say; all NaN: there is no net.
-        net_spot: of these points, those of signals that do not come continuously.
-        silence: after an alarm of a patient, before the next.
+        net_score: NEWS2 of sustained values, NaN where it does not apply; all NaN: there is no safety net.
+        net_spot: of these points, those of signals that are measured by spot checks.
+        silence: the refractory period between two alarms of a patient.
         news2_from: NEWS2 at or above which the safety net sounds.
     """
 
@@ -61,9 +63,12 @@ class Watch:
 
     @classmethod
     def of(cls, frame: pd.DataFrame) -> "Watch":
-        """From columns ``subject_id, index_time, onset, onset_known, probability``; with a net, ``net_score, net_spot``.
+        """Build a timeline from a frame.
 
-        Subjects whose event was under way when the record began are left out: they have no hours before the onset.
+        Its columns are ``subject_id, index_time, onset, onset_known, probability``; with a safety net also ``net_score,
+        net_spot``.
+
+        Subjects with an event that began before the record are left out, because they have no hours before the onset.
         """
         frame = before_onset(frame)
         onset = frame["onset"].to_numpy("datetime64[us]").astype(np.int64)
@@ -81,34 +86,34 @@ class Watch:
 
     @classmethod
     def without_labels(cls, frame: pd.DataFrame) -> "Watch":
-        """From the same columns without the onset, which is not known yet: all hours are watched."""
+        """Build a timeline of all hours from the same columns without the onset, which is not known yet."""
         never = pd.Series(pd.NaT, index=frame.index, dtype=frame["index_time"].dtype)
         return cls.of(frame.assign(onset=never, onset_known=True))
 
     def scored(self, score: Float64) -> "Watch":
-        """Return the same hours, watched by another score and the same net."""
+        """Return the same hours with another score and the same safety net."""
         return replace(self, probability=score)
 
     def without_net(self) -> "Watch":
-        """Return the same hours, watched by the model alone."""
+        """Return the same hours with the model alone."""
         nothing = np.full(len(self.time), np.nan)
         return replace(self, net_score=nothing, net_spot=nothing)
 
     def net_alone(self) -> "Watch":
-        """Return the same hours, watched by the safety net alone."""
+        """Return the same hours with the safety net alone."""
         return replace(self, probability=np.full(len(self.time), np.nan))
 
     def parts(self) -> dict[str, "Watch"]:
-        """Return the same hours watched by the ``model`` alone, by the ``net`` alone, and by ``both``."""
+        """Return the same hours with the ``model`` alone, with the ``net`` alone, and with ``both``."""
         return {"model": self.without_net(), "net": self.net_alone(), "both": self}
 
     @property
     def patient_days(self) -> float:
-        """Days watched, an index time standing for one index step."""
+        """Days at risk; an index time stands for one index step."""
         return len(self.time) / STEPS_PER_DAY
 
     def fired(self, threshold: float) -> NDArray[np.bool_]:
-        """Where an alarm fires, shape (n_rows,)."""
+        """Return where an alarm sounds at a threshold of the risk, shape (n_rows,)."""
         fired: NDArray[np.bool_] = _fire(
             self.subject,
             self.time,
@@ -117,38 +122,40 @@ class Watch:
             self.net_score,
             self.net_spot,
             self.news2_from,
-            _us(self.silence),
-            _us(HOLDS_FOR),
-            _us(LONGEST_DIP),
+            _microseconds(self.silence),
+            _microseconds(HOLDS_FOR),
+            _microseconds(LONGEST_DIP),
         )
         return fired
 
     def count(self, threshold: float, rows: NDArray[np.bool_] | None = None) -> "Count":
-        """What sounds at a threshold, subject by subject.
+        """Count the alarms at a threshold, subject by subject.
 
         Args:
             threshold: of the risk.
-            rows: count these rows' alarms only, and the onsets right after one of them; all alarms are replayed all the same.
+            rows: count only the alarms of these rows, and the onsets right after one of them. Other alarms still sound and have
+                a refractory period.
         """
         counted = np.ones(len(self.time), dtype=bool) if rows is None else rows
         lead = self.onset - self.time
-        found = _count(self.subject, lead, self.fired(threshold), counted, _us(HORIZON), len(self.patient))
-        steps, alarms, right, event, first_lead = found
+        counts = _count(self.subject, lead, self.fired(threshold), counted, _microseconds(HORIZON), len(self.patient))
+        steps, alarms, right, event, first_lead = counts
         days = steps / STEPS_PER_DAY
         return Count(self.patient, days, alarms, right, event, np.where(event & (first_lead > 0), first_lead / _HOUR, np.nan))
 
 
 @dataclass(frozen=True)
 class Count:
-    """Alarms by subject (a stay), each of shape (n_subjects,).
+    """Numbers of alarms by subject (a stay), each of shape (n_subjects,).
 
     Attributes:
         patient: number of the subject's patient.
-        days: watched before the onset.
-        alarms: that sounded.
-        right: of these, followed by the onset within the horizon.
+        days: days before the onset.
+        alarms: number of alarms that sounded.
+        right: number of these that the onset followed within the horizon.
         event: whether there was an onset.
-        lead_hours: from the first alarm within the horizon to the onset, NaN where there was none: the event was missed.
+        lead_hours: lead time from the first alarm within the horizon to the onset; NaN if there was no such alarm: the event
+            was missed.
     """
 
     patient: Int64
@@ -159,7 +166,7 @@ class Count:
     lead_hours: Float64
 
     def figures(self) -> dict[str, float]:
-        """``event_recall, alarm_precision, alarms_per_patient_day, lead_time_hours`` (median of the first alarm)."""
+        """Return ``event_recall, alarm_precision, alarms_per_patient_day`` and ``lead_time_hours``, the median."""
         caught = ~np.isnan(self.lead_hours)
         return {
             "event_recall": float(ratio(caught.sum(), self.event.sum())),
@@ -169,7 +176,7 @@ class Count:
         }
 
     def draws(self, resamples: Resamples) -> dict[str, Float64]:
-        """The same in each resample of the patients, each of shape (RESAMPLES,)."""
+        """Return the :meth:`figures` in each resample of the patients, each of shape (RESAMPLES,)."""
         caught, alarms = ~np.isnan(self.lead_hours), resamples.sums(self.alarms)
         order = np.flatnonzero(caught)[np.argsort(self.lead_hours[caught], kind="stable")]
         return {
@@ -180,13 +187,13 @@ class Count:
         }
 
     def bounds(self, draws: Mapping[str, Float64]) -> dict[str, float]:
-        """95 % intervals as ``<figure>_low`` and ``<figure>_high``.
+        """Return 95 % intervals as ``<figure>_low`` and ``<figure>_high``.
 
-        Of rates and times the resamples'. Recall and precision are proportions, often of few patients and sometimes all or
-        none of them, where a bootstrap is sure of itself: they get exact limits, those of precision clustered by patient.
+        Rates and times have percentile intervals. Recall and precision are proportions of often few patients, sometimes of all
+        or none of them. There a bootstrap is too sure, so they have exact limits, those of precision clustered by patient.
 
         Args:
-            draws: :meth:`draws`.
+            draws: as :meth:`draws` returns them.
         """
         recall = exact(float((~np.isnan(self.lead_hours)).sum()), float(self.event.sum()))
         _, *precision = limits(self.by_patient(self.right), self.by_patient(self.alarms))
@@ -198,61 +205,62 @@ class Count:
         }
 
     def resamples(self, seed: int) -> Resamples:
-        """Resamples of the patients who were counted; its rows are the subjects."""
+        """Draw resamples of the patients; the rows are the subjects."""
         return Resamples.of(self.patient, seed)
 
     def by_patient(self, value: ArrayLike) -> Float64:
-        """Sums of the subjects' values within each patient, shape (n_patients,)."""
+        """Return the sums of the subjects' values within each patient, shape (n_patients,)."""
         return np.bincount(self.patient, weights=np.asarray(value, dtype=np.float64)).astype(np.float64)
 
 
 def before_onset(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows that alarms are counted on, ordered by subject and time: those before a known onset, or without one."""
+    """Return the rows on which alarms count, ordered by subject and time: those before a known onset, or without one."""
     before = frame["onset"].isna() | ((frame["index_time"] < frame["onset"]) & frame["onset_known"])
     return frame[before].sort_values(["subject_id", "index_time"], kind="stable")
 
 
 def watched(frame: pd.DataFrame) -> Watch:
-    """The hours of the frame, or none where the question is asked once a stay: no alarm sounds then, and figures are NaN."""
+    """Build the timeline of a frame; an empty one if the task has one index time per stay: no alarms, and figures are NaN."""
     return Watch.of(frame if frame["subject_id"].duplicated().any() else frame.iloc[:0])
 
 
 def count_where(frame: pd.DataFrame, above: NDArray[np.bool_]) -> Count:
-    """What sounds where a threshold is reached, which need not be the same for all rows.
+    """Count the alarms of thresholds that differ between rows.
 
     Args:
-        frame: as for :meth:`Watch.of`, but for ``probability``.
-        above: where it is reached, shape (n_rows,).
+        frame: as :meth:`Watch.of` takes it, without ``probability``.
+        above: where the row's threshold is reached, shape (n_rows,).
     """
     return Watch.of(frame.assign(probability=above.astype(np.float64))).count(1.0)
 
 
 def threshold_at_budget(watch: Watch, alarms_per_patient_day: float) -> float:
-    """The lowest threshold whose alarms stay within the budget; just above every risk, where none does."""
+    """Return the lowest threshold that keeps the alarms within the budget; a value just above all risks if none does."""
     return _lowest(watch.probability, lambda at: watch.fired(at).sum() <= alarms_per_patient_day * watch.patient_days)
 
 
 def threshold_without_labels(frame: pd.DataFrame, alarms_per_patient_day: float) -> float:
-    """:func:`threshold_at_budget` where nobody knows yet who had an event, as in a ward that is new to a model.
+    """Return the threshold for a budget while events are unknown, as in a ward that is new to a model.
 
-    Hours after an onset count as well, since nobody can tell them apart: before onsets it costs a little less than allowed.
+    Hours after an onset count too, because they cannot be told apart. So before onsets the alarms stay a little below the
+    budget.
 
     Args:
-        frame: ``subject_id, index_time, probability``, every hour of the ward's own patients.
-        alarms_per_patient_day: that the ward can bear.
+        frame: ``subject_id, index_time, probability`` of every hour of the ward's patients.
+        alarms_per_patient_day: the budget.
     """
     return threshold_at_budget(Watch.without_labels(frame), alarms_per_patient_day)
 
 
 def threshold_at_recall(watch: Watch, event_recall: float) -> float:
-    """The highest threshold that still catches this share of the onsets; the lowest risk, where none does."""
+    """Return the highest threshold that still catches this share of the onsets; the lowest risk if none does."""
     beyond = _lowest(watch.probability, lambda at: not watch.count(at).figures()["event_recall"] >= event_recall)
     below = watch.probability[watch.probability < beyond]
     return float(below.max() if len(below) else beyond)
 
 
 def _lowest(risk: Float64, holds: Callable[[float], bool]) -> float:
-    """The lowest of the risks from which on a condition holds, by bisection; the next number after them if it never does."""
+    """Return the lowest risk from which on a condition holds, by bisection; a number just above all risks if it never does."""
     candidates = np.unique(risk[~np.isnan(risk)])
     candidates = np.append(candidates, np.nextafter(candidates[-1], np.inf)) if len(candidates) else np.array([np.inf])
     low, high = 0, len(candidates) - 1
@@ -263,7 +271,7 @@ def _lowest(risk: Float64, holds: Callable[[float], bool]) -> float:
 
 
 def _medians(value: Float64, times: NDArray[np.int32]) -> Float64:
-    """Median in each resample of ascending values, each there as often as it was drawn; NaN where none was."""
+    """Return the median of ascending values in each resample, each counted as often as it was drawn; NaN if none was."""
     if not len(value):
         return np.full(len(times), np.nan)
     reached = np.cumsum(times, axis=1)
@@ -272,7 +280,7 @@ def _medians(value: Float64, times: NDArray[np.int32]) -> Float64:
     return np.where(drawn > 0, (value[lower] + value[upper]) / 2, np.nan)
 
 
-def _us(duration: timedelta) -> int:
+def _microseconds(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1)
 
 
@@ -285,10 +293,11 @@ def _fire(
     net_score: Float64,
     net_spot: Float64,
     news2_from: int,
-    silence: int,
+    refractory_period: int,
     holds_for: int,
     longest_dip: int,
 ) -> NDArray[np.bool_]:
+    """Return where an alarm sounds, by the rules of :func:`models.alarms.policy.decide` without a budget."""
     fired = np.zeros(len(time), dtype=np.bool_)
     last, emergency, since, dipped_at = -1, False, -1, -1
     for i in range(len(time)):
@@ -304,9 +313,9 @@ def _fire(
             dipped_at = i if since >= 0 and dipped_at < 0 else dipped_at
         elif not (np.isnan(probability[i]) and np.isnan(net_score[i])):
             since, dipped_at = -1, -1
-        refractory = last >= 0 and time[i] - time[last] < silence
+        refractory = last >= 0 and time[i] - time[last] < refractory_period
         if net_score[i] >= news2_from and (net_spot[i] >= news2_from or time[i] - time[since] >= holds_for):
-            fired[i] = not (refractory and emergency)  # the net's first alarm brings news, and waits for nothing
+            fired[i] = not (refractory and emergency)  # the first alarm of the net is news and does not wait
             emergency |= fired[i]
         else:
             fired[i] = probability[i] >= threshold and not refractory
@@ -317,20 +326,20 @@ def _fire(
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def _count(
-    subject: Int64, lead: Int64, fired: NDArray[np.bool_], counted: NDArray[np.bool_], horizon: int, patients: int
+    subject: Int64, lead: Int64, fired: NDArray[np.bool_], counted: NDArray[np.bool_], horizon: int, subjects: int
 ) -> tuple[Int64, Int64, Int64, NDArray[np.bool_], Int64]:
-    """By patient: rows, alarms, right alarms that count; whether the last row counts and has an onset; longest right lead."""
-    rows, alarms, right = np.zeros(patients, np.int64), np.zeros(patients, np.int64), np.zeros(patients, np.int64)
-    event, first_lead = np.zeros(patients, np.bool_), np.zeros(patients, np.int64)
+    """Return by subject: counted rows, alarms and right alarms; whether the last row counts and has an onset; longest lead."""
+    rows, alarms, right = np.zeros(subjects, np.int64), np.zeros(subjects, np.int64), np.zeros(subjects, np.int64)
+    event, first_lead = np.zeros(subjects, np.bool_), np.zeros(subjects, np.int64)
     for i in range(len(subject)):
-        patient = subject[i]
+        stay = subject[i]
         is_right = fired[i] and lead[i] <= horizon
         if is_right:
-            first_lead[patient] = max(first_lead[patient], lead[i])
+            first_lead[stay] = max(first_lead[stay], lead[i])
         if counted[i]:
-            rows[patient] += 1
-            alarms[patient] += fired[i]
-            right[patient] += is_right
-        if i + 1 == len(subject) or subject[i + 1] != patient:
-            event[patient] = counted[i] and lead[i] < _NO_ONSET
+            rows[stay] += 1
+            alarms[stay] += fired[i]
+            right[stay] += is_right
+        if i + 1 == len(subject) or subject[i + 1] != stay:
+            event[stay] = counted[i] and lead[i] < _NO_ONSET
     return rows, alarms, right, event, first_lead

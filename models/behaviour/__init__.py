@@ -1,5 +1,5 @@
-"""Behaviour: what a model has to answer for patients that clinicians agree about, and for patients changed on purpose.
+"""Behaviour: how a model answers for patients with a known right answer, and for patients changed on purpose.
 
-The idea of tests by capability, with expectations about directions, is that of Ribeiro MT, Wu T, Guestrin C, Singh S. Beyond
+The idea of testing capabilities, with expectations about directions, is from Ribeiro MT, Wu T, Guestrin C, Singh S. Beyond
 accuracy: behavioral testing of NLP models with CheckList. ACL 2020:4902-4912.
 """

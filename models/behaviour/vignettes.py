@@ -1,6 +1,6 @@
-"""Clinical vignettes: patients with a known right answer, shown with nothing, little or much measured before.
+"""Clinical vignettes: described patients with a known right answer, each with a short, a long or no history.
 
-The library is ``vignettes.toml`` beside this module; its header explains each field.
+The library is ``vignettes.toml`` in this folder. Its header explains each field.
 """
 
 import tomllib
@@ -26,42 +26,43 @@ History = Literal["none", "short_constant", "short_leading", "long_spaced", "lon
 Fault = Literal["band_too_low", "alarm", "findings", "band_too_high"]
 HISTORIES: Final[tuple[History, ...]] = get_args(History)
 Answer = Callable[[pd.DataFrame], "list[Risk]"]
-"""From feature rows to the full answer: model, safety net and domain of use together."""
+"""Function from feature rows to full answers, of model, safety net and domain of use together."""
 
 LIBRARY: Final = Path(__file__).with_name("vignettes.toml")
-SHOWN_AT: Final = pd.Timestamp("2026-01-15T12:00:00Z")  # any instant will do: no feature knows the date
+SHOWN_AT: Final = pd.Timestamp("2026-01-15T12:00:00Z")  # any time will do: no feature reads the date
 
-# The signs of a well adult: NEWS2 of 0, each near the middle of its normal range (ours). FiO2 is that of room air.
+# The vital signs of a well adult: NEWS2 of 0, each near the middle of its normal range (ours). FiO2 is that of room air.
 WELL: Final = {
     "heart_rate": 76.0, "respiratory_rate": 16.0, "spo2": 97.0, "systolic_bp": 126.0, "diastolic_bp": 76.0, "mean_bp": 93.0,
     "body_temperature": 36.7, "glucose": 105.0, "consciousness": 0.0, "on_oxygen": 0.0, "fio2": 21.0, "etco2": 38.0,
     "potassium": 4.2,
 }  # fmt: skip
-_SHORT_HOURS: Final = 5  # hourly sets at 5, 4, .. 1 h before the last: six in all
+_SHORT_HOURS: Final = 5  # hourly sets 5, 4, .. 1 h before the last: six in all
 _SPACED_HOURS: Final = 12  # the longest interval between sets of NEWS2 (RCP 2017, chart 4)
 _HOURLY_HOURS: Final = 24  # as long as NEWS2 carries a value forward (features.derived.SCORE_CARRY_HOURS)
 
 
 class VignetteError(VigilError):
-    """The library of vignettes cannot be used."""
+    """A library of vignettes cannot be used."""
 
 
 class Vignette(BaseModel):
-    """One patient and what the answer has to be.
+    """One described patient and the answer expected for them.
 
     Attributes:
         name: identifier, also the ``subject_id`` of its rows.
-        title: for a reader.
-        age: years; sex: 0 female, 1 male.
-        pregnant: whether that is known of the patient.
-        signs: the last set, by signal, in the signal's unit.
-        news2: what the chart gives for these signs, also where it does not apply.
-        at_least, at_most: lowest and highest band that is right; None: any.
-        alarm: whether the safety net sounds an alarm; None: either.
-        findings: what the answer has to state.
-        steady: the signs are the usual ones of this person; otherwise they began as those of a well adult.
-        histories: which histories it is shown with.
-        source, rationale: where the expectation comes from, and why.
+        title: short description for readers.
+        age: years.
+        sex: 0 female, 1 male.
+        pregnant: whether the patient is known to be pregnant.
+        signs: the last set of vital signs, by signal, in the signal's unit.
+        news2: the score that the chart gives for these signs, also where NEWS2 does not apply.
+        at_least, at_most: lowest and highest right band; None: any.
+        alarm: whether the safety net must sound an alarm; None: either is right.
+        findings: findings that the answer must state.
+        steady: whether the signs are usual for this person. If not, they started as those of a well adult.
+        histories: the histories that the vignette is tried with.
+        source, rationale: the source of the expectation, and the reason for it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -86,7 +87,7 @@ class Vignette(BaseModel):
     def _is_sound(self) -> Self:
         for name, value in self.signs.items():
             if name not in SIGNALS:
-                raise ValueError(f"signs: {name} is no signal; expected names of features/signals.py")
+                raise ValueError(f"signs: {name} is no signal; expected names of features/signals.py; correct the name")
             low, high = SIGNALS[name].low, SIGNALS[name].high
             if not low <= value <= high:
                 raise ValueError(f"signs.{name} is implausible; expected {low:g} to {high:g} {SIGNALS[name].unit}")
@@ -102,12 +103,12 @@ class Vignette(BaseModel):
 
     @property
     def usual(self) -> dict[str, float]:
-        """The signs before the present state began."""
+        """The vital signs before the present state started."""
         return self.signs if self.steady else {name: WELL[name] for name in self.signs}
 
     @property
     def expected(self) -> str:
-        """What is expected, for one line."""
+        """The expected answer in words, for one line."""
         alarm = {None: "", True: "an alarm by NEWS2", False: "no alarm by NEWS2"}[self.alarm]
         if self.at_least is not None and self.at_least == self.at_most:
             band = f"band {self.at_least}"
@@ -117,7 +118,7 @@ class Vignette(BaseModel):
         return ", ".join(part for part in (band, alarm, *self.findings) if part)
 
     def fault_of(self, risk: "Risk") -> Fault | None:
-        """Return what is wrong with an answer, the most dangerous first; None: it is one that is expected."""
+        """Return the most dangerous fault of an answer; None: the answer is as expected."""
         if self.at_least is not None and urgency(risk.band) < urgency(self.at_least):
             return "band_too_low"
         if self.alarm is not None and risk.is_emergency != self.alarm:
@@ -132,9 +133,9 @@ class Outcome:
     """The answer to one vignette with one history.
 
     Attributes:
-        vignette, history: which was shown.
-        expected, found: in words, for one line.
-        fault: what is wrong with the answer.
+        vignette, history: names of the vignette and the history.
+        expected, found: the expected and the actual answer in words, for one line.
+        fault: the most dangerous fault of the answer, if any.
     """
 
     vignette: str
@@ -145,7 +146,7 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether the answer is one that is expected."""
+        """Whether the answer is as expected."""
         return self.fault is None
 
 
@@ -155,7 +156,7 @@ class _File(BaseModel):
     vignette: Annotated[tuple[Vignette, ...], Field(min_length=1)]
 
 
-def load(path: Path = LIBRARY) -> tuple[Vignette, ...]:
+def load_vignettes(path: Path = LIBRARY) -> tuple[Vignette, ...]:
     """Read and validate a library of vignettes.
 
     Raises:
@@ -166,57 +167,66 @@ def load(path: Path = LIBRARY) -> tuple[Vignette, ...]:
     except ValidationError as error:
         first = error.errors()[0]
         raise VignetteError(
-            f"{path.name}: {'.'.join(map(str, first['loc']))} (counted from 0): {first['msg']}; correct the vignette, the "
+            f"{path.name}: {'.'.join(map(str, first['loc']))} (counted from 0): {first['msg']}; correct the vignette: the "
             "header of vignettes.toml explains each field"
         ) from None
     except (OSError, ValueError) as error:  # TOML errors are ValueErrors
-        raise VignetteError(f"{path.name}: cannot be read ({type(error).__name__}); expected TOML with [[vignette]]") from None
+        raise VignetteError(
+            f"{path.name}: cannot be read ({type(error).__name__}); expected TOML with [[vignette]]; check path and syntax"
+        ) from None
     names = [vignette.name for vignette in library.vignette]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise VignetteError(f"{path.name}: name: {', '.join(repeated)} stands twice; expected each name once; rename one")
+        raise VignetteError(f"{path.name}: name: {', '.join(repeated)} occurs twice; expected each name once; rename one")
     return library.vignette
 
 
-def shown(vignettes: Iterable[Vignette], history: History) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return checked observations and the index of the vignettes that are shown with a history.
+def build_records(vignettes: Iterable[Vignette], history: History) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Build the checked observations and the index of the vignettes that have a history.
 
-    The last set is read at the index time. The patient was admitted when the first set was read.
+    The last set is read at the index time. The patient is admitted when the first set is read.
+
+    Args:
+        vignettes: vignettes of a library; those without the history are left out.
+        history: the history to build.
+
+    Returns:
+        Observations and index, as :func:`features.batch.build_features` expects them.
     """
     chosen = [vignette for vignette in vignettes if history in vignette.histories]
     readings, index = [], []
     for vignette in chosen:
         before = _sets_before(vignette, history)
         for hours, signs in [*before, (0, vignette.signs)]:
-            readings += [(vignette.name, _ago(hours), signal, value) for signal, value in signs.items()]
-        admitted = _ago(before[0][0] if before else 0)
+            readings += [(vignette.name, _hours_before(hours), signal, value) for signal, value in signs.items()]
+        admitted = _hours_before(before[0][0] if before else 0)
         index.append((vignette.name, SHOWN_AT, vignette.age, vignette.sex, float(vignette.pregnant), admitted, admitted))
-    observations = check(_framed(readings, ["subject_id", "observed_at", "signal", "value"])).accepted
+    observations = check(_to_frame(readings, ["subject_id", "observed_at", "signal", "value"])).accepted
     columns = ["subject_id", "index_time", "age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at"]
-    return observations, _framed(index, columns).astype({"age": "float64", "sex": "float64", "pregnant": "float64"})
+    return observations, _to_frame(index, columns).astype({"age": "float64", "sex": "float64", "pregnant": "float64"})
 
 
-def rows(vignettes: Iterable[Vignette], history: History, views: Iterable[str]) -> pd.DataFrame:
-    """Return the feature rows of the vignettes that are shown with a history, in order of name.
+def build_rows(vignettes: Iterable[Vignette], history: History, views: Iterable[str]) -> pd.DataFrame:
+    """Build the feature rows of the vignettes that have a history, in order of name.
 
     Args:
-        vignettes: of a library.
-        history: those that are not shown with it are left out.
-        views: of the features that the answer reads.
+        vignettes: vignettes of a library; those without the history are left out.
+        history: the history to build.
+        views: feature views that the answer reads.
     """
-    return build_features(*shown(vignettes, history), views)
+    return build_features(*build_records(vignettes, history), views)
 
 
-def judge(answer: Answer, vignettes: Sequence[Vignette], views: Iterable[str]) -> list[Outcome]:
-    """Compare the answers to all vignettes, with each of their histories, with what is expected.
+def evaluate_vignettes(answer: Answer, vignettes: Sequence[Vignette], views: Iterable[str]) -> list[Outcome]:
+    """Compare the answers to all vignettes, with each of their histories, with the expected answers.
 
     Args:
-        answer: what is judged.
-        vignettes: of a library.
-        views: of the features that the answer reads.
+        answer: function from feature rows to full answers.
+        vignettes: vignettes of a library.
+        views: feature views that the answer reads.
 
     Returns:
-        One outcome a vignette and history.
+        One outcome per vignette and history.
     """
     views = tuple(views)
     by_name = {vignette.name: vignette for vignette in vignettes}
@@ -224,56 +234,59 @@ def judge(answer: Answer, vignettes: Sequence[Vignette], views: Iterable[str]) -
     for history in HISTORIES:
         if not any(history in vignette.histories for vignette in vignettes):
             continue
-        for risk in answer(rows(vignettes, history, views)):
+        for risk in answer(build_rows(vignettes, history, views)):
             vignette = by_name[risk.patient]
-            found = _found(risk, vignette)
-            outcomes.append(Outcome(vignette.name, history, vignette.expected, found, vignette.fault_of(risk)))
+            actual = _describe_answer(risk, vignette)
+            outcomes.append(Outcome(vignette.name, history, vignette.expected, actual, vignette.fault_of(risk)))
     return outcomes
 
 
-def _found(risk: "Risk", vignette: Vignette) -> str:
+def _describe_answer(risk: "Risk", vignette: Vignette) -> str:
+    """Describe an answer in the words of :attr:`Vignette.expected`."""
     alarm = () if vignette.alarm is None else ("an alarm by NEWS2" if risk.is_emergency else "no alarm by NEWS2",)
     return ", ".join((f"band {risk.band}", *alarm, *risk.findings))
 
 
 def _sets_before(vignette: Vignette, history: History) -> list[tuple[int, dict[str, float]]]:
-    """Hours before the last set, and the signs then, the earliest first."""
+    """Return hours before the last set and the vital signs then, the earliest first."""
     usual, last = vignette.usual, vignette.signs
     short, hourly = range(_SHORT_HOURS, 0, -1), range(_HOURLY_HOURS, 0, -1)
     match history:
         case "none":
             return []
         case "short_constant":
-            return [(hours, _varied(last, hours)) for hours in short]
+            return [(hours, _vary(last, hours)) for hours in short]
         case "short_leading":
-            ways = [(hours, 1 - hours / _SHORT_HOURS) for hours in short]
-            return [(hours, _varied(_between(usual, last, way), hours)) for hours, way in ways]
+            steps = [(hours, 1 - hours / _SHORT_HOURS) for hours in short]
+            return [(hours, _vary(_interpolate(usual, last, share), hours)) for hours, share in steps]
         case "long_spaced":
-            return [(_SPACED_HOURS, _varied(usual, _SPACED_HOURS))]
+            return [(_SPACED_HOURS, _vary(usual, _SPACED_HOURS))]
         case "long_hourly":
-            return [(hours, _varied(usual, hours)) for hours in hourly]
+            return [(hours, _vary(usual, hours)) for hours in hourly]
 
 
-def _between(usual: dict[str, float], last: dict[str, float], way: float) -> dict[str, float]:
-    """Signs so far (0 to 1) on the straight way from the usual ones to the last; codes are those of the nearer whole number."""
-    signs = {name: usual[name] + way * (last[name] - usual[name]) for name in last}
+def _interpolate(usual: dict[str, float], last: dict[str, float], share: float) -> dict[str, float]:
+    """Return vital signs a share (0 to 1) of the way from the usual ones to the last; codes are rounded to whole numbers."""
+    signs = {name: usual[name] + share * (last[name] - usual[name]) for name in last}
     return {name: float(round(value)) if SIGNALS[name].coded else value for name, value in signs.items()}
 
 
-def _varied(signs: dict[str, float], hours: int) -> dict[str, float]:
-    """Signs as devices show them, half a measurement error above and below in turn: readings of a day are not all equal."""
-    varied = {}
-    for place, (name, value) in enumerate(signs.items()):
-        up = 0.5 if (place + hours) % 2 else -0.5
-        varied[name] = min(max(value + up * MEASUREMENT_ERROR.get(name, 0.0), SIGNALS[name].low), SIGNALS[name].high)
-    return varied
+def _vary(signs: dict[str, float], hours: int) -> dict[str, float]:
+    """Return vital signs as devices show them: half a measurement error above or below in turn, so that readings differ."""
+    values = {}
+    for position, (name, value) in enumerate(signs.items()):
+        offset = 0.5 if (position + hours) % 2 else -0.5
+        values[name] = min(max(value + offset * MEASUREMENT_ERROR.get(name, 0.0), SIGNALS[name].low), SIGNALS[name].high)
+    return values
 
 
-def _ago(hours: int) -> pd.Timestamp:
+def _hours_before(hours: int) -> pd.Timestamp:
+    """Return the time so many hours before the last set."""
     return SHOWN_AT - pd.Timedelta(hours=hours)
 
 
-def _framed(records: Sequence[tuple[object, ...]], columns: list[str]) -> pd.DataFrame:
+def _to_frame(records: Sequence[tuple[object, ...]], columns: list[str]) -> pd.DataFrame:
+    """Build a frame from records; columns that end in ``_at`` or ``_time`` are times."""
     frame = pd.DataFrame(records, columns=columns)
     times = [column for column in columns if column.endswith(("_at", "_time"))]
     return frame.astype(dict.fromkeys(times, TIME))

@@ -1,4 +1,7 @@
-"""How good is a model? One file a question; :func:`judge` asks those that every model can be asked."""
+"""Evaluation of risk models on patients that training has not seen.
+
+Each module answers one question. :func:`judge` computes the metrics that every model has.
+"""
 
 from dataclasses import dataclass
 
@@ -8,45 +11,45 @@ import pandas as pd
 from models.alarms.timeline import watched
 from models.evaluation.calibration import calibration, calibration_draws
 from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.evaluation.net_benefit import net_benefit, net_benefit_draws
+from models.evaluation.net_benefit import net_benefit, resample_net_benefit
 from models.statistics.bootstrap import Float64, Resamples, basic, bounds
 from models.training.risk_model import TooFewEventsError
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What is known of one model.
+class Evaluation:
+    """The metrics of one model, with their bootstrap resamples.
 
     Attributes:
-        metrics: metric -> value; intervals as ``<metric>_low`` and ``<metric>_high`` (95 %).
-        draws: metric -> its values in the resamples, shape (RESAMPLES,). Those of two models judged on the same rows with the
-            same seed belong together, so their differences have an interval too.
+        metrics: metric -> value. The 95 % interval is ``<metric>_low`` and ``<metric>_high``.
+        draws: metric -> its value in each resample, shape (RESAMPLES,). Two models evaluated on the same rows with the same
+            seed share their resamples, so the interval of their difference can be computed.
     """
 
     metrics: dict[str, float]
     draws: dict[str, Float64]
 
 
-def judge(frame: pd.DataFrame, threshold: float, *, seed: int) -> Judged:
-    """Judge one model on patients it has never seen.
+def judge(frame: pd.DataFrame, threshold: float, *, seed: int) -> Evaluation:
+    """Evaluate one model on patients that its training has not seen.
 
-    ``net_benefit`` is that at a threshold probability equal to the prevalence, where treating everybody and treating nobody are
-    both worth nothing. Alarms are NaN where the question is asked once a stay.
+    ``net_benefit`` is measured at a threshold probability equal to the prevalence. There, treating all patients and treating
+    none are both worth 0. Alarm metrics are NaN for tasks with one prediction per stay.
 
     Args:
-        frame: one row an index time, with ``subject_id, index_time, onset, onset_known, probability`` and ``label`` (missing
-            where the task leaves the time out; such times count for alarms only).
-        threshold: the frozen alarm threshold.
-        seed: of the bootstrap.
+        frame: one row per index time, with ``subject_id, index_time, onset, onset_known, probability, label``. A missing
+            ``label`` means that the task excludes the index time; such rows count for alarms only.
+        threshold: the frozen alarm threshold, a probability.
+        seed: seed of the bootstrap.
 
     Raises:
-        TooFewEventsError: no event, or nothing but events.
+        TooFewEventsError: the labels hold one class only.
     """
     labelled = frame[frame["label"].notna()]
     if labelled["label"].nunique() < 2:
         raise TooFewEventsError(
             f"labels: the {labelled['subject_id'].nunique()} patients to judge on hold {labelled['label'].nunique()} of the "
-            "2 classes of outcome; a larger cohort is needed"
+            "2 classes of outcome; expected both; use a larger cohort"
         )
     label, probability = labelled["label"].to_numpy(float), labelled["probability"].to_numpy(float)
     resamples = Resamples.of(labelled["subject_id"], seed)
@@ -61,7 +64,7 @@ def judge(frame: pd.DataFrame, threshold: float, *, seed: int) -> Judged:
     draws = {
         **discrimination_draws(label, probability, resamples),
         **calibration_draws(label, probability, resamples),
-        "net_benefit": net_benefit_draws(label, probability, np.array([prevalence]), resamples)[:, 0],
+        "net_benefit": resample_net_benefit(label, probability, np.array([prevalence]), resamples)[:, 0],
     }
     alarm_draws = count.draws(count.resamples(seed))
     ece_low, ece_high = basic(estimates["ece"], draws["ece"])
@@ -76,4 +79,4 @@ def judge(frame: pd.DataFrame, threshold: float, *, seed: int) -> Judged:
         "events": float(labelled.loc[labelled["label"] == 1, "subject_id"].nunique()),
         "patient_days": float(count.days.sum()),
     }
-    return Judged(metrics, draws | alarm_draws)
+    return Evaluation(metrics, draws | alarm_draws)

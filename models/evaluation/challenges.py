@@ -1,4 +1,4 @@
-"""The figures by which the open challenges rank their entries, as their rules define them.
+"""Challenge scores: the metrics by which two open challenges rank their entries, as their rules define them.
 
 Challenge 2012: Silva I, Moody G, Scott DJ, Celi LA, Mark RG. Predicting in-hospital mortality of ICU patients: the
 PhysioNet/Computing in Cardiology Challenge 2012. Comput Cardiol 2012;39:245-248.
@@ -18,25 +18,25 @@ from models.statistics.bootstrap import Resamples, ratio
 Float64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# Hours from the onset at which an alarm begins to earn, earns most, and no longer earns; and what it can earn or cost.
+# Rules of 2019. Hours from the onset at which an alarm starts to score, scores most, and stops; then the scores themselves.
 EARLY: Final = -12
 OPTIMAL: Final = -6
 LATE: Final = 3
 MOST_FOR_ALARM: Final = 1.0
 MOST_FOR_SILENCE: Final = -2.0
 FALSE_ALARM: Final = -0.05
-LABEL_LEAD: Final = 6  # the label turns positive so many hours before the onset
+LABEL_LEAD: Final = 6  # hours by which the official label precedes the onset
 
 RISK_GROUPS: Final = 10
 
 
 @dataclass(frozen=True)
 class Utility:
-    """What an alarm gains over silence at each hour, by the rules of the 2019 challenge.
+    """Utility of an alarm against no alarm at each hour, by the rules of the 2019 challenge.
 
     Attributes:
-        gain: of every hour, shape (n_rows,); silence everywhere is worth 0.
-        best: the same of the best that could be done: alarms in these hours, silence in the others.
+        gain: utility of an alarm in every hour, shape (n_rows,). No alarm at all is worth 0.
+        best: utility of the best strategy in every hour: an alarm where it helps, none where it does not; shape (n_rows,).
     """
 
     gain: Float64
@@ -44,55 +44,67 @@ class Utility:
 
     @classmethod
     def of(cls, label: Float64, subject_id: "pd.Series[str]") -> "Utility":
-        """From the official label, hours of a stay in order and none missing.
+        """Compute the utility from the official label.
 
         Args:
-            label: 0 or 1 an hour.
-            subject_id: whose hour it is; hours of one subject are neighbours.
+            label: 0 or 1 per hour, shape (n_rows,).
+            subject_id: subject of each hour. The hours of a subject must be adjacent, in order and complete.
         """
         subject, _ = pd.factorize(subject_id)
         hour = pd.Series(subject).groupby(subject).cumcount().to_numpy()
-        first = pd.Series(np.where(label == 1, hour, np.inf)).groupby(subject).transform("min").to_numpy()
-        septic = np.isfinite(first)
-        since = np.where(septic, hour - np.where(septic, first, 0.0) - LABEL_LEAD, 0.0)  # hours since the onset
+        first_positive = pd.Series(np.where(label == 1, hour, np.inf)).groupby(subject).transform("min").to_numpy()
+        septic = np.isfinite(first_positive)
+        since = np.where(septic, hour - np.where(septic, first_positive, 0.0) - LABEL_LEAD, 0.0)  # hours since the onset
         rising = np.maximum(MOST_FOR_ALARM * (since - EARLY) / (OPTIMAL - EARLY), FALSE_ALARM)
         falling = MOST_FOR_ALARM * (LATE - since) / (LATE - OPTIMAL)
         missed = MOST_FOR_SILENCE * (since - OPTIMAL) / (LATE - OPTIMAL)
-        in_time, at_all = since <= OPTIMAL, since <= LATE
-        gain = np.where(in_time, rising, np.where(at_all, falling - missed, 0.0))
+        is_early, is_in_time = since <= OPTIMAL, since <= LATE
+        gain = np.where(is_early, rising, np.where(is_in_time, falling - missed, 0.0))
         gain = np.where(septic, gain, FALSE_ALARM)
-        return cls(gain, np.where(septic & (since >= EARLY) & at_all, gain, 0.0))
+        return cls(gain, np.where(septic & (since >= EARLY) & is_in_time, gain, 0.0))
 
     def normalised(self, alarm: Flags) -> float:
-        """The utility of alarms: 1 is the best that could be done, 0 silence. NaN without an onset."""
+        """Return the normalised utility of alarms: 1 is the best strategy, 0 is no alarm; NaN without an onset.
+
+        >>> import numpy as np
+        >>> import pandas as pd
+        >>> utility = Utility.of(np.array([0.0, 1.0, 1.0]), pd.Series(["a", "a", "a"]))
+        >>> utility.normalised(np.array([True, True, True])), utility.normalised(np.array([False, False, False]))
+        (1.0, 0.0)
+        """
         return float(ratio(self.gain[alarm].sum(), self.best.sum()))
 
     def draws(self, alarm: Flags, resamples: Resamples) -> Float64:
-        """The same in each resample of the patients, shape (RESAMPLES,)."""
+        """Return the normalised utility in each resample of the patients, shape (RESAMPLES,)."""
         return ratio(resamples.sums(np.where(alarm, self.gain, 0.0)), resamples.sums(self.best))
 
     def threshold(self, probability: Float64) -> float:
-        """The threshold of highest utility on these very hours; freeze it before others are scored."""
+        """Return the threshold of highest utility on these hours; freeze it before scoring other patients."""
         order = np.argsort(-probability, kind="stable")
-        return _best(probability[order], np.cumsum(self.gain[order]))
+        return _best_threshold(probability[order], np.cumsum(self.gain[order]))
 
 
 def event1(label: Float64, alarm: Flags) -> float:
-    """The lower of sensitivity and positive predictivity (Event 1 of 2012), 0 without an alarm."""
+    """Return the lower of sensitivity and positive predictivity (Event 1 of 2012); 0 without an alarm.
+
+    >>> import numpy as np
+    >>> float(event1(np.array([1.0, 1.0, 0.0, 0.0]), np.array([True, False, False, False])))
+    0.5
+    """
     hits = float(label[alarm].sum())
     return min(hits / label.sum(), hits / alarm.sum()) if alarm.any() and label.any() else 0.0
 
 
 def event1_threshold(label: Float64, probability: Float64) -> float:
-    """The threshold of the highest :func:`event1` on these very stays; freeze it before others are scored."""
+    """Return the threshold of the highest :func:`event1` on these stays; freeze it before scoring other patients."""
     order = np.argsort(-probability, kind="stable")
     hits = np.cumsum(label[order])
     lower = np.minimum(hits / max(label.sum(), 1), hits / np.arange(1, len(label) + 1))
-    return _best(probability[order], lower)
+    return _best_threshold(probability[order], lower)
 
 
 def event_draws(label: Float64, probability: Float64, alarm: Flags, resamples: Resamples) -> dict[str, Float64]:
-    """:func:`event1` and :func:`event2` of one row a stay in each resample, each of shape (RESAMPLES,)."""
+    """Return :func:`event1` and :func:`event2` in each resample, each of shape (RESAMPLES,); expects one row per stay."""
     drawn = [np.repeat(np.arange(len(label)), times[resamples.patient]) for times in resamples.times]
     return {
         "event1": np.array([event1(label[rows], alarm[rows]) for rows in drawn]),
@@ -101,9 +113,10 @@ def event_draws(label: Float64, probability: Float64, alarm: Flags, resamples: R
 
 
 def event2(label: Float64, probability: Float64) -> float:
-    """Range-normalised Hosmer-Lemeshow statistic (Event 2 of 2012): lower is better; scatters widely even when right.
+    """Return the range-normalised Hosmer-Lemeshow statistic (Event 2 of 2012); lower is better.
 
-    H / (mean risk of the highest group - that of the lowest), H the sum over ten groups of (O - E)^2 / (n p (1 - p) + 0.001).
+    It is H / (mean risk of the highest group - mean risk of the lowest). H is the sum over ten groups by risk of
+    (O - E)^2 / (n p (1 - p) + 0.001). The statistic varies widely by chance, even for a calibrated risk.
     """
     order = np.argsort(probability, kind="stable")
     statistic, means = 0.0, []
@@ -114,7 +127,7 @@ def event2(label: Float64, probability: Float64) -> float:
     return float(statistic / (means[-1] - means[0])) if means[-1] > means[0] else float("inf")
 
 
-def _best(ranked: Float64, reached: Float64) -> float:
-    """The probability, of those from the highest down, at which most is reached; ties sound together."""
+def _best_threshold(ranked: Float64, score: Float64) -> float:
+    """Return the probability of the highest score; probabilities descend, and equal ones count together."""
     last_of_ties = np.append(ranked[1:] != ranked[:-1], True)
-    return float(ranked[last_of_ties][np.argmax(reached[last_of_ties])])
+    return float(ranked[last_of_ties][np.argmax(score[last_of_ties])])

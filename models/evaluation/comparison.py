@@ -1,4 +1,7 @@
-"""Every question asked of every model on the same patients; the answers are plain numbers, as JSON holds them."""
+"""Comparison: every evaluation of every model on the same patients, in the plain numbers of ``evaluation.json``.
+
+Each function in :data:`SECTIONS` returns some of the sections of that file.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -14,29 +17,29 @@ from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
 from models.alarms.budget import against_rule, at_budgets, summary
 from models.alarms.guarantee import Certificate, check
 from models.alarms.timeline import HORIZON, SILENCE, Watch
-from models.evaluation import Judged, judge
-from models.evaluation.calibration import histogram, reliability
-from models.evaluation.discrimination import curves
-from models.evaluation.net_benefit import decision_curve, gain, thresholds
+from models.evaluation import Evaluation, judge
+from models.evaluation.calibration import count_risks, measure_reliability
+from models.evaluation.discrimination import roc_and_pr_curves
+from models.evaluation.net_benefit import choose_thresholds, compare_net_benefit, compute_decision_curve
 from models.evaluation.ranges import coverage
 from models.evaluation.safety import emergencies
-from models.evaluation.subgroups import MIN_PATIENTS, subgroups
+from models.evaluation.subgroups import MIN_PATIENTS, measure_subgroups
 from models.statistics.bootstrap import Float64, Resamples, percentile
 
-NEWS2: Final = "news2"  # the model whose only feature is the score
+NEWS2: Final = "news2"  # the model with the score as its only feature
 RULES: Final = {f"NEWS2 >= {points}": points for points in (NEWS2_MEDIUM, NEWS2_HIGH)}
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model's answers.
+    """The risks of one model, with its thresholds.
 
     Attributes:
-        risk: probability at each row.
-        threshold: the frozen alarm threshold.
-        certificate: the alarm promise made in training (:mod:`models.alarms.guarantee`), if one was made.
-        low, high: the range given with each probability, if any.
-        medium: probability from which a risk is medium; None: there is no such band.
+        risk: probability of each row, shape (n_rows,).
+        threshold: the frozen alarm threshold, a probability.
+        certificate: the alarm guarantee stated in training (:mod:`models.alarms.guarantee`), if there is one.
+        low, high: limits of the risk range of each row, if any.
+        medium: probability from which the band is medium; None: there is no such band.
     """
 
     risk: Float64
@@ -49,15 +52,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Patients no model has seen, and what each model says of them.
+    """The rows on which models are evaluated, and the risks of each model.
+
+    No model has learned from these patients.
 
     Attributes:
-        rows: ``subject_id, index_time, onset, onset_known, label``, one row an index time.
-        candidates: by name; the first is the default model.
-        news2: NEWS2 at each row, if known.
-        net: the same as the safety net sees it (:func:`models.assessment.net_of`); empty: judge models without a net.
-        groups: the groups each row belongs to (:func:`models.evaluation.subgroups.groups`), if known.
-        seed: of the bootstrap; the same for all, so that differences are paired.
+        rows: ``subject_id, index_time, onset, onset_known, label``, one row per index time.
+        candidates: models by name; the first is the default model.
+        news2: NEWS2 of each row, if known.
+        groups: the groups of each row (:func:`models.evaluation.subgroups.groups`), if known.
+        seed: seed of the bootstrap. It is the same for all models, so that differences are paired.
+        net: the safety net's columns of each row (:func:`models.assessment.net_of`); empty: evaluate without a safety net.
     """
 
     rows: pd.DataFrame
@@ -69,113 +74,126 @@ class HeldOut:
 
     @property
     def default(self) -> str:
-        """The model that the others are held against."""
+        """The name of the model that the others are compared with."""
         return next(iter(self.candidates))
 
     def frame(self, name: str) -> pd.DataFrame:
-        """The rows with a model's ``probability``, and with what the safety net sees where there is one."""
+        """Return the rows with a model's ``probability`` and, if there is a safety net, its columns."""
         return self.rows.assign(probability=self.candidates[name].risk, **self.net)
 
     @cached_property
-    def once(self) -> bool:
-        """Whether the question is asked once a stay: then there are no alarms."""
+    def is_once_per_stay(self) -> bool:
+        """Whether there is one prediction per stay. If so, there are no alarms."""
         return not self.rows["subject_id"].duplicated().any()
 
     @cached_property
     def labelled(self) -> NDArray[np.bool_]:
-        """Rows with a label, shape (n_rows,)."""
+        """Whether each row has a label, shape (n_rows,)."""
         return np.asarray(self.rows["label"].notna())
 
     @cached_property
     def label(self) -> Float64:
-        """Labels of the rows that have one."""
+        """The labels of the labelled rows, shape (n_labelled,)."""
         return np.asarray(self.rows.loc[self.labelled, "label"], dtype=np.float64)
 
-    def known_risk(self, name: str) -> Float64:
-        """A model's probabilities at the rows that have a label."""
+    def labelled_risk(self, name: str) -> Float64:
+        """Return a model's probabilities of the labelled rows, shape (n_labelled,)."""
         return self.candidates[name].risk[self.labelled]
 
 
-def ranking(held_out: HeldOut) -> dict[str, Any]:
-    """``models``: every metric; ``gains``: the default model's AUROC and AUPRC beyond each other's; ``curves``."""
-    judged = {
+def measure_models(held_out: HeldOut) -> dict[str, Any]:
+    """Measure every model.
+
+    Returns:
+        ``default``, ``once``, the sizes of the evaluation set, and ``prevalence``. ``models``: every metric of each model.
+        ``gains``: by how much AUROC and AUPRC of the default model exceed those of each other model. ``curves``: ROC and
+        precision-recall curves.
+    """
+    evaluations = {
         name: judge(held_out.frame(name), candidate.threshold, seed=held_out.seed)
         for name, candidate in held_out.candidates.items()
     }
-    first = judged[held_out.default]
-    metrics = first.metrics
+    default = evaluations[held_out.default]
+    metrics = default.metrics
     return {
         "default": held_out.default,
-        "once": held_out.once,
+        "once": held_out.is_once_per_stay,
         **{fact: metrics[fact] for fact in ("patients", "events", "index_times", "patient_days")},
         **{fact: metrics[fact] for fact in ("prevalence", "prevalence_low", "prevalence_high")},
-        "models": {name: found.metrics for name, found in judged.items()},
-        "gains": {name: _gain(first, found) for name, found in judged.items() if found is not first},
-        "curves": {name: curves(held_out.label, held_out.known_risk(name)) for name in judged},
+        "models": {name: evaluation.metrics for name, evaluation in evaluations.items()},
+        "gains": {
+            name: _auc_gains(default, evaluation) for name, evaluation in evaluations.items() if evaluation is not default
+        },
+        "curves": {name: roc_and_pr_curves(held_out.label, held_out.labelled_risk(name)) for name in evaluations},
     }
 
 
-def _gain(ours: Judged, theirs: Judged) -> dict[str, float]:
-    found: dict[str, float] = {}
+def _auc_gains(ours: Evaluation, theirs: Evaluation) -> dict[str, float]:
+    """Return the paired differences of AUROC and AUPRC with 95 % intervals."""
+    gains: dict[str, float] = {}
     for metric in ("auroc", "auprc"):
         low, high = percentile(ours.draws[metric] - theirs.draws[metric])
-        found |= {metric: ours.metrics[metric] - theirs.metrics[metric], f"{metric}_low": low, f"{metric}_high": high}
-    return found
+        gains |= {metric: ours.metrics[metric] - theirs.metrics[metric], f"{metric}_low": low, f"{metric}_high": high}
+    return gains
 
 
-def calibrated(held_out: HeldOut) -> dict[str, Any]:
-    """``reliability`` of every model in tenths of the rows, and the ``histogram`` of the default model's risks."""
+def describe_calibration(held_out: HeldOut) -> dict[str, Any]:
+    """Return the ``reliability`` of every model in tenths of the rows, and the ``histogram`` of the default model's risks."""
     subject_id = held_out.rows.loc[held_out.labelled, "subject_id"]
     return {
         "reliability": {
-            name: _records(reliability(held_out.label, held_out.known_risk(name), subject_id)) for name in held_out.candidates
+            name: _records(measure_reliability(held_out.label, held_out.labelled_risk(name), subject_id))
+            for name in held_out.candidates
         },
-        "histogram": _records(histogram(held_out.label, held_out.known_risk(held_out.default))),
+        "histogram": _records(count_risks(held_out.label, held_out.labelled_risk(held_out.default))),
     }
 
 
-def benefit(held_out: HeldOut) -> dict[str, Any]:
-    """``net_benefit``: the curve of every strategy, where the NEWS2 rules stand on it, and the gain over NEWS2."""
+def compare_net_benefits(held_out: HeldOut) -> dict[str, Any]:
+    """Return ``net_benefit``: the curve of every strategy, the position of the NEWS2 rules on it, and the gain over NEWS2."""
     label = held_out.label
-    risks = {name: held_out.known_risk(name) for name in held_out.candidates}
-    at = thresholds(float(label.mean()))
+    risks = {name: held_out.labelled_risk(name) for name in held_out.candidates}
+    at = choose_thresholds(float(label.mean()))
     score = held_out.news2[held_out.labelled] if held_out.news2 is not None else None
     rules = {rule: score >= points for rule, points in RULES.items()} if score is not None else {}
-    found: dict[str, Any] = {
-        "curve": _records(decision_curve(label, risks, rules, at)),
+    section: dict[str, Any] = {
+        "curve": _records(compute_decision_curve(label, risks, rules, at)),
         "rules": list(rules),
         "rule_points": [],
         "gain": [],
     }
     if NEWS2 in risks:
         resamples = Resamples.of(held_out.rows.loc[held_out.labelled, "subject_id"], held_out.seed)
-        found["gain"] = _records(gain(label, risks[held_out.default], risks[NEWS2], at, resamples))
+        section["gain"] = _records(compare_net_benefit(label, risks[held_out.default], risks[NEWS2], at, resamples))
         for rule, points in RULES.items() if score is not None else ():
-            reached = risks[NEWS2][score == points]
-            if len(reached):  # who acts from so many points on acts as if at this threshold probability
-                p = float(reached.mean())
-                stands = decision_curve(label, {}, {rule: rules[rule]}, np.array([p]))[rule].iloc[0]
-                found["rule_points"].append({"rule": rule, "threshold": p, "net_benefit": float(stands)})
-    return {"net_benefit": found}
+            risks_at_score = risks[NEWS2][score == points]
+            if len(risks_at_score):  # acting from this score on equals acting from this threshold probability on
+                threshold = float(risks_at_score.mean())
+                rule_benefit = compute_decision_curve(label, {}, {rule: rules[rule]}, np.array([threshold]))[rule].iloc[0]
+                section["rule_points"].append({"rule": rule, "threshold": threshold, "net_benefit": float(rule_benefit)})
+    return {"net_benefit": section}
 
 
-def alarmed(held_out: HeldOut) -> dict[str, Any]:
-    """``alarms`` of every model with the safety net: at the frozen threshold, over budgets; what came of ``promises``.
+def count_alarms(held_out: HeldOut) -> dict[str, Any]:
+    """Count the alarms of every model, and check the alarm guarantees.
 
-    ``parts`` says what the default model and the net sound alone and together; beside the NEWS2 rules stand models without it.
+    Returns:
+        ``alarms``: with the safety net at the frozen threshold and at each budget; ``parts``: of the default model and the
+        safety net, alone and together; against the NEWS2 rules, models without the safety net. None for tasks with one
+        prediction per stay. ``promises``: each guarantee of training, and the alarms on these patients.
     """
-    if held_out.once:
+    if held_out.is_once_per_stay:
         return {"alarms": None, "promises": {}}
     default = held_out.candidates[held_out.default]
-    numbered = held_out.rows.assign(probability=np.arange(len(held_out.rows)), **held_out.net)
-    seed, ordered = held_out.seed, Watch.of(numbered)
-    place = ordered.probability.astype(np.int64)  # where the watched hours stand among the rows
-    watches = {name: ordered.scored(candidate.risk[place]) for name, candidate in held_out.candidates.items()}
+    numbered_rows = held_out.rows.assign(probability=np.arange(len(held_out.rows)), **held_out.net)
+    seed, timeline = held_out.seed, Watch.of(numbered_rows)
+    position = timeline.probability.astype(np.int64)  # position of the timeline's hours among the rows
+    timelines = {name: timeline.scored(candidate.risk[position]) for name, candidate in held_out.candidates.items()}
     rules = {}
     if held_out.news2 is not None:
-        rules = {rule: (ordered.without_net().scored(held_out.news2[place]), points) for rule, points in RULES.items()}
+        rules = {rule: (timeline.without_net().scored(held_out.news2[position]), points) for rule, points in RULES.items()}
     frozen = {
-        name: {"threshold": candidate.threshold, **summary(watches[name].count(candidate.threshold), seed=seed)}
+        name: {"threshold": candidate.threshold, **summary(timelines[name].count(candidate.threshold), seed=seed)}
         for name, candidate in held_out.candidates.items()
     }
     return {
@@ -183,60 +201,69 @@ def alarmed(held_out: HeldOut) -> dict[str, Any]:
             "silence_hours": SILENCE / timedelta(hours=1),
             "horizon_hours": HORIZON / timedelta(hours=1),
             "at_frozen_threshold": frozen,
-            "parts": _parts(watches[held_out.default], default.threshold, seed) if held_out.net else [],
-            "emergencies": emergencies(watches[held_out.default], default.medium, default.threshold)
+            "parts": _summarise_parts(timelines[held_out.default], default.threshold, seed) if held_out.net else [],
+            "emergencies": emergencies(timelines[held_out.default], default.medium, default.threshold)
             if held_out.net and default.medium is not None
             else None,
-            "at_budgets": {name: _records(at_budgets(watch, seed=seed)) for name, watch in watches.items()},
-            "rules": [{"rule": rule, **summary(watch.count(at), seed=seed)} for rule, (watch, at) in rules.items()],
+            "at_budgets": {name: _records(at_budgets(of_model, seed=seed)) for name, of_model in timelines.items()},
+            "rules": [{"rule": rule, **summary(of_rule.count(points), seed=seed)} for rule, (of_rule, points) in rules.items()],
             "against_rules": {
                 name: [
-                    {"rule": rule, **against_rule(watches[name].without_net(), watch, at, seed=seed)}
-                    for rule, (watch, at) in rules.items()
+                    {"rule": rule, **against_rule(timelines[name].without_net(), of_rule, points, seed=seed)}
+                    for rule, (of_rule, points) in rules.items()
                 ]
-                for name in watches
+                for name in timelines
                 if name != NEWS2
             },
         },
         "promises": {
-            name: _promise(candidate.certificate, watches[name])
+            name: _check_guarantee(candidate.certificate, timelines[name])
             for name, candidate in held_out.candidates.items()
             if candidate.certificate is not None
         },
     }
 
 
-def _parts(watch: Watch, threshold: float, seed: int) -> list[dict[str, Any]]:
-    """What sounds by the model alone, by the safety net alone, and by both."""
-    return [{"part": name, **summary(part.count(threshold), seed=seed)} for name, part in watch.parts().items()]
+def _summarise_parts(timeline: Watch, threshold: float, seed: int) -> list[dict[str, Any]]:
+    """Summarise the alarms of the model alone, of the safety net alone, and of both."""
+    return [{"part": name, **summary(part.count(threshold), seed=seed)} for name, part in timeline.parts().items()]
 
 
-def _promise(certificate: Certificate, watch: Watch) -> dict[str, Any]:
-    return {"certificate": asdict(certificate), "held_out": dict(check(certificate, watch))}
+def _check_guarantee(certificate: Certificate, timeline: Watch) -> dict[str, Any]:
+    """Return an alarm guarantee and its check on these patients."""
+    return {"certificate": asdict(certificate), "held_out": dict(check(certificate, timeline))}
 
 
-def served(held_out: HeldOut) -> dict[str, Any]:
-    """``subgroups`` of the default model; empty where nothing is known of the patients."""
+def compare_subgroups(held_out: HeldOut) -> dict[str, Any]:
+    """Return the ``subgroups`` of the default model; empty if the groups are unknown."""
     if held_out.groups is None:
         return {"subgroups": []}
-    threshold = None if held_out.once else held_out.candidates[held_out.default].threshold
-    found = subgroups(held_out.frame(held_out.default), held_out.groups, threshold, seed=held_out.seed)
-    return {"subgroups": _records(found), "subgroup_min_patients": MIN_PATIENTS}
+    threshold = None if held_out.is_once_per_stay else held_out.candidates[held_out.default].threshold
+    table = measure_subgroups(held_out.frame(held_out.default), held_out.groups, threshold, seed=held_out.seed)
+    return {"subgroups": _records(table), "subgroup_min_patients": MIN_PATIENTS}
 
 
-def ranged(held_out: HeldOut) -> dict[str, Any]:
-    """``ranges`` of the default model and what was observed; empty where it gives none."""
+def compare_ranges(held_out: HeldOut) -> dict[str, Any]:
+    """Compare the risk ``ranges`` of the default model with observed frequencies; empty if it gives no ranges."""
     candidate = held_out.candidates[held_out.default]
     if candidate.low is None or candidate.high is None:
         return {"ranges": []}
-    known = held_out.labelled
-    subject_id = held_out.rows.loc[known, "subject_id"]
-    risk, low, high = (values[known] for values in (candidate.risk, candidate.low, candidate.high))
+    labelled = held_out.labelled
+    subject_id = held_out.rows.loc[labelled, "subject_id"]
+    risk, low, high = (values[labelled] for values in (candidate.risk, candidate.low, candidate.high))
     return {"ranges": _records(coverage(held_out.label, risk, low, high, subject_id))}
 
 
-SECTIONS: Final[tuple[Callable[[HeldOut], dict[str, Any]], ...]] = (ranking, calibrated, benefit, alarmed, served, ranged)
+SECTIONS: Final[tuple[Callable[[HeldOut], dict[str, Any]], ...]] = (
+    measure_models,
+    describe_calibration,
+    compare_net_benefits,
+    count_alarms,
+    compare_subgroups,
+    compare_ranges,
+)
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table as dictionaries."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

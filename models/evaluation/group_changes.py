@@ -1,4 +1,4 @@
-"""Two models in every group of patients: what one gains or loses beside the other, paired on the same resamples."""
+"""Group changes: what one model gains or loses against another in every group of patients, on the same resamples."""
 
 from typing import Any
 
@@ -8,64 +8,72 @@ import pandas as pd
 from models.alarms.timeline import Count, Watch, before_onset
 from models.evaluation.comparison import HeldOut
 from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.evaluation.subgroups import counted, each
+from models.evaluation.subgroups import count_group, iterate_groups
 from models.statistics.bootstrap import Float64, Resamples, percentile, ratio
 
 Groups = list[dict[str, Any]]
 
 
-def by_group(held_out: HeldOut, *, alarms: bool) -> Groups:
-    """Both models in every group of patients, everybody first.
+def compare_groups(held_out: HeldOut, *, alarms: bool) -> Groups:
+    """Compare two models in every group of patients; all patients come first.
 
     Args:
-        held_out: its two candidates are the challenger and, second, the champion.
-        alarms: whether event recall is compared too.
+        held_out: with two candidates: first the challenger, then the champion.
+        alarms: whether to compare event recall too.
 
     Returns:
-        One row a group: ``by, group, patients, events, enough`` and, where there are enough, ``auroc`` and ``event_recall`` of
-        the challenger, ``..._champion``, and their paired difference ``..._change`` with ``_low`` and ``_high`` (95 %).
+        One row per group: ``by, group, patients, events, enough``. Where there are enough patients, also ``auroc`` and
+        ``event_recall`` of the challenger, the same of the champion as ``<metric>_champion``, and the paired difference
+        ``<metric>_change`` with ``_low`` and ``_high`` (95 %).
     """
-    watched = before_onset(held_out.rows).index
+    index_before_onset = before_onset(held_out.rows).index
     challenger, champion = held_out.candidates.values()
-    watches = [Watch.of(held_out.frame(name)) for name in held_out.candidates]
+    timelines = [Watch.of(held_out.frame(name)) for name in held_out.candidates]
     rows = []
     membership = held_out.groups if held_out.groups is not None else pd.DataFrame(index=held_out.rows.index)
-    for by, group, members in each(membership):
-        judged = members.to_numpy(bool) & held_out.labelled
-        of_group = held_out.rows[judged]
-        sizes = counted(of_group)
+    for by, group, members in iterate_groups(membership):
+        evaluated = members.to_numpy(bool) & held_out.labelled
+        rows_of_group = held_out.rows[evaluated]
+        sizes = count_group(rows_of_group)
         row = {"by": by, "group": group, **{size: sizes[size] for size in ("patients", "events", "enough")}}
         if row["enough"]:
-            label, resamples = of_group["label"].to_numpy(np.float64), Resamples.of(of_group["subject_id"], held_out.seed)
-            row |= _ranked(label, challenger.risk[judged], champion.risk[judged], resamples)
-        if row["enough"] and alarms:
-            in_group = members[watched].to_numpy(bool)
-            now, before = (
-                watch.count(at.threshold, in_group) for watch, at in zip(watches, (challenger, champion), strict=True)
+            label, resamples = (
+                rows_of_group["label"].to_numpy(np.float64),
+                Resamples.of(rows_of_group["subject_id"], held_out.seed),
             )
-            row |= _warned(now, before, held_out.seed)
-        if judged.any():
+            row |= _compare_auroc(label, challenger.risk[evaluated], champion.risk[evaluated], resamples)
+        if row["enough"] and alarms:
+            in_group = members[index_before_onset].to_numpy(bool)
+            challenger_alarms, champion_alarms = (
+                timeline.count(candidate.threshold, in_group)
+                for timeline, candidate in zip(timelines, (challenger, champion), strict=True)
+            )
+            row |= _compare_event_recall(challenger_alarms, champion_alarms, held_out.seed)
+        if evaluated.any():
             rows.append(row)
     return rows
 
 
-def _ranked(label: Float64, challenger: Float64, champion: Float64, resamples: Resamples) -> dict[str, float]:
+def _compare_auroc(label: Float64, challenger: Float64, champion: Float64, resamples: Resamples) -> dict[str, float]:
+    """Compare the AUROC of both models."""
     ours, theirs = (discrimination(label, risk)["auroc"] for risk in (challenger, champion))
     our_draws, their_draws = (discrimination_draws(label, risk, resamples)["auroc"] for risk in (challenger, champion))
-    return _change("auroc", ours, theirs, our_draws - their_draws)
+    return _describe_change("auroc", ours, theirs, our_draws - their_draws)
 
 
-def _warned(challenger: Count, champion: Count, seed: int) -> dict[str, float]:
+def _compare_event_recall(challenger: Count, champion: Count, seed: int) -> dict[str, float]:
+    """Compare the event recall of both models at their thresholds."""
     resamples = challenger.resamples(seed)
     ours, theirs = (~np.isnan(count.lead_hours) for count in (challenger, champion))
     draws = ratio(resamples.sums(ours), resamples.sums(challenger.event)) - ratio(
         resamples.sums(theirs), resamples.sums(champion.event)
     )
     recall, recall_champion = (count.figures()["event_recall"] for count in (challenger, champion))
-    return _change("event_recall", recall, recall_champion, draws)
+    return _describe_change("event_recall", recall, recall_champion, draws)
 
 
-def _change(metric: str, ours: float, theirs: float, draws: Float64) -> dict[str, float]:
+def _describe_change(metric: str, ours: float, theirs: float, draws: Float64) -> dict[str, float]:
+    """Return both values of a metric and their difference with its 95 % interval."""
     low, high = percentile(draws)
     change = f"{metric}_change"
     return {metric: ours, f"{metric}_champion": theirs, change: ours - theirs, f"{change}_low": low, f"{change}_high": high}

@@ -1,17 +1,19 @@
-"""How good will the model be seen to be, on patients whose outcome nobody knows yet?
+"""Label-free estimates: the performance to expect of a model before outcomes are known.
 
-Confidence-based performance estimation: a calibrated risk says how often its label will be 1, so every figure has an expected
-value before any label is there (NannyML's CBPE; Bialek J, et al. We don't need no labels: estimating post-deployment model
-performance under covariate shift without ground truth. arXiv:2401.08348, 2024). The expected AUROC is the model-based
+The method is confidence-based performance estimation. A calibrated risk states how often its label will be 1, so every metric
+has an expected value without any label (NannyML's CBPE; Bialek J, et al. We don't need no labels: estimating post-deployment
+model performance under covariate shift without ground truth. arXiv:2401.08348, 2024). The expected AUROC is the model-based
 concordance of van Klaveren D, et al. (A new concordance measure for risk prediction models in external validation settings.
-Stat Med 2016;35:4136-4152). As CBPE does, :class:`Reliability` first asks the out-of-fold risks how often each came true.
+Stat Med 2016;35:4136-4152). As in CBPE, :class:`Reliability` first learns from out-of-fold risks how often each came true.
 
-It sees other patients (case mix). It cannot see that the same risks have come to mean something else (concept shift, an event
-that treatment now averts, a sensor that fails in a way the model takes for health): labels change, risks stay, and so does the
-estimate. Without labels no method can, unless it knows what kind of shift it is (Garg S, et al. Leveraging unlabeled data to
-predict out-of-distribution performance. ICLR 2022). On real shifts it foretold prevalence, recall and AUPRC better than the
-out-of-fold figures did, but not the AUROC on average: in another unit it expected 0.69, and 0.79 was measured (see
-docs/benchmarks.md). So it says where to look, and is no ground to act on alone.
+The estimate responds to other patients (case mix). It cannot respond when the same risks come to mean something else (concept
+shift). Examples: treatment now averts an event, or a sensor fails in a way that the model takes for health. Labels change,
+risks stay, and so does the estimate. Without labels no method can detect this, unless the kind of shift is known (Garg S, et
+al. Leveraging unlabeled data to predict out-of-distribution performance. ICLR 2022).
+
+On real shifts the estimate predicted prevalence, recall and AUPRC better than the out-of-fold metrics did, but on average not
+the AUROC: in another unit it expected 0.69, and 0.79 was measured (docs/benchmarks.md). The estimate shows where to look. It is
+no ground for action on its own.
 """
 
 from dataclasses import dataclass
@@ -26,22 +28,22 @@ from features.errors import VigilError
 from models.statistics.bootstrap import RESAMPLES, Float64, Int64, Resamples, bounds, ratio
 
 METRICS: Final = ("auroc", "auprc", "brier", "prevalence", "precision", "recall", "alerts")
-_BINS: Final = 1000  # of equal size, of out-of-fold risks
-_NO_WEIGHT: Final = 1e-9  # of a bin none of whose patients was drawn
+_BINS: Final = 1000  # bins of equal size of the out-of-fold risks
+_NO_WEIGHT: Final = 1e-9  # weight of a bin without a drawn patient
 
 
 class EstimateError(VigilError):
-    """Risks of which no performance can be expected."""
+    """The performance cannot be estimated from these risks."""
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often risks came true: isotonic regression on the patients a model was trained on, who were out of fold.
+    """Observed frequency of the event by risk: an isotonic regression on the out-of-fold risks of training patients.
 
     Attributes:
         highest: highest risk of each bin but the last, ascending, shape (n_bins - 1,).
         chance: frequency of the event in each bin, non-decreasing, shape (n_bins,).
-        draws: the same with the patients drawn anew, shape (RESAMPLES, n_bins).
+        draws: the same frequencies in each resample of the patients, shape (RESAMPLES, n_bins).
     """
 
     highest: Float64
@@ -50,28 +52,34 @@ class Reliability:
 
     @classmethod
     def fit(cls, probability: ArrayLike, label: ArrayLike, subject_ids: ArrayLike, *, seed: int) -> "Reliability":
-        """From out-of-fold risks, their labels (0 or 1) and patients, each of shape (n_rows,).
+        """Fit the frequencies to out-of-fold risks.
+
+        Args:
+            probability: out-of-fold risks, shape (n_rows,).
+            label: 0 or 1, shape (n_rows,).
+            subject_ids: subject of each row, shape (n_rows,).
+            seed: seed of the patient bootstrap.
 
         Raises:
-            EstimateError: as of :func:`estimate`; or labels of one kind only.
+            EstimateError: as for :func:`estimate`, or the labels hold one class only.
         """
-        risk, resamples = _checked(probability, subject_ids, seed)
+        risk, resamples = _check_input(probability, subject_ids, seed)
         labels = np.asarray(label, dtype=np.float64)
         if labels.shape != risk.shape or set(np.unique(labels)) != {0.0, 1.0}:
-            raise EstimateError(f"label: expected 0 or 1 for each of the {len(risk)} risks, and both among them")
+            raise EstimateError(f"label: expected 0 or 1 for each of the {len(risk)} risks, and both classes; check the labels")
         cuts = np.unique(np.quantile(risk, np.linspace(0, 1, _BINS + 1)[1:-1], method="nearest"))
         highest = cuts[cuts < risk.max()]
-        place, bins = np.searchsorted(highest, risk), len(highest) + 1
+        bin_of_row, bins = np.searchsorted(highest, risk), len(highest) + 1
 
-        def isotonic(weight: Float64) -> Float64:
-            rows, events = (np.bincount(place, weights=value, minlength=bins) for value in (weight, weight * labels))
+        def fit_frequencies(weight: Float64) -> Float64:
+            rows, events = (np.bincount(bin_of_row, weights=value, minlength=bins) for value in (weight, weight * labels))
             frequency = ratio(events, rows)
             unseen = rows == 0
             frequency[unseen], rows[unseen] = labels.mean(), _NO_WEIGHT
             return np.asarray(isotonic_regression(frequency, sample_weight=rows), dtype=np.float64)
 
-        draws = [isotonic(times[resamples.patient].astype(np.float64)) for times in resamples.times]
-        return cls(highest, isotonic(np.ones_like(risk)), np.array(draws))
+        draws = [fit_frequencies(times[resamples.patient].astype(np.float64)) for times in resamples.times]
+        return cls(highest, fit_frequencies(np.ones_like(risk)), np.array(draws))
 
 
 def estimate(
@@ -82,40 +90,48 @@ def estimate(
     seed: int,
     reliability: Reliability | None = None,
 ) -> dict[str, float]:
-    """Expected figures of unlabelled index times.
+    """Estimate the metrics of index times without labels.
 
-    ``auroc``, ``auprc`` (average precision), ``brier`` and ``prevalence`` (share of index times with a positive label) are
-    those that :func:`models.evaluation.judge` measures; at the threshold there are ``precision`` (of index times at or above
-    it), ``recall`` (of positive index times) and ``alerts`` (share of index times at or above it: known, not estimated).
+    ``auroc``, ``auprc`` (average precision), ``brier`` and ``prevalence`` (share of index times with a positive label) are the
+    metrics that :func:`models.evaluation.judge` measures. At the threshold there are ``precision`` (of index times at or above
+    it), ``recall`` (of positive index times) and ``alerts`` (share of index times at or above it, which is known exactly).
 
     Args:
         probability: calibrated risks, shape (n_rows,).
-        subject_ids: whose, shape (n_rows,).
+        subject_ids: subject of each row, shape (n_rows,).
         threshold: risk from which an index time is an alert.
-        seed: of the patient bootstrap.
-        reliability: how often such risks came true in training. None: they are taken at their word, which measures worse.
+        seed: seed of the patient bootstrap.
+        reliability: observed frequencies by risk, from training. None: use the risks as they are, which estimates worse.
 
     Returns:
-        Each figure (NaN where it is not defined) with ``_low`` and ``_high``: 95 % over which patients came, and over which
-        the reliability was learned from. Chance of the labels and shifts that cannot be seen come on top.
+        Each metric (NaN where it is not defined) with ``_low`` and ``_high``. The 95 % interval covers the choice of patients
+        here and in the reliability. It does not cover the chance of single labels, nor shifts that risks do not show.
 
     Raises:
-        EstimateError: no risk, one patient only, or what is no probability.
+        EstimateError: no risk, one patient only, or a value that is no probability.
+
+    >>> estimate([0.9, 0.1], ["a", "b"], 0.5, seed=0)["prevalence"]
+    0.5
     """
-    risk, resamples = _checked(probability, subject_ids, seed)
+    risk, resamples = _check_input(probability, subject_ids, seed)
     if reliability is None:
-        chances, place = np.unique(risk, return_inverse=True)
+        chances, bin_of_row = np.unique(risk, return_inverse=True)
         draws = np.broadcast_to(chances, (RESAMPLES, len(chances)))
     else:
-        chances, place = reliability.chance, np.searchsorted(reliability.highest, risk)
+        chances, bin_of_row = reliability.chance, np.searchsorted(reliability.highest, risk)
         draws = reliability.draws
-    once = np.ones((1, resamples.times.shape[1]), dtype=np.int32)
-    found = _figures(risk, threshold, place, chances[None], resamples.patient, once)
-    drawn = _figures(risk, threshold, place, draws, resamples.patient, resamples.times)
-    return {name: float(value[0]) for name, value in found.items()} | bounds(drawn)
+    all_once = np.ones((1, resamples.times.shape[1]), dtype=np.int32)
+    estimates = _estimate_draws(risk, threshold, bin_of_row, chances[None], resamples.patient, all_once)
+    resampled = _estimate_draws(risk, threshold, bin_of_row, draws, resamples.patient, resamples.times)
+    return {name: float(value[0]) for name, value in estimates.items()} | bounds(resampled)
 
 
-def _checked(probability: ArrayLike, subject_ids: ArrayLike, seed: int) -> tuple[Float64, Resamples]:
+def _check_input(probability: ArrayLike, subject_ids: ArrayLike, seed: int) -> tuple[Float64, Resamples]:
+    """Return the risks and the resamples of their patients.
+
+    Raises:
+        EstimateError: the risks cannot be used.
+    """
     risk, subjects = np.asarray(probability, dtype=np.float64), np.asarray(subject_ids)
     if risk.ndim != 1 or risk.shape != subjects.shape:
         raise EstimateError(
@@ -130,19 +146,28 @@ def _checked(probability: ArrayLike, subject_ids: ArrayLike, seed: int) -> tuple
         )
     resamples = Resamples.of(subjects, seed)
     if resamples.times.shape[1] < 2:
-        raise EstimateError("subject_ids: one patient only; expected at least two, since patients are what is drawn anew")
+        raise EstimateError("subject_ids: one patient only; expected at least two, because the bootstrap draws patients")
     return risk, resamples
 
 
-def _figures(
-    risk: Float64, threshold: float, place: Int64, chance: Float64, patient: Int64, times: NDArray[np.int32]
+def _estimate_draws(
+    risk: Float64, threshold: float, bin_of_row: Int64, chance: Float64, patient: Int64, times: NDArray[np.int32]
 ) -> dict[str, Float64]:
-    """The figures in each draw: rows of ``times`` count patients, rows of ``chance`` are of the event at each ``place``."""
+    """Compute the metrics in each draw.
+
+    Args:
+        risk: of each row.
+        threshold: risk from which a row is an alert.
+        bin_of_row: column of ``chance`` of each row.
+        chance: frequency of the event, one row per draw and one column per bin.
+        patient: column of ``times`` of each row.
+        times: how often each patient is drawn, one row per draw.
+    """
     order = np.argsort(-risk, kind="stable")
     ranked = risk[order]
     last_of_tie = np.append(ranked[1:] != ranked[:-1], True)
-    auroc, auprc, rows, events, alerts, hits, error = _expected(
-        ranked, last_of_tie, ranked >= threshold, place[order], chance, patient[order], times
+    auroc, auprc, rows, events, alerts, hits, error = _expected_sums(
+        ranked, last_of_tie, ranked >= threshold, bin_of_row[order], chance, patient[order], times
     ).T
     return {
         "auroc": auroc,
@@ -156,34 +181,34 @@ def _figures(
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _expected(
+def _expected_sums(
     risk: Float64,
     last_of_tie: NDArray[np.bool_],
-    above: NDArray[np.bool_],
-    place: Int64,
+    is_alert: NDArray[np.bool_],
+    bin_of_row: Int64,
     chance: Float64,
     patient: Int64,
     times: NDArray[np.int32],
 ) -> NDArray[np.float64]:
-    """AUROC, average precision, and sums of rows, events, alerts, their events and squared errors; (n_draws, 7).
+    """Return AUROC, average precision, and sums of rows, events, alerts, their events and squared errors; (n_draws, 7).
 
-    Rows come from the highest risk down. The areas are expected wins over expected pairs, and expected precision at events
-    over expected events. A row makes no pair with itself or its copies, since their labels are one; and where it is an event,
-    it is one for sure: ``own`` corrects both.
+    Rows must descend by risk. The AUROC is expected wins over expected pairs. The average precision is expected precision at
+    events over expected events. A row forms no pair with itself or its copies, because they share one label. Where a row is an
+    event, its own contribution to precision is certain. ``own`` corrects for both.
     """
-    found = np.full((len(times), 7), np.nan)
+    sums = np.full((len(times), 7), np.nan)
     for draw in range(len(times)):
         positive = negative = positive_before = negative_before = 0.0
         own = own_in_tie = under_roc = under_pr = rows = alerts = hits = error = 0.0
         for row in range(len(risk)):
             drawn = times[draw, patient[row]]
-            event = chance[draw, place[row]]
+            event = chance[draw, bin_of_row[row]]
             rows += drawn
             positive += drawn * event
             negative += drawn * (1 - event)
             own_in_tie += drawn * drawn * event * (1 - event)
             error += drawn * (event * (1 - risk[row]) ** 2 + (1 - event) * risk[row] ** 2)
-            if above[row]:
+            if is_alert[row]:
                 alerts += drawn
                 hits += drawn * event
             if last_of_tie[row]:
@@ -194,9 +219,9 @@ def _expected(
                 own_in_tie = 0.0
                 positive_before, negative_before = positive, negative
         pairs = positive * negative - own
-        if pairs > 1e-9 * positive * negative:  # what is left where all pairs are of a row with itself is rounding
-            found[draw, 0] = under_roc / pairs
+        if pairs > 1e-9 * positive * negative:  # less is rounding: every pair is a row with itself
+            sums[draw, 0] = under_roc / pairs
         if positive > 0:
-            found[draw, 1] = under_pr / positive
-        found[draw, 2:] = rows, positive, alerts, hits, error
-    return found
+            sums[draw, 1] = under_pr / positive
+        sums[draw, 2:] = rows, positive, alerts, hits, error
+    return sums

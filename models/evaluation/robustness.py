@@ -1,4 +1,7 @@
-"""What if sensors fall silent? Readings are taken away, features made anew, and the same patients scored again."""
+"""Robustness: how much worse a model is when observations are lost.
+
+Observations are removed, the features are computed again, and the same patients are scored again.
+"""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -14,7 +17,7 @@ from models.evaluation.discrimination import discrimination, discrimination_draw
 from models.statistics.bootstrap import Float64, Resamples, percentile
 
 LOST_SHARES: Final = (0.1, 0.3, 0.5)
-# At most so many are tried: the least that tells much, and what a job can make features of a dozen times while somebody waits.
+# The largest sample: enough patients for useful intervals, and few enough that a job can compute features a dozen times.
 MAX_PATIENTS: Final = 1500
 MAX_READINGS: Final = 1_000_000
 _TOGETHER: Final[Mapping[Kind, str]] = {
@@ -26,12 +29,12 @@ _TOGETHER: Final[Mapping[Kind, str]] = {
 
 @dataclass(frozen=True)
 class Loss:
-    """Readings that are taken away.
+    """Observations that are removed.
 
     Attributes:
-        what: in words.
-        share: of all readings, at random.
-        signals: names of signals, all of whose readings go.
+        what: description for readers.
+        share: share of all observations to remove, at random.
+        signals: names of signals to remove completely.
     """
 
     what: str
@@ -39,30 +42,36 @@ class Loss:
     signals: tuple[str, ...] = ()
 
     def kept(self, observations: pd.DataFrame, seed: int) -> "pd.Series[bool]":
-        """Which readings are left. With one seed, what a smaller share loses a larger one loses too."""
+        """Return a mask of the remaining observations.
+
+        With one seed, a larger share also removes every observation that a smaller share removes.
+        """
         left = ~observations["signal"].isin(self.signals)
         return left & (np.random.default_rng(seed).random(len(observations)) >= self.share)
 
 
 def losses(signals: Iterable[str]) -> list[Loss]:
-    """What to try on a cohort with these signals: shares of all readings, each signal, and whole kinds of them."""
-    present = set(signals)
+    """List the losses to try on a cohort with these signals: shares of all readings, each signal, and kinds of signals."""
+    available = set(signals)
     shares = [Loss(f"{share:.0%} of all readings".replace("%", " %"), share=share) for share in LOST_SHARES]
-    each = [Loss(name.replace("_", " "), signals=(name,)) for name in SIGNALS if name in present]
+    each = [Loss(name.replace("_", " "), signals=(name,)) for name in SIGNALS if name in available]
     together = [
-        Loss(what, signals=found)
+        Loss(what, signals=of_kind)
         for kind, what in _TOGETHER.items()
-        if len(found := tuple(name for name in names(kind) if name in present)) > 1
+        if len(of_kind := tuple(name for name in names(kind) if name in available)) > 1
     ]
     return shares + each + together
 
 
 def sample(subject_ids: Iterable[str], readings_each: float) -> list[str]:
-    """Patients to try it on: the first by a hash of the identifier, so neither chosen nor dependent on who else is there.
+    """Sample subjects by a hash of the subject key, so that the sample does not depend on the other subjects.
 
     Args:
-        subject_ids: all there are.
-        readings_each: how many readings a patient has, on average.
+        subject_ids: all subjects.
+        readings_each: mean number of observations per subject.
+
+    Returns:
+        At most :data:`MAX_PATIENTS` subjects, with at most about :data:`MAX_READINGS` observations.
     """
     at_most = min(MAX_PATIENTS, max(1, int(MAX_READINGS / readings_each)))
     return sorted(subject_ids, key=_hash)[:at_most]
@@ -71,17 +80,17 @@ def sample(subject_ids: Iterable[str], readings_each: float) -> list[str]:
 def effect(
     frame: pd.DataFrame, degraded: Float64, threshold: float, *, seed: int, net: Mapping[str, Float64] | None = None
 ) -> dict[str, float]:
-    """What a loss costs: figures after it, and changes from before, with 95 % intervals of the paired differences.
+    """Measure a loss: metrics after it, and their changes with 95 % intervals of the paired differences.
 
     Args:
-        frame: as for :func:`models.evaluation.judge`, ``probability`` from all readings.
-        degraded: probability of the same rows from the readings that are left, shape (n_rows,).
+        frame: as for :func:`models.evaluation.judge`, with ``probability`` from all observations.
+        degraded: probability of the same rows from the remaining observations, shape (n_rows,).
         threshold: the frozen alarm threshold.
-        seed: of the bootstrap.
-        net: what the safety net sees in the readings that are left (:func:`models.assessment.net_of`); None: there is no net.
+        seed: seed of the bootstrap.
+        net: the safety net's columns from the remaining observations (:func:`models.assessment.net_of`); None: no safety net.
 
     Returns:
-        ``auroc, event_recall, alarms_per_patient_day``, each with ``_change``, ``_change_low`` and ``_change_high``.
+        ``auroc, event_recall, alarms_per_patient_day`` after the loss; each also with ``_change, _change_low, _change_high``.
     """
     labelled = frame["label"].notna().to_numpy()
     label = frame.loc[labelled, "label"].to_numpy(float)
@@ -90,17 +99,18 @@ def effect(
     draws: list[dict[str, Float64]] = []
     after = frame.assign(probability=degraded, **(net or {}))
     for rows in (frame, after):
-        known = rows["probability"].to_numpy(float)[labelled]
+        probability = rows["probability"].to_numpy(float)[labelled]
         count = watched(rows).count(threshold)
-        figures.append(discrimination(label, known) | count.figures())
-        draws.append(discrimination_draws(label, known, resamples) | count.draws(count.resamples(seed)))
-    result: dict[str, float] = {}
+        figures.append(discrimination(label, probability) | count.figures())
+        draws.append(discrimination_draws(label, probability, resamples) | count.draws(count.resamples(seed)))
+    changes: dict[str, float] = {}
     for name in ("auroc", "event_recall", "alarms_per_patient_day"):
         low, high = percentile(draws[1][name] - draws[0][name])
         change = figures[1][name] - figures[0][name]
-        result |= {name: figures[1][name], f"{name}_change": change, f"{name}_change_low": low, f"{name}_change_high": high}
-    return result
+        changes |= {name: figures[1][name], f"{name}_change": change, f"{name}_change_low": low, f"{name}_change_high": high}
+    return changes
 
 
 def _hash(subject_id: str) -> bytes:
+    """Return a hash that orders subjects in the same way everywhere."""
     return hashlib.blake2b(subject_id.encode(), digest_size=8, person=b"vigil-sample").digest()

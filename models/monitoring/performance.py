@@ -1,4 +1,4 @@
-"""How well the model does: as far as outcomes are known, over time; and what is expected where they are not."""
+"""Performance of the model: measured where outcomes are known, expected where they are not."""
 
 from typing import Any, Final
 
@@ -13,26 +13,28 @@ from models.seeds import SEED
 from models.statistics.bootstrap import Float64, Resamples, percentile
 
 LEAST_PATIENTS: Final = 30
-LEAST_EVENTS: Final = 5  # patients with one: below, nothing can be said of ranks
+LEAST_EVENTS: Final = 5  # patients with an event, and patients without: fewer say nothing about ranks
 SHOWN: Final = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept")
 
 
-def expected(log: pd.DataFrame, reference: pd.DataFrame, trained: pd.DataFrame, threshold: float) -> dict[str, float] | None:
-    """What is expected of the predictions of a log, without labels, beside the same of training patients.
+def estimate_performance(
+    log: pd.DataFrame, reference: pd.DataFrame, trained: pd.DataFrame, threshold: float
+) -> dict[str, float] | None:
+    """Estimate the performance of the predictions of a log without labels, and compare it with training patients.
 
     Args:
         log, reference: ``subject_id, probability``.
-        trained: ``subject_id, probability, label`` of training patients, by members that had not seen them.
+        trained: ``subject_id, probability, label`` of training patients, by members that did not see them.
         threshold: of the high band.
 
     Returns:
-        The figures of :func:`models.evaluation.label_free.estimate`, and ``auroc_lost``: AUROC expected of training patients
-        less that of these. None where risks are too few.
+        The figures of :func:`models.evaluation.label_free.estimate`, ``auroc_before`` (AUROC expected of training patients) and
+        ``auroc_lost`` (that less the AUROC of the log). None where risks are too few.
     """
     try:
-        known = Reliability.fit(trained["probability"], trained["label"], trained["subject_id"].astype(str), seed=SEED)
+        reliability = Reliability.fit(trained["probability"], trained["label"], trained["subject_id"].astype(str), seed=SEED)
         now, before = (
-            estimate(rows["probability"], rows["subject_id"].astype(str), threshold, seed=SEED, reliability=known)
+            estimate(rows["probability"], rows["subject_id"].astype(str), threshold, seed=SEED, reliability=reliability)
             for rows in (log, reference)
         )
     except EstimateError:
@@ -40,27 +42,28 @@ def expected(log: pd.DataFrame, reference: pd.DataFrame, trained: pd.DataFrame, 
     return {**now, "auroc_before": before["auroc"], "auroc_lost": before["auroc"] - now["auroc"]}
 
 
-def measured(judged: pd.DataFrame, auroc_before: float) -> dict[str, Any] | None:
-    """Performance where the outcome is known: of all, and week by week.
+def measure_performance(judged: pd.DataFrame, auroc_before: float) -> dict[str, Any] | None:
+    """Measure performance where outcomes are known: over all of them, and week by week.
 
     Args:
         judged: ``subject_id, index_time, probability, label``.
-        auroc_before: of training patients, out of fold.
+        auroc_before: AUROC of training patients, out of fold.
 
     Returns:
-        ``auroc_before``;
-        ``patients, events`` (patients with one), ``from``, ``to``, :data:`SHOWN` each with ``_low`` and ``_high`` (95 %,
-        patients drawn anew), and ``weeks``, the same of each that has enough. None where there are too few patients or events.
+        ``patients``, ``events`` (patients with an event), ``from``, ``to``, :data:`SHOWN` each with ``_low`` and ``_high``
+        (95 %, patients resampled), ``auroc_before``, and ``weeks``: the same figures of each week that has enough. None where
+        there are too few patients or events.
     """
-    whole = _figures(judged)
-    if whole is None:
+    overall = _measure(judged)
+    if overall is None:
         return None
     week = judged["index_time"].dt.tz_convert(None).dt.to_period("W").dt.start_time
-    weeks = [figures for _, rows in judged.groupby(week.to_numpy()) if (figures := _figures(rows)) is not None]
-    return {**whole, "auroc_before": auroc_before, "weeks": weeks}
+    weeks = [figures for _, rows in judged.groupby(week.to_numpy()) if (figures := _measure(rows)) is not None]
+    return {**overall, "auroc_before": auroc_before, "weeks": weeks}
 
 
-def _figures(rows: pd.DataFrame) -> dict[str, Any] | None:
+def _measure(rows: pd.DataFrame) -> dict[str, Any] | None:
+    """Measure one period; None where it has too few patients or events."""
     patients, _ = by_patient(rows["subject_id"])
     number = int(patients.max(initial=-1)) + 1
     label, risk = rows["label"].to_numpy(np.float64), rows["probability"].to_numpy(np.float64)
@@ -68,11 +71,11 @@ def _figures(rows: pd.DataFrame) -> dict[str, Any] | None:
     if number < LEAST_PATIENTS or events < LEAST_EVENTS or number - events < LEAST_EVENTS:
         return None
     resamples = Resamples.of(rows["subject_id"], SEED)
-    found = discrimination(label, risk) | calibration(label, risk)
+    values = discrimination(label, risk) | calibration(label, risk)
     draws: dict[str, Float64] = discrimination_draws(label, risk, resamples) | calibration_draws(label, risk, resamples)
     figures: dict[str, Any] = {"patients": number, "events": events}
     figures |= {"from": rows["index_time"].min().isoformat(), "to": rows["index_time"].max().isoformat()}
     for name in SHOWN:
         low, high = percentile(draws[name])
-        figures |= {name: found[name], f"{name}_low": low, f"{name}_high": high}
+        figures |= {name: values[name], f"{name}_low": low, f"{name}_high": high}
     return figures

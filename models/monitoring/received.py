@@ -1,4 +1,4 @@
-"""Observations as they arrived, unusable ones included: what faults of data are detected from."""
+"""Observations as they arrived, unusable ones included: detectors find faults of data in them."""
 
 from typing import Final
 
@@ -7,18 +7,27 @@ import pandas as pd
 
 from features.observations import TIME, check, numbers
 
-# ``value`` is a number or NaN; ``reason`` is why a reading was not used (features.observations.REASONS), or empty.
+# ``value`` is a number or NaN. ``reason`` is why a reading was not used (features.observations.REASONS), or empty.
 COLUMNS: Final = ("subject_id", "signal", "value", "observed_at", "recorded_at", "device_id", "source", "reason")
 REPEATS: Final = ("duplicate_message", "duplicate_reading")
+_CATEGORIES: Final = ("subject_id", "signal", "device_id", "source", "reason")
 
 
 def checked(readings: pd.DataFrame) -> pd.DataFrame:
-    """Unchecked readings (the columns of :mod:`features.observations`) as they came: :data:`COLUMNS`, in order of arrival."""
-    found = check(readings)
-    return together(found.accepted, found.quarantined)
+    """Check readings, and return all of them in order of arrival.
+
+    Args:
+        readings: unchecked, with the columns of :mod:`features.observations`.
+
+    Returns:
+        :data:`COLUMNS`; an unusable reading has a reason.
+    """
+    result = check(readings)
+    return together(result.accepted, result.quarantined)
 
 
 def together(accepted: pd.DataFrame, quarantined: pd.DataFrame) -> pd.DataFrame:
+    """Merge accepted observations and quarantined readings into :data:`COLUMNS`, in order of arrival."""
     unused = quarantined.reindex(columns=list(COLUMNS))
     unused = unused.assign(value=numbers(unused["value"]), recorded_at=unused["recorded_at"].fillna(unused["observed_at"]))
     parts = [accepted.assign(reason="")[list(COLUMNS)], unused]
@@ -26,9 +35,9 @@ def together(accepted: pd.DataFrame, quarantined: pd.DataFrame) -> pd.DataFrame:
         for part in parts:
             part[column] = pd.to_datetime(part[column], utc=True).astype(TIME)
     rows = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
-    # Of what came without a time it is known when it came, and it counts as what it is: unused.
+    # A reading without a time still has a time of arrival. It counts as unused.
     rows = rows.assign(observed_at=rows["observed_at"].fillna(rows["recorded_at"]))
     rows = rows[rows["recorded_at"].notna()]
-    for column in ("subject_id", "signal", "device_id", "source", "reason"):
+    for column in _CATEGORIES:
         rows[column] = rows[column].astype(object).where(rows[column].notna(), "").astype(str).astype("category")
     return rows.iloc[np.argsort(rows["recorded_at"].to_numpy("datetime64[us]"), kind="stable")].reset_index(drop=True)

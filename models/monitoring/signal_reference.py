@@ -1,4 +1,4 @@
-"""How readings usually look: the series of training patients, day by day, kept with the model that learned from them."""
+"""How readings usually look: signal profiles of training patients, day by day. Training stores them with the model."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,40 +6,42 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.monitoring.signal_profile import series
+from models.monitoring.signal_profile import profile_signals
 
 READING_REFERENCE: Final = "reading_reference.parquet"
 MOST_PATIENTS: Final = 500
+LEAST_HOURS: Final = 12.0  # a day on which a patient's data cover less does not count as a day
 _DAY: Final = pd.Timedelta(days=1)
-_HIDDEN: Final = ["first", "last"]
-LEAST_HOURS: Final = 12.0  # of a day in which something of the patient came: less is no day
+_TIMES: Final = ["first", "last"]  # would tell dates
 
 
 def reading_reference(received: Iterable[pd.DataFrame], patients: "pd.Index[str]") -> pd.DataFrame:
-    """Series of the patients' days: the columns of :func:`models.monitoring.signal_profile.series`, patients by number.
-
-    No identifier, device, gateway or date is in it.
+    """Profile the days of at most about twice :data:`MOST_PATIENTS` training patients.
 
     Args:
         received: the parts of a cohort, each with the columns of :data:`models.monitoring.received.COLUMNS`.
         patients: those to choose from.
+
+    Returns:
+        The columns of :func:`models.monitoring.signal_profile.profile_signals`. Patients, devices and gateways are numbers,
+        and there are no dates.
     """
     chosen = set(patients[:: max(1, len(patients) // MOST_PATIENTS)])
     parts = [days(rows[rows["subject_id"].isin(chosen)]) for rows in received]
-    some = [part for part in parts if len(part)] or parts[:1]
-    found = pd.concat(some, ignore_index=True)
-    numbers = {name: pd.factorize(found[name])[0] for name in ("subject_id", "device_id", "source")}
-    return found.drop(columns=_HIDDEN, errors="ignore").assign(**numbers, signal=found["signal"].astype(str))
+    filled = [part for part in parts if len(part)] or parts[:1]
+    profiles = pd.concat(filled, ignore_index=True)
+    numbers = {name: pd.factorize(profiles[name])[0] for name in ("subject_id", "device_id", "source")}
+    return profiles.drop(columns=_TIMES, errors="ignore").assign(**numbers, signal=profiles["signal"].astype(str))
 
 
 def days(rows: pd.DataFrame) -> pd.DataFrame:
-    """Series of each patient's days, counted from the first thing that came of him, that something came of for long enough."""
+    """Profile each patient's days, counted from the patient's first reading; days with too few hours are left out."""
     first = rows.groupby("subject_id", observed=True)["recorded_at"].transform("min")
-    found = series(rows.assign(window=(rows["recorded_at"] - first).to_numpy() // _DAY.to_timedelta64()))
-    return found[present_hours(found) >= LEAST_HOURS].reset_index(drop=True)
+    profiles = profile_signals(rows.assign(window=(rows["recorded_at"] - first).to_numpy() // _DAY.to_timedelta64()))
+    return profiles[covered_hours(profiles) >= LEAST_HOURS].reset_index(drop=True)
 
 
-def present_hours(found: pd.DataFrame) -> "pd.Series[float]":
-    """For how long something came of each row's patient in its window, hours."""
-    of_patient = found.groupby(["window", "subject_id"], observed=True)
-    return (of_patient["last"].transform("max") - of_patient["first"].transform("min")) / np.float64(3600e6)
+def covered_hours(profiles: pd.DataFrame) -> "pd.Series[float]":
+    """Return the hours from the first to the last reading of each row's patient in its window."""
+    by_patient = profiles.groupby(["window", "subject_id"], observed=True)
+    return (by_patient["last"].transform("max") - by_patient["first"].transform("min")) / np.float64(3600e6)

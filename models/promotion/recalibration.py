@@ -1,4 +1,7 @@
-"""Recalibration: the champion's ranks with probabilities of today; fitted on half of the patients, judged on the others."""
+"""Recalibration: new probabilities for the champion, with its ranking unchanged.
+
+The new calibration is fitted on half of the patients and evaluated on the other half.
+"""
 
 import copy
 from dataclasses import dataclass
@@ -10,30 +13,30 @@ from scipy import stats
 
 from features.errors import VigilError
 from models.cohort import by_patient, folds
-from models.evaluation.calibration import calibration, line, shift
+from models.evaluation.calibration import calibration, fit_line, shift
 from models.promotion.gates import HIGHEST_SLOPE, LOWEST_SLOPE, MOST_SHIFT
 from models.statistics.bootstrap import Float64, Resamples, percentile, ratio
 from models.training.risk_model import RiskModel, from_log_odds, log_odds
 from models.training.venn_abers import VennAbers
 
-SLOPE_ALPHA: Final = 0.05  # of the likelihood ratio test below which the slope is fitted too
+SLOPE_ALPHA: Final = 0.05  # the slope is fitted too if the likelihood ratio test has a p value below this
 
 
 class RecalibrationError(VigilError):
-    """There are too few outcomes to recalibrate on."""
+    """There are too few outcomes for a recalibration."""
 
 
 @dataclass(frozen=True)
 class Recalibrated:
-    """A model and what speaks for it.
+    """A recalibrated model and the evidence for it.
 
     Attributes:
-        model: the champion with other probabilities; ranks, and so alarms, are the same.
-        shift, slope: new log-odds = shift + slope * old ones.
-        patients, events: of the half that it was judged on.
-        before, after: ``log_loss, calibration_slope, calibration_intercept`` of both on that half.
-        gain: log loss that it saves there, with ``gain_low`` and ``gain_high`` (95 %, patients drawn anew).
-        valid: whether it may take the champion's place.
+        model: the champion with new probabilities. Its ranking, and so its alarms, are unchanged.
+        shift, slope: new log-odds = shift + slope * old log-odds.
+        patients, events: numbers of the half that it was evaluated on.
+        before, after: ``log_loss, calibration_slope, calibration_intercept`` on that half.
+        gain: reduction of the log loss there, with ``gain_low`` and ``gain_high`` (95 %, bootstrap of patients).
+        valid: whether the model may replace the champion.
     """
 
     model: RiskModel
@@ -49,90 +52,95 @@ class Recalibrated:
     valid: bool
 
     def risk(self, probability: Float64) -> Float64:
-        """What the champion's probability becomes, any shape."""
+        """Return the new probabilities for old ones, of any shape."""
         return from_log_odds(self.shift + self.slope * log_odds(probability))
 
     def as_dict(self) -> dict[str, object]:
-        """For a record: all but the model."""
+        """Return all attributes except the model, for a record."""
         return {name: value for name, value in vars(self).items() if name != "model"}
 
 
 def recalibrate(model: RiskModel, judged: pd.DataFrame, *, seed: int) -> Recalibrated:
-    """Fit intercept, and slope where the data ask for it, on half of the patients, and judge the result on the other half.
+    """Fit the intercept, and the slope if necessary, on half of the patients, and evaluate the result on the other half.
 
-    The intercept first, since it needs the fewest events (Steyerberg EW, et al. Validation and updating of predictive logistic
-    regression models. Stat Med 2004;23:2567-2586); the slope where a likelihood ratio test rejects that it is 1 (Vergouwe Y, et
-    al. A closed testing procedure to select an appropriate method to update prediction models. Stat Med 2017;36:4529-4539).
-    Valid where log loss on the other half is lower with 95 % confidence, and slope and intercept there are within the limits of
-    the promotion gate.
+    The intercept needs the fewest events, so it is always fitted (Steyerberg EW, et al. Validation and updating of predictive
+    logistic regression models. Stat Med 2004;23:2567-2586). The slope is fitted if a likelihood ratio test rejects a slope of 1
+    (Vergouwe Y, et al. A closed testing procedure to select an appropriate method to update prediction models. Stat Med
+    2017;36:4529-4539).
+
+    The result is valid if the log loss on the other half is lower with 95 % confidence, and slope and intercept there are
+    within the limits of the promotion gate.
 
     Args:
         model: the champion.
-        judged: ``subject_id, probability`` (the champion's), ``label``.
-        seed: of the halves.
+        judged: ``subject_id``, ``probability`` (of the champion) and ``label``.
+        seed: seed of the division into halves.
 
     Raises:
-        RecalibrationError: a half has no event, or nobody without.
+        RecalibrationError: a half has patients with an event only, or without only.
     """
     label, risk = judged["label"].to_numpy(np.float64), judged["probability"].to_numpy(np.float64)
     half = folds(judged["subject_id"], label == 1, 2, seed=seed)
     learn, judge = half == 0, half == 1
     if any(len(np.unique(label[part])) < 2 for part in (learn, judge)):
-        raise RecalibrationError("outcomes: half of the patients hold no event, or nothing else; wait for more outcomes")
-    intercept, slope = _line(label[learn], log_odds(risk[learn]))
+        raise RecalibrationError(
+            "outcomes: half of the patients hold no event, or only events; expected both in each half; wait for more outcomes"
+        )
+    intercept, slope = _fit_line(label[learn], log_odds(risk[learn]))
     after = from_log_odds(intercept + slope * log_odds(risk))
     resamples = Resamples.of(judged.loc[judge, "subject_id"], seed)
     saved = _log_loss(label[judge], risk[judge]) - _log_loss(label[judge], after[judge])
     low, high = percentile(ratio(resamples.sums(saved), resamples.sums(np.ones_like(saved))))
-    figures = [_figures(label[judge], probability[judge]) for probability in (risk, after)]
-    within = LOWEST_SLOPE <= figures[1]["calibration_slope"] <= HIGHEST_SLOPE
-    within &= abs(figures[1]["calibration_intercept"]) <= MOST_SHIFT
+    figures = [_measure(label[judge], probability[judge]) for probability in (risk, after)]
+    is_calibrated = LOWEST_SLOPE <= figures[1]["calibration_slope"] <= HIGHEST_SLOPE
+    is_calibrated &= abs(figures[1]["calibration_intercept"]) <= MOST_SHIFT
     patient, _ = by_patient(judged.loc[judge, "subject_id"])
     return Recalibrated(
-        model=_with(model, intercept, slope, after[learn], label[learn], judged.loc[learn, "subject_id"], seed),
+        model=_recalibrate_copy(model, intercept, slope, after[learn], label[learn], judged.loc[learn, "subject_id"], seed),
         shift=intercept, slope=slope, patients=int(patient.max()) + 1, events=len(np.unique(patient[label[judge] == 1])),
         before=figures[0], after=figures[1], gain=float(saved.mean()), gain_low=low, gain_high=high,
-        valid=bool(low > 0 and within),
+        valid=bool(low > 0 and is_calibrated),
     )  # fmt: skip
 
 
-def _with(
+def _recalibrate_copy(
     model: RiskModel, shift: float, slope: float, risk: Float64, label: Float64, subject_id: "pd.Series[str]", seed: int
 ) -> RiskModel:
-    """A copy of a model with its calibration moved, and its thresholds with it, so that the same hours are high."""
-    moved = copy.copy(model)
-    moved.weights_ = model.weights_ * slope
-    moved.intercept_ = shift + slope * model.intercept_
-    moved.thresholds_ = {
+    """Return a copy of a model with a new calibration; its thresholds move with it, so the same hours are high."""
+    recalibrated = copy.copy(model)
+    recalibrated.weights_ = model.weights_ * slope
+    recalibrated.intercept_ = shift + slope * model.intercept_
+    recalibrated.thresholds_ = {
         band: float(from_log_odds(shift + slope * log_odds(threshold))) for band, threshold in model.thresholds_.items()
     }
-    moved.certificate_ = None  # its precision was promised for events of another frequency
-    moved.ranges_ = VennAbers.fit(risk, label, subject_id, seed=seed)
-    moved.facts_ = dict(model.facts_)
-    return moved
+    recalibrated.certificate_ = None  # its precision was guaranteed for another frequency of events
+    recalibrated.ranges_ = VennAbers.fit(risk, label, subject_id, seed=seed)
+    recalibrated.facts_ = dict(model.facts_)
+    return recalibrated
 
 
-def _line(label: Float64, margin: Float64) -> tuple[float, float]:
-    """Intercept and slope; the slope is 1 unless the data reject it."""
-    intercept, slope = line(label, margin)
-    alone = shift(label, margin)
+def _fit_line(label: Float64, margin: Float64) -> tuple[float, float]:
+    """Return intercept and slope; the slope is 1 unless the data reject it."""
+    intercept, slope = fit_line(label, margin)
+    intercept_alone = shift(label, margin)
     deviance = 2 * float(
-        _log_loss(label, from_log_odds(alone + margin)).sum()
+        _log_loss(label, from_log_odds(intercept_alone + margin)).sum()
         - _log_loss(label, from_log_odds(intercept + slope * margin)).sum()
     )
     if slope <= 0 or stats.chi2.sf(deviance, 1) >= SLOPE_ALPHA:
-        return alone, 1.0
+        return intercept_alone, 1.0
     return intercept, slope
 
 
 def _log_loss(label: Float64, risk: Float64) -> Float64:
-    """Of each row."""
+    """Return the log loss of each row."""
     return np.asarray(-np.log(np.where(label == 1, risk, 1 - risk).clip(1e-12)))
 
 
-def _figures(label: Float64, risk: Float64) -> dict[str, float]:
-    found = calibration(label, risk)
+def _measure(label: Float64, risk: Float64) -> dict[str, float]:
+    """Return mean log loss, calibration slope and calibration intercept."""
+    metrics = calibration(label, risk)
     return {
         "log_loss": float(_log_loss(label, risk).mean()),
-        **{name: found[name] for name in ("calibration_slope", "calibration_intercept")},
+        **{name: metrics[name] for name in ("calibration_slope", "calibration_intercept")},
     }

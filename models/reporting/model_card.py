@@ -1,7 +1,9 @@
-"""The model card: what a run knows of its model, by the items of TRIPOD+AI; and, honestly, what it does not know.
+"""Model card: what a run knows about its model, by the items of TRIPOD+AI, and a list of what it does not know.
 
-Collins GS, et al. TRIPOD+AI statement: updated guidance for reporting clinical prediction models that use regression or machine
-learning methods. BMJ 2024;385:e078378. The page is :file:`model_card.md` beside this file; no result is written there by hand.
+The template is :file:`model_card.md` in this folder. No result is written there by hand.
+
+Source: Collins GS, et al. TRIPOD+AI statement: updated guidance for reporting clinical prediction models that use regression or
+machine learning methods. BMJ 2024;385:e078378.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,9 +15,10 @@ from jinja2 import Environment, StrictUndefined
 
 from features.catalogue import FEATURES, INDEX_STEP
 from features.signals import SIGNALS
+from models.formatting import NONE, format_interval, format_number, format_percent
 from models.reporting import behaviour_tables, tables
-from models.reporting.style import named
-from models.reporting.tables import Result, Row, Table, interval, number, percent
+from models.reporting.style import display_name
+from models.reporting.tables import Result, Row, Table
 from models.tasks import TASKS
 
 _TEMPLATE: Final = "model_card.md"
@@ -71,42 +74,42 @@ ITEMS: Final[Mapping[str, str]] = {
     "25": "Interpretation, fairness, previous studies",
     "26": "Limitations",
     "27a": "Poor or missing input when in use",
-    "27b": "What is asked of users",
+    "27b": "What users need to do and know",
     "27c": "Next steps",
 }
 
 
-class _Answered:
-    """Which items the page answers as it is written, and what they leave open; so none can be forgotten."""
+class _AnsweredItems:
+    """The items that the card answers while it is rendered, and what they leave open, so that no item is missed."""
 
     def __init__(self) -> None:
         self._left_open: dict[str, str] = {}
 
     def item(self, key: str, left_open: str = "") -> str:
-        """The heading of an item that the run answers, at least but for what is left open."""
+        """Return the heading of an item that the run answers, and record what the answer leaves open."""
         self._left_open[key] = left_open
         return f"**{key} {ITEMS[key]}.**"
 
     def unknown(self) -> str:
-        """A table of all that nobody has said."""
+        """Return a table of all items that are not answered or left open."""
         rows = [
             [key, topic, self._left_open.get(key, "all of it")]
             for key, topic in ITEMS.items()
             if self._left_open.get(key, "all")
         ]
-        return _markdown(Table(["item", "topic", "not known to the run"], rows))
+        return _to_markdown(Table(["item", "topic", "not known to the run"], rows))
 
 
-def card(evaluation: Mapping[str, Any], made: Mapping[str, Any]) -> str:
-    """The card of a version as Markdown.
+def card(evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    """Render the model card of a version as Markdown.
 
     Args:
-        evaluation: ``evaluation.json``, as it is read back (:func:`models.reporting.report.report`).
-        made: how the version came to be (:meth:`models.registry.Registry.made`).
+        evaluation: ``evaluation.json`` as read from the file (:func:`models.reporting.report.report`).
+        training: facts about the training of the version (:func:`models.version_history.made`).
     """
-    answered = _Answered()
+    answered = _AnsweredItems()
     environment = Environment(
-        autoescape=False,  # noqa: S701 - it would write HTML; what comes from a source's data passes through _text
+        autoescape=False,  # noqa: S701 - the output is Markdown; text from the data of a source passes through _escape
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -117,143 +120,150 @@ def card(evaluation: Mapping[str, Any], made: Mapping[str, Any]) -> str:
     return template.render(
         result=evaluation,
         facts=evaluation["made"],
-        made=made,
+        training=training,
         item=answered.item,
         unknown=answered.unknown,
-        foreseen=_text(tables.foreseen(evaluation["task"])),
-        asked="asked once a stay" if evaluation["once"] else "asked at each full hour of a stay",
+        outcome=_escape(tables.describe_outcome(evaluation["task"])),
+        times="once per stay" if evaluation["once"] else "at each full hour of a stay",
         rules=TASKS.get(evaluation["task"]["name"]),
-        source=_text(evaluation["source"]),
+        source=_escape(evaluation["source"]),
         step_hours=f"{INDEX_STEP / timedelta(hours=1):g}",
-        findings=tables.findings(evaluation),
+        findings=tables.summarise_results(evaluation),
         promise=evaluation["promises"].get(evaluation["default"]),
-        trees=made["learner"] == "LGBMClassifier",
+        trees=training["learner"] == "LGBMClassifier",
         units=len(units) > 1,
-        limits=limits(evaluation),
-        behaves=behaviour_tables.behaves(evaluation) if evaluation.get("behaviour") else [],
-        speaks=behaviour_tables.speaks(evaluation) if evaluation.get("domain") else [],
-        versions=", ".join(f"{library} {version}" for library, version in made["versions"].items()),
-        interval=interval,
-        number=number,
-        percent=percent,
-        tables=_tables(evaluation, made),
+        limits=list_limits(evaluation),
+        behaviour=behaviour_tables.summarise_behaviour(evaluation) if evaluation.get("behaviour") else [],
+        domain=behaviour_tables.summarise_domain(evaluation) if evaluation.get("domain") else [],
+        versions=", ".join(f"{library} {version}" for library, version in training["versions"].items()),
+        interval=format_interval,
+        number=format_number,
+        percent=format_percent,
+        tables=_tables(evaluation, training),
     )
 
 
-def limits(evaluation: Result) -> list[str]:
-    """What speaks against relying on the figures, as far as figures can tell."""
+def list_limits(evaluation: Result) -> list[str]:
+    """List the reasons not to rely on the results, as far as the results show them."""
     default = evaluation["default"]
-    metrics, promised = evaluation["models"][default], evaluation["promises"].get(default)
-    found = ["The patients are simulated: no figure here is evidence about any patient."] if evaluation["simulated"] else []
-    found.append(
-        "Development and evaluation patients are of one source: this run does not know how the model does in another hospital."
+    metrics, guarantee = evaluation["models"][default], evaluation["promises"].get(default)
+    limits = ["The patients are simulated: no figure here is evidence about any patient."] if evaluation["simulated"] else []
+    limits.append(
+        "Development and evaluation patients are from one source. The performance in another hospital is not known to this run."
     )
     for metric, right in (("calibration_slope", 1), ("calibration_intercept", 0)):
         low, high = metrics[f"{metric}_low"], metrics[f"{metric}_high"]
         if low is not None and high is not None and not low <= right <= high:
-            shown = interval(metrics, metric, 2)
-            found.append(f"The {metric.replace('_', ' ')} is {shown}; its interval does not hold {right}, which is right.")
-    if evaluation["alarms"] and promised is None:
-        found.append("No promise about its alarms could be made on the training patients.")
-    if promised is not None and not promised["held_out"]["held"]:
-        found.append("The promise about its alarms did not hold on the held-out patients.")
+            shown, name = format_interval(metrics, metric, 2), metric.replace("_", " ")
+            limits.append(f"The {name} is {shown}. Its interval does not include the right value, {right}.")
+    if evaluation["alarms"] and guarantee is None:
+        limits.append("There is no alarm guarantee, because the training patients allowed none.")
+    if guarantee is not None and not guarantee["held_out"]["held"]:
+        limits.append("The alarm guarantee did not hold on the held-out patients.")
     missed = [row for row in evaluation["ranges"] if not row["compatible"]]
     if missed:
-        found.append(
-            f"In {len(missed)} of {len(evaluation['ranges'])} groups by risk the range given misses what was observed."
+        limits.append(
+            f"In {len(missed)} of {len(evaluation['ranges'])} groups by risk the risk range misses the observed frequency."
         )
-    return found + _misbehaves(evaluation) + _served_worse(evaluation)
+    return limits + _behaviour_limits(evaluation) + _group_limits(evaluation)
 
 
-def _misbehaves(evaluation: Result) -> list[str]:
-    """What behaviour speaks against the version, and whether it carries a domain of use."""
-    found = []
+def _behaviour_limits(evaluation: Result) -> list[str]:
+    """List limits of behaviour that the version does not meet, and a missing domain of use."""
+    limits = []
     if examined := evaluation.get("behaviour"):
         failed = [part.replace("_", " ") for part, figures in examined.items() if not figures.get("passed", True)]
         if failed:
-            found.append(f"Its behaviour does not keep the limits in: {', '.join(failed)}.")
+            limits.append(f"Its behaviour does not meet the limits in: {', '.join(failed)}.")
     if "domain" in evaluation and evaluation["domain"] is None:
-        found.append("It carries no domain of use: it speaks for patients unlike those it learned from, too.")
-    return found
+        limits.append("It has no domain of use: it also answers for patients unlike those it learned from.")
+    return limits
 
 
-def _served_worse(evaluation: Result) -> list[str]:
+def _group_limits(evaluation: Result) -> list[str]:
+    """List groups with a lower AUROC, and groups too small to judge."""
     rows = evaluation["subgroups"]
     if not rows:
-        return ["Nothing is known of the patients that groups could be made by, so nobody knows who is served worse."]
-    everybody, *groups = rows
-    if not everybody["enough"]:
-        return ["The held-out patients are too few to judge any group of them, or to tell who is served worse."]
-    worse = [_group(row) for row in groups if row["enough"] and (row["auroc_high"] or 1.0) < everybody["auroc"]]
-    few = [_group(row) for row in groups if not row["enough"]]
+        return ["The groups of the patients are not known, so it is not known for which patients the model is worse."]
+    all_patients, *groups = rows
+    if not all_patients["enough"]:
+        return ["There are too few held-out patients to judge any group, so it is not known for which the model is worse."]
+    worse = [_group_name(row) for row in groups if row["enough"] and (row["auroc_high"] or 1.0) < all_patients["auroc"]]
+    few = [_group_name(row) for row in groups if not row["enough"]]
     at_least = evaluation["subgroup_min_patients"]
-    found = []
+    limits = []
     if worse:
-        found.append(f"AUROC is lower, its whole 95 % interval below that of everybody, in: {'; '.join(worse)}.")
+        limits.append(f"The AUROC is lower, with its whole 95 % interval below that of all patients, in: {'; '.join(worse)}.")
     if few:
-        found.append(
-            f"Too small to judge (fewer than {at_least} patients with an event, or without one), so nothing is known of: "
+        limits.append(
+            f"Too small to judge (fewer than {at_least} patients with an event, or without one), so not known: "
             f"{'; '.join(few)}."
         )
-    return found
+    return limits
 
 
-def _tables(evaluation: Result, made: Mapping[str, Any]) -> dict[str, str]:
+def _tables(evaluation: Result, training: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tables of the card as Markdown; empty text where there is none."""
     judged = [row for row in evaluation["subgroups"] if row["enough"]]
     losses = evaluation.get("robustness", {}).get("losses")
-    parameters = [[name, value] for name, value in sorted(made["parameters"].items())]
+    parameters = [[name, value] for name, value in sorted(training["parameters"].items())]
     return {
-        "models": _markdown(tables.models(evaluation)),
-        "calibration": _markdown(tables.calibration(evaluation)),
-        "benefit": _markdown(tables.benefit(evaluation)),
-        "frozen": _markdown(tables.frozen(evaluation)) if evaluation["alarms"] else "",
-        "promises": _markdown(tables.promises(evaluation)) if evaluation["promises"] else "",
-        "ranges": _markdown(tables.ranges(evaluation)) if evaluation["ranges"] else "",
-        "robustness": _markdown(tables.robustness(evaluation)) if losses else "",
-        "subgroups": _markdown(tables.subgroups({**evaluation, "subgroups": judged})) if judged else "Too few to judge any.",
-        "vignettes": _wrong_vignettes(evaluation),
-        "domain": _markdown(behaviour_tables.limits(evaluation)) if evaluation.get("domain") else "",
+        "models": _to_markdown(tables.tabulate_models(evaluation)),
+        "calibration": _to_markdown(tables.tabulate_calibration(evaluation)),
+        "benefit": _to_markdown(tables.tabulate_net_benefit(evaluation)),
+        "frozen": _to_markdown(tables.tabulate_alarms(evaluation)) if evaluation["alarms"] else "",
+        "promises": _to_markdown(tables.tabulate_guarantees(evaluation)) if evaluation["promises"] else "",
+        "ranges": _to_markdown(tables.tabulate_ranges(evaluation)) if evaluation["ranges"] else "",
+        "robustness": _to_markdown(tables.tabulate_losses(evaluation)) if losses else "",
+        "subgroups": _to_markdown(tables.tabulate_subgroups({**evaluation, "subgroups": judged}))
+        if judged
+        else "All groups are too small to judge.",
+        "vignettes": _failed_vignettes(evaluation),
+        "domain": _to_markdown(behaviour_tables.tabulate_domain_limits(evaluation)) if evaluation.get("domain") else "",
         "groups": _groups(evaluation),
-        "parameters": _markdown(Table(["parameter", "value"], parameters)),
-        "features": _features(made["features"]),
+        "parameters": _to_markdown(Table(["parameter", "value"], parameters)),
+        "features": _features(training["features"]),
     }
 
 
-def _wrong_vignettes(evaluation: Result) -> str:
-    """Those that were not answered as expected; nothing if there are none."""
-    table = behaviour_tables.wrong_vignettes(evaluation) if evaluation.get("behaviour") else Table([], [])
-    return _markdown(table) if table.rows else ""
+def _failed_vignettes(evaluation: Result) -> str:
+    """Return the vignettes with an answer that is not as expected; empty if there are none."""
+    table = behaviour_tables.tabulate_failed_vignettes(evaluation) if evaluation.get("behaviour") else Table([], [])
+    return _to_markdown(table) if table.rows else ""
 
 
 def _groups(evaluation: Result) -> str:
-    """Who the held-out patients are: the first columns of the report's table, before any figure of the model."""
-    table = tables.subgroups(evaluation)
-    return _markdown(Table(table.headings[:4], [row[:4] for row in table.rows]))
+    """Return the held-out patients by group: the first columns of the report's table, before any result of the model."""
+    table = tables.tabulate_subgroups(evaluation)
+    return _to_markdown(Table(table.headings[:4], [row[:4] for row in table.rows]))
 
 
 def _features(names: Iterable[str]) -> str:
+    """Return a table of features by signal."""
     by_signal: dict[str, list[str]] = {}
     for name in names:
         by_signal.setdefault(FEATURES[name].signal, []).append(name)
     rows = []
     for signal, features in by_signal.items():
-        known = SIGNALS.get(signal)
-        code, unit = (known.loinc or tables.NONE, known.unit) if known else (tables.NONE, tables.NONE)
-        shown = ", ".join(f"`{name}`" for name in features)
-        rows.append([named(signal), code, unit, f"{len(features)}", shown])
-    return _markdown(Table(["signal", "LOINC", "unit of readings (UCUM)", "features", "their names"], rows))
+        definition = SIGNALS.get(signal)
+        code, unit = (definition.loinc or NONE, definition.unit) if definition else (NONE, NONE)
+        listed = ", ".join(f"`{name}`" for name in features)
+        rows.append([display_name(signal), code, unit, f"{len(features)}", listed])
+    return _to_markdown(Table(["signal", "LOINC", "unit of readings (UCUM)", "features", "their names"], rows))
 
 
-def _group(row: Row) -> str:
-    return _text(str(row["group"]) if row["by"] == "all" else f"{row['by']}: {row['group']}")
+def _group_name(row: Row) -> str:
+    """Return the name of a group as Markdown text."""
+    return _escape(tables.name_group(row))
 
 
-def _markdown(table: Table) -> str:
+def _to_markdown(table: Table) -> str:
+    """Return a table as Markdown."""
     lines = [table.headings, ["---"] * len(table.headings)]
     lines += [row + [""] * (len(table.headings) - len(row)) for row in table.rows]
-    return "\n".join(f"| {' | '.join(_text(cell) for cell in line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(_escape(cell) for cell in line)} |" for line in lines)
 
 
-def _text(text: str) -> str:
-    """Names of units and sources are whatever the data say, and may not become markup; twice is as good as once."""
+def _escape(text: str) -> str:
+    """Escape text for Markdown; names of units and sources come from the data. Escaping twice changes nothing more."""
     return " ".join(text.split()).replace("\\|", "|").replace("|", "\\|").replace("<", "&lt;")

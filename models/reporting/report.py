@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing but itself, made from what ``evaluation.json`` holds."""
+"""Evaluation report: one self-contained HTML page, made from ``evaluation.json`` alone."""
 
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -8,8 +8,9 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from models.formatting import format_interval, format_number
 from models.reporting import behaviour_tables, figures, tables
-from models.reporting.style import named, styled, svg
+from models.reporting.style import display_name, styled, svg
 
 Result = Mapping[str, Any]
 
@@ -17,81 +18,84 @@ _TEMPLATE: Final = "report.html"
 
 
 def report(result: Result) -> str:
-    """The page as HTML.
+    """Render the evaluation report as HTML.
 
     Args:
-        result: ``evaluation.json``, as it is read back: the sections of :mod:`models.evaluation.comparison`, with ``source,
-            simulated, version, task, made`` and, where it was tried, ``robustness, behaviour, domain``.
+        result: ``evaluation.json`` as read from the file: the sections of :mod:`models.evaluation.comparison`, and ``source,
+            simulated, version, task, made``. ``robustness, behaviour`` and ``domain`` are optional.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files("models.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
-    robust = result.get("robustness", {}).get("losses")
-    judged_groups = [row for row in result["subgroups"] if row["enough"]]
+    losses = result.get("robustness", {}).get("losses")
+    large_groups = [row for row in result["subgroups"] if row["enough"]]
     return template.render(
         result=result,
-        default=named(result["default"]),
-        foreseen=tables.foreseen(result["task"]),
-        asked="stays" if result["once"] else "patient-hours",
-        named=named,
-        number=tables.number,
-        interval=tables.interval,
-        findings=tables.findings(result),
+        default=display_name(result["default"]),
+        outcome=tables.describe_outcome(result["task"]),
+        rows="stays" if result["once"] else "patient-hours",
+        number=format_number,
+        interval=format_interval,
+        findings=tables.summarise_results(result),
         tables={
-            "models": tables.models(result),
-            "calibration": tables.calibration(result),
-            "benefit": tables.benefit(result),
+            "models": tables.tabulate_models(result),
+            "calibration": tables.tabulate_calibration(result),
+            "benefit": tables.tabulate_net_benefit(result),
             **(_alarm_tables(result) if result["alarms"] else {}),
-            "subgroups": tables.subgroups(result),
-            "robustness": tables.robustness(result),
-            "ranges": tables.ranges(result),
-            "made": tables.made(result),
+            "subgroups": tables.tabulate_subgroups(result),
+            "robustness": tables.tabulate_losses(result),
+            "ranges": tables.tabulate_ranges(result),
+            "made": tables.tabulate_methods(result),
         },
         behaviour=_behaviour(result) if result.get("behaviour") else {},
         domain=_domain(result) if result.get("domain") else {},
         figures={
-            "ranking": _drawn(figures.ranking, result),
-            "curves": _drawn(figures.curves, result),
-            "calibration": _drawn(figures.calibration, result),
-            "net_benefit": _drawn(figures.net_benefit, result),
-            "alarms": _drawn(figures.alarms, result) if result["alarms"] else "",
-            "lead_time": _drawn(figures.lead_time, result) if result["alarms"] else "",
-            "subgroups": _drawn(figures.subgroups, result) if len(judged_groups) > 1 else "",
-            "robustness": _drawn(figures.robustness, result) if robust else "",
-            "ranges": _drawn(figures.ranges, result) if result["ranges"] else "",
+            "ranking": _draw_svg(figures.ranking, result),
+            "curves": _draw_svg(figures.curves, result),
+            "calibration": _draw_svg(figures.draw_calibration, result),
+            "net_benefit": _draw_svg(figures.net_benefit, result),
+            "alarms": _draw_svg(figures.alarms, result) if result["alarms"] else "",
+            "lead_time": _draw_svg(figures.draw_lead_time, result) if result["alarms"] else "",
+            "subgroups": _draw_svg(figures.draw_subgroups, result) if len(large_groups) > 1 else "",
+            "robustness": _draw_svg(figures.draw_losses, result) if losses else "",
+            "ranges": _draw_svg(figures.draw_ranges, result) if result["ranges"] else "",
         },
     )
 
 
 def _alarm_tables(result: Result) -> dict[str, tables.Table]:
+    """Return the tables of the sections about alarms and the alarm guarantee."""
     return {
-        "frozen": tables.frozen(result),
-        "parts": tables.parts(result),
-        "rules": tables.rules(result),
-        "budgets": tables.budgets(result),
-        "promises": tables.promises(result),
+        "frozen": tables.tabulate_alarms(result),
+        "parts": tables.tabulate_alarm_sources(result),
+        "rules": tables.tabulate_rules(result),
+        "budgets": tables.tabulate_budgets(result),
+        "promises": tables.tabulate_guarantees(result),
     }
 
 
 def _behaviour(result: Result) -> dict[str, Any]:
+    """Return the sentences and tables of the section about behaviour."""
     return {
-        "sentences": behaviour_tables.behaves(result),
-        "vignettes": behaviour_tables.vignettes(result),
-        "directions": behaviour_tables.directions(result),
-        "history": behaviour_tables.history(result),
-        "removal": behaviour_tables.removal(result),
+        "sentences": behaviour_tables.summarise_behaviour(result),
+        "vignettes": behaviour_tables.tabulate_vignettes(result),
+        "directions": behaviour_tables.tabulate_worsening(result),
+        "history": behaviour_tables.tabulate_history(result),
+        "removal": behaviour_tables.tabulate_removal(result),
     }
 
 
 def _domain(result: Result) -> dict[str, Any]:
+    """Return the sentences and tables of the section about the domain of use."""
     return {
-        "sentences": behaviour_tables.speaks(result),
-        "limits": behaviour_tables.limits(result),
-        "missing": behaviour_tables.missing(result),
-        "outside": behaviour_tables.outside(result),
+        "sentences": behaviour_tables.summarise_domain(result),
+        "limits": behaviour_tables.tabulate_domain_limits(result),
+        "missing": behaviour_tables.tabulate_missing_patterns(result),
+        "outside": behaviour_tables.tabulate_outside(result),
     }
 
 
-def _drawn(draw: Callable[[Result], Figure], result: Result) -> Markup:
+def _draw_svg(draw: Callable[[Result], Figure], result: Result) -> Markup:
+    """Draw a figure and return it as SVG."""
     with styled():
         figure = draw(result)
-    return Markup(svg(figure))  # noqa: S704 - drawn here: its letters are outlines, not text
+    return Markup(svg(figure))  # noqa: S704 - safe: the figure is drawn here, and its letters are outlines, not text

@@ -1,4 +1,4 @@
-"""How models are named, ordered and drawn wherever they are shown side by side, and how a figure becomes part of a page."""
+"""Style of reports: names, order and colours of models, and figures as SVG elements of a page."""
 
 import io
 import re
@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# As a reader compares them: what knows less and less of the patient, then the scores.
+# The order for readers: models that know less and less of the patient, then the scores.
 _ORDER: Final = ("physiology", "workflow", "clock", "logistic", "vital_signs", "news2", "qsofa", "sirs", "mews")
 _NAMES: Final = {
     "logistic": "logistic regression",
@@ -23,17 +23,17 @@ _NAMES: Final = {
     "mews": "MEWS",
 }
 KNOWS: Final = {
-    "physiology": "the values measured in the patient, and which are missing, not when or how often",
-    "workflow": "when and how often somebody measured, but no value",
+    "physiology": "the measured values and which are missing, and not when or how often staff measured",
+    "workflow": "when and how often staff measured, and no value",
     "clock": "hours in the unit, age and sex",
-    "logistic": "all features, in a straight line",
-    "vital_signs": "vital signs, age and sex (asked once a stay: also what nurses chart); nothing that needs blood",
+    "logistic": "all features, in a linear model",
+    "vital_signs": "vital signs, age and sex (once per stay: also what nurses chart), and nothing that needs blood",
     "news2": "the score alone",
     "qsofa": "the score alone",
     "sirs": "the score alone",
     "mews": "the score alone",
 }
-# Okabe M, Ito K. Color universal design. 2008: told apart by those who see fewer colours. The default model gets the first.
+# Okabe M, Ito K. Color universal design. 2008. Readers with colour blindness can tell these apart. The default model is first.
 DEFAULT_COLOUR: Final = "#0072B2"
 _COLOURS: Final = {
     "physiology": "#009E73",
@@ -59,62 +59,66 @@ _STYLE: Final = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "legend.fontsize": 8,
-    "svg.fonttype": "path",  # the same letters on every machine
-    "svg.hashsalt": "vigil",  # the same page from the same figures
+    "svg.fonttype": "path",  # letters as outlines, so that they look the same on every machine
+    "svg.hashsalt": "vigil",  # the same result gives the same page, byte for byte
 }
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Models as a reader compares them: the first of the run, which is the default, then others, then baselines."""
+    """Return models in the order for readers: the default model, which is the first, then others, then baselines.
+
+    >>> in_order(["all_signals", "news2", "clock"])
+    ['all_signals', 'clock', 'news2']
+    """
     default, *others = names
     return [default, *sorted(others, key=lambda name: _ORDER.index(name) if name in _ORDER else -1)]
 
 
-def named(name: str) -> str:
-    """A model's name as a reader sees it."""
+def display_name(name: str) -> str:
+    """Return the name of a model for readers."""
     return _NAMES.get(name, name.replace("_", " "))
 
 
-def knows(name: str) -> str:
-    """What a baseline knows of the patient; nothing is said of others."""
+def describe_knowledge(name: str) -> str:
+    """Return what a baseline knows of the patient; empty for other models."""
     return KNOWS.get(name, "")
 
 
-def line(name: str, default: str) -> dict[str, Any]:
-    """Colour, width and label of a model's curve."""
+def line_style(name: str, default: str) -> dict[str, Any]:
+    """Return colour, width and label of a model's curve, as arguments of matplotlib."""
     if name == default:
-        return {"color": DEFAULT_COLOUR, "linewidth": 2.4, "zorder": 3, "label": named(name)}
+        return {"color": DEFAULT_COLOUR, "linewidth": 2.4, "zorder": 3, "label": display_name(name)}
     colour = _COLOURS.get(name, "#444444")
     return {
         "color": colour,
         "linewidth": 1.2,
         "zorder": 2,
-        "label": named(name),
+        "label": display_name(name),
         "linestyle": "-" if name in _COLOURS else "--",
     }
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Draw figures of a report in one style."""
+    """Draw figures in the style of reports, within a ``with`` block."""
     with mpl.rc_context(_STYLE):
         yield
 
 
 def labelled(axes: Axes, x: str, y: str, title: str) -> None:
-    """Name what is shown, with units."""
+    """Set axis labels (with units) and title."""
     axes.set(xlabel=x, ylabel=y, title=title)
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an element of an HTML page, which needs no namespace and may hold no address."""
+    """Return a figure as an SVG element of an HTML page, without namespaces, which are addresses."""
     with styled():
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     element = written.getvalue()[written.getvalue().index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     element = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", element)
-    # Its size is the page's business; what it shows is said in words beside it.
+    # The page sets the size. Its caption describes the figure, so screen readers skip the drawing.
     return re.sub(
         r'<svg (.*?)(height|width)="[^"]*"(.*?)(height|width)="[^"]*"', r'<svg aria-hidden="true" \1\3', element, count=1
     )

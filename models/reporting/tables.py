@@ -1,129 +1,104 @@
-"""The tables of the report, and the sentences above them: figures with their intervals and units, in words a ward uses."""
+"""Tables and sentences of the evaluation report: metrics with intervals and units, in the words of a ward."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from models.reporting.style import in_order, knows, named
+from models.formatting import (
+    NONE,
+    format_interval,
+    format_limits,
+    format_number,
+    format_percent,
+    format_percent_interval,
+)
+from models.reporting.style import describe_knowledge, display_name, in_order
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-NONE: Final = "-"  # what has no value
-
 
 @dataclass(frozen=True)
 class Table:
-    """Headings (with units) and rows of text; the last cell of a short row reaches to the end."""
+    """Headings (with units) and rows of text; the last cell of a short row spans the remaining columns."""
 
     headings: list[str]
     rows: list[list[str]]
 
 
-def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
-    """A number with so many decimals."""
-    if value is None or math.isnan(value):
-        return NONE
-    return f"{round(value, digits) + 0.0:{'+' if signed else ''}.{digits}f}"  # + 0.0: no negative nought
+def summarise_results(result: Result) -> list[str]:
+    """Summarise the main results in sentences."""
+    default, unit = result["default"], "stay" if result["once"] else "patient-hour"
+    ranked = format_percent_interval(result["models"][default], "auroc", 1)
+    sentences = list[str]()
+    sentences.append(
+        f"In {ranked} of all pairs of a {unit} before an event and a {unit} without one, the default model "
+        f"({display_name(default)}) gives the higher risk to the first (AUROC; 50 % is chance)."
+    )
+    for name, gain in result["gains"].items():
+        if name in {"clock", "workflow", "physiology"}:
+            sentences.append(
+                f"A model that knows only {describe_knowledge(name)} reaches an AUROC of "
+                f"{format_interval(result['models'][name], 'auroc')}. The default model adds "
+                f"{format_interval(gain, 'auroc', signed=True)}."
+            )
+    return sentences + (_summarise_alarms(result, default) if result["alarms"] else [])
 
 
-def percent(value: float | None, digits: int = 0) -> str:
-    """A share in percent."""
-    return NONE if value is None else f"{number(100 * value, digits)} %"
-
-
-def interval(row: Row, metric: str, digits: int = 3, *, signed: bool = False) -> str:
-    """A value with its 95 % interval: ``0.829 (0.813-0.845)``."""
-    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_low", "_high"))
-    return number(value, digits, signed=signed) + _ends(low, high, digits, signed=signed)
-
-
-def percents(row: Row, metric: str, digits: int = 0) -> str:
-    """A share with its 95 % interval: ``61 % (58-64)``."""
-    value, low, high = (row.get(f"{metric}{end}") for end in ("", "_low", "_high"))
-    if low is None or high is None:
-        return percent(value, digits)
-    return percent(value, digits) + _ends(100 * low, 100 * high, digits)
-
-
-def _ends(low: float | None, high: float | None, digits: int, *, signed: bool = False) -> str:
-    if low is None or high is None:
-        return ""
-    between = " to " if signed or low < 0 else "-"
-    return f" ({number(low, digits, signed=signed)}{between}{number(high, digits, signed=signed)})"
-
-
-def findings(result: Result) -> list[str]:
-    """What a reader should take away, in sentences."""
-    default, asked = result["default"], "stay" if result["once"] else "patient-hour"
-    return [
-        (
-            f"Of a {asked} that an event follows and one that none follows, the default model ({named(default)}) gives the "
-            f"first the higher risk in {percents(result['models'][default], 'auroc', 1)} of all pairs (AUROC; 50 % is chance)."
-        ),
-        *(
-            f"Knowing only {knows(name)}, a model reaches an AUROC of {interval(result['models'][name], 'auroc')}; the default "
-            f"model adds {interval(result['gains'][name], 'auroc', signed=True)}."
-            for name in result["gains"]
-            if name in {"clock", "workflow", "physiology"}
-        ),
-        *(_about_alarms(result, default) if result["alarms"] else ()),
-    ]
-
-
-def _about_alarms(result: Result, default: str) -> list[str]:
-    alarms, said = result["alarms"]["at_frozen_threshold"][default], []
+def _summarise_alarms(result: Result, default: str) -> list[str]:
+    """Summarise the alarms of the default model in sentences."""
+    alarms, sentences = result["alarms"]["at_frozen_threshold"][default], list[str]()
     if alarms["alarm_precision"]:
-        said.append(
-            f"At its frozen threshold it sounds {interval(alarms, 'alarms_per_patient_day', 2)} alarms per patient-day, warns "
-            f"of {percents(alarms, 'event_recall')} of the onsets, half of them at least "
-            f"{number(alarms['lead_time_hours'], 1)} h before, and {percents(alarms, 'alarm_precision', 1)} of its alarms are "
-            f"followed by an onset: one in {1 / alarms['alarm_precision']:.0f}."
+        sentences.append(
+            f"At its frozen threshold it sounds {format_interval(alarms, 'alarms_per_patient_day', 2)} alarms per patient-day. "
+            f"It warns of {format_percent_interval(alarms, 'event_recall')} of the onsets, half of them at least "
+            f"{format_number(alarms['lead_time_hours'], 1)} h ahead. An onset follows "
+            f"{format_percent_interval(alarms, 'alarm_precision', 1)} of its alarms: one in "
+            f"{1 / alarms['alarm_precision']:.0f}."
         )
-    said += [
-        f"{rule['rule']} warns of {percent(rule['rule_recall'])} of the onsets with "
-        f"{number(rule['rule_alarms_per_patient_day'], 2)} alarms per patient-day. With as many alarms the default model "
-        f"warns of {percents(rule, 'recall_at_same_alarms')}; to warn of as many onsets it needs "
-        f"{percents(rule, 'share_of_alarms_at_same_recall')} of those alarms."
+    sentences += [
+        f"{rule['rule']} warns of {format_percent(rule['rule_recall'])} of the onsets with "
+        f"{format_number(rule['rule_alarms_per_patient_day'], 2)} alarms per patient-day. With as many alarms the default "
+        f"model warns of {format_percent_interval(rule, 'recall_at_same_alarms')}. For the same recall it needs "
+        f"{format_percent_interval(rule, 'share_of_alarms_at_same_recall')} of those alarms."
         for rule in result["alarms"]["against_rules"].get(default, [])
         if rule["share_of_alarms_at_same_recall"] is not None
     ]
     if default in result["promises"]:
         held = result["promises"][default]["held_out"]["held"]
-        said.append(f"The alarm promise made in training {'held' if held else 'did NOT hold'} on these patients.")
-    return said
+        sentences.append(f"The alarm guarantee of training {'held' if held else 'did NOT hold'} on these patients.")
+    return sentences
 
 
-def models(result: Result) -> Table:
-    """Every model, and what the default model is beyond it."""
+def tabulate_models(result: Result) -> Table:
+    """Tabulate every model, and the gain of the default model over it."""
     rows = []
     for name in in_order(result["models"]):
         values, gain = result["models"][name], result["gains"].get(name)
         features = result["made"].get("features", {}).get(name)
-        about = "the registered model" if name == result["default"] else knows(name)
+        knowledge = "the registered model" if name == result["default"] else describe_knowledge(name)
         row = [
-            named(name),
-            ", ".join(part for part in (about, f"{features} feature{'s' * (features > 1)}" if features else "") if part),
-            interval(values, "auroc"),
-            interval(gain, "auroc", signed=True) if gain else NONE,
-            interval(values, "auprc"),
-            number(values["calibration_slope"], 2),
+            display_name(name),
+            ", ".join(part for part in (knowledge, f"{features} feature{'s' * (features > 1)}" if features else "") if part),
+            format_interval(values, "auroc"),
+            format_interval(gain, "auroc", signed=True) if gain else NONE,
+            format_interval(values, "auprc"),
+            format_number(values["calibration_slope"], 2),
         ]
         if result["alarms"]:
-            row += [percent(values["event_recall"]), percent(values["alarm_precision"], 1)]
-            row.append(number(values["alarms_per_patient_day"], 2))
+            row += [format_percent(values["event_recall"]), format_percent(values["alarm_precision"], 1)]
+            row.append(format_number(values["alarms_per_patient_day"], 2))
         rows.append(row)
-    headings = ["model", "what it knows", "AUROC", "default model's AUROC beyond it", "AUPRC", "calibration slope"]
+    headings = ["model", "what it knows", "AUROC", "AUROC gain of the default model", "AUPRC", "calibration slope"]
     alarm_headings = ["event recall", "alarm precision", "alarms per patient-day"]
     return Table(headings + (alarm_headings if result["alarms"] else []), rows)
 
 
-def calibration(result: Result) -> Table:
-    """Calibration of every model."""
+def tabulate_calibration(result: Result) -> Table:
+    """Tabulate the calibration of every model."""
     metrics = {"calibration_slope": 2, "calibration_intercept": 2, "ece": 4, "brier": 4}
     rows = [
-        [named(name), *(interval(result["models"][name], metric, digits) for metric, digits in metrics.items())]
+        [display_name(name), *(format_interval(result["models"][name], metric, digits) for metric, digits in metrics.items())]
         for name in in_order(result["models"])
     ]
     headings = [
@@ -136,53 +111,57 @@ def calibration(result: Result) -> Table:
     return Table(headings, rows)
 
 
-def benefit(result: Result) -> Table:
-    """Net benefit per 1,000 patient-hours at some threshold probabilities."""
-    found = result["net_benefit"]
-    chosen = range(0, len(found["curve"]), 7)
+def tabulate_net_benefit(result: Result) -> Table:
+    """Tabulate net benefit per 1,000 patient-hours (or stays) at some threshold probabilities."""
+    section = result["net_benefit"]
+    chosen = range(0, len(section["curve"]), 7)
     strategies = [*(name for name in in_order(result["models"]) if name in {result["default"], "news2", "clock"})]
     rows = []
-    for place in chosen:
-        row = {name: None if value is None else 1000 * value for name, value in found["curve"][place].items()}
-        cells = [percent(found["curve"][place]["threshold"], 1), *(number(row[name], 2) for name in strategies)]
-        cells += [number(row[rule], 2) for rule in found["rules"]] + [number(row["treat_all"], 2)]
-        if found["gain"]:
-            gain = {name: None if value is None else 1000 * value for name, value in found["gain"][place].items()}
-            cells.append(interval(gain, "gain", 2, signed=True))
+    for point in chosen:
+        row = {name: None if value is None else 1000 * value for name, value in section["curve"][point].items()}
+        cells = [format_percent(section["curve"][point]["threshold"], 1), *(format_number(row[name], 2) for name in strategies)]
+        cells += [format_number(row[rule], 2) for rule in section["rules"]] + [format_number(row["treat_all"], 2)]
+        if section["gain"]:
+            gain = {name: None if value is None else 1000 * value for name, value in section["gain"][point].items()}
+            cells.append(format_interval(gain, "gain", 2, signed=True))
         rows.append(cells)
-    headings = ["threshold probability", *map(named, strategies), *found["rules"], "treat all"]
-    return Table(headings + (["default model beyond calibrated NEWS2"] if found["gain"] else []), rows)
+    headings = ["threshold probability", *map(display_name, strategies), *section["rules"], "treat all"]
+    return Table(headings + (["gain of the default model over calibrated NEWS2"] if section["gain"] else []), rows)
 
 
-def frozen(result: Result) -> Table:
-    """Alarms of every model at its frozen threshold, and of the NEWS2 rules."""
-    found = result["alarms"]
+def tabulate_alarms(result: Result) -> Table:
+    """Tabulate the alarms of every model at its frozen threshold, and of the NEWS2 rules."""
+    alarms = result["alarms"]
     rows = [
-        [named(name), percent(found["at_frozen_threshold"][name]["threshold"], 1), *_alarm(found["at_frozen_threshold"][name])]
+        [
+            display_name(name),
+            format_percent(alarms["at_frozen_threshold"][name]["threshold"], 1),
+            *_alarm_cells(alarms["at_frozen_threshold"][name]),
+        ]
         for name in in_order(result["models"])
     ]
-    rows += [[rule["rule"], "the score itself", *_alarm(rule)] for rule in found["rules"]]
+    rows += [[rule["rule"], "the score itself", *_alarm_cells(rule)] for rule in alarms["rules"]]
     return Table(["model or rule", "threshold, probability", *_ALARM_HEADINGS], rows)
 
 
-def parts(result: Result) -> Table:
-    """What the model and the safety net sound alone and together."""
-    name = {
+def tabulate_alarm_sources(result: Result) -> Table:
+    """Tabulate the alarms of the default model and the safety net, alone and together."""
+    names = {
         "model": "the model alone",
         "net": "the safety net alone (NEWS2 of 7 or more)",
-        "both": "both, as a ward hears them",
+        "both": "both, as a ward gets them",
     }
-    rows = [[name[row["part"]], number(row["alarms"], 0), *_alarm(row)] for row in result["alarms"]["parts"]]
-    return Table(["what sounds", "alarms", *_ALARM_HEADINGS], rows)
+    rows = [[names[row["part"]], format_number(row["alarms"], 0), *_alarm_cells(row)] for row in result["alarms"]["parts"]]
+    return Table(["source of the alarms", "alarms", *_ALARM_HEADINGS], rows)
 
 
-def budgets(result: Result) -> Table:
-    """Alarms of the default model over budgets."""
+def tabulate_budgets(result: Result) -> Table:
+    """Tabulate the alarms of the default model at each alarm budget."""
     rows = [
-        [number(row["budget"], 2), percent(row["threshold"], 1), *_alarm(row)]
+        [format_number(row["budget"], 2), format_percent(row["threshold"], 1), *_alarm_cells(row)]
         for row in result["alarms"]["at_budgets"][result["default"]]
     ]
-    return Table(["at most, alarms per patient-day", "threshold, probability", *_ALARM_HEADINGS], rows)
+    return Table(["alarm budget per patient-day", "threshold, probability", *_ALARM_HEADINGS], rows)
 
 
 _ALARM_HEADINGS: Final = [
@@ -193,98 +172,99 @@ _ALARM_HEADINGS: Final = [
 ]
 
 
-def _alarm(row: Row) -> list[str]:
-    lead = number(row["lead_time_hours"], 1) + _ends(row["lead_time_q25"], row["lead_time_q75"], 1)
+def _alarm_cells(row: Row) -> list[str]:
+    """Return the cells under :data:`_ALARM_HEADINGS`."""
+    lead_time = format_number(row["lead_time_hours"], 1) + format_limits(row["lead_time_q25"], row["lead_time_q75"], 1)
     return [
-        interval(row, "alarms_per_patient_day", 2),
-        percents(row, "event_recall"),
-        percents(row, "alarm_precision", 1),
-        lead,
+        format_interval(row, "alarms_per_patient_day", 2),
+        format_percent_interval(row, "event_recall"),
+        format_percent_interval(row, "alarm_precision", 1),
+        lead_time,
     ]
 
 
-def rules(result: Result) -> Table:
-    """Every model beside the NEWS2 rules."""
-    found = result["alarms"]["against_rules"]
+def tabulate_rules(result: Result) -> Table:
+    """Tabulate every model against the NEWS2 rules."""
+    comparisons = result["alarms"]["against_rules"]
     rows = [
         [
-            named(name),
+            display_name(name),
             rule["rule"],
-            f"{percent(rule['rule_recall'])} at {number(rule['rule_alarms_per_patient_day'], 2)}",
-            percents(rule, "recall_at_same_alarms"),
-            _points(rule, "recall_gain"),
-            percent(rule["precision_at_same_alarms"], 1),
-            percents(rule, "share_of_alarms_at_same_recall"),
+            f"{format_percent(rule['rule_recall'])} at {format_number(rule['rule_alarms_per_patient_day'], 2)}",
+            format_percent_interval(rule, "recall_at_same_alarms"),
+            _format_points(rule, "recall_gain"),
+            format_percent(rule["precision_at_same_alarms"], 1),
+            format_percent_interval(rule, "share_of_alarms_at_same_recall"),
         ]
         for name in in_order(result["models"])
-        for rule in found.get(name, [])
+        for rule in comparisons.get(name, [])
     ]
     headings = [
         "model",
-        "beside",
-        "the rule's recall, at its alarms per patient-day",
-        "model's recall with as many alarms",
-        "more recall than the rule, percentage points",
-        "model's precision with as many alarms",
-        "share of the rule's alarms that the model needs for its recall",
+        "rule",
+        "recall of the rule, at its alarms per patient-day",
+        "recall of the model with as many alarms",
+        "gain in recall, percentage points",
+        "precision of the model with as many alarms",
+        "share of the rule's alarms that the model needs for the same recall",
     ]
     return Table(headings, rows)
 
 
-def _points(row: Row, metric: str) -> str:
-    """A difference of shares in percentage points, with its interval."""
+def _format_points(row: Row, metric: str) -> str:
+    """Return a difference of shares in percentage points, with its interval."""
     ends = (f"{metric}{end}" for end in ("", "_low", "_high"))
-    return interval({name: None if row[name] is None else 100 * row[name] for name in ends}, metric, 0, signed=True)
+    return format_interval({name: None if row[name] is None else 100 * row[name] for name in ends}, metric, 0, signed=True)
 
 
-def promises(result: Result) -> Table:
-    """What was promised in training, and what came of it."""
+def tabulate_guarantees(result: Result) -> Table:
+    """Tabulate each alarm guarantee of training and the alarms on these patients."""
     rows = []
     for name in in_order(result["models"]):
         if name not in result["promises"]:
             continue
-        made, kept = (result["promises"][name][part] for part in ("certificate", "held_out"))
+        guarantee, outcome = (result["promises"][name][part] for part in ("certificate", "held_out"))
         rows.append(
             [
-                named(name),
-                percent(made["threshold"], 1),
-                f"at most {number(made['max_alarms_per_patient_day'], 2)}",
-                f"{number(kept['alarms_per_patient_day'], 2)} (at most {number(kept['alarms_upper'], 2)})",
-                f"at least {percent(made['min_precision'], 1)}",
-                f"{percent(kept['precision'], 1)} (at least {percent(kept['precision_lower'], 1)})",
-                percent(kept["event_recall"]),
-                percent(made["confidence"]),
-                "held" if kept["held"] else "NOT held",
+                display_name(name),
+                format_percent(guarantee["threshold"], 1),
+                f"at most {format_number(guarantee['max_alarms_per_patient_day'], 2)}",
+                f"{format_number(outcome['alarms_per_patient_day'], 2)} (at most {format_number(outcome['alarms_upper'], 2)})",
+                f"at least {format_percent(guarantee['min_precision'], 1)}",
+                f"{format_percent(outcome['precision'], 1)} (at least {format_percent(outcome['precision_lower'], 1)})",
+                format_percent(outcome["event_recall"]),
+                format_percent(guarantee["confidence"]),
+                "held" if outcome["held"] else "NOT held",
             ]
         )
     headings = [
         "model",
         "threshold, probability",
-        "promised alarms per patient-day",
+        "guaranteed alarms per patient-day",
         "on these patients",
-        "promised precision",
+        "guaranteed precision",
         "on these patients",
         "event recall",
-        "confidence of the promise",
-        "the promise",
+        "confidence of the guarantee",
+        "the guarantee",
     ]
     return Table(headings, rows)
 
 
-def subgroups(result: Result) -> Table:
-    """Every group; those too small to judge by name only, since counts of a few may tell who they are."""
+def tabulate_subgroups(result: Result) -> Table:
+    """Tabulate every group. A group too small to judge has its name only: counts of a few patients might identify them."""
     metrics = {"auroc": 3, "observed_expected": 2, "calibration_slope": 2}
     rows = []
     for row in result["subgroups"]:
-        group = row["group"] if row["by"] == "all" else f"{row['by']}: {row['group']}"
+        group = name_group(row)
         if not row["enough"]:
             rows.append([group, "too few to judge"])
             continue
-        cells = [group, f"{row['patients']:,}", f"{row['events']:,}", percent(row["prevalence"], 1)]
-        cells += [interval(row, metric, digits) for metric, digits in metrics.items()]
+        cells = [group, f"{row['patients']:,}", f"{row['events']:,}", format_percent(row["prevalence"], 1)]
+        cells += [format_interval(row, metric, digits) for metric, digits in metrics.items()]
         if result["alarms"]:
-            cells += [percents(row, "event_recall"), percents(row, "alarm_precision", 1)]
-            cells.append(interval(row, "alarms_per_patient_day", 2))
+            cells += [format_percent_interval(row, "event_recall"), format_percent_interval(row, "alarm_precision", 1)]
+            cells.append(format_interval(row, "alarms_per_patient_day", 2))
         rows.append(cells)
     headings = [
         "group",
@@ -298,29 +278,38 @@ def subgroups(result: Result) -> Table:
     return Table(headings + (["event recall", "alarm precision", "alarms per patient-day"] if result["alarms"] else []), rows)
 
 
-def robustness(result: Result) -> Table:
-    """What each loss of readings costs."""
+def name_group(row: Row) -> str:
+    """Return the name of a group as readers see it."""
+    return "all patients" if row["by"] == "all" else f"{row['by']}: {row['group']}"
+
+
+def tabulate_losses(result: Result) -> Table:
+    """Tabulate the cost of each loss of readings."""
     rows = []
     for row in result.get("robustness", {}).get("losses", []):
-        cells = [row["what"], number(row["auroc"]), interval(row, "auroc_change", signed=True)]
+        cells = [row["what"], format_number(row["auroc"]), format_interval(row, "auroc_change", signed=True)]
         if result["alarms"]:
-            cells += [percent(row["event_recall"]), number(row["alarms_per_patient_day"], 2)]
-            cells.append(interval(row, "alarms_per_patient_day_change", 2, signed=True))
+            cells += [format_percent(row["event_recall"]), format_number(row["alarms_per_patient_day"], 2)]
+            cells.append(format_interval(row, "alarms_per_patient_day_change", 2, signed=True))
         rows.append(cells)
-    headings = ["lost", "AUROC without", "change of AUROC"]
-    alarm_headings = ["event recall without", "alarms per patient-day without", "change of alarms per patient-day"]
+    headings = ["lost", "AUROC after the loss", "change of AUROC"]
+    alarm_headings = [
+        "event recall after the loss",
+        "alarms per patient-day after the loss",
+        "change of alarms per patient-day",
+    ]
     return Table(headings + (alarm_headings if result["alarms"] else []), rows)
 
 
-def ranges(result: Result) -> Table:
-    """Ranges and what was observed, by tenth of the hours."""
+def tabulate_ranges(result: Result) -> Table:
+    """Tabulate risk ranges and observed frequencies, by tenth of the rows."""
     rows = [
         [
             f"{row['n']:,}",
             f"{row['patients']:,}",
-            percent(row["predicted"], 2),
-            f"{percent(row['low'], 2)} to {percent(row['high'], 2)}",
-            f"{percent(row['observed'], 2)} ({100 * row['observed_low']:.2f} to {100 * row['observed_high']:.2f})",
+            format_percent(row["predicted"], 2),
+            f"{format_percent(row['low'], 2)} to {format_percent(row['high'], 2)}",
+            f"{format_percent(row['observed'], 2)} ({100 * row['observed_low']:.2f} to {100 * row['observed_high']:.2f})",
             "yes" if row["covered"] else ("within chance" if row["compatible"] else "NO"),
         ]
         for row in result["ranges"]
@@ -329,34 +318,39 @@ def ranges(result: Result) -> Table:
         "stays" if result["once"] else "patient-hours",
         "patients",
         "mean risk",
-        "range given, mean",
+        "risk range, mean",
         "observed frequency",
-        "does the range hold it?",
+        "is it in the range?",
     ]
     return Table(headings, rows)
 
 
-def made(result: Result) -> Table:
-    """How the figures came to be."""
+def tabulate_methods(result: Result) -> Table:
+    """Tabulate data, model and methods behind the results."""
     facts, task = result["made"], result["task"]
-    cohort, asked = facts["cohort"], "once a stay" if result["once"] else "at each full hour of a stay"
+    cohort, times = facts["cohort"], "once per stay" if result["once"] else "at each full hour of a stay"
+    share = format_percent(facts["held_out_share"])
     rows = [
         ["data", "a simulated ward" if result["simulated"] else result["source"]],
         ["cohort", f"{cohort['stays']:,} stays, {cohort['events']:,} with an event, {cohort['readings']:,} readings"],
-        ["question", f"{foreseen(task)}, asked {asked}"],
+        ["question", f"{describe_outcome(task)}, predicted {times}"],
         ["model", f"{task['name']} version {result['version']}, feature service {facts['feature_service']}"],
-        ["digest of the training data", str(facts["data_digest"] or "not kept")],
-        [
-            "held out",
-            f"{percent(facts['held_out_share'])} of the patients, by a fixed function of the identifier; read here only",
-        ],
-        ["chosen on the others", "calibration, thresholds, ranges, the alarm promise"],
+        ["digest of the training data", str(facts["data_digest"] or "not recorded")],
+        ["held out", f"{share} of the patients, by a fixed function of the subject key; read by the evaluation only"],
+        ["set on the others", "calibration, thresholds, risk ranges, alarm guarantee"],
         ["intervals", f"95 %, {facts['resamples']} resamples of whole patients, seed {facts['seed']}"],
     ]
     return Table(["what", "how"], rows)
 
 
-def foreseen(task: Row) -> str:
-    """What the model foresees, and how far ahead; a horizon of years is none."""
+def describe_outcome(task: Row) -> str:
+    """Return the outcome and how far ahead it is predicted; a horizon of a year or more is not shown.
+
+    >>> describe_outcome({"outcome": "sepsis", "horizon_hours": 6})
+    'sepsis within 6 h'
+    """
     hours = task["horizon_hours"]
     return f"{task['outcome']} within {hours:g} h" if hours < 24 * 365 else str(task["outcome"])
+
+
+number = format_number  # the name under which pipelines.cli.tables imports it

@@ -1,4 +1,4 @@
-"""Intervals by drawing patients anew: hours of one patient are not independent, so whole patients are drawn.
+"""Bootstrap of patients: intervals from samples of whole patients, because hours of one patient are not independent.
 
 Efron B, Tibshirani RJ. An introduction to the bootstrap. New York: Chapman & Hall, 1993, ch. 8 and 13.
 Davison AC, Hinkley DV. Bootstrap methods and their application. Cambridge University Press, 1997, ch. 5.
@@ -23,9 +23,9 @@ _TAIL: Final = 2.5  # percent on either side of a 95 % interval
 
 @dataclass(frozen=True)
 class Resamples:
-    """The same patients, drawn with replacement as often as there are patients; and that :data:`RESAMPLES` times.
+    """Samples of patients with replacement, each as large as the cohort; :data:`RESAMPLES` of them.
 
-    Two models judged on the same rows with the same seed meet the same resamples: their differences are paired.
+    Two models evaluated on the same rows with the same seed get the same resamples. Their differences are paired.
 
     Attributes:
         patient: number of each row's patient, shape (n_rows,).
@@ -37,7 +37,12 @@ class Resamples:
 
     @classmethod
     def of(cls, subject_id: ArrayLike, seed: int) -> "Resamples":
-        """Resamples of the patients that the rows are about."""
+        """Draw resamples of the patients that the rows belong to.
+
+        >>> resamples = Resamples.of(["a", "a", "b", "c"], seed=0)
+        >>> resamples.times.shape, set(resamples.times.sum(axis=1).tolist())
+        ((200, 3), {3})
+        """
         patient, patients = by_patient(subject_id)
         n = len(patients)
         generator = np.random.default_rng(seed)
@@ -45,24 +50,24 @@ class Resamples:
         return cls(patient, np.array(draws, dtype=np.int32))
 
     def by_patient(self, value: ArrayLike) -> Float64:
-        """Sums of the rows' values within each patient, shape (n_patients,)."""
+        """Return the sums of the rows' values within each patient, shape (n_patients,)."""
         sums = np.bincount(self.patient, weights=np.asarray(value, dtype=np.float64), minlength=self.times.shape[1])
-        return sums.astype(np.float64)  # of no rows numpy makes integers
+        return sums.astype(np.float64)  # without rows numpy returns integers
 
     def sums(self, value: ArrayLike) -> Float64:
-        """Sum of the rows' values in each resample, shape (RESAMPLES,)."""
+        """Return the sum of the rows' values in each resample, shape (RESAMPLES,)."""
         return np.asarray(self.times @ self.by_patient(value))
 
 
 def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float64:
-    """Elementwise quotient, NaN where nothing is divided by nothing."""
+    """Return the elementwise quotient; NaN where the denominator is 0."""
     above, below = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
     unknown = np.full(np.broadcast_shapes(above.shape, below.shape), np.nan)
     return np.asarray(np.divide(above, below, out=unknown, where=below != 0), dtype=np.float64)
 
 
 def percentile(draws: Float64) -> Interval:
-    """95 % interval: the middle of what the resamples gave; NaN where none of them has a value."""
+    """Return the 95 % percentile interval of a figure over the resamples; NaN if it is finite in none of them."""
     draws = draws[np.isfinite(draws)]
     if not len(draws):
         return float("nan"), float("nan")
@@ -71,18 +76,18 @@ def percentile(draws: Float64) -> Interval:
 
 
 def basic(estimate: float, draws: Float64) -> Interval:
-    """95 % interval of what cannot be negative and that chance inflates, such as the expected calibration error.
+    """Return the 95 % basic interval, for figures that cannot be negative and that chance inflates.
 
-    A resample adds its own chance to that of the sample, so its middle lies above the estimate, as the estimate lies above
-    the truth. The basic interval (Davison & Hinkley, 5.2) turns the draws about the estimate and so takes that off; it is
-    widened to hold the estimate.
+    Such a figure is the expected calibration error. A resample adds its own chance to that of the sample. So the middle of the
+    draws lies above the estimate, as the estimate lies above the truth. The basic interval (Davison & Hinkley, 5.2) turns the
+    draws about the estimate and so removes that bias. It is widened to hold the estimate.
     """
     low, high = percentile(draws)
     return max(0.0, min(estimate, 2 * estimate - high)), max(estimate, 2 * estimate - low)
 
 
 def bounds(draws: Mapping[str, Float64]) -> dict[str, float]:
-    """Percentile intervals as ``<name>_low`` and ``<name>_high``."""
+    """Return percentile intervals as ``<name>_low`` and ``<name>_high``."""
     return {
         f"{name}_{side}": value
         for name, values in draws.items()

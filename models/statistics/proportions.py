@@ -1,4 +1,4 @@
-"""How sure is an observed frequency, when hours of one patient are not independent, and events are few or none?"""
+"""Confidence limits of proportions, for rows of one patient that are not independent and for events that are few or none."""
 
 from typing import Final
 
@@ -13,7 +13,16 @@ TAIL: Final = 0.025  # on either side of a 95 % interval
 
 
 def exact(positive: float, n: float, tail: float = TAIL) -> Interval:
-    """Limits of a binomial proportion (Clopper CJ, Pearson ES. Biometrika 1934;26:404-413); NaN of nothing."""
+    """Return the exact limits of a binomial proportion (Clopper CJ, Pearson ES. Biometrika 1934;26:404-413); NaN if n is 0.
+
+    Args:
+        positive: number of positive cases; n: number of cases. Neither needs to be whole.
+        tail: probability of a truth beyond either limit.
+
+    >>> low, high = exact(0, 20)
+    >>> low, round(high, 3)
+    (0.0, 0.168)
+    """
     if n <= 0:
         return float("nan"), float("nan")
     low = float(beta.ppf(tail, positive, n - positive + 1)) if positive > 0 else 0.0
@@ -22,16 +31,20 @@ def exact(positive: float, n: float, tail: float = TAIL) -> Interval:
 
 
 def limits(positive: ArrayLike, size: ArrayLike, tail: float = TAIL) -> tuple[float, float, float]:
-    """A proportion of rows that belong to patients, with its limits: ``share, low, high``; NaN where there is no row.
+    """Return a proportion of rows that belong to patients, with its limits: ``share, low, high``; NaN without rows.
 
-    Exact limits for as many independent rows as would tell as much as these: their number divided by the design effect (Korn
-    EL, Graubard BI. Confidence intervals for proportions with small expected number of positive counts estimated from survey
-    data. Survey Methodology 1998;24:193-201). Where all patients are alike the design effect is unknown, and each counts once.
-    A bootstrap would say that what was never seen is certain not to happen.
+    The limits are exact ones for the effective number of independent rows. That is the number of rows divided by the design
+    effect (Korn EL, Graubard BI. Confidence intervals for proportions with small expected number of positive counts estimated
+    from survey data. Survey Methodology 1998;24:193-201). If all patients are alike the design effect is unknown, and each
+    patient counts once. A bootstrap would be certain that an event that never occurred cannot occur.
 
     Args:
-        positive, size: rows that count, and all rows, by patient.
-        tail: probability of the truth beyond either limit.
+        positive, size: positive rows and all rows of each patient, each of shape (n_patients,).
+        tail: probability of a truth beyond either limit.
+
+    >>> share, low, high = limits([2, 0, 1, 0], [10, 10, 10, 10])
+    >>> round(share, 3), round(low, 3), round(high, 3)
+    (0.075, 0.015, 0.206)
     """
     rows, hits = np.asarray(size, dtype=np.float64), np.asarray(positive, dtype=np.float64)
     hits, rows = hits[rows > 0], rows[rows > 0]
@@ -47,19 +60,20 @@ def limits(positive: ArrayLike, size: ArrayLike, tail: float = TAIL) -> tuple[fl
 
 
 def proportions(label: Float64, group: ArrayLike, subject_id: ArrayLike) -> pd.DataFrame:
-    """Share of positive rows in each group with its limits (:func:`limits`).
+    """Return the share of positive rows in each group, with its limits (:func:`limits`).
 
     Args:
         label: 0 or 1, shape (n_rows,).
-        group, subject_id: of each row.
+        group, subject_id: group and subject of each row.
 
     Returns:
-        One row a group, in order of the group: ``n, patients, observed, observed_low, observed_high``.
+        One row a group, in order of the groups: ``n, patients, observed, observed_low, observed_high``.
     """
     rows = pd.DataFrame({"label": label, "group": np.asarray(group), "subject": np.asarray(subject_id)})
     patients = rows.groupby(["group", "subject"])["label"].agg(["sum", "size"])
-    found = {
-        key: (int(of["size"].sum()), len(of), *limits(of["sum"], of["size"])) for key, of in patients.groupby(level="group")
+    shares = {
+        key: (int(members["size"].sum()), len(members), *limits(members["sum"], members["size"]))
+        for key, members in patients.groupby(level="group")
     }
     columns = ["n", "patients", "observed", "observed_low", "observed_high"]
-    return pd.DataFrame.from_dict(found, orient="index", columns=columns)
+    return pd.DataFrame.from_dict(shares, orient="index", columns=columns)

@@ -1,11 +1,13 @@
-"""A range for each probability: Venn-Abers prediction, whose two ends bracket a perfectly calibrated probability.
+"""Risk ranges by Venn-Abers prediction: the two ends of a range bracket a perfectly calibrated probability.
 
 Vovk V, Petej I, Fedorova V. Large-scale probabilistic predictors with and without guarantees of validity. NeurIPS 2015. The
-lower end is the calibrated probability if the patient turned out without an event and were added to the evidence, the upper if
-with one. The guarantee asks for exchangeable examples, which hours of one patient are not: the evidence is one hour of each
-patient, drawn at random. It weighs as much as the patient has hours, since the range is that of a random hour, not of a random
-patient (Tibshirani RJ, Barber RF, Candes EJ, Ramdas A. Conformal prediction under covariate shift. NeurIPS 2019). The range
-grows where few were as ill, and is the mean over several draws, since a single one leaves most hours out.
+patient is added to the evidence twice. The lower end is the calibrated probability if the patient has no event, the upper end
+that if the patient has one.
+
+The guarantee holds for exchangeable examples. Hours of one patient are not exchangeable, so the evidence is one random hour of
+each patient. It weighs as much as the patient has hours, because the range is that of a random hour and not of a random patient
+(Tibshirani RJ, Barber RF, Candes EJ, Ramdas A. Conformal prediction under covariate shift. NeurIPS 2019). A range is wider
+where few patients were as ill. It is the mean over several draws, because a single draw leaves most hours out.
 """
 
 from dataclasses import dataclass
@@ -20,7 +22,7 @@ from models.cohort import by_patient
 
 Float64 = NDArray[np.float64]
 
-_KNOTS: Final = 60  # scores at which the range is computed; between two it is the wider of theirs
+_KNOTS: Final = 60  # scores at which the range is computed; between two knots it is the wider of their ranges
 _DRAWS: Final = 10
 
 
@@ -30,7 +32,7 @@ class VennAbers:
 
     Attributes:
         knots: scores, ascending, shape (n_knots,).
-        low, high: the ends of the range at each.
+        low, high: the ends of the range at each knot, shape (n_knots,).
     """
 
     knots: Float64
@@ -39,44 +41,44 @@ class VennAbers:
 
     @classmethod
     def fit(cls, score: Float64, label: Float64, subject_id: "pd.Series[str]", *, seed: int) -> "VennAbers":
-        """From scores of patients that the model had not seen.
+        """Learn the ranges from scores of patients that the model has not seen.
 
         Args:
-            score: any that ranks, shape (n_rows,).
-            label: 0 or 1.
-            subject_id: whose row it is.
-            seed: of the draw of one row a patient.
+            score: any score that ranks, shape (n_rows,).
+            label: 0 or 1, shape (n_rows,).
+            subject_id: subject of each row.
+            seed: of the draw of one row per patient.
         """
         generator = np.random.default_rng(seed)
         knots = np.unique(np.quantile(score, np.linspace(0, 1, _KNOTS), method="nearest"))
         patient, patients = by_patient(subject_id)
         hours = np.bincount(patient)[patient] * len(patients) / len(patient)
-        once = len(patients) == len(patient)
-        draws = [_one_each(patient, generator) for _ in range(1 if once else _DRAWS)]
+        has_one_row_each = len(patients) == len(patient)
+        draws = [_draw_row_per_patient(patient, generator) for _ in range(1 if has_one_row_each else _DRAWS)]
         low, high = (
             np.mean(
-                [[_fitted(score[rows], label[rows], hours[rows], knot, outcome) for knot in knots] for rows in draws], axis=0
+                [[_fit_at(score[rows], label[rows], hours[rows], knot, outcome) for knot in knots] for rows in draws], axis=0
             )
             for outcome in (0.0, 1.0)
         )
         return cls(knots, low, high)
 
     def range(self, score: Float64) -> tuple[Float64, Float64]:
-        """Lower and upper end for each score; those of the nearest knot outside of all."""
+        """Return the lower and the upper end for each score; beyond the outermost knots, those of the nearest knot."""
         above = np.searchsorted(self.knots, score, side="left")
         below = np.searchsorted(self.knots, score, side="right") - 1
         last = len(self.knots) - 1
         return self.low[np.clip(below, 0, last)], self.high[np.clip(above, 0, last)]
 
 
-def _one_each(patient: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """A random row of each patient."""
+def _draw_row_per_patient(patient: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """Return one random row of each patient."""
     shuffled = generator.permutation(len(patient))
     return shuffled[~pd.Series(patient[shuffled]).duplicated().to_numpy()]
 
 
-def _fitted(score: Float64, label: Float64, weight: Float64, at: float, outcome: float) -> float:
-    """The isotonic fit at a score after an example of that score and outcome, of weight 1, has joined the evidence."""
+def _fit_at(score: Float64, label: Float64, weight: Float64, knot: float, outcome: float) -> float:
+    """Return the isotonic fit at a knot after an example of that score and outcome, of weight 1, has joined the evidence."""
     isotonic = IsotonicRegression(out_of_bounds="clip")
-    isotonic.fit(np.append(score, at), np.append(label, outcome), sample_weight=np.append(weight, 1.0))
-    return float(isotonic.predict([at])[0])
+    isotonic.fit(np.append(score, knot), np.append(label, outcome), sample_weight=np.append(weight, 1.0))
+    return float(isotonic.predict([knot])[0])

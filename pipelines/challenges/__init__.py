@@ -1,6 +1,7 @@
 """The open challenges under frozen protocols: everything is chosen on the training set, and the test set is scored once.
 
-No home is needed, and none is touched: features come from the same function as a home's, models are those of ``vigil train``.
+A protocol neither needs nor changes a home. Features come from the same function as those of a home, and models are those of
+``vigil train``.
 """
 
 from collections.abc import Mapping
@@ -15,18 +16,18 @@ PREDICTIONS = ("model", "subject_id", "index_time", "probability", "alarm")
 
 
 class BenchmarkError(VigilError):
-    """The benchmark cannot be run as asked."""
+    """An error for a benchmark that cannot be run with the given options."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What a protocol found.
+    """The result of a protocol.
 
     Attributes:
-        metrics: model -> metric -> value, with ``<metric>_low`` and ``<metric>_high`` (95 %, by patient).
-        predictions: one row a model and scored time, columns :data:`PREDICTIONS`; ``alarm``: at or above the threshold that was
-            frozen on the training set.
-        about: protocol, sizes and whatever else a reader of the figures should know.
+        metrics: of each model, values by name, with ``<metric>_low`` and ``<metric>_high`` (95 % interval, by patient).
+        predictions: one row for each model and index time, with columns :data:`PREDICTIONS`. ``alarm`` is True at or above the
+            threshold that was frozen on the training set.
+        about: the protocol, sizes and other facts that a reader of the figures needs.
     """
 
     metrics: dict[str, dict[str, float]]
@@ -34,6 +35,6 @@ class Benchmark:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-def predictions(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Frames of models one below the other, in the form that is kept."""
+def to_predictions(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Concatenate the scored frames of several models into one table with columns :data:`PREDICTIONS`."""
     return pd.concat([frame.assign(model=name)[list(PREDICTIONS)] for name, frame in scored.items()], ignore_index=True)

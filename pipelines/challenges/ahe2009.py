@@ -14,22 +14,26 @@ from models.statistics.bootstrap import Resamples, percentile
 from models.statistics.proportions import exact
 from models.tasks import TASKS
 from models.training.candidate_models import DEFAULT, few_records
-from pipelines.challenges import Benchmark, predictions
-from pipelines.challenges.frames import read
+from pipelines.challenges import Benchmark, to_predictions
+from pipelines.challenges.frames import read_frame
 from pipelines.progress import working
 from pipelines.sources.ahe2009 import Ahe2009
 
 TEST_SETS: Final = ("testA", "testB")
-THRESHOLD: Final = 0.5  # the challenge counts right answers; half of the training records have an episode
+THRESHOLD: Final = 0.5  # the challenge counts correct answers; half of the training records have an episode
 _SERVICE: Final = TASKS["hypotension"].feature_service
 
 
 def ahe2009(train: Path, test: Path | None) -> Benchmark:
-    """Train on the training records of a folder; answer for each record of its test sets, or of another folder's.
+    """Run the 2009 challenge: train on the training records, and answer for each record of the test sets.
 
-    Models: ``all_signals`` reads the mean pressure over all windows, ``mean_pressure`` that of the last hour alone.
+    The model ``all_signals`` uses the mean pressure over all windows. ``mean_pressure`` uses that of the last hour alone.
+
+    Args:
+        train: folder of the training records.
+        test: folder of the test sets; None if they are in the same folder.
     """
-    training = read(Ahe2009(train, "train"), SERVICES[_SERVICE], "training records")
+    training = read_frame(Ahe2009(train, "train"), SERVICES[_SERVICE], "training records")
     models = {
         DEFAULT: few_records([name for name in SERVICES[_SERVICE] if training[name].notna().any()], seed=SEED),
         "mean_pressure": few_records(["mean_bp_mean_1h"], seed=SEED),
@@ -40,36 +44,36 @@ def ahe2009(train: Path, test: Path | None) -> Benchmark:
     metrics: dict[str, dict[str, float]] = {name: {} for name in models}
     scored: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
     for split in TEST_SETS:
-        records = read(Ahe2009(test or train, split), SERVICES[_SERVICE], split)
+        records = read_frame(Ahe2009(test or train, split), SERVICES[_SERVICE], split)
         for name, model in models.items():
             risk = model.risk(records)
             scored[name].append(records[["subject_id", "index_time"]].assign(probability=risk, alarm=risk >= THRESHOLD))
-            metrics[name] |= figures(split, records, risk)
+            metrics[name] |= compute_figures(split, records, risk)
     about = {"protocol": "ahe2009", "feature_service": _SERVICE, "seed": SEED, "training_records": len(training)}
-    return Benchmark(metrics, predictions({name: pd.concat(parts) for name, parts in scored.items()}), about)
+    return Benchmark(metrics, to_predictions({name: pd.concat(parts) for name, parts in scored.items()}), about)
 
 
-def figures(split: str, records: pd.DataFrame, risk: np.ndarray) -> dict[str, float]:
-    """Right answers, their exact limits, and AUROC of one test set, each named ``<split>_<figure>``.
+def compute_figures(split: str, records: pd.DataFrame, risk: np.ndarray) -> dict[str, float]:
+    """Return the number of correct answers, its exact limits, and the AUROC of one test set, each named ``<split>_<figure>``.
 
-    ``correct_when_told`` is what published entries report: they were told about how many records of a set have an episode, and
-    named those of highest risk. It needs to know the set as a whole, so it is no figure of a single patient's alarm.
+    ``correct_when_told`` is the figure that published entries report. They knew roughly how many records of a set have an
+    episode, and named those of highest risk. It needs the set as a whole, so it does not describe the alarm of one patient.
     """
     label = records["label"].to_numpy(np.float64)
     correct = int(((risk >= THRESHOLD) == label).sum())
-    told = np.zeros(len(label))
-    told[np.argsort(-risk, kind="stable")[: int(label.sum())]] = 1
+    highest = np.zeros(len(label))
+    highest[np.argsort(-risk, kind="stable")[: int(label.sum())]] = 1
     low, high = exact(correct, len(records))
-    area_low, area_high = percentile(discrimination_draws(label, risk, Resamples.of(records["subject_id"], SEED))["auroc"])
-    found = {
+    auroc_low, auroc_high = percentile(discrimination_draws(label, risk, Resamples.of(records["subject_id"], SEED))["auroc"])
+    figures = {
         "correct": correct,
-        "correct_when_told": int((told == label).sum()),
+        "correct_when_told": int((highest == label).sum()),
         "records": len(records),
         "accuracy": correct / len(records),
         "accuracy_low": low,
         "accuracy_high": high,
         "auroc": float(roc_auc_score(label, risk)),
-        "auroc_low": area_low,
-        "auroc_high": area_high,
+        "auroc_low": auroc_low,
+        "auroc_high": auroc_high,
     }
-    return {f"{split}_{name}": float(value) for name, value in found.items()}
+    return {f"{split}_{name}": float(value) for name, value in figures.items()}

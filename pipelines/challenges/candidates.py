@@ -1,7 +1,7 @@
-"""The ways to make a model that a change of hospital is imitated for, and the rule by which one of them is taken.
+"""Candidate models for a change of hospital, and the rule by which one of them is chosen.
 
-What is compared are settings and what is learned from, never a test set. The candidates stand from the simplest to the most
-elaborate: fewer features before more, fewer ways of being known before more, larger leaves before smaller.
+Candidates differ in settings and in the rows they learn from. No test set is used. They are ordered from the simplest to the
+most elaborate: fewer features before more, fewer augmentations before more, larger leaves before smaller.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,8 +22,8 @@ Float64 = NDArray[np.float64]
 
 FORMER: Final = "former default"
 PHYSIOLOGY: Final = "physiology and hours"
-_FORMER_WAYS: Final[tuple[Way, ...]] = ("other_habits", *CUT_RECORDS)
-# The former default: a leaf holds a fixed number of rows, however few patients they come from.
+_FORMER_AUGMENTATIONS: Final[tuple[Way, ...]] = ("other_habits", *CUT_RECORDS)
+# In the former default a leaf holds a fixed number of rows, however few patients they come from.
 _FORMER_HOURLY: Final[Mapping[str, Any]] = {
     "smallest_leaf": None,
     "learner__n_estimators": 700,
@@ -35,30 +35,30 @@ _FEWER_COLUMNS: Final[Mapping[str, Any]] = {
     "learner__n_estimators": 600,
     "learner__colsample_bytree": 0.1,
 }
-_STRENGTHS: Final = (0.00003, 0.0003, 0.003, 0.03)  # of the linear baseline: inverse of the penalty
+_STRENGTHS: Final = (0.00003, 0.0003, 0.003, 0.03)  # of the linear baseline; the inverse of the penalty
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A way to make the model.
+    """An unfitted model, and the rows it learns from.
 
     Attributes:
         model: unfitted.
-        ways: that its members learn from, beside rows as measured.
+        augmentations: names of the augmented rows that its members learn from, in addition to rows as measured.
     """
 
     model: RiskModel
-    ways: Sequence[Way]
+    augmentations: Sequence[Way]
 
 
-def candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
-    """Return the default, the default of before and their rivals by name, the simplest first.
+def tree_candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
+    """Return the default, the former default and their alternatives by name, the simplest first.
 
-    Of stays the default knows physiology alone.
+    Where a row is a stay, the default uses physiological features alone.
 
     Args:
-        service: features of the task's service.
-        hourly: whether rows are hours of stays, or stays.
+        service: features of the task's feature service.
+        hourly: True if a row is an hour of a stay, False if it is a stay.
     """
     features = learned(service)
     default = trees(features, hourly=hourly, seed=SEED)
@@ -69,15 +69,15 @@ def candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
         "large leaves": Candidate(clone(fewer).set_params(smallest_leaf=0.03), LEARNED),
         **({"a tenth of the columns": Candidate(fewer, LEARNED)} if hourly else {}),
         DEFAULT: Candidate(default, LEARNED),
-        FORMER: Candidate(former, _FORMER_WAYS),
+        FORMER: Candidate(former, _FORMER_AUGMENTATIONS),
     }
 
 
-def penalties(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
-    """Return linear baselines by name, the strongest penalty first.
+def linear_candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candidate]:
+    """Return linear baselines of different penalties by name, the strongest first.
 
     Args:
-        service, hourly: as :func:`candidates` takes them.
+        service, hourly: as :func:`tree_candidates` takes them.
     """
     features = learned(service)
     return {
@@ -90,18 +90,24 @@ def simplest_within_one_error(auroc: Mapping[str, float], draws: Mapping[str, Fl
     """Return the simplest candidate that is not worse than the best by more than one standard error of their difference.
 
     Breiman L, et al. Classification and regression trees. Wadsworth, 1984, section 3.4.3. The error is that of the paired
-    difference over the same resamples of patients: candidates err on the same patients, so the error of each alone would let
-    anything pass.
+    difference over the same resamples of patients. Candidates err on the same patients, so the error of each AUROC alone is
+    so large that almost any candidate would be chosen.
 
     Args:
         auroc: of each candidate, the simplest first.
-        draws: the same in each resample, each of shape (RESAMPLES,).
+        draws: the AUROC of each candidate in each resample, of shape (RESAMPLES,).
+
+    Example:
+        >>> noise = np.random.default_rng(0).normal(0, 0.01, 200)
+        >>> draws = {"simple": 0.79 + noise, "elaborate": 0.80 + noise}
+        >>> simplest_within_one_error({"simple": 0.79, "elaborate": 0.80}, draws)
+        'elaborate'
     """
-    return next(name for name, (behind, error) in behind_best(auroc, draws).items() if behind <= error)
+    return next(name for name, (gap, error) in gap_to_best(auroc, draws).items() if gap <= error)
 
 
-def behind_best(auroc: Mapping[str, float], draws: Mapping[str, Float64]) -> dict[str, tuple[float, float]]:
-    """Return how far each candidate is behind the best, and the standard error of that difference.
+def gap_to_best(auroc: Mapping[str, float], draws: Mapping[str, Float64]) -> dict[str, tuple[float, float]]:
+    """Return the difference of each candidate to the best, and the standard error of that difference.
 
     Args:
         auroc, draws: as :func:`simplest_within_one_error` takes them.
@@ -111,6 +117,6 @@ def behind_best(auroc: Mapping[str, float], draws: Mapping[str, Float64]) -> dic
 
 
 def _physiology(features: Sequence[str]) -> list[str]:
-    """Those that say what was measured, not when or how often; and the hours in the unit."""
+    """Return the features of measured values, not of their time or frequency, and the hours in the unit."""
     physiology = set(reflecting("physiology"))
     return [name for name in features if name in physiology or name == "hours_in_unit"]

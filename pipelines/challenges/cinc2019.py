@@ -1,4 +1,4 @@
-"""Challenge 2019: sepsis six hours ahead. Trained on one hospital, scored on every hour of every stay of another."""
+"""Challenge 2019: sepsis six hours ahead. Models are trained on one hospital and scored on every hour of another."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,31 +24,32 @@ from models.tasks import TASKS
 from models.training.candidate_models import AS_MEASURED, variants
 from models.training.measurement_augmentation import Augmented
 from models.training.risk_model import RiskModel
-from pipelines.challenges import Benchmark, BenchmarkError, predictions
-from pipelines.challenges.frames import read, read_augmented
+from pipelines.challenges import Benchmark, BenchmarkError, to_predictions
+from pipelines.challenges.frames import read_augmented, read_frame
 from pipelines.jobs.train import fit
 from pipelines.progress import track, working
 from pipelines.sources.cinc2019 import Cinc2019
 
 OUTER_FOLDS: Final = 5
 _SERVICE: Final = TASKS["sepsis"].feature_service
-_PARTS: Final = ("physiology", "workflow")
+_PARTIAL_MODELS: Final = ("physiology", "workflow")
 
 Models = Mapping[str, RiskModel]
 Scored = pd.DataFrame
-"""Of the test rows: ``probability``; ``alarm``, where it reaches the threshold of utility that was frozen before; ``high`` and
-``medium``, the thresholds of the product's bands, frozen likewise."""
+"""Columns of the test rows: ``probability``; ``alarm``, True where it reaches the utility threshold of the training patients;
+``high`` and ``medium``, the thresholds of Vigil's bands, also from the training patients."""
 
 
 def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchmark:
-    """Train on one set and score another; without another, five-fold by patient within the one.
+    """Run the 2019 challenge: train on one set and score another, or score one set by five-fold cross-validation by patient.
 
-    Thresholds are those of highest utility on the out-of-fold risks of the patients trained on. What physiology and workflow
-    are worth alone the five-fold division tells; a test set is spared the two, which would take a third of the time.
+    Thresholds are those of highest utility on the out-of-fold risks of the training patients. The models of physiology alone
+    and of workflow alone are fitted in cross-validation only. With a test set they would take a third of the time.
 
     Args:
-        train, test: the sets.
-        only: the one model to fit and score; None: all of them.
+        train: path of the training set.
+        test: path of the test set; None for cross-validation.
+        only: the one model to fit and score; None for all.
 
     Raises:
         BenchmarkError: there is no such model.
@@ -56,22 +57,22 @@ def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchma
     models = variants(SERVICES[_SERVICE], hourly=True, seed=SEED)
     if only is not None and only not in models:
         raise BenchmarkError(f"--only {only}: no such model; choose one of {', '.join(models)}")
-    spared = _PARTS if test else ()
-    chosen = {name: model for name, model in models.items() if (name == only if only else name not in spared)}
+    skipped = _PARTIAL_MODELS if test else ()
+    chosen = {name: model for name, model in models.items() if (name == only if only else name not in skipped)}
     training, augmented = read_augmented(Cinc2019(train), SERVICES[_SERVICE], "training set")
     stays = int(training["subject_id"].nunique())
     if test is None:
-        testing, answers = training, _nested(chosen, training, augmented)
+        testing, answers = training, _cross_validate(chosen, training, augmented)
     else:
-        fitted = _fitted(chosen, training, augmented)
-        del training, augmented  # a test set takes as much room
-        testing = read(Cinc2019(test), SERVICES[_SERVICE], "test set")
-        answers = _answers(fitted, testing)
+        fitted = _fit_all(chosen, training, augmented)
+        del training, augmented  # a test set takes as much memory
+        testing = read_frame(Cinc2019(test), SERVICES[_SERVICE], "test set")
+        answers = _score_all(fitted, testing)
     metrics, scored = {}, {}
     for name, answer in track(answers.items(), "figures", len(answers)):
         scored[name] = pd.concat([testing[LABELLED], answer], axis=1)
-        metrics[name] = figures(scored[name]) | beside_news2(scored[name], testing["news2"].to_numpy(np.float64))
-        metrics[name] |= with_the_net(scored[name].assign(**net_of(testing)))
+        metrics[name] = compute_figures(scored[name]) | compare_news2(scored[name], testing["news2"].to_numpy(np.float64))
+        metrics[name] |= count_safety_net_alarms(scored[name].assign(**net_of(testing)))
     about = {
         "protocol": "cinc2019",
         "division": "train and test" if test else f"{OUTER_FOLDS}-fold by patient",
@@ -81,11 +82,11 @@ def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchma
         "training_stays": stays,
         "test_stays": int(testing["subject_id"].nunique()),
     }
-    return Benchmark(metrics, predictions(scored), about)
+    return Benchmark(metrics, to_predictions(scored), about)
 
 
-def figures(scored: pd.DataFrame) -> dict[str, float]:
-    """The protocol's figures with intervals: those of every evaluation, and the official utility.
+def compute_figures(scored: pd.DataFrame) -> dict[str, float]:
+    """Return the protocol's figures with intervals: those of every evaluation, and the official utility.
 
     Args:
         scored: ``subject_id, index_time, onset, onset_known, label, probability, alarm``, every hour of every stay.
@@ -94,79 +95,83 @@ def figures(scored: pd.DataFrame) -> dict[str, float]:
     utility = Utility.of(scored["label"].to_numpy(np.float64), scored["subject_id"])
     low, high = percentile(utility.draws(alarm, Resamples.of(scored["subject_id"], SEED)))
     judged = judge(scored, np.inf, seed=SEED).metrics
-    # Each fold has a threshold of its own, so alarms are counted where they sounded.
-    sounded = summary(count_where(scored, alarm), seed=SEED)
-    return {"utility": utility.normalised(alarm), "utility_low": low, "utility_high": high, **judged, **sounded}
+    # Each fold has its own threshold, so alarms are counted where they sounded.
+    alarms = summary(count_where(scored, alarm), seed=SEED)
+    return {"utility": utility.normalised(alarm), "utility_low": low, "utility_high": high, **judged, **alarms}
 
 
-def beside_news2(scored: pd.DataFrame, news2: NDArray[np.float64]) -> dict[str, float]:
-    """Recall with the alarms of each NEWS2 rule, and share of its alarms with its recall (:func:`against_rule`).
+def compare_news2(scored: pd.DataFrame, news2: NDArray[np.float64]) -> dict[str, float]:
+    """Return the recall at the alarm rate of each NEWS2 rule, and the share of its alarms at its recall.
+
+    Both are those of :func:`against_rule`.
 
     Args:
-        scored: as above.
-        news2: of the same rows, vital signs carried forward, a missing part counting 0.
+        scored: as :func:`compute_figures` takes it.
+        news2: of the same rows, with vital signs carried forward and a missing component counted as 0.
     """
-    ours, theirs = Watch.of(scored), Watch.of(scored.assign(probability=news2))
-    found = {}
+    by_model, by_news2 = Watch.of(scored), Watch.of(scored.assign(probability=news2))
+    figures = {}
     for points in RULES.values():
-        compared = against_rule(ours, theirs, points, seed=SEED)
+        compared = against_rule(by_model, by_news2, points, seed=SEED)
         for side in ("", "_low", "_high"):
-            found[f"recall_at_alarms_of_news2_{points}{side}"] = compared[f"recall_at_same_alarms{side}"]
-            found[f"share_of_alarms_at_recall_of_news2_{points}{side}"] = compared[f"share_of_alarms_at_same_recall{side}"]
-    return found
+            figures[f"recall_at_alarms_of_news2_{points}{side}"] = compared[f"recall_at_same_alarms{side}"]
+            figures[f"share_of_alarms_at_recall_of_news2_{points}{side}"] = compared[f"share_of_alarms_at_same_recall{side}"]
+    return figures
 
 
-def with_the_net(scored: pd.DataFrame) -> dict[str, float]:
-    """Alarms of the model, of the safety net and of both, and hours in which NEWS2 asks for an emergency response.
+def count_safety_net_alarms(scored: pd.DataFrame) -> dict[str, float]:
+    """Return the alarms of the model, of the safety net and of both, and the hours with an emergency by NEWS2.
 
     Args:
-        scored: as above, with ``high, medium`` and what the safety net sees (:func:`models.assessment.net_of`).
+        scored: as :func:`compute_figures` takes it, with ``high, medium`` and the columns of :func:`models.assessment.net_of`.
 
     Returns:
-        ``model_, net_, both_`` with the figures of :func:`summary`; ``emergency_`` with those of :func:`emergencies`.
+        The figures of :func:`summary` with the prefixes ``model_, net_, both_``, and those of :func:`emergencies` with
+        ``emergency_``.
     """
-    # Each fold has thresholds of its own, so risks are counted in units of them.
+    # Each fold has its own thresholds, so risks are expressed in units of them.
     watch = Watch.of(scored.assign(probability=scored["probability"] / scored["high"]))
     medium = Watch.of(scored.assign(probability=scored["medium"] / scored["high"])).probability
-    found = {
-        f"{name}_{what}": value
+    figures = {
+        f"{name}_{figure}": value
         for name, part in watch.parts().items()
-        for what, value in summary(part.count(1.0), seed=SEED).items()
+        for figure, value in summary(part.count(1.0), seed=SEED).items()
     }
-    return found | {f"emergency_{what}": float(value) for what, value in emergencies(watch, medium, 1.0).items()}
+    return figures | {f"emergency_{name}": float(value) for name, value in emergencies(watch, medium, 1.0).items()}
 
 
-def _nested(models: Models, training: pd.DataFrame, augmented: Sequence[Augmented]) -> dict[str, Scored]:
-    """Five-fold: each fold's patients, scored by models of the others."""
+def _cross_validate(models: Models, training: pd.DataFrame, augmented: Sequence[Augmented]) -> dict[str, Scored]:
+    """Score the patients of each of five folds by models of the other folds."""
     fold = folds(training["subject_id"], training["label"].to_numpy() == 1, OUTER_FOLDS, seed=SEED)
-    found: dict[str, list[Scored]] = {name: [] for name in models}
+    scored: dict[str, list[Scored]] = {name: [] for name in models}
     for left_out in range(OUTER_FOLDS):
         unseen = fold == left_out
-        ways, seen, others = [way.among(~unseen) for way in augmented], training[~unseen], training[unseen]
-        fitted = _fitted(models, seen, ways, f", fold {left_out + 1}")
-        for name, answers in _answers(fitted, others).items():
-            found[name].append(answers)
-    return {name: pd.concat(parts).sort_index() for name, parts in found.items()}
+        augmented_seen = [way.among(~unseen) for way in augmented]
+        seen, others = training[~unseen], training[unseen]
+        fitted = _fit_all(models, seen, augmented_seen, f", fold {left_out + 1}")
+        for name, answers in _score_all(fitted, others).items():
+            scored[name].append(answers)
+    return {name: pd.concat(parts).sort_index() for name, parts in scored.items()}
 
 
-def _fitted(
-    models: Models, training: pd.DataFrame, augmented: Sequence[Augmented], where: str = ""
+def _fit_all(
+    models: Models, training: pd.DataFrame, augmented: Sequence[Augmented], title: str = ""
 ) -> dict[str, tuple[RiskModel, float]]:
-    """Fit each model, and freeze its threshold of utility on the patients trained on."""
-    found, utility = {}, Utility.of(training["label"].to_numpy(np.float64), training["subject_id"])
+    """Fit each model, and choose its utility threshold on the training patients."""
+    fitted, utility = {}, Utility.of(training["label"].to_numpy(np.float64), training["subject_id"])
     for name, unfitted in models.items():
         model = clone(unfitted)
-        with working(f"fit {name}{where}"):
+        with working(f"fit {name}{title}"):
             risk = fit(model, training, TASKS["sepsis"], () if name in AS_MEASURED else augmented)
-            found[name] = model, utility.threshold(risk)
-    return found
+            fitted[name] = model, utility.threshold(risk)
+    return fitted
 
 
-def _answers(fitted: Mapping[str, tuple[RiskModel, float]], testing: pd.DataFrame) -> dict[str, Scored]:
-    """Score others by thresholds that were frozen before."""
-    found = {}
+def _score_all(fitted: Mapping[str, tuple[RiskModel, float]], testing: pd.DataFrame) -> dict[str, Scored]:
+    """Score other patients, with the thresholds of the training patients."""
+    scored = {}
     for name, (model, threshold) in track(fitted.items(), "score", len(fitted)):
         probability = model.risk(testing)
         columns = {"probability": probability, "alarm": probability >= threshold, **model.thresholds_}
-        found[name] = pd.DataFrame(columns, index=testing.index)
-    return found
+        scored[name] = pd.DataFrame(columns, index=testing.index)
+    return scored

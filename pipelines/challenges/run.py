@@ -1,4 +1,4 @@
-"""The protocols by name."""
+"""The protocols by name, and the function that runs one."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,24 +9,30 @@ from pipelines.challenges.ahe2009 import ahe2009
 from pipelines.challenges.cinc2012 import cinc2012
 from pipelines.challenges.cinc2019 import cinc2019
 from pipelines.challenges.safety_net import safety_net
-from pipelines.challenges.transportability import travel2012, travel2019
+from pipelines.challenges.transportability import transportability2012, transportability2019
 
 PROTOCOLS: Final[dict[str, Callable[..., Benchmark]]] = {
     "cinc2012": cinc2012,
     "cinc2019": cinc2019,
     "ahe2009": ahe2009,
-    "travel2019": travel2019,
-    "travel2012": travel2012,
+    "travel2019": transportability2019,
+    "travel2012": transportability2012,
 }
-SELECTIVE: Final = frozenset({"cinc2019", "travel2019", "travel2012"})  # that can fit some of their models only
-SIMULATED: Final = {"net": safety_net}  # need no data
+SELECTIVE: Final = frozenset({"cinc2019", "travel2019", "travel2012"})  # protocols that can fit only some of their models
+SIMULATED: Final = {"net": safety_net}  # protocols that need no data
 
 
 def run(protocol: str, train: Path | None, test: Path | None, only: str | None = None) -> Benchmark:
-    """Run a protocol on sets at these paths.
+    """Run a protocol.
+
+    Args:
+        protocol: a key of :data:`PROTOCOLS` or :data:`SIMULATED`.
+        train: path of the training set; None for a simulated protocol.
+        test: path of the test set, where the protocol has one.
+        only: restricts a protocol of :data:`SELECTIVE` to some of its models.
 
     Raises:
-        BenchmarkError: no such protocol, or it needs a test set.
+        BenchmarkError: there is no such protocol, or it does not fit the other arguments.
         SourceError: a set cannot be read.
     """
     if protocol in SIMULATED:

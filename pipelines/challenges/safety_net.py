@@ -1,7 +1,7 @@
-"""What the safety net costs a ward: its alarms minute by minute, beside NEWS2 as nurses chart it at their rounds.
+"""The alarms of the safety net minute by minute, compared with NEWS2 as nurses chart it at their rounds.
 
-On the simulated ward, whose devices have artefacts, gaps and late deliveries. The figures say what an artefact does to a rule,
-and nothing of patients.
+The protocol runs on the simulated ward, where devices have artefacts, gaps and late deliveries. The figures show the effect of
+artefacts on a rule. They are no evidence about patients.
 """
 
 from typing import Final
@@ -21,45 +21,45 @@ from pipelines.sources import Batch
 from pipelines.sources.simulated import SimulatedWard
 
 _VIEWS: Final = ("scores", "patient", "safety_net")
-_SEED: Final = 7  # a ward on which none of the net's times was chosen: that was the default one
+_SEED: Final = 7  # the times of the net were chosen on the ward of the default seed, not on this one
 _MINUTE: Final = pd.Timedelta(minutes=1)
 
 
 def safety_net() -> Benchmark:
-    """Replay the net over a simulated ward at every minute, and the chart at every round."""
+    """Count the alarms of the net over a simulated ward at every minute, and those of the chart at every round."""
     ward = SimulatedWard(seed=_SEED, patients_per_batch=20)
     replayed: dict[str, list[pd.DataFrame]] = {"chart at rounds": [], "chart each minute": [], "net each minute": []}
     days = 0.0
-    for batch in track(ward.batches(), "watch each minute", len(ward)):
+    for batch in track(ward.batches(), "assess each minute", len(ward)):
         accepted = check(batch.observations).accepted
-        minutes = _scored(batch, accepted, _minutes(batch))
-        rounds = _scored(batch, accepted, _rounds(batch))
-        replayed["chart at rounds"].append(_charted(rounds))
-        replayed["chart each minute"].append(_charted(minutes))
+        minutes = _score(batch, accepted, _index_minutes(batch))
+        rounds = _score(batch, accepted, _index_rounds(batch))
+        replayed["chart at rounds"].append(_as_on_paper(rounds))
+        replayed["chart each minute"].append(_as_on_paper(minutes))
         replayed["net each minute"].append(minutes)
-        before = minutes["onset"].isna() | (minutes["index_time"] < minutes["onset"])
-        days += float(before.sum()) * (_MINUTE / pd.Timedelta(days=1))
-    metrics = {name: _figures(pd.concat(frames), days) for name, frames in replayed.items()}
+        before_onset = minutes["onset"].isna() | (minutes["index_time"] < minutes["onset"])
+        days += float(before_onset.sum()) * (_MINUTE / pd.Timedelta(days=1))
+    metrics = {name: _compute_figures(pd.concat(frames), days) for name, frames in replayed.items()}
     about = {"protocol": "net", "simulated": True, "stays": int(pd.concat(replayed["net each minute"])["subject_id"].nunique())}
     return Benchmark(metrics, pd.DataFrame(columns=list(PREDICTIONS)), about)
 
 
-def _figures(frame: pd.DataFrame, days: float) -> dict[str, float]:
-    """Alarms of a score alone, whenever it is looked at; days are those of the minutes for all."""
+def _compute_figures(frame: pd.DataFrame, days: float) -> dict[str, float]:
+    """Return the alarms of a score alone. The patient-days are those of the minutes, also where a score is read less often."""
     watch = Watch.of(frame.assign(probability=-np.inf))
-    found = summary(watch.count(np.inf), seed=SEED)
-    scale = found["patient_days"] / days  # a row stands for an index step there
-    rates = {name: value * scale for name, value in found.items() if name.startswith("alarms_per_patient_day")}
-    return found | rates | {"patient_days": days}
+    figures = summary(watch.count(np.inf), seed=SEED)
+    scale = figures["patient_days"] / days  # summary() counts an index step for each row
+    rates = {name: value * scale for name, value in figures.items() if name.startswith("alarms_per_patient_day")}
+    return figures | rates | {"patient_days": days}
 
 
-def _charted(scored: pd.DataFrame) -> pd.DataFrame:
-    """Every value counts at once, as on paper."""
+def _as_on_paper(scored: pd.DataFrame) -> pd.DataFrame:
+    """Let every charted value count at once."""
     return scored.assign(net_score=scored["chart"], net_spot=scored["chart"])
 
 
-def _scored(batch: Batch, accepted: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    """The chart's NEWS2 and the net's at each index time, with the onset of the stay."""
+def _score(batch: Batch, accepted: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """Return the NEWS2 of the chart and of the net at each index time, with the onset of the stay."""
     rows = build_features(accepted, index, _VIEWS)
     onsets = batch.outcomes.set_index("subject_id")["onset"]
     return rows[KEYS].assign(
@@ -70,7 +70,8 @@ def _scored(batch: Batch, accepted: pd.DataFrame, index: pd.DataFrame) -> pd.Dat
     )
 
 
-def _minutes(batch: Batch) -> pd.DataFrame:
+def _index_minutes(batch: Batch) -> pd.DataFrame:
+    """Return an index time at every minute of every stay."""
     stays = batch.stays.sort_values("subject_id", kind="stable")
     steps = (stays["end"] - stays["start"]).to_numpy("timedelta64[m]").astype(np.int64) + 1
     index = stays.take(np.repeat(np.arange(len(stays)), steps)).reset_index(drop=True)
@@ -78,8 +79,8 @@ def _minutes(batch: Batch) -> pd.DataFrame:
     return index.assign(index_time=(index["start"] + minute * _MINUTE.as_unit("us")).astype(TIME))
 
 
-def _rounds(batch: Batch) -> pd.DataFrame:
-    """When nurses had charted a round: what they wrote down has reached the record."""
+def _index_rounds(batch: Batch) -> pd.DataFrame:
+    """Return an index time at every round, when the values that nurses charted have reached the record."""
     charted = batch.observations[batch.observations["signal"] == "on_oxygen"]
     written = charted.groupby(["subject_id", "observed_at"], observed=True)["recorded_at"].min().reset_index()
     index = batch.stays.merge(written, on="subject_id", how="inner").rename(columns={"recorded_at": "index_time"})

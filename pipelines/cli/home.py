@@ -1,4 +1,4 @@
-"""The commands about a home and its server: serve, tokens, replay, retention, clock, backups. Thin, as all of them."""
+"""Commands about a home and its server: serve, token, reproduce, clock, retention, backup, restore and upgrade."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,162 +6,176 @@ from typing import Annotated
 import typer
 
 from features.errors import VigilError
-from pipelines.cli.options import DEFAULT_HOME, OUT, Home, Json, job, write
+from pipelines.cli.options import DEFAULT_HOME, OUT, HomePath, Json, job, write
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
 
-Port = Annotated[int, typer.Option("--port", min=1, max=65535, help=f"Port on {LOOPBACK}.")]
-Host = Annotated[str, typer.Option("--host", help="Address to listen on; beyond this machine only with TLS.")]
+Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on. Beyond this machine TLS is required.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="TLS certificate with its chain, PEM.")]
-Key = Annotated[Path | None, typer.Option("--key", help="Its private key, PEM.")]
-Check = Annotated[bool, typer.Option("--check", help="Only say what would be done.")]
+Key = Annotated[Path | None, typer.Option("--key", help="Private key of the certificate, PEM.")]
+Check = Annotated[bool, typer.Option("--check", help="List what would change, and change nothing.")]
 Scopes = Annotated[
-    list[str] | None, typer.Option("--scope", help="What it allows, such as risk:read; repeatable; default: everything.")
+    list[str] | None, typer.Option("--scope", help="Scope of the token, such as risk:read; repeatable; default: all scopes.")
 ]
 Wards = Annotated[
-    list[str] | None, typer.Option("--ward", help="Ward whose patients may be seen; repeatable; default: all wards.")
+    list[str] | None, typer.Option("--ward", help="Ward whose patients the token may see; repeatable; default: all wards.")
 ]
-Lifetime = Annotated[int, typer.Option("--hours", min=1, max=24, help="How long the token is good for.")]
-Subject = Annotated[str, typer.Option("--subject", help="Whom the token speaks for.")]
-Sample = Annotated[int, typer.Option("--sample", min=1, help="So many predictions, taken at random.")]
-Days = Annotated[int, typer.Option("--days", help="What is older than so many days is dropped; at least 4.")]
-Settle = Annotated[bool, typer.Option("--settle", help="The clock is right now: record what was ahead as of the present.")]
+Lifetime = Annotated[int, typer.Option("--hours", min=1, max=24, help="Lifetime of the token in hours.")]
+Subject = Annotated[str, typer.Option("--subject", help="Name of the caller, for logs and the audit of alarms.")]
+Sample = Annotated[int, typer.Option("--sample", min=1, help="Number of predictions, drawn at random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw.")]
+Days = Annotated[int, typer.Option("--days", help="Delete what is older than so many days; at least 4.")]
 Labels = Annotated[
-    bool, typer.Option("--labels", help="Also alarms that were overridden with a reason, from which one can learn.")
+    bool,
+    typer.Option("--labels", help="Also delete alarms overridden with a reason, which are labels for later training."),
 ]
-BackupTo = Annotated[Path, typer.Option("--to", help="A new or empty folder; a hospital's own, since it holds everything.")]
+Settle = Annotated[
+    bool, typer.Option("--settle", help="Correct recorded times that are ahead. First make sure that the clock is right now.")
+]
+BackupTo = Annotated[
+    Path, typer.Option("--to", help="New or empty folder for the backup. It identifies patients, so protect it as the home.")
+]
+BackupFrom = Annotated[Path, typer.Option("--from", help="Folder of a backup.")]
 BackupKey = Annotated[
-    Path | None, typer.Option("--key", help="backup.key of the home that the backup was taken of; kept elsewhere.")
+    Path | None, typer.Option("--key", help="backup.key of the home that was backed up; store it apart from the backup.")
 ]
-Trust = Annotated[bool, typer.Option("--trust", help="Take a backup that nobody can vouch for, as one takes a program.")]
-BackupFrom = Annotated[Path, typer.Option("--from", help="The folder of a backup.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Another one takes others.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Skip the check of the signature. A changed backup could run programs on this machine.")
+]
 
 
 def serve(
-    home: Home = DEFAULT_HOME,
+    home_path: HomePath = DEFAULT_HOME,
     port: Port = DEFAULT_PORT,
     host: Host = LOOPBACK,
     certificate: Certificate = None,
     key: Key = None,
 ) -> None:
-    """Keep the prediction API up: readings in, risks and alarms out. Without a model it says so, and gives NEWS2."""
-    with job(home):
+    """Run the prediction API: readings in, risks and alarms out. Without a model it gives NEWS2."""
+    with job(home_path) as home:
         import os
 
-        from models.registry import NoModelError, Registry
-        from pipelines.cohort_store import served_task
+        from models.registry import NoModelError
         from pipelines.operations.server import Tls, bound, check_exposure, server_command
-        from pipelines.operations.upgrade import upgrade as bring_up_to_date
+        from pipelines.operations.upgrade import upgrade as upgrade_home
 
         if (certificate is None) != (key is None):
             raise VigilError("--certificate, --key: one without the other; expected both, or none")
         tls = Tls(certificate, key) if certificate and key else None
-        home.mkdir(parents=True, exist_ok=True)
+        home_path.mkdir(parents=True, exist_ok=True)
         check_exposure(home, host, tls)
         listener = bound(host, port)
-        bring_up_to_date(home)
-        task = served_task(home)
+        upgrade_home(home)
+        task = home.served_task
         try:
-            Registry.existing(home).version_of(task, "champion")
+            home.existing_registry().version_of(task, "champion")
         except NoModelError as error:
             OUT.print(f"no model, so risks are NEWS2 until there is one: {error}", soft_wrap=True, highlight=False)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the registry: readings are taken, and NEWS2 given
+        except Exception as error:  # noqa: BLE001 - a broken registry must not keep the server from taking readings
             OUT.print(
-                f"no model, so risks are NEWS2 until there is one: registry {home / 'mlflow.db'} cannot be read "
+                f"no model, so risks are NEWS2 until there is one: registry {home_path / 'mlflow.db'} cannot be read "
                 f"({type(error).__name__}); restore it from a backup",
                 soft_wrap=True,
                 highlight=False,
             )
-        OUT.print(f"{'https' if tls else 'http'}://{host}:{port}/v1/docs  (a token: vigil token --home {home}; stop: Ctrl-C)")
+        url = f"{'https' if tls else 'http'}://{host}:{port}/v1/docs"
+        OUT.print(f"{url}  (for a token: vigil token --home {home_path}; stop: Ctrl-C)")
         command, environment = server_command(listener, home, task, tls)
         os.execve(command[0], command, environment)  # noqa: S606 - our own module
 
 
-def upgrade(check: Check = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Bring a home up to date with this version; vigil serve does so, too. Exits 1 if --check finds something to do."""
-    with job(home, to):
+def upgrade(check: Check = False, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Upgrade a home to this version, as vigil serve also does. With --check: exits 1 if an upgrade is needed."""
+    with job(home_path, to) as home:
         from dataclasses import asdict
 
-        from pipelines.operations import upgrade as upgrades
+        from pipelines.operations.upgrade import plan_upgrade
+        from pipelines.operations.upgrade import upgrade as upgrade_home
 
-        found = upgrades.check(home) if check else upgrades.upgrade(home)
-        OUT.print(found.sentence(), soft_wrap=True, highlight=False)
-        write(to, asdict(found))
-    raise typer.Exit(1 if check and found.changes else 0)
+        result = plan_upgrade(home) if check else upgrade_home(home)
+        OUT.print(result.summary(), soft_wrap=True, highlight=False)
+        write(to, asdict(result))
+    raise typer.Exit(1 if check and result.changes else 0)
 
 
 def token(
-    scope: Scopes = None, ward: Wards = None, hours: Lifetime = 8, subject: Subject = "local", home: Home = DEFAULT_HOME
+    scope: Scopes = None,
+    ward: Wards = None,
+    hours: Lifetime = 8,
+    subject: Subject = "local",
+    home_path: HomePath = DEFAULT_HOME,
 ) -> None:
-    """A bearer token for the prediction API of this home, alone on standard output."""
-    with job(home):
+    """Print a bearer token for the prediction API of this home, and nothing else."""
+    with job(home_path):
         from datetime import timedelta
 
         from serving.auth.local_tokens import local_token
 
         lifetime = timedelta(hours=hours)
-        typer.echo(local_token(home, subject=subject, scopes=scope or None, wards=ward or None, lifetime=lifetime))
+        typer.echo(local_token(home_path, subject=subject, scopes=scope or None, wards=ward or None, lifetime=lifetime))
 
 
-def replay(sample: Sample = 200, seed: Seed = 2026, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Make past predictions again from journal, cohort and registry. Exits 0 if all are the same bit for bit, else 1."""
-    with job(home, to):
-        from pipelines.cli.tables import replay_table
-        from pipelines.operations.reproduce import replay as make_again
+def reproduce(sample: Sample = 200, seed: Seed = 2026, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Make past predictions again from journal, cohort and registry. Exits 0 if all are equal bit for bit, else 1."""
+    with job(home_path, to) as home:
+        from pipelines.cli.tables import reproduction_table
+        from pipelines.operations.reproduce import reproduce as reproduce_predictions
 
-        found = make_again(home, sample, seed)
-        OUT.print(replay_table(found))
-        for prediction_id, columns in list(found.different.items())[:10]:
+        result = reproduce_predictions(home.path, sample, seed)
+        OUT.print(reproduction_table(result))
+        for prediction_id, columns in list(result.different.items())[:10]:
             OUT.print(f"different: {prediction_id}: {', '.join(columns)}", highlight=False)
-        write(to, found.as_dict())
-    raise typer.Exit(1 if found.different else 0)
+        write(to, result.as_dict())
+    raise typer.Exit(1 if result.different else 0)
 
 
-def clock(settle: Settle = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Show whether readings were recorded while the clock was ahead. Exits 1 where they were; --settle records them anew."""
-    with job(home, to):
-        from pipelines.operations.clock import look, settle_clock
+def clock(settle: Settle = False, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Show whether readings were recorded while the clock was ahead. Exits 1 if so; --settle corrects their times."""
+    with job(home_path, to) as home:
+        from pipelines.operations.clock import check_clock, settle_clock
 
-        found = settle_clock(home) if settle else look(home)
-        OUT.print(found.sentence(), soft_wrap=True, highlight=False)
-        write(to, found.as_dict())
-    raise typer.Exit(1 if found.is_ahead else 0)
+        result = settle_clock(home) if settle else check_clock(home)
+        OUT.print(result.summary(), soft_wrap=True, highlight=False)
+        write(to, result.as_dict())
+    raise typer.Exit(1 if result.is_ahead else 0)
 
 
-def retention(days: Days, labels: Labels = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Drop readings, predictions, events, ended alarms and forgotten identities that are old, while the server runs or not."""
-    with job(home, to):
+def retention(days: Days, labels: Labels = False, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Delete old readings, predictions, events, ended alarms and unused identities. The server may run meanwhile."""
+    with job(home_path, to) as home:
         from pipelines.cli.tables import retention_table
-        from pipelines.operations.retention import retention as drop
+        from pipelines.operations.retention import retention as delete_old_records
 
-        dropped = drop(home, days, labels=labels)
-        OUT.print(retention_table(dropped))
-        write(to, {"before": dropped.before, "rows": dropped.rows, "bytes_freed": dropped.bytes_freed})
+        deleted = delete_old_records(home.path, days, labels=labels)
+        OUT.print(retention_table(deleted))
+        write(to, {"before": deleted.before, "rows": deleted.rows, "bytes_freed": deleted.bytes_freed})
 
 
-def backup(to: BackupTo, home: Home = DEFAULT_HOME) -> None:
-    """Copy everything that cannot be made again, while the server runs or not; whoever has the copy knows the patients."""
-    with job(home):
+def backup(to: BackupTo, home_path: HomePath = DEFAULT_HOME) -> None:
+    """Copy everything that cannot be computed again. The server may run meanwhile. A backup identifies patients."""
+    with job(home_path) as home:
         from pipelines.operations.backup import BACKUP_KEY
-        from pipelines.operations.backup import backup as copy_home
+        from pipelines.operations.backup import backup as back_up_home
 
-        files = copy_home(home, to).files
+        files = back_up_home(home, to).files
         OUT.print(
             f"{len(files):,} files, {sum(file.size for file in files.values()) / 1e6:,.1f} MB in {to}; to restore it you will "
-            f"need {home / BACKUP_KEY}, which is not in it: keep that elsewhere",
+            f"need {home_path / BACKUP_KEY}, which is not in it: store that elsewhere",
             soft_wrap=True,
         )
 
 
-def restore(source: BackupFrom, key: BackupKey = None, trust: Trust = False, home: Home = DEFAULT_HOME) -> None:
-    """Make a home of a backup, at any path; every byte of it is checked first, and that the backup is ours."""
-    with job(home):
-        from pipelines.operations.backup import restore as restore_home
+def restore(source: BackupFrom, key: BackupKey = None, trust: Trust = False, home_path: HomePath = DEFAULT_HOME) -> None:
+    """Make a home from a backup, at any path. Every byte and the signature are checked first."""
+    with job(home_path) as home:
+        from pipelines.operations.restore import restore as restore_home
 
         if (key is None) == (not trust):
             raise VigilError(
-                "--key, --trust: expected one of the two: --key names backup.key of the home that the backup was taken of; "
-                "--trust takes it as it is, and whoever could change it could run programs here"
+                "--key, --trust: expected one of the two: --key names backup.key of the home that was backed up; --trust skips "
+                "the check of the signature, and a changed backup could run programs on this machine"
             )
         manifest = restore_home(source, home, key)
-        OUT.print(f"{home}: as of {manifest.taken_at}; next: vigil serve --home {home}", soft_wrap=True, highlight=False)
+        OUT.print(
+            f"{home_path}: as of {manifest.taken_at}; next: vigil serve --home {home_path}", soft_wrap=True, highlight=False
+        )

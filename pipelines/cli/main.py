@@ -1,16 +1,16 @@
-"""The `vigil` command. Thin: heavy libraries are imported inside the commands, so that --help answers at once."""
+"""The `vigil` command. Commands import heavy libraries inside, so that --help answers at once."""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from features.errors import VigilError
 from pipelines.cli.drift import drift_app, reinstate, simulate_fault, withdraw
-from pipelines.cli.home import backup, clock, replay, restore, retention, serve, token, upgrade
+from pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, token, upgrade
 from pipelines.cli.models import evaluate, models, promote, score, train
-from pipelines.cli.options import DEFAULT_HOME, OUT, Data, Home, Json, SourceName, job, write
+from pipelines.cli.options import DEFAULT_HOME, OUT, Data, HomePath, Json, SourceName, job, reported_errors, write
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,25 +19,25 @@ app = typer.Typer(
     help="Vigil: early, honest warning of deterioration from device vitals. Start with: vigil run",
 )
 
-LookBack = Annotated[float, typer.Option("--days", min=0.1, help="How far to look back.")]
+LookBack = Annotated[float, typer.Option("--days", min=0.1, help="Days of risks to use, up to the present.")]
 
 Protocol = Annotated[
     str,
     typer.Argument(
-        help="cinc2012, cinc2019 or ahe2009; travel2019 or travel2012: what breaks in another unit or hospital; net: what the "
-        "safety net costs, on the simulated ward."
+        help="cinc2012, cinc2019 or ahe2009: an open challenge; travel2019 or travel2012: transport to other units and "
+        "hospitals; net: the cost of the safety net, on the simulated ward."
     ),
 ]
-TrainSet = Annotated[Path | None, typer.Option("--train", help="The set to train on, as the challenge distributes it.")]
+TrainSet = Annotated[Path | None, typer.Option("--train", help="Training set, as the challenge distributes it.")]
 TestSet = Annotated[
-    Path | None, typer.Option("--test", help="The set to score once; without it cinc2019 is five-fold by patient.")
+    Path | None, typer.Option("--test", help="Test set, scored once; without it cinc2019 is five-fold by patient.")
 ]
 Only = Annotated[
     str | None,
     typer.Option(
         "--only",
-        help="Fit less: of cinc2019 the one model named here, such as all_signals; of travel2019 and travel2012 logistic, the "
-        "penalties of the linear baseline.",
+        help="Fit less: for cinc2019 the one model named here, such as all_signals; for travel2019 and travel2012 logistic, "
+        "the penalties of the linear baseline.",
     ),
 ]
 Predictions = Annotated[
@@ -45,42 +45,53 @@ Predictions = Annotated[
 ]
 
 Catalogue = Annotated[
-    Path | None, typer.Option("--catalogue", help="Instead write a page about every feature there, in Markdown.")
+    Path | None, typer.Option("--catalogue", help="Instead write a page in Markdown that explains every feature.")
 ]
 Verify = Annotated[
     bool,
-    typer.Option("--verify", help="Then compare every value, batch against online (which loads each stay's last hour online)."),
+    typer.Option(
+        "--verify",
+        help="Then compare every value in training with the same value in serving. Loads each stay's last index time online.",
+    ),
 ]
 
-Replace = Annotated[bool, typer.Option("--replace", help="Also where the home holds the cohort of another source.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Also replace the cohort of another source.")]
 
 
 @app.command()
 def run(
-    source: SourceName = "simulated", data: Data = None, replace: Replace = False, home: Home = DEFAULT_HOME, to: Json = None
+    source: SourceName = "simulated",
+    data: Data = None,
+    replace: Replace = False,
+    home_path: HomePath = DEFAULT_HOME,
+    to: Json = None,
 ) -> None:
-    """The main job: ingest, features, Feast, train, evaluate, register, materialize, predict, drift report."""
-    with job(home, to):
+    """Run all jobs in turn: ingest, features, train, evaluate, materialize, predict and drift. Start here."""
+    with job(home_path, to) as home:
         from dataclasses import asdict
 
-        from pipelines.cli.tables import outcome_table, where_to_look
-        from pipelines.jobs.run import run as run_chain
+        from pipelines.cli.tables import run_table, where_to_look
+        from pipelines.jobs.run import run as run_jobs
         from pipelines.sources import open_source
 
-        outcome = run_chain(open_source(source, data), home, replace=replace)
-        OUT.print(outcome_table(outcome, home))
-        OUT.print(where_to_look(home), soft_wrap=True, highlight=False)
-        write(to, {**asdict(outcome), "drift": outcome.drift.as_dict()})
-        if outcome.problem is not None:
-            raise VigilError(outcome.problem)
+        result = run_jobs(open_source(source, data), home, replace=replace)
+        OUT.print(run_table(result, home_path))
+        OUT.print(where_to_look(home_path), soft_wrap=True, highlight=False)
+        write(to, {**asdict(result), "drift": result.drift.as_dict()})
+        if result.problem is not None:
+            raise VigilError(result.problem)
 
 
 @app.command()
 def ingest(
-    source: SourceName = "simulated", data: Data = None, replace: Replace = False, home: Home = DEFAULT_HOME, to: Json = None
+    source: SourceName = "simulated",
+    data: Data = None,
+    replace: Replace = False,
+    home_path: HomePath = DEFAULT_HOME,
+    to: Json = None,
 ) -> None:
-    """Check a source's readings, quarantine what cannot be used, and keep the rest. Exits 1 where nothing can be used."""
-    with job(home, to):
+    """Check and store a source's readings; quarantine those that cannot be used. Exits 1 if none can be used."""
+    with job(home_path, to) as home:
         from dataclasses import asdict
 
         from pipelines.cli.tables import ingest_table
@@ -94,9 +105,9 @@ def ingest(
 
 
 @app.command()
-def features(verify: Verify = False, catalogue: Catalogue = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Compute the features of every index time that are not there yet, and register them in Feast."""
-    with job(home, to):
+def features(verify: Verify = False, catalogue: Catalogue = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Compute the features of new and changed data at every index time, and register them in Feast."""
+    with job(home_path, to) as home:
         if catalogue:
             from features.catalogue_page import catalogue_page
 
@@ -111,46 +122,45 @@ def features(verify: Verify = False, catalogue: Catalogue = None, home: Home = D
 
         built = build(home)
         OUT.print(
-            f"{built.index_times:,} index times in {home / 'features'}; "
-            f"of {built.computed + built.kept} parts {built.computed} computed, {built.kept} found unchanged"
+            f"{built.index_times:,} index times in {home_path / 'features'}; "
+            f"of {built.computed + built.reused} partitions {built.computed} computed, {built.reused} up to date"
         )
-        result = asdict(built)
+        result: dict[str, Any] = {"index_times": built.index_times, "computed": built.computed, "kept": built.reused}
         if verify:
-            from pipelines.jobs.verify_features import verify as verify_features
+            from pipelines.jobs.verify_features import verify_features
 
             verified = verify_features(home)
             OUT.print(
-                f"{verified.compared:,} values of {verified.index_times:,} index times are the same, bit for bit, in batch "
-                f"(through Feast's point-in-time join) and online; {verified.online_compared:,} values of "
-                f"{verified.online_rows:,} rows also after the way through Feast's online store"
+                f"{verified.compared:,} values of {verified.index_times:,} index times are equal, bit for bit, in training "
+                f"(Feast's point-in-time join) and in serving; so are {verified.online_compared:,} values of "
+                f"{verified.online_rows:,} rows after their way through Feast's online store"
             )
-            result |= {"verified": asdict(verified)}
+            result["verified"] = asdict(verified)
         write(to, result)
 
 
 @app.command()
-def materialize(home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Load each patient's latest features into the online store."""
-    with job(home, to):
+def materialize(home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Load the latest features of each patient into the online store."""
+    with job(home_path, to) as home:
         from pipelines.jobs.build_features import materialize as materialize_features
 
         patients = materialize_features(home)
-        OUT.print(f"{patients:,} patients in {home / 'feast'}")
+        OUT.print(f"{patients:,} patients in {home_path / 'feast'}")
         write(to, {"patients": patients})
 
 
 @app.command()
-def predict(home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Score every held-out patient through the online path, into the prediction log."""
-    with job(home, to):
-        from pipelines.cohort_store import CohortStore
+def predict(home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Predict for every held-out patient as the server does, and log the predictions."""
+    with job(home_path, to) as home:
         from pipelines.jobs.predict import predict_held_out
-        from serving.composition import open_scorer
+        from serving.composition import open_risk_service
         from serving.settings import Settings
 
-        answers = predict_held_out(home, open_scorer(Settings(home=home, task=CohortStore(home).task.name)))
-        OUT.print(f"{len(answers):,} predictions in {home / 'predictions.db'}")
-        write(to, {"predictions": len(answers)})
+        reports = predict_held_out(home, open_risk_service(Settings(home=home.path, task=home.cohort.task.name)))
+        OUT.print(f"{len(reports):,} predictions in {home_path / 'predictions.db'}")
+        write(to, {"predictions": len(reports)})
 
 
 @app.command()
@@ -162,38 +172,38 @@ def benchmark(
     to: Json = None,
     rows: Predictions = None,
 ) -> None:
-    """An open challenge under its frozen protocol: all is chosen on the training set, the test set is scored once."""
-    with job(None, to, rows):
+    """Run an open challenge by its frozen protocol: choices on the training set, one score on the test set."""
+    with reported_errors(to, rows):
         from pipelines.challenges.run import run as run_protocol
         from pipelines.cli.tables import benchmark_table
 
-        found = run_protocol(protocol, train_set, test_set, only)
-        OUT.print(benchmark_table(found))
-        write(to, {**found.about, "models": found.metrics})
+        result = run_protocol(protocol, train_set, test_set, only)
+        OUT.print(benchmark_table(result))
+        write(to, {**result.about, "models": result.metrics})
         if rows is not None:
-            found.predictions.to_parquet(rows, index=False)
+            result.predictions.to_parquet(rows, index=False)
 
 
 @app.command()
-def wards(days: LookBack = 7, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Propose alarm thresholds that keep each ward's budget, from its own risks of the last days; no labels are needed."""
-    with job(home, to):
+def wards(days: LookBack = 7, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Propose for each ward the alarm threshold that meets its budget, from its own risks of the last days."""
+    with job(home_path, to) as home:
         from dataclasses import asdict
 
         from pipelines.cli.tables import wards_table
-        from pipelines.cohort_store import CohortStore
-        from pipelines.jobs.ward_thresholds import propose
+        from pipelines.jobs.ward_thresholds import propose_thresholds
 
-        proposals = propose(home, CohortStore(home).task, days)
-        OUT.print(wards_table(proposals, home))
+        proposals = propose_thresholds(home.path, home.cohort.task, days)
+        OUT.print(wards_table(proposals, home_path))
         write(to, {"wards": [asdict(proposal) for proposal in proposals]})
 
 
 _OTHERS: tuple[Callable[..., None], ...] = (
     *(train, models, evaluate, score, promote, withdraw, reinstate),
-    *(serve, token, replay, clock, retention, backup, restore, upgrade),
+    *(serve, token, reproduce, clock, retention, backup, restore, upgrade),
 )
 for command in _OTHERS:
     app.command()(command)
+app.command("replay", hidden=True)(reproduce)  # the former name
 app.add_typer(drift_app, name="drift")
 app.command("simulate-fault")(simulate_fault)

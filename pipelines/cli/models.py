@@ -1,4 +1,4 @@
-"""The commands about models: fit, list, judge, promote, ask. Thin, as all of :mod:`pipelines.cli.main`."""
+"""Commands about models: train, list, evaluate, promote and score."""
 
 import json
 from pathlib import Path
@@ -7,28 +7,32 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import VigilError
-from pipelines.cli.options import DEFAULT_HOME, OUT, Home, Json, job, write
+from pipelines.cli.options import DEFAULT_HOME, OUT, HomePath, Json, job, write
 
 Version = Annotated[str | None, typer.Option("--version", help="Model version; default: the champion.")]
 ChallengerVersion = Annotated[str | None, typer.Option("--version", help="Model version; default: the challenger.")]
-Rollback = Annotated[bool, typer.Option("--rollback", help="Instead return to the champion before this one, past no gate.")]
-ModelName = Annotated[str | None, typer.Option("--name", help="Of the registered model; default: the task's, which is served.")]
-ModelSeed = Annotated[int, typer.Option("--seed", min=0, help="Of the members.")]
+Rollback = Annotated[bool, typer.Option("--rollback", help="Instead return to the previous champion; no gate is checked.")]
+ModelName = Annotated[str | None, typer.Option("--name", help="Registered model; default: the task's, which is served.")]
+ModelSeed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the model's members.")]
 Service = Annotated[str | None, typer.Option("--service", help="Feature service to learn from; default: the task's.")]
 OnlyVariant = Annotated[
-    str | None, typer.Option("--only", help="Fit and register this variant alone, such as logistic; default: all of them.")
+    str | None, typer.Option("--only", help="Fit and register only this variant, such as logistic; default: all of them.")
 ]
-Settings_ = Annotated[
+VariantSettings = Annotated[
     list[str] | None, typer.Option("--set", help="A setting of the registered variant, such as num_leaves=8; repeatable.")
 ]
 Readings = Annotated[
     Path, typer.Argument(help="CSV or Parquet: subject_id, observed_at, signal, value; optionally unit, age, sex and others.")
 ]
-ScoresTo = Annotated[Path | None, typer.Option("--to", help="Also write the risks here, as .csv or .parquet.")]
+ScoresTo = Annotated[Path | None, typer.Option("--to", help="Also write the risks to this file, .csv or .parquet.")]
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    """``num_leaves=8`` as a name and a value."""
+    """Parse ``num_leaves=8`` into a name and a value.
+
+    >>> _setting("num_leaves=8")
+    ('num_leaves', 8)
+    """
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise VigilError(f"--set {text}: expected NAME=VALUE, such as num_leaves=8")
@@ -43,18 +47,21 @@ def train(
     seed: ModelSeed = 2026,
     service: Service = None,
     only: OnlyVariant = None,
-    settings: Settings_ = None,
-    home: Home = DEFAULT_HOME,
+    settings: VariantSettings = None,
+    home_path: HomePath = DEFAULT_HOME,
     to: Json = None,
 ) -> None:
-    """Fit, calibrate and register the model and its baselines; a first that behaves is champion, later ones challenger."""
-    with job(home, to):
+    """Fit, calibrate and register the model and its baselines.
+
+    A first version that passes the gates of behaviour becomes champion, later versions become challenger.
+    """
+    with job(home_path, to) as home:
         from dataclasses import asdict
 
         from pipelines.jobs.train import train as train_models
 
-        chosen = dict(_setting(text) for text in settings or ())
-        trained = asdict(train_models(home, seed, name=name, service=service, only=only, settings=chosen))
+        named = dict(_setting(text) for text in settings or ())
+        trained = asdict(train_models(home, seed, name=name, service=service, only=only, settings=named))
         write(to, trained)
         refused = trained.pop("refused")
         OUT.print(trained)
@@ -62,22 +69,20 @@ def train(
             OUT.print(refused, soft_wrap=True, highlight=False)
 
 
-def models(name: ModelName = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """List the versions of the model: which is champion, when each was trained, and what it reached on held-out patients."""
-    with job(home, to):
-        from models.registry import Registry
+def models(name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """List the versions of the model: alias, time of training, and figures on held-out patients."""
+    with job(home_path, to) as home:
         from models.version_history import versions
         from pipelines.cli.tables import versions_table
-        from pipelines.cohort_store import CohortStore
 
-        found = versions(Registry.existing(home), name or CohortStore(home).task.name)
-        OUT.print(versions_table(found))
-        write(to, {"versions": found})
+        listed = versions(home.existing_registry(), name or home.cohort.task.name)
+        OUT.print(versions_table(listed))
+        write(to, {"versions": listed})
 
 
-def evaluate(version: Version = None, name: ModelName = None, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Judge a model version beside its baselines on the held-out patients."""
-    with job(home, to):
+def evaluate(version: Version = None, name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Evaluate a model version and its baselines on the held-out patients."""
+    with job(home_path, to) as home:
         from pipelines.cli.tables import metrics_table
         from pipelines.jobs.evaluate import evaluate as evaluate_models
 
@@ -86,9 +91,11 @@ def evaluate(version: Version = None, name: ModelName = None, home: Home = DEFAU
         write(to, {"models": metrics})
 
 
-def promote(version: ChallengerVersion = None, rollback: Rollback = False, home: Home = DEFAULT_HOME, to: Json = None) -> None:
-    """Make the challenger champion, if it passes every written gate on the held-out patients."""
-    with job(home, to):
+def promote(
+    version: ChallengerVersion = None, rollback: Rollback = False, home_path: HomePath = DEFAULT_HOME, to: Json = None
+) -> None:
+    """Make the challenger the champion if it passes every written gate on the held-out patients."""
+    with job(home_path, to) as home:
         if rollback and version:
             raise VigilError(
                 f"--version {version}: --rollback returns to the champion before this one; leave one of the two out"
@@ -105,24 +112,22 @@ def promote(version: ChallengerVersion = None, rollback: Rollback = False, home:
             OUT.print(f"passed {gate['name']}: {gate['found']}", highlight=False)
         for gate in decision.get("left_out", []):
             OUT.print(f"left out {gate}: there was no champion to compare with", highlight=False)
-        now, before = ("previous_champion", "champion") if rollback else ("challenger", "champion")
-        replaced = f" in place of {decision[before]['version']}" if decision[before] else ", the first"
+        champion = decision["previous_champion" if rollback else "challenger"]
+        replaced = f" in place of {decision['champion']['version']}" if decision["champion"] else ", the first"
         OUT.print(
-            f"{decision['model']}: version {decision[now]['version']} is champion{replaced}; a server that is up takes it "
-            "within seconds"
+            f"{decision['model']}: version {champion['version']} is champion{replaced}; a running server takes it over within "
+            "seconds"
         )
         write(to, decision)
 
 
-def score(file: Readings, out: ScoresTo = None, home: Home = DEFAULT_HOME) -> None:
-    """Score the readings of a file by the champion, a risk a patient; nothing is kept. Exits 1 where readings are left out."""
-    with job(home, out):
+def score(file: Readings, out: ScoresTo = None, home_path: HomePath = DEFAULT_HOME) -> None:
+    """Score the readings of a file with the champion: one risk for each patient. Exits 1 if readings were left out."""
+    with job(home_path, out) as home:
         from pipelines.cli.tables import scores_table
-        from pipelines.cohort_store import served_task
         from pipelines.jobs.score_file import score_file
 
-        task = served_task(home)
-        risks, left_out = score_file(home, file, task)
+        risks, left_out = score_file(home, file, home.served_task)
         OUT.print(scores_table(risks, left_out))
         if out is not None:
             risks.to_csv(out, index=False) if out.suffix == ".csv" else risks.to_parquet(out, index=False)

@@ -1,4 +1,4 @@
-"""What every command shares: where it works, where it writes, and how it fails."""
+"""What all commands share: common options, error handling and exit statuses."""
 
 import sys
 import traceback
@@ -11,69 +11,87 @@ import typer
 from rich.console import Console
 
 from features.errors import VigilError
-from pipelines.environment import DEBUG, settle, wants_tracebacks
+from pipelines.environment import DEBUG, is_debugging, settle
+from pipelines.home import Home
 
-Home = Annotated[Path, typer.Option("--home", help="Where everything lives.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Also write the result here, for programs.")]
+HomePath = Annotated[Path, typer.Option("--home", help="Directory that holds everything of one installation.")]
+Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 SourceName = Annotated[
     str, typer.Option("--source", help="Data source: simulated, cinc2019, cinc2012, eicu_sepsis, eicu_aki or ahe2009.")
 ]
-Data = Annotated[Path | None, typer.Option("--data", help="Path of the data; the simulated ward needs none.")]
+Data = Annotated[Path | None, typer.Option("--data", help="File or folder of the data; the simulated ward needs none.")]
 
 DEFAULT_HOME: Final = Path(".vigil")
-OUT: Final = Console(markup=False)  # what is printed may hold names that callers chose
-FAULT: Final = 70  # EX_SOFTWARE of sysexits.h
-FOUND: Final = {  # what 1 says, of those commands that find something
+OUT: Final = Console(markup=False)  # texts may hold names that callers chose, and brackets in them are not markup
+DEFECT_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h
+FOUND: Final = {  # what exit status 1 means, for the commands that use it
     "ingest": "no reading can be used",
-    "score": "readings had to be left out",
-    "drift": "drift: the plan asks for something",
-    "replay": "a prediction is not the same",
+    "score": "readings were left out",
+    "drift": "the data or the model drifted: the change control plan asks for an action",
+    "reproduce": "a prediction differs",
     "clock": "readings were recorded while the clock was ahead",
-    "upgrade": "with `--check`: something is to be done",
+    "upgrade": "with `--check`: the home needs an upgrade",
 }
-_ODD: Final = set("$*?[]{}\n")
+_UNSUITABLE_CHARACTERS: Final = set("$*?[]{}\n")
 
 
 @contextmanager
-def job(home: Path | None, *results: Path | None) -> Iterator[None]:
-    """The environment of a job. Whatever goes wrong is one line and an exit status: 2, or that of the error.
+def job(home_path: Path, *results: Path | None) -> Iterator[Home]:
+    """Prepare the process, check the paths, and yield the home; report an error as in :func:`reported_errors`.
 
-    1 is kept for what a job found, and :data:`FAULT` for a fault of ours, of which ``VIGIL_DEBUG=1`` shows the traceback.
+    Args:
+        home_path: of the home, which need not exist yet.
+        results: files that the command will write. Their folders must exist, so that no work is lost at its end.
+    """
+    with reported_errors(*results):
+        _check_home_path(home_path)
+        yield Home(home_path)
+
+
+@contextmanager
+def reported_errors(*results: Path | None) -> Iterator[None]:
+    """Prepare the process; report any error as one line and an exit status.
+
+    The status is that of a :class:`VigilError`, usually 2, and :data:`DEFECT_STATUS` for a defect in Vigil. Status 1 is
+    reserved for results (:data:`FOUND`). With ``VIGIL_DEBUG=1`` a defect also prints its traceback.
     """
     settle()
     try:
-        _check_paths(home, results)
+        _check_results(results)
         yield
     except VigilError as error:
         typer.echo(f"vigil: {error}", err=True)
         sys.exit(error.exit_status)
-    except Exception as error:  # noqa: BLE001 - its message may hold a patient's data, so only type and place are shown
-        if wants_tracebacks():
+    except Exception as error:  # noqa: BLE001 - its message may hold patients' data, so only its type and line are shown
+        if is_debugging():
             traceback.print_exc()
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        frame = traceback.extract_tb(error.__traceback__)[-1]
         typer.echo(
-            f"vigil: unexpected {type(error).__name__} at {place.filename}:{place.lineno} in {place.name}; this is a fault of "
-            f"Vigil's; {DEBUG}=1 shows more, which may hold patients' data",
+            f"vigil: unexpected {type(error).__name__} at {frame.filename}:{frame.lineno} in {frame.name}; this is a defect in "
+            f"Vigil; set {DEBUG}=1 to see more, which may include patients' data",
             err=True,
         )
-        sys.exit(FAULT)
+        sys.exit(DEFECT_STATUS)
 
 
-def _check_paths(home: Path | None, results: Iterable[Path | None]) -> None:
-    """Before the work, not after it."""
-    if home is not None and home.exists() and not home.is_dir():
-        raise VigilError(f"--home {home}: a file; expected a folder, or a path where one can be made")
-    if home is not None and (odd := sorted(set(str(home.resolve())) & _ODD)):
+def _check_home_path(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise VigilError(f"--home {path}: a file; expected a folder, or a path where one can be made")
+    if unsuitable := sorted(set(str(path.resolve())) & _UNSUITABLE_CHARACTERS):
         raise VigilError(
-            f"--home {home}: holds {' '.join(map(repr, odd))}, which Feast and DuckDB read as a pattern or a variable; choose "
-            "another path"
+            f"--home {path}: holds {' '.join(map(repr, unsuitable))}, which Feast and DuckDB read as a pattern or a variable; "
+            "choose another path"
         )
-    for path in results:
+
+
+def _check_results(paths: Iterable[Path | None]) -> None:
+    for path in paths:
         if path is not None and not path.parent.is_dir():
             raise VigilError(f"{path}: its folder does not exist; make it first")
 
 
 def write(to: Path | None, result: dict[str, Any]) -> None:
+    """Write a result as JSON, if ``--json`` asks for it."""
     if to is not None:
         from pipelines.results import write_json
 
@@ -81,13 +99,15 @@ def write(to: Path | None, result: dict[str, Any]) -> None:
 
 
 def exit_table() -> str:
-    """The exit statuses in Markdown, for the documents."""
-    found = "; ".join(f"`vigil {command}`: {what}" for command, what in FOUND.items())
-    rows = {
+    """Return the exit statuses as a Markdown table, for the documentation."""
+    results = "; ".join(f"`vigil {command}`: {meaning}" for command, meaning in FOUND.items())
+    meanings = {
         0: "done, and all is well",
-        1: f"done, and something was found. {found}",
-        2: "not done: an option, a file or the home is not as expected; one line says what to do; no verdict was changed",
-        3: "`vigil drift` alone: broken; the model is withdrawn, or nothing can be said, and NEWS2 is given",
-        FAULT: f"a fault of Vigil's; `{DEBUG}=1` shows more of it",
+        1: f"done, with a result to look at. {results}",
+        2: "not done: an option, a file or the home is not as expected. One line says what to do. No decision was changed",
+        3: "`vigil drift` only: the model is withdrawn, or nothing can be judged. NEWS2 is given",
+        DEFECT_STATUS: f"a defect in Vigil; `{DEBUG}=1` shows more of it",
     }
-    return "\n".join(["| status | says |", "| --- | --- |", *(f"| {status} | {says} |" for status, says in rows.items())])
+    return "\n".join(
+        ["| status | meaning |", "| --- | --- |", *(f"| {status} | {meaning} |" for status, meaning in meanings.items())]
+    )

@@ -1,4 +1,4 @@
-"""What a person sees at the end of a job."""
+"""Tables of results that commands print."""
 
 import math
 import shlex
@@ -18,13 +18,13 @@ from features.observations import REASONS
 from models.reporting.style import in_order
 from models.reporting.tables import number
 from pipelines.challenges import Benchmark
-from pipelines.cohort_store import Facts
+from pipelines.cohort_store import CohortFacts
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
 from pipelines.jobs.evaluate import Metrics
-from pipelines.jobs.run import Outcome
+from pipelines.jobs.run import RunResult
 from pipelines.jobs.ward_thresholds import Proposal
-from pipelines.operations.reproduce import Replayed, Verdict
-from pipelines.operations.retention import Dropped
+from pipelines.operations.reproduce import Reproduction, Verdict
+from pipelines.operations.retention import Deleted
 
 _COLUMNS: Final = {
     "auprc": "AUPRC",
@@ -35,13 +35,13 @@ _COLUMNS: Final = {
     "lead_time_hours": "lead, h",
 }
 _LEGEND: Final = (
-    "slope: of calibration, 1 is right. recall to lead: of alarms in the high band, per event, alarm and patient-day. "
-    "Report: reports/evaluation.html."
+    "slope: calibration slope, 1 is ideal. recall, prec., alarms, lead: of alarms in the high band, per event, alarm and "
+    "patient-day. Report: reports/evaluation.html."
 )
 
 
 def metrics_table(metrics: Metrics, title: str) -> Table:
-    """Models in rows, metrics that have a value in columns; made to fit 80 characters."""
+    """Show models in rows and metrics that have a value in columns, within 80 characters."""
     shown = [metric for metric in _COLUMNS if any(math.isfinite(values[metric]) for values in metrics.values())]
     table = Table(title=title, title_justify="left", caption=_LEGEND, caption_justify="left", padding=(0, 0, 0, 1))
     table.add_column("model", no_wrap=True)
@@ -55,15 +55,15 @@ def metrics_table(metrics: Metrics, title: str) -> Table:
     return table
 
 
-_MUCH: Final = 0.05  # of all readings: so many are not slips of some devices
+_MANY_QUARANTINED: Final = 0.05  # share of all readings: so many point to a wrong unit or name, not to single slips
 
 
-def ingest_table(facts: Facts) -> RenderableType:
-    """What was kept, and what was put aside, by signal and reason."""
-    kept = f"{facts.source}: {facts.subjects:,} subjects, {facts.events:,} events, {facts.observations:,} observations"
-    aside = sum(facts.quarantined.values())
-    parts: list[RenderableType] = [Text(f"{kept}; {aside:,} readings in quarantine ({facts.quarantined_share:.1%})")]
-    if aside:
+def ingest_table(facts: CohortFacts) -> RenderableType:
+    """Show how many readings are stored and how many are quarantined, by signal and reason."""
+    stored = f"{facts.source}: {facts.subjects:,} subjects, {facts.events:,} events, {facts.observations:,} observations"
+    quarantined = sum(facts.quarantined.values())
+    parts: list[RenderableType] = [Text(f"{stored}; {quarantined:,} readings in quarantine ({facts.quarantined_share:.1%})")]
+    if quarantined:
         table = Table(title="In quarantine", title_justify="left", padding=(0, 0, 0, 1))
         table.add_column("signal", no_wrap=True)
         for reason in facts.quarantined:
@@ -73,16 +73,19 @@ def ingest_table(facts: Facts) -> RenderableType:
         parts.append(table)
         parts += [Text(f"{reason}: {REASONS.get(reason, 'its subject has no stay')}") for reason in facts.quarantined]
     if not facts.observations:
-        parts.append(Text("No reading can be used, so nothing can be learned of this cohort.", style="red"))
-    elif facts.quarantined_share >= _MUCH:
-        parts.append(Text(f"More than {_MUCH:.0%} of the readings are in quarantine: see the reasons first.", style="yellow"))
+        parts.append(Text("No reading can be used, so no model can learn from this cohort.", style="red"))
+    elif facts.quarantined_share >= _MANY_QUARANTINED:
+        warning = f"More than {_MANY_QUARANTINED:.0%} of the readings are in quarantine: look at the reasons before you train."
+        parts.append(Text(warning, style="yellow"))
     return Group(*parts)
 
 
 def versions_table(versions: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Versions of a model, newest first, each by what it reached on held-out patients; empty where it was not evaluated."""
+    """Show versions of a model, newest first, with their figures on held-out patients; blank if not evaluated."""
     table = Table(
-        padding=(0, 0, 0, 1), caption="alarms: per patient-day. Run, time and why: --json FILE.", caption_justify="left"
+        padding=(0, 0, 0, 1),
+        caption="alarms: per patient-day. For runs, times and reasons: --json FILE.",
+        caption_justify="left",
     )
     for heading in ("version", "alias", "trained", "AUROC (95 % CI)", "slope", "alarms", "recall"):
         table.add_column(heading, justify="left" if heading in {"alias", "trained"} else "right", no_wrap=True)
@@ -93,13 +96,16 @@ def versions_table(versions: Sequence[Mapping[str, Any]]) -> RenderableType:
         others = (figures.get(name) for name in ("calibration_slope", "alarms_per_patient_day", "event_recall"))
         cells = [auroc, *("" if value is None else f"{value:.2f}" for value in others)]
         table.add_row(str(version["version"]), version["alias"], version["trained_at"][:10], *cells)
-        said = {what: version[what] for what in ("withdrawn", "refused_by", "ungated") if version[what]}
-        notes += [Text(f"version {version['version']}: {what.replace('_', ' ')}: {why}") for what, why in said.items()]
+        reasons = {state: version[state] for state in ("withdrawn", "refused_by", "ungated") if version[state]}
+        notes += [Text(f"version {version['version']}: {state.replace('_', ' ')}: {why}") for state, why in reasons.items()]
     return Group(table, *notes)
 
 
+_MOST_SHOWN: Final = 50
+
+
 def scores_table(risks: pd.DataFrame, left_out: pd.DataFrame) -> RenderableType:
-    """The risks of a file's patients, the highest first."""
+    """Show the risks of a file's patients, the highest first."""
     table = Table(padding=(0, 0, 0, 1))
     for column in ("patient", "as of, UTC", "risk", "band", "by", "NEWS2", "findings"):
         table.add_column(column, justify="right" if column in {"risk", "NEWS2"} else "left", no_wrap=column != "findings")
@@ -115,14 +121,13 @@ def scores_table(risks: pd.DataFrame, left_out: pd.DataFrame) -> RenderableType:
         )
     parts: list[RenderableType] = [table]
     if len(risks) > _MOST_SHOWN:
-        parts.append(Text(f"{_MOST_SHOWN} of {len(risks):,} patients are shown; all of them: --to FILE"))
+        parts.append(Text(f"{_MOST_SHOWN} of {len(risks):,} patients are shown; for all of them: --to FILE"))
     if len(left_out):
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out["reason"].value_counts().items())
         parts.append(Text(f"{len(left_out):,} readings are left out: {reasons}"))
     return Group(*parts)
 
 
-_MOST_SHOWN: Final = 50
 _BENCHMARK_COLUMNS: Final = {
     "auroc": "AUROC",
     "auroc_0_to_2_h": "0-2 h",
@@ -158,57 +163,57 @@ _BENCHMARK_COLUMNS: Final = {
 }
 
 
-def benchmark_table(found: Benchmark) -> Table:
-    """Models in rows; the protocol's figures, each with its 95 % interval where it has one."""
-    held = {name for values in found.metrics.values() for name, value in values.items() if np.isfinite(value)}
-    shown = [name for name in _BENCHMARK_COLUMNS if name in held]
-    title = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.about.items())
+def benchmark_table(result: Benchmark) -> Table:
+    """Show models in rows and the protocol's figures in columns, with 95 % intervals if there are any."""
+    known = {name for values in result.metrics.values() for name, value in values.items() if np.isfinite(value)}
+    shown = [name for name in _BENCHMARK_COLUMNS if name in known]
+    title = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.about.items())
     table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
     table.add_column("model", no_wrap=True)
     for name in shown:
         table.add_column(_BENCHMARK_COLUMNS[name], justify="right")
-    for model, values in found.metrics.items():
+    for model, values in result.metrics.items():
         table.add_row(model, *(_with_interval(values, name) for name in shown))
     return table
 
 
-def wards_table(proposals: Sequence[Proposal], home: Path) -> Table:
-    """Wards in rows; the last column is for ``wards.toml``."""
-    caption = f"patients in no ward: (none); thresholds go into {home / 'wards.toml'}"
+def wards_table(proposals: Sequence[Proposal], home_path: Path) -> Table:
+    """Show wards in rows; the last column is the threshold for ``wards.toml``."""
+    caption = f"(none): patients in no ward. Thresholds go into {home_path / 'wards.toml'}"
     table = Table(
         title="Alarms of the wards", title_justify="left", caption=caption, caption_justify="left", padding=(0, 0, 0, 1)
     )
     table.add_column("ward", no_wrap=True)
     for column in ("patients", "patient-days", "budget a day", "threshold", "alarms a day", "keeps the budget"):
         table.add_column(column, justify="right")
-    for found in proposals:
-        proposed = "too little known" if found.proposed is None else f"{found.proposed:.4f}"
-        numbers = (f"{found.patients:,}", f"{found.patient_days:.1f}", f"{found.budget:g}", f"{found.threshold:.4f}")
-        table.add_row(found.ward or "(none)", *numbers, f"{found.alarms:.2f}", proposed)
+    for row in proposals:
+        proposed = "too few patient-days" if row.proposed is None else f"{row.proposed:.4f}"
+        numbers = (f"{row.patients:,}", f"{row.patient_days:.1f}", f"{row.budget:g}", f"{row.threshold:.4f}")
+        table.add_row(row.ward or "(none)", *numbers, f"{row.alarms:.2f}", proposed)
     return table
 
 
-def replay_table(found: Replayed) -> Table:
-    """Origins in rows, verdicts in columns."""
-    table = Table(title=f"{found.sampled:,} predictions made again", title_justify="left", padding=(0, 0, 0, 1))
+def reproduction_table(result: Reproduction) -> Table:
+    """Show origins of predictions in rows and verdicts in columns."""
+    table = Table(title=f"{result.sampled:,} predictions made again", title_justify="left", padding=(0, 0, 0, 1))
     table.add_column("origin", no_wrap=True)
     verdicts = get_args(Verdict)
     for verdict in ("sampled", *verdicts):
         table.add_column(verdict.replace("_", " "), justify="right")
-    for origin, counts in found.origins.items():
+    for origin, counts in result.origins.items():
         table.add_row(origin, f"{counts.total():,}", *(f"{counts[verdict]:,}" for verdict in verdicts))
     return table
 
 
-def retention_table(dropped: Dropped) -> Table:
-    """Files and tables in rows."""
-    freed = f"{dropped.bytes_freed / 1e6:,.1f} MB given back to the disk"
-    table = Table(title=f"Dropped: before {dropped.before:%Y-%m-%d %H:%M} UTC", caption=freed, title_justify="left")
-    for column in ("file", "what"):
+def retention_table(deleted: Deleted) -> Table:
+    """Show files and their tables in rows, with the number of rows that were deleted."""
+    freed = f"{deleted.bytes_freed / 1e6:,.1f} MB returned to the disk"
+    table = Table(title=f"Deleted: before {deleted.before:%Y-%m-%d %H:%M} UTC", caption=freed, title_justify="left")
+    for column in ("file", "table"):
         table.add_column(column, no_wrap=True)
     table.add_column("rows", justify="right")
-    for where, rows in dropped.rows.items():
-        table.add_row(*where.split(), f"{rows:,}")
+    for file_and_table, rows in deleted.rows.items():
+        table.add_row(*file_and_table.split(), f"{rows:,}")
     return table
 
 
@@ -223,70 +228,70 @@ def _with_interval(values: Mapping[str, float], name: str) -> str:
 
 
 def _tool(name: str) -> str:
-    """How this shell calls a program of our environment, whether or not it is activated."""
+    """Return how this shell calls a program of our environment, activated or not."""
     if shutil.which(name):
         return name
-    beside = Path(sys.executable).parent / name
-    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)
+    path = Path(sys.executable).parent / name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def outcome_table(outcome: Outcome, home: Path) -> Group:
-    """The main job's results and where each lies."""
-    facts, trained, answer = outcome.facts, outcome.trained, outcome.prediction
-    first = next(iter(outcome.metrics.values()))
+def run_table(result: RunResult, home_path: Path) -> Group:
+    """Show the results of the main job and where each is stored."""
+    facts, trained = result.facts, result.trained
+    first = next(iter(result.metrics.values()))
     held_out = (
         f"Held-out patients: {first['patients']:,.0f}, index times {first['index_times']:,.0f}, "
         f"prevalence {first['prevalence']:.3f}"
     )
     quarantined = ", ".join(f"{reason} {n:,}" for reason, n in facts.quarantined.items()) or "none"
-    made = Table(show_header=False, box=None, padding=(0, 2))
-    made.add_column()
-    made.add_column()
-    made.add_column(no_wrap=True)  # a path cut short is no path
+    table = Table(show_header=False, box=None, padding=(0, 2))
+    table.add_column()
+    table.add_column()
+    table.add_column(no_wrap=True)  # a wrapped path cannot be copied
     for row in (
         (
             "cohort",
-            f"{facts.subjects:,} stays, {facts.events:,} with an event, {facts.observations:,} readings",
-            home / "cohort",
+            f"{facts.subjects:,} stays, {facts.events:,} with an event, {facts.observations:,} observations",
+            home_path / "cohort",
         ),
-        ("quarantined", quarantined, home / "cohort/quarantine"),
-        ("features", f"{outcome.index_times:,} index times", home / "features"),
-        ("model", f"{trained.model_name} version {trained.version}, {trained.alias}", home / "mlflow.db"),
-        ("evaluation", "metrics above, report", home / "reports/evaluation.html"),
-        ("one prediction", _answered(answer), home / "predictions.db"),
+        ("quarantined", quarantined, home_path / "cohort/quarantine"),
+        ("features", f"{result.index_times:,} index times", home_path / "features"),
+        ("model", f"{trained.model_name} version {trained.version}, {trained.alias}", home_path / "mlflow.db"),
+        ("evaluation", "metrics above, report", home_path / "reports/evaluation.html"),
+        ("one prediction", _prediction_text(result.prediction), home_path / "predictions.db"),
         (
             "drift",
-            f"{outcome.drift.status.name.lower()}, {outcome.drift.judgement.share:.0%} of the features drifted",
-            home / "reports/drift.html",
+            f"{result.drift.status.name.lower()}, {result.drift.judgement.share:.0%} of the features drifted",
+            home_path / "reports/drift.html",
         ),
     ):
-        made.add_row(*map(str, row))
-    parts: list[RenderableType] = [metrics_table(outcome.metrics, held_out), made]
+        table.add_row(*map(str, row))
+    parts: list[RenderableType] = [metrics_table(result.metrics, held_out), table]
     if facts.simulated:
         parts.append(
-            Text("Simulated ward: these figures show that the chain works; they are no clinical evidence.", style="yellow")
+            Text("Simulated ward: these figures show that the chain works. They are no clinical evidence.", style="yellow")
         )
     return Group(*parts)
 
 
-def _answered(answer: Mapping[str, Any] | None) -> str:
+def _prediction_text(answer: Mapping[str, Any] | None) -> str:
     if answer is None:
-        return "not made: the server could not be asked"
+        return "none: the server did not answer"
     risk = f"risk {answer['probability']:.3f} ({answer['band']}) as of {answer['as_of']}"
     news2 = f"NEWS2 {answer['news2']['score']} (at most {answer['news2']['highest']})"
     signals = ", ".join(f"{c['signal']} {c['log_odds']:+.2f}" for c in (answer["contributions"] or [])[:3])
     return f"{risk}, {news2}; {signals}"
 
 
-def where_to_look(home: Path) -> str:
-    """A command a line for each thing to look at; each can be copied as it is."""
+def where_to_look(home_path: Path) -> str:
+    """Return commands that open the results, one a line, each ready to copy."""
     from models.registry import registry_uri
 
-    untracked, path = "DO_NOT_TRACK=true", shlex.quote(str(home))
+    untracked, path = "DO_NOT_TRACK=true", shlex.quote(str(home_path))
     return "\n".join(
         (
             "Look at it:",
-            f"  {untracked} {_tool('mlflow')} ui --backend-store-uri {shlex.quote(registry_uri(home))} --port 5000",
+            f"  {untracked} {_tool('mlflow')} ui --backend-store-uri {shlex.quote(registry_uri(home_path))} --port 5000",
             f"  {untracked} {_tool('feast')} --feature-store-yaml {path}/feature_store.yaml ui --host {LOOPBACK} --port 8888",
             f"  {_tool('vigil')} serve --home {path}    # then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
             f"  xdg-open {path}/reports/evaluation.html",

@@ -1,1 +1,1 @@
-"""Drift: do the data and predictions of today still look like those the champion learned from? The only user of Evidently."""
+"""Drift: whether the data and predictions of today still resemble those the champion learned from."""

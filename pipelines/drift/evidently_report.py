@@ -1,7 +1,7 @@
-"""What Evidently shows of a day: columns that drifted, data quality, and ranks where outcomes are known. Its only importer.
+"""Evidently's part of the report: columns that drifted, data quality, and ranking where outcomes are known.
 
-It is given one row a patient and day, and the bound that Vigil's own tests found
-(:mod:`models.monitoring.feature_drift`): its default tests take hours of one patient for so many patients.
+No other module imports Evidently. It gets one row a patient and day, and the bound of Vigil's own tests
+(:mod:`models.monitoring.feature_drift`), since its default tests count each hour of a patient as a patient.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from evidently.sdk.panels import PanelMetric, line_plot_panel
 from evidently.ui.workspace import Workspace
 from scipy.stats import mannwhitneyu
 
-from pipelines.drift.assessment import PREDICTION
+from models.monitoring.assessment import PREDICTION
 
 FOLDER: Final = "evidently"  # under HOME/reports
-KEPT: Final = 200  # snapshots in the workspace, about a week by the hour
-# Evidently 0.7 has this test one-sided only: a column that fell would never be seen.
+KEPT: Final = 200  # snapshots in the workspace: about a week with a run every hour
+# Evidently 0.7 has this test one-sided only, so a column that fell would never show.
 _TWO_SIDED: Final = StatTest("rank_sum", "rank sum, two-sided p", [ColumnType.Numerical], default_threshold=0.001)
 
 
@@ -41,16 +41,16 @@ register_stattest(_TWO_SIDED, _rank_sum)
 
 
 def compare(reference: pd.DataFrame, current: pd.DataFrame, bound: float) -> Any:
-    """A snapshot of drift and of data quality.
+    """Make a snapshot of drift and of data quality.
 
     Args:
         reference, current: one row a patient and day, the same columns.
-        bound: p-value of a rank sum below which a column is called drifted.
+        bound: p-value of a rank sum below which a column counts as drifted.
     """
-    # Evidently has no test for a column that is empty on a side: Vigil's says that it vanished, or appeared.
+    # Evidently cannot test a column that is empty on one side. Vigil's own test reports that it vanished, or appeared.
     both = [str(name) for name in current if current[name].notna().sum() > 1 and reference[name].notna().sum() > 1]
     definition = DataDefinition(numerical_columns=both)
-    # Columns one by one: Evidently's preset adds a verdict on the whole data set, beside Vigil's own.
+    # Columns one by one: Evidently's preset would add a verdict on the whole data set, beside Vigil's.
     drift = [ValueDrift(column=name, method=_TWO_SIDED.name, threshold=bound) for name in both]
     with _quiet():
         return Report([*drift, DataSummaryPreset(columns=both)]).run(
@@ -59,7 +59,7 @@ def compare(reference: pd.DataFrame, current: pd.DataFrame, bound: float) -> Any
 
 
 def ranks(judged: pd.DataFrame) -> Any:
-    """A snapshot of performance: ``label`` and ``probability`` of predictions whose outcome is known."""
+    """Make a snapshot of performance, from ``label`` and ``probability`` of predictions with a known outcome."""
     definition = DataDefinition(
         classification=[BinaryClassification(target="label", prediction_probas="probability")],
         numerical_columns=["probability"],
@@ -70,18 +70,18 @@ def ranks(judged: pd.DataFrame) -> Any:
 
 
 def page(snapshots: list[Any]) -> str:
-    """The snapshots as one HTML page that needs nothing but itself."""
+    """Return the snapshots as one HTML page that loads no other file."""
     first, *more = snapshots
     with _quiet():
         return "\n".join([first.get_html_str(as_iframe=False), *(snapshot.get_html_str(as_iframe=True) for snapshot in more)])
 
 
 def keep(reports: Path, project_name: str, snapshots: list[Any], name: str) -> None:
-    """Add snapshots to the workspace of a home, which ``vigil drift ui`` shows; the oldest give way."""
+    """Add snapshots to the workspace of a home, which ``vigil drift ui`` shows, and remove the oldest."""
     workspace = Workspace.create(str(reports / FOLDER))
-    known = workspace.search_project(project_name)
-    project = known[0] if known else workspace.create_project(project_name)
-    if not known:
+    projects = workspace.search_project(project_name)
+    project = projects[0] if projects else workspace.create_project(project_name)
+    if not projects:
         for title, metric, labels, label in (
             ("Drift of the risk: p of a rank sum", "ValueDrift", {"column": PREDICTION}, "p"),
             ("AUROC where the outcome is known", "RocAuc", {}, "AUROC"),

@@ -1,4 +1,4 @@
-"""What is judged: what came of late, what was predicted from it, and what became of the patients as far as that is known."""
+"""The inputs of an assessment: recent observations, the predictions made from them, and outcomes as far as they are known."""
 
 import json
 from dataclasses import dataclass
@@ -15,37 +15,36 @@ from models.cohort import label
 from models.registry import RegisteredModel, Registry
 from models.tasks import RiskTask
 from pipelines.cohort_store import CohortStore
-from pipelines.drift import received_observations
-from serving.records.prediction_log import FILE as LOG_FILE
-from serving.records.prediction_log import PredictionLog
+from pipelines.drift.received_observations import received_by_server
+from serving.records.prediction_log import SCHEMA, PredictionLog
 from serving.records.timestamps import present
 
 DAY: Final = pd.Timedelta(days=1)
-JUDGED: Final = 90 * DAY  # for so long performance is looked back on
+JUDGED: Final = 90 * DAY  # of predictions with a known outcome
 OUTCOME_COLUMNS: Final = ("patient_id", "end", "onset")
 LOG_COLUMNS: Final = ["subject_id", "index_time", "probability", "model_version", "feature_service"]
-_TAKEN_OVER: Final = pd.Timedelta(minutes=1)  # in which every process has followed a new champion
+_SWITCH: Final = pd.Timedelta(minutes=1)  # in which every process has followed a new champion
 _PARTS: Final = ("deliveries", "predictions", "outcomes")
 _ABOUT: Final = "about.json"
 _ZONE: Final = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
 
 
 class RecentError(VigilError):
-    """There is nothing to judge, or it cannot be read."""
+    """There is nothing to assess, or it cannot be read."""
 
 
 @dataclass(frozen=True)
 class Recent:
-    """What a judgement is made of.
+    """The inputs of one assessment.
 
     Attributes:
-        until: the end of the day that is judged.
-        rows: what came in the two days before (:mod:`pipelines.drift.received_observations`).
+        until: the end of the day to assess.
+        rows: observations received in the two days before (:data:`models.monitoring.received.COLUMNS`).
         log: predictions of the last day: :data:`LOG_COLUMNS` and the model's features.
         ends: whether they are each patient's last hour, as ``vigil predict`` makes them, and not the hours of a ward.
-        judged: predictions whose outcome is known, of that day or before: ``subject_id, index_time, probability, label``.
-        about: of a replay, what was put into it; empty for a home.
-        young: whether the champion is for less than a day, so that it has said little.
+        judged: predictions with a known outcome, of that day or before: ``subject_id, index_time, probability, label``.
+        about: the fault that was put into a replay; empty for a home.
+        young: whether the champion is less than a day old, so that it has made few predictions.
     """
 
     until: pd.Timestamp
@@ -58,7 +57,7 @@ class Recent:
 
     @property
     def last_day(self) -> pd.DataFrame:
-        """What came in it."""
+        """Observations received in the last day."""
         return self.rows[(self.rows["recorded_at"] > self.until - DAY).to_numpy()]
 
 
@@ -69,61 +68,59 @@ def of_home(
     outcomes: pd.DataFrame | None = None,
     settled: pd.Timestamp | None = None,
 ) -> Recent:
-    """The last day of a home (or the last hours, of predictions).
+    """Read the last day of a home (or the last hours, of predictions).
 
     Args:
-        home: whose.
+        home: the home.
         champion: its model.
-        hours: how far to look back for predictions; default: a day, or where no ward was ever watched, all of them.
+        hours: how far to look back for predictions; default: a day, or all of them where no ward was ever monitored.
         outcomes: of :func:`read_outcomes`, beside what the ingested cohort knows.
-        settled: when a person reinstated the model; what came and was predicted before is not held against it again.
+        settled: when a person reinstated the model; nothing of before is held against it again.
 
     Raises:
-        RecentError: nothing was predicted and nothing came.
+        RecentError: nothing was predicted and nothing was received.
     """
-    until, path = present(), home / LOG_FILE
+    until, path = present(), home / SCHEMA.file
     if not path.exists():
-        raise RecentError(f"prediction log {path}: not there; score patients first: vigil predict, or the API")
+        raise RecentError(f"prediction log {path}: missing; score patients first: vigil predict, or the API")
     predictions, task = PredictionLog(home), CohortStore(home).task
     earliest = until - JUDGED if settled is None else max(until - JUDGED, settled)
     begin = max(until - (DAY if hours is None else pd.Timedelta(hours=hours)), earliest)
-    watched = predictions.watched()
-    found = predictions.read(
+    is_live = predictions.has_live_predictions()
+    logged = predictions.with_features(
         model_name=champion.name,
         features=champion.model.features,
-        since=begin if watched or hours is not None else settled,
+        since=begin if is_live or hours is not None else settled,
     )
-    found = found[(found["origin"] == ("rescorer" if watched else "online_store")).to_numpy()]
+    logged = logged[(logged["origin"] == ("rescorer" if is_live else "online_store")).to_numpy()]
     if (since := Registry(home).champion_since(champion.name)) is not None:
-        # What another version said while it was champion is no mismatch, and not of this one.
-        late = (found["made_at"] > pd.Timestamp(since) + _TAKEN_OVER).to_numpy()
-        found = found[late | (found["model_version"] == champion.version).to_numpy()]
-    found = found.rename(columns={"patient_id": "subject_id"})
-    # Who is asked for twice in an hour is one row. However far one looks back: a patient is judged by his last day, as those of
-    # training are by one day.
-    log = found.assign(clock=found["index_time"].dt.floor("h")).drop_duplicates(["subject_id", "clock"], keep="last")
+        # Predictions of another version, made while that was champion, are no mismatch, and not of this version.
+        late = (logged["made_at"] > pd.Timestamp(since) + _SWITCH).to_numpy()
+        logged = logged[late | (logged["model_version"] == champion.version).to_numpy()]
+    # One row an hour, and each patient by their last day only, however far back: training patients are one day each, too.
+    log = logged.assign(clock=logged["index_time"].dt.floor("h")).drop_duplicates(["subject_id", "clock"], keep="last")
     log = log[(log["index_time"] > log.groupby("subject_id")["index_time"].transform("max") - DAY).to_numpy()]
     log = log[[*LOG_COLUMNS, *champion.model.features]].reset_index(drop=True)
-    rows = received_observations.of_journal(home, max(until - 2 * DAY, earliest), until)
+    rows = received_by_server(home, max(until - 2 * DAY, earliest), until)
     young = since is not None and pd.Timestamp(since) > until - DAY
     if log.empty and not (champion.withdrawn or young) and not (rows["recorded_at"] > until - DAY).any():
         raise RecentError(
-            f"prediction log {path}: nothing since {begin:%Y-%m-%d %H:%M} UTC that can be compared, and no reading came; "
-            "expected a watched ward (is the server up?), or vigil predict"
+            f"prediction log {path}: nothing since {begin:%Y-%m-%d %H:%M} UTC that can be compared, and no observation "
+            "arrived; expected a monitored ward (is the server up?), or vigil predict"
         )
-    # Last hours alone say nothing of a question that is asked by the hour.
+    # Last hours alone tell nothing about an hourly task.
     past = log if task.index == "end" else log.iloc[:0]
-    if watched and task.index == "hourly":
+    if is_live and task.index == "hourly":
         past = predictions.hourly(champion.name, champion.version, earliest, with_features=True)
-    return Recent(until, rows, log, not watched, _judged(home, past, outcomes), {}, young)
+    return Recent(until, rows, log, not is_live, _judged(home, past, outcomes), {}, young)
 
 
 def known(log: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
-    """Predictions whose outcome is known: ``subject_id, index_time, probability, label``.
+    """Return predictions with a known outcome: ``subject_id, index_time, probability, label``.
 
     Args:
         log: ``subject_id, index_time, probability``.
-        stays: ``subject_id, end``: until when somebody would have noticed.
+        stays: ``subject_id, end``: until when an event would have been noticed.
         outcomes: ``subject_id, onset, onset_known``.
         task: what the labels mean.
     """
@@ -136,17 +133,17 @@ def known(log: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.DataFrame, task: 
 
 
 def read_outcomes(path: Path) -> pd.DataFrame:
-    """What became of patients: a CSV or Parquet file, one row a patient.
+    """Read outcomes of patients: a CSV or Parquet file, one row a patient.
 
     Returns:
-        ``patient_id`` (as the platform knows him), ``end`` of the time in which an event would have been noticed, and
+        ``patient_id`` (as the platform knows them), ``end`` of the time in which an event would have been noticed, and
         ``onset``; no onset: no event. Times with a zone.
 
     Raises:
-        RecentError: it is not there, half-written, or lacks something.
+        RecentError: the file is missing, half-written, or lacks something.
     """
     if not path.exists():
-        raise RecentError(f"--outcomes {path}: not there; expected a CSV or Parquet file of {', '.join(OUTCOME_COLUMNS)}")
+        raise RecentError(f"--outcomes {path}: missing; expected a CSV or Parquet file of {', '.join(OUTCOME_COLUMNS)}")
     try:
         table = pd.read_csv(path, dtype=str) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError, ArrowException) as error:
@@ -158,28 +155,28 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         raise RecentError(
             f"--outcomes {path}: patient_id of row {int(unknown.argmax()) + 1} is missing; expected one in every row"
         )
-    found = pd.DataFrame({"patient_id": table["patient_id"].astype(str)})
+    outcomes = pd.DataFrame({"patient_id": table["patient_id"].astype(str)})
     for column in ("end", "onset"):
         text = table[column].map(lambda time: time.isoformat() if isinstance(time, pd.Timestamp) else time)
-        said = text.notna() & (text != "") & (text != "NaT")
-        times = pd.to_datetime(text.where(said), errors="coerce", format="ISO8601", utc=True)
-        # Without a zone it may be off by hours, and so would labels be.
-        wrong = said & (times.isna() | ~text.astype(str).str.contains(_ZONE))
+        is_given = text.notna() & (text != "") & (text != "NaT")
+        times = pd.to_datetime(text.where(is_given), errors="coerce", format="ISO8601", utc=True)
+        # A time without a zone may be off by hours, and so would labels be.
+        wrong = is_given & (times.isna() | ~text.astype(str).str.contains(_ZONE))
         if wrong.any() or (column == "end" and times.isna().any()):
             row = int((wrong if wrong.any() else times.isna()).to_numpy().argmax()) + 1
             raise RecentError(f"--outcomes {path}: {column} of row {row} is no time; expected ISO 8601 with a zone")
-        found[column] = times.astype(TIME)
-    after = (found["onset"] > found["end"]).to_numpy()
+        outcomes[column] = times.astype(TIME)
+    after = (outcomes["onset"] > outcomes["end"]).to_numpy()
     if after.any():
         raise RecentError(f"--outcomes {path}: onset of row {int(after.argmax()) + 1} is after its end; expected it before")
-    if found["patient_id"].duplicated().any():
-        row = int(found["patient_id"].duplicated().to_numpy().argmax()) + 1
-        raise RecentError(f"--outcomes {path}: row {row} is of a patient who was there before; expected one row a patient")
-    return found
+    if outcomes["patient_id"].duplicated().any():
+        row = int(outcomes["patient_id"].duplicated().to_numpy().argmax()) + 1
+        raise RecentError(f"--outcomes {path}: row {row} is of a patient of an earlier row; expected one row a patient")
+    return outcomes
 
 
 def write_replay(folder: Path, recent: Recent) -> None:
-    """Keep a replay as files that :func:`read_replay` reads; the facts come last, so that what is unfinished is not read."""
+    """Write a replay as files that :func:`read_replay` reads. The facts are written last, so that no unfinished one is read."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _ABOUT).unlink(missing_ok=True)
     for name, table in zip(_PARTS, (recent.rows, recent.log, recent.judged), strict=True):
@@ -189,18 +186,18 @@ def write_replay(folder: Path, recent: Recent) -> None:
 
 
 def read_replay(folder: Path) -> Recent:
-    """A replay that ``vigil simulate-fault`` wrote.
+    """Read a replay that ``vigil simulate-fault`` wrote.
 
     Raises:
-        RecentError: it is not there, or half-written.
+        RecentError: it is missing, or half-written.
     """
     if not (folder / _ABOUT).exists():
-        raise RecentError(f"--replay {folder}: no finished replay there; make one first: vigil simulate-fault NAME")
+        raise RecentError(f"--replay {folder}: holds no finished replay; make one first: vigil simulate-fault NAME")
     try:
         about = json.loads((folder / _ABOUT).read_text())
         until = pd.Timestamp(about["until"])
     except (ValueError, KeyError, TypeError):
-        raise RecentError(f"--replay {folder / _ABOUT}: half-written; make it anew: vigil simulate-fault NAME") from None
+        raise RecentError(f"--replay {folder / _ABOUT}: half-written; make it again: vigil simulate-fault NAME") from None
     tables = []
     for name in _PARTS:
         path = folder / f"{name}.parquet"
@@ -208,14 +205,14 @@ def read_replay(folder: Path) -> Recent:
             tables.append(pd.read_parquet(path))
         except (OSError, ArrowException) as error:
             raise RecentError(
-                f"--replay {path}: cannot be read ({type(error).__name__}), as a file that was half-written; make it anew: "
+                f"--replay {path}: cannot be read ({type(error).__name__}), as a file that is half-written; make it again: "
                 "vigil simulate-fault NAME"
             ) from None
     return Recent(until, tables[0], tables[1], ends=False, judged=tables[2], about=about)
 
 
 def _judged(home: Path, past: pd.DataFrame, given: pd.DataFrame | None) -> pd.DataFrame:
-    """Labels of what was predicted, by what the ingested cohort knows and by outcomes that were given."""
+    """Return predictions with labels, from the outcomes of the ingested cohort and from given ones."""
     cohort = CohortStore(home)
     task = cohort.task
     stays, outcomes = cohort.read("stays")[["subject_id", "end"]], cohort.read("outcomes")

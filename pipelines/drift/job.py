@@ -1,106 +1,197 @@
-"""The drift job: what came and what was predicted of late, judged by the champion's reference and by the plan."""
+"""The drift job: assess the last day, decide by the plan, carry it out, record and report it."""
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
 
 from features.errors import VigilError
+from models.monitoring.assessment import DriftAssessment, assess_day, comparable_days
 from models.monitoring.change_control_plan import Plan, read_plan
-from models.registry import Registry
-from pipelines.cohort_store import CohortStore
-from pipelines.drift.assessment import RESULT, Drift, References, Status, alike, judge
-from pipelines.drift.decisions import Decision, carry_out, decide, record, reinstated_at
+from models.monitoring.reference import References
+from models.monitoring.report_schema import (
+    REPORT_FILE,
+    ColumnsRecord,
+    Decision,
+    DriftReport,
+    ModelRecord,
+    PerformanceRecord,
+    ReadingsRecord,
+    Status,
+    without_nan,
+)
+from models.registry import RegisteredModel, Registry
+from pipelines.drift.decisions import Retrain, carry_out, decide, record, reinstated_at
 from pipelines.drift.inputs import Recent, of_home, read_outcomes, read_replay
+from pipelines.home import Home
 from pipelines.progress import working
 from pipelines.results import replace_json
 from serving.records.timestamps import present
 
-EXIT: Final[Mapping[Status, int]] = {Status.FINE: 0, Status.DRIFT: 1, Status.BROKEN: 3}  # 2: the command cannot be carried out
+EXIT: Final[Mapping[Status, int]] = {Status.FINE: 0, Status.DRIFT: 1, Status.BROKEN: 3}  # 2: wrong use of the command
+_SHOWN_COLUMNS: Final = 20  # in a report, or all that drifted
 
 
 class BrokenError(VigilError):
-    """Nothing can be said, which is a verdict of its own."""
+    """The job failed. This is a verdict of its own."""
 
     exit_status = EXIT[Status.BROKEN]
 
 
+@dataclass(frozen=True)
+class Drift:
+    """Outcome of the job.
+
+    Attributes:
+        status: broken where the model is, or has to be, withdrawn; fine where the plan asks for nothing; else drift.
+        judged_at, until: when the day was assessed, and its end; ISO 8601, UTC.
+        model: ``name, version``.
+        source: where the patients come from, with a warning where they are simulated.
+        replay: what was put into a replay; empty for a home.
+        judgement, decision: the assessment, and what follows from it.
+        readings: of the last day.
+    """
+
+    status: Status
+    judged_at: str
+    until: str
+    model: dict[str, str]
+    source: str
+    replay: dict[str, Any]
+    judgement: DriftAssessment
+    decision: Decision
+    readings: ReadingsRecord
+
+    def report(self) -> DriftReport:
+        """Return the report for ``drift.json``. It shows the columns that drifted, and the next ones."""
+        assessment = self.judgement
+        columns = assessment.columns
+        shown = columns.head(max(_SHOWN_COLUMNS, int(columns["drifted"].sum())))
+        performance = without_nan({"estimated": assessment.estimated, "known": assessment.known})
+        return DriftReport.model_validate(
+            {
+                "status": self.status.name.lower(),
+                "judged_at": self.judged_at,
+                "until": self.until,
+                "model": ModelRecord.model_validate(self.model),
+                "source": self.source,
+                "replay": self.replay,
+                "patients": assessment.patients,
+                "readings": self.readings,
+                "findings": [finding.record() for finding in assessment.findings],
+                "columns": ColumnsRecord.model_validate(
+                    {
+                        "share": assessment.share,
+                        "prediction_drifted": assessment.prediction_drifted,
+                        "drifted": columns.loc[columns["drifted"], "column"].tolist(),
+                        "judged": len(columns),
+                        "shown": without_nan(shown.to_dict("records")),
+                    }
+                ),
+                "performance": PerformanceRecord.model_validate(performance),
+                "decision": self.decision,
+            }
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as a dictionary, for JSON."""
+        return self.report().as_dict()
+
+
 def drift(
-    home: Path, *, hours: float | None = None, outcomes: Path | None = None, replay: Path | None = None, act: bool = False
+    home: Home,
+    *,
+    hours: float | None = None,
+    outcomes: Path | None = None,
+    replay: Path | None = None,
+    act: bool = False,
+    retrain: Retrain | None = None,
 ) -> Drift:
-    """Judge the last day of a home, or a replay; decide, record, and write the reports under ``HOME/reports``.
+    """Assess the last day of a home, or a replay; decide, record, and write the reports under ``HOME/reports``.
 
     Args:
-        home: whose champion, references and plan.
+        home: holds the champion, its references and the plan.
         hours: how far to look back for predictions; default: a day.
-        outcomes: a file of what became of patients (:func:`pipelines.drift.inputs.read_outcomes`).
-        replay: a folder of ``vigil simulate-fault`` that takes the place of the home's last day; nothing in use changes then.
-        act: also recalibrate or retrain, where the plan asks for it. To withdraw waits for nobody.
+        outcomes: a file of known outcomes (:func:`pipelines.drift.inputs.read_outcomes`).
+        replay: a folder of ``vigil simulate-fault``, assessed in place of the home's last day. Then nothing in use changes.
+        act: also recalibrate or retrain, where the plan asks for it. A withdrawal does not need it.
+        retrain: trains a challenger; None: retraining stays due.
 
     Raises:
-        PlanError: the plan cannot be followed.
-        RecentError: the outcomes cannot be read, or the replay.
-        BrokenError: nothing can be said of a home that was judged before: there is no champion, no reference or no log, or
-            they cannot be compared.
+        PlanError: the plan cannot be read.
+        RecentError: the outcomes or the replay cannot be read.
+        BrokenError: a home with reports cannot be assessed: it has no champion, no reference or no log, or they cannot be
+            compared.
     """
-    # First what was typed: a slip in it is no verdict on the model.
-    plan, told = read_plan(home), None if outcomes is None else read_outcomes(outcomes)
+    # Errors of the command line come first: they are no verdict on the model.
+    plan, known_outcomes = read_plan(home.path), None if outcomes is None else read_outcomes(outcomes)
     try:
-        return _drift(home, plan, hours, told, replay, act=act)
+        return _run(home, plan, hours, known_outcomes, replay, act=act, retrain=retrain)
     except VigilError as error:
-        if replay is not None or not (home / "reports").is_dir():
+        if replay is not None or not home.reports.is_dir():
             raise
-        # Or those who watch the figures would go on seeing the last ones.
-        at, status = present().isoformat(timespec="seconds"), Status.BROKEN.name.lower()
-        replace_json(home / "reports" / RESULT, {"status": status, "judged_at": at, "error": str(error)})
+        # Without this, those who watch the figures would still see the last ones.
+        report = DriftReport.model_validate({"status": "broken", "judged_at": present(), "error": str(error)})
+        replace_json(home.reports / REPORT_FILE, report.as_dict())
         raise BrokenError(str(error)) from None
 
 
-def _drift(
-    home: Path, plan: Plan, hours: float | None, outcomes: pd.DataFrame | None, replay: Path | None, *, act: bool
+def _run(
+    home: Home,
+    plan: Plan,
+    hours: float | None,
+    outcomes: pd.DataFrame | None,
+    replay: Path | None,
+    *,
+    act: bool,
+    retrain: Retrain | None,
 ) -> Drift:
-    facts, registry = CohortStore(home).facts, Registry.existing(home)
+    facts, registry = home.cohort.facts, Registry.existing(home.path)
     champion = registry.load(facts.task)
-    references = References.of(registry, champion)
+    references = References.load(registry, champion)
     recent = (
-        read_replay(replay) if replay is not None else of_home(home, champion, hours, outcomes, settled=reinstated_at(home))
+        read_replay(replay)
+        if replay is not None
+        else of_home(home.path, champion, hours, outcomes, settled=reinstated_at(home))
     )
     with working("drift"):
-        found = judge(recent, champion, references)
-        decision = decide(*plan.decide(found.findings, found.figures()))
-    readings = _readings(recent)
+        assessment = assess_day(recent, champion, references)
+        decision = decide(*plan.decide(assessment.findings, assessment.figures()))
+    readings = _count_readings(recent)
     if champion.withdrawn and decision.action == "none" and replay is None:
-        seen = "the readings of the last day show no fault" if readings["used"] else "no readings came, so nothing can be said"
-        said = f"version {champion.version} is withdrawn; {seen}; if the cause is gone: vigil reinstate --because TEXT"
-        decision = dataclasses.replace(decision, outcome=said)
-    decision = carry_out(decision, plan, home, champion, recent.judged, act=act, rehearsal=replay is not None)
+        decision = decision.model_copy(update={"outcome": _withdrawn_outcome(champion, readings)})
+    rehearsal = replay is not None
+    decision = carry_out(decision, plan, home, champion, recent.judged, act=act, rehearsal=rehearsal, retrain=retrain)
     simulated = facts.simulated or bool(recent.about.get("simulated"))
     result = Drift(
-        status=Status.BROKEN if champion.withdrawn and replay is None else _status(decision),
+        status=Status.BROKEN if champion.withdrawn and not rehearsal else _status(decision),
         judged_at=present().isoformat(timespec="seconds"),
         until=recent.until.isoformat(timespec="seconds"),
         model={"name": champion.name, "version": champion.version},
         source="simulated ward: not clinical evidence" if simulated else facts.source,
         replay={key: value for key, value in recent.about.items() if key != "until"},
-        judgement=found,
+        judgement=assessment,
         decision=decision,
         readings=readings,
     )
     evidence = result.as_dict()
-    if decision.action != "none" and replay is None:
+    if decision.action != "none" and not rehearsal:
         record(home, decision, evidence)
-    from pipelines.drift.report import write_report  # Evidently takes seconds to import, and a broken log needs none of it
+    from pipelines.drift.report import write_report  # Evidently takes seconds to import, and a failing run needs none of it
 
     with working("drift report"):
-        write_report(home, result, recent, alike(references.days, ends=recent.ends), champion)
-    if replay is None:
-        with registry.run(champion.name, champion.run_id):
-            stamp = result.judged_at.replace(":", "")
-            told = {} if decision.action == "none" else {f"drift/{stamp}.json": _without_devices(evidence)}
-            registry.log(metrics=_metrics(result), dictionaries=told)
+        write_report(home, result, recent, comparable_days(references.days, ends=recent.ends), champion)
+    if not rehearsal:
+        _log_to_registry(registry, champion, result, evidence)
     return result
+
+
+def _withdrawn_outcome(champion: RegisteredModel, readings: ReadingsRecord) -> str:
+    """Return what a clean day means for a withdrawn model."""
+    state = "the readings of the last day show no fault" if readings.used else "no readings arrived, so nothing is known"
+    return f"version {champion.version} is withdrawn; {state}; if the cause is gone: vigil reinstate --because TEXT"
 
 
 def _status(decision: Decision) -> Status:
@@ -109,18 +200,26 @@ def _status(decision: Decision) -> Status:
     return Status.FINE if decision.action == "none" else Status.DRIFT
 
 
-def _readings(recent: Recent) -> dict[str, Any]:
+def _count_readings(recent: Recent) -> ReadingsRecord:
     rows = recent.last_day
     reasons = rows.loc[(rows["reason"] != "").to_numpy(), "reason"].astype(str).value_counts()
-    return {
-        "came": len(rows),
-        "used": int((rows["reason"] == "").sum()),
-        "unused": {str(k): int(v) for k, v in reasons.items()},
-    }
+    return ReadingsRecord(
+        came=len(rows),
+        used=int((rows["reason"] == "").sum()),
+        unused={str(reason): int(count) for reason, count in reasons.items()},
+    )
+
+
+def _log_to_registry(registry: Registry, champion: RegisteredModel, result: Drift, evidence: dict[str, Any]) -> None:
+    """Add the metrics to the champion's run, and the evidence where the plan asks for something."""
+    stamp = result.judged_at.replace(":", "")
+    files = {} if result.decision.action == "none" else {f"drift/{stamp}.json": _without_devices(evidence)}
+    with registry.run(champion.name, champion.run_id):
+        registry.log(metrics=_metrics(result), dictionaries=files)
 
 
 def _without_devices(evidence: dict[str, Any]) -> dict[str, Any]:
-    """For a registry that others may read: a device is a patient's."""
+    """Remove the names of devices, for a registry that others may read: a device may be one patient's."""
     findings = [
         finding if finding["place"] != "device" else {**finding, "where": [], "says": "see the report of the home"}
         for finding in evidence["findings"]
@@ -129,8 +228,12 @@ def _without_devices(evidence: dict[str, Any]) -> dict[str, Any]:
 
 
 def _metrics(result: Drift) -> dict[str, float]:
-    found = result.judgement
-    figures = {"status": float(result.status), "faults": float(len(found.findings)), "columns_share": found.share}
-    for name, values in (("estimated", found.estimated), ("known", found.known)):
+    assessment = result.judgement
+    figures = {
+        "status": float(result.status),
+        "faults": float(len(assessment.findings)),
+        "columns_share": assessment.share,
+    }
+    for name, values in (("estimated", assessment.estimated), ("known", assessment.known)):
         figures |= {f"{name}.{key}": values[key] for key in ("auroc", "auprc", "brier") if values is not None}
     return {f"drift.{name}": value for name, value in figures.items()}

@@ -1,48 +1,25 @@
-"""Readings as they came, those that could not be used among them: what faults are named from."""
+"""The observations that the server of a home received, unusable and repeated ones included."""
 
-import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 
-from features.observations import TIME
 from models.monitoring.received import COLUMNS, together
-from serving.records.database import instant, microsecond, open_database, reading
-from serving.records.journal import FILE, METADATA, QUARANTINE, READINGS, REPEATED
+from serving.records.journal import SCHEMA, Journal
+from serving.records.timestamps import microsecond
 
 
-def of_journal(home: Path, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
-    """What the server of a home received after a time, up to another. A home without a server received nothing.
+def received_by_server(home: Path, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+    """Return what the server received after a time, up to another: the columns of :data:`models.monitoring.received.COLUMNS`.
 
-    What was delivered twice was counted, not kept: it is here so often, without a value, as of the hour it came in.
+    A home without a server received nothing. Repeated observations were counted, not stored: each is a row without a value, as of the
+    time it arrived.
     """
-    if not (home / FILE).exists():
-        return together(pd.DataFrame(columns=list(COLUMNS)), pd.DataFrame(columns=list(COLUMNS)))
-    engine = open_database(home / FILE, METADATA)
-
-    def among(table: sa.Table) -> sa.ColumnElement[bool]:
-        return sa.and_(table.c.recorded_at > microsecond(since), table.c.recorded_at <= microsecond(until))
-
-    with reading(engine) as connection:
-        used = pd.read_sql(sa.select(READINGS).where(among(READINGS)), connection)
-        unused = pd.read_sql(sa.select(QUARANTINE).where(among(QUARANTINE)), connection)
-        repeated = pd.read_sql(sa.select(REPEATED).where(among(REPEATED)), connection)
-    engine.dispose()
-    sent = pd.DataFrame([json.loads(text) for text in unused["reading"]], index=unused.index).reindex(
-        columns=["signal", "value", "observed_at", "device_id", "source"]
-    )
-    unused = unused[["patient", "recorded_at", "reason"]].join(sent)
-    unused["observed_at"] = pd.to_datetime(unused["observed_at"], format="ISO8601", utc=True, errors="coerce")
-    repeated = repeated.loc[repeated.index.repeat(repeated["times"])].assign(reason="duplicate_message", value=np.nan)
-    for table in (used, unused, repeated):
-        table["recorded_at"] = _instants(table["recorded_at"])
-    used["observed_at"] = _instants(used["observed_at"])
-    repeated["observed_at"] = repeated["recorded_at"]
-    named = [table.rename(columns={"patient": "subject_id"}) for table in (used, unused, repeated)]
-    return together(named[0], pd.concat(named[1:], ignore_index=True))
-
-
-def _instants(microseconds: "pd.Series[int]") -> "pd.Series[pd.Timestamp]":
-    return pd.Series([instant(int(time)) for time in microseconds], index=microseconds.index, dtype=TIME)
+    if not (home / SCHEMA.file).exists():
+        empty = pd.DataFrame(columns=list(COLUMNS))
+        return together(empty, empty)
+    after, end = microsecond(since), microsecond(until)
+    with Journal(home).snapshot() as journal:
+        accepted = journal.observations(after, end)
+        unused = [journal.quarantined(after, end), journal.repetitions(after, end)]
+    return together(accepted, pd.concat(unused, ignore_index=True))

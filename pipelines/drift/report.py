@@ -1,4 +1,4 @@
-"""Reports of a judged day: one page for people, JSON for programs, a series of both kinds, and Evidently's workspace."""
+"""Reports of an assessed day: a page for people, JSON for programs, a series of runs, and Evidently's workspace."""
 
 import json
 from importlib import resources
@@ -11,116 +11,122 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from models.monitoring.assessment import PREDICTION
 from models.monitoring.feature_drift import FALSE_DISCOVERY_RATE
+from models.monitoring.report_schema import REPORT_FILE, DriftReport
 from models.registry import RegisteredModel
 from models.reporting.style import labelled, styled, svg
 from pipelines.drift import evidently_report
-from pipelines.drift.assessment import PREDICTION, RESULT, Drift
 from pipelines.drift.inputs import Recent
+from pipelines.drift.job import Drift
+from pipelines.home import Home
 from pipelines.results import replace_json
 
-PAGE: Final = "drift.html"  # under HOME/reports, as the next two
-SERIES: Final = "drift"
-SHOWN: Final = 12  # columns that Evidently draws: those that drifted first, then by what the model makes of them
-_HISTORY: Final = 60  # runs in the page
+PAGE: Final = "drift.html"  # under HOME/reports
+SERIES: Final = "drift"  # under HOME/reports: one JSON file for each run
+SHOWN: Final = 12  # columns that Evidently draws
+_HISTORY: Final = 60  # runs that the page shows
 _TEMPLATE: Final = "drift.html"
 _STATUS_COLOURS: Final = {"fine": "#009E73", "drift": "#E69F00", "broken": "#D55E00"}
 
 
-def write_report(home: Path, result: Drift, recent: Recent, reference: pd.DataFrame, champion: RegisteredModel) -> None:
-    """Write ``drift.html`` and ``drift.json``, add to the series in ``drift/`` and to Evidently's workspace.
+def write_report(home: Home, result: Drift, recent: Recent, reference: pd.DataFrame, champion: RegisteredModel) -> None:
+    """Write ``drift.html`` and ``drift.json``, and add to the series in ``drift/`` and to Evidently's workspace.
 
-    A replay goes into ``HOME/reports/rehearsal``, since it is no part of the home's history.
+    The report of a replay goes into ``HOME/reports/rehearsal``, since it is no part of the home's history.
 
     Args:
-        home: whose ``reports`` they go to.
-        result: what was judged.
+        home: receives the reports.
+        result: the outcome of the job.
         recent: the day.
-        reference: what it was compared with.
-        champion: the model, for the names of the columns that matter to it.
+        reference: the days it was compared with.
+        champion: the model; its features choose the columns that Evidently draws.
     """
-    reports = home / "reports" / ("rehearsal" if result.replay else "")
+    reports = home.reports / ("rehearsal" if result.replay else "")
     series = reports / SERIES
     series.mkdir(parents=True, exist_ok=True)
-    columns = _chosen(result, champion)
+    columns = _choose_columns(result, champion)
     snapshots = []
     if len(result.judgement.columns):
         log = recent.log[(recent.log["model_version"] == champion.version).to_numpy()]
         before, now = by_patient(reference, columns), by_patient(log, columns)
-        snapshots.append(evidently_report.compare(before, now, _bound(result)))
+        snapshots.append(evidently_report.compare(before, now, _p_bound(result)))
     if result.judgement.known is not None:
         snapshots.append(evidently_report.ranks(recent.judged))
     stamp = result.judged_at.replace(":", "")
-    kept = series / f"{stamp}.json"
-    replace_json(kept, result.as_dict())
-    plain = json.loads(kept.read_text())  # the page shows what the file holds
+    file = series / f"{stamp}.json"
+    replace_json(file, result.as_dict())
+    content = json.loads(file.read_text())  # the page shows what the file holds
     if snapshots:
-        evidently_report.keep(reports, result.model["name"], snapshots, f"{stamp} {plain['status']}")
-    below = evidently_report.page(snapshots) if snapshots else "<html><body></body></html>"
-    (reports / PAGE).write_text(_page(plain, _history(series), below), encoding="utf-8")
-    replace_json(reports / RESULT, plain)  # last: the server reads it
+        evidently_report.keep(reports, result.model["name"], snapshots, f"{stamp} {content['status']}")
+    evidently_page = evidently_report.page(snapshots) if snapshots else "<html><body></body></html>"
+    (reports / PAGE).write_text(_render_page(content, _read_history(series), evidently_page), encoding="utf-8")
+    replace_json(reports / REPORT_FILE, content)  # last, since the server reads it
 
 
-def _page(plain: dict[str, Any], history: list[dict[str, Any]], evidently: str) -> str:
-    """Vigil's findings above what Evidently draws."""
+def _render_page(content: dict[str, Any], history: list[DriftReport], evidently_page: str) -> str:
+    """Put Vigil's report above what Evidently draws."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files("pipelines.drift").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
     with styled():
-        drawn = Markup(svg(_over_time(history))) if len(history) > 1 else ""  # noqa: S704 - letters are outlines, not text
-    ours = template.render(result=plain, colour=_STATUS_COLOURS[plain["status"]], history=drawn, shown=SHOWN)
-    start = evidently.index(">", evidently.index("<body")) + 1
-    return evidently[:start] + ours + evidently[start:]
+        drawn = Markup(svg(_draw_history(history))) if len(history) > 1 else ""  # noqa: S704 - letters are outlines, not text
+    ours = template.render(result=content, colour=_STATUS_COLOURS[content["status"]], history=drawn, shown=SHOWN)
+    start = evidently_page.index(">", evidently_page.index("<body")) + 1
+    return evidently_page[:start] + ours + evidently_page[start:]
 
 
-def _chosen(result: Drift, champion: RegisteredModel) -> list[str]:
-    """The risk, columns that drifted, and then those of vital signs as they are now."""
-    drifted = result.judgement.columns
-    first = drifted.loc[drifted["drifted"], "column"].tolist()
-    plain = [name for name in champion.model.features if name.endswith(("_mean_1h", "_last_24h")) or name in ("age", "news2")]
-    return list(dict.fromkeys([PREDICTION, *first, *plain, *champion.model.features]))[:SHOWN]
+def _choose_columns(result: Drift, champion: RegisteredModel) -> list[str]:
+    """Choose the risk, then columns that drifted, then recent vital signs, age and NEWS2, then other features."""
+    columns = result.judgement.columns
+    drifted = columns.loc[columns["drifted"], "column"].tolist()
+    vitals = [name for name in champion.model.features if name.endswith(("_mean_1h", "_last_24h")) or name in ("age", "news2")]
+    return list(dict.fromkeys([PREDICTION, *drifted, *vitals, *champion.model.features]))[:SHOWN]
 
 
 def by_patient(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """Means, one row a patient and day, as the tests of columns have them."""
+    """Average each patient's day, as the tests of columns do: one row a patient and day."""
     keys = [name for name in ("subject_id", "day") if name in frame]
     return frame.groupby(keys, observed=True)[columns].mean().reset_index(drop=True).astype(np.float64)
 
 
-def _bound(result: Drift) -> float:
-    """The p-value under which a column counts as drifted, all columns considered."""
+def _p_bound(result: Drift) -> float:
+    """Return the p-value below which a column counts as drifted, with all columns taken into account."""
     columns = result.judgement.columns
-    called = columns.loc[columns["q"] < FALSE_DISCOVERY_RATE, "p"]
-    return float(called.max()) if len(called) else FALSE_DISCOVERY_RATE / max(1, len(columns))
+    drifted = columns.loc[columns["q"] < FALSE_DISCOVERY_RATE, "p"]
+    return float(drifted.max()) if len(drifted) else FALSE_DISCOVERY_RATE / max(1, len(columns))
 
 
-def _history(series: Path) -> list[dict[str, Any]]:
-    """The last runs, oldest first; one that was cut off is left out."""
-    found = []
+def _read_history(series: Path) -> list[DriftReport]:
+    """Read the last runs, oldest first; an unfinished file is left out."""
+    history = []
     for path in sorted(series.glob("*.json"))[-_HISTORY:]:
         try:
-            found.append(json.loads(path.read_text()))
+            history.append(DriftReport.model_validate_json(path.read_bytes()))
         except ValueError:
             continue
-    return found
+    return history
 
 
-def _over_time(history: list[dict[str, Any]]) -> Figure:
-    """Faults, columns that drifted, and AUROC as expected and as measured, run by run."""
+def _draw_history(history: list[DriftReport]) -> Figure:
+    """Draw faults, the share of drifted features, and expected and measured AUROC, run by run."""
     figure = Figure(figsize=(9, 2.4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    at = [pd.Timestamp(run["judged_at"]).tz_convert(None) for run in history]
-    left.plot(at, [100 * run["columns"]["share"] for run in history], color="#0072B2", label="features that drifted, %")
+    at = [pd.Timestamp(run.judged_at).tz_convert(None) for run in history]
+    shares = [100 * run.columns.share if run.columns else np.nan for run in history]
+    left.plot(at, shares, color="#0072B2", label="features that drifted, %")
     left.scatter(
-        at, [len(run["findings"]) for run in history], s=18, color=[_STATUS_COLOURS[run["status"]] for run in history],
-        label="faults named", zorder=3,
+        at, [len(run.findings) for run in history], s=18, color=[_STATUS_COLOURS[run.status] for run in history],
+        label="faults detected", zorder=3,
     )  # fmt: skip
     left.set_ylim(bottom=0)
     labelled(left, "judged at (UTC)", "", "Drift")
     left.legend(loc="upper left")
-    for name, colour, said in (("estimated", "#56B4E9", "expected, without labels"), ("known", "#0072B2", "measured")):
-        values = [(run["performance"][name] or {}).get("auroc") for run in history]
+    performance = [run.performance for run in history]
+    expected = [one.estimated.auroc if one and one.estimated else None for one in performance]
+    measured = [one.known.auroc if one and one.known else None for one in performance]
+    for values, colour, label in ((expected, "#56B4E9", "expected, without labels"), (measured, "#0072B2", "measured")):
         if any(value is not None for value in values):
-            right.plot(at, [np.nan if value is None else value for value in values], marker=".", color=colour, label=said)
+            right.plot(at, [np.nan if value is None else value for value in values], marker=".", color=colour, label=label)
     labelled(right, "judged at (UTC)", "AUROC", "Performance")
     if right.get_legend_handles_labels()[0]:
         right.legend(loc="lower left")

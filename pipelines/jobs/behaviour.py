@@ -1,4 +1,4 @@
-"""Behaviour of a model of this home: clinical vignettes, changed patients, simulated arrivals, and its domain of use."""
+"""Examine how a model of this home behaves: on vignettes, changed patients and simulated arrivals, and in its domain of use."""
 
 from typing import Any, Final
 
@@ -18,12 +18,12 @@ from models.training.risk_model import Float64, RiskModel
 from pipelines.cohort_store import CohortStore
 from pipelines.sources.simulated.arrivals import arrivals
 
-# Ours: some 500 of so many are emergencies by NEWS2, so that a miss of one in a hundred is seen.
+# Our choice: some 500 of so many arrivals are emergencies by NEWS2, so a miss of one in a hundred shows.
 ARRIVALS: Final = 2_000
 
 
-def behaviour_of(cohort: CohortStore, model: RiskModel) -> dict[str, Any]:
-    """Examine a model on the vignettes and on a sample of the held-out patients, whose readings are changed on purpose.
+def examine_held_out_behaviour(cohort: CohortStore, model: RiskModel) -> dict[str, Any]:
+    """Examine a model on the vignettes, and on a sample of held-out patients with observations changed on purpose.
 
     Returns:
         As :func:`models.behaviour.examination.examine_behaviour`.
@@ -33,80 +33,81 @@ def behaviour_of(cohort: CohortStore, model: RiskModel) -> dict[str, Any]:
     patients = sample(stays["subject_id"], cohort.facts.observations / cohort.facts.subjects)
     index = index_times(stays[stays["subject_id"].isin(patients)], cohort.task.index)
     return examine_behaviour(
-        lambda rows: assess(model, rows), model.risk, views_read(model), readings_of(cohort, patients), index
+        lambda rows: assess(model, rows), model.risk, required_views(model), read_observations(cohort, patients), index
     )
 
 
-def arrivals_by(model: RiskModel, *, seed: int, number: int = ARRIVALS) -> dict[str, int]:
-    """Count what a model says of simulated patients at arrival whose NEWS2 asks for an emergency response.
+def examine_arrivals(model: RiskModel, *, seed: int, number: int = ARRIVALS) -> dict[str, int]:
+    """Count a model's answers for simulated patients at arrival whose NEWS2 asks for an emergency response.
 
     Args:
-        model: with thresholds.
-        seed: of the arrivals.
+        model: a model with thresholds.
+        seed: of the simulation.
         number: of arrivals.
 
     Returns:
-        ``arrivals``, and ``emergencies``: of these, with a NEWS2 of 7 or more by the chart. Of the emergencies
-        ``low_by_model`` and ``without_alarm_by_model``, as the model alone would have it; ``low`` and ``without_alarm``, with
-        the safety net; and ``outside``, beyond the domain of use.
+        ``arrivals``, and ``emergencies``: those with a NEWS2 of 7 or more by the chart. Of the emergencies:
+        ``low_by_model`` and ``without_alarm_by_model``, the answers of the model alone; ``low`` and ``without_alarm``, the
+        answers with the safety net; and ``outside``, those outside the domain of use.
     """
     observations, index = arrivals(number, seed)
-    rows = build_features(observations, index, views_read(model))
+    rows = build_features(observations, index, required_views(model))
     urgent = rows[rows["news2"] >= NEWS2_HIGH]
-    by_model = [model.band(p) for p in model.risk(urgent).tolist()] if len(urgent) else []
-    answers = assess(model, urgent)
+    bands = [model.band(probability) for probability in model.risk(urgent).tolist()] if len(urgent) else []
+    risks = assess(model, urgent)
     return {
         "arrivals": number,
         "emergencies": len(urgent),
-        "low_by_model": by_model.count("low"),
-        "without_alarm_by_model": len(by_model) - by_model.count("high"),
-        "low": sum(risk.band == "low" for risk in answers),
-        "without_alarm": sum(not _sounds(model, risk) for risk in answers),
-        "outside": sum("outside_training" in risk.findings for risk in answers),
+        "low_by_model": bands.count("low"),
+        "without_alarm_by_model": len(bands) - bands.count("high"),
+        "low": sum(risk.band == "low" for risk in risks),
+        "without_alarm": sum(not _sounds(model, risk) for risk in risks),
+        "outside": sum("outside_training" in risk.findings for risk in risks),
     }
 
 
-def domain_of(
+def examine_domain(
     model: RiskModel, frame: pd.DataFrame, risk: Float64, subject_id: "pd.Series[str]", *, seed: int
 ) -> dict[str, Any] | None:
-    """Judge a model's domain of use on held-out patients and on the vignettes; None: the model has none.
+    """Examine a model's domain of use on held-out patients and on the vignettes; return None for a model without one.
 
     Args:
-        model: any.
+        model: any model.
         frame: held-out rows with ``label, hours_since_reading`` and the model's features.
-        risk: what the model says of each row.
-        subject_id: a number in place of the identifier of each row.
+        risk: of each row, shape (n_rows,).
+        subject_id: of each row, a number in place of the subject key.
         seed: of the bootstrap.
 
     Returns:
-        ``summary`` (:meth:`models.domain.DomainOfUse.fit`), ``held_out`` (:func:`models.evaluation.domain.judged`, of the rows
-        with a reading) and ``vignettes`` (:func:`models.behaviour.examination.outside_vignettes`).
+        ``summary`` (:meth:`models.domain.DomainOfUse.fit`), ``held_out`` (:func:`models.evaluation.domain.judged`, on rows
+        with an observation) and ``vignettes`` (:func:`models.behaviour.examination.outside_vignettes`).
     """
     domain: DomainOfUse | None = getattr(model, "domain_", None)
     if domain is None:
         return None
-    measured = frame["hours_since_reading"].notna().to_numpy()  # otherwise the model is not asked, whatever its domain is
+    measured = frame["hours_since_reading"].notna().to_numpy()  # without an observation the model is never asked
     label = frame["label"].to_numpy(np.float64)[measured]
     return {
         "summary": domain.summary,
         "held_out": judged(domain.outside(frame)[measured], label, risk[measured], subject_id[measured], seed=seed),
-        "vignettes": outside_vignettes(domain, views_read(model)),
+        "vignettes": outside_vignettes(domain, required_views(model)),
     }
 
 
-def views_read(model: RiskModel) -> tuple[str, ...]:
-    """Return the views that a full answer reads: the model's, the scores', the safety net's, and who the patient is."""
+def required_views(model: RiskModel) -> tuple[str, ...]:
+    """Return the views that a full answer reads: of the model, the scores, the safety net, and age and sex."""
     return tuple(views_of([*model.features, *of("scores", "patient", SAFETY_NET)]))
 
 
-def readings_of(cohort: CohortStore, patients: list[str]) -> pd.DataFrame:
+def read_observations(cohort: CohortStore, patients: list[str]) -> pd.DataFrame:
     """Read the observations of some patients, without devices and messages."""
     columns = ["subject_id", "observed_at", "signal", "value", "recorded_at"]
-    parts = (part.loc[part["subject_id"].isin(patients), columns] for (part,) in cohort.iterate("observations"))
-    readings = pd.concat(parts, ignore_index=True)
-    return readings.assign(**{name: readings[name].astype("category") for name in ("subject_id", "signal")})  # small and quick
+    tables = (table.loc[table["subject_id"].isin(patients), columns] for (table,) in cohort.iterate("observations"))
+    observations = pd.concat(tables, ignore_index=True)
+    # Categories need little memory and compare quickly.
+    return observations.assign(**{name: observations[name].astype("category") for name in ("subject_id", "signal")})
 
 
 def _sounds(model: RiskModel, risk: Risk) -> bool:
-    """Whether an alarm sounds at the first answer, by the safety net or by the model."""
+    """Return whether the first answer sounds an alarm, by the safety net or by the model."""
     return risk.is_emergency or (risk.probability is not None and model.band(risk.probability) == "high")

@@ -1,37 +1,41 @@
-"""Build: features of every index time of the cohort, into Feast; then, for serving, the latest of each patient online."""
+"""Compute the features of every index time of the cohort into Feast, and load the latest of each patient online."""
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
 from features.batch import build_features, definition
 from features.catalogue import computed_for
-from features.store.client import Store
 from models.cohort import index_times
-from pipelines.cohort_store import CohortStore
+from pipelines.home import Home
 from pipelines.progress import track, working
-from serving.records.clock import keep_replay_clock
+from serving.records.clock import store_replay_clock
 
 
 @dataclass(frozen=True)
-class Built:
-    """What a build made: feature rows, and how many parts of the cohort were computed now or found as they should be."""
+class BuildResult:
+    """Result of a build.
+
+    Attributes:
+        index_times: number of feature rows.
+        computed: partitions whose features were computed.
+        reused: partitions whose features were up to date.
+    """
 
     index_times: int
     computed: int
-    kept: int
+    reused: int
 
 
-def build(home: Path) -> Built:
-    """Compute the features of each part of the cohort that is new or has changed, and apply all to Feast.
+def build(home: Home) -> BuildResult:
+    """Compute the features of each partition of the cohort that is new or has changed, and apply all to Feast.
 
-    They are those of the standard views and of what the models of the cohort's task read besides.
+    The views are the standard ones and those that the models of the cohort's task read.
 
-    A run that is cut off loses nothing: the next one finds the finished parts, and ends with the same files, byte for byte.
+    An interrupted run loses nothing. The next run reuses the finished partitions and ends with the same files, byte for byte.
     """
-    cohort, store = CohortStore(home), Store(home)
+    cohort, store = home.cohort, home.features
     parts, views = cohort.parts(), computed_for(cohort.task.feature_service)
     store.withdraw()
     rows = computed = 0
@@ -45,24 +49,24 @@ def build(home: Path) -> Built:
     store.parts.keep(parts, views)
     with working("apply to Feast"):
         store.apply()
-    return Built(rows, computed, parts - computed)
+    return BuildResult(rows, computed, parts - computed)
 
 
-def materialize(home: Path) -> int:
-    """Load the latest features of every patient online; the cohort is retrospective, so the clock becomes a replay's.
+def materialize(home: Home) -> int:
+    """Load the latest features of every patient into the online store; return the number of patients.
 
-    Returns the number of patients.
+    The cohort lies in the past, so the home's clock becomes a replay clock: it shows each patient's last index time.
     """
-    cohort = CohortStore(home)
+    cohort = home.cohort
     stays = cohort.read("stays")
-    for _ in track(Store(home).materialize(cohort.task.feature_service), "materialize", cohort.parts()):
+    for _ in track(home.features.materialize(cohort.task.feature_service), "materialize", cohort.parts()):
         pass
-    keep_replay_clock(home, index_times(stays, cohort.task.index))
+    store_replay_clock(home.path, index_times(stays, cohort.task.index))
     return len(stays)
 
 
 def _fingerprint(index: pd.DataFrame, observations: str, views: tuple[str, ...]) -> str:
-    """Of everything that features are made of: how they are defined, which and when they are asked for, and the readings."""
+    """Return a digest of everything that features depend on: definitions, views, index times and observations."""
     hashed = hashlib.blake2b(f"{definition()} {observations} {' '.join(views)}".encode(), digest_size=16)
     hashed.update(pd.util.hash_pandas_object(index, index=False).to_numpy().tobytes())
     return hashed.hexdigest()

@@ -1,11 +1,11 @@
-"""Ingest: a source's observations, checked; its stays and outcomes; what cannot be used, quarantined and counted.
+"""Ingest a source: check its observations, quarantine and count those that cannot be used, and store stays and outcomes.
 
-Here identifiers end: from here on a subject has a pseudonym, and only :mod:`serving.identity.identities` knows whose it is.
+Patient identifiers end here. From here on a subject has a pseudonym, and only :mod:`serving.identity.identities` knows the
+identifier.
 """
 
 from collections import Counter
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pandas as pd
 
@@ -13,49 +13,48 @@ from features.identifiers import is_identifier
 from features.observations import TIME, check
 from features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from features.signals import SIGNALS
-from features.store.client import Store
-from pipelines.cohort_store import CohortStore, Facts, NoCohortError
+from pipelines.cohort_store import CohortFacts, NoCohortError
+from pipelines.home import Home
 from pipelines.operations.upgrade import upgrade
 from pipelines.progress import track
 from pipelines.sources import OUTCOMES, STAYS, Batch, Source, SourceError
 from serving.identity.identities import Identities
 
 
-def ingest(source: Source, home: Path, now: pd.Timestamp | None = None, *, replace: bool = False) -> Facts:
-    """Replace the home's cohort by the source's.
+def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, replace: bool = False) -> CohortFacts:
+    """Replace the cohort of a home by that of a source.
 
     Args:
-        source: read anew.
-        home: where the cohort is kept.
-        now: the present.
-        replace: also a cohort of another source.
+        source: read from its beginning.
+        home: made if it does not exist.
+        now: the present; default: the clock's. Observations of the future are quarantined.
+        replace: also replace the cohort of another source.
 
     Raises:
         SourceError: the source's tables break their contract, or the home holds the cohort of another source.
-        PseudonymError: everybody knows the home's key, and the source's patients have to be hidden.
+        PseudonymError: the home has the published key, and the source's patients are not de-identified.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    home.path.mkdir(parents=True, exist_ok=True)
     upgrade(home)
     if not replace:
-        _refuse_other(source, home)
-    pseudonyms, identities = _pseudonyms(source, home), Identities(home)
-    store = CohortStore(home)
-    store.clear()
-    Store(home).withdraw()  # its features are the old cohort's
+        _refuse_other_source(source, home)
+    pseudonyms, identities = _open_pseudonyms(source, home), Identities(home.path)
+    home.cohort.clear()
+    home.features.withdraw()  # they are the former cohort's
     now = now or pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[tuple[str, str]] = Counter()
     subjects = events = observations = 0
-    for part, named in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
-        _check_stays(named)
-        batch = _pseudonymised(named, pseudonyms)
-        identities.keep(dict(zip(batch.stays["subject_id"], named.stays["subject_id"].astype(str), strict=True)))
+    for part, identified in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
+        _check_stays(identified)
+        batch = _pseudonymise(identified, pseudonyms)
+        identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
         checked = check(batch.observations, now)
         stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
         quarantine = pd.concat([checked.quarantined, checked.accepted[stray].assign(reason="no_stay")], ignore_index=True)
-        store.write(
+        home.cohort.write(
             part,
             observations=checked.accepted[~stray],
-            quarantine=quarantine.astype({"value": "string"}),  # as it came: numbers and what only should be one
+            quarantine=quarantine.astype({"value": "string"}),  # unchanged, and some values are no numbers
             stays=batch.stays,
             outcomes=batch.outcomes,
         )
@@ -64,47 +63,57 @@ def ingest(source: Source, home: Path, now: pd.Timestamp | None = None, *, repla
         events += len(batch.outcomes)
         observations += int((~stray).sum())
     reasons: Counter[str] = Counter()
-    signals: dict[str, dict[str, int]] = {}
+    signals: dict[str, Counter[str]] = {}
     for (signal, reason), count in sorted(quarantined.items()):
         reasons[reason] += count
         signals.setdefault(signal if signal in SIGNALS else "other", Counter())[reason] += count
-    signals = {signal: dict(counts) for signal, counts in signals.items()}
-    facts = Facts(source.name, source.simulated, source.task, subjects, events, observations, dict(reasons), signals)
-    store.finish(facts)
+    facts = CohortFacts(
+        source=source.name,
+        simulated=source.simulated,
+        task=source.task,
+        subjects=subjects,
+        events=events,
+        observations=observations,
+        quarantined=dict(reasons),
+        quarantined_signals={signal: dict(counts) for signal, counts in signals.items()},
+    )
+    home.cohort.finish(facts)
     return facts
 
 
-def _refuse_other(source: Source, home: Path) -> None:
-    """The cohort of another source is not replaced by a slip of the command line."""
+def _refuse_other_source(source: Source, home: Home) -> None:
+    """Refuse to replace the cohort of another source, which a slip of the command line would lose."""
     try:
-        there = CohortStore(home).facts
+        present = home.cohort.facts
     except NoCohortError:
         return
-    if there.source != source.name:
-        raise SourceError(f"--home {home}: holds the cohort of {there.source}; name another --home, or replace it: --replace")
+    if present.source != source.name:
+        raise SourceError(
+            f"--home {home.path}: holds the cohort of {present.source}; name another --home, or replace it: --replace"
+        )
 
 
-def _pseudonyms(source: Source, home: Path) -> Pseudonyms:
-    pseudonyms = open_pseudonyms(home, first=OPEN_KEY if source.deidentified else None)
+def _open_pseudonyms(source: Source, home: Home) -> Pseudonyms:
+    pseudonyms = open_pseudonyms(home.path, first=OPEN_KEY if source.deidentified else None)
     if pseudonyms.is_open and not source.deidentified:
         raise PseudonymError(
-            f"--source {source.name}: its patients are not de-identified, and {home / KEY_FILE} holds the key that everybody "
-            "knows; expected a secret one; name another --home, which will have its own"
+            f"--source {source.name}: its patients are not de-identified, and {home.path / KEY_FILE} holds the published key; "
+            "expected a secret key; name another --home, which will have its own"
         )
     return pseudonyms
 
 
-def _pseudonymised(batch: Batch, pseudonyms: Pseudonyms) -> Batch:
-    def replaced(table: pd.DataFrame) -> pd.DataFrame:
+def _pseudonymise(batch: Batch, pseudonyms: Pseudonyms) -> Batch:
+    def pseudonymise(table: pd.DataFrame) -> pd.DataFrame:
         if "subject_id" not in table:
-            return table  # check() says what observations need
+            return table  # check() reports a missing column of observations
         return table.assign(subject_id=pseudonyms.of_each(table["subject_id"]))
 
-    return Batch(replaced(batch.observations), replaced(batch.stays), replaced(batch.outcomes))
+    return Batch(pseudonymise(batch.observations), pseudonymise(batch.stays), pseudonymise(batch.outcomes))
 
 
 def _check_columns(stays: pd.DataFrame, outcomes: pd.DataFrame) -> None:
-    """All that is missing is named at once."""
+    """Name all missing columns at once."""
     tables = (("stays", stays, STAYS), ("outcomes", outcomes, OUTCOMES))
     missing = [f"{name}.{column}" for name, table, columns in tables for column in columns if column not in table]
     if missing:
@@ -114,13 +123,18 @@ def _check_columns(stays: pd.DataFrame, outcomes: pd.DataFrame) -> None:
 
 
 def _check_stays(batch: Batch) -> None:
+    """Check the contract of stays and outcomes.
+
+    Raises:
+        SourceError: with the first rule that is broken.
+    """
     stays, outcomes = batch.stays, batch.outcomes
     _check_columns(stays, outcomes)
     unclear = sum(not is_identifier(str(name)) for name in stays["subject_id"].dropna() if name != "")
     if unclear:
         raise SourceError(
-            f"stays.subject_id: {unclear} with a blank at an end, or a character that cannot be seen or has two spellings; "
-            "expected identifiers that cannot be taken for each other; mend them"
+            f"stays.subject_id: {unclear} with a blank at an end, an invisible character, or a character that has two "
+            "spellings; expected identifiers that cannot be mistaken for each other; correct them in the source"
         )
     for column in ("start", "end", "unit_admitted_at", "hospital_admitted_at"):
         if str(stays[column].dtype) != TIME:

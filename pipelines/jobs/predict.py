@@ -1,56 +1,70 @@
-"""Predict: held-out patients through the online path, and one of them over HTTP, as a care platform would ask."""
+"""Predict for held-out patients through the online path, and for one of them over HTTP as a care platform would."""
 
 import json
 import urllib.request
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 from models.cohort import split_of
-from pipelines.cohort_store import CohortStore
+from pipelines.home import Home
 from pipelines.operations.server import ServerError, running_server
 from pipelines.progress import CONSOLE, track, working
-from serving.api.schemas import MAX_PATIENTS, RiskAnswer
 from serving.auth.local_tokens import local_token
 from serving.identity.identities import Identities
-from serving.scoring.risk_service import RiskScorer
+from serving.scoring.risk_report import NoReport, RiskReport
+from serving.scoring.risk_service import RiskService
 
+_CHUNK: Final = 500  # patients scored at a time
 _TOKEN_LIFETIME: Final = timedelta(minutes=5)
-_EXPECTED: Final = frozenset({"no_recent_readings", "outside_training", "withdrawn"})  # why the model is not asked
+_EXPECTED_FINDINGS: Final = frozenset({"no_recent_readings", "outside_training", "withdrawn"})  # why no model was asked
 
 
-def predict_held_out(home: Path, scorer: RiskScorer) -> list[RiskAnswer]:
-    """Score every held-out patient from the online store, as of the clock's now; each is logged.
+def predict_held_out(home: Home, service: RiskService) -> list[RiskReport]:
+    """Score every held-out patient from the online store, as of the present of the home's clock, and log each prediction.
 
-    A patient of whom nothing recent is known, or who is outside the model's domain of use, has no risk of the model, and no
-    patient has one of a model that is withdrawn. The number of such patients is shown.
+    A patient has no risk of the model if they have no recent observation, if they are outside the domain of use, or if the
+    model is withdrawn. The number of such patients is printed.
+
+    Returns:
+        The reports of risks that rest on the model.
 
     Raises:
-        ServerError: a patient cannot be scored for any other reason.
+        ServerError: a patient cannot be scored for another reason.
     """
-    patients = [subject for subject in CohortStore(home).read("stays")["subject_id"] if split_of(subject) == "held_out"]
-    chunks = [patients[first : first + MAX_PATIENTS] for first in range(0, len(patients), MAX_PATIENTS)]
-    answers: list[RiskAnswer] = []
+    patients = [subject for subject in home.cohort.read("stays")["subject_id"] if split_of(subject) == "held_out"]
+    chunks = [patients[first : first + _CHUNK] for first in range(0, len(patients), _CHUNK)]
+    reports: list[RiskReport] = []
     for chunk in track(chunks, "predict", len(chunks)):
-        for item in scorer.by_id(chunk):
-            findings = item.risk.findings if item.risk else [item.problem]
-            if item.risk and item.risk.basis == "model":
-                answers.append(item.risk)
-            elif not _EXPECTED & set(findings):
-                raise ServerError(f"a held-out patient could not be scored: {findings}")
-    if len(answers) < len(patients):
-        CONSOLE.print(f"  {len(patients) - len(answers):,} of {len(patients):,} patients have no risk of the model")
-    return answers
+        for report in service.by_subject(chunk):
+            if isinstance(report, NoReport):
+                raise ServerError(
+                    f"a held-out patient could not be scored: {report.reason}; load the features first: vigil materialize"
+                )
+            if report.risk.basis == "model":
+                reports.append(report)
+            elif not _EXPECTED_FINDINGS & set(report.risk.findings):
+                findings = ", ".join(report.risk.findings)
+                raise ServerError(f"a held-out patient could not be scored: {findings}; for its meaning see docs/api.md")
+    if len(reports) < len(patients):
+        CONSOLE.print(f"  {len(patients) - len(reports):,} of {len(patients):,} patients have no risk of the model")
+    return reports
 
 
-def predict_over_http(home: Path, task: str, pseudonym: str) -> dict[str, Any]:
-    """Start the prediction server on a free port, ask it for one patient's risk, and stop it."""
-    patient_id = Identities(home).of([pseudonym])[pseudonym]  # the API takes identifiers, as a care platform knows them
-    token = local_token(home, subject="vigil run", scopes=["risk:read"], wards=None, lifetime=_TOKEN_LIFETIME)
+def predict_over_http(home: Home, task: str, subject_id: str) -> dict[str, Any]:
+    """Start the prediction server on a free port, request one patient's risk, and stop the server.
+
+    Returns:
+        The body of the answer.
+
+    Raises:
+        ServerError: the server did not start or did not answer.
+    """
+    patient_id = Identities(home.path).of([subject_id])[subject_id]  # the API takes patient identifiers, as platforms do
+    token = local_token(home.path, subject="vigil run", scopes=["risk:read"], wards=None, lifetime=_TOKEN_LIFETIME)
     with working("one prediction over HTTP"), running_server(home, task) as url:
         body = json.dumps({"patient_id": patient_id, "include": ["contributions", "range"]}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
         request = urllib.request.Request(f"{url}/v1/risk", body, headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            found: dict[str, Any] = json.load(answer)
-    return found
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer: dict[str, Any] = json.load(response)
+    return answer

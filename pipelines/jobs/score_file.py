@@ -1,4 +1,4 @@
-"""Score readings of a file by the champion: one risk a patient, as of the patient's last reading. Nothing is kept of it."""
+"""Score the readings of a file with the champion: one risk for each patient, as of their last reading. Nothing is stored."""
 
 from pathlib import Path
 from typing import Final
@@ -12,45 +12,47 @@ from features.catalogue import computed_for
 from features.errors import VigilError
 from features.observations import REQUIRED, check
 from models.assessment import assess_registered
-from models.registry import NoModelError, RegisteredModel, Registry
+from models.registry import NoModelError, RegisteredModel
 from models.tasks import TASKS
+from pipelines.home import Home
 
-FACTS: Final = ("age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at")  # of the patient; may be left out
+OPTIONAL_COLUMNS: Final = ("age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at")  # facts about the patient
 
 _SEX: Final = {"female": 0.0, "male": 1.0}
 
 
 class ScoreFileError(VigilError):
-    """The file cannot be read as readings."""
+    """A file that cannot be read as readings."""
 
 
-def score_file(home: Path, path: Path, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def score_file(home: Home, path: Path, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Score the patients of a CSV or Parquet file.
 
     Args:
-        home: whose champion is asked; where it has none, NEWS2 is given.
-        path: a row a reading, with ``subject_id, observed_at, signal, value``, and optionally ``unit, recorded_at`` and
-            what is known of the patient, the same in all of their rows: :data:`FACTS` (age in years; sex female or male).
+        home: whose champion answers; without a champion the answers are NEWS2.
+        path: a file with one row for each reading: ``subject_id, observed_at, signal, value``, optionally ``unit,
+            recorded_at``, and optionally facts about the patient, the same in all their rows: :data:`OPTIONAL_COLUMNS` (age
+            in years, sex ``female`` or ``male``).
         task: name of the registered model.
 
     Returns:
-        Of each patient ``subject_id, as_of, basis, probability, band, decided_by, news2, news2_highest, findings``; and the
+        For each patient ``subject_id, as_of, basis, probability, band, decided_by, news2, news2_highest, findings``; and the
         readings that cannot be used, with the ``reason``.
 
     Raises:
-        ScoreFileError: the file cannot be read, lacks a column, or no reading of it can be used.
+        ScoreFileError: the file cannot be read, lacks a column, or holds no reading that can be used.
     """
     table = _read(path)
     checked = check(table)
     if checked.accepted.empty:
         reasons = checked.quarantined["reason"].value_counts().to_dict()
         raise ScoreFileError(f"{path}: no reading can be used: {reasons}; expected names and units as in docs/features.md")
-    registered = _champion(home, task)
-    service = registered.feature_service if registered else _service(task)
+    registered = _load_champion(home, task)
+    service = registered.feature_service if registered else TASKS[task].feature_service
     index = _index(table, checked.accepted, path)
     rows = build_features(checked.accepted, index, computed_for(service))
     risks = assess_registered(registered, rows)
-    found = pd.DataFrame(
+    answers = pd.DataFrame(
         {
             "subject_id": [risk.patient for risk in risks],
             "as_of": [risk.index_time for risk in risks],
@@ -61,7 +63,7 @@ def score_file(home: Path, path: Path, task: str) -> tuple[pd.DataFrame, pd.Data
             "findings": [" ".join(risk.findings) for risk in risks],
         }
     )
-    return found, checked.quarantined
+    return answers, checked.quarantined
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -78,14 +80,14 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _index(table: pd.DataFrame, accepted: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """One time a patient, their last reading's, and what is said of them."""
+    """Return one row for each patient: the time of their last reading, and the facts about them."""
     index = accepted.groupby("subject_id", sort=True)["recorded_at"].max().rename("index_time").reset_index()
-    facts = [name for name in FACTS if name in table]
-    said = table[["subject_id", *facts]].drop_duplicates()
-    if said["subject_id"].duplicated().any():
-        raise ScoreFileError(f"{path}: {', '.join(facts)}: differ within a patient; expected the same in all of their rows")
-    index = index.merge(said, on="subject_id", how="left")
-    for name in FACTS:
+    columns = [name for name in OPTIONAL_COLUMNS if name in table]
+    facts = table[["subject_id", *columns]].drop_duplicates()
+    if facts["subject_id"].duplicated().any():
+        raise ScoreFileError(f"{path}: {', '.join(columns)}: differ within a patient; expected the same in all of their rows")
+    index = index.merge(facts, on="subject_id", how="left")
+    for name in OPTIONAL_COLUMNS:
         value = index[name] if name in index else pd.Series(np.nan, index=index.index)
         if name.endswith("_at"):
             index[name] = pd.to_datetime(value, utc=True, format="ISO8601").astype("datetime64[us, UTC]")
@@ -94,12 +96,8 @@ def _index(table: pd.DataFrame, accepted: pd.DataFrame, path: Path) -> pd.DataFr
     return index
 
 
-def _champion(home: Path, task: str) -> RegisteredModel | None:
+def _load_champion(home: Home, task: str) -> RegisteredModel | None:
     try:
-        return Registry.existing(home).load(task)
+        return home.existing_registry().load(task)
     except NoModelError:
         return None
-
-
-def _service(task: str) -> str:
-    return TASKS[task].feature_service

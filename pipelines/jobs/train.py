@@ -1,4 +1,4 @@
-"""Train: the model and its baselines, cross-fitted on the training patients, kept in MLflow and registered."""
+"""Train the model and its baselines by cross-fitting on the training patients; log them to MLflow and register one."""
 
 import dataclasses
 import difflib
@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from features.batch import KEYS
 from features.catalogue import SERVICES
 from features.errors import VigilError
-from features.store.client import Store
 from models.alarms.guarantee import certify, spent_by_net
 from models.alarms.timeline import Watch, threshold_at_budget
 from models.assessment import net_of
@@ -34,19 +32,21 @@ from models.training.candidate_models import AS_MEASURED, variants
 from models.training.measurement_augmentation import Augmented, augment, joined, share_of_quiet_rows
 from models.training.risk_model import RiskModel
 from pipelines.cohort_store import CohortStore
-from pipelines.jobs.behaviour import behaviour_of
+from pipelines.home import Home
+from pipelines.jobs.behaviour import examine_held_out_behaviour
 from pipelines.progress import CONSOLE, track, working
 
-LOOK: Final = (
-    3  # the medium band, which asks for a look, may cost so many times the alarms of the high one, which asks for action
-)
+# The medium band asks staff for a look, the high band for action. Our choice: looks may be this many times as frequent.
+LOOKS_PER_ALARM: Final = 3
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training job registered.
+    """The version that a training job registered.
 
     Attributes:
+        model_name, version, alias: as registered.
+        run_id: of the MLflow run.
         refused: why a first version is not champion, in one line; None: it is, or there was a champion already.
     """
 
@@ -57,14 +57,18 @@ class Trained:
     refused: str | None = None
 
 
+class SettingError(VigilError):
+    """A service, variant or setting that does not exist."""
+
+
 def labelled_index(cohort: CohortStore, wanted: Split) -> pd.DataFrame:
-    """Index times of the patients of a split: ``subject_id, index_time, onset, onset_known, label``."""
+    """Return the labelled index times of a split's patients: ``subject_id, index_time, onset, onset_known, label``."""
     labelled = label(index_times(cohort.read("stays"), cohort.task.index), cohort.read("outcomes"), cohort.task)
     return labelled.loc[splits(labelled["subject_id"]) == wanted, LABELLED].reset_index(drop=True)
 
 
 def train(
-    home: Path,
+    home: Home,
     seed: int = SEED,
     *,
     name: str | None = None,
@@ -72,54 +76,54 @@ def train(
     only: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Trained:
-    """Fit on the training patients only; calibrate and set thresholds on their out-of-fold risks; register.
+    """Fit the variants on the training patients, set thresholds by their out-of-fold risks, and register the first variant.
 
-    A first version becomes champion if it passes the gates of behaviour, which change readings of held-out patients. They can
-    refuse it; nothing is chosen by them, and training sees no one else of these patients.
+    A first version becomes champion if it passes the gates of behaviour. These change observations of held-out patients. They
+    can refuse the version, but nothing is chosen by them. Training reads nothing else of held-out patients.
 
     Args:
-        home: whose cohort.
+        home: with a cohort and its features.
         seed: of the members.
-        name: of the registered model; default: the task's, which is the one that a server asks.
-        service: the features; default: the task's service.
+        name: of the registered model; default: the task's, which the server asks.
+        service: feature service to learn from; default: the task's.
         only: the one variant to fit and register, such as ``logistic``; default: all, of which the first is registered.
-        settings: of the registered variant: what :class:`RiskModel` or its learner calls them.
+        settings: of the registered variant, by the parameter names of :class:`RiskModel` or its learner.
 
     Raises:
         TooFewEventsError: there are fewer patients with an event than folds.
         SettingError: there is no such service, variant or setting.
     """
-    cohort = CohortStore(home)
+    cohort = home.cohort
     task, facts = cohort.task, cohort.facts
     if service is not None:
-        task = dataclasses.replace(task, feature_service=_known("--service", service, SERVICES))
+        task = dataclasses.replace(task, feature_service=_require_known("--service", service, SERVICES))
     name = name or task.name
-    models = _chosen(variants(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings or {})
+    models = _select(variants(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings or {})
     with working("training frame through Feast"):
-        frame = Store(home).training_frame(labelled_index(cohort, "train"), task.feature_service)
-    augmented = _augmented(cohort, frame, task)
-    registry = Registry(home)
-    made_of = {
+        frame = home.features.training_frame(labelled_index(cohort, "train"), task.feature_service)
+    augmented = _augment(cohort, frame, task)
+    registry = home.registry
+    provenance = {
         "task": task.name,
         "source": facts.source,
         "simulated": facts.simulated,
         "feature_service": task.feature_service,
         "data_digest": digest(frame),
     }
-    with registry.run(task.name, dataset=(facts.source, str(made_of["data_digest"]))) as run_id:
+    with registry.run(task.name, dataset=(facts.source, str(provenance["data_digest"]))) as run_id:
         out_of_fold = {}
         for variant, model in models.items():
             with working(f"fit {variant}"):
                 out_of_fold[variant] = fit(model, frame, task, () if variant in AS_MEASURED else augmented)
-            model.facts_ |= made_of
+            model.facts_ |= provenance
         default = next(iter(models))
         model = models[default]
         model.domain_ = domain_of_use(model, frame, augmented, seed)
         if reason := model.facts_.get("no_promise"):
-            CONSOLE.print(f"  no alarm promise: {reason}", highlight=False)
+            CONSOLE.print(f"  no alarm guarantee: {reason}", highlight=False)
         registry.log(
             params={
-                **made_of,
+                **provenance,
                 "horizon_hours": task.horizon.total_seconds() / 3600,
                 "held_out_share": HELD_OUT_SHARE,
                 "train_patients": frame["subject_id"].nunique(),
@@ -137,41 +141,37 @@ def train(
                 "certificate.json": asdict(model.certificate_) if model.certificate_ else {},
             },
             metrics={AUROC: _auroc(frame, out_of_fold[default])},
-            tables=_references(cohort, frame, model, out_of_fold[default], seed),
+            tables=_monitoring_references(cohort, frame, model, out_of_fold[default], seed),
         )
         with working("store models"):
             registry.log_models(models, frame.head(100))
-        gates = [] if registry.has_champion(name) else _gates_of_a_first(cohort, registry, model)
+        gates = [] if registry.has_champion(name) else _examine_first_version(cohort, registry, model)
     tags = {"simulated": str(facts.simulated).lower()}
-    return _registered(registry, name, run_id, default, tags, [gate for gate in gates if not gate.passed])
+    return _register(registry, name, run_id, default, tags, [gate for gate in gates if not gate.passed])
 
 
-class SettingError(VigilError):
-    """What was asked for is not there."""
-
-
-def _known(option: str, asked: str, among: Iterable[str]) -> str:
-    """A name that is one of those there are; of another the nearest is named."""
-    names = list(among)
-    if asked not in names:
-        near = difflib.get_close_matches(asked, names, n=1)
+def _require_known(option: str, name: str, known: Iterable[str]) -> str:
+    """Return a name that is known; the error for another one suggests the nearest."""
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(names)}"
-        raise SettingError(f"{option} {asked}: there is none; {hint}")
-    return asked
+        raise SettingError(f"{option} {name}: there is none; {hint}")
+    return name
 
 
-def _chosen(models: dict[str, RiskModel], only: str | None, settings: Mapping[str, Any]) -> dict[str, RiskModel]:
-    """Those to fit; the first of them, which is registered, with settings of its own."""
+def _select(models: dict[str, RiskModel], only: str | None, settings: Mapping[str, Any]) -> dict[str, RiskModel]:
+    """Return the variants to fit. The first one will be registered, and takes the settings."""
     if only is not None:
-        models = {_known("--only", only, models): models[only]}
+        models = {_require_known("--only", only, models): models[only]}
     registered = next(iter(models.values()))
     names = {name.rpartition("__")[2]: name for name in sorted(registered.get_params(), reverse=True)}
-    registered.set_params(**{names[_known("--set", name, names)]: value for name, value in settings.items()})
+    registered.set_params(**{names[_require_known("--set", name, names)]: value for name, value in settings.items()})
     return models
 
 
 def digest(frame: pd.DataFrame) -> str:
-    """A fingerprint of a training frame: its columns and all its values."""
+    """Return a fingerprint of a training frame: of its columns and all its values."""
     hashed = hashlib.blake2b(",".join(frame.columns).encode(), digest_size=16)
     hashed.update(pd.util.hash_pandas_object(frame["subject_id"], index=False).to_numpy().tobytes())
     for column in frame.columns.drop("subject_id"):
@@ -181,22 +181,22 @@ def digest(frame: pd.DataFrame) -> str:
 
 
 def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask, augmented: Sequence[Augmented] = ()) -> NDArray[np.float64]:
-    """Cross-fit a model, and set its thresholds and its promise on the risks of patients its members had not seen.
+    """Cross-fit a model, and set its thresholds and its alarm guarantee by its out-of-fold risks.
 
     Args:
-        model: unfitted.
-        frame: ``subject_id, index_time, onset, onset_known, label`` (NaN: left out of learning) and the model's features.
-        task: what the labels mean.
-        augmented: rows of the frame as they might have been known in other ways, to learn from too.
+        model: not fitted yet.
+        frame: ``subject_id, index_time, onset, onset_known, label`` (NaN: not learned from) and the model's features.
+        task: what the labels mean, and what is promised.
+        augmented: rows of the frame as recorded with changed habits or truncated; the model learns from them too.
 
     Returns:
         The out-of-fold risks, shape (n_rows,).
     """
     risk = model.cross_fit(frame, frame["label"], frame["subject_id"], augmented)
-    if task.index == "end":  # asked once: nothing sounds, so a high risk is where sensitivity and precision meet
-        known = frame["label"].notna().to_numpy()
-        label = frame["label"].to_numpy(np.float64)[known]
-        model.thresholds_ = {"high": event1_threshold(label, risk[known]), "medium": float(label.mean())}
+    if task.index == "end":  # one answer a stay and no alarms: high is where sensitivity and precision are equal
+        is_labelled = frame["label"].notna().to_numpy()
+        label = frame["label"].to_numpy(np.float64)[is_labelled]
+        model.thresholds_ = {"high": event1_threshold(label, risk[is_labelled]), "medium": float(label.mean())}
         return risk
     net = net_of(frame) if "news2" in frame else {}
     watch = Watch.of(frame[LABELLED].assign(probability=risk, **net))
@@ -210,15 +210,18 @@ def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask, augmented: Sequen
 
 
 def medium_threshold(watch: Watch, high: float) -> float:
-    """Return the probability from which a risk asks for a look, :data:`LOOK` times as often as the model alone sounds."""
+    """Return the threshold of the medium band.
+
+    Risks reach it :data:`LOOKS_PER_ALARM` times as often as the model alone sounds an alarm at the ``high`` threshold.
+    """
     alone = watch.without_net()
-    return threshold_at_budget(alone, LOOK * float(alone.fired(high).sum()) / alone.patient_days)
+    return threshold_at_budget(alone, LOOKS_PER_ALARM * float(alone.fired(high).sum()) / alone.patient_days)
 
 
 def domain_of_use(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Augmented], seed: int) -> DomainOfUse:
-    """The domain of use of all ways in which training patients were known.
+    """Fit the domain of use on the rows as measured and on the augmented ones.
 
-    By rows as measured alone a first set would be unusual, and so would a patient without one of the signals.
+    Rows as measured alone would make a patient's first set of observations unusual, and a patient without one of the signals.
     """
     columns = columns_read(frame.head(0)[model.features])
     rows = [frame[columns], *(way.features[columns] for way in augmented)]
@@ -226,54 +229,54 @@ def domain_of_use(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Aug
     return DomainOfUse.fit(pd.concat(rows, ignore_index=True), pd.concat(subjects, ignore_index=True), seed=seed)
 
 
-def _gates_of_a_first(cohort: CohortStore, registry: Registry, model: RiskModel) -> list[Gate]:
-    """The gates of behaviour, kept with the run before anything is crowned."""
+def _examine_first_version(cohort: CohortStore, registry: Registry, model: RiskModel) -> list[Gate]:
+    """Put a first version through the gates of behaviour, and log them before it can become champion."""
     with working("behaviour of a first version"):
-        gates = behaviour(behaviour_of(cohort, model))
+        gates = behaviour(examine_held_out_behaviour(cohort, model))
     registry.log(dictionaries={"first_version.json": {"gates": [asdict(gate) for gate in gates]}})
     return gates
 
 
-def _registered(
-    registry: Registry, name: str, run_id: str, default: str, tags: dict[str, str], shut: Sequence[Gate]
+def _register(
+    registry: Registry, name: str, run_id: str, default: str, tags: dict[str, str], failed: Sequence[Gate]
 ) -> Trained:
-    """Register the default model of a run; gates that are shut keep a first version from being champion."""
-    if shut:
+    """Register the default model of a run; a first version that failed a gate does not become champion."""
+    if failed:
         at = datetime.now(UTC).isoformat(timespec="microseconds")
-        tags = {**tags, "refused_at": at, "refused_by": ", ".join(gate.name for gate in shut)}
+        tags = {**tags, "refused_at": at, "refused_by": ", ".join(gate.name for gate in failed)}
     elif not registry.has_champion(name):
-        tags = {**tags, "ungated": "first version: of the gates it passed those of behaviour alone, beside no champion"}
-    version, alias = registry.register(run_id, default, name, tags, may_be_champion=not shut)
-    if not shut:
+        tags = {**tags, "ungated": "first version: it passed the gates of behaviour, and there was no champion to compare"}
+    version, alias = registry.register(run_id, default, name, tags, may_be_champion=not failed)
+    if not failed:
         return Trained(name, version, alias, run_id)
     refused = (
-        f"version {version} of {name} is challenger and there is no champion, {refusal(shut)}; until a version passes (vigil "
+        f"version {version} of {name} is challenger and there is no champion, {refusal(failed)}; until a version passes (vigil "
         "promote), the server gives NEWS2"
     )
     return Trained(name, version, alias, run_id, refused)
 
 
-def _augmented(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tuple[Augmented, ...]:
-    """The rows of a training frame as they might have been known in other ways: of no past, so Feast never holds them."""
+def _augment(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tuple[Augmented, ...]:
+    """Return the rows of a training frame with changed habits and truncated records. They never happened: Feast has none."""
     rows = frame[[*KEYS, "label"]].assign(row=np.arange(len(frame)))
-    share, found = share_of_quiet_rows(float((frame["label"] == 0).sum())), []
+    quiet_share, parts = share_of_quiet_rows(float((frame["label"] == 0).sum())), []
     for part in track(range(cohort.parts()), "changed habits and cut records", cohort.parts()):
         index = rows.merge(cohort.read_part("stays", part), on="subject_id", validate="m:1")
         observations = cohort.read_part("observations", part)
-        known = observations["subject_id"].isin(index["subject_id"])
-        found.append(augment(observations[known], index, SERVICES[task.feature_service], quiet_share=share))
-    return joined(found)
+        is_trained_on = observations["subject_id"].isin(index["subject_id"])
+        parts.append(augment(observations[is_trained_on], index, SERVICES[task.feature_service], quiet_share=quiet_share))
+    return joined(parts)
 
 
 def _auroc(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:
-    known = frame["label"].notna().to_numpy()
-    return discrimination(frame["label"].to_numpy(np.float64)[known], risk[known])["auroc"]
+    is_labelled = frame["label"].notna().to_numpy()
+    return discrimination(frame["label"].to_numpy(np.float64)[is_labelled], risk[is_labelled])["auroc"]
 
 
-def _references(
+def _monitoring_references(
     cohort: CohortStore, frame: pd.DataFrame, model: RiskModel, risk: NDArray[np.float64], seed: int
 ) -> dict[str, pd.DataFrame]:
-    """What drift will be measured against."""
+    """Return what drift will be measured against."""
     patients = pd.Index(frame["subject_id"].unique())
     with working("drift reference"):
         return {

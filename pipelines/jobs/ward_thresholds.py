@@ -1,8 +1,7 @@
-"""Where a ward's threshold would have to lie for its alarms to keep its budget, from its own risks and without labels.
+"""Propose a threshold for each ward that keeps its alarm budget, from the ward's own risks and without labels.
 
-A threshold that came with the model sounds more or less often in a ward that the model has not seen
-(docs/models.md says how much). An alarm that a budget would withhold had better not sound at all. Those who run the ward put
-the threshold found here into ``HOME/wards.toml``.
+The threshold of the model sounds more or less often in a ward that the model has not seen (docs/models.md says how much). The
+people who run a ward write the proposed threshold into ``HOME/wards.toml``.
 """
 
 from dataclasses import dataclass, replace
@@ -15,31 +14,31 @@ from features.errors import VigilError
 from models.alarms.timeline import STEPS_PER_DAY, Watch, threshold_at_budget
 from models.registry import RegisteredModel, Registry
 from models.tasks import RiskTask
+from serving.records.journal import UNASSIGNED
 from serving.records.prediction_log import PredictionLog
 from serving.records.timestamps import present
-from serving.records.ward_settings import Ward, Wards
-from serving.records.ward_state import Board
-from serving.scoring.subject_state import UNASSIGNED
+from serving.records.ward_settings import WardSettings, WardSettingsFile
+from serving.records.ward_state import WardState
 
-LEAST_DAYS: Final = 20.0  # patient-days below which nothing is proposed: ten alarms or so at the usual budget
+FEWEST_PATIENT_DAYS: Final = 20.0  # below them nothing is proposed: about ten alarms at the usual budget
 
 
-class NothingWatchedError(VigilError):
-    """No ward was watched by the champion in that time."""
+class NoLiveRisksError(VigilError):
+    """The champion made no risk of a ward in that time."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """Of one ward.
+    """The proposal for one ward.
 
     Attributes:
-        ward: its name, empty for patients of no ward.
-        patients: watched.
+        ward: its name, empty for unassigned patients.
+        patients: those monitored.
         patient_days: hours with a risk of the champion, in days.
-        budget: alarms per patient-day that it can bear.
-        threshold: in use.
-        alarms: per patient-day that it costs, withheld ones included.
-        proposed: the lowest that keeps the budget; None: too little is known yet.
+        budget: alarms per patient-day that the ward accepts.
+        threshold: the one in use.
+        alarms: per patient-day at that threshold, withheld ones included.
+        proposed: the lowest threshold that keeps the budget; None: too little is known yet.
     """
 
     ward: str
@@ -51,40 +50,43 @@ class Proposal:
     proposed: float | None
 
 
-def propose(home: Path, task: RiskTask, days: float) -> list[Proposal]:
-    """Thresholds of all wards from their risks of the last days.
+def propose_thresholds(home: Path, task: RiskTask, days: float) -> list[Proposal]:
+    """Propose a threshold for every ward from its risks of the last days.
 
     Raises:
         NoModelError: there is no champion.
-        NothingWatchedError: it watched nobody in that time.
+        NoLiveRisksError: it made no risk of a monitored patient in that time.
     """
     champion = Registry.existing(home).load(task.name)
     hours = PredictionLog(home).hourly(champion.name, champion.version, present() - pd.Timedelta(days=days))
     if hours.empty:
-        raise NothingWatchedError(
+        raise NoLiveRisksError(
             f"--days {days:g}: version {champion.version} made no risk from live readings in that time; expected some, which "
-            "come by themselves while readings are sent to the server (vigil serve)"
+            "are made while observations are sent to the server (vigil serve)"
         )
-    ward_of = {row["patient"]: row["ward"] for row in Board(home).risks()}
-    wards = Wards(home, strict=True)
+    ward_of = {risk.subject_id: risk.ward for risk in WardState(home).risks()}
+    wards = WardSettingsFile(home, strict=True)
     return [
-        proposal(str(ward), rows, wards.of(str(ward)), champion, task.promise.alarms_per_patient_day)
+        _propose(str(ward), rows, wards.settings(str(ward)), champion, task.promise.alarms_per_patient_day)
         for ward, rows in hours.groupby(hours["subject_id"].map(ward_of).fillna(UNASSIGNED))
     ]
 
 
-def proposal(name: str, hours: pd.DataFrame, ward: Ward, champion: RegisteredModel, promised: float) -> Proposal:
-    """Of one ward.
+def _propose(
+    name: str, hours: pd.DataFrame, ward: WardSettings, champion: RegisteredModel, default_budget: float
+) -> Proposal:
+    """Propose a threshold for one ward.
 
     Args:
         name: of the ward.
         hours: ``subject_id, index_time, probability, net_score, net_spot``, each hour of its patients once, by subject and
             time.
-        ward: what it asks.
-        champion: whose risks they are.
-        promised: alarms per patient-day, where the ward sets no budget.
+        ward: its settings.
+        champion: the model that made the risks.
+        default_budget: alarms per patient-day, where the ward sets none.
     """
-    budget, policy, patient_days = ward.alarms_per_patient_day or promised, ward.policy(champion), len(hours) / STEPS_PER_DAY
+    budget, policy = ward.alarms_per_patient_day or default_budget, ward.policy(champion)
+    patient_days = len(hours) / STEPS_PER_DAY
     threshold = ward.threshold or champion.model.thresholds_["high"]
     watch = replace(Watch.without_labels(hours), silence=policy.silence, news2_from=policy.news2_from)
     return Proposal(
@@ -94,5 +96,5 @@ def proposal(name: str, hours: pd.DataFrame, ward: Ward, champion: RegisteredMod
         budget=budget,
         threshold=threshold,
         alarms=watch.count(threshold).figures()["alarms_per_patient_day"],
-        proposed=threshold_at_budget(watch, budget) if patient_days >= LEAST_DAYS else None,
+        proposed=threshold_at_budget(watch, budget) if patient_days >= FEWEST_PATIENT_DAYS else None,
     )

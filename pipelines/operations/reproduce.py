@@ -1,16 +1,18 @@
-"""Replay: past predictions made again, bit for bit, from what was kept: the journal, the cohort and the registry.
+"""Reproduction: past predictions made again, bit for bit, from what is stored: the journal, the cohort and the registry.
 
 What each prediction was made of depends on its origin:
 
-- ``rescorer``, ``journal``: the patient's readings recorded by its index time;
-- ``online_store``: a row that Feast keeps, whose time it knows to the second: of the journal's groups and of the rescorer's
-  index times within that second one must give the same; of a patient of the batch cohort it is the cohort's readings. An answer
-  from a row that was out of date is NEWS2; it is made again of the row aged by the hours that had passed, so all is checked;
-- ``request``: readings that were never stored, so the features in the log are scored again.
+- ``rescorer``, ``journal``: the subject's observations recorded by its index time;
+- ``online_store``: a row in Feast, which knows its time to the second. Of the journal's groups and the rescorer's index times
+within
+  that second, one must give the same outputs; for a subject of the batch cohort it is the cohort's observations. An answer
+  from a stale row is NEWS2; it is reproduced from the row aged by the hours that had passed, so every output is compared;
+- ``request``: observations that were never stored, so the features in the log are scored again.
 
-Retention takes readings away. A prediction as of a time before that, which what is left does not give, is past retention; where
-its features are in the log, they must still give what was said. The log does not say when the feature store could not be read:
-a NEWS2 from the journal is checked as such.
+Retention deletes observations. A prediction as of an earlier time that the rest does not give is past retention; if its
+features are
+in the log, they must still give the same outputs. The log does not store whether the feature store could be read: NEWS2 from
+the journal is compared as if it could not.
 """
 
 from collections import Counter
@@ -21,7 +23,6 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
-import sqlalchemy as sa
 
 from features.batch import build_features
 from features.catalogue import INDEX_STEP, SERVICES, of, service_views
@@ -29,34 +30,42 @@ from features.errors import VigilError
 from features.observations import TIME
 from models.assessment import Finding, Risk, assess_registered, out_of_date
 from models.registry import RegisteredModel, Registry
+from models.seeds import SEED
 from pipelines.cohort_store import CohortStore, NoCohortError
 from pipelines.progress import track
-from serving.records.database import instant, microsecond, reading
-from serving.records.journal import DROPPED, PATIENTS, READINGS, Journal
-from serving.records.prediction_log import FILE, ORIGINS, SAID, PredictionLog, logged_features
+from serving.records.journal import Journal
+from serving.records.journal_snapshot import JournalSnapshot
+from serving.records.prediction_log import (
+    ORIGINS,
+    OUTPUTS,
+    SCHEMA,
+    PredictionLog,
+    features_from_json,
+    logged_features,
+)
+from serving.records.timestamps import instant, microsecond
 from serving.scoring.subject_state import features_as_of
 
 SAMPLE: Final = 200
-SEED: Final = 2026
 
-Verdict = Literal["reproduced", "from_logged_features", "past_retention", "not_kept", "different"]
-_SAID_BEFORE_THE_NET: Final = ("basis", "probability", "news2", "news2_highest")
+Verdict = Literal["reproduced", "from_logged_features", "past_retention", "not_stored", "different"]
+_OUTPUTS_BEFORE_THE_SAFETY_NET: Final = ("basis", "probability", "news2", "news2_highest")
 _SECOND: Final = pd.Timedelta(seconds=1)
 _MICROSECOND: Final = pd.Timedelta(microseconds=1)
 
 
-class NothingToReplayError(VigilError):
+class NoPredictionsError(VigilError):
     """The home has made no prediction."""
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """What became of a sample.
+class Reproduction:
+    """The result of a sample.
 
     Attributes:
-        sampled: predictions.
-        origins: by origin, how many got which verdict; ``not_kept``: neither readings nor features were.
-        different: by prediction, the names of the columns that came out otherwise.
+        sampled: number of predictions.
+        origins: by origin, how many have which verdict; ``not_stored``: neither observations nor features were.
+        different: by prediction, the names of the outputs that differ.
     """
 
     sampled: int
@@ -64,186 +73,181 @@ class Replayed:
     different: dict[str, list[str]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the result for programs."""
         return asdict(self) | {"origins": {origin: dict(counts) for origin, counts in self.origins.items()}}
 
 
-def replay(home: Path, sample: int = SAMPLE, seed: int = SEED) -> Replayed:
+def reproduce(home: Path, sample: int = SAMPLE, seed: int = SEED) -> Reproduction:
     """Make a random sample of predictions again and compare exactly; a server may be running.
 
     Raises:
-        NothingToReplayError: there is none.
+        NoPredictionsError: there is none.
         NoModelError: a model version that predicted is not in the registry any more.
     """
-    path = home / FILE
+    path = home / SCHEMA.file
     logged = PredictionLog(home).sample(sample, seed) if path.exists() else pd.DataFrame()
     if logged.empty:
-        raise NothingToReplayError(f"{path}: no prediction there; make some first: vigil predict, or vigil serve")
-    found = Replayed(len(logged), {origin: Counter() for origin in ORIGINS if (logged["origin"] == origin).any()})
+        raise NoPredictionsError(f"{path}: no prediction; make some first: vigil predict, or vigil serve")
+    result = Reproduction(len(logged), {origin: Counter() for origin in ORIGINS if (logged["origin"] == origin).any()})
     groups: Any = list(logged.groupby(["model_name", "model_version", "feature_service"], dropna=False, sort=False))
-    with reading(Journal(home).engine) as connection:  # one transaction, so that retention cannot come between
-        kept = _Kept(connection, PredictionLog(home), CohortStore(home))
-        for (name, version, service), rows in track(groups, "replay", len(groups)):
-            # What was said while a model was withdrawn bears no model's name; what bears it was said before, or after.
+    with Journal(home).snapshot() as journal:  # one transaction, so that retention cannot come between
+        sources = _Sources(journal, PredictionLog(home), CohortStore(home))
+        for (name, version, service), rows in track(groups, "reproduce", len(groups)):
+            # A prediction made while a model was withdrawn names no model; one that names it was made before or after.
             registered = (
                 replace(Registry.existing(home).load(name, version), withdrawn=False) if isinstance(version, str) else None
             )
-            replaying = _Replaying(kept, registered, service, rows.reset_index(drop=True))
-            for place, (verdict, columns) in replaying.verdicts().items():
-                found.origins[replaying.logged["origin"][place]][verdict] += 1
+            group = _Group(sources, registered, service, rows.reset_index(drop=True))
+            for row, (verdict, outputs) in group.verdicts().items():
+                result.origins[group.logged["origin"][row]][verdict] += 1
                 if verdict == "different":
-                    found.different[replaying.logged["prediction_id"][place]] = columns
-    return found
+                    result.different[group.logged["prediction_id"][row]] = outputs
+    return result
 
 
-class _Kept:
-    """What the home kept that features are made of."""
+class _Sources:
+    """What the home stores that features are made of."""
 
-    def __init__(self, connection: sa.Connection, log: PredictionLog, cohort: CohortStore) -> None:
-        self._connection = connection
+    def __init__(self, journal: JournalSnapshot, log: PredictionLog, cohort: CohortStore) -> None:
+        self._journal = journal
         self._log = log
         self._cohort = cohort
-        self._dropped_at = connection.execute(sa.select(sa.func.max(DROPPED.c.recorded_at))).scalar()
+        self._retention_at = journal.last_retention()
 
-    def may_be_dropped(self, index_time: pd.Timestamp) -> bool:
-        """Whether retention came after an index time, so that readings known then may be gone."""
-        return self._dropped_at is not None and microsecond(index_time) <= self._dropped_at
+    def is_past_retention(self, index_time: pd.Timestamp) -> bool:
+        """Return whether retention ran after an index time, so that observations known then may be deleted."""
+        return self._retention_at is not None and microsecond(index_time) <= self._retention_at
 
-    def moments(self, patient: str, second: pd.Timestamp) -> list[pd.Timestamp]:
-        """Index times of a patient within a second: of groups that say something of him, and of his rescoring."""
+    def index_times(self, subject: str, second: pd.Timestamp) -> list[pd.Timestamp]:
+        """Return a subject's index times within a second: of the journal's groups and of the rescorer's predictions."""
         first, last = microsecond(second), microsecond(second + _SECOND) - 1
-        known = [
-            sa.select(table.c.recorded_at).where(table.c.patient == patient, table.c.recorded_at.between(first, last))
-            for table in (READINGS, PATIENTS)
-        ]
-        times = {instant(at) for (at,) in self._connection.execute(sa.union(*known))}
-        said = self._log.history(patient, second - _MICROSECOND, second + _SECOND - _MICROSECOND)
-        return sorted(times | set(said.loc[said["origin"] == "rescorer", "index_time"]))
+        times = {instant(at) for at in self._journal.recorded_times(subject, first - 1, last)}
+        logged = self._log.history(subject, second - _MICROSECOND, second + _SECOND - _MICROSECOND)
+        return sorted(times | set(logged.loc[logged["origin"] == "rescorer", "index_time"]))
 
-    def of_journal(self, views: tuple[str, ...], wanted: pd.DataFrame) -> pd.DataFrame:
-        """Features of ``subject_id, index_time`` whom the journal knew then."""
-        together: Any = wanted.groupby("index_time")["subject_id"]
-        parts = [features_as_of(self._connection, views, list(who), microsecond(time)) for time, who in together]
-        return pd.concat(parts, ignore_index=True) if parts else wanted.head(0)
+    def from_journal(self, views: tuple[str, ...], keys: pd.DataFrame) -> pd.DataFrame:
+        """Return features of those ``subject_id, index_time`` that the journal knew then."""
+        by_time: Any = keys.groupby("index_time")["subject_id"]
+        parts = [features_as_of(self._journal, views, list(subjects), microsecond(time)) for time, subjects in by_time]
+        return pd.concat(parts, ignore_index=True) if parts else keys.head(0)
 
-    def of_cohort(self, views: tuple[str, ...], wanted: pd.DataFrame) -> pd.DataFrame:
-        """Features of ``subject_id, index_time`` of whom the batch cohort holds a stay."""
-        patients, parts = wanted["subject_id"].unique(), [wanted.head(0)]
+    def from_cohort(self, views: tuple[str, ...], keys: pd.DataFrame) -> pd.DataFrame:
+        """Return features of those ``subject_id, index_time`` of which the batch cohort holds a stay."""
+        subjects, parts = keys["subject_id"].unique(), [keys.head(0)]
         try:
             number = self._cohort.parts()
         except NoCohortError:
             number = 0
         for part in range(number):
             stays = self._cohort.read_part("stays", part)
-            index = wanted.merge(stays, on="subject_id").drop_duplicates(["subject_id", "index_time"])
+            index = keys.merge(stays, on="subject_id").drop_duplicates(["subject_id", "index_time"])
             if len(index):
-                readings = self._cohort.read_part("observations", part, of=patients)
-                parts.append(build_features(readings, index, views))
+                observations = self._cohort.read_part("observations", part, of=subjects)
+                parts.append(build_features(observations, index, views))
         return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-class _Replaying:
-    """The predictions of one model version."""
+class _Group:
+    """The predictions of one model version, numbered by row."""
 
-    def __init__(self, kept: _Kept, registered: RegisteredModel | None, service: str, logged: pd.DataFrame) -> None:
-        """Begin with predictions as the log has them, numbered from 0."""
+    def __init__(self, sources: _Sources, registered: RegisteredModel | None, service: str, logged: pd.DataFrame) -> None:
         self.logged = logged
-        self._kept = kept
+        self._sources = sources
         self._registered = registered
         self._service = service
         self._views = tuple(service_views(service))
 
     def verdicts(self) -> dict[int, tuple[Verdict, list[str]]]:
-        """Of each prediction: what became of it, and the columns that came out otherwise."""
+        """Return the verdict of each prediction, and the outputs that differ."""
         origin = self.logged["origin"]
-        differs = self._from_journal(np.flatnonzero(origin.isin(["rescorer", "journal"])))
-        stored = self._candidates(np.flatnonzero(origin == "online_store"))
-        differs |= self._compared(stored, self._kept.of_journal(self._views, _keys(stored)))
-        batch = self._wanted(place for place in np.flatnonzero(origin == "online_store").tolist() if differs.get(place) != [])
-        differs |= self._compared(batch, self._kept.of_cohort(self._views, _keys(batch)))
-        undecided = [place for place in range(len(self.logged)) if differs.get(place) != []]
-        from_log = self._from_log([place for place in undecided if self.logged["features"][place] is not None])
-        return {place: self._verdict(place, differs.get(place), from_log.get(place)) for place in range(len(self.logged))}
+        differing = self._from_journal(np.flatnonzero(origin.isin(["rescorer", "journal"])))
+        candidates = self._candidates(np.flatnonzero(origin == "online_store"))
+        differing |= self._compare(candidates, self._sources.from_journal(self._views, _keys(candidates)))
+        from_store: list[int] = np.flatnonzero(origin == "online_store").tolist()
+        batch = self._rows(row for row in from_store if differing.get(row) != [])
+        differing |= self._compare(batch, self._sources.from_cohort(self._views, _keys(batch)))
+        open_rows = [row for row in range(len(self.logged)) if differing.get(row) != []]
+        from_log = self._from_log([row for row in open_rows if self.logged["features"][row] is not None])
+        return {row: self._verdict(row, differing.get(row), from_log.get(row)) for row in range(len(self.logged))}
 
-    def _verdict(self, place: int, differs: list[str] | None, from_log: list[str] | None) -> tuple[Verdict, list[str]]:
-        """From the columns that came out otherwise of the readings, and of the logged features; None: those are not there."""
-        origin, index_time = self.logged["origin"][place], self.logged["index_time"][place]
-        if differs == []:
+    def _verdict(self, row: int, differing: list[str] | None, from_log: list[str] | None) -> tuple[Verdict, list[str]]:
+        """Return the verdict from the outputs that differ, by stored observations and by logged features (None: not stored)."""
+        origin, index_time = self.logged["origin"][row], self.logged["index_time"][row]
+        if differing == []:
             return "reproduced", []
         if from_log:
             return "different", from_log
-        of_journal = differs is not None or origin in {"rescorer", "journal"}
-        if origin != "request" and (of_journal or from_log is None) and self._kept.may_be_dropped(index_time):
+        is_from_journal = differing is not None or origin in {"rescorer", "journal"}
+        if origin != "request" and (is_from_journal or from_log is None) and self._sources.is_past_retention(index_time):
             return "past_retention", []
-        if of_journal:
-            return "different", differs or ["readings"]
-        return ("not_kept", []) if from_log is None else ("from_logged_features", [])
+        if is_from_journal:
+            return "different", differing or ["observations"]
+        return ("not_stored", []) if from_log is None else ("from_logged_features", [])
 
-    def _from_journal(self, places: Iterable[int]) -> dict[int, list[str]]:
-        wanted = self._wanted(places)
-        return self._compared(wanted, self._kept.of_journal(self._views, _keys(wanted)))
+    def _from_journal(self, rows: Iterable[int]) -> dict[int, list[str]]:
+        wanted = self._rows(rows)
+        return self._compare(wanted, self._sources.from_journal(self._views, _keys(wanted)))
 
-    def _wanted(self, places: Iterable[int]) -> pd.DataFrame:
-        """``subject_id, index_time`` and place of predictions."""
-        rows = self.logged.loc[list(places), ["patient_id", "index_time"]]
-        return rows.rename(columns={"patient_id": "subject_id"}).rename_axis("place").reset_index()
+    def _rows(self, rows: Iterable[int]) -> pd.DataFrame:
+        """Return ``row, subject_id, index_time`` of predictions."""
+        return self.logged.loc[list(rows), ["subject_id", "index_time"]].rename_axis("row").reset_index()
 
-    def _candidates(self, places: Iterable[int]) -> pd.DataFrame:
-        """The same with each index time that the row in the online store may have been of."""
-        wanted = self._wanted(places)
-        times = [self._kept.moments(*key) for key in zip(wanted["subject_id"], wanted["index_time"], strict=True)]
+    def _candidates(self, rows: Iterable[int]) -> pd.DataFrame:
+        """Return the same with each index time that the row in the online store may have."""
+        wanted = self._rows(rows)
+        times = [self._sources.index_times(*key) for key in zip(wanted["subject_id"], wanted["index_time"], strict=True)]
         candidates = wanted.assign(index_time=pd.Series(times, wanted.index, dtype=object)).explode("index_time")
         return candidates.dropna(subset="index_time").astype({"index_time": TIME})
 
-    def _compared(self, wanted: pd.DataFrame, features: pd.DataFrame) -> dict[int, list[str]]:
-        """Of each prediction that features were found of: the columns in which the nearest of them differs."""
+    def _compare(self, wanted: pd.DataFrame, features: pd.DataFrame) -> dict[int, list[str]]:
+        """Return the outputs that differ, of each prediction that has features; of several candidates the nearest counts."""
         rows = wanted.merge(features, on=["subject_id", "index_time"])
-        return self._differences(rows["place"].tolist(), rows.drop(columns="place"))
+        return self._differences(rows["row"].tolist(), rows.drop(columns="row"))
 
-    def _from_log(self, places: Sequence[int]) -> dict[int, list[str]]:
-        """The same from the features in the log."""
+    def _from_log(self, rows: Sequence[int]) -> dict[int, list[str]]:
+        """Return the same from the features in the log."""
         names = logged_features(self._registered, SERVICES[self._service]) if self._registered else []
         if not set(of("scores")) <= set(names):
-            return {}  # NEWS2 was made of what is not in the log
-        values = self._wanted(places)
-        logged = PredictionLog.features(self.logged["features"][list(places)], names)
-        rows = pd.concat([values[["subject_id", "index_time"]], logged], axis=1)
-        return self._differences(list(places), rows)
+            return {}  # NEWS2 was made of features that are not in the log
+        keys = self._rows(rows)[["subject_id", "index_time"]]
+        features = features_from_json(self.logged["features"][list(rows)], names)
+        return self._differences(list(rows), pd.concat([keys, features], axis=1))
 
-    def _differences(self, places: list[int], rows: pd.DataFrame) -> dict[int, list[str]]:
-        found: dict[int, list[str]] = {}
-        if not places:
-            return found
-        said = self.logged.iloc[places]
-        both = [self._again(said, rows, store=store) for store in (False, True)]
-        for place, *risks, before in zip(places, *both, said.to_dict("records"), strict=True):
-            # Before there was a safety net the band was the model's alone, and nothing said what had decided it.
-            compared = SAID if before["decided_by"] is not None else _SAID_BEFORE_THE_NET
+    def _differences(self, rows: list[int], features: pd.DataFrame) -> dict[int, list[str]]:
+        differences: dict[int, list[str]] = {}
+        if not rows:
+            return differences
+        logged = self.logged.iloc[rows]
+        attempts = [self._assess(logged, features, store=store) for store in (False, True)]
+        for row, *risks, before in zip(rows, *attempts, logged.to_dict("records"), strict=True):
+            # Before there was a safety net the band was the model's alone, and what decided it was not stored.
+            compared = OUTPUTS if before["decided_by"] is not None else _OUTPUTS_BEFORE_THE_SAFETY_NET
             ways = [[name for name in compared if getattr(risk, name) != _or_none(before[name])] for risk in risks]
-            columns = min(ways, key=len)
-            if place not in found or len(columns) < len(found[place]):
-                found[place] = columns
-        return found
+            outputs = min(ways, key=len)
+            if row not in differences or len(outputs) < len(differences[row]):
+                differences[row] = outputs
+        return differences
 
-    def _again(self, said: pd.DataFrame, rows: pd.DataFrame, *, store: bool) -> list[Risk]:
-        """Assess feature rows, asked for as the log says that they were.
+    def _assess(self, logged: pd.DataFrame, rows: pd.DataFrame, *, store: bool) -> list[Risk]:
+        """Assess feature rows as the log says that they were assessed.
 
-        Of NEWS2 from the journal it does not say whether the store could not be read or the model could not speak: ``store``
-        says which is assumed.
+        For NEWS2 from the journal the log does not say whether the store could not be read or the model was not asked:
+        ``store`` says which is assumed.
         """
-        hours = (said["as_of"] - said["index_time"]).to_numpy() / np.timedelta64(1, "h")
-        stored = (said["origin"] == "online_store").to_numpy()
-        stale = stored & (hours >= INDEX_STEP.total_seconds() / 3600)
-        by_news2 = ((said["origin"] == "journal") & (said["basis"] == "news2")).to_numpy()
-        unread = by_news2 & (self._registered is not None) & (not store)
-        against: list[tuple[Finding, ...]] = [
-            ("stale_data",) if old else ("no_feature_store",) if no_store else ()
-            for old, no_store in zip(stale, unread, strict=True)
+        hours = (logged["as_of"] - logged["index_time"]).to_numpy() / np.timedelta64(1, "h")
+        is_stored = (logged["origin"] == "online_store").to_numpy()
+        is_stale = is_stored & (hours >= INDEX_STEP.total_seconds() / 3600)
+        by_news2 = ((logged["origin"] == "journal") & (logged["basis"] == "news2")).to_numpy()
+        is_unreadable = by_news2 & (self._registered is not None) & (not store)
+        findings: list[tuple[Finding, ...]] = [
+            ("stale_data",) if stale else ("no_feature_store",) if unreadable else ()
+            for stale, unreadable in zip(is_stale, is_unreadable, strict=True)
         ]
-        if stale.any():
-            read = rows[["subject_id", "index_time", *SERVICES[self._service]]]  # whose readings' ages were there to see
-            rows = pd.concat([rows[~stale], out_of_date(read[stale], hours[stale])]).sort_index()
-        return assess_registered(self._registered, rows, against)
+        if is_stale.any():
+            # Of a stored row, only the features of the service were there to see how old its values were.
+            read = rows[["subject_id", "index_time", *SERVICES[self._service]]]
+            rows = pd.concat([rows[~is_stale], out_of_date(read[is_stale], hours[is_stale])]).sort_index()
+        return assess_registered(self._registered, rows, findings)
 
 
 def _keys(wanted: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""The prediction server as a process of its own: how it is called, started, waited for and stopped."""
+"""Start, wait for and stop the prediction server, a process of its own."""
 
 import errno
 import ipaddress
@@ -17,31 +17,37 @@ from urllib.error import URLError
 from features.errors import VigilError
 from features.pseudonyms import open_pseudonyms
 from pipelines.environment import LOOPBACK, server_environment
+from pipelines.home import Home
 from serving.settings import SOCKET_VARIABLE
 
 SERVICE: Final = "serving.service:Vigil"
 
-_START_SECONDS: Final = 120
+_START_SECONDS: Final = 600  # a busy machine may take minutes to load the libraries of two processes
 
 
 class ServerError(VigilError):
-    """The prediction server did not start or did not answer."""
+    """A prediction server that did not start or did not answer."""
 
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of a server's certificate (with its chain) and its private key, PEM."""
+    """TLS files of a server, PEM.
+
+    Attributes:
+        certificate: with its chain.
+        key: its private key.
+    """
 
     certificate: Path
     key: Path
 
 
 def bound(host: str = LOOPBACK, port: int = 0) -> socket.socket:
-    """Bind a socket for a server, which inherits it: nobody else can take the port meanwhile.
+    """Bind a socket that a server will inherit, so that no other process can take the port meanwhile.
 
     Args:
-        host: address or name.
-        port: 0: any that is free.
+        host: address or name of this machine.
+        port: 0 for any free port.
 
     Raises:
         ServerError: the port is taken, or the address is not of this machine.
@@ -58,29 +64,32 @@ def bound(host: str = LOOPBACK, port: int = 0) -> socket.socket:
         listener.close()
         if error.errno == errno.EADDRINUSE:
             raise ServerError(
-                f"--port {port}: taken, perhaps by another vigil serve; stop that one, or choose another --port"
+                f"--port {port}: taken, perhaps by another vigil serve; stop that process, or choose another --port"
             ) from None
-        raise ServerError(f"--host {host}, --port {port}: cannot be listened on ({error.strerror})") from None
+        raise ServerError(
+            f"--host {host}, --port {port}: cannot be listened on ({error.strerror}); expected an address of this machine, and "
+            "a port that this user may open"
+        ) from None
     listener.set_inheritable(True)
     return listener
 
 
 def server_command(
-    listener: socket.socket, home: Path, task: str, tls: Tls | None = None, service: str = SERVICE
+    listener: socket.socket, home: Home, task: str, tls: Tls | None = None, service: str = SERVICE
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the command that serves a BentoML service on a bound socket, ours unless told otherwise, and its environment."""
+    """Return the command that serves a BentoML service on a bound socket, and the environment of the command."""
     host, port = listener.getsockname()[:2]
     command = [sys.executable, "-m", "bentoml", "serve", service, "--host", host, "--port", str(port)]
     if tls is not None:
         command += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
-    return command, {**server_environment(home, task), SOCKET_VARIABLE: str(listener.fileno())}
+    return command, {**server_environment(home.path, task), SOCKET_VARIABLE: str(listener.fileno())}
 
 
-def check_exposure(home: Path, host: str, tls: Tls | None) -> None:
-    """What may be offered where: beyond this machine only what is encrypted, and only patients who are hidden.
+def check_exposure(home: Home, host: str, tls: Tls | None) -> None:
+    """Refuse to listen beyond this machine without encryption, or with pseudonyms that hide no patient.
 
     Raises:
-        ServerError: it may not.
+        ServerError: a TLS file is missing, or the home must not be served at that address.
     """
     for option, path in () if tls is None else (("--certificate", tls.certificate), ("--key", tls.key)):
         if not path.is_file():
@@ -92,10 +101,10 @@ def check_exposure(home: Path, host: str, tls: Tls | None) -> None:
             f"--host {host}: without TLS the server listens on the loopback interface only; give --certificate and --key, or "
             f"let a proxy that speaks TLS forward to {LOOPBACK}"
         )
-    if open_pseudonyms(home).is_open:
+    if open_pseudonyms(home.path).is_open:
         raise ServerError(
-            f"--host {host}: the pseudonyms of {home} are made with the key that everybody knows, as its cohort is simulated "
-            "or published; for real patients use another --home, which will have a key of its own"
+            f"--host {host}: the pseudonyms of {home.path} are made with the published key, as its cohort is simulated or "
+            "published; for real patients use another --home, which will have a secret key"
         )
 
 
@@ -106,12 +115,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def start_server(home: Path, task: str, service: str = SERVICE) -> tuple[str, "subprocess.Popen[bytes]"]:
-    """Start a prediction server on a free loopback port: its URL, and the process that supervises it.
+def start_server(home: Home, task: str, service: str = SERVICE) -> tuple[str, "subprocess.Popen[bytes]"]:
+    """Start a prediction server on a free loopback port; return its URL and the process that supervises it.
 
-    Whoever asks waits for it (:func:`wait_for`) and stops it. Its log is ``HOME/logs/serve.log``.
+    The caller waits for it (:func:`wait_for`) and stops it. Its log is ``HOME/logs/serve.log``.
     """
-    log = home / "logs" / "serve.log"
+    log = home.path / "logs" / "serve.log"
     log.parent.mkdir(exist_ok=True)
     with log.open("a") as output, bound() as listener:
         command, environment = server_command(listener, home, task, service=service)
@@ -122,8 +131,8 @@ def start_server(home: Path, task: str, service: str = SERVICE) -> tuple[str, "s
 
 
 @contextmanager
-def running_server(home: Path, task: str) -> Iterator[str]:
-    """A prediction server on a free loopback port, ready; yields its URL.
+def running_server(home: Home, task: str) -> Iterator[str]:
+    """Run a prediction server on a free loopback port, and yield its URL when it is ready.
 
     Raises:
         ServerError: it stopped, or was not ready in time.
@@ -142,7 +151,7 @@ def running_server(home: Path, task: str) -> Iterator[str]:
 
 
 def wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
-    """Until ``/readyz`` (risks are renewed), or ``/livez``, of a server answers.
+    """Wait until ``/readyz`` (risks are renewed) or ``/livez`` of a server answers, for at most ten minutes.
 
     Raises:
         ServerError: it stopped, or did not answer in time.

@@ -1,4 +1,4 @@
-"""Data sources: each turns one kind of data into the same three tables. The rest of the chain knows nothing of the source."""
+"""Data sources. Each turns one kind of data into the same three tables, so the rest of the chain does not depend on it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,35 +11,44 @@ from features.errors import VigilError
 
 
 class SourceError(VigilError):
-    """The data named by the user cannot be read as this source."""
+    """An error for data that cannot be read as the source that was named."""
 
 
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
 OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
 
-_LARGEST_FILE: Final = 10_000_000  # bytes of a stay: years of hours
+_LARGEST_STAY_FILE: Final = 10_000_000  # bytes; enough for years of hourly rows
 
 
 def refuse_large(name: str, size: int) -> None:
-    """Refuse a file of a stay before it is read: a small archive can hold any number of bytes.
+    """Refuse the file of a stay before it is read if it is too large.
+
+    A small archive can expand to any number of bytes.
+
+    Args:
+        name: of the file.
+        size: in bytes.
 
     Raises:
-        SourceError: it is larger than any stay.
+        SourceError: the file is larger than that of any stay.
     """
-    if size > _LARGEST_FILE:
-        raise SourceError(f"{name}: {size:,} bytes; expected at most {_LARGEST_FILE:,}, one stay; mend or leave out that file")
+    if size > _LARGEST_STAY_FILE:
+        raise SourceError(
+            f"{name}: {size:,} bytes; expected at most {_LARGEST_STAY_FILE:,} for one stay; correct or remove that file"
+        )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A part of a cohort: some subjects, whole.
+    """A part of a cohort: some of its subjects, each complete.
 
     Attributes:
         observations: columns of :mod:`features.observations`, unchecked, ``unit`` optional.
-        stays: columns :data:`STAYS`: ``start, end`` of monitoring (UTC), ``unit_admitted_at, hospital_admitted_at`` (may be
-            NaT), ``age`` (years), ``sex`` (0 female, 1 male), ``site``, ``unit`` (ward; may be missing). One row a subject.
-        outcomes: columns :data:`OUTCOMES`. No row: no event. ``onset_known`` is False where the event was
-            under way when the record began, so that ``onset`` is only its latest possible time.
+        stays: columns :data:`STAYS`, one row for each subject. ``start, end`` of monitoring (UTC); ``unit_admitted_at,
+            hospital_admitted_at`` (may be NaT); ``age`` (years); ``sex`` (0 female, 1 male); ``site``; ``unit`` (ward; may be
+            missing).
+        outcomes: columns :data:`OUTCOMES`. A subject without a row has no event. ``onset_known`` is False where the event had
+            begun before the record, so that ``onset`` is only its latest possible time.
     """
 
     observations: pd.DataFrame
@@ -48,19 +57,26 @@ class Batch:
 
 
 class Source(Protocol):
-    """What a source offers the chain."""
+    """The interface of a data source.
+
+    Attributes:
+        name: of the source, as ``--source`` takes it.
+        simulated: whether the patients are simulated.
+        deidentified: whether the patients are simulated, or were de-identified by the publisher of the data.
+        task: a name in :data:`models.tasks.TASKS`: the risk that can be learned from this cohort's outcomes.
+    """
 
     name: str
     simulated: bool
-    deidentified: bool  # simulated, or de-identified by those who published it
-    task: str  # a name in models.tasks.TASKS: the risk this cohort's outcomes let us learn
+    deidentified: bool
+    task: str
 
     def __len__(self) -> int:
-        """Number of batches that :meth:`batches` will yield."""
+        """Return the number of batches that :meth:`batches` yields."""
         ...
 
     def batches(self) -> Iterator[Batch]:
-        """The cohort in parts, each subject in exactly one of them, in an order that never changes."""
+        """Yield the cohort in batches. Each subject is in exactly one, and their order never changes."""
         ...
 
 
@@ -68,41 +84,41 @@ def _simulated(data: Path | None) -> Source:
     from pipelines.sources.simulated import SimulatedWard
 
     if data is not None:
-        raise SourceError("--data: the simulated ward takes no data; leave it out, or name another --source")
+        raise SourceError("--data: the simulated ward takes no data; leave --data out, or name another --source")
     return SimulatedWard()
 
 
 def _cinc2019(data: Path | None) -> Source:
     from pipelines.sources.cinc2019 import Cinc2019
 
-    return Cinc2019(_given(data, "cinc2019 needs the official training_setA.zip or a folder of .psv files"))
+    return Cinc2019(_require_path(data, "cinc2019 needs the official training_setA.zip or a folder of .psv files"))
 
 
 def _cinc2012(data: Path | None) -> Source:
     from pipelines.sources.cinc2012 import Cinc2012
 
-    return Cinc2012(_given(data, "cinc2012 needs set-a.tar.gz or the folder set-a, with Outcomes-a.txt beside it"))
+    return Cinc2012(_require_path(data, "cinc2012 needs set-a.tar.gz or the folder set-a, with Outcomes-a.txt beside it"))
 
 
 def _eicu_sepsis(data: Path | None) -> Source:
     from pipelines.sources.eicu_demo import EicuDemo
 
-    return EicuDemo(_given(data, "eicu_sepsis needs the folder of hourly.parquet and label_sepsis.parquet"), "sepsis")
+    return EicuDemo(_require_path(data, "eicu_sepsis needs the folder of hourly.parquet and label_sepsis.parquet"), "sepsis")
 
 
 def _eicu_aki(data: Path | None) -> Source:
     from pipelines.sources.eicu_demo import EicuDemo
 
-    return EicuDemo(_given(data, "eicu_aki needs the folder of hourly.parquet and label_aki.parquet"), "aki")
+    return EicuDemo(_require_path(data, "eicu_aki needs the folder of hourly.parquet and label_aki.parquet"), "aki")
 
 
 def _ahe2009(data: Path | None) -> Source:
     from pipelines.sources.ahe2009 import Ahe2009
 
-    return Ahe2009(_given(data, "ahe2009 needs the folder of map_1min.parquet and records.parquet"))
+    return Ahe2009(_require_path(data, "ahe2009 needs the folder of map_1min.parquet and records.parquet"))
 
 
-def _given(data: Path | None, need: str) -> Path:
+def _require_path(data: Path | None, need: str) -> Path:
     if data is None:
         raise SourceError(f"--data is missing: {need}")
     return data
@@ -119,10 +135,19 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
 
 
 def open_source(name: str, data: Path | None) -> Source:
-    """The source of that name over the data at that path.
+    """Open a source by name over the data at a path.
+
+    Args:
+        name: a key of :data:`SOURCES`.
+        data: path of the data; None for the simulated ward.
 
     Raises:
-        SourceError: no such source, or its data cannot be read.
+        SourceError: there is no such source, or its data cannot be read.
+
+    Example:
+        >>> ward = open_source("simulated", None)
+        >>> ward.task, len(ward)
+        ('deterioration', 6)
     """
     if name not in SOURCES:
         raise SourceError(f"--source {name}: no such source; choose one of {', '.join(SOURCES)}")

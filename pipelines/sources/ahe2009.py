@@ -2,11 +2,11 @@
 
 Moody GB, Lehman LH. Predicting acute hypotensive episodes: the 10th annual PhysioNet/Computers in Cardiology challenge.
 Comput Cardiol 2009;36:541-544. Each record has ten hours of mean arterial pressure (mmHg, one value a minute) before the
-forecast start T0. An episode: at least 30 minutes of which 90 % are at or below 60 mmHg, within the hour after T0.
+forecast start T0. An episode lasts at least 30 minutes within the hour after T0, of which 90 % are at or below 60 mmHg.
 
-``ahe_label`` is the challenge's. Computed anew from the hour after T0, which only the training records have, the definition
-holds for 26 of the 30 records with an episode and for none of the 30 without; in three of the other four the pressure falls
-within the hour but the data end before the thirty minutes are full.
+``ahe_label`` is the challenge's label. Only the training records hold the hour after T0, from which the label can be checked.
+There the definition is met by 26 of the 30 records with an episode and by none of the 30 without one. In three of the other
+four the pressure falls within the hour, but the data end before the thirty minutes are complete.
 """
 
 from collections.abc import Iterator
@@ -19,21 +19,23 @@ from features.observations import TIME
 from features.signals import SIGNALS
 from pipelines.sources import Batch, SourceError
 from pipelines.sources._shared.parquet import read_columns
-from pipelines.sources._shared.wide import readings
+from pipelines.sources._shared.wide import to_observations
 
-T0: Final = pd.Timestamp("2009-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; every forecast starts here
-HORIZON: Final = 60  # minutes after T0 in which an episode counts
-EPISODE: Final = 30  # minutes
-LOW: Final = 60.0  # mmHg
+T0: Final = pd.Timestamp("2009-01-01T00:00:00Z").as_unit(
+    "us"
+)  # the data have no calendar dates; every forecast starts at this time
+HORIZON_MINUTES: Final = 60  # after T0; an episode within them counts
+EPISODE_MINUTES: Final = 30
+LOW_PRESSURE: Final = 60.0  # mmHg
 LOW_SHARE: Final = 0.9
-UNSEEN_ONSET: Final = 30  # minutes after T0: where the data do not show the episode, the middle of the hour
+DEFAULT_ONSET_MINUTES: Final = 30  # after T0, the middle of the hour, where the data do not show the episode
 
 
 class Ahe2009:
-    """The folder of map_1min.parquet and records.parquet; all records, or those of one split (train, testA, testB).
+    """A folder of map_1min.parquet and records.parquet: all records, or those of one split (train, testA, testB).
 
     Raises:
-        SourceError: a table is not there, lacks a column or says something else than expected; no such split.
+        SourceError: a table is missing, lacks a column or holds unexpected values, or there is no such split.
     """
 
     name = "ahe2009"
@@ -44,7 +46,7 @@ class Ahe2009:
     def __init__(self, data: Path, split: str | None = None) -> None:
         if not data.is_dir():
             raise SourceError(f"--data {data}: expected the folder of map_1min.parquet and records.parquet; there is none")
-        self._records = _records(data / "records.parquet", split)
+        self._records = _read_records(data / "records.parquet", split)
         self._path = data / "map_1min.parquet"
         pressure = read_columns(self._path, "record", "minute", "map_mmHg").astype({"record": "string", "map_mmHg": float})
         if not pd.api.types.is_integer_dtype(pressure["minute"].dtype):
@@ -52,9 +54,9 @@ class Ahe2009:
         pressure = pressure[pressure["record"].isin(self._records.index)].sort_values(["record", "minute"])
         self._before, self._after = pressure[pressure["minute"] < 0], pressure[pressure["minute"] >= 0]
         if absent := sorted(set(self._records.index) - set(self._before["record"])):
-            raise SourceError(f"{self._path}: no minute before T0 in record {absent[0]}; expected some in every record")
+            raise SourceError(f"{self._path}: no minute before T0 in record {absent[0]}; expected at least one in every record")
         if pressure.duplicated(["record", "minute"]).any():
-            raise SourceError(f"{self._path}: minute: one of a record twice; expected one value a minute")
+            raise SourceError(f"{self._path}: minute: repeated within a record; expected one value a minute")
 
     def __len__(self) -> int:
         return 1
@@ -63,39 +65,44 @@ class Ahe2009:
         time = (T0 + pd.to_timedelta(self._before["minute"], unit="min")).astype(TIME)
         rows = self._before.assign(subject_id=self._before["record"], time=time).reset_index(drop=True)
         yield Batch(
-            observations=readings(rows, {"mean_bp": rows["map_mmHg"]}, self._path.name),
+            observations=to_observations(rows, {"mean_bp": rows["map_mmHg"]}, self._path.name),
             stays=_stays(rows),
             outcomes=self._outcomes(),
         )
 
     def _outcomes(self) -> pd.DataFrame:
-        stricken = self._records.index[self._records["ahe_label"] == 1]
+        with_episode = self._records.index[self._records["ahe_label"] == 1]
         after = dict(iter(self._after.groupby("record")))
-        minutes = [first_episode(after[record]) if record in after else None for record in stricken]
-        after_t0 = pd.to_timedelta([UNSEEN_ONSET if minute is None else minute for minute in minutes], unit="min")
-        # An episode under way in the first minute still lies ahead of a forecast made at T0.
+        minutes = [find_first_episode(after[record]) if record in after else None for record in with_episode]
+        after_t0 = pd.to_timedelta([DEFAULT_ONSET_MINUTES if minute is None else minute for minute in minutes], unit="min")
+        # An episode that has begun in the first minute still lies ahead of a forecast made at T0.
         onset = pd.Series(T0 + after_t0.where(after_t0 > pd.Timedelta(0), pd.Timedelta(microseconds=1))).astype(TIME)
         return pd.DataFrame(
-            {"subject_id": stricken.astype("string"), "onset": onset, "kind": "acute_hypotension", "onset_known": True}
+            {"subject_id": with_episode.astype("string"), "onset": onset, "kind": "acute_hypotension", "onset_known": True}
         )
 
 
-def first_episode(after: pd.DataFrame) -> int | None:
-    """First minute of the first episode in the hour after T0; None where the data show none.
+def find_first_episode(after: pd.DataFrame) -> int | None:
+    """Return the first minute of the first episode in the hour after T0, or None where the data show no episode.
 
     Args:
-        after: ``minute`` (0 is T0) and ``map_mmHg`` of one record. A missing or implausible minute is not low.
+        after: ``minute`` (0 is T0) and ``map_mmHg`` of one record. A missing or implausible value does not count as low.
+
+    Example:
+        >>> find_first_episode(pd.DataFrame({"minute": range(60), "map_mmHg": [75.0] * 20 + [55.0] * 40}))
+        17
     """
-    pressure = after.set_index("minute")["map_mmHg"].reindex(range(HORIZON))
-    low = pressure.between(SIGNALS["mean_bp"].low, LOW)
-    full = (low.rolling(EPISODE).sum() >= LOW_SHARE * EPISODE).to_numpy()  # at the last minute of each thirty
-    return int(full.argmax()) - EPISODE + 1 if full.any() else None
+    pressure = after.set_index("minute")["map_mmHg"].reindex(range(HORIZON_MINUTES))
+    low = pressure.between(SIGNALS["mean_bp"].low, LOW_PRESSURE)
+    # True at the last minute of each thirty that form an episode.
+    complete = (low.rolling(EPISODE_MINUTES).sum() >= LOW_SHARE * EPISODE_MINUTES).to_numpy()
+    return int(complete.argmax()) - EPISODE_MINUTES + 1 if complete.any() else None
 
 
-def _records(path: Path, split: str | None) -> pd.DataFrame:
+def _read_records(path: Path, split: str | None) -> pd.DataFrame:
     records = read_columns(path, "record", "split", "ahe_label").astype({"record": "string"})
     if records["record"].duplicated().any():
-        raise SourceError(f"{path}: record: one twice; expected one row a record")
+        raise SourceError(f"{path}: record: a record twice; expected one row for each")
     if not records["ahe_label"].isin((0, 1)).all():
         raise SourceError(f"{path}: ahe_label: expected 0 or 1 in every row")
     if split is not None:
@@ -112,7 +119,7 @@ def _stays(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "subject_id": first.index.astype("string"),
-            # The index grid counts from the start: whole hours before T0, so that T0 is on it.
+            # Index times count from the start. It lies whole hours before T0, so that T0 is an index time.
             "start": (T0 - (T0 - first).dt.ceil("h")).astype(TIME).array,
             "end": pd.Series(T0, index=range(len(first)), dtype=TIME),
             "unit_admitted_at": unknown,

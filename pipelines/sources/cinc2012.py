@@ -1,8 +1,9 @@
 """PhysioNet/Computing in Cardiology Challenge 2012: in-hospital death from the first 48 hours in intensive care.
 
 Silva I, Moody G, Scott DJ, Celi LA, Mark RG. Predicting in-hospital mortality of ICU patients. Comput Cardiol 2012;39:245-248.
-One file a stay (NNNNNN.txt), long: ``Time,Parameter,Value``, the time HH:MM since admission to the unit. A value of -1 means
-that it is unknown: no reading. Whatever else is written is handed on as it came; judging it is the business of the check.
+Each stay has one file (NNNNNN.txt) in long form: ``Time,Parameter,Value``. Time is HH:MM since admission to the unit. A value
+of -1 means unknown and gives no observation. Every other value is passed on unchanged, for
+:func:`features.observations.check` to accept or quarantine.
 """
 
 import io
@@ -21,15 +22,17 @@ import pyarrow.csv as pacsv
 
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
-from pipelines.sources._shared.oxygen import on_oxygen
+from pipelines.sources._shared.oxygen import infer_oxygen
 
-EPOCH: Final = pd.Timestamp("2012-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; every admission is here
-LENGTH: Final = pd.Timedelta(hours=48)  # of every record; all patients lived to its end
+EPOCH: Final = pd.Timestamp("2012-01-01T00:00:00Z").as_unit(
+    "us"
+)  # the data have no calendar dates; every admission is at this time
+RECORD_LENGTH: Final = pd.Timedelta(hours=48)  # all patients lived to the end of their record
 STAYS_PER_BATCH: Final = 2000
 
-# Units as the challenge gives them are those of the signal table, but for FiO2 (a fraction in the files) and magnesium (said
-# to be mmol/L, but the values are those of mg/dL: a median of 2.0).
-SIGNAL_OF: Final = {
+# The units of the challenge are those of the signal table, with two exceptions. FiO2 is a fraction in the files. Magnesium is
+# documented as mmol/L, but its values are in mg/dL (their median is 2.0).
+SIGNALS_BY_PARAMETER: Final = {
     "HR": "heart_rate", "RespRate": "respiratory_rate", "Temp": "body_temperature",
     "SysABP": "systolic_bp", "DiasABP": "diastolic_bp", "MAP": "mean_bp",
     "NISysABP": "systolic_bp", "NIDiasABP": "diastolic_bp", "NIMAP": "mean_bp",
@@ -41,26 +44,26 @@ SIGNAL_OF: Final = {
     "ALP": "alkaline_phosphatase", "Bilirubin": "bilirubin_total", "Cholesterol": "cholesterol",
     "TroponinI": "troponin_i", "TroponinT": "troponin_t",
 }  # fmt: skip
-DEVICE_OF: Final = {
+DEVICES_BY_PARAMETER: Final = {
     "SysABP": "arterial_line", "DiasABP": "arterial_line", "MAP": "arterial_line",
     "NISysABP": "cuff", "NIDiasABP": "cuff", "NIMAP": "cuff",
 }  # fmt: skip
 STATICS: Final = ("RecordID", "Age", "Gender", "ICUType")
-UNIT_OF: Final = {1: "coronary", 2: "cardiac_surgery", 3: "medical", 4: "surgical"}
+UNITS_BY_CODE: Final = {1: "coronary", 2: "cardiac_surgery", 3: "medical", 4: "surgical"}
 HEADER: Final = b"Time,Parameter,Value"
 OUTCOME_COLUMNS: Final = ("SAPS-I", "SOFA", "Length_of_stay", "Survival", "In-hospital_death")
 UNKNOWN: Final = -1
 
-_SET = re.compile(r"set-(?P<name>.+?)(\.tar\.gz|\.tgz|\.tar)?")
-_STAY = re.compile(r"\d+\.txt")
+_SET_NAME = re.compile(r"set-(?P<name>.+?)(\.tar\.gz|\.tgz|\.tar)?")
+_STAY_FILE = re.compile(r"\d+\.txt")
 _CLOCK = r"^(\d{1,3}):([0-5]\d)$"
 
 
 class Cinc2012:
-    """A set of the challenge, ``set-x.tar.gz`` or the extracted folder ``set-x``, its ``Outcomes-x.txt`` beside it.
+    """A set of the challenge: ``set-x.tar.gz`` or the extracted folder ``set-x``, with ``Outcomes-x.txt`` next to it.
 
     Raises:
-        SourceError: the set or its outcomes are not there or cannot be read, or they are not of the same stays.
+        SourceError: the set or its outcomes are missing or cannot be read, or they hold different stays.
     """
 
     name = "cinc2012"
@@ -70,21 +73,21 @@ class Cinc2012:
 
     def __init__(self, data: Path) -> None:
         self.data = data
-        of_set = _SET.fullmatch(data.absolute().name)
-        if not of_set or not data.exists():
-            raise SourceError(f"{data}: expected the official set-x.tar.gz or the folder set-x; there is neither")
-        path = data.absolute().parent / f"Outcomes-{of_set['name']}.txt"
+        set_name = _SET_NAME.fullmatch(data.absolute().name)
+        if not set_name or not data.exists():
+            raise SourceError(f"{data}: expected the official set-x.tar.gz or the folder set-x; found neither")
+        path = data.absolute().parent / f"Outcomes-{set_name['name']}.txt"
         self._results = _read_results(path)
-        self._stays = sorted(self._texts())
+        self._stays = sorted(self._read_texts())
         if not self._stays:
-            raise SourceError(f"{data}: no stay in it; expected files such as 132539.txt")
-        _same_stays(self._stays, self._results, data, path)
+            raise SourceError(f"{data}: holds no stay; expected files such as 132539.txt")
+        _check_same_stays(self._stays, self._results, data, path)
 
     def __len__(self) -> int:
         return math.ceil(len(self._stays) / STAYS_PER_BATCH)
 
     def batches(self) -> Iterator[Batch]:
-        texts = self._texts()
+        texts = self._read_texts()
         for first in range(0, len(self._stays), STAYS_PER_BATCH):
             stays = self._stays[first : first + STAYS_PER_BATCH]
             rows = _parse({stay: texts[stay] for stay in stays})
@@ -94,43 +97,43 @@ class Cinc2012:
                 outcomes=_outcomes(self._results.loc[stays]),
             )
 
-    def severity(self) -> pd.DataFrame:
-        """``subject_id, saps_i, sofa``: two severity scores over the first day, to stand beside; NaN where unknown."""
+    def read_severity(self) -> pd.DataFrame:
+        """Return ``subject_id, saps_i, sofa``: two severity scores of the first day, as baselines. NaN means unknown."""
         scores = self._results.loc[self._stays, ["SAPS-I", "SOFA"]]
         scores = scores.mask(scores == UNKNOWN).set_axis(["saps_i", "sofa"], axis=1)
         return scores.reset_index(names="subject_id").astype({"subject_id": "string"})
 
-    def _texts(self) -> dict[str, bytes]:
-        """Every stay's file, by its name without the ending (one set is 30 MB)."""
+    def _read_texts(self) -> dict[str, bytes]:
+        """Read every stay's file, by its name without the suffix. One set is 30 MB."""
         texts: dict[str, bytes] = {}
         for file, text in self._files():
             if file.stem in texts:
-                raise SourceError(f"{self.data}: {file.name} twice in it; expected one file a stay")
+                raise SourceError(f"{self.data}: holds {file.name} twice; expected one file for each stay")
             texts[file.stem] = text
         return texts
 
     def _files(self) -> Iterator[tuple[Path, bytes]]:
         if self.data.is_dir():
-            yield from ((path, path.read_bytes()) for path in self.data.rglob("*.txt") if _STAY.fullmatch(path.name))
+            yield from ((path, path.read_bytes()) for path in self.data.rglob("*.txt") if _STAY_FILE.fullmatch(path.name))
             return
         try:
             with tarfile.open(self.data) as archive:
                 for member in archive:
                     path = Path(member.name)
-                    if _STAY.fullmatch(path.name) and (file := archive.extractfile(member)):
+                    if _STAY_FILE.fullmatch(path.name) and (file := archive.extractfile(member)):
                         refuse_large(path.name, member.size)
                         yield path, file.read()
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise SourceError(
-                f"{self.data}: not a whole .tar.gz ({type(error).__name__}); expected it as distributed; download it again"
+                f"{self.data}: not a complete .tar.gz ({type(error).__name__}); expected it as distributed; download it again"
             ) from error
 
 
 def _read_results(path: Path) -> pd.DataFrame:
-    """The outcomes file by stay; its numbers as they are written."""
+    """Read the outcomes of each stay, with the numbers unchanged."""
     columns = ", ".join(("RecordID", *OUTCOME_COLUMNS))
     if not path.is_file():
-        raise SourceError(f"{path}: not there; expected the set's outcomes beside it, with columns {columns}")
+        raise SourceError(f"{path}: not there; expected the set's outcomes next to the set, with columns {columns}")
     try:
         table = pd.read_csv(path, dtype="string", skipinitialspace=True)
     except ValueError as error:  # no line at all, lines of unequal length, or not text
@@ -138,7 +141,7 @@ def _read_results(path: Path) -> pd.DataFrame:
     if missing := [column for column in ("RecordID", *OUTCOME_COLUMNS) if column not in table]:
         raise SourceError(f"{path}: no column {', '.join(missing)}; expected {columns}; got {', '.join(table.columns)}")
     if table["RecordID"].duplicated().any():
-        raise SourceError(f"{path}: RecordID: a stay twice; expected one row a stay")
+        raise SourceError(f"{path}: RecordID: a stay twice; expected one row for each stay")
     table = table.set_index("RecordID")
     results: pd.DataFrame = table[list(OUTCOME_COLUMNS)].apply(pd.to_numeric, errors="coerce").astype(float)
     if unreadable := [column for column in OUTCOME_COLUMNS if results[column].isna().any()]:
@@ -148,22 +151,25 @@ def _read_results(path: Path) -> pd.DataFrame:
     return results
 
 
-def _same_stays(stays: list[str], results: pd.DataFrame, data: Path, path: Path) -> None:
-    """A figure over part of a set would look like one over the whole, so a part of it is refused."""
+def _check_same_stays(stays: list[str], results: pd.DataFrame, data: Path, path: Path) -> None:
+    """Refuse a set that is incomplete: a figure over part of it would look like one over the whole set."""
     if stray := sorted(set(stays) - set(results.index)):
         raise SourceError(
             f"{path}: no row for {len(stray)} of the {len(stays)} stays in {data}, the first {stray[0]}; "
-            "expected one row a stay; is it the outcomes file of this set?"
+            "expected one row for each stay; check that this is the outcomes file of this set"
         )
     if absent := sorted(set(results.index) - set(stays)):
         raise SourceError(
             f"{data}: no file for {len(absent)} of the {len(results)} stays in {path}, the first {absent[0]}.txt; "
-            "expected one file a stay, be it without a reading; extract or download the set again"
+            "expected one file for each stay, even without a reading; extract or download the set again"
         )
 
 
 def _parse(texts: dict[str, bytes]) -> pd.DataFrame:
-    """Rows of several stays: ``subject_id, time, parameter, text, value``. One parse for all; small ones are slow."""
+    """Return the rows of several stays: ``subject_id, time, parameter, text, value``.
+
+    All stays are parsed at once, since thousands of small parses are slow.
+    """
     bodies = []
     for stay, text in texts.items():
         header, _, body = text.partition(b"\n")
@@ -182,38 +188,39 @@ def _parse(texts: dict[str, bytes]) -> pd.DataFrame:
     except pa.ArrowInvalid:
         table = None
     if table is None or table.num_rows != sum(lengths):
-        raise SourceError(_broken_line(dict(zip(texts, bodies, strict=True))))
+        raise SourceError(_describe_broken_line(dict(zip(texts, bodies, strict=True))))
     rows: pd.DataFrame = table.to_pandas()
     subject = np.repeat(np.arange(len(bodies)), lengths)
     return pd.DataFrame(
         {
             "subject_id": pd.Categorical.from_codes(subject, categories=pd.Index(list(texts))),
-            "time": _instants(rows["Time"]),
+            "time": _parse_times(rows["Time"]),
             "parameter": rows["Parameter"],
             "text": rows["Value"],
-            "value": _numbers(rows["Value"]),
+            "value": _parse_numbers(rows["Value"]),
         }
     )
 
 
-def _broken_line(bodies: dict[str, bytes]) -> str:
-    """What to say of a parse that failed: where, not what; the line holds a patient's value."""
+def _describe_broken_line(bodies: dict[str, bytes]) -> str:
+    """Describe a failed parse by the position of the line. The line itself is not quoted: it holds a patient's value."""
     for stay, body in bodies.items():
         for number, line in enumerate(body.splitlines(), start=2):
             unreadable = "\N{REPLACEMENT CHARACTER}" in line.decode(errors="replace")
             if unreadable or line.count(b",") != HEADER.count(b","):
-                return f"{stay}.txt: line {number}: expected {HEADER.decode()}, three fields of UTF-8 text; mend that line"
+                return f"{stay}.txt: line {number}: expected {HEADER.decode()}, three fields of UTF-8 text; correct that line"
     return f"{min(bodies)}.txt to {max(bodies)}.txt: expected lines of {HEADER.decode()} in each"
 
 
-def _instants(clock: "pd.Series[str]") -> pd.DatetimeIndex:
-    """HH:MM since admission as a time; NaT where it is not one."""
+def _parse_times(clock: "pd.Series[str]") -> pd.DatetimeIndex:
+    """Convert HH:MM since admission to a time, or NaT where the text is not of that form."""
     parts = clock.cat.categories.to_series().str.extract(_CLOCK).astype(float)
-    instants = pd.DatetimeIndex(EPOCH + pd.to_timedelta(parts[0] * 60 + parts[1], unit="min")).as_unit("us")
-    return instants[clock.cat.codes.to_numpy()]
+    times = pd.DatetimeIndex(EPOCH + pd.to_timedelta(parts[0] * 60 + parts[1], unit="min")).as_unit("us")
+    return times[clock.cat.codes.to_numpy()]
 
 
-def _numbers(text: "pd.Series[str]") -> np.ndarray:
+def _parse_numbers(text: "pd.Series[str]") -> np.ndarray:
+    """Convert text to numbers, or NaN where it is not a number."""
     numbers = pd.to_numeric(text.cat.categories.to_series(), errors="coerce").to_numpy(float)
     by_row: np.ndarray = numbers[text.cat.codes.to_numpy()]
     return by_row
@@ -223,27 +230,29 @@ def _observations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     series = rows[~rows["parameter"].isin(STATICS) & (rows["value"] != UNKNOWN)]
     fraction = (series["parameter"] == "FiO2").to_numpy()
     value = series["value"].to_numpy() * np.where(fraction, 100, 1)
-    oxygen = on_oxygen(pd.Series(value).where(fraction)).to_numpy()
-    if np.isnan(value).any():  # handed on as it came
+    oxygen = infer_oxygen(pd.Series(value).where(fraction)).to_numpy()
+    if np.isnan(value).any():  # the check quarantines the original text
         value = np.where(np.isnan(value), series["text"].astype(object), value)
 
     measured = series["parameter"].cat.remove_unused_categories().cat
     parameter, known = measured.codes.to_numpy(), measured.categories
-    # A parameter we do not know keeps its own name, so that the check puts it aside and says why.
-    signal, signals = pd.factorize(np.array([*(SIGNAL_OF.get(name, name) for name in known), "on_oxygen"], dtype=object))
-    device, devices = pd.factorize(np.array([DEVICE_OF.get(name) for name in known], dtype=object))
-    given = np.flatnonzero(~np.isnan(oxygen))  # rows that say a second thing
-    row = np.concatenate([np.arange(len(series)), given])
+    # An unknown parameter keeps its own name, so that the check quarantines it with a reason.
+    signal, signals = pd.factorize(
+        np.array([*(SIGNALS_BY_PARAMETER.get(name, name) for name in known), "on_oxygen"], dtype=object)
+    )
+    device, devices = pd.factorize(np.array([DEVICES_BY_PARAMETER.get(name) for name in known], dtype=object))
+    with_oxygen = np.flatnonzero(~np.isnan(oxygen))  # rows that give a second observation, of on_oxygen
+    row = np.concatenate([np.arange(len(series)), with_oxygen])
     observed_at = series["time"].array[row]
     return pd.DataFrame(
         {
             "subject_id": series["subject_id"].array[row],
             "observed_at": observed_at,
             "signal": pd.Categorical.from_codes(
-                np.concatenate([signal[parameter], np.full(len(given), signal[-1])]), categories=pd.Index(signals)
+                np.concatenate([signal[parameter], np.full(len(with_oxygen), signal[-1])]), categories=pd.Index(signals)
             ),
-            "value": np.concatenate([value, oxygen[given]]),
-            "recorded_at": observed_at,  # retrospective: known when it was measured
+            "value": np.concatenate([value, oxygen[with_oxygen]]),
+            "recorded_at": observed_at,  # retrospective data: each value counts as known when it was measured
             "device_id": pd.Categorical.from_codes(device[parameter][row], categories=pd.Index(devices, dtype=object)),
             "source": pd.Categorical.from_codes(np.zeros(len(row), dtype=np.int8), categories=pd.Index([source])),
         }
@@ -258,20 +267,20 @@ def _stays(rows: pd.DataFrame, stays: list[str]) -> pd.DataFrame:
         raise SourceError(f"{stay}.txt: {parameter}: not a number; expected one, or {UNKNOWN} where it is unknown")
     table = statics.pivot_table(index="subject_id", columns="parameter", values="value", aggfunc="first", observed=True)
     table = table.reindex(index=pd.Index(stays), columns=pd.Index(STATICS))
-    stranger = table["RecordID"].notna() & (table["RecordID"] != np.array(stays, dtype=float))
-    if stranger.any():
-        raise SourceError(f"{stranger.idxmax()}.txt: RecordID: of another stay; expected that of the file's name")
+    mismatched = table["RecordID"].notna() & (table["RecordID"] != np.array(stays, dtype=float))
+    if mismatched.any():
+        raise SourceError(f"{mismatched.idxmax()}.txt: RecordID: of another stay; expected that of the file's name")
     return pd.DataFrame(
         {
             "subject_id": pd.array(stays, dtype="string"),
             "start": EPOCH,
-            "end": EPOCH + LENGTH,
+            "end": EPOCH + RECORD_LENGTH,
             "unit_admitted_at": EPOCH,
             "hospital_admitted_at": pd.Series(pd.NaT, index=range(len(stays)), dtype=TIME),
             "age": table["Age"].where(table["Age"] != UNKNOWN).to_numpy(),
             "sex": table["Gender"].where(table["Gender"].isin((0, 1))).to_numpy(),
             "site": "cinc2012",
-            "unit": table["ICUType"].map(UNIT_OF).astype("string").array,
+            "unit": table["ICUType"].map(UNITS_BY_CODE).astype("string").array,
         }
     ).astype(dict.fromkeys(("start", "end", "unit_admitted_at"), TIME))
 
@@ -279,9 +288,9 @@ def _stays(rows: pd.DataFrame, stays: list[str]) -> pd.DataFrame:
 def _outcomes(results: pd.DataFrame) -> pd.DataFrame:
     died = results[results["In-hospital_death"] == 1]
     known = died.where(died >= 0)
-    days = known["Survival"].fillna(known["Length_of_stay"]).fillna(LENGTH / pd.Timedelta(days=1))
-    # Whole days cannot say when: a death "after two days" came after the 48 hours that every patient here lived.
-    onset, earliest = EPOCH + pd.to_timedelta(days, unit="D"), EPOCH + LENGTH + pd.Timedelta(microseconds=1)
+    days = known["Survival"].fillna(known["Length_of_stay"]).fillna(RECORD_LENGTH / pd.Timedelta(days=1))
+    # Deaths are given in whole days. Every patient lived through the 48 hours, so a death "after two days" came later.
+    onset, earliest = EPOCH + pd.to_timedelta(days, unit="D"), EPOCH + RECORD_LENGTH + pd.Timedelta(microseconds=1)
     return pd.DataFrame(
         {
             "subject_id": died.index.astype("string"),

@@ -1,8 +1,9 @@
 """PhysioNet/Computing in Cardiology Challenge 2019: early prediction of sepsis from hourly ICU records.
 
 Reyna MA, Josef CS, Jeter R, et al. Early prediction of sepsis from clinical data. Crit Care Med 2020;48(2):210-217.
-doi 10.13026/v64v-d857. One file a stay (pNNNNNN.psv), one row an hour; SepsisLabel is 1 from six hours before the onset to
-the end of the record. Where the first row is already positive the onset lies at or before six hours later: unknown.
+doi 10.13026/v64v-d857. Each stay has one file (pNNNNNN.psv) with one row an hour. SepsisLabel is 1 from six hours before
+the onset to the end of the record. Where the first row is already positive the onset is unknown: it lies at most six hours
+later.
 """
 
 import io
@@ -19,14 +20,16 @@ import pyarrow.csv as pacsv
 
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
-from pipelines.sources._shared.oxygen import on_oxygen
-from pipelines.sources._shared.wide import readings
+from pipelines.sources._shared.oxygen import infer_oxygen
+from pipelines.sources._shared.wide import to_observations
 
-EPOCH: Final = pd.Timestamp("2019-01-01T00:00:00Z").as_unit("us")  # the data have no calendar; hour 0 of every stay is here
+EPOCH: Final = pd.Timestamp("2019-01-01T00:00:00Z").as_unit(
+    "us"
+)  # the data have no calendar dates; hour 0 of every stay is at this time
 LABEL_LEAD: Final = pd.Timedelta(hours=6)
 STAYS_PER_BATCH: Final = 2000
 
-SIGNAL_OF: Final = {
+SIGNALS_BY_COLUMN: Final = {
     "HR": "heart_rate", "O2Sat": "spo2", "Temp": "body_temperature", "SBP": "systolic_bp", "MAP": "mean_bp",
     "DBP": "diastolic_bp", "Resp": "respiratory_rate", "EtCO2": "etco2", "BaseExcess": "base_excess",
     "HCO3": "bicarbonate", "FiO2": "fio2", "pH": "ph", "PaCO2": "paco2", "SaO2": "sao2", "AST": "ast", "BUN": "bun",
@@ -36,11 +39,11 @@ SIGNAL_OF: Final = {
     "TroponinI": "troponin_i", "Hct": "hematocrit", "Hgb": "hemoglobin", "PTT": "ptt", "WBC": "wbc",
     "Fibrinogen": "fibrinogen", "Platelets": "platelets",
 }  # fmt: skip
-HEADER: Final = (*SIGNAL_OF, "Age", "Gender", "Unit1", "Unit2", "HospAdmTime", "ICULOS", "SepsisLabel")
+HEADER: Final = (*SIGNALS_BY_COLUMN, "Age", "Gender", "Unit1", "Unit2", "HospAdmTime", "ICULOS", "SepsisLabel")
 
 
 class Cinc2019:
-    """The official zip, or a folder of .psv files.
+    """The official zip archive of the challenge, or a folder of .psv files.
 
     Raises:
         SourceError: the path does not exist, holds no .psv file, or is neither a zip nor a folder.
@@ -59,11 +62,13 @@ class Cinc2019:
             with zipfile.ZipFile(data) as archive:
                 self._files = sorted(name for name in archive.namelist() if name.endswith(".psv"))
         else:
-            raise SourceError(f"--data {data}: expected the official .zip or a folder of .psv files; there is neither")
+            raise SourceError(f"--data {data}: expected the official .zip or a folder of .psv files; found neither")
         if not self._files:
             raise SourceError(f"--data {data}: no .psv file in it; expected files such as p000001.psv")
         if len({Path(file).stem for file in self._files}) < len(self._files):
-            raise SourceError(f"--data {data}: two files of the same name in different folders; expected one file a stay")
+            raise SourceError(
+                f"--data {data}: two files of the same name in different folders; expected one file for each stay"
+            )
 
     def __len__(self) -> int:
         return math.ceil(len(self._files) / STAYS_PER_BATCH)
@@ -73,7 +78,7 @@ class Cinc2019:
             yield _batch(self._read(self._files[first : first + STAYS_PER_BATCH]), source=self.data.name)
 
     def _read(self, files: list[str]) -> pd.DataFrame:
-        """Rows of several stays; one parse for all, since twenty thousand small parses take minutes."""
+        """Read the rows of several stays in one parse, since twenty thousand small parses take minutes."""
         bodies, lengths = [], []
         archive = None if self.data.is_dir() else zipfile.ZipFile(self.data)
         try:
@@ -86,7 +91,7 @@ class Cinc2019:
                 bodies.append(body if body.endswith(b"\n") or not body else body + b"\n")
                 lengths.append(bodies[-1].count(b"\n"))
                 if not lengths[-1]:
-                    raise SourceError(f"{Path(file).name}: a header but no hour; expected one row an hour of the stay")
+                    raise SourceError(f"{Path(file).name}: a header but no row; expected one row for each hour of the stay")
         finally:
             if archive:
                 archive.close()
@@ -95,8 +100,8 @@ class Cinc2019:
             names = (Path(file).name for file in files)
             broken = [name for name, body, length in zip(names, bodies, lengths, strict=True) if _parse(body, length) is None]
             raise SourceError(
-                f"{broken[0] if broken else self.data}: expected rows of {len(HEADER)} numbers, NaN or nothing where one is "
-                "unknown; mend that file"
+                f"{broken[0] if broken else self.data}: expected rows of {len(HEADER)} numbers, with NaN or nothing "
+                "where one is unknown; correct that file"
             )
         stays = [Path(file).stem for file in files]
         rows["subject_id"] = pd.Categorical.from_codes(np.repeat(np.arange(len(files)), lengths), categories=pd.Index(stays))
@@ -105,7 +110,10 @@ class Cinc2019:
 
 
 def _parse(text: bytes, length: int) -> pd.DataFrame | None:
-    """So many rows of numbers; None if it is something else, since what pyarrow says of that quotes a patient's value."""
+    """Parse rows of numbers, or return None if the text is not that many rows of numbers.
+
+    The error that pyarrow raises is dropped, since it quotes a patient's value.
+    """
     try:
         table = pacsv.read_csv(
             io.BytesIO(text),
@@ -125,8 +133,8 @@ def _batch(rows: pd.DataFrame, source: str) -> Batch:
 
 def _observations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     rows = rows.assign(FiO2=rows["FiO2"] * 100)  # a fraction in the files
-    columns = {signal: rows[column] for column, signal in SIGNAL_OF.items()}
-    return readings(rows, {**columns, "on_oxygen": on_oxygen(rows["FiO2"])}, source)
+    columns = {signal: rows[column] for column, signal in SIGNALS_BY_COLUMN.items()}
+    return to_observations(rows, {**columns, "on_oxygen": infer_oxygen(rows["FiO2"])}, source)
 
 
 def _stays(rows: pd.DataFrame) -> pd.DataFrame:

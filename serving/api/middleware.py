@@ -1,11 +1,12 @@
-"""What every request passes on its way in and out. Each class is ASGI middleware and keeps one promise."""
+"""ASGI middleware for every request. Each class does one thing."""
 
 import logging
 import time
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
 from fastapi.responses import RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api import problems
 from serving.observability.logs import place_of
@@ -13,132 +14,141 @@ from serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.serving")
 
-_OF_BENTOML: Final = ("/livez", "/readyz", "/healthz", "/metrics")
-_ASSETS: Final = "/static_content/"  # BentoML's; the page of our API uses them
-# The page of our API runs a script of its own, inline; nothing comes from elsewhere.
-_POLICY: Final = (
+_BENTOML_PATHS: Final = ("/livez", "/readyz", "/healthz", "/metrics")
+_BENTOML_ASSETS: Final = "/static_content/"  # used by /v1/docs
+# The page /v1/docs has an inline script. Nothing is loaded from other servers.
+_CONTENT_SECURITY_POLICY: Final = (
     b"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
 frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _HEADERS: Final = [
     (b"cache-control", b"no-store"),
-    (b"content-security-policy", _POLICY),
+    (b"content-security-policy", _CONTENT_SECURITY_POLICY),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
 ]
-_ONLY_TLS: Final = (b"strict-transport-security", b"max-age=31536000")
+_TLS_HEADER: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
 class KnownPaths:
-    """Only what we document is offered: the server's own pages would load scripts from elsewhere."""
+    """Middleware that answers 404 for every path that is not documented, and redirects ``/`` to the documentation.
 
-    def __init__(self, app: Any, paths: Collection[str]) -> None:
+    BentoML's own pages are among the refused paths: they would load scripts from other servers.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
         self.app = app
         self.paths = frozenset(paths)
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
             await RedirectResponse("/v1/docs")(scope, receive, send)
-        elif scope["type"] == "http" and not self._is_known(scope["path"]):
-            await problems.response(problems.no_such_path())(scope, receive, send)
+        elif scope["type"] == "http" and not self._is_allowed(scope["path"]):
+            await problems.response(problems.not_found())(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _is_known(self, path: str) -> bool:
-        return path in self.paths or path in _OF_BENTOML or path.startswith(_ASSETS)
+    def _is_allowed(self, path: str) -> bool:
+        return path in self.paths or path in _BENTOML_PATHS or path.startswith(_BENTOML_ASSETS)
 
 
 class RequestMetrics:
-    """How long requests took until their answer began, by route and status. A path that is not ours is nobody's label."""
+    """Middleware that measures the time until each answer begins, by route and status.
 
-    def __init__(self, app: Any, paths: Collection[str], metrics: Metrics) -> None:
+    Other paths are counted as ``other``, because a path that a caller invents could hold patient data.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Collection[str], metrics: Metrics) -> None:
         self.app = app
         self.paths = frozenset(paths)
         self.metrics = metrics
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["path"] in _OF_BENTOML:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _BENTOML_PATHS:
             await self.app(scope, receive, send)
             return
-        began, path = time.perf_counter(), scope["path"] if scope["path"] in self.paths else "other"
+        start, path = time.perf_counter(), scope["path"] if scope["path"] in self.paths else "other"
 
-        async def noted(message: Any) -> None:
+        async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self.metrics.answered(path, message["status"], time.perf_counter() - began)
+                self.metrics.observe_request(path, message["status"], time.perf_counter() - start)
             await send(message)
 
-        await self.app(scope, receive, noted)
+        await self.app(scope, receive, send_and_record)
 
 
 class SecurityHeaders:
-    """What browsers and proxies are told of every answer: it is not theirs to keep, to guess at, or to frame."""
+    """Middleware that adds security headers: answers must not be cached, framed, or read as another media type."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        headers = [*_HEADERS, _ONLY_TLS] if scope.get("scheme") == "https" else _HEADERS
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [*_HEADERS, _TLS_HEADER] if scope.get("scheme") == "https" else _HEADERS
 
-        async def with_headers(message: Any) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                given = {name.lower() for name, _ in message["headers"]}
-                added = [(name, value) for name, value in headers if name not in given]
-                message = {**message, "headers": [*message["headers"], *added]}
+                present = {name.lower() for name, _ in message["headers"]}
+                missing = [(name, value) for name, value in headers if name not in present]
+                message = {**message, "headers": [*message["headers"], *missing]}
             await send(message)
 
-        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 class BodyLimit:
-    """A request body larger than the limit is answered with 413, whether or not it says its length."""
+    """Middleware that refuses large bodies with 413, with or without ``Content-Length``, and compressed ones with 415.
 
-    def __init__(self, app: Any, max_bytes: int) -> None:
+    It reads the whole body before it calls the application.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         if any(name == b"content-encoding" and value != b"identity" for name, value in scope["headers"]):
             await problems.response(problems.encoded_body())(scope, receive, send)
             return
-        body, more = bytearray(), True
-        while more and len(body) <= self.max_bytes:
+        body, more_body = bytearray(), True
+        while more_body and len(body) <= self.max_bytes:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
-            more = message.get("more_body", False)
+            more_body = message.get("more_body", False)
         if len(body) > self.max_bytes:
             await problems.response(problems.body_too_large(self.max_bytes))(scope, receive, send)
             return
-        messages = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        messages: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
-        async def replay() -> Any:
+        async def receive_body() -> Message:
             return messages.pop() if messages else await receive()
 
-        await self.app(scope, replay, send)
+        await self.app(scope, receive_body, send)
 
 
 class LastResort:
-    """An error nobody foresaw is answered with 500 and logged by type and place: its message may hold patient data."""
+    """Middleware that answers an unhandled error with 500. It logs type and place; the message may hold patient data."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        began = False
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
 
-        async def noted(message: Any) -> None:
-            nonlocal began
-            began = began or message["type"] == "http.response.start"
+        async def send_and_note(message: Message) -> None:
+            nonlocal has_started
+            has_started = has_started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self.app(scope, receive, noted)
-        except Exception as error:  # noqa: BLE001 - the last resort
+            await self.app(scope, receive, send_and_note)
+        except Exception as error:  # noqa: BLE001 - every error of the application ends here
             logger.error("unexpected %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400 - a traceback says more
-            if not began:  # an answer that has begun can only break off
-                await problems.response(problems.unexpected())(scope, receive, send)
+            if not has_started:  # an answer that has started can only be cut off
+                await problems.response(problems.unexpected_error())(scope, receive, send)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: with the routes that BentoML answers, and as what tells which field a misspelt one may have meant."""
+"""The OpenAPI document: adds BentoML's routes, and finds the field that a misspelt name may stand for."""
 
 import difflib
 from collections.abc import Sequence
@@ -6,51 +6,58 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-_HEALTH: Final = {  # operation, summary and statuses by path
+_HEALTH_ROUTES: Final = {  # operation, summary and statuses by path
     "/livez": ("is_alive", "Whether the process answers", ("200",)),
     "/readyz": (
         "is_ready",
-        "Whether readings are taken and risks renewed by a model",
+        "Whether observations are taken and a model renews risks",
         ("200", "503"),
     ),
     "/metrics": ("get_metrics", "Metrics for Prometheus", ("200",)),
 }
-_SAID: Final = {"200": "It is so.", "503": "It is not."}
+_STATUS_DESCRIPTIONS: Final = {"200": "Yes.", "503": "No."}
 
 
 def add_health(api: FastAPI) -> None:
-    """Describe the routes that are not FastAPI's in its document; they need no token."""
-    of_routes = api.openapi
+    """Add the routes that BentoML serves to the OpenAPI document of an app. They need no token."""
+    build_document = api.openapi
 
-    def whole() -> dict[str, Any]:
-        document = of_routes()
-        for path, (name, summary, statuses) in _HEALTH.items():
-            responses = {status: {"description": _SAID[status]} for status in statuses}
-            about = {"operationId": name, "summary": summary, "tags": ["health"], "security": [], "responses": responses}
-            document["paths"].setdefault(path, {"get": about})
+    def build_with_health() -> dict[str, Any]:
+        document = build_document()
+        for path, (operation_id, summary, statuses) in _HEALTH_ROUTES.items():
+            responses = {status: {"description": _STATUS_DESCRIPTIONS[status]} for status in statuses}
+            operation = {
+                "operationId": operation_id,
+                "summary": summary,
+                "tags": ["health"],
+                "security": [],
+                "responses": responses,
+            }
+            document["paths"].setdefault(path, {"get": operation})
         return document
 
-    api.openapi = whole  # type: ignore[method-assign]
+    api.openapi = build_with_health  # type: ignore[method-assign]
 
 
-def meant(document: dict[str, Any], path: str, location: Sequence[str | int]) -> str | None:
-    """The field of the schema that a misspelt one most likely stands for; None where none is near.
+def find_closest_field(document: dict[str, Any], path: str, location: Sequence[str | int]) -> str | None:
+    """Return the schema's field that a misspelt one most likely stands for; None if none is similar.
 
     Args:
-        document: OpenAPI.
+        document: the OpenAPI document.
         path: of the route.
-        location: of the misspelt field in the body: names and positions, itself the last.
+        location: of the misspelt field in the body: names and positions, ending with the field itself.
     """
     body = document["paths"].get(path, {}).get("post", {}).get("requestBody")
     schema = body["content"]["application/json"]["schema"] if body else {}
     for part in location[:-1]:
-        found = _resolved(document, schema)
-        schema = found.get("items", {}) if isinstance(part, int) else found.get("properties", {}).get(part, {})
-    names = list(_resolved(document, schema).get("properties", {}))
-    return next(iter(difflib.get_close_matches(str(location[-1]), names, n=1)), None)
+        resolved = _resolve(document, schema)
+        schema = resolved.get("items", {}) if isinstance(part, int) else resolved.get("properties", {}).get(part, {})
+    fields = list(_resolve(document, schema).get("properties", {}))
+    return next(iter(difflib.get_close_matches(str(location[-1]), fields, n=1)), None)
 
 
-def _resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+def _resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema behind a reference, or the schema itself if it is not a reference."""
     name = schema.get("$ref", "").rpartition("/")[2]
-    found: dict[str, Any] = document["components"]["schemas"][name] if name else schema
-    return found
+    resolved: dict[str, Any] = document["components"]["schemas"][name] if name else schema
+    return resolved

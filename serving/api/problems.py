@@ -1,10 +1,11 @@
-"""Errors of the API as RFC 9457 problems: what each says, and how FastAPI is made to say it.
+"""Errors of the API as RFC 9457 problems, made from the table in :mod:`serving.api.problem_types`, and their handlers.
 
-A problem is returned, never raised through the server: a raised one would be logged with its traceback.
+A problem is returned as a response. It is never raised through the server, which would log its traceback.
 """
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -13,226 +14,116 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serving.api.openapi import meant
-from serving.api.schemas import Problem
-from serving.auth.tokens import RULES
+from serving.api.openapi import find_closest_field
+from serving.api.problem_types import PROBLEM_TYPES
+from serving.api.schemas.problems import Problem
 from serving.records.timestamps import SKEW, present, utc
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_LISTED: Final = 20
+_FRAMEWORK_ERRORS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}  # by status
 
 
 class ProblemError(Exception):
-    """Carries a problem from where it is found to the edge. Its text never holds a patient's value or identifier."""
+    """Carries a problem to the error handler. Its text never holds a patient's value or identifier."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.code)
         self.problem = problem
 
 
-def unknown_patient() -> Problem:
-    return Problem(
-        title="Unknown patient",
-        status=404,
-        code="unknown_patient",
-        detail="patient_id: neither the feature store nor the journal knows this patient; check the identifier, send readings "
-        "to /v1/observations, or ask with them at /v1/risk/observations",
-    )
+def create_problem(code: str, errors: Sequence[dict[str, Any]] = (), **values: object) -> Problem:
+    """Create a problem of one type.
+
+    Args:
+        code: a key of :data:`PROBLEM_TYPES`.
+        errors: field, rule and expectation of single errors.
+        values: fill the placeholders of the type's detail.
+
+    >>> create_problem("body_too_large", limit=1_000_000).detail
+    'body: expected at most 1000000 bytes. Send fewer observations or patients in one request.'
+    """
+    kind = PROBLEM_TYPES[code]
+    return Problem(title=kind.title, status=kind.status, code=code, detail=kind.describe(**values), errors=list(errors))
 
 
-def too_early(age_hours: float) -> Problem:
-    return Problem(
-        title="Before the stored features",
-        status=409,
-        code="as_of_before_features",
-        detail=f"as_of: the stored features are {-age_hours:.1f} h newer than as_of and may know what was not yet known; "
-        "ask as of a later time, or send the readings to /v1/risk/observations",
-    )
+# Problems whose detail is always the same.
+unknown_patient = partial(create_problem, "unknown_patient")
+no_readings = partial(create_problem, "no_readings")
+unknown_alarm = partial(create_problem, "unknown_alarm")
+not_found = partial(create_problem, "not_found")
+as_of_in_the_future = partial(create_problem, "as_of_in_the_future")
+encoded_body = partial(create_problem, "encoded_body")
+too_many_refusals = partial(create_problem, "too_many_refusals")
+unexpected_error = partial(create_problem, "unexpected_error")
+overloaded = partial(create_problem, "overloaded")
+unavailable = partial(create_problem, "unavailable")
+no_keys = partial(create_problem, "no_keys")
 
 
-def unauthorized(rule: str) -> Problem:
-    """Of a token; ``rule`` is a key of :data:`serving.auth.tokens.RULES`."""
-    return Problem(title="Unauthorized", status=401, code=f"token_{rule}", detail=f"token: {RULES[rule]}")
+def invalid_token(rule: str) -> Problem:
+    """Create the problem of a refused token. ``rule`` is a key of :data:`serving.auth.tokens.RULES`."""
+    return create_problem(f"token_{rule}")
 
 
 def out_of_scope(scopes: Sequence[str]) -> Problem:
-    return Problem(
-        title="Forbidden",
-        status=403,
-        code="out_of_scope",
-        detail=f"token: expected the scope {', '.join(scopes)}; ask the issuer for a token that has it",
-    )
+    """Create the problem of a token that lacks scopes."""
+    return create_problem("out_of_scope", scopes=", ".join(scopes))
 
 
 def not_your_ward(field: str) -> Problem:
-    return Problem(
-        title="Forbidden",
-        status=403,
-        code="not_your_ward",
-        detail=f"{field}: the token is bound to other wards; ask the issuer for one that is bound to this ward, or to none",
-    )
+    """Create the problem of a request for another ward. ``field`` is the field that leads there."""
+    return create_problem("not_your_ward", field=field)
 
 
-def no_keys() -> Problem:
-    return Problem(
-        title="Unavailable",
-        status=503,
-        code="no_keys",
-        detail="token: the issuer's keys cannot be had, so no token can be verified; try again later",
-    )
-
-
-def too_many(per_second: int) -> Problem:
-    return Problem(
-        title="Too many requests",
-        status=429,
-        code="too_many_requests",
-        detail=f"requests: expected at most {per_second} a second of one caller; send several readings or patients at a time",
-    )
-
-
-def too_many_refusals() -> Problem:
-    return Problem(
-        title="Too many requests",
-        status=429,
-        code="too_many_refusals",
-        detail="requests: too many were for patients of wards that the token is not bound to; wait a minute, and send only "
-        "patients of your wards",
-    )
-
-
-def too_many_at_a_time(most: int) -> Problem:
-    return Problem(
-        title="Too many requests",
-        status=429,
-        code="too_many_at_a_time",
-        detail=f"requests: expected at most {most} of one caller at a time where answers take long; wait for some, or ask for "
-        "several patients in one at /v1/risks",
-    )
-
-
-def too_many_streams(most: int) -> Problem:
-    return Problem(
-        title="Too many streams",
-        status=429,
-        code="too_many_streams",
-        detail=f"streams: expected at most {most} of one caller at a time; end those that nobody follows",
-    )
-
-
-def overloaded() -> Problem:
-    return Problem(
-        title="Unavailable",
-        status=503,
-        code="overloaded",
-        detail="observations: more is sent than can be written, so nothing of this request was kept; send it again later",
-    )
-
-
-def in_the_future() -> Problem:
-    return Problem(
-        title="In the future",
-        status=409,
-        code="as_of_in_the_future",
-        detail="as_of: expected at or before the present of the server; leave it out to ask as of now",
-    )
-
-
-def refuse_future(as_of: datetime | None) -> None:
-    """Nothing is known of what is to come.
-
-    Raises:
-        ProblemError: :func:`in_the_future`.
-    """
-    if as_of is not None and utc(as_of) > present() + SKEW:
-        raise ProblemError(in_the_future())
-
-
-def no_readings() -> Problem:
-    return Problem(
-        title="No readings",
-        status=404,
-        code="no_readings",
-        detail="patient_id: nothing of this patient came over the API; check the identifier, or send readings to "
-        "/v1/observations",
-    )
-
-
-def unknown_alarm() -> Problem:
-    return Problem(
-        title="Unknown alarm",
-        status=404,
-        code="unknown_alarm",
-        detail="alarm_id: no such alarm in your wards; see /v1/alarms",
-    )
+def too_early(age_hours: float) -> Problem:
+    """Create the problem of an ``as_of`` before the stored features, which have the negative age ``age_hours``."""
+    return create_problem("as_of_before_features", hours=-age_hours)
 
 
 def already(status: str) -> Problem:
-    return Problem(
-        title="Already done",
-        status=409,
-        code="already_done",
-        detail=f"alarm_id: this alarm was {status} already, which stands; see its actions at /v1/alarms",
-    )
+    """Create the problem of an action on an alarm that has the final status ``status``."""
+    return create_problem("already_done", status=status)
 
 
 def body_too_large(max_bytes: int) -> Problem:
-    return Problem(
-        title="Body too large",
-        status=413,
-        code="body_too_large",
-        detail=f"body: expected at most {max_bytes} bytes; send fewer observations or patients at a time",
-    )
+    """Create the problem of a body above the limit."""
+    return create_problem("body_too_large", limit=max_bytes)
 
 
-def encoded_body() -> Problem:
-    return Problem(
-        title="Unsupported media type",
-        status=415,
-        code="encoded_body",
-        detail="Content-Encoding: expected a body as it is, not compressed; leave the header out",
-    )
+def too_many_requests(per_second: int) -> Problem:
+    """Create the problem of a caller above the rate limit."""
+    return create_problem("too_many_requests", limit=per_second)
 
 
-def no_such_path() -> Problem:
-    return Problem(
-        title="Not found",
-        status=404,
-        code="not_found",
-        detail="path: nothing is offered there; see /v1/openapi.json for what is",
-    )
+def too_many_at_a_time(most: int) -> Problem:
+    """Create the problem of a caller with too many unanswered requests."""
+    return create_problem("too_many_at_a_time", limit=most)
 
 
-def unavailable() -> Problem:
-    return Problem(
-        title="Unavailable",
-        status=503,
-        code="unavailable",
-        detail="a store that is needed for the answer cannot be used now, so none is given; try again later",
-    )
+def too_many_streams(most: int) -> Problem:
+    """Create the problem of a caller with too many open streams of events."""
+    return create_problem("too_many_streams", limit=most)
 
 
-def unexpected() -> Problem:
-    return Problem(
-        title="Unexpected error",
-        status=500,
-        code="unexpected_error",
-        detail="a fault of the server; its log says where, not what",
-    )
+def unusable_observations(errors: Sequence[dict[str, Any]]) -> Problem:
+    """Create the problem of observations that cannot be used. It counts all errors and lists the first 20."""
+    listed = errors[:ERRORS_LISTED]
+    return create_problem("unusable_observations", listed, count=len(errors), listed=ERRORS_LISTED)
 
 
-def unusable_observations(errors: list[dict[str, Any]]) -> Problem:
-    """All errors are counted, the first :data:`ERRORS_LISTED` listed."""
-    return Problem(
-        title="Unusable observations",
-        status=422,
-        code="unusable_observations",
-        detail=f"observations: {len(errors)} cannot be used, so no risk was computed; correct or leave out those listed",
-        errors=errors[:ERRORS_LISTED],
-    )
+def refuse_future(as_of: datetime | None) -> None:
+    """Refuse a question about the future.
+
+    Raises:
+        ProblemError: ``as_of`` is more than 5 s ahead of the server's clock (409).
+    """
+    if as_of is not None and utc(as_of) > present() + SKEW:
+        raise ProblemError(as_of_in_the_future())
 
 
 def response(problem: Problem) -> JSONResponse:
+    """Return the HTTP response of a problem, with the headers that its status asks for."""
     headers = {"Retry-After": "1"} if problem.status in {429, 503} else {}
     if problem.code == "encoded_body":
         headers["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
@@ -242,60 +133,59 @@ def response(problem: Problem) -> JSONResponse:
 
 
 async def on_problem(_: Request, error: Exception) -> JSONResponse:
-    """FastAPI handler for :class:`ProblemError`."""
+    """Handle :class:`ProblemError`."""
     assert isinstance(error, ProblemError)
     return response(error.problem)
 
 
-async def on_unavailable(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - it names files of ours
-    """FastAPI handler for a store or log that cannot be used."""
+async def on_unavailable(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - its message names files of the server
+    """Handle the error of a store or log that cannot be used."""
     return response(unavailable())
 
 
-async def on_overloaded(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the problem says it all
-    """FastAPI handler for more than can be written."""
+async def on_overloaded(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the problem is complete without it
+    """Handle the error of more observations than can be written."""
     return response(overloaded())
 
 
 async def on_http(_: Request, error: Exception) -> JSONResponse:
-    """FastAPI handler for what the framework itself refuses: a body that cannot be parsed, a method that is not offered."""
+    """Handle what the framework itself refuses, such as an unreadable body or a method that the path does not have."""
     assert isinstance(error, HTTPException)
-    title = HTTPStatus(error.status_code).phrase
-    detail = "the request cannot be read or is not offered; see /v1/openapi.json for what is"
-    answer = response(Problem(title=title, status=error.status_code, code=title.lower().replace(" ", "_"), detail=detail))
-    answer.headers.update(error.headers or {})  # such as which methods are offered
+    if code := _FRAMEWORK_ERRORS.get(error.status_code):
+        problem = create_problem(code)
+    else:
+        title = HTTPStatus(error.status_code).phrase
+        detail = "The request cannot be read, or the server does not offer it. See /v1/openapi.json."
+        problem = Problem(title=title, status=error.status_code, code=title.lower().replace(" ", "_"), detail=detail)
+    answer = response(problem)
+    answer.headers.update(error.headers or {})  # such as Allow
     return answer
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
-    """FastAPI handler for requests that do not fit the schema: field and rule of each error, without the input.
+    """Handle a request that does not fit the schema: field and rule of each error, without the input.
 
-    A small body can hold thousands of errors: all are counted, the first :data:`ERRORS_LISTED` listed.
+    A small body can hold thousands of errors. All are counted, the first :data:`ERRORS_LISTED` are listed.
     """
     assert isinstance(error, RequestValidationError)
-    found = error.errors()
+    errors = error.errors()
     route = request.scope.get("route")
     path = "" if route is None else route.path
-    return response(
-        Problem(
-            title="Invalid request",
-            status=422,
-            code="invalid_request",
-            detail=f"the request does not fit the schema at /v1/openapi.json in {len(found)} places; correct them, of which "
-            f"the first {ERRORS_LISTED} are listed",
-            errors=[_listed(each, request.app.openapi(), path) for each in found[:ERRORS_LISTED]],
-        )
-    )
+    listed = [_describe_error(each, request.app.openapi(), path) for each in errors[:ERRORS_LISTED]]
+    return response(create_problem("invalid_request", listed, count=len(errors), listed=ERRORS_LISTED))
 
 
-def _listed(error: dict[str, Any], document: dict[str, Any], path: str) -> dict[str, str]:
-    """One error. A name that the caller made up is input, too: it is repeated only where it is nearly one of the schema's."""
+def _describe_error(error: dict[str, Any], document: dict[str, Any], path: str) -> dict[str, str]:
+    """Return field, rule and expectation of one validation error.
+
+    An unknown field name is input of the caller, too. It is repeated only if it resembles a field of the schema.
+    """
     location, expected = error["loc"][1:], error["msg"]
     if error["type"] == "json_invalid":
         reason = error.get("ctx", {}).get("error", "")
         return {"field": "body", "rule": "json_invalid", "expected": f"JSON; at character {location[0]}: {reason}"}
     if error["type"] == "extra_forbidden":
-        near = meant(document, path, location)
-        expected = "only the fields of the schema" if near is None else f"{near}; did you mean that by {location[-1]}?"
-        location = location[:-1] if near is None else location
+        closest = find_closest_field(document, path, location)
+        expected = "only the fields of the schema" if closest is None else f"{closest}; did you mean that by {location[-1]}?"
+        location = location[:-1] if closest is None else location
     return {"field": ".".join(map(str, location)) or "body", "rule": error["type"], "expected": expected}

@@ -1,14 +1,22 @@
-"""Why a reading cannot be used, in words: field and expectation, never the value."""
+"""Explanations of quarantine reasons: the field and what was expected, never the value."""
 
 from features.observations import REASONS
 from features.signals import SIGNALS
 
 
 def explain(reason: str, signal: str) -> tuple[str, str]:
-    """Field and expectation behind a reason of quarantine, without the value."""
+    """Return the field behind a quarantine reason and what was expected there.
+
+    Args:
+        reason: a key of :data:`features.observations.REASONS`.
+        signal: the signal of the observation; it may be unknown.
+
+    >>> explain("implausible", "spo2")
+    ('value', '20 to 100 %')
+    """
     unit, bounds = "", ""
-    if (entry := SIGNALS.get(signal)) is not None:
-        unit, bounds = entry.unit, f"{entry.low:g} to {entry.high:g}"
+    if (definition := SIGNALS.get(signal)) is not None:
+        unit, bounds = definition.unit, f"{definition.low:g} to {definition.high:g}"
     return {
         "unclear_subject": ("patient_id", "visible characters in one spelling, without blanks at the ends"),
         "missing_time": ("observed_at", "an instant with its time zone, such as 2026-01-31T08:00:00Z, of 1990 to 2099"),
@@ -19,6 +27,6 @@ def explain(reason: str, signal: str) -> tuple[str, str]:
         "not_a_number": ("value", "a finite number, not a text"),
         "not_a_code": ("value", f"a whole number from {bounds}"),
         "implausible": ("value", f"{bounds} {unit}"),
-        "duplicate_message": ("message_id", "one name a message; this one said something else before"),
-        "duplicate_reading": ("value", "each reading once"),
-    }.get(reason, ("reading", REASONS.get(reason, "a reading in the schema's form")))
+        "duplicate_message": ("message_id", "a different message_id for each message; this one was used with other content"),
+        "duplicate_reading": ("value", "each observation once"),
+    }.get(reason, ("reading", REASONS.get(reason, "an observation in the form of the schema")))

@@ -1,4 +1,4 @@
-"""What takes long or anybody may ask is computed for few at a time: who asks much does not keep the others waiting."""
+"""Limits on concurrent computation, and a short-lived cache: one caller's expensive requests do not delay the others."""
 
 import asyncio
 import time
@@ -15,48 +15,54 @@ from serving.auth.tokens import Caller
 
 T = TypeVar("T")
 
-MOST_OF_ONE_CALLER: Final = 10  # answers that one caller may wait for at a time
+MOST_OF_ONE_CALLER: Final = 10  # expensive requests of one caller that are in progress or waiting
+_THREADS: Final = 2  # Python computes in one thread at a time; the other may wait for the disk
 
 
 class Turns:
-    """Callers take turns: of each one answer is computed at a time, and of all callers two."""
+    """Limiter of expensive requests: one at a time is computed for each caller, and two for all callers together."""
 
     def __init__(self) -> None:
-        self._all = CapacityLimiter(2)  # Python computes in one thread at a time; another waits for the disk
-        self._own: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._waiting: Counter[str] = Counter()
+        self._threads = CapacityLimiter(_THREADS)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by caller
+        self._pending: Counter[str] = Counter()  # by caller
 
     async def take(self, caller: Caller, work: Callable[[], T]) -> T:
-        """Compute an answer in a thread when it is the caller's turn.
+        """Run a function in a thread when it is the caller's turn, and return its result.
 
         Raises:
-            ProblemError: they wait for too many already (429).
+            ProblemError: the caller has :data:`MOST_OF_ONE_CALLER` requests pending already (429).
         """
         name = caller.subject
-        if self._waiting[name] >= MOST_OF_ONE_CALLER:
+        if self._pending[name] >= MOST_OF_ONE_CALLER:
             raise ProblemError(problems.too_many_at_a_time(MOST_OF_ONE_CALLER))
-        self._waiting[name] += 1
+        self._pending[name] += 1
         try:
-            async with self._own[name]:
-                return await run_sync(work, limiter=self._all)
+            async with self._locks[name]:
+                return await run_sync(work, limiter=self._threads)
         finally:
-            self._waiting[name] -= 1
-            if not self._waiting[name]:
-                del self._waiting[name], self._own[name]
+            self._pending[name] -= 1
+            if not self._pending[name]:
+                del self._pending[name], self._locks[name]
 
 
 class Fresh(Generic[T]):
-    """A value that is made anew at most once in a while: of many who ask at once the first makes it, the others wait for it."""
+    """Cache of one value for a few seconds. If several tasks need a new value at once, one computes it and the others wait.
 
-    def __init__(self, make: Callable[[], T], seconds: float) -> None:
-        self._make, self._seconds = make, seconds
-        self._made: tuple[float, T] | None = None
-        self._making = asyncio.Lock()
+    Args:
+        compute: returns a new value; it runs in a thread.
+        seconds: how long a value is used.
+    """
+
+    def __init__(self, compute: Callable[[], T], seconds: float) -> None:
+        self._compute, self._seconds = compute, seconds
+        self._cached: tuple[float, T] | None = None  # when it was computed, and the value
+        self._lock = asyncio.Lock()
 
     async def get(self) -> T:
-        """The value, at most so many seconds old."""
-        async with self._making:
-            if self._made is None or time.monotonic() - self._made[0] > self._seconds:
-                value = await run_sync(self._make)
-                self._made = time.monotonic(), value
-            return self._made[1]
+        """Return a value of at most the stated age."""
+        async with self._lock:
+            if self._cached is None or time.monotonic() - self._cached[0] > self._seconds:
+                value = await run_sync(self._compute)
+                self._cached = time.monotonic(), value
+            return self._cached[1]

@@ -1,6 +1,6 @@
-"""The keys of an issuer of tokens: a set in JSON (JWKS: Jones M. RFC 7517, 2015), from a file or behind a URL.
+"""Public signing keys of a token issuer, read as a JSON Web Key Set (JWKS; Jones M. RFC 7517, 2015) from a file or a URL.
 
-Public keys only, each for one algorithm.
+Only public keys are accepted. Each key is bound to one algorithm.
 """
 
 import json
@@ -24,41 +24,46 @@ logger = logging.getLogger("vigil.serving")
 ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
 
 _MAX_JWKS_BYTES: Final = 256 * 1024
-_SECRET: Final = {"k", "d", "p", "q", "dp", "dq", "qi", "oth", "priv"}  # members that only secret keys have
-# What a key of each type may be for. The first is meant where the key does not say.
-_ALGORITHMS_OF: Final = {"RSA": ("RS256", "PS256"), "EC P-256": ("ES256",), "OKP Ed25519": ("EdDSA",)}
-# Without a password, which would end up in logs.
+_SECRET_MEMBERS: Final = {"k", "d", "p", "q", "dp", "dq", "qi", "oth", "priv"}  # only secret keys have these JWK members
+# Algorithms allowed for each key type. The first is the default for a key without "alg".
+_ALGORITHMS_BY_KEY_TYPE: Final = {"RSA": ("RS256", "PS256"), "EC P-256": ("ES256",), "OKP Ed25519": ("EdDSA",)}
+# A URL with a password does not match: the password would end up in logs.
 _SAFE_URL: Final = re.compile(r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1|\[::1]))(:\d+)?(/[!-~]*)?", flags=re.ASCII)
 _FETCH_TIMEOUT_SECONDS: Final = 3
-_PAUSE_SECONDS: Final = 10  # between fetches: tokens with made-up kids must not become requests to the issuer
-_REFRESH_SECONDS: Final = 300  # how long a key that the issuer withdrew may still be used
-_OUTAGE_SECONDS: Final = 3600  # and while the issuer cannot be reached: patients are watched on
+_MIN_SECONDS_BETWEEN_FETCHES: Final = 10  # so that tokens with invented kids do not flood the issuer
+_REFRESH_SECONDS: Final = 300  # a key that the issuer has withdrawn is used no longer than this
+_OUTAGE_SECONDS: Final = 3600  # keys stay valid this long while the issuer cannot be reached, so that monitoring goes on
 
 
 class KeysUnavailableError(VigilError):
-    """The issuer's keys cannot be had, so no token can be verified."""
+    """The issuer's signing keys are unavailable, so no token can be verified."""
 
 
-# The usable keys of a JWKS as it was read once, by kid; an only key by None, too, since its tokens may leave the kid out.
-Keys = Mapping[str | None, jwt.PyJWK]
+# Usable keys of one version of a JWKS, by kid. A single key is also stored under None: its tokens may omit the kid.
+KeysByKid = Mapping[str | None, jwt.PyJWK]
 
 
-class KeyFile:
-    """A JWKS file, read again whenever it has changed. One that has become unusable is no reason to go on with the old keys."""
+class JwksFile:
+    """A JWKS file. It is read again after each change; if the new content is unusable, the old keys are not used either."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
         self._version: object = None
-        self._keys = self.keys(0)
+        self._keys = self.get_keys(0)
 
-    def keys(self, now: float, *, unknown: bool = False) -> Keys:  # noqa: ARG002 - a file is always up to date
+    def get_keys(self, now: float, *, kid_is_unknown: bool = False) -> KeysByKid:  # noqa: ARG002 - a file is always current
+        """Return the keys that the file holds now.
+
+        Raises:
+            KeysUnavailableError: the file cannot be read or used.
+        """
         with self._lock:
             try:
                 stat = self._path.stat()
                 version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
                 if version != self._version:
-                    self._keys = _read_keys(self._path.read_bytes(), str(self._path))
+                    self._keys = _parse_jwks(self._path.read_bytes(), str(self._path))
                     self._version = version
             except OSError as error:
                 raise KeysUnavailableError(
@@ -67,27 +72,36 @@ class KeyFile:
             return self._keys
 
 
-class KeyUrl:
-    """A JWKS that is fetched, and fetched again now and then and for a kid that is not in it.
+class JwksUrl:
+    """A JWKS behind a URL. It is fetched when first needed, every 5 minutes after that, and for an unknown kid.
 
-    PyJWT's own client neither refuses secret keys nor spares an issuer that does not answer.
+    PyJWT's own client is not used: it accepts secret keys and keeps asking an issuer that does not answer.
     """
 
     def __init__(self, url: str) -> None:
         if not _SAFE_URL.fullmatch(url):
             raise KeysUnavailableError("jwks: expected an https URL without a password; http is for 127.0.0.1 only")
         self._url = url
-        # A redirect could lead away from https. Plain http stays on this machine, so it takes no proxy.
+        # A redirect could lead away from https. Plain http stays on this machine, so it uses no proxy.
         self._opener = build_opener(_NoRedirect, ProxyHandler({} if url.startswith("http:") else None))
         self._lock = threading.Lock()
-        self._keys: Keys = {}
+        self._keys: KeysByKid = {}
         self._tried_at = self._fetched_at = -math.inf
         self._problem = ""
 
-    def keys(self, now: float, *, unknown: bool = False) -> Keys:
-        needed = unknown or now - self._fetched_at > _OUTAGE_SECONDS
-        # Who only refreshes does not wait for another who is at it. abs: a clock may be set back.
-        if (needed or abs(now - self._fetched_at) >= _REFRESH_SECONDS) and self._lock.acquire(blocking=needed):
+    def get_keys(self, now: float, *, kid_is_unknown: bool = False) -> KeysByKid:
+        """Return the issuer's keys, fetched again if necessary.
+
+        Args:
+            now: seconds since 1970.
+            kid_is_unknown: a token names a kid that the last keys do not have.
+
+        Raises:
+            KeysUnavailableError: no usable keys were fetched within the last hour.
+        """
+        must_wait = kid_is_unknown or now - self._fetched_at > _OUTAGE_SECONDS
+        # A routine refresh does not wait for another thread that is refreshing. abs: a clock may be set back.
+        if (must_wait or abs(now - self._fetched_at) >= _REFRESH_SECONDS) and self._lock.acquire(blocking=must_wait):
             try:
                 self._refresh(now)
             finally:
@@ -97,66 +111,70 @@ class KeyUrl:
         return self._keys
 
     def _refresh(self, now: float) -> None:
-        if abs(now - self._tried_at) < _PAUSE_SECONDS:
+        if abs(now - self._tried_at) < _MIN_SECONDS_BETWEEN_FETCHES:
             return
         self._tried_at = now
         try:
             with self._opener.open(self._url, timeout=_FETCH_TIMEOUT_SECONDS) as answer:
                 text = answer.read(_MAX_JWKS_BYTES + 1)
-            self._keys, self._fetched_at = _read_keys(text, self._url), now
-        except (OSError, OverflowError, HTTPException) as error:  # overflow: of the port
+            self._keys, self._fetched_at = _parse_jwks(text, self._url), now
+        except (OSError, OverflowError, HTTPException) as error:  # OverflowError: the port number is too large
             if isinstance(error, HTTPError):
                 error.close()
             self._problem = f"{self._url}: cannot be fetched ({type(error).__name__}); expected the issuer's public keys (JWKS)"
             logger.warning("%s", self._problem)
         except KeysUnavailableError as error:
             self._fetched_at, self._problem = -math.inf, str(error)
-            logger.error("%s", self._problem)  # noqa: TRY400 - the message says it all
+            logger.error("%s", self._problem)  # noqa: TRY400 - the message is complete without a traceback
 
 
 class _NoRedirect(HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """None: the redirect is an error."""
+        """Return None, which makes every redirect an error."""
 
 
-def _read_keys(text: bytes, where: str) -> Keys:
-    """The keys of a JWKS that we can use; a set that holds a secret is refused whole, since who can read it can sign."""
+def _parse_jwks(text: bytes, source: str) -> KeysByKid:
+    """Return the usable keys of a JWKS.
+
+    A set with a secret key is refused as a whole: anyone who can read it can sign tokens.
+    """
     try:
         jwks = json.loads(text)["keys"] if len(text) <= _MAX_JWKS_BYTES else None
     except (ValueError, TypeError, LookupError, RecursionError):
         jwks = None
     if not isinstance(jwks, list) or not all(isinstance(jwk, dict) for jwk in jwks):
-        raise KeysUnavailableError(f'{where}: expected a JWKS, {{"keys": [...]}}, of at most {_MAX_JWKS_BYTES} bytes')
-    if any(jwk.get("kty") == "oct" or not _SECRET.isdisjoint(jwk) for jwk in jwks):
+        raise KeysUnavailableError(f'{source}: expected a JWKS, {{"keys": [...]}}, of at most {_MAX_JWKS_BYTES} bytes')
+    if any(jwk.get("kty") == "oct" or not _SECRET_MEMBERS.isdisjoint(jwk) for jwk in jwks):
         raise KeysUnavailableError(
-            f"{where}: holds a symmetric (oct) or private key; expected public keys only; take it out and trust it no more"
+            f"{source}: holds a symmetric (oct) or private key; expected public keys only; "
+            "remove that key and stop using it, since others may have read it"
         )
-    read = [_read_key(jwk, algorithm) for jwk in jwks if (algorithm := _algorithm_of(jwk))]
-    keys = [key for key in read if isinstance(key, jwt.PyJWK)]
-    for unusable in read:
+    parsed = [_parse_key(jwk, algorithm) for jwk in jwks if (algorithm := _find_algorithm(jwk))]
+    keys = [key for key in parsed if isinstance(key, jwt.PyJWK)]
+    for unusable in parsed:
         if isinstance(unusable, str):
-            bad = f"{where}: bad key for {unusable}; expected the form of RFC 7517, RSA keys from 2048 bits on"
+            message = f"{source}: bad key for {unusable}; expected the form of RFC 7517, RSA keys of at least 2048 bits"
             if not keys:
-                raise KeysUnavailableError(bad)
-            logger.warning("%s; it is left out", bad)
+                raise KeysUnavailableError(message)
+            logger.warning("%s; the key is ignored", message)
     if not keys:
-        raise KeysUnavailableError(f"{where}: no key for {', '.join(ALGORITHMS)}; expected at least one for signatures")
+        raise KeysUnavailableError(f"{source}: no key for {', '.join(ALGORITHMS)}; expected at least one for signatures")
     if len({key.key_id for key in keys} - {None}) < len(keys) > 1:
-        raise KeysUnavailableError(f"{where}: kid missing or not unique; expected a name of its own for each of several keys")
+        raise KeysUnavailableError(f"{source}: kid missing or not unique; expected a different kid for each of several keys")
     return {key.key_id: key for key in keys} | ({None: keys[0]} if len(keys) == 1 else {})
 
 
-def _algorithm_of(jwk: Mapping[str, Any]) -> str | None:
-    """The one algorithm a key is for; None where it is for none of ours, as issuers publish keys for other purposes, too."""
-    possible = _ALGORITHMS_OF.get(" ".join(str(jwk[member]) for member in ("kty", "crv") if member in jwk), ())
+def _find_algorithm(jwk: Mapping[str, Any]) -> str | None:
+    """Return the one algorithm that a key is for; None for a key of another purpose, which issuers publish, too."""
+    possible = _ALGORITHMS_BY_KEY_TYPE.get(" ".join(str(jwk[member]) for member in ("kty", "crv") if member in jwk), ())
     operations = jwk.get("key_ops", ["verify"])
     if not possible or jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None
     return next((algorithm for algorithm in possible if algorithm == jwk.get("alg", possible[0])), None)
 
 
-def _read_key(jwk: dict[str, Any], algorithm: str) -> jwt.PyJWK | str:
-    """The key, or its algorithm where it cannot be used: the others count all the same (RFC 7517, section 5)."""
+def _parse_key(jwk: dict[str, Any], algorithm: str) -> jwt.PyJWK | str:
+    """Return the key, or its algorithm if the key cannot be used. The other keys still count (RFC 7517, section 5)."""
     try:
         key = jwt.PyJWK(jwk, algorithm)
         if isinstance(key.key_id, str | None) and not key.Algorithm.check_key_length(key.key):

@@ -1,8 +1,8 @@
-"""Who calls: the bearer token (JWT) of a trusted issuer is verified and becomes a caller with scopes and wards.
+"""Verification of bearer tokens (JWT): a token of the trusted issuer becomes a caller with scopes and wards.
 
-Only asymmetric signatures count, and a key is bound to one algorithm (Sheffer Y, Hardt D, Jones M. RFC 8725, 2020): a token's
-header does no more than choose among the issuer's keys. PyJWT checks form, signature, issuer and audience; times are checked
-here, since PyJWT knows no clock but the machine's.
+Only asymmetric signatures are accepted, and each key is bound to one algorithm (Sheffer Y, Hardt D, Jones M. RFC 8725, 2020). A
+token's header only selects one of the issuer's keys. PyJWT checks form, signature, issuer and audience. Times are checked here,
+because PyJWT always uses the machine's clock.
 """
 
 import hashlib
@@ -13,15 +13,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jwt
 
 from features.errors import VigilError
-from serving.auth.jwks import ALGORITHMS, KeyFile, Keys, KeyUrl
+from serving.auth.jwks import ALGORITHMS, JwksFile, JwksUrl, KeysByKid
 
 SCOPES: Final[Mapping[str, str]] = {
-    "observations:write": "send readings of patients",
+    "observations:write": "send observations of patients",
     "patients:write": "register patients and move them between wards",
     "risk:read": "ask for the risk of a patient",
     "alarms:read": "see alarms",
@@ -31,22 +31,46 @@ SCOPES: Final[Mapping[str, str]] = {
 REQUIRED: Final = ("exp", "iat", "iss", "aud", "sub")
 MAX_TOKEN_BYTES: Final = 8 * 1024
 MAX_LIFETIME: Final = timedelta(hours=24)
-LEEWAY_SECONDS: Final = 5  # between the issuer's clock and ours
+LEEWAY_SECONDS: Final = 5  # by which the issuer's clock and this server's may differ
 
-RULES: Final[Mapping[str, str]] = {
-    "missing": "expected a bearer token in the Authorization header; ask the issuer for one",
-    "malformed": f"expected a signed JWT in compact form of at most {MAX_TOKEN_BYTES} bytes, without critical headers (crit)",
-    "algorithm": f"expected the one of the issuer's key, of {', '.join(ALGORITHMS)}; have the issuer sign with that key",
-    "unknown_key": "expected the kid of one of the issuer's keys, which may have been rotated; ask the issuer for a new token",
-    "signature": "expected one made with the issuer's key over these very bytes; ask the issuer for a new token",
-    "issuer": "expected iss to be the issuer this server trusts; ask that one for a token",
-    "audience": "expected aud to name this server; ask the issuer for a token for it",
-    "claims": f"expected {', '.join(REQUIRED)}, scope (if any) a string, wards (if any) a list of names; ask the issuer for it",
-    "lifetime": f"expected exp within {MAX_LIFETIME / timedelta(hours=1):g} h of iat; ask the issuer for a shorter token",
-    "not_yet_valid": "expected iat and nbf not in the future; compare the issuer's clock with this server's",
-    "expired": "expected exp in the future; ask the issuer for a new token",
+
+class TokenRule(NamedTuple):
+    """Why a token is refused: what was expected, and what the caller can do."""
+
+    expected: str
+    action: str
+
+    def __str__(self) -> str:
+        return f"{self.expected} {self.action}"
+
+
+_RENEW: Final = "Get a new token from the issuer."
+
+RULES: Final[Mapping[str, TokenRule]] = {
+    "missing": TokenRule("expected a bearer token in the Authorization header.", "Get one from the issuer."),
+    "malformed": TokenRule(
+        f"expected a signed JWT in compact form, of at most {MAX_TOKEN_BYTES} bytes, without critical headers (crit).",
+        "Send the token exactly as the issuer made it.",
+    ),
+    "algorithm": TokenRule(
+        f"expected the algorithm of the issuer's key, one of {', '.join(ALGORITHMS)}.",
+        "Have the issuer sign with that algorithm.",
+    ),
+    "unknown_key": TokenRule("expected the kid of one of the issuer's keys. The issuer may have rotated its keys.", _RENEW),
+    "signature": TokenRule("expected a signature of the issuer's key over exactly these bytes.", _RENEW),
+    "issuer": TokenRule("expected iss to be the issuer that this server trusts.", "Get a token from that issuer."),
+    "audience": TokenRule("expected aud to name this server.", "Get a token for this server from the issuer."),
+    "claims": TokenRule(
+        f"expected {', '.join(REQUIRED)}; scope, if present, as a string; wards, if present, as a list of names.",
+        "Have the issuer correct the claims.",
+    ),
+    "lifetime": TokenRule(
+        f"expected exp at most {MAX_LIFETIME / timedelta(hours=1):g} h after iat.", "Get a token with a shorter lifetime."
+    ),
+    "not_yet_valid": TokenRule("expected iat and nbf not in the future.", "Compare the issuer's clock with this server's."),
+    "expired": TokenRule("expected exp in the future.", _RENEW),
 }
-_RULE_OF: Final[Mapping[type[jwt.PyJWTError], str]] = {  # whatever else PyJWT refuses, it refuses for the claims
+_RULE_BY_ERROR: Final[Mapping[type[jwt.PyJWTError], str]] = {  # every other error of PyJWT means "claims"
     jwt.DecodeError: "malformed",
     jwt.InvalidAlgorithmError: "algorithm",
     jwt.InvalidSignatureError: "signature",
@@ -54,12 +78,12 @@ _RULE_OF: Final[Mapping[type[jwt.PyJWTError], str]] = {  # whatever else PyJWT r
     jwt.InvalidAudienceError: "audience",
 }
 _OPTIONS: Final[jwt.types.Options] = {"require": [*REQUIRED], "verify_exp": False, "verify_iat": False, "verify_nbf": False}
-_COMPACT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", flags=re.ASCII)  # PyJWT would let padding pass, too
-_VERIFIED_KEPT: Final = 4096
+_COMPACT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]*", flags=re.ASCII)  # stricter than PyJWT, which accepts padding
+_MAX_CACHED_TOKENS: Final = 4096
 
 
 class UnauthorizedError(VigilError):
-    """A token is refused. ``rule`` is a key of :data:`RULES`, whose text is all that is said: nothing of the token is."""
+    """A refused token. ``rule`` is a key of :data:`RULES`. The message holds that rule's text and nothing of the token."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(f"token: {rule}: {RULES[rule]}")
@@ -68,12 +92,13 @@ class UnauthorizedError(VigilError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who a verified token speaks for, and until when.
+    """The sender of a request, as stated by a verified token.
 
     Attributes:
+        subject: the token's ``sub``.
         scopes: keys of :data:`SCOPES`.
-        wards: those he may see; None: all.
-        expires: seconds since 1970.
+        wards: the wards the caller may see; None: all wards.
+        expires: the time at which the token expires, in seconds since 1970.
     """
 
     subject: str
@@ -82,24 +107,37 @@ class Caller:
     expires: float
 
     def may(self, scope: str) -> bool:
+        """Return whether the token has a scope."""
         return scope in self.scopes
 
     def may_see(self, ward: str) -> bool:
+        """Return whether the token covers a ward."""
         return self.wards is None or ward in self.wards
 
 
 @dataclass(frozen=True, slots=True)
-class _Verified:
+class _VerifiedToken:
     caller: Caller
     valid_from: float
-    keys: Keys
+    keys: KeysByKid
 
 
 class Tokens:
-    """Verifies the tokens of one issuer for one audience. Safe in threads; ``verify`` waits where keys must be fetched.
+    """Verifier of the tokens of one issuer for one audience. It is thread-safe.
 
-    ``jwks``: where the issuer publishes its keys, a file, which is read at once, or an https URL, fetched when first needed.
-    What must not be used is a KeysUnavailableError from the beginning. ``waits``: whether ``verify`` may wait for a network.
+    Verified tokens are cached by their digest. The cache does not hold the tokens themselves.
+
+    Args:
+        issuer: the expected ``iss``.
+        audience: the expected ``aud``.
+        jwks: the issuer's public keys: a file, read at once, or an https URL, fetched when first needed.
+        clock: returns the present.
+
+    Attributes:
+        may_block: whether :meth:`verify` may wait for a network, to fetch keys.
+
+    Raises:
+        KeysUnavailableError: the keys in the file, or the URL, cannot be used.
     """
 
     def __init__(
@@ -108,13 +146,13 @@ class Tokens:
         self._issuer = issuer
         self._audience = audience
         self._clock = clock
-        self.waits = isinstance(jwks, str) and "://" in jwks
-        self._source = KeyUrl(str(jwks)) if self.waits else KeyFile(Path(jwks))
-        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()  # by digest: tokens themselves are not kept
+        self.may_block = isinstance(jwks, str) and "://" in jwks
+        self._jwks = JwksUrl(str(jwks)) if self.may_block else JwksFile(Path(jwks))
+        self._verified: OrderedDict[bytes, _VerifiedToken] = OrderedDict()
         self._lock = threading.Lock()
 
     def verify(self, token: str) -> Caller:
-        """Whom the token speaks for.
+        """Return the caller that a token identifies.
 
         Raises:
             UnauthorizedError: the token is refused.
@@ -126,32 +164,32 @@ class Tokens:
             raise UnauthorizedError("malformed")
         now = self._clock().timestamp()
         digest = hashlib.sha256(token.encode()).digest()
-        keys = self._source.keys(now)
+        keys = self._jwks.get_keys(now)
         with self._lock:
-            found = self._verified.get(digest)
-        if found is None or found.keys is not keys:
-            found = self._check(token, keys, now)
-        if found.valid_from > now + LEEWAY_SECONDS:
+            verified = self._verified.get(digest)
+        if verified is None or verified.keys is not keys:
+            verified = self._verify_signature_and_claims(token, keys, now)
+        if verified.valid_from > now + LEEWAY_SECONDS:
             raise UnauthorizedError("not_yet_valid")
-        if now >= found.caller.expires + LEEWAY_SECONDS:
+        if now >= verified.caller.expires + LEEWAY_SECONDS:
             raise UnauthorizedError("expired")
         with self._lock:
-            self._verified[digest] = found
+            self._verified[digest] = verified
             self._verified.move_to_end(digest)
-            if len(self._verified) > _VERIFIED_KEPT:
+            if len(self._verified) > _MAX_CACHED_TOKENS:
                 self._verified.popitem(last=False)
-        return found.caller
+        return verified.caller
 
     def require_keys(self) -> None:
-        """For a readiness check: see that there are keys; waits where they must be fetched.
+        """Check that the issuer's keys are available, for readiness. May wait for the network.
 
         Raises:
             KeysUnavailableError: no token can be verified now.
         """
-        self._source.keys(self._clock().timestamp())
+        self._jwks.get_keys(self._clock().timestamp())
 
-    def _check(self, token: str, keys: Keys, now: float) -> _Verified:
-        """All but whether it is the time for it."""
+    def _verify_signature_and_claims(self, token: str, keys: KeysByKid, now: float) -> _VerifiedToken:
+        """Check everything except the present time, which the caller of this method compares on each request."""
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError:
@@ -162,37 +200,42 @@ class Tokens:
             raise UnauthorizedError("algorithm")
         kid = header.get("kid")
         if kid is not None and kid not in keys:
-            keys = self._source.keys(now, unknown=True)
+            keys = self._jwks.get_keys(now, kid_is_unknown=True)
         if (key := keys.get(kid)) is None:
             raise UnauthorizedError("unknown_key")
-        bound = [key.algorithm_name]
+        algorithms = [key.algorithm_name]
         try:
-            claims = jwt.decode(token, key, bound, _OPTIONS, issuer=self._issuer, audience=self._audience)
+            claims = jwt.decode(token, key, algorithms, _OPTIONS, issuer=self._issuer, audience=self._audience)
         except jwt.PyJWTError as error:
-            raise UnauthorizedError(_RULE_OF.get(type(error), "claims")) from None
-        issued, expires = _time(claims["iat"]), _time(claims["exp"])
+            raise UnauthorizedError(_RULE_BY_ERROR.get(type(error), "claims")) from None
+        issued, expires = _parse_time(claims["iat"]), _parse_time(claims["exp"])
         if not 0 < expires - issued <= MAX_LIFETIME.total_seconds():
             raise UnauthorizedError("lifetime" if expires > issued else "claims")
-        return _Verified(_caller(claims, expires), max(issued, _time(claims.get("nbf", 0))), keys)
+        return _VerifiedToken(_parse_caller(claims, expires), max(issued, _parse_time(claims.get("nbf", 0))), keys)
 
 
-def _time(value: object) -> float:
-    """Seconds since 1970, within the range of the time types. A flag would be an int to Python."""
+def _parse_time(value: object) -> float:
+    """Return seconds since 1970, within the range of the time types. Booleans are refused; Python counts them as ints."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e11:
         raise UnauthorizedError("claims")
     return float(value)
 
 
-def _caller(claims: Mapping[str, Any], expires: float) -> Caller:
-    """Without a scope he may do nothing. Without wards he may see all, so what stands there must be sound."""
-    scope, wards = claims.get("scope", ""), claims.get("wards", ["all"])  # null is not absent
-    sound = isinstance(scope, str) and isinstance(wards, list) and wards and all(map(is_name, [claims["sub"], *wards]))
-    if not sound:
+def _parse_caller(claims: Mapping[str, Any], expires: float) -> Caller:
+    """Return the caller of verified claims.
+
+    Without ``scope`` nothing is allowed. Without ``wards`` all wards are visible, so a malformed ``wards`` is refused.
+    """
+    scope, wards = claims.get("scope", ""), claims.get("wards", ["all"])  # null does not count as absent
+    is_valid = (
+        isinstance(scope, str) and isinstance(wards, list) and wards and all(map(is_printable_name, [claims["sub"], *wards]))
+    )
+    if not is_valid:
         raise UnauthorizedError("claims")
     scopes = frozenset(scope.split(" ")) & SCOPES.keys()
     return Caller(claims["sub"], scopes, frozenset(wards) if "wards" in claims else None, expires)
 
 
-def is_name(value: object) -> bool:
-    """Whether it can stand in a line of a log."""
+def is_printable_name(value: object) -> bool:
+    """Return whether a value is a text of 1 to 255 printable characters, which is safe in a log line."""
     return isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable()

@@ -1,62 +1,84 @@
-"""Who is behind a pseudonym: kept here alone, in ``HOME/identities.db``, so that an answer can name whom it was asked about."""
+"""The mapping from subject keys to patient identifiers. It is stored in ``HOME/identities.db`` and nowhere else."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
-from serving.records.database import open_database, reading, writing
+from serving.records.database import Schema, insert_new, open_database, reading, writing
 
 logger = logging.getLogger("vigil.serving")
-
-FILE: Final = "identities.db"
 
 METADATA: Final = sa.MetaData()
 IDENTITIES: Final = sa.Table(
     "identities",
     METADATA,
-    sa.Column("pseudonym", sa.String, primary_key=True),
+    sa.Column("subject_id", sa.String, primary_key=True),
     sa.Column("identifier", sa.String, nullable=False),
 )
-_CHUNK: Final = 500  # values in a query
+SCHEMA: Final = Schema("identities", METADATA, revision="0002")
+FILE: Final = SCHEMA.file
+_CHUNK: Final = 500  # values in one query
 
 
 class Identities:
     """The identities of one home."""
 
     def __init__(self, home: Path) -> None:
-        self._engine = open_database(home / FILE, METADATA)
+        self._engine = open_database(home, SCHEMA)
 
-    def keep(self, identities: Mapping[str, str]) -> None:
-        """Keep the identifier of each pseudonym; they are on the disk when this returns. Those that are there stay as they are.
+    def store(self, identities: Mapping[str, str]) -> None:
+        """Store the identifier of each subject; they are on the disk when this returns. Stored identities do not change.
+
+        Args:
+            identities: identifier by subject key.
 
         Raises:
-            DatabaseError: none was kept.
+            DatabaseError: none of them was stored.
         """
-        known = self.of(identities)  # to read is quicker than to write what is there
-        rows = [{"pseudonym": code, "identifier": identifier} for code, identifier in identities.items() if code not in known]
+        known = self.of(identities)  # reading is faster than writing rows that exist
+        rows = [
+            {"subject_id": subject, "identifier": identifier}
+            for subject, identifier in identities.items()
+            if subject not in known
+        ]
         if not rows:
             return
         with writing(self._engine) as connection:
-            connection.execute(sqlite.insert(IDENTITIES).on_conflict_do_nothing(), rows)
+            insert_new(connection, IDENTITIES, rows)
 
-    def of(self, pseudonyms: Iterable[str]) -> dict[str, str]:
-        """The identifier behind each pseudonym; one that is not known is left out."""
-        wanted = list(pseudonyms)
-        found: dict[str, str] = {}
+    def of(self, subjects: Iterable[str]) -> dict[str, str]:
+        """Return the identifier of each known subject. Unknown subjects are left out."""
+        wanted = list(subjects)
+        identifiers: dict[str, str] = {}
         with reading(self._engine) as connection:
             for first in range(0, len(wanted), _CHUNK):
-                among = IDENTITIES.c.pseudonym.in_(wanted[first : first + _CHUNK])
-                found |= {row.pseudonym: row.identifier for row in connection.execute(sa.select(IDENTITIES).where(among))}
-        return found
+                query = sa.select(IDENTITIES).where(IDENTITIES.c.subject_id.in_(wanted[first : first + _CHUNK]))
+                identifiers |= {row.subject_id: row.identifier for row in connection.execute(query)}
+        return identifiers
 
-    def names(self, pseudonyms: Iterable[str]) -> dict[str, str]:
-        """The identifier behind each pseudonym; empty for one that is not known: the others must be shown all the same."""
-        wanted = set(pseudonyms)
-        found = self.of(wanted)
-        if missing := len(wanted - found.keys()):
-            logger.error("%s: %d patients have no identifier, and are shown without; restore it from a backup", FILE, missing)
-        return {pseudonym: found.get(pseudonym, "") for pseudonym in wanted}
+    def names(self, subjects: Iterable[str]) -> dict[str, str]:
+        """Return the identifier of each subject, empty if it is unknown, so that the other patients are still shown."""
+        wanted = set(subjects)
+        identifiers = self.of(wanted)
+        if missing := len(wanted - identifiers.keys()):
+            logger.error(
+                "%s: %d patients have no identifier and are shown without one; restore the file from a backup", FILE, missing
+            )
+        return {subject: identifiers.get(subject, "") for subject in wanted}
+
+    def subjects(self) -> set[str]:
+        """Return all subjects that have an identifier."""
+        with reading(self._engine) as connection:
+            return set(connection.execute(sa.select(IDENTITIES.c.subject_id)).scalars())
+
+    def delete(self, subjects: Sequence[str]) -> int:
+        """Delete the identifiers of at most 500 subjects; return how many there were.
+
+        Raises:
+            DatabaseError: none of them was deleted.
+        """
+        with writing(self._engine) as connection:
+            return connection.execute(IDENTITIES.delete().where(IDENTITIES.c.subject_id.in_(subjects))).rowcount

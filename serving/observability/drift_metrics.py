@@ -1,102 +1,66 @@
-"""What the last run of ``vigil drift`` found, as Prometheus is told: read from ``HOME/reports/drift.json`` when somebody asks.
+"""Drift as Prometheus metrics: the last run of ``vigil drift``, read from ``HOME/reports/drift.json`` at each scrape.
 
-Which fault and of which signal, never where: a device or a gateway may be one patient's.
+Metrics name a fault and its signal, never its location: a device or a gateway may be one patient's.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from pydantic import AwareDatetime, BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import ValidationError
 
 from features.signals import SIGNALS
+from models.monitoring.report_schema import REPORT_FILE, DriftReport, FindingRecord, Status
 
-REPORT: Final = "drift.json"  # under HOME/reports
-STATUS: Final = {"fine": 0, "drift": 1, "broken": 2}
-OTHER: Final = "other"  # a label in the place of what is none
+STATUS: Final = {status.name.lower(): int(status) for status in Status}
+OTHER: Final = "other"  # in place of a label that names no fault or no signal
 
-_A_FAULT: Final = re.compile(r"[a-z0-9_]{1,40}")
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
-
-
-class _Finding(_Part):
-    fault: str
-    signal: str | None
-
-
-class _Columns(_Part):
-    share: FiniteFloat
-
-
-class _Estimated(_Part):
-    auroc: FiniteFloat | None = None
-
-
-class _Performance(_Part):
-    estimated: _Estimated | None = None
-
-
-class _Decision(_Part):
-    action: Literal["none", "warn", "recalibrate", "retrain", "withdraw"]
-
-
-class _Report(_Part):
-    """What is read of it. A report of a run that broke may have its status and time alone."""
-
-    status: Literal["fine", "drift", "broken"]
-    judged_at: AwareDatetime
-    findings: list[_Finding] = []
-    columns: _Columns | None = None
-    performance: _Performance | None = None
-    decision: _Decision | None = None
+_FAULT_NAME: Final = re.compile(r"[a-z0-9_]{1,40}")
 
 
 class DriftFigures(Collector):
-    """Those of one home. Without a report there are none; one that cannot be read is a broken run."""
+    """Drift metrics of one home. Without a report there are none; an unreadable report counts as a broken run."""
 
     def __init__(self, home: Path) -> None:
-        self._path = home / "reports" / REPORT
+        self._path = home / "reports" / REPORT_FILE
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The figures of the report as it is now."""
+        """Yield the metrics of the current report."""
         try:
-            report = _Report.model_validate_json(self._path.read_bytes())
+            report = DriftReport.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
             return
-        except (OSError, ValidationError):  # nothing of what it holds is passed on
-            yield _status("broken")
+        except (OSError, ValidationError):  # none of its content is passed on
+            yield _status_metric("broken")
             return
-        yield _status(report.status)
+        yield _status_metric(report.status)
         judged = report.judged_at.timestamp()
         yield GaugeMetricFamily("vigil_drift_judged_timestamp_seconds", "When drift was last judged.", value=judged)
-        faults = GaugeMetricFamily("vigil_drift_faults", "Places with a fault of the data.", labels=["fault", "signal"])
-        for labels, places in Counter(map(_labels, report.findings)).items():
-            faults.add_metric(labels, places)
+        faults = GaugeMetricFamily("vigil_drift_faults", "Locations with a fault of the data.", labels=["fault", "signal"])
+        for labels, locations in Counter(map(_labels, report.findings)).items():
+            faults.add_metric(labels, locations)
         yield faults
         if report.columns:
-            yield GaugeMetricFamily("vigil_drift_columns_share", "Of the columns that drifted.", value=report.columns.share)
+            yield GaugeMetricFamily("vigil_drift_columns_share", "Share of drifted columns.", value=report.columns.share)
         estimated = report.performance.estimated if report.performance else None
         if estimated and estimated.auroc is not None:
-            yield GaugeMetricFamily("vigil_drift_estimated_auroc", "Of the model, without outcomes.", value=estimated.auroc)
+            yield GaugeMetricFamily("vigil_drift_estimated_auroc", "AUROC expected without outcomes.", value=estimated.auroc)
         if report.decision:
-            decision = GaugeMetricFamily("vigil_drift_decision_info", "1 for what is to be done.", labels=["action"])
+            decision = GaugeMetricFamily("vigil_drift_decision_info", "1 for the action the plan asks for.", labels=["action"])
             decision.add_metric([report.decision.action], 1)
             yield decision
 
 
-def _status(status: str) -> GaugeMetricFamily:
+def _status_metric(status: str) -> GaugeMetricFamily:
     return GaugeMetricFamily("vigil_drift_status", "0 fine, 1 drift, 2 broken.", value=STATUS[status])
 
 
-def _labels(finding: _Finding) -> tuple[str, str]:
-    """Fault and signal; empty where it is of all signals. Whatever else a report may hold, no label names a patient."""
-    fault = finding.fault if _A_FAULT.fullmatch(finding.fault) else OTHER
+def _labels(finding: FindingRecord) -> tuple[str, str]:
+    """Return fault and signal, empty for all signals. Whatever a report may hold, no label names a patient."""
+    fault = finding.fault if _FAULT_NAME.fullmatch(finding.fault) else OTHER
     signal = finding.signal or ""
     return fault, signal if signal in {"", *SIGNALS} else OTHER

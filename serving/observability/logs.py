@@ -1,4 +1,4 @@
-"""The server's log: lines that say when, where, which model was in use, and what happened. Never a patient."""
+"""The server's log. Each line has time, level, logger, the model in use and a message. It never names a patient."""
 
 import json
 import logging
@@ -8,30 +8,32 @@ from typing import Final, Literal
 
 from serving.scoring.champion import Champion
 
-Form = Literal["text", "json"]
+LogFormat = Literal["text", "json"]
 
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s [%(model)s] %(message)s"
 _DATE: Final = "%Y-%m-%dT%H:%M:%S%z"
 
 
-class _NamesModel(logging.Filter):
-    """Adds the model in use to every line, or that it was withdrawn."""
+class _ModelFilter(logging.Filter):
+    """Filter that adds the model in use to every record, and whether it was withdrawn."""
 
     def __init__(self, champion: Champion) -> None:
         super().__init__()
         self._champion = champion
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Add the model to a record. No record is dropped."""
         model = self._champion.model
         withdrawn = " withdrawn" if model and model.withdrawn else ""
         record.model = f"{model.name} {model.version} {model.feature_service}{withdrawn}" if model else "no model"
         return True
 
 
-class _Json(logging.Formatter):
-    """One JSON object an event, on one line."""
+class _JsonFormatter(logging.Formatter):
+    """Formatter that writes one JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return a record as JSON."""
         return json.dumps(
             {
                 "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
@@ -43,17 +45,17 @@ class _Json(logging.Formatter):
         )
 
 
-def write_logs(champion: Champion, form: Form = "text") -> None:
-    """Write what Vigil has to say to the standard output, from now on; once a process.
+def write_logs(champion: Champion, log_format: LogFormat = "text") -> None:
+    """Send Vigil's log to standard output. Called once in each process.
 
     Args:
-        champion: whose name is in every line.
-        form: lines for people, or JSON for programs; then BentoML's own lines are JSON, too.
+        champion: the holder of the model that every line names.
+        log_format: ``text`` for people, or ``json`` for programs; with ``json`` BentoML's own lines are JSON, too.
     """
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_Json() if form == "json" else logging.Formatter(_FORMAT, _DATE))
-    handler.addFilter(_NamesModel(champion))
-    if form == "json":
+    handler.setFormatter(_JsonFormatter() if log_format == "json" else logging.Formatter(_FORMAT, _DATE))
+    handler.addFilter(_ModelFilter(champion))
+    if log_format == "json":
         for name in ("bentoml", "circus", "uvicorn"):
             logging.getLogger(name).handlers = [handler]
             logging.getLogger(name).propagate = False
@@ -64,7 +66,7 @@ def write_logs(champion: Champion, form: Form = "text") -> None:
 
 
 def place_of(error: BaseException) -> str:
-    """Where it was raised: what of it can be logged without its message, which may hold a patient's data."""
+    """Return file and line where an error was raised. Unlike its message, they hold no patient's data and can be logged."""
     frame = error.__traceback__
     while frame and frame.tb_next:
         frame = frame.tb_next

@@ -1,6 +1,6 @@
-"""What Prometheus is told: how fresh risks are, what is quarantined, how risks lie, alarms, and which model serves.
+"""Metrics for Prometheus: freshness and distribution of risks, quarantined observations, alarms, and the model in use.
 
-Never a patient: labels are reasons, routes and versions, and not even wards, since a ward may have one bed.
+They never name a patient. Labels are reasons, routes and versions. Wards are no labels either, because a ward may have one bed.
 """
 
 import logging
@@ -26,96 +26,99 @@ from prometheus_client.registry import Collector
 from models.assessment import Risk
 from models.registry import RegisteredModel
 from serving.observability.drift_metrics import DriftFigures
-from serving.records.journal import Received
-from serving.records.ward_state import Page
+from serving.records.journal import Receipt
+from serving.records.ward_rows import WardUpdate
 
 logger = logging.getLogger("vigil.serving")
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-FILE: Final = "rescorer.prom"  # under the home: what the rescorer counts
+FILE: Final = "rescorer.prom"  # metrics of the rescorer's process, in the home
 _SECONDS: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
 _REQUEST_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _PROBABILITIES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
-# BentoML asks the library to count in files that are mapped into memory: where their disk is full, the kernel kills whoever
-# counts. We count in memory, and what only observes stops nobody.
-values.ValueClass = values.MutexValue
-disable_created_metrics()  # type: ignore[no-untyped-call]
-
 
 class Metrics:
-    """What one process of the server counts. The rescorer keeps its own in a file, and the API's page adds them up."""
+    """The metrics of one process of the server.
+
+    The rescorer's process writes its metrics to :data:`FILE`. The API's process reads them and adds its own.
+    """
 
     def __init__(self) -> None:
+        _count_in_memory()
         self._registry = CollectorRegistry()
-        ours: dict[str, Any] = {"registry": self._registry}
-        self._readings = Counter("vigil_readings_total", "Readings by what became of them.", ["status", "reason"], **ours)
+        options: dict[str, Any] = {"registry": self._registry}
+        self._readings = Counter("vigil_readings_total", "Observations by result.", ["status", "reason"], **options)
         self._freshness = Histogram(
-            "vigil_freshness_seconds", "From a reading accepted to the risk made of it.", buckets=_SECONDS, **ours
+            "vigil_freshness_seconds", "From an accepted observation to its risk.", buckets=_SECONDS, **options
         )
-        self._risks = Histogram(
-            "vigil_risk_probability", "Probabilities as they were rescored.", buckets=_PROBABILITIES, **ours
-        )
+        self._risks = Histogram("vigil_risk_probability", "Probabilities of rescored risks.", buckets=_PROBABILITIES, **options)
         self._bases = Counter(
-            "vigil_risks_total", "Risks by what they rest on and what set the band.", ["basis", "band", "decided_by"], **ours
+            "vigil_risks_total", "Rescored risks by basis and by what set the band.", ["basis", "band", "decided_by"], **options
         )
-        self._alarms = Counter(
-            "vigil_alarms_total", "Alarms by what happened, and what sounded them.", ["event", "cause"], **ours
+        self._alarms = Counter("vigil_alarms_total", "Alarms by event and cause.", ["event", "cause"], **options)
+        self._findings = Counter(
+            "vigil_findings_total", "Rescored risks with a finding, such as outside_training.", ["finding"], **options
         )
-        self._findings = Counter("vigil_findings_total", "Risks with a finding, such as outside_training.", ["finding"], **ours)
-        self._reasons = Counter("vigil_news2_reasons_total", "Risks in which a rule of NEWS2 holds.", ["reason"], **ours)
-        self._failures = Counter("vigil_rescoring_failures_total", "Steps of the rescorer, or patients, that failed.", **ours)
-        # Gauges are shown by a process that has set them: nought is not what the others know.
-        self._feast_age = Gauge("vigil_feast_age_seconds", "Age of the oldest row that was just written.", registry=None)
-        self._feast_rows = Counter("vigil_feast_rows_total", "Rows written into the feature store.", ["status"], **ours)
+        self._reasons = Counter(
+            "vigil_news2_reasons_total", "Rescored risks in which a rule of NEWS2 holds.", ["reason"], **options
+        )
+        self._failures = Counter(
+            "vigil_rescoring_failures_total", "Steps of the rescorer, or patients, that failed.", **options
+        )
+        # A gauge is registered when it is first set, so that a process without a value does not report 0.
+        self._feast_age = Gauge("vigil_feast_age_seconds", "Age of the oldest row of the latest batch.", registry=None)
+        self._feast_rows = Counter("vigil_feast_rows_total", "Rows written into the feature store.", ["status"], **options)
         self._model = Gauge(
             "vigil_model_info", "1 for the model in use.", ["name", "version", "feature_service"], registry=None
         )
-        self._requests = Histogram("vigil_request_seconds", "Requests.", ["path", "status"], buckets=_REQUEST_SECONDS, **ours)
+        self._requests = Histogram(
+            "vigil_request_seconds", "Time until an answer began.", ["path", "status"], buckets=_REQUEST_SECONDS, **options
+        )
         self._in_use: tuple[str, str, str] | None = None
-        self._shown: set[Gauge] = set()
-        self._late = False
+        self._registered_gauges: set[Gauge] = set()
+        self._write_has_failed = False
 
     def page(self, home: Path) -> bytes:
-        """All of them, of both processes of the server, and what its home says of drift, as Prometheus reads them."""
+        """Return the metrics of both processes of the server, and those of drift, in Prometheus' text format."""
         registry = CollectorRegistry()
-        registry.register(_Together(self._registry, home / FILE))
+        registry.register(_CombinedCollector(self._registry, home / FILE))
         registry.register(DriftFigures(home))
         return generate_latest(registry)
 
-    def keep(self, home: Path) -> None:
-        """Let the other process show what this one has counted. What cannot be written now is written the next time."""
+    def store(self, home: Path) -> None:
+        """Write this process's metrics to :data:`FILE`. A failure is logged once; the next call tries again."""
         path = home / FILE
         unfinished = path.with_suffix(".unfinished")
         try:
             unfinished.write_bytes(generate_latest(self._registry))
             unfinished.replace(path)
-            self._late = False
+            self._write_has_failed = False
         except OSError as error:
-            if not self._late:  # said once, until it works again
+            if not self._write_has_failed:
                 logger.warning("%s: cannot be written (%s); the rescorer's metrics are late", FILE, type(error).__name__)
-            self._late = True
+            self._write_has_failed = True
 
-    def answered(self, path: str, status: int, seconds: float) -> None:
-        """A request was."""
+    def observe_request(self, path: str, status: int, seconds: float) -> None:
+        """Record one answered request and the time until its answer began."""
         self._requests.labels(path, str(status)).observe(seconds)
 
-    def received(self, results: Iterable[Received]) -> None:
-        """What became of readings."""
-        for result in results:
-            self._readings.labels(result.status, result.reason or "").inc()
+    def count_receipts(self, receipts: Iterable[Receipt]) -> None:
+        """Count observations by result."""
+        for receipt in receipts:
+            self._readings.labels(receipt.status, receipt.reason or "").inc()
 
-    def rescored(self, seconds: Sequence[float]) -> None:
-        """How long it took from reading to risk, of each patient."""
+    def observe_freshness(self, seconds: Sequence[float]) -> None:
+        """Record the time from observation to risk, in seconds, for each patient of a rescoring."""
         for value in seconds:
             self._freshness.observe(value)
 
-    def rescoring_failed(self) -> None:
-        """A step of the rescorer, or a patient, could not be done."""
+    def count_rescoring_failure(self) -> None:
+        """Count a failed step of the rescorer, or a patient that could not be rescored."""
         self._failures.inc()
 
-    def published(self, page: Page, risks: Sequence[Risk]) -> None:
-        """What a rescoring said."""
+    def count_update(self, update: WardUpdate, risks: Sequence[Risk]) -> None:
+        """Record the risks and alarms of a rescoring."""
         for risk in risks:
             self._bases.labels(risk.basis, risk.band, risk.decided_by).inc()
             for finding in risk.findings:
@@ -124,69 +127,83 @@ class Metrics:
                 self._reasons.labels(reason).inc()
             if risk.probability is not None:
                 self._risks.observe(risk.probability)
-        for event in page.events:
-            if str(event["kind"]).startswith("alarm"):
-                self._alarms.labels(event["kind"], event["body"].get("cause") or "").inc()
+        for event in update.events:
+            if event.kind.startswith("alarm"):
+                self._alarms.labels(event.kind, event.body.get("cause") or "").inc()
 
-    def acted(self, action: str) -> None:
-        """Somebody did something about an alarm."""
+    def count_action(self, action: str) -> None:
+        """Count an action on an alarm, such as ``acknowledged``."""
         self._alarms.labels(action, "").inc()
 
-    def feast_written(self, oldest_seconds: float, rows: int) -> None:
-        """Rows are in the feature store."""
-        self._show(self._feast_age)
+    def observe_online_store(self, oldest_seconds: float, rows: int) -> None:
+        """Record a batch of rows written to the feature store, and the age of its oldest row in seconds."""
+        self._register(self._feast_age)
         self._feast_age.set(oldest_seconds)
         self._feast_rows.labels("written").inc(rows)
 
-    def feast_failed(self) -> None:
-        """A batch is not."""
+    def count_online_store_failure(self) -> None:
+        """Count a batch that could not be written to the feature store."""
         self._feast_rows.labels("failed").inc()
 
-    def serving(self, model: RegisteredModel) -> None:
-        """Which model is in use; one that was withdrawn is not."""
-        self._show(self._model)
+    def set_model(self, model: RegisteredModel) -> None:
+        """Record the model in use. The value is 0 if it was withdrawn, and for models used before."""
+        self._register(self._model)
         labels = (model.name, model.version, model.feature_service)
         if self._in_use is not None and self._in_use != labels:
             self._model.labels(*self._in_use).set(0)
         self._model.labels(*labels).set(0 if model.withdrawn else 1)
         self._in_use = labels
 
-    def _show(self, gauge: Gauge) -> None:
-        if gauge not in self._shown:
-            self._shown.add(gauge)
+    def _register(self, gauge: Gauge) -> None:
+        if gauge not in self._registered_gauges:
+            self._registered_gauges.add(gauge)
             self._registry.register(gauge)
 
 
-class _Together(Collector):
-    """What both processes count, added up; of a gauge that both have set ours counts."""
+class _CombinedCollector(Collector):
+    """Collector that adds the metrics of another process, from its file, to those of this one.
 
-    def __init__(self, ours: CollectorRegistry, theirs: Path) -> None:
-        self._ours = ours
-        self._theirs = theirs
+    If both have set a gauge, this process's value counts.
+    """
+
+    def __init__(self, own: CollectorRegistry, other_file: Path) -> None:
+        self._own = own
+        self._other_file = other_file
 
     def collect(self) -> Iterable[Metric]:
-        found = {family.name: family for family in self._ours.collect()}
+        """Return all metric families."""
+        families = {family.name: family for family in self._own.collect()}
         try:
-            text, written_at = self._theirs.read_text(), self._theirs.stat().st_mtime
+            text, written_at = self._other_file.read_text(), self._other_file.stat().st_mtime
             others = list(text_string_to_metric_families(text))
-        except (OSError, ValueError):  # there is no rescorer yet
-            return list(found.values())
+        except (OSError, ValueError):  # the other process has not written yet
+            return list(families.values())
         for family in others:
-            if family.name in found:
-                _add(found[family.name], family)
+            if family.name in families:
+                _add_samples(families[family.name], family)
             else:
-                found[family.name] = family
-        age = Metric("vigil_rescorer_metrics_age_seconds", "Since the rescorer wrote down what it counts.", "gauge")
+                families[family.name] = family
+        age = Metric("vigil_rescorer_metrics_age_seconds", "Time since the rescorer wrote its metrics.", "gauge")
         age.add_sample(age.name, {}, max(0.0, time.time() - written_at))
-        return [*found.values(), age]
+        return [*families.values(), age]
 
 
-def _add(family: Metric, other: Metric) -> None:
-    """Add the samples of another process to those of this one."""
-    theirs = {(sample.name, *sorted(sample.labels.items())): sample for sample in other.samples}
+def _add_samples(family: Metric, other: Metric) -> None:
+    """Add the samples of another process's family to a family."""
+    remaining = {(sample.name, *sorted(sample.labels.items())): sample for sample in other.samples}
     samples = []
     for sample in family.samples:
-        added = theirs.pop((sample.name, *sorted(sample.labels.items())), None)
-        count = added is not None and family.type != "gauge"
-        samples.append(sample._replace(value=sample.value + added.value) if added and count else sample)
-    family.samples = [*samples, *theirs.values()]
+        same = remaining.pop((sample.name, *sorted(sample.labels.items())), None)
+        is_sum = same is not None and family.type != "gauge"
+        samples.append(sample._replace(value=sample.value + same.value) if same and is_sum else sample)
+    family.samples = [*samples, *remaining.values()]
+
+
+def _count_in_memory() -> None:
+    """Configure the Prometheus library to count in memory.
+
+    BentoML configures it to count in memory-mapped files. When their disk is full, the kernel kills the process that counts.
+    Monitoring must not stop a server.
+    """
+    values.ValueClass = values.MutexValue
+    disable_created_metrics()  # type: ignore[no-untyped-call]

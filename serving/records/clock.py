@@ -1,4 +1,4 @@
-"""What time is it, and what time for this patient? Every risk is as of a time, and that time comes from here."""
+"""Clocks: the present, and the present of a replayed subject. Every default ``as of`` comes from here."""
 
 import logging
 import time
@@ -22,38 +22,38 @@ _PASSING: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Clock(Protocol):
-    """The present, for each patient."""
+    """The present, for each subject."""
 
-    def now(self, patient_id: str) -> pd.Timestamp:
-        """The time as of which this patient's risk is asked, UTC."""
+    def now(self, subject: str) -> pd.Timestamp:
+        """Return the time as of which a subject's risk is asked by default, UTC."""
         ...
 
 
 class WallClock:
-    """Live monitoring: now is now."""
+    """The clock of live monitoring."""
 
-    def now(self, patient_id: str) -> pd.Timestamp:  # noqa: ARG002 - the same for everybody
+    def now(self, subject: str) -> pd.Timestamp:  # noqa: ARG002 - the same for every subject
         return present()
 
 
 class ReplayClock(WallClock):
-    """A replayed cohort: now is the last index time of the patient's own stay, so data of 2019 are not stale."""
+    """The clock of a replayed cohort: now is the last index time of each subject's stay, so that data of 2019 are not stale."""
 
     def __init__(self, last_index_times: "pd.Series[pd.Timestamp]") -> None:
         self._last = last_index_times.to_dict()
 
-    def now(self, patient_id: str) -> pd.Timestamp:
-        return self._last.get(patient_id) or super().now(patient_id)
+    def now(self, subject: str) -> pd.Timestamp:
+        return self._last.get(subject) or super().now(subject)
 
 
-def keep_replay_clock(home: Path, index: pd.DataFrame) -> None:
-    """Make the home a replay: its clock stands at the last ``index_time`` of each ``subject_id``."""
+def store_replay_clock(home: Path, index: pd.DataFrame) -> None:
+    """Make a home a replay: its clock stands at the last ``index_time`` of each ``subject_id``."""
     last = index.groupby("subject_id", sort=False)["index_time"].max().astype(TIME)
     last.rename_axis("subject_id").reset_index().to_parquet(home / FILE, index=False)
 
 
 def open_clock(home: Path) -> Clock:
-    """The replay clock where the home holds one, else the wall clock."""
+    """Return the replay clock of a home that holds one, else the wall clock."""
     path = home / FILE
     if not path.exists():
         return WallClock()
@@ -61,10 +61,10 @@ def open_clock(home: Path) -> Clock:
 
 
 class SteadyClock:
-    """The wall clock, but for a jump forward, which is followed only once it has lasted.
+    """The wall clock without sudden jumps forward: one is followed only after it has lasted for ten minutes.
 
-    What is recorded in order can never be recorded earlier again, so one slip would otherwise last as long as it was large. A
-    jump backward is followed at once: whoever keeps an order carries it over.
+    Groups of the journal can never be recorded earlier than the last one, so a slip of an hour would last an hour. A jump
+    backward is followed at once, since the journal keeps the order itself.
     """
 
     def __init__(
@@ -72,18 +72,18 @@ class SteadyClock:
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
         passing: Callable[[], float] = lambda: time.clock_gettime(_PASSING),
     ) -> None:
-        """Begin with what the clock says now.
+        """Start at the present.
 
         Args:
-            wall: the clock.
-            passing: seconds that pass whatever the clock says.
+            wall: the wall clock.
+            passing: seconds since some moment, which no one can set.
         """
         self._wall, self._passing = wall, passing
         self._at, self._passed = wall(), passing()
         self._jumped: float | None = None
 
     def __call__(self) -> datetime:
-        """The present."""
+        """Return the present."""
         wall, passed = self._wall(), self._passing()
         expected = self._at + timedelta(seconds=passed - self._passed)
         if wall - expected <= _JUMP:
@@ -92,13 +92,13 @@ class SteadyClock:
             if self._jumped is None:
                 self._jumped = passed
                 logger.error(
-                    "clock: jumped %.0f s ahead; going on without that for %.0f minutes; set it right, or wait",
+                    "clock: jumped %.0f s ahead; not followed for %.0f minutes; set the clock right, or wait",
                     (wall - expected).total_seconds(),
                     _LASTS / timedelta(minutes=1),
                 )
             return expected
         else:
-            logger.warning("clock: still %.0f s ahead of before, so it is followed", (wall - expected).total_seconds())
+            logger.warning("clock: still %.0f s ahead, so it is followed now", (wall - expected).total_seconds())
             self._jumped = None
         self._at, self._passed = wall, passed
         return wall

@@ -1,9 +1,9 @@
-"""From features to an answer. The API and the main job score patients through this one door, and each answer is logged."""
+"""The risk service: from features to logged risk reports. The API and the main job score subjects through this one door."""
 
 import logging
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -13,72 +13,76 @@ from numpy.typing import NDArray
 
 from features.batch import build_features
 from features.catalogue import INDEX_STEP, computed_for, service_views
+from features.errors import VigilError
 from features.observations import TIME, check
-from features.signals import SIGNALS
 from features.store.client import Store
-from models.assessment import Finding, Risk, assess_registered, out_of_date, trusted
+from models.assessment import Finding, assess_registered, out_of_date, trusted
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
-from serving.api import problems
-from serving.api.problems import ProblemError
-from serving.api.quarantine_reasons import explain
-from serving.api.schemas import (
-    SEX_CODES,
-    Contribution,
-    DataAge,
-    Include,
-    ModelReference,
-    News2,
-    ObservationsRequest,
-    Problem,
-    Range,
-    RiskAnswer,
-    RiskItem,
-)
 from serving.observability.logs import place_of
 from serving.records.clock import Clock
-from serving.records.database import microsecond, reading
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog, entry, logged_features
-from serving.records.timestamps import not_ahead, present, utc
+from serving.records.journal import Journal, Registration
+from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
+from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
 from serving.scoring.champion import Champion
+from serving.scoring.risk_report import Include, NoReport, RiskReport, contributions_of, range_of
 from serving.scoring.subject_state import features_as_of
 
 logger = logging.getLogger("vigil.serving")
 
 Float64 = NDArray[np.float64]
 
-CONTRIBUTIONS: Final = 5  # the strongest signals named in an answer
+_STEP_HOURS: Final = INDEX_STEP / timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class UnusableObservation:
+    """An observation of a request that cannot be used. ``row``: its position; None: the time asked about is the problem.
+
+    ``reason``: a key of :data:`features.observations.REASONS`, ``after_as_of`` or ``in_the_future``.
+    """
+
+    row: int | None
+    reason: str
+    signal: str | None = None
+
+
+class UnusableObservationsError(VigilError):
+    """Observations of a request cannot be used, so no risk was made. ``observations``: which and why."""
+
+    def __init__(self, observations: Sequence[UnusableObservation]) -> None:
+        super().__init__("observations: some cannot be used")
+        self.observations = observations
 
 
 @dataclass(frozen=True)
-class _Known:
-    """Feature rows of some of the patients asked for.
+class _Rows:
+    """Feature rows of some of the subjects.
 
     Attributes:
-        places: of each row in the request.
+        positions: of each row among the subjects asked for.
         rows: ``subject_id, index_time`` and features.
-        origin: of the prediction log's ORIGINS.
-        findings: what speaks against asking the model.
+        origin: where they are from.
+        findings: reasons not to ask the model.
     """
 
-    places: list[int]
+    positions: list[int]
     rows: pd.DataFrame
-    origin: str
+    origin: Origin
     findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
-class RiskScorer:
-    """Scores patients, who are named by pseudonym, and logs what it said.
+class RiskService:
+    """Scores subjects and logs every report.
 
     Attributes:
         champion: the model in use.
         task: the question it answers.
-        store: where the latest features of patients are.
-        journal: where the readings are that came over the API.
-        clock: what time it is for a patient.
-        log: where every prediction goes.
+        store: the online store, with the latest features of subjects.
+        journal: the observations that arrived over the API.
+        clock: the present of each subject.
+        log: where every prediction is written.
     """
 
     champion: Champion
@@ -88,254 +92,202 @@ class RiskScorer:
     clock: Clock
     log: PredictionLog
 
-    def by_id(
-        self, patients: Sequence[str], as_of: datetime | None = None, include: Collection[Include] = ()
-    ) -> list[RiskItem]:
-        """Risks in the order asked for; a patient of whom nothing is known gets a problem instead.
+    def by_subject(
+        self, subjects: Sequence[str], as_of: datetime | None = None, include: Collection[Include] = ()
+    ) -> list[RiskReport | NoReport]:
+        """Return a report of each subject, in order, or the reason why there is none.
 
-        From the feature store, where its row is of the present and knows the last readings; else from the journal as of now,
-        if that knows the patient; else NEWS2 from what the store knew last.
+        Features come from the online store where its row is of the present and knows the last observations; else from the
+        journal, if that knows the subject. If neither has them, NEWS2 is made of the last row that the store had.
 
         Raises:
-            LogUnavailableError: what was found could not be logged, so it is not given.
+            LogUnavailableError: the reports could not be logged, so they are not given.
         """
         registered = self.champion.model
-        service = self._service(registered)
-        now = [utc(as_of) if as_of else self.clock.now(patient) for patient in patients]
-        known, failed = self._known(patients, now, service, as_of)
-        items = {place: RiskItem(patient_id=patients[place], problem=problem) for place, problem in failed.items()}
-        for part in known:
-            times = [now[place] for place in part.places]
+        service = self._feature_service(registered)
+        now = [utc(as_of) if as_of else self.clock.now(subject) for subject in subjects]
+        found, missing = self._read_features(subjects, now, service, as_of)
+        reports: dict[int, RiskReport | NoReport] = {**missing}
+        for part in found:
+            times = [now[position] for position in part.positions]
             if as_of is None and part.origin == "journal":
                 times = part.rows["index_time"].tolist()
-            answers = self._answer(registered, service, part.rows, times, part.origin, [part.findings] * len(times), include)
-            for place, answer in zip(part.places, answers, strict=True):
-                items[place] = RiskItem(patient_id=patients[place], risk=answer)
-        return [items[place] for place in range(len(patients))]
+            findings = [part.findings] * len(times)
+            made = self._report(registered, service, part.rows, times, part.origin, findings, include)
+            reports |= zip(part.positions, made, strict=True)
+        return [reports[position] for position in range(len(subjects))]
 
-    def _known(
-        self, patients: Sequence[str], now: Sequence[pd.Timestamp], service: str, as_of: datetime | None
-    ) -> tuple[list[_Known], dict[int, Problem]]:
-        """What is known of whom, and of those of whom nothing is, why."""
+    def from_observations(
+        self,
+        subject: Registration,
+        observations: pd.DataFrame,
+        as_of: datetime | None = None,
+        include: Collection[Include] = (),
+    ) -> RiskReport:
+        """Return the risk from observations that a caller gives; nothing but the prediction is stored.
+
+        Args:
+            subject: who they are; the ward does not matter.
+            observations: ``signal, value, unit`` (None: the signal's own) and ``observed_at``, any number.
+            as_of: default: the time of the latest observation.
+            include: what else to report.
+
+        Raises:
+            UnusableObservationsError: an observation cannot be used; none is left out silently.
+            LogUnavailableError: the report could not be logged.
+        """
+        now = present()
+        frame = observations.assign(subject_id=subject.subject_id, row=np.arange(len(observations)))
+        frame["observed_at"] = not_ahead(frame["observed_at"].map(utc), now)
+        time = not_ahead(pd.Series([utc(as_of)]), now)[0] if as_of else frame["observed_at"].max()
+        checked = check(frame.assign(unit=frame["unit"].where(frame["unit"].notna(), None)), now)
+        unusable = [
+            UnusableObservation(row["row"], row["reason"], row["signal"]) for row in checked.quarantined.to_dict("records")
+        ]
+        if time > now:
+            unusable.append(UnusableObservation(None, "in_the_future"))
+        unusable += [UnusableObservation(row, "after_as_of") for row in frame.loc[frame["observed_at"] > time, "row"]]
+        if unusable:
+            raise UnusableObservationsError(unusable)
+        registered = self.champion.model
+        service = self._feature_service(registered)
+        rows = build_features(checked.accepted, _index(subject, time), computed_for(service))
+        return self._report(registered, service, rows, [time], "request", [()], include)[0]
+
+    def _read_features(
+        self, subjects: Sequence[str], now: Sequence[pd.Timestamp], service: str, as_of: datetime | None
+    ) -> tuple[list[_Rows], dict[int, NoReport]]:
+        """Return feature rows of the subjects, and of those without any the reason."""
         try:
-            rows, stored = self.store.online(patients, service), True
-        except Exception as error:  # noqa: BLE001 - the journal may know; a message may hold patients' data
+            rows, is_readable = self.store.online(subjects, service), True
+        except Exception as error:  # noqa: BLE001 - the journal may know them; a message may hold patient data
             logger.error("feature store: %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400
-            rows, stored = (
-                pd.DataFrame({"subject_id": patients, "index_time": pd.Series(pd.NaT, range(len(patients)), TIME)}),
-                False,
-            )
-        age = _hours(now, rows["index_time"])
-        fresh = (age >= 0) & (age < INDEX_STEP / timedelta(hours=1))
-        fresh &= ~self._overtaken(patients, rows, exactly=as_of is not None)
-        if fresh.all():
-            return [_Known(list(range(len(patients))), rows, "online_store")], {}
-        known = [_part(np.flatnonzero(fresh), rows, "online_store")]
-        elsewhere: list[int] = np.flatnonzero(~fresh).tolist()
-        journalled = self._from_journal([patients[place] for place in elsewhere], service, as_of)
-        row_of = {patient: row for row, patient in enumerate(journalled["subject_id"])}
-        there = [place for place in elsewhere if patients[place] in row_of]
-        copied = journalled.iloc[[row_of[patients[place]] for place in there]].reset_index(drop=True)
-        known.append(_Known(there, copied, "journal", () if stored else ("no_feature_store",)))
-        stale = [place for place in elsewhere if patients[place] not in row_of and age[place] >= 0]
+            no_time = pd.Series(pd.NaT, range(len(subjects)), TIME)
+            rows, is_readable = pd.DataFrame({"subject_id": subjects, "index_time": no_time}), False
+        age = _hours_since(rows["index_time"], now)
+        is_fresh = (age >= 0) & (age < _STEP_HOURS) & ~self._is_overtaken(subjects, rows, exactly=as_of is not None)
+        if is_fresh.all():
+            return [_Rows(list(range(len(subjects))), rows, "online_store")], {}
+        found = [_select(np.flatnonzero(is_fresh), rows)]
+        others: list[int] = np.flatnonzero(~is_fresh).tolist()
+        journalled = self._from_journal([subjects[position] for position in others], service, as_of)
+        row_of = {subject: row for row, subject in enumerate(journalled["subject_id"])}
+        known = [position for position in others if subjects[position] in row_of]
+        copied = journalled.iloc[[row_of[subjects[position]] for position in known]].reset_index(drop=True)
+        found.append(_Rows(known, copied, "journal", () if is_readable else ("no_feature_store",)))
+        stale = [position for position in others if subjects[position] not in row_of and age[position] >= 0]
         if stale:
-            later = out_of_date(rows.iloc[stale], age[stale])
-            known.append(_Known(stale, later.reset_index(drop=True), "online_store", ("stale_data",)))
-        found = {place for part in known for place in part.places}
-        nobody = problems.unknown_patient() if stored else problems.unavailable()
-        return [part for part in known if part.places], {
-            place: nobody if np.isnan(age[place]) else problems.too_early(age[place])
-            for place in range(len(patients))
-            if place not in found
+            aged = out_of_date(rows.iloc[stale], age[stale]).reset_index(drop=True)
+            found.append(_Rows(stale, aged, "online_store", ("stale_data",)))
+        reported = {position for part in found for position in part.positions}
+        unknown = NoReport("unknown_subject" if is_readable else "unavailable")
+        return [part for part in found if part.positions], {
+            position: unknown if np.isnan(age[position]) else NoReport("too_early", float(-age[position]))
+            for position in range(len(subjects))
+            if position not in reported
         }
 
-    def _overtaken(self, patients: Sequence[str], rows: pd.DataFrame, *, exactly: bool) -> NDArray[np.bool_]:
-        """Which rows of the store, whose times are to the second, are older than what the journal has.
+    def _is_overtaken(self, subjects: Sequence[str], rows: pd.DataFrame, *, exactly: bool) -> NDArray[np.bool_]:
+        """Return which rows of the store are older than what the journal holds. The store knows times to the second.
 
-        Of a reading of the same second it is not known whether the row has it: what is asked as of a time goes by the journal
-        then, which is exact; what is asked as of now takes the row, for the next is written before long. A row that knows no
-        reading does not have it: a patient who was registered a moment before must not look as if nothing were known.
+        For an observation of the same second it is unknown whether the row has it. A question as of a time uses the journal
+        then,
+        which is exact. A question as of now uses the row, since the next one is written before long. A row without a reading
+        does not have it: a patient who was registered a moment before must not look as if nothing were known.
         """
-        latest = self.journal.latest_of(patients)
+        latest = self.journal.latest_of(subjects)
         seconds = rows["index_time"].to_numpy("datetime64[s]").astype(np.int64)
-        recorded = np.array([latest.get(patient, 0) // 1_000_000 for patient in patients], dtype=np.int64)
-        at_the_second = exactly | _empty(rows)
-        return np.where(at_the_second, recorded >= seconds, recorded > seconds)
+        recorded = np.array([latest.get(subject, 0) // 1_000_000 for subject in subjects], dtype=np.int64)
+        return np.where(exactly | _is_empty(rows), recorded >= seconds, recorded > seconds)
 
-    def _from_journal(self, patients: Sequence[str], service: str, as_of: datetime | None) -> pd.DataFrame:
-        """Features as of a time, or now, of those of the patients whom the journal knew then."""
+    def _from_journal(self, subjects: Sequence[str], service: str, as_of: datetime | None) -> pd.DataFrame:
+        """Return features as of a time, or now, of those subjects that the journal knew then."""
         latest = self.journal.latest()
         if latest is None:
             return pd.DataFrame({"subject_id": []})
-        # Nothing may yet be recorded before the time that the answer is of, or nobody could make it again.
-        asked = None if as_of is None else microsecond(utc(as_of))
-        time = asked if asked is not None and asked <= latest else microsecond(self.journal.tick())
-        with reading(self.journal.engine) as connection:
-            return features_as_of(connection, tuple(service_views(service)), patients, min(time, asked or time))
+        # Nothing may be recorded later before the time of the answer, or it could not be reproduced.
+        wanted = None if as_of is None else microsecond(utc(as_of))
+        time = wanted if wanted is not None and wanted <= latest else microsecond(self.journal.tick())
+        with self.journal.snapshot() as journal:
+            return features_as_of(journal, tuple(service_views(service)), subjects, min(time, wanted or time))
 
-    def from_observations(self, request: ObservationsRequest) -> RiskAnswer:
-        """The risk from readings in the request, through the same features as everywhere else.
-
-        Raises:
-            ProblemError: a reading cannot be used (none is left out silently), or none is recent.
-        """
-        now = present()
-        frame = pd.DataFrame([reading.model_dump() for reading in request.observations])
-        frame["observed_at"] = not_ahead(frame["observed_at"].map(utc), now)
-        frame["subject_id"] = request.patient_id
-        frame["row"] = np.arange(len(frame))
-        as_of = not_ahead(pd.Series([utc(request.as_of)]), now)[0] if request.as_of else frame["observed_at"].max()
-        checked = check(frame.assign(unit=frame["unit"].where(frame["unit"].notna(), None)), now)
-        errors = [_error(row) for row in checked.quarantined.to_dict("records")]
-        if as_of > now:
-            errors.append({"field": "as_of", "rule": "in_the_future", "expected": "at or before the present"})
-        late = frame.loc[frame["observed_at"] > as_of, "row"]
-        errors += [
-            {"field": f"observations.{row}.observed_at", "rule": "after_as_of", "expected": "at or before as_of"}
-            for row in late
-        ]
-        if errors:
-            raise ProblemError(problems.unusable_observations(errors))
-        index = pd.DataFrame(
-            {
-                "subject_id": [request.patient_id],
-                "index_time": [as_of],
-                "age": [request.age if request.age is not None else np.nan],
-                "sex": [SEX_CODES[request.sex] if request.sex else np.nan],
-                "pregnant": [np.nan if request.pregnant is None else float(request.pregnant)],
-                **{
-                    name: pd.Series([getattr(request, name)], dtype=TIME)
-                    for name in ("unit_admitted_at", "hospital_admitted_at")
-                },
-            }
-        )
-        registered = self.champion.model
-        service = self._service(registered)
-        rows = build_features(checked.accepted, index, computed_for(service))
-        return self._answer(registered, service, rows, [as_of], "request", [()], request.include)[0]
-
-    def _answer(
+    def _report(
         self,
         registered: RegisteredModel | None,
         service: str,
         rows: pd.DataFrame,
         as_of: Sequence[pd.Timestamp],
-        origin: str,
+        origin: Origin,
         findings: Sequence[tuple[Finding, ...]],
         include: Collection[Include],
-    ) -> list[RiskAnswer]:
+    ) -> list[RiskReport]:
+        """Assess feature rows, log the predictions and return the reports."""
         risks, model = assess_registered(registered, rows, findings), trusted(registered)
-        reasons = _reasons(model, rows, risks) if "contributions" in include else [None] * len(risks)
+        reports = [
+            RiskReport(str(uuid.uuid4()), risk, time, self.task, model, service)
+            for risk, time in zip(risks, as_of, strict=True)
+        ]
+        if "contributions" in include:
+            contributions = contributions_of(model, rows, risks)
+            reports = [replace(report, contributions=own) for report, own in zip(reports, contributions, strict=True)]
+        if "range" in include:
+            reports = [replace(report, range=range_of(model, report.risk)) for report in reports]
         names = logged_features(model, rows.columns) if model else []
         values: list[list[float]] = rows[names].to_numpy(np.float64).tolist() if model else [[]] * len(rows)
         made_at = present()
-        answers, entries = [], []
-        for risk, time, reason, row in zip(risks, as_of, reasons, values, strict=True):
-            name = str(uuid.uuid4())
-            answers.append(
-                RiskAnswer(
-                    prediction_id=name,
-                    patient_id=risk.patient,
-                    as_of=time.to_pydatetime(),
-                    index_time=risk.index_time.to_pydatetime(),
-                    horizon_hours=self.task.horizon.total_seconds() / 3600,
-                    outcome=self.task.outcome,
-                    basis=risk.basis,
-                    probability=risk.probability,
-                    range=_range(model, risk) if "range" in include else None,
-                    band=risk.band,
-                    decided_by=risk.decided_by,
-                    reasons=list(risk.reasons),
-                    findings=list(risk.findings),
-                    unusual=list(risk.unusual),
-                    news2=_news2(risk),
-                    contributions=reason,
-                    model=reference(model, service),
-                    data_age=_data_age(risk, time),
+        self.log.append(
+            [
+                prediction(
+                    report.risk,
+                    report.prediction_id,
+                    origin,
+                    model,
+                    service,
+                    made_at,
+                    as_of=report.as_of,
+                    features=dict(zip(names, row, strict=True)) if report.risk.basis == "model" else None,
                 )
-            )
-            features = dict(zip(names, row, strict=True)) if risk.basis == "model" else None
-            entries.append(entry(risk, name, origin, model, service, made_at, as_of=time, features=features))
-        self.log.append(entries, keep_free=True)
-        return answers
+                for report, row in zip(reports, values, strict=True)
+            ],
+            keep_free=True,
+        )
+        return reports
 
-    def _service(self, registered: RegisteredModel | None) -> str:
+    def _feature_service(self, registered: RegisteredModel | None) -> str:
         return registered.feature_service if registered else self.task.feature_service
 
 
-def reference(registered: RegisteredModel | None, service: str) -> ModelReference:
-    """Which model answers, if any, from which features."""
-    if registered is None:
-        return ModelReference(name=None, version=None, feature_service=service, simulated=None)
-    simulated = bool(registered.model.facts_["simulated"])
-    return ModelReference(name=registered.name, version=registered.version, feature_service=service, simulated=simulated)
-
-
-def _news2(risk: Risk) -> News2:
-    return News2(
-        score=risk.news2,
-        highest=risk.news2_highest,
-        parts=risk.news2_parts,
-        sustained=risk.net_score,
-        use_instead=None if risk.score == "NEWS2" else risk.score,
+def _index(subject: Registration, time: pd.Timestamp) -> pd.DataFrame:
+    """Return the one index time of a subject, with who they are."""
+    admitted: dict[str, Any] = {
+        name: pd.Series([None if at is None else instant(at)], dtype=TIME)
+        for name, at in (
+            ("unit_admitted_at", subject.unit_admitted_at),
+            ("hospital_admitted_at", subject.hospital_admitted_at),
+        )
+    }
+    return pd.DataFrame(
+        {
+            "subject_id": [subject.subject_id],
+            "index_time": [time],
+            "age": [np.nan if subject.age is None else subject.age],
+            "sex": [np.nan if subject.sex is None else subject.sex],
+            "pregnant": [np.nan if subject.pregnant is None else float(subject.pregnant)],
+            **admitted,
+        }
     )
 
 
-def _part(places: np.ndarray, rows: pd.DataFrame, origin: str) -> _Known:
-    return _Known(places.tolist(), rows.iloc[places].reset_index(drop=True), origin)
+def _select(positions: NDArray[np.int64], rows: pd.DataFrame) -> _Rows:
+    return _Rows(positions.tolist(), rows.iloc[positions].reset_index(drop=True), "online_store")
 
 
-def _empty(rows: pd.DataFrame) -> NDArray[np.bool_]:
-    """Which rows know no vital sign of the last day."""
+def _is_empty(rows: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which rows know no vital sign of the last day."""
     return rows["hours_since_reading"].isna().to_numpy() if "hours_since_reading" in rows else np.zeros(len(rows), dtype=bool)
 
 
-def _hours(now: Sequence[pd.Timestamp], index_time: "pd.Series[pd.Timestamp]") -> Float64:
-    """From index times until now; NaN where there is none."""
+def _hours_since(index_time: "pd.Series[pd.Timestamp]", now: Sequence[pd.Timestamp]) -> Float64:
+    """Return the hours from index times until now; NaN where there is none."""
     passed = np.array([time.to_datetime64() for time in now]) - index_time.to_numpy("datetime64[us]")
     return np.asarray(passed / np.timedelta64(1, "h"), dtype=np.float64)
-
-
-def _error(row: dict[Any, Any]) -> dict[str, str]:
-    """Names field, rule and expectation of a reading that cannot be used."""
-    field, expected = explain(row["reason"], row["signal"])
-    return {"field": f"observations.{row['row']}.{field}", "rule": row["reason"], "expected": expected}
-
-
-def _reasons(registered: RegisteredModel | None, rows: pd.DataFrame, risks: Sequence[Risk]) -> list[list[Contribution] | None]:
-    """The strongest signals behind each probability; None where there is none, or the model cannot say."""
-    if registered is None or not registered.model.explains:
-        return [None] * len(risks)
-    found = registered.model.contributions(rows).drop(columns="baseline").to_dict("records")
-    return [
-        strongest(contribution, rows.iloc[place]) if risk.basis == "model" else None
-        for place, (contribution, risk) in enumerate(zip(found, risks, strict=True))
-    ]
-
-
-def strongest(contribution: Mapping[Any, float], row: "pd.Series[Any]") -> list[Contribution]:
-    """The signals that moved the log-odds most, the strongest first, and whether each was measured in this row of features."""
-    ranked = sorted(contribution.items(), key=lambda item: -abs(item[1]))[:CONTRIBUTIONS]
-    return [Contribution(signal=signal, log_odds=float(value), measured=_measured(signal, row)) for signal, value in ranked]
-
-
-def _measured(signal: str, row: "pd.Series[Any]") -> bool | None:
-    """Whether the row knows a reading of a signal; None for what is not measured, such as age."""
-    if signal not in SIGNALS:
-        return None
-    return any(name in row and bool(pd.notna(row[name])) for name in (f"{signal}_last_24h", f"{signal}_last_72h"))
-
-
-def _range(registered: RegisteredModel | None, risk: Risk) -> Range | None:
-    if registered is None or risk.probability is None:
-        return None
-    low, high = registered.model.range_of(np.array([risk.probability]))
-    return Range(low=float(low[0]), high=float(high[0]))
-
-
-def _data_age(risk: Risk, now: pd.Timestamp) -> DataAge:
-    features = (now - risk.index_time).total_seconds() / 3600
-    since = risk.hours_since_reading
-    # Of a row that is out of date the hours are those of the present already.
-    later = 0.0 if "stale_data" in risk.findings else features
-    return DataAge(features_hours=features, latest_reading_hours=None if since is None else since + later)

@@ -1,67 +1,256 @@
-"""What a decision about a patient's alarms changes: the alarm's record, and the event that followers of the ward see."""
+"""From new risks to changes of the ward state: a pure function of the risks, the wards' policies and what is remembered."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final
 
 import pandas as pd
 
-from models.alarms.policy import Decision, State
-from serving.records.database import microsecond
-from serving.records.ward_state import Page
+from features.kernel.plan import HOUR_US
+from models.alarms.policy import Decision, Episode, Net, Policy, State, decide
+from models.assessment import SILENT_AFTER, Risk
+from models.registry import RegisteredModel
+from models.training.risk_model import log_odds
+from serving.records.timestamps import microsecond
+from serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate
+from serving.records.ward_state import alarm_id
 
-KINDS: Final[Mapping[str, str]] = {
+NOTIFY_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to the followers of a ward; ours
+EVENT_KINDS: Final[Mapping[str, EventKind]] = {
     "sounded": "alarm",
     "sounded_again": "alarm",
     "withheld": "alarm_withheld",
     "ended": "alarm_ended",
 }
-_OF_THE_RISK: Final = (
-    "ward", "basis", "probability", "news2", "prediction_id", "model_name", "model_version", "feature_service",
-)  # fmt: skip
-# What an event says of a risk.
-SAID: Final = (
+# What an event shows of a risk.
+RISK_EVENT_FIELDS: Final = (
     "index_time", "basis", "probability", "band", "decided_by", "reasons", "findings", "unusual", "news2", "news2_highest",
     "model_name", "model_version", "feature_service",
 )  # fmt: skip
+_SILENT_US: Final = int(SILENT_AFTER.total_seconds() * 1e6)
 
 
-def put_down(
-    page: Page, alarm_id: str, before: State, decision: Decision, row: Mapping[str, Any], at: Mapping[str, Any]
-) -> None:
-    """Put on the page what a decision changes.
+@dataclass(frozen=True, slots=True)
+class LastNotified:
+    """What followers of a ward were last told of a subject."""
 
-    Args:
-        page: of this rescoring.
-        alarm_id: of the episode that is under way, or ends.
-        before: what was remembered before the decision.
-        decision: what a risk does.
-        row: the risk, as the board keeps it.
-        at: ``at, ward, patient`` of the event.
+    ward: str
+    probability: float | None
+    band: str
+    news2: int
+    is_silent: bool
+
+    @classmethod
+    def from_risk(cls, risk: WardRisk) -> "LastNotified":
+        """Return what a risk tells."""
+        latest = risk.latest_reading_at
+        is_silent = latest is None or risk.index_time - latest >= _SILENT_US
+        return cls(risk.ward, risk.probability, risk.band, risk.news2, is_silent)
+
+    def differs_from(self, other: "LastNotified") -> bool:
+        """Return whether the difference is news."""
+        states = [(told.ward, told.band, told.news2, told.probability is None) for told in (self, other)]
+        if states[0] != states[1]:
+            return True
+        if self.probability is None or other.probability is None:
+            return False
+        before, now = log_odds([self.probability, other.probability])
+        return bool(abs(now - before) >= NOTIFY_LOG_ODDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Rescored:
+    """A subject's new risk, with the ward they are in and its policy."""
+
+    risk: Risk
+    prediction_id: str
+    ward: str
+    policy: Policy
+
+
+@dataclass
+class Memory:
+    """What is remembered of subjects between two updates, by subject key.
+
+    Attributes:
+        states: of the alarm policy.
+        notified: what followers know.
     """
-    after, event = decision.state, decision.event
-    episode = after.episode or before.episode
-    assert episode is not None
-    if event is None:
-        if after.episode != before.episode:  # NEWS2 has fallen: its next alarm brings news again
-            page.changed.append({"alarm_id": alarm_id, "emergency": episode.emergency})
-        return
-    sounded = None if after.last_sounded_at is None else microsecond(pd.Timestamp(after.last_sounded_at))
-    because = {"cause": decision.cause, "reasons": row["reasons"], "emergency": episode.emergency}
-    if before.episode is None:
-        opened = {"alarm_id": alarm_id, "patient": row["patient"], "opened_at": row["index_time"], "sounded": episode.sounded}
-        opened |= {"last_sounded_at": sounded if episode.sounded else None, "ended_at": None, "status": "open"}
-        page.opened.append(opened | {column: row[column] for column in _OF_THE_RISK} | because)
-    elif event == "ended":
-        page.changed.append({"alarm_id": alarm_id, "ended_at": row["index_time"]})
-    else:
-        changed = {"alarm_id": alarm_id, "sounded": episode.sounded, "last_sounded_at": sounded, **because}
-        if episode.emergency and not before.episode.emergency:  # what was done about the model's alarm was not about this
-            changed |= {"status": "open", "acted_at": None, "acted_by": None, "reason": None}
-        page.changed.append(changed)
-    body = {"alarm_id": alarm_id, "sounded": episode.sounded, "cause": decision.cause, **said(row)}
-    page.events.append({**at, "kind": KINDS[event], "body": body})
+
+    states: dict[str, State] = field(default_factory=dict)
+    notified: dict[str, LastNotified] = field(default_factory=dict)
 
 
-def said(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an event says of a risk."""
-    return {name: row[name] for name in SAID}
+# Whether a ward's budget allows an alarm: its name, subjects of this update that it did not have, alarms of this update.
+HasRoom = Callable[[str, int, int], bool]
+
+
+@dataclass(frozen=True)
+class Updates:
+    """Turns new risks into a :class:`WardUpdate`.
+
+    Attributes:
+        task: name of the question that the risks answer.
+        model: that made them; None: none was asked.
+        feature_service: what it read.
+        has_room: asked for alarms of the model only.
+    """
+
+    task: str
+    model: RegisteredModel | None
+    feature_service: str
+    has_room: HasRoom
+
+    def update(
+        self, rescored: Sequence[Rescored], discharged: Mapping[str, int], memory: Memory, at: pd.Timestamp
+    ) -> tuple[WardUpdate, Memory]:
+        """Return what new risks change, and what to remember of these subjects from then on.
+
+        Args:
+            rescored: the new risks, each subject once.
+            discharged: subjects that are not monitored any more, and when they left, microseconds.
+            memory: what is remembered so far.
+            at: when the events happen.
+        """
+        update, later, time = WardUpdate(removed=list(discharged)), Memory(), microsecond(at)
+        for subject in rescored:
+            self._add(update, later, subject, memory, time)
+        for key, left_at in discharged.items():
+            later.states[key] = self._end(update, key, memory, time, left_at)
+        return update, later
+
+    def _add(self, update: WardUpdate, later: Memory, subject: Rescored, memory: Memory, time: int) -> None:
+        key, ward = subject.risk.patient, subject.ward
+        risk = self._ward_risk(subject)
+        now, before = LastNotified.from_risk(risk), memory.notified.get(key)
+        if before is not None and before.ward != ward:
+            self._move(update, key, memory.states.get(key, State()), before.ward, ward, time)
+        is_news = before is None or now.differs_from(before)
+        later.notified[key] = now if before is None or is_news else replace(before, is_silent=now.is_silent)
+        if is_news:
+            update.events.append(Event(ward, key, "risk", time, risk_fields(risk)))
+        if now.is_silent and before is not None and not before.is_silent:
+            update.events.append(Event(ward, key, "silent", time, {"latest_reading_at": risk.latest_reading_at}))
+        state = memory.states.get(key, State())
+        decision = self._decide(update, subject, state, memory)
+        if (episode := decision.state.episode or state.episode) is not None:
+            self._record(update, self._alarm_id(key, episode), state, decision, risk, time)
+        later.states[key] = decision.state
+        if (hold := decision.state.hold) is not None:
+            risk = replace(risk, urgent_since=_microsecond(hold.since), dipped_at=_microsecond(hold.dipped_at))
+        update.risks.append(risk)
+
+    def _decide(self, update: WardUpdate, subject: Rescored, state: State, memory: Memory) -> Decision:
+        """Decide by the model's risk and by NEWS2; only the model's alarms wait for room in the ward's budget."""
+        risk, policy = subject.risk, subject.policy
+        if risk.score != "NEWS2":
+            net: Net | None = Net(0, 0)  # a score that is not made for a patient sounds nothing, and keeps nothing open
+        else:
+            net = None if risk.net_score is None or risk.net_spot is None else Net(risk.net_score, risk.net_spot)
+        now = risk.index_time.to_pydatetime()
+        decision = decide(policy, state, risk.probability, net, now)
+        if decision.cause == "model":
+            ward, key = subject.ward, risk.patient
+            here = [key, *(row.subject_id for row in update.risks if row.ward == ward)]
+            newcomers = sum(name not in memory.notified for name in here)
+            sounded = sum(event.kind == "alarm" and event.ward == ward for event in update.events)
+            if not self.has_room(ward, newcomers, sounded):
+                return decide(policy, state, risk.probability, net, now, room=False)
+        return decision
+
+    def _record(self, update: WardUpdate, alarm: str, before: State, decision: Decision, risk: WardRisk, time: int) -> None:
+        """Record what a decision does to the alarm of an episode, and the event that followers of the ward see."""
+        after, event = decision.state, decision.event
+        episode = after.episode or before.episode
+        assert episode is not None
+        if event is None:
+            if after.episode != before.episode:  # NEWS2 has fallen: its next alarm is news again
+                update.changed.append(AlarmChange(alarm, {"emergency": episode.emergency}))
+            return
+        sounded_at = _microsecond(after.last_sounded_at)
+        cause: dict[str, Any] = {"cause": decision.cause, "reasons": risk.reasons, "emergency": episode.emergency}
+        if before.episode is None:
+            update.opened.append(
+                Alarm(
+                    alarm_id=alarm,
+                    subject_id=risk.subject_id,
+                    ward=risk.ward,
+                    opened_at=risk.index_time,
+                    sounded=episode.sounded,
+                    last_sounded_at=sounded_at if episode.sounded else None,
+                    basis=risk.basis,
+                    probability=risk.probability,
+                    news2=risk.news2,
+                    prediction_id=risk.prediction_id,
+                    model_name=risk.model_name,
+                    model_version=risk.model_version,
+                    feature_service=risk.feature_service,
+                    **cause,
+                )
+            )
+        elif event == "ended":
+            update.changed.append(AlarmChange(alarm, {"ended_at": risk.index_time}))
+        else:
+            values = {"sounded": episode.sounded, "last_sounded_at": sounded_at, **cause}
+            if episode.emergency and not before.episode.emergency:  # actions about the model's alarm were not about this one
+                values |= {"status": "open", "acted_at": None, "acted_by": None, "reason": None}
+            update.changed.append(AlarmChange(alarm, values))
+        body = {"alarm_id": alarm, "sounded": episode.sounded, "cause": decision.cause, **risk_fields(risk)}
+        update.events.append(Event(risk.ward, risk.subject_id, EVENT_KINDS[event], time, body))
+
+    def _move(self, update: WardUpdate, key: str, state: State, left: str, ward: str, time: int) -> None:
+        """Notify the ward that a subject left, and transfer the open episode to the new ward."""
+        update.events.append(Event(left, key, "left", time))
+        if state.episode is not None:
+            alarm = self._alarm_id(key, state.episode)
+            update.changed.append(AlarmChange(alarm, {"ward": ward}))
+            if state.episode.sounded:
+                body = {"alarm_id": alarm, "sounded": state.episode.sounded}
+                update.events.append(Event(ward, key, "alarm_moved", time, body))
+
+    def _end(self, update: WardUpdate, key: str, memory: Memory, time: int, left_at: int) -> State:
+        """End the episode of a subject that left, as of when they left."""
+        state = memory.states.get(key, State())
+        if state.episode is not None:
+            update.changed.append(AlarmChange(self._alarm_id(key, state.episode), {"ended_at": left_at}))
+        if (before := memory.notified.get(key)) is not None:  # not a second time, if they had left already
+            update.events.append(Event(before.ward, key, "left", time))
+        return State(None, state.last_sounded_at)
+
+    def _alarm_id(self, key: str, episode: Episode) -> str:
+        return alarm_id(key, self.task, episode.opened_at)
+
+    def _ward_risk(self, subject: Rescored) -> WardRisk:
+        risk, since = subject.risk, subject.risk.hours_since_reading
+        index_time = microsecond(risk.index_time)
+        return WardRisk(
+            subject_id=risk.patient,
+            ward=subject.ward,
+            index_time=index_time,
+            prediction_id=subject.prediction_id,
+            basis=risk.basis,
+            probability=risk.probability,
+            band=risk.band,
+            news2=risk.news2,
+            news2_highest=risk.news2_highest,
+            latest_reading_at=None if since is None else index_time - round(since * HOUR_US),
+            model_name=self.model.name if self.model else None,
+            model_version=self.model.version if self.model else None,
+            feature_service=self.feature_service,
+            threshold=subject.policy.threshold if risk.probability is not None else None,
+            decided_by=risk.decided_by,
+            reasons=list(risk.reasons),
+            findings=list(risk.findings),
+            unusual=list(risk.unusual),
+            net_score=risk.net_score,
+        )
+
+
+def risk_fields(risk: WardRisk) -> dict[str, Any]:
+    """Return what an event shows of a risk."""
+    return {name: getattr(risk, name) for name in RISK_EVENT_FIELDS}
+
+
+def _microsecond(time: datetime | None) -> int | None:
+    return None if time is None else microsecond(pd.Timestamp(time))

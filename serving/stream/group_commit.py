@@ -1,104 +1,125 @@
-"""Readings on their way into the journal: requests that come together become durable together.
+"""Group commit: observations of requests that arrive together become durable together.
 
-A commit to the disk takes about as long for one reading as for a thousand. So one thread writes, and what arrives while it
-writes waits for the next group; each request is answered when its own readings are on the disk.
+A commit to the disk takes about as long for one observation as for a thousand. So one thread writes, and what arrives meanwhile
+waits for the next group. Each request is answered when its own observations are on the disk.
 """
 
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 
 from features.errors import VigilError
 from serving.identity.identities import Identities
 from serving.observability.metrics import Metrics
-from serving.records.journal import Journal, Received
+from serving.records.journal import Journal, Receipt
 
-_MOST_WAITING: Final = 1_000  # requests
-_MOST_WAITING_READINGS: Final = 50_000  # in them: memory is bounded, too
-_MOST_READINGS: Final = 10_000  # written as one group, or a little more
+_MAX_REQUESTS: Final = 1_000  # waiting
+_MAX_OBSERVATIONS: Final = 50_000  # in them: memory is bounded, too
+_GROUP_OBSERVATIONS: Final = 10_000  # written as one group, or a little more
 
 
 class OverloadedError(VigilError):
-    """More is sent than can be written; nothing of this request was kept."""
+    """More arrives than can be written; nothing of this request was stored."""
 
 
 @dataclass
 class _Request:
-    readings: Sequence[Mapping[str, Any]]
-    identities: Mapping[str, str]
-    answer: "Future[list[Received]]" = field(default_factory=Future)
+    observations: Sequence[Mapping[str, Any]]
+    identifiers: Mapping[str, str]
+    check: Callable[[], None]
+    answer: "Future[list[Receipt]]" = field(default_factory=Future)
 
 
-class Intake:
-    """Writes readings into one journal, group after group."""
+class GroupCommit:
+    """Writes observations into one journal, group after group."""
 
     def __init__(self, journal: Journal, identities: Identities, metrics: Metrics) -> None:
         self._journal = journal
         self._identities = identities
         self._metrics = metrics
-        self._waiting: queue.Queue[_Request | None] = queue.Queue(_MOST_WAITING)
-        self._readings = 0  # that wait
+        self._waiting: queue.Queue[_Request | None] = queue.Queue(_MAX_REQUESTS)
+        self._observations = 0  # waiting
         self._counting = threading.Lock()
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="group commit", daemon=True)
         self._thread.start()
 
-    def submit(self, readings: Sequence[Mapping[str, Any]], identities: Mapping[str, str]) -> "Future[list[Received]]":
-        """What became of each reading, once that is on the disk.
+    def submit(
+        self,
+        observations: Sequence[Mapping[str, Any]],
+        identifiers: Mapping[str, str],
+        check: Callable[[], None] = lambda: None,
+    ) -> "Future[list[Receipt]]":
+        """Return a future of what became of each observation, done when they are on the disk.
 
         Args:
-            readings: as for :meth:`serving.records.journal.Journal.append`.
-            identities: identifiers by pseudonym.
+            observations: as for :meth:`serving.records.journal.Journal.append`.
+            identifiers: by subject key.
+            check: called inside the transaction, before anything is written; if it raises, the request is refused with that
+                error, and the others of the group go on.
 
         Raises:
-            OverloadedError: too many requests wait already.
+            OverloadedError: too many requests are waiting already.
         """
-        request = _Request(readings, identities)
-        request.answer.set_running_or_notify_cancel()  # who waits no longer must not hinder those in his group
+        request = _Request(observations, identifiers, check)
+        request.answer.set_running_or_notify_cancel()  # a caller who stops waiting must not hinder the others of the group
         with self._counting:
-            if self._waiting.full() or self._readings + len(readings) > _MOST_WAITING_READINGS:
+            if self._waiting.full() or self._observations + len(observations) > _MAX_OBSERVATIONS:
                 raise OverloadedError("observations: more than can be written; send them again later")
             self._waiting.put(request)
-            self._readings += len(readings)
+            self._observations += len(observations)
         return request.answer
 
     def stop(self) -> None:
-        """Write what waits, and end."""
+        """Write what is waiting, and end."""
         self._waiting.put(None)
         self._thread.join()
 
     def _run(self) -> None:
-        while group := self._next():
-            readings = [reading for request in group for reading in request.readings]
+        while group := self._next_group():
             with self._counting:
-                self._readings -= len(readings)
+                self._observations -= sum(len(request.observations) for request in group)
+            admitted: list[_Request] = []
             try:
-                results = self._journal.append(readings, first=partial(self._identify, group))
-            except Exception as error:  # noqa: BLE001 - whoever waits for it is told
+                receipts = self._journal.append(lambda: self._admit(group, admitted))  # noqa: B023 - called at once
+            except Exception as error:  # noqa: BLE001 - every waiting caller gets it
                 for request in group:
-                    request.answer.set_exception(error)
+                    if not request.answer.done():
+                        request.answer.set_exception(error)
                 continue
-            for request in group:
-                request.answer.set_result(results[: len(request.readings)])
-                results = results[len(request.readings) :]
-            self._metrics.received(result for request in group for result in request.answer.result())
+            for request in admitted:
+                request.answer.set_result(receipts[: len(request.observations)])
+                receipts = receipts[len(request.observations) :]
+            self._metrics.count_receipts(receipt for request in admitted for receipt in request.answer.result())
 
-    def _identify(self, group: Sequence[_Request]) -> None:
-        """Before a reading is kept it is kept whose it is, also of those whom retention has forgotten."""
-        self._identities.keep({code: identifier for request in group for code, identifier in request.identities.items()})
+    def _admit(self, group: Sequence[_Request], admitted: list[_Request]) -> list[Mapping[str, Any]]:
+        """Check each request; store the identifiers of the admitted ones, and return their observations.
 
-    def _next(self) -> list[_Request]:
-        """The requests that wait, at least one; none: it is time to end."""
+        It runs inside the journal's transaction, so no patient moves between the check and the write. An identifier is stored
+        before an observation, also for patients removed by retention.
+        """
+        admitted.clear()
+        for request in group:
+            try:
+                request.check()
+            except VigilError as error:
+                request.answer.set_exception(error)
+            else:
+                admitted.append(request)
+        self._identities.store({key: name for request in admitted for key, name in request.identifiers.items()})
+        return [observation for request in admitted for observation in request.observations]
+
+    def _next_group(self) -> list[_Request]:
+        """Return the waiting requests, at least one; none: it is time to end."""
         request = self._waiting.get()
         group: list[_Request] = []
-        readings = 0
+        observations = 0
         while request is not None:
             group.append(request)
-            readings += len(request.readings)
-            if readings >= _MOST_READINGS or self._waiting.empty():
+            observations += len(request.observations)
+            if observations >= _GROUP_OBSERVATIONS or self._waiting.empty():
                 break
             request = self._waiting.get()
         if request is None and group:

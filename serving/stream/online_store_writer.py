@@ -1,8 +1,9 @@
-"""Keeps Feast's online store up with the patients as they are rescored.
+"""Writes the latest features of rescored subjects into Feast's online store, in the background.
 
-Feast takes some hundreds of patients a second and a processor to do it, so it follows in batches, from a thread of its own:
-only a patient's latest row is written, and no more than a part of the time is spent on it. Who asks meanwhile gets a row a
-little older, which says so.
+Feast takes some hundreds of subjects a second and a processor to do it. So only a subject's latest row is written, in batches,
+from a
+thread of its own that spends no more than a part of the time on it. Until then a caller gets a row that is a little older, and
+the answer says how old.
 """
 
 import logging
@@ -18,43 +19,43 @@ from serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.rescorer")
 
-_MOST_ROWS: Final = 50  # written at a time
-_DUTY: Final = 0.3  # of the time spent on writing
+_BATCH_ROWS: Final = 50
+_DUTY: Final = 0.3  # share of the time spent on writing
 
 
-class FeastFollower:
-    """Writes the latest rows of patients into the online store, in the background."""
+class OnlineStoreWriter:
+    """A thread that writes rows into one online store."""
 
     def __init__(self, store: Store, metrics: Metrics) -> None:
         self._store = store
         self._metrics = metrics
         self._service = ""
-        self._rows: dict[str, pd.DataFrame] = {}  # by patient; oldest first
+        self._rows: dict[str, pd.DataFrame] = {}  # by subject; oldest first
         self._changed = threading.Condition()
         self._stopped = False
-        self._failing = False
-        self._thread = threading.Thread(target=self._run, name="feast", daemon=True)
+        self._is_failing = False
+        self._thread = threading.Thread(target=self._run, name="online store", daemon=True)
 
     def start(self) -> None:
-        """Begin writing."""
+        """Start writing."""
         self._thread.start()
 
     def follow(self, service: str) -> None:
-        """Write the views of this service from now on."""
+        """Write the views of a feature service from now on."""
         with self._changed:
             if service != self._service:
                 self._service = service
                 self._rows.clear()
 
     def put(self, rows: pd.DataFrame) -> None:
-        """Patients' new rows: ``subject_id, index_time`` and the features of the service's views."""
+        """Hand over new rows: ``subject_id, index_time`` and the features of the service's views."""
         with self._changed:
-            for place, patient in enumerate(rows["subject_id"]):
-                self._rows[patient] = rows.iloc[place : place + 1]
+            for row, subject in enumerate(rows["subject_id"]):
+                self._rows[subject] = rows.iloc[row : row + 1]
             self._changed.notify()
 
     def stop(self) -> None:
-        """Write what waits, and end."""
+        """Write what is waiting, and end."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -62,28 +63,29 @@ class FeastFollower:
             self._thread.join()
 
     def _run(self) -> None:
-        while batch := self._next():
+        while batch := self._next_batch():
             service, rows = batch
             began = time.monotonic()
             try:
                 self._store.write_online(rows, service)
-                self._metrics.feast_written((pd.Timestamp.now("UTC") - rows["index_time"]).dt.total_seconds().max(), len(rows))
-            except Exception as error:  # noqa: BLE001 - risks go on without; a message may hold patients' data
-                self._metrics.feast_failed()
-                if not self._failing:  # said once, until it works again
-                    logger.error("feature store: %s at %s; going on without", type(error).__name__, place_of(error))  # noqa: TRY400
-                self._failing = True
+                age = (pd.Timestamp.now("UTC") - rows["index_time"]).dt.total_seconds().max()
+                self._metrics.observe_online_store(age, len(rows))
+            except Exception as error:  # noqa: BLE001 - risks go on without it; a message may hold patient data
+                self._metrics.count_online_store_failure()
+                if not self._is_failing:  # logged when it begins to fail, not at every batch
+                    logger.error("feature store: %s at %s; going on without it", type(error).__name__, place_of(error))  # noqa: TRY400
+                self._is_failing = True
             else:
-                self._failing = False
+                self._is_failing = False
             spent = time.monotonic() - began
             if not self._stopped:
                 time.sleep(spent * (1 - _DUTY) / _DUTY)
 
-    def _next(self) -> tuple[str, pd.DataFrame] | None:
+    def _next_batch(self) -> tuple[str, pd.DataFrame] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._rows or self._stopped)
             if not self._rows:
                 return None
-            patients = list(self._rows)[:_MOST_ROWS]
-            rows = [self._rows.pop(patient) for patient in patients]
+            subjects = list(self._rows)[:_BATCH_ROWS]
+            rows = [self._rows.pop(subject) for subject in subjects]
             return self._service, pd.concat(rows, ignore_index=True)

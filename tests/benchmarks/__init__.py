@@ -1,1 +1,1 @@
-"""Measurements, not tests: ``make bench`` runs them all and rewrites docs/benchmarks.md."""
+"""Benchmarks. They assert nothing. ``make bench`` runs all of them and rewrites docs/benchmarks.md."""

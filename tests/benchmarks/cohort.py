@@ -1,23 +1,25 @@
-"""Whole cohorts: from the source's files to features on disk, and on to a training frame."""
+"""Whole cohorts: from the files of a source to features on disk, and to a training frame."""
 
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.measure import Process, Section, in_process, seconds
+from tests.benchmarks.measure import Process, Section, format_seconds, in_process
 
 _FEATURES = """
 import sys, time
 from pathlib import Path
 from pipelines.environment import settle
 settle()
+from pipelines.home import Home
 from pipelines.jobs.build_features import build
 from pipelines.jobs.ingest import ingest
 from pipelines.sources.{module} import {source}
 started = time.perf_counter()
 source = {source}({argument})
 {limit}
-ingest(source, Path(sys.argv[1]))
-build(Path(sys.argv[1]))
+home = Home(Path(sys.argv[1]))
+ingest(source, home)
+build(home)
 print(time.perf_counter() - started)
 """
 _FRAME = """
@@ -36,22 +38,22 @@ assert len(frame) == len(index)
 print(time.perf_counter() - started)
 """
 STAYS = (1_000, 2_000, 5_000, 10_000)
-WARD_PATIENTS = (80, 800, 8_000)  # some twelve thousand readings each
+WARD_PATIENTS = (80, 800, 8_000)  # about twelve thousand readings each
 
 
 def cinc2019_section(data: Path) -> Section:
-    """Challenge 2019 set A: growth with the number of stays, and the training frame of everything."""
+    """Measure Challenge 2019 set A by number of stays, and the training frame of all features."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for stays in (*STAYS, None):
             home = Path(folder) / str(stays)
-            took = _features(home, "cinc2019", "Cinc2019", "Path(sys.argv[2])", str(data), limit=stays)
+            process = _compute_features(home, "cinc2019", "Cinc2019", "Path(sys.argv[2])", str(data), limit=stays)
             count, index_times = _size(home)
             rows.append(
                 [
                     f"zip to feature Parquet, {count:,} stays, {index_times:,} index times",
-                    *_cells(took),
-                    f"{1e3 * took.work / count:.2f} ms",
+                    *_cells(process),
+                    f"{1e3 * process.work / count:.2f} ms",
                 ]
             )
         frame = in_process(_FRAME, str(home))
@@ -64,48 +66,50 @@ def cinc2019_section(data: Path) -> Section:
         )
     return Section(
         "A cohort of real stays",
-        "PhysioNet/CinC Challenge 2019, training set A, nothing sampled; each row in a process of its own. The "
-        "first includes compiling the kernel where that was not done before.",
-        ["step", "time", "peak memory", "a stay"],
+        "PhysioNet/CinC Challenge 2019, training set A, without sampling. Each row is one process. The first includes "
+        "compiling the kernel if it was not compiled before.",
+        ["step", "time", "peak memory", "per stay"],
         rows,
     )
 
 
 def ward_section() -> Section:
-    """The simulated ward, ever larger: memory must not grow with it."""
+    """Measure simulated wards of increasing size, which must not need increasing memory."""
     rows = []
     for patients in WARD_PATIENTS:
         with tempfile.TemporaryDirectory() as folder:
-            took = _features(Path(folder), "simulated", "SimulatedWard", f"patients={patients}")
-            readings, index_times = _readings(Path(folder)), _size(Path(folder))[1]
+            process = _compute_features(Path(folder), "simulated", "SimulatedWard", f"patients={patients}")
+            readings, index_times = _count_readings(Path(folder)), _size(Path(folder))[1]
             rows.append(
                 [
                     f"{patients:,}",
                     f"{readings / 1e6:.1f} M",
                     f"{index_times:,}",
-                    *_cells(took),
-                    f"{readings / took.work / 1e3:.0f} k",
+                    *_cells(process),
+                    f"{readings / process.work / 1e3:.0f} k",
                 ]
             )
     return Section(
-        "The simulated ward, ever larger",
-        "Simulation, ingest and features in one process, part by part.",
-        ["patients", "readings", "index times", "time", "peak memory", "readings a second"],
+        "The simulated ward, by size",
+        "Simulation, ingest and features in one process, batch by batch.",
+        ["patients", "readings", "index times", "time", "peak memory", "readings per second"],
         rows,
     )
 
 
-def _features(home: Path, module: str, source: str, argument: str, *arguments: str, limit: int | None = None) -> Process:
+def _compute_features(
+    home: Path, module: str, source: str, argument: str, *arguments: str, limit: int | None = None
+) -> Process:
     cut = f"source._files = source._files[:{limit}]" if limit else ""
     return in_process(_FEATURES.format(module=module, source=source, argument=argument, limit=cut), str(home), *arguments)
 
 
-def _cells(took: Process) -> list[str]:
-    return [seconds(took.seconds), f"{took.gigabytes:.1f} GB"]
+def _cells(process: Process) -> list[str]:
+    return [format_seconds(process.seconds), f"{process.gigabytes:.1f} GB"]
 
 
 def _size(home: Path) -> tuple[int, int]:
-    """Stays, and index times."""
+    """Return the numbers of stays and index times."""
     from models.cohort import index_times
     from pipelines.cohort_store import CohortStore
 
@@ -113,7 +117,8 @@ def _size(home: Path) -> tuple[int, int]:
     return len(stays), len(index_times(stays))
 
 
-def _readings(home: Path) -> int:
+def _count_readings(home: Path) -> int:
+    """Return the number of readings, including quarantined ones."""
     from pipelines.cohort_store import CohortStore
 
     facts = CohortStore(home).facts

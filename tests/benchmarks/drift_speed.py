@@ -1,4 +1,4 @@
-"""How long a judgement of the log takes beside Evidently's default preset, on the same frames."""
+"""The time to assess the prediction log, compared with Evidently's default preset on the same frames."""
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,14 @@ ROUNDS = 3
 
 
 def speed_section() -> Section:
-    """A day of a large hospital."""
+    """Measure a day of a large hospital."""
     reference, current = _log(1), _log(2)
     features = [column for column in current if column.startswith(("f", "p"))]
 
-    def ours() -> None:
-        found = column_drift(reference, current, features)
+    def assess() -> None:
+        drifted = column_drift(reference, current, features)
         estimate(current["probability"], current["subject_id"], 0.1, seed=0)
-        shown = found["column"].head(SHOWN).tolist()
+        shown = drifted["column"].head(SHOWN).tolist()
         page([compare(by_patient(reference, shown), by_patient(current, shown), 1e-5)])
 
     def preset() -> None:
@@ -32,16 +32,16 @@ def speed_section() -> Section:
 
     return Section(
         "Drift: speed",
-        f"{PREDICTIONS:,} predictions of {PATIENTS:,} patients x {FEATURES} features, and as many of training patients. Ours: "
-        "tests of all columns by patient, expected performance with intervals, and the page in which Evidently draws what "
-        "drifted first. Beside it Evidently's `DataDriftPreset()` as it comes, with its page.",
+        f"{PREDICTIONS:,} predictions of {PATIENTS:,} patients x {FEATURES} features, and as many of training patients. Vigil "
+        "tests all columns by patient, estimates performance with intervals, and writes the page in which Evidently draws the "
+        "columns with the largest drift. Evidently runs its unchanged `DataDriftPreset()`, with its page.",
         ["", "Vigil", "Evidently's default preset", "ratio"],
-        [["judge the log, and draw it", *in_turn(ours, preset, ROUNDS).cells]],
+        [["assess the log and write the page", *in_turn(assess, preset, ROUNDS).cells]],
     )
 
 
 def _log(seed: int) -> pd.DataFrame:
-    """Hours of patients that resemble each other, some values missing."""
+    """Return the hours of patients, correlated within each patient, with some values missing."""
     rng = np.random.default_rng(seed)
     patient = np.sort(rng.integers(0, PATIENTS, PREDICTIONS))
     values = rng.normal(size=(PATIENTS, FEATURES))[patient] + rng.normal(size=(PREDICTIONS, FEATURES))

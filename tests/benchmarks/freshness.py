@@ -1,4 +1,4 @@
-"""How fast an accepted reading becomes a risk: gateways send, and somebody watches the board for what comes of it."""
+"""The time from an accepted reading to its risk: gateways send, and a thread watches the ward state for new risks."""
 
 import asyncio
 import json
@@ -14,52 +14,58 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.pseudonyms import open_pseudonyms
+from pipelines.home import Home
 from pipelines.operations.server import running_server
 from serving.auth.local_tokens import local_token
-from tests.benchmarks.http import Connection, request
+from serving.records.ward_state import SCHEMA
+from tests.benchmarks.http import Connection, format_request
 
 SIGNALS = {"heart_rate": 80, "respiratory_rate": 16, "spo2": 96, "systolic_bp": 125, "body_temperature": 37}
-LOOK_SECONDS = 0.02
+POLL_SECONDS = 0.02
 WARM_UP_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
-class Fresh:
-    """What was measured.
+class Freshness:
+    """The measurements.
 
     Attributes:
-        patients, gateways, lasted: how many, and for how long (seconds).
-        seconds: from a reading acknowledged to a risk on the board that knows it.
-        memory: of the server's processes, MB, at a third of the time and at its end; memory_idle: before the first reading.
-        cores: processor time of the server a second; cores_idle: before the first reading.
-        most: readings accepted a second from gateways that send without pause.
-        bytes_a_reading, bytes_a_risk: on the disk.
+        patients, gateways: their numbers.
+        duration: in seconds.
+        seconds: from the acknowledgement of each reading to the first risk in the ward state that includes it.
+        memory: of the server's processes, in MB, after a third of the time and at its end.
+        memory_idle: the same before the first reading.
+        cores: processor time of the server per second.
+        cores_idle: the same before the first reading.
+        max_rate: readings accepted per second from gateways that send without pause.
+        refreshes: updates of a risk per second.
+        bytes_per_reading, bytes_per_risk: on the disk.
     """
 
     patients: int
     gateways: int
-    lasted: float
+    duration: float
     seconds: NDArray[np.float64]
     memory: tuple[float, float]
     memory_idle: float
     cores: float
     cores_idle: float
-    most: float
+    max_rate: float
     refreshes: float
-    bytes_a_reading: float
-    bytes_a_risk: float
+    bytes_per_reading: float
+    bytes_per_risk: float
 
     @property
-    def cores_a_refresh(self) -> float:
+    def cores_per_refresh(self) -> float:
         return (self.cores - self.cores_idle) / self.refreshes
 
     @property
-    def megabytes_a_patient(self) -> float:
+    def megabytes_per_patient(self) -> float:
         return max(0.0, self.memory[1] - self.memory_idle) / self.patients
 
 
-class _Board:
-    """Looks at the board all the time, and notes when a risk as of which time appeared."""
+class _RiskWatcher:
+    """A thread that polls the ward state, and records when each risk appeared."""
 
     def __init__(self, home: Path) -> None:
         self.seen: dict[str, list[tuple[int, float]]] = {}
@@ -76,76 +82,80 @@ class _Board:
         self._thread.join()
 
     def _run(self) -> None:
-        board = sqlite3.connect(f"file:{self._home / 'board.db'}?mode=ro", uri=True)
+        connection = sqlite3.connect(f"file:{self._home / SCHEMA.file}?mode=ro", uri=True)
         last = 0
-        while not self._stop.wait(LOOK_SECONDS):
-            rows = board.execute("SELECT patient, index_time FROM risks WHERE index_time > ?", (last - 120_000_000,)).fetchall()
+        while not self._stop.wait(POLL_SECONDS):
+            rows = connection.execute(
+                "SELECT subject_id, index_time FROM risks WHERE index_time > ?", (last - 120_000_000,)
+            ).fetchall()
             now = time.time()
-            for patient, index_time in rows:
-                known = self.seen.setdefault(patient, [])
+            for subject, index_time in rows:
+                known = self.seen.setdefault(subject, [])
                 if not known or known[-1][0] < index_time:
                     known.append((index_time, now))
                 last = max(last, index_time)
 
 
-def fresh(home: Path, task: str, *, patients: int, seconds: float, gateways: int = 25) -> Fresh:
-    """Let gateways send a reading a second of each patient, spread over the second, and measure."""
+def measure_freshness(home: Path, task: str, *, patients: int, seconds: float, gateways: int = 25) -> Freshness:
+    """Let gateways send one reading per second of each patient, spread over the second, and measure the server."""
     pseudonyms = open_pseudonyms(home)
     names = [f"bench-{number}" for number in range(patients)]
     token = local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
-    with running_server(home, task) as url:
+    with running_server(Home(home), task) as url:
         port = int(url.rpartition(":")[2])
         asyncio.run(_register(port, token, names))
         time.sleep(20)  # until all of them are in the feature store
         idle_memory, idle = _memory(home), _processor(home)
         time.sleep(3)
         cores_idle = (_processor(home) - idle) / 3
-        with _Board(home) as board:
+        with _RiskWatcher(home) as watcher:
             began, before = time.time(), _processor(home)
             sent = asyncio.run(_send(port, token, names, gateways, seconds + WARM_UP_SECONDS, home))
-            lasted, spent = time.time() - began, _processor(home) - before
+            elapsed, spent = time.time() - began, _processor(home) - before
             time.sleep(3)
         sizes = _sizes(home)
-        most = asyncio.run(_most(port, token, names))
-    took = [
+        max_rate = asyncio.run(_measure_max_rate(port, token, names))
+    latencies = [
         when - acknowledged
         for name, readings in sent.acknowledged.items()
         for at, acknowledged in readings
         if acknowledged > began + WARM_UP_SECONDS
-        for when in [_first(board.seen.get(pseudonyms.of(name), []), at)]
+        for when in [_first_risk(watcher.seen.get(pseudonyms.subject_key(name), []), at)]
     ]
     readings = sum(map(len, sent.acknowledged.values()))
-    return Fresh(
+    return Freshness(
         patients=patients,
         gateways=gateways,
-        lasted=seconds,
-        seconds=np.array(took),
+        duration=seconds,
+        seconds=np.array(latencies),
         memory=sent.memory,
         memory_idle=idle_memory,
-        cores=spent / lasted,
+        cores=spent / elapsed,
         cores_idle=cores_idle,
-        most=most,
-        refreshes=readings / lasted,
-        bytes_a_reading=sizes["journal.db"] / readings,
-        bytes_a_risk=sizes["predictions.db"] / readings,
+        max_rate=max_rate,
+        refreshes=readings / elapsed,
+        bytes_per_reading=sizes["journal.db"] / readings,
+        bytes_per_risk=sizes["predictions.db"] / readings,
     )
 
 
 @dataclass
 class _Sent:
+    """The times of sending and acknowledgement of each patient's readings, and the memory meanwhile."""
+
     acknowledged: dict[str, list[tuple[float, float]]]
     memory: tuple[float, float] = (0, 0)
 
 
-def _first(seen: list[tuple[int, float]], sent_at: float) -> float:
-    """When a risk was up that knows a reading: recorded after it was sent, so the first one as of a later time."""
+def _first_risk(seen: list[tuple[int, float]], sent_at: float) -> float:
+    """Return when the first risk with a later index time than the reading appeared; that risk includes the reading."""
     return next((when for index_time, when in seen if index_time >= sent_at * 1e6), float("inf"))
 
 
 async def _register(port: int, token: str, names: list[str]) -> None:
     connection = Connection(port)
-    facts = [{"patient_id": name, "ward": f"W{place % 20}", "age": 70} for place, name in enumerate(names)]
-    status, body = await connection.ask(request("/v1/patients", json.dumps({"patients": facts}).encode(), token))
+    patients = [{"patient_id": name, "ward": f"W{number % 20}", "age": 70} for number, name in enumerate(names)]
+    status, body = await connection.send(format_request("/v1/patients", json.dumps({"patients": patients}).encode(), token))
     if status != 200:
         raise RuntimeError(f"status {status}: {body[:300]!r}")
     connection.close()
@@ -157,19 +167,19 @@ async def _send(port: int, token: str, names: list[str], gateways: int, seconds:
     began = time.time()
 
     async def gateway(number: int) -> None:
-        mine, connection = names[number::gateways], Connection(port)
+        own, connection = names[number::gateways], Connection(port)
         for second in range(int(seconds)):
             due = began + second + number / gateways
             await asyncio.sleep(max(0.0, due - time.time()))
             signal = list(SIGNALS)[second % len(SIGNALS)]
             at = time.time()
-            readings = [_reading(name, signal, float(rng.normal(0, 2)), f"{number}-{second}", at) for name in mine]
+            readings = [_reading(name, signal, float(rng.normal(0, 2)), f"{number}-{second}", at) for name in own]
             body = json.dumps({"observations": readings}).encode()
-            status, answer = await connection.ask(request("/v1/observations", body, token))
+            status, answer = await connection.send(format_request("/v1/observations", body, token))
             now = time.time()
-            if status != 200 or json.loads(answer)["accepted"] != len(mine):
+            if status != 200 or json.loads(answer)["accepted"] != len(own):
                 raise RuntimeError(f"status {status}: {answer[:300]!r}")
-            for name in mine:
+            for name in own:
                 acknowledged[name].append((at, now))
         connection.close()
 
@@ -179,8 +189,8 @@ async def _send(port: int, token: str, names: list[str], gateways: int, seconds:
         await asyncio.sleep(max(0.0, began + seconds - 1 - time.time()))
         return first, await asyncio.to_thread(_memory, home)
 
-    found, *_ = await asyncio.gather(memory(), *(gateway(number) for number in range(gateways)))
-    return _Sent(acknowledged, found)
+    memory_used, *_ = await asyncio.gather(memory(), *(gateway(number) for number in range(gateways)))
+    return _Sent(acknowledged, memory_used)
 
 
 def _reading(name: str, signal: str, noise: float, message: str, at: float) -> dict[str, object]:
@@ -191,9 +201,9 @@ def _reading(name: str, signal: str, noise: float, message: str, at: float) -> d
             "observed_at": observed, "source": "bench"}  # fmt: skip
 
 
-async def _most(port: int, token: str, names: list[str], connections: int = 8, lasting: float = 8.0) -> float:
-    """Readings accepted a second, sent in messages of a hundred without pause."""
-    accepted, end = 0, time.time() + lasting
+async def _measure_max_rate(port: int, token: str, names: list[str], connections: int = 8, duration: float = 8.0) -> float:
+    """Return the readings accepted per second, sent in requests of a hundred without pause."""
+    accepted, end = 0, time.time() + duration
 
     async def gateway(number: int) -> None:
         nonlocal accepted
@@ -203,8 +213,8 @@ async def _most(port: int, token: str, names: list[str], connections: int = 8, l
             readings = [
                 _reading(name, "heart_rate", message % 7, f"most-{number}-{message}", at) for name in names[number::5][:100]
             ]
-            status, answer = await connection.ask(
-                request("/v1/observations", json.dumps({"observations": readings}).encode(), token)
+            status, answer = await connection.send(
+                format_request("/v1/observations", json.dumps({"observations": readings}).encode(), token)
             )
             if status != 200:
                 raise RuntimeError(f"status {status}: {answer[:300]!r}")
@@ -213,24 +223,24 @@ async def _most(port: int, token: str, names: list[str], connections: int = 8, l
         connection.close()
 
     await asyncio.gather(*(gateway(number) for number in range(connections)))
-    return accepted / lasting
+    return accepted / duration
 
 
 def _processes(home: Path) -> list[Path]:
-    """Of the server on that home: those whose environment names it."""
+    """Return the processes with this home in their environment: those of its server."""
     mark = f"VIGIL_HOME={home.resolve()}".encode()
-    found = []
+    folders = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(folder)
+                folders.append(folder)
         except OSError:
             continue
-    return found
+    return folders
 
 
 def _memory(home: Path) -> float:
-    """Resident, MB."""
+    """Return the resident memory of the server, in MB."""
     total = 0
     for folder in _processes(home):
         lines = (folder / "status").read_text().splitlines()
@@ -239,7 +249,7 @@ def _memory(home: Path) -> float:
 
 
 def _processor(home: Path) -> float:
-    """Seconds of processor time so far."""
+    """Return the processor time of the server so far, in seconds."""
     ticks = 0
     for folder in _processes(home):
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -248,5 +258,5 @@ def _processor(home: Path) -> float:
 
 
 def _sizes(home: Path) -> dict[str, int]:
-    """Bytes of the databases, with what waits in their write-ahead logs not counted."""
+    """Return the bytes of the databases, without their write-ahead logs."""
     return {name: (home / name).stat().st_size for name in ("journal.db", "predictions.db")}

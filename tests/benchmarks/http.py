@@ -1,4 +1,4 @@
-"""A plain HTTP/1.1 client over kept connections: what it costs itself must not hide what the server does."""
+"""A minimal HTTP/1.1 client with persistent connections, so that its own cost does not hide that of the server."""
 
 import asyncio
 import time
@@ -7,14 +7,14 @@ _OVERLOADED = (429, 503, 504)
 
 
 class Connection:
-    """One connection; one request at a time."""
+    """A persistent connection, with one request at a time."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Status and body of the answer."""
+    async def send(self, request: bytes) -> tuple[int, bytes]:
+        """Send a request, and return status and body of the answer."""
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
@@ -24,13 +24,14 @@ class Connection:
         return int(head[9:12]), await reader.readexactly(length)
 
     def close(self) -> None:
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
 
 
-def request(path: str, body: bytes, token: str = "") -> bytes:
-    """The bytes of a POST."""
+def format_request(path: str, body: bytes, token: str = "") -> bytes:
+    """Return the bytes of a POST request."""
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     if token:
         head += f"Authorization: Bearer {token}\r\n"
@@ -38,41 +39,41 @@ def request(path: str, body: bytes, token: str = "") -> bytes:
 
 
 async def closed_loop(port: int, requests: list[bytes], connections: int, seconds: float) -> list[float]:
-    """Latencies, seconds, of as many requests as so many connections get answered in that time, one after the other each."""
-    took: list[float] = []
+    """Send requests over several connections, each waiting for its answer, and return the latencies in seconds."""
+    latencies: list[float] = []
     end = time.perf_counter() + seconds
 
-    async def ask_on(first: int) -> None:
-        connection, place = Connection(port), first
-        while (began := time.perf_counter()) < end:
-            status, body = await connection.ask(requests[place % len(requests)])
-            took.append(time.perf_counter() - began)
+    async def send_repeatedly(first: int) -> None:
+        connection, number = Connection(port), first
+        while (started := time.perf_counter()) < end:
+            status, body = await connection.send(requests[number % len(requests)])
+            latencies.append(time.perf_counter() - started)
             if status != 200:
                 raise RuntimeError(f"status {status}: {body[:500]!r}")
-            place += connections
+            number += connections
         connection.close()
 
-    await asyncio.gather(*(ask_on(first) for first in range(connections)))
-    return took
+    await asyncio.gather(*(send_repeatedly(first) for first in range(connections)))
+    return latencies
 
 
 async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> tuple[list[float], int]:
-    """Requests that come at a rate a second, whether or not the ones before were answered.
+    """Send requests at a fixed rate per second, whether or not earlier ones were answered.
 
     Returns:
-        Latencies, seconds, and how many were turned away (429, 503) or given up (504). Each counts from when it was due: a
-        server that falls behind is not spared the requests it kept waiting.
+        The latencies in seconds, and how many requests were refused (429, 503) or timed out (504). A latency counts from the
+        time the request was due, so the waiting time behind a slow server is included.
     """
-    took: list[float] = []
+    latencies: list[float] = []
     refused = 0
     free: list[Connection] = []
-    began = time.perf_counter()
+    started = time.perf_counter()
 
-    async def one(number: int, due: float) -> None:
+    async def send_one(number: int, due: float) -> None:
         nonlocal refused
         connection = free.pop() if free else Connection(port)
-        status, _ = await connection.ask(requests[number % len(requests)])
-        took.append(time.perf_counter() - due)
+        status, _ = await connection.send(requests[number % len(requests)])
+        latencies.append(time.perf_counter() - due)
         if status in _OVERLOADED:
             refused += 1
         elif status != 200:
@@ -81,9 +82,9 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
 
     async with asyncio.TaskGroup() as group:
         for number in range(round(rate * seconds)):
-            due = began + number / rate
+            due = started + number / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(number, due))
+            group.create_task(send_one(number, due))
     for connection in free:
         connection.close()
-    return took, refused
+    return latencies, refused

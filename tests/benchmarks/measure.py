@@ -1,6 +1,6 @@
-"""How things are measured: in turn with what they are compared with, in one run, and told as ratios.
+"""How benchmarks measure: Vigil and the alternative in turn, in one run, reported as ratios.
 
-Machines are shared and noisy, so no time is ever asserted; a ratio of two that ran one after the other means something.
+Machines are shared and noisy, so no time is asserted. The ratio of two times measured one after the other is meaningful.
 """
 
 import statistics
@@ -15,7 +15,7 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a title, what was measured, and a table."""
+    """A section of the page: a title, a description of the measurement, and a table."""
 
     title: str
     text: str
@@ -23,30 +23,31 @@ class Section:
     rows: list[list[str]]
 
     def markdown(self) -> str:
+        """Return the section as Markdown."""
         lines = [self.head, ["---"] * len(self.head), *self.rows]
         return f"## {self.title}\n\n{self.text}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Seconds of ours and of the other's rounds, in turn."""
+    """Times of Vigil and of the alternative in each round, in seconds."""
 
     ours: list[float]
     other: list[float]
 
     @property
     def cells(self) -> list[str]:
-        """Medians, and the ratio with its spread over the rounds."""
+        """The medians, and the ratio with its range over the rounds."""
         ratios = [other / ours for ours, other in zip(self.ours, self.other, strict=True)]
         return [
-            seconds(statistics.median(self.ours)),
-            seconds(statistics.median(self.other)),
+            format_seconds(statistics.median(self.ours)),
+            format_seconds(statistics.median(self.other)),
             f"**{statistics.median(ratios):.1f}x** ({min(ratios):.1f}-{max(ratios):.1f})",
         ]
 
 
 def in_turn(ours: Work, other: Work, rounds: int = 5) -> Compared:
-    """Time both, one after the other, after one round that is not counted."""
+    """Time both in turn, after one round that is not counted."""
     measured: tuple[list[float], list[float]] = ([], [])
     for round_ in range(rounds + 1):
         for work, times in zip((ours, other), measured, strict=True):
@@ -57,18 +58,19 @@ def in_turn(ours: Work, other: Work, rounds: int = 5) -> Compared:
     return Compared(*measured)
 
 
-def seconds(value: float) -> str:
+def format_seconds(value: float) -> str:
+    """Return a time in words, such as ``20 ms``."""
     return f"{value * 1e3:.2g} ms" if value < 0.1 else f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
 
 
 @dataclass(frozen=True)
 class Process:
-    """What one process took.
+    """Time and memory of one process.
 
     Attributes:
-        seconds: from its start to its end, imports included.
-        work: what it says its work alone took.
-        gigabytes: its largest resident memory.
+        seconds: from its start to its end, including imports.
+        work: seconds of its work alone, as it printed them.
+        gigabytes: its peak resident memory.
     """
 
     seconds: float
@@ -76,14 +78,14 @@ class Process:
     gigabytes: float
 
 
-# Linux counts the memory of the parent as the child's own in getrusage and wait4, but not here.
+# With getrusage and wait4, Linux counts the memory of the parent as that of the child. In this file it does not.
 _PEAK = """
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
 def in_process(code: str, *arguments: str) -> Process:
-    """Run Python code in a process of its own, with arguments in sys.argv[1:]; it prints the seconds of its work."""
+    """Run Python code in a new process, with arguments in sys.argv[1:]. The code prints the seconds of its work."""
     started = time.perf_counter()
     ran = subprocess.run([sys.executable, "-c", code + _PEAK, *arguments], capture_output=True, text=True, check=False)
     if ran.returncode:

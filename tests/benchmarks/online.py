@@ -1,4 +1,4 @@
-"""Online: from one new reading to the patient's refreshed features, and on into the store."""
+"""Online features: from one new reading to the patient's updated features, and to the store."""
 
 import statistics
 import tempfile
@@ -17,6 +17,7 @@ from features.online import PatientFeatures
 from features.store.client import Store
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
+from pipelines.home import Home
 from pipelines.jobs.build_features import build
 from pipelines.jobs.ingest import ingest
 from pipelines.sources.simulated import SimulatedWard
@@ -28,28 +29,34 @@ BATCH = 200  # rows written to the store at a time
 
 
 def online_section() -> Section:
-    """Refreshing one patient, and many."""
+    """Measure the update of one patient, and the writing of many."""
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        ingest(SimulatedWard(patients=PATIENTS, patients_per_batch=PATIENTS), home)
-        build(home)
+        ingest(SimulatedWard(patients=PATIENTS, patients_per_batch=PATIENTS), Home(home))
+        build(Home(home))
         cohort = CohortStore(home)
         observations, index = cohort.read_part("observations", 0), index_times(cohort.read_part("stays", 0))
         hours = index.groupby("subject_id").size()
         rows = []
-        for name, place in (("in the middle of the ward", PATIENTS // 2), ("longest in the ward", -1)):
-            rows += _refresh(observations, index, hours.index[np.argsort(hours)[place]], name)
-        rows += [_written(Store(home), index, service) for service in ("vital_signs_v1", "deterioration_v1", "everything")]
+        for name, rank in (
+            ("a patient with a stay of median length", PATIENTS // 2),
+            ("the patient with the longest stay", -1),
+        ):
+            rows += _measure_refresh(observations, index, hours.index[np.argsort(hours)[rank]], name)
+        rows += [
+            _measure_write(Store(home), index, service) for service in ("vital_signs_v1", "deterioration_v1", "everything")
+        ]
     return Section(
         "Online",
-        f"A patient of the simulated ward with wearable (one reading a minute of three signals), cuff, thermometer and rounds: "
-        f"all {len(of(*STANDARD))} features after one new heart rate. With the store: {BATCH} patients into Feast's SQLite.",
-        ["step", "median", "95th percentile", "a second"],
+        f"A patient of the simulated ward with a wearable (one reading a minute of three signals), a cuff, a thermometer and "
+        f"nurses' rounds: all {len(of(*STANDARD))} features after one new heart rate. "
+        f"Writes: {BATCH} patients to Feast's SQLite.",
+        ["step", "median", "95th percentile", "per second"],
         rows,
     )
 
 
-def _refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name: str) -> list[list[str]]:
+def _measure_refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name: str) -> list[list[str]]:
     stay = index[index["subject_id"] == subject]
     last = int(stay["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)[-1])
     patient = PatientFeatures(*stay.iloc[0][["age", "sex", "unit_admitted_at", "hospital_admitted_at"]])
@@ -57,45 +64,46 @@ def _refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name
     patient.add(own)
     patient.forget(last)
     heart_rate = as_steps(own[own["signal"] == "heart_rate"].tail(1))
-    moments = [np.array([last + (round_ + 1) * SECOND_US]) for round_ in range(2 * ROUNDS)]
-    frames = [check(_one_reading(subject, t[0])).accepted for t in moments[ROUNDS:]]
-    arrays = [_timed(lambda t=t: patient.insert(heart_rate[0], t, t, heart_rate[3]), patient, t) for t in moments[:ROUNDS]]
+    times = [np.array([last + (round_ + 1) * SECOND_US]) for round_ in range(2 * ROUNDS)]
+    frames = [check(_heart_rate_frame(subject, t[0])).accepted for t in times[ROUNDS:]]
+    arrays = [_time_update(lambda t=t: patient.insert(heart_rate[0], t, t, heart_rate[3]), patient, t) for t in times[:ROUNDS]]
     framed = [
-        _timed(lambda frame=frame: patient.add(frame), patient, t) for frame, t in zip(frames, moments[ROUNDS:], strict=True)
+        _time_update(lambda frame=frame: patient.add(frame), patient, t)
+        for frame, t in zip(frames, times[ROUNDS:], strict=True)
     ]
-    what = f"the patient {name} ({len(stay)} h, {len(patient) - 2 * ROUNDS:,} of {len(own):,} readings kept)"
+    what = f"{name} ({len(stay)} h, {len(patient) - 2 * ROUNDS:,} of {len(own):,} readings in memory)"
     return [
-        _row(f"refresh {what}", arrays),
-        _row("the same, the reading as a checked frame of one row", framed),
+        _row(f"update {what}", arrays),
+        _row("the same, with the reading as a checked frame of one row", framed),
     ]
 
 
-def _timed(take_in: Callable[[], None], patient: PatientFeatures, t: np.ndarray) -> float:
-    """Milliseconds from a new reading to the refreshed features."""
+def _time_update(add: Callable[[], None], patient: PatientFeatures, t: np.ndarray) -> float:
+    """Return the milliseconds from a new reading to the updated features."""
     started = time.perf_counter()
-    take_in()
+    add()
     patient.at(t)
     return 1e3 * (time.perf_counter() - started)
 
 
-def _row(what: str, took: list[float]) -> list[str]:
-    median, slow = statistics.median(took), float(np.quantile(took, 0.95))
+def _row(what: str, times: list[float]) -> list[str]:
+    median, slow = statistics.median(times), float(np.quantile(times, 0.95))
     return [what, f"{median:.2f} ms", f"{slow:.2f} ms", f"{1e3 / median:,.0f} patients"]
 
 
-def _one_reading(subject: str, at: int) -> pd.DataFrame:
+def _heart_rate_frame(subject: str, at: int) -> pd.DataFrame:
     time_ = pd.Series(np.array([at], dtype="datetime64[us]")).dt.tz_localize("UTC")
     return pd.DataFrame({"subject_id": [subject], "observed_at": time_, "signal": ["heart_rate"], "value": [80.0]})
 
 
-def _written(store: Store, index: pd.DataFrame, service: str) -> list[str]:
+def _measure_write(store: Store, index: pd.DataFrame, service: str) -> list[str]:
     rows = pd.DataFrame({"subject_id": [f"p{n}" for n in range(BATCH)], "index_time": index["index_time"].iloc[0]})
     rows = pd.concat([rows, pd.DataFrame(1.5, index=rows.index, columns=list(of(*STANDARD)), dtype=np.float32)], axis=1)
-    took = []
+    times = []
     for _ in range(7):
         started = time.perf_counter()
         store.write_online(rows, service)
-        took.append(time.perf_counter() - started)
-    median, slow = statistics.median(took[1:]), max(took[1:])
+        times.append(time.perf_counter() - started)
+    median, slow = statistics.median(times[1:]), max(times[1:])
     what = f"write {BATCH} patients, `{service}` ({len(SERVICES[service])} features)"
     return [what, f"{1e3 * median:.0f} ms", f"{1e3 * slow:.0f} ms", f"{BATCH / median:,.0f} patients"]

@@ -1,4 +1,4 @@
-"""The slow, obvious implementation of every window statistic, that the kernel is held against."""
+"""A slow and simple implementation of every window statistic, with which tests compare the kernel."""
 
 import math
 
@@ -7,22 +7,22 @@ import pandas as pd
 
 from features.windows import WindowFeature
 
-Reading = tuple[pd.Timestamp, pd.Timestamp, float]  # observed_at, recorded_at, value
+Observation = tuple[pd.Timestamp, pd.Timestamp, float]  # observed_at, recorded_at, value
 HOUR = pd.Timedelta(hours=1)
 
 
-def window_statistic(readings: list[Reading], t: pd.Timestamp, feature: WindowFeature) -> float:  # noqa: C901 - a case each
-    """One feature of one patient's readings of its signal: plain Python, one reading at a time."""
-    known = sorted(reading for reading in readings if reading[0] <= t and reading[1] <= t)
+def window_statistic(observations: list[Observation], t: pd.Timestamp, feature: WindowFeature) -> float:  # noqa: C901 - a case each
+    """Compute one feature from one patient's observations of its signal, in plain Python."""
+    known = sorted(observation for observation in observations if observation[0] <= t and observation[1] <= t)
     if isinstance(feature.window, int):
-        known = [reading for reading in known if reading[0] > t - feature.window * HOUR]
+        known = [observation for observation in known if observation[0] > t - feature.window * HOUR]
     if feature.window == "first_day":
-        known = [reading for reading in known if reading[0] < known[0][0] + 24 * HOUR]
+        known = [observation for observation in known if observation[0] < known[0][0] + 24 * HOUR]
     observed = [at for at, _, _ in known]
     values = [value for _, _, value in known]
     n = len(values)
-    least = {"count": 0, "std": 2, "slope": 2, "change": 2, "step": 2, "diff_std": 3}.get(feature.statistic, 1)
-    if n < least:
+    minimum = {"count": 0, "std": 2, "slope": 2, "change": 2, "step": 2, "diff_std": 3}.get(feature.statistic, 1)
+    if n < minimum:
         return math.nan
     match feature.statistic:
         case "count":
@@ -30,10 +30,10 @@ def window_statistic(readings: list[Reading], t: pd.Timestamp, feature: WindowFe
         case "mean" | "min" | "max":
             return {"mean": np.mean, "min": np.min, "max": np.max}[feature.statistic](values)
         case "sustained" | "recent":
-            lately = sum(at > t - 1.5 * HOUR for at in observed)
-            minutes = [value for value, at in zip(values, observed, strict=True) if at > observed[-1] - 0.25 * HOUR]
-            level = float(np.median(minutes)) if lately and len(minutes) >= 5 else values[-1]
-            return level if feature.statistic == "sustained" else lately
+            recent = sum(at > t - 1.5 * HOUR for at in observed)
+            level_values = [value for value, at in zip(values, observed, strict=True) if at > observed[-1] - 0.25 * HOUR]
+            level = float(np.median(level_values)) if recent and len(level_values) >= 5 else values[-1]
+            return level if feature.statistic == "sustained" else recent
         case "std":
             return float(np.std(values, ddof=1))
         case "last":
@@ -62,7 +62,7 @@ def window_statistic(readings: list[Reading], t: pd.Timestamp, feature: WindowFe
         case "hours_above" | "hours_below":
             total = 0.0
             for value, at, until in zip(values, observed, [*observed[1:], t], strict=True):
-                beyond = value > feature.threshold if feature.statistic == "hours_above" else value < feature.threshold
-                total += min((until - at) / HOUR, 1) if beyond else 0
+                is_beyond = value > feature.threshold if feature.statistic == "hours_above" else value < feature.threshold
+                total += min((until - at) / HOUR, 1) if is_beyond else 0
             return total
     raise AssertionError(feature.statistic)

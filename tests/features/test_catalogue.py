@@ -1,4 +1,4 @@
-"""Every feature is declared once, soundly, and told to readers as it is."""
+"""The catalogue: every feature is declared once, consistently, with a correct description."""
 
 import hashlib
 import itertools
@@ -22,7 +22,7 @@ from features.windows import WindowFeature
 from models.tasks import TASKS
 
 
-def test_names_are_unique_and_every_feature_explains_itself():
+def test_feature_names_are_unique_and_every_feature_has_a_description():
     assert len(FEATURES) == sum(len(view) for view in VIEWS.values())
     for feature in FEATURES.values():
         assert feature.name == feature.name.lower()
@@ -31,7 +31,7 @@ def test_names_are_unique_and_every_feature_explains_itself():
         assert feature.reflects in {"physiology", "workflow"}
 
 
-def test_what_counts_or_times_the_measuring_is_workflow():
+def test_features_that_count_or_time_measurements_reflect_workflow():
     for feature in FEATURES.values():
         if feature.statistic in {"count", "age"}:
             assert feature.reflects == "workflow", feature.name
@@ -61,42 +61,42 @@ def test_services_name_features_in_the_order_of_the_views():
         ("pressure_v2", "7026b42dd5e2a150"),
     ],
 )
-def test_a_service_that_models_were_trained_on_stays_as_it_is(service, digest):
-    """If this fails, put the new feature into a new view, and what reads it into a new version of the service."""
+def test_stored_service_never_changes(service, digest):
+    """If this test fails, move the new feature to a new view, and store a new version of the service that reads it."""
     assert hashlib.sha256(",".join(SERVICES[service]).encode()).hexdigest()[:16] == digest
 
 
-def test_what_is_compared_follows_the_standard_views():
+def test_services_for_comparison_follow_the_standard_views():
     assert set(VIEWS) - set(STANDARD) == {"stay", "organs", "pressure"}
     assert SERVICES["everything"] == of(*STANDARD)
     assert {*SERVICES["physiology"], *SERVICES["workflow"]} == set(SERVICES["everything"])
     assert list(VIEWS)[: len(STANDARD)] == list(STANDARD)
 
 
-def test_the_stay_as_a_whole_is_asked_of_every_signal_and_of_no_short_window():
+def test_mortality_service_covers_every_signal_over_long_windows_only():
     service = set(SERVICES["mortality_v1"])
-    whole = ("count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change")
-    expected = {f"{signal}_{statistic}_72h" for signal in SIGNALS for statistic in whole}
+    statistics = ("count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change")
+    expected = {f"{signal}_{statistic}_72h" for signal in SIGNALS for statistic in statistics}
     expected |= {f"{signal}_{statistic}_24h" for signal in SIGNALS for statistic in ("mean", "min", "max")}
     assert len(expected) == 13 * len(SIGNALS)
     scores = {"mews", "qsofa", "sirs", "sofa", "spo2_fio2", "pulse_pressure", *of("scores")}
     assert service == expected | scores | {"age", "sex", "hours_in_unit"}
 
 
-def test_a_home_computes_the_standard_views_and_what_its_models_read_besides():
+def test_computed_for_adds_the_views_that_a_service_reads_to_the_standard_views():
     assert computed_for("deterioration_v1") == STANDARD
     assert computed_for("mortality_v2") == (*STANDARD, "stay", "organs")
     assert computed_for("pressure_v1") == computed_for("pressure_v2") == (*STANDARD, "pressure")
 
 
-def test_what_is_computed_on_demand_is_read_whole():
-    """Or it would be stored for nobody, and vigil features --verify could not compare it."""
+def test_views_on_demand_are_read_completely():
+    """A feature that no service reads would be stored in vain, and vigil features --verify could not compare it."""
     for service in SERVICES:
-        for view, read in service_views(service).items():
-            assert view in STANDARD or read == of(view), service
+        for view, names in service_views(service).items():
+            assert view in STANDARD or names == of(view), service
 
 
-def test_the_views_of_features_are_in_the_order_of_the_catalogue():
+def test_views_of_groups_features_in_catalogue_order():
     names = ["sodium_mean_72h", "sex", "heart_rate_mean_1h", "age"]
     assert views_of(names) == {"vital_signs": ("heart_rate_mean_1h",), "patient": ("age", "sex"), "stay": ("sodium_mean_72h",)}
     assert list(views_of(names)) == ["vital_signs", "patient", "stay"]
@@ -116,12 +116,12 @@ def test_the_views_of_features_are_in_the_order_of_the_catalogue():
         (("heart_rate", "hours_above", 24, 90.005), "threshold 90.005 lies between two steps of heart_rate"),
     ],
 )
-def test_a_wrong_declaration_says_what_is_expected(arguments, message):
+def test_window_feature_error_says_what_is_expected(arguments, message):
     with pytest.raises(ValueError, match=message):
         WindowFeature(*arguments)
 
 
-def test_a_declaration_names_itself():
+def test_window_feature_derives_name_unit_and_description():
     feature = WindowFeature("heart_rate", "slope", 6).feature
     assert (feature.name, feature.unit) == ("heart_rate_slope_6h", "/min/h")
     assert feature.description == "heart rate: least-squares slope per hour in the last 6 h"
@@ -129,6 +129,6 @@ def test_a_declaration_names_itself():
     assert WindowFeature("spo2", "mean", "so_far").feature.description == "spo2: mean so far"
 
 
-def test_every_service_that_a_task_asks_for_holds_what_the_safety_net_goes_by():
+def test_feature_service_of_every_task_contains_the_features_of_the_safety_net():
     for task in TASKS.values():
         assert {*of(SAFETY_NET), "age", *of("scores")} <= set(SERVICES[task.feature_service]), task.name

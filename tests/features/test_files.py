@@ -1,4 +1,4 @@
-"""What is written once: whole or not at all, by whoever was first."""
+"""Files that are written once: completely or not at all, by the first writer."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ import pytest
 from features.files import write_new
 
 
-def write_as(umask, path, content, mode):
+def write_with_umask(umask, path, content, mode):
     before = os.umask(umask)
     try:
         write_new(path, content, mode)
@@ -17,7 +17,7 @@ def write_as(umask, path, content, mode):
         os.umask(before)
 
 
-def test_a_new_file_with_its_folders(tmp_path):
+def test_write_new_creates_the_file_and_its_folders(tmp_path):
     path = tmp_path / "new" / "home" / "file"
     write_new(path, b"content", 0o600)
     assert path.read_bytes() == b"content"
@@ -25,19 +25,19 @@ def test_a_new_file_with_its_folders(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode", "expected"), [(0, 0o600, 0o600), (0, 0o644, 0o644), (0o077, 0o644, 0o600)])
-def test_permissions(tmp_path, umask, mode, expected):
-    write_as(umask, tmp_path / "file", b"content", mode)
+def test_write_new_sets_permissions_that_the_umask_narrows(tmp_path, umask, mode, expected):
+    write_with_umask(umask, tmp_path / "file", b"content", mode)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
 
 
-def test_what_is_there_is_left_as_it_is(tmp_path):
+def test_write_new_leaves_an_existing_file_unchanged(tmp_path):
     (tmp_path / "file").write_bytes(b"first")
     write_new(tmp_path / "file", b"second", 0o600)
     assert (tmp_path / "file").read_bytes() == b"first"
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
-def test_of_many_one_wins_and_leaves_nothing_behind(tmp_path):
+def test_write_new_of_concurrent_writers_the_first_wins_and_no_other_file_remains(tmp_path):
     path = tmp_path / "file"
     contents = [bytes([number]) * 100_000 for number in range(16)]
     with ThreadPoolExecutor(8) as pool:
@@ -47,7 +47,7 @@ def test_of_many_one_wins_and_leaves_nothing_behind(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+def test_write_new_leaves_no_file_on_a_full_disk(tmp_path, monkeypatch):
     def fail(_):
         raise OSError("no space left")
 

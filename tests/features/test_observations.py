@@ -1,4 +1,4 @@
-"""What may enter, what is quarantined and why; nothing is lost between the two."""
+"""The check of observations: which are accepted, which are quarantined and why. No row is lost."""
 
 import re
 from datetime import UTC, datetime
@@ -15,12 +15,14 @@ from features.signals import SIGNALS
 T = pd.Timestamp("2026-03-01T08:00:00Z")
 
 
-def reading(**changes):
+def row(**changes):
+    """Return a valid observation with some changes."""
     return {"subject_id": "a", "observed_at": T, "signal": "heart_rate", "value": 80.0, **changes}
 
 
-def reasons(*readings):
-    frame = pd.DataFrame(readings)
+def reasons(*rows):
+    """Return the reasons of the quarantined rows."""
+    frame = pd.DataFrame(rows)
     checked = check(frame)
     assert len(checked.accepted) + len(checked.quarantined) == len(frame)
     return checked.quarantined["reason"].tolist()
@@ -55,127 +57,126 @@ def reasons(*readings):
         ({"unit": ""}, "unknown_unit"),
     ],
 )
-def test_each_reason(changes, reason):
+def test_check_quarantines_each_kind_of_error_with_its_reason(changes, reason):
     assert reason in REASONS
-    assert reasons(reading(**changes)) == [reason]
+    assert reasons(row(**changes)) == [reason]
 
 
-def test_nothing_is_recorded_after_the_present():
-    frame = pd.DataFrame([reading(), reading(observed_at=T + pd.Timedelta(seconds=1))])
+def test_check_quarantines_observations_recorded_after_now():
+    frame = pd.DataFrame([row(), row(observed_at=T + pd.Timedelta(seconds=1))])
     assert check(frame, now=T).quarantined["reason"].tolist() == ["in_the_future"]
-    assert check(frame).quarantined.empty  # a cohort that is replayed has no present
+    assert check(frame).quarantined.empty  # no check against the present
 
 
-def test_a_whole_number_beyond_any_float_is_no_number():
-    frame = pd.DataFrame({**reading(), "value": pd.Series([10**400, 80, "eighty"], dtype=object)})
+def test_check_quarantines_an_integer_too_large_for_a_float():
+    frame = pd.DataFrame({**row(), "value": pd.Series([10**400, 80, "eighty"], dtype=object)})
     checked = check(frame)
     assert checked.quarantined["reason"].tolist() == ["not_a_number", "not_a_number"]
     assert checked.accepted["value"].tolist() == [80]
 
 
-def test_an_impossible_year_does_not_spoil_the_others():
-    checked = check(pd.DataFrame([reading(observed_at="2300-01-01T00:00:00Z"), reading(observed_at="2026-03-01T08:00:00Z")]))
+def test_check_accepts_other_rows_beside_one_with_an_impossible_year():
+    checked = check(pd.DataFrame([row(observed_at="2300-01-01T00:00:00Z"), row(observed_at="2026-03-01T08:00:00Z")]))
     assert checked.accepted["observed_at"].tolist() == [T]
 
 
-def test_a_good_reading_passes_with_or_without_its_unit():
-    assert reasons(reading(), reading(subject_id="b", unit="/min")) == []
+def test_check_accepts_valid_observations_with_or_without_unit():
+    assert reasons(row(), row(subject_id="b", unit="/min")) == []
 
 
 @pytest.mark.parametrize("name", SIGNALS)
-def test_plausible_ranges_include_their_ends(name):
+def test_check_accepts_both_ends_of_the_plausible_range(name):
     signal = SIGNALS[name]
     ends = [
-        reading(signal=name, value=end, observed_at=T + pd.Timedelta(hours=n))
-        for n, end in enumerate((signal.low, signal.high))
+        row(signal=name, value=end, observed_at=T + pd.Timedelta(hours=n)) for n, end in enumerate((signal.low, signal.high))
     ]
     assert reasons(*ends) == []
-    beyond = [reading(signal=name, value=end) for end in (signal.low - signal.resolution, signal.high + signal.resolution)]
+    beyond = [row(signal=name, value=end) for end in (signal.low - signal.resolution, signal.high + signal.resolution)]
     assert reasons(*beyond) == ["implausible"] * 2
 
 
-def test_the_quarantine_keeps_the_row_as_it_came():
-    checked = check(pd.DataFrame([reading(value="eighty", ward="7b")]))
+def test_quarantine_keeps_the_row_unchanged():
+    checked = check(pd.DataFrame([row(value="eighty", ward="7b")]))
     assert checked.quarantined[["value", "ward", "reason"]].iloc[0].tolist() == ["eighty", "7b", "not_a_number"]
     assert checked.accepted.empty
 
 
-def test_a_redelivered_message_counts_once_by_its_first_delivery():
-    first = reading(message_id="m1", recorded_at=T + pd.Timedelta(minutes=1))
-    again = reading(message_id="m1", recorded_at=T + pd.Timedelta(minutes=9))
-    checked = check(pd.DataFrame([again, first]))
+def test_duplicate_message_counts_once_by_its_first_delivery():
+    first = row(message_id="m1", recorded_at=T + pd.Timedelta(minutes=1))
+    duplicate = row(message_id="m1", recorded_at=T + pd.Timedelta(minutes=9))
+    checked = check(pd.DataFrame([duplicate, first]))
     assert checked.accepted["recorded_at"].tolist() == [T + pd.Timedelta(minutes=1)]
     assert checked.quarantined["reason"].tolist() == ["duplicate_message"]
 
 
-def test_two_gateways_may_number_their_messages_alike():
+def test_message_ids_of_two_gateways_may_be_equal():
     same = {"message_id": "1", "value": 80}
-    assert reasons(reading(source="gateway-1", **same), reading(source="gateway-2", subject_id="b", **same)) == []
-    assert reasons(reading(source="gateway-1", **same), reading(source="gateway-1", **same, subject_id="b")) == []
+    assert reasons(row(source="gateway-1", **same), row(source="gateway-2", subject_id="b", **same)) == []
+    assert reasons(row(source="gateway-1", **same), row(source="gateway-1", **same, subject_id="b")) == []
 
 
-def test_a_message_may_carry_readings_of_several_times():
+def test_message_may_carry_observations_of_several_times():
     times = [T, T + pd.Timedelta(minutes=1)]
-    assert reasons(*[reading(message_id="1", source="g", observed_at=time) for time in times]) == []
+    assert reasons(*[row(message_id="1", source="g", observed_at=time) for time in times]) == []
 
 
-def test_the_same_reading_under_two_message_ids_counts_once():
-    assert reasons(reading(message_id="m1"), reading(message_id="m2")) == ["duplicate_reading"]
+def test_duplicate_observation_under_two_message_ids_counts_once():
+    assert reasons(row(message_id="m1"), row(message_id="m2")) == ["duplicate_reading"]
 
 
-def test_two_devices_may_disagree_at_the_same_time():
-    assert reasons(reading(value=80), reading(value=90)) == []
+def test_different_values_at_the_same_time_are_no_duplicates():
+    assert reasons(row(value=80), row(value=90)) == []
 
 
-def test_a_message_may_carry_several_readings():
+def test_message_may_carry_several_signals():
     cuff = [("systolic_bp", 120), ("diastolic_bp", 80), ("mean_bp", 93)]
-    assert reasons(*[reading(signal=signal, value=value, message_id="m1") for signal, value in cuff]) == []
+    assert reasons(*[row(signal=signal, value=value, message_id="m1") for signal, value in cuff]) == []
 
 
-def test_a_missing_message_id_is_not_a_duplicate_of_another_missing_one():
-    assert reasons(reading(message_id=None), reading(message_id=None, value=81)) == []
+def test_missing_message_ids_are_no_duplicates():
+    assert reasons(row(message_id=None), row(message_id=None, value=81)) == []
 
 
 @given(st.sampled_from([name for name, signal in SIGNALS.items() if not signal.coded]), st.floats(0, 1))
-def test_values_lie_on_their_resolution(name, position):
+def test_accepted_values_are_rounded_to_the_resolution(name, position):
     signal = SIGNALS[name]
-    accepted = check(pd.DataFrame([reading(signal=name, value=signal.low + position * (signal.high - signal.low))])).accepted
+    accepted = check(pd.DataFrame([row(signal=name, value=signal.low + position * (signal.high - signal.low))])).accepted
     steps = accepted["value"].iloc[0] * signal.steps_per_unit
     assert abs(steps - round(steps)) < 1e-6
     assert round(steps) / signal.steps_per_unit == accepted["value"].iloc[0]
 
 
-def test_times_are_utc_microseconds_whatever_the_zone():
-    zoned = check(pd.DataFrame([reading(observed_at="2026-03-01T10:00:00+02:00")])).accepted
+def test_accepted_times_are_utc_microseconds_from_any_time_zone():
+    zoned = check(pd.DataFrame([row(observed_at="2026-03-01T10:00:00+02:00")])).accepted
     assert zoned["observed_at"].iloc[0] == T
     assert zoned.dtypes[["observed_at", "recorded_at"]].astype(str).tolist() == ["datetime64[us, UTC]"] * 2
 
 
-def test_what_was_not_said_is_filled_in():
-    accepted = check(pd.DataFrame([reading()])).accepted
+def test_check_adds_missing_optional_columns():
+    accepted = check(pd.DataFrame([row()])).accepted
     assert set(accepted.columns) == set(COLUMNS)
     assert accepted["recorded_at"].equals(accepted["observed_at"])
 
 
-def test_a_time_without_zone_is_refused_as_a_whole():
+def test_check_refuses_a_frame_with_a_time_without_time_zone():
     with pytest.raises(ObservationError, match="time without a time zone"):
-        check(pd.DataFrame([reading(observed_at="2026-03-01T08:00:00")]))
+        check(pd.DataFrame([row(observed_at="2026-03-01T08:00:00")]))
     with pytest.raises(ObservationError, match="time without a time zone"):
-        check(pd.DataFrame([reading(observed_at=pd.Timestamp("2026-03-01T08:00:00"))]))
+        check(pd.DataFrame([row(observed_at=pd.Timestamp("2026-03-01T08:00:00"))]))
 
 
-def test_a_missing_column_is_named():
+def test_check_names_a_missing_column():
     with pytest.raises(ObservationError, match=r"missing column signal, value; expected .* got subject_id, observed_at"):
-        check(pd.DataFrame([reading()])[["subject_id", "observed_at"]])
+        check(pd.DataFrame([row()])[["subject_id", "observed_at"]])
 
 
-def test_an_empty_frame_is_no_error():
-    empty = check(pd.DataFrame([reading()]).iloc[:0])
+def test_check_accepts_an_empty_frame():
+    empty = check(pd.DataFrame([row()]).iloc[:0])
     assert empty.accepted.empty
     assert empty.quarantined.empty
 
 
-def test_every_signal_is_declared_soundly():
+def test_signal_table_is_consistent():
     for name, signal in SIGNALS.items():
         assert name == signal.name == name.lower()
         assert signal.low < signal.high
@@ -183,6 +184,6 @@ def test_every_signal_is_declared_soundly():
         assert signal.loinc is None or re.fullmatch(r"\d{3,5}-\d", signal.loinc)
 
 
-def test_rounding_is_exact_in_binary():
-    accepted = check(pd.DataFrame([reading(signal="body_temperature", value=36.6000001)])).accepted
+def test_rounded_value_is_the_nearest_float():
+    accepted = check(pd.DataFrame([row(signal="body_temperature", value=36.6000001)])).accepted
     assert accepted["value"].iloc[0] == np.float64(36.6)

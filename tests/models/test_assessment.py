@@ -1,4 +1,4 @@
-"""What an answer says of a patient: the model may add to NEWS2 and never hide it, and what is not known is not low."""
+"""The assessment: the model may raise the band of NEWS2 and never lower it, and an unknown risk is not low."""
 
 import numpy as np
 import pandas as pd
@@ -18,17 +18,17 @@ WELL = {
 SHOCK = {**WELL, "respiratory_rate": 31, "spo2": 90, "systolic_bp": 82, "heart_rate": 132, "consciousness": 1}  # NEWS2 15
 
 
-class Says:
-    """A model of one opinion."""
+class ConstantModel:
+    """A model that gives every row one risk."""
 
     def __init__(self, probability, unusual=()):
         self.probability = probability
         self.domain_ = self if unusual is not None else None
         self._unusual = unusual
-        self.asked = 0
+        self.rows_asked = 0
 
     def risk(self, rows):
-        self.asked += len(rows)
+        self.rows_asked += len(rows)
         return np.full(len(rows), self.probability)
 
     def band(self, p):
@@ -39,7 +39,7 @@ class Says:
 
 
 def rows(*sets, age=np.nan, pregnant=np.nan, at=NOW):
-    """Features at ``at`` of readings given as ``(minutes before, values)``."""
+    """Return features at ``at`` of observations given as ``(minutes before, values)``."""
     readings = [
         {"subject_id": "p", "signal": name, "value": float(value), "observed_at": NOW - pd.Timedelta(minutes=minutes)}
         for minutes, values in sets
@@ -53,13 +53,13 @@ def rows(*sets, age=np.nan, pregnant=np.nan, at=NOW):
     return build_features(check(observations, at).accepted, index)
 
 
-def said(model, *sets, **patient):
+def assessed(model, *sets, **patient):
     (risk,) = assess(model, rows(*sets, **patient))
     return risk
 
 
-def test_a_low_risk_of_the_model_does_not_hide_an_emergency():
-    risk = said(Says(0.0075), (0, SHOCK))
+def test_assess_keeps_an_emergency_by_news2_with_a_low_risk_of_the_model():
+    risk = assessed(ConstantModel(0.0075), (0, SHOCK))
     assert (risk.band, risk.decided_by, risk.basis, risk.probability) == ("high", "news2", "model", 0.0075)
     assert risk.reasons == ("news2_7_or_more", "news2_single_3")
     assert (risk.news2, risk.net_score, risk.net_spot) == (15, 15, 15)
@@ -78,84 +78,84 @@ def test_a_low_risk_of_the_model_does_not_hide_an_emergency():
         ({"heart_rate": 115, "respiratory_rate": 22, "spo2": 91}, "high", ("news2_7_or_more", "news2_single_3")),
     ],
 )
-def test_news2_asks_for_what_the_chart_says_whatever_the_model_does(change, band, reasons):
-    risk = said(Says(0.01), (0, {**WELL, **change}))
+def test_assess_gives_at_least_the_band_of_the_news2_chart(change, band, reasons):
+    risk = assessed(ConstantModel(0.01), (0, {**WELL, **change}))
     assert (risk.band, risk.reasons) == (band, reasons)
     assert risk.decided_by == ("model" if band == "low" else "news2")
 
 
-def test_the_model_may_add_to_news2():
-    risk = said(Says(0.9), (0, WELL))
+def test_assess_lets_the_model_raise_the_band():
+    risk = assessed(ConstantModel(0.9), (0, WELL))
     assert (risk.band, risk.decided_by, risk.reasons) == ("high", "model", ())
-    assert said(Says(0.3), (0, SHOCK)).decided_by == "news2"
-    assert said(Says(0.9), (0, SHOCK)).decided_by == "model"  # both agree
+    assert assessed(ConstantModel(0.3), (0, SHOCK)).decided_by == "news2"
+    assert assessed(ConstantModel(0.9), (0, SHOCK)).decided_by == "model"  # both agree
 
 
-def test_an_artefact_of_a_minute_is_shown_and_does_not_ring():
+def test_assess_shows_an_artefact_of_a_minute_without_an_emergency():
     steady = [(minute, WELL) for minute in range(1, 20)]
-    risk = said(Says(0.01), *steady, (0, SHOCK))
+    risk = assessed(ConstantModel(0.01), *steady, (0, SHOCK))
     assert (risk.news2, risk.band) == (15, "high")  # the chart's score, and its band
-    assert (risk.net_score, risk.net_spot) == (3, 3)  # consciousness is charted: what a nurse writes counts at once
+    assert (risk.net_score, risk.net_spot) == (3, 3)  # consciousness is charted: what a nurse charts counts at once
     assert not risk.is_emergency
     assert "momentary" in risk.findings
 
 
-def test_what_lasts_rings_although_the_latest_reading_is_well():
+def test_assess_finds_an_emergency_that_lasted_although_the_latest_observation_is_well():
     ill = {name: value for name, value in SHOCK.items() if name != "consciousness"}
-    risk = said(Says(0.01), *[(minute, ill) for minute in range(1, 20)], (0, {name: WELL[name] for name in ill}))
+    risk = assessed(ConstantModel(0.01), *[(minute, ill) for minute in range(1, 20)], (0, {name: WELL[name] for name in ill}))
     assert (risk.news2, risk.net_score, risk.net_spot) == (0, 12, 0)
     assert (risk.band, risk.is_emergency) == ("high", True)
 
 
 @pytest.mark.parametrize(("ago", "score", "spot"), [(80, 0, 0), (95, 12, 12)])
-def test_the_last_minute_of_a_sensor_that_falls_off_counts_once_nothing_has_come_for_long(ago, score, spot):
+def test_assess_counts_the_last_minute_of_a_sensor_after_a_long_time_without_observations(ago, score, spot):
     readings = [(ago + minute, WELL) for minute in range(1, 20)] + [(ago, {**SHOCK, "consciousness": 0})]
-    risk = said(Says(0.01), *readings)
+    risk = assessed(ConstantModel(0.01), *readings)
     assert (risk.news2, risk.net_score, risk.net_spot) == (12, score, spot)
 
 
-def test_sets_that_a_nurse_charts_in_a_row_are_no_continuous_median():
-    risk = said(Says(0.01), (10, WELL), (5, WELL), (0, {**SHOCK, "consciousness": 0}))
+def test_assess_takes_sets_charted_in_a_row_for_spot_checks():
+    risk = assessed(ConstantModel(0.01), (10, WELL), (5, WELL), (0, {**SHOCK, "consciousness": 0}))
     assert (risk.news2, risk.net_score, risk.band) == (12, 12, "high")
 
 
-def test_hourly_checks_count_at_once():
+def test_assess_counts_hourly_checks_at_once():
     hourly = [(60 * hour, WELL) for hour in range(1, 7)]
-    risk = said(Says(0.01), *hourly, (0, SHOCK))
+    risk = assessed(ConstantModel(0.01), *hourly, (0, SHOCK))
     assert (risk.net_score, risk.net_spot) == (15, 15)
 
 
-def test_a_patient_of_whom_nothing_is_known_is_not_low():
-    risk = said(None)
+def test_assess_gives_the_unknown_band_to_a_patient_without_observations():
+    risk = assessed(None)
     assert (risk.band, risk.decided_by, risk.net_score) == ("unknown", "nothing", None)
     assert {"no_recent_readings", "hardly_known", "no_model"} <= set(risk.findings)
 
 
 @pytest.mark.parametrize("known", [{"heart_rate": 74}, {"glucose": 100}, {"heart_rate": 112}, {"on_oxygen": 0, "spo2": 97}])
-def test_one_vital_sign_is_too_little_to_call_a_patient_low(known):
-    for model in (None, Says(0.01, unusual=None)):
-        risk = said(model, (0, known))
+def test_assess_calls_no_patient_low_by_one_vital_sign(known):
+    for model in (None, ConstantModel(0.01, unusual=None)):
+        risk = assessed(model, (0, known))
         assert (risk.band, risk.decided_by) == ("unknown", "nothing")
         assert "hardly_known" in risk.findings
 
 
-def test_one_vital_sign_is_enough_to_alarm():
-    assert said(None, (0, {"spo2": 84})).band == "medium"  # a single component of 3
-    assert said(Says(0.9, unusual=None), (0, {"heart_rate": 74})).band == "high"
+def test_assess_raises_the_band_by_one_vital_sign():
+    assert assessed(None, (0, {"spo2": 84})).band == "medium"  # a single component of 3
+    assert assessed(ConstantModel(0.9, unusual=None), (0, {"heart_rate": 74})).band == "high"
 
 
-def test_outside_what_it_learned_from_the_model_is_not_asked():
-    model = Says(0.9, unusual=("age", "combination of values"))
-    risk = said(model, (0, WELL))
+def test_assess_does_not_ask_the_model_outside_its_domain_of_use():
+    model = ConstantModel(0.9, unusual=("age", "combination of values"))
+    risk = assessed(model, (0, WELL))
     assert (risk.basis, risk.probability, risk.band, risk.decided_by) == ("news2", None, "low", "news2")
     assert (risk.findings, risk.unusual) == (("outside_training",), ("age", "combination of values"))
-    assert model.asked == 0
+    assert model.rows_asked == 0
 
 
-def test_a_vital_sign_that_the_model_misses_may_be_what_matters():
+def test_assess_gives_the_unknown_band_if_the_model_lacks_a_vital_sign():
     most = {name: WELL[name] for name in ("heart_rate", "respiratory_rate", "systolic_bp", "body_temperature")}
-    assert said(Says(0.9, unusual=("not measured: spo2",)), (0, most)).band == "unknown"
-    assert said(Says(0.9, unusual=("not measured: spo2",)), (0, {**most, "systolic_bp": 85})).band == "medium"
+    assert assessed(ConstantModel(0.9, unusual=("not measured: spo2",)), (0, most)).band == "unknown"
+    assert assessed(ConstantModel(0.9, unusual=("not measured: spo2",)), (0, {**most, "systolic_bp": 85})).band == "medium"
 
 
 @pytest.mark.parametrize(
@@ -166,33 +166,33 @@ def test_a_vital_sign_that_the_model_misses_may_be_what_matters():
         ({"age": 30.0, "pregnant": 1.0}, "MEOWS", "news2_not_in_pregnancy"),
     ],
 )
-def test_news2_says_nothing_of_those_for_whom_it_is_not_made(patient, score, finding):
-    risk = said(None, (0, SHOCK), **patient)
+def test_assess_does_not_apply_news2_to_children_and_in_pregnancy(patient, score, finding):
+    risk = assessed(None, (0, SHOCK), **patient)
     assert (risk.band, risk.decided_by, risk.net_score, risk.reasons) == ("unknown", "nothing", None, ())
     assert (risk.score, risk.is_emergency) == (score, False)
     assert finding in risk.findings
 
 
 @pytest.mark.parametrize("patient", [{"age": 16.0}, {"age": 16.0, "pregnant": 0.0}, {}])
-def test_news2_speaks_for_every_adult(patient):
-    assert said(None, (0, SHOCK), **patient).is_emergency
+def test_assess_applies_news2_to_every_adult(patient):
+    assert assessed(None, (0, SHOCK), **patient).is_emergency
 
 
-def test_no_model_is_asked_of_the_pregnant_since_none_has_learned_from_them():
-    model = Says(0.9, unusual=None)
-    risk = said(model, (0, WELL), age=30.0, pregnant=1.0)
-    assert (risk.unusual, risk.basis, model.asked) == (("pregnancy",), "news2", 0)
+def test_assess_asks_no_model_in_pregnancy():
+    model = ConstantModel(0.9, unusual=None)
+    risk = assessed(model, (0, WELL), age=30.0, pregnant=1.0)
+    assert (risk.unusual, risk.basis, model.rows_asked) == (("pregnancy",), "news2", 0)
 
 
-def test_without_the_features_of_the_net_the_chart_decides():
+def test_assess_uses_the_chart_without_features_of_the_safety_net():
     frame = rows(*[(minute, WELL) for minute in range(1, 20)], (0, SHOCK)).drop(
         columns=["news2_sustained", "news2_sustained_worst", "news2_sustained_spot", "pregnant"]
     )
-    (risk,) = assess(Says(0.01), frame)
+    (risk,) = assess(ConstantModel(0.01), frame)
     assert (risk.net_score, risk.net_spot, risk.is_emergency) == (15, 15, True)
 
 
-def test_a_row_out_of_date_forgets_what_is_older_than_a_day():
+def test_out_of_date_drops_components_older_than_a_day():
     frame = rows((60, {"respiratory_rate": 31, "spo2": 84}), (600, {**WELL, "heart_rate": 132}))
     (fresh,) = assess(None, frame)
     later = frame.assign(**{f"{name}_age_24h": 1.0 for name in ("respiratory_rate", "spo2")})
@@ -202,15 +202,15 @@ def test_a_row_out_of_date_forgets_what_is_older_than_a_day():
     assert (stale.news2, stale.net_score) == (6, 6)
 
 
-def test_a_model_that_was_withdrawn_decides_nothing():
-    withdrawn = RegisteredModel(Says(0.9), "deterioration", "3", "run", withdrawn=True)
+def test_assess_registered_does_not_ask_a_withdrawn_model():
+    withdrawn = RegisteredModel(ConstantModel(0.9), "deterioration", "3", "run", withdrawn=True)
     (risk,) = assess_registered(withdrawn, rows((0, WELL)))
     assert (risk.basis, risk.findings, risk.band) == ("news2", ("withdrawn",), "low")
     (risk,) = assess_registered(None, rows((0, WELL)))
     assert risk.findings == ("no_model",)
 
 
-def test_what_the_net_sees_of_many_rows_is_what_each_answer_says():
+def test_net_of_many_rows_agrees_with_each_assessment():
     frames = [rows((0, SHOCK)), rows((0, WELL)), rows(), rows((0, SHOCK), age=3.0), rows((0, {"spo2": 84}))]
     frame = pd.concat(frames, ignore_index=True)
     net = net_of(frame)
@@ -219,8 +219,8 @@ def test_what_the_net_sees_of_many_rows_is_what_each_answer_says():
         np.testing.assert_array_equal(net[name], [np.nan if value is None else value for value in each])
 
 
-class Fails(Says):
-    """A model that cannot compute the risk of one patient."""
+class FailingModel(ConstantModel):
+    """A model that fails for one patient."""
 
     def risk(self, rows):
         if rows["subject_id"].eq("broken").any():
@@ -228,18 +228,18 @@ class Fails(Says):
         return super().risk(rows)
 
 
-def test_a_model_that_fails_does_not_take_news2_with_it():
+def test_assess_answers_by_news2_if_the_model_fails():
     frame = pd.concat([rows((0, SHOCK)), rows((0, SHOCK)).assign(subject_id="broken"), rows((0, WELL))], ignore_index=True)
-    first, broken, last = assess(Fails(0.01, unusual=None), frame)
+    first, broken, last = assess(FailingModel(0.01, unusual=None), frame)
     assert (broken.basis, broken.band, broken.findings, broken.is_emergency) == ("news2", "high", ("model_failed",), True)
     assert (first.basis, last.basis) == ("model", "model")
 
 
-def test_a_risk_that_is_no_number_is_said_to_be_none():
-    (risk,) = assess(Says(np.nan, unusual=None), rows((0, WELL)))
+def test_assess_treats_a_risk_of_nan_as_a_failed_model():
+    (risk,) = assess(ConstantModel(np.nan, unusual=None), rows((0, WELL)))
     assert (risk.basis, risk.findings) == ("news2", ("model_failed",))
 
 
-def test_rules_of_the_chart_and_of_sustained_values_are_both_named():
+def test_either_joins_the_rules_of_the_chart_and_of_sustained_values():
     assert either(("news2_single_3",), ("news2_5_or_6",)) == ("news2_5_or_6", "news2_single_3")
     assert either(("news2_7_or_more",), ("news2_5_or_6",)) == ("news2_7_or_more",)

@@ -32,7 +32,7 @@ def labels(task, stay_hours, *events):
     return ["-" if np.isnan(value) else int(value) for value in found["label"]]
 
 
-def test_the_grid_is_every_hour_from_the_start_to_the_end():
+def test_index_times_are_every_hour_from_start_to_end():
     grid = index_times(stays(b=2.9, a=3.0))
     hours = ((grid["index_time"] - T0) / HOUR).tolist()
     assert list(zip(grid["subject_id"], hours, strict=True)) == [
@@ -42,59 +42,59 @@ def test_the_grid_is_every_hour_from_the_start_to_the_end():
     assert str(grid["index_time"].dtype) == "datetime64[us, UTC]"
 
 
-def test_the_horizon_is_open_at_t_and_closed_at_its_end():
+def test_label_has_a_horizon_open_at_t_and_closed_at_its_end():
     # Onset at 8 h, horizon 6 h: positive from 2 h (8 <= 2 + 6) to 7 h; at and after the onset left out.
     assert labels(TASK, 9, ("a", 8, True)) == [0, 0, 1, 1, 1, 1, 1, 1, "-", "-"]
 
 
-def test_after_the_onset_positive_where_the_task_says_so():
+def test_label_after_the_onset_is_positive_if_the_task_states_it():
     assert labels(replace(TASK, after_onset="positive"), 9, ("a", 8, True)) == [0, 0, 1, 1, 1, 1, 1, 1, 1, 1]
 
 
-def test_a_horizon_cut_off_by_the_end_is_left_out_or_negative():
+def test_label_of_a_horizon_cut_off_by_the_end_is_missing_or_negative():
     assert labels(TASK, 9) == [0, 0, 0, 0, "-", "-", "-", "-", "-", "-"]
     assert labels(replace(TASK, cut_off="negative"), 9) == [0] * 10
 
 
-def test_a_cut_off_horizon_does_not_hide_a_known_onset():
+def test_label_of_a_cut_off_horizon_with_a_known_onset_is_positive():
     assert labels(TASK, 9, ("a", 9, True))[3:] == [1, 1, 1, 1, 1, 1, "-"]
 
 
-def test_an_event_under_way_at_the_start_has_no_hours_before_it():
+def test_label_of_an_event_that_began_before_the_record_has_no_hours_before_it():
     assert labels(replace(TASK, after_onset="positive"), 4, ("a", 6, False)) == [1] * 5
     assert labels(TASK, 4, ("a", 6, False)) == ["-"] * 5
 
 
-def test_the_official_sepsis_label_is_reproduced():
-    """SepsisLabel is 1 from six hours before the onset to the end of the record, whatever follows."""
+def test_label_reproduces_the_official_sepsis_label():
+    """SepsisLabel is 1 from six hours before the onset to the end of the record, whatever comes later."""
     first_positive = 5
     assert labels(TASKS["sepsis"], 9, ("a", first_positive + 6, True)) == [0] * 5 + [1] * 5
 
 
-def test_two_outcomes_of_a_subject_are_refused():
+def test_label_refuses_two_outcomes_of_a_subject():
     with pytest.raises(pd.errors.MergeError):
         labels(TASK, 9, ("a", 3, True), ("a", 8, True))
 
 
-def test_no_patient_is_in_two_splits_and_shares_are_kept():
+def test_splits_put_no_patient_in_two_and_keep_the_share():
     ids = pd.Series([f"patient-{n}" for n in range(20_000) for _ in range(2)])
     found = splits(ids)
     assert found.groupby(ids).nunique().max() == 1
     assert (found == "held_out").mean() == pytest.approx(HELD_OUT_SHARE, abs=0.01)
 
 
-def test_the_split_of_a_patient_never_changes():
+def test_split_of_a_patient_never_changes():
     held_out = [f"p{n:06}" for n in range(1, 60) if split_of(f"p{n:06}") == "held_out"]
     assert held_out == [f"p{n:06}" for n in (9, 11, 19, 21, 32, 33, 38, 46)]
 
 
-def test_a_patient_is_in_one_fold_whatever_the_order_of_rows():
+def test_folds_put_a_patient_in_one_whatever_the_order_of_rows():
     ids = pd.Series([f"patient-{n}" for n in range(1000) for _ in range(3)])
     event = np.zeros(3000, dtype=bool)
     event[30:90:3] = True  # one row of each of twenty patients
     found = pd.Series(folds(ids, event, 5, seed=1))
     assert found.groupby(ids).nunique().max() == 1
-    assert found[event].value_counts().to_dict() == dict.fromkeys(range(5), 4)  # those with an event are spread evenly
+    assert found[event].value_counts().to_dict() == dict.fromkeys(range(5), 4)  # patients with an event are spread evenly
     assert found[~event].groupby(ids).first().value_counts().max() <= 200
     shuffled = np.random.default_rng(0).permutation(3000)
     again = folds(ids.iloc[shuffled].reset_index(drop=True), event[shuffled], 5, seed=1)
@@ -102,7 +102,7 @@ def test_a_patient_is_in_one_fold_whatever_the_order_of_rows():
     assert folds(ids, event, 5, seed=2).tolist() != found.tolist()
 
 
-def test_the_stays_of_a_patient_stay_together():
+def test_splits_and_folds_keep_the_stays_of_a_patient_together():
     ids = pd.Series([f"patient-{n}~{stay}" for n in range(500) for stay in range(3)])
     patients = ids.map(patient_of)
     assert patients.nunique() == 500
@@ -114,7 +114,7 @@ def test_the_stays_of_a_patient_stay_together():
     assert fold[event].value_counts().to_dict() == dict.fromkeys(range(5), 10)
 
 
-def test_a_question_asked_once_has_one_index_time_a_stay():
+def test_index_times_at_the_end_are_one_per_stay():
     found = index_times(stays(a=48, b=2.9), "end")
     assert found["index_time"].tolist() == found["end"].tolist()
     assert found["subject_id"].tolist() == ["a", "b"]

@@ -1,4 +1,4 @@
-"""The domain of use: beside slow definitions, figures by hand, and hand-made patients."""
+"""The domain of use, compared with slow definitions, figures by hand and patients by hand."""
 
 import numpy as np
 import pandas as pd
@@ -11,11 +11,11 @@ from models.domain import CHECKED, SHARE_OUTSIDE, DomainError, DomainOfUse
 from models.personal_baseline import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
 
 COUNTED = (*CHECKED, "diastolic_bp", "mean_bp")
-# Each about a level of its own; a common part of the patient and the hour makes them correlate.
+# Each vital sign varies about its level. A common part of patient and hour makes them correlate.
 LEVEL = np.array([80.0, 16.0, 97.0, 122.0, 36.8])
 SPREAD = np.array([14.0, 4.0, 1.5, 18.0, 0.5])
 COMMON = np.array([0.6, 0.6, -0.5, -0.5, 0.4])
-HAND_MADE = {
+BY_HAND = {
     "septic shock": ((135, 34, 84, 74, 39.8), ("combination of values",)),
     "opioid overdose": ((52, 5, 82, 115, 36.5), ("combination of values",)),
     "well": ((78, 16, 97, 124, 36.8), ()),
@@ -27,7 +27,7 @@ HAND_MADE = {
 
 
 def ward(patients, seed, age=(20, 90), shift=0.0):
-    """Patients read hourly for a few hours or days, temperature sometimes unknown; and the subject of each row."""
+    """Return feature rows of patients observed hourly for hours or days, and their subjects; some lack a temperature."""
     generator = np.random.default_rng(seed)
     stays = []
     for number in range(patients):
@@ -44,7 +44,7 @@ def ward(patients, seed, age=(20, 90), shift=0.0):
 
 
 def frame(values, hours, readings, age=60.0):
-    """Feature rows of those latest values, all signals read as often; a column besides that is no business of the domain."""
+    """Return feature rows with these latest values and counts, and a column that the domain does not read."""
     values = np.asarray(values, dtype=float)
     known = ~np.isnan(values)
     columns = {f"{vital}_last_24h": values[:, place] for place, vital in enumerate(CHECKED)}
@@ -68,7 +68,7 @@ def domain(training):
 
 
 def share_by_patient(outside, subject):
-    """Mean over patients of the share of their hours that are outside."""
+    """Return the mean over patients of the share of their hours outside."""
     return np.mean([outside[subject == one].mean() for one in subject.unique()])
 
 
@@ -77,14 +77,14 @@ def test_domain_puts_at_most_the_stated_share_of_training_patient_hours_outside(
     outside = domain.outside(X)
     share = share_by_patient(outside, subject)
     assert SHARE_OUTSIDE / 10 < share <= SHARE_OUTSIDE
-    told = domain.summary["outside_training"]
-    assert told["any"] == pytest.approx(share)
-    assert told["patients"] == pytest.approx(len(subject[outside].unique()) / 400)
+    summary = domain.summary["outside_training"]
+    assert summary["any"] == pytest.approx(share)
+    assert summary["patients"] == pytest.approx(len(subject[outside].unique()) / 400)
     words = domain.unusual(X)
     for check in ("age", "hours_of_history", "readings", "not measured", "combination of values"):
         rows = np.array([any(word.startswith(check) for word in row) for row in words])
-        assert told[check] == pytest.approx(share_by_patient(rows, subject))
-        assert told[check] <= SHARE_OUTSIDE / 5 + 1e-12
+        assert summary[check] == pytest.approx(share_by_patient(rows, subject))
+        assert summary[check] <= SHARE_OUTSIDE / 5 + 1e-12
     strict = DomainOfUse.fit(X, subject, share_outside=0.1, seed=0)
     assert share < share_by_patient(strict.outside(X), subject) <= 0.1
 
@@ -96,16 +96,16 @@ def test_domain_share_unseen_agrees_with_other_patients_of_the_same_kind(domain)
     assert domain.summary["outside_unseen"]["any"] == pytest.approx(share, abs=0.01)
 
 
-def test_domain_holds_patients_of_another_kind_to_be_outside(domain):
+def test_domain_puts_patients_of_another_kind_outside(domain):
     children, _ = ward(50, seed=3, age=(2, 9))
     assert domain.outside(children).all()
     ill, _ = ward(50, seed=4, shift=3.0)
     assert domain.outside(ill).mean() > 0.3
 
 
-@pytest.mark.parametrize("name", HAND_MADE)
-def test_unusual_names_what_hand_made_vital_signs_lack_or_are(domain, name):
-    values, expected = HAND_MADE[name]
+@pytest.mark.parametrize("name", BY_HAND)
+def test_unusual_names_what_is_missing_or_unusual_in_vital_signs_by_hand(domain, name):
+    values, expected = BY_HAND[name]
     assert domain.unusual(one(values)) == [expected]
 
 
@@ -120,19 +120,19 @@ def test_unusual_names_age_hours_and_readings(domain):
     assert domain.unusual(one(hours=0, readings=1)) == [()]
 
 
-def test_unusual_does_not_miss_readings_where_the_hours_are_unknown(domain):
+def test_unusual_accepts_few_observations_if_the_hours_are_unknown(domain):
     assert domain.unusual(one(hours=np.nan, readings=1)) == [()]
     assert len(domain.unusual(one(hours=np.nan, readings=1440))[0]) == len(COUNTED)
 
 
-def test_unusual_takes_what_is_outside_for_any_reason_and_only_that(domain):
+def test_unusual_has_words_for_rows_outside_and_only_for_those(domain):
     X, _ = ward(30, seed=5)
     X.loc[::7, "age"] = 3
     assert domain.outside(X).tolist() == [bool(words) for words in domain.unusual(X)]
     assert domain.unusual(X.iloc[:0]) == []
 
 
-def test_domain_is_the_same_for_a_row_whatever_rows_stand_beside_it(domain):
+def test_domain_is_bit_identical_for_a_row_whatever_other_rows_are_judged(domain):
     X, _ = ward(40, seed=6)
     together, order = domain.unusual(X), np.random.default_rng(0).permutation(len(X))
     assert [domain.unusual(X.iloc[[row]])[0] for row in range(len(X))] == together
@@ -153,7 +153,7 @@ def test_domain_survives_storage(domain):
     assert again.summary == domain.summary
 
 
-def test_domain_is_fitted_alike_twice_and_counts_each_patient_once(training, domain):
+def test_domain_fit_is_deterministic_and_counts_each_patient_once(training, domain):
     X, subject = training
     again = DomainOfUse.fit(X, subject, seed=0)
     assert again.summary == domain.summary
@@ -190,7 +190,7 @@ def test_domain_error_names_missing_columns_and_cohorts_without_vital_signs(doma
         DomainOfUse.fit(frame(np.full((2, 5), np.nan), 0, 0), pd.Series(["a", "b"]), seed=0)
 
 
-def test_domain_of_few_features_judges_what_there_is():
+def test_domain_of_few_features_checks_those():
     X, subject = ward(30, seed=8)
     clock = DomainOfUse.fit(X[["age", "hours_in_unit"]], subject, seed=0)
     assert clock.unusual(one([np.nan] * 5, readings=0)) == [()]
@@ -217,7 +217,7 @@ def test_domain_reads_every_service(service, hours):
 
 
 def test_combination_is_the_mahalanobis_distance_of_the_known_values():
-    """By definition: interpolated quantiles, a matrix inverse for each row, and sums written out."""
+    """The definition: interpolated quantiles, a matrix inverse for each row, and sums written out."""
     generator = np.random.default_rng(10)
     values = LEVEL + SPREAD * (generator.normal(size=(500, 5)) + generator.normal(size=(500, 1)))
     values[generator.random((500, 5)) < 0.15] = np.nan
@@ -245,7 +245,7 @@ def test_combination_is_the_mahalanobis_distance_of_the_known_values():
 
 
 def slow_scores(values, weight):
-    """Normal quantiles at the weighted quantiles, a straight line between; NaN outside of them and where unknown."""
+    """Return normal quantiles at the weighted quantiles, with straight lines between; NaN where unknown."""
     normal = [-3.090232, -2.326348, -1.644854, -0.674490, 0.0, 0.674490, 1.644854, 2.326348, 3.090232]
     levels = [0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999]
     known = sorted((v, w) for v, w in zip(values, weight, strict=True) if not np.isnan(v))
@@ -260,7 +260,7 @@ def slow_scores(values, weight):
     return np.where(np.isnan(values), np.nan, np.interp(values, edges, normal))
 
 
-def test_normal_scores_go_on_beyond_training_and_meet_in_the_middle_of_ties():
+def test_normal_scores_extend_beyond_training_and_meet_in_the_middle_of_ties():
     saturation = np.repeat([90.0, 94.0, 98.0, 100.0], [10, 190, 400, 400])[:, None]
     fitted = Combination.fit(saturation, ["spo2"], np.ones(1000), 0.05)
     scores = fitted.normal_scores(np.array([[100.0], [98.0], [90.0], [82.0], [np.nan]]))[:, 0]
@@ -309,7 +309,7 @@ def test_rate_limits_leave_less_than_the_share_beyond_any_of_them():
             assert weight[rows].sum() / weight[known].sum() == pytest.approx(0.05 / 6, abs=0.004)
 
 
-def test_vital_signs_that_training_never_had_together_are_named_as_measured(training):
+def test_unusual_names_vital_signs_as_measured_that_training_never_had_together(training):
     """Of patients whose temperature was never read, one with a temperature is unusual."""
     X, subject = training
     fitted = DomainOfUse.fit(X.assign(body_temperature_last_24h=np.float32(np.nan)), subject, seed=0)

@@ -1,4 +1,4 @@
-"""A version that was withdrawn says so to whoever asks for the champion, until it is reinstated."""
+"""Withdrawal: a withdrawn version is marked as such until it is reinstated."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -13,7 +13,7 @@ WHY = "the alarm certificate no longer holds: 0.31 of 0.5 alarms are true"
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """Two versions without files, the first champion: nothing of them is loaded here."""
+    """Two versions without files, which are never loaded; the first is champion."""
     registry = Registry(tmp_path_factory.mktemp("registry"))
     registry.client.create_registered_model(NAME)
     for alias in (CHAMPION, CHALLENGER):
@@ -22,30 +22,30 @@ def registry(tmp_path_factory):
     return registry
 
 
-def test_withdrawn_and_reinstated(registry):
+def test_registry_withdraws_and_reinstates_a_version(registry):
     assert registry.standing(NAME) == ("1", False)
     assert registry.withdrawal(NAME, "1") is None
     registry.withdraw(NAME, "1", WHY, AT)
     assert Registry(registry.home).standing(NAME) == ("1", True)
     assert registry.withdrawal(NAME, "1") == Withdrawal(AT.astimezone(UTC), WHY)
-    assert registry.standing(NAME, CHALLENGER) == ("2", False)  # it is about the version alone
+    assert registry.standing(NAME, CHALLENGER) == ("2", False)  # other versions are not withdrawn
     registry.withdraw(NAME, "1", "again", AT + timedelta(days=1))
     assert registry.withdrawal(NAME, "1").because == WHY  # the first stands
     registry.reinstate(NAME, "1")
     assert registry.standing(NAME) == ("1", False)
-    registry.reinstate(NAME, "1")  # as it was
+    registry.reinstate(NAME, "1")  # nothing to do
 
 
-def test_another_champion_is_not_withdrawn(registry):
+def test_withdrawal_is_of_a_version_and_not_of_the_next_champion(registry):
     registry.withdraw(NAME, "1", WHY, AT)
     registry.promote(NAME, "2", {})
     assert registry.standing(NAME) == ("2", False)
     registry.roll_back(NAME, {})
-    assert registry.standing(NAME) == ("1", True)  # nothing but a reinstatement clears it
+    assert registry.standing(NAME) == ("1", True)  # only a reinstatement ends it
     registry.reinstate(NAME, "1")
 
 
-def test_no_such_version_is_said(registry):
+def test_withdrawal_of_an_unknown_version_is_an_error(registry):
     for change in (lambda: registry.withdraw(NAME, "9", WHY, AT), lambda: registry.reinstate(NAME, "9")):
         with pytest.raises(NoModelError, match="no version 9 of model 'deterioration'"):
             change()

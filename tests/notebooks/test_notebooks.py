@@ -8,6 +8,7 @@ from nbclient import NotebookClient
 
 from models.registry import Registry
 from models.version_history import versions
+from pipelines.home import Home
 from pipelines.jobs.train import train
 
 NOTEBOOKS = sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb"))
@@ -21,7 +22,7 @@ def test_there_are_notebooks():
 def two_versions(home, _few_trees):
     """A home with something to compare: the notebook would train a second version itself, at its leisure."""
     if len(versions(Registry(home), "deterioration")) < 2:
-        train(home, seed=7)
+        train(Home(home), seed=7)
     return home
 
 

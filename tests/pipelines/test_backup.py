@@ -1,4 +1,4 @@
-"""Backup and restoration: a home whose server never stopped comes back elsewhere, whole, and says what it said."""
+"""Backup and restoration: a home is backed up while its server runs, restored at another path, and gives the same answers."""
 
 import hashlib
 import json
@@ -20,8 +20,10 @@ from features.store.client import Store
 from models.registry import Registry
 from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore
-from pipelines.operations.backup import BACKUP_KEY, MANIFEST, BackupError, backup, restore, verify
-from pipelines.operations.reproduce import replay
+from pipelines.home import Home
+from pipelines.operations.backup import BACKUP_KEY, MANIFEST, BackupError, backup
+from pipelines.operations.reproduce import reproduce
+from pipelines.operations.restore import restore, verify_backup
 from pipelines.operations.server import running_server
 from serving.auth.local_tokens import local_token
 from serving.identity.identities import Identities
@@ -31,7 +33,7 @@ USUAL = {"heart_rate": 88, "respiratory_rate": 19, "spo2": 94, "systolic_bp": 11
 
 
 class Gateway:
-    """Sends readings to a server, one request after another, and remembers which were acknowledged, and when."""
+    """Sends readings to a server, one request after another, and notes when each request was acknowledged."""
 
     def __init__(self, url, home):
         token = local_token(home, subject="gateway", scopes=None, wards=None, lifetime=timedelta(hours=1))
@@ -86,13 +88,13 @@ def count(home, file, table, where="1"):
 
 @pytest.fixture(scope="module")
 def moved(ward_backup, tmp_path_factory):
-    """(the home restored, what its first server said, the patients asked for, readings acknowledged before the backup)."""
+    """A home restored from a backup of a running server: (home, its former risks, their time, readings acknowledged before)."""
     folder = tmp_path_factory.mktemp("backup")
-    first, second = folder / "first", folder / "another place" / "second"
-    restore(ward_backup, first)
+    first, second = folder / "first", folder / "another folder" / "second"
+    restore(ward_backup, Home(first))
     cohort = CohortStore(first).read("stays")["subject_id"].head(20)
     patients = list(Identities(first).of(cohort).values())
-    with running_server(first, "deterioration") as url:
+    with running_server(Home(first), "deterioration") as url:
         gateway = Gateway(url, first)
         registration = {"ward": "B4", "age": 70, "sex": "male"}
         gateway.client.post("/v1/patients", json={"patients": [{"patient_id": LIVE[0], **registration}]}).raise_for_status()
@@ -102,60 +104,60 @@ def moved(ward_backup, tmp_path_factory):
         with gateway:
             time.sleep(2)
             began = pd.Timestamp.now("UTC")
-            backup(first, folder / "kept")
+            backup(Home(first), folder / "backup")
             time.sleep(1)
-            assert count(first, "journal.db", "readings") > count(folder / "kept", "journal.db", "readings")
-        said = gateway.risks(patients) | gateway.risks(LIVE, as_of=as_of)
+            assert count(first, "journal.db", "observations") > count(folder / "backup", "journal.db", "observations")
+        risks = gateway.risks(patients) | gateway.risks(LIVE, as_of=as_of)
     acknowledged = sum(number for at, number in gateway.acknowledged if at <= began)
-    shutil.rmtree(first)  # whatever still leads there leads nowhere
-    restore(folder / "kept", second)
-    return second, said, as_of, acknowledged
+    shutil.rmtree(first)  # so that no path into it works any more
+    restore(folder / "backup", Home(second))
+    return second, risks, as_of, acknowledged
 
 
-def test_a_server_starts_there_and_says_what_was_said(moved):
-    home, said, as_of, _ = moved
-    with running_server(home, "deterioration") as url:
+def test_server_of_a_restored_home_gives_the_same_risks(moved):
+    home, risks, as_of, _ = moved
+    with running_server(Home(home), "deterioration") as url:
         gateway = Gateway(url, home)
-        patients = [patient for patient in said if patient not in LIVE]
+        patients = [patient for patient in risks if patient not in LIVE]
         again = gateway.risks(patients) | gateway.risks(LIVE, as_of=as_of)
         gateway.send(10_000)
-    assert sum(risk["probability"] is not None for risk in said.values()) > 15
-    for patient, risk in said.items():
+    assert sum(risk["probability"] is not None for risk in risks.values()) > 15
+    for patient, risk in risks.items():
         for name in ("probability", "band", "news2", "as_of", "index_time", "basis", "model"):
             assert again[patient][name] == risk[name]
     assert all(again[patient]["probability"] for patient in LIVE)
 
 
-def test_every_reading_acknowledged_before_is_there_and_whose_it_is(moved):
+def test_backup_holds_every_acknowledged_reading_and_its_identity(moved):
     home, _, _, acknowledged = moved
     assert acknowledged > 3 * len(LIVE) * len(USUAL)
-    assert count(home, "journal.db", "readings") >= acknowledged
+    assert count(home, "journal.db", "observations") >= acknowledged
     with closing(sqlite3.connect(home / "journal.db")) as connection:
-        of = [patient for (patient,) in connection.execute("SELECT DISTINCT patient FROM readings")]
-    assert set(Identities(home).of(of).values()) == set(LIVE)
-    assert set(of) == {open_pseudonyms(home).of(patient) for patient in LIVE}
+        subjects = [subject for (subject,) in connection.execute("SELECT DISTINCT subject_id FROM observations")]
+    assert set(Identities(home).of(subjects).values()) == set(LIVE)
+    assert set(subjects) == {open_pseudonyms(home).of(patient) for patient in LIVE}
 
 
-def test_what_is_on_the_board_was_made_of_groups_that_are_in_the_journal(moved):
+def test_backup_journal_holds_the_groups_that_the_ward_state_was_computed_from(moved):
     home, *_ = moved
-    with closing(sqlite3.connect(home / "board.db")) as connection:
+    with closing(sqlite3.connect(home / "ward_state.db")) as connection:
         (read_until,) = connection.execute("SELECT at FROM progress WHERE name = 'journal'").fetchone()
         names = [name for (name,) in connection.execute("SELECT prediction_id FROM risks")]
     with closing(sqlite3.connect(home / "journal.db")) as connection:
-        assert connection.execute("SELECT recorded_at FROM time").fetchone()[0] >= read_until
+        assert connection.execute("SELECT recorded_at FROM group_time").fetchone()[0] >= read_until
     assert len(names) == len(LIVE)
     assert count(home, "predictions.db", "predictions", f"prediction_id IN {tuple(names)}") == len(names)
 
 
-def test_everything_that_was_predicted_is_made_again_there(moved):
+def test_restored_home_reproduces_every_prediction(moved):
     home, *_ = moved
-    found = replay(home, 10_000)
-    assert found.different == {}
-    assert found.origins["rescorer"]["reproduced"] > 3 * len(LIVE)
-    assert set().union(*found.origins.values()) == {"reproduced"}
+    result = reproduce(home, 10_000)
+    assert result.different == {}
+    assert result.origins["rescorer"]["reproduced"] > 3 * len(LIVE)
+    assert set().union(*result.origins.values()) == {"reproduced"}
 
 
-def test_feast_and_mlflow_find_their_files_there(moved):
+def test_restored_home_holds_no_former_path_of_feast_or_mlflow(moved):
     home, *_ = moved
     registry, store = Registry.existing(home), Store(home)
     champion = registry.load("deterioration")
@@ -165,52 +167,53 @@ def test_feast_and_mlflow_find_their_files_there(moved):
     online = store.online(offline["subject_id"].tolist(), champion.feature_service)
     pd.testing.assert_frame_equal(online[champion.model.features], offline[champion.model.features], check_exact=True)
     assert online["index_time"].tolist() == offline["index_time"].tolist()
-    old = str(home.parents[1] / "first").encode()
-    assert not [path for path in home.rglob("*") if path.is_file() and old in path.read_bytes() and "log" not in path.name]
+    former = str(home.parents[1] / "first").encode()
+    assert not [path for path in home.rglob("*") if path.is_file() and former in path.read_bytes() and "log" not in path.name]
 
 
-def test_only_its_owner_can_read_a_backup(ward_backup, tmp_path):
-    restore(ward_backup, tmp_path / "home")
+def test_backup_and_restored_home_are_readable_by_their_owner_only(ward_backup, tmp_path):
+    restore(ward_backup, Home(tmp_path / "home"))
     for folder in (ward_backup, tmp_path / "home"):
         modes = {path.is_dir(): stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.rglob("*"))}
         assert modes == {True: 0o700, False: 0o600}
 
 
-def test_the_manifest_says_what_there_is(ward_backup, home):
+def test_manifest_lists_the_files_of_the_backup(ward_backup, home):
     manifest = json.loads((ward_backup / MANIFEST).read_text())
     assert manifest["home"] == str(home.resolve())
-    there = {str(path.relative_to(ward_backup)) for path in ward_backup.rglob("*") if path.is_file()}
-    assert set(manifest["files"]) == there - {MANIFEST, "manifest.hmac"}
-    assert {"pseudonym.key", "identities.db", "mlflow.db", "feast/online.db", "auth/token_key.pem"} <= there
-    assert not [name for name in there if name.startswith(("logs", "bentoml", "reports"))]
+    files = {str(path.relative_to(ward_backup)) for path in ward_backup.rglob("*") if path.is_file()}
+    assert set(manifest["files"]) == files - {MANIFEST, "manifest.hmac"}
+    assert {"pseudonym.key", "identities.db", "mlflow.db", "feast/online.db", "auth/token_key.pem"} <= files
+    assert not [name for name in files if name.startswith(("logs", "bentoml", "reports"))]
 
 
 @pytest.fixture
-def kept(ward_backup, tmp_path):
-    return shutil.copytree(ward_backup, tmp_path / "kept")
+def copied(ward_backup, tmp_path):
+    """A copy of a backup, for tests that change it."""
+    return shutil.copytree(ward_backup, tmp_path / "copied")
 
 
-def test_a_changed_byte_is_refused(kept, tmp_path):
-    path = kept / "predictions.db"
+def test_restore_refuses_a_changed_byte(copied, tmp_path):
+    path = copied / "predictions.db"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    result = CliRunner().invoke(app, ["restore", "--from", str(kept), "--trust", "--home", str(tmp_path / "home")])
+    result = CliRunner().invoke(app, ["restore", "--from", str(copied), "--trust", "--home", str(tmp_path / "home")])
     assert result.exit_code == 2
     assert f"{path}: has changed since the backup was taken" in result.output
     assert not (tmp_path / "home").exists()
 
 
-def test_a_missing_file_is_named(kept):
-    (kept / "pseudonym.key").unlink()
+def test_verify_backup_names_a_missing_file(copied):
+    (copied / "pseudonym.key").unlink()
     with pytest.raises(BackupError, match="pseudonym.key: missing; expected 64 bytes"):
-        verify(kept)
+        verify_backup(copied)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "missing; expected the folder of a backup that was finished"),
+        (None, "missing; expected the folder of a complete backup"),
         ("{", "not a manifest of this version"),
         ('{"vigil": "1", "taken_at": "", "home": "/x", "files": {"../x": {"sha256": "", "size": 0}}}', "outside of the backup"),
         (
@@ -219,29 +222,29 @@ def test_a_missing_file_is_named(kept):
         ),
     ],
 )
-def test_a_manifest_that_cannot_be_trusted_is_refused(kept, text, message):
-    (kept / MANIFEST).unlink() if text is None else (kept / MANIFEST).write_text(text)
+def test_verify_backup_refuses_an_unusable_manifest(copied, text, message):
+    (copied / MANIFEST).unlink() if text is None else (copied / MANIFEST).write_text(text)
     with pytest.raises(BackupError, match=message):
-        verify(kept)
+        verify_backup(copied)
 
 
-def test_nothing_that_is_there_is_overwritten(kept, home, tmp_path):
+def test_backup_and_restore_overwrite_nothing(copied, home, tmp_path):
     for arguments in (
-        ["backup", "--home", str(home), "--to", str(kept)],
-        ["restore", "--from", str(kept), "--trust", "--home", str(home)],
+        ["backup", "--home", str(home), "--to", str(copied)],
+        ["restore", "--from", str(copied), "--trust", "--home", str(home)],
     ):
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 2
         assert "expected a new or an empty folder; name another one" in result.output
     (tmp_path / "home.unfinished").mkdir()
-    with pytest.raises(BackupError, match="of a restoration that was cut off; remove it first"):
-        restore(kept, tmp_path / "home")
+    with pytest.raises(BackupError, match="left by a restoration that was interrupted; .* remove it first"):
+        restore(copied, Home(tmp_path / "home"))
     with pytest.raises(BackupError, match="nothing to back up"):
-        backup(tmp_path / "nowhere", tmp_path / "to")
+        backup(Home(tmp_path / "nowhere"), tmp_path / "to")
     assert not (tmp_path / "to").exists()
 
 
-def test_both_commands_say_what_they_did(home, tmp_path):
+def test_backup_and_restore_commands_print_what_they_did(home, tmp_path):
     result = CliRunner().invoke(app, ["backup", "--home", str(home), "--to", str(tmp_path / "to")])
     assert result.exit_code == 0
     assert "files," in result.output
@@ -258,46 +261,46 @@ def test_both_commands_say_what_they_did(home, tmp_path):
     assert "next: vigil serve --home" in result.output
 
 
-def signed_anew(folder):
-    """Checksums that fit what was changed, as anybody can make them; without the key nobody can sign them."""
-    said = json.loads((folder / MANIFEST).read_text())
-    for name in said["files"]:
+def update_checksums(folder):
+    """Make the checksums fit changed files, as an attacker could; without the key the signature cannot be made to fit."""
+    manifest = json.loads((folder / MANIFEST).read_text())
+    for name in manifest["files"]:
         content = (folder / name).read_bytes()
-        said["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
-    (folder / MANIFEST).write_text(json.dumps(said, indent=1))
+        manifest["files"][name] = {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
 
 
-def test_a_backup_that_was_changed_with_its_checksums_is_not_ours(kept, home, tmp_path):
+def test_backup_changed_with_its_checksums_fails_the_signature(copied, home, tmp_path):
     changed = tmp_path / "changed"
-    shutil.copytree(kept, changed)
-    verify(changed, home / BACKUP_KEY)
+    shutil.copytree(copied, changed)
+    verify_backup(changed, home / BACKUP_KEY)
     model = next(changed.rglob("MLmodel"))
     model.write_text(model.read_text() + "\n# changed\n")
-    signed_anew(changed)
-    assert verify(changed).files  # on trust
+    update_checksums(changed)
+    assert verify_backup(changed).files  # on trust
     with pytest.raises(BackupError, match="not signed with"):
-        restore(changed, tmp_path / "home", home / BACKUP_KEY)
+        restore(changed, Home(tmp_path / "home"), home / BACKUP_KEY)
     (changed / "manifest.hmac").unlink()
     with pytest.raises(BackupError, match="not signed with"):
-        verify(changed, home / BACKUP_KEY)
+        verify_backup(changed, home / BACKUP_KEY)
     with pytest.raises(BackupError, match="not the key of a home"):
-        verify(kept, model)
+        verify_backup(copied, model)
     other = tmp_path / BACKUP_KEY
     other.write_text("ab" * 32)
     with pytest.raises(BackupError, match="not signed with"):
-        verify(kept, other)
+        verify_backup(copied, other)
 
 
-def test_a_link_that_leads_out_of_a_backup_is_refused(kept, tmp_path):
+def test_restore_refuses_a_link_out_of_the_backup(copied, tmp_path):
     linked = tmp_path / "linked"
-    shutil.copytree(kept, linked)
+    shutil.copytree(copied, linked)
     path = linked / "wards.toml"
     path.unlink(missing_ok=True)
     path.symlink_to("/etc/hostname")
-    said = json.loads((linked / MANIFEST).read_text())
-    said["files"]["wards.toml"] = {}
-    (linked / MANIFEST).write_text(json.dumps(said | {"files": {**said["files"], "wards.toml": {"sha256": "", "size": 0}}}))
-    signed_anew(linked)
+    manifest = json.loads((linked / MANIFEST).read_text())
+    manifest["files"]["wards.toml"] = {"sha256": "", "size": 0}
+    (linked / MANIFEST).write_text(json.dumps(manifest))
+    update_checksums(linked)
     with pytest.raises(BackupError, match=r"wards\.toml: leads out of the backup"):
-        restore(linked, tmp_path / "home")
+        restore(linked, Home(tmp_path / "home"))
     assert not (tmp_path / "home").exists()

@@ -1,4 +1,4 @@
-"""The command: quick to answer, one line for what a user can mend, exit 2."""
+"""The `vigil` command: quick help, one line and exit status 2 for what a user can correct."""
 
 import json
 import shutil
@@ -15,14 +15,16 @@ from typer.testing import CliRunner
 
 from pipelines.cli.main import app
 from pipelines.cli.options import OUT
+from pipelines.home import Home
 from pipelines.jobs.train import Trained
+from pipelines.operations.restore import restore
 from serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 from serving.auth.tokens import SCOPES, Caller, Tokens, UnauthorizedError
-from tests.serving.inside import SICK, WELL
+from tests.serving.in_process_server import SICK, WELL
 
 COMMANDS = [
     *("run", "ingest", "features", "train", "evaluate", "materialize", "predict", "drift", "serve", "token"),
-    *("replay", "retention", "backup", "restore", "models", "score", "promote", "withdraw", "reinstate", "clock", "wards"),
+    *("reproduce", "retention", "backup", "restore", "models", "score", "promote", "withdraw", "reinstate", "clock", "wards"),
 ]
 
 
@@ -38,9 +40,11 @@ def test_help_lists_every_command_and_imports_nothing_heavy():
     )
     shown = vigil("--help").output
     assert all(command in shown for command in COMMANDS)
+    assert "│ replay " not in shown  # the former name of reproduce still works, but is hidden
+    assert vigil("replay", "--help").exit_code == 0
 
 
-def test_help_is_quick_beside_python_itself():
+def test_help_takes_little_longer_than_python_itself():
     def seconds(*command):
         started = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
@@ -51,7 +55,7 @@ def test_help_is_quick_beside_python_itself():
     assert min(ratios) < 12
 
 
-def test_paths_are_checked_before_the_work(tmp_path):
+def test_commands_check_paths_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
     for arguments, message in (
         (["ingest", "--home", tmp_path / "file"], "a file; expected a folder"),
@@ -63,7 +67,7 @@ def test_paths_are_checked_before_the_work(tmp_path):
     assert not (tmp_path / "home").exists()
 
 
-def test_an_unforeseen_error_is_broken_not_drift_and_says_where_not_what(tmp_path, monkeypatch):
+def test_unexpected_error_exits_70_and_shows_its_place_but_not_its_message(tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("sim-000017")
 
@@ -93,23 +97,27 @@ def test_an_unforeseen_error_is_broken_not_drift_and_says_where_not_what(tmp_pat
         (["serve", "--certificate", "nowhere.pem"], "--certificate, --key: one without the other"),
     ],
 )
-def test_what_a_user_can_mend_is_one_line_and_exit_2(tmp_path, arguments, message):
+def test_user_error_is_one_line_and_exit_2(tmp_path, arguments, message):
     result = vigil(*arguments, "--home", tmp_path / "home")
     assert result.exit_code == 2
     assert message in result.output
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_stages_of_a_finished_chain_can_be_asked_again(home, tmp_path):
+def test_evaluate_can_be_repeated_after_a_run(home, tmp_path):
     result = vigil("evaluate", "--home", home, "--version", "1", "--json", tmp_path / "metrics.json")
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "metrics.json").read_text())["models"]["all_signals"]["auroc"] > 0.5
-    result = vigil("drift", "--home", home, "--json", tmp_path / "drift.json")
-    assert result.exit_code in {0, 1}
-    assert json.loads((tmp_path / "drift.json").read_text())["status"] == ("drift" if result.exit_code else "fine")
 
 
-def test_train_says_in_one_line_why_a_first_version_is_not_champion(tmp_path, monkeypatch):
+def test_drift_can_be_repeated_after_a_run(ward_backup, tmp_path):
+    restore(ward_backup, Home(tmp_path / "home"))
+    result = vigil("drift", "--home", tmp_path / "home", "--json", tmp_path / "drift.json")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "drift.json").read_text())["status"] == "fine"
+
+
+def test_train_prints_in_one_line_why_a_first_version_is_not_champion(tmp_path, monkeypatch):
     refused = "version 1 of sepsis is challenger and there is no champion, gate vignettes: " + "found, expected, to do; " * 20
     monkeypatch.setattr(
         "pipelines.jobs.train.train", lambda *_, **__: Trained("sepsis", "1", "challenger", "run", refused.strip())
@@ -120,20 +128,20 @@ def test_train_says_in_one_line_why_a_first_version_is_not_champion(tmp_path, mo
     assert json.loads((tmp_path / "trained.json").read_text())["refused"] == refused.strip()
 
 
-def test_a_version_that_does_not_exist(home):
+def test_evaluate_names_a_version_that_does_not_exist(home):
     result = vigil("evaluate", "--home", home, "--version", "99")
     assert result.exit_code == 2
     assert "no version 99 of model 'deterioration'" in result.output
 
 
 def caller_of(token, home, *, in_hours=0):
-    """Whom a server of that home takes the bearer for, some time from now."""
+    """Return the caller that a server of that home sees in a token, some hours from now."""
     now = datetime.now(UTC) + timedelta(hours=in_hours)
     jwks = home / "auth/jwks.json"
     return Tokens(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=jwks, clock=lambda: now).verify(token)
 
 
-def test_a_token_stands_alone_and_is_good_for_its_home(tmp_path):
+def test_token_is_the_only_output_and_is_valid_for_its_home(tmp_path):
     home = tmp_path / "home"
     first, second = [vigil("token", "--home", home) for _ in range(2)]
     assert (first.exit_code, first.stderr) == (second.exit_code, second.stderr) == (0, "")
@@ -145,7 +153,7 @@ def test_a_token_stands_alone_and_is_good_for_its_home(tmp_path):
     assert stat.S_IMODE((home / "auth").stat().st_mode) == 0o700
 
 
-def test_a_token_can_be_narrowed(tmp_path):
+def test_token_takes_scopes_wards_and_subject(tmp_path):
     options = ["--scope", "risk:read", "--scope", "ward:read", "--ward", "icu-1", "--ward", "icu-2", "--subject", "monitor"]
     token = vigil("token", "--home", tmp_path, *options, "--hours", 24).stdout.strip()
     caller = caller_of(token, tmp_path, in_hours=23.9)
@@ -161,7 +169,7 @@ def test_a_token_can_be_narrowed(tmp_path):
         (["--subject", ""], "subject, wards: expected printable names"),
     ],
 )
-def test_a_token_that_would_be_refused_is_not_made(tmp_path, options, message):
+def test_token_refuses_claims_that_the_server_would_refuse(tmp_path, options, message):
     result = vigil("token", "--home", tmp_path, *options)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith(f"vigil: {message}")
@@ -169,25 +177,25 @@ def test_a_token_that_would_be_refused_is_not_made(tmp_path, options, message):
 
 
 @pytest.mark.parametrize("hours", [0, 25])
-def test_a_token_is_short_lived(tmp_path, hours):
+def test_token_refuses_lifetimes_beyond_a_day(tmp_path, hours):
     result = vigil("token", "--home", tmp_path, "--hours", hours)
     assert (result.exit_code, result.stdout) == (2, "")
 
 
-def test_names_of_callers_are_printed_as_they_are(capsys):
+def test_output_prints_brackets_in_names_unchanged(capsys):
     OUT.print("fault at gateway [/gateway-4] [bold red]ok[/]")
     assert capsys.readouterr().out == "fault at gateway [/gateway-4] [bold red]ok[/]\n"
 
 
 @pytest.mark.parametrize("name", ["a$b", "a*", "a?b", "[a]", "{a}"])
-def test_a_path_that_feast_or_duckdb_would_read_as_a_pattern_is_refused(tmp_path, name):
+def test_home_path_with_pattern_characters_is_refused(tmp_path, name):
     result = vigil("ingest", "--home", tmp_path / name)
     assert result.exit_code == 2
     assert "which Feast and DuckDB read as a pattern or a variable; choose another path" in result.output
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_cohort_of_another_source_is_not_replaced_by_a_slip(home, tmp_path):
+def test_ingest_and_run_replace_the_cohort_of_another_source_only_with_replace(home, tmp_path):
     shutil.copytree(home / "cohort", tmp_path / "cohort")
     shutil.copy(home / "pseudonym.key", tmp_path)
     facts = json.loads((tmp_path / "cohort/cohort.json").read_text())
@@ -199,7 +207,7 @@ def test_the_cohort_of_another_source_is_not_replaced_by_a_slip(home, tmp_path):
     assert json.loads((tmp_path / "cohort/cohort.json").read_text())["source"] == "cinc2019"
 
 
-def test_what_is_not_there_is_named_with_what_is_near(home):
+def test_unknown_names_are_reported_with_the_nearest_known_name(home):
     for arguments, message in (
         (["train", "--service", "vital_sings_v3"], "--service vital_sings_v3: there is none; did you mean vital_signs_v3?"),
         (["train", "--only", "logstic"], "--only logstic: there is none; did you mean logistic?"),
@@ -215,7 +223,7 @@ def test_what_is_not_there_is_named_with_what_is_near(home):
         assert message in result.output
 
 
-def test_readings_of_a_file_are_scored_and_nothing_of_them_is_kept(home, tmp_path):
+def test_score_prints_and_writes_risks_of_a_file_and_stores_nothing(home, tmp_path):
     rows = [("sick", s, v) for s, v in SICK.items()] + [("well", s, v) for s, v in WELL.items()] + [("well", "pulse", 70)]
     path = tmp_path / "readings.csv"
     lines = [f"{who},2026-11-28T08:00:00Z,{signal},{value},71,female" for who, signal, value in rows]

@@ -1,4 +1,4 @@
-"""The evaluation job on the small ward: what it writes and logs, on whom, and that it names nobody."""
+"""The evaluation job on the small ward: what it writes and logs, which patients it judges, and that it names none."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,7 @@ from features.store.client import Store
 from models.cohort import split_of
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
+from pipelines.home import Home
 from pipelines.jobs.evaluate import evaluate
 from pipelines.jobs.train import labelled_index
 
@@ -25,51 +26,52 @@ def page(home):
     return (home / "reports/evaluation.html").read_text()
 
 
-def test_it_writes_page_json_and_picture_and_logs_all_three(chain, page, written):
-    outcome, home = chain
+def test_evaluate_writes_page_json_and_figure_and_logs_all_three(chain, page, written):
+    result, home = chain
     assert (home / "reports/evaluation.png").stat().st_size > 0
     registry = Registry(home)
-    kept = {
-        name: Path(registry.client.download_artifacts(outcome.trained.run_id, name)).read_bytes()
+    logged = {
+        name: Path(registry.client.download_artifacts(result.trained.run_id, name)).read_bytes()
         for name in ("evaluation.html", "evaluation.json", "evaluation.png")
     }
-    assert kept["evaluation.html"].decode() == page
-    assert json.loads(kept["evaluation.json"]) == written
-    assert kept["evaluation.png"].startswith(b"\x89PNG")
+    assert logged["evaluation.html"].decode() == page
+    assert json.loads(logged["evaluation.json"]) == written
+    assert logged["evaluation.png"].startswith(b"\x89PNG")
 
 
-def test_the_json_keeps_its_shape(chain, written):
-    outcome, _ = chain
+def test_evaluation_json_holds_the_returned_metrics(chain, written):
+    result, _ = chain
     assert (written["source"], written["simulated"], written["version"]) == ("simulated", True, "1")
     returned = {
         name: {metric: None if np.isnan(value) else value for metric, value in values.items()}
-        for name, values in outcome.metrics.items()
+        for name, values in result.metrics.items()
     }
     assert written["models"] == returned
 
 
-def test_baselines_are_always_beside_and_physiology_is_worth_something(written):
+def test_evaluation_includes_all_baselines_and_the_model_beats_the_clock(written):
     assert {"clock", "workflow", "physiology", "logistic", "news2", "qsofa", "sirs", "mews"} <= set(written["models"])
     assert written["default"] == next(iter(written["models"]))
     assert written["gains"]["clock"]["auroc_low"] > 0
 
 
-def test_it_judges_every_held_out_patient_and_nobody_else(home, written, monkeypatch):
-    asked = []
+def test_evaluate_judges_every_held_out_patient_and_no_other(home, written):
+    requested = []
 
-    class Watched(Store):
+    class RecordingStore(Store):
         def training_frame(self, rows, service):
-            asked.append(set(rows["subject_id"]))
+            requested.append(set(rows["subject_id"]))
             return super().training_frame(rows, service)
 
-    monkeypatch.setattr("pipelines.jobs.evaluate.Store", Watched)
-    metrics = evaluate(home, "1")
-    assert {split_of(patient) for patient in asked[0]} == {"held_out"}
-    assert json.loads((home / "reports/evaluation.json").read_text()) == written  # the same again, to the last digit
-    assert metrics[written["default"]]["patients"] <= len(asked[0])
+    opened = Home(home)
+    opened.features = RecordingStore(home)
+    metrics = evaluate(opened, "1")
+    assert {split_of(patient) for patient in requested[0]} == {"held_out"}
+    assert json.loads((home / "reports/evaluation.json").read_text()) == written  # equal to the last digit
+    assert metrics[written["default"]]["patients"] <= len(requested[0])
 
 
-def test_losing_readings_is_tried_on_the_held_out_patients(home, written):
+def test_robustness_to_lost_readings_is_examined_on_held_out_patients(home, written):
     lost = {row["what"]: row for row in written["robustness"]["losses"]}
     assert {"10 % of all readings", "50 % of all readings", "heart rate", "respiratory rate"} <= set(lost)
     patients = CohortStore(home).read("stays")["subject_id"]
@@ -77,7 +79,7 @@ def test_losing_readings_is_tried_on_the_held_out_patients(home, written):
     assert min(row["auroc_change"] for row in lost.values()) < 0
 
 
-def test_the_page_is_loud_about_simulation_and_names_nobody(home, page, written):
+def test_report_page_warns_of_simulation_and_holds_no_subject_key_or_date(home, page, written):
     assert "NO CLINICAL EVIDENCE" in page
     stays = CohortStore(home).read("stays")
     for subject_id in stays["subject_id"]:
@@ -86,41 +88,41 @@ def test_the_page_is_loud_about_simulation_and_names_nobody(home, page, written)
     assert not pd.to_datetime(stays["start"]).dt.strftime("%Y-%m-%d").isin([word[:10] for word in page.split()]).any()
 
 
-def test_everything_known_of_the_run_is_in_the_report(page, written):
+def test_report_page_holds_digest_seed_and_version(page, written):
     assert written["made"]["data_digest"] in page
     assert f"seed {written['made']['seed']}" in page
     assert str(written["version"]) in page
 
 
 def test_behaviour_is_examined_on_held_out_patients(written):
-    found = written["behaviour"]
-    assert list(found) == ["vignettes", "worsening", "history", "removal", "removal_of_vignettes", "arrivals"]
-    assert found["vignettes"]["shown"] == 94
-    assert not [failure for failure in found["vignettes"]["failed"] if failure["fault"] != "band_too_high"]
-    assert found["worsening"]["judged"] > 3
-    arrivals = found["arrivals"]
+    result = written["behaviour"]
+    assert list(result) == ["vignettes", "worsening", "history", "removal", "removal_of_vignettes", "arrivals"]
+    assert result["vignettes"]["shown"] == 94
+    assert not [failure for failure in result["vignettes"]["failed"] if failure["fault"] != "band_too_high"]
+    assert result["worsening"]["judged"] > 3
+    arrivals = result["arrivals"]
     assert arrivals["arrivals"] == 2000
     assert arrivals["emergencies"] > 300
-    assert (arrivals["low"], arrivals["without_alarm"]) == (0, 0)  # the safety net holds whatever the model says
+    assert (arrivals["low"], arrivals["without_alarm"]) == (0, 0)  # the safety net sounds, whatever the model says
     assert arrivals["without_alarm_by_model"] >= arrivals["low_by_model"]
 
 
 def test_domain_of_use_is_judged_on_held_out_patients(home, written):
-    found = written["domain"]
+    result = written["domain"]
     model = Registry(home).load("deterioration", "1").model
-    assert found["summary"] == model.domain_.summary
-    assert found["summary"]["outside_training"]["any"] <= found["summary"]["share_allowed"]
+    assert result["summary"] == model.domain_.summary
+    assert result["summary"]["outside_training"]["any"] <= result["summary"]["share_allowed"]
     frame = Store(home).training_frame(labelled_index(CohortStore(home), "held_out"), "vital_signs_v3")
-    asked = frame["hours_since_reading"].notna()
-    assert (found["held_out"]["rows"], found["held_out"]["rows_outside"]) == (
-        asked.sum(),
-        model.domain_.outside(frame[asked]).sum(),
+    measured = frame["hours_since_reading"].notna()
+    assert (result["held_out"]["rows"], result["held_out"]["rows_outside"]) == (
+        measured.sum(),
+        model.domain_.outside(frame[measured]).sum(),
     )
-    assert found["vignettes"]["shown"] == 94
-    assert 0 < found["vignettes"]["outside"] < 94
+    assert result["vignettes"]["shown"] == 94
+    assert 0 < result["vignettes"]["outside"] < 94
 
 
-def test_behaviour_and_domain_are_on_the_page_and_the_card(home, page):
+def test_behaviour_and_domain_of_use_are_on_the_page_and_the_model_card(home, page):
     card = (home / "reports/model_card.md").read_text()
     for text in (page, card):
         assert "Of 94 answers to 20 clinical vignettes" in text

@@ -1,4 +1,4 @@
-"""Ingest: a source that breaks its contract is refused, readings without a stay are kept apart, and identifiers end here."""
+"""Ingest: it refuses a source that breaks its contract, quarantines readings without a stay, and ends patient identifiers."""
 
 from dataclasses import replace
 
@@ -9,6 +9,7 @@ from features.observations import ObservationError
 from features.pseudonyms import KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from models.cohort import patient_of
 from pipelines.cohort_store import CohortStore, NoCohortError
+from pipelines.home import Home
 from pipelines.jobs.ingest import ingest
 from pipelines.sources import Batch, SourceError
 from pipelines.sources.simulated import SimulatedWard
@@ -18,7 +19,7 @@ SIM_0, SIM_1 = (Pseudonyms(OPEN_KEY).of(name) for name in ("sim-000000", "sim-00
 
 
 class Edited:
-    """The simulated ward, with its tables changed."""
+    """The simulated ward with changed tables."""
 
     name, simulated, task = "edited", True, "deterioration"
 
@@ -34,8 +35,10 @@ class Edited:
         return (self.change(batch) for batch in self.ward.batches())
 
 
-def test_readings_of_nobody_are_quarantined(tmp_path):
-    facts = ingest(Edited(lambda batch: replace(batch, stays=batch.stays.iloc[:1], outcomes=batch.outcomes.iloc[:0])), tmp_path)
+def test_ingest_quarantines_readings_without_a_stay(tmp_path):
+    facts = ingest(
+        Edited(lambda batch: replace(batch, stays=batch.stays.iloc[:1], outcomes=batch.outcomes.iloc[:0])), Home(tmp_path)
+    )
     assert facts.quarantined["no_stay"] > 1000
     quarantine = CohortStore(tmp_path).read("quarantine")
     assert set(quarantine.loc[quarantine["reason"] == "no_stay", "subject_id"]) == {SIM_1}
@@ -59,9 +62,9 @@ def test_readings_of_nobody_are_quarantined(tmp_path):
         (lambda b: replace(b, stays=_renamed(b.stays, {"sim-000001": ""})), "stays.subject_id: missing; expected one in each"),
     ],
 )
-def test_a_broken_contract_is_named(tmp_path, change, message):
+def test_ingest_names_the_rule_of_the_contract_that_is_broken(tmp_path, change, message):
     with pytest.raises(SourceError, match=message):
-        ingest(Edited(change), tmp_path)
+        ingest(Edited(change), Home(tmp_path))
     with pytest.raises(NoCohortError, match="ingest one first"):
         _ = CohortStore(tmp_path).facts  # an unfinished ingest is no cohort
 
@@ -71,77 +74,77 @@ def _stranger(batch):
     return pd.DataFrame({"subject_id": ["stranger"], "onset": onset.to_numpy(), "kind": ["sepsis"], "onset_known": [True]})
 
 
-def test_a_second_ingest_replaces_the_first(tmp_path):
-    ingest(SimulatedWard(patients=3, patients_per_batch=1), tmp_path)
-    ingest(SimulatedWard(patients=2, patients_per_batch=2), tmp_path)
+def test_ingest_replaces_the_former_cohort(tmp_path):
+    ingest(SimulatedWard(patients=3, patients_per_batch=1), Home(tmp_path))
+    ingest(SimulatedWard(patients=2, patients_per_batch=2), Home(tmp_path))
     assert len(CohortStore(tmp_path).read("stays")) == 2
 
 
-def test_observations_without_subjects_are_refused(tmp_path):
+def test_ingest_refuses_observations_without_a_subject_column(tmp_path):
     with pytest.raises(ObservationError, match="missing column subject_id"):
-        ingest(Edited(lambda batch: replace(batch, observations=batch.observations.drop(columns="subject_id"))), tmp_path)
+        ingest(Edited(lambda batch: replace(batch, observations=batch.observations.drop(columns="subject_id"))), Home(tmp_path))
 
 
-def test_every_table_has_pseudonyms_and_only_the_identities_know_whose(tmp_path):
-    """What was measured of a subject is his pseudonym's, to the last reading, in the quarantine too."""
+def test_ingest_stores_pseudonyms_and_only_identities_hold_the_identifiers(tmp_path):
+    """Every observation of a subject is stored under the subject's pseudonym, quarantined ones too."""
     batch = next(iter(Edited().batches()))
-    ingest(Edited(), tmp_path)
+    ingest(Edited(), Home(tmp_path))
     identifiers = Identities(tmp_path).of([SIM_0, SIM_1])
     assert identifiers == {SIM_0: "sim-000000", SIM_1: "sim-000001"}
     cohort = CohortStore(tmp_path)
-    for name, came in (("stays", batch.stays), ("outcomes", batch.outcomes)):
-        kept = cohort.read(name)
-        assert kept.assign(subject_id=kept["subject_id"].map(identifiers)).astype(str).equals(came.astype(str)), name
-    kept = pd.concat([cohort.read("observations"), cohort.read("quarantine")])
+    for name, delivered in (("stays", batch.stays), ("outcomes", batch.outcomes)):
+        stored = cohort.read(name)
+        assert stored.assign(subject_id=stored["subject_id"].map(identifiers)).astype(str).equals(delivered.astype(str)), name
+    stored = pd.concat([cohort.read("observations"), cohort.read("quarantine")])
     assert set(cohort.read("quarantine")["subject_id"]) == {SIM_0, SIM_1}
     key = ["subject_id", "message_id", "signal", "observed_at", "recorded_at"]
-    came = batch.observations[key].astype(str).value_counts()
-    kept = kept.assign(subject_id=kept["subject_id"].map(identifiers))[key].astype(str).value_counts()
-    pd.testing.assert_series_equal(kept.sort_index(), came.sort_index())
+    delivered = batch.observations[key].astype(str).value_counts()
+    stored = stored.assign(subject_id=stored["subject_id"].map(identifiers))[key].astype(str).value_counts()
+    pd.testing.assert_series_equal(stored.sort_index(), delivered.sort_index())
 
 
-def test_a_reading_without_subject_stays_one(tmp_path):
-    def forget(batch):
+def test_ingest_quarantines_a_reading_without_subject(tmp_path):
+    def without_subjects(batch):
         subjects = batch.observations["subject_id"].astype(object)
         return replace(batch, observations=batch.observations.assign(subject_id=["", None, *subjects.iloc[2:]]))
 
-    assert ingest(Edited(forget), tmp_path).quarantined["missing_subject"] == 2
+    assert ingest(Edited(without_subjects), Home(tmp_path)).quarantined["missing_subject"] == 2
     quarantine = CohortStore(tmp_path).read("quarantine").set_index("reason")["subject_id"]
     assert quarantine["missing_subject"].isna().all()
 
 
-def test_stays_of_one_patient_stay_his(tmp_path):
-    new = {"sim-000000": "12~1", "sim-000001": "12~2"}
-    ingest(Edited(lambda b: Batch(*(_renamed(t, new) for t in (b.observations, b.stays, b.outcomes)))), tmp_path)
+def test_stays_of_one_patient_share_a_patient_pseudonym(tmp_path):
+    stays_of_one = {"sim-000000": "12~1", "sim-000001": "12~2"}
+    ingest(Edited(lambda b: Batch(*(_renamed(t, stays_of_one) for t in (b.observations, b.stays, b.outcomes)))), Home(tmp_path))
     subjects = CohortStore(tmp_path).read("stays")["subject_id"]
     assert subjects.nunique() == 2
     assert set(subjects.map(patient_of)) == {Pseudonyms(OPEN_KEY).of("12")}
     assert sorted(Identities(tmp_path).of(subjects).values()) == ["12~1", "12~2"]
 
 
-def test_deidentified_patients_are_the_same_in_every_home_and_others_are_not(tmp_path):
-    found = {}
-    for name, deidentified in (("open", True), ("open too", True), ("ours", False), ("theirs", False)):
-        ingest(Edited(deidentified=deidentified), tmp_path / name)
-        found[name] = frozenset(CohortStore(tmp_path / name).read("stays")["subject_id"])
+def test_deidentified_patients_have_the_same_pseudonyms_in_every_home_and_others_have_not(tmp_path):
+    pseudonyms = {}
+    for name, deidentified in (("published 1", True), ("published 2", True), ("secret 1", False), ("secret 2", False)):
+        ingest(Edited(deidentified=deidentified), Home(tmp_path / name))
+        pseudonyms[name] = frozenset(CohortStore(tmp_path / name).read("stays")["subject_id"])
         assert open_pseudonyms(tmp_path / name).is_open == deidentified
-    assert found["open"] == found["open too"] == {SIM_0, SIM_1}
-    assert len(frozenset.union(*found.values())) == 6
+    assert pseudonyms["published 1"] == pseudonyms["published 2"] == {SIM_0, SIM_1}
+    assert len(frozenset.union(*pseudonyms.values())) == 6
 
 
-def test_a_secret_key_is_kept_whoever_comes(tmp_path):
+def test_ingest_keeps_a_secret_key_for_any_source(tmp_path):
     secret = bytes(range(KEY_BYTES))
     (tmp_path / KEY_FILE).write_text(secret.hex())
     for deidentified in (True, False):
-        ingest(Edited(deidentified=deidentified), tmp_path)
+        ingest(Edited(deidentified=deidentified), Home(tmp_path))
         assert SIM_0 not in set(CohortStore(tmp_path).read("stays")["subject_id"])
         assert Pseudonyms(secret).of("sim-000000") in set(CohortStore(tmp_path).read("stays")["subject_id"])
 
 
-def test_nobody_is_hidden_by_a_key_that_everybody_knows(tmp_path):
-    before = ingest(Edited(), tmp_path)
-    with pytest.raises(PseudonymError, match=f"--source edited: .*{KEY_FILE} holds the key that everybody knows.* --home"):
-        ingest(Edited(deidentified=False), tmp_path)
+def test_ingest_refuses_identified_patients_under_the_published_key(tmp_path):
+    before = ingest(Edited(), Home(tmp_path))
+    with pytest.raises(PseudonymError, match=f"--source edited: .*{KEY_FILE} holds the published key.* --home"):
+        ingest(Edited(deidentified=False), Home(tmp_path))
     assert CohortStore(tmp_path).facts == before  # refused before anything was cleared
 
 

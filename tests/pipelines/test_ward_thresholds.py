@@ -1,4 +1,4 @@
-"""Thresholds from a ward's own risks, against counting alarms by hand."""
+"""Thresholds proposed from a ward's own risks, compared with alarms counted by hand."""
 
 from types import SimpleNamespace
 
@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.jobs.ward_thresholds import proposal
-from serving.records.ward_settings import SafetyNet, Ward
+from pipelines.jobs.ward_thresholds import _propose
+from serving.records.ward_settings import SafetyNetSettings, WardSettings
 
 CHAMPION = SimpleNamespace(model=SimpleNamespace(thresholds_={"medium": 0.05, "high": 0.2}))
 START = pd.Timestamp("2026-03-01", tz="UTC").as_unit("us")
@@ -24,8 +24,8 @@ def hours_of(patients, hours, seed=0):
     )
 
 
-def sounds(hours, threshold):
-    """Alarms by hand: at or above the threshold, and none of the patient in the eight hours before."""
+def count_alarms(hours, threshold):
+    """Count alarms by hand: at or above the threshold, without an alarm of the patient in the eight hours before."""
     count, last = 0, {}
     for row in hours.itertuples():
         before = last.get(row.subject_id)
@@ -35,31 +35,31 @@ def sounds(hours, threshold):
 
 
 @pytest.mark.parametrize("budget", [0.2, 0.5, 1.0])
-def test_the_proposal_is_the_lowest_threshold_that_keeps_the_budget(budget):
+def test_proposed_threshold_is_the_lowest_that_keeps_the_budget(budget):
     hours = hours_of(patients=20, hours=48)
-    found = proposal("B4", hours, Ward(alarms_per_patient_day=budget), CHAMPION, promised=0.5)
+    proposal = _propose("B4", hours, WardSettings(alarms_per_patient_day=budget), CHAMPION, default_budget=0.5)
     days = 20 * 48 / 24
-    assert (found.patients, found.patient_days, found.threshold) == (20, days, 0.2)
-    assert found.alarms == pytest.approx(sounds(hours, 0.2) / days)
-    assert sounds(hours, found.proposed) <= budget * days
-    lower = hours["probability"][hours["probability"] < found.proposed].max()
-    assert sounds(hours, lower) > budget * days
+    assert (proposal.patients, proposal.patient_days, proposal.threshold) == (20, days, 0.2)
+    assert proposal.alarms == pytest.approx(count_alarms(hours, 0.2) / days)
+    assert count_alarms(hours, proposal.proposed) <= budget * days
+    lower = hours["probability"][hours["probability"] < proposal.proposed].max()
+    assert count_alarms(hours, lower) > budget * days
 
 
-def test_the_promise_of_the_task_is_the_budget_of_a_ward_that_sets_none_and_its_own_threshold_counts():
+def test_proposal_uses_the_ward_threshold_and_the_default_budget_of_the_task():
     hours = hours_of(patients=20, hours=48)
-    found = proposal("", hours, Ward(threshold=0.1), CHAMPION, promised=0.3)
-    assert (found.budget, found.threshold) == (0.3, 0.1)
-    assert found.alarms == pytest.approx(sounds(hours, 0.1) / 40)
+    proposal = _propose("", hours, WardSettings(threshold=0.1), CHAMPION, default_budget=0.3)
+    assert (proposal.budget, proposal.threshold) == (0.3, 0.1)
+    assert proposal.alarms == pytest.approx(count_alarms(hours, 0.1) / 40)
 
 
-def test_alarms_are_counted_by_the_wards_own_silence_and_its_own_limit_of_news2():
+def test_proposal_counts_alarms_by_the_refractory_period_and_news2_limit_of_the_ward():
     hours = hours_of(patients=1, hours=48).assign(probability=0.01, net_score=8.0, net_spot=8.0)
-    assert proposal("B4", hours, Ward(), CHAMPION, promised=0.5).alarms == 6 / 2  # every 8 of 48 hours
-    assert proposal("B4", hours, Ward(silence_hours=4), CHAMPION, promised=0.5).alarms == 12 / 2
-    relaxed = SafetyNet(alarm_from=9, because="a ward of patients for comfort care")
-    assert proposal("B4", hours, Ward(safety_net=relaxed), CHAMPION, promised=0.5).alarms == 0
+    assert _propose("B4", hours, WardSettings(), CHAMPION, default_budget=0.5).alarms == 6 / 2  # every 8 of 48 hours
+    assert _propose("B4", hours, WardSettings(refractory_hours=4), CHAMPION, default_budget=0.5).alarms == 12 / 2
+    relaxed = SafetyNetSettings(alarm_from=9, because="a ward of patients for comfort care")
+    assert _propose("B4", hours, WardSettings(safety_net=relaxed), CHAMPION, default_budget=0.5).alarms == 0
 
 
-def test_nothing_is_proposed_from_a_few_patient_days():
-    assert proposal("B4", hours_of(patients=4, hours=24), Ward(), CHAMPION, promised=0.5).proposed is None
+def test_proposal_is_none_from_few_patient_days():
+    assert _propose("B4", hours_of(patients=4, hours=24), WardSettings(), CHAMPION, default_budget=0.5).proposed is None

@@ -5,6 +5,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from pipelines.home import Home
 from pipelines.operations.server import running_server
 from serving.auth.jwks import ALGORITHMS
 from serving.auth.local_tokens import local_token
@@ -65,7 +66,7 @@ def caller(server, token_of):
 
 @pytest.fixture(scope="session")
 def spare(home, tmp_path_factory):
-    """URL and home of a server that may be told anything: a copy of the small ward."""
+    """URL and home of a server that tests may change: a copy of the small ward."""
     folder = copy_of(home, tmp_path_factory.mktemp("spare") / "home")
-    with running_server(folder, TASK) as url:
+    with running_server(Home(folder), TASK) as url:
         yield url, folder

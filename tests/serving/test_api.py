@@ -1,4 +1,4 @@
-"""The API as a care platform meets it: over HTTP, with good requests and bad ones, and no patient in any log."""
+"""The API over HTTP, as a care platform uses it: good requests and bad ones."""
 
 import json
 import re
@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from pipelines.cohort_store import CohortStore
-from serving.api.schemas import MAX_BODY_BYTES, MAX_PATIENTS
+from serving.api.schemas.common import MAX_BODY_BYTES, MAX_PATIENTS
 from serving.identity.identities import Identities
 
 NOW = "2026-02-01T12:00:00Z"
-CANARY = "canary-7f3a"  # marks identifiers and texts that must not be said again
+CANARY = "canary-7f3a"  # marks identifiers and texts that must not be repeated
 CANARY_VALUE = 31337.25
 SICK = {"heart_rate": 135, "spo2": 85, "respiratory_rate": 32, "systolic_bp": 88}
 WELL = {"heart_rate": 70, "spo2": 98, "respiratory_rate": 14, "systolic_bp": 125}
@@ -42,39 +42,39 @@ def client(caller):
 
 @pytest.fixture(scope="module")
 def patient(home):
-    """A patient of the cohort, by the identifier of his source."""
-    pseudonym = CohortStore(home).read("stays")["subject_id"].iloc[0]
-    identifier = Identities(home).of([pseudonym])[pseudonym]
+    """The identifier of a patient of the cohort."""
+    subject = CohortStore(home).read("stays")["subject_id"].iloc[0]
+    identifier = Identities(home).of([subject])[subject]
     assert re.fullmatch(r"sim-\d{6}", identifier)
     return identifier
 
 
-def reading(**changes):
+def observation(**changes):
     return {"signal": "heart_rate", "value": 112, "observed_at": NOW, **changes}
 
 
-def sent(patient_id, values, minutes_ago=0):
-    """A body of readings of one patient, of just now."""
+def observations_body(patient_id, values, minutes_ago=0):
+    """Return a request body with observations of one patient, of some minutes ago."""
     at = pd.Timestamp.now("UTC") - pd.Timedelta(minutes=minutes_ago)
-    about = {"patient_id": patient_id, "observed_at": at.isoformat(), "source": "tests"}
-    readings = [{**about, "message_id": f"{signal} {at}", "signal": signal, "value": v} for signal, v in values.items()]
-    return {"observations": readings}
+    fields = {"patient_id": patient_id, "observed_at": at.isoformat(), "source": "tests"}
+    observations = [{**fields, "message_id": f"{signal} {at}", "signal": signal, "value": v} for signal, v in values.items()]
+    return {"observations": observations}
 
 
-def until(ask, seconds=20):
-    """What is there once the rescorer has been at work."""
+def wait_for(ask, seconds=20):
+    """Return what a question gives once the rescorer has done its work."""
     end = time.monotonic() + seconds
-    while not (found := ask()) and time.monotonic() < end:
+    while not (answer := ask()) and time.monotonic() < end:
         time.sleep(0.05)
-    assert found
-    return found
+    assert answer
+    return answer
 
 
 def test_health_readiness_metrics_and_docs(server):
-    with httpx.Client(base_url=server) as stranger:  # none of these is about anybody
+    with httpx.Client(base_url=server) as stranger:  # no token is needed
         for path in ("/livez", "/readyz", "/healthz"):
             assert stranger.get(path).status_code == 200
-        stranger.post("/v1/risk", json={"patient_id": "nobody"})
+        stranger.post("/v1/risk", json={"patient_id": "unknown"})
         page = stranger.get("/metrics").text
         assert re.search(r'^vigil_request_seconds_count{path="/v1/risk",status="401"} \d', page, re.MULTILINE)
         assert 'vigil_model_info{feature_service="vital_signs_v3",name="deterioration",version="1"} 1.0' in page
@@ -83,19 +83,19 @@ def test_health_readiness_metrics_and_docs(server):
         assert {path: set(methods) for path, methods in document["paths"].items()} == PATHS | HEALTH
         page = stranger.get("/v1/docs")
         assert page.status_code == 200
-        assert not re.search(r"""(?:src|href)=["']https?:""", page.text)  # nothing is loaded from elsewhere
+        assert not re.search(r"""(?:src|href)=["']https?:""", page.text)  # no script of another server
         assert stranger.get("/static_content/swagger-ui-bundle.js").status_code == 200
         assert stranger.get("/").headers["location"] == "/v1/docs"
 
 
-def test_no_answer_is_anybodys_to_keep(client):
+def test_answers_must_not_be_stored_by_caches(client):
     for answer in (client.get("/v1/docs"), client.post("/v1/risk", json={}), client.get("/nowhere")):
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert "default-src 'self'" in answer.headers["content-security-policy"]
 
 
-def test_risk_of_one_patient(client, patient):
+def test_risk_answer_of_one_patient(client, patient):
     answer = client.post("/v1/risk", json={"patient_id": patient, "include": ["contributions", "range"]})
     assert answer.status_code == 200
     body = answer.json()
@@ -108,19 +108,19 @@ def test_risk_of_one_patient(client, patient):
     assert body["model"] == {"name": "deterioration", "version": "1", "feature_service": "vital_signs_v3", "simulated": True}
 
 
-def test_risks_of_several(client, patient):
-    body = client.post("/v1/risks", json={"patient_ids": [patient, "nobody"]}).json()
+def test_risks_answer_of_several_patients(client, patient):
+    body = client.post("/v1/risks", json={"patient_ids": [patient, "unknown"]}).json()
     assert body["items"][0]["risk"]["patient_id"] == patient
     assert body["items"][1]["risk"] is None
     assert body["items"][1]["problem"]["code"] == "unknown_patient"
 
 
-def test_risk_from_observations(client):
-    worse = [reading(value=135), reading(signal="spo2", value=85), reading(signal="respiratory_rate", value=32)]
-    better = [reading(value=70), reading(signal="spo2", value=98), reading(signal="respiratory_rate", value=14)]
+def test_risk_answer_from_observations(client):
+    worse = [observation(value=135), observation(signal="spo2", value=85), observation(signal="respiratory_rate", value=32)]
+    better = [observation(value=70), observation(signal="spo2", value=98), observation(signal="respiratory_rate", value=14)]
     sick, well = (
-        client.post("/v1/risk/observations", json={"patient_id": "x", "observations": readings, "age": 70}).json()
-        for readings in (worse, better)
+        client.post("/v1/risk/observations", json={"patient_id": "x", "observations": observations, "age": 70}).json()
+        for observations in (worse, better)
     )
     assert (sick["news2"]["score"], well["news2"]["score"]) == (3 + 3 + 3, 0)
     assert sick["probability"] > well["probability"]
@@ -130,17 +130,17 @@ def test_risk_from_observations(client):
 
 @pytest.fixture(scope="module")
 def admitted(client):
-    """The alarm of a patient of ward B4 who was well an hour ago and is not now."""
+    """The alarm of a patient of ward B4 who was well an hour ago and is sick now."""
     admitted_at = (pd.Timestamp.now("UTC") - pd.Timedelta(hours=2)).isoformat()
     body = {"patient_id": "api-1", "ward": "B4", "age": 71, "sex": "female", "unit_admitted_at": admitted_at}
     assert client.post("/v1/patients", json={"patients": [body]}).json() == {"registered": 1}
     for values, ago in ((WELL, 60), (SICK, 0)):
-        answer = client.post("/v1/observations", json=sent("api-1", values, ago)).json()
+        answer = client.post("/v1/observations", json=observations_body("api-1", values, ago)).json()
         assert (answer["accepted"], answer["duplicate"], answer["quarantined"]) == (4, 0, 0)
-    return until(lambda: client.get("/v1/alarms", params={"ward": "B4", "status": "open"}).json()["alarms"])[0]
+    return wait_for(lambda: client.get("/v1/alarms", params={"ward": "B4", "status": "open"}).json()["alarms"])[0]
 
 
-def test_readings_become_a_risk_of_the_ward_and_an_alarm(client, admitted):
+def test_observations_become_a_risk_of_the_ward_and_an_alarm(client, admitted):
     (patient,) = client.get("/v1/ward/patients", params={"ward": "B4"}).json()["patients"]
     assert (patient["patient_id"], patient["band"], patient["news2"]) == ("api-1", "high", 3 + 3 + 3 + 3)
     assert (patient["basis"] == "model") == ("outside_training" not in patient["findings"])
@@ -153,7 +153,7 @@ def test_readings_become_a_risk_of_the_ward_and_an_alarm(client, admitted):
     assert now["data_age"]["latest_reading_hours"] < 0.1
 
 
-def test_events_can_be_followed_from_where_one_was(client, admitted):
+def test_events_resume_after_the_last_event_id(client, admitted):
     params, first = {"ward": "B4", "seconds": 0}, {"Last-Event-ID": "0"}
     events = client.get("/v1/ward/events", params=params, headers=first)
     assert events.headers["content-type"].startswith("text/event-stream")
@@ -169,7 +169,7 @@ def test_events_can_be_followed_from_where_one_was(client, admitted):
     assert client.get("/v1/ward/events", params=params).text == f": listening\nid: {numbers[-1]}\n\n"  # from now on
 
 
-def test_the_course_and_the_visit_summary_of_a_patient(client, admitted):
+def test_history_anomalies_and_visit_summary_of_a_patient(client, admitted):
     history = client.post("/v1/risk/history", json={"patient_id": "api-1", "hours": 2}).json()
     assert len(history["points"]) >= 1
     assert history["points"][-1]["news2"] == 12
@@ -179,10 +179,10 @@ def test_the_course_and_the_visit_summary_of_a_patient(client, admitted):
     assert [alarm["alarm_id"] for alarm in summary["alarms"]] == [admitted["alarm_id"]]
     assert summary["risk"]["news2"]["score"] == 12
     assert summary["history"]["patient_id"] == "api-1"
-    assert client.post("/v1/risk/anomalies", json={"patient_id": "nobody"}).json()["code"] == "no_readings"
+    assert client.post("/v1/risk/anomalies", json={"patient_id": "unknown"}).json()["code"] == "no_readings"
 
 
-def test_what_was_done_about_an_alarm_is_kept(client, admitted):
+def test_alarm_actions_are_stored(client, admitted):
     name = admitted["alarm_id"]
     acknowledged = client.post("/v1/alarms/acknowledge", json={"alarm_id": name}).json()
     assert (acknowledged["status"], acknowledged["acted_by"], acknowledged["reason"]) == ("acknowledged", "tests", None)
@@ -197,12 +197,12 @@ def test_what_was_done_about_an_alarm_is_kept(client, admitted):
     assert client.post("/v1/alarms/acknowledge", json={"alarm_id": "none"}).json()["code"] == "unknown_alarm"
 
 
-def test_a_message_sent_again_counts_once_and_what_cannot_be_used_is_said(client):
-    body = sent("api-2", {"heart_rate": 80, "spo2": 400, "mood": 3, "respiratory_rate": "16"})
+def test_message_sent_again_counts_once_and_quarantine_states_reasons(client):
+    body = observations_body("api-2", {"heart_rate": 80, "spo2": 400, "mood": 3, "respiratory_rate": "16"})
     body["observations"].append({**body["observations"][0], "value": 81})
     answer = client.post("/v1/observations", json=body).json()
-    said = [(result["status"], result["reason"], result["field"]) for result in answer["results"]]
-    assert said == [
+    results = [(result["status"], result["reason"], result["field"]) for result in answer["results"]]
+    assert results == [
         ("accepted", None, None),
         ("quarantined", "implausible", "value"),
         ("quarantined", "unknown_signal", "signal"),
@@ -226,64 +226,64 @@ BAD = {
     "as_of as a number in a text": ("/v1/risk", {"patient_id": "x", "as_of": "1770000000"}, 422, "invalid_request"),
     "no patients": ("/v1/risks", {"patient_ids": []}, 422, "invalid_request"),
     "too many patients": ("/v1/risks", {"patient_ids": [CANARY] * (MAX_PATIENTS + 1)}, 422, "invalid_request"),
-    "no readings": ("/v1/risk/observations", {"patient_id": "x", "observations": []}, 422, "invalid_request"),
+    "no observations": ("/v1/risk/observations", {"patient_id": "x", "observations": []}, 422, "invalid_request"),
     "a word for a value": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading(value=CANARY)]},
+        {"patient_id": "x", "observations": [observation(value=CANARY)]},
         422,
         "invalid_request",
     ),
     "a number as a text": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading(value="112")]},
+        {"patient_id": "x", "observations": [observation(value="112")]},
         422,
         "invalid_request",
     ),
     "between two codes": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading(signal="on_oxygen", value=0.4)]},
+        {"patient_id": "x", "observations": [observation(signal="on_oxygen", value=0.4)]},
         422,
         "unusable_observations",
     ),
     "implausible": (
         "/v1/risk/observations",
-        {"patient_id": CANARY, "observations": [reading(value=CANARY_VALUE)]},
+        {"patient_id": CANARY, "observations": [observation(value=CANARY_VALUE)]},
         422,
         "unusable_observations",
     ),
     "unknown signal": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading(signal=CANARY)]},
+        {"patient_id": "x", "observations": [observation(signal=CANARY)]},
         422,
         "unusable_observations",
     ),
     "wrong unit": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading(unit=CANARY)]},
+        {"patient_id": "x", "observations": [observation(unit=CANARY)]},
         422,
         "unusable_observations",
     ),
-    "the same reading twice": (
+    "the same observation twice": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading(), reading()]},
+        {"patient_id": "x", "observations": [observation(), observation()]},
         422,
         "unusable_observations",
     ),
-    "a reading of the future": (
+    "an observation of the future": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading(observed_at="2090-01-01T00:00:00Z")]},
+        {"patient_id": "x", "observations": [observation(observed_at="2090-01-01T00:00:00Z")]},
         422,
         "unusable_observations",
     ),
     "as_of in the future": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading()], "as_of": "2090-01-01T00:00:00Z"},
+        {"patient_id": "x", "observations": [observation()], "as_of": "2090-01-01T00:00:00Z"},
         422,
         "unusable_observations",
     ),
-    "a reading after as_of": (
+    "an observation after as_of": (
         "/v1/risk/observations",
-        {"patient_id": "x", "observations": [reading()], "as_of": "2026-01-31T00:00:00Z"},
+        {"patient_id": "x", "observations": [observation()], "as_of": "2026-01-31T00:00:00Z"},
         422,
         "unusable_observations",
     ),
@@ -291,7 +291,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_request_gets_a_clear_problem_without_its_values(client, name):
+def test_bad_request_gets_a_clear_problem_without_its_values(client, name):
     path, body, status, code = BAD[name]
     content = body if isinstance(body, str) else json.dumps(body)
     answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
@@ -304,11 +304,11 @@ def test_a_bad_request_gets_a_clear_problem_without_its_values(client, name):
     assert str(CANARY_VALUE) not in answer.text
 
 
-def test_where_the_model_cannot_be_asked_the_answer_is_news2_and_says_why(client, patient):
+def test_news2_answers_with_the_reason_where_the_model_cannot_be_asked(client, patient):
     stale = client.post("/v1/risk", json={"patient_id": patient, "as_of": "2026-04-01T00:00:00Z"})
     assert stale.status_code == 200
     assert (stale.json()["basis"], stale.json()["findings"]) == ("news2", ["stale_data", "hardly_known"])
-    old = {"patient_id": "x", "observations": [reading()], "as_of": "2026-02-03T12:00:00Z"}
+    old = {"patient_id": "x", "observations": [observation()], "as_of": "2026-02-03T12:00:00Z"}
     silent = client.post("/v1/risk/observations", json=old)
     assert silent.status_code == 200
     assert (silent.json()["basis"], silent.json()["findings"]) == ("news2", ["no_recent_readings", "hardly_known"])
@@ -316,33 +316,33 @@ def test_where_the_model_cannot_be_asked_the_answer_is_news2_and_says_why(client
     assert silent.json()["probability"] is stale.json()["probability"] is None
 
 
-def test_nobody_knows_the_future(client, patient):
+def test_as_of_in_the_future_is_refused(client, patient):
     for path in ("/v1/risk", "/v1/risk/anomalies"):
         answer = client.post(path, json={"patient_id": patient, "as_of": "2090-01-01T00:00:00Z"})
         assert (answer.status_code, answer.json()["code"]) == (409, "as_of_in_the_future")
 
 
-def test_an_implausible_reading_is_named_with_its_rule_and_range(client):
-    body = {"patient_id": "x", "observations": [reading(), reading(signal="spo2", value=400)]}
+def test_implausible_observation_is_named_with_its_rule_and_range(client):
+    body = {"patient_id": "x", "observations": [observation(), observation(signal="spo2", value=400)]}
     (error,) = client.post("/v1/risk/observations", json=body).json()["errors"]
     assert error == {"field": "observations.1.value", "rule": "implausible", "expected": "20 to 100 %"}
 
 
-def test_a_body_nested_beyond_reading_is_a_problem(client):
+def test_deeply_nested_body_is_a_problem(client):
     answer = client.post("/v1/risk", content="[" * 100_000 + "]" * 100_000, headers={"Content-Type": "application/json"})
     assert answer.status_code in {400, 422}
     assert answer.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_oversized_body_is_refused_with_or_without_its_length(client, chunked):
+def test_oversized_body_is_refused_with_or_without_its_length(client, chunked):
     body = json.dumps({"patient_id": "x" * (MAX_BODY_BYTES + 1)}).encode()
     content = (body[i : i + 65536] for i in range(0, len(body), 65536)) if chunked else body
     answer = client.post("/v1/risk", content=content, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
 
 
-def test_a_wrong_method_and_path_are_4xx(client):
+def test_wrong_method_and_path_are_4xx(client):
     wrong_method = client.get("/v1/risk")
     assert (wrong_method.status_code, wrong_method.json()["code"]) == (405, "method_not_allowed")
     for path in ("/v1/nothing", "/docs.json", "/schema.json", "/elsewhere"):

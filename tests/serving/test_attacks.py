@@ -1,4 +1,4 @@
-"""The attacks of an adversarial review, in short; ``make soak SOAK=attacks`` repeats them as they were."""
+"""The attacks of an adversarial review, in short; ``make soak SOAK=attacks`` repeats them at full length."""
 
 import pytest
 
@@ -13,6 +13,6 @@ def victim(home, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_server_holds(victim, name):
+def test_attack_does_not_succeed(victim, name):
     outcome = ATTACKS[name](victim, 0.05)
     assert outcome.held, outcome

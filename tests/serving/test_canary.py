@@ -1,8 +1,8 @@
-"""Marked identifiers, values and texts go through every route, failing and not; then all that was written is searched.
+"""Canaries: marked identifiers, values and texts go through every route, and then everything that was written is searched.
 
-Only ``identities.db`` may hold an identifier. A value that was refused may be in the journal's quarantine, one that was
-accepted in the journal, the prediction log and the feature store. Texts of a reading are the journal's, the note of an override
-the board's. What stands where nobody asked for it (path, query, headers) is nowhere.
+Only ``identities.db`` may hold an identifier. A refused value may be in the journal's quarantine, an accepted one in the
+journal, the prediction log and the feature store. Texts of an observation are in the journal only, the note of an override in
+the ward state. What a request holds where nothing is expected (path, query, headers) is stored nowhere.
 """
 
 import io
@@ -21,44 +21,51 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.service import api
-from tests.serving.inside import SICK, WELL, running_inside, sent
+from serving.app import create_app
+from serving.stream.ingestion import Ingestion
+from tests.serving.in_process_server import SICK, WELL, observations_body, running_in_process
 
 CANARY = "canary-9c41"
 PATIENT, OTHER = f"{CANARY}-patient", f"{CANARY}-other"  # identifiers
 WARD, DEVICE, GATEWAY = f"{CANARY}-ward", f"{CANARY}-device", f"{CANARY}-gateway"
 NOTE, CALLER = f"{CANARY}-note", f"{CANARY}-caller"
-NOWHERE = f"{CANARY}-nowhere"  # what nobody asked for
-REFUSED, GIVEN = 31337.25, 171.37  # values: no heart's, and a rare one
-PATHS = {path: methods for path, methods in api.openapi()["paths"].items() if path.startswith("/v1")}
+NOWHERE = f"{CANARY}-nowhere"  # what no route expects
+REFUSED, GIVEN = 31337.25, 171.37  # values: an implausible heart rate, and a rare one
+PATHS = {path: methods for path, methods in create_app().openapi()["paths"].items() if path.startswith("/v1")}
 ROUTES = {f"{method} {path}" for path, methods in PATHS.items() for method in methods}
 
 
 def spellings(value):
-    """A number as it may lie in a file: as text, and as SQLite, protocol buffers and Arrow write it."""
+    """Return a number as it may stand in a file: as text, and as SQLite, protocol buffers and Arrow write it."""
     narrow = np.float32(value)
     texts = {repr(value), repr(float(narrow))}
     return {text.encode() for text in texts} | {struct.pack(form, value) for form in ("<d", ">d")} | {struct.pack("<f", narrow)}
 
 
-def reading(**changes):
+def observation(**changes):
     now = pd.Timestamp.now("UTC").isoformat()
     return {"patient_id": PATIENT, "signal": "heart_rate", "value": GIVEN, "observed_at": now, "message_id": NOWHERE} | changes
 
 
 def requests():
-    """What goes through each route: ``route, arguments``; both what is fine and what is not."""
-    about = {"device_id": DEVICE, "source": GATEWAY}
-    bare = {name: reading()[name] for name in ("signal", "value", "observed_at")}
+    """Yield ``route, arguments`` of good and bad requests for each route."""
+    fields = {"device_id": DEVICE, "source": GATEWAY}
+    unnamed = {name: observation()[name] for name in ("signal", "value", "observed_at")}
     registered = {"patient_id": PATIENT, "ward": WARD, "age": 71, "sex": "male"}
     yield "post /v1/patients", {"json": {"patients": [registered]}}
     yield "post /v1/patients", {"json": {"patients": [registered | {"ward": f"{NOWHERE} {NOWHERE}"}]}}
     yield "post /v1/patients", {"json": {"patients": [registered | {"age": REFUSED + 1, "sex": NOWHERE, NOWHERE: NOWHERE}]}}
-    yield "post /v1/observations", {"json": sent(PATIENT, WELL, pd.Timestamp.now("UTC") - pd.Timedelta(hours=2), **about)}
+    yield (
+        "post /v1/observations",
+        {"json": observations_body(PATIENT, WELL, pd.Timestamp.now("UTC") - pd.Timedelta(hours=2), **fields)},
+    )
     for now in ({**SICK, "heart_rate": GIVEN}, {"heart_rate": REFUSED, "spo2": str(GIVEN), NOWHERE: GIVEN}):
-        yield "post /v1/observations", {"json": sent(PATIENT, now, **about)}
-    yield "post /v1/observations", {"json": {"observations": [reading(unit=DEVICE), reading(observed_at=DEVICE, **about)]}}
-    yield "post /v1/observations", {"json": {"observations": [reading(value=[REFUSED + 1], patient_id="")]}}
+        yield "post /v1/observations", {"json": observations_body(PATIENT, now, **fields)}
+    yield (
+        "post /v1/observations",
+        {"json": {"observations": [observation(unit=DEVICE), observation(observed_at=DEVICE, **fields)]}},
+    )
+    yield "post /v1/observations", {"json": {"observations": [observation(value=[REFUSED + 1], patient_id="")]}}
     yield "post /v1/risk", {"json": {"patient_id": PATIENT}}
     yield "post /v1/risk", {"json": {"patient_id": OTHER}}
     yield "post /v1/risk", {"json": {"patient_id": PATIENT, "as_of": "2090-01-01T00:00:00Z"}}
@@ -67,11 +74,11 @@ def requests():
     yield "post /v1/risk", {"content": json.dumps({"patient_id": NOWHERE * 120_000})}
     yield "post /v1/risks", {"json": {"patient_ids": [PATIENT, OTHER]}}
     yield "post /v1/risks", {"json": {"patient_ids": [PATIENT] * 501}}
-    yield "post /v1/risk/observations", {"json": {"patient_id": OTHER, "observations": [bare]}}
-    yield "post /v1/risk/observations", {"json": {"patient_id": OTHER, "observations": [bare | {"value": REFUSED + 1}]}}
+    yield "post /v1/risk/observations", {"json": {"patient_id": OTHER, "observations": [unnamed]}}
+    yield "post /v1/risk/observations", {"json": {"patient_id": OTHER, "observations": [unnamed | {"value": REFUSED + 1}]}}
     yield (
         "post /v1/risk/observations",
-        {"json": {"patient_id": OTHER, "observations": [bare | {"unit": NOWHERE}, bare | {"signal": NOWHERE}]}},
+        {"json": {"patient_id": OTHER, "observations": [unnamed | {"unit": NOWHERE}, unnamed | {"signal": NOWHERE}]}},
     )
     for path in ("/v1/risk/history", "/v1/risk/anomalies", "/v1/visit-summary"):
         yield f"post {path}", {"json": {"patient_id": PATIENT}}
@@ -90,7 +97,7 @@ def requests():
 
 
 def strange(stranger, client):
-    """Requests that are for no route, or from nobody."""
+    """Yield answers to requests for no route, or without a valid token."""
     for token in (NOWHERE, f"{NOWHERE}.{NOWHERE}.x", f"{NOWHERE}\t{NOWHERE}"):
         yield stranger.post("/v1/risk", json={"patient_id": NOWHERE}, headers={"Authorization": f"Bearer {token}"})
     yield stranger.post("/v1/risk", content=f"{{{NOWHERE}")
@@ -105,7 +112,7 @@ def strange(stranger, client):
 
 
 def raw(url, text):
-    """What no client would send."""
+    """Send what no client would, and return the answer."""
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=5) as connection:
         connection.sendall(text.encode())
@@ -117,17 +124,17 @@ def raw(url, text):
 
 
 def search(home, marks, since):
-    """Names of files below a folder, written since, that hold one of the marks; a write-ahead log counts as its database."""
-    found = set()
+    """Return the files of a folder, written since, that hold one of the marks; a write-ahead log counts as its database."""
+    files = set()
     for path in (path for path in home.rglob("*") if path.is_file() and path.stat().st_mtime >= since):
         content = path.read_bytes()
         if any(mark in content for mark in marks):
-            found.add(str(path.relative_to(home)).removesuffix("-wal").removesuffix("-journal"))
-    return found
+            files.add(str(path.relative_to(home)).removesuffix("-wal").removesuffix("-journal"))
+    return files
 
 
 def act_on_the_alarm(client):
-    """Somebody says why an alarm is not right, with a note."""
+    """Acknowledge and override an alarm, with a note, and yield the answers."""
     deadline = time.monotonic() + 20
     while not (alarms := client.get("/v1/alarms", params={"ward": WARD}).json()["alarms"]) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -135,16 +142,16 @@ def act_on_the_alarm(client):
     yield client.post("/v1/alarms/acknowledge", json=body)
     yield client.post("/v1/alarms/override", json={**body, "reason": "other", "note": NOTE})
     yield client.post("/v1/alarms/acknowledge", json=body)
-    yield client.post("/v1/alarms/override", json={**body, "reason": "other", "note": NOWHERE})  # what was said first stands
+    yield client.post("/v1/alarms/override", json={**body, "reason": "other", "note": NOWHERE})  # the first override stands
 
 
 @pytest.fixture(scope="module")
-def said(server, home, caller):
-    """Everything was asked: ``(since, answers by route)``."""
+def asked(server, home, caller):
+    """Every request was sent: ``(since, answers by route)``."""
     since = time.time() - 1
     client = caller(subject=CALLER)
     answers = {}
-    for _ in range(2):  # messages come again
+    for _ in range(2):  # messages are sent again
         for route, arguments in requests():
             method, path = route.split(" ")
             answers.setdefault(route, []).append(client.request(method, path, **arguments))
@@ -152,16 +159,16 @@ def said(server, home, caller):
         answers[f"post {answer.url.path}"].append(answer)
     with httpx.Client(base_url=server) as stranger:
         answers["strange"] = list(strange(stranger, client))
-    resolute = [f"GET /{NOWHERE} HTTP/9.9\r\n\r\n", f"{NOWHERE}\r\n\r\n", f"GET / HTTP/1.1\r\n{NOWHERE}\r\n\r\n"]
-    assert not [text for text in resolute if CANARY in raw(server, text)]
+    malformed = [f"GET /{NOWHERE} HTTP/9.9\r\n\r\n", f"{NOWHERE}\r\n\r\n", f"GET / HTTP/1.1\r\n{NOWHERE}\r\n\r\n"]
+    assert not [text for text in malformed if CANARY in raw(server, text)]
     deadline = time.monotonic() + 60
     while not search(home / "feast", spellings(GIVEN), since) and time.monotonic() < deadline:
         time.sleep(0.2)  # the feature store follows
     return since, answers
 
 
-def test_every_route_answered_well_and_badly(said):
-    _, answers = said
+def test_every_route_was_answered_with_200_and_4xx(asked):
+    _, answers = asked
     assert set(answers) == ROUTES | {"strange"}
     for route in ROUTES:
         statuses = {answer.status_code for answer in answers[route]}
@@ -170,8 +177,8 @@ def test_every_route_answered_well_and_badly(said):
         assert max(statuses) < 500, route
 
 
-def test_no_error_repeats_what_it_is_about(said):
-    _, answers = said
+def test_error_never_repeats_the_request(asked):
+    _, answers = asked
     for route, given in answers.items():
         for answer in given:
             headers = json.dumps([*answer.headers.items()])
@@ -181,8 +188,8 @@ def test_no_error_repeats_what_it_is_about(said):
                 assert not [mark for mark in (str(REFUSED), str(GIVEN), str(REFUSED + 1)) if mark in answer.text], route
 
 
-def test_a_quarantined_reading_is_explained_without_its_value(said):
-    _, answers = said
+def test_quarantined_observation_is_explained_without_its_value(asked):
+    _, answers = asked
     results = [result for answer in answers["post /v1/observations"] for result in answer.json().get("results", [])]
     quarantined = [result for result in results if result["status"] == "quarantined"]
     assert {result["reason"] for result in quarantined} >= {"implausible", "not_a_number", "unknown_signal", "unknown_unit"}
@@ -192,8 +199,8 @@ def test_a_quarantined_reading_is_explained_without_its_value(said):
         assert not [mark for mark in (str(REFUSED), str(GIVEN)) if mark in text]
 
 
-@pytest.mark.usefixtures("said")
-def test_the_log_and_the_metrics_hold_nobody(server, home):
+@pytest.mark.usefixtures("asked")
+def test_log_and_metrics_hold_no_patient_data(server, home):
     log = (home / "logs/serve.log").read_text()
     metrics = httpx.get(f"{server}/metrics").text
     assert "vigil.serving" in log
@@ -207,26 +214,26 @@ def test_the_log_and_the_metrics_hold_nobody(server, home):
     ("marks", "where"),
     [
         ({PATIENT.encode()}, {"identities.db"}),
-        ({OTHER.encode()}, set()),  # nobody sent readings of him
-        ({WARD.encode()}, {"journal.db", "board.db"}),
+        ({OTHER.encode()}, set()),  # no observation of them was sent
+        ({WARD.encode()}, {"journal.db", "ward_state.db"}),
         ({DEVICE.encode()}, {"journal.db"}),
         ({GATEWAY.encode()}, {"journal.db"}),
-        ({NOTE.encode()}, {"board.db"}),
-        ({CALLER.encode()}, {"board.db"}),
+        ({NOTE.encode()}, {"ward_state.db"}),
+        ({CALLER.encode()}, {"ward_state.db"}),
         ({NOWHERE.encode()}, {"journal.db"}),  # names of signals and messages, in the quarantine
         (spellings(REFUSED), {"journal.db"}),
         (spellings(REFUSED + 1), set()),
         (spellings(GIVEN), {"journal.db", "predictions.db", "feast/online.db"}),
     ],
-    ids=["patient", "other", "ward", "device", "gateway", "note", "caller", "nowhere", "refused", "never kept", "given"],
+    ids=["patient", "other", "ward", "device", "gateway", "note", "caller", "nowhere", "refused", "never stored", "given"],
 )
-def test_what_is_kept_is_kept_where_it_belongs(said, home, marks, where):
-    since, _ = said
+def test_marked_content_is_stored_only_where_it_belongs(asked, home, marks, where):
+    since, _ = asked
     assert search(home, marks, since) == where
 
 
-@pytest.mark.usefixtures("said")
-def test_what_nobody_asked_for_is_at_most_in_the_quarantine(home):
+@pytest.mark.usefixtures("asked")
+def test_unexpected_content_is_at_most_in_the_quarantine(home):
     with sqlite3.connect(home / "journal.db") as journal:
         for (table,) in journal.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             if table != "quarantine":
@@ -235,29 +242,30 @@ def test_what_nobody_asked_for_is_at_most_in_the_quarantine(home):
     journal.close()
 
 
-# Errors that nobody foresaw
+# Unexpected errors
 
 
 class Failing:
-    """Whatever it is asked, it fails, and says of whom."""
+    """A component of which every use fails, with patient data in the error."""
 
     def __getattr__(self, name):
         raise RuntimeError(f"{PATIENT} {GIVEN} {NOTE}")
 
 
 @pytest.fixture
-def inside(tmp_path):
-    with running_inside(tmp_path) as inside:
-        client = inside.caller()
+def in_process(tmp_path):
+    """A server with an alarm of one patient."""
+    with running_in_process(tmp_path) as in_process:
+        client = in_process.caller()
         client.post("/v1/patients", json={"patients": [{"patient_id": PATIENT, "ward": WARD}]}).raise_for_status()
-        client.post("/v1/observations", json=sent(PATIENT, {**SICK, "heart_rate": GIVEN})).raise_for_status()
-        inside.rescore()
-        yield inside
+        client.post("/v1/observations", json=observations_body(PATIENT, {**SICK, "heart_rate": GIVEN})).raise_for_status()
+        in_process.rescore()
+        yield in_process
 
 
 @pytest.fixture
 def log():
-    """All that anybody logs."""
+    """Everything that is logged."""
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     loggers = [logging.getLogger(name) for name in ("", "vigil", "uvicorn.error", "bentoml")]
@@ -269,7 +277,7 @@ def log():
 
 
 def walk(client):
-    """Statuses of all that is asked; no error repeats what it is about."""
+    """Send every request, and return the statuses; no error repeats the request."""
     statuses = []
     for route, arguments in requests():
         method, path = route.split(" ")
@@ -279,28 +287,50 @@ def walk(client):
     return statuses
 
 
+INGESTION = ("pseudonyms", "identities", "journal", "access", "group_commit")  # what it is made of
+RISK_SERVICE = ("champion", "journal", "clock", "log")
+
+
+def with_failing(components, name):
+    """Return components of which one fails wherever it is used."""
+    failing = {name: Failing()}
+    if name in INGESTION:
+        failing["ingestion"] = Ingestion(**{part: getattr(components, part) for part in INGESTION} | failing)
+    if name in RISK_SERVICE:
+        failing["risk_service"] = replace(components.risk_service, **{name: Failing()})
+    return replace(components, **failing)
+
+
 @pytest.mark.parametrize(
-    "part", ["journal", "board", "identities", "pseudonyms", "log", "scorer", "intake", "metrics", "limiter"]
+    "component",
+    [
+        *("access", "champion", "clock", "group_commit", "identities", "ingestion", "journal", "log", "metrics", "pseudonyms"),
+        *("risk_service", "streams", "tokens", "ward_settings", "ward_state"),
+    ],
 )
-def test_whatever_fails_nothing_of_a_patient_is_said(inside, part, log, capfd):
-    api.state.parts = replace(inside.parts, **{part: Failing()})
-    statuses = walk(inside.caller())
+def test_component_that_fails_is_a_500_without_patient_data(in_process, component, log, capfd):
+    client = in_process.caller()
+    (alarm,) = client.get("/v1/alarms").json()["alarms"]
+    in_process.use(with_failing(in_process.components, component))
+    statuses = walk(client)
+    answer = client.post("/v1/alarms/acknowledge", json={"alarm_id": alarm["alarm_id"]})  # the only use of the metrics
+    assert answer.status_code == 200 or CANARY not in answer.text
     printed = "".join(capfd.readouterr())
-    assert 500 in statuses or part == "metrics"
+    assert 500 in [*statuses, answer.status_code]
     for text in (log.getvalue(), printed):
         assert not [mark for mark in (CANARY, str(GIVEN), "Traceback") if mark in text]
-    assert part == "metrics" or "unexpected RuntimeError at" in log.getvalue()
+    assert "unexpected RuntimeError at" in log.getvalue()
 
 
-@pytest.mark.parametrize("file", ["journal.db", "board.db", "identities.db", "predictions.db"])
-def test_a_file_that_cannot_be_used_is_a_503_that_names_nobody(tmp_path, file, log, capfd, monkeypatch):
+@pytest.mark.parametrize("file", ["journal.db", "ward_state.db", "identities.db", "predictions.db"])
+def test_unusable_database_is_a_503_without_patient_data(tmp_path, file, log, capfd, monkeypatch):
     monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
-    with running_inside(tmp_path) as inside:
-        client = inside.caller()
-        client.post("/v1/observations", json=sent(PATIENT, SICK)).raise_for_status()
+    with running_in_process(tmp_path) as in_process:
+        client = in_process.caller()
+        client.post("/v1/observations", json=observations_body(PATIENT, SICK)).raise_for_status()
         other = sqlite3.connect(tmp_path / file, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        body = sent(OTHER, {"heart_rate": GIVEN})
+        body = observations_body(OTHER, {"heart_rate": GIVEN})
         answers = [
             client.post("/v1/observations", json=body),
             client.post("/v1/risk", json={"patient_id": PATIENT}),
@@ -309,17 +339,17 @@ def test_a_file_that_cannot_be_used_is_a_503_that_names_nobody(tmp_path, file, l
         other.execute("ROLLBACK")
         other.close()
         failed = [answer for answer in answers if answer.status_code != 200]
-        assert bool(failed) == (file != "board.db")  # these only write elsewhere
+        assert bool(failed) == (file != "ward_state.db")  # these only write elsewhere
         for answer in failed:
             assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
             assert answer.headers["retry-after"] == "1"
         for text in (*(answer.text for answer in failed), log.getvalue(), *capfd.readouterr()):
             assert not [mark for mark in (CANARY, str(GIVEN), "Traceback") if mark in text]
-        kept = client.post("/v1/observations", json=body).json()  # nothing was kept where it failed
-        assert (kept["accepted"], kept["duplicate"]) == ((0, 1) if answers[0].status_code == 200 else (1, 0))
+        again = client.post("/v1/observations", json=body).json()  # nothing was stored where it failed
+        assert (again["accepted"], again["duplicate"]) == ((0, 1) if answers[0].status_code == 200 else (1, 0))
 
 
-def test_a_rescorer_in_trouble_says_where_not_of_whom(inside, log, capfd, monkeypatch):
+def test_rescorer_that_fails_logs_the_place_and_no_patient_data(in_process, log, capfd, monkeypatch):
     monkeypatch.setattr("serving.stream.rescorer._RETRY_SECONDS", 0.01)
     broken = threading.Event()
 
@@ -328,22 +358,24 @@ def test_a_rescorer_in_trouble_says_where_not_of_whom(inside, log, capfd, monkey
         raise RuntimeError(f"{PATIENT} {GIVEN}")
 
     with monkeypatch.context() as patch:
-        patch.setattr(inside.rescorer._board, "publish", fail)
-        inside.caller().post("/v1/observations", json=sent(OTHER, {"heart_rate": GIVEN})).raise_for_status()
-        inside.rescorer.run(stopped=broken.is_set)
+        patch.setattr(in_process.rescorer._ward_state, "commit", fail)
+        in_process.caller().post("/v1/observations", json=observations_body(OTHER, {"heart_rate": GIVEN})).raise_for_status()
+        in_process.rescorer.run(stopped=broken.is_set)
     for text in (log.getvalue(), *capfd.readouterr()):
         assert not [mark for mark in (CANARY, str(GIVEN), "Traceback") if mark in text]
     assert "unexpected RuntimeError at" in log.getvalue()
-    inside.rescore()  # and nothing is lost
-    assert inside.parts.pseudonyms.of(OTHER) in {risk["patient"] for risk in inside.parts.board.risks()}
+    in_process.rescore()  # and nothing is lost
+    assert in_process.components.pseudonyms.subject_key(OTHER) in {
+        risk.subject_id for risk in in_process.components.ward_state.risks()
+    }
 
 
-def test_a_feature_store_in_trouble_says_where_not_of_whom(inside, log, monkeypatch):
+def test_feature_store_that_fails_logs_the_place_and_no_patient_data(in_process, log, monkeypatch):
     def fail(*_):
         raise RuntimeError(f"{PATIENT} {GIVEN}")
 
-    monkeypatch.setattr(inside.feast._store, "write_online", fail)
-    inside.feast.start()
-    inside.feast.stop()
+    monkeypatch.setattr(in_process.online_store._store, "write_online", fail)
+    in_process.online_store.start()
+    in_process.online_store.stop()
     assert "feature store: RuntimeError at" in log.getvalue()
     assert CANARY not in log.getvalue()

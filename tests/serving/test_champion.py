@@ -1,4 +1,4 @@
-"""The model in use follows the registry's alias, and outlives the registry."""
+"""The champion follows the registry's alias, and stays in use when the registry is gone."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ def home(tmp_path):
 
 
 def register(home, fitted):
-    """The next version; the first is champion."""
+    """Register the next version; the first is champion."""
     home.mkdir(exist_ok=True)
     model, frame = fitted
     registry = Registry(home)
@@ -46,10 +46,10 @@ def register(home, fitted):
     return registry.register(run_id, "all_signals", NAME, {})
 
 
-def test_it_follows_the_alias_and_says_so(home, fitted):
+def test_champion_follows_the_alias_and_reports_each_change(home, fitted):
     register(home, fitted)
-    told = []
-    champion = Champion(home, NAME, told.append)
+    changes = []
+    champion = Champion(home, NAME, changes.append)
     assert champion.model is None
     champion.look()
     first = champion.model
@@ -64,38 +64,40 @@ def test_it_follows_the_alias_and_says_so(home, fitted):
     Registry(home).roll_back(NAME, {})
     champion.look()
     assert champion.model.version == "1"
-    assert [model.version for model in told] == ["1", "2", "1"]
+    assert [model.version for model in changes] == ["1", "2", "1"]
 
 
-def test_a_withdrawal_and_a_reinstatement_are_noticed_at_the_next_look(home, fitted, monkeypatch):
+def test_champion_notices_withdrawal_and_reinstatement_at_the_next_look(home, fitted, monkeypatch):
     register(home, fitted)
     register(home, fitted)
-    told, asked = [], []
-    champion = Champion(home, NAME, told.append)
+    changes, lookups = [], []
+    champion = Champion(home, NAME, changes.append)
     champion.look()
     first, registry = champion.model, Registry(home)
     registry.withdraw(NAME, "1", "its certificate does not hold", datetime(2026, 2, 1, tzinfo=UTC))
     by_alias = MlflowClient.get_model_version_by_alias
-    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", lambda *who: asked.append(who[1:]) or by_alias(*who))
+    monkeypatch.setattr(
+        MlflowClient, "get_model_version_by_alias", lambda *arguments: lookups.append(arguments[1:]) or by_alias(*arguments)
+    )
     monkeypatch.setattr(Registry, "load", None)  # the model that is there is not loaded again
     champion.look()
     assert (champion.model.version, champion.model.withdrawn, champion.model.model) == ("1", True, first.model)
     noticed = champion.model
     champion.look()
     assert champion.model is noticed
-    assert asked == [(NAME, "champion")] * 2  # one question a look
+    assert lookups == [(NAME, "champion")] * 2  # one lookup a look
     registry.reinstate(NAME, "1")
     champion.look()
     assert champion.model == first
     monkeypatch.undo()
     registry.withdraw(NAME, "1", "its certificate does not hold", datetime(2026, 2, 1, tzinfo=UTC))
-    assert Champion.loaded(home, NAME).model.withdrawn  # whoever starts now knows, too
+    assert Champion.loaded(home, NAME).model.withdrawn  # also after a start
     registry.promote(NAME, "2", {})
     champion.look()
-    assert [(model.version, model.withdrawn) for model in told] == [("1", False), ("1", True), ("1", False), ("2", False)]
+    assert [(model.version, model.withdrawn) for model in changes] == [("1", False), ("1", True), ("1", False), ("2", False)]
 
 
-def test_a_registry_that_goes_or_breaks_takes_no_model_away(home, fitted):
+def test_champion_stays_in_use_when_the_registry_is_missing_or_damaged(home, fitted):
     register(home, fitted)
     champion = Champion.loaded(home, NAME)
     model = champion.model
@@ -113,7 +115,7 @@ def test_a_registry_that_goes_or_breaks_takes_no_model_away(home, fitted):
     assert champion.model is model
 
 
-def test_a_version_that_cannot_be_loaded_leaves_the_one_in_use(home, fitted):
+def test_champion_stays_in_use_when_the_next_version_cannot_be_loaded(home, fitted):
     register(home, fitted)
     champion = Champion.loaded(home, NAME)
     register(home, fitted)
@@ -126,17 +128,17 @@ def test_a_version_that_cannot_be_loaded_leaves_the_one_in_use(home, fitted):
     assert champion.model.version == "1"
 
 
-def test_without_a_registry_there_is_no_model_and_none_is_made(tmp_path, caplog, monkeypatch):
+def test_champion_without_a_registry_is_none_and_no_registry_is_created(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("vigil"), "propagate", True)
     champion = Champion.loaded(tmp_path, NAME)
     champion.look()
     champion.look()
     assert champion.model is None
     assert list(tmp_path.iterdir()) == []
-    assert len([record for record in caplog.records if record.name == "vigil.serving"]) == 1  # said once
+    assert len([record for record in caplog.records if record.name == "vigil.serving"]) == 1  # logged once
 
 
-def test_a_model_that_comes_later_is_taken_up_without_a_restart(home, fitted, monkeypatch):
+def test_champion_registered_later_is_used_without_a_restart(home, fitted, monkeypatch):
     monkeypatch.setattr("serving.scoring.champion._LOOK_SECONDS", 0.05)
     home.mkdir()
     champion = Champion.loaded(home, NAME)

@@ -1,4 +1,4 @@
-"""The steady clock follows its wall clock, but for jumps forward that do not last."""
+"""The steady clock follows its wall clock, except for jumps forward that do not last."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,7 +10,7 @@ NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 
 
 class Machine:
-    """A wall clock that may be wrong, and time that passes all the same."""
+    """A wall clock that may be wrong, and the time that passes."""
 
     def __init__(self):
         self.passed, self.wrong = 0.0, timedelta(0)
@@ -33,13 +33,13 @@ def steady(machine):
     return SteadyClock(machine.wall, lambda: machine.passed)
 
 
-def test_it_is_the_wall_clock_where_that_is_right(machine, steady):
+def test_steady_clock_is_the_wall_clock_where_that_is_right(machine, steady):
     for machine.passed in (0, 0.5, 3_600, 86_400 * 30):
         assert steady() == machine.right
 
 
 @pytest.mark.parametrize("wrong", [timedelta(seconds=61), timedelta(hours=2), timedelta(days=400)])
-def test_a_jump_ahead_is_not_followed_and_is_said_once(machine, steady, caplog, wrong):
+def test_steady_clock_does_not_follow_a_jump_ahead_and_logs_it_once(machine, steady, caplog, wrong):
     machine.passed = 10
     steady()
     machine.wrong = wrong
@@ -51,7 +51,7 @@ def test_a_jump_ahead_is_not_followed_and_is_said_once(machine, steady, caplog, 
     assert steady() == machine.right
 
 
-def test_a_jump_that_lasts_is_followed(machine, steady):
+def test_steady_clock_follows_a_jump_that_lasts(machine, steady):
     machine.wrong = timedelta(hours=2)
     machine.passed = 1
     steady()
@@ -62,13 +62,13 @@ def test_a_jump_that_lasts_is_followed(machine, steady):
 
 
 @pytest.mark.parametrize("wrong", [timedelta(seconds=59), timedelta(seconds=-30), timedelta(hours=-2)])
-def test_small_steps_and_steps_back_are_followed(machine, steady, wrong):
+def test_steady_clock_follows_small_steps_and_steps_back(machine, steady, wrong):
     machine.wrong = wrong
     machine.passed = 5
     assert steady() == machine.right + wrong
 
 
-def test_slow_drift_is_followed_however_far_it_goes(machine, steady):
+def test_steady_clock_follows_slow_drift_however_far_it_goes(machine, steady):
     for step in range(1, 200):
         machine.passed = step * 60
         machine.wrong = timedelta(seconds=step * 2)

@@ -1,4 +1,4 @@
-"""The examples of the OpenAPI document are sent as they stand, and answered as the document says."""
+"""The examples of the OpenAPI document are sent as they are, and answered as the document states."""
 
 import time
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ import pytest
 from serving.records import ward_settings
 from tests.soak.home import token_for
 
-FIRST = ["/v1/patients", "/v1/observations"]  # what else is asked of the patient rests on his readings
+FIRST = ["/v1/patients", "/v1/observations"]  # the other requests need these
 SICK = {"heart_rate": 138, "respiratory_rate": 31, "spo2": 84, "systolic_bp": 84, "body_temperature": 39.4, "consciousness": 1}
 
 
@@ -28,15 +28,15 @@ def document(client):
 
 
 def alarm_of(client):
-    """An alarm that somebody can act on: it takes a patient who is sick now."""
+    """Return the id of an alarm, which takes a patient who is sick now."""
     client.post("/v1/patients", json={"patients": [{"patient_id": "sick", "ward": "B4", "age": 70}]}).raise_for_status()
     for _ in range(100):
-        now = datetime.now(UTC).isoformat()  # and again: what the ward asks of its alarms is read within a second
-        readings = [
+        now = datetime.now(UTC).isoformat()  # repeated: the rescorer reads ward settings once a second
+        observations = [
             {"message_id": signal, "patient_id": "sick", "signal": signal, "value": value, "observed_at": now}
             for signal, value in SICK.items()
         ]
-        client.post("/v1/observations", json={"observations": readings}).raise_for_status()
+        client.post("/v1/observations", json={"observations": observations}).raise_for_status()
         if alarms := client.get("/v1/alarms").json()["alarms"]:
             return alarms[0]["alarm_id"]
         time.sleep(0.2)
@@ -44,7 +44,7 @@ def alarm_of(client):
 
 
 def examples(document, operation):
-    """Bodies or, where an operation has none, parameters."""
+    """Return the bodies of an operation or, where it has none, its parameters."""
     if "requestBody" in operation:
         schema = operation["requestBody"]["content"]["application/json"]["schema"]
         return document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["examples"]
@@ -57,16 +57,16 @@ def examples(document, operation):
     ]
 
 
-def test_every_example_is_answered_as_the_document_says(client, document):
+def test_every_example_is_answered_as_the_document_states(client, document):
     paths = {path: by for path, by in document["paths"].items() if path.startswith("/v1")}
     operations = [(path, method, operation) for path, by in paths.items() for method, operation in by.items()]
-    operations.sort(key=lambda found: found[0] not in FIRST)
+    operations.sort(key=lambda operation: operation[0] not in FIRST)
     assert len(operations) > 10
     for path, method, operation in operations:
-        found = examples(document, operation)
-        assert found, path
-        for example in found:
-            # No alarm has the name that an example gives it, and a stream of events never ends unless it is told to.
+        bodies = examples(document, operation)
+        assert bodies, path
+        for example in bodies:
+            # No alarm has the id of the example, and a stream of events ends only after `seconds`.
             real = {"alarm_id": alarm_of(client)} if "alarm_id" in example else {}
             real |= {"seconds": 0} if path == "/v1/ward/events" else {}
             sent = {**example, **real}

@@ -1,10 +1,10 @@
-"""Nonsense is refused as a problem, without an echo, and leaves nothing half-written; `make soak` sends much more of it."""
+"""Random requests are refused as problems that repeat nothing of them; `make soak` sends many more."""
 
 from tests.soak.fuzz import fuzz
 from tests.soak.home import token_for
 
 
-def test_nonsense_breaks_nothing(spare):
+def test_fuzz_breaks_no_promise(spare):
     url, home = spare
     report = fuzz(url, token_for(home), home, bodies=400, seed=1)
     assert report.faults == []

@@ -1,4 +1,4 @@
-"""Limits of a connection before the application is called, on a server of their own."""
+"""Limits on connections and request heads, tested on a uvicorn server."""
 
 import asyncio
 import socket
@@ -13,7 +13,7 @@ from serving.http_limits import MAX_HEAD_BYTES, LimitedProtocol
 
 
 async def echo(scope, receive, send):
-    """Says how long the body was."""
+    """Answer with the length of the body."""
     assert scope["type"] == "http"
     size, more = 0, True
     while more:
@@ -37,22 +37,22 @@ def port():
     thread.join()
 
 
-def talk(port, *parts, pause=0.0):
-    """What comes back, until the other side closes or is silent for a while."""
+def exchange(port, *chunks, pause=0.0):
+    """Send chunks and return the answer, until the server closes the connection or sends nothing for 3 s."""
     with socket.create_connection(("127.0.0.1", port), timeout=3) as connection:
         try:
-            for part in parts:
-                connection.sendall(part)
+            for chunk in chunks:
+                connection.sendall(chunk)
                 time.sleep(pause)
         except OSError:
             pass
-        found = b""
+        answer = b""
         try:
-            while more := connection.recv(65_536):
-                found += more
+            while received := connection.recv(65_536):
+                answer += received
         except OSError:
             pass
-        return found
+        return answer
 
 
 def request(body=b"", *headers):
@@ -60,19 +60,19 @@ def request(body=b"", *headers):
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def test_a_body_is_no_head_however_large_and_however_it_comes(port):
+def test_head_limit_does_not_count_the_body(port):
     body = b"a" * 500_000
-    assert talk(port, request(body, b"connection: close")).endswith(b"500000")
+    assert exchange(port, request(body, b"connection: close")).endswith(b"500000")
     whole = request(body, b"connection: close")
-    assert talk(port, *(whole[first : first + 50_000] for first in range(0, len(whole), 50_000)), pause=0.001).endswith(
+    assert exchange(port, *(whole[first : first + 50_000] for first in range(0, len(whole), 50_000)), pause=0.001).endswith(
         b"500000"
     )
 
 
-def test_requests_on_one_connection_are_counted_one_by_one(port):
+def test_head_limit_counts_each_request_of_a_connection_alone(port):
     one = request(b"x", b"a: " + b"b" * 20_000)
-    assert talk(port, one * 10).count(b"200 OK") == 10
-    assert talk(port, one, one, one, pause=0.05).count(b"200 OK") == 3
+    assert exchange(port, one * 10).count(b"200 OK") == 10
+    assert exchange(port, one, one, one, pause=0.05).count(b"200 OK") == 3
 
 
 @pytest.mark.parametrize(
@@ -87,53 +87,53 @@ def test_requests_on_one_connection_are_counted_one_by_one(port):
     ],
     ids=["value", "whole value", "address", "many headers", "endless headers", "method"],
 )
-def test_a_head_too_large_is_refused_and_closed(port, head):
-    found = talk(port, head)
-    assert found.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
-    assert found.count(b"HTTP/1.1") == 1
+def test_head_above_the_limit_is_refused_and_the_connection_closed(port, head):
+    answer = exchange(port, head)
+    assert answer.startswith((b"HTTP/1.1 431 ", b"HTTP/1.1 400 "))
+    assert answer.count(b"HTTP/1.1") == 1
 
 
-def test_a_head_just_small_enough_is_taken(port):
-    assert talk(port, request(b"x", b"a: " + b"b" * (MAX_HEAD_BYTES - 400), b"connection: close")).endswith(b"1")
+def test_head_just_below_the_limit_is_accepted(port):
+    assert exchange(port, request(b"x", b"a: " + b"b" * (MAX_HEAD_BYTES - 400), b"connection: close")).endswith(b"1")
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTT", b"GET / HTTP/1.1\r\nhost: x\r\n"])
-def test_who_does_not_send_a_head_in_time_is_closed(port, monkeypatch, sent):
+def test_head_timeout_closes_a_connection_with_an_incomplete_head(port, monkeypatch, sent):
     monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.3)
-    began = time.monotonic()
-    assert talk(port, sent) == b""
-    assert time.monotonic() - began < 2
+    start = time.monotonic()
+    assert exchange(port, sent) == b""
+    assert time.monotonic() - start < 2
 
 
-def test_who_drips_a_head_is_closed_in_the_same_time(port, monkeypatch):
+def test_head_timeout_closes_a_connection_that_sends_a_head_slowly(port, monkeypatch):
     monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.5)
-    began = time.monotonic()
-    assert talk(port, *(b"GET / HTTP/1.1\r\n", *[b"a: b\r\n"] * 30), pause=0.1) == b""
-    assert time.monotonic() - began < 4
+    start = time.monotonic()
+    assert exchange(port, *(b"GET / HTTP/1.1\r\n", *[b"a: b\r\n"] * 30), pause=0.1) == b""
+    assert time.monotonic() - start < 4
 
 
-def test_a_second_head_on_a_kept_connection_has_its_own_time(port, monkeypatch):
+def test_head_timeout_starts_again_for_each_request_of_a_connection(port, monkeypatch):
     monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.4)
-    assert talk(port, request(b"x"), request(b"y"), pause=0.3).count(b"200 OK") == 2
-    assert talk(port, request(b"x"), b"GET / HTT", pause=0.1).count(b"200 OK") == 1
+    assert exchange(port, request(b"x"), request(b"y"), pause=0.3).count(b"200 OK") == 2
+    assert exchange(port, request(b"x"), b"GET / HTT", pause=0.1).count(b"200 OK") == 1
 
 
-def test_of_too_many_silent_connections_the_longest_is_closed_and_others_are_served(port, monkeypatch):
-    monkeypatch.setattr(http_limits, "MOST_WAITING", 5)
-    silent = [socket.create_connection(("127.0.0.1", port), timeout=2) for _ in range(12)]
+def test_idle_connections_above_the_limit_are_closed_longest_first(port, monkeypatch):
+    monkeypatch.setattr(http_limits, "MAX_IDLE_CONNECTIONS", 5)
+    idle = [socket.create_connection(("127.0.0.1", port), timeout=2) for _ in range(12)]
     try:
-        assert talk(port, request(b"x", b"connection: close")).endswith(b"1")
+        assert exchange(port, request(b"x", b"connection: close")).endswith(b"1")
         time.sleep(0.2)
-        open_still = 0
-        for connection in silent:
+        still_open = 0
+        for connection in idle:
             connection.setblocking(False)
             try:
                 connection.recv(1)
             except BlockingIOError:
-                open_still += 1
+                still_open += 1
             except OSError:
                 pass
-        assert 3 <= open_still <= 5
+        assert 3 <= still_open <= 5
     finally:
-        for connection in silent:
+        for connection in idle:
             connection.close()

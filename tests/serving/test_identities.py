@@ -1,4 +1,4 @@
-"""Who is behind a pseudonym: kept once, known to whoever opens the home again, and in no error."""
+"""Identities: stored once, found again when the home is opened again, and in no error."""
 
 import sqlite3
 
@@ -8,38 +8,47 @@ from serving.identity.identities import FILE, Identities
 from serving.records.database import DatabaseError
 
 
-def test_who_was_kept_is_known_again(tmp_path):
+def test_identities_are_found_again(tmp_path):
     identities = Identities(tmp_path)
-    identities.keep({"aaa": "12", "bbb": "13~1"})
-    assert identities.of(["bbb", "aaa", "nobody"]) == {"aaa": "12", "bbb": "13~1"}
+    identities.store({"aaa": "12", "bbb": "13~1"})
+    assert identities.of(["bbb", "aaa", "unknown"]) == {"aaa": "12", "bbb": "13~1"}
     assert Identities(tmp_path).of(["bbb"]) == {"bbb": "13~1"}
     assert identities.of([]) == {}
+    assert identities.subjects() == {"aaa", "bbb"}
 
 
-def test_keeping_again_changes_nothing(tmp_path):
+def test_identities_do_not_change_when_stored_again(tmp_path):
     identities = Identities(tmp_path)
-    identities.keep({"aaa": "12"})
-    identities.keep({"aaa": "another", "bbb": "13"})
-    identities.keep({})
+    identities.store({"aaa": "12"})
+    identities.store({"aaa": "another", "bbb": "13"})
+    identities.store({})
     assert identities.of(["aaa", "bbb"]) == {"aaa": "12", "bbb": "13"}
 
 
-def test_a_whole_cohort_at_once(tmp_path):
-    cohort = {f"pseudonym-{number}": f"patient-{number}" for number in range(40_000)}
+def test_identities_of_a_whole_cohort_are_stored_at_once(tmp_path):
+    cohort = {f"subject-{number}": f"patient-{number}" for number in range(40_000)}
     identities = Identities(tmp_path)
-    identities.keep(cohort)
+    identities.store(cohort)
     assert identities.of(cohort) == cohort
 
 
-def test_what_cannot_be_written_is_said_without_naming_anybody(tmp_path, monkeypatch):
+def test_identities_can_be_deleted(tmp_path):
+    identities = Identities(tmp_path)
+    identities.store({"aaa": "12", "bbb": "13"})
+    assert identities.delete(["aaa", "unknown"]) == 1
+    assert identities.of(["aaa", "bbb"]) == {"bbb": "13"}
+    assert identities.names(["aaa", "bbb"]) == {"aaa": "", "bbb": "13"}
+
+
+def test_identities_that_cannot_be_written_are_not_named_in_the_error(tmp_path, monkeypatch):
     monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
     identities = Identities(tmp_path)
     with sqlite3.connect(tmp_path / FILE, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(DatabaseError, match=f"{FILE}: cannot be used") as error:
-            identities.keep({"aaa": "canary-12"})
+            identities.store({"aaa": "canary-12"})
         other.execute("ROLLBACK")
     assert "canary" not in str(error.value)
     assert error.value.__cause__ is None
-    identities.keep({"aaa": "12"})
+    identities.store({"aaa": "12"})
     assert identities.of(["aaa"]) == {"aaa": "12"}

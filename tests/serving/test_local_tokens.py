@@ -1,4 +1,4 @@
-"""Keys and tokens for local use: let in as an issuer's are, and kept as a secret is."""
+"""Keys and tokens for local use: verified like those of an external issuer, and stored as secrets."""
 
 import hashlib
 import json
@@ -20,13 +20,13 @@ from serving.auth.local_tokens import (
     LOCAL_ISSUER,
     local_token,
     make_keys,
-    mint,
+    sign_token,
 )
 from serving.auth.tokens import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller, Tokens
-from tests.serving.tokens import AUDIENCE, ISSUER, NOW, SECOND, at, base64url, refused
+from tests.serving.tokens import AUDIENCE, ISSUER, NOW, SECOND, base64url, create_verifier, refusal_rule
 
 
-def minted(folder, **changes):
+def sign_test_token(folder, **changes):
     terms = {
         "issuer": ISSUER,
         "audience": AUDIENCE,
@@ -36,21 +36,21 @@ def minted(folder, **changes):
         "lifetime": timedelta(hours=1),
         "now": NOW,
     }
-    return mint((folder / KEY_FILE).read_bytes(), **(terms | changes))
+    return sign_token((folder / KEY_FILE).read_bytes(), **(terms | changes))
 
 
-def test_what_is_minted_is_let_in(tmp_path, clock):
+def test_signed_token_is_verified(tmp_path, clock):
     make_keys(tmp_path / "new" / "home")
-    tokens = at(tmp_path / "new" / "home" / JWKS_FILE, clock)
+    tokens = create_verifier(tmp_path / "new" / "home" / JWKS_FILE, clock)
     expected = Caller("ward-monitor", frozenset({"risk:read"}), frozenset({"icu-1"}), SECOND + 3600)
-    assert tokens.verify(minted(tmp_path / "new" / "home")) == expected
-    token = minted(tmp_path / "new" / "home", wards=None, scopes=SCOPES, lifetime=MAX_LIFETIME)
+    assert tokens.verify(sign_test_token(tmp_path / "new" / "home")) == expected
+    token = sign_test_token(tmp_path / "new" / "home", wards=None, scopes=SCOPES, lifetime=MAX_LIFETIME)
     assert tokens.verify(token) == Caller("ward-monitor", frozenset(SCOPES), None, SECOND + MAX_LIFETIME.total_seconds())
-    clock.pass_(MAX_LIFETIME.total_seconds() + LEEWAY_SECONDS)
-    assert refused(tokens, token) == "expired"
+    clock.advance(MAX_LIFETIME.total_seconds() + LEEWAY_SECONDS)
+    assert refusal_rule(tokens, token) == "expired"
 
 
-def test_the_private_key_is_its_owners(tmp_path):
+def test_private_key_is_readable_by_its_owner_only(tmp_path):
     before = os.umask(0)
     try:
         make_keys(tmp_path)
@@ -63,21 +63,21 @@ def test_the_private_key_is_its_owners(tmp_path):
     assert set(jwk) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
 
 
-def test_a_kid_is_the_thumbprint_of_its_key(tmp_path):
+def test_kid_is_the_thumbprint_of_the_key(tmp_path):
     make_keys(tmp_path)
     (jwk,) = json.loads((tmp_path / JWKS_FILE).read_text())["keys"]
     members = f'{{"crv":"P-256","kty":"EC","x":"{jwk["x"]}","y":"{jwk["y"]}"}}'
     assert jwk["kid"] == base64url(hashlib.sha256(members.encode()).digest())
 
 
-def test_keys_are_never_overwritten(tmp_path):
+def test_make_keys_never_overwrites_keys(tmp_path):
     make_keys(tmp_path)
     before = [(tmp_path / name).read_bytes() for name in (KEY_FILE, JWKS_FILE)]
     make_keys(tmp_path)
     assert before == [(tmp_path / name).read_bytes() for name in (KEY_FILE, JWKS_FILE)]
 
 
-def test_a_half_made_pair_is_completed(tmp_path):
+def test_make_keys_completes_a_missing_jwks_file(tmp_path):
     make_keys(tmp_path)
     jwks = (tmp_path / JWKS_FILE).read_bytes()
     (tmp_path / JWKS_FILE).unlink()
@@ -85,28 +85,28 @@ def test_a_half_made_pair_is_completed(tmp_path):
     assert (tmp_path / JWKS_FILE).read_bytes() == jwks
 
 
-def test_many_make_one_pair(tmp_path):
+def test_make_keys_creates_one_pair_from_many_threads(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(make_keys, [tmp_path] * 8))
     assert {path.name for path in tmp_path.iterdir()} == {KEY_FILE, JWKS_FILE}
-    assert at(tmp_path / JWKS_FILE).verify(minted(tmp_path)).subject == "ward-monitor"
+    assert create_verifier(tmp_path / JWKS_FILE).verify(sign_test_token(tmp_path)).subject == "ward-monitor"
 
 
-def test_another_kind_of_key_is_no_reason_to_overwrite_it(tmp_path):
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    p384 = ec.generate_private_key(ec.SECP384R1()).private_bytes(*form)
-    for content in (b"", b"x", p384, ed25519.Ed25519PrivateKey.generate().private_bytes(*form)):
+def test_make_keys_does_not_overwrite_another_kind_of_key(tmp_path):
+    encoding = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    p384 = ec.generate_private_key(ec.SECP384R1()).private_bytes(*encoding)
+    for content in (b"", b"x", p384, ed25519.Ed25519PrivateKey.generate().private_bytes(*encoding)):
         (tmp_path / KEY_FILE).write_bytes(content)
         with pytest.raises(VigilError, match=rf"{KEY_FILE}: not an unencrypted private key on the curve P-256"):
             make_keys(tmp_path)
         with pytest.raises(VigilError, match=KEY_FILE):
-            minted(tmp_path)
+            sign_test_token(tmp_path)
         assert (tmp_path / KEY_FILE).read_bytes() == content
     assert not (tmp_path / JWKS_FILE).exists()
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"scopes": ["risk:read", "risk:write"]}, "scopes risk:write: expected some of observations:write"),
         ({"wards": []}, "leave wards out for all wards"),
@@ -117,17 +117,17 @@ def test_another_kind_of_key_is_no_reason_to_overwrite_it(tmp_path):
         ({"lifetime": MAX_LIFETIME + timedelta(seconds=1)}, "expected 1 s to 24 h"),
     ],
 )
-def test_what_would_be_refused_is_not_minted(tmp_path, changes, said):
+def test_sign_token_refuses_invalid_terms(tmp_path, changes, message):
     make_keys(tmp_path)
-    with pytest.raises(VigilError, match=said):
-        minted(tmp_path, **changes)
+    with pytest.raises(VigilError, match=message):
+        sign_test_token(tmp_path, **changes)
 
 
-def test_a_home_lets_in_whom_it_gave_a_token(tmp_path):
+def test_local_token_is_verified_with_the_keys_of_its_home(tmp_path):
     terms = {"subject": "local", "lifetime": timedelta(hours=1)}
     everything = local_token(tmp_path, scopes=None, wards=None, **terms)
     little = local_token(tmp_path, scopes=["risk:read"], wards=["icu-1"], **terms)
     tokens = Tokens(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=tmp_path / LOCAL_FOLDER / JWKS_FILE)
-    whole, part = tokens.verify(everything), tokens.verify(little)
-    assert whole == Caller("local", frozenset(SCOPES), None, whole.expires)
-    assert part == Caller("local", frozenset({"risk:read"}), frozenset({"icu-1"}), part.expires)
+    unrestricted, restricted = tokens.verify(everything), tokens.verify(little)
+    assert unrestricted == Caller("local", frozenset(SCOPES), None, unrestricted.expires)
+    assert restricted == Caller("local", frozenset({"risk:read"}), frozenset({"icu-1"}), restricted.expires)

@@ -1,4 +1,4 @@
-"""What no request may bring the server to say."""
+"""ASGI middleware: unhandled errors, metrics, allowed paths, security headers and the limit on bodies."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from serving.api.middleware import BodyLimit, KnownPaths, LastResort, RequestMet
 SECRET = "sim-000017 heart_rate 112"
 
 
-def test_an_unforeseen_error_is_a_problem_and_its_message_is_kept_from_log_and_answer(caplog):
+def test_unhandled_error_is_a_problem_without_its_message_in_log_or_answer(caplog):
     app = FastAPI()
     app.add_middleware(LastResort)
 
@@ -30,7 +30,7 @@ def test_an_unforeseen_error_is_a_problem_and_its_message_is_kept_from_log_and_a
     assert "test_middleware.py" in caplog.text
 
 
-def test_an_error_within_an_answer_breaks_it_off_and_begins_no_second(caplog):
+def test_unhandled_error_within_an_answer_cuts_it_off_without_a_second_answer(caplog):
     sent = []
 
     async def fail(_scope, _receive, send):
@@ -46,64 +46,65 @@ def test_an_error_within_an_answer_breaks_it_off_and_begins_no_second(caplog):
     assert "unexpected RuntimeError at" in caplog.text
 
 
-class Noted:
-    """In the place of the metrics: what they are told."""
+class FakeMetrics:
+    """Metrics that keep a list of recorded requests."""
 
     def __init__(self):
-        self.told = []
+        self.requests = []
 
-    def answered(self, path, status, seconds):
+    def observe_request(self, path, status, seconds):
         assert 0 <= seconds < 60
-        self.told.append((path, status))
+        self.requests.append((path, status))
 
 
-async def echo(request: Request):
-    return {"bytes": len(await request.body())}
+async def echo(body: Request):
+    return {"bytes": len(await body.body())}
 
 
-def app():
-    made = FastAPI()
-    made.post("/v1/echo")(echo)
-    return made
+def create_app():
+    app = FastAPI()
+    app.post("/v1/echo")(echo)
+    return app
 
 
-def ask(wrapped, method, path, base_url="http://test", **more):
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(wrapped), base_url=base_url)
-    return asyncio.run(client.request(method, path, **more))
+def request(app, method, path, base_url="http://test", **options):
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=base_url)
+    return asyncio.run(client.request(method, path, **options))
 
 
-def test_a_path_that_somebody_made_up_is_nobodys_label():
-    metrics = Noted()
-    wrapped = RequestMetrics(app(), paths=["/v1/echo"], metrics=metrics)
+def test_request_metrics_label_an_unknown_path_as_other():
+    metrics = FakeMetrics()
+    app = RequestMetrics(create_app(), paths=["/v1/echo"], metrics=metrics)
     for method, path in (("POST", "/v1/echo"), ("GET", "/v1/echo"), ("GET", f"/{SECRET}"), ("GET", "/metrics")):
-        ask(wrapped, method, path)
-    assert metrics.told == [("/v1/echo", 200), ("/v1/echo", 405), ("other", 404)]
+        request(app, method, path)
+    assert metrics.requests == [("/v1/echo", 200), ("/v1/echo", 405), ("other", 404)]
 
 
-def test_only_what_is_known_is_offered():
-    wrapped = KnownPaths(app(), paths=["/v1/echo"])
-    assert ask(wrapped, "POST", "/v1/echo").status_code == 200
-    assert ask(wrapped, "GET", "/").headers["location"] == "/v1/docs"
-    unknown = [ask(wrapped, "GET", path) for path in ("/docs", "/openapi.json", "/v1/echo/", "/v1")]
+def test_allowed_paths_are_the_only_ones_that_are_served():
+    app = KnownPaths(create_app(), paths=["/v1/echo"])
+    assert request(app, "POST", "/v1/echo").status_code == 200
+    assert request(app, "GET", "/").headers["location"] == "/v1/docs"
+    unknown = [request(app, "GET", path) for path in ("/docs", "/openapi.json", "/v1/echo/", "/v1")]
     assert {(answer.status_code, answer.json()["code"]) for answer in unknown} == {(404, "not_found")}
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_every_answer_says_what_may_be_done_with_it(scheme):
-    wrapped = SecurityHeaders(app())
+def test_security_headers_are_in_every_answer(scheme):
+    app = SecurityHeaders(create_app())
     for path in ("/v1/echo", "/nowhere"):
-        headers = ask(wrapped, "POST", path, base_url=f"{scheme}://test").headers
+        headers = request(app, "POST", path, base_url=f"{scheme}://test").headers
         assert headers["cache-control"] == "no-store"
         assert ("strict-transport-security" in headers) == (scheme == "https")
 
 
 @pytest.mark.parametrize(("size", "status"), [(0, 200), (100, 200), (101, 413), (5_000, 413)])
 @pytest.mark.parametrize("chunk", [None, 7])
-def test_a_body_of_just_the_limit_passes_and_one_byte_more_does_not(size, status, chunk):
-    async def parts():
+def test_body_limit_accepts_a_body_of_the_limit_and_refuses_one_byte_more(size, status, chunk):
+    async def chunks():
         for first in range(0, size, chunk):
             yield b"x" * min(chunk, size - first)
 
-    answer = ask(BodyLimit(app(), max_bytes=100), "POST", "/v1/echo", content=b"x" * size if chunk is None else parts())
+    content = b"x" * size if chunk is None else chunks()
+    answer = request(BodyLimit(create_app(), max_bytes=100), "POST", "/v1/echo", content=content)
     assert answer.status_code == status
     assert status == 413 or answer.json() == {"bytes": size}

@@ -1,4 +1,4 @@
-"""To follow a ward: from where one was, or from what is left, and no longer than one may."""
+"""Events of a ward: from an event on, or from what is left of them, and no longer than the token is valid."""
 
 import asyncio
 import json
@@ -9,32 +9,40 @@ from datetime import timedelta
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
-from serving.api.routes import ward_events
-from serving.api.routes.ward_events import MOST_STREAMS
+from serving.api.routes.ward_events import MAX_STREAMS
 from serving.auth.local_tokens import local_token
 from serving.records.database import DatabaseError
-from serving.service import api
-from tests.serving.inside import WELL, running_inside, sent
+from serving.records.ward_tables import EVENTS
+from tests.serving.in_process_server import WELL, observations_body, running_in_process
 
 FOLLOWED = {"ward": "A", "seconds": 0}
 
 
+def admit(server, patient, ward):
+    """Let one event happen in a ward."""
+    client = server.caller()
+    client.post("/v1/patients", json={"patients": [{"patient_id": patient, "ward": ward}]}).raise_for_status()
+    client.post("/v1/observations", json=observations_body(patient, WELL)).raise_for_status()
+    server.rescore()
+
+
 @pytest.fixture
-def inside(tmp_path):
+def server(tmp_path):
     """Five events of ward A, and one of ward B between them."""
-    with running_inside(tmp_path) as inside:
-        client = inside.caller()
+    with running_in_process(tmp_path) as server:
         for patient, ward in (("a-1", "A"), ("a-2", "A"), ("b-1", "B"), ("a-3", "A"), ("a-4", "A"), ("a-5", "A")):
-            client.post("/v1/patients", json={"patients": [{"patient_id": patient, "ward": ward}]}).raise_for_status()
-            client.post("/v1/observations", json=sent(patient, WELL)).raise_for_status()
-            inside.rescore()
-        assert inside.parts.board.kept() == (0, 6)
-        yield inside
+            admit(server, patient, ward)
+        assert server.components.ward_state.event_range("A") == (0, 5)
+        assert server.components.ward_state.event_range("B") == (0, 1)
+        yield server
 
 
-def followed(inside, last):
-    text = inside.caller().get("/v1/ward/events", params=FOLLOWED, headers={"Last-Event-ID": str(last)}).text
+def follow(server, last, ward="A"):
+    """Return number and kind of the events after one, and the whole answer."""
+    headers = {} if last is None else {"Last-Event-ID": str(last)}
+    text = server.caller().get("/v1/ward/events", params=FOLLOWED | {"ward": ward}, headers=headers).text
     return [(int(number), kind) for number, kind in re.findall(r"^id: (\d+)\nevent: (\w+)$", text, re.MULTILINE)], text
 
 
@@ -42,70 +50,89 @@ def risks(*numbers):
     return [(number, "risk") for number in numbers]
 
 
-def test_a_stream_ends_with_its_token(inside):
-    token = local_token(inside.home, subject="s", scopes=("ward:read",), wards=None, lifetime=timedelta(seconds=2))
+def test_stream_ends_with_its_token(server):
+    token = local_token(server.home, subject="s", scopes=("ward:read",), wards=None, lifetime=timedelta(seconds=2))
     began = time.monotonic()
-    answer = inside.stranger().get("/v1/ward/events", params={"ward": "A"}, headers={"Authorization": f"Bearer {token}"})
+    answer = server.stranger().get("/v1/ward/events", params={"ward": "A"}, headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 200
     assert time.monotonic() - began < 3
 
 
-def test_one_caller_follows_so_many_streams_and_no_more_until_one_ends(inside):
-    headers = inside.caller(["ward:read"]).headers
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test", headers=dict(headers))
+def test_streams_of_one_caller_are_limited_until_one_ends(server):
+    headers = server.caller(["ward:read"]).headers
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(server.app), base_url="http://test", headers=dict(headers))
 
-    async def follow(number):
+    async def open_streams(number):
         params = FOLLOWED | {"seconds": 1}
         return await asyncio.gather(*(client.get("/v1/ward/events", params=params) for _ in range(number)))
 
-    async def follow_twice():
-        return await follow(MOST_STREAMS + 2), await follow(MOST_STREAMS)
+    async def open_twice():
+        return await open_streams(MAX_STREAMS + 2), await open_streams(MAX_STREAMS)
 
-    many, as_many_as_may_be = asyncio.run(follow_twice())
+    many, as_many_as_allowed = asyncio.run(open_twice())
     refused = [answer for answer in many if answer.status_code == 429]
     assert [answer.json()["code"] for answer in refused] == ["too_many_streams"] * 2
     assert refused[0].headers["retry-after"]
-    assert {answer.status_code for answer in as_many_as_may_be} == {200}
-    assert not ward_events._open
+    assert {answer.status_code for answer in as_many_as_allowed} == {200}
+    assert not server.components.streams._open
 
 
-def test_a_board_that_cannot_be_read_ends_the_stream_and_no_more(inside, monkeypatch, caplog):
+def test_unreadable_ward_state_ends_the_stream_only(server, monkeypatch, caplog):
     def unreadable(*_):
-        raise DatabaseError("board.db: cannot be used")
+        raise DatabaseError("ward_state.db: cannot be used")
 
-    monkeypatch.setattr(inside.parts.board, "events", unreadable)
+    monkeypatch.setattr(server.components.ward_state, "events", unreadable)
     with caplog.at_level(logging.ERROR), monkeypatch.context() as patched:
         patched.setattr(logging.getLogger("vigil"), "propagate", True)
-        answer = inside.caller().get("/v1/ward/events", params={"ward": "A"}, headers={"Last-Event-ID": "1"})
+        answer = server.caller().get("/v1/ward/events", params={"ward": "A"}, headers={"Last-Event-ID": "1"})
     assert (answer.status_code, answer.text) == (200, ": listening\n\n")
     assert "a stream of events ends: DatabaseError" in caplog.text
 
 
-def drop(inside, condition):
-    with inside.parts.board.engine.begin() as connection:
-        connection.exec_driver_sql(f"DELETE FROM events WHERE {condition}")  # as retention does
+def delete_events(server, condition):
+    """Delete events as retention does."""
+    with server.components.ward_state._engine.begin() as connection:
+        connection.execute(EVENTS.delete().where(condition))
 
 
-def test_where_events_that_were_missed_are_gone_it_is_said_and_what_is_kept_follows(inside):
-    drop(inside, "event_id <= 3")
-    assert followed(inside, 3)[0] == risks(4, 5, 6)
+def test_reset_is_sent_where_missed_events_were_deleted(server):
+    delete_events(server, (EVENTS.c.ward == "A") & (EVENTS.c.number <= 3))
+    assert follow(server, 3)[0] == risks(4, 5)
     for last in (1, 2):
-        found, text = followed(inside, last)
-        assert found == [(3, "reset"), *risks(4, 5, 6)]
+        events, text = follow(server, last)
+        assert events == [(3, "reset"), *risks(4, 5)]
         data = json.loads(re.findall(r"^data: (.*)$", text, re.MULTILINE)[0])
         assert (data["ward"], data.keys()) == ("A", {"ward", "at"})
-    assert followed(inside, 0)[0] == risks(4, 5, 6)  # whatever there is
-    assert followed(inside, 6)[0] == []
+    assert follow(server, 0)[0] == risks(4, 5)  # every stored event
+    assert follow(server, 5)[0] == []
+    assert follow(server, 0, "B")[0] == risks(1)
 
 
-def test_where_no_event_is_left_who_has_the_last_missed_nothing(inside):
-    drop(inside, "true")
-    assert followed(inside, 6)[0] == []
-    assert followed(inside, 5)[0] == [(6, "reset")]
-    assert followed(inside, 6)[0] == []
+def test_last_event_is_known_although_all_events_were_deleted(server):
+    delete_events(server, sa.true())
+    assert follow(server, 5)[0] == []
+    assert follow(server, 4)[0] == [(5, "reset")]
+    assert follow(server, 5)[0] == []
 
 
-def test_who_knows_events_that_a_restored_home_does_not_is_told(inside):
-    assert followed(inside, 7)[0] == [(0, "reset"), *risks(1, 2, 4, 5, 6)]
-    assert followed(inside, 2**62)[0] == [(0, "reset"), *risks(1, 2, 4, 5, 6)]
-    assert followed(inside, 4)[0] == risks(5, 6)
+def test_reset_is_sent_to_a_client_that_knows_events_a_restored_home_does_not(server):
+    assert follow(server, 6)[0] == [(0, "reset"), *risks(1, 2, 3, 4, 5)]
+    assert follow(server, 2**62)[0] == [(0, "reset"), *risks(1, 2, 3, 4, 5)]
+    assert follow(server, 3)[0] == risks(4, 5)
+
+
+def test_last_event_id_counts_within_the_ward(server):
+    """A caller restricted to a ward must not learn from its numbers what happens in the others."""
+    before = follow(server, None)[1]
+    assert before == ": listening\nid: 5\n\n"
+    for number in range(3):
+        admit(server, f"b-{number + 2}", "B")
+    admit(server, "c-1", "C")
+    assert follow(server, None)[1] == before
+    assert follow(server, 5)[0] == []
+    assert follow(server, 0, "B")[0] == risks(1, 2, 3, 4)
+    assert follow(server, 0, "C")[0] == risks(1)
+    admit(server, "a-6", "A")
+    assert follow(server, 5)[0] == risks(6)
+    assert follow(server, 5, "B")[0] == [(0, "reset"), *risks(1, 2, 3, 4)]
+    assert follow(server, None, "D")[1] == ": listening\nid: 0\n\n"

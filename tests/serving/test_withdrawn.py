@@ -1,4 +1,4 @@
-"""A model that was withdrawn: the whole server as without one, and as before once it is reinstated."""
+"""A withdrawn model: the server works as without a model, and as before when it is reinstated."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -6,13 +6,13 @@ from datetime import timedelta
 import pytest
 
 from pipelines.cohort_store import CohortStore
-from serving.composition import open_scorer
-from serving.records.prediction_log import PREDICTIONS
-from serving.records.ward_state import ALARMS, RISKS
+from serving.api.schemas.risks import risk_answer
+from serving.composition import open_risk_service
+from serving.records.ward_tables import ALARMS, RISKS
 from serving.settings import Settings
-from tests.serving.bedside import SICK, Bedside, FixedChampion, heart_model
-from tests.serving.inside import SICK as VERY_SICK
-from tests.serving.inside import WELL, running_inside, sent
+from tests.serving.fake_ward import PREDICTIONS, SICK, FakeWard, FixedChampion, heart_rate_model
+from tests.serving.in_process_server import SICK as VERY_SICK
+from tests.serving.in_process_server import WELL, observations_body, running_in_process
 
 
 def withdrawn(model):
@@ -20,99 +20,107 @@ def withdrawn(model):
 
 
 @pytest.fixture
-def bed(tmp_path):
-    bed = Bedside(tmp_path, heart_model())
+def ward(tmp_path):
+    ward = FakeWard(tmp_path, heart_rate_model())
     (tmp_path / "wards.toml").write_text("[default]\nalarms_per_patient_day = 10\n")
-    bed.begin()
-    return bed
+    ward.restart()
+    return ward
 
 
-def test_everybody_is_scored_anew_at_once_and_again_when_it_is_reinstated(bed):
-    model = bed.champion.model
-    bed.register("p1", "p2")
-    bed.send("p1", 110)
-    bed.send("p2", 170)
-    bed.rescore()
-    assert {row["patient"]: row["basis"] for row in bed.rows(RISKS)} == {"p1": "model", "p2": "model"}
-    bed.champion.model = withdrawn(model)
-    bed.pass_(seconds=2)
-    assert bed.rescore() == 2  # nothing came
+def test_withdrawal_and_reinstatement_rescore_every_patient_at_once(ward):
+    model = ward.champion.model
+    ward.register("p1", "p2")
+    ward.send("p1", 110)
+    ward.send("p2", 170)
+    ward.rescore()
+    assert {row["subject_id"]: row["basis"] for row in ward.rows(RISKS)} == {"p1": "model", "p2": "model"}
+    ward.champion.model = withdrawn(model)
+    ward.wait(seconds=2)
+    assert ward.rescore() == 2  # nothing arrived
     unnamed = {"basis": "news2", "probability": None, "threshold": None, "model_name": None, "model_version": None}
-    assert bed.rows(RISKS, *unnamed) == [unnamed, unnamed]
-    assert {row["feature_service"] for row in bed.rows(RISKS)} == {"vital_signs_v3"}  # ready for when it comes back
-    assert [(row["patient"], row["ended_at"] is None) for row in bed.rows(ALARMS)] == [("p2", False)]  # NEWS2 of 3
-    last = bed.rows(PREDICTIONS)[-2:]
+    assert ward.rows(RISKS, *unnamed) == [unnamed, unnamed]
+    assert {row["feature_service"] for row in ward.rows(RISKS)} == {"vital_signs_v3"}  # ready for its reinstatement
+    assert [(row["subject_id"], row["ended_at"] is None) for row in ward.rows(ALARMS)] == [("p2", False)]  # NEWS2 of 3
+    last = ward.rows(PREDICTIONS)[-2:]
     assert [(row["basis"], row["model_version"], row["features"]) for row in last] == [("news2", None, None)] * 2
-    bed.champion.model = replace(bed.champion.model, withdrawn=False)
-    bed.pass_(seconds=2)
-    assert bed.rescore() == 2
-    assert {row["patient"]: (row["basis"], row["model_version"]) for row in bed.rows(RISKS)} == {
+    ward.champion.model = replace(ward.champion.model, withdrawn=False)
+    ward.wait(seconds=2)
+    assert ward.rescore() == 2
+    assert {row["subject_id"]: (row["basis"], row["model_version"]) for row in ward.rows(RISKS)} == {
         "p1": ("model", "1"),
         "p2": ("model", "1"),
     }
-    assert [kind for kind, patient in bed.events("risk") if patient == "p1"] == ["risk"] * 3  # whoever follows the ward is told
+    assert [kind for kind, patient in ward.events("risk") if patient == "p1"] == ["risk"] * 3  # followers of the ward are told
 
 
-def test_alarms_are_those_of_a_ward_without_a_model(tmp_path):
+def test_withdrawn_model_leaves_the_alarms_of_a_ward_without_a_model(tmp_path):
     outcomes = []
-    for name, model in (("none", None), ("withdrawn", withdrawn(heart_model()))):
-        bed = Bedside(tmp_path / name, model)
-        bed.register("p1", "p2", "p3")
-        bed.send("p1", 135, **SICK)  # NEWS2 of 12
-        bed.send("p2", 240)  # of 3, and the model's highest risk
-        bed.send("p3", 70)
-        bed.rescore()
-        bed.hourly("p1", 140)
-        bed.pass_(hours=8)
-        bed.send("p1", 135, **SICK)
-        bed.rescore()
-        bed.send("p1", 70, respiratory_rate=14.0, spo2=98.0, systolic_bp=125.0)
-        bed.rescore()
-        alarms = [{column: row[column] for column in row if column != "feature_service"} for row in bed.rows(ALARMS)]
-        outcomes.append((bed.events(), alarms))
+    for name, model in (("none", None), ("withdrawn", withdrawn(heart_rate_model()))):
+        ward = FakeWard(tmp_path / name, model)
+        ward.register("p1", "p2", "p3")
+        ward.send("p1", 135, **SICK)  # NEWS2 of 12
+        ward.send("p2", 240)  # of 3, and the model's highest risk
+        ward.send("p3", 70)
+        ward.rescore()
+        ward.send_hourly("p1", 140)
+        ward.wait(hours=8)
+        ward.send("p1", 135, **SICK)
+        ward.rescore()
+        ward.send("p1", 70, respiratory_rate=14.0, spo2=98.0, systolic_bp=125.0)
+        ward.rescore()
+        alarms = [{column: row[column] for column in row if column != "feature_service"} for row in ward.rows(ALARMS)]
+        outcomes.append((ward.events(), alarms))
     assert outcomes[0] == outcomes[1]
-    assert bed.events("alarm", "alarm_ended") == [("alarm", "p1"), ("alarm", "p1"), ("alarm_ended", "p1")]
+    assert ward.events("alarm", "alarm_ended") == [("alarm", "p1"), ("alarm", "p1"), ("alarm_ended", "p1")]
 
 
-def test_who_is_restarted_while_it_is_withdrawn_says_nothing_twice(bed):
-    bed.register("p1")
-    bed.send("p1", 135, **SICK)
-    bed.champion.model = withdrawn(heart_model())
-    bed.rescore()
-    said = len(bed.events())
-    bed.begin()
-    assert bed.rescore() == 0
-    assert len(bed.events()) == said
+def test_restart_while_withdrawn_sends_nothing_twice(ward):
+    ward.register("p1")
+    ward.send("p1", 135, **SICK)
+    ward.champion.model = withdrawn(heart_rate_model())
+    ward.rescore()
+    before = len(ward.events())
+    ward.restart()
+    assert ward.rescore() == 0
+    assert len(ward.events()) == before
 
 
-def test_an_answer_says_why_it_is_news2(home):
-    scorer = open_scorer(Settings(home=home, task="deterioration"))
-    patient = CohortStore(home).read("stays")["subject_id"].iloc[0]
+def test_withdrawn_model_is_stated_in_the_report(home):
+    service = open_risk_service(Settings(home=home, task="deterioration"))
+    subject = CohortStore(home).read("stays")["subject_id"].iloc[0]
     everything = ["contributions", "range"]
-    before = scorer.by_id([patient], include=everything)[0].risk
-    without = replace(scorer, champion=FixedChampion(withdrawn(scorer.champion.model)))
-    answer = without.by_id([patient], include=everything)[0].risk
-    assert (answer.basis, answer.probability, answer.findings) == ("news2", None, ["withdrawn"])
+    (before,) = service.by_subject([subject], include=everything)
+    without = replace(service, champion=FixedChampion(withdrawn(service.champion.model)))
+    (report,) = without.by_subject([subject], include=everything)
+    assert (report.risk.basis, report.risk.probability, report.risk.findings) == ("news2", None, ("withdrawn",))
+    assert (report.model, report.contributions, report.range) == (None, None, None)
+    answer, answer_before = risk_answer(report, "p"), risk_answer(before, "p")
     assert (answer.model.name, answer.model.version, answer.contributions, answer.range) == (None, None, None, None)
-    assert (answer.news2, answer.model.feature_service) == (before.news2, before.model.feature_service)
-    history = scorer.log.history(patient, before.index_time - timedelta(hours=1), before.index_time)
+    assert (answer.news2, answer.model.feature_service) == (answer_before.news2, answer_before.model.feature_service)
+    index_time = before.risk.index_time
+    history = service.log.history(subject, index_time - timedelta(hours=1), index_time)
     assert history["model_version"].tolist()[-2:] == [before.model.version, None]
-    again = scorer.by_id([patient], include=everything)[0].risk
-    assert (again.probability, again.range, again.findings) == (before.probability, before.range, before.findings)
+    (again,) = service.by_subject([subject], include=everything)
+    assert (again.risk.probability, again.range, again.risk.findings) == (
+        before.risk.probability,
+        before.range,
+        before.risk.findings,
+    )
 
 
-def test_every_route_says_it_and_goes_back(tmp_path):
-    with running_inside(tmp_path) as inside:
-        model, caller = heart_model(), inside.caller()
+def test_withdrawn_model_is_stated_by_every_route_until_it_is_reinstated(tmp_path):
+    with running_in_process(tmp_path) as server:
+        model, caller = heart_rate_model(), server.caller()
 
         def use(model):
-            for champion in (inside.parts.champion, inside.rescorer._champion):
+            for champion in (server.components.champion, server.rescorer._champion):
                 champion._model = model
-            inside.rescore()
+            server.rescore()
 
-        def told():
-            readings = [{name: r[name] for name in ("signal", "value", "observed_at")} for r in sent("p", WELL)["observations"]]
-            body = {"patient_id": "p", "observations": readings}
+        def answers():
+            names = ("signal", "value", "observed_at")
+            observations = [{name: sent[name] for name in names} for sent in observations_body("p", WELL)["observations"]]
+            body = {"patient_id": "p", "observations": observations}
             observed = caller.post("/v1/risk/observations", json=body | {"include": ["contributions", "range"]})
             current = caller.post("/v1/risk", json={"patient_id": "p"})
             summary = caller.post("/v1/visit-summary", json={"patient_id": "p"})
@@ -121,9 +129,9 @@ def test_every_route_says_it_and_goes_back(tmp_path):
 
         use(withdrawn(model))
         caller.post("/v1/patients", json={"patients": [{"patient_id": "p", "ward": "A"}]}).raise_for_status()
-        caller.post("/v1/observations", json=sent("p", VERY_SICK)).raise_for_status()
-        inside.rescore()
-        (observed, current, summary), listed = told()
+        caller.post("/v1/observations", json=observations_body("p", VERY_SICK)).raise_for_status()
+        server.rescore()
+        (observed, current, summary), listed = answers()
         for answer in (observed, current, summary["risk"]):
             assert (answer["basis"], answer["probability"], answer["model"]["name"]) == ("news2", None, None)
             assert "withdrawn" in answer["findings"]
@@ -131,8 +139,8 @@ def test_every_route_says_it_and_goes_back(tmp_path):
         assert (listed["basis"], listed["news2"], listed["model_version"]) == ("news2", 12, None)
         (alarm,) = caller.get("/v1/alarms").json()["alarms"]
         assert (alarm["basis"], alarm["sounded"], alarm["model_version"]) == ("news2", 1, None)
-        assert not [trouble for trouble in inside.parts.troubles() if "model" in trouble]  # NEWS2 must be had from somewhere
+        assert not [problem for problem in server.problems() if "model" in problem]  # a withdrawn one is no reason not to serve
         use(model)
-        (observed, *_), listed = told()
+        (observed, *_), listed = answers()
         assert (observed["basis"], observed["model"]["version"], observed["findings"]) == ("model", "1", [])
         assert (listed["basis"], listed["model_version"]) == ("model", "1")

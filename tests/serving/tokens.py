@@ -1,4 +1,4 @@
-"""What tests of tokens share: an issuer's keys, tokens as anybody can write them, and what is said of those refused."""
+"""Helpers for tests of tokens: an issuer's keys, forged tokens, and the rule by which a token is refused."""
 
 import base64
 import json
@@ -23,7 +23,7 @@ FAMILIES = {
 }
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 SECOND = int(NOW.timestamp())
-CANARY = "canary-7f3a"  # marks what stands in a token and must not be said again
+CANARY = "canary-7f3a"  # marks content of a token that must not be repeated
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -32,7 +32,7 @@ JSON = st.recursive(
 
 
 class Clock:
-    """A clock that a test sets."""
+    """Clock that a test moves."""
 
     def __init__(self):
         self.time = NOW
@@ -40,12 +40,12 @@ class Clock:
     def __call__(self):
         return self.time
 
-    def pass_(self, seconds):
+    def advance(self, seconds):
         self.time += timedelta(seconds=seconds)
 
 
 class Signer:
-    """An issuer's key: signs tokens, and is published as a JWK."""
+    """Signing key of an issuer, which is published as a JWK."""
 
     def __init__(self, algorithm, kid):
         self.algorithm, self.kid = algorithm, kid
@@ -72,8 +72,8 @@ class Signer:
 
 
 def claims(**changes):
-    """Sound claims with changes; None takes a claim away."""
-    sound = {
+    """Return valid claims with changes; None removes a claim."""
+    valid = {
         "iss": ISSUER,
         "aud": AUDIENCE,
         "sub": "ward-monitor",
@@ -82,7 +82,7 @@ def claims(**changes):
         "scope": "risk:read ward:read",
         "wards": ["icu-1", "icu-2"],
     }
-    return {name: value for name, value in (sound | changes).items() if value is not None}
+    return {name: value for name, value in (valid | changes).items() if value is not None}
 
 
 def base64url(content):
@@ -91,31 +91,32 @@ def base64url(content):
 
 
 def compact(header, payload, sign):
-    """A token as anybody can write one."""
+    """Return a token in compact form, without the checks of a library."""
     text = f"{base64url(header)}.{base64url(payload)}"
     return f"{text}.{base64url(sign(text.encode()))}"
 
 
 def write_jwks(path, *jwks):
-    """As rotation does it: a new file takes the old one's place."""
+    """Write a JWKS as rotation does: a new file replaces the old one."""
     new = path.with_suffix(".new")
     new.write_text(json.dumps({"keys": jwks}))
     new.replace(path)
     return path
 
 
-def at(path, clock=None):
+def create_verifier(path, clock=None):
+    """Return a verifier of the test issuer's tokens."""
     return Tokens(issuer=ISSUER, audience=AUDIENCE, jwks=path, clock=clock or Clock())
 
 
-def refused(tokens, token):
-    """The rule by which a token is refused; whatever is said of it holds nothing of it."""
+def refusal_rule(tokens, token):
+    """Return the rule by which a token is refused, and check that the error holds nothing of the token."""
     with pytest.raises(UnauthorizedError) as caught:
         tokens.verify(token)
     error = caught.value
-    said = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__)
-    assert CANARY not in said
-    assert not [part for part in (token or "").split(".") if len(part) > 16 and part[:16] in said]
+    text = "".join(traceback.format_exception(error)) + repr(error) + repr(error.__dict__)
+    assert CANARY not in text
+    assert not [part for part in (token or "").split(".") if len(part) > 16 and part[:16] in text]
     assert error.rule in RULES
     assert str(error) == f"token: {error.rule}: {RULES[error.rule]}"
     return error.rule

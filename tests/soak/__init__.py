@@ -1,1 +1,1 @@
-"""What takes long: ``make soak`` (:mod:`tests.soak.__main__`). A little of each is in ``make test``."""
+"""Long-running tests, started by ``make soak`` (:mod:`tests.soak.__main__`). Short forms of them run in ``make test``."""

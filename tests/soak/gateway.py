@@ -1,4 +1,4 @@
-"""A gateway as a ward has it: it sends what its monitors measure, and what was not acknowledged it sends again."""
+"""A gateway of a ward. It sends what its monitors measure, and sends again what was not acknowledged."""
 
 import random
 import threading
@@ -9,17 +9,17 @@ from typing import Any
 
 import httpx
 
-PATIENTS = 4  # of a gateway
+PATIENTS = 4  # for each gateway
 WARDS = ("B4", "C1")
 _PAUSE_SECONDS = 0.1
 _WELL = {"heart_rate": 72, "respiratory_rate": 14, "spo2": 97, "systolic_bp": 124, "body_temperature": 36.8}
 _SICK = {"heart_rate": 138, "respiratory_rate": 31, "spo2": 84, "systolic_bp": 84, "body_temperature": 39.4}
-_CODES = ("consciousness", "on_oxygen")  # 0 in the well, 1 in the sick
+_CODES = ("consciousness", "on_oxygen")  # 0 in well patients, 1 in sick ones
 
 
 @dataclass
 class Patient:
-    """One monitor. ``changes_at``: steps until he falls ill, or gets better."""
+    """A monitored patient, who becomes ill or well again at the step ``changes_at``."""
 
     name: str
     ward: str
@@ -27,8 +27,8 @@ class Patient:
     changes_at: int = 0
 
 
-class _Busy:
-    """Does its work, ``_run``, in a thread of its own, until it is told to stop."""
+class _Worker:
+    """A thread that runs ``_run`` until :meth:`stop` is called."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -47,15 +47,19 @@ class _Busy:
 
 
 @dataclass
-class Gateway(_Busy):
-    """Sends until told to stop, whatever the server is doing.
+class Gateway(_Worker):
+    """A gateway that sends until it is stopped, also while the server is down.
 
     Attributes:
-        number: of this gateway; its messages carry it.
-        url: of the server, as far as there is one.
-        sent: readings by message; those in ``acknowledged`` the server must keep.
-        registered: patients of whom that was acknowledged.
-        faults: answers that a gateway must never get.
+        number: of this gateway. Its messages carry it.
+        url: returns the address of the server.
+        token: of the gateway.
+        seed: of everything random.
+        sent: observations by message.
+        acknowledged: messages that the server must not lose.
+        registered: patients whose registration was acknowledged.
+        faults: answers that a gateway must never receive.
+        resent: number of requests sent again.
     """
 
     number: int
@@ -76,43 +80,43 @@ class Gateway(_Busy):
         super().__init__()
 
     def stop(self) -> None:
-        """End once everything is acknowledged."""
+        """Stop once everything is acknowledged."""
         super().stop()
         self._client.close()
 
     def abandon(self) -> None:
-        """End, whatever was not acknowledged."""
+        """Stop at once, even if some messages were not acknowledged."""
         self._abandoned.set()
         self.stop()
 
     def _run(self) -> None:
         for patient in self.patients:
             self._register(patient, discharged=False)
-        step, last = 0, []
+        step, previous = 0, []
         while not self._stop.is_set():
             step += 1
-            batch = self._measured(step)
+            batch = self._measure(step)
             tries = self._deliver("/v1/observations", {"observations": batch}, self._receive)
-            if tries > 1:  # who lost the connection does not know what was taken before
+            if tries > 1:  # after a lost connection the gateway does not know what was accepted before
                 self.resent += 1
-                self._deliver("/v1/observations", {"observations": last + batch}, self._receive_again)
-            last = batch
-            if step % 20 == 0:  # somebody goes home, and comes back
+                self._deliver("/v1/observations", {"observations": previous + batch}, self._receive_duplicates)
+            previous = batch
+            if step % 20 == 0:  # a patient is discharged and readmitted
                 patient = self._rng.choice(self.patients)
                 self._register(patient, discharged=True)
                 self._stop.wait(0.2)
                 self._register(patient, discharged=False)
             self._stop.wait(_PAUSE_SECONDS)
 
-    def _measured(self, step: int) -> list[dict[str, Any]]:
+    def _measure(self, step: int) -> list[dict[str, Any]]:
         batch = []
         for patient in self.patients:
             changes = step >= patient.changes_at
             if changes:
                 patient.sick, patient.changes_at = not patient.sick, step + self._rng.randint(5, 40)
             values: dict[str, float] = {
-                signal: round(usual * self._rng.uniform(0.98, 1.02), 1)
-                for signal, usual in (_SICK if patient.sick else _WELL).items()
+                signal: round(level * self._rng.uniform(0.98, 1.02), 1)
+                for signal, level in (_SICK if patient.sick else _WELL).items()
             }
             values |= dict.fromkeys(_CODES, int(patient.sick))
             for signal in values if changes else self._rng.sample(list(values), 3):
@@ -130,11 +134,11 @@ class Gateway(_Busy):
         return batch
 
     def _register(self, patient: Patient, *, discharged: bool) -> None:
-        facts = {"patient_id": patient.name, "ward": patient.ward, "age": 70, "sex": "female", "discharged": discharged}
-        self._deliver("/v1/patients", {"patients": [facts]}, lambda _: self.registered.add(patient.name))
+        registration = {"patient_id": patient.name, "ward": patient.ward, "age": 70, "sex": "female", "discharged": discharged}
+        self._deliver("/v1/patients", {"patients": [registration]}, lambda _: self.registered.add(patient.name))
 
     def _deliver(self, path: str, body: dict[str, Any], receive: Callable[[Any], None]) -> int:
-        """Send until it is acknowledged; returns how often that took."""
+        """Send a request until it is acknowledged, and return the number of tries."""
         tries = 0
         while not self._abandoned.is_set():
             tries += 1
@@ -147,7 +151,7 @@ class Gateway(_Busy):
                     self.faults.append(f"{path}: {answer.status_code} {answer.text}")
                     return tries
             except httpx.TransportError:
-                pass  # nobody there, or killed while we waited
+                pass  # the server is down, or was killed during the request
             self._abandoned.wait(0.05)
         return tries
 
@@ -157,13 +161,13 @@ class Gateway(_Busy):
                 self.faults.append(f"quarantined: {result['reason']}")
             self.acknowledged.add(result["message_id"])
 
-    def _receive_again(self, answer: Any) -> None:
+    def _receive_duplicates(self, answer: Any) -> None:
         if answer["duplicate"] != len(answer["results"]):
-            self.faults.append(f"acknowledged before, and not known: {answer['accepted']} + {answer['quarantined']}")
+            self.faults.append(f"acknowledged before, but not a duplicate now: {answer['accepted']} + {answer['quarantined']}")
 
 
-class Follower(_Busy):
-    """Who follows a ward's events, and comes again with the number of the last whenever the connection breaks."""
+class Follower(_Worker):
+    """A follower of a ward's events. After a lost connection it continues from the last event."""
 
     def __init__(self, ward: str, url: Callable[[], str], token: str) -> None:
         self.seen: list[int] = []

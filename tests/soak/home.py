@@ -1,4 +1,4 @@
-"""Homes whose servers may be killed and told nonsense."""
+"""Homes for servers that are killed and attacked."""
 
 import shutil
 from datetime import timedelta
@@ -7,6 +7,7 @@ from unittest import mock
 
 from features.store.client import Store
 from models.training import candidate_models
+from pipelines.home import Home
 from pipelines.jobs.build_features import build, materialize
 from pipelines.jobs.ingest import ingest
 from pipelines.jobs.train import train
@@ -16,28 +17,28 @@ from serving.identity import identities
 from serving.records import journal, prediction_log, ward_state
 
 TASK = "deterioration"
-_OF_THE_API = [
-    f"{file}*" for file in (ward_state.FILE, identities.FILE, journal.FILE, prediction_log.FILE)
-]  # and their -wal, -shm
+# Databases that the API writes, with their -wal and -shm files.
+_API_DATABASES = [f"{module.SCHEMA.file}*" for module in (ward_state, identities, journal, prediction_log)]
 
 
 def make_home(home: Path) -> Path:
-    """A small ward with a champion; of fewer trees than a hospital would want."""
+    """Make a home of a small ward with a champion, which has fewer trees than a real model."""
     with mock.patch.object(candidate_models, "HOURLY", {**candidate_models.HOURLY, "n_estimators": 80, "learning_rate": 0.1}):
-        ingest(SimulatedWard(patients=220, patients_per_batch=60), home)
-        build(home)
-        train(home)
-        materialize(home)
+        opened = Home(home)
+        ingest(SimulatedWard(patients=220, patients_per_batch=60), opened)
+        build(opened)
+        train(opened)
+        materialize(opened)
     return home
 
 
 def copy_of(home: Path, folder: Path) -> Path:
-    """The same ward and champion; nothing ever came over the API of this one. The model's files stay where they are."""
-    shutil.copytree(home, folder, ignore=shutil.ignore_patterns("bentoml", "logs", "reports", *_OF_THE_API))
-    Store(folder).apply()  # its paths are absolute
+    """Copy a home without the databases that the API writes. The files of the model are not copied."""
+    shutil.copytree(home, folder, ignore=shutil.ignore_patterns("bentoml", "logs", "reports", *_API_DATABASES))
+    Store(folder).apply()  # the paths in the store are absolute
     return folder
 
 
 def token_for(home: Path) -> str:
-    """Of somebody who may do everything."""
+    """Return a token of a caller with all scopes and wards."""
     return local_token(home, subject="soak", scopes=None, wards=None, lifetime=timedelta(hours=12))

@@ -1,4 +1,4 @@
-"""Kill the server, again and again, while gateways send to it; nothing that was promised may break."""
+"""Kill the server again and again while gateways send to it, and check that every promise holds."""
 
 import contextlib
 import random
@@ -9,25 +9,37 @@ from pathlib import Path
 
 import psutil
 
+from pipelines.home import Home
 from pipelines.operations.server import ServerError, start_server, wait_for
 from serving.records import ward_settings
-from serving.records.ward_state import ALARMS, FILE, Board
-from tests.soak import kept
+from serving.records.ward_state import SCHEMA, WardState
+from serving.records.ward_tables import ALARMS
+from tests.soak import invariants
 from tests.soak.gateway import WARDS, Follower, Gateway
 from tests.soak.home import TASK, token_for
 
 GATEWAYS = 3
-THRESHOLD = 0.3  # between what the small ward's model says of the well and of the sick
-# Supervisor: whoever it started lives on, and is still there when the next server starts.
+THRESHOLD = 0.3  # between the risks that the small ward's model gives to well and to sick patients
+# When the supervisor is killed alone, its workers live on, and they still run when the next server starts.
 VICTIMS = ("everything", "rescorer", "vigil", "supervisor")
-_START_SECONDS = 8.0  # about what a start takes: within it some are killed
+_START_SECONDS = 8.0  # roughly the time of a start; some kills fall within it
 _WORK_SECONDS = 3.0
 _BACK_SECONDS = 120.0
 
 
 @dataclass
 class Report:
-    """What was done, and what was wrong; ``back``: seconds until a process that was killed alone did its work again."""
+    """Counts of what was done, and the faults that were found.
+
+    Attributes:
+        kills: by victim.
+        during_start: kills during a start.
+        readings: sent.
+        resent: requests sent again.
+        alarms: alarm records at the end.
+        back: seconds until a process that was killed alone worked again.
+        faults: descriptions.
+    """
 
     kills: dict[str, int] = field(default_factory=lambda: dict.fromkeys(VICTIMS, 0))
     during_start: int = 0
@@ -39,50 +51,50 @@ class Report:
 
 
 class Machine:
-    """The one on which the server runs."""
+    """The machine on which the server runs."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.url = "http://127.0.0.1:9"  # nobody, yet
-        self._left: list[psutil.Process] = []  # by supervisors that were killed
+        self.url = "http://127.0.0.1:9"  # no server yet
+        self._orphans: list[psutil.Process] = []  # workers of killed supervisors
         self.start()
 
     def start(self) -> None:
-        self.url, self.supervisor = start_server(self.home, TASK, "tests.soak.quick:Vigil")
+        self.url, self.supervisor = start_server(Home(self.home), TASK, "tests.soak.quick:Vigil")
         self.since = time.time()
 
     def kill(self, victim: str) -> bool:
-        """Kill one or all; whether there was anybody to kill."""
+        """Kill one process or all, and return whether the victim was running."""
         if victim in {"everything", "supervisor"}:
-            self.supervisor.send_signal(signal.SIGSTOP)  # or it might start one whom we do not know of
+            self.supervisor.send_signal(signal.SIGSTOP)  # so that it cannot start another worker in the meantime
             workers = self._workers()
-            self.supervisor.kill()  # first, or it would start others in their place
+            self.supervisor.kill()  # first, so that it does not start new workers
             self.supervisor.wait()
             if victim == "supervisor":
-                self._left += workers
+                self._orphans += workers
             else:
-                self.bury(workers)
+                self.kill_orphans(workers)
             return True
-        found = [process for process in self._workers() if _service_of(process) == victim]
-        _kill(found)
+        processes = [process for process in self._workers() if _service_of(process) == victim]
+        _kill(processes)
         self.since = time.time()
-        return bool(found)
+        return bool(processes)
 
-    def bury(self, workers: list[psutil.Process] | None = None) -> None:
-        """Kill whom a supervisor left behind."""
-        _kill([*self._left, *(workers or [])])
-        self._left = []
+    def kill_orphans(self, workers: list[psutil.Process] | None = None) -> None:
+        """Kill the workers of killed supervisors, and those given."""
+        _kill([*self._orphans, *(workers or [])])
+        self._orphans = []
 
-    def at_work(self) -> float:
-        """Wait until the server answers and risks are renewed; the seconds since it was started, or somebody killed."""
+    def wait_until_working(self) -> float:
+        """Wait until the server answers and updates risks, and return the seconds since the start or the last kill."""
         wait_for(f"{self.url}/livez", self.supervisor)
-        board, deadline = Board(self.home), time.time() + _BACK_SECONDS
+        ward_state, deadline = WardState(self.home), time.time() + _BACK_SECONDS
         while time.time() < deadline:
-            _, alive = board.progress()
+            _, alive = ward_state.progress()
             if alive is not None and alive.timestamp() > self.since:
                 return time.time() - self.since
             time.sleep(0.1)
-        raise ServerError("the rescorer did not come back")
+        raise ServerError("the rescorer does not work again")
 
     def _workers(self) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -91,11 +103,13 @@ class Machine:
 
 
 def kill_often(home: Path, kills: int, seed: int, victims: tuple[str, ...] = VICTIMS) -> Report:
-    """Kill so often, at random moments, then let everything be sent and rescored, and look at what is there.
+    """Kill at random times, then let everything be sent and rescored, and check the home.
 
     Args:
-        home: nothing came over its API yet.
-        victims: the first is killed first, and so on; then it is random.
+        home: a home that has received nothing over its API.
+        kills: how often.
+        seed: of everything random.
+        victims: killed in this order first, then at random.
     """
     (home / ward_settings.FILE).write_text(f"[default]\nthreshold = {THRESHOLD}\nalarms_per_patient_day = 100\n")
     token, rng, report = token_for(home), random.Random(seed), Report()
@@ -103,35 +117,40 @@ def kill_often(home: Path, kills: int, seed: int, victims: tuple[str, ...] = VIC
     gateways = [Gateway(number, lambda: machine.url, token, seed) for number in range(GATEWAYS)]
     followers = [Follower(ward, lambda: machine.url, token) for ward in WARDS]
     try:
-        machine.at_work()
-        for party in (*gateways, *followers):
-            party.start()
+        machine.wait_until_working()
+        for worker in (*gateways, *followers):
+            worker.start()
         for number in range(kills):
             victim = victims[number] if number < len(victims) else rng.choice(victims)
             _kill_once(machine, victim, rng, report)
-            report.faults += kept.journal_faults(home, gateways) + kept.alarm_faults(home)
+            report.faults += invariants.journal_faults(home, gateways) + invariants.alarm_faults(home)
             if report.faults:
                 break
-        machine.at_work()
-        machine.bury()
+        machine.wait_until_working()
+        machine.kill_orphans()
         for gateway in gateways:
             gateway.stop()
         _wait_until_drained(home)
-        time.sleep(1)  # for followers
+        time.sleep(1)  # so that followers receive the last events
         for follower in followers:
             follower.stop()
     finally:
         machine.kill("everything")
-        machine.bury()
-        for party in (*gateways, *followers):
-            party.abandon()
+        machine.kill_orphans()
+        for worker in (*gateways, *followers):
+            worker.abandon()
     report.readings, report.resent = sum(len(gateway.sent) for gateway in gateways), sum(gateway.resent for gateway in gateways)
-    report.alarms = len(kept.rows(home, FILE, ALARMS)[0])
+    report.alarms = len(invariants.rows(home, SCHEMA, ALARMS)[0])
     report.faults += [fault for gateway in gateways for fault in gateway.faults]
     report.faults += ["never acknowledged" for gateway in gateways if gateway.sent.keys() - gateway.acknowledged]
-    report.faults += kept.whole(home) + kept.journal_faults(home, gateways) + kept.alarm_faults(home) + kept.risk_faults(home)
+    report.faults += (
+        invariants.file_faults(home)
+        + invariants.journal_faults(home, gateways)
+        + invariants.alarm_faults(home)
+        + invariants.risk_faults(home)
+    )
     for ward, follower in zip(WARDS, followers, strict=True):
-        report.faults += kept.follower_faults(home, ward, follower.seen)
+        report.faults += invariants.follower_faults(home, ward, follower.seen)
     return report
 
 
@@ -140,24 +159,24 @@ def _kill_once(machine: Machine, victim: str, rng: random.Random, report: Report
         time.sleep(rng.uniform(0, _START_SECONDS))
         report.during_start += 1
     else:
-        machine.at_work()
-        machine.bury()
+        machine.wait_until_working()
+        machine.kill_orphans()
         time.sleep(rng.uniform(0, _WORK_SECONDS))
-    if not machine.kill(victim):  # it is not there yet
+    if not machine.kill(victim):  # it has not started yet
         victim = "everything"
         machine.kill(victim)
     report.kills[victim] += 1
     if victim in {"everything", "supervisor"}:
         machine.start()
     elif rng.random() < 0.5:
-        report.back[victim].append(machine.at_work())
+        report.back[victim].append(machine.wait_until_working())
 
 
 def _wait_until_drained(home: Path) -> None:
     deadline = time.time() + _BACK_SECONDS
-    while not kept.drained(home):
+    while not invariants.is_drained(home):
         if time.time() > deadline:
-            raise ServerError("risks do not follow the journal")
+            raise ServerError("risks are behind the journal")
         time.sleep(0.1)
 
 
@@ -171,4 +190,4 @@ def _service_of(process: psutil.Process) -> str:
 def _kill(processes: list[psutil.Process]) -> None:
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()  # psutil makes sure that it is still the one we started
+            process.kill()  # psutil checks that the process id was not reused

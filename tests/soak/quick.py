@@ -1,14 +1,14 @@
-"""The server, with alarms that may sound again after seconds: no test waits the quarter of an hour that a ward must ask for."""
+"""The server with a refractory period of seconds: a test cannot wait for the shortest one of a ward, a quarter of an hour."""
 
 from dataclasses import replace
 from datetime import timedelta
 
-from serving.records.ward_settings import Ward
+from serving.records.ward_settings import WardSettings
 from serving.service import Vigil
 
 __all__ = ["Vigil"]
 
-SILENCE = timedelta(seconds=3)
+REFRACTORY_PERIOD = timedelta(seconds=3)
 
-_asked = Ward.policy
-Ward.policy = lambda ward, registered: replace(_asked(ward, registered), silence=SILENCE)
+_ward_policy = WardSettings.policy
+WardSettings.policy = lambda ward, registered: replace(_ward_policy(ward, registered), silence=REFRACTORY_PERIOD)

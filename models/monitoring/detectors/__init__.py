@@ -1,52 +1,88 @@
-"""Names what went wrong, from the most specific to the least: what a specific fault explains is not named again."""
+"""Detectors: each finds one kind of fault, and says where and since when.
+
+They run from the most specific to the least. What a specific fault explains is not reported again.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from models.monitoring.detectors.evidence import Evidence
 from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.offset_and_noise import bias, noise
-from models.monitoring.detectors.population import older_or_younger, outcomes, sicker_or_healthier, versions
-from models.monitoring.detectors.swapped_devices import exchanged
-from models.monitoring.detectors.timing import absence, clocks, lateness, rates, repetition
-from models.monitoring.detectors.values import rounded, stuck, swapped, units, unusable, zeros
+from models.monitoring.detectors.offset_and_noise import detect_noise, detect_offset
+from models.monitoring.detectors.population import (
+    detect_age_mix,
+    detect_outcome_shift,
+    detect_severity_mix,
+    detect_version_mismatch,
+)
+from models.monitoring.detectors.swapped_devices import detect_swapped_devices
+from models.monitoring.detectors.timing import (
+    detect_changed_rate,
+    detect_clock_error,
+    detect_duplicates,
+    detect_late_messages,
+    detect_missing_signal,
+)
+from models.monitoring.detectors.values import (
+    detect_other_unit,
+    detect_rounding,
+    detect_stuck_sensor,
+    detect_swapped_pressures,
+    detect_unusable,
+    detect_zeros,
+)
 
-# In this order: a gateway that sends Fahrenheit also seems to lack temperatures, one with a wrong clock seems late, and what is
-# left where most readings cannot be used seems noisy.
+# The order matters: a gateway that sends Fahrenheit also seems to lack temperatures, one with a wrong clock seems late, and a
+# signal of which most readings are unusable seems noisy.
 _OF_READINGS: Final[tuple[Callable[[Evidence], Iterable[Finding]], ...]] = (
-    units, zeros, swapped, lateness, clocks, repetition, rounded, stuck, absence, rates, unusable, exchanged, noise, bias,
-)  # fmt: skip
+    detect_other_unit,
+    detect_zeros,
+    detect_swapped_pressures,
+    detect_late_messages,
+    detect_clock_error,
+    detect_duplicates,
+    detect_rounding,
+    detect_stuck_sensor,
+    detect_missing_signal,
+    detect_changed_rate,
+    detect_unusable,
+    detect_swapped_devices,
+    detect_noise,
+    detect_offset,
+)
 
 
 def name_faults(evidence: Evidence) -> list[Finding]:
-    """Faults that the last day shows: of readings, then of the patients, the versions and what became of patients."""
-    named: list[Finding] = []
-    for detector in _OF_READINGS:
-        named += [
-            finding for finding in detector(evidence) if not any(_explains(known, finding, evidence.behind) for known in named)
+    """Detect the faults of the last day: of readings, then of the patients, of versions and of outcomes."""
+    findings: list[Finding] = []
+    for detect in _OF_READINGS:
+        findings += [
+            finding
+            for finding in detect(evidence)
+            if not any(_explains(known, finding, evidence.gateways) for known in findings)
         ]
-    # Readings that are wrong make patients look ill, but nobody older.
-    mix = [*older_or_younger(evidence)] or ([] if named else [*sicker_or_healthier(evidence)])
-    return [*named, *mix, *versions(evidence), *outcomes(evidence)]
+    # Wrong readings make patients look ill, but not older.
+    mix = [*detect_age_mix(evidence)] or ([] if findings else [*detect_severity_mix(evidence)])
+    return [*findings, *mix, *detect_version_mismatch(evidence), *detect_outcome_shift(evidence)]
 
 
-def _explains(known: Finding, finding: Finding, behind: Mapping[str, str]) -> bool:
-    """Whether a fault that is named already makes another look as if it were there: of the same signal, where it is or within.
+def _explains(known: Finding, finding: Finding, gateways: Mapping[str, str]) -> bool:
+    """Return whether a known fault makes another look real: of the same signal, at the same location or within it.
 
-    A lead that is off at one monitor explains nothing of the gateway that it is behind, and nothing of other gateways.
+    A lead that is off at one monitor explains nothing about the gateway of that monitor, and nothing about other gateways.
     """
     same_signal = known.signal is None or finding.signal is None or _family(known.signal) == _family(finding.signal)
-    if known.place == finding.place == "device":
+    if known.scope == finding.scope == "device":
         within = bool(set(known.where) & set(finding.where))
-    elif known.place == "gateway" and finding.place == "device":
-        within = bool({behind.get(device) for device in finding.where} & set(known.where))
+    elif known.scope == "gateway" and finding.scope == "device":
+        within = bool({gateways.get(device) for device in finding.where} & set(known.where))
     else:
         within = not known.where or known.where == finding.where
     return same_signal and within
 
 
 def _family(signal: str) -> str:
-    """Pressures of one cuff go wrong together."""
+    """Return the family of a signal; the pressures of one cuff go wrong together."""
     return "pressure" if signal.endswith("_bp") else signal
 
 

@@ -1,4 +1,4 @@
-"""Where a fault is: hits among patients are more than chance at a gateway, at all of them, or at single devices only."""
+"""Localisation: whether more patients than by chance show a fault at a gateway, at all gateways, or at single devices only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,57 +7,65 @@ from typing import Final
 import pandas as pd
 from scipy import stats
 
-from models.monitoring.detectors.finding import Place
+from models.monitoring.detectors.finding import Finding
+from models.monitoring.report_schema import Scope
 
-ALPHA: Final = 1e-5  # for one gateway and signal; there are some tens of them, looked at daily
+ALPHA: Final = 1e-5  # for one gateway and signal; some tens of them are examined daily
 LEAST_SHARE: Final = 0.3  # of a gateway's patients
 LEAST_PATIENTS: Final = 2
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A place where a fault is.
+class Location:
+    """A location that shows a fault.
 
     Attributes:
-        place, where: as of a finding.
-        rows: index of the series that are hit there.
-        patients: whose they are.
-        of: how many were looked at.
+        scope, where: as in a finding.
+        rows: index of the profiles that show the fault there.
+        patients: how many patients those profiles belong to.
+        examined: how many patients were examined there.
     """
 
-    place: Place
+    scope: Scope
     where: tuple[str, ...]
     rows: "pd.Index[int]"
     patients: int
-    of: int
+    examined: int
+
+    def finding(self, fault: str, signal: str | None, since: pd.Timestamp, evidence: str) -> Finding:
+        """Return the finding of a fault at this location."""
+        return Finding(fault, signal, self.scope, self.where, since, self.patients, self.examined, evidence)
 
 
-def places(found: pd.DataFrame, hit: "pd.Series[bool]", usual: float, *, devices: bool) -> Iterator[Cell]:
-    """Where the series of one signal (or of several, a patient then counts once) are hit more often than chance has it.
+def locate(profiles: pd.DataFrame, hit: "pd.Series[bool]", usual: float, *, devices: bool) -> Iterator[Location]:
+    """Yield the locations where a fault is more frequent than by chance.
+
+    If all of several gateways show it, the location is the ward. A patient counts once, also where the profiles are of several
+    signals.
 
     Args:
-        found: series of patients; ``subject_id, device_id, source``.
+        profiles: ``subject_id, device_id, source`` of each profile.
         hit: which of them show the fault.
-        usual: share of patients who show it on any day without it.
-        devices: single devices are worth naming, where no gateway is.
+        usual: share of patients who show it on any day without the fault.
+        devices: whether to yield single devices too, behind gateways that do not show the fault.
     """
     if not hit.any():
         return
     gateways = []
-    for gateway, rows in found.groupby("source", observed=True):
+    for gateway, rows in profiles.groupby("source", observed=True):
         patients = rows["subject_id"].nunique()
         shows = rows[hit[rows.index]]
         count = shows["subject_id"].nunique()
         chance = stats.binom.sf(count - 1, patients, max(usual, 1e-4))
         if count >= LEAST_PATIENTS and count >= LEAST_SHARE * patients and chance < ALPHA:
-            gateways.append(Cell("gateway", (str(gateway),), shows.index, count, patients))
-    if len(gateways) > 1 and len(gateways) == found["source"].nunique():
-        every = found[hit]
-        yield Cell("ward", (), every.index, every["subject_id"].nunique(), found["subject_id"].nunique())
+            gateways.append(Location("gateway", (str(gateway),), shows.index, count, patients))
+    if len(gateways) > 1 and len(gateways) == profiles["source"].nunique():
+        shows = profiles[hit]
+        yield Location("ward", (), shows.index, shows["subject_id"].nunique(), profiles["subject_id"].nunique())
         return
     yield from gateways
     if devices:
-        named = {cell.where[0] for cell in gateways}
-        alone = found[hit & ~found["source"].astype(str).isin(named)]
+        detected = {location.where[0] for location in gateways}
+        alone = profiles[hit & ~profiles["source"].astype(str).isin(detected)]
         for device, rows in alone.groupby("device_id", observed=True):
-            yield Cell("device", (str(device),), rows.index, 1, 1)
+            yield Location("device", (str(device),), rows.index, 1, 1)

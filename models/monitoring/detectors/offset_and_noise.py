@@ -1,4 +1,4 @@
-"""Faults that only a level or its scatter shows: a constant offset, and noise."""
+"""Offset and noise: faults that show only in the level of a signal, or in its scatter."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -10,102 +10,110 @@ from numpy.typing import NDArray
 from features.derived import MEASUREMENT_ERROR
 from models.monitoring.detectors.evidence import BEFORE, NOW, Evidence
 from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.localisation import places
+from models.monitoring.detectors.localisation import locate
 from models.monitoring.detectors.step_changes import MAD
 
 Float64 = NDArray[np.float64]
 
-BIAS_Z: Final = 4.5  # standard errors of a gateway's median change
-FEW_Z: Final = 6.0  # of few patients, of whom most may fall ill or recover on one day
-BIAS_ERRORS: Final = 1.0  # by what a single reading may be wrong anyway a device is not off
+OFFSET_Z: Final = 4.5  # standard errors of a gateway's median change
+FEW_Z: Final = 6.0  # for few patients, since most of them may fall ill or recover on one day
+OFFSET_ERRORS: Final = 1.0  # measurement errors; a smaller offset is within what a single reading may be wrong by
 NOISE_TIMES: Final = 1.25
 NOISE_Z: Final = 6.0
-STEP_Z: Final = 6.0  # more than of days, for there are some forty moments
-MOST_CHANGED: Final = 0.75  # of a gateway's patients, by half of what the median did
+STEP_Z: Final = 6.0  # more than for days, since some forty moments are examined
+MOST_CHANGED: Final = 0.75  # of a gateway's patients change by at least half of the median change
 _LEAST_PATIENTS: Final = 6  # of a gateway: fewer may well all change together
-_FEWEST: Final = 4  # of a gateway, where they changed by more
+_FEWEST: Final = 4  # of a gateway, where the change is larger
 _LEAST_OTHERS: Final = 4  # patients of other gateways
-_LEAST_USUAL: Final = 20  # series of training patients
+_LEAST_USUAL: Final = 20  # profiles of training patients
 _LEAST_LOG: Final = 0.05  # five in a hundred
-_MEDIAN_ERROR: Final = 1.2533  # standard error of a median, in those of a mean (normal distribution)
-_NINE_OF_TEN: Final = 1.645  # standard deviations, within which nine of ten of a normal distribution lie
+_MEDIAN_ERROR: Final = 1.2533  # standard error of a median, in standard errors of a mean (normal distribution)
+_NINE_OF_TEN: Final = 1.645  # nine of ten of a normal distribution lie within so many standard deviations
 
 
-def noise(evidence: Evidence) -> Iterator[Finding]:
-    """Readings of a gateway's patients scatter more from one to the next than nearly any training patient's, or than before."""
+def detect_noise(evidence: Evidence) -> Iterator[Finding]:
+    """Yield gateways whose readings scatter more than those of nearly any training patient, or than the day before."""
     for signal in evidence.vitals:
-        found = list(_scattered(evidence, signal))
-        if not found and (more := _most_changed(evidence, signal, "noise", _LEAST_PATIENTS)) is not None:
-            gateway, times, z, n = more[0], float(np.exp(more[1])), more[2], more[3]
+        findings = list(_more_scatter_than_reference(evidence, signal))
+        change = None if findings else _largest_change(evidence, signal, "noise", _LEAST_PATIENTS)
+        if change is not None:
+            gateway, times, z, patients = change[0], float(np.exp(change[1])), change[2], change[3]
             if z >= NOISE_Z and times >= NOISE_TIMES:
-                said = f"steps between readings are {times:.1f} times those of the day before, by {z:.0f} standard errors"
-                found.append(Finding("noise", signal, "gateway", (gateway,), _day(evidence), n, n, said))
-        yield from found
+                text = f"steps between readings are {times:.1f} times those of the day before, by {z:.0f} standard errors"
+                findings.append(Finding("noise", signal, "gateway", (gateway,), _day_begin(evidence), patients, patients, text))
+        yield from findings
 
 
-def _scattered(evidence: Evidence, signal: str) -> Iterator[Finding]:
-    """More than nearly any training patient."""
-    found = evidence.whole[(evidence.whole["signal"] == signal).to_numpy()].reset_index(drop=True)
-    reference = evidence.of(signal)["noise"].dropna()
+def _more_scatter_than_reference(evidence: Evidence, signal: str) -> Iterator[Finding]:
+    """Yield locations where most patients scatter more than nearly any training patient."""
+    profiles = evidence.full_days[(evidence.full_days["signal"] == signal).to_numpy()].reset_index(drop=True)
+    reference = evidence.reference_of(signal)["noise"].dropna()
     if len(reference) < _LEAST_USUAL:
         return
-    hit = found["noise"] > NOISE_TIMES * float(reference.quantile(0.95))
-    for cell in places(found, hit, 0.02, devices=False):
-        if cell.patients < 0.6 * cell.of:
+    hit = profiles["noise"] > NOISE_TIMES * float(reference.quantile(0.95))
+    for location in locate(profiles, hit, 0.02, devices=False):
+        if location.patients < 0.6 * location.examined:
             continue
-        times = found.loc[cell.rows, "noise"].median() / reference.median()
-        said = f"steps between readings are {times:.1f} times the usual"
-        yield Finding("noise", signal, cell.place, cell.where, _day(evidence), cell.patients, cell.of, said)
+        times = profiles.loc[location.rows, "noise"].median() / reference.median()
+        text = f"steps between readings are {times:.1f} times the usual"
+        yield location.finding("noise", signal, _day_begin(evidence), text)
 
 
-def bias(evidence: Evidence) -> Iterator[Finding]:
-    """A level that changed for the patients of a gateway together and not for the others, at once or from day to day."""
+def detect_offset(evidence: Evidence) -> Iterator[Finding]:
+    """Yield gateways whose patients' level changed together while that of the others did not, at once or within a day."""
     for signal in evidence.vitals:
-        found = _stepped(evidence, signal)
-        more = _most_changed(evidence, signal, "level", _FEWEST)
-        if found is None and more is not None:
-            gateway, off, z, n = more
-            if z >= (BIAS_Z if n >= _LEAST_PATIENTS else FEW_Z) and abs(off) >= BIAS_ERRORS * MEASUREMENT_ERROR[signal]:
-                said = f"the median patient changed by {off:+.1f} within a day, {z:.0f} standard errors more than the others"
-                found = Finding("bias", signal, "gateway", (gateway,), _day(evidence), n, n, said)
-        if found is not None:
-            yield found
+        finding = _offset_at_a_moment(evidence, signal)
+        change = _largest_change(evidence, signal, "level", _FEWEST)
+        if finding is None and change is not None:
+            gateway, offset, z, patients = change
+            least_z = OFFSET_Z if patients >= _LEAST_PATIENTS else FEW_Z
+            if z >= least_z and abs(offset) >= OFFSET_ERRORS * MEASUREMENT_ERROR[signal]:
+                text = f"the median patient changed by {offset:+.1f} within a day, {z:.0f} standard errors more than the others"
+                finding = Finding("bias", signal, "gateway", (gateway,), _day_begin(evidence), patients, patients, text)
+        if finding is not None:
+            yield finding
 
 
-def _stepped(evidence: Evidence, signal: str) -> Finding | None:
-    """At a moment."""
-    found = evidence.steps(signal)
-    if not len(found.keys) or not np.isfinite(found.scale):
+def _offset_at_a_moment(evidence: Evidence, signal: str) -> Finding | None:
+    """Return the gateway whose level changed most at one moment, if it changed enough."""
+    steps = evidence.step_changes(signal)
+    if not len(steps.keys) or not np.isfinite(steps.scale):
         return None
     best: tuple[float, float, str, int, int] | None = None
-    gateway = found.keys["source"].astype(str).to_numpy()
+    gateway = steps.keys["source"].astype(str).to_numpy()
     for name in np.unique(gateway):
-        mine, others = found.change[gateway == name], found.change[gateway != name]
+        mine, others = steps.change[gateway == name], steps.change[gateway != name]
         n, m = np.isfinite(mine).sum(axis=0), np.isfinite(others).sum(axis=0)
-        # Within hours all patients change, as after a meal: without others it is not known that it is the gateway's.
-        for place in map(int, np.flatnonzero((n >= _LEAST_PATIENTS) & (m >= _LEAST_OTHERS))):
-            usual = float(np.nanmedian(others[:, place]))
-            off = float(np.nanmedian(mine[:, place])) - usual
-            error = _MEDIAN_ERROR * found.scale * np.sqrt(1 / n[place] + 1 / m[place])
-            if (best is None or abs(off) / error > best[0]) and _together(mine[:, place], usual, off):
-                best = (float(abs(off) / error), float(off), str(name), int(n[place]), int(place))
+        # Within hours all patients may change, as after a meal. Only other patients show that it is the gateway.
+        for moment in map(int, np.flatnonzero((n >= _LEAST_PATIENTS) & (m >= _LEAST_OTHERS))):
+            usual = float(np.nanmedian(others[:, moment]))
+            offset = float(np.nanmedian(mine[:, moment])) - usual
+            error = _MEDIAN_ERROR * steps.scale * np.sqrt(1 / n[moment] + 1 / m[moment])
+            if (best is None or abs(offset) / error > best[0]) and _is_shared(mine[:, moment], usual, offset):
+                best = (float(abs(offset) / error), float(offset), str(name), int(n[moment]), int(moment))
     if best is None:
         return None
-    z, off, name, n_patients, place = best
-    if z < STEP_Z or abs(off) < BIAS_ERRORS * MEASUREMENT_ERROR[signal]:
+    z, offset, name, patients, moment = best
+    if z < STEP_Z or abs(offset) < OFFSET_ERRORS * MEASUREMENT_ERROR[signal]:
         return None
-    said = f"the median patient changed by {off:+.1f} at once, {z:.0f} standard errors more than the others"
-    return Finding("bias", signal, "gateway", (name,), pd.Timestamp(found.moments[place]), n_patients, n_patients, said)
+    text = f"the median patient changed by {offset:+.1f} at once, {z:.0f} standard errors more than the others"
+    return Finding("bias", signal, "gateway", (name,), pd.Timestamp(steps.moments[moment]), patients, patients, text)
 
 
-def _most_changed(evidence: Evidence, signal: str, what: str, least: int) -> tuple[str, float, float, int] | None:
-    """The gateway, of at least so many patients, whose median patient changed most from one day to the next, beside the others.
+def _largest_change(evidence: Evidence, signal: str, column: str, least: int) -> tuple[str, float, float, int] | None:
+    """Return the gateway whose median patient changed most from one day to the next, compared with the other gateways.
+
+    Args:
+        evidence: of two days.
+        signal: the signal.
+        column: ``level`` or ``noise``.
+        least: patients that a gateway needs.
 
     Returns:
-        Its name, the change, in standard errors, and how many patients say so.
+        Gateway, change, the same in standard errors, and number of its patients. None: there is no such gateway.
     """
-    change = changes(evidence, signal, what)
-    scale = usual_change(evidence, signal, what)
+    change = _daily_changes(evidence, signal, column)
+    scale = _usual_daily_change(evidence, signal, column)
     if not scale > 0:
         return None
     tested = []
@@ -113,54 +121,57 @@ def _most_changed(evidence: Evidence, signal: str, what: str, least: int) -> tup
         others = change[change["source"] != gateway]["change"]
         if len(mine) < least:
             continue
-        # What changes for everybody, such as the weather, is no gateway's fault.
-        many = len(others) >= _LEAST_OTHERS
-        usual = float(others.median()) if many else 0.0
-        off = float(mine["change"].median()) - usual
-        error = _MEDIAN_ERROR * scale * np.sqrt(1 / len(mine) + (1 / len(others) if many else 0))
-        if _together(mine["change"].to_numpy(), usual, off):
-            tested.append((str(gateway), off, float(abs(off) / error), len(mine)))
-    return max(tested, key=lambda found: found[2]) if tested else None
+        # A change of all patients, as with the weather, is no gateway's fault.
+        enough = len(others) >= _LEAST_OTHERS
+        usual = float(others.median()) if enough else 0.0
+        offset = float(mine["change"].median()) - usual
+        error = _MEDIAN_ERROR * scale * np.sqrt(1 / len(mine) + (1 / len(others) if enough else 0))
+        if _is_shared(mine["change"].to_numpy(), usual, offset):
+            tested.append((str(gateway), offset, float(abs(offset) / error), len(mine)))
+    return max(tested, key=lambda test: test[2]) if tested else None
 
 
-def changes(evidence: Evidence, signal: str, what: str) -> pd.DataFrame:
-    """Of each series of both days by how much its ``level``, or the logarithm of its ``noise``, changed.
+def _daily_changes(evidence: Evidence, signal: str, column: str) -> pd.DataFrame:
+    """Return how much the ``level``, or the logarithm of the ``noise``, of each series changed from one day to the next.
 
     Returns:
         ``subject_id, device_id, source, change``.
     """
-    of = evidence.all_series[(evidence.all_series["signal"] == signal).to_numpy()]
+    profiles = evidence.profiles[(evidence.profiles["signal"] == signal).to_numpy()]
     keys = ["subject_id", "device_id", "source"]
-    of = of[of["accepted"] >= 3]
-    of = of[[*keys, "window"]].assign(value=_comparable(of[what], what))
-    both = of[of["window"] == BEFORE].merge(of[of["window"] == NOW], on=keys, suffixes=("_before", ""))
+    profiles = profiles[profiles["accepted"] >= 3]
+    profiles = profiles[[*keys, "window"]].assign(value=_comparable(profiles[column], column))
+    before, now = (profiles[profiles["window"] == window] for window in (BEFORE, NOW))
+    both = before.merge(now, on=keys, suffixes=("_before", ""))
     return both[keys].assign(change=both["value"] - both["value_before"]).dropna()
 
 
-def usual_change(evidence: Evidence, signal: str, what: str) -> float:
-    """Standard deviation of a training patient's change from one day to the next, robustly."""
-    of = evidence.of(signal)
-    of = of[["subject_id", "device_id", "window"]].assign(value=_comparable(of[what], what))
-    following = of.merge(of.assign(window=of["window"] + 1), on=["subject_id", "device_id", "window"], suffixes=("", "_before"))
+def _usual_daily_change(evidence: Evidence, signal: str, column: str) -> float:
+    """Return a robust standard deviation of a training patient's change from one day to the next."""
+    profiles = evidence.reference_of(signal)
+    profiles = profiles[["subject_id", "device_id", "window"]].assign(value=_comparable(profiles[column], column))
+    day_later = profiles.assign(window=profiles["window"] + 1)
+    following = profiles.merge(day_later, on=["subject_id", "device_id", "window"], suffixes=("", "_before"))
     change = (following["value"] - following["value_before"]).dropna()
     if len(change) < _LEAST_USUAL:
         return float("nan")
-    off = (change - change.median()).abs()
-    # Of values to a tenth of a degree most changes are none or one tenth: their median alone tells too little.
-    spread = max(MAD * float(off.median()), float(off.quantile(0.9)) / _NINE_OF_TEN)
-    return max(spread, MEASUREMENT_ERROR.get(signal, 0.0) / 4 if what == "level" else _LEAST_LOG)
+    deviation = (change - change.median()).abs()
+    # With values to a tenth of a degree most changes are 0 or one tenth, and their median alone says too little.
+    spread = max(MAD * float(deviation.median()), float(deviation.quantile(0.9)) / _NINE_OF_TEN)
+    return max(spread, MEASUREMENT_ERROR.get(signal, 0.0) / 4 if column == "level" else _LEAST_LOG)
 
 
-def _comparable(values: "pd.Series[float]", what: str) -> "pd.Series[float]":
-    return values if what == "level" else pd.Series(np.log(values.where(values > 0)), index=values.index)
+def _comparable(values: "pd.Series[float]", column: str) -> "pd.Series[float]":
+    """Return levels as they are, and the logarithm of noise."""
+    return values if column == "level" else pd.Series(np.log(values.where(values > 0)), index=values.index)
 
 
-def _together(change: Float64, usual: float, off: float) -> bool:
-    """Whether it is what most patients did, not the median of few who went their own ways, and not what the others did."""
+def _is_shared(change: Float64, usual: float, offset: float) -> bool:
+    """Return whether most patients made the change, and the others did not; a median alone may come from a few."""
     known = change[np.isfinite(change)]
-    most = np.mean((known - usual) * np.sign(off) >= abs(off) / 2) >= MOST_CHANGED
-    return bool(most and np.median(known) * np.sign(off) >= abs(off) / 2)
+    most = np.mean((known - usual) * np.sign(offset) >= abs(offset) / 2) >= MOST_CHANGED
+    return bool(most and np.median(known) * np.sign(offset) >= abs(offset) / 2)
 
 
-def _day(evidence: Evidence) -> pd.Timestamp:
+def _day_begin(evidence: Evidence) -> pd.Timestamp:
     return evidence.until - pd.Timedelta(days=1)

@@ -1,4 +1,4 @@
-"""Steps: what changes at one moment in many series together, or in two crosswise, is no course of an illness."""
+"""Step changes: levels that change at one moment in many series together, or crosswise in two. No illness does that."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,23 +13,23 @@ Float64 = NDArray[np.float64]
 
 DAY: Final = pd.Timedelta(days=1)
 SLOT: Final = pd.Timedelta(minutes=30)
-# On either side of a moment: two, three and four hours, in which wards do not change and illness changes little.
+# Slots on either side of a moment: two, three and four hours, in which wards do not change and illness changes little.
 SHORT, SLOTS, LONG = 4, 6, 8
-_LEAST_MOMENT: Final = 8  # series, from which the ward's own change is known
 MAD: Final = 1.4826  # standard deviations in a median absolute deviation, of a normal distribution
+_LEAST_SERIES: Final = 8  # from which the ward's own change is known
 
 
 @dataclass(frozen=True)
-class Steps:
+class StepChanges:
     """Levels of series just before and just after every half hour of the last day.
 
     Attributes:
         keys: ``subject_id, device_id, source`` of each series.
         moments: shape (n_moments,).
-        before, after: medians, shape (n_series, n_moments), NaN where too little came.
-        common: what the median series changes by at each moment (day and night), shape (n_moments,).
-        scale: of what a series changes by besides, from one side to the other, without a fault: a robust standard deviation, of
-            at least a quarter of a measurement error; NaN where nothing is known on both sides.
+        before, after: medians, shape (n_series, n_moments); NaN where there are too few readings.
+        common: change of the median series at each moment (day and night), shape (n_moments,).
+        scale: robust standard deviation of a series' own change without a fault, at least a quarter of a measurement error; NaN
+            where no series is known on both sides.
     """
 
     keys: pd.DataFrame
@@ -45,13 +45,16 @@ class Steps:
         return self.after - self.before
 
 
-def steps(rows: pd.DataFrame, signal: str, until: pd.Timestamp) -> dict[int, Steps]:
-    """Of the accepted readings of a signal, by the half hours on either side: :data:`SHORT`, :data:`SLOTS`, :data:`LONG`.
+def measure_step_changes(rows: pd.DataFrame, signal: str, until: pd.Timestamp) -> dict[int, StepChanges]:
+    """Measure the step changes of a signal, over :data:`SHORT`, :data:`SLOTS` and :data:`LONG` half hours on either side.
 
     Args:
-        rows: what came in the last two days.
-        signal: whose; a key of :data:`features.derived.MEASUREMENT_ERROR`.
+        rows: readings of the last two days; accepted ones are used.
+        signal: a key of :data:`features.derived.MEASUREMENT_ERROR`.
         until: the end of the last day.
+
+    Returns:
+        Step changes by the number of half hours.
     """
     rows = rows[((rows["signal"] == signal) & (rows["reason"] == "")).to_numpy()]
     start = until - DAY - LONG * SLOT
@@ -67,19 +70,19 @@ def steps(rows: pd.DataFrame, signal: str, until: pd.Timestamp) -> dict[int, Ste
     level[medians.index.get_level_values(0), medians.index.get_level_values(1)] = medians.to_numpy()
     at = np.arange(LONG, number - SLOTS // 2 + 1)
     keys = rows.iloc[first][columns].reset_index(drop=True)
-    moments = pd.DatetimeIndex([start + int(place) * SLOT for place in at])
+    moments = pd.DatetimeIndex([start + int(position) * SLOT for position in at])
     least = MEASUREMENT_ERROR[signal] / 4
-    return {slots: Steps(keys, moments, *_sides(level, at, slots, least)) for slots in (SHORT, SLOTS, LONG)}
+    return {slots: StepChanges(keys, moments, *_compare_sides(level, at, slots, least)) for slots in (SHORT, SLOTS, LONG)}
 
 
-def _sides(level: Float64, at: NDArray[np.int64], slots: int, least: float) -> tuple[Float64, Float64, Float64, float]:
-    """``before``, ``after``, ``common`` and ``scale`` of :class:`Steps`."""
+def _compare_sides(level: Float64, at: NDArray[np.int64], slots: int, least: float) -> tuple[Float64, Float64, Float64, float]:
+    """Return ``before``, ``after``, ``common`` and ``scale`` of :class:`StepChanges`."""
     padded = np.pad(level, ((0, 0), (0, slots)), constant_values=np.nan)
     empty = np.empty((0, padded.shape[1] - slots + 1, slots))
     sides = np.lib.stride_tricks.sliding_window_view(padded, slots, axis=1) if len(level) else empty
-    before, after = (median(sides[:, places], slots // 2) for places in (at - slots, at))
+    before, after = (median(sides[:, positions], slots // 2) for positions in (at - slots, at))
     change = after - before
-    common = median(change.T, _LEAST_MOMENT)
+    common = median(change.T, _LEAST_SERIES)
     common[np.isnan(common)] = 0.0
     own = np.abs(change - common)
     known = own[np.isfinite(own)]
@@ -88,8 +91,8 @@ def _sides(level: Float64, at: NDArray[np.int64], slots: int, least: float) -> t
 
 
 def median(values: Float64, least: int = 1) -> Float64:
-    """Over the last axis; NaN where fewer are known."""
-    ordered = np.sort(values, axis=-1)  # what is not known comes last
+    """Return the median over the last axis, without NaN; NaN where fewer than ``least`` values are known."""
+    ordered = np.sort(values, axis=-1)  # NaN comes last
     known = np.isfinite(values).sum(axis=-1, keepdims=True)
     if not ordered.shape[-1]:
         return np.full(values.shape[:-1], np.nan)

@@ -1,4 +1,4 @@
-"""Two patients who wear each other's device: each becomes at once what the other was."""
+"""Swapped devices: two patients wear each other's device, so each becomes at once what the other was."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -13,87 +13,99 @@ from models.monitoring.detectors.step_changes import LONG, MAD, SHORT, SLOTS, me
 
 Float64 = NDArray[np.float64]
 
-PAIR_RATIO: Final = 3.7  # natural logarithm of a ratio of likelihoods, of each of the two
-ANYWHERE: Final = 4.0  # less the logarithm of how often somebody becomes like anybody on the ward: once in 55
+PAIR_RATIO: Final = 3.7  # natural logarithm of a likelihood ratio, of each of the two patients
+ANYWHERE: Final = 4.0  # minus the logarithm of how often a patient becomes like any other on the ward: once in 55
 TAILS: Final = 5.0  # degrees of freedom of a t distribution
-DENSE: Final = 30.0  # minutes between readings, from which the hours around a moment are told by few: charts know no moment
+DENSE: Final = 30.0  # minutes between readings; charts with longer intervals cannot show a moment
 _LEAST_WARD: Final = 20  # devices
-_LEAST_SIGNALS: Final = 2  # by which two patients are told apart
-_MOST_SAID: Final = 1e6
+_LEAST_SIGNALS: Final = 2  # that tell two patients apart
+_HIGHEST_RATIO: Final = 1e6  # a higher one is shown as this
 _WORN_BY: Final = ("subject_id", "device_id")
 
 
-def exchanged(evidence: Evidence) -> Iterator[Finding]:
-    """Two devices whose patients each look since a moment as the other did before, and no longer like themselves."""
-    of_vitals = evidence.now[evidence.now["signal"].isin(MEASUREMENT_ERROR).to_numpy()]
-    of_vitals = of_vitals[(of_vitals["interval"] <= DENSE).to_numpy()]
-    signals = of_vitals.groupby(list(_WORN_BY), observed=True)["signal"].nunique()
+def detect_swapped_devices(evidence: Evidence) -> Iterator[Finding]:
+    """Yield the two devices whose patients each look, since a moment, as the other did before, and not like themselves."""
+    vitals = evidence.now[evidence.now["signal"].isin(MEASUREMENT_ERROR).to_numpy()]
+    vitals = vitals[(vitals["interval"] <= DENSE).to_numpy()]
+    signals = vitals.groupby(list(_WORN_BY), observed=True)["signal"].nunique()
     worn = sorted((str(patient), str(device)) for patient, device in signals.index[signals >= _LEAST_SIGNALS])
     if len(worn) < 2:
         return
-    # The same moment is looked at over shorter and longer times: what is crossed stays crossed, what is chance does not.
-    sides = [_sides(evidence, worn, slots) for slots in (SHORT, SLOTS, LONG)]
-    moments = evidence.steps(evidence.vitals[0]).moments
+    # Each moment is examined over shorter and longer times. A swap shows in all of them, chance does not.
+    sides = [_standardise_sides(evidence, worn, slots) for slots in (SHORT, SLOTS, LONG)]
+    moments = evidence.step_changes(evidence.vitals[0]).moments
     best, since, pair = -np.inf, moments[0], (0, 0)
-    for place, moment in enumerate(moments):
-        ratio = np.mean([_crossed(before[:, place], after[:, place], weight) for before, after, weight in sides], axis=0)
+    for number, moment in enumerate(moments):
+        ratios = [_swap_log_ratio(before[:, number], after[:, number], weight) for before, after, weight in sides]
+        ratio = np.mean(ratios, axis=0)
         if ratio.max() > best:
             first, second = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
             best, since, pair = float(ratio.max()), moment, (int(first), int(second))
     if best >= PAIR_RATIO:
-        names = tuple(sorted(worn[number][1] for number in pair))
-        said = f"each is at least {min(np.exp(best), _MOST_SAID):,.0f} times as likely the other of just before as itself"
-        yield Finding("exchanged", None, "device", names, since, 2, len(worn), said)
+        devices = tuple(sorted(worn[number][1] for number in pair))
+        times = min(np.exp(best), _HIGHEST_RATIO)
+        text = f"each patient now looks like the other just before: at least {times:,.0f} times as likely as like themselves"
+        yield Finding("exchanged", None, "device", devices, since, 2, len(worn), text)
 
 
-def _sides(evidence: Evidence, worn: list[tuple[str, str]], slots: int) -> tuple[Float64, Float64, Float64]:
-    """Levels just before and just after each moment in standard deviations of a change, shape (signals, moments, worn).
+def _standardise_sides(evidence: Evidence, worn: list[tuple[str, str]], slots: int) -> tuple[Float64, Float64, Float64]:
+    """Return levels just before and just after each moment, in standard deviations of a change, and the weight of each signal.
 
-    Those of after are without the ward's own change. Third: the weight of each signal, shape (signals, 1, 1).
+    Levels after the moment are without the ward's own change.
+
+    Returns:
+        Before and after, shape (n_signals, n_moments, n_worn), and weights, shape (n_signals, 1, 1).
     """
-    found = [(signal, evidence.steps(signal, slots)) for signal in evidence.vitals]
-    number_of = {who: number for number, who in enumerate(worn)}
-    before = np.full((len(found), len(found[0][1].moments), len(worn)), np.nan)
+    steps = [(signal, evidence.step_changes(signal, slots)) for signal in evidence.vitals]
+    number_of = {pair: number for number, pair in enumerate(worn)}
+    before = np.full((len(steps), len(steps[0][1].moments), len(worn)), np.nan)
     after = before.copy()
-    for number, (_, of) in enumerate(found):
-        if not np.isfinite(of.scale):
+    for number, (_, changes) in enumerate(steps):
+        if not np.isfinite(changes.scale):
             continue
-        who = [number_of.get(key) for key in zip(*(of.keys[key].astype(str) for key in _WORN_BY), strict=True)]
-        here = [row for row, place in enumerate(who) if place is not None]
-        places = [place for place in who if place is not None]
-        before[number][:, places] = of.before[here].T / of.scale
-        after[number][:, places] = (of.after[here] - of.common).T / of.scale
-    # The three pressures of a cuff say one thing.
-    pressures = sum(signal.endswith("_bp") for signal, _ in found)
-    weight = np.array([1 / pressures if signal.endswith("_bp") else 1.0 for signal, _ in found])
+        column_of = [number_of.get(pair) for pair in zip(*(changes.keys[key].astype(str) for key in _WORN_BY), strict=True)]
+        rows = [row for row, column in enumerate(column_of) if column is not None]
+        columns = [column for column in column_of if column is not None]
+        before[number][:, columns] = changes.before[rows].T / changes.scale
+        after[number][:, columns] = (changes.after[rows] - changes.common).T / changes.scale
+    # The three pressures of a cuff are one piece of evidence.
+    pressures = sum(signal.endswith("_bp") for signal, _ in steps)
+    weight = np.array([1 / pressures if signal.endswith("_bp") else 1.0 for signal, _ in steps])
     return before, after, weight[:, None, None]
 
 
-def _crossed(before: Float64, after: Float64, weight: Float64) -> Float64:
-    """How much more likely two devices are exchanged than not, shape (worn, worn), from levels of shape (signals, worn).
+def _swap_log_ratio(before: Float64, after: Float64, weight: Float64) -> Float64:
+    """Return the logarithm of how much more likely two devices are swapped than not, of all pairs.
 
-    The logarithm of a ratio of likelihoods, of that patient of the two to whom it says less, since an illness takes one to
-    where another was, but hardly both at once. If they are not exchanged a patient stays what he was, or becomes anything that
-    there is on the ward, which is rare. Changes have the tails of a t distribution, so that several signals have to say so, not
-    one alone (Lange, Little and Taylor, J Am Stat Assoc 1989;84:881).
+    Each of the two patients has such a logarithm, and the smaller counts: an illness may take one patient to where another was,
+    but hardly both at once. Without a swap a patient stays as before, or becomes like any patient of the ward, which is rare.
+    Changes have the tails of a t distribution, so that several signals have to agree, and one alone is not enough (Lange,
+    Little and Taylor, J Am Stat Assoc 1989;84:881).
+
+    Args:
+        before, after: levels, shape (n_signals, n_worn).
+        weight: of each signal, shape (n_signals, 1, 1).
+
+    Returns:
+        Shape (n_worn, n_worn); minus infinity where too little is known.
     """
     middle = median(before)[:, None]
     spread = np.maximum(MAD * median(np.abs(before - middle))[:, None], 1)
-    stays = _unlikely(after - before)[:, :, None]
-    anywhere = (_unlikely((after - middle) / spread) + np.log(spread))[:, :, None]
-    other = _unlikely(after[:, :, None] - before[:, None, :])
+    stays = _negative_log_density(after - before)[:, :, None]
+    anywhere = (_negative_log_density((after - middle) / spread) + np.log(spread))[:, :, None]
+    other = _negative_log_density(after[:, :, None] - before[:, None, :])
     known = np.isfinite(other) & np.isfinite(stays)
     known &= known.transpose(0, 2, 1)
-    # What a change is usually like is not known where hardly anybody was there before.
+    # Where few series are known before the moment, the usual change is not known either.
     known &= (np.isfinite(after - before).sum(axis=1) >= _LEAST_WARD)[:, None, None]
-    stays, anywhere, other = ((np.where(known, of, 0.0) * weight).sum(axis=0) for of in (stays, anywhere, other))
+    stays, anywhere, other = ((np.where(known, term, 0.0) * weight).sum(axis=0) for term in (stays, anywhere, other))
     gain = np.minimum(stays, anywhere + ANYWHERE) - other
     both: Float64 = np.where(known.sum(axis=0) >= _LEAST_SIGNALS, np.minimum(gain, gain.T), -np.inf)
     np.fill_diagonal(both, -np.inf)
     return both
 
 
-def _unlikely(change: Float64) -> Float64:
-    """Less the logarithm of the density of a change in its standard deviations, but for a constant."""
-    unlikely: Float64 = (TAILS + 1) / 2 * np.log1p(change**2 / TAILS)
-    return unlikely
+def _negative_log_density(change: Float64) -> Float64:
+    """Return minus the logarithm of the density of a change in its standard deviations, up to a constant."""
+    density: Float64 = (TAILS + 1) / 2 * np.log1p(change**2 / TAILS)
+    return density

@@ -1,4 +1,4 @@
-"""Faults that single readings show: another unit, swapped pressures, zeros, a stuck sensor, coarse rounding."""
+"""Faults that single values show: another unit, swapped pressures, zeros, a stuck sensor, coarse rounding, unusable values."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -8,177 +8,167 @@ import pandas as pd
 
 from models.monitoring.detectors.evidence import Evidence
 from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.localisation import Cell, places
+from models.monitoring.detectors.localisation import Location, locate
 from models.monitoring.signal_profile import LADDER, UNIT_OF, UNITS
 
-CONVERTED, CONVERTED_ALONE = 0.15, 0.5  # of a patient's readings; where nobody else shows it
+CONVERTED, CONVERTED_ALONE = 0.15, 0.5  # of a patient's readings; where no other patient shows it
 SWAPPED: Final = 0.15  # of a patient's pairs, where others of the gateway show it too
-SWAPPED_ALONE: Final = 0.5  # where nobody else does: a device whose mapping is wrong turns most of them
+SWAPPED_ALONE: Final = 0.5  # where no others do: a device with a wrong mapping turns most pairs
 PULSE_PRESSURE: Final = 20.0  # mmHg, half the usual 40 of a resting adult
 ZERO, ZEROS = 0.15, 6  # of a patient's readings, and how many: a movement makes one or two
 ON_STEP: Final = 0.95
-USUAL_ON_STEP: Final = 0.7  # a step on which the values of training patients lie anyway says nothing
-LASTS: Final = 12 * 60  # minutes that a value lasts for half of the training patients: it is no sensor's, as oxygen given
+USUAL_ON_STEP: Final = 0.7  # a step on which the values of training patients lie anyway is no evidence
+LASTS: Final = 12 * 60  # minutes; a value that lasts so long for half of the training patients, as oxygen given, has no sensor
 STUCK_TIMES, STUCK_MINUTES, STUCK_READINGS = 3.0, 180, 12
-UNUSABLE, UNUSABLE_READINGS = 0.5, 4  # of a patient's readings can be used, at least; of how many
+UNUSABLE, UNUSABLE_READINGS = 0.5, 4  # at most this share of a patient's readings can be used; of at least so many
+LEAST_ROUNDED: Final = 4  # accepted readings, from which rounding is examined
 _RARE: Final = 0.995
 
 
-def units(evidence: Evidence) -> Iterator[Finding]:
-    """Values that make sense in another unit only."""
+def detect_other_unit(evidence: Evidence) -> Iterator[Finding]:
+    """Yield locations with values that make sense in another unit only."""
     for unit in UNITS:
-        cells = {}
+        by_signal = {}
         for signal in unit.usual:
-            found = _of(evidence.now, signal)
-            hit = found["converted"] >= CONVERTED
-            usual = float((evidence.of(signal)["converted"] >= CONVERTED).mean() if len(evidence.of(signal)) else 0)
-            cells[signal] = (found, list(places(found, hit, usual, devices=True)))
-        first = next(iter(unit.usual))  # the signals of a unit come from one adapter: it is named once, by the first of them
-        merged: dict[tuple[str, ...], tuple[str, Cell, pd.DataFrame]] = {}
-        for signal in sorted(cells, key=lambda name: name != first):
-            for cell in cells[signal][1]:
-                # A single patient in shock may look so now and then; an adapter makes it of most of his readings.
-                alone = cell.place == "device" and cells[signal][0].loc[cell.rows, "converted"].max() < CONVERTED_ALONE
-                if not alone:
-                    merged.setdefault(cell.where, (signal, cell, cells[signal][0]))
-        for signal, cell, found in merged.values():
-            share = found.loc[cell.rows, "converted"].median()
-            since = _first_of(evidence, signal, cell, found)
-            yield _finding(unit.fault, signal, cell, since, f"{share:.0%} of the readings make sense in that unit only")
+            profiles = _profiles_of(evidence.now, signal)
+            reference = evidence.reference_of(signal)
+            hit = profiles["converted"] >= CONVERTED
+            usual = float((reference["converted"] >= CONVERTED).mean() if len(reference) else 0)
+            by_signal[signal] = (profiles, list(locate(profiles, hit, usual, devices=True)))
+        first = next(iter(unit.usual))  # one adapter sends all signals of a unit, so it is reported once, with the first signal
+        merged: dict[tuple[str, ...], tuple[str, Location, pd.DataFrame]] = {}
+        for signal in sorted(by_signal, key=lambda name: name != first):
+            profiles, locations = by_signal[signal]
+            for location in locations:
+                # A single patient in shock may look so now and then. An adapter converts most of their readings.
+                if location.scope == "device" and profiles.loc[location.rows, "converted"].max() < CONVERTED_ALONE:
+                    continue
+                merged.setdefault(location.where, (signal, location, profiles))
+        for signal, location, profiles in merged.values():
+            share = profiles.loc[location.rows, "converted"].median()
+            since = _first_converted(evidence, signal, location, profiles)
+            yield location.finding(unit.fault, signal, since, f"{share:.0%} of the readings make sense in that unit only")
 
 
-def swapped(evidence: Evidence) -> Iterator[Finding]:
-    """A systolic pressure below the diastolic of the same moment, by as much as it is usually above it.
+def detect_swapped_pressures(evidence: Evidence) -> Iterator[Finding]:
+    """Yield locations where the systolic pressure lies well below the diastolic of the same moment.
 
-    Where noise or movement turns a narrow pair round the two are still close.
+    The distance has to be half a pulse pressure. Where noise or movement turns a narrow pair, the two are still close.
     """
     rows = evidence.last_day
     rows = rows[(rows["reason"] == "").to_numpy()]
     keys = ["subject_id", "device_id", "source", "observed_at"]
-    wide = [
+    systolic, diastolic = (
         rows[(rows["signal"] == name).to_numpy()][[*keys, "value", "recorded_at"]] for name in ("systolic_bp", "diastolic_bp")
-    ]
-    pairs = wide[0].merge(wide[1].drop(columns="recorded_at"), on=keys, suffixes=("", "_low"))
+    )
+    pairs = systolic.merge(diastolic.drop(columns="recorded_at"), on=keys, suffixes=("", "_low"))
     pairs["below"] = pairs["value_low"] - pairs["value"] >= PULSE_PRESSURE
     if not pairs["below"].any():
         return
-    found = pairs.groupby(keys[:3], observed=True)["below"].mean().reset_index()
-    for cell in places(found, found["below"] >= SWAPPED, 0.0, devices=True):
-        share = found.loc[cell.rows, "below"].median()
-        if cell.place == "device" and share < SWAPPED_ALONE:
+    shares = pairs.groupby(keys[:3], observed=True)["below"].mean().reset_index()
+    for location in locate(shares, shares["below"] >= SWAPPED, 0.0, devices=True):
+        share = shares.loc[location.rows, "below"].median()
+        if location.scope == "device" and share < SWAPPED_ALONE:
             continue
-        who = found.loc[cell.rows, "subject_id"]
-        since = pairs.loc[pairs["below"] & pairs["subject_id"].isin(who), "recorded_at"].min()
-        yield _finding("swapped_pressures", "systolic_bp", cell, since, f"{share:.0%} of the pairs are the wrong way round")
+        patients = shares.loc[location.rows, "subject_id"]
+        since = pairs.loc[pairs["below"] & pairs["subject_id"].isin(patients), "recorded_at"].min()
+        yield location.finding("swapped_pressures", "systolic_bp", since, f"{share:.0%} of the pairs are reversed")
 
 
-def zeros(evidence: Evidence) -> Iterator[Finding]:
-    """A sensor that says 0."""
+def detect_zeros(evidence: Evidence) -> Iterator[Finding]:
+    """Yield locations where a sensor reads 0."""
     for signal in _signals(evidence):
-        found = _of(evidence.now, signal)
-        hit = (found["zero"] >= ZERO) & (found["zero"] * found["came"] >= ZEROS)
-        if hit.any():
-            usual = float((evidence.of(signal)["zero"] >= ZERO).mean()) if len(evidence.of(signal)) else 0.0
-            for cell in places(found, hit, usual, devices=True):
-                share = found.loc[cell.rows, "zero"].median()
-                rows = evidence.last_day
-                mask = (
-                    (rows["signal"] == signal)
-                    & rows["device_id"].isin(found.loc[cell.rows, "device_id"])
-                    & (rows["value"] == 0)
-                )
-                yield _finding("zeros", signal, cell, evidence.first(mask), f"{share:.0%} of the readings are 0")
+        profiles, reference = _profiles_of(evidence.now, signal), evidence.reference_of(signal)
+        hit = (profiles["zero"] >= ZERO) & (profiles["zero"] * profiles["came"] >= ZEROS)
+        if not hit.any():
+            continue
+        usual = float((reference["zero"] >= ZERO).mean()) if len(reference) else 0.0
+        for location in locate(profiles, hit, usual, devices=True):
+            share = profiles.loc[location.rows, "zero"].median()
+            rows = evidence.last_day
+            devices = profiles.loc[location.rows, "device_id"]
+            mask = (rows["signal"] == signal) & rows["device_id"].isin(devices) & (rows["value"] == 0)
+            yield location.finding("zeros", signal, evidence.first_recorded(mask), f"{share:.0%} of the readings are 0")
 
 
-def stuck(evidence: Evidence) -> Iterator[Finding]:
-    """A sensor whose value does not move for much longer than anybody's does."""
+def detect_stuck_sensor(evidence: Evidence) -> Iterator[Finding]:
+    """Yield locations where a sensor repeats one value for much longer than with nearly any training patient."""
     for signal in _signals(evidence):
-        found, reference = _of(evidence.now, signal), evidence.of(signal)
+        profiles, reference = _profiles_of(evidence.now, signal), evidence.reference_of(signal)
         if len(reference) and float(reference["run_minutes"].median()) >= LASTS:
             continue
-        usual, minutes = reference[["run", "run_minutes"]].quantile(_RARE) if len(reference) else (np.inf, np.inf)
-        # In readings and in time: where the reference was measured less often than the ward is, a number of them says nothing.
-        hit = (
-            (found["run"] >= max(STUCK_READINGS, STUCK_TIMES * usual))
-            & (found["run_minutes"] >= max(STUCK_MINUTES, minutes))
-        )  # fmt: skip
-        for cell in places(found, hit, 0.0, devices=True):
-            minutes = found.loc[cell.rows, "run_minutes"].max()
+        usual, usual_minutes = reference[["run", "run_minutes"]].quantile(_RARE) if len(reference) else (np.inf, np.inf)
+        # In readings and in time: a ward that measures more often than the reference has longer runs by number.
+        many = profiles["run"] >= max(STUCK_READINGS, STUCK_TIMES * usual)
+        hit = many & (profiles["run_minutes"] >= max(STUCK_MINUTES, usual_minutes))
+        for location in locate(profiles, hit, 0.0, devices=True):
+            hours = profiles.loc[location.rows, "run_minutes"].max() / 60
             rows = evidence.last_day
-            mask = (rows["signal"] == signal) & rows["device_id"].isin(found.loc[cell.rows, "device_id"])
-            since = _run_began(rows[mask.to_numpy()])
-            yield _finding(
-                "stuck", signal, cell, since, f"the same value for {minutes / 60:.1f} h, {usual:.0f} in a row are usual"
-            )
+            mask = (rows["signal"] == signal) & rows["device_id"].isin(profiles.loc[location.rows, "device_id"])
+            text = f"the same value for {hours:.1f} h; {usual:.0f} in a row are usual"
+            yield location.finding("stuck", signal, _longest_run_begin(rows[mask.to_numpy()]), text)
 
 
-def rounded(evidence: Evidence) -> Iterator[Finding]:
-    """Values that all lie on steps much coarser than the device's."""
+def detect_rounding(evidence: Evidence) -> Iterator[Finding]:
+    """Yield locations where all values lie on steps much coarser than usual; of several steps, the coarsest."""
     for signal in _signals(evidence):
-        found, reference = _of(evidence.whole, signal), evidence.of(signal)
-        if not len(found) or not len(reference):
+        profiles, reference = _profiles_of(evidence.full_days, signal), evidence.reference_of(signal)
+        if not len(profiles) or not len(reference):
             continue
-        found = found[found["accepted"] >= 4]
+        profiles = profiles[profiles["accepted"] >= LEAST_ROUNDED]
         for step in sorted(LADDER, reverse=True):
             column = f"on_{step:g}"
-            known = reference[reference["accepted"] >= 4][column]
-            if not len(known) or known.quantile(0.9) >= USUAL_ON_STEP:
+            usual = reference[reference["accepted"] >= LEAST_ROUNDED][column]
+            if not len(usual) or usual.quantile(0.9) >= USUAL_ON_STEP:
                 continue
-            hit = found[column] >= ON_STEP
-            cells = list(places(found, hit, float((known >= ON_STEP).mean()), devices=False))
-            if cells:
-                for cell in cells:
-                    rows = evidence.last_day
-                    mask = (rows["signal"] == signal) & rows["source"].isin(found.loc[cell.rows, "source"])
-                    said = f"values are multiples of {step:g}; {known.median():.0%} are by chance"
-                    yield _finding("rounded", signal, cell, evidence.first(mask), said)
+            hit = profiles[column] >= ON_STEP
+            locations = list(locate(profiles, hit, float((usual >= ON_STEP).mean()), devices=False))
+            for location in locations:
+                rows = evidence.last_day
+                mask = (rows["signal"] == signal) & rows["source"].isin(profiles.loc[location.rows, "source"])
+                text = f"values are multiples of {step:g}; {usual.median():.0%} are by chance"
+                yield location.finding("rounded", signal, evidence.first_recorded(mask), text)
+            if locations:
                 break
 
 
-def unusable(evidence: Evidence) -> Iterator[Finding]:
-    """Readings that mostly cannot be used, for whatever reason that no other fault gives."""
+def detect_unusable(evidence: Evidence) -> Iterator[Finding]:
+    """Yield locations where most readings cannot be used, for any reason that no other fault gives."""
     for signal in _signals(evidence):
-        found, reference = _of(evidence.now, signal), evidence.of(signal)
-        found = found[(found["came"] >= UNUSABLE_READINGS).to_numpy()].reset_index(drop=True)
-        lost = 1 - found["accepted"] / found["came"]
+        profiles, reference = _profiles_of(evidence.now, signal), evidence.reference_of(signal)
+        profiles = profiles[(profiles["came"] >= UNUSABLE_READINGS).to_numpy()].reset_index(drop=True)
+        lost = 1 - profiles["accepted"] / profiles["came"]
         usual = float((reference["accepted"] < UNUSABLE * reference["came"]).mean()) if len(reference) else 0.0
-        for cell in places(found, lost > 1 - UNUSABLE, usual, devices=False):
+        for location in locate(profiles, lost > 1 - UNUSABLE, usual, devices=False):
             rows = evidence.last_day
-            mask = (
-                (rows["signal"] == signal)
-                & rows["subject_id"].isin(found.loc[cell.rows, "subject_id"])
-                & (rows["reason"] != "")
-            )  # fmt: skip
-            why = rows.loc[mask.to_numpy(), "reason"].astype(str).mode()
-            share, most = lost[cell.rows].median(), why.iloc[0].replace("_", " ")
-            said = f"{share:.0%} of the readings went into quarantine, most as {most}"
-            yield _finding("unusable", signal, cell, evidence.first(mask), said)
+            patients = profiles.loc[location.rows, "subject_id"]
+            mask = (rows["signal"] == signal) & rows["subject_id"].isin(patients) & (rows["reason"] != "")
+            reasons = rows.loc[mask.to_numpy(), "reason"].astype(str).mode()
+            share, most = lost[location.rows].median(), reasons.iloc[0].replace("_", " ")
+            text = f"{share:.0%} of the readings went into quarantine, most as {most}"
+            yield location.finding("unusable", signal, evidence.first_recorded(mask), text)
 
 
-def _run_began(rows: pd.DataFrame) -> pd.Timestamp:
-    """When the longest run of one value among rows of a device began."""
+def _longest_run_begin(rows: pd.DataFrame) -> pd.Timestamp:
+    """Return when the longest run of one value among the rows of a device began."""
     rows = rows[(rows["reason"] == "").to_numpy()].sort_values("observed_at")
     run = (rows["value"].diff() != 0).cumsum()
     longest = run.value_counts().idxmax()
     return pd.Timestamp(rows.loc[run == longest, "recorded_at"].min())
 
 
-def _first_of(evidence: Evidence, signal: str, cell: Cell, found: pd.DataFrame) -> pd.Timestamp:
-    """When the first reading in the other unit came."""
+def _first_converted(evidence: Evidence, signal: str, location: Location, profiles: pd.DataFrame) -> pd.Timestamp:
+    """Return when the first reading in the other unit was recorded."""
     rows, unit = evidence.last_day, UNIT_OF[signal]
     low, high = unit.usual[signal]
-    theirs = (rows["value"] - unit.offset) * unit.factor
-    mask = (rows["signal"] == signal) & rows["subject_id"].isin(found.loc[cell.rows, "subject_id"])
-    return evidence.first(mask & theirs.between(low, high) & ~rows["value"].between(low, high))
-
-
-def _finding(fault: str, signal: str | None, cell: Cell, since: pd.Timestamp, said: str) -> Finding:
-    return Finding(fault, signal, cell.place, cell.where, since, cell.patients, cell.of, said)
+    converted = (rows["value"] - unit.offset) * unit.factor
+    mask = (rows["signal"] == signal) & rows["subject_id"].isin(profiles.loc[location.rows, "subject_id"])
+    return evidence.first_recorded(mask & converted.between(low, high) & ~rows["value"].between(low, high))
 
 
 def _signals(evidence: Evidence) -> list[str]:
     return sorted(str(name) for name in evidence.now["signal"].unique())
 
 
-def _of(found: pd.DataFrame, signal: str) -> pd.DataFrame:
-    return found[(found["signal"] == signal).to_numpy()].reset_index(drop=True)
+def _profiles_of(profiles: pd.DataFrame, signal: str) -> pd.DataFrame:
+    return profiles[(profiles["signal"] == signal).to_numpy()].reset_index(drop=True)

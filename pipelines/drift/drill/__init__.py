@@ -1,0 +1,1 @@
+"""Drills: faults put into replays, to see whether they are found."""

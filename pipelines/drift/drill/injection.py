@@ -1,7 +1,4 @@
-"""Faults put into a replay that had none: what drift detection is measured on.
-
-What is hit is chosen by where and since when, and how much by a strength from 0 (hardly) to 1 (grossly).
-"""
+"""Injection: put a fault into a replay without faults, to measure how well drift detection works."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -12,28 +9,28 @@ import pandas as pd
 from features.derived import MEASUREMENT_ERROR
 from models.monitoring.faults import FAULTS
 from pipelines.drift.drill.faulty_observations import OF_READINGS, Injection
-from pipelines.drift.drill.faulty_patients import OF_PATIENTS, FaultError
+from pipelines.drift.drill.faulty_patients import PATIENT_FAULTS, FaultError
 from pipelines.drift.drill.replay import Replay
 
 _DAY: Final = pd.Timedelta(days=1)
-_LEAST: Final = 6  # readings of a patient, over so long: what says less in a day cannot be heard to be wrong within one
+_LEAST: Final = 6  # readings of a patient, over at least the next: with fewer in a day, a fault cannot show within the day
 _LEAST_TIME: Final = pd.Timedelta(hours=6)
-_LEAST_PATIENTS: Final = 3  # of a gateway, or it is not told from its devices
-# Two patients whom nobody could tell apart are not told apart: those whose devices are exchanged differ at strength 0 by so
-# many measurement errors (features.derived; over the signals as in a Euclidean distance), at strength 1 by the other number.
+_LEAST_PATIENTS: Final = 3  # of a gateway, or it cannot be told from its devices
+# Two patients who cannot be told apart are not told apart. So patients with swapped devices differ at strength 0 by the first
+# number of measurement errors (features.derived; over the signals as in a Euclidean distance), at strength 1 by the second.
 APART: Final = (3.0, 7.0)
 _NEAREST: Final = 5  # pairs, one of which is drawn
-_WORN_FOR: Final = pd.Timedelta(hours=3)  # before and after an exchange: who has just come is known to nobody
+_WORN_FOR: Final = pd.Timedelta(hours=3)  # before and after a swap: a patient who has just come is not known yet
 
 
 @dataclass(frozen=True)
 class Hit:
-    """What a fault did.
+    """What a fault hit.
 
     Attributes:
         fault: its name.
-        signal: that it hit; None: all, or none in particular.
-        where: gateway or device, or two devices; empty: the ward.
+        signal: the signal it hit; None: all, or none in particular.
+        where: a gateway or a device, or two devices; empty: the ward.
         since: when it began.
     """
 
@@ -46,18 +43,20 @@ class Hit:
 def inject(
     replay: Replay, name: str, *, since: pd.Timestamp, strength: float, seed: int, where: tuple[str, ...] = ()
 ) -> tuple[Replay, Hit]:
-    """A replay with a fault from a time on, in order of arrival, and what was hit; the same for the same seed.
+    """Put a fault into a replay from a time on, and return the replay, in order of arrival, with what was hit.
+
+    The same seed gives the same result.
 
     Args:
         replay: of a ward.
         name: a key of :data:`models.monitoring.faults.FAULTS`.
         since: readings observed before stay as they are.
-        strength: 0 to 1.
-        seed: chooses whom and what, where that is not said.
+        strength: 0 (hardly) to 1 (grossly).
+        seed: of the location, the signal and all draws.
         where: gateway or devices; default: drawn from those that deliver the signal.
 
     Raises:
-        FaultError: no such fault, or nothing to hit.
+        FaultError: there is no such fault, or nothing to hit.
     """
     if name not in FAULTS:
         raise FaultError(f"fault {name}: no such fault; expected one of {', '.join(FAULTS)}")
@@ -65,14 +64,14 @@ def inject(
         raise FaultError(f"strength {strength}: expected 0 (hardly) to 1 (grossly)")
     rng = np.random.default_rng([seed, list(FAULTS).index(name)])
     if name in OF_READINGS:
-        readings, hit = _readings(replay.readings, name, since, strength, rng, where)
+        readings, hit = _inject_into_readings(replay.readings, name, since, strength, rng, where)
         return replace(replay, readings=readings), hit
     if where:
-        raise FaultError(f"fault {name}: hits the ward as a whole; leave the place out")
-    return OF_PATIENTS[name](replay, since, strength, rng), Hit(name, None, (), since)
+        raise FaultError(f"fault {name}: hits the ward as a whole; leave the location out")
+    return PATIENT_FAULTS[name](replay, since, strength, rng), Hit(name, None, (), since)
 
 
-def _readings(
+def _inject_into_readings(
     readings: pd.DataFrame,
     name: str,
     since: pd.Timestamp,
@@ -80,57 +79,58 @@ def _readings(
     rng: np.random.Generator,
     where: tuple[str, ...],
 ) -> tuple[pd.DataFrame, Hit]:
+    """Choose a location and a signal, and replace the readings there."""
     fault = OF_READINGS[name]
     late = (readings["observed_at"] >= since).to_numpy()
     if fault.scope == "pair":
-        signal, where = None, where or _pair(readings, name, fault, since, strength, rng)
+        signal, where = None, where or _choose_pair(readings, name, fault, since, strength, rng)
         if len(where) != 2:
             raise FaultError(f"fault {name}: {len(where)} devices; expected two")
     else:
-        signal, where = _aim(readings[late], name, fault, where, rng)
-    hit = late & readings[_column(fault)].isin(where).to_numpy()
-    # A device that is exchanged takes all with it that it says.
+        signal, where = _choose_location(readings[late], name, fault, where, rng)
+    hit = late & readings[_location_column(fault)].isin(where).to_numpy()
+    # A swapped device takes all its signals with it.
     if fault.scope != "pair" and (wanted := [*([signal] if signal else fault.signals), *fault.along]):
         hit &= readings["signal"].isin(wanted).to_numpy()
     if not hit.any():
-        raise FaultError(f"fault {name}: {' and '.join(where)} delivers nothing since then; expected one to hit")
+        raise FaultError(f"fault {name}: {' and '.join(where)} delivers nothing since then; expected readings to hit")
     changed = fault.apply(readings[hit].reset_index(drop=True), strength, rng)
-    together = pd.concat([readings[~hit], changed], ignore_index=True)
-    order = np.argsort(together["recorded_at"].to_numpy("datetime64[us]"), kind="stable")
-    return together.iloc[order].reset_index(drop=True), Hit(name, signal, where, since)
+    merged = pd.concat([readings[~hit], changed], ignore_index=True)
+    order = np.argsort(merged["recorded_at"].to_numpy("datetime64[us]"), kind="stable")
+    return merged.iloc[order].reset_index(drop=True), Hit(name, signal, where, since)
 
 
-def _column(fault: Injection) -> str:
+def _location_column(fault: Injection) -> str:
     return "source" if fault.scope == "gateway" else "device_id"
 
 
-def _aim(
+def _choose_location(
     late: pd.DataFrame, name: str, fault: Injection, where: tuple[str, ...], rng: np.random.Generator
 ) -> tuple[str | None, tuple[str, ...]]:
-    """A signal and a place, drawn from those of which enough comes in a day to be heard."""
-    column = _column(fault)
+    """Draw a signal and a location, from those with enough readings in a day for the fault to show."""
+    column = _location_column(fault)
     if where:
         late = late[late[column].isin(where)]
     day = late[late["observed_at"] < late["observed_at"].min() + _DAY]
     needed = _LEAST_PATIENTS if fault.scope == "gateway" else 1
-    found = []
+    choices = []
     for signal in fault.signals or [None]:
         rows = day if signal is None else day[day["signal"] == signal]
-        of_patient = rows.groupby([column, "subject_id"], observed=True)["observed_at"].agg(["count", "min", "max"])
-        heard = (of_patient["count"] >= _LEAST) & (of_patient["max"] - of_patient["min"] >= _LEAST_TIME)
-        patients = heard.groupby(level=0, observed=True).sum()
-        if enough := sorted(str(place) for place in patients.index[patients >= needed]):
-            found.append((signal, enough))
-    if not found:
+        by_patient = rows.groupby([column, "subject_id"], observed=True)["observed_at"].agg(["count", "min", "max"])
+        enough = (by_patient["count"] >= _LEAST) & (by_patient["max"] - by_patient["min"] >= _LEAST_TIME)
+        patients = enough.groupby(level=0, observed=True).sum()
+        if locations := sorted(str(location) for location in patients.index[patients >= needed]):
+            choices.append((signal, locations))
+    if not choices:
         raise FaultError(
             f"fault {name}: no {fault.scope} delivers {' or '.join(fault.signals) or 'readings'} of "
             f"{needed} patients often enough in the day since then; expected one to hit; choose another time"
         )
-    signal, enough = found[rng.integers(len(found))]
-    return signal, where or (str(rng.choice(enough)),)
+    signal, locations = choices[rng.integers(len(choices))]
+    return signal, where or (str(rng.choice(locations)),)
 
 
-def _pair(
+def _choose_pair(
     readings: pd.DataFrame,
     name: str,
     fault: Injection,
@@ -138,7 +138,7 @@ def _pair(
     strength: float,
     rng: np.random.Generator,
 ) -> tuple[str, ...]:
-    """Two devices of which each had a patient before and after, drawn from the pairs nearest to what :data:`APART` asks."""
+    """Draw two devices that each were worn before and after, from the pairs nearest to the distance of :data:`APART`."""
     rows = readings[readings["signal"].isin(fault.signals).to_numpy()]
     age = rows["observed_at"] - since
     before = rows[((age >= -_WORN_FOR) & (age < pd.Timedelta(0))).to_numpy()]
@@ -148,8 +148,8 @@ def _pair(
     level = before.pivot_table(index="device_id", columns="signal", values="value", aggfunc="median", observed=True)
     level.index = level.index.astype(str)
     level.columns = level.columns.astype(str)
-    usual = level.reindex(worn) / pd.Series(MEASUREMENT_ERROR).reindex(level.columns)
-    values = usual.dropna(how="all", axis=1).dropna()
+    in_errors = level.reindex(worn) / pd.Series(MEASUREMENT_ERROR).reindex(level.columns)
+    values = in_errors.dropna(how="all", axis=1).dropna()
     if len(values) < 2:
         raise FaultError(
             f"fault {name}: {len(values)} devices deliver {', '.join(fault.signals)} for three hours before and after; "
@@ -163,9 +163,10 @@ def _pair(
             f"fault {name}: no two patients differ by {APART[0]:g} measurement errors; expected two who can be told apart; "
             "choose another time"
         )
-    off = np.where(apart < APART[0], np.inf, np.abs(apart - wanted))
-    chosen = rng.choice(np.argsort(off, kind="stable")[: min(_NEAREST, int(np.isfinite(off).sum()))])
+    distance = np.where(apart < APART[0], np.inf, np.abs(apart - wanted))
+    nearest = np.argsort(distance, kind="stable")[: min(_NEAREST, int(np.isfinite(distance).sum()))]
+    chosen = rng.choice(nearest)
     return tuple(sorted((str(values.index[first[chosen]]), str(values.index[second[chosen]]))))
 
 
-__all__ = ["APART", "OF_PATIENTS", "OF_READINGS", "FaultError", "Hit", "inject"]
+__all__ = ["APART", "OF_READINGS", "PATIENT_FAULTS", "FaultError", "Hit", "inject"]

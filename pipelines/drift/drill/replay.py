@@ -1,4 +1,4 @@
-"""A cohort replayed as if it happened now: its readings in order of arrival, who the patients are, what became of them."""
+"""Replays: a cohort played as if it were live, with its readings in order of arrival, its patients and their outcomes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -13,18 +13,18 @@ from models.monitoring.received import checked
 from models.registry import RegisteredModel
 from pipelines.sources import Source
 
-BEDS: Final = 60  # in which patients lie who were all admitted on one date, as de-identified cohorts have it
+BEDS: Final = 60  # for cohorts that admit all patients on one date, as de-identified ones do
 GATEWAYS: Final = 4
 
 
 @dataclass(frozen=True)
 class Replay:
-    """A cohort as it would come.
+    """A cohort as it would arrive.
 
     Attributes:
         readings: unchecked, the columns of :mod:`features.observations`, in order of arrival.
-        stays, outcomes: as sources give them.
-        log: what was predicted; the columns of :func:`predictions`. None: nothing was.
+        stays, outcomes: as in a source.
+        log: predictions, the columns of :func:`predictions`. None: there are none.
     """
 
     readings: pd.DataFrame
@@ -34,62 +34,63 @@ class Replay:
 
 
 def replay_of(source: Source) -> Replay:
-    """All of a source. Where it has no devices and gateways, or no calendar, they are given by a fixed rule.
+    """Make a replay of a whole source.
 
-    The rule: patients come in the order of the source and lie in :data:`BEDS` beds, each in that which is free first; a monitor
-    belongs to a bed, and a gateway to every fourth of them, or to a hospital where the source names several.
+    A source without devices and gateways, or without a calendar, gets them by a fixed rule. Patients come in the order of the
+    source and lie in :data:`BEDS` beds, each in the bed that is free first. Each bed has a monitor. A gateway serves every
+    fourth bed, or a hospital where the source names several.
     """
     batches = list(source.batches())
     readings = pd.concat([batch.observations for batch in batches], ignore_index=True)
     stays = pd.concat([batch.stays for batch in batches], ignore_index=True)
     outcomes = pd.concat([batch.outcomes for batch in batches], ignore_index=True)
-    if "device_id" in readings and readings["device_id"].notna().any():
-        return Replay(_in_order(readings), stays, outcomes)
-    readings, stays, outcomes = in_beds(readings, stays, outcomes)
-    return Replay(_in_order(readings), stays, outcomes)
+    if "device_id" not in readings or not readings["device_id"].notna().any():
+        readings, stays, outcomes = assign_beds(readings, stays, outcomes)
+    order = np.argsort(readings["recorded_at"].to_numpy("datetime64[us]"), kind="stable")
+    return Replay(readings.iloc[order].reset_index(drop=True), stays, outcomes)
 
 
-def in_beds(
+def assign_beds(
     readings: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Patients one after another in the beds of a ward (see :func:`replay_of`); times within a stay stay as they are."""
+    """Put patients one after another into the beds of a ward (see :func:`replay_of`); times within a stay do not change."""
     length = (stays["end"] - stays["start"]).to_numpy() + np.timedelta64(1, "h")
     free = np.full(BEDS, stays["start"].min().to_datetime64().astype("datetime64[us]"))
     bed, moved = np.empty(len(stays), dtype=np.int64), np.empty(len(stays), dtype="timedelta64[us]")
     start = stays["start"].to_numpy("datetime64[us]")
-    # Whole hours, since charts keep them; the beds fill one an hour, or every stay would begin on the same day.
+    # By whole hours, since charts have them. The beds fill one an hour, or all stays would begin on the same day.
     free += np.arange(BEDS) * np.timedelta64(1, "h")
-    for place in range(len(stays)):
-        bed[place] = np.argmin(free)
-        moved[place] = free[bed[place]] - start[place]
-        free[bed[place]] += length[place]
-    by = pd.DataFrame({"moved": moved, "bed": bed}, index=stays["subject_id"])
+    for stay in range(len(stays)):
+        bed[stay] = np.argmin(free)
+        moved[stay] = free[bed[stay]] - start[stay]
+        free[bed[stay]] += length[stay]
+    by_subject = pd.DataFrame({"moved": moved, "bed": bed}, index=stays["subject_id"])
     sites = stays["site"].nunique()
     hospitals = pd.Series(stays["site"].astype(str).to_numpy(), index=stays["subject_id"])
 
-    def at(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-        shift = pd.Series(by["moved"].reindex(table["subject_id"]).to_numpy(), index=table.index)
-        return table.assign(**{column: table[column] + shift for column in columns if column in table})
+    def shift(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+        by = pd.Series(by_subject["moved"].reindex(table["subject_id"]).to_numpy(), index=table.index)
+        return table.assign(**{column: table[column] + by for column in columns if column in table})
 
-    of_bed = by["bed"].reindex(readings["subject_id"]).to_numpy()
+    bed_of_reading = by_subject["bed"].reindex(readings["subject_id"]).to_numpy()
     gateway = (
         "hospital-" + hospitals.reindex(readings["subject_id"]).to_numpy().astype(object)
         if sites > 1
-        else np.array([f"gateway-{number % GATEWAYS + 1}" for number in range(BEDS)], dtype=object)[of_bed]
+        else np.array([f"gateway-{number % GATEWAYS + 1}" for number in range(BEDS)], dtype=object)[bed_of_reading]
     )
-    readings = at(readings, "observed_at", "recorded_at").assign(
-        device_id=np.array([f"monitor-{number + 1:02d}" for number in range(BEDS)], dtype=object)[of_bed],
+    readings = shift(readings, "observed_at", "recorded_at").assign(
+        device_id=np.array([f"monitor-{number + 1:02d}" for number in range(BEDS)], dtype=object)[bed_of_reading],
         source=gateway,
         message_id=pd.RangeIndex(len(readings)).astype(str),
     )
     if "recorded_at" not in readings:
         readings["recorded_at"] = readings["observed_at"]
     times = ("start", "end", "unit_admitted_at", "hospital_admitted_at")
-    return readings, at(stays, *times), at(outcomes, "onset")
+    return readings, shift(stays, *times), shift(outcomes, "onset")
 
 
 def predictions(replay: Replay, registered: RegisteredModel, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
-    """What the model says of everybody, every full hour of his stay after a time and up to another.
+    """Predict for every patient at every full hour of their stay after ``since`` and up to ``until``.
 
     Returns:
         ``subject_id, index_time, probability, model_version, feature_service`` and the model's features.
@@ -103,13 +104,9 @@ def predictions(replay: Replay, registered: RegisteredModel, since: pd.Timestamp
     usable = usable[usable["reason"] == ""].drop(columns="reason")
     views = service_views(registered.feature_service)
     features = build_features(usable, index.reset_index(drop=True), views)
-    said = features[["subject_id", "index_time"]].assign(
+    risks = features[["subject_id", "index_time"]].assign(
         probability=registered.model.predict_proba(features)[:, 1],
         model_version=registered.version,
         feature_service=registered.feature_service,
     )
-    return pd.concat([said, features[list(registered.model.features)]], axis=1)
-
-
-def _in_order(readings: pd.DataFrame) -> pd.DataFrame:
-    return readings.iloc[np.argsort(readings["recorded_at"].to_numpy("datetime64[us]"), kind="stable")].reset_index(drop=True)
+    return pd.concat([risks, features[list(registered.model.features)]], axis=1)

@@ -10,18 +10,18 @@ from pipelines.sources import SourceError
 
 
 def read_columns(path: Path, *columns: str) -> pd.DataFrame:
-    """Those columns of a table.
+    """Read the named columns of a Parquet table.
 
     Raises:
-        SourceError: the file is not there, is no Parquet, or lacks a column.
+        SourceError: the file does not exist, is not Parquet, or lacks a column.
     """
     if not path.is_file():
         raise SourceError(f"{path}: not there; expected a table with columns {', '.join(columns)}")
     try:
-        found = pq.read_schema(path).names
+        present = pq.read_schema(path).names
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: not a Parquet file; expected one with columns {', '.join(columns)}") from error
-    if missing := [column for column in columns if column not in found]:
-        raise SourceError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}; got {', '.join(found)}")
+    if missing := [column for column in columns if column not in present]:
+        raise SourceError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}; got {', '.join(present)}")
     table: pd.DataFrame = pd.read_parquet(path, columns=list(columns))
     return table

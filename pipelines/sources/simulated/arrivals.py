@@ -1,6 +1,7 @@
-"""Patients at arrival, known by their first set of vital signs alone: does a model see level without any history?
+"""Simulated patients at arrival, known by their first set of vital signs alone.
 
-They are patients of the simulated ward: its people, its illnesses and its nurses' readings. No clinical evidence.
+They show whether a model recognises abnormal levels without any history. The patients, illnesses and readings are those of the
+simulated ward. They are no clinical evidence.
 """
 
 from dataclasses import dataclass, fields
@@ -11,25 +12,31 @@ import pandas as pd
 
 from features.scores import NEWS2_BANDS
 from pipelines.sources.simulated.admissions import draw_illness
-from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND, SIGNAL_NAMES, Readings, observe, rounds
-from pipelines.sources.simulated.physiology import Patient, care, draw_patient, undisturbed
-from pipelines.sources.simulated.tables import instants
+from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND, SIGNAL_NAMES, Readings, draw_rounds, observe
+from pipelines.sources.simulated.physiology import Patient, complete_course, draw_patient, simulate_baseline
+from pipelines.sources.simulated.tables import to_timestamps
 from pipelines.sources.simulated.ward import ADMISSION_DAYS, FIRST_DAY
 
-MINUTES: Final = 60  # of physiology: the first round comes within them, and no other
+MINUTES: Final = 60  # of physiology; they hold the first round and no other
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How patients are at arrival; ``under_way`` and ``strength`` as :func:`draw_illness` takes them, None of the well."""
+    """A state of health at arrival.
+
+    Attributes:
+        name: of the state.
+        share: of all arrivals.
+        passed, strength: as :func:`draw_illness` takes them, or None if the patient is well.
+    """
 
     name: str
     share: float
-    under_way: tuple[float, float] | None = None
+    passed: tuple[float, float] | None = None
     strength: tuple[float, float] | None = None
 
 
-# Ours: half are well, so that false alarms can be counted; the ill are many more than on a ward, so that misses can be.
+# Ours: half are well, so that false alarms can be counted. Many more are ill than on a ward, so that misses can be counted.
 STATES: Final = (
     State("well", 0.5),
     State("moderately ill", 0.25, (0.4, 0.8), (0.7, 1.3)),
@@ -38,40 +45,42 @@ STATES: Final = (
 
 
 def arrivals(number: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Simulate patients at arrival. A patient depends on the seed and the patient's place among them only.
+    """Simulate patients at arrival. A patient depends on the seed and their own number only.
 
     Args:
         number: of patients.
-        seed: another one gives other patients.
+        seed: of the generator. Another seed gives other patients.
 
     Returns:
-        observations: ``subject_id, observed_at, signal, value, recorded_at``; one reading of each of the seven components of
-            NEWS2, a patient's all at one time.
-        index: one row a patient, as :func:`features.batch.build_features` takes it: ``subject_id, index_time`` (when the
-            last of the set is recorded), ``age, sex, unit_admitted_at, hospital_admitted_at``; and ``state``, a name in
-            :data:`STATES`.
+        observations: ``subject_id, observed_at, signal, value, recorded_at``. Each patient has one observation of each of the
+            seven components of NEWS2, all at one time.
+        index: one row for each patient, as :func:`features.batch.build_features` takes it: ``subject_id, index_time`` (when
+            the last of the set is recorded), ``age, sex, unit_admitted_at, hospital_admitted_at``. It also holds ``state``, a
+            name in :data:`STATES`.
     """
-    found = [_arrive(seed, place) for place in range(number)]
-    subjects = pd.array([f"arrival-{place:06d}" for place in range(number)], dtype="string[pyarrow]")
-    sets = Readings.concatenate([one.first_set for one in found])
+    patients = [_simulate_arrival(seed, serial) for serial in range(number)]
+    subjects = pd.array([f"arrival-{serial:06d}" for serial in range(number)], dtype="string[pyarrow]")
+    sets = Readings.concatenate([arrival.first_set for arrival in patients])
     observations = pd.DataFrame(
         {
-            "subject_id": subjects.take(np.repeat(np.arange(number), [one.first_set.value.size for one in found])),
-            "observed_at": instants(sets.observed),
+            "subject_id": subjects.take(np.repeat(np.arange(number), [arrival.first_set.value.size for arrival in patients])),
+            "observed_at": to_timestamps(sets.observed),
             "signal": pd.Categorical.from_codes(sets.signal, pd.Index(SIGNAL_NAMES)),
             "value": sets.value,
-            "recorded_at": instants(sets.recorded),
+            "recorded_at": to_timestamps(sets.recorded),
         }
     )
     index = pd.DataFrame(
         {
             "subject_id": subjects,
-            "index_time": instants([int(one.first_set.recorded.max()) for one in found]),
-            "age": [one.patient.age for one in found],
-            "sex": [one.patient.sex for one in found],
-            "unit_admitted_at": instants([one.admitted for one in found]),
-            "hospital_admitted_at": instants([one.admitted for one in found]),  # they come from the street
-            "state": pd.array([one.state for one in found], dtype="string[pyarrow]"),
+            "index_time": to_timestamps([int(arrival.first_set.recorded.max()) for arrival in patients]),
+            "age": [arrival.patient.age for arrival in patients],
+            "sex": [arrival.patient.sex for arrival in patients],
+            "unit_admitted_at": to_timestamps([arrival.admitted for arrival in patients]),
+            "hospital_admitted_at": to_timestamps(
+                [arrival.admitted for arrival in patients]
+            ),  # they come from outside the hospital
+            "state": pd.array([arrival.state for arrival in patients], dtype="string[pyarrow]"),
         }
     )
     return observations, index
@@ -79,7 +88,7 @@ def arrivals(number: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """One patient at arrival; ``admitted`` in microseconds since 1970."""
+    """A patient at arrival. ``admitted`` is in microseconds since 1970."""
 
     patient: Patient
     state: str
@@ -87,23 +96,24 @@ class _Arrival:
     first_set: Readings
 
 
-def _arrive(seed: int, place: int) -> _Arrival:
-    rng = np.random.default_rng([seed, place])
+def _simulate_arrival(seed: int, serial: int) -> _Arrival:
+    rng = np.random.default_rng([seed, serial])
     patient = draw_patient(rng)
     state = STATES[rng.choice(len(STATES), p=[state.share for state in STATES])]
     start = int(FIRST_DAY.timestamp()) * SECOND + int(rng.integers(ADMISSION_DAYS * DAY_MINUTES)) * MINUTE
-    course = undisturbed(patient, MINUTES, start, rng)
-    if state.under_way is not None and state.strength is not None:
-        illness = draw_illness(patient.conditions, rng, under_way=state.under_way, strength=state.strength)
-        illness.act_on(course, patient, rng)
-    at_round = rounds(MINUTES, 4, rng)
-    care(course, at_round, patient, rng)
-    return _Arrival(patient, state.name, start, _once(observe(course, (), start, at_round, rng, worn_from=MINUTES)))
+    course = simulate_baseline(patient, MINUTES, start, rng)
+    if state.passed is not None and state.strength is not None:
+        illness = draw_illness(patient.conditions, rng, passed=state.passed, strength=state.strength)
+        illness.add_to(course, patient, rng)
+    at_round = draw_rounds(MINUTES, 4, rng)
+    complete_course(course, at_round, patient, rng)
+    readings = observe(course, (), start, at_round, rng, worn_from=MINUTES)
+    return _Arrival(patient, state.name, start, _select_news2_components(readings))
 
 
-def _once(readings: Readings) -> Readings:
-    """The components of NEWS2, without messages that were delivered again."""
-    wanted = [SIGNAL_NAMES.index(signal) for signal in NEWS2_BANDS]
+def _select_news2_components(readings: Readings) -> Readings:
+    """Return the components of NEWS2, without repeated messages."""
+    components = [SIGNAL_NAMES.index(signal) for signal in NEWS2_BANDS]
     _, first = np.unique(readings.message, return_index=True)
-    kept = first[np.isin(readings.signal[first], wanted)]
-    return Readings(*(getattr(readings, field.name)[kept] for field in fields(Readings)))
+    rows = first[np.isin(readings.signal[first], components)]
+    return Readings(*(getattr(readings, field.name)[rows] for field in fields(Readings)))

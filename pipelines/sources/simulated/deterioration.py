@@ -1,8 +1,8 @@
-"""What happens to a simulated patient: hidden deteriorations, and harmless disturbances that look like them.
+"""Events of a simulated patient: hidden deteriorations, and harmless disturbances that look like them.
 
-Both are tables of effects on signals. A deterioration grows until its onset and stays; a disturbance comes and goes.
-The patterns are those of textbooks and the sizes are chosen so that early warning is possible but not easy; none of it
-is clinical evidence.
+Both are tables of effects on signals. A deterioration grows until its onset and stays. A disturbance comes and goes. The
+patterns are those of textbooks. Their sizes are chosen so that early warning is possible but not easy. None of it is clinical
+evidence.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 Course = dict[str, FloatArray]
-"""True physiology of one stay: signal -> shape (minutes,), in the signal's unit, one value a minute from the start."""
+"""True physiology of one stay. Each signal has one value a minute from the start, in its unit; shape (minutes,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """How one signal answers to an episode.
+    """The response of one signal to a deterioration or a disturbance.
 
     Attributes:
-        signal: which signal moves.
-        change: how far, in the signal's unit, at the peak of an episode of strength 1.
-        delay: of a deterioration, the part of its prodrome (0 to 1) that passes before this signal moves.
-        irregular: of a disturbance, the standard deviation from minute to minute that it brings, in the signal's unit.
+        signal: the signal that changes.
+        change: its change at the peak of an episode of strength 1, in the signal's unit.
+        delay: of a deterioration: the part of its prodrome (0 to 1) that passes before this signal changes.
+        irregular: of a disturbance: the standard deviation that it adds from minute to minute, in the signal's unit.
     """
 
     signal: str
@@ -36,15 +36,15 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Deterioration:
-    """A kind of event and the mark it leaves beforehand.
+    """A kind of event, and the changes that precede it.
 
     Attributes:
-        kind: the outcome's kind; two rows may describe two faces of one kind.
-        weight: how often, relative to the other rows.
+        kind: of the outcome. Two rows may describe two forms of one kind.
+        weight: frequency relative to the other rows.
         prodrome: shortest and longest time from the first change to the onset, in hours.
-        effects: what moves, at its peak at the onset.
-        needs: a chronic condition without which this does not happen.
-        target: signal -> level it reaches at the onset whatever the strength, where a level defines the event.
+        effects: changes of signals, largest at the onset.
+        needs: the chronic condition without which this event does not occur.
+        target: a signal and the level it reaches at the onset whatever the strength, where a level defines the event.
     """
 
     kind: str
@@ -60,12 +60,12 @@ class Disturbance:
     """A harmless episode in a patient who only looks ill.
 
     Attributes:
-        name: what a clinician would call it.
+        name: a clinician's term for it.
         hours: shortest and longest duration of an episode.
-        episodes: most episodes in a stay.
-        effects: what moves, at its peak in the middle of the episode.
-        at_start: the stay begins within it, as after an operation.
-        weight, needs: as of a deterioration.
+        episodes: the largest number of episodes in a stay.
+        effects: changes of signals, largest in the middle of the episode.
+        at_start: whether the stay begins within the episode, as after an operation.
+        weight, needs: as in :class:`Deterioration`.
     """
 
     name: str
@@ -87,7 +87,7 @@ _SEPTIC: Final = (
 )
 DETERIORATIONS: Final = (
     Deterioration("sepsis", 0.30, (6, 18), (Effect("body_temperature", 1.6), *_SEPTIC)),
-    # About one septic patient in five is cold rather than hot.
+    # About one septic patient in five has a low temperature instead of fever.
     Deterioration("sepsis", 0.08, (6, 18), (Effect("body_temperature", -1.0), *_SEPTIC)),
     Deterioration(
         "respiratory_failure",
@@ -108,7 +108,7 @@ DETERIORATIONS: Final = (
         (
             Effect("heart_rate", 32),
             Effect("respiratory_rate", 5, delay=0.2),
-            # Vessels constrict first: the pulse pressure narrows, and the systolic pressure falls late.
+            # Vessels constrict first. The pulse pressure narrows, and the systolic pressure falls late.
             Effect("diastolic_bp", 4),
             Effect("systolic_bp", -36, delay=0.45),
             Effect("diastolic_bp", -16, delay=0.55),
@@ -118,11 +118,11 @@ DETERIORATIONS: Final = (
     ),
     Deterioration(
         "hypoglycaemia",
-        0.8,  # of the diabetic only: about one event in ten
+        0.8,  # in patients with diabetes only; about one event in ten
         (4, 14),
         (Effect("heart_rate", 12, delay=0.5), Effect("consciousness", 1.0, delay=0.8)),
         needs="diabetes",
-        target=("glucose", 52),  # below 54 mg/dL hypoglycaemia is of clinical importance
+        target=("glucose", 52),  # hypoglycaemia below 54 mg/dL is clinically important
     ),
 )
 
@@ -175,25 +175,25 @@ DISTURBANCES: Final = (
     Disturbance("long fast", (3, 8), 3, (Effect("glucose", -55),), weight=5, needs="diabetes"),
 )
 
-STRENGTH: Final = (0.4, 1.5)  # of a deterioration, from hardly visible to plain
+STRENGTH: Final = (0.4, 1.5)  # of a deterioration, from hardly visible to obvious
 HARMLESS_STRENGTH: Final = (0.4, 1.2)  # of a disturbance
-CURVATURE: Final = (0.4, 1.0)  # exponent of the rise: steep at first and then compensated, or steady
-RECOVERY_HOURS: Final = (3.0, 10.0)  # half-life of an illness under treatment that helps; ours: most of it is gone in a day
-SCATTER: Final = 0.35  # log standard deviation between the signals of one patient: no two patients show the same picture
+CURVATURE: Final = (0.4, 1.0)  # exponent of the rise: from steep at first and then compensated, to steady
+RECOVERY_HOURS: Final = (3.0, 10.0)  # half-life of an illness under effective treatment; ours: most of it is gone in a day
+SCATTER: Final = 0.35  # log standard deviation between the signals of one patient, so that no two patients look the same
 
 
 Row = TypeVar("Row", Deterioration, Disturbance)
 
 
 def choose(table: Sequence[Row], conditions: frozenset[str], rng: np.random.Generator) -> Row:
-    """Draw a row that can happen to a patient with these chronic conditions."""
+    """Draw a row of the table that can occur in a patient with these chronic conditions."""
     possible = [row for row in table if row.needs is None or row.needs in conditions]
     weights = np.array([row.weight for row in possible])
     return possible[rng.choice(len(possible), p=weights / weights.sum())]
 
 
-def prodrome(event: Deterioration, rng: np.random.Generator) -> float:
-    """Draw the time from the first change to the onset, in minutes: most events unfold slowly, few fast."""
+def draw_prodrome(event: Deterioration, rng: np.random.Generator) -> float:
+    """Draw the time from the first change to the onset, in minutes. Most events develop slowly, few quickly."""
     shortest, longest = event.prodrome
     return 60 * rng.triangular(shortest, longest, longest)
 
@@ -209,36 +209,36 @@ def deteriorate(
     strength: float | None = None,
     treated_from: float | None = None,
 ) -> None:
-    """Lead a course, in place, towards an onset, or back from one that treatment averts.
+    """Add a deterioration to a course, in place, up to its onset or until treatment averts it.
 
     Args:
         course: the physiology without the event.
-        event: what comes.
-        onset: when it comes, or would have come, in minutes from the start of the stay.
-        response: signal -> factor by which this patient answers (1 where absent), such as 0.5 under beta blockade.
+        event: the deterioration.
+        onset: its time, also if treatment averts it, in minutes from the start of the stay.
+        response: the factor on each signal's changes in this patient (1 where absent), such as 0.5 under beta blockade.
         rng: the patient's own generator.
-        lead: minutes from the first change to the onset, which may have begun before the stay; drawn if None.
-        strength: factor on all changes; drawn if None.
-        treated_from: minute from which the illness recedes, at or before the onset; None: it does not.
+        lead: minutes from the first change to the onset. The first change may lie before the stay. Drawn if None.
+        strength: factor on all changes. Drawn if None.
+        treated_from: minute from which the illness recedes, at or before the onset. None means that it does not recede.
     """
-    lead = prodrome(event, rng) if lead is None else lead
+    lead = draw_prodrome(event, rng) if lead is None else lead
     strength = rng.uniform(*STRENGTH) if strength is None else strength
     curvature = rng.uniform(*CURVATURE)
-    moment = np.arange(course["heart_rate"].size, dtype=np.float64)
-    remains = np.ones(moment.size)
+    minute = np.arange(course["heart_rate"].size, dtype=np.float64)
+    remaining = np.ones(minute.size)
     if treated_from is not None:
-        remains = 0.5 ** (np.maximum(moment - treated_from, 0) / (60 * rng.uniform(*RECOVERY_HOURS)))
-        moment = np.minimum(moment, treated_from)  # it goes no further
+        remaining = 0.5 ** (np.maximum(minute - treated_from, 0) / (60 * rng.uniform(*RECOVERY_HOURS)))
+        minute = np.minimum(minute, treated_from)  # under treatment the illness does not progress
     for effect in event.effects:
-        rise = _rise(moment, onset, lead * (1 - effect.delay)) ** curvature
-        course[effect.signal] += remains * rise * _change(effect, strength, response, rng)
+        rise = _rise(minute, onset, lead * (1 - effect.delay)) ** curvature
+        course[effect.signal] += remaining * rise * _draw_change(effect, strength, response, rng)
     if event.target is not None:
         signal, level = event.target
-        course[signal] += remains * _rise(moment, onset, lead) * (level - course[signal])
+        course[signal] += remaining * _rise(minute, onset, lead) * (level - course[signal])
 
 
 def disturb(course: Course, disturbance: Disturbance, response: Mapping[str, float], rng: np.random.Generator) -> None:
-    """Add the episodes of a disturbance to a course, in place; arguments as of :func:`deteriorate`."""
+    """Add the episodes of a disturbance to a course, in place. Arguments are those of :func:`deteriorate`."""
     minutes = course["heart_rate"].size
     for _ in range(rng.integers(1, disturbance.episodes, endpoint=True)):
         duration = 60 * rng.uniform(*disturbance.hours)
@@ -247,14 +247,14 @@ def disturb(course: Course, disturbance: Disturbance, response: Mapping[str, flo
         strength = rng.uniform(*HARMLESS_STRENGTH)
         for effect in disturbance.effects:
             noise = effect.irregular * rng.standard_normal(minutes)
-            course[effect.signal] += shape * (_change(effect, strength, response, rng) + noise)
+            course[effect.signal] += shape * (_draw_change(effect, strength, response, rng) + noise)
 
 
-def _change(effect: Effect, strength: float, response: Mapping[str, float], rng: np.random.Generator) -> float:
-    """How far this patient's signal moves at the peak, in the signal's unit."""
+def _draw_change(effect: Effect, strength: float, response: Mapping[str, float], rng: np.random.Generator) -> float:
+    """Draw the change of this patient's signal at the peak, in the signal's unit."""
     return effect.change * strength * rng.lognormal(0, SCATTER) * response.get(effect.signal, 1.0)
 
 
-def _rise(moment: FloatArray, onset: float, lead: float) -> FloatArray:
-    """From 0 until ``lead`` minutes before the onset to 1 at the onset, and on at 1; shape of the moments, in minutes."""
-    return np.clip(1 - (onset - moment) / lead, 0.0, 1.0)
+def _rise(minute: FloatArray, onset: float, lead: float) -> FloatArray:
+    """Return 0 until ``lead`` minutes before the onset, rising to 1 at the onset and 1 after it; shape of ``minute``."""
+    return np.clip(1 - (onset - minute) / lead, 0.0, 1.0)

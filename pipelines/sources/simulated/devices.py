@@ -1,4 +1,4 @@
-"""What devices make of a simulated patient: sampling, error, artefacts, gaps, and late or repeated delivery."""
+"""Devices of a simulated patient: sampling, measurement error, artefacts, gaps, and late or repeated delivery."""
 
 from dataclasses import dataclass, fields
 from typing import Final
@@ -23,9 +23,9 @@ class Channel:
     """One signal of a device.
 
     Attributes:
-        signal: what it measures.
+        signal: the signal that is measured.
         noise: standard deviation of the measurement error, in the signal's unit.
-        decimals: what its display shows.
+        decimals: number of decimals that the display shows.
         artefact: range of the factor by which a disturbed reading is wrong.
     """
 
@@ -41,9 +41,9 @@ class Device:
 
     Attributes:
         kind: first part of every ``device_id``.
-        channels: what it measures, all at the same moments.
-        intervals: minutes between readings, one of which a patient's device is set to; empty: at the nurses' rounds.
-        latency: mean time from reading to record when the connection is up, in seconds.
+        channels: the signals it measures, all at the same times.
+        intervals: possible minutes between readings. One of them is set for a patient. Empty means at the nurses' rounds.
+        latency: mean time from reading to record while the connection is up, in seconds.
     """
 
     kind: str
@@ -54,7 +54,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Bouts:
-    """Intervals of a nuisance: how often, and how long (log-normal, with a longest)."""
+    """Rate and duration of a kind of interruption. Durations are log-normal, with a maximum."""
 
     per_day: float
     median_minutes: float
@@ -84,9 +84,9 @@ CUFF: Final = Device(
 CGM: Final = Device("cgm", (Channel("glucose", 9.0, artefact=(0.5, 0.9)),), intervals=(5,))
 PATCH: Final = Device("patch", (Channel("body_temperature", 0.1, decimals=1, artefact=(0.93, 0.99)),), intervals=(10,))
 THERMOMETER: Final = Device("thermometer", (Channel("body_temperature", 0.2, decimals=1),), latency=300.0)
-# What nurses write down reaches the record when they reach a keyboard.
+# Nurses enter these values when they next reach a keyboard.
 CHART: Final = Device("chart", (Channel("on_oxygen", 0.0), Channel("consciousness", 0.0)), latency=600.0)
-# A full set of vital signs at the bedside, of patients who wear nothing yet; the trolley sends it when it is complete.
+# A full set of vital signs at the bedside, for patients who wear no device yet. The trolley sends it when it is complete.
 TROLLEY: Final = Device(
     "trolley",
     (
@@ -98,28 +98,28 @@ TROLLEY: Final = Device(
 )
 DEVICES: Final = (WEARABLE, CUFF, CGM, PATCH, THERMOMETER, CHART, TROLLEY)
 
-# Chosen so that a wearable loses about a twelfth of its readings, and about one in forty comes late.
+# Chosen so that a wearable loses about a twelfth of its readings, and about one in forty arrives late.
 DROPOUTS: Final = Bouts(per_day=3.0, median_minutes=20, longest_minutes=360)
 ARTEFACTS: Final = Bouts(per_day=8.0, median_minutes=3, longest_minutes=15)
-# In an outage of the connection devices keep their readings, and deliver them at its end.
+# During an outage of the connection devices store their readings. They deliver them when it ends.
 OUTAGES: Final = Bouts(per_day=0.7, median_minutes=25, longest_minutes=300)
-ZERO_SHARE: Final = 0.1  # of disturbed readings: the sensor has lost the skin and says 0
-REDELIVERED_SHARE: Final = 0.004  # of messages: the acknowledgement was lost, the gateway sends again
-ROUND_JITTER: Final = 40  # minutes by which a round is late at most
+ZERO_SHARE: Final = 0.1  # of disturbed readings: the sensor has lost contact with the skin and reads 0
+REDELIVERED_SHARE: Final = 0.004  # of messages: the acknowledgement was lost, and the gateway sends the message again
+ROUND_JITTER: Final = 40  # largest delay of a round, in minutes
 MESSAGES_PER_SIGNAL: Final = 20_000  # more than the minutes of the longest stay
 
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """Readings as columns, each of shape (readings,).
+    """Readings of a stay, in columns of shape (readings,).
 
     Attributes:
         observed: microseconds since 1970.
         recorded: microseconds since 1970.
         signal: index into :data:`SIGNAL_NAMES`.
-        value: in the signal's unit, as the device says it.
+        value: as the device shows it, in the signal's unit.
         device: index into :data:`DEVICES`.
-        message: number of the message, unique within the stay; one reading a message, and a redelivered one keeps it.
+        message: number of the message, unique within the stay. A message holds one reading. A repeated one keeps its number.
     """
 
     observed: IntArray
@@ -131,12 +131,12 @@ class Readings:
 
     @staticmethod
     def concatenate(parts: list["Readings"]) -> "Readings":
-        """All parts, one after the other."""
+        """Return all parts as one, in their order."""
         return Readings(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Readings)))
 
 
-def rounds(minutes: int, every_hours: int, rng: np.random.Generator) -> IntArray:
-    """Minutes of the nurses' rounds: the first on arrival, then one every so many hours."""
+def draw_rounds(minutes: int, every_hours: int, rng: np.random.Generator) -> IntArray:
+    """Draw the minutes of the nurses' rounds: the first on arrival, then one every ``every_hours``."""
     regular = np.arange(0, minutes, 60 * every_hours)
     return np.unique(np.clip(regular + rng.integers(0, ROUND_JITTER, regular.size, endpoint=True), 0, minutes - 1))
 
@@ -150,52 +150,52 @@ def observe(
     *,
     worn_from: int = 0,
 ) -> Readings:
-    """Everything the devices of one patient deliver.
+    """Simulate all readings that the devices of one patient deliver.
 
     Args:
         course: the true physiology, one value a minute.
-        devices: what the patient wears, and how the nurses chart.
+        devices: those the patient wears, and those the nurses chart with.
         start: of the stay, in microseconds since 1970.
         at_rounds: minutes of the nurses' rounds.
         rng: the patient's own generator.
-        worn_from: minute from which the devices read; at rounds before it the trolley reads a full set.
+        worn_from: minute from which the devices read. At rounds before it the trolley reads a full set.
     """
     minutes = course["heart_rate"].size
-    outages = _bouts(OUTAGES, minutes, rng)
+    outages = _draw_bouts(OUTAGES, minutes, rng)
     parts = []
     for device in (*devices, TROLLEY):
-        moment, disturbed = _moments(device, minutes, at_rounds, rng)
-        used = moment < worn_from if device is TROLLEY else moment >= worn_from
-        moment, disturbed = moment[used], disturbed[used]
-        observed = start + moment * MINUTE + rng.integers(0, MINUTE)  # each device's clock ticks at its own second
-        held_until = _covered_until(outages, moment) if device.intervals else moment
+        minute, disturbed = _draw_readings(device, minutes, at_rounds, rng)
+        used = minute < worn_from if device is TROLLEY else minute >= worn_from
+        minute, disturbed = minute[used], disturbed[used]
+        observed = start + minute * MINUTE + rng.integers(0, MINUTE)  # each device reads at its own second of the minute
+        held_until = _covered_until(outages, minute) if device.intervals else minute
         sent = np.maximum(observed, start + held_until * MINUTE)
         for channel in device.channels:
             signal = SIGNAL_NAMES.index(channel.signal)
             parts.append(
                 Readings(
                     observed=observed,
-                    recorded=sent + rng.exponential(device.latency * SECOND, moment.size).astype(np.int64),
-                    signal=np.full(moment.size, signal),
-                    value=_measure(course[channel.signal][moment], channel, disturbed, rng),
-                    device=np.full(moment.size, DEVICES.index(device)),
-                    message=signal * MESSAGES_PER_SIGNAL + moment,
+                    recorded=sent + rng.exponential(device.latency * SECOND, minute.size).astype(np.int64),
+                    signal=np.full(minute.size, signal),
+                    value=_measure(course[channel.signal][minute], channel, disturbed, rng),
+                    device=np.full(minute.size, DEVICES.index(device)),
+                    message=signal * MESSAGES_PER_SIGNAL + minute,
                 )
             )
     return _redeliver(Readings.concatenate(parts), rng)
 
 
-def _moments(device: Device, minutes: int, at_rounds: IntArray, rng: np.random.Generator) -> tuple[IntArray, BoolArray]:
-    """Minutes at which a device reads, and whether it is disturbed then; each of shape (moments,)."""
+def _draw_readings(device: Device, minutes: int, at_rounds: IntArray, rng: np.random.Generator) -> tuple[IntArray, BoolArray]:
+    """Draw the minutes at which a device reads, and whether each reading is disturbed; each of shape (readings,)."""
     if not device.intervals:
         return at_rounds, np.zeros(at_rounds.size, dtype=bool)
-    moment = np.arange(0, minutes, rng.choice(device.intervals))
-    moment = moment[_covered_until(_bouts(DROPOUTS, minutes, rng), moment) == 0]
-    return moment, _covered_until(_bouts(ARTEFACTS, minutes, rng), moment) > 0
+    minute = np.arange(0, minutes, rng.choice(device.intervals))
+    minute = minute[_covered_until(_draw_bouts(DROPOUTS, minutes, rng), minute) == 0]
+    return minute, _covered_until(_draw_bouts(ARTEFACTS, minutes, rng), minute) > 0
 
 
 def _measure(truth: FloatArray, channel: Channel, disturbed: BoolArray, rng: np.random.Generator) -> FloatArray:
-    """What the display shows; shape (readings,)."""
+    """Return the values that the display shows; shape (readings,)."""
     signal = SIGNALS[channel.signal]
     value = np.clip(truth + channel.noise * rng.standard_normal(truth.size), signal.low, signal.high)
     wrong = value[disturbed] * rng.uniform(*channel.artefact, int(disturbed.sum()))
@@ -204,21 +204,21 @@ def _measure(truth: FloatArray, channel: Channel, disturbed: BoolArray, rng: np.
 
 
 def _redeliver(readings: Readings, rng: np.random.Generator) -> Readings:
-    """Some messages once more, up to ten minutes later, otherwise the same."""
-    again = np.flatnonzero(rng.random(readings.message.size) < REDELIVERED_SHARE)
-    copies = {field.name: getattr(readings, field.name)[again] for field in fields(Readings)}
-    copies["recorded"] = copies["recorded"] + rng.integers(SECOND, 10 * MINUTE, again.size)
+    """Add a second delivery of some messages, up to ten minutes later and equal in all else."""
+    repeated = np.flatnonzero(rng.random(readings.message.size) < REDELIVERED_SHARE)
+    copies = {field.name: getattr(readings, field.name)[repeated] for field in fields(Readings)}
+    copies["recorded"] = copies["recorded"] + rng.integers(SECOND, 10 * MINUTE, repeated.size)
     return Readings.concatenate([readings, Readings(**copies)])
 
 
-def _bouts(bouts: Bouts, minutes: int, rng: np.random.Generator) -> IntArray:
-    """Begin and end of each bout, in minutes; shape (bouts, 2)."""
+def _draw_bouts(bouts: Bouts, minutes: int, rng: np.random.Generator) -> IntArray:
+    """Draw the begin and end of each bout, in minutes; shape (bouts, 2)."""
     begin = rng.integers(0, minutes, rng.poisson(bouts.per_day * minutes / DAY_MINUTES))
     length = np.minimum(bouts.median_minutes * rng.lognormal(0, 1, begin.size), bouts.longest_minutes)
     return np.stack([begin, begin + 1 + length.astype(np.int64)], axis=1)
 
 
-def _covered_until(bouts: IntArray, moment: IntArray) -> IntArray:
-    """The minute at which the last bout that covers a moment ends; 0 where none does. Shape (moments,)."""
-    inside = (moment >= bouts[:, :1]) & (moment < bouts[:, 1:])
-    return np.asarray(np.where(inside, bouts[:, 1:], 0).max(axis=0, initial=0))
+def _covered_until(bouts: IntArray, minute: IntArray) -> IntArray:
+    """Return the end of the last bout that covers each minute, or 0 where none does; shape of ``minute``."""
+    covered = (minute >= bouts[:, :1]) & (minute < bouts[:, 1:])
+    return np.asarray(np.where(covered, bouts[:, 1:], 0).max(axis=0, initial=0))

@@ -1,4 +1,4 @@
-"""How a simulated patient is when nothing happens: norms, chronic conditions, day and night, meals, and care given."""
+"""Physiology of a simulated patient without an event: norms, chronic conditions, day and night, meals, and nursing care."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -12,12 +12,12 @@ from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, IntArray
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """A signal in a resting adult of 60 on a ward; all in the signal's unit.
+    """The distribution of a signal in resting adults of 60 on a ward, in the signal's unit.
 
     Attributes:
-        mean: between patients.
+        mean: over patients.
         between: standard deviation between patients.
-        circadian: half the difference between afternoon and small hours.
+        circadian: half the difference between the afternoon and the early morning.
         drift: standard deviation within a patient over hours.
         flutter: standard deviation within a patient over minutes.
         per_decade: change of the mean with ten years of age.
@@ -39,14 +39,21 @@ NORMS: Final = {
     "diastolic_bp": Norm(73, 7, 4, 3, 3),
     "body_temperature": Norm(36.8, 0.2, 0.3, 0.2, 0.05, per_decade=-0.03),
     "glucose": Norm(112, 12, 0, 12, 3),
-    # The expected ACVPU code: about one round in a hundred finds a well patient drowsy.
+    # The expected ACVPU code: in about one round in a hundred a well patient is drowsy.
     "consciousness": Norm(0.01, 0),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A chronic condition: how common at 40 and 80 years, how it shifts the norm and scales the answer to illness."""
+    """A chronic condition.
+
+    Attributes:
+        name: of the condition.
+        prevalence: at 40 and at 80 years of age.
+        shift: change of each signal's norm.
+        response: factor on each signal's change in illness (1 where absent).
+    """
 
     name: str
     prevalence: tuple[float, float]
@@ -68,15 +75,15 @@ CONDITIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Patient:
-    """What a patient brings to every stay.
+    """A patient, with what is the same in all of their stays.
 
     Attributes:
         age: years.
         sex: 0 female, 1 male.
         conditions: names of the chronic conditions.
-        response: signal -> factor by which the patient answers to illness (1 where absent).
-        level: signal -> the patient's own mean, in the signal's unit.
-        swing: signal -> half the difference between the patient's afternoon and small hours.
+        response: factor on each signal's change in illness (1 where absent).
+        level: the patient's own mean of each signal, in its unit.
+        swing: half the difference of each signal between the patient's afternoon and early morning.
     """
 
     age: float
@@ -91,9 +98,9 @@ ACTIVITY: Final = {"heart_rate": 18.0, "respiratory_rate": 4.0, "spo2": -0.7, "s
 BOUTS_PER_DAY, BOUT_MINUTES = 7.0, (4, 25)
 WAKING_HOURS: Final = (7, 22)
 MEAL_HOURS, MEAL_GLUCOSE = (8.0, 12.5, 18.5), 45.0  # mg/dL, an hour after the meal, in diabetes
-OXYGEN_BELOW, OXYGEN_BELOW_COPD = 91.5, 87.5  # SpO2 at a round: lower ends of the usual targets, 92-96 and 88-92 %
-OXYGEN_GAIN: Final = 3.0  # SpO2 while on oxygen
-FLOOR: Final = {
+OXYGEN_BELOW, OXYGEN_BELOW_COPD = 91.5, 87.5  # SpO2 at a round; lower limits of the usual targets, 92-96 and 88-92 %
+OXYGEN_GAIN: Final = 3.0  # of SpO2 while on oxygen
+LOWER_LIMITS: Final = {
     "heart_rate": 35,
     "respiratory_rate": 6,
     "spo2": 60,
@@ -104,7 +111,7 @@ FLOOR: Final = {
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """Draw an adult as medical wards have them: their age and sex, chronic conditions, and own levels."""
+    """Draw an adult patient of a medical ward: age, sex, chronic conditions, and own levels."""
     age = float(np.clip(np.round(rng.normal(64, 16)), 18, 98))
     conditions = [c for c in CONDITIONS if rng.random() < np.interp(age, [40, 80], c.prevalence)]
     level = {name: norm.mean + norm.per_decade * (age - 60) / 10 + norm.between * rng.normal() for name, norm in NORMS.items()}
@@ -121,17 +128,24 @@ def draw_patient(rng: np.random.Generator) -> Patient:
     )
 
 
-def undisturbed(patient: Patient, minutes: int, start: int, rng: np.random.Generator) -> Course:
-    """The patient's own physiology when nothing happens: levels, day and night, wandering, meals, getting up."""
+def simulate_baseline(patient: Patient, minutes: int, start: int, rng: np.random.Generator) -> Course:
+    """Simulate the patient's physiology without an event: own levels, day and night, slow variation, meals, activity.
+
+    Args:
+        patient: as drawn.
+        minutes: length of the course.
+        start: of the stay, in microseconds since 1970.
+        rng: the stay's own generator.
+    """
     minute = np.arange(minutes)
     hour = (start // MINUTE + minute) % DAY_MINUTES / 60
-    # Heart rate, pressure and temperature are highest in the afternoon.
+    # Heart rate, blood pressure and temperature are highest in the afternoon.
     day_night = np.cos((hour - 16) * 2 * np.pi / 24)
     course = {
         signal: patient.level[signal]
         + patient.swing[signal] * day_night
-        + norm.drift * _wander(minutes, 180, rng)
-        + norm.flutter * _wander(minutes, 8, rng)
+        + norm.drift * _smooth_noise(minutes, 180, rng)
+        + norm.flutter * _smooth_noise(minutes, 8, rng)
         for signal, norm in NORMS.items()
     }
     active = np.zeros(minutes)
@@ -146,8 +160,8 @@ def undisturbed(patient: Patient, minutes: int, start: int, rng: np.random.Gener
     return course
 
 
-def _wander(minutes: int, memory: float, rng: np.random.Generator) -> FloatArray:
-    """Noise of unit variance whose autocorrelation falls to 1/e in ``memory`` minutes; shape (minutes,)."""
+def _smooth_noise(minutes: int, memory: float, rng: np.random.Generator) -> FloatArray:
+    """Return noise of unit variance with an autocorrelation that falls to 1/e in ``memory`` minutes; shape (minutes,)."""
     knots_per_memory, length = 8, 32
     kernel = np.exp(-np.arange(length) / knots_per_memory)
     spacing = memory / knots_per_memory
@@ -156,19 +170,19 @@ def _wander(minutes: int, memory: float, rng: np.random.Generator) -> FloatArray
     return np.interp(np.arange(minutes), spacing * np.arange(knots.size), knots)
 
 
-def care(course: Course, at_rounds: IntArray, patient: Patient, rng: np.random.Generator) -> None:
-    """Close the course, in place: physiological limits, oxygen as the nurses give it, the state of consciousness."""
+def complete_course(course: Course, at_rounds: IntArray, patient: Patient, rng: np.random.Generator) -> None:
+    """Complete the course, in place, with physiological limits, oxygen given by nurses, and the state of consciousness."""
     oxygen_below = OXYGEN_BELOW_COPD if "copd" in patient.conditions else OXYGEN_BELOW
     minutes = course["spo2"].size
-    for signal, low in FLOOR.items():
+    for signal, low in LOWER_LIMITS.items():
         course[signal] = np.maximum(course[signal], low)
     course["spo2"] = np.minimum(course["spo2"], 100)
     course["on_oxygen"] = np.zeros(minutes)
-    given = False
+    on_oxygen = False
     for begin, end in pairwise([*at_rounds, minutes]):
         seen = course["spo2"][max(begin - 15, 0) : begin + 1].mean() + rng.normal(0, 0.7)
-        given = bool(seen < oxygen_below + (2.0 if given else 0.0))  # weaned only when well above
-        course["on_oxygen"][begin:end] = given
+        on_oxygen = bool(seen < oxygen_below + (2.0 if on_oxygen else 0.0))  # stopped only when SpO2 is well above the limit
+        course["on_oxygen"][begin:end] = on_oxygen
     course["spo2"] = np.minimum(course["spo2"] + OXYGEN_GAIN * course["on_oxygen"], 100)
     course["consciousness"] = rng.binomial(4, np.clip(course["consciousness"], 0, 4) / 4).astype(float)
     course["diastolic_bp"] = np.minimum(course["diastolic_bp"], course["systolic_bp"] - 12)

@@ -14,18 +14,18 @@ from pipelines.sources.simulated.stays import UNITS, Stay
 MESSAGES_PER_STAY: Final = len(SIGNAL_NAMES) * MESSAGES_PER_SIGNAL
 
 
-def batch_of(stays: Sequence[Stay]) -> Batch:
-    """The tables of the source contract. A stay's ``unit`` is the first, which is known from its first reading on."""
+def to_batch(stays: Sequence[Stay]) -> Batch:
+    """Convert stays to the tables of the source contract. The ``unit`` of a stay is its first, known from the start."""
     subjects = pd.array([stay.subject for stay in stays], dtype="string[pyarrow]")
     return Batch(
         observations=_observations(stays, subjects),
         stays=pd.DataFrame(
             {
                 "subject_id": subjects,
-                "start": instants([stay.start for stay in stays]),
-                "end": instants([stay.end for stay in stays]),
-                "unit_admitted_at": instants([stay.unit_admitted for stay in stays]),
-                "hospital_admitted_at": instants([stay.hospital_admitted for stay in stays]),
+                "start": to_timestamps([stay.start for stay in stays]),
+                "end": to_timestamps([stay.end for stay in stays]),
+                "unit_admitted_at": to_timestamps([stay.unit_admitted for stay in stays]),
+                "hospital_admitted_at": to_timestamps([stay.hospital_admitted for stay in stays]),
                 "age": [stay.patient.age for stay in stays],
                 "sex": [stay.patient.sex for stay in stays],
                 "site": "simulated",
@@ -35,7 +35,7 @@ def batch_of(stays: Sequence[Stay]) -> Batch:
         outcomes=pd.DataFrame(
             {
                 "subject_id": subjects[[stay.onset is not None for stay in stays]],
-                "onset": instants([stay.onset for stay in stays if stay.onset is not None]),
+                "onset": to_timestamps([stay.onset for stay in stays if stay.onset is not None]),
                 "kind": pd.array([stay.kind for stay in stays if stay.kind is not None], dtype="string[pyarrow]"),
                 "onset_known": True,
             }
@@ -44,24 +44,24 @@ def batch_of(stays: Sequence[Stay]) -> Batch:
 
 
 def _observations(stays: Sequence[Stay], subjects: pd.api.extensions.ExtensionArray) -> pd.DataFrame:
-    """All readings of a batch in the order in which the gateways deliver them."""
+    """Return all observations of a batch in the order in which the gateways deliver them."""
     readings = Readings.concatenate([stay.readings for stay in stays])
     row = np.repeat(np.arange(len(stays)), [stay.readings.message.size for stay in stays])
-    device_ids = [f"{device.kind}-{_tag(stay)}" for stay in stays for device in DEVICES]
+    device_ids = [f"{device.kind}-{_device_suffix(stay)}" for stay in stays for device in DEVICES]
     gateways = [f"gateway-{unit + 1}" for unit in range(len(UNITS))]
     serial = np.array([stay.serial for stay in stays])
     message = pa.array(serial[row] * MESSAGES_PER_STAY + readings.message).cast(pa.large_string())
-    # Devices move with the patient, and what they measure in the next unit its gateway delivers.
-    unit, following = (np.array(units) for units in zip(*(_units(stay) for stay in stays), strict=True))
-    left = np.array([stay.end + 1 if stay.moved is None else stay.moved[0] for stay in stays])
-    gateway = np.where(readings.observed < left[row], unit[row], following[row])
+    # Devices move with the patient. The gateway of the next unit delivers their readings from then on.
+    first_unit, last_unit = (np.array(units) for units in zip(*(_units(stay) for stay in stays), strict=True))
+    moved_at = np.array([stay.end + 1 if stay.moved is None else stay.moved[0] for stay in stays])
+    gateway = np.where(readings.observed < moved_at[row], first_unit[row], last_unit[row])
     frame = pd.DataFrame(
         {
             "subject_id": subjects.take(row),
-            "observed_at": instants(readings.observed),
+            "observed_at": to_timestamps(readings.observed),
             "signal": pd.Categorical.from_codes(readings.signal, pd.Index(SIGNAL_NAMES)),
             "value": readings.value,
-            "recorded_at": instants(readings.recorded),
+            "recorded_at": to_timestamps(readings.recorded),
             "device_id": pd.Categorical.from_codes(row * len(DEVICES) + readings.device, pd.Index(device_ids)),
             "source": pd.Categorical.from_codes(gateway, pd.Index(gateways)),
             "message_id": pd.arrays.ArrowStringArray(pa.chunked_array([message])),
@@ -70,16 +70,16 @@ def _observations(stays: Sequence[Stay], subjects: pd.api.extensions.ExtensionAr
     return frame.iloc[np.argsort(readings.recorded, kind="stable")].reset_index(drop=True)
 
 
-def _tag(stay: Stay) -> str:
-    """The end of a stay's device identifiers: devices are handed out for a stay."""
+def _device_suffix(stay: Stay) -> str:
+    """Return the end of a stay's device identifiers. A device belongs to one stay."""
     return stay.subject.removeprefix("sim-").replace("~", "-")
 
 
 def _units(stay: Stay) -> tuple[int, int]:
-    """The stay's first and last unit."""
+    """Return the indices of the stay's first and last unit."""
     return stay.unit, stay.unit if stay.moved is None else stay.moved[1]
 
 
-def instants(microseconds: Sequence[int] | IntArray) -> pd.DatetimeIndex:
-    """Microseconds since 1970 as instants in UTC."""
+def to_timestamps(microseconds: Sequence[int] | IntArray) -> pd.DatetimeIndex:
+    """Convert microseconds since 1970 to timestamps in UTC."""
     return pd.DatetimeIndex(np.asarray(microseconds, dtype="datetime64[us]"), tz="UTC")

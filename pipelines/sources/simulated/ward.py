@@ -1,4 +1,4 @@
-"""The ward: who its patients are, when they come, and who comes back."""
+"""The simulated ward: its patients, their admissions and their readmissions."""
 
 import math
 from collections.abc import Iterator
@@ -11,21 +11,27 @@ from pipelines.sources import Batch
 from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND
 from pipelines.sources.simulated.physiology import draw_patient
 from pipelines.sources.simulated.stays import Stay, simulate_stay
-from pipelines.sources.simulated.tables import batch_of
+from pipelines.sources.simulated.tables import to_batch
 
 FIRST_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ADMISSION_DAYS: Final = 42  # stays start within six weeks
-# The last patient of each dozen comes back, so that the names of stays are known without simulating them. Jencks SF, Williams
-# MV, Coleman EA (N Engl J Med 2009;360:1418-1428) found a fifth of patients back within 30 days; a twelfth is ours, since the
-# ward sees only those who return to it within six weeks.
-COMES_BACK_EVERY: Final = 12
+# The last patient of each dozen is readmitted, so that the names of stays are known without simulating them. Jencks SF,
+# Williams MV, Coleman EA (N Engl J Med 2009;360:1418-1428) report that a fifth of patients are readmitted within 30 days. A
+# twelfth is ours, since this ward sees only patients who return to it within six weeks.
+READMITTED_EVERY: Final = 12
 FIRST_OF_TWO: Final = 0.5  # the first stay begins in this part of the admission days; ours: it leaves time for the second
 AWAY: Final = (0.05, 0.25)  # between two stays, as part of the admission days: 2 to 10 days; ours
-LONGEST_HOURS_OF_FIRST: Final = 62.0  # ours: patients who come back were sent home early
+LONGEST_HOURS_OF_FIRST: Final = 62.0  # ours: readmitted patients were discharged early
 
 
 class SimulatedWard:
-    """A ward of monitored patients, the same for the same seed. Some patients have two stays: a stay is a subject."""
+    """A ward of monitored patients, the same for the same seed. Some patients have two stays; each stay is a subject.
+
+    Example:
+        >>> (batch,) = SimulatedWard(patients=3).batches()
+        >>> batch.stays["subject_id"].tolist()
+        ['sim-000000', 'sim-000001', 'sim-000002']
+    """
 
     name = "simulated"
     simulated = True
@@ -33,10 +39,10 @@ class SimulatedWard:
     task = "deterioration"
 
     def __init__(self, patients: int = 600, seed: int = 20260101, patients_per_batch: int = 100) -> None:
-        """Describe the ward; nothing is simulated until :meth:`batches`.
+        """Describe the ward. Nothing is simulated until :meth:`batches`.
 
         Raises:
-            ValueError: a number of patients below 1, or a seed below 0.
+            ValueError: a number of patients is below 1, or the seed is below 0.
         """
         for name, number, least in (
             ("patients", patients, 1),
@@ -53,28 +59,35 @@ class SimulatedWard:
         return math.ceil(self.patients / self.patients_per_batch)
 
     def batches(self) -> Iterator[Batch]:
-        """The ward in parts. A patient depends on the seed and the patient's number only, not on the other patients."""
+        """Yield the ward in batches. A patient depends on the seed and their number only, not on other patients."""
         for first in range(0, self.patients, self.patients_per_batch):
             last = min(first + self.patients_per_batch, self.patients)
-            yield batch_of([stay for number in range(first, last) for stay in simulate_patient(self.seed, number)])
+            yield to_batch([stay for number in range(first, last) for stay in simulate_patient(self.seed, number)])
 
 
-def subjects_of(number: int) -> tuple[str, ...]:
-    """Names of a patient's stays: ``sim-000010``; or ``sim-000011~1`` and ``sim-000011~2`` of a patient who comes back."""
+def name_stays(number: int) -> tuple[str, ...]:
+    """Return the subject of each stay of a patient.
+
+    Example:
+        >>> name_stays(10)
+        ('sim-000010',)
+        >>> name_stays(11)
+        ('sim-000011~1', 'sim-000011~2')
+    """
     patient = f"sim-{number:06d}"
-    comes_back = number % COMES_BACK_EVERY == COMES_BACK_EVERY - 1
-    return (f"{patient}~1", f"{patient}~2") if comes_back else (patient,)
+    is_readmitted = number % READMITTED_EVERY == READMITTED_EVERY - 1
+    return (f"{patient}~1", f"{patient}~2") if is_readmitted else (patient,)
 
 
 def simulate_patient(seed: int, number: int) -> tuple[Stay, ...]:
-    """All stays of one patient."""
+    """Simulate all stays of one patient."""
     rng = np.random.default_rng([seed, number])
     patient = draw_patient(rng)
-    first, *second = subjects_of(number)
+    first, *second = name_stays(number)
     day = rng.uniform(0, ADMISSION_DAYS * (FIRST_OF_TWO if second else 1.0))
     start = int(FIRST_DAY.timestamp()) * SECOND + int(day * DAY_MINUTES) * MINUTE
     if not second:
         return (simulate_stay(first, 2 * number, patient, start, rng),)
     stay = simulate_stay(first, 2 * number, patient, start, rng, longest_hours=LONGEST_HOURS_OF_FIRST)
-    again = stay.end + int(DAY_MINUTES * ADMISSION_DAYS * rng.uniform(*AWAY)) * MINUTE
-    return stay, simulate_stay(second[0], 2 * number + 1, patient, again, rng)
+    readmission = stay.end + int(DAY_MINUTES * ADMISSION_DAYS * rng.uniform(*AWAY)) * MINUTE
+    return stay, simulate_stay(second[0], 2 * number + 1, patient, readmission, rng)

@@ -1,45 +1,73 @@
-"""What is known of patients: their risk now, from given readings, over time, against themselves, and all in one answer."""
+"""Risks of patients: now, from given observations, over time, against their own usual, and all of it in one answer."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
+import pandas as pd
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Response, Security
+from fastapi import APIRouter, Depends, Response, Security
 
+from features.pseudonyms import Pseudonyms
 from serving.api import problems
+from serving.api.dependencies import (
+    AccessHere,
+    ChampionHere,
+    ClockHere,
+    JournalHere,
+    PredictionLogHere,
+    PseudonymsHere,
+    RiskServiceHere,
+    WardStateHere,
+)
 from serving.api.problems import ProblemError
-from serving.api.schemas import (
-    MAX_PATIENTS,
-    Include,
+from serving.api.quarantine_reasons import explain
+from serving.api.schemas.alarms import AlarmOut, alarm_out
+from serving.api.schemas.common import MAX_PATIENTS
+from serving.api.schemas.history import (
+    AnomaliesAnswer,
+    AnomaliesRequest,
+    AnomalyOut,
+    GapOut,
+    HistoryAnswer,
+    HistoryPoint,
+    HistoryRequest,
+    TrendOut,
+    VisitSummary,
+)
+from serving.api.schemas.problems import Problem
+from serving.api.schemas.risks import (
+    ContributionOut,
     ObservationsRequest,
     RiskAnswer,
     RiskItem,
     RiskRequest,
     RisksAnswer,
     RisksRequest,
+    risk_answer,
 )
 from serving.api.turns import Turns
-from serving.auth.middleware import PartsHere, authorized
+from serving.auth.access import Access
+from serving.auth.middleware import authorized
 from serving.auth.tokens import Caller
-from serving.composition import Parts
-from serving.scoring.history import (
-    AnomaliesAnswer,
-    AnomaliesRequest,
-    HistoryAnswer,
-    HistoryRequest,
-    VisitSummary,
-    anomalies_of,
-    history_of,
-    summary_of,
-)
+from serving.records.clock import Clock
+from serving.records.journal import Journal
+from serving.records.prediction_log import PredictionLog
+from serving.records.timestamps import microsecond, present, utc
+from serving.records.ward_state import WardState
+from serving.scoring.anomalies import anomalies, baseline_row, gaps
+from serving.scoring.champion import Champion
+from serving.scoring.history import recent_changes, risk_history
+from serving.scoring.risk_report import Include, NoReport
+from serving.scoring.risk_service import RiskService, UnusableObservation, UnusableObservationsError
 
 router: Final = APIRouter(prefix="/v1", tags=["risk"])
 
-# Python computes in one thread at a time, and more would only wait for each other, some milliseconds at each turn: one computes
-# while what another said is written to the disk.
+# Python computes in one thread at a time; more threads would only wait for each other. Two: one computes while the other
+# writes.
 _TWO_AT_A_TIME: Final = CapacityLimiter(2)
 
 _TURNS: Final = Turns()
@@ -47,79 +75,195 @@ _TURNS: Final = Turns()
 Reader = Annotated[Caller, Security(authorized, scopes=["risk:read"])]
 
 
+@dataclass(frozen=True)
+class Patients:
+    """What every question about a patient needs: who they are, and whether the caller may see them."""
+
+    pseudonyms: Pseudonyms
+    access: Access
+
+    def visible(self, caller: Caller, patient_id: str) -> str:
+        """Return the subject key of a patient that the caller may see.
+
+        Raises:
+            ProblemError: the caller may not; the patient is reported as unknown.
+        """
+        subject = self.pseudonyms.subject_key(patient_id)
+        if self.access.invisible_subjects(caller, [subject]):
+            raise ProblemError(problems.unknown_patient())
+        return subject
+
+
+async def _patients(pseudonyms: PseudonymsHere, access: AccessHere) -> Patients:
+    return Patients(pseudonyms, access)
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the course of a patient is read from."""
+
+    log: PredictionLog
+    journal: Journal
+    clock: Clock
+    champion: Champion
+    ward_state: WardState
+
+    def history(self, subject: str, request: HistoryRequest) -> HistoryAnswer:
+        """Return the risks of the last hours, and their trend."""
+        points, trend = risk_history(self.log, self.clock, subject, request.hours)
+        return HistoryAnswer(
+            patient_id=request.patient_id,
+            points=[HistoryPoint.model_validate(point) for point in points],
+            trend=TrendOut.model_validate(trend),
+        )
+
+    def changes(self, subject: str) -> list[ContributionOut] | None:
+        """Return how much each signal moved the log-odds lately."""
+        changes = recent_changes(self.journal, self.champion.model, subject)
+        return None if changes is None else [ContributionOut.model_validate(change) for change in changes]
+
+    def alarms(self, subject: str, request: HistoryRequest) -> list[AlarmOut]:
+        """Return the alarms that are open, or ended within the hours asked for."""
+        since = microsecond(present() - pd.Timedelta(hours=request.hours))
+        alarms = self.ward_state.alarms(subject=subject)
+        recent = [alarm for alarm in alarms if alarm.ended_at is None or alarm.ended_at >= since]
+        return [alarm_out(alarm, request.patient_id) for alarm in recent]
+
+
+async def _course(
+    log: PredictionLogHere, journal: JournalHere, clock: ClockHere, champion: ChampionHere, ward_state: WardStateHere
+) -> Course:
+    return Course(log, journal, clock, champion, ward_state)
+
+
+PatientsHere = Annotated[Patients, Depends(_patients)]
+CourseHere = Annotated[Course, Depends(_course)]
+
+
 @router.post("/risk", summary="Risk of one patient", response_model=RiskAnswer)
-async def get_risk(request: RiskRequest, parts: PartsHere, caller: Reader) -> Response:
-    """From the patient's latest features; NEWS2 with its interval where the model cannot be asked, and why."""
-    asked = partial(_by_id, parts, caller, [request.patient_id], request.as_of, request.include)
-    item = (await run_sync(asked, limiter=_TWO_AT_A_TIME))[0]
+async def get_risk(request: RiskRequest, service: RiskServiceHere, patients: PatientsHere, caller: Reader) -> Response:
+    """The risk from the patient's latest features; NEWS2 with its interval where the model cannot be asked, and why."""
+    work = partial(_risk_items, service, patients, caller, [request.patient_id], request.as_of, request.include)
+    item = (await run_sync(work, limiter=_TWO_AT_A_TIME))[0]
     if item.problem:
         raise ProblemError(item.problem)
     assert item.risk is not None
-    return Response(item.risk.model_dump_json(), media_type="application/json")  # checked already when it was made
+    return Response(item.risk.model_dump_json(), media_type="application/json")  # validated already when it was made
 
 
 @router.post("/risks", summary=f"Risk of up to {MAX_PATIENTS} patients")
-async def get_risks(request: RisksRequest, parts: PartsHere, caller: Reader) -> RisksAnswer:
-    """In the order asked for; each patient has a risk or the problem that prevents it."""
-    asked = partial(_by_id, parts, caller, request.patient_ids, request.as_of, request.include)
-    return RisksAnswer(items=await _TURNS.take(caller, asked))
+async def get_risks(request: RisksRequest, service: RiskServiceHere, patients: PatientsHere, caller: Reader) -> RisksAnswer:
+    """The risks in the order of the request; each patient has a risk or the problem that prevents it."""
+    work = partial(_risk_items, service, patients, caller, request.patient_ids, request.as_of, request.include)
+    return RisksAnswer(items=await _TURNS.take(caller, work))
 
 
-@router.post("/risk/observations", summary="Risk from readings in the request")
-def get_risk_from_readings(request: ObservationsRequest, parts: PartsHere, caller: Reader) -> RiskAnswer:
-    """Features are computed from these readings alone, by the same definition as in training."""
-    del caller  # nothing of anybody else is read
-    pseudonym = parts.pseudonyms.of(request.patient_id)
-    answer = parts.scorer.from_observations(request.model_copy(update={"patient_id": pseudonym}))
-    return answer.model_copy(update={"patient_id": request.patient_id})
+@router.post("/risk/observations", summary="Risk from observations in the request")
+def get_risk_from_observations(
+    request: ObservationsRequest, service: RiskServiceHere, pseudonyms: PseudonymsHere, caller: Reader
+) -> RiskAnswer:
+    """Features are computed from these observations alone, by the same definition as in training."""
+    del caller  # nothing about other patients is read
+    subject = replace(request.registration(), subject_id=pseudonyms.subject_key(request.patient_id))
+    frame = pd.DataFrame([observation.model_dump() for observation in request.observations])
+    try:
+        report = service.from_observations(subject, frame, request.as_of, request.include)
+    except UnusableObservationsError as error:
+        errors = [_unusable(observation) for observation in error.observations]
+        raise ProblemError(problems.unusable_observations(errors)) from None
+    return risk_answer(report, request.patient_id)
 
 
 @router.post("/risk/history", summary="Risks of a patient over time, and where they are going")
-async def get_risk_history(request: HistoryRequest, parts: PartsHere, caller: Reader) -> HistoryAnswer:
-    """What was said of the patient, when readings came or somebody asked; thinned to the last of each interval."""
-    return await _TURNS.take(caller, lambda: history_of(parts, _visible(parts, caller, request.patient_id), request))
+async def get_risk_history(
+    request: HistoryRequest, patients: PatientsHere, course: CourseHere, caller: Reader
+) -> HistoryAnswer:
+    """Past risks of the patient, made when observations arrived or a caller asked; thinned to the last of each interval."""
+    return await _TURNS.take(caller, lambda: course.history(patients.visible(caller, request.patient_id), request))
 
 
 @router.post("/risk/anomalies", summary="How far each vital sign is from the patient's own usual")
-async def get_anomalies(request: AnomaliesRequest, parts: PartsHere, caller: Reader) -> AnomaliesAnswer:
-    """Of a patient whose readings came over the API: what is unlike them, whatever is normal for others."""
-    return await _TURNS.take(caller, lambda: anomalies_of(parts, _visible(parts, caller, request.patient_id), request))
+async def get_anomalies(
+    request: AnomaliesRequest, patients: PatientsHere, journal: JournalHere, caller: Reader
+) -> AnomaliesAnswer:
+    """What is unusual for this patient, whatever is normal for others; of patients whose observations came over the API."""
+
+    def work() -> AnomaliesAnswer:
+        subject = patients.visible(caller, request.patient_id)
+        problems.refuse_future(request.as_of)
+        row = baseline_row(journal, subject, present() if request.as_of is None else utc(request.as_of))
+        if row is None:
+            raise ProblemError(problems.no_readings())
+        signals = [AnomalyOut.model_validate(anomaly) for anomaly in anomalies(row)]
+        return AnomaliesAnswer(patient_id=request.patient_id, as_of=row["index_time"].to_pydatetime(), signals=signals)
+
+    return await _TURNS.take(caller, work)
 
 
 @router.post("/visit-summary", summary="Everything for a teleconsultation in one answer")
-async def get_visit_summary(request: HistoryRequest, parts: PartsHere, caller: Reader) -> VisitSummary:
-    """Present risk and its reasons, trend, anomalies and gaps in the data; alarms for a token that also has `alarms:read`."""
-    return await _TURNS.take(caller, lambda: _summary(request, parts, caller))
+async def get_visit_summary(
+    request: HistoryRequest, service: RiskServiceHere, patients: PatientsHere, course: CourseHere, caller: Reader
+) -> VisitSummary:
+    """Present risk with contributions, trend, anomalies and gaps in the data; alarms for a caller with `alarms:read`."""
+
+    def work() -> VisitSummary:
+        subject = patients.visible(caller, request.patient_id)
+        item = _risk_items(service, patients, caller, [request.patient_id], None, ["contributions", "range"])[0]
+        if item.problem:
+            raise ProblemError(item.problem)
+        assert item.risk is not None
+        row = baseline_row(course.journal, subject, present())
+        return VisitSummary(
+            patient_id=request.patient_id,
+            risk=item.risk,
+            changes=course.changes(subject),
+            history=course.history(subject, request),
+            alarms=course.alarms(subject, request) if caller.may("alarms:read") else None,
+            anomalies=[] if row is None else [AnomalyOut.model_validate(own) for own in anomalies(row) if own.unusual],
+            data_gaps=[] if row is None else [GapOut.model_validate(gap) for gap in gaps(row)],
+        )
+
+    return await _TURNS.take(caller, work)
 
 
-def _summary(request: HistoryRequest, parts: Parts, caller: Caller) -> VisitSummary:
-    patient = _visible(parts, caller, request.patient_id)
-    current = _by_id(parts, caller, [request.patient_id], None, ["contributions", "range"])[0]
-    if current.problem:
-        raise ProblemError(current.problem)
-    assert current.risk is not None
-    return summary_of(parts, patient, request, current.risk, with_alarms=caller.may("alarms:read"))
-
-
-def _by_id(
-    parts: Parts, caller: Caller, identifiers: Sequence[str], as_of: datetime | None, include: Sequence[Include]
+def _risk_items(
+    service: RiskService,
+    patients: Patients,
+    caller: Caller,
+    patient_ids: Sequence[str],
+    as_of: datetime | None,
+    include: Sequence[Include],
 ) -> list[RiskItem]:
-    """Risks under the identifiers asked for; whom a caller may not see is nobody he knows."""
+    """Return risks in the order asked for. Patients the caller may not see are reported as unknown."""
     problems.refuse_future(as_of)
-    patients = [parts.pseudonyms.of(identifier) for identifier in identifiers]
-    hidden = parts.hidden(caller, patients)
-    asked = list(dict.fromkeys(patient for patient in patients if patient not in hidden))  # what is said twice is logged once
-    found = dict(zip(asked, parts.scorer.by_id(asked, as_of, include) if asked else [], strict=True))
+    subjects = [patients.pseudonyms.subject_key(patient_id) for patient_id in patient_ids]
+    invisible = patients.access.invisible_subjects(caller, subjects)
+    wanted = list(
+        dict.fromkeys(subject for subject in subjects if subject not in invisible)
+    )  # one asked for twice is logged once
+    reports = dict(zip(wanted, service.by_subject(wanted, as_of, include) if wanted else [], strict=True))
     items = []
-    for patient, identifier in zip(patients, identifiers, strict=True):
-        item = RiskItem(patient_id="", problem=problems.unknown_patient()) if patient in hidden else found[patient]
-        risk = item.risk.model_copy(update={"patient_id": identifier}) if item.risk else None
-        items.append(RiskItem(patient_id=identifier, risk=risk, problem=item.problem))
+    for subject, patient_id in zip(subjects, patient_ids, strict=True):
+        report = reports.get(subject, NoReport("unknown_subject"))
+        if isinstance(report, NoReport):
+            items.append(RiskItem(patient_id=patient_id, problem=_problem(report)))
+        else:
+            items.append(RiskItem(patient_id=patient_id, risk=risk_answer(report, patient_id)))
     return items
 
 
-def _visible(parts: Parts, caller: Caller, identifier: str) -> str:
-    patient = parts.pseudonyms.of(identifier)
-    if parts.hidden(caller, [patient]):
-        raise ProblemError(problems.unknown_patient())
-    return patient
+def _problem(reason: NoReport) -> Problem:
+    if reason.reason == "too_early":
+        return problems.too_early(-reason.hours_too_early)
+    return problems.unknown_patient() if reason.reason == "unknown_subject" else problems.unavailable()
+
+
+def _unusable(observation: UnusableObservation) -> dict[str, Any]:
+    """Return field, rule and expectation of an observation that cannot be used."""
+    if observation.row is None:
+        return {"field": "as_of", "rule": observation.reason, "expected": "at or before the present"}
+    if observation.reason == "after_as_of":
+        field, expected = "observed_at", "at or before as_of"
+    else:
+        field, expected = explain(observation.reason, observation.signal or "")
+    return {"field": f"observations.{observation.row}.{field}", "rule": observation.reason, "expected": expected}

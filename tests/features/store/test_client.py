@@ -1,4 +1,4 @@
-"""Feast keeps its promises: nothing from after t, nothing stale, nothing dropped, and online equal to offline bit for bit."""
+"""The feature store: nothing from after t, nothing stale, no row dropped, and online features bit-identical to offline ones."""
 
 import numpy as np
 import pandas as pd
@@ -13,7 +13,8 @@ HOUR = pd.Timedelta(hours=1)
 NAMES = [feature.name for view in VIEWS.values() for feature in view]
 
 
-def rows(subject_id, hours, seed):
+def random_features(subject_id, hours, seed):
+    """Return random features of one subject at the given hours after T0, a fifth of them missing."""
     generator = np.random.default_rng(seed)
     values = pd.DataFrame(generator.normal(size=(len(hours), len(NAMES))), columns=NAMES).astype("float32")
     values = values.mask(generator.random(values.shape) < 0.2)
@@ -24,81 +25,85 @@ def rows(subject_id, hours, seed):
 
 @pytest.fixture(scope="module")
 def features():
-    return {"a": rows("a", range(5), 1), "b": rows("b", [2, 3, 4, 5], 2)}
+    return {"a": random_features("a", range(5), 1), "b": random_features("b", [2, 3, 4, 5], 2)}
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory, features):
     store = Store(tmp_path_factory.mktemp("store"))
     for part, frame in enumerate(features.values()):
-        store.parts.write(part, frame, fingerprint=f"made of {part}")
+        store.parts.write(part, frame, fingerprint=f"source {part}")
     store.apply()
     for service in ("everything", "mortality_v2", "pressure_v1"):
         assert list(store.materialize(service)) == [0, 1]
     return store
 
 
-def asked(*pairs):
+def requests(*pairs):
+    """Return rows to join from (subject, hours after T0), with the position of each as its label."""
     frame = pd.DataFrame([(subject, T0 + hours * HOUR, n) for n, (subject, hours) in enumerate(pairs)])
     frame.columns = ["subject_id", "index_time", "label"]
     return frame.astype({"index_time": TIME})
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_training_rows_are_the_stored_ones_bit_for_bit(store, features, service):
+def test_training_frame_equals_the_stored_features_bit_for_bit(store, features, service):
     names = list(SERVICES[service])
-    frame = store.training_frame(asked(("b", 3), ("a", 0), ("a", 4)), service)
-    assert frame["label"].tolist() == [1, 2, 0]  # in order of subject and time, other columns kept
+    frame = store.training_frame(requests(("b", 3), ("a", 0), ("a", 4)), service)
+    assert frame["label"].tolist() == [1, 2, 0]  # ordered by subject and time, with the other columns
     expected = np.stack([features["a"][names].loc[0], features["a"][names].loc[4], features["b"][names].loc[1]])
     np.testing.assert_array_equal(frame[names].to_numpy(), expected)
     assert set(frame[names].dtypes) == {np.dtype("float32")}
 
 
-def test_a_training_row_knows_nothing_later_and_nothing_stale(store, features):
+def test_training_frame_has_no_later_and_no_stale_features(store, features):
     names = list(SERVICES["vital_signs_v1"])
-    frame = store.training_frame(asked(("b", 1.99), ("a", 3.5), ("a", 5.01), ("nobody", 3)), "vital_signs_v1")
+    frame = store.training_frame(requests(("b", 1.99), ("a", 3.5), ("a", 5.01), ("unknown", 3)), "vital_signs_v1")
     by_label = frame.set_index("label")[names]
     assert by_label.loc[0].isna().all()  # before the first row
     np.testing.assert_array_equal(by_label.loc[1].to_numpy(), features["a"][names].loc[3].to_numpy())  # the hour before
     assert by_label.loc[2].isna().all()  # more than one index step after the last
     assert by_label.loc[3].isna().all()
-    assert len(frame) == 4  # and none is dropped
+    assert len(frame) == 4  # no row is dropped
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_online_is_the_latest_row_bit_for_bit(store, features, service):
+def test_online_gives_the_latest_row_bit_for_bit(store, features, service):
     names = list(SERVICES[service])
-    found = store.online(["b", "nobody", "a"], service)
-    assert found["subject_id"].tolist() == ["b", "nobody", "a"]
-    assert found["index_time"].tolist() == [T0 + 5 * HOUR, pd.NaT, T0 + 4 * HOUR]
-    np.testing.assert_array_equal(found[names].loc[0].to_numpy(np.float32), features["b"][names].iloc[-1].to_numpy(np.float32))
-    np.testing.assert_array_equal(found[names].loc[2].to_numpy(np.float32), features["a"][names].iloc[-1].to_numpy(np.float32))
-    assert found[names].loc[1].isna().all()
+    result = store.online(["b", "unknown", "a"], service)
+    assert result["subject_id"].tolist() == ["b", "unknown", "a"]
+    assert result["index_time"].tolist() == [T0 + 5 * HOUR, pd.NaT, T0 + 4 * HOUR]
+    np.testing.assert_array_equal(result[names].loc[0].to_numpy(np.float32), features["b"][names].iloc[-1].to_numpy(np.float32))
+    np.testing.assert_array_equal(result[names].loc[2].to_numpy(np.float32), features["a"][names].iloc[-1].to_numpy(np.float32))
+    assert result[names].loc[1].isna().all()
 
 
-def test_many_patients_come_back_in_order(store):
-    asked_for = ["a", "b", "nobody"] * 150
-    found = store.online(asked_for, "vital_signs_v1")
-    assert found["subject_id"].tolist() == asked_for
-    assert found["index_time"].isna().tolist() == [False, False, True] * 150
+def test_online_keeps_the_order_of_many_patients(store):
+    subjects = ["a", "b", "unknown"] * 150
+    result = store.online(subjects, "vital_signs_v1")
+    assert result["subject_id"].tolist() == subjects
+    assert result["index_time"].isna().tolist() == [False, False, True] * 150
 
 
-def test_a_home_without_features_says_what_to_do(tmp_path):
-    with pytest.raises(StoreError, match="no features there; build them first: vigil features"):
+def test_home_without_features_says_what_to_do(tmp_path):
+    with pytest.raises(StoreError, match="no features; expected those of a cohort; build them first: vigil features"):
         Store(tmp_path).apply()
-    with pytest.raises(StoreError, match=r"feature_store.yaml: no feature store there; make one first: vigil features"):
+    with pytest.raises(
+        StoreError,
+        match=r"feature_store.yaml: no feature store; expected the file that the job writes; create it first: vigil features",
+    ):
         Store(tmp_path).online(["a"], "vital_signs_v1")
 
 
-def test_a_service_whose_views_were_not_built_is_refused(tmp_path, features):
+def test_service_with_views_that_were_not_built_is_refused(tmp_path, features):
     store = Store(tmp_path)
     standard = ["subject_id", "index_time", *of(*STANDARD)]
     store.parts.write(0, features["a"][standard], "a")
     store.apply()
     names = list(SERVICES["everything"])
-    np.testing.assert_array_equal(store.training_frame(asked(("a", 3)), "everything")[names], features["a"][names].iloc[[3]])
-    for use in (
-        lambda: store.training_frame(asked(("a", 1)), "mortality_v1"),
+    np.testing.assert_array_equal(store.training_frame(requests(("a", 3)), "everything")[names], features["a"][names].iloc[[3]])
+    for action in (
+        lambda: store.training_frame(requests(("a", 1)), "mortality_v1"),
         lambda: list(store.materialize("mortality_v1")),
         lambda: store.online(["a"], "mortality_v1"),
         lambda: store.write_online(features["a"], "mortality_v1"),
@@ -106,12 +111,12 @@ def test_a_service_whose_views_were_not_built_is_refused(tmp_path, features):
         with pytest.raises(
             StoreError, match="mortality_v1: reads the view stay, which this home did not build.*vigil features"
         ):
-            use()
+            action()
     registered = {service.name for service in store._open().list_feature_services()}
     assert registered == set(SERVICES) - {"mortality_v1", "mortality_v2", "mortality_v3", "pressure_v1", "pressure_v2"}
 
 
-def test_views_that_are_no_longer_built_are_no_longer_registered(tmp_path, features):
+def test_apply_unregisters_views_that_are_no_longer_built(tmp_path, features):
     store = Store(tmp_path)
     for views in (VIEWS, STANDARD, VIEWS):
         store.withdraw()
@@ -125,34 +130,34 @@ def test_views_that_are_no_longer_built_are_no_longer_registered(tmp_path, featu
     assert store.online(["a"], "mortality_v1")["index_time"].tolist() == [T0 + 4 * HOUR]
 
 
-def test_withdrawn_features_are_not_trained_on(tmp_path, features):
+def test_withdrawn_features_cannot_be_read(tmp_path, features):
     store = Store(tmp_path)
     store.parts.write(0, features["a"], "a")
     store.apply()
     store.withdraw()
-    assert list(tmp_path.rglob("*.parquet"))  # most may still be true
-    for use in (
-        lambda: Store(tmp_path).training_frame(asked(("a", 1)), "vital_signs_v1"),
+    assert list(tmp_path.rglob("*.parquet"))  # most of them may still be valid
+    for action in (
+        lambda: Store(tmp_path).training_frame(requests(("a", 1)), "vital_signs_v1"),
         lambda: list(store.materialize("vital_signs_v1")),
     ):
-        with pytest.raises(StoreError, match="make one first: vigil features"):
-            use()
+        with pytest.raises(StoreError, match="create it first: vigil features"):
+            action()
 
 
-def test_a_large_frame_is_joined_in_pieces_and_in_order(store, monkeypatch):
-    wanted = asked(*[(subject, hour) for hour in (4, 3, 2, 1) for subject in "ab"])
-    whole = store.training_frame(wanted, "vital_signs_v1")
+def test_training_frame_joins_a_large_frame_in_chunks_and_in_order(store, monkeypatch):
+    request = requests(*[(subject, hour) for hour in (4, 3, 2, 1) for subject in "ab"])
+    whole = store.training_frame(request, "vital_signs_v1")
     monkeypatch.setattr("features.store.client._JOIN_VALUES", 3 * len(SERVICES["vital_signs_v1"]))
-    pd.testing.assert_frame_equal(store.training_frame(wanted, "vital_signs_v1"), whole, check_exact=True)
+    pd.testing.assert_frame_equal(store.training_frame(request, "vital_signs_v1"), whole, check_exact=True)
     assert whole["label"].tolist() == [6, 4, 2, 0, 7, 5, 3, 1]
 
 
-def test_a_column_named_as_a_feature_is_refused(store):
-    with pytest.raises(StoreError, match="columns named as features: age; leave them out"):
-        store.training_frame(asked(("a", 1)).assign(age=70), "vital_signs_v1")
+def test_training_frame_refuses_a_column_with_the_name_of_a_feature(store):
+    with pytest.raises(StoreError, match="columns with the names of features: age; remove or rename them"):
+        store.training_frame(requests(("a", 1)).assign(age=70), "vital_signs_v1")
 
 
-def test_only_what_is_new_goes_online(tmp_path, features, monkeypatch):
+def test_materialize_loads_only_new_partitions(tmp_path, features, monkeypatch):
     store = Store(tmp_path)
     for part, frame in enumerate(features.values()):
         store.parts.write(part, frame, f"first {part}")
@@ -173,8 +178,8 @@ def test_only_what_is_new_goes_online(tmp_path, features, monkeypatch):
     assert store.online(["a", "b"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR, T0 + 3 * HOUR]
 
 
-def test_a_cohort_that_comes_back_is_loaded_again(tmp_path, features):
-    """Between the two another cohort had a patient of the same name, in another part."""
+def test_materialize_loads_a_cohort_again_after_another_one(tmp_path, features):
+    """In between, another cohort has a patient of the same name in another partition."""
     store = Store(tmp_path)
     names = list(SERVICES["vital_signs_v1"])
 
@@ -195,7 +200,7 @@ def test_a_cohort_that_comes_back_is_loaded_again(tmp_path, features):
     )
 
 
-def test_a_materialize_that_was_cut_off_is_completed_by_the_next(tmp_path, features, monkeypatch):
+def test_interrupted_materialize_is_completed_by_the_next(tmp_path, features, monkeypatch):
     store = Store(tmp_path)
     for part, frame in enumerate(features.values()):
         store.parts.write(part, frame, f"{part}")
@@ -210,13 +215,13 @@ def test_a_materialize_that_was_cut_off_is_completed_by_the_next(tmp_path, featu
     monkeypatch.setattr(Store, "_write_online", cut_off)
     with pytest.raises(KeyboardInterrupt):
         list(store.materialize("vital_signs_v1"))
-    assert store.online(["b"], "vital_signs_v1")["index_time"].isna().all()  # half a row is none
+    assert store.online(["b"], "vital_signs_v1")["index_time"].isna().all()  # an incomplete row counts as missing
     monkeypatch.setattr(Store, "_write_online", write)
     list(store.materialize("vital_signs_v1"))
     assert store.online(["a", "b"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR, T0 + 5 * HOUR]
 
 
-def test_an_online_store_that_was_taken_away_is_loaded_again(tmp_path, features):
+def test_materialize_loads_a_removed_online_store_again(tmp_path, features):
     for _ in range(2):
         store = Store(tmp_path)
         store.parts.write(0, features["a"], "a")
@@ -226,24 +231,24 @@ def test_an_online_store_that_was_taken_away_is_loaded_again(tmp_path, features)
         (tmp_path / "feast" / "online.db").unlink()
 
 
-def test_nobody_asked_for_is_nobody_found(store):
+def test_online_without_subjects_is_empty(store):
     assert store.online([], "vital_signs_v1").empty
 
 
-def test_rows_written_online_are_read_back_bit_for_bit(tmp_path, features):
+def test_write_online_and_online_round_trip_bit_for_bit(tmp_path, features):
     store = Store(tmp_path)
     store.parts.write(0, features["a"], "a")
     store.apply()
     names = list(SERVICES["everything"])
     latest = pd.concat([features["a"].iloc[[1]], features["b"].iloc[[3]]])
     store.write_online(latest, "everything")
-    found = store.online(["a", "b"], "everything")
-    np.testing.assert_array_equal(found[names].to_numpy(np.float32), latest[names].to_numpy())
-    assert found["index_time"].tolist() == latest["index_time"].tolist()
+    result = store.online(["a", "b"], "everything")
+    np.testing.assert_array_equal(result[names].to_numpy(np.float32), latest[names].to_numpy())
+    assert result["index_time"].tolist() == latest["index_time"].tolist()
 
 
-def test_a_row_created_later_is_not_known_earlier(tmp_path, features):
-    """Features of an hour that were written after it must not reach a training row of that hour."""
+def test_training_frame_ignores_features_that_were_created_later(tmp_path, features):
+    """Features of an hour that were created later must not reach a training row of that hour."""
     store = Store(tmp_path)
     store.parts.write(0, features["a"], "a")
     late = tmp_path / "features" / "scores" / "part-00000.parquet"
@@ -251,6 +256,6 @@ def test_a_row_created_later_is_not_known_earlier(tmp_path, features):
     frame["created_timestamp"] += 30 * HOUR
     frame.to_parquet(late, index=False)
     store.apply()
-    found = store.training_frame(asked(("a", 3)), "vital_signs_v1")
-    assert found[[feature.name for feature in VIEWS["scores"]]].isna().all(axis=None)
-    assert not found[[feature.name for feature in VIEWS["patient"]]].isna().all(axis=None)
+    result = store.training_frame(requests(("a", 3)), "vital_signs_v1")
+    assert result[[feature.name for feature in VIEWS["scores"]]].isna().all(axis=None)
+    assert not result[[feature.name for feature in VIEWS["patient"]]].isna().all(axis=None)

@@ -1,4 +1,4 @@
-"""Feature files: whole or absent, marked with what they were made from."""
+"""Partitions of features: complete or absent, with the fingerprint of their source."""
 
 import pandas as pd
 import pytest
@@ -20,16 +20,16 @@ def frame():
     return pd.concat([pd.DataFrame({"subject_id": ["a", "a"], "index_time": times}), values], axis=1)
 
 
-def test_a_part_is_found_by_its_fingerprint_only(parts, frame):
-    parts.write(0, frame, "made of this")
-    assert parts.holds(0, "made of this", VIEWS)
-    assert not parts.holds(0, "made of that", VIEWS)
-    assert not parts.holds(1, "made of this", VIEWS)
-    assert parts.fingerprint(0) == "made of this"
+def test_holds_compares_the_fingerprint_of_a_partition(parts, frame):
+    parts.write(0, frame, "source 1")
+    assert parts.holds(0, "source 1", VIEWS)
+    assert not parts.holds(0, "source 2", VIEWS)
+    assert not parts.holds(1, "source 1", VIEWS)
+    assert parts.read_fingerprint(0) == "source 1"
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_part_without_one_of_its_files_is_not_there(parts, frame, view):
+def test_holds_is_false_for_a_partition_without_one_of_its_files(parts, frame, view):
     parts.write(0, frame, "f")
     parts.write(1, frame, "f")
     (parts.folder / view / "part-00000.parquet").unlink()
@@ -39,13 +39,13 @@ def test_a_part_without_one_of_its_files_is_not_there(parts, frame, view):
     assert len(parts) == 1
 
 
-def test_a_file_that_is_not_parquet_is_no_part(parts, frame):
+def test_holds_is_false_for_a_file_that_is_not_parquet(parts, frame):
     parts.write(0, frame, "f")
     (parts.folder / "scores" / "part-00000.parquet").write_bytes(b"half a file")
     assert not parts.holds(0, "f", VIEWS)
 
 
-def test_the_views_are_those_that_were_written(parts, frame):
+def test_views_are_those_that_were_written(parts, frame):
     assert (parts.views, len(parts)) == ((), 0)
     parts.write(0, frame[["subject_id", "index_time", *of(*STANDARD)]], "f")
     assert (parts.views, len(parts)) == (STANDARD, 1)
@@ -53,7 +53,7 @@ def test_the_views_are_those_that_were_written(parts, frame):
     assert not parts.holds(0, "f", VIEWS)
 
 
-def test_what_is_left_over_goes(parts, frame):
+def test_keep_removes_unfinished_files_other_partitions_and_other_views(parts, frame):
     for part in range(3):
         parts.write(part, frame, "f")
     (parts.folder / "scores" / "part-00000.unfinished").write_bytes(b"cut off")
@@ -62,7 +62,7 @@ def test_what_is_left_over_goes(parts, frame):
     assert {path.name for path in parts.folder.rglob("part-*")} == {"part-00000.parquet", "part-00001.parquet"}
 
 
-def test_the_same_features_are_the_same_bytes(parts, frame):
+def test_equal_features_give_equal_bytes(parts, frame):
     parts.write(0, frame, "f")
     parts.write(1, frame, "f")
     for view in VIEWS:
@@ -70,9 +70,9 @@ def test_the_same_features_are_the_same_bytes(parts, frame):
         assert first == second
 
 
-def test_the_latest_row_of_each_patient(parts, frame):
+def test_read_latest_gives_the_last_row_of_each_patient(parts, frame):
     other = frame.assign(subject_id="b").iloc[:1]
     parts.write(0, pd.concat([frame, other]), "f")
-    latest = parts.latest(0, "scores")
+    latest = parts.read_latest(0, "scores")
     assert latest["patient_id"].tolist() == ["a", "b"]
     assert latest["event_timestamp"].tolist() == [frame["index_time"][1], frame["index_time"][0]]

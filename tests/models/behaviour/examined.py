@@ -1,23 +1,23 @@
-"""Figures of an examined behaviour and of a domain of use, as an evaluation holds them."""
+"""Examples of the sections ``behaviour`` and ``domain`` of an evaluation."""
 
-from models.behaviour.examination import summary
-from models.behaviour.vignettes import Outcome, load
+from models.behaviour.examination import summarise_outcomes
+from models.behaviour.vignettes import Outcome, load_vignettes
 
 
 def answered(faults):
-    """The summary of vignettes of which some histories have a fault: (vignette, history) -> (fault, what was found)."""
-    library = load()
+    """Return a summary of vignettes with some faults: (vignette, history) -> (fault, answer)."""
+    library = load_vignettes()
     outcomes = [
-        Outcome(vignette.name, history, vignette.expected, found or vignette.expected, fault)
+        Outcome(vignette.name, history, vignette.expected, answer or vignette.expected, fault)
         for vignette in library
         for history in vignette.histories
-        for fault, found in [faults.get((vignette.name, history), (None, None))]
+        for fault, answer in [faults.get((vignette.name, history), (None, None))]
     ]
-    return summary(library, outcomes)
+    return summarise_outcomes(library, outcomes)
 
 
 def examination(**changed):
-    """Figures of a behaviour that just passes."""
+    """Return the results of an examination that passes."""
     row = {"signal": "all", "length": "all", "cases": 400, "violations": 8, "share": 0.02, "fall_median": 0.1, "fall_p95": 0.3}
     ratio = {"news2": "all", "cases": 200, "outside": 4, "share": 0.02, "ratio_p5": 0.7, "ratio_median": 1.1, "ratio_p95": 2.0}
     removal = {"high": 30, "cases": [], "removals": 120, "low": 1, "share": 1 / 120, "judged": True, "passed": True}
@@ -32,7 +32,7 @@ def examination(**changed):
 
 
 def behaviour(**changed):
-    """The section of an evaluation."""
+    """Return the section ``behaviour``."""
     arrivals = {
         "arrivals": 2000, "emergencies": 512, "low_by_model": 31, "without_alarm_by_model": 97, "low": 0, "without_alarm": 0,
         "outside": 44,
@@ -41,7 +41,7 @@ def behaviour(**changed):
 
 
 def domain():
-    """The other section."""
+    """Return the section ``domain``."""
     shares = {
         "any": 0.015, "age": 0.002, "hours_of_history": 0.003, "readings": 0.004, "not measured": 0.003,
         "combination of values": 0.004, "patients": 0.12,

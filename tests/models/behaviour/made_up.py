@@ -1,4 +1,4 @@
-"""A small ward whose vital signs are drawn at random, and answers without a model."""
+"""A small ward with random vital signs, and a risk without a model."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ SPREAD = {
 
 
 def ward(*, patients=30, hours=20, seed=1):
-    """Hourly sets of patients: checked observations, and an index of every full hour, half an hour after each set."""
+    """Return hourly sets of readings as checked observations, and an index half an hour after each set."""
     generator = np.random.default_rng(seed)
     readings = []
     for number in range(patients):
@@ -43,5 +43,5 @@ def logistic(margin):
 
 
 def level(rows):
-    """A sane risk: it rises with NEWS2, and knows nothing else."""
+    """Return a sensible risk: it rises with NEWS2 and depends on nothing else."""
     return logistic(-4 + 0.4 * rows["news2"].to_numpy(float))

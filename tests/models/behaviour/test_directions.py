@@ -1,4 +1,4 @@
-"""Directional tests pass a sane risk and fail absurd ones, each where it is absurd."""
+"""Directional tests: they pass a sensible risk and fail absurd ones where they are absurd."""
 
 import json
 from dataclasses import replace
@@ -7,15 +7,22 @@ import numpy as np
 import pytest
 
 from models.assessment import assess
-from models.behaviour.directions import FEWEST_CASES, _worsened, history, removal, worse_value, worsening
-from models.behaviour.moments import exploded, moments
+from models.behaviour.directions import (
+    FEWEST_CASES,
+    _worsen,
+    measure_history_effect,
+    measure_removal,
+    measure_worsening,
+    worsen_value,
+)
+from models.behaviour.moments import choose_moments, split_into_moments
 from tests.models.behaviour.made_up import VIEWS, level, logistic, ward
 from tests.models.behaviour.test_moments import checked, index_of, reading
 
 
 @pytest.fixture(scope="module")
-def at():
-    return moments(*ward(), at_most=240)
+def ward_moments():
+    return choose_moments(*ward(), at_most=240)
 
 
 def totals(figures, by="signal"):
@@ -23,7 +30,7 @@ def totals(figures, by="signal"):
     return {row[by]: row for row in figures["cases"] if row[other] == "all" and row[by] != "all"}
 
 
-# The chart of RCP 2017, read by hand.
+# Read by hand from the chart of RCP 2017.
 @pytest.mark.parametrize(
     ("signal", "value", "worse"),
     [
@@ -40,75 +47,75 @@ def totals(figures, by="signal"):
         ("on_oxygen", 0, 1), ("on_oxygen", 1, None), ("consciousness", 0, 1), ("consciousness", 2, None),
     ],
 )  # fmt: skip
-def test_worse_value_is_the_nearest_printed_value_of_a_worse_band(signal, value, worse):
-    assert worse_value(signal, value) == (None if worse is None else pytest.approx(worse))
+def test_worsen_value_gives_the_nearest_printed_value_of_a_worse_band(signal, value, worse):
+    assert worsen_value(signal, value) == (None if worse is None else pytest.approx(worse))
 
 
-def test_worsened_changes_the_latest_reading_of_one_signal_alone(at):
-    worse, changed = _worsened(at, "heart_rate")
+def test_worsen_changes_the_latest_reading_of_one_signal_alone(ward_moments):
+    worse, changed = _worsen(ward_moments, "heart_rate")
     assert changed.mean() > 0.8
-    differs = worse.observations["value"] != at.observations["value"]
-    assert (at.observations.loc[differs, "signal"] == "heart_rate").all()
+    differs = worse.observations["value"] != ward_moments.observations["value"]
+    assert (ward_moments.observations.loc[differs, "signal"] == "heart_rate").all()
     assert differs.sum() == changed.sum()
-    before, after = at.features(VIEWS), worse.features(VIEWS)
+    before, after = ward_moments.features(VIEWS), worse.features(VIEWS)
     for row in np.flatnonzero(changed):
         now = float(before["heart_rate_last_24h"][row])
-        assert after["heart_rate_last_24h"][row] == np.float32(worse_value("heart_rate", now))
+        assert after["heart_rate_last_24h"][row] == np.float32(worsen_value("heart_rate", now))
     assert (after["news2"] > before["news2"])[changed].all()
     assert (after["news2"] == before["news2"])[~changed].all()
     assert (after["spo2_last_24h"] == before["spo2_last_24h"]).all()
 
 
-def test_worsened_reading_stays_the_latest_of_several_at_one_time():
+def test_worsen_keeps_the_reading_the_latest_of_several_at_one_time():
     observations = checked(reading(1, "spo2", 96), reading(1, "spo2", 98), reading(0, "spo2", 99), reading(1, "heart_rate", 96))
-    at = exploded(observations, index_of(["a"], 2).tail(1))
-    worse, changed = _worsened(at, "spo2")
+    ward_moments = split_into_moments(observations, index_of(["a"], 2).tail(1))
+    worse, changed = _worsen(ward_moments, "spo2")
     assert changed.tolist() == [True]
     assert worse.features(VIEWS)["spo2_last_24h"].tolist() == [95]
     assert worse.observations.query("signal == 'heart_rate'")["value"].tolist() == [96]
 
 
-def test_worsened_systolic_pressure_stays_above_the_diastolic():
+def test_worsen_keeps_systolic_pressure_above_the_diastolic():
     observations = checked(
         reading(0, "systolic_bp", 120), reading(0, "diastolic_bp", 112),
         reading(0, "systolic_bp", 120, subject="b"), reading(0, "diastolic_bp", 80, subject="b"),
     )  # fmt: skip
-    _, changed = _worsened(exploded(observations, index_of(["a", "b"], 1)), "systolic_bp")
+    _, changed = _worsen(split_into_moments(observations, index_of(["a", "b"], 1)), "systolic_bp")
     assert changed.tolist() == [False, True]
 
 
-def test_worsening_passes_a_risk_that_rises_with_news2(at):
-    found = worsening(level, at, VIEWS)
-    assert found["passed"]
-    assert all(row["violations"] == 0 and row["fall_p95"] == 0 for row in found["cases"])
-    assert found["cases"][0]["signal"] == found["cases"][0]["length"] == "all"
-    assert set(totals(found)) == {
+def test_worsening_passes_a_risk_that_rises_with_news2(ward_moments):
+    result = measure_worsening(level, ward_moments, VIEWS)
+    assert result["passed"]
+    assert all(row["violations"] == 0 and row["fall_p95"] == 0 for row in result["cases"])
+    assert result["cases"][0]["signal"] == result["cases"][0]["length"] == "all"
+    assert set(totals(result)) == {
         "respiratory_rate", "spo2", "on_oxygen", "systolic_bp", "heart_rate", "consciousness", "body_temperature",
     }  # fmt: skip
-    assert set(totals(found, by="length")) == {"under 2 h", "2 to 12 h", "over 12 h"}
-    assert sum(row["cases"] for row in totals(found).values()) == found["cases"][0]["cases"]
+    assert set(totals(result, by="length")) == {"under 2 h", "2 to 12 h", "over 12 h"}
+    assert sum(row["cases"] for row in totals(result).values()) == result["cases"][0]["cases"]
 
 
-def test_worsening_fails_a_risk_that_falls_with_the_heart_rate(at):
+def test_worsening_fails_a_risk_that_falls_with_the_heart_rate(ward_moments):
     def absurd(rows):
         return logistic(-0.1 * rows["heart_rate_last_24h"].to_numpy(float))
 
-    found = worsening(absurd, at, VIEWS)
-    assert not found["passed"]
-    by_signal = totals(found)
+    result = measure_worsening(absurd, ward_moments, VIEWS)
+    assert not result["passed"]
+    by_signal = totals(result)
     assert by_signal["heart_rate"]["share"] > 0.5
     assert by_signal["heart_rate"]["fall_p95"] > 1
     assert all(row["violations"] == 0 for signal, row in by_signal.items() if signal != "heart_rate")
 
 
-def test_worsening_fails_a_risk_that_is_absurd_for_short_histories_alone(at):
+def test_worsening_fails_a_risk_that_is_absurd_for_short_histories_alone(ward_moments):
     def absurd(rows):
         short = rows["heart_rate_count_24h"].to_numpy(float) < 3
         return np.where(short, 1 - level(rows), level(rows))
 
-    found = worsening(absurd, at, VIEWS)
-    assert not found["passed"]
-    shares = {length: row["share"] for length, row in totals(found, by="length").items()}
+    result = measure_worsening(absurd, ward_moments, VIEWS)
+    assert not result["passed"]
+    shares = {length: row["share"] for length, row in totals(result, by="length").items()}
     assert shares["under 2 h"] > 0.5
     assert shares["over 12 h"] == 0
 
@@ -120,44 +127,44 @@ def test_worsening_counts_falls_beyond_the_tolerance():
     def risk(rows):
         return logistic(0.1 * rows["spo2_last_24h"].to_numpy(float) + 0.02 * rows["heart_rate_last_24h"].to_numpy(float) - 12)
 
-    found = worsening(risk, exploded(observations, index_of(["a"], 1)), VIEWS)
-    by_signal = totals(found)
+    result = measure_worsening(risk, split_into_moments(observations, index_of(["a"], 1)), VIEWS)
+    by_signal = totals(result)
     assert (by_signal["spo2"]["cases"], by_signal["spo2"]["violations"]) == (1, 1)
     assert by_signal["spo2"]["fall_median"] == pytest.approx(0.3, abs=1e-5)
     assert (by_signal["heart_rate"]["cases"], by_signal["heart_rate"]["violations"]) == (1, 0)
     assert by_signal["heart_rate"]["fall_p95"] == pytest.approx(0.2, abs=1e-5)
-    assert found["cases"][0]["share"] == 0.5
-    assert found["passed"]  # too few to judge
-    assert found["cases"][0]["cases"] < FEWEST_CASES
+    assert result["cases"][0]["share"] == 0.5
+    assert result["passed"]  # too few to judge
+    assert result["cases"][0]["cases"] < FEWEST_CASES
 
 
-def test_worsening_of_nothing_finds_nothing():
-    found = worsening(level, exploded(checked(reading(0, "glucose", 90)), index_of(["a"], 1)), VIEWS)
-    assert found == {"cases": [], "judged": 0, "broken": [], "passed": True}
+def test_worsening_without_vital_signs_has_no_cases():
+    result = measure_worsening(level, split_into_moments(checked(reading(0, "glucose", 90)), index_of(["a"], 1)), VIEWS)
+    assert result == {"cases": [], "judged": 0, "broken": [], "passed": True}
 
 
-def test_history_passes_a_risk_of_the_level(at):
-    found = history(level, at, VIEWS)
-    assert found["passed"]
-    assert [row["news2"] for row in found["cases"]] == ["all", "below 5", "5 or more"]
-    assert all((row["outside"], row["ratio_p5"], row["ratio_p95"]) == (0, 1, 1) for row in found["cases"])
-    assert found["cases"][0]["cases"] == len(at)
+def test_history_passes_a_risk_of_the_level(ward_moments):
+    result = measure_history_effect(level, ward_moments, VIEWS)
+    assert result["passed"]
+    assert [row["news2"] for row in result["cases"]] == ["all", "below 5", "5 or more"]
+    assert all((row["outside"], row["ratio_p5"], row["ratio_p95"]) == (0, 1, 1) for row in result["cases"])
+    assert result["cases"][0]["cases"] == len(ward_moments)
 
 
-def test_history_fails_a_risk_of_change_alone(at):
-    """What a model learned that had never met a patient known by one set: without a change there is no risk."""
+def test_history_fails_a_risk_of_change_alone(ward_moments):
+    """A model trained without truncated records: without a change there is no risk."""
 
     def absurd(rows):
         change = rows["heart_rate_change_6h"].abs().fillna(0) / 10 + rows["spo2_change_6h"].abs().fillna(0)
         return logistic(-5 + change.to_numpy(float))
 
-    found = history(absurd, at, VIEWS)
-    assert not found["passed"]
-    assert found["cases"][-1]["share"] > 0.3
-    assert found["cases"][-1]["ratio_p95"] > 4
+    result = measure_history_effect(absurd, ward_moments, VIEWS)
+    assert not result["passed"]
+    assert result["cases"][-1]["share"] > 0.3
+    assert result["cases"][-1]["ratio_p95"] > 4
 
 
-def test_history_compares_the_same_set_alone_and_an_hour_after_a_well_one():
+def test_history_compares_a_set_alone_with_the_same_set_an_hour_after_a_well_one():
     observations = checked(reading(0, "spo2", 88), reading(0.25, "heart_rate", 130), reading(-30, "body_temperature", 39))
     seen = []
 
@@ -165,16 +172,16 @@ def test_history_compares_the_same_set_alone_and_an_hour_after_a_well_one():
         seen.append(rows)
         return np.full(len(rows), 0.1)
 
-    found = history(risk, exploded(observations, index_of(["a", "nothing"], 1)), VIEWS)
+    result = measure_history_effect(risk, split_into_moments(observations, index_of(["a", "nothing"], 1)), VIEWS)
     alone, preceded = (rows.iloc[0] for rows in seen)
-    assert len(seen[0]) == len(seen[1]) == 1  # of the other patient nothing is known
+    assert len(seen[0]) == len(seen[1]) == 1  # the other patient has no observations
     for rows in (alone, preceded):
         assert (rows["spo2_last_24h"], rows["heart_rate_last_24h"], rows["news2"]) == (88, 130, 5)
         assert (rows["spo2_age_24h"], rows["heart_rate_age_24h"]) == (0, 0)
     assert (alone["spo2_count_24h"], preceded["spo2_count_24h"]) == (1, 2)
     assert (preceded["spo2_change_6h"], preceded["heart_rate_change_6h"]) == (88 - 97, 130 - 76)
     assert preceded["body_temperature_count_24h"] == 0
-    assert found["cases"][0]["cases"] == 1
+    assert result["cases"][0]["cases"] == 1
 
 
 def without_model(rows):
@@ -189,39 +196,43 @@ def where_spo2_is_unknown(rows, band):
     return np.where(rows["spo2_last_24h"].isna(), band, "high")
 
 
-def test_removal_shows_what_the_chart_does_and_does_not_judge_it():
+def test_removal_reports_bands_of_news2_without_judging_them():
     """By hand: 3 + 2 + 2 points are high. Without the 3 it is 4: low. Without a 2 it is a single 3: medium."""
     observations = checked(reading(0, "spo2", 88), reading(0, "heart_rate", 115), reading(0, "body_temperature", 39.5))
-    found = removal(without_model, exploded(observations, index_of(["a"], 1)), VIEWS)
-    assert found["cases"] == [
+    result = measure_removal(without_model, split_into_moments(observations, index_of(["a"], 1)), VIEWS)
+    assert result["cases"] == [
         {"signal": "body_temperature", "decided_by": "news2", "cases": 1, "low": 0},
         {"signal": "heart_rate", "decided_by": "news2", "cases": 1, "low": 0},
         {"signal": "spo2", "decided_by": "news2", "cases": 1, "low": 1},
     ]
-    assert (found["high"], found["removals"], found["low"], found["passed"]) == (1, 0, 0, True)
+    assert (result["high"], result["removals"], result["low"], result["passed"]) == (1, 0, 0, True)
 
 
-def test_removal_fails_an_answer_that_needs_one_signal(at):
-    found = removal(lambda rows: answering(rows, where_spo2_is_unknown(rows, "low")), at, VIEWS)
-    assert not found["passed"]
-    assert found["high"] == len(at)
-    lows = {row["signal"]: row["low"] for row in found["cases"]}
-    assert lows.pop("spo2") == len(at)
+def test_removal_fails_an_answer_that_needs_one_signal(ward_moments):
+    result = measure_removal(lambda rows: answering(rows, where_spo2_is_unknown(rows, "low")), ward_moments, VIEWS)
+    assert not result["passed"]
+    assert result["high"] == len(ward_moments)
+    lows = {row["signal"]: row["low"] for row in result["cases"]}
+    assert lows.pop("spo2") == len(ward_moments)
     assert set(lows.values()) == {0}
-    assert found["share"] == 1 / 8
+    assert result["share"] == 1 / 8
 
 
 @pytest.mark.parametrize("band", ["unknown", "medium"])
-def test_removal_accepts_unknown_and_medium(at, band):
-    found = removal(lambda rows: answering(rows, where_spo2_is_unknown(rows, band)), at, VIEWS)
-    assert (found["passed"], found["low"], found["removals"]) == (True, 0, 8 * len(at))
+def test_removal_accepts_unknown_and_medium(ward_moments, band):
+    result = measure_removal(lambda rows: answering(rows, where_spo2_is_unknown(rows, band)), ward_moments, VIEWS)
+    assert (result["passed"], result["low"], result["removals"]) == (True, 0, 8 * len(ward_moments))
 
 
-def test_removal_without_a_patient_in_the_high_band_has_nothing_to_find(at):
-    found = removal(lambda rows: answering(rows, ["medium"] * len(rows)), at, VIEWS)
-    assert (found["high"], found["removals"], found["passed"]) == (0, 0, True)
+def test_removal_without_a_patient_in_the_high_band_passes(ward_moments):
+    result = measure_removal(lambda rows: answering(rows, ["medium"] * len(rows)), ward_moments, VIEWS)
+    assert (result["high"], result["removals"], result["passed"]) == (0, 0, True)
 
 
-def test_figures_are_plain(at):
-    for found in (worsening(level, at, VIEWS), history(level, at, VIEWS), removal(without_model, at, VIEWS)):
-        assert json.loads(json.dumps(found)) == found
+def test_directional_tests_give_plain_json(ward_moments):
+    for result in (
+        measure_worsening(level, ward_moments, VIEWS),
+        measure_history_effect(level, ward_moments, VIEWS),
+        measure_removal(without_model, ward_moments, VIEWS),
+    ):
+        assert json.loads(json.dumps(result)) == result

@@ -1,4 +1,4 @@
-"""The library of vignettes states what the chart gives, is shown as it claims, and judges answers."""
+"""Vignettes: the library agrees with the chart, records have the stated history, and answers are compared with expectations."""
 
 from dataclasses import replace
 from typing import get_args
@@ -9,16 +9,33 @@ import pytest
 
 from features.scores import NEWS2_BANDS, score
 from models.assessment import Finding, assess
-from models.behaviour.vignettes import HISTORIES, SHOWN_AT, Vignette, VignetteError, judge, load, rows, shown
+from models.behaviour.vignettes import (
+    HISTORIES,
+    SHOWN_AT,
+    Vignette,
+    VignetteError,
+    build_records,
+    build_rows,
+    evaluate_vignettes,
+    load_vignettes,
+)
 from tests.models.behaviour.made_up import VIEWS
 
-LIBRARY = load()
+LIBRARY = load_vignettes()
 BY_NAME = {vignette.name: vignette for vignette in LIBRARY}
 EMERGENCIES = {
     "septic_shock", "opioid_overdose", "haemorrhagic_shock", "complete_heart_block", "severe_asthma", "hypothermia",
 }  # fmt: skip
 QUIET = {"silent_hypoxia", "hypoglycaemia", "hyperkalaemic_bradycardia", "stroke_with_hypertension"}
-ODD_BUT_WELL = {"athlete", "copd_on_target", "panic_attack", "febrile_at_16", "febrile_but_well", "pregnancy", "child_of_two"}
+UNUSUAL_BUT_WELL = {
+    "athlete",
+    "copd_on_target",
+    "panic_attack",
+    "febrile_at_16",
+    "febrile_but_well",
+    "pregnancy",
+    "child_of_two",
+}
 
 ONE = """
 [[vignette]]
@@ -49,21 +66,21 @@ def without_model(frame):
     return assess(None, frame)
 
 
-def test_library_holds_the_presentations_that_have_to_be_there():
-    assert EMERGENCIES | QUIET | ODD_BUT_WELL | {"pulmonary_oedema", "palliative_care"} <= set(BY_NAME)
+def test_library_holds_the_required_presentations():
+    assert EMERGENCIES | QUIET | UNUSUAL_BUT_WELL | {"pulmonary_oedema", "palliative_care"} <= set(BY_NAME)
 
 
 @pytest.mark.parametrize("vignette", LIBRARY, ids=lambda vignette: vignette.name)
 def test_vignette_states_the_news2_of_its_signs(vignette):
-    found = by_component(vignette)
-    assert (found["news2"], found["news2_highest"]) == (vignette.news2, vignette.news2)  # every component is known
+    components = by_component(vignette)
+    assert (components["news2"], components["news2_highest"]) == (vignette.news2, vignette.news2)  # every component is known
 
 
 @pytest.mark.parametrize("vignette", LIBRARY, ids=lambda vignette: vignette.name)
-def test_vignette_expects_what_the_chart_asks_for(vignette):
-    """RCP 2017, chart 2, where NEWS2 applies: 7 an emergency, 5 or a single 3 an urgent review."""
-    found = by_component(vignette)
-    worst = max(found[f"news2_{signal}"] for signal in NEWS2_BANDS)
+def test_vignette_expects_the_response_of_the_chart(vignette):
+    """RCP 2017, chart 2, where NEWS2 applies: 7 is an emergency, 5 or a single 3 requires an urgent review."""
+    components = by_component(vignette)
+    worst = max(components[f"news2_{signal}"] for signal in NEWS2_BANDS)
     if vignette.pregnant or vignette.age < 16:
         assert (vignette.at_least, vignette.alarm) == (None, False)
         assert vignette.findings
@@ -77,16 +94,16 @@ def test_vignette_expects_what_the_chart_asks_for(vignette):
         assert vignette.alarm is False
 
 
-def test_emergencies_have_seven_points_and_the_quiet_ones_fewer():
+def test_library_emergencies_have_seven_points_and_quiet_ones_fewer():
     assert all(BY_NAME[name].news2 >= 7 for name in EMERGENCIES)
     assert all(BY_NAME[name].news2 < 7 for name in QUIET)
 
 
-def test_findings_that_are_expected_exist():
+def test_library_expects_only_findings_that_exist():
     assert {finding for vignette in LIBRARY for finding in vignette.findings} <= set(get_args(Finding))
 
 
-def test_acute_vignettes_are_shown_with_every_history_and_steady_ones_with_all_that_make_sense():
+def test_library_tries_acute_vignettes_with_every_history_and_steady_ones_without_a_lead():
     for vignette in LIBRARY:
         assert set(vignette.histories) == set(HISTORIES) - ({"short_leading"} if vignette.steady else set())
 
@@ -95,7 +112,7 @@ def test_acute_vignettes_are_shown_with_every_history_and_steady_ones_with_all_t
     ("history", "hours", "heart_rates"),
     [
         ("none", [0], [36]),
-        # A measurement error of 5 /min: half of it up and down in turn.
+        # The measurement error is 5 /min: half of it up or down in turn.
         ("short_constant", [5, 4, 3, 2, 1, 0], [38.5, 33.5, 38.5, 33.5, 38.5, 36]),
         # From 76 by 8 an hour.
         ("short_leading", [5, 4, 3, 2, 1, 0], [78.5, 65.5, 62.5, 49.5, 46.5, 36]),
@@ -103,8 +120,8 @@ def test_acute_vignettes_are_shown_with_every_history_and_steady_ones_with_all_t
         ("long_hourly", list(range(24, -1, -1)), [*[73.5, 78.5] * 12, 36]),
     ],
 )
-def test_shown_history_is_the_one_of_its_name(history, hours, heart_rates):
-    observations, index = shown([BY_NAME["hyperkalaemic_bradycardia"]], history)
+def test_build_records_gives_the_history_of_its_name(history, hours, heart_rates):
+    observations, index = build_records([BY_NAME["hyperkalaemic_bradycardia"]], history)
     pulse = observations[observations["signal"] == "heart_rate"]
     assert ((SHOWN_AT - pulse["observed_at"]) / pd.Timedelta(hours=1)).tolist() == hours
     assert pulse["value"].tolist() == heart_rates
@@ -112,20 +129,20 @@ def test_shown_history_is_the_one_of_its_name(history, hours, heart_rates):
     assert index["unit_admitted_at"].item() == SHOWN_AT - pd.Timedelta(hours=hours[0])
 
 
-def test_shown_codes_are_whole_on_the_way_to_the_last_set():
-    observations, _ = shown([BY_NAME["opioid_overdose"]], "short_leading")
+def test_build_records_gives_whole_codes_towards_the_last_set():
+    observations, _ = build_records([BY_NAME["opioid_overdose"]], "short_leading")
     assert observations.loc[observations["signal"] == "consciousness", "value"].tolist() == [0, 1, 1, 2, 2, 3]
 
 
-def test_shown_leaves_out_vignettes_that_are_not_shown_with_the_history():
-    _, index = shown(LIBRARY, "short_leading")
+def test_build_records_leaves_out_vignettes_without_the_history():
+    _, index = build_records(LIBRARY, "short_leading")
     assert set(index["subject_id"]) == {vignette.name for vignette in LIBRARY if not vignette.steady}
 
 
 @pytest.mark.parametrize("history", HISTORIES)
-def test_rows_hold_the_last_set_whatever_the_history(history):
-    found = rows(LIBRARY, history, VIEWS).set_index("subject_id")
-    for name, row in found.iterrows():
+def test_build_rows_holds_the_last_set_with_every_history(history):
+    built = build_rows(LIBRARY, history, VIEWS).set_index("subject_id")
+    for name, row in built.iterrows():
         vignette = BY_NAME[name]
         assert (row["news2"], row["news2_sustained"], row["age"]) == (vignette.news2, vignette.news2, vignette.age)
         assert row["pregnant"] == vignette.pregnant
@@ -133,17 +150,17 @@ def test_rows_hold_the_last_set_whatever_the_history(history):
             assert row[f"{signal}_last_24h"] == np.float32(vignette.signs[signal])
 
 
-def test_judge_finds_news2_alone_right_about_every_vignette():
-    outcomes = judge(without_model, LIBRARY, VIEWS)
+def test_evaluate_vignettes_accepts_every_answer_of_news2_alone():
+    outcomes = evaluate_vignettes(without_model, LIBRARY, VIEWS)
     assert [outcome for outcome in outcomes if not outcome.passed] == []
     assert len(outcomes) == sum(len(vignette.histories) for vignette in LIBRARY)
 
 
-def test_judge_finds_an_answer_that_hides_an_emergency():
+def test_evaluate_vignettes_finds_an_answer_that_hides_an_emergency():
     def reassuring(frame):
         return [replace(risk, band="low") for risk in without_model(frame)]
 
-    failed = [outcome for outcome in judge(reassuring, LIBRARY, VIEWS) if not outcome.passed]
+    failed = [outcome for outcome in evaluate_vignettes(reassuring, LIBRARY, VIEWS) if not outcome.passed]
     assert {outcome.vignette for outcome in failed} == {v.name for v in LIBRARY if v.at_least is not None}
     assert {outcome.fault for outcome in failed} == {"band_too_low"}
     septic = next(outcome for outcome in failed if outcome.vignette == "septic_shock")
@@ -151,20 +168,22 @@ def test_judge_finds_an_answer_that_hides_an_emergency():
     assert septic.found == "band low, an alarm by NEWS2, no_model"
 
 
-def test_judge_finds_an_answer_that_calls_every_patient_ill():
+def test_evaluate_vignettes_finds_an_answer_that_calls_every_patient_ill():
     def alarmist(frame):
         return [replace(risk, band="high") for risk in without_model(frame)]
 
-    failed = [outcome for outcome in judge(alarmist, LIBRARY, VIEWS) if not outcome.passed]
+    failed = [outcome for outcome in evaluate_vignettes(alarmist, LIBRARY, VIEWS) if not outcome.passed]
     assert {outcome.vignette for outcome in failed} == {v.name for v in LIBRARY if v.at_most is not None}
     assert {outcome.fault for outcome in failed} == {"band_too_high"}
 
 
-def test_judge_finds_an_alarm_where_news2_does_not_apply():
+def test_evaluate_vignettes_finds_an_alarm_where_news2_does_not_apply():
     def for_adults_only(frame):
         return assess(None, frame.assign(age=50.0, pregnant=0.0))
 
-    failed = {outcome.vignette: outcome for outcome in judge(for_adults_only, LIBRARY, VIEWS) if not outcome.passed}
+    failed = {
+        outcome.vignette: outcome for outcome in evaluate_vignettes(for_adults_only, LIBRARY, VIEWS) if not outcome.passed
+    }
     assert set(failed) == {"pregnancy", "child_of_two"}
     assert failed["pregnancy"].fault == "alarm"
     assert failed["pregnancy"].expected == "band at most medium, no alarm by NEWS2, news2_not_in_pregnancy"
@@ -186,7 +205,7 @@ def test_fault_is_the_most_dangerous_one(changes, fault):
         name="one", title="One", age=50, signs={"spo2": 90}, news2=3, at_least="medium", at_most="medium", alarm=False,
         findings=("no_model",), histories=("none",), source="RCP 2017",
     )  # fmt: skip
-    (risk,) = without_model(rows([vignette], "none", VIEWS))
+    (risk,) = without_model(build_rows([vignette], "none", VIEWS))
     assert risk.band == "medium"
     assert vignette.fault_of(replace(risk, **changes)) == fault
 
@@ -209,15 +228,15 @@ def test_fault_is_the_most_dangerous_one(changes, fault):
         (ONE.format(more="steady = true").replace('"none"', '"short_leading"'), "short_leading of steady signs"),
         (ONE.format(more="").replace('["none"]', "[]"), "vignette.0.histories"),
         (ONE.format(more="").replace('source = "RCP 2017"', ""), "vignette.0.source .*Field required"),
-        (ONE.format(more="") * 2, "name: one stands twice; expected each name once; rename one"),
+        (ONE.format(more="") * 2, "name: one occurs twice; expected each name once; rename one"),
     ],
 )
-def test_load_refuses_a_library_that_cannot_be_used(tmp_path, text, message):
+def test_load_vignettes_refuses_an_unusable_library(tmp_path, text, message):
     with pytest.raises(VignetteError, match=message) as caught:
-        load(file_of(tmp_path, text))
+        load_vignettes(file_of(tmp_path, text))
     assert "360" not in str(caught.value)
 
 
-def test_load_names_a_file_that_is_not_there(tmp_path):
+def test_load_vignettes_names_a_missing_file(tmp_path):
     with pytest.raises(VignetteError, match="gone.toml: cannot be read"):
-        load(tmp_path / "gone.toml")
+        load_vignettes(tmp_path / "gone.toml")

@@ -1,4 +1,4 @@
-"""Made-up patients and made-up answers, whose figures are known or at least knowable."""
+"""Synthetic patients and risks with known properties."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ def logistic(margin):
 
 
 def ward(patients=120, hours=30, seed=0, identifier="canary-{:05}"):
-    """Index times, labels of a 12 h horizon, the stay of each row, and the log-odds that the labels owe themselves to."""
+    """Return index times with labels of a 12 h horizon, the stay of each row, and log-odds that are higher before an event."""
     generator = np.random.default_rng(seed)
     stay = np.arange(patients).repeat(hours)
     hour = np.tile(np.arange(hours), patients)
@@ -42,11 +42,15 @@ def ward(patients=120, hours=30, seed=0, identifier="canary-{:05}"):
 
 
 def held_out(models=("all_signals", "physiology", "workflow", "clock", "logistic", "news2"), seed=1, once=False, **kwargs):
-    """A ward under several models, each noisier than the one before."""
+    """Return an evaluation set with several models, each noisier than the one before."""
     rows, stays, margin = ward(seed=seed, **kwargs)
     if once:
-        kept = (~rows["subject_id"].duplicated()).to_numpy()
-        rows, stays, margin = rows[kept].reset_index(drop=True), stays[kept].reset_index(drop=True), margin[kept]
+        first_rows = (~rows["subject_id"].duplicated()).to_numpy()
+        rows, stays, margin = (
+            rows[first_rows].reset_index(drop=True),
+            stays[first_rows].reset_index(drop=True),
+            margin[first_rows],
+        )
         rows["label"] = rows["onset"].notna().astype(float)
     generator = np.random.default_rng(seed)
     news2 = np.clip(np.rint(3 + 1.5 * (margin + 2) + generator.normal(0, 1.5, len(margin))), 0, 20)
@@ -55,6 +59,6 @@ def held_out(models=("all_signals", "physiology", "workflow", "clock", "logistic
         risk = (
             logistic(-4 + 0.4 * news2) if name == "news2" else logistic(margin + generator.normal(0, 0.6 * noise, len(margin)))
         )
-        ends = (risk * 0.8, np.minimum(risk * 1.2, 1)) if noise == 0 else (None, None)
-        candidates[name] = Candidate(risk, float(np.quantile(risk, 0.9)), None, *ends)
+        limits = (risk * 0.8, np.minimum(risk * 1.2, 1)) if noise == 0 else (None, None)
+        candidates[name] = Candidate(risk, float(np.quantile(risk, 0.9)), None, *limits)
     return HeldOut(rows, candidates, news2, groups(stays), seed=3)

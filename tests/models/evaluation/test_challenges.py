@@ -1,4 +1,4 @@
-"""The challenges' own figures, against the published rules written out hour by hour and against figures by hand."""
+"""Challenge scores, against the published rules written out hour by hour, and by hand."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from models.evaluation.challenges import Utility, event1, event1_threshold, even
 
 
 def of_one_stay(labels, alarms):
-    """The utility of one stay, hour by hour, as the challenge's rules are worded."""
+    """Return the utility of one stay, hour by hour, in the words of the rules of the challenge."""
     septic = any(labels)
     onset = labels.index(1) + 6 if septic else None
     total = 0.0
@@ -44,19 +44,19 @@ def ward():
     return stays
 
 
-def test_utility_is_that_of_the_rules(ward):
+def test_utility_follows_the_rules_of_2019(ward):
     rng = np.random.default_rng(4)
     alarms = [[int(rng.random() < 0.4) for _ in stay] for stay in ward]
     silence = sum(of_one_stay(stay, [0] * len(stay)) for stay in ward)
-    reached = sum(of_one_stay(*both) for both in zip(ward, alarms, strict=True))
+    achieved = sum(of_one_stay(*both) for both in zip(ward, alarms, strict=True))
     best = sum(of_one_stay(stay, best_of_one_stay(stay)) for stay in ward)
     subject = pd.Series(np.repeat([f"s{n:03}" for n in range(len(ward))], [len(stay) for stay in ward]))
     utility = Utility.of(np.concatenate(ward).astype(float), subject)
-    found = utility.normalised(np.concatenate(alarms).astype(bool))
-    assert found == pytest.approx((reached - silence) / (best - silence), abs=1e-12)
+    normalised = utility.normalised(np.concatenate(alarms).astype(bool))
+    assert normalised == pytest.approx((achieved - silence) / (best - silence), abs=1e-12)
 
 
-def test_the_frozen_threshold_is_the_best_of_all(ward):
+def test_utility_threshold_is_the_best_of_all(ward):
     subject = pd.Series(np.repeat([f"s{n:03}" for n in range(len(ward))], [len(stay) for stay in ward]))
     label = np.concatenate(ward).astype(float)
     probability = np.round(np.random.default_rng(5).random(len(label)) * 0.7 + 0.3 * label, 2)  # with ties
@@ -65,7 +65,7 @@ def test_the_frozen_threshold_is_the_best_of_all(ward):
     assert utility.normalised(probability >= utility.threshold(probability)) == pytest.approx(best, abs=1e-12)
 
 
-def test_a_set_without_an_onset_has_no_utility():
+def test_utility_without_an_onset_is_nan():
     assert np.isnan(Utility.of(np.zeros(3), pd.Series(["a", "a", "b"])).normalised(np.array([True, False, False])))
 
 

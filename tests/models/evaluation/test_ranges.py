@@ -1,4 +1,4 @@
-"""Ranges: held to the frequency of events among rows of like risk."""
+"""Risk ranges, against the frequency of events among rows of similar risk."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def rows(n=4000, seed=0):
     return (generator.random(n) < probability).astype(float), probability, np.arange(n) // 4
 
 
-def test_ranges_about_true_probabilities_hold_what_is_observed():
+def test_coverage_of_ranges_around_true_probabilities():
     label, probability, patient = rows()
     table = coverage(label, probability, probability - 0.05, probability + 0.05, patient)
     assert len(table) == 10
@@ -22,14 +22,14 @@ def test_ranges_about_true_probabilities_hold_what_is_observed():
     assert (table["high"] - table["low"]).tolist() == pytest.approx([0.1] * 10)
 
 
-def test_ranges_in_the_wrong_place_do_not():
+def test_coverage_of_wrong_ranges():
     label, probability, patient = rows()
     table = coverage(label, probability, probability + 0.15, probability + 0.2, patient)
     assert not table["covered"].any()
     assert not table["compatible"].any()
 
 
-def test_narrow_ranges_may_miss_by_chance_alone():
+def test_coverage_of_narrow_ranges_is_compatible_within_chance():
     label, probability, patient = rows(400)
     table = coverage(label, probability, probability, probability, patient)
     assert not table["covered"].any()

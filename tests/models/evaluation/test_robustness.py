@@ -1,4 +1,4 @@
-"""Losing readings: which are lost, of whom, and what it costs."""
+"""Robustness: which observations are lost, the sample of subjects, and the cost."""
 
 import numpy as np
 import pandas as pd
@@ -13,29 +13,29 @@ def readings(n=3000):
     return pd.DataFrame({"signal": pd.Categorical(signals), "value": np.arange(n)})
 
 
-def test_a_share_is_lost_at_random_and_the_same_for_the_same_seed():
-    kept = Loss("", share=0.3).kept(readings(), seed=1)
-    assert kept.mean() == pytest.approx(0.7, abs=0.03)
-    assert kept.equals(Loss("", share=0.3).kept(readings(), seed=1))
-    assert not kept.equals(Loss("", share=0.3).kept(readings(), seed=2))
+def test_loss_of_a_share_is_random_and_repeats_with_the_seed():
+    remaining = Loss("", share=0.3).kept(readings(), seed=1)
+    assert remaining.mean() == pytest.approx(0.7, abs=0.03)
+    assert remaining.equals(Loss("", share=0.3).kept(readings(), seed=1))
+    assert not remaining.equals(Loss("", share=0.3).kept(readings(), seed=2))
 
 
-def test_what_a_small_share_loses_a_larger_one_loses_too():
+def test_loss_of_a_larger_share_includes_that_of_a_smaller():
     small, large = (Loss("", share=share).kept(readings(), seed=1) for share in (0.1, 0.5))
     assert not (large & ~small).any()
 
 
-def test_a_signal_goes_as_a_whole_and_others_stay():
+def test_loss_of_a_signal_removes_all_of_it_and_no_other():
     observations = readings()
     left = observations[Loss("", signals=("spo2",)).kept(observations, seed=1)]
     assert set(left["signal"]) == {"heart_rate", "lactate"}
     assert len(left) == (observations["signal"] != "spo2").sum()
 
 
-def test_shares_each_signal_that_occurs_and_kinds_of_several_together():
-    found = losses(["lactate", "heart_rate", "on_oxygen", "spo2", "wbc"])
-    assert [loss.what for loss in found[:3]] == ["10 % of all readings", "30 % of all readings", "50 % of all readings"]
-    assert {loss.what: set(loss.signals) for loss in found[3:]} == {
+def test_losses_are_shares_each_signal_and_kinds_of_signals():
+    result = losses(["lactate", "heart_rate", "on_oxygen", "spo2", "wbc"])
+    assert [loss.what for loss in result[:3]] == ["10 % of all readings", "30 % of all readings", "50 % of all readings"]
+    assert {loss.what: set(loss.signals) for loss in result[3:]} == {
         "heart rate": {"heart_rate"},
         "spo2": {"spo2"},
         "on oxygen": {"on_oxygen"},
@@ -45,17 +45,17 @@ def test_shares_each_signal_that_occurs_and_kinds_of_several_together():
     }
 
 
-def test_the_sample_does_not_depend_on_order_or_on_who_else_is_there():
-    everybody = [f"p{n}" for n in range(100)]
-    chosen = sample(everybody, MAX_READINGS / 10)
+def test_sample_does_not_depend_on_order_or_other_subjects():
+    subjects = [f"p{n}" for n in range(100)]
+    chosen = sample(subjects, MAX_READINGS / 10)
     assert len(chosen) == 10
-    assert sample(everybody[::-1], MAX_READINGS / 10) == chosen
+    assert sample(subjects[::-1], MAX_READINGS / 10) == chosen
     assert sample(chosen[::-1], 100) == chosen
-    assert chosen != everybody[:10]
+    assert chosen != subjects[:10]
     assert len(sample([f"p{n}" for n in range(2000)], 100)) == MAX_PATIENTS
 
 
-def test_nothing_lost_changes_nothing_and_noise_costs():
+def test_effect_is_zero_without_a_loss_and_negative_with_noise():
     ward = held_out(patients=200)
     frame = ward.frame(ward.default)
     risk = frame["probability"].to_numpy()

@@ -1,4 +1,4 @@
-"""Hours in which NEWS2 asks for an emergency response, counted by hand."""
+"""Safety: hours with a NEWS2 of 7 or more, counted by hand."""
 
 import numpy as np
 import pandas as pd
@@ -18,13 +18,13 @@ def stay(name, risks, scores, spots=None):
 def test_emergencies_of_spot_checks_by_hand():
     frame = pd.concat(
         [
-            stay("a", [0.1, 0.1, 0.9, 0.3], [3, 8, 9, 7]),  # low once; the model rings at the third hour only
+            stay("a", [0.1, 0.1, 0.9, 0.3], [3, 8, 9, 7]),  # low once; the model sounds an alarm in the third hour only
             stay("b", [0.1, 0.1], [2, 7]),  # ends low
             stay("c", [0.9], [6]),
         ]
     )
-    found = emergencies(Watch.of(frame), 0.2, 0.5)
-    assert found == {
+    counts = emergencies(Watch.of(frame), 0.2, 0.5)
+    assert counts == {
         "hours": 4,
         "patients": 2,
         "low_by_model": 2,
@@ -36,12 +36,16 @@ def test_emergencies_of_spot_checks_by_hand():
     }
 
 
-def test_a_score_of_continuous_signals_has_to_hold_before_it_rings():
+def test_emergencies_wait_for_a_continuous_score_to_hold():
     frame = stay("a", [0.1] * 4, [8, 8, 4, 8], spots=[2, 2, 2, 2])
-    found = emergencies(Watch.of(frame), 0.2, 0.5)
-    assert (found["hours"], found["not_held_yet"], found["without_alarm"]) == (3, 1, 0)  # the last lies within the alarm's 8 h
+    counts = emergencies(Watch.of(frame), 0.2, 0.5)
+    assert (counts["hours"], counts["not_held_yet"], counts["without_alarm"]) == (
+        3,
+        1,
+        0,
+    )  # the last is within 8 h
 
 
-def test_each_hour_may_have_a_limit_of_its_own():
+def test_emergencies_accept_a_medium_threshold_per_hour():
     watch = Watch.of(stay("a", [0.3, 0.3], [7, 7]))
     assert emergencies(watch, np.array([0.2, 0.4]), 0.5)["low_by_model"] == 1

@@ -1,9 +1,9 @@
-"""A ward of a week, full from the first day on, with a fault put in: what drift is tried on without waiting for six weeks."""
+"""A ward of one week that is full from the first day, so that drift can be tested without simulating six weeks."""
 
 import pytest
 
+from models.monitoring.reference import References
 from models.registry import Registry
-from pipelines.drift.assessment import References
 from pipelines.drift.drill.replay import replay_of
 from pipelines.sources.simulated import SimulatedWard, ward
 
@@ -15,20 +15,20 @@ def champion(home):
 
 @pytest.fixture(scope="session")
 def references(home, champion):
-    return References.of(Registry(home), champion)
+    return References.load(Registry(home), champion)
 
 
 class Week(SimulatedWard):
-    """Made once: about forty patients at once."""
+    """About forty patients at a time, simulated once."""
 
     def __init__(self):
         super().__init__(patients=90, seed=11)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ward, "ADMISSION_DAYS", 7)
-            self.made = list(super().batches())
+            self.simulated_batches = list(super().batches())
 
     def batches(self):
-        return iter(self.made)
+        return iter(self.simulated_batches)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Decisions: to withdraw waits for nobody, what changes a model waits for --act and for its evidence, and all is recorded."""
+"""Decisions: a withdrawal is immediate, a change of the model waits for --act and for evidence, and all are recorded."""
 
 import json
 
@@ -9,36 +9,39 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from models.monitoring.change_control_plan import FILE, read_plan
-from models.registry import Registry
+from models.monitoring.reference import References
+from models.monitoring.report_schema import Status
 from models.training.risk_model import from_log_odds, log_odds
 from pipelines.cli.main import app
-from pipelines.drift.assessment import References, Status
 from pipelines.drift.decisions import FOLDER, ReinstateError, carry_out, decide, record, reinstate, reinstated_at
 from pipelines.drift.inputs import of_home
 from pipelines.drift.job import drift
+from pipelines.home import Home
 from pipelines.jobs.train import Trained
-from pipelines.operations.backup import restore
-from serving.records.prediction_log import PredictionLog
+from pipelines.operations.restore import restore
+from serving.records.prediction_log import Prediction, PredictionLog
+from serving.records.timestamps import microsecond
 
 NAME = "deterioration"
 
 
 @pytest.fixture
-def own(ward_backup, tmp_path):
-    """A home of its own, with a champion."""
-    restore(ward_backup, tmp_path / "home")
-    return tmp_path / "home"
+def home(ward_backup, tmp_path):
+    """A home with a champion that the test may change."""
+    home = Home(tmp_path / "home")
+    restore(ward_backup, home)
+    return home
 
 
 def rules(home, action):
-    plan = read_plan(home)
+    plan = read_plan(home.path)
     return plan, [rule for rule in plan.rules if rule.then == action][:1]
 
 
 def outcomes(home, shift, patients=400):
-    """Predictions of the champion whose outcomes have another frequency."""
-    champion = Registry(home).load(NAME)
-    days = References.of(Registry(home), champion).days
+    """Return the champion, and predictions with outcomes of another frequency."""
+    champion = home.registry.load(NAME)
+    days = References.load(home.registry, champion).days
     rng = np.random.default_rng(3)
     rows = days.iloc[rng.integers(0, len(days), 5 * patients)]
     risk = champion.model.risk(rows)
@@ -48,172 +51,175 @@ def outcomes(home, shift, patients=400):
     return champion, pd.DataFrame({"subject_id": names, "index_time": times, "probability": risk, "label": label})
 
 
-def carried(home, action, champion, judged, **how):
+def run_action(home, action, champion, judged, **options):
     plan, applying = rules(home, action)
-    return carry_out(decide(action, applying), plan, home, champion, judged, **{"act": False, "rehearsal": False, **how})
+    return carry_out(decide(action, applying), plan, home, champion, judged, **{"act": False, "rehearsal": False, **options})
 
 
-def test_to_withdraw_waits_for_nobody_and_a_person_reinstates(own):
-    registry = Registry(own)
+def test_withdrawal_is_immediate_and_a_person_reinstates(home):
+    registry = home.registry
     champion = registry.load(NAME)
-    decision = carried(own, "withdraw", champion, pd.DataFrame())
+    decision = run_action(home, "withdraw", champion, pd.DataFrame())
     assert decision.carried_out
     assert "vigil reinstate" in decision.outcome
     assert registry.standing(NAME) == (champion.version, True)
     assert registry.withdrawal(NAME, champion.version).because == decision.because
-    result = CliRunner().invoke(app, ["reinstate", "--home", str(own), "--because", "gateway 4 was mended"])
+    result = CliRunner().invoke(app, ["reinstate", "--home", str(home.path), "--because", "gateway 4 was repaired"])
     assert result.exit_code == 0, result.output
     assert registry.standing(NAME) == (champion.version, False)
-    kept = [json.loads(path.read_text()) for path in sorted((own / FOLDER).glob("*.json"))]
-    assert (kept[-1]["action"], kept[-1]["because"]) == ("reinstate", "gateway 4 was mended")
-    assert reinstated_at(own) == pd.Timestamp(kept[-1]["decided_at"])  # outcomes from before are settled
-    assert kept[-1]["evidence"]["was"] == decision.because
+    records = [json.loads(path.read_text()) for path in sorted((home.path / FOLDER).glob("*.json"))]
+    assert (records[-1]["action"], records[-1]["because"]) == ("reinstate", "gateway 4 was repaired")
+    assert reinstated_at(home) == pd.Timestamp(records[-1]["decided_at"])  # earlier outcomes are settled
+    assert records[-1]["evidence"]["was"] == decision.because
     with pytest.raises(ReinstateError, match="is not withdrawn; there is nothing to reinstate"):
-        reinstate(own, "again")
+        reinstate(home, "again")
 
 
-def test_a_withdrawn_model_is_broken_until_it_is_reinstated(own):
-    registry = Registry(own)
+def test_drift_of_a_withdrawn_model_is_broken_until_it_is_reinstated(home):
+    registry = home.registry
     registry.withdraw(NAME, "1", "a drill", pd.Timestamp("2026-11-01T00:00Z"))
-    found = drift(own)
+    found = drift(home)
     assert found.status is Status.BROKEN
-    assert "version 1 is withdrawn; no readings came, so nothing can be said" in found.decision.outcome
-    assert (own / "reports" / "drift.html").read_text().count("Drift: ") == 1
+    assert "version 1 is withdrawn; no readings arrived, so nothing is known" in found.decision.outcome
+    assert (home.path / "reports" / "drift.html").read_text().count("Drift: ") == 1
     registry.reinstate(NAME, "1")
-    assert drift(own).status is Status.FINE
+    assert drift(home).status is Status.FINE
 
 
-def test_a_rehearsal_withdraws_nothing(own):
-    champion = Registry(own).load(NAME)
-    decision = carried(own, "withdraw", champion, pd.DataFrame(), rehearsal=True)
+def test_rehearsal_does_not_withdraw_the_model(home):
+    champion = home.registry.load(NAME)
+    decision = run_action(home, "withdraw", champion, pd.DataFrame(), rehearsal=True)
     assert not decision.carried_out
-    assert decision.outcome.startswith("a rehearsal: nothing was done; in earnest: the alarm certificate is withdrawn")
-    assert Registry(own).standing(NAME) == ("1", False)
+    assert decision.outcome.startswith("a rehearsal: nothing was done; in earnest: the model and its alarm guarantee are")
+    assert home.registry.standing(NAME) == ("1", False)
 
 
-def test_recalibration_waits_for_act_and_for_outcomes(own):
-    champion, judged = outcomes(own, shift=1.5)
-    assert carried(own, "recalibrate", champion, judged).outcome.endswith("begin it with vigil drift --act")
+def test_recalibration_waits_for_act_and_for_outcomes(home):
+    champion, judged = outcomes(home, shift=1.5)
+    assert run_action(home, "recalibrate", champion, judged).outcome.endswith("begin it with vigil drift --act")
     few = judged.head(200)
-    assert "not begun: the outcomes of 40 patients are known" in carried(own, "recalibrate", champion, few, act=True).outcome
+    decision = run_action(home, "recalibrate", champion, few, act=True)
+    assert "not begun: the outcomes of 40 patients are known" in decision.outcome
 
 
-def test_recalibration_takes_the_champions_place_once_a_week(own):
-    champion, judged = outcomes(own, shift=1.5)
-    decision = carried(own, "recalibrate", champion, judged, act=True)
+def test_recalibrated_version_becomes_champion_at_most_once_a_week(home):
+    champion, judged = outcomes(home, shift=1.5)
+    decision = run_action(home, "recalibrate", champion, judged, act=True)
     assert decision.carried_out, decision.outcome
-    registry = Registry(own)
+    registry = home.registry
     now = registry.load(NAME)
     assert (now.version, registry.previous_champion(NAME)) == ("2", "1")
     assert now.model.facts_["recalibrates"] == "1"
-    before, after = (References.of(registry, each) for each in (champion, now))
+    before, after = (References.load(registry, version) for version in (champion, now))
     assert after.judged["label"].mean() == pytest.approx(judged["label"].mean())
     assert after.judged["probability"].mean() == pytest.approx(judged["label"].mean(), rel=0.15)
     assert before.days["probability"].mean() < after.days["probability"].mean()
-    record(own, decision, {})
-    again = carried(own, "recalibrate", now, judged, act=True)
+    record(home, decision, {})
+    again = run_action(home, "recalibrate", now, judged, act=True)
     assert not again.carried_out
     assert "the plan allows it every 7 days" in again.outcome
 
 
-def test_recalibration_that_does_not_help_is_refused(own):
-    champion, judged = outcomes(own, shift=0.0)
-    decision = carried(own, "recalibrate", champion, judged, act=True)
+def test_recalibration_without_benefit_is_refused(home):
+    champion, judged = outcomes(home, shift=0.0)
+    decision = run_action(home, "recalibrate", champion, judged, act=True)
     assert not decision.carried_out
     assert decision.outcome.startswith(("refused by its validation: log loss", "not done: outcomes"))
-    assert Registry(own).load(NAME).version == "1"
+    assert home.registry.load(NAME).version == "1"
 
 
-def test_a_challenger_is_trained_only_where_asked_for(own, monkeypatch):
-    monkeypatch.setattr("pipelines.drift.decisions.train", lambda _: Trained(NAME, "2", "challenger", "run"))
-    champion = Registry(own).load(NAME)
-    assert "begin it with vigil drift --act" in carried(own, "retrain", champion, pd.DataFrame()).outcome
-    with FileLock(own / "decisions" / "acting.lock"):  # the training that the run of an hour ago has begun
-        meanwhile = carried(own, "retrain", champion, pd.DataFrame(), act=True)
-        assert carried(own, "withdraw", champion, pd.DataFrame()).carried_out  # which waits for nobody
-        Registry(own).reinstate(NAME, "1")
+def test_retraining_waits_for_act_and_for_another_run(home):
+    def retrain(_):
+        return Trained(NAME, "2", "challenger", "run")
+
+    champion = home.registry.load(NAME)
+    assert "begin it with vigil drift --act" in run_action(home, "retrain", champion, pd.DataFrame()).outcome
+    with FileLock(home.path / "decisions" / "acting.lock"):  # an earlier run still trains
+        meanwhile = run_action(home, "retrain", champion, pd.DataFrame(), act=True, retrain=retrain)
+        assert run_action(home, "withdraw", champion, pd.DataFrame()).carried_out
+        home.registry.reinstate(NAME, "1")
     assert (meanwhile.carried_out, meanwhile.outcome) == (False, "not begun: another run of vigil drift is changing the model")
-    decision = carried(own, "retrain", champion, pd.DataFrame(), act=True)
+    decision = run_action(home, "retrain", champion, pd.DataFrame(), act=True, retrain=retrain)
     assert decision.carried_out
     assert decision.outcome == "version 2 is challenger; it has to pass every gate: vigil promote"
 
 
-def test_a_wrong_plan_stops_the_job(own):
-    (own / FILE).write_text("version: 1\n")
-    result = CliRunner().invoke(app, ["drift", "--home", str(own)])
+def test_drift_refuses_a_wrong_plan(home):
+    (home.path / FILE).write_text("version: 1\n")
+    result = CliRunner().invoke(app, ["drift", "--home", str(home.path)])
     assert result.exit_code == 2
     assert "pccp.yaml: actions: Field required" in result.output
 
 
 def _log(home, champion):
-    """What the rescorer would have logged of a ward whose patients are as those of training; returns the last hour."""
-    days = References.of(Registry(home), champion).days
+    """Log what the rescorer would log for a ward of patients as in training; return the last hour."""
+    days = References.load(home.registry, champion).days
     days = days[days["in_day"]]
     now = pd.Timestamp.now("UTC").floor("h")
     chosen = days[["subject_id", "day"]].drop_duplicates().sample(40, random_state=0).reset_index(drop=True)
     rows = days.merge(chosen.assign(number=chosen.index), on=["subject_id", "day"])
     at = now - pd.to_timedelta((now.hour - rows["hour"]) % 24, unit="h")
-    log = PredictionLog(home)
-    log.append(
-        {
-            "prediction_id": f"ward-{place}", "made_at": time, "origin": "rescorer", "patient_id": f"bed-{row['number']}",
-            "as_of": time, "index_time": time, "basis": "model", "probability": row["probability"], "band": "low", "news2": 1,
-            "news2_highest": 1, "model_name": NAME, "model_version": "1", "feature_service": champion.feature_service,
-            "features": {name: float(row[name]) for name in champion.model.features},
-        }
-        for place, (time, (_, row)) in enumerate(zip(at, rows.iterrows(), strict=True))
+    PredictionLog(home.path).append(
+        Prediction(
+            prediction_id=f"ward-{number}", made_at=microsecond(time), origin="rescorer", subject_id=f"bed-{row['number']}",
+            as_of=microsecond(time), index_time=microsecond(time), basis="model", probability=float(row["probability"]),
+            band="low", news2=1, news2_highest=1, model_name=NAME, model_version="1",
+            feature_service=champion.feature_service, decided_by=None, net_score=None, net_spot=None,
+            features=json.dumps({name: float(row[name]) for name in champion.model.features}),
+        )
+        for number, (time, (_, row)) in enumerate(zip(at, rows.iterrows(), strict=True))
     )  # fmt: skip
     return now
 
 
-def test_a_watched_ward_is_judged_by_its_last_day(own):
-    """Hours that the rescorer scored are compared with days of training patients, whatever else the log holds."""
-    registry = Registry(own)
+def test_drift_assesses_a_monitored_ward_by_its_last_day(home):
+    """Hours scored by the rescorer are compared with days of training patients, whatever else the log holds."""
+    registry = home.registry
     champion = registry.load(NAME)
-    now = _log(own, champion)
-    recent = of_home(own, champion)
+    now = _log(home, champion)
+    recent = of_home(home.path, champion)
     assert not recent.ends
     assert recent.log["subject_id"].nunique() == 40
     assert set(recent.log.columns) >= {"index_time", "probability", "model_version", *champion.model.features}
-    found = drift(own)
+    found = drift(home)
     assert found.judgement.patients == 40
     assert found.judgement.share < 0.05
     assert found.readings["came"] == 0
-    everything = of_home(own, champion, hours=1000)
-    assert everything.log["index_time"].min() > now - pd.Timedelta(days=1)
+    longer = of_home(home.path, champion, hours=1000)
+    assert longer.log["index_time"].min() > now - pd.Timedelta(days=1)
 
 
-def test_a_withdrawn_model_is_not_recalibrated_back_into_use(own):
-    registry = Registry(own)
+def test_recalibration_does_not_put_a_withdrawn_model_back_into_use(home):
+    registry = home.registry
     registry.withdraw(NAME, "1", "a drill", pd.Timestamp("2026-11-01T00:00Z"))
-    _, judged = outcomes(own, shift=1.5)
-    decision = carried(own, "recalibrate", registry.load(NAME), judged, act=True)
+    _, judged = outcomes(home, shift=1.5)
+    decision = run_action(home, "recalibrate", registry.load(NAME), judged, act=True)
     assert not decision.carried_out
     assert decision.outcome.startswith("not begun: it is withdrawn")
     assert registry.standing(NAME) == ("1", True)
 
 
-def test_a_ward_with_a_threshold_of_its_own_stops_recalibration(own):
-    (own / "wards.toml").write_text("[wards.a]\nthreshold = 0.2\n")
-    champion, judged = outcomes(own, shift=1.5)
-    assert "wards.toml holds thresholds" in carried(own, "recalibrate", champion, judged, act=True).outcome
+def test_recalibration_waits_while_a_ward_has_its_own_threshold(home):
+    (home.path / "wards.toml").write_text("[wards.a]\nthreshold = 0.2\n")
+    champion, judged = outcomes(home, shift=1.5)
+    assert "wards.toml holds thresholds" in run_action(home, "recalibrate", champion, judged, act=True).outcome
 
 
-def test_what_the_last_record_says_is_not_kept_again(own):
-    plan, applying = rules(own, "warn")
+def test_record_does_not_repeat_the_last_decision(home):
+    plan, applying = rules(home, "warn")
     evidence = {"findings": [{"fault": "late", "signal": None, "where": ["gateway-1"]}]}
-    first = record(own, decide("warn", applying), evidence)
-    assert record(own, decide("warn", applying), evidence) == first
-    assert record(own, decide("warn", applying), {"findings": []}) != first
-    assert len(list((own / FOLDER).glob("*-warn.json"))) == 2
+    first = record(home, decide("warn", applying), evidence)
+    assert record(home, decide("warn", applying), evidence) == first
+    assert record(home, decide("warn", applying), {"findings": []}) != first
+    assert len(list((home.path / FOLDER).glob("*-warn.json"))) == 2
     assert plan.version == 1
 
 
-def test_a_promotion_is_no_mismatch_of_versions(own):
-    """What the version before said while it was champion is not held against the new one."""
-    champion, judged = outcomes(own, shift=1.5)
-    _log(own, champion)
-    assert carried(own, "recalibrate", champion, judged, act=True).carried_out
-    found = of_home(own, Registry(own).load(NAME))
+def test_drift_after_a_promotion_finds_no_version_mismatch(home):
+    """Predictions of the previous champion are not held against the new one."""
+    champion, judged = outcomes(home, shift=1.5)
+    _log(home, champion)
+    assert run_action(home, "recalibrate", champion, judged, act=True).carried_out
+    found = of_home(home.path, home.registry.load(NAME))
     assert found.log.empty
-    assert drift(own).status is Status.FINE
+    assert drift(home).status is Status.FINE

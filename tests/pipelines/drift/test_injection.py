@@ -1,13 +1,13 @@
-"""Faults put into a replay: they hit what they say, from then on, and nothing else."""
+"""Injection: a fault changes what it hits, from its beginning on, and nothing else."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from models.monitoring.faults import FAULTS
-from pipelines.drift.drill.injection import OF_PATIENTS, OF_READINGS, FaultError, inject
+from pipelines.drift.drill.injection import OF_READINGS, PATIENT_FAULTS, FaultError, inject
 from pipelines.drift.drill.replay import Replay
-from tests.pipelines.drift.wards import SINCE, UNTIL, ward
+from tests.pipelines.drift.synthetic_ward import SINCE, UNTIL, ward
 
 KEYS = ["subject_id", "device_id", "source", "signal", "observed_at", "value", "recorded_at"]
 
@@ -17,13 +17,13 @@ def clean():
     return ward(patients=12)
 
 
-def test_every_fault_can_be_injected():
-    assert {*OF_READINGS, *OF_PATIENTS} == set(FAULTS)
+def test_injection_exists_for_every_fault():
+    assert {*OF_READINGS, *PATIENT_FAULTS} == set(FAULTS)
 
 
 @pytest.mark.parametrize("name", OF_READINGS)
 @pytest.mark.parametrize("strength", [0.0, 1.0])
-def test_a_fault_changes_what_it_hits_since_then_and_nothing_else(clean, name, strength):
+def test_injection_changes_only_what_it_hits_from_its_beginning_on(clean, name, strength):
     faulty, hit = inject(clean, name, since=SINCE, strength=strength, seed=3)
     assert faulty.readings["recorded_at"].is_monotonic_increasing
     assert (hit.fault, hit.since) == (name, SINCE)
@@ -40,24 +40,24 @@ def test_a_fault_changes_what_it_hits_since_then_and_nothing_else(clean, name, s
     assert not same
 
 
-def test_the_same_seed_hits_the_same(clean):
+def test_injection_is_deterministic_for_a_seed(clean):
     one, two = (inject(clean, "noise", since=SINCE, strength=0.5, seed=5) for _ in range(2))
     assert one[1] == two[1]
     pd.testing.assert_frame_equal(one[0].readings, two[0].readings)
 
 
-def test_a_place_can_be_named(clean):
+def test_injection_hits_a_given_location(clean):
     assert inject(clean, "bias", since=SINCE, strength=1, seed=1, where=("gateway-2",))[1].where == ("gateway-2",)
 
 
-def test_patients_who_are_exchanged_can_be_told_apart(clean):
+def test_swapped_devices_belong_to_patients_who_can_be_told_apart(clean):
     _, hit = inject(clean, "exchanged", since=SINCE, strength=1, seed=1)
     before = clean.readings[(clean.readings["observed_at"] < SINCE) & (clean.readings["signal"] == "heart_rate")]
     first, second = (before.loc[before["device_id"] == device, "value"].median() for device in hit.where)
     assert abs(first - second) > 5
 
 
-def test_an_exchange_swaps_bodies_and_leaves_identifiers(clean):
+def test_swapped_devices_change_values_and_keep_identifiers(clean):
     faulty, hit = inject(clean, "exchanged", since=SINCE, strength=1, seed=1)
 
     def values(replay, device):
@@ -69,30 +69,30 @@ def test_an_exchange_swaps_bodies_and_leaves_identifiers(clean):
     np.testing.assert_array_equal(values(faulty, hit.where[1]), values(clean, hit.where[0]))
 
 
-def test_coarse_values_are_not_made_by_shifting(clean):
+def test_injected_offset_does_not_round_values(clean):
     faulty, _ = inject(clean, "bias", since=SINCE, strength=0, seed=1, where=("gateway-1",))
     rows = faulty.readings[(faulty.readings["observed_at"] >= SINCE) & (faulty.readings["source"] == "gateway-1")]
     assert 0.2 < (rows.loc[rows["signal"] == "heart_rate", "value"] % 2 == 0).mean() < 0.8
 
 
 @pytest.mark.parametrize(
-    ("name", "strength", "where", "says"),
+    ("name", "strength", "where", "message"),
     [
         ("flood", 0, (), "no such fault"),
         ("bias", 2, (), "expected 0"),
-        ("case_mix", 0, ("gateway-1",), "leave the place out"),
+        ("case_mix", 0, ("gateway-1",), "leave the location out"),
         ("version_mismatch", 0, (), "there are none"),
         ("concept", 0, (), "there are none"),
         ("bias", 0, ("gateway-9",), "no gateway delivers"),
         ("exchanged", 0, ("monitor-01",), "expected two"),
     ],
 )
-def test_what_cannot_be_injected_says_why(clean, name, strength, where, says):
-    with pytest.raises(FaultError, match=says):
+def test_injection_refuses_what_it_cannot_hit_with_a_reason(clean, name, strength, where, message):
+    with pytest.raises(FaultError, match=message):
         inject(clean, name, since=SINCE, strength=strength, seed=1, where=where)
 
 
-def test_a_signal_that_is_not_there_cannot_be_hit(clean):
+def test_injection_refuses_a_signal_without_readings(clean):
     without = Replay(clean.readings[clean.readings["signal"] != "glucose"], clean.stays, clean.outcomes)
     with pytest.raises(FaultError, match="glucose"):
         inject(without, "millimole", since=SINCE, strength=1, seed=1)
@@ -103,19 +103,19 @@ def logged(clean):
     return Replay(clean.readings, clean.stays, clean.outcomes, log.assign(model_version="1", feature_service="s"))
 
 
-def test_another_version_is_in_the_log(clean):
+def test_injected_version_mismatch_is_in_the_log(clean):
     faulty, _ = inject(logged(clean), "version_mismatch", since=SINCE, strength=1, seed=1)
     assert faulty.log[["model_version", "feature_service"]].isin(["not 1", "not s"]).any(axis=None)
 
 
-def test_prevalence_leaves_out_patients_without_an_event(clean):
+def test_injected_prevalence_leaves_out_patients_without_an_event(clean):
     start = clean.stays["start"].min()
     faulty, _ = inject(logged(clean), "prevalence", since=start, strength=0, seed=1)
     assert set(clean.outcomes["subject_id"]) < set(faulty.stays["subject_id"]) < set(clean.stays["subject_id"])
     assert set(faulty.log["subject_id"]) == set(faulty.stays["subject_id"])
 
 
-def test_concept_moves_as_many_events_to_others(clean):
+def test_injected_concept_moves_as_many_events_to_other_patients(clean):
     faulty, _ = inject(logged(clean), "concept", since=clean.stays["start"].min(), strength=1, seed=1)
     assert len(faulty.outcomes) == len(clean.outcomes)
     assert not set(faulty.outcomes["subject_id"]) & set(clean.outcomes["subject_id"])

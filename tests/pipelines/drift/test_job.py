@@ -1,4 +1,4 @@
-"""The drift job: fine on more of the same, names what was put in, keeps a series, and says what it cannot judge."""
+"""The drift job: it is fine on a clean day, finds an injected fault, keeps a series, and reports what it cannot assess."""
 
 import dataclasses
 import json
@@ -9,15 +9,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from models.monitoring.assessment import assess_day
 from models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError
+from models.monitoring.report_schema import DriftReport, Status
 from models.registry import NoModelError, Registry
 from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore
-from pipelines.drift.assessment import Status, judge
-from pipelines.drift.drill.simulate import faulty
+from pipelines.drift.drill.simulate import inject_and_predict
 from pipelines.drift.inputs import DAY, RecentError, of_home
-from pipelines.drift.job import _without_devices
-from serving.records.prediction_log import FILE as LOG
+from pipelines.drift.job import EXIT, _without_devices
+from serving.records.prediction_log import SCHEMA
 
 
 def vigil(*arguments):
@@ -26,63 +27,62 @@ def vigil(*arguments):
 
 @pytest.fixture(scope="module")
 def day(replay, champion):
-    """A day in the middle, with or without a fault."""
+    """A day in the middle of the week, with or without a fault."""
     until = replay.stays["start"].min().ceil("h") + 4 * DAY
 
-    def of(fault="none", strength=0.7):
-        recent, hit = faulty(replay, fault, champion, since=until - DAY, until=until, strength=strength, seed=5)
-        return recent, hit
+    def simulate(fault="none", strength=0.7):
+        begin = until - DAY
+        return inject_and_predict(replay, fault, champion, since=begin, until=until, strength=strength, seed=5)
 
-    return of
-
-
-def test_a_clean_day_is_fine(day, champion, references):
-    found = judge(day()[0], champion, references)
-    assert found.findings == []
-    assert not found.prediction_drifted
-    assert found.share < 0.05
-    assert found.estimated["auroc_low"] < found.estimated["auroc"] < found.estimated["auroc_high"]
-    assert found.known is None
+    return simulate
 
 
-def test_a_patient_who_stayed_long_is_no_drift(day, champion, references):
-    """One very ill patient, in the log for as many hours as all others together."""
+def test_assessment_of_a_clean_day_is_fine(day, champion, references):
+    assessment = assess_day(day()[0], champion, references)
+    assert assessment.findings == []
+    assert not assessment.prediction_drifted
+    assert assessment.share < 0.05
+    assert assessment.estimated["auroc_low"] < assessment.estimated["auroc"] < assessment.estimated["auroc_high"]
+    assert assessment.known is None
+
+
+def test_assessment_counts_a_patient_who_stayed_long_once(day, champion, references):
+    """One very ill patient is in the log for as many hours as all others together."""
     recent = day()[0]
     ill = references.days[references.days["in_day"]].nlargest(len(recent.log), "probability")
     hours = ill[champion.model.features].assign(probability=ill["probability"], subject_id="long", index_time=recent.until)
     hours = hours.assign(model_version=champion.version, feature_service=champion.feature_service)
     longer = dataclasses.replace(recent, log=pd.concat([recent.log, hours], ignore_index=True))
-    found = judge(longer, champion, references)
-    assert found.findings == []
-    assert not found.columns["drifted"].any()
+    assessment = assess_day(longer, champion, references)
+    assert assessment.findings == []
+    assert not assessment.columns["drifted"].any()
 
 
-def test_hour_of_day_is_no_drift(day, champion, references):
-    """A log of nights only is compared with nights."""
+def test_assessment_compares_nights_with_nights(day, champion, references):
     recent = day()[0]
     nights = recent.log[recent.log["index_time"].dt.hour < 5]
-    found = judge(dataclasses.replace(recent, log=nights), champion, references)
-    assert found.columns["drifted"].mean() < 0.05
+    assessment = assess_day(dataclasses.replace(recent, log=nights), champion, references)
+    assert assessment.columns["drifted"].mean() < 0.05
 
 
-def test_what_was_put_in_is_named_in_a_rehearsal_that_changes_nothing(home, champion, week, tmp_path):
+def test_drift_finds_an_injected_fault_in_a_rehearsal_that_changes_nothing(home, champion, week, tmp_path):
     before = sorted(path.name for path in (home / "reports").glob("drift*"))
     folder, result = tmp_path / "replay", tmp_path / "drift.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipelines.sources.simulated.SimulatedWard", lambda **_: week)
-        made = vigil("simulate-fault", "fahrenheit", "--home", home, "--to", folder, "--seed", 5)
-    assert made.exit_code == 0, made.output
-    assert "fahrenheit: body_temperature at gateway-" in made.output
-    found = vigil("drift", "--home", home, "--replay", folder, "--json", result)
-    assert found.exit_code in (1, 3), found.output
-    said = json.loads(result.read_text())
-    put_in = json.loads((folder / "about.json").read_text())
-    assert [(f["fault"], f["signal"], f["where"]) for f in said["findings"]] == [
-        ("fahrenheit", "body_temperature", put_in["where"])
+        simulated = vigil("simulate-fault", "fahrenheit", "--home", home, "--to", folder, "--seed", 5)
+    assert simulated.exit_code == 0, simulated.output
+    assert "fahrenheit: body_temperature at gateway-" in simulated.output
+    assessed = vigil("drift", "--home", home, "--replay", folder, "--json", result)
+    assert assessed.exit_code in (1, 3), assessed.output
+    report = json.loads(result.read_text())
+    injected = json.loads((folder / "about.json").read_text())
+    assert [(finding["fault"], finding["signal"], finding["where"]) for finding in report["findings"]] == [
+        ("fahrenheit", "body_temperature", injected["where"])
     ]
-    assert "arrives in Fahrenheit" in found.output
-    assert said["decision"]["carried_out"] is False
-    assert said["replay"]["fault"] == "fahrenheit"
+    assert "arrives in Fahrenheit" in assessed.output
+    assert report["decision"]["carried_out"] is False
+    assert report["replay"]["fault"] == "fahrenheit"
     page = (home / "reports" / "rehearsal" / "drift.html").read_text()
     assert "This is a rehearsal: fahrenheit was put in" in page
     assert "not clinical evidence" in page
@@ -90,18 +90,19 @@ def test_what_was_put_in_is_named_in_a_rehearsal_that_changes_nothing(home, cham
     assert Registry(home).standing("deterioration") == (champion.version, False)
 
 
-def test_the_home_keeps_a_series_and_tells_mlflow(home, champion):
+def test_drift_of_a_home_adds_to_the_series_and_logs_metrics_to_mlflow(home, champion):
     def runs():
         return sorted((home / "reports" / "drift").glob("*.json"))
 
     before = len(runs())
-    time.sleep(1.1)  # names are of seconds
+    time.sleep(1.1)  # file names have seconds
     result = vigil("drift", "--home", home)
     assert result.exit_code == 0, result.output
     assert len(runs()) == before + 1
     latest = json.loads((home / "reports" / "drift.json").read_text())
     assert latest == json.loads(runs()[-1].read_text())
     assert latest["status"] == "fine"
+    assert DriftReport.model_validate(latest).as_dict() == latest
     assert "Source: simulated ward: not clinical evidence." in (home / "reports" / "drift.html").read_text()
     metrics = Registry(home).metrics(champion.run_id)
     assert metrics["drift.status"] == 0
@@ -110,41 +111,41 @@ def test_the_home_keeps_a_series_and_tells_mlflow(home, champion):
     assert len(snapshots) >= 2
 
 
-def test_an_empty_log_is_said(home, champion, tmp_path):
-    with pytest.raises(RecentError, match="prediction log .*not there; score patients first: vigil predict"):
+def test_inputs_of_a_home_without_predictions_are_an_error(home, champion, tmp_path):
+    with pytest.raises(RecentError, match="prediction log .*missing; score patients first: vigil predict"):
         of_home(tmp_path, champion)
-    with pytest.raises(RecentError, match="nothing since .* expected a watched ward"):
+    with pytest.raises(RecentError, match="nothing since .* expected a monitored ward"):
         of_home(home, champion, hours=1e-6)
 
 
-def test_a_log_of_one_patient_is_said(day, champion, references):
+def test_assessment_refuses_a_log_of_one_patient(day, champion, references):
     recent = day()[0]
     one = recent.log[recent.log["subject_id"] == recent.log["subject_id"].iloc[0]]
     with pytest.raises(TooFewPatientsError, match="log: 1 patients; expected at least 10"):
-        judge(dataclasses.replace(recent, log=one), champion, references)
+        assess_day(dataclasses.replace(recent, log=one), champion, references)
 
 
-def test_a_reference_of_another_feature_version_is_said(day, champion, references):
+def test_assessment_refuses_a_reference_of_another_feature_version(day, champion, references):
     other = dataclasses.replace(references, days=references.days.drop(columns="age"))
     with pytest.raises(OtherFeaturesError, match="reference: lacks age; expected the features of the champion"):
-        judge(day()[0], champion, other)
+        assess_day(day()[0], champion, other)
 
 
-def test_a_run_without_a_reference_is_said(home, champion):
-    with pytest.raises(NoModelError, match="nothing.parquet of run .* train anew: vigil train"):
+def test_registry_names_the_table_that_a_run_lacks(home, champion):
+    with pytest.raises(NoModelError, match="nothing.parquet of run .* train again: vigil train"):
         Registry(home).table(champion.run_id, "nothing.parquet")
 
 
-def test_a_log_that_is_no_database_is_one_line(home, tmp_path, monkeypatch):
-    broken = tmp_path / LOG
-    broken.write_bytes((home / LOG).read_bytes()[:3000])
+def test_drift_reports_a_damaged_log_in_one_line(home, tmp_path, monkeypatch):
+    broken = tmp_path / SCHEMA.file
+    broken.write_bytes((home / SCHEMA.file).read_bytes()[:3000])
     monkeypatch.setattr("pipelines.drift.job.of_home", lambda *_, **__: of_home(tmp_path, Registry(home).load("deterioration")))
     result = vigil("drift", "--home", home)
     assert result.exit_code == 3
     assert result.output.strip().splitlines()[-1].startswith("vigil: ")
 
 
-def test_outcomes_are_measured_week_by_week(champion, references, day):
+def test_assessment_measures_performance_week_by_week(champion, references, day):
     rng = np.random.default_rng(0)
     recent = day()[0]
     times = recent.until - rng.integers(1, 300, 4000) * pd.Timedelta(hours=1)
@@ -155,18 +156,19 @@ def test_outcomes_are_measured_week_by_week(champion, references, day):
             "probability": risk, "label": (rng.random(4000) < risk).astype(float),
         }
     )  # fmt: skip
-    found = judge(dataclasses.replace(recent, judged=judged), champion, references)
-    assert found.known["patients"] == 300
-    assert found.known["auroc_low"] < found.known["auroc"] < found.known["auroc_high"]
-    assert found.known["calibration_slope"] == pytest.approx(1, abs=0.3)
-    assert len(found.known["weeks"]) >= 2
+    assessment = assess_day(dataclasses.replace(recent, judged=judged), champion, references)
+    assert assessment.known["patients"] == 300
+    assert assessment.known["auroc_low"] < assessment.known["auroc"] < assessment.known["auroc_high"]
+    assert assessment.known["calibration_slope"] == pytest.approx(1, abs=0.3)
+    assert len(assessment.known["weeks"]) >= 2
 
 
-def test_statuses_are_what_a_scheduler_reads():
-    assert [(status.name, int(status)) for status in Status] == [("FINE", 0), ("DRIFT", 1), ("BROKEN", 2)]
+def test_exit_status_tells_a_scheduler_fine_from_drift_and_broken():
+    """2 is left to wrong use of the command, as everywhere."""
+    assert {status.name.lower(): EXIT[status] for status in Status} == {"fine": 0, "drift": 1, "broken": 3}
 
 
-def test_no_patient_is_in_what_is_written(home):
+def test_reports_of_drift_name_no_patient(home):
     names = set(CohortStore(home).read("stays")["subject_id"])
     files = [path for path in (home / "reports").rglob("*") if path.is_file() and path.suffix in {".json", ".html"}]
     assert len(files) > 4
@@ -175,40 +177,44 @@ def test_no_patient_is_in_what_is_written(home):
         assert not any(name in text for name in names), path
 
 
-def test_devices_stay_out_of_the_registry():
-    said = {"fault": "stuck", "place": "device", "where": ["wearable-7"], "says": "spo2 at wearable-7 ...", "hit": 1}
-    found = _without_devices({"findings": [said, {**said, "place": "gateway", "where": ["gateway-1"], "says": "at gateway-1"}]})
-    assert "wearable-7" not in json.dumps(found)
-    assert found["findings"][1]["where"] == ["gateway-1"]
+def test_evidence_for_the_registry_names_no_device():
+    finding = {"fault": "stuck", "place": "device", "where": ["wearable-7"], "says": "spo2 at wearable-7 ...", "hit": 1}
+    at_gateway = {**finding, "place": "gateway", "where": ["gateway-1"], "says": "at gateway-1"}
+    evidence = _without_devices({"findings": [finding, at_gateway]})
+    assert "wearable-7" not in json.dumps(evidence)
+    assert evidence["findings"][1]["where"] == ["gateway-1"]
 
 
-def test_faults_of_readings_are_named_where_too_few_have_a_risk(champion, references, day):
-    """A ward whose readings are all in quarantine has no risk to compare: the readings say why."""
+def test_assessment_finds_faults_of_readings_where_too_few_patients_have_a_risk(champion, references, day):
+    """A ward with all readings in quarantine has no risk to compare. The readings show why."""
     recent, _ = day("fahrenheit", 1.0)
-    nobody = dataclasses.replace(recent, log=recent.log.iloc[:0])
-    found = judge(nobody, champion, references)
-    assert [each.fault for each in found.findings] == ["fahrenheit"]
-    assert found.columns.empty
-    assert found.patients > 10
+    without_risks = dataclasses.replace(recent, log=recent.log.iloc[:0])
+    assessment = assess_day(without_risks, champion, references)
+    assert [finding.fault for finding in assessment.findings] == ["fahrenheit"]
+    assert assessment.columns.empty
+    assert assessment.patients > 10
 
 
-def test_a_failing_job_tells_those_who_watch_the_figures(home):
+def test_drift_reports_a_failing_run_as_broken(home):
     latest = home / "reports" / "drift.json"
     before = latest.read_bytes()
-    log = home / LOG
+    log = home / SCHEMA.file
     log.rename(home / "away.db")
     result = vigil("drift", "--home", home)
     (home / "away.db").rename(log)
-    said = json.loads(latest.read_text())
+    report = json.loads(latest.read_text())
     latest.write_bytes(before)
     assert result.exit_code == 3
-    assert said["status"] == "broken"
-    assert f"prediction log {log}: not there" in said["error"]
+    assert set(report) == {"status", "judged_at", "error"}
+    assert report["status"] == "broken"
+    assert f"prediction log {log}: missing" in report["error"]
 
 
-@pytest.mark.parametrize("slip", [("--outcomes", "nowhere.csv"), ("--replay", "nowhere"), ("--hours", "none"), ("--hour", "3")])
-def test_a_slip_of_the_command_line_is_no_verdict(home, slip):
+@pytest.mark.parametrize(
+    "arguments", [("--outcomes", "nowhere.csv"), ("--replay", "nowhere"), ("--hours", "none"), ("--hour", "3")]
+)
+def test_drift_with_wrong_arguments_leaves_the_last_report(home, arguments):
     latest = home / "reports" / "drift.json"
     before = latest.read_bytes()
-    assert vigil("drift", "--home", home, *slip).exit_code == 2
+    assert vigil("drift", "--home", home, *arguments).exit_code == 2
     assert latest.read_bytes() == before

@@ -1,4 +1,4 @@
-"""Faults that no reading shows: case mix, versions, prevalence and concept, and what tells them apart."""
+"""Detectors of faults that no reading shows: case mix, versions, prevalence and concept, and what separates them."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,8 @@ import pytest
 from scipy.special import expit
 
 from models.monitoring.detectors import Evidence, name_faults
-from models.monitoring.detectors.population import area
-from tests.pipelines.drift.wards import UNTIL, reference, ward
+from models.statistics.ranks import auroc
+from tests.pipelines.drift.synthetic_ward import UNTIL, reference, ward
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,9 @@ def judged(rng, patients=400, shift=0.0, score=-1.5, slope=1.0):
     return pd.DataFrame({"subject_id": np.arange(patients), "index_time": UNTIL, "risk": expit(odds), "event": event})
 
 
-def named(usual, **more):
+def detected(usual, **more):
     nothing = Evidence(rows(), UNTIL, usual, champion=("1", "s"), **more)
-    return [one.fault for one in name_faults(nothing)]
+    return [finding.fault for finding in name_faults(nothing)]
 
 
 def rows():
@@ -43,21 +43,21 @@ def rows():
     ("patients", "faults"),
     [({}, []), ({"age": 82.0}, ["case_mix"]), ({"news2": 5.0}, ["case_mix"]), ({"age": 50.0}, ["case_mix"])],
 )
-def test_other_patients(usual, patients, faults):
+def test_case_mix_detector_finds_another_age_or_severity(usual, patients, faults):
     rng = np.random.default_rng(1)
-    assert named(usual, log=log(rng, **patients), population=log(rng, 400)) == faults
+    assert detected(usual, log=log(rng, **patients), population=log(rng, 400)) == faults
 
 
-def test_few_patients_are_no_case_mix(usual):
+def test_case_mix_detector_ignores_few_patients(usual):
     rng = np.random.default_rng(1)
-    assert named(usual, log=log(rng, 6, age=90.0), population=log(rng, 400)) == []
+    assert detected(usual, log=log(rng, 6, age=90.0), population=log(rng, 400)) == []
 
 
 @pytest.mark.parametrize("column", ["model_version", "feature_service"])
-def test_one_answer_of_another_version(usual, column):
-    said = log(np.random.default_rng(1))
-    said.loc[3, column] = "another"
-    assert named(usual, log=said) == ["version_mismatch"]
+def test_version_detector_finds_one_prediction_of_another_version(usual, column):
+    predictions = log(np.random.default_rng(1))
+    predictions.loc[3, column] = "another"
+    assert detected(usual, log=predictions) == ["version_mismatch"]
 
 
 @pytest.mark.parametrize(
@@ -70,16 +70,16 @@ def test_one_answer_of_another_version(usual, column):
         ({"slope": 0.0, "shift": -1.0}, ["concept"]),
     ],
 )
-def test_what_became_of_patients(usual, patients, faults):
+def test_outcome_detector_separates_case_mix_prevalence_and_concept(usual, patients, faults):
     rng = np.random.default_rng(2)
-    assert named(usual, judged=judged(rng, **patients), judged_reference=judged(rng, 600)) == faults
+    assert detected(usual, judged=judged(rng, **patients), judged_reference=judged(rng, 600)) == faults
 
 
-def test_too_few_events_say_nothing(usual):
+def test_outcome_detector_ignores_too_few_events(usual):
     rng = np.random.default_rng(3)
     none = judged(rng).assign(event=False)
-    assert named(usual, judged=none, judged_reference=judged(rng)) == []
+    assert detected(usual, judged=none, judged_reference=judged(rng)) == []
 
 
-def test_area_counts_pairs():
-    assert area(pd.DataFrame({"risk": [0.1, 0.4, 0.4, 0.9], "event": [False, False, True, True]})) == pytest.approx(3.5 / 4)
+def test_auroc_counts_pairs():
+    assert auroc([False, False, True, True], [0.1, 0.4, 0.4, 0.9]) == pytest.approx(3.5 / 4)

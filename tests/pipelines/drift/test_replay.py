@@ -1,8 +1,8 @@
-"""Cohorts without devices, gateways or a calendar get them by a fixed rule."""
+"""Replay: a cohort without devices, gateways or a calendar gets them by a fixed rule."""
 
 import pandas as pd
 
-from pipelines.drift.drill.replay import BEDS, in_beds
+from pipelines.drift.drill.replay import BEDS, assign_beds
 
 START = pd.Timestamp("2019-01-01T00:00Z").as_unit("us")
 
@@ -24,8 +24,8 @@ def cohort(patients, hours=30, sites=("a",)):
     return readings, stays, outcomes
 
 
-def test_nobody_shares_a_bed():
-    readings, stays, _ = in_beds(*cohort(2 * BEDS + 5))
+def test_assign_beds_puts_one_patient_at_a_time_into_a_bed():
+    readings, stays, _ = assign_beds(*cohort(2 * BEDS + 5))
     bed = readings.groupby("subject_id")["device_id"].agg(["nunique", "first"])
     assert (bed["nunique"] == 1).all()
     spent = stays.set_index("subject_id").join(bed["first"]).sort_values(["first", "start"])
@@ -33,8 +33,8 @@ def test_nobody_shares_a_bed():
     assert (spent["start"] > spent["end"].shift())[follows].all()
 
 
-def test_times_within_a_stay_stay_as_they_are():
-    before, after = cohort(BEDS + 3), in_beds(*cohort(BEDS + 3))
+def test_assign_beds_keeps_times_within_a_stay():
+    before, after = cohort(BEDS + 3), assign_beds(*cohort(BEDS + 3))
 
     def since_start(readings, stays):
         start = readings["subject_id"].map(stays.set_index("subject_id")["start"])
@@ -44,10 +44,10 @@ def test_times_within_a_stay_stay_as_they_are():
     assert (after[2]["onset"] - after[1]["start"].iloc[:2]).eq(pd.Timedelta(hours=9)).all()
 
 
-def test_four_gateways_or_the_hospitals():
-    assert set(in_beds(*cohort(BEDS))[0]["source"]) == {f"gateway-{number}" for number in range(1, 5)}
-    assert set(in_beds(*cohort(BEDS, sites=("a", "b")))[0]["source"]) == {"hospital-a", "hospital-b"}
+def test_assign_beds_makes_four_gateways_or_one_for_each_hospital():
+    assert set(assign_beds(*cohort(BEDS))[0]["source"]) == {f"gateway-{number}" for number in range(1, 5)}
+    assert set(assign_beds(*cohort(BEDS, sites=("a", "b")))[0]["source"]) == {"hospital-a", "hospital-b"}
 
 
-def test_the_rule_is_fixed():
-    pd.testing.assert_frame_equal(in_beds(*cohort(70))[0], in_beds(*cohort(70))[0])
+def test_assign_beds_is_deterministic():
+    pd.testing.assert_frame_equal(assign_beds(*cohort(70))[0], assign_beds(*cohort(70))[0])

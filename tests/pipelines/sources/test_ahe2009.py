@@ -1,4 +1,4 @@
-"""The 2009 challenge: pressure before the forecast start alone, and the definition of an episode beside the given label."""
+"""The 2009 challenge: only pressure before the forecast start is read, and the definition of an episode fits the label."""
 
 import numpy as np
 import pandas as pd
@@ -8,12 +8,12 @@ from features.observations import check
 from models.cohort import index_times
 from pipelines.jobs.ingest import _check_stays
 from pipelines.sources import SourceError, open_source
-from pipelines.sources.ahe2009 import T0, Ahe2009, first_episode
+from pipelines.sources.ahe2009 import T0, Ahe2009, find_first_episode
 
 MINUTE = pd.Timedelta(minutes=1)
 
 
-def write(folder, pressure, records):
+def write_tables(folder, pressure, records):
     rows = [(record, minute, value) for record, minutes in pressure.items() for minute, value in minutes.items()]
     table = pd.DataFrame(rows, columns=["record", "minute", "map_mmHg"])
     table.astype({"map_mmHg": "float32"}).to_parquet(folder / "map_1min.parquet", index=False)
@@ -28,20 +28,20 @@ def folder(tmp_path):
         "H1": {-120: 80, -119: 79.5, -1: 62} | dict.fromkeys(range(13), 70) | low,
         "H2": {-61: -3, -1: 61} | dict.fromkeys(range(60), 50),
         "C1": {-60: 90} | dict.fromkeys(range(60), 91),
-        "A1": {-60: 66},  # nothing is known after T0
+        "A1": {-60: 66},  # no data after T0
     }
-    return write(tmp_path, pressure, [("H1", "train", 1), ("H2", "train", 1), ("C1", "train", 0), ("A1", "testA", 1)])
+    return write_tables(tmp_path, pressure, [("H1", "train", 1), ("H2", "train", 1), ("C1", "train", 0), ("A1", "testA", 1)])
 
 
-def only(batches):
+def single_batch(batches):
     (batch,) = batches
     return batch
 
 
-def test_readings_end_before_the_forecast_starts(folder):
-    readings = only(Ahe2009(folder).batches()).observations
-    found = zip(readings["subject_id"], (readings["observed_at"] - T0) / MINUTE, readings["value"], strict=True)
-    assert sorted(found) == [
+def test_ahe2009_observations_end_before_the_forecast_starts(folder):
+    readings = single_batch(Ahe2009(folder).batches()).observations
+    observations = zip(readings["subject_id"], (readings["observed_at"] - T0) / MINUTE, readings["value"], strict=True)
+    assert sorted(observations) == [
         ("A1", -60, 66),
         ("C1", -60, 90),
         ("H1", -120, 80),
@@ -55,8 +55,8 @@ def test_readings_end_before_the_forecast_starts(folder):
     assert check(readings).quarantined["value"].tolist() == [-3]
 
 
-def test_stays_end_at_the_forecast_start_which_is_on_their_grid(folder):
-    batch = only(Ahe2009(folder).batches())
+def test_ahe2009_stay_ends_at_the_forecast_start_which_is_an_index_time(folder):
+    batch = single_batch(Ahe2009(folder).batches())
     _check_stays(batch)
     stays = batch.stays.set_index("subject_id")
     assert ((stays["start"] - T0) / MINUTE).to_dict() == {"A1": -60, "C1": -60, "H1": -120, "H2": -120}
@@ -65,10 +65,10 @@ def test_stays_end_at_the_forecast_start_which_is_on_their_grid(folder):
     assert (index_times(batch.stays).groupby("subject_id")["index_time"].max() == T0).all()
 
 
-def test_onsets_lie_after_the_forecast_start(folder):
-    outcomes = only(Ahe2009(folder).batches()).outcomes.set_index("subject_id")
+def test_ahe2009_onsets_lie_after_the_forecast_start(folder):
+    outcomes = single_batch(Ahe2009(folder).batches()).outcomes.set_index("subject_id")
     assert (outcomes["onset"] - T0).to_dict() == {
-        "H1": 10 * MINUTE,  # the first of the thirty of which 27 are low
+        "H1": 10 * MINUTE,  # the first of thirty minutes of which 27 are low
         "H2": pd.Timedelta(microseconds=1),  # low from the first minute
         "A1": 30 * MINUTE,
     }
@@ -87,20 +87,20 @@ def test_onsets_lie_after_the_forecast_start(folder):
         ([], None),
     ],
 )
-def test_an_episode_is_thirty_minutes_of_which_nine_tenths_are_low(low, minute):
+def test_hypotensive_episode_is_thirty_minutes_of_which_nine_tenths_are_low(low, minute):
     pressure = np.where(np.isin(range(60), [*low]), 60, 60.1)
-    assert first_episode(pd.DataFrame({"minute": range(60), "map_mmHg": pressure})) == minute
+    assert find_first_episode(pd.DataFrame({"minute": range(60), "map_mmHg": pressure})) == minute
 
 
-def test_a_missing_or_absurd_minute_is_not_low():
+def test_hypotensive_episode_does_not_count_a_missing_or_implausible_minute():
     after = pd.DataFrame({"minute": range(60), "map_mmHg": 50.0})
-    assert first_episode(after) == 0
-    assert first_episode(after[after["minute"] % 7 != 0]) is None
-    assert first_episode(after.assign(map_mmHg=[-20.0 if minute % 7 == 0 else 50 for minute in range(60)])) is None
+    assert find_first_episode(after) == 0
+    assert find_first_episode(after[after["minute"] % 7 != 0]) is None
+    assert find_first_episode(after.assign(map_mmHg=[-20.0 if minute % 7 == 0 else 50 for minute in range(60)])) is None
 
 
-def test_a_split_has_its_records_only(folder):
-    assert [only(Ahe2009(folder, split).batches()).stays["subject_id"].tolist() for split in ("train", "testA")] == [
+def test_ahe2009_split_has_only_its_own_records(folder):
+    assert [single_batch(Ahe2009(folder, split).batches()).stays["subject_id"].tolist() for split in ("train", "testA")] == [
         ["C1", "H1", "H2"],
         ["A1"],
     ]
@@ -117,20 +117,20 @@ def test_a_split_has_its_records_only(folder):
             "map_1min.parquet: no column minute; expected record, minute, map_mmHg",
         ),
         ("map_1min", lambda t: t.astype({"minute": float}), "minute: type float64; expected whole minutes from T0"),
-        ("map_1min", lambda t: pd.concat([t, t]), "map_1min.parquet: minute: one of a record twice"),
+        ("map_1min", lambda t: pd.concat([t, t]), "map_1min.parquet: minute: repeated within a record"),
         ("map_1min", lambda t: t[t["record"] != "A1"], "no minute before T0 in record A1"),
-        ("records", lambda t: pd.concat([t, t]), "records.parquet: record: one twice"),
+        ("records", lambda t: pd.concat([t, t]), "records.parquet: record: a record twice"),
         ("records", lambda t: t.assign(ahe_label=2), "records.parquet: ahe_label: expected 0 or 1"),
     ],
 )
-def test_a_broken_table_is_named(folder, name, change, message):
+def test_ahe2009_error_names_the_broken_table(folder, name, change, message):
     path = folder / f"{name}.parquet"
     change(pd.read_parquet(path)).to_parquet(path, index=False)
     with pytest.raises(SourceError, match=message):
         Ahe2009(folder)
 
 
-def test_data_that_is_not_there(folder):
+def test_ahe2009_error_names_missing_data(folder):
     with pytest.raises(
         SourceError, match="--data is missing: ahe2009 needs the folder of map_1min.parquet and records.parquet"
     ):
@@ -145,8 +145,8 @@ def test_data_that_is_not_there(folder):
 @pytest.mark.parametrize(
     ("split", "stays", "events"), [(None, 110, 49), ("train", 60, 30), ("testA", 10, 5), ("testB", 40, 14)]
 )
-def test_the_real_records(ahe2009, split, stays, events):
-    batch = only(Ahe2009(ahe2009, split).batches())
+def test_ahe2009_records_have_the_published_counts(ahe2009, split, stays, events):
+    batch = single_batch(Ahe2009(ahe2009, split).batches())
     _check_stays(batch)
     assert (len(batch.stays), len(batch.outcomes)) == (stays, events)
     assert len(batch.observations) == 600 * stays
@@ -158,10 +158,10 @@ def test_the_real_records(ahe2009, split, stays, events):
     assert len(checked.quarantined) <= 40
 
 
-def test_how_far_the_definition_reproduces_the_given_label(ahe2009):
-    """Of the training records, which alone have the hour after T0."""
+def test_episode_definition_reproduces_26_of_30_labels_with_an_episode(ahe2009):
+    """Only the training records hold the hour after T0."""
     records = pd.read_parquet(ahe2009 / "records.parquet").set_index("record")["ahe_label"]
     pressure = pd.read_parquet(ahe2009 / "map_1min.parquet")
     after = pressure[pressure["minute"] >= 0].groupby("record", observed=True)
-    found = pd.Series({record: first_episode(rows) is not None for record, rows in after})
-    assert pd.crosstab(records.loc[found.index], found).to_numpy().tolist() == [[30, 0], [4, 26]]
+    has_episode = pd.Series({record: find_first_episode(rows) is not None for record, rows in after})
+    assert pd.crosstab(records.loc[has_episode.index], has_episode).to_numpy().tolist() == [[30, 0], [4, 26]]

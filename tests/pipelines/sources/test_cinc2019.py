@@ -1,4 +1,4 @@
-"""The 2019 challenge: every number of a file arrives where it belongs, and a slice of the real cohort goes through."""
+"""The 2019 challenge: every number of a file becomes the right observation, and a part of the real cohort is read."""
 
 import zipfile
 
@@ -16,8 +16,8 @@ from pipelines.sources.cinc2019 import EPOCH, HEADER, Cinc2019
 HOUR = pd.Timedelta(hours=1)
 
 
-def psv(*rows):
-    """A file: each row a mapping of the columns it has."""
+def make_psv(*rows):
+    """Return the text of a file. Each row maps columns to values; other columns have defaults."""
     defaults = {"Age": 61.5, "Gender": 1, "Unit1": 0, "Unit2": 1, "HospAdmTime": -2.5, "SepsisLabel": 0}
     lines = ["|".join(str({**defaults, **row}.get(column, "NaN")) for column in HEADER) for row in rows]
     return "\n".join(["|".join(HEADER), *lines]) + "\n"
@@ -25,25 +25,27 @@ def psv(*rows):
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "p000001.psv").write_text(psv({"ICULOS": 3, "HR": 80, "FiO2": 0.4}, {"ICULOS": 4, "HR": 81.5, "FiO2": 0.21}))
+    (tmp_path / "p000001.psv").write_text(
+        make_psv({"ICULOS": 3, "HR": 80, "FiO2": 0.4}, {"ICULOS": 4, "HR": 81.5, "FiO2": 0.21})
+    )
     septic = [{"ICULOS": hour, "Temp": 39, "SepsisLabel": int(hour >= 3)} for hour in range(1, 9)]
-    (tmp_path / "p000002.psv").write_text(psv(*septic))
+    (tmp_path / "p000002.psv").write_text(make_psv(*septic))
     (tmp_path / "p000003.psv").write_text(
-        psv({"ICULOS": 1, "Unit1": "NaN", "Unit2": "NaN", "SepsisLabel": 1, "HospAdmTime": "NaN"})
+        make_psv({"ICULOS": 1, "Unit1": "NaN", "Unit2": "NaN", "SepsisLabel": 1, "HospAdmTime": "NaN"})
     )
     return tmp_path
 
 
-def only(batches):
+def single_batch(batches):
     (batch,) = batches
     return batch
 
 
-def test_readings_stays_and_outcomes(folder):
-    batch = only(Cinc2019(folder).batches())
+def test_cinc2019_observations_stays_and_outcomes_are_those_of_the_files(folder):
+    batch = single_batch(Cinc2019(folder).batches())
     first = batch.observations[batch.observations["subject_id"] == "p000001"]
-    found = sorted(zip(first["signal"], (first["observed_at"] - EPOCH) / HOUR, first["value"], strict=True))
-    assert found == [
+    observations = sorted(zip(first["signal"], (first["observed_at"] - EPOCH) / HOUR, first["value"], strict=True))
+    assert observations == [
         ("fio2", 3, 40),
         ("fio2", 4, 21),
         ("heart_rate", 3, 80),
@@ -64,26 +66,28 @@ def test_readings_stays_and_outcomes(folder):
     assert outcomes["onset_known"].to_dict() == {"p000002": True, "p000003": False}
 
 
-def test_an_implausible_oxygen_fraction_says_nothing_of_oxygen(tmp_path):
-    (tmp_path / "p000001.psv").write_text(psv({"ICULOS": 1, "FiO2": 0.03}, {"ICULOS": 2, "FiO2": 0}, {"ICULOS": 3, "FiO2": 10}))
-    checked = check(only(Cinc2019(tmp_path).batches()).observations)
+def test_cinc2019_implausible_fio2_gives_no_on_oxygen(tmp_path):
+    (tmp_path / "p000001.psv").write_text(
+        make_psv({"ICULOS": 1, "FiO2": 0.03}, {"ICULOS": 2, "FiO2": 0}, {"ICULOS": 3, "FiO2": 10})
+    )
+    checked = check(single_batch(Cinc2019(tmp_path).batches()).observations)
     assert checked.accepted.empty
     assert checked.quarantined["signal"].tolist() == ["fio2"] * 3
 
 
-def test_the_zip_and_the_folder_are_the_same(folder, tmp_path_factory):
+def test_cinc2019_zip_and_folder_give_the_same_tables(folder, tmp_path_factory):
     archive = tmp_path_factory.mktemp("zip") / "training.zip"
     with zipfile.ZipFile(archive, "w") as file:
         for path in folder.iterdir():
             file.write(path, f"training/{path.name}")
-    zipped, plain = (only(Cinc2019(path).batches()) for path in (archive, folder))
+    zipped, plain = (single_batch(Cinc2019(path).batches()) for path in (archive, folder))
     pd.testing.assert_frame_equal(zipped.observations.drop(columns="source"), plain.observations.drop(columns="source"))
     pd.testing.assert_frame_equal(zipped.stays, plain.stays)
     pd.testing.assert_frame_equal(zipped.outcomes, plain.outcomes)
 
 
-def test_the_official_label_is_reproduced(folder):
-    batch = only(Cinc2019(folder).batches())
+def test_cinc2019_onsets_reproduce_the_official_label(folder):
+    batch = single_batch(Cinc2019(folder).batches())
     labelled = label(index_times(batch.stays), batch.outcomes, TASKS["sepsis"])
     by_stay = labelled.groupby("subject_id")["label"].apply(list).to_dict()
     assert by_stay == {"p000001": [0, 0], "p000002": [0, 0, 1, 1, 1, 1, 1, 1], "p000003": [1]}
@@ -95,18 +99,18 @@ def test_the_official_label_is_reproduced(folder):
         ("p1.psv", "a|b\n1|2\n", "p1.psv: not a Challenge 2019 header; expected HR|O2Sat"),
         (
             "p1.psv",
-            psv({"ICULOS": 1, "HR": "fast"}),
-            "p1.psv: expected rows of 41 numbers, NaN or nothing where one is unknown",
+            make_psv({"ICULOS": 1, "HR": "fast"}),
+            "p1.psv: expected rows of 41 numbers, with NaN or nothing where one is unknown",
         ),
-        ("p1.psv", psv({"ICULOS": 1}) + "1|2\n", "p1.psv: expected rows of 41 numbers"),
-        ("p1.psv", psv({"ICULOS": 1}) + "\n", "p1.psv: expected rows of 41 numbers"),
-        ("p1.psv", psv(), "p1.psv: a header but no hour"),
+        ("p1.psv", make_psv({"ICULOS": 1}) + "1|2\n", "p1.psv: expected rows of 41 numbers"),
+        ("p1.psv", make_psv({"ICULOS": 1}) + "\n", "p1.psv: expected rows of 41 numbers"),
+        ("p1.psv", make_psv(), "p1.psv: a header but no row"),
     ],
 )
-def test_a_broken_file_is_named(tmp_path, name, text, message):
-    """Among others that are whole, and without what is in it: that is a patient's."""
+def test_cinc2019_error_names_the_broken_file_without_its_values(tmp_path, name, text, message):
+    """The broken file lies between complete ones. The error does not quote it, since it holds a patient's values."""
     for other in ("p0.psv", "p2.psv"):
-        (tmp_path / other).write_text(psv({"ICULOS": 1}))
+        (tmp_path / other).write_text(make_psv({"ICULOS": 1}))
     (tmp_path / name).write_text(text)
     with pytest.raises(SourceError, match=message.replace("|", r"\|")) as refused:
         list(Cinc2019(tmp_path).batches())
@@ -114,37 +118,37 @@ def test_a_broken_file_is_named(tmp_path, name, text, message):
     assert refused.value.__cause__ is refused.value.__context__ is None
 
 
-def test_two_files_of_the_same_stay_are_refused(tmp_path):
+def test_cinc2019_refuses_two_files_of_the_same_stay(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "p000001.psv").write_text(psv({"ICULOS": 1}))
+        (tmp_path / folder / "p000001.psv").write_text(make_psv({"ICULOS": 1}))
     with pytest.raises(SourceError, match="two files of the same name"):
         Cinc2019(tmp_path)
 
 
-def test_a_small_archive_that_holds_gigabytes_is_refused_before_it_is_read(tmp_path):
+def test_cinc2019_refuses_a_zip_bomb_before_it_is_read(tmp_path):
     path = tmp_path / "bomb.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("p000001.psv", b"0" * 20_000_000)
     assert path.stat().st_size < 100_000
-    with pytest.raises(SourceError, match=r"p000001\.psv: 20,000,000 bytes; expected at most 10,000,000, one stay"):
+    with pytest.raises(SourceError, match=r"p000001\.psv: 20,000,000 bytes; expected at most 10,000,000 for one stay"):
         next(Cinc2019(path).batches())
 
 
-def test_data_that_is_not_there(tmp_path):
+def test_cinc2019_error_names_missing_data(tmp_path):
     with pytest.raises(SourceError, match="no .psv file in it"):
         open_source("cinc2019", tmp_path)
     with pytest.raises(SourceError, match="expected the official .zip or a folder"):
         open_source("cinc2019", tmp_path / "missing.zip")
 
 
-def test_a_slice_of_the_real_cohort(cinc2019_zip, tmp_path):
-    """Four hundred real stays: counts by the file, labels by the file, features by hand."""
+def test_cinc2019_features_of_real_stays_equal_those_computed_with_pandas(cinc2019_zip, tmp_path):
+    """Four hundred real stays: counts and labels are those of the files, and features are computed again with pandas."""
     with zipfile.ZipFile(cinc2019_zip) as archive:
         names = sorted(name for name in archive.namelist() if name.endswith(".psv"))[:400]
         archive.extractall(tmp_path, names)
     files = {path.stem: pd.read_csv(path, sep="|") for path in tmp_path.rglob("*.psv")}
-    batch = only(Cinc2019(tmp_path).batches())
+    batch = single_batch(Cinc2019(tmp_path).batches())
     index = index_times(batch.stays)
     labelled = label(index, batch.outcomes, TASKS["sepsis"])
     expected = pd.concat([files[stay]["SepsisLabel"] for stay in sorted(files)], ignore_index=True)
@@ -152,7 +156,7 @@ def test_a_slice_of_the_real_cohort(cinc2019_zip, tmp_path):
 
     checked = check(batch.observations)
     measured = sum(int(file[list(HEADER[:34])].notna().sum().sum()) for file in files.values())
-    measured += sum(int(file["FiO2"].between(0.2, 1.0).sum()) for file in files.values())  # says too whether oxygen was given
+    measured += sum(int(file["FiO2"].between(0.2, 1.0).sum()) for file in files.values())  # each also gives on_oxygen
     assert len(checked.accepted) + len(checked.quarantined) == measured
     features = build_features(checked.accepted, index)
     for stay in ("p000009", "p000100", "p000400"):

@@ -1,4 +1,4 @@
-"""The eICU demo: every number arrives where it belongs, and the labels of both tasks are reproduced."""
+"""The eICU demo: every number of a file becomes the right observation, and the labels of both tasks are reproduced."""
 
 import numpy as np
 import pandas as pd
@@ -9,26 +9,28 @@ from models.cohort import index_times, label, patient_of, splits
 from models.tasks import TASKS
 from pipelines.jobs.ingest import _check_stays
 from pipelines.sources import SourceError, open_source
-from pipelines.sources.eicu_demo import EPOCH, SIGNAL_OF, EicuDemo
+from pipelines.sources.eicu_demo import EPOCH, SIGNALS_BY_COLUMN, EicuDemo
 
 HOUR = pd.Timedelta(hours=1)
 
 
-def labels(stay, hours, first_positive=None):
+def make_labels(stay, hours, first_positive=None):
     positive = [first_positive is not None and hour >= first_positive for hour in range(hours)]
     return pd.DataFrame({"stay_id": stay, "hour": range(hours), "label": positive})
 
 
-def hourly(*rows):
-    return pd.DataFrame(rows, columns=["stay_id", "hour", *SIGNAL_OF, "methb"])
+def make_hourly(*rows):
+    return pd.DataFrame(rows, columns=["stay_id", "hour", *SIGNALS_BY_COLUMN, "methb"])
 
 
 @pytest.fixture
 def folder(tmp_path):
     tables = {
-        "label_sepsis": pd.concat([labels(21, 9), labels(3, 14, first_positive=1), labels(104, 8, first_positive=0)]),
-        "label_aki": labels(21, 3),
-        "hourly": hourly(
+        "label_sepsis": pd.concat(
+            [make_labels(21, 9), make_labels(3, 14, first_positive=1), make_labels(104, 8, first_positive=0)]
+        ),
+        "label_aki": make_labels(21, 3),
+        "hourly": make_hourly(
             {"stay_id": 21, "hour": 0, "hr": 80, "fio2": 40, "temp": 36.711113, "methb": 1},
             {"stay_id": 21, "hour": 8, "urine": 250, "fio2": 21, "tnt": 0.03},
             {"stay_id": 21, "hour": 9, "hr": 81},  # after the last label
@@ -59,18 +61,18 @@ def folder(tmp_path):
     return tmp_path
 
 
-def only(batches):
+def single_batch(batches):
     (batch,) = batches
     return batch
 
 
-def test_readings(folder):
+def test_eicu_observations_have_signal_time_and_value_of_the_hourly_table(folder):
     source = EicuDemo(folder, "sepsis")
     assert (source.name, source.task, len(source)) == ("eicu_sepsis", "sepsis", 1)
-    readings = only(source.batches()).observations
+    readings = single_batch(source.batches()).observations
     hour = (readings["observed_at"] - EPOCH) / HOUR
-    found = sorted(zip(readings["subject_id"], hour, readings["signal"], readings["value"].round(6), strict=True))
-    assert found == sorted(
+    observations = sorted(zip(readings["subject_id"], hour, readings["signal"], readings["value"].round(6), strict=True))
+    assert observations == sorted(
         [
             ("002-1~104", 0, "body_height", 15.2),
             ("003-7~21", 0, "body_temperature", 36.711113),
@@ -93,8 +95,8 @@ def test_readings(folder):
     assert sorted(zip(quarantined["signal"], quarantined["value"], strict=True)) == [("body_height", 15.2), ("heart_rate", 0)]
 
 
-def test_stays_and_outcomes(folder):
-    batch = only(EicuDemo(folder, "sepsis").batches())
+def test_eicu_stays_and_outcomes_follow_from_labels_and_statics(folder):
+    batch = single_batch(EicuDemo(folder, "sepsis").batches())
     _check_stays(batch)
     stays = batch.stays.set_index("subject_id")
     assert ((stays["end"] - stays["start"]) / HOUR).to_dict() == {"002-1~3": 13, "003-7~21": 8, "002-1~104": 7}
@@ -111,9 +113,9 @@ def test_stays_and_outcomes(folder):
     assert outcomes["kind"].eq("sepsis").all()
 
 
-def test_each_task_has_its_own_stays(folder):
+def test_eicu_task_has_the_stays_of_its_own_labels(folder):
     source = open_source("eicu_aki", folder)
-    batch = only(source.batches())
+    batch = single_batch(source.batches())
     assert (source.name, source.task) == ("eicu_aki", "aki")
     assert batch.stays["subject_id"].tolist() == ["003-7~21"]
     assert batch.outcomes.empty
@@ -121,7 +123,7 @@ def test_each_task_has_its_own_stays(folder):
     _check_stays(batch)
 
 
-def replace(folder, name, change):
+def change_table(folder, name, change):
     path = folder / f"{name}.parquet"
     change(pd.read_parquet(path)).to_parquet(path, index=False)
 
@@ -137,13 +139,13 @@ def replace(folder, name, change):
         ("label_sepsis", lambda t: t.head(0), "label_sepsis.parquet: no row"),
     ],
 )
-def test_a_broken_table_is_named(folder, name, change, message):
-    replace(folder, name, change)
+def test_eicu_error_names_the_broken_table(folder, name, change, message):
+    change_table(folder, name, change)
     with pytest.raises(SourceError, match=message):
         list(EicuDemo(folder, "sepsis").batches())
 
 
-def test_data_that_is_not_there(folder):
+def test_eicu_error_names_missing_data(folder):
     for task in ("sepsis", "aki"):
         with pytest.raises(SourceError, match=f"--data is missing: eicu_{task} needs the folder .*label_{task}.parquet"):
             open_source(f"eicu_{task}", None)
@@ -160,9 +162,9 @@ def test_data_that_is_not_there(folder):
 
 
 @pytest.mark.parametrize(("task", "stays", "events", "unknown"), [("sepsis", 896, 63, 6), ("aki", 1988, 698, 21)])
-def test_the_real_demo(eicu_demo, task, stays, events, unknown):
-    """Counts as published; the labels by the file from onset and stay alone; nothing after the end of a stay."""
-    batch = only(open_source(f"eicu_{task}", eicu_demo).batches())
+def test_eicu_demo_has_the_published_counts_and_labels(eicu_demo, task, stays, events, unknown):
+    """Counts are the published ones, onsets alone give the labels of the file, and nothing lies after the end of a stay."""
+    batch = single_batch(open_source(f"eicu_{task}", eicu_demo).batches())
     _check_stays(batch)
     split = splits(batch.stays["subject_id"])
     assert split.groupby(batch.stays["subject_id"].map(patient_of).to_numpy()).nunique().max() == 1
@@ -181,4 +183,4 @@ def test_the_real_demo(eicu_demo, task, stays, events, unknown):
     checked = check(batch.observations)
     assert set(checked.quarantined["reason"]) == {"implausible"}
     assert len(checked.quarantined) < 0.001 * len(batch.observations)
-    assert checked.accepted["signal"].nunique() == len(SIGNAL_OF) + 3  # on_oxygen, body_height, body_weight
+    assert checked.accepted["signal"].nunique() == len(SIGNALS_BY_COLUMN) + 3  # on_oxygen, body_height, body_weight

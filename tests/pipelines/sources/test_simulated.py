@@ -1,4 +1,4 @@
-"""The simulated ward keeps the source contract, and its patients and devices behave as declared."""
+"""The simulated ward follows the source contract, and its patients and devices behave as declared."""
 
 from collections.abc import Mapping
 
@@ -14,12 +14,12 @@ from models.cohort import index_times, label, patient_of, split_of
 from models.tasks import TASKS
 from pipelines.sources import Batch, Source, open_source
 from pipelines.sources.simulated import SimulatedWard
-from pipelines.sources.simulated.admissions import MONITORING, monitoring_of
+from pipelines.sources.simulated.admissions import MONITORING, choose_monitoring
 from pipelines.sources.simulated.arrivals import STATES, arrivals
 from pipelines.sources.simulated.deterioration import DETERIORATIONS, DISTURBANCES, Deterioration, deteriorate
 from pipelines.sources.simulated.devices import DEVICES, TROLLEY
 from pipelines.sources.simulated.stays import UNITS, Stay
-from pipelines.sources.simulated.ward import simulate_patient, subjects_of
+from pipelines.sources.simulated.ward import name_stays, simulate_patient
 
 PATIENTS, SEED = 360, 7
 HOUR = pd.Timedelta("1h")
@@ -32,17 +32,18 @@ def batches() -> list[Batch]:
 
 @pytest.fixture(scope="module")
 def truth() -> dict[str, Stay]:
-    """What was simulated, by subject: the tables do not tell how a patient came."""
+    """Return the simulated stays by subject. The tables do not show how a patient arrived."""
     return {stay.subject: stay for number in range(PATIENTS) for stay in simulate_patient(SEED, number)}
 
 
 @pytest.fixture(scope="module")
 def stays(batches: list[Batch], truth: dict[str, Stay]) -> pd.DataFrame:
-    """One row a stay, with the outcome where there is one, how the patient was watched, and whether they came ill."""
+    """Return one row for each stay: its outcome if any, the way of monitoring, and whether the patient arrived ill."""
     rows = pd.concat([batch.stays for batch in batches])
     rows = rows.merge(pd.concat([batch.outcomes for batch in batches]), on="subject_id", how="left")
-    of_each = [truth[subject] for subject in rows["subject_id"]]
-    return rows.assign(way=[stay.monitoring.name for stay in of_each], ill=[stay.illness is not None for stay in of_each])
+    simulated = [truth[subject] for subject in rows["subject_id"]]
+    ill = [stay.illness is not None for stay in simulated]
+    return rows.assign(monitoring=[stay.monitoring.name for stay in simulated], ill=ill)
 
 
 @pytest.fixture(scope="module")
@@ -50,24 +51,24 @@ def checked(batches: list[Batch]) -> Checked:
     return check(batches[0].observations)
 
 
-def test_the_ward_is_a_source() -> None:
+def test_simulated_ward_is_a_source() -> None:
     source: Source = open_source("simulated", None)
     assert (source.name, source.simulated, source.task, len(source)) == ("simulated", True, "deterioration", 6)
 
 
-def test_the_last_batch_holds_the_rest() -> None:
+def test_simulated_ward_puts_the_remaining_patients_into_the_last_batch() -> None:
     ward = SimulatedWard(patients=5, patients_per_batch=2)
     assert len(ward) == 3
     assert [len(batch.stays) for batch in ward.batches()] == [2, 2, 1]
 
 
 @pytest.mark.parametrize("wrong", [{"patients": 0}, {"patients_per_batch": 0}, {"seed": -1}])
-def test_an_impossible_ward_is_refused(wrong: Mapping[str, int]) -> None:
+def test_simulated_ward_refuses_impossible_numbers(wrong: Mapping[str, int]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}=.*expected at least"):
         SimulatedWard(**wrong)
 
 
-def test_a_patient_depends_on_seed_and_number_only() -> None:
+def test_simulated_patient_depends_on_seed_and_number_only() -> None:
     def patient_3(ward: SimulatedWard) -> tuple[pd.DataFrame, ...]:
         batch = next(batch for batch in ward.batches() if "sim-000003" in set(batch.stays["subject_id"]))
         tables = (batch.observations, batch.stays, batch.outcomes)
@@ -82,7 +83,7 @@ def test_a_patient_depends_on_seed_and_number_only() -> None:
     assert not one[1].equals(other[1])
 
 
-def test_tables_have_the_columns_and_types_of_the_contract(batches: list[Batch]) -> None:
+def test_simulated_tables_have_the_columns_and_types_of_the_source_contract(batches: list[Batch]) -> None:
     quiet = next(SimulatedWard(patients=1, seed=_seed_without_event()).batches())
     for batch in (*batches, quiet):
         assert tuple(batch.observations) == COLUMNS
@@ -104,7 +105,7 @@ def _seed_without_event() -> int:
     return next(ward.seed for ward in wards if next(ward.batches()).outcomes.empty)
 
 
-def test_each_subject_is_in_one_batch_and_has_one_stay(batches: list[Batch], stays: pd.DataFrame) -> None:
+def test_simulated_subject_is_in_one_batch_and_has_one_stay(batches: list[Batch], stays: pd.DataFrame) -> None:
     assert stays["subject_id"].is_unique
     assert stays["subject_id"].map(patient_of).nunique() == PATIENTS
     assert len(stays) == PATIENTS + PATIENTS // 12
@@ -113,7 +114,7 @@ def test_each_subject_is_in_one_batch_and_has_one_stay(batches: list[Batch], sta
         assert set(batch.outcomes["subject_id"]) <= set(batch.stays["subject_id"])
 
 
-def test_readings_lie_within_the_stay_and_arrive_in_order(batches: list[Batch]) -> None:
+def test_simulated_readings_lie_within_the_stay_and_arrive_in_order(batches: list[Batch]) -> None:
     for batch in batches:
         readings = batch.observations.merge(batch.stays[["subject_id", "start", "end"]], on="subject_id")
         assert (readings["observed_at"] >= readings["start"]).all()
@@ -122,7 +123,7 @@ def test_readings_lie_within_the_stay_and_arrive_in_order(batches: list[Batch]) 
         assert batch.observations["recorded_at"].is_monotonic_increasing
 
 
-def test_most_messages_arrive_within_seconds_and_some_hours_late(batches: list[Batch]) -> None:
+def test_simulated_messages_mostly_arrive_within_seconds_and_some_hours_late(batches: list[Batch]) -> None:
     worn = batches[0].observations.query("signal == 'heart_rate'")
     delay = (worn["recorded_at"] - worn["observed_at"]).dt.total_seconds()
     assert delay.median() < 10
@@ -130,29 +131,32 @@ def test_most_messages_arrive_within_seconds_and_some_hours_late(batches: list[B
     assert delay.max() > 3600
 
 
-def test_the_check_quarantines_repeated_messages_and_lost_sensors_only(batches: list[Batch], checked: Checked) -> None:
-    came, bad = batches[0].observations, checked.quarantined
-    assert set(bad["reason"]) == {"duplicate_message", "implausible"}
-    low, high = (came["signal"].astype(str).map({s.name: getattr(s, end) for s in SIGNALS.values()}) for end in ("low", "high"))
-    implausible = (came["value"] < low) | (came["value"] > high)
-    assert (bad["reason"] == "implausible").sum() == implausible.sum() > 100
-    assert (came.loc[implausible, "value"] == 0).mean() > 0.99  # a lost sensor says 0
+def test_check_of_simulated_readings_quarantines_only_repeated_messages_and_lost_sensors(
+    batches: list[Batch], checked: Checked
+) -> None:
+    received, quarantined = batches[0].observations, checked.quarantined
+    assert set(quarantined["reason"]) == {"duplicate_message", "implausible"}
+    signal = received["signal"].astype(str)
+    low, high = (signal.map({s.name: getattr(s, end) for s in SIGNALS.values()}) for end in ("low", "high"))
+    implausible = (received["value"] < low) | (received["value"] > high)
+    assert (quarantined["reason"] == "implausible").sum() == implausible.sum() > 100
+    assert (received.loc[implausible, "value"] == 0).mean() > 0.99  # a sensor without contact reads 0
 
-    plausible = came[~implausible]
+    plausible = received[~implausible]
     repeated = plausible["message_id"].duplicated()  # in order of delivery: the first is the original
-    assert (bad["reason"] == "duplicate_message").sum() == repeated.sum() > 100
+    assert (quarantined["reason"] == "duplicate_message").sum() == repeated.sum() > 100
     assert 0.002 < repeated.mean() < 0.01
 
 
-def test_a_redelivered_message_differs_in_its_time_of_record_only(batches: list[Batch]) -> None:
-    came = batches[0].observations
-    copies = came[came["message_id"].duplicated(keep=False)]
+def test_repeated_message_differs_in_recorded_at_only(batches: list[Batch]) -> None:
+    received = batches[0].observations
+    copies = received[received["message_id"].duplicated(keep=False)]
     assert copies["message_id"].value_counts().eq(2).all()
     assert not copies["recorded_at"].groupby(copies["message_id"]).diff().eq(pd.Timedelta(0)).any()
     assert copies.drop(columns="recorded_at").drop_duplicates()["message_id"].is_unique
 
 
-def test_devices_read_at_their_own_pace(checked: Checked) -> None:
+def test_simulated_devices_read_at_their_own_intervals(checked: Checked) -> None:
     readings = checked.accepted  # in order of subject, signal and time
     step = readings.groupby(["device_id", "signal"], observed=True)["observed_at"].diff().dt.total_seconds() / 60
     usual = step.groupby([readings["device_id"].astype(str), readings["signal"].astype(str)]).median().dropna().round()
@@ -164,14 +168,14 @@ def test_devices_read_at_their_own_pace(checked: Checked) -> None:
     assert all(200 < minutes < 280 for minutes in by_device["chart"] | by_device["thermometer"])
 
 
-def test_the_wearable_has_gaps_of_minutes_to_hours(checked: Checked) -> None:
+def test_simulated_wearable_has_gaps_of_minutes_to_hours(checked: Checked) -> None:
     worn = checked.accepted.query("signal == 'heart_rate'")
     gaps = worn.groupby("subject_id", observed=True)["observed_at"].diff().dt.total_seconds() / 60
     assert gaps.between(5, 60).sum() > 100
     assert gaps.max() > 120
 
 
-def test_events_and_stays_are_as_common_and_long_as_declared(stays: pd.DataFrame) -> None:
+def test_simulated_events_and_stays_are_as_common_and_long_as_declared(stays: pd.DataFrame) -> None:
     hours = (stays["end"] - stays["start"]).dt.total_seconds() / 3600
     assert hours[~stays["ill"]].between(12, 241).all()
     assert 48 < hours.mean() < 108
@@ -182,13 +186,13 @@ def test_events_and_stays_are_as_common_and_long_as_declared(stays: pd.DataFrame
     assert (stays["end"] - stays["onset"])[event].between(pd.Timedelta("1h"), pd.Timedelta("3h")).all()
 
 
-def test_neither_length_nor_start_of_a_stay_tells_of_an_event(stays: pd.DataFrame) -> None:
-    """Of a patient who is well on arrival; the others' events come within hours or not at all."""
+def test_length_start_and_age_of_a_simulated_stay_do_not_predict_an_event(stays: pd.DataFrame) -> None:
+    """This holds for patients who are well on arrival. The events of the others come within hours or not at all."""
     stays = stays[~stays["ill"]]
     event = stays["onset"].notna()
-    for told in (stays["end"] - stays["start"], stays["start"] - stays["start"].min(), stays["age"]):
-        rank = told.rank()
-        # Chance that a stay with an event ranks above one without: 0.5, with a standard error of about 0.05 here.
+    for predictor in (stays["end"] - stays["start"], stays["start"] - stays["start"].min(), stays["age"]):
+        rank = predictor.rank()
+        # The probability that a stay with an event ranks above one without is 0.5, with a standard error of about 0.05.
         above = (rank[event].mean() - (event.sum() + 1) / 2) / (~event).sum()
         assert 0.35 < above < 0.65
 
@@ -208,10 +212,10 @@ def test_neither_length_nor_start_of_a_stay_tells_of_an_event(stays: pd.DataFram
         ("hypoglycaemia", "glucose", -50),
     ],
 )
-def test_a_deterioration_marks_the_readings_before_its_onset(
+def test_deterioration_changes_the_readings_before_its_onset(
     batches: list[Batch], kind: str, signal: str, least_change: float
 ) -> None:
-    """Median of the four hours before the onset against the patient's own more than 18 hours before it."""
+    """Compare the median of the four hours before the onset with the patient's own more than 18 hours before it."""
     changes = []
     for batch in batches:
         ill = batch.observations.query("signal == @signal").merge(batch.outcomes.query("kind == @kind"), on="subject_id")
@@ -225,14 +229,14 @@ def test_a_deterioration_marks_the_readings_before_its_onset(
 
 
 @pytest.mark.parametrize("event", DETERIORATIONS, ids=lambda row: f"{row.kind}-{row.effects[0].signal}")
-def test_a_deterioration_moves_what_it_declares_and_only_after_it_began(event: Deterioration) -> None:
+def test_deterioration_changes_the_declared_signals_and_only_after_it_began(event: Deterioration) -> None:
     minutes, onset = 3000, 2900
     calm = {signal.name: np.full(minutes, 100.0) for signal in SIGNALS.values()}
     course = {signal: values.copy() for signal, values in calm.items()}
     deteriorate(course, event, onset, {"heart_rate": 0.5}, np.random.default_rng(0))
-    moved = {signal for signal in course if not np.array_equal(course[signal], calm[signal])}
-    assert moved == {effect.signal for effect in event.effects} | ({event.target[0]} if event.target else set())
-    for signal in moved:
+    changed = {signal for signal in course if not np.array_equal(course[signal], calm[signal])}
+    assert changed == {effect.signal for effect in event.effects} | ({event.target[0]} if event.target else set())
+    for signal in changed:
         assert np.array_equal(course[signal][: onset - 60 * 18], calm[signal][: onset - 60 * 18])
         changes = [effect.change for effect in event.effects if effect.signal == signal]
         declared = sum(changes) if changes else event.target[1] - 100  # type: ignore[index]
@@ -240,13 +244,13 @@ def test_a_deterioration_moves_what_it_declares_and_only_after_it_began(event: D
         assert (course[signal][onset:] == course[signal][onset]).all()
 
 
-def test_a_treated_deterioration_goes_no_further_and_recedes() -> None:
+def test_treated_deterioration_stops_and_recedes() -> None:
     calm = {signal: np.full(3000, 100.0) for signal in SIGNALS}
-    ways = {name: {signal: values.copy() for signal, values in calm.items()} for name in ("untreated", "treated")}
+    courses = {name: {signal: values.copy() for signal, values in calm.items()} for name in ("untreated", "treated")}
     for name, treated_from in (("untreated", None), ("treated", 200.0)):
         rng = np.random.default_rng(3)
-        deteriorate(ways[name], DETERIORATIONS[0], 400, {}, rng, lead=600, strength=1.0, treated_from=treated_from)
-    heart_rate = {name: course["heart_rate"] - 100 for name, course in ways.items()}
+        deteriorate(courses[name], DETERIORATIONS[0], 400, {}, rng, lead=600, strength=1.0, treated_from=treated_from)
+    heart_rate = {name: course["heart_rate"] - 100 for name, course in courses.items()}
     assert heart_rate["untreated"][0] > 0  # the prodrome began before the stay
     assert heart_rate["untreated"].argmax() == 400
     assert heart_rate["treated"].argmax() == 200
@@ -257,7 +261,7 @@ def test_a_treated_deterioration_goes_no_further_and_recedes() -> None:
     np.testing.assert_allclose(heart_rate["treated"][200 + 2 * half_life], peak / 4, rtol=0.02)
 
 
-def test_many_patients_without_an_event_look_ill_at_some_time(batches: list[Batch], stays: pd.DataFrame) -> None:
+def test_many_simulated_patients_without_an_event_look_ill_at_some_time(batches: list[Batch], stays: pd.DataFrame) -> None:
     well = set(stays.loc[stays["onset"].isna(), "subject_id"])
     worn = pd.concat([batch.observations.query("signal in ['heart_rate', 'spo2']") for batch in batches])
     worn = worn[worn["subject_id"].isin(well)].assign(hour=lambda rows: rows["observed_at"].dt.floor("h"))
@@ -267,7 +271,7 @@ def test_many_patients_without_an_event_look_ill_at_some_time(batches: list[Batc
     assert ill.mean() < 0.2
 
 
-def test_tables_name_known_signals_and_measured_ones_only() -> None:
+def test_simulation_tables_name_only_known_and_measured_signals() -> None:
     measured = {channel.signal for device in DEVICES for channel in device.channels}
     assert measured <= set(SIGNALS)
     assert {effect.signal for row in (*DETERIORATIONS, *DISTURBANCES) for effect in row.effects} <= measured
@@ -275,17 +279,17 @@ def test_tables_name_known_signals_and_measured_ones_only() -> None:
 
 @pytest.fixture(scope="module")
 def first_sets(batches: list[Batch], stays: pd.DataFrame) -> pd.DataFrame:
-    """NEWS2 of each stay after two hours, when every patient's first round is known."""
-    found = []
+    """Return the NEWS2 of each stay after two hours, when every patient has had the first round."""
+    scores = []
     for batch in batches:
         index = batch.stays.assign(index_time=batch.stays["start"] + 2 * HOUR)
         until = batch.observations["subject_id"].map(index.set_index("subject_id")["index_time"])
         early = batch.observations[(batch.observations["observed_at"] <= until).to_numpy()]
-        found.append(build_features(check(early).accepted, index)[["subject_id", "news2", "news2_highest"]])
-    return stays.merge(pd.concat(found), on="subject_id")
+        scores.append(build_features(check(early).accepted, index)[["subject_id", "news2", "news2_highest"]])
+    return stays.merge(pd.concat(scores), on="subject_id")
 
 
-def test_patients_ill_on_arrival_are_as_many_and_as_ill_as_declared(first_sets: pd.DataFrame) -> None:
+def test_simulated_patients_ill_on_arrival_are_as_many_and_as_ill_as_declared(first_sets: pd.DataFrame) -> None:
     ill, event = first_sets["ill"], first_sets["onset"].notna()
     assert 0.10 < ill.mean() < 0.20
     assert event[ill].mean() > 0.5 > 2 * event[~ill].mean()
@@ -295,19 +299,19 @@ def test_patients_ill_on_arrival_are_as_many_and_as_ill_as_declared(first_sets: 
     assert first_sets.loc[ill, "news2"].median() >= 6 > 2 >= first_sets.loc[~ill, "news2"].median()
 
 
-def test_level_alone_carries_risk(first_sets: pd.DataFrame) -> None:
-    """Among those known by one set of vital signs, and among those ill on arrival: the higher the score, the more events."""
-    soon = (first_sets["onset"] - first_sets["start"]) < 14 * HOUR  # within 12 hours of the second
+def test_news2_level_alone_predicts_events(first_sets: pd.DataFrame) -> None:
+    """Events are more frequent at higher scores, both without continuous monitoring and in patients ill on arrival."""
+    soon = (first_sets["onset"] - first_sets["start"]) < 14 * HOUR  # within 12 hours of the score
     bands = pd.cut(first_sets["news2"], [-1, 4, 8, 25])
-    for among in (first_sets["way"] != "continuous", first_sets["ill"]):
+    for among in (first_sets["monitoring"] != "continuous", first_sets["ill"]):
         share = soon[among].groupby(bands[among], observed=True).mean()
         assert len(share) == 3
         assert share.is_monotonic_increasing
         assert share.iloc[-1] > 0.6
 
 
-def test_patients_who_recover_are_well_again_after_two_days(batches: list[Batch], stays: pd.DataFrame) -> None:
-    recovering = stays[stays["ill"] & stays["onset"].isna() & (stays["way"] == "continuous")]
+def test_treated_patients_are_well_again_after_two_days(batches: list[Batch], stays: pd.DataFrame) -> None:
+    recovering = stays[stays["ill"] & stays["onset"].isna() & (stays["monitoring"] == "continuous")]
     rows = pd.concat([batch.observations.query("signal == 'respiratory_rate'") for batch in batches])
     rows = rows.merge(recovering[["subject_id", "start"]], on="subject_id")
     hours = (rows["observed_at"] - rows["start"]) / HOUR
@@ -317,8 +321,8 @@ def test_patients_who_recover_are_well_again_after_two_days(batches: list[Batch]
     assert fall.median() > 2  # breaths a minute
 
 
-def test_time_in_the_unit_alone_hardly_tells_of_an_event(stays: pd.DataFrame, batches: list[Batch]) -> None:
-    """The events of those ill on arrival come early, and all others at any time: no clock may become a good model."""
+def test_time_in_the_unit_alone_hardly_predicts_an_event(stays: pd.DataFrame, batches: list[Batch]) -> None:
+    """Events of patients ill on arrival come early, all others at any time. A clock must not become a good model."""
     outcomes = pd.concat([batch.outcomes for batch in batches])
     index = label(index_times(stays[["subject_id", "start", "end"]]), outcomes, TASKS["deterioration"]).dropna(subset="label")
     rank, positive = (index["start"] - index["index_time"]).rank(), index["label"] == 1
@@ -326,24 +330,24 @@ def test_time_in_the_unit_alone_hardly_tells_of_an_event(stays: pd.DataFrame, ba
     assert 0.4 < above < 0.6
 
 
-def test_each_way_of_monitoring_has_its_share_in_small_wards_too() -> None:
+def test_monitoring_shares_hold_in_small_wards_too() -> None:
     for stays_of_ward in (range(0, 60, 2), range(0, 1200, 2)):
-        names = [monitoring_of(serial).name for serial in stays_of_ward]
+        names = [choose_monitoring(serial).name for serial in stays_of_ward]
         for way in MONITORING:
             assert abs(names.count(way.name) / len(names) - way.share) < 0.04, way.name
     assert sum(way.share for way in MONITORING) == pytest.approx(1)
 
 
-def _of(way: str, batches: list[Batch], stays: pd.DataFrame) -> pd.DataFrame:
-    """Readings of the patients who are watched in one way, each once, with the start of the stay."""
-    chosen = stays.loc[stays["way"] == way, ["subject_id", "start", "end"]]
+def _observations_by(monitoring: str, batches: list[Batch], stays: pd.DataFrame) -> pd.DataFrame:
+    """Return the observations of patients monitored in one way, without repeats, with start and end of the stay."""
+    chosen = stays.loc[stays["monitoring"] == monitoring, ["subject_id", "start", "end"]]
     rows = pd.concat([batch.observations.merge(chosen, on="subject_id") for batch in batches], ignore_index=True)
     kind = rows["device_id"].astype(str).str.partition("-")[0]
     return rows.assign(kind=kind).drop_duplicates("message_id")
 
 
 def test_spot_checks_are_full_sets_every_four_to_twelve_hours(batches: list[Batch], stays: pd.DataFrame) -> None:
-    rows = _of("spot checks", batches, stays)
+    rows = _observations_by("spot checks", batches, stays)
     assert set(rows["kind"]) == {"trolley"}
     rounds = rows.groupby(["subject_id", "observed_at"], observed=True)["signal"].agg(lambda signals: set(map(str, signals)))
     assert (rounds.map(set(NEWS2_BANDS).issubset)).all()
@@ -353,8 +357,8 @@ def test_spot_checks_are_full_sets_every_four_to_twelve_hours(batches: list[Batc
     assert {4, 6, 8, 12} == {min((4, 6, 8, 12), key=lambda hours, median=median: abs(hours - median)) for median in usual}
 
 
-def test_one_set_is_all_that_is_known_of_some_patients(batches: list[Batch], stays: pd.DataFrame) -> None:
-    rows = _of("one set", batches, stays)
+def test_monitoring_by_one_set_gives_a_single_round(batches: list[Batch], stays: pd.DataFrame) -> None:
+    rows = _observations_by("one set", batches, stays)
     sets = rows.groupby("subject_id", observed=True)
     assert (sets["observed_at"].min() == sets["observed_at"].max()).all()
     assert (sets.size() == len(TROLLEY.channels)).all()
@@ -364,7 +368,7 @@ def test_one_set_is_all_that_is_known_of_some_patients(batches: list[Batch], sta
 
 
 def test_devices_put_on_late_follow_spot_checks(batches: list[Batch], stays: pd.DataFrame) -> None:
-    rows = _of("devices put on late", batches, stays)
+    rows = _observations_by("devices put on late", batches, stays)
     after = (rows["observed_at"] - rows["start"]) / HOUR
     by_trolley = rows["kind"] == "trolley"
     assert (after[~by_trolley] >= 2).all()
@@ -375,7 +379,7 @@ def test_devices_put_on_late_follow_spot_checks(batches: list[Batch], stays: pd.
     assert first_worn.quantile(0.25) < 6 < first_worn.quantile(0.75)
 
 
-def test_a_patient_who_moves_is_delivered_by_another_gateway_from_then_on(
+def test_gateway_changes_when_a_patient_moves_to_another_unit(
     batches: list[Batch], truth: dict[str, Stay], stays: pd.DataFrame
 ) -> None:
     moved = {subject: stay.moved for subject, stay in truth.items() if stay.moved is not None}
@@ -395,7 +399,7 @@ def test_a_patient_who_moves_is_delivered_by_another_gateway_from_then_on(
         assert (of_subject["source"].astype(str) == expected).all()
 
 
-def test_patients_from_another_unit_were_in_hospital_for_days(stays: pd.DataFrame) -> None:
+def test_patients_from_another_unit_have_been_in_hospital_for_days(stays: pd.DataFrame) -> None:
     before_unit = stays["unit_admitted_at"] - stays["hospital_admitted_at"]
     transferred = before_unit > 30 * HOUR
     assert 0.02 < transferred.mean() < 0.10
@@ -405,7 +409,7 @@ def test_patients_from_another_unit_were_in_hospital_for_days(stays: pd.DataFram
     assert before_unit[transferred].between(30 * HOUR, 6 * 24 * HOUR).all()
 
 
-def test_a_patient_who_comes_back_is_the_same_patient(truth: dict[str, Stay], batches: list[Batch]) -> None:
+def test_readmitted_patient_is_the_same_patient(truth: dict[str, Stay], batches: list[Batch]) -> None:
     pairs = [(stay, truth[f"{patient_of(name)}~2"]) for name, stay in truth.items() if name.endswith("~1")]
     assert len(pairs) == PATIENTS // 12
     for first, second in pairs:
@@ -422,23 +426,23 @@ def test_a_patient_who_comes_back_is_the_same_patient(truth: dict[str, Stay], ba
     assert tables["message_id"].is_unique
 
 
-def test_names_of_stays_follow_from_the_number_alone() -> None:
-    assert subjects_of(11) == ("sim-000011~1", "sim-000011~2")
-    assert subjects_of(12) == ("sim-000012",)
+def test_names_of_stays_follow_from_the_patient_number_alone() -> None:
+    assert name_stays(11) == ("sim-000011~1", "sim-000011~2")
+    assert name_stays(12) == ("sim-000012",)
     for number in (3, 8, 17, 18):  # patients in the examples of the API
-        assert subjects_of(number) == (f"sim-{number:06d}",)
-        assert monitoring_of(2 * number).name == "continuous"
+        assert name_stays(number) == (f"sim-{number:06d}",)
+        assert choose_monitoring(2 * number).name == "continuous"
     for seed in (1, 2):
         assert [stay.subject for stay in simulate_patient(seed, 23)] == ["sim-000023~1", "sim-000023~2"]
 
 
-def test_both_stays_of_a_patient_are_in_one_batch() -> None:
+def test_both_stays_of_a_simulated_patient_are_in_one_batch() -> None:
     for batch in SimulatedWard(patients=24, patients_per_batch=12).batches():
         patients = batch.stays["subject_id"].map(patient_of)
         assert (len(patients), patients.nunique()) == (13, 12)
 
 
-def test_an_arrival_is_known_by_one_set_alone() -> None:
+def test_arrival_has_one_set_of_vital_signs() -> None:
     observations, index = arrivals(300, SEED)
     assert list(observations) == ["subject_id", "observed_at", "signal", "value", "recorded_at"]
     checked = check(observations)
@@ -458,7 +462,7 @@ def test_an_arrival_is_known_by_one_set_alone() -> None:
     assert all(abs(share[state.name] - state.share) < 0.1 for state in STATES)
 
 
-def test_an_arrival_depends_on_seed_and_place_only() -> None:
+def test_arrival_depends_on_seed_and_number_only() -> None:
     few, more, other = arrivals(5, 1), arrivals(9, 1), arrivals(5, 2)
     for left, right in zip(few, more, strict=True):
         pd.testing.assert_frame_equal(left, right[right["subject_id"].isin(few[1]["subject_id"])])

@@ -1,0 +1,134 @@
+"""Assessment of a day: faults, drift of features and risk, and performance, compared with the champion's references."""
+
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import pandas as pd
+
+from models.monitoring.detectors import Evidence, Finding, name_faults
+from models.monitoring.feature_drift import COLUMNS, TooFewPatientsError, column_drift
+from models.monitoring.performance import estimate_performance, measure_performance
+from models.monitoring.reference import References, highest_risks
+from models.registry import RegisteredModel
+from models.tasks import TASKS
+
+PREDICTION: Final = "probability"  # the column of the risk
+
+
+class ObservedDay(Protocol):
+    """The data of one day, read from a home or from a replay (:class:`pipelines.drift.inputs.Recent`).
+
+    Attributes:
+        until: the end of the day.
+        rows: readings of the two days before ``until`` (:mod:`models.monitoring.received`).
+        last_day: those of the last day.
+        log: predictions of the last day: ``subject_id, index_time, probability, model_version, feature_service`` and features.
+        ends: whether the log holds each patient's last hour only, and not the hours of a ward.
+        judged: predictions with a known outcome: ``subject_id, index_time, probability, label``.
+        young: whether the champion is in use for less than a day.
+    """
+
+    @property
+    def until(self) -> pd.Timestamp: ...
+    @property
+    def rows(self) -> pd.DataFrame: ...
+    @property
+    def last_day(self) -> pd.DataFrame: ...
+    @property
+    def log(self) -> pd.DataFrame: ...
+    @property
+    def ends(self) -> bool: ...
+    @property
+    def judged(self) -> pd.DataFrame: ...
+    @property
+    def young(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class DriftAssessment:
+    """What a day looks like, before anything is decided.
+
+    Attributes:
+        findings: detected faults.
+        columns: :func:`models.monitoring.feature_drift.column_drift` of the features and the predicted risk.
+        estimated: :func:`models.monitoring.performance.estimate_performance`.
+        known: :func:`models.monitoring.performance.measure_performance`.
+        patients: with a prediction or a reading, whichever are more.
+    """
+
+    findings: list[Finding]
+    columns: pd.DataFrame
+    estimated: dict[str, float] | None
+    known: dict[str, Any] | None
+    patients: int
+
+    @property
+    def share(self) -> float:
+        """Share of the features that drifted."""
+        features = self.columns.loc[self.columns["column"] != PREDICTION, "drifted"]
+        return float(features.mean()) if len(features) else 0.0
+
+    @property
+    def prediction_drifted(self) -> bool:
+        """Whether the predicted risks drifted."""
+        return bool(self.columns.loc[self.columns["column"] == PREDICTION, "drifted"].any())
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures for :meth:`models.monitoring.change_control_plan.Plan.decide`."""
+        figures = {
+            "patients": float(self.patients),
+            "prediction_drifted": float(self.prediction_drifted),
+            "columns_share": self.share,
+        }
+        if self.estimated is not None:
+            figures["estimated_auroc_lost"] = self.estimated["auroc_lost"]
+        if self.known is not None:
+            figures["auroc_lost"] = self.known["auroc_before"] - self.known["auroc_high"]
+        return figures
+
+
+def assess_day(day: ObservedDay, champion: RegisteredModel, references: References) -> DriftAssessment:
+    """Detect faults, test columns for drift, and estimate and measure performance. Nothing is decided or written.
+
+    Raises:
+        OtherFeaturesError: the log and the reference hold different features.
+        TooFewPatientsError: too few patients have a prediction to compare, and no fault of readings explains it.
+    """
+    reference, columns = comparable_days(references.days, ends=day.ends), [*champion.model.features, PREDICTION]
+    log = day.log.assign(hour=day.log["index_time"].dt.hour)
+    if day.ends or TASKS[str(champion.model.facts_["task"])].index == "end":  # one hour a patient, at any time of day
+        reference, log = reference.assign(hour=0), log.assign(hour=0)
+    of_champion = log[(log["model_version"] == champion.version).to_numpy()]
+    findings = name_faults(
+        Evidence(
+            rows=day.rows,
+            until=day.until,
+            reference=references.readings,
+            log=None if day.ends or log.empty else log,
+            champion=(champion.version, champion.feature_service),
+            population=reference,
+            judged=highest_risks(day.judged),
+            judged_reference=highest_risks(references.judged),
+        )
+    )
+    try:
+        drifted = column_drift(reference, of_champion, columns)
+    except TooFewPatientsError:
+        # There are few predictions where a champion is new, where it is withdrawn, or where all readings are in quarantine.
+        # The findings account for the last case.
+        if not (findings or champion.withdrawn or day.young):
+            raise
+        drifted = pd.DataFrame(columns=COLUMNS).astype({"drifted": bool})
+    threshold = champion.model.thresholds_["high"]
+    return DriftAssessment(
+        findings=findings,
+        columns=drifted,
+        estimated=estimate_performance(of_champion, reference, references.judged, threshold),
+        known=measure_performance(day.judged, references.auroc),
+        patients=max(int(log["subject_id"].nunique()), int(day.last_day["subject_id"].nunique())),
+    )
+
+
+def comparable_days(days: pd.DataFrame, *, ends: bool) -> pd.DataFrame:
+    """Select the part of the reference that resembles the log: the last hours of stays, or days of a ward."""
+    return days[days["last" if ends else "in_day"].to_numpy(bool)].reset_index(drop=True)

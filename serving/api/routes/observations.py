@@ -1,0 +1,77 @@
+"""Observations and registrations: ``POST /v1/observations`` and ``POST /v1/patients``."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Security
+
+from serving.api import problems
+from serving.api.dependencies import IngestionHere
+from serving.api.problems import ProblemError
+from serving.api.quarantine_reasons import explain
+from serving.api.schemas.common import MAX_OBSERVATIONS, MAX_PATIENTS
+from serving.api.schemas.observations import ObservationsIn, PatientsAnswer, PatientsIn, ReceiptOut, ReceiptsAnswer
+from serving.auth.access import OtherWardError, TooManyRefusalsError
+from serving.auth.middleware import authorized
+from serving.auth.tokens import Caller
+from serving.stream.ingestion import SentObservation
+
+router: Final = APIRouter(prefix="/v1", tags=["observations"])
+
+
+@router.post("/observations", summary=f"Send up to {MAX_OBSERVATIONS} observations")
+async def send_observations(
+    request: ObservationsIn,
+    ingestion: IngestionHere,
+    caller: Annotated[Caller, Security(authorized, scopes=["observations:write"])],
+) -> ReceiptsAnswer:
+    """Each observation is on the disk before the answer. Sending the same message again changes nothing."""
+    sent = [SentObservation(**dict(observation)) for observation in request.observations]
+    try:
+        receipts = await ingestion.accept(sent, caller)
+    except OtherWardError:
+        raise ProblemError(problems.not_your_ward("observations")) from None
+    except TooManyRefusalsError:
+        raise ProblemError(problems.too_many_refusals()) from None
+    results = []
+    for observation, receipt in zip(sent, receipts, strict=True):
+        field, expected = explain(receipt.reason, observation.signal) if receipt.reason else (None, None)
+        results.append(
+            ReceiptOut(
+                message_id=observation.message_id,
+                status=receipt.status,
+                reason=receipt.reason,
+                field=field,
+                expected=expected,
+            )
+        )
+    counts = {
+        status: sum(receipt.status == status for receipt in receipts) for status in ("accepted", "duplicate", "quarantined")
+    }
+    nothing_usable = counts["quarantined"] == len(receipts)
+    warning = f"none of the {len(receipts)} observations can be used; results say why" if nothing_usable else None
+    return ReceiptsAnswer(**counts, warning=warning, results=results)
+
+
+@router.post("/patients", summary=f"Register up to {MAX_PATIENTS} patients: who they are, and where")
+def register_patients(
+    request: PatientsIn, ingestion: IngestionHere, caller: Annotated[Caller, Security(authorized, scopes=["patients:write"])]
+) -> PatientsAnswer:
+    """Age, sex and admission are features; the ward decides who is notified. Observations of unregistered patients count, too.
+
+    A caller restricted to wards may register an unassigned patient into one of them. It cannot move a patient out of another
+    ward.
+    """
+    for position, patient in enumerate(request.patients):
+        if not caller.may_see(patient.ward):
+            raise ProblemError(problems.not_your_ward(f"patients.{position}.ward"))
+    registrations = [
+        (patient.patient_id, patient.registration(ward=patient.ward, discharged=patient.discharged))
+        for patient in request.patients
+    ]
+    try:
+        ingestion.register(registrations, caller)
+    except OtherWardError:
+        raise ProblemError(problems.not_your_ward("patients")) from None
+    except TooManyRefusalsError:
+        raise ProblemError(problems.too_many_refusals()) from None
+    return PatientsAnswer(registered=len(registrations))

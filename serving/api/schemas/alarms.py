@@ -1,0 +1,90 @@
+"""An alarm as the API shows it."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from models.alarms.safety_net import Reason
+from models.assessment import Basis
+from serving.api.schemas.common import Request, example
+from serving.records.timestamps import moment
+from serving.records.ward_rows import Action, Alarm, Status
+
+
+class AlarmActionOut(BaseModel):
+    """What one person did about an alarm."""
+
+    action: Action
+    by: str
+    at: datetime
+    reason: Annotated[str | None, Field(description="Of an override.")]
+
+
+class AlarmOut(BaseModel):
+    """One episode of high risk."""
+
+    alarm_id: Annotated[str, Field(description="Of the episode; it stays the same however often the alarm sounds.")]
+    patient_id: str
+    ward: str
+    opened_at: datetime
+    ended_at: datetime | None
+    sounded: Annotated[int, Field(description="How often it sounded; 0: the ward's budget withheld it.")]
+    last_sounded_at: datetime | None
+    cause: Annotated[
+        Literal["model", "news2"] | None,
+        Field(
+            description="What sounded last: the model, or the safety net by NEWS2. Null: an earlier version did not store it."
+        ),
+    ]
+    reasons: Annotated[list[Reason] | None, Field(description="Rules of NEWS2 that held then; null: not stored.")]
+    basis: Basis
+    probability: Annotated[float | None, Field(description="Of the risk that opened it.")]
+    news2: int
+    status: Status
+    acted_at: Annotated[datetime | None, Field(description="Of the latest action, as acted_by and reason.")]
+    acted_by: str | None
+    reason: Annotated[str | None, Field(description="Why it was overridden.")]
+    actions: Annotated[list[AlarmActionOut], Field(description="Everything that was done about it, oldest first.")]
+    prediction_id: str
+    model_name: str | None
+    model_version: str | None
+    feature_service: str
+
+
+class AlarmsAnswer(BaseModel):
+    """Alarms, newest first."""
+
+    alarms: list[AlarmOut]
+
+
+class AcknowledgeIn(Request):
+    """The alarm to acknowledge."""
+
+    model_config = example({"alarm_id": "2c1f7d2e-3f64-5b0e-9a39-0d5c1f6f4f0a"})
+
+    alarm_id: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class OverrideIn(Request):
+    """The alarm to override, and why it was not right. The reason is stored and may become a label: name no patient in it."""
+
+    model_config = example({"alarm_id": "2c1f7d2e-3f64-5b0e-9a39-0d5c1f6f4f0a", "reason": "expected_for_this_patient"})
+
+    alarm_id: Annotated[str, Field(min_length=1, max_length=64)]
+    reason: Literal["false_alarm", "expected_for_this_patient", "artefact", "already_treated", "palliative_care", "other"]
+    note: Annotated[str | None, Field(max_length=500)] = None
+
+
+_TIMES = ("opened_at", "ended_at", "last_sounded_at", "acted_at")
+
+
+def alarm_out(alarm: Alarm, patient_id: str) -> AlarmOut:
+    """Return an alarm with its actions, under the identifier that the caller knows."""
+    actions = [
+        AlarmActionOut(action=action.action, by=action.by, reason=action.reason, at=moment(action.at))
+        for action in alarm.actions
+    ]
+    times = {name: moment(getattr(alarm, name)) for name in _TIMES}
+    rest = {name: getattr(alarm, name) for name in AlarmOut.model_fields if name not in {*_TIMES, "patient_id", "actions"}}
+    return AlarmOut(patient_id=patient_id, actions=actions, **times, **rest)

@@ -1,0 +1,108 @@
+"""What several requests of the API share. Bounds come from the signal table; validation errors never repeat the input."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from features.identifiers import IDENTIFIER
+from serving.instant import Instant
+from serving.records.journal import Registration
+from serving.records.timestamps import microsecond, utc
+from serving.scoring.risk_report import Include
+
+MAX_PATIENTS = 500
+MAX_OBSERVATIONS = 5_000
+MAX_BODY_BYTES = 1_000_000
+
+# A name in one spelling: what cannot be told apart by eye must not be two patients.
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=IDENTIFIER)]
+PatientId = Annotated[Name, Field(description="The patient's identifier, without blanks at the ends.", examples=["sim-000017"])]
+WardName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z0-9_.-]+$",
+        description="A to Z, a to z, digits, _, . and -.",
+        examples=["B4"],
+    ),
+]
+AsOf = Annotated[
+    Instant | None,
+    Field(description="The time to answer for. Default: now; for a replayed cohort the last hour of the patient's stay."),
+]
+Included = Annotated[
+    list[Include],
+    Field(
+        max_length=2,
+        description="What to add, at the cost of time: contributions (the signals that moved the risk most), range (the lowest "
+        "and highest probability that the evidence supports).",
+    ),
+]
+
+Sex = Literal["female", "male"]
+_SEX_CODES: Final[Mapping[Sex, float]] = {"female": 0.0, "male": 1.0}  # of the feature
+
+
+class Request(BaseModel):
+    """The body of a request. Its example in the OpenAPI document is one that the server of a fresh demo home answers."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+def example(body: dict[str, Any], **rules: Any) -> ConfigDict:
+    """Return the configuration of a :class:`Request` with an example, and rules of JSON schema over several fields."""
+    return ConfigDict(json_schema_extra={"examples": [body], **rules})
+
+
+_PREGNANT_AGES: Final = (10, 60)  # years, both included; wide: what lies beyond is a slip
+POSSIBLE_PREGNANCY: Final[dict[str, Any]] = {  # what PatientFacts refuses, for clients that check before they send
+    "anyOf": [
+        {"properties": {"pregnant": {"enum": [False, None]}}},
+        {
+            "properties": {
+                "sex": {"enum": ["female", None]},
+                "age": {"type": ["number", "null"], "minimum": _PREGNANT_AGES[0], "maximum": _PREGNANT_AGES[1]},
+            }
+        },
+    ]
+}
+
+
+class PatientFacts(Request):
+    """Who a patient is and since when they are here; null or absent: unknown."""
+
+    model_config = ConfigDict(json_schema_extra=POSSIBLE_PREGNANCY)
+
+    age: Annotated[float | None, Field(strict=True, ge=0, le=130, description="years")] = None
+    sex: Sex | None = None
+    pregnant: Annotated[
+        Annotated[bool, Field(strict=True)] | None,
+        Field(
+            description="NEWS2 is not made for pregnancy: it sounds no alarm then, and the answer says so. Default: unknown."
+        ),
+    ] = None
+    unit_admitted_at: Instant | None = None
+    hospital_admitted_at: Instant | None = None
+
+    @model_validator(mode="after")
+    def _pregnancy_is_possible(self) -> Self:
+        """Refuse a slip that would switch NEWS2 off."""
+        low, high = _PREGNANT_AGES
+        if self.pregnant and (self.sex == "male" or (self.age is not None and not low <= self.age <= high)):
+            raise ValueError(f"pregnant: expected true of female patients of {low} to {high} years only; check sex and age")
+        return self
+
+    def registration(self, *, ward: str = "", discharged: bool = False) -> Registration:
+        """Return these facts as the journal stores them, still without a subject key."""
+        admitted = {"unit_admitted_at": self.unit_admitted_at, "hospital_admitted_at": self.hospital_admitted_at}
+        return Registration(
+            subject_id="",
+            ward=ward,
+            age=self.age,
+            sex=None if self.sex is None else _SEX_CODES[self.sex],
+            **{name: None if time is None else microsecond(utc(time)) for name, time in admitted.items()},
+            discharged=discharged,
+            pregnant=self.pregnant,
+        )

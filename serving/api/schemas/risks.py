@@ -1,0 +1,229 @@
+"""Requests and answers about risks, and how an answer is made of a risk report."""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from features.signals import SIGNALS
+from models.alarms.safety_net import Band, Reason, Score
+from models.assessment import Basis, DecidedBy, Finding
+from models.registry import RegisteredModel
+from serving.api.schemas.common import (
+    MAX_OBSERVATIONS,
+    MAX_PATIENTS,
+    POSSIBLE_PREGNANCY,
+    AsOf,
+    Included,
+    PatientFacts,
+    PatientId,
+    Request,
+    example,
+)
+from serving.api.schemas.problems import Problem
+from serving.instant import Instant
+from serving.scoring.risk_report import RiskReport
+
+
+class RiskRequest(Request):
+    """The risk of one patient, from the features in the store."""
+
+    model_config = example({"patient_id": "sim-000017", "include": ["contributions", "range"]})
+
+    patient_id: PatientId
+    as_of: AsOf = None
+    include: Included = []  # noqa: RUF012 - pydantic copies it
+
+
+class RisksRequest(Request):
+    """The risks of several patients."""
+
+    model_config = example({"patient_ids": ["sim-000017", "sim-000018"]})
+
+    patient_ids: Annotated[list[PatientId], Field(min_length=1, max_length=MAX_PATIENTS)]
+    as_of: AsOf = None
+    include: Included = []  # noqa: RUF012 - pydantic copies it
+
+
+class ObservationIn(Request):
+    """One observation. The unit, if given, must be the signal's UCUM unit."""
+
+    signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], json_schema_extra={"enum": list(SIGNALS)})]
+    value: Annotated[float, Field(strict=True, allow_inf_nan=False, examples=[112])]
+    observed_at: Instant
+    unit: Annotated[str | None, Field(max_length=32, examples=["/min"])] = None
+
+
+class ObservationsRequest(PatientFacts):
+    """The risk of a patient from the observations in the request alone; only the prediction is stored."""
+
+    model_config = example(
+        {
+            "patient_id": "sim-000017",
+            "observations": [
+                {"signal": "heart_rate", "value": 112, "observed_at": "2026-01-31T08:00:00Z", "unit": "/min"},
+                {"signal": "spo2", "value": 91, "observed_at": "2026-01-31T08:00:00Z", "unit": "%"},
+            ],
+            "age": 71,
+            "sex": "female",
+        },
+        **POSSIBLE_PREGNANCY,
+    )
+
+    patient_id: PatientId
+    observations: Annotated[list[ObservationIn], Field(min_length=1, max_length=MAX_OBSERVATIONS)]
+    as_of: Annotated[Instant | None, Field(description="Default: the time of the latest observation.")] = None
+    include: Included = []  # noqa: RUF012 - pydantic copies it
+
+
+class News2(BaseModel):
+    """NEWS2 from the latest values of the last 24 h.
+
+    A missing component counts 0 in ``score`` and its maximum in ``highest``.
+    """
+
+    score: int
+    highest: int
+    components: Annotated[dict[str, int | None], Field(description="Points of each component; null: not measured.")]
+    sustained: Annotated[
+        int | None,
+        Field(
+            description="The score that the safety net uses: where a signal comes continuously, of the median of its last 15 "
+            "minutes. Null where NEWS2 does not apply, or no component is known."
+        ),
+    ]
+    use_instead: Annotated[
+        Score | None,
+        Field(description="NEWS2 is made for patients of 16 years and over who are not pregnant. The score made for others."),
+    ]
+
+
+class ContributionOut(BaseModel):
+    """How much a signal moved the log-odds of this risk from the average patient's."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    signal: str
+    log_odds: float
+    measured: Annotated[
+        bool | None,
+        Field(
+            description="False: the signal was not measured, and the model counts that; it says nothing good of the patient. "
+            "Null: not a measured signal, such as age or a score."
+        ),
+    ]
+
+
+class Range(BaseModel):
+    """Lowest and highest probability that the evidence supports (Venn-Abers)."""
+
+    low: float
+    high: float
+
+
+class ModelReference(BaseModel):
+    """Which model answered, and from which features; without a model, or where it was withdrawn, its name is null."""
+
+    name: str | None
+    version: str | None
+    feature_service: str
+    simulated: Annotated[bool | None, Field(description="True: it learned from a simulated ward; no clinical evidence.")]
+
+
+class DataAge(BaseModel):
+    """How old the data behind the answer are, in hours before ``as_of``."""
+
+    features_hours: float
+    latest_reading_hours: float | None
+
+
+class RiskAnswer(BaseModel):
+    """A risk, as of a time.
+
+    A model adds to NEWS2 and never hides it: the band is the worse of both. Where the model cannot be asked, ``basis`` is
+    ``news2``, and ``findings`` say why.
+    """
+
+    prediction_id: str
+    patient_id: str
+    as_of: datetime
+    index_time: Annotated[datetime, Field(description="The time up to which observations were considered.")]
+    horizon_hours: float
+    outcome: str
+    basis: Basis
+    probability: Annotated[float | None, Field(description="Of the outcome within the horizon; null on the basis of NEWS2.")]
+    range: Annotated[Range | None, Field(description="On request.")]
+    band: Annotated[
+        Band,
+        Field(
+            description="The worse of the model's, by its thresholds, and NEWS2's, by the RCP's chart. unknown: too little is "
+            "known to call the patient low."
+        ),
+    ]
+    decided_by: Annotated[DecidedBy, Field(description="What set the band; model where both agree.")]
+    reasons: Annotated[list[Reason], Field(description="Rules of NEWS2 that ask for more than routine care.")]
+    findings: list[Finding]
+    unusual: Annotated[
+        list[str],
+        Field(description="With outside_training: how the patient differs from those the model learned from."),
+    ]
+    news2: News2
+    contributions: Annotated[list[ContributionOut] | None, Field(description="On request.")]
+    model: ModelReference
+    data_age: DataAge
+
+
+class RiskItem(BaseModel):
+    """One patient's part of an answer: a risk, or why there is none."""
+
+    patient_id: str
+    risk: RiskAnswer | None = None
+    problem: Problem | None = None
+
+
+class RisksAnswer(BaseModel):
+    """Items in the order of the request."""
+
+    items: list[RiskItem]
+
+
+def risk_answer(report: RiskReport, patient_id: str) -> RiskAnswer:
+    """Return a risk report as the API shows it, under the identifier that the caller knows."""
+    risk = report.risk
+    own = report.contributions
+    return RiskAnswer(
+        prediction_id=report.prediction_id,
+        patient_id=patient_id,
+        as_of=report.as_of.to_pydatetime(),
+        index_time=risk.index_time.to_pydatetime(),
+        horizon_hours=report.task.horizon.total_seconds() / 3600,
+        outcome=report.task.outcome,
+        basis=risk.basis,
+        probability=risk.probability,
+        range=None if report.range is None else Range(low=report.range[0], high=report.range[1]),
+        band=risk.band,
+        decided_by=risk.decided_by,
+        reasons=list(risk.reasons),
+        findings=list(risk.findings),
+        unusual=list(risk.unusual),
+        news2=News2(
+            score=risk.news2,
+            highest=risk.news2_highest,
+            components=risk.news2_parts,
+            sustained=risk.net_score,
+            use_instead=None if risk.score == "NEWS2" else risk.score,
+        ),
+        contributions=None if own is None else [ContributionOut.model_validate(contribution) for contribution in own],
+        model=model_reference(report.model, report.feature_service),
+        data_age=DataAge(features_hours=report.features_hours, latest_reading_hours=report.latest_reading_hours),
+    )
+
+
+def model_reference(registered: RegisteredModel | None, feature_service: str) -> ModelReference:
+    """Return which model answered, if any, from which features."""
+    if registered is None:
+        return ModelReference(name=None, version=None, feature_service=feature_service, simulated=None)
+    simulated = bool(registered.model.facts_["simulated"])
+    return ModelReference(
+        name=registered.name, version=registered.version, feature_service=feature_service, simulated=simulated
+    )

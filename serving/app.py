@@ -1,0 +1,95 @@
+"""The FastAPI application: routes, error handlers, OpenAPI document. Its components are attached when the process starts."""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from features.store.client import StoreError
+from serving.api.dependencies import MetricsPageHere
+from serving.api.middleware import BodyLimit, LastResort
+from serving.api.openapi import add_health
+from serving.api.problems import (
+    MEDIA_TYPE,
+    ProblemError,
+    on_http,
+    on_invalid,
+    on_overloaded,
+    on_problem,
+    on_unavailable,
+)
+from serving.api.routes import observations, risks, wards
+from serving.api.schemas.common import MAX_BODY_BYTES
+from serving.api.schemas.problems import Problem
+from serving.auth.middleware import Guard
+from serving.observability.metrics import CONTENT_TYPE
+from serving.records.database import DatabaseError
+from serving.records.prediction_log import LogUnavailableError
+from serving.stream.group_commit import OverloadedError
+
+_ROUTERS: Final = (observations.router, risks.router, wards.router)
+_PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    code: {"content": _PROBLEM, "description": HTTPStatus(code).phrase}
+    for code in (400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 503)
+}
+
+
+def create_app() -> FastAPI:
+    """Return the application. ``app.state.components`` must be set before the first request."""
+    app = FastAPI(
+        title="Vigil prediction API",
+        version="1",
+        description="Risk of deterioration from device vitals, as of a stated time. A decision aid, not a decision.",
+        servers=[{"url": "/", "description": "the server of this document"}],
+        generate_unique_id_function=lambda route: route.name,
+        docs_url=None,  # its page would load scripts from elsewhere
+        openapi_url="/v1/openapi.json",
+        redoc_url=None,
+        responses=_ERRORS,
+        exception_handlers={
+            DatabaseError: on_unavailable,
+            LogUnavailableError: on_unavailable,
+            StoreError: on_unavailable,
+            OverloadedError: on_overloaded,
+            ProblemError: on_problem,
+            RequestValidationError: on_invalid,
+            HTTPException: on_http,
+        },
+    )
+    for router in _ROUTERS:
+        app.include_router(router)
+    # The last one added is the first that a request meets: without a valid token, no body is read.
+    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    app.add_middleware(Guard)
+    app.add_middleware(LastResort)
+    add_health(app)
+
+    @app.get("/v1/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        """The OpenAPI document as a page, from files of this server."""
+        return get_swagger_ui_html(
+            openapi_url="/v1/openapi.json",
+            title=app.title,
+            swagger_js_url="/static_content/swagger-ui-bundle.js",
+            swagger_css_url="/static_content/swagger-ui.css",
+            swagger_favicon_url="/static_content/favicon-32x32.png",
+        )
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics(page: MetricsPageHere) -> Response:
+        """Metrics for Prometheus."""
+        return Response(await page.get(), media_type=CONTENT_TYPE)
+
+    return app
+
+
+def paths(app: FastAPI) -> list[str]:
+    """Return the paths that an application serves."""
+    routes = (*app.routes, *(route for router in _ROUTERS for route in router.routes))
+    return [route.path for route in routes if isinstance(route, Route)]

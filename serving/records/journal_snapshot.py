@@ -1,0 +1,109 @@
+"""The journal as it stands at one moment, for those who make features or look for faults."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import sqlalchemy as sa
+
+from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS, RETENTIONS
+from serving.records.timestamps import instants
+
+_SENT: Final = ["signal", "value", "observed_at", "device_id", "source"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRegistration:
+    """A registration with its time of recording, microseconds; fields as in :class:`serving.records.journal.Registration`."""
+
+    subject_id: str
+    recorded_at: int
+    ward: str
+    age: float | None
+    sex: float | None
+    unit_admitted_at: int | None
+    hospital_admitted_at: int | None
+    discharged: bool
+    pregnant: bool | None
+
+
+class JournalSnapshot:
+    """One read transaction. All times are microseconds, and intervals hold their later end but not their earlier one."""
+
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def end_of_groups(self, after: int, until: int, most: int) -> int | None:
+        """Return the time of the group that holds the last of the next ``most`` observations; a group is never divided.
+
+        None: there is no group in the interval.
+        """
+        new = sa.select(OBSERVATIONS.c.recorded_at).where(OBSERVATIONS.c.recorded_at.between(after + 1, until))
+        some = new.order_by(OBSERVATIONS.c.recorded_at).limit(most).subquery()
+        last, number = self._connection.execute(sa.select(sa.func.max(some.c.recorded_at), sa.func.count())).one()
+        if number == most:
+            return int(last)
+        registered = sa.select(sa.func.max(REGISTRATIONS.c.recorded_at)).where(
+            REGISTRATIONS.c.recorded_at.between(after + 1, until)
+        )
+        ends = [end for end in (last, self._connection.execute(registered).scalar()) if end is not None]
+        return max(ends) if ends else None
+
+    def observations(self, after: int, until: int, subject: str | None = None) -> pd.DataFrame:
+        """Return accepted observations by time of recording, of all subjects or of one.
+
+        Those that retention dropped are left out, even while it is still deleting them.
+        """
+        dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
+        wanted: sa.ColumnElement[bool] = OBSERVATIONS.c.recorded_at.between(after + 1, until)
+        if subject is not None:
+            wanted = (OBSERVATIONS.c.subject_id == subject) & (OBSERVATIONS.c.recorded_at <= until)
+        query = sa.select(OBSERVATIONS).where(wanted, OBSERVATIONS.c.recorded_at >= dropped)
+        rows = self._frame(query.order_by(OBSERVATIONS.c.recorded_at, OBSERVATIONS.c.seq))
+        return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
+
+    def registered(self, after: int, until: int) -> dict[str, int]:
+        """Return the subjects that were registered in an interval, and the time of the last registration of each."""
+        query = sa.select(REGISTRATIONS.c.subject_id, REGISTRATIONS.c.recorded_at)
+        rows = self._connection.execute(query.where(REGISTRATIONS.c.recorded_at.between(after + 1, until)))
+        return {row.subject_id: row.recorded_at for row in rows}
+
+    def registration(self, subject: str, until: int) -> RecordedRegistration | None:
+        """Return the last registration of a subject up to a time."""
+        columns = [REGISTRATIONS.c[name] for name in RecordedRegistration.__dataclass_fields__]
+        query = sa.select(*columns).where(REGISTRATIONS.c.subject_id == subject, REGISTRATIONS.c.recorded_at <= until)
+        row = self._connection.execute(query.order_by(REGISTRATIONS.c.seq.desc()).limit(1)).first()
+        return None if row is None else RecordedRegistration(*row)
+
+    def recorded_times(self, subject: str, after: int, until: int) -> set[int]:
+        """Return the times of the groups in an interval that hold something of a subject."""
+        queries = [
+            sa.select(table.c.recorded_at).where(table.c.subject_id == subject, table.c.recorded_at.between(after + 1, until))
+            for table in (OBSERVATIONS, REGISTRATIONS)
+        ]
+        return set(self._connection.execute(sa.union(*queries)).scalars())
+
+    def last_retention(self) -> int | None:
+        """Return when retention last dropped observations; None: never."""
+        return self._connection.execute(sa.select(sa.func.max(RETENTIONS.c.recorded_at))).scalar()
+
+    def quarantined(self, after: int, until: int) -> pd.DataFrame:
+        """Return quarantined observations of an interval: ``subject_id, recorded_at, reason`` and the fields as sent."""
+        columns = [QUARANTINE.c[name] for name in ("subject_id", "recorded_at", "reason", "observation")]
+        rows = self._frame(sa.select(*columns).where(QUARANTINE.c.recorded_at.between(after + 1, until)))
+        sent = pd.DataFrame([json.loads(text) for text in rows.pop("observation")], index=rows.index).reindex(columns=_SENT)
+        sent["observed_at"] = pd.to_datetime(sent["observed_at"], format="ISO8601", utc=True, errors="coerce")
+        return rows.assign(recorded_at=instants(rows["recorded_at"])).join(sent)
+
+    def repetitions(self, after: int, until: int) -> pd.DataFrame:
+        """Return repeated observations of an interval, one row each, without a value, as of the time they arrived."""
+        rows = self._frame(sa.select(REPETITIONS).where(REPETITIONS.c.recorded_at.between(after + 1, until)))
+        rows = rows.loc[rows.index.repeat(rows["times"])]
+        recorded_at = instants(rows["recorded_at"])
+        return rows.assign(recorded_at=recorded_at, observed_at=recorded_at, reason="duplicate_message", value=np.nan)
+
+    def _frame(self, query: "sa.Select[Any]") -> pd.DataFrame:
+        result = self._connection.execute(query)
+        return pd.DataFrame(result.all(), columns=list(result.keys()))

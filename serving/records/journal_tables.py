@@ -1,0 +1,76 @@
+"""The tables of the journal. Only the modules beside this one read or write them."""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+REGISTRATIONS: Final = sa.Table(  # what is known of a subject, from when on: rows are added, never changed
+    "registrations",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("subject_id", sa.String, nullable=False, index=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),  # microseconds UTC, as all times here
+    sa.Column("ward", sa.String, nullable=False),
+    sa.Column("age", sa.Float),
+    sa.Column("sex", sa.Float),
+    sa.Column("unit_admitted_at", sa.BigInteger),
+    sa.Column("hospital_admitted_at", sa.BigInteger),
+    sa.Column("discharged", sa.Boolean, nullable=False),
+    sa.Column("pregnant", sa.Boolean),  # null: unknown
+)
+OBSERVATIONS: Final = sa.Table(
+    "observations",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("subject_id", sa.String, nullable=False),
+    sa.Column("signal", sa.String, nullable=False),
+    sa.Column("observed_at", sa.BigInteger, nullable=False),
+    sa.Column("value", sa.Float, nullable=False),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("device_id", sa.String),
+    sa.Column("source", sa.String),
+    sa.Column("message", sa.LargeBinary, nullable=False, unique=True),  # digest of MESSAGE_KEY
+    sa.UniqueConstraint("subject_id", "signal", "observed_at", "value"),
+)
+QUARANTINE: Final = sa.Table(
+    "quarantine",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("subject_id", sa.String),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("observation", sa.String, nullable=False),  # JSON, as the sender wrote it
+    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),  # of all of it: sent again it is stored no second time
+)
+REPETITIONS: Final = sa.Table(  # observations of a group that were stored before: how many, of which subject, from which device
+    "repetitions",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("subject_id", sa.String, nullable=False),
+    sa.Column("signal", sa.String, nullable=False),
+    sa.Column("device_id", sa.String),
+    sa.Column("source", sa.String),
+    sa.Column("times", sa.Integer, nullable=False),
+)
+LATEST: Final = sa.Table(  # when the last observation of each subject was recorded
+    "latest",
+    METADATA,
+    sa.Column("subject_id", sa.String, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+)
+GROUP_TIME: Final = sa.Table(  # one row: the time of the last group
+    "group_time",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+)
+RETENTIONS: Final = sa.Table(  # from each row on, observations recorded before a time count no more
+    "retentions",
+    METADATA,
+    sa.Column("recorded_at", sa.BigInteger, primary_key=True),
+    sa.Column("before", sa.BigInteger, nullable=False),
+    sa.Column("observations", sa.Integer, nullable=False),
+)
+RECORDED: Final = (OBSERVATIONS, REGISTRATIONS, QUARANTINE, REPETITIONS, LATEST, RETENTIONS)  # tables with a time of recording

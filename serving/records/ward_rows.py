@@ -1,0 +1,145 @@
+"""What the ward state holds, as values: a latest risk, an alarm, an action, an event. Times are microseconds UTC."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from models.alarms.policy import Cause
+from models.alarms.safety_net import Band, Reason
+from models.assessment import Basis, DecidedBy, Finding
+
+Action = Literal["acknowledged", "overridden"]
+Status = Literal["open", "acknowledged", "overridden"]
+EventKind = Literal[
+    "risk", "silent", "left", "alarm", "alarm_moved", "alarm_withheld", "alarm_ended", "acknowledged", "overridden"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class WardRisk:
+    """The latest risk of a subject.
+
+    Attributes:
+        latest_reading_at: None: no observation within a day.
+        model_name, model_version: None where no model was asked.
+        threshold: probability at which the ward's alarm sounds; None without a probability.
+        decided_by, reasons, findings, unusual: None in a row of an earlier version.
+        net_score: NEWS2 of sustained values; None where the safety net does not apply.
+        urgent_since: since when that has been at the limit of the safety net or above.
+        dipped_at: since when it has been below again, for less than a dip may last.
+    """
+
+    subject_id: str
+    ward: str
+    index_time: int
+    prediction_id: str
+    basis: Basis
+    probability: float | None
+    band: Band
+    news2: int
+    news2_highest: int
+    latest_reading_at: int | None
+    model_name: str | None
+    model_version: str | None
+    feature_service: str
+    threshold: float | None
+    decided_by: DecidedBy | None = None
+    reasons: list[Reason] | None = None
+    findings: list[Finding] | None = None
+    unusual: list[str] | None = None
+    net_score: int | None = None
+    urgent_since: int | None = None
+    dipped_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmAction:
+    """What one person did about an alarm. ``by``: the caller's ``sub``."""
+
+    action: Action
+    by: str
+    reason: str | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """One episode.
+
+    Attributes:
+        sounded: how often; 0: withheld by the ward's budget.
+        basis, probability, news2, prediction_id: of the risk that opened it.
+        acted_at, acted_by, reason: of the latest action.
+        cause: what sounded last; None in alarms of an earlier version, as the next two.
+        emergency: whether NEWS2 has stayed high since the safety net sounded.
+        reasons: rules of NEWS2 that held then.
+        actions: oldest first.
+    """
+
+    alarm_id: str
+    subject_id: str
+    ward: str
+    opened_at: int
+    sounded: int
+    last_sounded_at: int | None
+    basis: Basis
+    probability: float | None
+    news2: int
+    prediction_id: str
+    model_name: str | None
+    model_version: str | None
+    feature_service: str
+    ended_at: int | None = None
+    status: Status = "open"
+    acted_at: int | None = None
+    acted_by: str | None = None
+    reason: str | None = None
+    cause: Cause | None = None
+    emergency: bool | None = None
+    reasons: list[Reason] | None = None
+    actions: tuple[AlarmAction, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChange:
+    """New values of some fields of an alarm."""
+
+    alarm_id: str
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change in a ward, before it has a number. ``body``: what followers see, beside subject, ward and time."""
+
+    ward: str
+    subject_id: str
+    kind: EventKind
+    at: int
+    body: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedEvent(Event):
+    """An event with its number in the ward."""
+
+    number: int = 0
+
+
+@dataclass
+class WardUpdate:
+    """What one step of the rescorer changes, in one transaction.
+
+    Attributes:
+        risks: of the subjects rescored.
+        removed: subjects that are not monitored any more.
+        opened: new alarms.
+        changed: alarms that sounded again, moved or ended.
+        events: in order.
+    """
+
+    risks: list[WardRisk] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    opened: list[Alarm] = field(default_factory=list)
+    changed: list[AlarmChange] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)

@@ -1,0 +1,95 @@
+"""The tables of the ward state. Only :mod:`serving.records.ward_state` reads or writes them."""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+RISKS: Final = sa.Table(  # the latest of each subject
+    "risks",
+    METADATA,
+    sa.Column("subject_id", sa.String, primary_key=True),
+    sa.Column("ward", sa.String, nullable=False, index=True),
+    sa.Column("index_time", sa.BigInteger, nullable=False),  # microseconds UTC, as all times here
+    sa.Column("prediction_id", sa.String, nullable=False),
+    sa.Column("basis", sa.String, nullable=False),
+    sa.Column("probability", sa.Float),
+    sa.Column("band", sa.String, nullable=False),
+    sa.Column("news2", sa.Integer, nullable=False),
+    sa.Column("news2_highest", sa.Integer, nullable=False),
+    sa.Column("latest_reading_at", sa.BigInteger),
+    sa.Column("model_name", sa.String),
+    sa.Column("model_version", sa.String),
+    sa.Column("feature_service", sa.String, nullable=False),
+    sa.Column("threshold", sa.Float),
+    # Null in rows of an earlier version, which the rescorer replaces when it begins.
+    sa.Column("decided_by", sa.String),
+    sa.Column("reasons", sa.JSON),
+    sa.Column("findings", sa.JSON),
+    sa.Column("unusual", sa.JSON),
+    sa.Column("net_score", sa.Integer),
+    sa.Column("urgent_since", sa.BigInteger),
+    sa.Column("dipped_at", sa.BigInteger),
+)
+ALARMS: Final = sa.Table(  # one row an episode
+    "alarms",
+    METADATA,
+    sa.Column("alarm_id", sa.String, primary_key=True),
+    sa.Column("subject_id", sa.String, nullable=False, index=True),
+    sa.Column("ward", sa.String, nullable=False, index=True),
+    sa.Column("opened_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("sounded", sa.Integer, nullable=False),
+    sa.Column("last_sounded_at", sa.BigInteger),
+    sa.Column("ended_at", sa.BigInteger),
+    sa.Column("basis", sa.String, nullable=False),
+    sa.Column("probability", sa.Float),
+    sa.Column("news2", sa.Integer, nullable=False),
+    sa.Column("prediction_id", sa.String, nullable=False),
+    sa.Column("model_name", sa.String),
+    sa.Column("model_version", sa.String),
+    sa.Column("feature_service", sa.String, nullable=False),
+    sa.Column("status", sa.String, nullable=False, default="open"),
+    sa.Column("acted_at", sa.BigInteger),
+    sa.Column("acted_by", sa.String),
+    sa.Column("reason", sa.String),
+    # Null in alarms of an earlier version.
+    sa.Column("cause", sa.String),
+    sa.Column("emergency", sa.Boolean),
+    sa.Column("reasons", sa.JSON),
+)
+_IS_OPEN: Final = ALARMS.c.ended_at.is_(None)
+sa.Index("one_open_episode_a_subject", ALARMS.c.subject_id, unique=True, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)
+ACTIONS: Final = sa.Table(  # everything that was done about alarms; rows are added, and deleted with their alarm
+    "actions",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("alarm_id", sa.String, nullable=False, index=True),
+    sa.Column("action", sa.String, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("reason", sa.String),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)
+EVENTS: Final = sa.Table(
+    "events",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("ward", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),  # within the ward, so that it tells nothing of the others
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("subject_id", sa.String, nullable=False),
+    sa.Column("kind", sa.String, nullable=False),
+    sa.Column("body", sa.JSON, nullable=False),
+    sa.UniqueConstraint("ward", "number"),
+)
+EVENT_NUMBERS: Final = sa.Table(  # the last number that was given in each ward: none is given twice, whatever retention deletes
+    "event_numbers",
+    METADATA,
+    sa.Column("ward", sa.String, primary_key=True),
+    sa.Column("last", sa.Integer, nullable=False),
+)
+PROGRESS: Final = sa.Table(
+    "progress",
+    METADATA,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("at", sa.BigInteger, nullable=False),
+)

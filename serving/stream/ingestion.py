@@ -1,0 +1,121 @@
+"""Ingestion: the one way in. Every door (HTTP today) hands its observations and registrations to these two functions.
+
+They replace patient identifiers by subject keys, check that the caller may act for the patients' wards, and store everything
+durably. What cannot be used is quarantined with a reason, never dropped.
+"""
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from features.pseudonyms import Pseudonyms
+from serving.auth.access import Access
+from serving.auth.tokens import Caller
+from serving.identity.identities import Identities
+from serving.instant import Instant
+from serving.records.journal import Journal, Receipt, Registration
+from serving.records.timestamps import utc
+from serving.stream.group_commit import GroupCommit
+
+_INSTANT: Final[TypeAdapter[datetime]] = TypeAdapter(Instant)
+
+
+@dataclass(frozen=True, slots=True)
+class SentObservation:
+    """An observation as a sender wrote it: value and time may be anything.
+
+    Attributes:
+        patient_id: the patient identifier.
+        signal, unit: names that may be unknown; ``unit`` None: the signal's own.
+        value: a number, if it can be used.
+        observed_at: ISO 8601 with a time zone, if it can be used.
+        message_id: the sender's name of the message; one sent again counts once.
+    """
+
+    message_id: str
+    patient_id: str
+    signal: str
+    value: float | str | bool | None
+    observed_at: str | float | bool | None
+    unit: str | None = None
+    device_id: str | None = None
+    source: str | None = None
+
+
+class Ingestion:
+    """Accepts observations and registrations for one home."""
+
+    def __init__(
+        self,
+        *,
+        pseudonyms: Pseudonyms,
+        identities: Identities,
+        journal: Journal,
+        access: Access,
+        group_commit: GroupCommit,
+    ) -> None:
+        self._pseudonyms = pseudonyms
+        self._identities = identities
+        self._journal = journal
+        self._access = access
+        self._group_commit = group_commit
+
+    async def accept(self, observations: Sequence[SentObservation], caller: Caller) -> list[Receipt]:
+        """Store observations, and return what became of each, in order, once they are on the disk.
+
+        Raises:
+            OtherWardError: some are of patients in wards that the caller may not see; nothing was stored.
+            TooManyRefusalsError: the caller was refused too often.
+            OverloadedError: more arrives than can be written; nothing was stored.
+            DatabaseError: nothing was stored.
+        """
+        keys = {name: self._pseudonyms.subject_key(name) for name in {sent.patient_id for sent in observations}}
+        rows = [self._row(keys[sent.patient_id], sent) for sent in observations]
+        identifiers: dict[str, str] = {key: name for name, key in keys.items()}
+        future = self._group_commit.submit(rows, identifiers, check=lambda: self._access.require_visible(caller, keys.values()))
+        return await asyncio.wrap_future(future)
+
+    def register(self, registrations: Sequence[tuple[str, Registration]], caller: Caller) -> None:
+        """Store who patients are and where, from now on; on the disk when this returns.
+
+        Args:
+            registrations: patient identifiers, and what is said of each; the subject key in it is filled in here.
+            caller: must be allowed to see the wards they are registered into.
+
+        Raises:
+            OtherWardError: another ward has some of the patients; nothing was stored.
+            TooManyRefusalsError: the caller was refused too often.
+            DatabaseError: nothing was stored.
+        """
+        names: dict[str, str] = {self._pseudonyms.subject_key(name): name for name, _ in registrations}
+        rows = [replace(row, subject_id=self._pseudonyms.subject_key(name)) for name, row in registrations]
+
+        def check_and_identify() -> None:
+            """Run inside the transaction: of two wards that register a patient at once, one is refused."""
+            self._access.require_movable(caller, names)
+            self._identities.store(names)
+
+        self._journal.register(rows, first=check_and_identify)
+
+    @staticmethod
+    def _row(key: str, sent: SentObservation) -> dict[str, Any]:
+        row = {"subject_id": key, "signal": sent.signal, "value": _number(sent.value), "unit": sent.unit}
+        row |= {"observed_at": _time(sent.observed_at), "device_id": sent.device_id, "source": sent.source}
+        return row | {"message_id": sent.message_id, "sent": {"value": sent.value, "observed_at": sent.observed_at}}
+
+
+def _time(value: str | float | bool | None) -> Any:
+    try:
+        return utc(_INSTANT.validate_python(value))
+    except ValidationError:
+        return None
+
+
+def _number(value: float | str | bool | None) -> float:
+    """Return a number, or NaN for anything else: a text is not read as a number, since its decimal sign is unknown."""
+    return float(value) if isinstance(value, float | int) and not isinstance(value, bool) else math.nan

@@ -1,0 +1,18 @@
+"""The examples in the docstrings of the public modules."""
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = [
+    "batch", "catalogue", "catalogue_page", "identifiers", "observations", "online", "pseudonyms", "scores", "services",
+    "signals", "windows",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_doctests_of_module_pass(name):
+    results = doctest.testmod(importlib.import_module(f"features.{name}"))
+    assert results.attempted > 0
+    assert results.failed == 0

@@ -1,0 +1,108 @@
+"""The alarm guarantee: given only with enough evidence, and kept on other patients."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from features.observations import TIME
+from models.alarms.guarantee import Certificate, certify, check, spent_by_net
+from models.alarms.timeline import Watch
+from models.tasks import Promise
+
+START = pd.Timestamp("2026-01-01T00:00:00Z")
+
+
+def ward(patients, seed, hours=48, net_score=None):
+    """Return the timeline of patients with hourly risks; one in five deteriorates after a rise of twelve hours.
+
+    ``net_score`` is NEWS2 by spot checks in each hour of a stay.
+    """
+    generator = np.random.default_rng(seed)
+    ill = generator.random(patients) < 0.2
+    risk = 0.3 * generator.random((patients, hours)) + 0.2 * generator.random((patients, 1))
+    risk[:, -12:] += np.outer(ill, np.linspace(0, 0.5, 12))
+    time = START + pd.to_timedelta(np.arange(hours), unit="h")
+    onset = pd.Series(pd.NaT, index=range(patients), dtype=TIME).mask(ill, time[-1] + pd.Timedelta(hours=1))
+    return Watch.of(
+        pd.DataFrame(
+            {
+                "subject_id": np.repeat(np.arange(patients), hours),
+                "index_time": np.tile(time, patients),
+                "onset": onset.repeat(hours).array,
+                "onset_known": True,
+                "probability": risk.ravel(),
+                **({} if net_score is None else dict.fromkeys(("net_score", "net_spot"), np.tile(net_score, patients))),
+            }
+        )
+    )
+
+
+def test_certify_gives_a_guarantee_that_its_evidence_exceeds():
+    certificate = certify(ward(1500, 1), Promise(0.5, 0.25))
+    assert certificate.alarms_per_patient_day < certificate.alarms_upper <= 0.5
+    assert certificate.precision > certificate.precision_lower >= 0.25
+    assert (certificate.patients, certificate.max_alarms_per_patient_day, certificate.min_precision) == (1500, 0.5, 0.25)
+
+
+def test_certify_gives_no_guarantee_without_enough_evidence():
+    assert certify(ward(1500, 1), Promise(0.5, 0.95)) is None  # no threshold is so precise
+    few = [certify(ward(12, seed), Promise(0.5, 0.25)) for seed in range(5)]
+    assert sum(certificate is None for certificate in few) >= 4  # a dozen patients are too little evidence
+
+
+def test_certify_gives_guarantees_that_hold_on_other_patients():
+    is_held = []
+    for seed in range(20):
+        certificate = certify(ward(400, seed), Promise(0.4, 0.25))
+        if certificate is not None:
+            is_held.append(check(certificate, ward(3000, 1000 + seed))["held"])
+    assert len(is_held) >= 15
+    assert np.mean(is_held) >= 0.95
+
+
+def test_check_finds_a_broken_guarantee():
+    certificate = Certificate(0.2, 0.5, 0.25, 0.95, 100, 0.3, 0.4, 0.5, 0.4)
+    found = check(certificate, ward(500, 3))
+    assert found["alarms_per_patient_day"] > 0.5
+    assert found["held"] is False
+    assert 0 <= found["event_recall"] <= 1
+
+
+def test_check_estimates_the_alarm_rate_of_the_timeline():
+    timeline = ward(300, 4)
+    certificate = Certificate(0.6, 0.5, 0.25, 0.95, 100, 0.3, 0.4, 0.5, 0.4)
+    found = check(certificate, timeline)
+    assert found["alarms_per_patient_day"] == pytest.approx(timeline.fired(0.6).sum() / timeline.patient_days)
+
+
+def spot_checks(*hours, score=7.0):
+    """Return NEWS2 over two days, high in some hours."""
+    scores = np.ones(48)
+    scores[list(hours)] = score
+    return scores
+
+
+def test_certify_counts_alarms_of_the_safety_net():
+    """One alarm of the net in two days is 0.5 per patient-day. Of 0.9 it leaves the model 0.4."""
+    alone, with_net = ward(1500, 1), ward(1500, 1, net_score=spot_checks(20))
+    found = certify(with_net, Promise(0.9, 0.05))
+    assert found.alarms_upper <= 0.9
+    assert check(found, with_net)["alarms_per_patient_day"] > 0.5
+    assert check(found, with_net)["net_alarms_per_patient_day"] == 0.5
+    assert check(found, alone)["net_alarms_per_patient_day"] == 0
+    assert check(found, alone)["alarms_per_patient_day"] < 0.5
+
+
+def test_spent_by_net_states_the_alarms_of_the_net_if_it_leaves_none():
+    timeline = ward(300, 1, net_score=spot_checks(10, 30))
+    assert spent_by_net(timeline, 0.5) == (
+        "the safety net alone sounds 1.00 of 0.5 alarms per patient-day, so none are left for the model"
+    )
+    assert spent_by_net(timeline, 1.0).startswith("the safety net alone sounds 1.00 of 1 ")
+    assert spent_by_net(timeline, 1.01) == spent_by_net(ward(300, 1), 0.5) == ""
+    assert certify(timeline, Promise(0.5, 0.0)) is None
+
+
+def test_certify_gives_no_guarantee_to_a_model_that_never_sounds():
+    """The net alone sounds 0.5 and would keep the guarantee; the model has no threshold that does."""
+    assert certify(ward(1500, 1, net_score=spot_checks(20)), Promise(0.55, 0.0)) is None

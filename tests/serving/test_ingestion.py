@@ -1,0 +1,143 @@
+"""Ingestion: identifiers are replaced, wards are checked, and unusable observations are quarantined."""
+
+import asyncio
+import json
+import math
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from features.pseudonyms import open_pseudonyms
+from serving.auth.access import Access, OtherWardError
+from serving.auth.tokens import Caller
+from serving.identity.identities import Identities
+from serving.observability.metrics import Metrics
+from serving.records.journal import Journal, Receipt, Registration
+from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS
+from serving.records.timestamps import microsecond, utc
+from serving.stream.group_commit import GroupCommit
+from serving.stream.ingestion import Ingestion, SentObservation
+
+AT = datetime.now(UTC) - timedelta(minutes=1)
+
+
+class Home:
+    """Everything that ingestion uses, of one home."""
+
+    def __init__(self, home):
+        self.pseudonyms, self.identities, self.journal = open_pseudonyms(home), Identities(home), Journal(home)
+        self.group_commit = GroupCommit(self.journal, self.identities, Metrics())
+        self.ingestion = Ingestion(
+            pseudonyms=self.pseudonyms,
+            identities=self.identities,
+            journal=self.journal,
+            access=Access(self.journal, 1_000),
+            group_commit=self.group_commit,
+        )
+
+    def accept(self, *observations, wards=None):
+        return asyncio.run(self.ingestion.accept(observations, caller(wards)))
+
+    def register(self, *patients, wards=None):
+        self.ingestion.register([(patient, Registration("", ward)) for patient, ward in patients], caller(wards))
+
+    def rows(self, table):
+        with self.journal._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(sa.select(table).order_by(table.c.seq)).mappings()]
+
+
+def caller(wards=None):
+    return Caller("tests", frozenset(), None if wards is None else frozenset(wards), math.inf)
+
+
+def sent(patient="patient-1", message="m1", **changes):
+    fields = {"signal": "heart_rate", "value": 80.0, "observed_at": AT.isoformat(), "device_id": "d1", "source": "g1"}
+    return SentObservation(message, patient, **fields | changes)
+
+
+@pytest.fixture
+def home(tmp_path):
+    home = Home(tmp_path)
+    yield home
+    home.group_commit.stop()
+
+
+def test_accept_stores_the_subject_key_and_its_identifier_apart(home):
+    assert home.accept(sent(), sent("patient-2", value=90)) == [Receipt("accepted")] * 2
+    keys = [home.pseudonyms.subject_key(name) for name in ("patient-1", "patient-2")]
+    stored = home.rows(OBSERVATIONS)
+    assert [row["subject_id"] for row in stored] == keys
+    assert [(row["value"], row["observed_at"], row["device_id"], row["source"]) for row in stored] == [
+        (80.0, microsecond(utc(AT)), "d1", "g1"),
+        (90.0, microsecond(utc(AT)), "d1", "g1"),
+    ]
+    assert home.identities.of(keys) == dict(zip(keys, ["patient-1", "patient-2"], strict=True))
+    assert "patient-1" not in str(stored)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"value": "80"}, "not_a_number"),
+        ({"value": True}, "not_a_number"),
+        ({"value": None}, "not_a_number"),
+        ({"observed_at": "yesterday"}, "missing_time"),
+        ({"observed_at": "2026-02-01T12:00:00"}, "missing_time"),  # without a time zone
+        ({"observed_at": 1770000000.0}, "missing_time"),
+        ({"observed_at": None}, "missing_time"),
+        ({"unit": "Cel"}, "unknown_unit"),
+        ({"signal": "mood"}, "unknown_signal"),
+    ],
+)
+def test_accept_quarantines_what_cannot_be_used_as_it_was_sent(home, changes, reason):
+    assert home.accept(sent(**changes), sent(message="m2", value=81.0)) == [
+        Receipt("quarantined", reason),
+        Receipt("accepted"),
+    ]
+    (row,) = home.rows(QUARANTINE)
+    assert (row["subject_id"], row["reason"]) == (home.pseudonyms.subject_key("patient-1"), reason)
+    as_sent = json.loads(row["observation"])
+    original = sent(**changes)
+    assert (as_sent["value"], as_sent["observed_at"], as_sent["unit"]) == (
+        original.value,
+        original.observed_at,
+        original.unit,
+    )
+    assert "patient-1" not in row["observation"]
+
+
+def test_accept_refuses_the_whole_request_for_a_patient_of_another_ward(home):
+    home.register(("patient-1", "A"), ("patient-2", "B"))
+    before = home.journal.latest()
+    with pytest.raises(OtherWardError):
+        home.accept(sent("patient-1"), sent("patient-2"), wards=["A"])
+    assert home.journal.latest() == before
+    assert home.rows(OBSERVATIONS) == []
+    assert home.accept(sent("patient-1"), wards=["A"]) == [Receipt("accepted")]
+    assert home.accept(sent("patient-2"), wards=["A", "B"]) == [Receipt("accepted")]
+
+
+def test_register_stores_subject_keys_and_their_identifiers(home):
+    facts = Registration("", "A", age=70.0, sex=1.0, unit_admitted_at=5, pregnant=False)
+    home.ingestion.register([("patient-1", facts), ("patient-2", Registration("", "B", discharged=True))], caller())
+    keys = [home.pseudonyms.subject_key(name) for name in ("patient-1", "patient-2")]
+    first, second = home.rows(REGISTRATIONS)
+    assert (first["subject_id"], first["ward"], first["age"], first["sex"], first["unit_admitted_at"]) == (
+        *(keys[0], "A", 70.0, 1.0, 5),
+    )
+    assert (first["hospital_admitted_at"], first["discharged"], first["pregnant"]) == (None, False, False)
+    assert (second["subject_id"], second["ward"], second["discharged"], second["pregnant"]) == (keys[1], "B", True, None)
+    assert first["recorded_at"] == second["recorded_at"]
+    assert home.identities.of(keys) == dict(zip(keys, ["patient-1", "patient-2"], strict=True))
+
+
+def test_register_refused_for_one_patient_stores_none(home):
+    home.register(("patient-2", "B"))
+    before = home.rows(REGISTRATIONS)
+    with pytest.raises(OtherWardError):
+        home.register(("patient-1", "A"), ("patient-2", "A"), wards=["A"])
+    assert home.rows(REGISTRATIONS) == before
+    assert home.identities.subjects() == {home.pseudonyms.subject_key("patient-2")}
+    home.register(("patient-1", "A"), wards=["A"])
+    assert len(home.rows(REGISTRATIONS)) == 2
