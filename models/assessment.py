@@ -243,14 +243,14 @@ def _find_unusual(
 ) -> list[tuple[str, ...]]:
     """Return what distinguishes each patient from those of training, and add the obstacle ``outside_training``."""
     unusual: list[tuple[str, ...]] = [()] * len(rows)
-    asked = [row for row, row_obstacles in enumerate(obstacles) if not row_obstacles]
+    to_ask = [row for row, row_obstacles in enumerate(obstacles) if not row_obstacles]
     domain = getattr(model, "domain_", None)  # models of earlier versions lack it
-    if not asked:
+    if not to_ask:
         return unusual
-    by_domain = (
-        domain.unusual(rows if len(asked) == len(rows) else rows.iloc[asked]) if domain is not None else [()] * len(asked)
-    )
-    for row, row_unusual in zip(asked, by_domain, strict=True):
+    by_domain: list[tuple[str, ...]] = [()] * len(to_ask)
+    if domain is not None:
+        by_domain = domain.unusual(rows if len(to_ask) == len(rows) else rows.iloc[to_ask])
+    for row, row_unusual in zip(to_ask, by_domain, strict=True):
         # No cohort that models learn from tells who is pregnant.
         unusual[row] = (*row_unusual, "pregnancy") if pregnant[row] else row_unusual
         if unusual[row]:

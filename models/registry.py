@@ -192,9 +192,15 @@ class Registry:
         Raises:
             NoModelError: there is none.
         """
-        entry = self._version(name, version, alias)
-        location = self.client.get_model_version_download_uri(name, str(entry.version))
-        return RegisteredModel(self._read(location), name, str(entry.version), str(entry.run_id), WITHDRAWN in entry.tags)
+        registered_version = self._version(name, version, alias)
+        location = self.client.get_model_version_download_uri(name, str(registered_version.version))
+        return RegisteredModel(
+            self._read(location),
+            name,
+            str(registered_version.version),
+            str(registered_version.run_id),
+            WITHDRAWN in registered_version.tags,
+        )
 
     def version_of(self, name: str, alias: str) -> str:
         """Return the version that has an alias.
@@ -210,8 +216,8 @@ class Registry:
         Raises:
             NoModelError: no version has it.
         """
-        entry = self._version(name, None, alias)
-        return str(entry.version), WITHDRAWN in entry.tags
+        registered_version = self._version(name, None, alias)
+        return str(registered_version.version), WITHDRAWN in registered_version.tags
 
     def withdraw(self, name: str, version: str, because: str, at: datetime) -> None:
         """Withdraw a version: servers must not use it, whatever alias it has. A second withdrawal changes nothing.

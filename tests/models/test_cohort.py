@@ -28,8 +28,8 @@ def outcomes(*rows):
 
 
 def labels(task, stay_hours, *events):
-    found = label(index_times(stays(a=stay_hours)), outcomes(*events), task)
-    return ["-" if np.isnan(value) else int(value) for value in found["label"]]
+    result = label(index_times(stays(a=stay_hours)), outcomes(*events), task)
+    return ["-" if np.isnan(value) else int(value) for value in result["label"]]
 
 
 def test_index_times_are_every_hour_from_start_to_end():
@@ -78,9 +78,9 @@ def test_label_refuses_two_outcomes_of_a_subject():
 
 def test_splits_put_no_patient_in_two_and_keep_the_share():
     ids = pd.Series([f"patient-{n}" for n in range(20_000) for _ in range(2)])
-    found = splits(ids)
-    assert found.groupby(ids).nunique().max() == 1
-    assert (found == "held_out").mean() == pytest.approx(HELD_OUT_SHARE, abs=0.01)
+    result = splits(ids)
+    assert result.groupby(ids).nunique().max() == 1
+    assert (result == "held_out").mean() == pytest.approx(HELD_OUT_SHARE, abs=0.01)
 
 
 def test_split_of_a_patient_never_changes():
@@ -92,14 +92,14 @@ def test_folds_put_a_patient_in_one_whatever_the_order_of_rows():
     ids = pd.Series([f"patient-{n}" for n in range(1000) for _ in range(3)])
     event = np.zeros(3000, dtype=bool)
     event[30:90:3] = True  # one row of each of twenty patients
-    found = pd.Series(folds(ids, event, 5, seed=1))
-    assert found.groupby(ids).nunique().max() == 1
-    assert found[event].value_counts().to_dict() == dict.fromkeys(range(5), 4)  # patients with an event are spread evenly
-    assert found[~event].groupby(ids).first().value_counts().max() <= 200
+    result = pd.Series(folds(ids, event, 5, seed=1))
+    assert result.groupby(ids).nunique().max() == 1
+    assert result[event].value_counts().to_dict() == dict.fromkeys(range(5), 4)  # patients with an event are spread evenly
+    assert result[~event].groupby(ids).first().value_counts().max() <= 200
     shuffled = np.random.default_rng(0).permutation(3000)
     again = folds(ids.iloc[shuffled].reset_index(drop=True), event[shuffled], 5, seed=1)
-    assert again.tolist() == found.iloc[shuffled].tolist()
-    assert folds(ids, event, 5, seed=2).tolist() != found.tolist()
+    assert again.tolist() == result.iloc[shuffled].tolist()
+    assert folds(ids, event, 5, seed=2).tolist() != result.tolist()
 
 
 def test_splits_and_folds_keep_the_stays_of_a_patient_together():
@@ -115,6 +115,6 @@ def test_splits_and_folds_keep_the_stays_of_a_patient_together():
 
 
 def test_index_times_at_the_end_are_one_per_stay():
-    found = index_times(stays(a=48, b=2.9), "end")
-    assert found["index_time"].tolist() == found["end"].tolist()
-    assert found["subject_id"].tolist() == ["a", "b"]
+    result = index_times(stays(a=48, b=2.9), "end")
+    assert result["index_time"].tolist() == result["end"].tolist()
+    assert result["subject_id"].tolist() == ["a", "b"]

@@ -39,16 +39,16 @@ def ward(patients, seed, age=(20, 90), shift=0.0):
         values[:, 2] = np.minimum(values[:, 2], 100)
         stay = frame(values.round(1), hours, np.minimum(hours + 1, 24), age=generator.integers(*age))
         stays.append(stay.assign(subject_id=f"p{seed}-{number}"))
-    found = pd.concat(stays, ignore_index=True)
-    return found, found["subject_id"]
+    rows = pd.concat(stays, ignore_index=True)
+    return rows, rows["subject_id"]
 
 
 def frame(values, hours, readings, age=60.0):
     """Return feature rows with these latest values and counts, and a column that the domain does not read."""
     values = np.asarray(values, dtype=float)
     known = ~np.isnan(values)
-    columns = {f"{vital}_last_24h": values[:, place] for place, vital in enumerate(CHECKED)}
-    columns |= {f"{vital}_count_24h": np.where(known[:, place], readings, 0) for place, vital in enumerate(CHECKED)}
+    columns = {f"{vital}_last_24h": values[:, column] for column, vital in enumerate(CHECKED)}
+    columns |= {f"{vital}_count_24h": np.where(known[:, column], readings, 0) for column, vital in enumerate(CHECKED)}
     columns |= {f"{vital}_count_24h": np.where(known[:, 3], readings, 0) for vital in ("diastolic_bp", "mean_bp")}
     return pd.DataFrame({"lactate_last_72h": 1.0, "hours_in_unit": hours, **columns, "age": age}).astype("float32")
 
@@ -222,8 +222,8 @@ def test_combination_is_the_mahalanobis_distance_of_the_known_values():
     values = LEVEL + SPREAD * (generator.normal(size=(500, 5)) + generator.normal(size=(500, 1)))
     values[generator.random((500, 5)) < 0.15] = np.nan
     weight = generator.random(500)
-    found = Combination.fit(values, list(CHECKED), weight, 0.05)
-    scores = np.column_stack([slow_scores(values[:, place], weight) for place in range(5)])
+    fitted = Combination.fit(values, list(CHECKED), weight, 0.05)
+    scores = np.column_stack([slow_scores(values[:, column], weight) for column in range(5)])
     correlation = np.eye(5)
     for i in range(5):
         for j in range(5):
@@ -239,8 +239,8 @@ def test_combination_is_the_mahalanobis_distance_of_the_known_values():
         expected = sum(
             scores[row, i] * inverse[a, b] * scores[row, j] for a, i in enumerate(known) for b, j in enumerate(known)
         )
-        assert found.distance(values[[row]], patterns(values[[row]]))[0] == pytest.approx(expected)
-    beyond = found.is_unusual(values, patterns(values))
+        assert fitted.distance(values[[row]], patterns(values[[row]]))[0] == pytest.approx(expected)
+    beyond = fitted.is_unusual(values, patterns(values))
     assert 0.03 < weight[beyond].sum() / weight.sum() <= 0.05
 
 

@@ -62,17 +62,17 @@ def test_certify_gives_guarantees_that_hold_on_other_patients():
 
 def test_check_finds_a_broken_guarantee():
     certificate = Certificate(0.2, 0.5, 0.25, 0.95, 100, 0.3, 0.4, 0.5, 0.4)
-    found = check(certificate, ward(500, 3))
-    assert found["alarms_per_patient_day"] > 0.5
-    assert found["held"] is False
-    assert 0 <= found["event_recall"] <= 1
+    checked = check(certificate, ward(500, 3))
+    assert checked["alarms_per_patient_day"] > 0.5
+    assert checked["held"] is False
+    assert 0 <= checked["event_recall"] <= 1
 
 
 def test_check_estimates_the_alarm_rate_of_the_timeline():
     timeline = ward(300, 4)
     certificate = Certificate(0.6, 0.5, 0.25, 0.95, 100, 0.3, 0.4, 0.5, 0.4)
-    found = check(certificate, timeline)
-    assert found["alarms_per_patient_day"] == pytest.approx(timeline.fired(0.6).sum() / timeline.patient_days)
+    checked = check(certificate, timeline)
+    assert checked["alarms_per_patient_day"] == pytest.approx(timeline.fired(0.6).sum() / timeline.patient_days)
 
 
 def spot_checks(*hours, score=7.0):
@@ -85,12 +85,12 @@ def spot_checks(*hours, score=7.0):
 def test_certify_counts_alarms_of_the_safety_net():
     """One alarm of the net in two days is 0.5 per patient-day. Of 0.9 it leaves the model 0.4."""
     alone, with_net = ward(1500, 1), ward(1500, 1, net_score=spot_checks(20))
-    found = certify(with_net, Promise(0.9, 0.05))
-    assert found.alarms_upper <= 0.9
-    assert check(found, with_net)["alarms_per_patient_day"] > 0.5
-    assert check(found, with_net)["net_alarms_per_patient_day"] == 0.5
-    assert check(found, alone)["net_alarms_per_patient_day"] == 0
-    assert check(found, alone)["alarms_per_patient_day"] < 0.5
+    checked = certify(with_net, Promise(0.9, 0.05))
+    assert checked.alarms_upper <= 0.9
+    assert check(checked, with_net)["alarms_per_patient_day"] > 0.5
+    assert check(checked, with_net)["net_alarms_per_patient_day"] == 0.5
+    assert check(checked, alone)["net_alarms_per_patient_day"] == 0
+    assert check(checked, alone)["alarms_per_patient_day"] < 0.5
 
 
 def test_spent_by_net_states_the_alarms_of_the_net_if_it_leaves_none():

@@ -215,10 +215,14 @@ def test_late_start_keeps_observations_and_the_first_hours_from_one_moment_on(st
         assert learned.tolist() == times.iloc[first : first + LATE_HOURS].tolist()
         before = times.iloc[first - 1] if first else times.iloc[0] - HOUR  # the moment lies between these two
         theirs = observations[observations["subject_id"] == subject]
-        kept = theirs.index.isin(left.index)
-        assert kept[theirs["observed_at"] >= learned.iloc[0]].all()
-        assert not kept[theirs["observed_at"] <= before].any()
-        assert not kept.any() or theirs.loc[~kept, "observed_at"].max() < theirs.loc[kept, "observed_at"].min() or kept.all()
+        is_kept = theirs.index.isin(left.index)
+        assert is_kept[theirs["observed_at"] >= learned.iloc[0]].all()
+        assert not is_kept[theirs["observed_at"] <= before].any()
+        assert (
+            not is_kept.any()
+            or theirs.loc[~is_kept, "observed_at"].max() < theirs.loc[is_kept, "observed_at"].min()
+            or is_kept.all()
+        )
     pd.testing.assert_frame_equal(left, observations.loc[left.index])
 
 
@@ -244,10 +248,10 @@ def test_last_sets_hold_what_a_slow_search_finds(stays):
             if max(reading.observed_at, reading.recorded_at) <= time < reading.observed_at + carry:
                 newest = (reading.observed_at, reading.recorded_at, reading.value)
                 expected[reading.signal] = max(expected.get(reading.signal, newest), newest)
-        found = left[left["subject_id"] == number]
+        result = left[left["subject_id"] == number]
         assert row["subject_id"] == number
-        assert found["signal"].is_unique
-        assert {r.signal: (r.observed_at, r.recorded_at, r.value) for r in found.itertuples()} == expected
+        assert result["signal"].is_unique
+        assert {r.signal: (r.observed_at, r.recorded_at, r.value) for r in result.itertuples()} == expected
 
 
 def test_last_sets_are_of_random_times_of_every_stay_and_events_are_as_frequent_there(stays):
@@ -255,8 +259,8 @@ def test_last_sets_are_of_random_times_of_every_stay_and_events_are_as_frequent_
     _, rows = last_sets(observations, index)
     drawn = index.loc[rows["row"]].groupby("subject_id").size()
     assert (drawn == index.groupby("subject_id").size().clip(upper=LAST_SETS)).all()
-    place = ((rows["index_time"] - rows["start"]) / (rows["end"] - rows["start"])).to_numpy()
-    assert place.mean() == pytest.approx(0.5, abs=0.05)
+    position = ((rows["index_time"] - rows["start"]) / (rows["end"] - rows["start"])).to_numpy()
+    assert position.mean() == pytest.approx(0.5, abs=0.05)
     assert rows["label"].mean() == pytest.approx(index["label"].mean(), abs=0.04)
 
 
@@ -306,10 +310,10 @@ def test_augment_gives_for_the_parts_of_a_cohort_what_the_whole_gives(stays):
         parts.append(
             augment(some.astype({"subject_id": "category", "signal": "category"}), theirs, FEATURES, ways=get_args(Way))
         )
-    for expected, found in zip(whole, joined(parts), strict=True):
-        order = np.argsort(found.rows)
-        np.testing.assert_array_equal(found.rows[order], expected.rows)
-        pd.testing.assert_frame_equal(found.features.iloc[order].reset_index(drop=True), expected.features)
+    for expected, result in zip(whole, joined(parts), strict=True):
+        order = np.argsort(result.rows)
+        np.testing.assert_array_equal(result.rows[order], expected.rows)
+        pd.testing.assert_frame_equal(result.features.iloc[order].reset_index(drop=True), expected.features)
 
 
 def test_augment_of_a_part_without_patients_or_without_labels_is_empty(stays):
@@ -317,15 +321,15 @@ def test_augment_of_a_part_without_patients_or_without_labels_is_empty(stays):
     unlabelled = augment(observations, index.assign(label=np.nan), FEATURES)
     assert [len(way.rows) for way in unlabelled] == [0] * 4
     empty = augment(observations[:0], index[:0], FEATURES)
-    found = joined([empty, augment(observations, index, FEATURES)])
-    assert [len(way.features) for way in found] == [len(way.rows) for way in found]
-    assert all(len(way.rows) for way in found)
+    result = joined([empty, augment(observations, index, FEATURES)])
+    assert [len(way.features) for way in result] == [len(way.rows) for way in result]
+    assert all(len(way.rows) for way in result)
 
 
 def test_among_keeps_the_rows_of_a_part_of_the_frame():
     way = Augmented(np.array([3, 0, 2, 3]), pd.DataFrame({"age": [30.0, 0.0, 20.0, 31.0]}), np.arange(4.0), "late_start")
-    found = way.among(np.array([False, True, True, True]))
-    assert found.rows.tolist() == [2, 1, 2]
-    assert found.features["age"].tolist() == [30, 20, 31]
-    assert found.hours.tolist() == [0, 2, 3]
-    assert found.way == "late_start"
+    result = way.among(np.array([False, True, True, True]))
+    assert result.rows.tolist() == [2, 1, 2]
+    assert result.features["age"].tolist() == [30, 20, 31]
+    assert result.hours.tolist() == [0, 2, 3]
+    assert result.way == "late_start"

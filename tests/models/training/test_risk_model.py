@@ -207,9 +207,9 @@ def test_risk_is_bit_identical_whatever_other_rows_are_scored():
 
 def test_contributions_add_up_to_the_margin_and_are_grouped_by_signal(model):
     X, _, _ = patients(50, 4)
-    found = model.contributions(X)
-    assert set(found.columns) == {FEATURES[name].signal for name in COLUMNS} | {"baseline"}
-    np.testing.assert_allclose(found.sum(axis=1), model.margin(X), atol=1e-6)
+    result = model.contributions(X)
+    assert set(result.columns) == {FEATURES[name].signal for name in COLUMNS} | {"baseline"}
+    np.testing.assert_allclose(result.sum(axis=1), model.margin(X), atol=1e-6)
 
 
 def test_what_changed_adds_up_to_the_change_and_names_the_signal(model):
@@ -299,5 +299,5 @@ def test_fit_with_the_same_data_and_seed_gives_the_same_model():
 
 
 def test_from_log_odds_of_any_size_is_a_probability():
-    found = from_log_odds(np.array([-1e4, -710.0, 0.0, np.log(3), 1e4]))
-    np.testing.assert_allclose(found, [0, 0, 0.5, 0.75, 1], atol=1e-300)
+    result = from_log_odds(np.array([-1e4, -710.0, 0.0, np.log(3), 1e4]))
+    np.testing.assert_allclose(result, [0, 0, 0.5, 0.75, 1], atol=1e-300)

@@ -23,8 +23,8 @@ def test_range_at_a_knot_is_that_of_the_definition():
         expected = [
             IsotonicRegression().fit(np.append(score, at), np.append(label, outcome)).predict([at])[0] for outcome in (0, 1)
         ]
-        found = ranges.range(np.array([at]))
-        assert (found[0][0], found[1][0]) == pytest.approx(expected)
+        result = ranges.range(np.array([at]))
+        assert (result[0][0], result[1][0]) == pytest.approx(expected)
 
 
 def test_range_ends_ascend_and_between_knots_it_is_the_wider_one():
@@ -69,5 +69,5 @@ def test_range_is_that_of_a_random_hour_however_long_patients_stay():
 def test_range_counts_a_patient_once_so_that_hours_do_not_narrow_it():
     score, label, subject = world(400, 4)
     many = VennAbers.fit(np.repeat(score, 50), np.repeat(label, 50), subject.repeat(50), seed=0)
-    once = VennAbers.fit(score, label, subject, seed=0)
-    assert np.mean(many.high - many.low) == pytest.approx(np.mean(once.high - once.low), rel=0.1)
+    single = VennAbers.fit(score, label, subject, seed=0)
+    assert np.mean(many.high - many.low) == pytest.approx(np.mean(single.high - single.low), rel=0.1)
