@@ -26,7 +26,7 @@ from serving.api.problems import (
 from serving.api.routes import observations, risks, wards
 from serving.api.schemas.common import MAX_BODY_BYTES
 from serving.api.schemas.problems import Problem
-from serving.auth.middleware import Guard
+from serving.api.authentication import Guard
 from serving.observability.metrics import CONTENT_TYPE
 from serving.records.database import DatabaseError
 from serving.records.prediction_log import LogUnavailableError

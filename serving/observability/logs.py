@@ -4,9 +4,9 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
-from serving.scoring.champion import Champion
+from models.registry import RegisteredModel
 
 LogFormat = Literal["text", "json"]
 
@@ -14,10 +14,19 @@ _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s [%(model)s] %(message)s"
 _DATE: Final = "%Y-%m-%dT%H:%M:%S%z"
 
 
+class ModelHolder(Protocol):
+    """Holds the model in use."""
+
+    @property
+    def model(self) -> RegisteredModel | None:
+        """The model in use; None: there is none."""
+        ...
+
+
 class _ModelFilter(logging.Filter):
     """Filter that adds the model in use to every record, and whether it was withdrawn."""
 
-    def __init__(self, champion: Champion) -> None:
+    def __init__(self, champion: ModelHolder) -> None:
         super().__init__()
         self._champion = champion
 
@@ -45,7 +54,7 @@ class _JsonFormatter(logging.Formatter):
         )
 
 
-def write_logs(champion: Champion, log_format: LogFormat = "text") -> None:
+def write_logs(champion: ModelHolder, log_format: LogFormat = "text") -> None:
     """Send Vigil's log to standard output. Called once in each process.
 
     Args:

@@ -11,7 +11,7 @@ from serving.api.quarantine_reasons import explain
 from serving.api.schemas.common import MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.api.schemas.observations import ObservationsIn, PatientsAnswer, PatientsIn, ReceiptOut, ReceiptsAnswer
 from serving.auth.access import OtherWardError, TooManyRefusalsError
-from serving.auth.middleware import authorized
+from serving.api.authentication import authorized
 from serving.auth.tokens import Caller
 from serving.stream.ingestion import SentObservation
 

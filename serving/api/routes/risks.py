@@ -51,7 +51,7 @@ from serving.api.schemas.risks import (
 )
 from serving.api.turns import Turns
 from serving.auth.access import Access
-from serving.auth.middleware import authorized
+from serving.api.authentication import authorized
 from serving.auth.tokens import Caller
 from serving.records.clock import Clock
 from serving.records.journal import Journal

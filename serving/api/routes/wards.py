@@ -18,7 +18,7 @@ from serving.api.routes.ward_events import EVENT, EventStream, first_message, st
 from serving.api.schemas.alarms import AcknowledgeIn, AlarmOut, AlarmsAnswer, OverrideIn, alarm_out
 from serving.api.schemas.common import MAX_PATIENTS, WardName
 from serving.api.schemas.wards import SafetyNetOut, WardAnswer, WardPatient
-from serving.auth.middleware import authorized
+from serving.api.authentication import authorized
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.instant import Instant
