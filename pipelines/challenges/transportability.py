@@ -260,7 +260,7 @@ def _evaluate(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskMo
         figures[unit]["auroc_seen"] = float(roc_auc_score(frame["label"][in_unit], home[in_unit]))
         if title == cohort.default:
             figures[unit] |= _evaluate_domain(transferred, others, augmented_others, frame[in_unit], left_out[in_unit])
-    hours = ((frame["index_time"] - frame["start"]).dt.total_seconds() / 3600).to_numpy(np.float64)
+    hours = np.asarray((frame["index_time"] - frame["start"]).dt.total_seconds() / 3600, dtype=np.float64)
     label, subject = frame["label"].to_numpy(np.float64), frame["subject_id"].to_numpy(object)
     together = np.full(len(frame), "all", dtype=object)
 

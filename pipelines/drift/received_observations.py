@@ -10,10 +10,10 @@ from serving.records.timestamps import microsecond
 
 
 def received_by_server(home: Path, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
-    """Return what the server received after a time, up to another: the columns of :data:`models.monitoring.received.COLUMNS`.
+    """Return what the server received after a time, up to another.
 
-    A home without a server received nothing. Repeated observations were counted, not stored: each is a row without a value, as of the
-    time it arrived.
+    The columns are those of :data:`models.monitoring.received.COLUMNS`. A home without a server received nothing. Repeated
+    observations were counted, not stored: each is a row without a value, as of the time it arrived.
     """
     if not (home / SCHEMA.file).exists():
         empty = pd.DataFrame(columns=list(COLUMNS))
