@@ -220,7 +220,7 @@ def test_train_refuses_features_of_a_former_cohort(tmp_path):
     ingest(SimulatedWard(patients=3), Home(tmp_path))
     build(Home(tmp_path))
     ingest(SimulatedWard(patients=4), Home(tmp_path))
-    with pytest.raises(StoreError, match="make one first: vigil features"):
+    with pytest.raises(StoreError, match="create it first: vigil features"):
         train(Home(tmp_path))
 
 
