@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.catalogue import DECLARED, STANDARD, VIEWS, of
+from features.catalogue import DECLARED, STANDARD, VIEWS, list_features
 from features.derived import DerivedFeatures
-from features.kernel import Readings, window_statistics
-from features.kernel.plan import HOUR_US, Int64, Plan, in_order, plan_of
+from features.kernel import ObservationArrays, compute_window_statistics
+from features.kernel.plan import HOUR_US, Int64, Plan, order_by_signal, plan_kernel
 from features.observations import TIME, ObservationError
 from features.signals import SIGNALS
 from features.windows import WindowFeature
@@ -88,14 +88,14 @@ class Computation(NamedTuple):
 
 
 @functools.cache
-def computation(views: tuple[str, ...] = STANDARD) -> Computation:
+def plan_computation(views: tuple[str, ...] = STANDARD) -> Computation:
     """Plan the computation of the features of some views and of everything that they need from other views."""
     views = tuple(sorted(set(views), key=list(VIEWS).index))
-    features = of(*views)
+    features = list_features(*views)
     declarations = list(dict.fromkeys(_with_needs(declaration for view in views for declaration in DECLARED[view])))
     derived = tuple(declaration for declaration in declarations if isinstance(declaration, DerivedFeatures))
-    ordered = in_order([declaration for declaration in declarations if isinstance(declaration, WindowFeature)])
-    signals, plan = plan_of(ordered, tuple(sorted(SIGNALS)))  # checked observations are in this order: no sorting is needed
+    ordered = order_by_signal([declaration for declaration in declarations if isinstance(declaration, WindowFeature)])
+    signals, plan = plan_kernel(ordered, tuple(sorted(SIGNALS)))  # checked observations are in this order: no sorting is needed
     column = {feature.name: number for number, feature in enumerate(ordered)}
     needed = dict.fromkeys(need.name for group in derived for need in group.needs if isinstance(need, WindowFeature))
     copied = [(position, column[name]) for position, name in enumerate(features) if name in column]
@@ -121,7 +121,7 @@ def _with_needs(declarations: Iterable[WindowFeature | DerivedFeatures]) -> Iter
 
 
 @functools.cache
-def definition() -> str:
+def fingerprint_definition() -> str:
     """Return a fingerprint of the code that computes features.
 
     It changes with any line of the package ``features``, and with the versions of numpy and numba.
@@ -183,8 +183,8 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
         hospital_admitted=_microseconds_or_nan(index["hospital_admitted_at"]),
         pregnant=index["pregnant"].to_numpy(np.float64) if "pregnant" in index else np.full(len(index), np.nan),
     )
-    matrix = compute_features(readings_of(observations, pd.Index(subjects)), index_times, views)
-    return pd.concat([index[KEYS], pd.DataFrame(matrix, columns=list(computation(views).features), copy=False)], axis=1)
+    matrix = compute_features(group_observations(observations, pd.Index(subjects)), index_times, views)
+    return pd.concat([index[KEYS], pd.DataFrame(matrix, columns=list(plan_computation(views).features), copy=False)], axis=1)
 
 
 def _check_index(index: pd.DataFrame) -> None:
@@ -208,7 +208,7 @@ def _check_index(index: pd.DataFrame) -> None:
         )
 
 
-def compute_features(readings: Readings, index_times: IndexTimes, views: tuple[str, ...] = STANDARD) -> Float32:
+def compute_features(readings: ObservationArrays, index_times: IndexTimes, views: tuple[str, ...] = STANDARD) -> Float32:
     """Compute features from arrays. :func:`build_features` and :mod:`features.online` share this function.
 
     Subjects are computed in blocks on all cores, so that the data of a block stay in the processor's cache.
@@ -221,7 +221,7 @@ def compute_features(readings: Readings, index_times: IndexTimes, views: tuple[s
     Returns:
         Array of shape (n_rows, n_features) with the columns ``computation(views).features``.
     """
-    planned = computation(views)
+    planned = plan_computation(views)
     matrix = np.empty((len(planned.features), len(index_times.times)), dtype=np.float32)
     cuts = np.unique(np.searchsorted(index_times.bounds, np.arange(0, len(index_times.times), _BLOCK_ROWS)))
     blocks = [slice(first, last) for first, last in pairwise([*cuts, len(index_times.bounds) - 1]) if first < last]
@@ -237,10 +237,10 @@ def compute_features(readings: Readings, index_times: IndexTimes, views: tuple[s
     return matrix.T
 
 
-def _fill(planned: Computation, readings: Readings, index_times: IndexTimes, matrix: Float32) -> None:
+def _fill(planned: Computation, readings: ObservationArrays, index_times: IndexTimes, matrix: Float32) -> None:
     """Write the features of a block of subjects into a matrix of shape (n_features, n_rows)."""
     windows = np.empty((planned.width, len(index_times.times)))
-    window_statistics(planned.plan, readings, index_times.times, index_times.bounds, windows)
+    compute_window_statistics(planned.plan, readings, index_times.times, index_times.bounds, windows)
     columns: dict[str, Float64] = {name: windows[column] for name, column in planned.inputs}
     columns |= {
         "age": index_times.age,
@@ -256,7 +256,7 @@ def _fill(planned: Computation, readings: Readings, index_times: IndexTimes, mat
         matrix[position] = columns[name]
 
 
-def as_steps(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64, Int64]:
+def encode_observations(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64, Int64]:
     """Encode checked observations as integer arrays.
 
     Returns:
@@ -266,7 +266,7 @@ def as_steps(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64, Int64]:
     Raises:
         ObservationError: An observation was not checked.
     """
-    signals = computation().signals
+    signals = plan_computation().signals
     signal = _find_positions(observations["signal"], pd.Index(signals))
     if (signal < 0).any():
         raise ObservationError(_UNCHECKED.format("signal", "a name of the signal table"))
@@ -278,20 +278,20 @@ def as_steps(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64, Int64]:
     return signal, observed, recorded, scaled.astype(np.int64)
 
 
-def readings_of(observations: pd.DataFrame, subjects: "pd.Index[str]") -> Readings:
+def group_observations(observations: pd.DataFrame, subjects: "pd.Index[str]") -> ObservationArrays:
     """Group checked observations into series: by subject, then by signal, then by time.
 
     Raises:
         ObservationError: An observation was not checked, or belongs to no subject of the index.
     """
-    signals = computation().signals
+    signals = plan_computation().signals
     subject = _find_positions(observations["subject_id"], subjects)
     if (subject < 0).any():
         raise ObservationError(
             f"observations: {(subject < 0).sum()} rows of subjects without an index row; expected only subjects of the index; "
             "remove these rows, or add the subjects to the index"
         )
-    signal, *rest = as_steps(observations)
+    signal, *rest = encode_observations(observations)
     columns = (subject * len(signals) + signal, *rest)
     if not _is_ascending(columns):
         order = np.lexsort(columns[::-1])
@@ -299,7 +299,7 @@ def readings_of(observations: pd.DataFrame, subjects: "pd.Index[str]") -> Readin
     series, observed, recorded, steps = columns
     bounds = np.searchsorted(series, np.arange(len(subjects) * len(signals) + 1)).astype(np.int64)
     shape = (len(subjects), len(signals))
-    return Readings(
+    return ObservationArrays(
         observed=observed,
         recorded=recorded,
         steps=steps,

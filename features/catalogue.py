@@ -24,8 +24,8 @@ from features.derived_scores import SIRS, SOFA, SUSTAINED_NEWS2, declare_charted
 from features.errors import VigilError
 from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
 from features.services import load_services
-from features.signals import SIGNALS, names
-from features.windows import Feature, Reflects, WindowFeature, over
+from features.signals import SIGNALS, signal_names
+from features.windows import Feature, Reflects, WindowFeature, declare_statistics
 
 
 class CatalogueError(VigilError):
@@ -36,22 +36,22 @@ INDEX_STEP: Final = timedelta(hours=1)  # distance between index times; older fe
 SAFETY_NET: Final = "safety_net"  # view that the safety net reads; no model is trained on it
 JOIN_KEY: Final = "patient_id"  # join key of the Feast entity; it holds the subject key, as subject_id does in all other tables
 
-VITALS: Final = names("vital")
-SUPPORT: Final = names("support")
+VITALS: Final = signal_names("vital")
+SUPPORT: Final = signal_names("support")
 # Signals that were added after the views of 2019 were fixed. A view that models read never changes, so it does not get them.
 _LATER: Final = ("sodium", "albumin", "alt", "cholesterol", "pao2", "troponin_t")
-LABORATORY: Final = tuple(name for name in names("laboratory") if name not in _LATER)
+LABORATORY: Final = tuple(name for name in signal_names("laboratory") if name not in _LATER)
 
 _NEWS2: Final = "NEWS2, RCP 2017"
 _ALWAYS: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
     "vital_signs": (
-        *over(VITALS, 1, "count", "mean"),
-        *over(VITALS, 6, "count", "mean", "min", "max", "std", "slope", "change"),
-        *over(VITALS, 24, "count", "mean", "min", "max", "std", "slope", "change", "last", "age"),
+        *declare_statistics(VITALS, 1, "count", "mean"),
+        *declare_statistics(VITALS, 6, "count", "mean", "min", "max", "std", "slope", "change"),
+        *declare_statistics(VITALS, 24, "count", "mean", "min", "max", "std", "slope", "change", "last", "age"),
     ),
-    "support": over(SUPPORT, 24, "count", "mean", "last", "age"),
+    "support": declare_statistics(SUPPORT, 24, "count", "mean", "last", "age"),
     # Blood is drawn once or twice a day, so three days hold the last few results.
-    "laboratory": over(LABORATORY, 72, "count", "last", "age", "change"),
+    "laboratory": declare_statistics(LABORATORY, 72, "count", "last", "age", "change"),
     "scores": (
         declare_charted_score("news2", "NEWS2", NEWS2_BANDS, _NEWS2, with_components=True),
         SHOCK_INDEX,
@@ -59,9 +59,9 @@ _ALWAYS: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
     ),
     "patient": (PATIENT,),
     "dynamics": (
-        *over(VITALS, 6, "median", "ema"),
-        *over(VITALS, 24, "median", "iqr", "diff_std", "step"),
-        *over(LABORATORY, 72, "step"),
+        *declare_statistics(VITALS, 6, "median", "ema"),
+        *declare_statistics(VITALS, 24, "median", "iqr", "diff_std", "step"),
+        *declare_statistics(LABORATORY, 72, "step"),
         WindowFeature("heart_rate", "hours_above", 24, 110, f"after {_NEWS2}: 2 points"),
         WindowFeature("heart_rate", "hours_below", 24, 51, f"after {_NEWS2}: 1 point"),
         WindowFeature("respiratory_rate", "hours_above", 24, 20, f"after {_NEWS2}: 2 points"),
@@ -74,8 +74,8 @@ _ALWAYS: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
         WindowFeature("glucose", "hours_below", 24, 70, "time in range, Battelino 2019"),
     ),
     "baseline": (
-        *over(VITALS, "so_far", "count", "age"),
-        *over(LABORATORY, "so_far", "count", "age"),
+        *declare_statistics(VITALS, "so_far", "count", "age"),
+        *declare_statistics(LABORATORY, "so_far", "count", "age"),
         declare_personal_baseline(tuple(vital for vital in VITALS if vital in MEASUREMENT_ERROR)),
     ),
     "other_scores": (
@@ -91,14 +91,14 @@ _ALWAYS_DECLARED: Final = frozenset(chain.from_iterable(_ALWAYS.values()))
 
 # The first days in a unit as a whole, for every signal. These features serve tasks with one prediction for each stay.
 _WHOLE_STAY: Final = (
-    *over(SIGNALS, 72, "count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change"),
-    *over(SIGNALS, 24, "mean", "min", "max"),
+    *declare_statistics(SIGNALS, 72, "count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change"),
+    *declare_statistics(SIGNALS, 24, "mean", "min", "max"),
 )
 _ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
     "stay": tuple(feature for feature in _WHOLE_STAY if feature not in _ALWAYS_DECLARED),
     "organs": (declare_organ_measures(72),),
     # Blood pressure measured every minute, over the last hour.
-    "pressure": over(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
+    "pressure": declare_statistics(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
 }
 DECLARED: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {**_ALWAYS, **_ON_DEMAND}
 STANDARD: Final = tuple(_ALWAYS)  # views that are always computed; the others are computed only where a model reads them
@@ -115,7 +115,7 @@ VIEWS: Final[Mapping[str, tuple[Feature, ...]]] = {
 FEATURES: Final[Mapping[str, Feature]] = {feature.name: feature for view in VIEWS.values() for feature in view}
 
 
-def of(*views: str) -> tuple[str, ...]:
+def list_features(*views: str) -> tuple[str, ...]:
     """Return the names of all features of the given views.
 
     >>> of("patient", "safety_net")[3:6]
@@ -124,7 +124,7 @@ def of(*views: str) -> tuple[str, ...]:
     return tuple(feature.name for view in views for feature in VIEWS[view])
 
 
-def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
+def list_features_reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
     """Return the names of the features that reflect physiology, or workflow.
 
     Args:
@@ -134,7 +134,7 @@ def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
     >>> reflecting("workflow", "patient")
     ('hours_in_unit', 'hours_in_hospital_before')
     """
-    return tuple(name for name in of(*views or VIEWS) if FEATURES[name].reflects == what)
+    return tuple(name for name in list_features(*views or VIEWS) if FEATURES[name].reflects == what)
 
 
 # A service that a model was trained on never changes, even if its views gain features. So it is stored as a list of names in
@@ -144,9 +144,9 @@ def reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
 # the standard views. They are for comparisons; no stored model may use them.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     **load_services(),
-    "everything": of(*STANDARD),
-    "physiology": reflecting("physiology", *STANDARD),
-    "workflow": reflecting("workflow", *STANDARD),
+    "everything": list_features(*STANDARD),
+    "physiology": list_features_reflecting("physiology", *STANDARD),
+    "workflow": list_features_reflecting("workflow", *STANDARD),
 }
 if unknown := sorted({name for service in SERVICES.values() for name in service} - FEATURES.keys()):
     raise CatalogueError(
@@ -155,7 +155,7 @@ if unknown := sorted({name for service in SERVICES.values() for name in service}
     )
 
 
-def views_of(features: Iterable[str]) -> dict[str, tuple[str, ...]]:
+def group_by_view(features: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Group feature names by view. Views and features are in the order of the catalogue, whatever the order of the names.
 
     >>> views_of(["sex", "heart_rate_mean_1h", "age"])
@@ -173,10 +173,10 @@ def service_views(service: str) -> Mapping[str, tuple[str, ...]]:
     >>> list(service_views("pressure_v2"))
     ['vital_signs', 'scores', 'patient', 'safety_net', 'pressure']
     """
-    return views_of(SERVICES[service])
+    return group_by_view(SERVICES[service])
 
 
-def computed_for(service: str) -> tuple[str, ...]:
+def views_to_compute(service: str) -> tuple[str, ...]:
     """Return the views to compute where models read a service: the standard views and any others that the service reads.
 
     >>> computed_for("mortality_v2")[-3:]

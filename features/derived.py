@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from features import scores
 from features.signals import SIGNALS
-from features.windows import Feature, WindowFeature, over
+from features.windows import Feature, WindowFeature, declare_statistics
 
 Float64 = NDArray[np.float64]
 Columns = Mapping[str, Float64]
@@ -56,7 +56,7 @@ class DerivedFeatures:
 
 def declare_latest(*signals: str, hours: int = SCORE_CARRY_HOURS) -> tuple[WindowFeature, ...]:
     """Declare the latest value of each signal, carried forward for at most the given hours."""
-    return over(signals, hours, "last")
+    return declare_statistics(signals, hours, "last")
 
 
 def read_latest(columns: Columns, signals: Iterable[str], hours: int = SCORE_CARRY_HOURS) -> dict[str, Float64]:
@@ -99,7 +99,7 @@ RATIOS: Final = DerivedFeatures(
     ),
     _compute_ratios,
     declare_latest("systolic_bp", "diastolic_bp", "spo2", "fio2", "on_oxygen")
-    + over(("fio2", "on_oxygen"), SCORE_CARRY_HOURS, "age"),
+    + declare_statistics(("fio2", "on_oxygen"), SCORE_CARRY_HOURS, "age"),
 )
 
 
@@ -127,7 +127,7 @@ def declare_monitoring_intensity(vitals: tuple[str, ...]) -> DerivedFeatures:
             ),
         ),
         compute,
-        over(vitals, SCORE_CARRY_HOURS, "age"),
+        declare_statistics(vitals, SCORE_CARRY_HOURS, "age"),
     )
 
 
@@ -164,7 +164,11 @@ def declare_personal_baseline(vitals: tuple[str, ...]) -> DerivedFeatures:
             Feature(f"{vital}_from_usual", vital, unit, f"{name}: level of the last 6 h minus the mean so far"),
             Feature(f"{vital}_anomaly", vital, "1", f"{name}: distance from the mean so far in standard deviations"),
         ]
-    needs = over(vitals, 6, "ema") + over(vitals, "so_far", "mean", "std") + over(vitals, "first_day", "mean")
+    needs = (
+        declare_statistics(vitals, 6, "ema")
+        + declare_statistics(vitals, "so_far", "mean", "std")
+        + declare_statistics(vitals, "first_day", "mean")
+    )
     return DerivedFeatures(tuple(features), compute, needs)
 
 
@@ -227,15 +231,15 @@ def declare_organ_measures(hours: int) -> DerivedFeatures:
         ),
         compute,
         (
-            *over(["urine_output"], hours, "count", "mean"),
-            *over(
+            *declare_statistics(["urine_output"], hours, "count", "mean"),
+            *declare_statistics(
                 ("body_weight", "body_height", "pao2", "fio2", "bun", "creatinine", "sodium", "chloride", "bicarbonate"),
                 hours,
                 "last",
             ),
-            *over(["pao2", "systolic_bp"], hours, "min"),
-            *over(["fio2", "heart_rate"], hours, "max"),
-            *over(["glasgow_coma_scale"], hours, "last", "min"),
+            *declare_statistics(["pao2", "systolic_bp"], hours, "min"),
+            *declare_statistics(["fio2", "heart_rate"], hours, "max"),
+            *declare_statistics(["glasgow_coma_scale"], hours, "last", "min"),
         ),
     )
 

@@ -14,7 +14,7 @@ from features.derived import (
     declare_latest,
     read_latest,
 )
-from features.windows import CONTINUOUS_MIN_COUNT, Feature, over
+from features.windows import CONTINUOUS_MIN_COUNT, Feature, declare_statistics
 
 
 def declare_charted_score(
@@ -46,7 +46,7 @@ def declare_charted_score(
             for signal in chart
         ]
     return DerivedFeatures(
-        tuple(features), lambda columns: scores.score(name, chart, read_latest(columns, chart)), declare_latest(*chart)
+        tuple(features), lambda columns: scores.compute_score(name, chart, read_latest(columns, chart)), declare_latest(*chart)
     )
 
 
@@ -57,7 +57,7 @@ _CHARTED: Final = ("on_oxygen", "consciousness")
 
 def _compute_sustained_news2(columns: Columns) -> Columns:
     levels = {signal: columns[f"{signal}_sustained_{SCORE_CARRY_HOURS}h"] for signal in _CONTINUOUS}
-    score = scores.score("news2_sustained", scores.NEWS2_BANDS, levels | read_latest(columns, _CHARTED))
+    score = scores.compute_score("news2_sustained", scores.NEWS2_BANDS, levels | read_latest(columns, _CHARTED))
     components = [score[f"news2_sustained_{signal}"] for signal in scores.NEWS2_BANDS]
     is_continuous = {signal: columns[f"{signal}_recent_{SCORE_CARRY_HOURS}h"] >= CONTINUOUS_MIN_COUNT for signal in _CONTINUOUS}
     spot_points = [
@@ -95,7 +95,7 @@ SUSTAINED_NEWS2: Final = DerivedFeatures(
         ),
     ),
     _compute_sustained_news2,
-    over(_CONTINUOUS, SCORE_CARRY_HOURS, "sustained", "recent") + declare_latest(*_CHARTED),
+    declare_statistics(_CONTINUOUS, SCORE_CARRY_HOURS, "sustained", "recent") + declare_latest(*_CHARTED),
 )
 
 
@@ -126,7 +126,7 @@ def _compute_sofa(columns: Columns) -> Columns:
     ratio = np.where(columns[f"spo2_last_{SCORE_CARRY_HOURS}h"] <= scores.SPO2_FIO2_MAX_SPO2, columns["spo2_fio2"], np.nan)
     blood = read_latest(columns, ("platelets", "bilirubin_total", "creatinine"), LABORATORY_CARRY_HOURS)
     pressure = {"mean_bp": columns[f"mean_bp_min_{SCORE_CARRY_HOURS}h"]}
-    return scores.score("sofa", scores.SOFA_BANDS, {"spo2_fio2": ratio} | blood | pressure)
+    return scores.compute_score("sofa", scores.SOFA_BANDS, {"spo2_fio2": ratio} | blood | pressure)
 
 
 SOFA: Final = DerivedFeatures(
@@ -162,6 +162,6 @@ SOFA: Final = DerivedFeatures(
         RATIOS,
         *declare_latest("spo2"),
         *declare_latest("platelets", "bilirubin_total", "creatinine", hours=LABORATORY_CARRY_HOURS),
-        *over(["mean_bp"], SCORE_CARRY_HOURS, "min"),
+        *declare_statistics(["mean_bp"], SCORE_CARRY_HOURS, "min"),
     ),
 )

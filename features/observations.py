@@ -45,7 +45,7 @@ class ObservationError(VigilError):
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedObservations:
     """The result of :func:`check`.
 
     Attributes:
@@ -58,7 +58,7 @@ class Checked:
     quarantined: pd.DataFrame
 
 
-def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> Checked:
+def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> CheckedObservations:
     """Separate observations that can be used from those that cannot.
 
     Args:
@@ -91,7 +91,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> Checked:
             "subject_id": rows["subject_id"],
             "observed_at": _to_utc(rows["observed_at"], "observed_at"),
             "signal": rows["signal"],
-            "value": numbers(rows["value"]),
+            "value": to_numbers(rows["value"]),
         }
     )
     normalised["recorded_at"] = (
@@ -110,7 +110,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> Checked:
     accepted = accepted[reason.loc[accepted.index] == ""]
     rejected = reason != ""
     quarantined = rows[rejected].assign(reason=reason[rejected])
-    return Checked(accepted.reset_index(drop=True), quarantined.reset_index(drop=True))
+    return CheckedObservations(accepted.reset_index(drop=True), quarantined.reset_index(drop=True))
 
 
 def to_resolution(values: np.ndarray, signal: "pd.Series[str]") -> np.ndarray:
@@ -198,7 +198,7 @@ def _parse_time(value: object) -> pd.Timestamp:
         return pd.NaT  # type: ignore[return-value]
 
 
-def numbers(values: "pd.Series[float]") -> "pd.Series[float]":
+def to_numbers(values: "pd.Series[float]") -> "pd.Series[float]":
     """Convert values to float64, NaN where a value is not a number.
 
     >>> numbers(pd.Series([80, "81.5", "eighty"], dtype=object)).tolist()
@@ -207,4 +207,4 @@ def numbers(values: "pd.Series[float]") -> "pd.Series[float]":
     try:
         return pd.to_numeric(values, errors="coerce").astype("float64")
     except OverflowError:  # an integer too large for a float
-        return values.map(lambda value: np.inf if isinstance(value, int) and abs(value) > _LARGEST else value).pipe(numbers)
+        return values.map(lambda value: np.inf if isinstance(value, int) and abs(value) > _LARGEST else value).pipe(to_numbers)

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import IndexTimes, as_steps, computation, compute_features
+from features.batch import IndexTimes, compute_features, encode_observations, plan_computation
 from features.catalogue import STANDARD
-from features.kernel import Readings
+from features.kernel import ObservationArrays
 from features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan
 
 _INITIAL_CAPACITY: Final = 64  # observations of each signal
@@ -21,7 +21,7 @@ _INITIAL_CAPACITY: Final = 64  # observations of each signal
 Float32 = NDArray[np.float32]
 
 
-class PatientFeatures:
+class SubjectFeatures:
     """The observations of one patient that features still need, and the features at any time from now on.
 
     >>> from features.observations import check
@@ -66,7 +66,7 @@ class PatientFeatures:
             "hospital_admitted": _to_microseconds(hospital_admitted_at),
             "pregnant": pregnant,
         }
-        signals = len(computation().signals)
+        signals = len(plan_computation().signals)
         self._observed, self._recorded, self._steps = (np.zeros(signals * _INITIAL_CAPACITY, dtype=np.int64) for _ in range(3))
         self._begin = np.arange(signals) * _INITIAL_CAPACITY  # start of each signal's space in the arrays
         self._end = self._begin.copy()
@@ -86,10 +86,10 @@ class PatientFeatures:
         Raises:
             ObservationError: An observation was not checked.
         """
-        self.insert(*as_steps(observations))
+        self.insert(*encode_observations(observations))
 
     def insert(self, signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> None:
-        """Add observations that :func:`features.batch.as_steps` encoded as arrays.
+        """Add observations that :func:`features.batch.encode_observations` encoded as arrays.
 
         Args:
             signal: Position of the signal in ``computation().signals``.
@@ -127,7 +127,7 @@ class PatientFeatures:
             bounds=np.array([0, len(times)]),
             **{name: np.full(len(times), value) for name, value in self._patient.items()},
         )
-        readings = Readings(
+        readings = ObservationArrays(
             self._observed, self._recorded, self._steps, self._begin[:, None], self._end[:, None], self._forgotten
         )
         return compute_features(readings, index_times, self._views)
@@ -138,7 +138,7 @@ class PatientFeatures:
         Args:
             t: Microseconds UTC. Features can no longer be computed for earlier times.
         """
-        longest = _longest_windows(computation(self._views).plan)
+        longest = _longest_windows(plan_computation(self._views).plan)
         _forget(self._observed, self._recorded, self._steps, self._begin, self._end, longest, t, self._forgotten)
         self._forgotten_at = max(self._forgotten_at, t)
 

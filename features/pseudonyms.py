@@ -76,7 +76,7 @@ class Pseudonyms:
         """Return :meth:`subject_key`. Former name, to be removed."""
         return self.subject_key(identifier)
 
-    def of_each(self, identifiers: "pd.Series[str]") -> "pd.Series[str]":
+    def subject_keys(self, identifiers: "pd.Series[str]") -> "pd.Series[str]":
         """Return the subject keys of a column of identifiers.
 
         The dtype is ``string[pyarrow]``, which needs little memory. A missing or empty identifier gives a missing value.

@@ -93,7 +93,7 @@ def _searchable(bands: Bands) -> tuple[Float64, Float64]:
     return np.array([*edges, np.inf]), np.array([*points, np.nan])
 
 
-def score(name: str, chart: Chart, values: Mapping[str, Float64]) -> dict[str, Float64]:
+def compute_score(name: str, chart: Chart, values: Mapping[str, Float64]) -> dict[str, Float64]:
     """Compute a score from the values that are known.
 
     Args:

@@ -101,7 +101,7 @@ _TABLE = (
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}
 
 
-def names(*kinds: Kind) -> tuple[str, ...]:
+def signal_names(*kinds: Kind) -> tuple[str, ...]:
     """Return the names of all signals of the given kinds, in table order.
 
     >>> names("support")

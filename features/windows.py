@@ -176,7 +176,7 @@ class WindowFeature:
         return self.window if isinstance(self.window, str) else f"{self.window}h"
 
 
-def over(signals: Iterable[str], window: Window, *statistics: str) -> tuple[WindowFeature, ...]:
+def declare_statistics(signals: Iterable[str], window: Window, *statistics: str) -> tuple[WindowFeature, ...]:
     """Declare the given statistics of each signal over one window.
 
     >>> [feature.name for feature in over(["heart_rate", "spo2"], 6, "mean", "slope")]

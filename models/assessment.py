@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.catalogue import SAFETY_NET, of
+from features.catalogue import SAFETY_NET, list_features
 from features.derived import SCORE_CARRY_HOURS
 from features.scores import NEWS2_BANDS
 from models.alarms.safety_net import (
@@ -22,11 +22,11 @@ from models.alarms.safety_net import (
     Band,
     Reason,
     Score,
-    either,
+    applicable_score,
+    join_reasons,
     news2_band,
     news2_reasons,
-    score_for,
-    worse,
+    worse_band,
 )
 from models.registry import RegisteredModel
 from models.training.risk_model import RiskModel
@@ -41,7 +41,7 @@ Finding = Literal[
 # A patient without an observation for so long is silent. It is the longest interval between checks in RCP 2017, chart 4.
 SILENT_AFTER: Final = timedelta(hours=12)
 
-_SUSTAINED: Final = [name for name in of(SAFETY_NET) if name.startswith("news2_sustained")]
+_SUSTAINED: Final = [name for name in list_features(SAFETY_NET) if name.startswith("news2_sustained")]
 _COMPONENTS: Final = {signal: f"news2_{signal}" for signal in NEWS2_BANDS}
 _HIGHEST_POINTS: Final = {signal: max(points) for signal, (_, points) in NEWS2_BANDS.items()}
 # Components that are measured in the patient. Oxygen is given to the patient.
@@ -49,7 +49,7 @@ _MEASURED: Final = tuple(signal for signal in NEWS2_BANDS if signal != "on_oxyge
 
 
 @dataclass(frozen=True, slots=True)
-class Risk:
+class Assessment:
     """The assessment of one patient at ``index_time``.
 
     Attributes:
@@ -94,27 +94,29 @@ class Risk:
         return self.net_score is not None and self.net_score >= ALARM_FROM
 
 
-def trusted(registered: RegisteredModel | None) -> RegisteredModel | None:
+def usable_model(registered: RegisteredModel | None) -> RegisteredModel | None:
     """Return the model if it may be asked; None if there is none or it is withdrawn."""
     return None if registered is None or registered.withdrawn else registered
 
 
 def assess_registered(
     registered: RegisteredModel | None, rows: pd.DataFrame, findings: Sequence[tuple[Finding, ...]] | None = None
-) -> list[Risk]:
+) -> list[Assessment]:
     """Assess feature rows with a registered model; a withdrawn model is not asked.
 
     Args:
         registered: the model; None if there is none.
         rows, findings: as :func:`assess` takes them.
     """
-    model = trusted(registered)
+    model = usable_model(registered)
     if registered is not None and model is None:
         findings = [(*row, "withdrawn") for row in findings or [()] * len(rows)]
     return assess(None if model is None else model.model, rows, findings)
 
 
-def assess(model: RiskModel | None, rows: pd.DataFrame, findings: Sequence[tuple[Finding, ...]] | None = None) -> list[Risk]:
+def assess(
+    model: RiskModel | None, rows: pd.DataFrame, findings: Sequence[tuple[Finding, ...]] | None = None
+) -> list[Assessment]:
     """Assess feature rows, in their order.
 
     Args:
@@ -141,7 +143,7 @@ def assess(model: RiskModel | None, rows: pd.DataFrame, findings: Sequence[tuple
     ]
 
 
-def net_of(rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
+def safety_net_scores(rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     """Return NEWS2 for the safety net: ``net_score`` and ``net_spot``, each of shape (n_rows,).
 
     ``net_score`` is NEWS2 of sustained values. ``net_spot`` are the points of it that come from spot checks. Both are NaN where
@@ -157,7 +159,7 @@ def net_of(rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     return {name: np.where(applies, np.where(np.isnan(value), chart, value), np.nan) for name, value in sustained.items()}
 
 
-def out_of_date(rows: pd.DataFrame, hours: NDArray[np.float64]) -> pd.DataFrame:
+def age_by_hours(rows: pd.DataFrame, hours: NDArray[np.float64]) -> pd.DataFrame:
     """Return rows as they are some hours later, for NEWS2: components older than a day are unknown."""
     later = rows.copy()
     for signal, component in _COMPONENTS.items():
@@ -165,10 +167,10 @@ def out_of_date(rows: pd.DataFrame, hours: NDArray[np.float64]) -> pd.DataFrame:
         known = rows[age] + hours < SCORE_CARRY_HOURS if age in rows else pd.Series(False, rows.index)
         later[component] = rows[component].where(known)
     later["hours_since_reading"] = (rows["hours_since_reading"] + hours).where(lambda age: age < SCORE_CARRY_HOURS)
-    return as_charted(later)  # sustained values do not tell what is too old by then
+    return without_sustained_values(later)  # sustained values do not tell what is too old by then
 
 
-def as_charted(rows: pd.DataFrame) -> pd.DataFrame:
+def without_sustained_values(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows without sustained values, so that the latest values count at once, as on a nurse's chart."""
     return rows.drop(columns=_SUSTAINED, errors="ignore")
 
@@ -198,10 +200,10 @@ def _scores(rows: pd.DataFrame) -> list[_Scores]:
     chart_worst = np.fmax.reduce(points, axis=1)
     worst = _column(rows, "news2_sustained_worst")
     ages, pregnant = _column(rows, "age").tolist(), _column(rows, "pregnant").tolist()
-    applying = [score_for(age, is_pregnant) for age, is_pregnant in zip(ages, pregnant, strict=True)]
+    applying = [applicable_score(age, is_pregnant) for age, is_pregnant in zip(ages, pregnant, strict=True)]
     hours = rows["hours_since_reading"].to_numpy(np.float64).tolist()
     worst = np.where(np.isnan(worst), chart_worst, worst).tolist()
-    net = [value.tolist() for value in net_of(rows).values()]
+    net = [value.tolist() for value in safety_net_scores(rows).values()]
     return [_Scores(*values) for values in zip(hours, points.tolist(), *net, worst, applying, strict=True)]
 
 
@@ -266,7 +268,7 @@ def _risk(
     p: float,
     findings: tuple[Finding, ...],
     unusual: tuple[str, ...],
-) -> Risk:
+) -> Assessment:
     """Return the assessment of one row.
 
     Args:
@@ -284,7 +286,7 @@ def _risk(
     reasons: tuple[Reason, ...] = ()
     if net_score is not None:
         by_chart = news2_reasons(score, max(value or 0 for value in components.values()))
-        reasons = either(by_chart, news2_reasons(net_score, int(worst)))
+        reasons = join_reasons(by_chart, news2_reasons(net_score, int(worst)))
     highest = score + sum(_HIGHEST_POINTS[signal] for signal, value in components.items() if value is None)
     # With a single vital sign the lowest possible NEWS2 may be 0 while the highest asks for an emergency response. The same
     # holds if the model is not asked because a vital sign is missing: the missing one may be what matters.
@@ -302,7 +304,7 @@ def _risk(
         (net_score is not None and net_score < ALARM_FROM <= score, "momentary"),
         (since >= SILENT_AFTER / timedelta(hours=1), "silent"),
     ]
-    return Risk(
+    return Assessment(
         patient=patient,
         index_time=index_time,
         basis="model" if by_model else "news2",
@@ -328,5 +330,5 @@ def _band(by_model: Band | None, by_news2: Band | None) -> tuple[Band, DecidedBy
         return ("unknown", "nothing") if by_model is None or by_model == "low" else (by_model, "model")
     if by_model is None:
         return by_news2, "news2"
-    band = worse(by_model, by_news2)
+    band = worse_band(by_model, by_news2)
     return band, "model" if band == by_model else "news2"

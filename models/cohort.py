@@ -13,7 +13,7 @@ from models.tasks import Index, RiskTask
 Split = Literal["train", "held_out"]
 
 HELD_OUT_SHARE: Final = 0.2
-LABELLED: Final = [
+LABEL_COLUMNS: Final = [
     "subject_id",
     "index_time",
     "onset",
@@ -48,7 +48,7 @@ def index_times(stays: pd.DataFrame, which: Index = "hourly") -> pd.DataFrame:
     return index
 
 
-def label(index: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
+def label_index_times(index: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
     """Label index times.
 
     Args:
@@ -84,10 +84,10 @@ def patient_of(subject_id: str) -> str:
     return subject_id.partition("~")[0]
 
 
-def by_patient(subject_ids: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+def number_patients(subject_ids: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
     """Return the number of each row's patient, shape (n_rows,), and the patients' names in order of number.
 
-    >>> numbers, names = by_patient(["p1~1", "p2~1", "p1~2"])
+    >>> numbers, names = number_patients(["p1~1", "p2~1", "p1~2"])
     >>> numbers.tolist(), names.tolist()
     ([0, 1, 0], ['p1', 'p2'])
     """
@@ -104,13 +104,13 @@ def split_of(subject_id: str) -> Split:
     return "held_out" if _position(subject_id, b"vigil-split") < HELD_OUT_SHARE else "train"
 
 
-def splits(subject_ids: "pd.Series[str]") -> "pd.Series[str]":
+def assign_splits(subject_ids: "pd.Series[str]") -> "pd.Series[str]":
     """Return the split of each row (:func:`split_of`)."""
     codes, uniques = pd.factorize(subject_ids)
     return pd.Series(np.array([split_of(str(subject)) for subject in uniques], dtype=object)[codes], index=subject_ids.index)
 
 
-def folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, *, seed: int) -> NDArray[np.int64]:
+def assign_folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, *, seed: int) -> NDArray[np.int64]:
     """Return the fold of each row: all rows of a patient are in one, and patients with an event are spread evenly.
 
     Args:
@@ -122,7 +122,7 @@ def folds(subject_ids: "pd.Series[str]", event: NDArray[np.bool_], number: int, 
     Returns:
         0 to number - 1, shape (n_rows,).
     """
-    codes, uniques = by_patient(subject_ids)
+    codes, uniques = number_patients(subject_ids)
     has_event = np.bincount(codes, weights=event, minlength=len(uniques)) > 0
     position = np.array([_position(name, b"vigil-folds", seed) for name in uniques])
     order = np.lexsort((position, has_event))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from features.catalogue import VITALS
 from features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
 from features.errors import VigilError
-from models.cohort import by_patient, folds
+from models.cohort import assign_folds, number_patients
 from models.personal_baseline import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
 
 Float64 = NDArray[np.float64]
@@ -145,11 +145,11 @@ class DomainOfUse:
                 f"features: none of the {len(X)} training rows has a vital sign; expected some with a reading of "
                 f"{', '.join(vitals or counted)}; check the signals and times of the cohort's readings"
             )
-        patient, _ = by_patient(groups)
+        patient, _ = number_patients(groups)
         weight = np.where(measured, 1 / np.fmax(np.bincount(patient, weights=measured)[patient], 1), 0.0)
         share = share_outside / len(_CHECKS)
         domain = _learn(blank, rows, patient, weight, share)
-        fold = folds(groups, measured, _FOLDS, seed=seed)
+        fold = assign_folds(groups, measured, _FOLDS, seed=seed)
         summary = {
             "share_allowed": share_outside,
             "patients": len(np.unique(patient[measured])),

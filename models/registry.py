@@ -63,7 +63,7 @@ class RegisteredModel:
     @property
     def feature_service(self) -> str:
         """The feature service that the model was trained on. Its task may name another one today."""
-        return str(self.model.facts_["feature_service"])
+        return str(self.model.metadata_["feature_service"])
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Registry:
         self._active: str | None = None  # id of the active run
 
     @classmethod
-    def existing(cls, home: Path) -> "Registry":
+    def open_existing(cls, home: Path) -> "Registry":
         """Open the registry of a home that has one. The constructor would create an empty one.
 
         Raises:
@@ -164,7 +164,7 @@ class Registry:
         """Store fitted models with the active run, each with its signature from the columns of the sample."""
         run_id = self._active_run()
         for name, model in models.items():
-            metadata = {"features": len(model.features), **model.facts_}
+            metadata = {"features": len(model.features), **model.metadata_}
             self._store.log_model(run_id, name, model, sample[model.features], metadata, TRUSTED_TYPES)
 
     def has_champion(self, name: str) -> bool:
@@ -202,7 +202,7 @@ class Registry:
             WITHDRAWN in registered_version.tags,
         )
 
-    def version_of(self, name: str, alias: str) -> str:
+    def version_with_alias(self, name: str, alias: str) -> str:
         """Return the version that has an alias.
 
         Raises:
@@ -210,7 +210,7 @@ class Registry:
         """
         return str(self._version(name, None, alias).version)
 
-    def standing(self, name: str, alias: str = CHAMPION) -> tuple[str, bool]:
+    def version_and_withdrawal(self, name: str, alias: str = CHAMPION) -> tuple[str, bool]:
         """Return the version that has an alias, and whether it is withdrawn. This is one query, for frequent use.
 
         Raises:

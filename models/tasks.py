@@ -9,7 +9,7 @@ Index = Literal["hourly", "end"]
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class AlarmTarget:
     """The alarm guarantee that a task aims for.
 
     Attributes:
@@ -43,7 +43,7 @@ class RiskTask:
     after_onset: Rule
     cut_off: Rule
     index: Index = "hourly"
-    promise: Promise = Promise(alarms_per_patient_day=0.5, precision=0.05)
+    alarm_target: AlarmTarget = AlarmTarget(alarms_per_patient_day=0.5, precision=0.05)
 
 
 _TABLE = (
@@ -67,7 +67,7 @@ _TABLE = (
         feature_service="deterioration_v3",
         after_onset="positive",
         cut_off="negative",
-        promise=Promise(alarms_per_patient_day=1.25, precision=0.04),
+        alarm_target=AlarmTarget(alarms_per_patient_day=1.25, precision=0.04),
     ),
     # Labels of the same form, as in YAIB (van de Water R, et al. Yet another ICU benchmark. ICLR 2024). On training patients
     # of the eICU demo (1,592 stays) the net alone sounds 0.57 alarms per patient-day, 13 % of them right. 1.0 leaves the model
@@ -79,7 +79,7 @@ _TABLE = (
         feature_service="deterioration_v3",
         after_onset="positive",
         cut_off="negative",
-        promise=Promise(alarms_per_patient_day=1.0, precision=0.05),
+        alarm_target=AlarmTarget(alarms_per_patient_day=1.0, precision=0.05),
     ),
     # The question of the 2012 challenge, asked once per stay, after two days in the unit. Any death before discharge counts.
     RiskTask(

@@ -7,14 +7,14 @@ from typing import Any
 from models.registry import VERSION_TAG, WITHDRAWN, RegisteredModel, Registry
 
 
-def made(registry: Registry, registered: RegisteredModel) -> dict[str, Any]:
+def describe_training(registry: Registry, registered: RegisteredModel) -> dict[str, Any]:
     """Describe how a version was trained, from its run and its artifact.
 
     Returns:
         - of the run: ``trained_at`` (UTC, ISO 8601), ``versions`` of libraries, and ``train_patients, train_events`` (as text;
           None if the run does not hold them);
         - of the artifact: ``learner`` (its class), ``parameters`` (:attr:`RiskModel.settings`, as text), ``members`` (number of
-          fitted learners), ``folds, repeats, most_negatives, seed``, ``ways`` of augmentation that members learned from,
+          fitted learners), ``folds, repeats, max_negatives, seed``, ``ways`` of augmentation that members learned from,
           ``features`` (names, in order) and ``thresholds``.
     """
     run, model = registry.client.get_run(registered.run_id), registered.model
@@ -27,13 +27,13 @@ def made(registry: Registry, registered: RegisteredModel) -> dict[str, Any]:
         "parameters": {name: str(value) for name, value in model.settings.items()},
         "members": sum(len(view) for view in model.members_),
         **{setting: getattr(model, setting) for setting in ("folds", "repeats", "most_negatives", "seed")},
-        "ways": [way for way in ("other_habits", "changed_habits", "cut_records") if model.facts_.get(way)],
+        "ways": [way for way in ("other_habits", "changed_habits", "cut_records") if model.metadata_.get(way)],
         "features": list(model.features),
         "thresholds": dict(model.thresholds_),
     }
 
 
-def versions(registry: Registry, name: str) -> list[dict[str, Any]]:
+def list_versions(registry: Registry, name: str) -> list[dict[str, Any]]:
     """List the versions of a model, newest first.
 
     Returns:

@@ -34,7 +34,7 @@ def _course(home: Home, subject_id: str, registered: RegisteredModel) -> pd.Data
     if stay.empty:
         raise KeyError("no stay of this subject in the cohort")
     index = index_times(stay, home.cohort.task.index)[["subject_id", "index_time"]]
-    rows = home.features.training_frame(index, registered.feature_service)
+    rows = home.features.read_training_frame(index, registered.feature_service)
     return rows[["index_time", "news2", "news2_highest"]].assign(probability=registered.model.risk(rows))
 
 
@@ -90,4 +90,4 @@ def patient_chart(home: Home, subject_id: str, hours: int = 36) -> Figure:
 
 def _observations(cohort: CohortStore, subject_id: str) -> pd.DataFrame:
     tables = (table[table["subject_id"] == subject_id] for (table,) in cohort.iterate("observations"))
-    return pd.concat([table for table in tables if len(table)] or [cohort.read_part("observations", 0).iloc[:0]])
+    return pd.concat([table for table in tables if len(table)] or [cohort.read_partition("observations", 0).iloc[:0]])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from features.errors import VigilError
-from models.monitoring.received import together
+from models.monitoring.received import merge_received
 from models.tasks import TASKS, RiskTask
 
 
@@ -104,22 +104,22 @@ class CohortStore:
         """The task of the cohort: its outcomes are the labels."""
         return TASKS[self.facts.task]
 
-    def parts(self) -> int:
+    def count_partitions(self) -> int:
         """Return the number of partitions."""
         return len(list((self.folder / "stays").glob("part-*.parquet"))) if self.facts else 0
 
     def read(self, table: str) -> pd.DataFrame:
         """Read a whole table. The observations of a large cohort do not fit in memory: read them by partition."""
-        return pd.concat([self.read_part(table, part) for part in range(self.parts())], ignore_index=True)
+        return pd.concat([self.read_partition(table, part) for part in range(self.count_partitions())], ignore_index=True)
 
-    def read_part(self, table: str, part: int, of: Collection[str] | None = None) -> pd.DataFrame:
+    def read_partition(self, table: str, part: int, of: Collection[str] | None = None) -> pd.DataFrame:
         """Read one partition of a table, or its rows of some subjects (``of``)."""
         filters = None if of is None else [("subject_id", "in", list(of))]
         return pd.read_parquet(self._path(table, part), filters=filters)
 
     def received(self, part: int) -> pd.DataFrame:
         """Read the observations of a partition as they arrived, quarantined ones too (:mod:`models.monitoring.received`)."""
-        return together(self.read_part("observations", part), self.read_part("quarantine", part))
+        return merge_received(self.read_partition("observations", part), self.read_partition("quarantine", part))
 
     def digest(self, table: str, part: int) -> str:
         """Return a fingerprint of one partition of a table: equal files have equal fingerprints."""
@@ -128,8 +128,8 @@ class CohortStore:
 
     def iterate(self, *tables: str) -> Iterator[tuple[pd.DataFrame, ...]]:
         """Yield the tables, partition by partition."""
-        for part in range(self.parts()):
-            yield tuple(self.read_part(table, part) for table in tables)
+        for part in range(self.count_partitions()):
+            yield tuple(self.read_partition(table, part) for table in tables)
 
     def _path(self, table: str, part: int) -> Path:
         return self.folder / table / f"part-{part:05}.parquet"

@@ -25,7 +25,7 @@ def is_debugging() -> bool:
     return bool(os.environ.get(DEBUG))
 
 
-def settle() -> None:
+def prepare_process() -> None:
     """Switch telemetry off, make new files private, and silence notices of libraries. Servers inherit all of it."""
     os.umask(0o077)  # a home holds patients' data
     os.environ.update(_NO_TELEMETRY)

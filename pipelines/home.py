@@ -59,7 +59,7 @@ class Home:
         if "registry" not in vars(self):
             from models.registry import Registry
 
-            self.registry = Registry.existing(self.path)
+            self.registry = Registry.open_existing(self.path)
         return self.registry
 
     @property

@@ -23,7 +23,7 @@ def track(steps: Iterable[T], what: str, total: int) -> Iterator[T]:
 
 
 @contextmanager
-def working(what: str) -> Iterator[None]:
+def timed_step(what: str) -> Iterator[None]:
     """Show that one long step is running, and for how long."""
     started = time.monotonic()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())

@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from features.store.client import StoreError
+from serving.api.authentication import BearerTokenMiddleware
 from serving.api.dependencies import MetricsPageHere
-from serving.api.middleware import BodyLimit, LastResort
-from serving.api.openapi import add_health
+from serving.api.middleware import BodySizeLimitMiddleware, UnhandledErrorMiddleware
+from serving.api.openapi import add_health_routes
 from serving.api.problems import (
     MEDIA_TYPE,
     ProblemError,
@@ -26,7 +27,6 @@ from serving.api.problems import (
 from serving.api.routes import observations, risks, wards
 from serving.api.schemas.common import MAX_BODY_BYTES
 from serving.api.schemas.problems import Problem
-from serving.api.authentication import Guard
 from serving.observability.metrics import CONTENT_TYPE
 from serving.records.database import DatabaseError
 from serving.records.prediction_log import LogUnavailableError
@@ -65,10 +65,10 @@ def create_app() -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     # The last one added is the first that a request meets: without a valid token, no body is read.
-    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
-    app.add_middleware(Guard)
-    app.add_middleware(LastResort)
-    add_health(app)
+    app.add_middleware(BodySizeLimitMiddleware, max_bytes=MAX_BODY_BYTES)
+    app.add_middleware(BearerTokenMiddleware)
+    app.add_middleware(UnhandledErrorMiddleware)
+    add_health_routes(app)
 
     @app.get("/v1/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

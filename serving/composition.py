@@ -7,13 +7,13 @@ from typing import Final
 from features.pseudonyms import Pseudonyms, open_pseudonyms
 from features.store.client import Store
 from models.tasks import TASKS
+from serving.api.concurrency import ShortLivedCache
 from serving.api.routes.ward_events import OpenStreams
-from serving.api.turns import Fresh
 from serving.auth.access import Access
-from serving.auth.local_tokens import JWKS_FILE, LOCAL_FOLDER, make_keys
-from serving.auth.tokens import Tokens
+from serving.auth.local_tokens import JWKS_FILE, LOCAL_FOLDER, create_local_keys
+from serving.auth.tokens import TokenVerifier
 from serving.identity.identities import Identities
-from serving.observability.logs import write_logs
+from serving.observability.logs import configure_logging
 from serving.observability.metrics import Metrics
 from serving.observability.readiness import Readiness
 from serving.records.clock import Clock, open_clock
@@ -45,12 +45,12 @@ class ApiComponents:
     journal: Journal
     log: PredictionLog
     metrics: Metrics
-    metrics_page: Fresh[bytes]
+    metrics_page: ShortLivedCache[bytes]
     pseudonyms: Pseudonyms
-    readiness: Fresh[bool]
+    readiness: ShortLivedCache[bool]
     risk_service: RiskService
     streams: OpenStreams
-    tokens: Tokens
+    tokens: TokenVerifier
     ward_settings: WardSettingsFile
     ward_state: WardState
 
@@ -86,9 +86,9 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     access = Access(journal, settings.requests_per_second)
     group_commit = GroupCommit(journal, identities, metrics)
     if not settings.token_keys:
-        make_keys(home / LOCAL_FOLDER)
+        create_local_keys(home / LOCAL_FOLDER)
     keys = settings.token_keys or home / LOCAL_FOLDER / JWKS_FILE
-    tokens = Tokens(issuer=settings.token_issuer, audience=settings.token_audience, jwks=keys)
+    tokens = TokenVerifier(issuer=settings.token_issuer, audience=settings.token_audience, jwks=keys)
     readiness = Readiness(champion, service.task, tokens, service.store, journal, ward_state)
     return ApiComponents(
         access=access,
@@ -102,9 +102,9 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         journal=journal,
         log=service.log,
         metrics=metrics,
-        metrics_page=Fresh(partial(metrics.page, home), _CACHE_SECONDS),
+        metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
         pseudonyms=pseudonyms,
-        readiness=Fresh(readiness.is_ready, _CACHE_SECONDS),
+        readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,
         streams=OpenStreams(),
         tokens=tokens,
@@ -146,6 +146,6 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> RescorerComponents:
 def _open_champion(settings: Settings, metrics: Metrics) -> Champion:
     """Return the champion, loaded once the log can tell which it is."""
     champion = Champion(settings.home, settings.task, metrics.set_model)
-    write_logs(champion, settings.log)
+    configure_logging(champion, settings.log)
     champion.look()
     return champion

@@ -12,7 +12,7 @@ from uvicorn import config as uvicorn_config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 MAX_HEAD_BYTES: Final = 32_768  # of a request's line and headers; a token may take 8 KB of it
-HEAD_SECONDS: Final = 10.0  # from the first byte of a request, or the connection, to the end of its headers
+HEAD_TIMEOUT_SECONDS: Final = 10.0  # from the first byte of a request, or the connection, to the end of its headers
 # Idle connections have no request in progress. They have sent nothing or part of a head, or are kept for the next request.
 # Above this limit, the connection that has been idle longest is closed. A client with a request to send has sent it by then.
 MAX_IDLE_CONNECTIONS: Final = 500
@@ -108,7 +108,7 @@ class LimitedProtocol(HttpToolsProtocol):
             raise _HeadTooLargeError
 
     def _start_head_timeout(self) -> None:
-        self._head_timeout = self.loop.call_later(HEAD_SECONDS, self._on_head_timeout)
+        self._head_timeout = self.loop.call_later(HEAD_TIMEOUT_SECONDS, self._on_head_timeout)
 
     def _end_head(self) -> None:
         self._is_reading_head = False
@@ -136,6 +136,6 @@ class LimitedProtocol(HttpToolsProtocol):
 _idle: Final[dict[LimitedProtocol, None]] = {}  # idle connections of this process, the longest idle first
 
 
-def limit() -> None:
+def install() -> None:
     """Make every uvicorn server of this process use :class:`LimitedProtocol`. BentoML creates them and has no option for it."""
     uvicorn_config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{LimitedProtocol.__name__}"

@@ -17,17 +17,17 @@ from pydantic import ValidationError
 
 from features.errors import VigilError
 from serving import http_limits, supervisor
-from serving.api.middleware import KnownPaths, RequestMetrics, SecurityHeaders
+from serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
 from serving.app import create_app, paths
 from serving.composition import open_api, open_rescorer
-from serving.observability.logs import place_of
+from serving.observability.logs import error_location
 from serving.observability.metrics import Metrics
 from serving.settings import Settings
 
 logger = logging.getLogger("vigil.serving")
 
-circus.create_standalone_arbiter = supervisor.arbiter
-http_limits.limit()
+circus.create_standalone_arbiter = supervisor.create_supervisor
+http_limits.install()
 
 _STORE_METRICS_SECONDS: Final = 1.0
 # BentoML's own metrics are off: they would hold whatever path a caller invents, and patient data in it.
@@ -43,8 +43,8 @@ def _starting(process: str) -> Iterator[None]:
     try:
         yield
     except (VigilError, OSError, ValidationError) as error:
-        reason = str(error) if isinstance(error, VigilError) else f"{type(error).__name__} at {place_of(error)}"
-        supervisor.cannot_start(process, reason)
+        reason = str(error) if isinstance(error, VigilError) else f"{type(error).__name__} at {error_location(error)}"
+        supervisor.exit_cannot_start(process, reason)
 
 
 @bentoml.service(name="rescorer", **_QUIET)
@@ -68,7 +68,7 @@ class Rescoring:
         try:
             self.components.rescorer.run(stopped=self.stopped.is_set)
         except BaseException as error:  # noqa: BLE001 - whatever it is: a process without this thread monitors no patient
-            logger.critical("the rescorer ends: %s at %s", type(error).__name__, place_of(error))
+            logger.critical("the rescorer ends: %s at %s", type(error).__name__, error_location(error))
             os._exit(1)
 
     def _store_metrics(self) -> None:
@@ -111,6 +111,6 @@ class Vigil:
 
 # The first one added is the first that a request meets. (Vigil is a Service since its decorator, which mypy does not see.)
 _PATHS: Final = paths(api)
-Vigil.add_asgi_middleware(RequestMetrics, paths=_PATHS, metrics=_metrics)  # type: ignore[attr-defined]
-Vigil.add_asgi_middleware(SecurityHeaders)  # type: ignore[attr-defined]
-Vigil.add_asgi_middleware(KnownPaths, paths=_PATHS)  # type: ignore[attr-defined]
+Vigil.add_asgi_middleware(RequestMetricsMiddleware, paths=_PATHS, metrics=_metrics)  # type: ignore[attr-defined]
+Vigil.add_asgi_middleware(SecurityHeadersMiddleware)  # type: ignore[attr-defined]
+Vigil.add_asgi_middleware(AllowedPathsMiddleware, paths=_PATHS)  # type: ignore[attr-defined]

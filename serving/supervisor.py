@@ -30,7 +30,7 @@ _START_SECONDS: Final = 20  # a process that fails within this time has not star
 _MAX_OPEN_FILES: Final = 65_536
 
 
-def arbiter(watchers: list[Any], *, sockets: list[CircusSocket], **_: object) -> "Supervisor":
+def create_supervisor(watchers: list[Any], *, sockets: list[CircusSocket], **_: object) -> "Supervisor":
     """Create the supervisor of the given processes. It replaces BentoML's ``create_standalone_arbiter``.
 
     Args:
@@ -63,7 +63,7 @@ def raise_open_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
 
 
-def cannot_start(process: str, because: str) -> NoReturn:
+def exit_cannot_start(process: str, because: str) -> NoReturn:
     """End this process with one line on standard error: it cannot start, and a restart would not help.
 
     Args:

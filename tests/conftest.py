@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.training import candidate_models
-from pipelines.environment import settle
+from pipelines.environment import prepare_process
 from pipelines.home import Home
 from pipelines.jobs.run import run
 from pipelines.operations.backup import backup
@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_process():
-    settle()
+    prepare_process()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from features.pseudonyms import open_pseudonyms
-from serving.auth.local_tokens import local_token
+from serving.auth.local_tokens import create_local_token
 from serving.records.journal import READINGS, Journal
 from serving.records.ward_state import Board
 
@@ -89,7 +89,7 @@ def _close(*connections):
 
 @pytest.fixture
 def token(home):
-    return local_token(home, subject="gateway", scopes=None, wards=None, lifetime=timedelta(hours=1))
+    return create_local_token(home, subject="gateway", scopes=None, wards=None, lifetime=timedelta(hours=1))
 
 
 def run(*command, **environment):
@@ -113,7 +113,7 @@ def events_of(printed):
 
 def kept(home, identifier):
     """Signals of the readings that the journal holds of a patient, by name."""
-    pseudonym = open_pseudonyms(home).of(identifier)
+    pseudonym = open_pseudonyms(home).subject_key(identifier)
     with Journal(home).engine.connect() as connection:
         return sorted(connection.execute(sa.select(READINGS.c.signal).where(READINGS.c.patient == pseudonym)).scalars())
 
@@ -164,7 +164,7 @@ def test_the_client_loses_nothing_where_answers_and_connections_are_lost(server,
 
 
 def test_a_refusal_is_said_and_not_repeated(server, home):
-    token = local_token(home, subject="nurse", scopes=["risk:read"], wards=None, lifetime=timedelta(hours=1))
+    token = create_local_token(home, subject="nurse", scopes=["risk:read"], wards=None, lifetime=timedelta(hours=1))
     wire = Wire(server, cut_after=b"\0never")
     done = subprocess.run(
         [sys.executable, str(CLIENTS / "vigil_client.py"), "--url", wire.url],

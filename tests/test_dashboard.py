@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.auth.local_tokens import local_token
+from serving.auth.local_tokens import create_local_token
 
 DASHBOARD = json.loads((Path(__file__).parents[1] / "docs" / "grafana.json").read_text())
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
@@ -52,7 +52,7 @@ def drift_judged(home):
 
 @pytest.fixture(scope="module")
 def page(server, home, easily_alarmed, drift_judged):  # noqa: ARG001 - the report is to be there
-    token = local_token(home, subject="tests", scopes=None, wards=None, lifetime=timedelta(hours=1))
+    token = create_local_token(home, subject="tests", scopes=None, wards=None, lifetime=timedelta(hours=1))
     about = {"patient_id": "dashboard-1", "observed_at": pd.Timestamp.now("UTC").isoformat()}
     readings = [{**about, "message_id": signal, "signal": signal, "value": value} for signal, value in SICK.items()]
     with httpx.Client(base_url=server, timeout=30, headers={"Authorization": f"Bearer {token}"}) as client:

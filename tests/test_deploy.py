@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from pipelines.cli.main import app
-from pipelines.cli.options import FOUND, exit_table
-from pipelines.operations.server import bound
+from pipelines.cli.options import EXIT_1_MEANINGS, exit_table
+from pipelines.operations.server import bind_socket
 from serving.settings import settings_table
 
 DEPLOY = Path(__file__).parents[1] / "docs" / "deploy"
@@ -122,7 +122,7 @@ def proxy(tmp_path_factory):
     behind = ThreadingHTTPServer(("127.0.0.1", 0), Behind)
     threading.Thread(target=behind.serve_forever, daemon=True).start()
     certificate(folder)
-    with bound() as free:
+    with bind_socket() as free:
         port = free.getsockname()[1]
     text = (DEPLOY / "nginx.conf").read_text()
     for ours, there in (
@@ -214,7 +214,7 @@ def test_the_page_shows_every_exit_status_as_it_is():
     assert exit_table() in PAGE
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     commands |= {group.name for group in app.registered_groups}
-    assert set(FOUND) <= commands
+    assert set(EXIT_1_MEANINGS) <= commands
 
 
 def test_the_page_shows_every_setting_as_it_is():

@@ -8,7 +8,8 @@ window, and bursts of observations that arrive in the reverse order of their tim
 Sums are exact. Observations are whole steps of their signal's resolution, and times are whole seconds (whole microseconds in
 ``hours_above`` and ``hours_below``). So count, sum, sum of squares, cross-products, differences, order statistics and durations
 are exact integers, whatever the order of arrival and wherever the series starts. Running sums are kept modulo 2^64. The sums of
-one window fit into 63 bits, which :func:`window_statistics` ensures, so they are correct. Products of sums have 128 bits. Only
+one window fit into 63 bits, which :func:`compute_window_statistics` ensures, so they are correct. Products of sums have 128
+bits. Only
 the last step of each statistic uses floating point (``ema`` uses it in each step, but always in order of time). Therefore the
 same observations give bit-identical features in every caller.
 """
@@ -61,7 +62,7 @@ class KernelOverflowError(VigilError):
     """Observations are too many or too large to be summed exactly."""
 
 
-class Readings(NamedTuple):
+class ObservationArrays(NamedTuple):
     """Observations of some subjects as arrays.
 
     A series is the observations of one signal of one subject. It is a contiguous run, ordered by observed_at, recorded_at and
@@ -83,11 +84,11 @@ class Readings(NamedTuple):
     end: Int64
     forgotten: Int64
 
-    def select(self, subjects: slice) -> "Readings":
+    def select(self, subjects: slice) -> "ObservationArrays":
         """Return the series of a slice of the subjects."""
         begin, end = self.begin[:, subjects], self.end[:, subjects]
         first, last = begin.min(), end.max()
-        return Readings(
+        return ObservationArrays(
             self.observed[first:last],
             self.recorded[first:last],
             self.steps[first:last],
@@ -107,7 +108,9 @@ class _Shared(NamedTuple):
     forgotten: Int64
 
 
-def window_statistics(plan: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> None:
+def compute_window_statistics(
+    plan: Plan, readings: ObservationArrays, index_times: Int64, index_bounds: Int64, out: Float64
+) -> None:
     """Compute every planned statistic of every series at every index time of its subject.
 
     An observation counts at index time t if it was observed in the window and recorded at or before t. The function releases
@@ -142,7 +145,7 @@ def window_statistics(plan: Plan, readings: Readings, index_times: Int64, index_
 
 
 @functools.cache
-def _compiled() -> Callable[[Plan, Readings, Int64, Int64, Float64], None]:
+def _compiled() -> Callable[[Plan, ObservationArrays, Int64, Int64, Float64], None]:
     """Return the compiled kernel.
 
     Numba's cache on disk tracks only the file of the function itself. It would use old code after a change of another file. So
@@ -152,7 +155,7 @@ def _compiled() -> Callable[[Plan, Readings, Int64, Int64, Float64], None]:
     digest = hashlib.blake2b(b"".join(source.read_bytes() for source in sources)).hexdigest()
 
     @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-    def all_series(plan: Plan, readings: Readings, index_times: Int64, index_bounds: Int64, out: Float64) -> str:
+    def all_series(plan: Plan, readings: ObservationArrays, index_times: Int64, index_bounds: Int64, out: Float64) -> str:
         for signal in range(len(plan.steps_per_unit)):
             for subject in range(len(index_bounds) - 1):
                 rows = slice(index_bounds[subject], index_bounds[subject + 1])
@@ -163,7 +166,7 @@ def _compiled() -> Callable[[Plan, Readings, Int64, Int64, Float64], None]:
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _compute_series(plan: Plan, readings: Readings, signal: int, subject: int, times: Int64, out: Float64) -> None:
+def _compute_series(plan: Plan, readings: ObservationArrays, signal: int, subject: int, times: Int64, out: Float64) -> None:
     begin, end = readings.begin[signal, subject], readings.end[signal, subject]
     first_window, end_windows = plan.windows[signal], plan.windows[signal + 1]
     if begin == end or first_window == end_windows:
@@ -177,7 +180,7 @@ def _compute_series(plan: Plan, readings: Readings, signal: int, subject: int, t
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _prepare_shared(plan: Plan, readings: Readings, signal: int, subject: int, series: Series) -> _Shared:
+def _prepare_shared(plan: Plan, readings: ObservationArrays, signal: int, subject: int, series: Series) -> _Shared:
     of_signal = slice(plan.windows[signal], plan.windows[signal + 1])
     column, width = plan.column[of_signal], plan.width[of_signal]
     is_ranked = np.maximum(column[:, MEDIAN], column[:, IQR]) >= 0

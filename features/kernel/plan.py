@@ -48,16 +48,16 @@ class Plan(NamedTuple):
     rule_column: Int64
 
 
-def in_order(features: Sequence[WindowFeature]) -> tuple[WindowFeature, ...]:
-    """Sort features by signal and remove duplicates. :func:`plan_of` and the output of the kernel use this order."""
+def order_by_signal(features: Sequence[WindowFeature]) -> tuple[WindowFeature, ...]:
+    """Sort features by signal and remove duplicates. :func:`plan_kernel` and the output of the kernel use this order."""
     return tuple(sorted(dict.fromkeys(features), key=lambda feature: feature.signal))
 
 
-def plan_of(features: tuple[WindowFeature, ...], signals: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Plan]:
+def plan_kernel(features: tuple[WindowFeature, ...], signals: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], Plan]:
     """Plan the computation of features.
 
     Args:
-        features: Features in the order of :func:`in_order`.
+        features: Features in the order of :func:`order_by_signal`.
         signals: Signals of the observation series, in order. The default is the signals of the features. A signal without a
             feature costs no time.
 

@@ -25,9 +25,9 @@ import pandas as pd
 from features.catalogue import JOIN_KEY, SERVICES, VIEWS, service_views
 from features.errors import VigilError
 from features.observations import TIME
-from features.store.parts import FeatureParts
+from features.store.partitions import FeaturePartitions
 
-NOBODY: Final = "-"  # no patient has this subject key
+UNUSED_SUBJECT_KEY: Final = "-"  # no patient has this subject key
 _ONLINE_CHUNK: Final = 200  # patients in one read from the online store
 _JOIN_VALUES: Final = 75_000_000  # values in one point-in-time join, which needs about 20 bytes for each
 
@@ -44,7 +44,7 @@ class Store:
 
     def __init__(self, home: Path) -> None:
         self.home = home.resolve()
-        self.parts = FeatureParts(self.home / "features")
+        self.partitions = FeaturePartitions(self.home / "features")
         self._config = self.home / "feature_store.yaml"
         self._online = self.home / "feast" / "online.db"
         self._materialized = self.home / "feast" / "materialized.json"
@@ -67,8 +67,10 @@ class Store:
         Raises:
             StoreError: There are no offline features.
         """
-        if not len(self.parts):
-            raise StoreError(f"{self.parts.folder}: no features; expected those of a cohort; build them first: vigil features")
+        if not len(self.partitions):
+            raise StoreError(
+                f"{self.partitions.folder}: no features; expected those of a cohort; build them first: vigil features"
+            )
         template = resources.files("features.store").joinpath("feature_store.yaml").read_text()
         (self.home / "feast").mkdir(exist_ok=True)
         if not self._online.exists():  # it is new or was removed, so no partition is loaded
@@ -80,7 +82,7 @@ class Store:
         with _quiet():
             from features.store.definitions import SUBJECT_ENTITY, feature_services, feature_views
 
-            views = feature_views(self.parts.folder, self.parts.views)
+            views = feature_views(self.partitions.folder, self.partitions.views)
             services = feature_services(views)
             feast = self._open()
             feast.apply([SUBJECT_ENTITY, *views.values(), *services])
@@ -92,7 +94,7 @@ class Store:
             with contextlib.closing(sqlite3.connect(self._online)) as online:
                 online.execute("PRAGMA journal_mode=WAL")  # a setting of the file: readers do not wait for writers
 
-    def training_frame(self, rows: pd.DataFrame, service: str) -> pd.DataFrame:
+    def read_training_frame(self, rows: pd.DataFrame, service: str) -> pd.DataFrame:
         """Read the features as known at the time of each row, by Feast's point-in-time join.
 
         Args:
@@ -151,11 +153,11 @@ class Store:
         """
         self._service(service)  # raises if the service is not registered
         loaded = self._read_loaded()
-        for partition in range(len(self.parts)):
-            fingerprint = self.parts.read_fingerprint(partition)
+        for partition in range(len(self.partitions)):
+            fingerprint = self.partitions.read_fingerprint(partition)
             for view in service_views(service):
                 if loaded.get(f"{view}/{partition}") != fingerprint:
-                    self._write_online(view, self.parts.read_latest(partition, view))
+                    self._write_online(view, self.partitions.read_latest(partition, view))
                     loaded[f"{view}/{partition}"] = fingerprint
             unfinished = self._materialized.with_suffix(".unfinished")
             unfinished.write_text(json.dumps(loaded, indent=1))
@@ -167,7 +169,7 @@ class Store:
         if not self._online.exists() or not self._materialized.exists():
             return {}
         loaded: dict[str, str] = json.loads(self._materialized.read_text())
-        return {key: fingerprint for key, fingerprint in loaded.items() if int(key.rpartition("/")[2]) < len(self.parts)}
+        return {key: fingerprint for key, fingerprint in loaded.items() if int(key.rpartition("/")[2]) < len(self.partitions)}
 
     def write_online(self, features: pd.DataFrame, service: str) -> None:
         """Write one row for each of some patients into the online store, replacing their earlier rows.
@@ -192,7 +194,7 @@ class Store:
             # Feast skips a frame in which all features are missing, and earlier rows would stay. An extra row with values
             # avoids this. Its subject key belongs to no patient.
             extra_row = rows[:1].copy()
-            extra_row[JOIN_KEY], extra_row[names] = NOBODY, np.float32(0)
+            extra_row[JOIN_KEY], extra_row[names] = UNUSED_SUBJECT_KEY, np.float32(0)
             rows = pd.concat([rows, extra_row])
         with _quiet():
             self._open().write_to_online_store(view, rows)

@@ -6,32 +6,32 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import Count, Watch, threshold_at_budget, threshold_at_recall
-from models.statistics.bootstrap import percentile, ratio
+from models.alarms.timeline import AlarmCounts, AlarmTimeline, threshold_at_budget, threshold_at_recall
+from models.statistics.bootstrap import percentile_interval, ratio
 
 BUDGETS: Final = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # alarms per patient-day
 _RATE: Final = "alarms_per_patient_day"
 
 
-def at_budgets(watch: Watch, *, seed: int, budgets: Iterable[float] = BUDGETS) -> pd.DataFrame:
+def evaluate_budgets(timeline: AlarmTimeline, *, seed: int, budgets: Iterable[float] = BUDGETS) -> pd.DataFrame:
     """Evaluate alarms at the lowest threshold within each budget, chosen with hindsight on these patients.
 
     Args:
-        watch: hours of patients.
+        timeline: hours of patients.
         seed: of the bootstrap.
         budgets: alarms per patient-day.
 
     Returns:
-        One row per budget: ``budget, threshold`` and the figures of :func:`summary`.
+        One row per budget: ``budget, threshold`` and the figures of :func:`summarise_alarms`.
     """
     rows = []
     for budget in budgets:
-        threshold = threshold_at_budget(watch, budget)
-        rows.append({"budget": budget, "threshold": threshold, **summary(watch.count(threshold), seed=seed)})
+        threshold = threshold_at_budget(timeline, budget)
+        rows.append({"budget": budget, "threshold": threshold, **summarise_alarms(timeline.count(threshold), seed=seed)})
     return pd.DataFrame(rows)
 
 
-def summary(count: Count, *, seed: int) -> dict[str, float]:
+def summarise_alarms(count: AlarmCounts, *, seed: int) -> dict[str, float]:
     """Return the figures of alarms at one threshold with 95 % intervals, and the spread of the lead time.
 
     Returns:
@@ -51,7 +51,7 @@ def summary(count: Count, *, seed: int) -> dict[str, float]:
     }
 
 
-def against_rule(model: Watch, rule: Watch, at_least: float, *, seed: int) -> dict[str, float]:
+def compare_with_rule(model: AlarmTimeline, rule: AlarmTimeline, at_least: float, *, seed: int) -> dict[str, float]:
     """Compare a model with the rule "score at or above a number", over the same hours.
 
     The model's thresholds give as many alarms as the rule, or the same recall. They are chosen with hindsight on these
@@ -81,7 +81,7 @@ def against_rule(model: Watch, rule: Watch, at_least: float, *, seed: int) -> di
     ours = model.count(threshold)
     our_figures, our_draws = ours.figures(), ours.draws(resamples)
     our_bounds = ours.bounds(our_draws)
-    gain = percentile(our_draws["event_recall"] - their_draws["event_recall"])
+    gain = percentile_interval(our_draws["event_recall"] - their_draws["event_recall"])
     result |= {
         "threshold_at_same_alarms": threshold,
         "recall_at_same_alarms": our_figures["event_recall"],
@@ -95,13 +95,13 @@ def against_rule(model: Watch, rule: Watch, at_least: float, *, seed: int) -> di
     return result | _at_same_recall(model, theirs, seed)
 
 
-def _at_same_recall(model: Watch, theirs: Count, seed: int) -> dict[str, float]:
+def _at_same_recall(model: AlarmTimeline, theirs: AlarmCounts, seed: int) -> dict[str, float]:
     """Return the model's threshold that catches as many onsets as the rule, and its share of the rule's alarms."""
     recall, name = theirs.figures()["event_recall"], "share_of_alarms_at_same_recall"
     if not recall > 0:
         return {"threshold_at_same_recall": np.nan, name: np.nan, f"{name}_low": np.nan, f"{name}_high": np.nan}
     threshold = threshold_at_recall(model, recall)
     ours, resamples = model.count(threshold), theirs.resamples(seed)
-    low, high = percentile(ratio(resamples.sums(ours.alarms), resamples.sums(theirs.alarms)))
+    low, high = percentile_interval(ratio(resamples.sums(ours.alarms), resamples.sums(theirs.alarms)))
     share = float(ours.alarms.sum() / theirs.alarms.sum())
     return {"threshold_at_same_recall": threshold, name: share, f"{name}_low": low, f"{name}_high": high}

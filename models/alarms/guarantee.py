@@ -2,7 +2,8 @@
 
 A threshold gets the guarantee if, on patients that the model has not seen, two confidence limits keep it: the upper limit of
 alarms per patient-day and the lower limit of alarm precision. Both are exact binomial limits with the design effect of patients
-(:func:`models.statistics.proportions.limits`). Their error is divided by Bonferroni among the thresholds that were tried and
+(:func:`models.statistics.proportions.proportion_limits`). Their error is divided by Bonferroni among the thresholds that were
+tried and
 the two halves of the guarantee (after Angelopoulos AN, Bates S, Candes EJ, Jordan MI, Lei L. Learn then test. arXiv 2110.01052,
 2021).
 """
@@ -12,9 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from models.alarms.timeline import STEPS_PER_DAY, Count, Watch, threshold_at_budget
-from models.statistics.proportions import limits
-from models.tasks import Promise
+from models.alarms.timeline import STEPS_PER_DAY, AlarmCounts, AlarmTimeline, threshold_at_budget
+from models.statistics.proportions import proportion_limits
+from models.tasks import AlarmTarget
 
 CONFIDENCE: Final = 0.95
 _SHARES: Final = np.linspace(0.95, 0.5, 10)  # the thresholds to try, by their share of the allowed alarms
@@ -44,47 +45,47 @@ class Certificate:
     precision_lower: float
 
 
-def certify(watch: Watch, promise: Promise) -> Certificate | None:
+def find_guarantee(timeline: AlarmTimeline, target: AlarmTarget) -> Certificate | None:
     """Return the lowest of ten thresholds that keeps the guarantee with confidence; None if none does.
 
     Alarms of the safety net count, if there is one. There is no guarantee at a threshold at which the model never sounds.
 
     Args:
-        watch: hours of patients, scored by a model that has not seen them.
-        promise: the guarantee to keep. :func:`spent_by_net` tells whether the net leaves the model anything of it.
+        timeline: hours of patients, scored by a model that has not seen them.
+        target: the guarantee to keep. :func:`explain_no_guarantee` tells whether the net leaves the model anything of it.
     """
     tail = (1 - CONFIDENCE) / (2 * len(_SHARES))
     for share in _SHARES:
-        threshold = threshold_at_budget(watch, share * promise.alarms_per_patient_day)
-        if not (watch.probability >= threshold).any():
+        threshold = threshold_at_budget(timeline, share * target.alarms_per_patient_day)
+        if not (timeline.probability >= threshold).any():
             return None  # smaller shares leave the model less
-        evidence = _evidence(watch.count(threshold), tail)
-        if evidence["alarms_upper"] <= promise.alarms_per_patient_day and evidence["precision_lower"] >= promise.precision:
+        evidence = _evidence(timeline.count(threshold), tail)
+        if evidence["alarms_upper"] <= target.alarms_per_patient_day and evidence["precision_lower"] >= target.precision:
             return Certificate(
                 threshold=threshold,
-                max_alarms_per_patient_day=promise.alarms_per_patient_day,
-                min_precision=promise.precision,
+                max_alarms_per_patient_day=target.alarms_per_patient_day,
+                min_precision=target.precision,
                 confidence=CONFIDENCE,
-                patients=len(np.unique(watch.patient)),
+                patients=len(np.unique(timeline.patient)),
                 **evidence,
             )
     return None
 
 
-def spent_by_net(watch: Watch, allowed: float) -> str:
+def explain_no_guarantee(timeline: AlarmTimeline, allowed: float) -> str:
     """Return why there can be no guarantee: the safety net alone spends all allowed alarms; empty if it leaves some.
 
     Args:
-        watch: hours of patients, with the net.
+        timeline: hours of patients, with the net.
         allowed: alarms per patient-day.
     """
-    rate = _net_alarm_rate(watch)
+    rate = _net_alarm_rate(timeline)
     if not rate >= allowed:
         return ""
     return f"the safety net alone sounds {rate:.2f} of {allowed:g} alarms per patient-day, so none are left for the model"
 
 
-def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
+def check_guarantee(certificate: Certificate, timeline: AlarmTimeline) -> dict[str, float | bool]:
     """Check whether a guarantee holds on other patients.
 
     Returns:
@@ -96,7 +97,7 @@ def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
 
         If no alarm sounded, none was wrong. The recall then tells what that was worth.
     """
-    count = watch.count(certificate.threshold)
+    count = timeline.count(certificate.threshold)
     evidence = _evidence(count, (1 - CONFIDENCE) / 2)
     is_held = (
         evidence["alarms_per_patient_day"] <= certificate.max_alarms_per_patient_day
@@ -109,27 +110,27 @@ def check(certificate: Certificate, watch: Watch) -> dict[str, float | bool]:
     recall = count.figures()["event_recall"]
     more = {
         "event_recall": recall,
-        "net_alarms_per_patient_day": _net_alarm_rate(watch),
+        "net_alarms_per_patient_day": _net_alarm_rate(timeline),
         "held": is_held,
         "broken": bool(is_broken),
     }
     return {**evidence, **more}
 
 
-def _net_alarm_rate(watch: Watch) -> float:
+def _net_alarm_rate(timeline: AlarmTimeline) -> float:
     """Return the alarms per patient-day of the safety net alone."""
-    return watch.net_alone().count(np.inf).figures()["alarms_per_patient_day"]
+    return timeline.net_alone().count(np.inf).figures()["alarms_per_patient_day"]
 
 
-def _limits(count: Count, tail: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def _limits(count: AlarmCounts, tail: float) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return alarms per index step and their precision, each with estimate, lower and upper limit."""
     steps, alarms, right = (
         count.by_patient(value) for value in (np.rint(count.days * STEPS_PER_DAY), count.alarms, count.right)
     )
-    return limits(alarms, steps, tail), limits(right, alarms, tail)
+    return proportion_limits(alarms, steps, tail), proportion_limits(right, alarms, tail)
 
 
-def _evidence(count: Count, tail: float) -> dict[str, float]:
+def _evidence(count: AlarmCounts, tail: float) -> dict[str, float]:
     """Return the two estimates with the limits that matter for a guarantee."""
     (rate, _, rate_upper), (precision, precision_lower, _) = _limits(count, tail)
     return {

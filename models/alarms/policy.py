@@ -10,8 +10,8 @@
 - A ward may have an alarm budget. An alarm for which it has no room is withheld and recorded. It sounds as soon as there is
   room.
 
-:meth:`models.alarms.timeline.Watch.fired` applies the same rules to a cohort. So a ward gets the alarms that its evaluation
-counted.
+:meth:`models.alarms.timeline.AlarmTimeline.alarms_at` applies the same rules to a cohort. So a ward gets the alarms that its
+evaluation counted.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
-from models.alarms.timeline import SILENCE
+from models.alarms.timeline import REFRACTORY_PERIOD
 
 Event = Literal["sounded", "sounded_again", "withheld", "ended"]
 Cause = Literal["model", "news2"]
@@ -33,12 +33,12 @@ class Policy:
 
     Attributes:
         threshold: probability at or above which a risk is high; None: there is no model.
-        silence: the refractory period between two alarms of a patient.
+        refractory_period: the refractory period between two alarms of a patient.
         news2_from: NEWS2 at or above which the safety net sounds an alarm.
     """
 
     threshold: float | None
-    silence: timedelta = SILENCE
+    refractory_period: timedelta = REFRACTORY_PERIOD
     news2_from: int = ALARM_FROM
 
     @property
@@ -63,7 +63,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class AlarmState:
     """What the policy remembers of a patient between two risks.
 
     Attributes:
@@ -91,7 +91,7 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
-class Net:
+class SafetyNetScore:
     """NEWS2 of sustained values, as the safety net uses it.
 
     Attributes:
@@ -114,12 +114,14 @@ class Decision:
         cause: of an alarm that sounded or was withheld; else None.
     """
 
-    state: State
+    state: AlarmState
     event: Event | None = None
     cause: Cause | None = None
 
 
-def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at: datetime, *, room: bool = True) -> Decision:
+def decide(
+    policy: Policy, state: AlarmState, risk: float | None, net: SafetyNetScore | None, at: datetime, *, room: bool = True
+) -> Decision:
     """Decide what a new risk does to the alarms of its patient.
 
     Args:
@@ -132,7 +134,7 @@ def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at
         room: whether the ward's budget allows an alarm of the model now.
 
     >>> from datetime import UTC
-    >>> decide(Policy(0.2), State(), 0.35, Net(score=2, spot=2), datetime(2026, 1, 1, tzinfo=UTC)).event
+    >>> decide(Policy(0.2), AlarmState(), 0.35, SafetyNetScore(score=2, spot=2), datetime(2026, 1, 1, tzinfo=UTC)).event
     'sounded'
     """
     if risk is None and net is None:
@@ -144,7 +146,7 @@ def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at
     high = risk is not None and policy.threshold is not None and risk >= policy.threshold
     if episode is not None and not (urgent or high or _goes_on(policy, episode, risk, net)):
         return Decision(replace(state, episode=None), "ended")
-    refractory = state.last_sounded_at is not None and at - state.last_sounded_at < policy.silence
+    refractory = state.last_sounded_at is not None and at - state.last_sounded_at < policy.refractory_period
     emergency = urgent and (net.spot >= policy.news2_from or at - hold.since >= HOLDS_FOR)  # type: ignore[union-attr]
     if emergency and (not refractory or episode is None or not episode.emergency):
         return _sound(state, at, "news2")
@@ -156,7 +158,7 @@ def decide(policy: Policy, state: State, risk: float | None, net: Net | None, at
     return _sound(state, at, "model")
 
 
-def is_due(state: State, now: datetime) -> bool:
+def needs_reassessment(state: AlarmState, now: datetime) -> bool:
     """Return whether a patient needs a new risk: their score has held long enough for an alarm that has not sounded."""
     hold, episode = state.hold, state.episode
     if hold is None or hold.dipped_at is not None or (episode is not None and episode.emergency):
@@ -164,7 +166,7 @@ def is_due(state: State, now: datetime) -> bool:
     return now - hold.since >= HOLDS_FOR
 
 
-def _update_hold(policy: Policy, hold: Hold | None, net: Net | None, at: datetime) -> Hold | None:
+def _update_hold(policy: Policy, hold: Hold | None, net: SafetyNetScore | None, at: datetime) -> Hold | None:
     """Return since when NEWS2 has been at the limit of the safety net; a dip of minutes does not restart it."""
     if net is None or net.score < ENDS_BELOW:
         return None
@@ -175,21 +177,21 @@ def _update_hold(policy: Policy, hold: Hold | None, net: Net | None, at: datetim
     return replace(hold, dipped_at=None)
 
 
-def _rearm(episode: Episode | None, net: Net | None) -> Episode | None:
+def _rearm(episode: Episode | None, net: SafetyNetScore | None) -> Episode | None:
     """Return the episode; the safety net may sound again at once if NEWS2 has fallen far enough."""
     if episode is None or net is None or net.score >= ENDS_BELOW:
         return episode
     return replace(episode, emergency=False)
 
 
-def _goes_on(policy: Policy, episode: Episode, risk: float | None, net: Net | None) -> bool:
+def _goes_on(policy: Policy, episode: Episode, risk: float | None, net: SafetyNetScore | None) -> bool:
     """Return whether an episode goes on although neither is high; without a risk of the model, NEWS2 decides alone."""
     if risk is None or policy.rearm is None:
         return episode.emergency or (net is not None and net.score >= ENDS_BELOW)
     return episode.emergency or risk >= policy.rearm
 
 
-def _sound(state: State, at: datetime, cause: Cause) -> Decision:
+def _sound(state: AlarmState, at: datetime, cause: Cause) -> Decision:
     episode = state.episode or Episode(at, 0)
     sounded = replace(episode, sounded=episode.sounded + 1, emergency=episode.emergency or cause == "news2")
     event: Event = "sounded_again" if episode.sounded else "sounded"

@@ -43,7 +43,7 @@ def news2_reasons(score: int, worst: int) -> tuple[Reason, ...]:
     return (by_sum if score >= NEWS2_MEDIUM else ()) + (("news2_single_3",) if worst >= 3 else ())
 
 
-def either(first: tuple[Reason, ...], second: tuple[Reason, ...]) -> tuple[Reason, ...]:
+def join_reasons(first: tuple[Reason, ...], second: tuple[Reason, ...]) -> tuple[Reason, ...]:
     """Return the rules that apply to the one score or the other; of the two rules for the sum, the more urgent one."""
     rules = [rule for rule in _RULES if rule in first or rule in second]
     return tuple(rule for rule in rules if rule != "news2_5_or_6" or "news2_7_or_more" not in rules)
@@ -56,17 +56,17 @@ def news2_band(reasons: tuple[Reason, ...]) -> Band:
     return "medium" if reasons else "low"
 
 
-def worse(first: Band, second: Band) -> Band:
+def worse_band(first: Band, second: Band) -> Band:
     """Return the more urgent of two bands; a patient of unknown risk comes before one of low risk."""
-    return max(first, second, key=urgency)
+    return max(first, second, key=urgency_rank)
 
 
-def urgency(band: Band) -> int:
+def urgency_rank(band: Band) -> int:
     """Return the rank of a band; a patient of higher rank is to be seen earlier."""
     return _URGENCY[band]
 
 
-def score_for(age: float, pregnant: float) -> Score:
+def applicable_score(age: float, pregnant: float) -> Score:
     """Return the early-warning score that applies to a patient. Vigil computes NEWS2 only.
 
     PEWS: NHS England, RCPCH. National paediatric early warning system. 2023. MEOWS: Singh S, et al. A validation study of the
@@ -76,7 +76,7 @@ def score_for(age: float, pregnant: float) -> Score:
         age: years; NaN (unknown) counts as an adult.
         pregnant: 1 if the patient is known to be pregnant; NaN: unknown.
 
-    >>> score_for(4, pregnant=0), score_for(30, pregnant=1), score_for(float("nan"), pregnant=float("nan"))
+    >>> applicable_score(4, pregnant=0), applicable_score(30, pregnant=1), applicable_score(float("nan"), pregnant=float("nan"))
     ('PEWS', 'MEOWS', 'NEWS2')
     """
     if not math.isnan(age) and age < ADULT_FROM:

@@ -18,14 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from features.catalogue import INDEX_STEP
 from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
-from models.cohort import by_patient
-from models.statistics.bootstrap import Resamples, bounds, ratio
-from models.statistics.proportions import exact, limits
+from models.cohort import number_patients
+from models.statistics.bootstrap import Resamples, percentile_bounds, ratio
+from models.statistics.proportions import clopper_pearson, proportion_limits
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-SILENCE: Final = timedelta(hours=8)
+REFRACTORY_PERIOD: Final = timedelta(hours=8)
 HORIZON: Final = timedelta(hours=12)
 _NEVER: Final = np.iinfo(np.int64).max  # stands for the onset of a subject without one
 _NO_ONSET: Final = _NEVER // 2  # a longer lead means that there is no onset
@@ -34,7 +34,7 @@ STEPS_PER_DAY: Final = timedelta(days=1) / INDEX_STEP
 
 
 @dataclass(frozen=True)
-class Watch:
+class AlarmTimeline:
     """Index times before the onset, ordered by subject and time, over which the alarms of a threshold are computed.
 
     All attributes of rows have the shape (n_rows,).
@@ -47,7 +47,7 @@ class Watch:
         probability: risk at each row, or a score.
         net_score: NEWS2 of sustained values, NaN where it does not apply; all NaN: there is no safety net.
         net_spot: of these points, those of signals that are measured by spot checks.
-        silence: the refractory period between two alarms of a patient.
+        refractory_period: the refractory period between two alarms of a patient.
         news2_from: NEWS2 at or above which the safety net sounds.
     """
 
@@ -58,11 +58,11 @@ class Watch:
     probability: Float64
     net_score: Float64
     net_spot: Float64
-    silence: timedelta = SILENCE
+    refractory_period: timedelta = REFRACTORY_PERIOD
     news2_from: int = ALARM_FROM
 
     @classmethod
-    def of(cls, frame: pd.DataFrame) -> "Watch":
+    def from_frame(cls, frame: pd.DataFrame) -> "AlarmTimeline":
         """Build a timeline from a frame.
 
         Its columns are ``subject_id, index_time, onset, onset_known, probability``; with a safety net also ``net_score,
@@ -70,13 +70,13 @@ class Watch:
 
         Subjects with an event that began before the record are left out, because they have no hours before the onset.
         """
-        frame = before_onset(frame)
+        frame = rows_before_onset(frame)
         onset = frame["onset"].to_numpy("datetime64[us]").astype(np.int64)
         subject, subjects = pd.factorize(frame["subject_id"])
         net = frame.reindex(columns=["net_score", "net_spot"]).astype(np.float64)
         return cls(
             subject=subject.astype(np.int64),
-            patient=by_patient(subjects)[0],
+            patient=number_patients(subjects)[0],
             time=frame["index_time"].to_numpy("datetime64[us]").astype(np.int64),
             onset=np.where(frame["onset"].isna(), _NEVER, onset),
             probability=frame["probability"].to_numpy(np.float64),
@@ -85,25 +85,25 @@ class Watch:
         )
 
     @classmethod
-    def without_labels(cls, frame: pd.DataFrame) -> "Watch":
+    def from_unlabelled_frame(cls, frame: pd.DataFrame) -> "AlarmTimeline":
         """Build a timeline of all hours from the same columns without the onset, which is not known yet."""
         never = pd.Series(pd.NaT, index=frame.index, dtype=frame["index_time"].dtype)
-        return cls.of(frame.assign(onset=never, onset_known=True))
+        return cls.from_frame(frame.assign(onset=never, onset_known=True))
 
-    def scored(self, score: Float64) -> "Watch":
+    def scored(self, score: Float64) -> "AlarmTimeline":
         """Return the same hours with another score and the same safety net."""
         return replace(self, probability=score)
 
-    def without_net(self) -> "Watch":
+    def without_net(self) -> "AlarmTimeline":
         """Return the same hours with the model alone."""
         nothing = np.full(len(self.time), np.nan)
         return replace(self, net_score=nothing, net_spot=nothing)
 
-    def net_alone(self) -> "Watch":
+    def net_alone(self) -> "AlarmTimeline":
         """Return the same hours with the safety net alone."""
         return replace(self, probability=np.full(len(self.time), np.nan))
 
-    def parts(self) -> dict[str, "Watch"]:
+    def parts(self) -> dict[str, "AlarmTimeline"]:
         """Return the same hours with the ``model`` alone, with the ``net`` alone, and with ``both``."""
         return {"model": self.without_net(), "net": self.net_alone(), "both": self}
 
@@ -112,7 +112,7 @@ class Watch:
         """Days at risk; an index time stands for one index step."""
         return len(self.time) / STEPS_PER_DAY
 
-    def fired(self, threshold: float) -> NDArray[np.bool_]:
+    def alarms_at(self, threshold: float) -> NDArray[np.bool_]:
         """Return where an alarm sounds at a threshold of the risk, shape (n_rows,)."""
         fired: NDArray[np.bool_] = _fire(
             self.subject,
@@ -122,13 +122,13 @@ class Watch:
             self.net_score,
             self.net_spot,
             self.news2_from,
-            _microseconds(self.silence),
+            _microseconds(self.refractory_period),
             _microseconds(HOLDS_FOR),
             _microseconds(LONGEST_DIP),
         )
         return fired
 
-    def count(self, threshold: float, rows: NDArray[np.bool_] | None = None) -> "Count":
+    def count(self, threshold: float, rows: NDArray[np.bool_] | None = None) -> "AlarmCounts":
         """Count the alarms at a threshold, subject by subject.
 
         Args:
@@ -138,14 +138,16 @@ class Watch:
         """
         counted = np.ones(len(self.time), dtype=bool) if rows is None else rows
         lead = self.onset - self.time
-        counts = _count(self.subject, lead, self.fired(threshold), counted, _microseconds(HORIZON), len(self.patient))
+        counts = _count(self.subject, lead, self.alarms_at(threshold), counted, _microseconds(HORIZON), len(self.patient))
         steps, alarms, right, event, first_lead = counts
         days = steps / STEPS_PER_DAY
-        return Count(self.patient, days, alarms, right, event, np.where(event & (first_lead > 0), first_lead / _HOUR, np.nan))
+        return AlarmCounts(
+            self.patient, days, alarms, right, event, np.where(event & (first_lead > 0), first_lead / _HOUR, np.nan)
+        )
 
 
 @dataclass(frozen=True)
-class Count:
+class AlarmCounts:
     """Numbers of alarms by subject (a stay), each of shape (n_subjects,).
 
     Attributes:
@@ -195,9 +197,9 @@ class Count:
         Args:
             draws: as :meth:`draws` returns them.
         """
-        recall = exact(float((~np.isnan(self.lead_hours)).sum()), float(self.event.sum()))
-        _, *precision = limits(self.by_patient(self.right), self.by_patient(self.alarms))
-        return bounds({name: draws[name] for name in ("alarms_per_patient_day", "lead_time_hours")}) | {
+        recall = clopper_pearson(float((~np.isnan(self.lead_hours)).sum()), float(self.event.sum()))
+        _, *precision = proportion_limits(self.by_patient(self.right), self.by_patient(self.alarms))
+        return percentile_bounds({name: draws[name] for name in ("alarms_per_patient_day", "lead_time_hours")}) | {
             "event_recall_low": recall[0],
             "event_recall_high": recall[1],
             "alarm_precision_low": precision[0],
@@ -206,37 +208,39 @@ class Count:
 
     def resamples(self, seed: int) -> Resamples:
         """Draw resamples of the patients; the rows are the subjects."""
-        return Resamples.of(self.patient, seed)
+        return Resamples.draw(self.patient, seed)
 
     def by_patient(self, value: ArrayLike) -> Float64:
         """Return the sums of the subjects' values within each patient, shape (n_patients,)."""
         return np.bincount(self.patient, weights=np.asarray(value, dtype=np.float64)).astype(np.float64)
 
 
-def before_onset(frame: pd.DataFrame) -> pd.DataFrame:
+def rows_before_onset(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows on which alarms count, ordered by subject and time: those before a known onset, or without one."""
     before = frame["onset"].isna() | ((frame["index_time"] < frame["onset"]) & frame["onset_known"])
     return frame[before].sort_values(["subject_id", "index_time"], kind="stable")
 
 
-def watched(frame: pd.DataFrame) -> Watch:
+def build_timeline(frame: pd.DataFrame) -> AlarmTimeline:
     """Build the timeline of a frame; an empty one if the task has one index time per stay: no alarms, and figures are NaN."""
-    return Watch.of(frame if frame["subject_id"].duplicated().any() else frame.iloc[:0])
+    return AlarmTimeline.from_frame(frame if frame["subject_id"].duplicated().any() else frame.iloc[:0])
 
 
-def count_where(frame: pd.DataFrame, above: NDArray[np.bool_]) -> Count:
+def count_alarms_where(frame: pd.DataFrame, above: NDArray[np.bool_]) -> AlarmCounts:
     """Count the alarms of thresholds that differ between rows.
 
     Args:
-        frame: as :meth:`Watch.of` takes it, without ``probability``.
+        frame: as :meth:`AlarmTimeline.of` takes it, without ``probability``.
         above: where the row's threshold is reached, shape (n_rows,).
     """
-    return Watch.of(frame.assign(probability=above.astype(np.float64))).count(1.0)
+    return AlarmTimeline.from_frame(frame.assign(probability=above.astype(np.float64))).count(1.0)
 
 
-def threshold_at_budget(watch: Watch, alarms_per_patient_day: float) -> float:
+def threshold_at_budget(timeline: AlarmTimeline, alarms_per_patient_day: float) -> float:
     """Return the lowest threshold that keeps the alarms within the budget; a value just above all risks if none does."""
-    return _lowest(watch.probability, lambda at: watch.fired(at).sum() <= alarms_per_patient_day * watch.patient_days)
+    return _lowest(
+        timeline.probability, lambda at: timeline.alarms_at(at).sum() <= alarms_per_patient_day * timeline.patient_days
+    )
 
 
 def threshold_without_labels(frame: pd.DataFrame, alarms_per_patient_day: float) -> float:
@@ -249,13 +253,13 @@ def threshold_without_labels(frame: pd.DataFrame, alarms_per_patient_day: float)
         frame: ``subject_id, index_time, probability`` of every hour of the ward's patients.
         alarms_per_patient_day: the budget.
     """
-    return threshold_at_budget(Watch.without_labels(frame), alarms_per_patient_day)
+    return threshold_at_budget(AlarmTimeline.from_unlabelled_frame(frame), alarms_per_patient_day)
 
 
-def threshold_at_recall(watch: Watch, event_recall: float) -> float:
+def threshold_at_recall(timeline: AlarmTimeline, event_recall: float) -> float:
     """Return the highest threshold that still catches this share of the onsets; the lowest risk if none does."""
-    beyond = _lowest(watch.probability, lambda at: not watch.count(at).figures()["event_recall"] >= event_recall)
-    below = watch.probability[watch.probability < beyond]
+    beyond = _lowest(timeline.probability, lambda at: not timeline.count(at).figures()["event_recall"] >= event_recall)
+    below = timeline.probability[timeline.probability < beyond]
     return float(below.max() if len(below) else beyond)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from features.batch import build_features
-from features.scores import NEWS2_BANDS, NEWS2_MEDIUM, score
+from features.scores import NEWS2_BANDS, NEWS2_MEDIUM, compute_score
 from models.behaviour.moments import LENGTHS, Bool, Float64, Moments, classify_length
 from models.behaviour.vignettes import WELL, Answer
 from models.training.risk_model import log_odds
@@ -205,7 +205,7 @@ def _news2(sets: pd.DataFrame) -> Float64:
     values = {
         signal: sets[signal].to_numpy(np.float64) if signal in sets else np.full(len(sets), np.nan) for signal in NEWS2_BANDS
     }
-    return score("news2", NEWS2_BANDS, values)["news2"]
+    return compute_score("news2", NEWS2_BANDS, values)["news2"]
 
 
 def _summarise_falls(change: Float64) -> dict[str, Any]:

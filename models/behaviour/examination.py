@@ -84,7 +84,7 @@ def summarise_outcomes(vignettes: Sequence[Vignette], outcomes: Sequence[Outcome
     }  # fmt: skip
 
 
-def outside_vignettes(domain: DomainOfUse, views: Iterable[str]) -> dict[str, Any]:
+def count_vignettes_outside(domain: DomainOfUse, views: Iterable[str]) -> dict[str, Any]:
     """Count the vignettes outside a model's domain of use, each with every one of its histories.
 
     Outside the domain of use NEWS2 answers.

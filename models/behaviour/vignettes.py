@@ -17,15 +17,15 @@ from features.derived import MEASUREMENT_ERROR
 from features.errors import VigilError
 from features.observations import TIME, check
 from features.signals import SIGNALS
-from models.alarms.safety_net import Band, urgency
+from models.alarms.safety_net import Band, urgency_rank
 
 if TYPE_CHECKING:
-    from models.assessment import Risk
+    from models.assessment import Assessment
 
 History = Literal["none", "short_constant", "short_leading", "long_spaced", "long_hourly"]
 Fault = Literal["band_too_low", "alarm", "findings", "band_too_high"]
 HISTORIES: Final[tuple[History, ...]] = get_args(History)
-Answer = Callable[[pd.DataFrame], "list[Risk]"]
+Answer = Callable[[pd.DataFrame], "list[Assessment]"]
 """Function from feature rows to full answers, of model, safety net and domain of use together."""
 
 LIBRARY: Final = Path(__file__).with_name("vignettes.toml")
@@ -95,7 +95,7 @@ class Vignette(BaseModel):
                 raise ValueError(f"signs.{name} has no value of a well adult; expected one in WELL, or steady = true")
         if self.at_least is None and self.at_most is None and self.alarm is None and not self.findings:
             raise ValueError("nothing is expected; expected at_least, at_most, alarm or findings")
-        if self.at_least is not None and self.at_most is not None and urgency(self.at_least) > urgency(self.at_most):
+        if self.at_least is not None and self.at_most is not None and urgency_rank(self.at_least) > urgency_rank(self.at_most):
             raise ValueError("at_least is above at_most; expected the lower band in at_least")
         if self.steady and "short_leading" in self.histories:
             raise ValueError("histories: short_leading of steady signs is short_constant; expected short_constant alone")
@@ -117,15 +117,15 @@ class Vignette(BaseModel):
             band = " and ".join(f"band {which} {limit}" for which, limit in bounds if limit is not None)
         return ", ".join(part for part in (band, alarm, *self.findings) if part)
 
-    def fault_of(self, risk: "Risk") -> Fault | None:
+    def fault_of(self, risk: "Assessment") -> Fault | None:
         """Return the most dangerous fault of an answer; None: the answer is as expected."""
-        if self.at_least is not None and urgency(risk.band) < urgency(self.at_least):
+        if self.at_least is not None and urgency_rank(risk.band) < urgency_rank(self.at_least):
             return "band_too_low"
         if self.alarm is not None and risk.is_emergency != self.alarm:
             return "alarm"
         if not set(self.findings) <= set(risk.findings):
             return "findings"
-        return "band_too_high" if self.at_most is not None and urgency(risk.band) > urgency(self.at_most) else None
+        return "band_too_high" if self.at_most is not None and urgency_rank(risk.band) > urgency_rank(self.at_most) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ def evaluate_vignettes(answer: Answer, vignettes: Sequence[Vignette], views: Ite
     return outcomes
 
 
-def _describe_answer(risk: "Risk", vignette: Vignette) -> str:
+def _describe_answer(risk: "Assessment", vignette: Vignette) -> str:
     """Describe an answer in the words of :attr:`Vignette.expected`."""
     alarm = () if vignette.alarm is None else ("an alarm by NEWS2" if risk.is_emergency else "no alarm by NEWS2",)
     return ", ".join((f"band {risk.band}", *alarm, *risk.findings))

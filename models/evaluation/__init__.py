@@ -1,6 +1,6 @@
 """Evaluation of risk models on patients that training has not seen.
 
-Each module answers one question. :func:`judge` computes the metrics that every model has.
+Each module answers one question. :func:`evaluate_predictions` computes the metrics that every model has.
 """
 
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import watched
-from models.evaluation.calibration import calibration, calibration_draws
-from models.evaluation.discrimination import discrimination, discrimination_draws
+from models.alarms.timeline import build_timeline
+from models.evaluation.calibration import measure_calibration, resample_calibration
+from models.evaluation.discrimination import measure_discrimination, resample_discrimination
 from models.evaluation.net_benefit import net_benefit, resample_net_benefit
-from models.statistics.bootstrap import Float64, Resamples, basic, bounds
+from models.statistics.bootstrap import Float64, Resamples, basic_interval, percentile_bounds
 from models.training.risk_model import TooFewEventsError
 
 
@@ -30,7 +30,7 @@ class Evaluation:
     draws: dict[str, Float64]
 
 
-def judge(frame: pd.DataFrame, threshold: float, *, seed: int) -> Evaluation:
+def evaluate_predictions(frame: pd.DataFrame, threshold: float, *, seed: int) -> Evaluation:
     """Evaluate one model on patients that its training has not seen.
 
     ``net_benefit`` is measured at a threshold probability equal to the prevalence. There, treating all patients and treating
@@ -52,25 +52,25 @@ def judge(frame: pd.DataFrame, threshold: float, *, seed: int) -> Evaluation:
             "2 classes of outcome; expected both; use a larger cohort"
         )
     label, probability = labelled["label"].to_numpy(float), labelled["probability"].to_numpy(float)
-    resamples = Resamples.of(labelled["subject_id"], seed)
+    resamples = Resamples.draw(labelled["subject_id"], seed)
     prevalence = float(np.mean(label))
-    count = watched(frame).count(threshold)
+    count = build_timeline(frame).count(threshold)
     estimates = {
-        **discrimination(label, probability),
-        **calibration(label, probability),
+        **measure_discrimination(label, probability),
+        **measure_calibration(label, probability),
         "net_benefit": net_benefit(label, probability >= prevalence, prevalence),
         **count.figures(),
     }
     draws = {
-        **discrimination_draws(label, probability, resamples),
-        **calibration_draws(label, probability, resamples),
+        **resample_discrimination(label, probability, resamples),
+        **resample_calibration(label, probability, resamples),
         "net_benefit": resample_net_benefit(label, probability, np.array([prevalence]), resamples)[:, 0],
     }
     alarm_draws = count.draws(count.resamples(seed))
-    ece_low, ece_high = basic(estimates["ece"], draws["ece"])
+    ece_low, ece_high = basic_interval(estimates["ece"], draws["ece"])
     metrics = {
         **estimates,
-        **bounds(draws),
+        **percentile_bounds(draws),
         **count.bounds(alarm_draws),
         "ece_low": ece_low,
         "ece_high": ece_high,

@@ -11,13 +11,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
 from models.statistics.bootstrap import Float64, Int64, Resamples, ratio
-from models.statistics.proportions import proportions
+from models.statistics.proportions import group_proportions
 from models.training.risk_model import from_log_odds, log_odds
 
 BINS: Final = 10
 
 
-def calibration(label: Float64, probability: Float64) -> dict[str, float]:
+def measure_calibration(label: Float64, probability: Float64) -> dict[str, float]:
     """Return Brier score, calibration slope, calibration intercept and expected calibration error.
 
     ``calibration_slope`` is the slope of a logistic regression of the label on the log-odds. 1 is right; below 1 the risks are
@@ -36,13 +36,13 @@ def calibration(label: Float64, probability: Float64) -> dict[str, float]:
     return {
         "brier": float(brier_score_loss(label, probability)),
         "calibration_slope": fit_line(label, margin)[1],
-        "calibration_intercept": shift(label, margin),
+        "calibration_intercept": fit_shift(label, margin),
         "ece": float((gap * groups["n"]).sum() / groups["n"].sum()),
     }
 
 
-def calibration_draws(label: Float64, probability: Float64, resamples: Resamples) -> dict[str, Float64]:
-    """Return the metrics of :func:`calibration` in each resample, each of shape (RESAMPLES,).
+def resample_calibration(label: Float64, probability: Float64, resamples: Resamples) -> dict[str, Float64]:
+    """Return the metrics of :func:`measure_calibration` in each resample, each of shape (RESAMPLES,).
 
     Slope and intercept take one Newton step from the estimate instead of a new fit. That needs sums per patient only.
 
@@ -51,7 +51,7 @@ def calibration_draws(label: Float64, probability: Float64, resamples: Resamples
     """
     margin = log_odds(probability)
     rows = resamples.sums(np.ones_like(label))
-    moved = shift(label, margin)
+    moved = fit_shift(label, margin)
     expected = from_log_odds(moved + margin)
     order = np.argsort(probability, kind="stable")
     gap = _calibration_errors(
@@ -73,7 +73,7 @@ def fit_slope(label: Float64, probability: Float64) -> float:
 
 
 def resample_slope(label: Float64, probability: Float64, resamples: Resamples) -> Float64:
-    """Return the calibration slope in each resample, shape (RESAMPLES,), by one Newton step as in :func:`calibration_draws`."""
+    """Return the calibration slope in each resample, shape (RESAMPLES,), as :func:`resample_calibration` does."""
     if np.ptp(probability) == 0:
         return np.full(len(resamples.times), np.nan)
     margin = log_odds(probability)
@@ -101,7 +101,7 @@ def measure_reliability(label: Float64, probability: Float64, subject_id: "pd.Se
     frame = pd.DataFrame({"predicted": probability, "observed": label})
     groups = frame.groupby(group).mean().assign(n=frame.groupby(group).size())
     if subject_id is not None:
-        groups = groups.assign(**proportions(label, group, subject_id)[["observed_low", "observed_high"]])
+        groups = groups.assign(**group_proportions(label, group, subject_id)[["observed_low", "observed_high"]])
     return groups.reset_index(drop=True)
 
 
@@ -134,7 +134,7 @@ def fit_line(label: Float64, margin: Float64) -> tuple[float, float]:
     return float(fitted.intercept_[0]), float(fitted.coef_[0, 0])
 
 
-def shift(label: Float64, margin: Float64) -> float:
+def fit_shift(label: Float64, margin: Float64) -> float:
     """Return the number to add to the log-odds so that the mean risk equals the event rate."""
     return float(brentq(lambda by: float(np.mean(from_log_odds(margin + by)) - np.mean(label)), -20, 20))
 

@@ -43,7 +43,7 @@ class Utility:
     best: Float64
 
     @classmethod
-    def of(cls, label: Float64, subject_id: "pd.Series[str]") -> "Utility":
+    def from_labels(cls, label: Float64, subject_id: "pd.Series[str]") -> "Utility":
         """Compute the utility from the official label.
 
         Args:
@@ -68,7 +68,7 @@ class Utility:
 
         >>> import numpy as np
         >>> import pandas as pd
-        >>> utility = Utility.of(np.array([0.0, 1.0, 1.0]), pd.Series(["a", "a", "a"]))
+        >>> utility = Utility.from_labels(np.array([0.0, 1.0, 1.0]), pd.Series(["a", "a", "a"]))
         >>> utility.normalised(np.array([True, True, True])), utility.normalised(np.array([False, False, False]))
         (1.0, 0.0)
         """
@@ -84,7 +84,7 @@ class Utility:
         return _best_threshold(probability[order], np.cumsum(self.gain[order]))
 
 
-def event1(label: Float64, alarm: Flags) -> float:
+def score_event1(label: Float64, alarm: Flags) -> float:
     """Return the lower of sensitivity and positive predictivity (Event 1 of 2012); 0 without an alarm.
 
     >>> import numpy as np
@@ -95,24 +95,27 @@ def event1(label: Float64, alarm: Flags) -> float:
     return min(hits / label.sum(), hits / alarm.sum()) if alarm.any() and label.any() else 0.0
 
 
-def event1_threshold(label: Float64, probability: Float64) -> float:
-    """Return the threshold of the highest :func:`event1` on these stays; freeze it before scoring other patients."""
+def choose_event1_threshold(label: Float64, probability: Float64) -> float:
+    """Return the threshold of the highest :func:`score_event1` on these stays; freeze it before scoring other patients."""
     order = np.argsort(-probability, kind="stable")
     hits = np.cumsum(label[order])
     lower = np.minimum(hits / max(label.sum(), 1), hits / np.arange(1, len(label) + 1))
     return _best_threshold(probability[order], lower)
 
 
-def event_draws(label: Float64, probability: Float64, alarm: Flags, resamples: Resamples) -> dict[str, Float64]:
-    """Return :func:`event1` and :func:`event2` in each resample, each of shape (RESAMPLES,); expects one row per stay."""
+def resample_events(label: Float64, probability: Float64, alarm: Flags, resamples: Resamples) -> dict[str, Float64]:
+    """Return :func:`score_event1` and :func:`score_event2` in each resample, each of shape (RESAMPLES,).
+
+    Expects one row per stay.
+    """
     drawn = [np.repeat(np.arange(len(label)), times[resamples.patient]) for times in resamples.times]
     return {
-        "event1": np.array([event1(label[rows], alarm[rows]) for rows in drawn]),
-        "event2": np.array([event2(label[rows], probability[rows]) for rows in drawn]),
+        "event1": np.array([score_event1(label[rows], alarm[rows]) for rows in drawn]),
+        "event2": np.array([score_event2(label[rows], probability[rows]) for rows in drawn]),
     }
 
 
-def event2(label: Float64, probability: Float64) -> float:
+def score_event2(label: Float64, probability: Float64) -> float:
     """Return the range-normalised Hosmer-Lemeshow statistic (Event 2 of 2012); lower is better.
 
     It is H / (mean risk of the highest group - mean risk of the lowest). H is the sum over ten groups by risk of

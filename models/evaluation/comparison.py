@@ -14,17 +14,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
-from models.alarms.budget import against_rule, at_budgets, summary
-from models.alarms.guarantee import Certificate, check
-from models.alarms.timeline import HORIZON, SILENCE, Watch
-from models.evaluation import Evaluation, judge
+from models.alarms.budget import compare_with_rule, evaluate_budgets, summarise_alarms
+from models.alarms.guarantee import Certificate, check_guarantee
+from models.alarms.timeline import HORIZON, REFRACTORY_PERIOD, AlarmTimeline
+from models.evaluation import Evaluation, evaluate_predictions
 from models.evaluation.calibration import count_risks, measure_reliability
 from models.evaluation.discrimination import roc_and_pr_curves
 from models.evaluation.net_benefit import choose_thresholds, compare_net_benefit, compute_decision_curve
-from models.evaluation.ranges import coverage
-from models.evaluation.safety import emergencies
+from models.evaluation.ranges import measure_coverage
+from models.evaluation.safety import count_emergencies
 from models.evaluation.subgroups import MIN_PATIENTS, measure_subgroups
-from models.statistics.bootstrap import Float64, Resamples, percentile
+from models.statistics.bootstrap import Float64, Resamples, percentile_interval
 
 NEWS2: Final = "news2"  # the model with the score as its only feature
 RULES: Final = {f"NEWS2 >= {points}": points for points in (NEWS2_MEDIUM, NEWS2_HIGH)}
@@ -51,7 +51,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class EvaluationSet:
     """The rows on which models are evaluated, and the risks of each model.
 
     No model has learned from these patients.
@@ -60,9 +60,10 @@ class HeldOut:
         rows: ``subject_id, index_time, onset, onset_known, label``, one row per index time.
         candidates: models by name; the first is the default model.
         news2: NEWS2 of each row, if known.
-        groups: the groups of each row (:func:`models.evaluation.subgroups.groups`), if known.
+        groups: the groups of each row (:func:`models.evaluation.subgroups.assign_groups`), if known.
         seed: seed of the bootstrap. It is the same for all models, so that differences are paired.
-        net: the safety net's columns of each row (:func:`models.assessment.net_of`); empty: evaluate without a safety net.
+        net: the safety net's columns of each row (:func:`models.assessment.safety_net_scores`); empty: evaluate without a
+            safety net.
     """
 
     rows: pd.DataFrame
@@ -101,7 +102,7 @@ class HeldOut:
         return self.candidates[name].risk[self.labelled]
 
 
-def measure_models(held_out: HeldOut) -> dict[str, Any]:
+def measure_models(held_out: EvaluationSet) -> dict[str, Any]:
     """Measure every model.
 
     Returns:
@@ -110,7 +111,7 @@ def measure_models(held_out: HeldOut) -> dict[str, Any]:
         precision-recall curves.
     """
     evaluations = {
-        name: judge(held_out.frame(name), candidate.threshold, seed=held_out.seed)
+        name: evaluate_predictions(held_out.frame(name), candidate.threshold, seed=held_out.seed)
         for name, candidate in held_out.candidates.items()
     }
     default = evaluations[held_out.default]
@@ -132,12 +133,12 @@ def _auc_gains(ours: Evaluation, theirs: Evaluation) -> dict[str, float]:
     """Return the paired differences of AUROC and AUPRC with 95 % intervals."""
     gains: dict[str, float] = {}
     for metric in ("auroc", "auprc"):
-        low, high = percentile(ours.draws[metric] - theirs.draws[metric])
+        low, high = percentile_interval(ours.draws[metric] - theirs.draws[metric])
         gains |= {metric: ours.metrics[metric] - theirs.metrics[metric], f"{metric}_low": low, f"{metric}_high": high}
     return gains
 
 
-def describe_calibration(held_out: HeldOut) -> dict[str, Any]:
+def describe_calibration(held_out: EvaluationSet) -> dict[str, Any]:
     """Return the ``reliability`` of every model in tenths of the rows, and the ``histogram`` of the default model's risks."""
     subject_id = held_out.rows.loc[held_out.labelled, "subject_id"]
     return {
@@ -149,7 +150,7 @@ def describe_calibration(held_out: HeldOut) -> dict[str, Any]:
     }
 
 
-def compare_net_benefits(held_out: HeldOut) -> dict[str, Any]:
+def compare_net_benefits(held_out: EvaluationSet) -> dict[str, Any]:
     """Return ``net_benefit``: the curve of every strategy, the position of the NEWS2 rules on it, and the gain over NEWS2."""
     label = held_out.label
     risks = {name: held_out.labelled_risk(name) for name in held_out.candidates}
@@ -163,7 +164,7 @@ def compare_net_benefits(held_out: HeldOut) -> dict[str, Any]:
         "gain": [],
     }
     if NEWS2 in risks:
-        resamples = Resamples.of(held_out.rows.loc[held_out.labelled, "subject_id"], held_out.seed)
+        resamples = Resamples.draw(held_out.rows.loc[held_out.labelled, "subject_id"], held_out.seed)
         section["gain"] = _records(compare_net_benefit(label, risks[held_out.default], risks[NEWS2], at, resamples))
         for rule, points in RULES.items() if score is not None else ():
             risks_at_score = risks[NEWS2][score == points]
@@ -174,7 +175,7 @@ def compare_net_benefits(held_out: HeldOut) -> dict[str, Any]:
     return {"net_benefit": section}
 
 
-def count_alarms(held_out: HeldOut) -> dict[str, Any]:
+def count_alarms(held_out: EvaluationSet) -> dict[str, Any]:
     """Count the alarms of every model, and check the alarm guarantees.
 
     Returns:
@@ -186,30 +187,33 @@ def count_alarms(held_out: HeldOut) -> dict[str, Any]:
         return {"alarms": None, "promises": {}}
     default = held_out.candidates[held_out.default]
     numbered_rows = held_out.rows.assign(probability=np.arange(len(held_out.rows)), **held_out.net)
-    seed, timeline = held_out.seed, Watch.of(numbered_rows)
+    seed, timeline = held_out.seed, AlarmTimeline.from_frame(numbered_rows)
     position = timeline.probability.astype(np.int64)  # position of the timeline's hours among the rows
     timelines = {name: timeline.scored(candidate.risk[position]) for name, candidate in held_out.candidates.items()}
     rules = {}
     if held_out.news2 is not None:
         rules = {rule: (timeline.without_net().scored(held_out.news2[position]), points) for rule, points in RULES.items()}
     frozen = {
-        name: {"threshold": candidate.threshold, **summary(timelines[name].count(candidate.threshold), seed=seed)}
+        name: {"threshold": candidate.threshold, **summarise_alarms(timelines[name].count(candidate.threshold), seed=seed)}
         for name, candidate in held_out.candidates.items()
     }
     return {
         "alarms": {
-            "silence_hours": SILENCE / timedelta(hours=1),
+            "silence_hours": REFRACTORY_PERIOD / timedelta(hours=1),
             "horizon_hours": HORIZON / timedelta(hours=1),
             "at_frozen_threshold": frozen,
             "parts": _summarise_parts(timelines[held_out.default], default.threshold, seed) if held_out.net else [],
-            "emergencies": emergencies(timelines[held_out.default], default.medium, default.threshold)
+            "emergencies": count_emergencies(timelines[held_out.default], default.medium, default.threshold)
             if held_out.net and default.medium is not None
             else None,
-            "at_budgets": {name: _records(at_budgets(of_model, seed=seed)) for name, of_model in timelines.items()},
-            "rules": [{"rule": rule, **summary(of_rule.count(points), seed=seed)} for rule, (of_rule, points) in rules.items()],
+            "at_budgets": {name: _records(evaluate_budgets(of_model, seed=seed)) for name, of_model in timelines.items()},
+            "rules": [
+                {"rule": rule, **summarise_alarms(of_rule.count(points), seed=seed)}
+                for rule, (of_rule, points) in rules.items()
+            ],
             "against_rules": {
                 name: [
-                    {"rule": rule, **against_rule(timelines[name].without_net(), of_rule, points, seed=seed)}
+                    {"rule": rule, **compare_with_rule(timelines[name].without_net(), of_rule, points, seed=seed)}
                     for rule, (of_rule, points) in rules.items()
                 ]
                 for name in timelines
@@ -224,17 +228,17 @@ def count_alarms(held_out: HeldOut) -> dict[str, Any]:
     }
 
 
-def _summarise_parts(timeline: Watch, threshold: float, seed: int) -> list[dict[str, Any]]:
+def _summarise_parts(timeline: AlarmTimeline, threshold: float, seed: int) -> list[dict[str, Any]]:
     """Summarise the alarms of the model alone, of the safety net alone, and of both."""
-    return [{"part": name, **summary(part.count(threshold), seed=seed)} for name, part in timeline.parts().items()]
+    return [{"part": name, **summarise_alarms(part.count(threshold), seed=seed)} for name, part in timeline.parts().items()]
 
 
-def _check_guarantee(certificate: Certificate, timeline: Watch) -> dict[str, Any]:
+def _check_guarantee(certificate: Certificate, timeline: AlarmTimeline) -> dict[str, Any]:
     """Return an alarm guarantee and its check on these patients."""
-    return {"certificate": asdict(certificate), "held_out": dict(check(certificate, timeline))}
+    return {"certificate": asdict(certificate), "held_out": dict(check_guarantee(certificate, timeline))}
 
 
-def compare_subgroups(held_out: HeldOut) -> dict[str, Any]:
+def compare_subgroups(held_out: EvaluationSet) -> dict[str, Any]:
     """Return the ``subgroups`` of the default model; empty if the groups are unknown."""
     if held_out.groups is None:
         return {"subgroups": []}
@@ -243,7 +247,7 @@ def compare_subgroups(held_out: HeldOut) -> dict[str, Any]:
     return {"subgroups": _records(table), "subgroup_min_patients": MIN_PATIENTS}
 
 
-def compare_ranges(held_out: HeldOut) -> dict[str, Any]:
+def compare_ranges(held_out: EvaluationSet) -> dict[str, Any]:
     """Compare the risk ``ranges`` of the default model with observed frequencies; empty if it gives no ranges."""
     candidate = held_out.candidates[held_out.default]
     if candidate.low is None or candidate.high is None:
@@ -251,10 +255,10 @@ def compare_ranges(held_out: HeldOut) -> dict[str, Any]:
     labelled = held_out.labelled
     subject_id = held_out.rows.loc[labelled, "subject_id"]
     risk, low, high = (values[labelled] for values in (candidate.risk, candidate.low, candidate.high))
-    return {"ranges": _records(coverage(held_out.label, risk, low, high, subject_id))}
+    return {"ranges": _records(measure_coverage(held_out.label, risk, low, high, subject_id))}
 
 
-SECTIONS: Final[tuple[Callable[[HeldOut], dict[str, Any]], ...]] = (
+SECTIONS: Final[tuple[Callable[[EvaluationSet], dict[str, Any]], ...]] = (
     measure_models,
     describe_calibration,
     compare_net_benefits,

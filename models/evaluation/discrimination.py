@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from models.statistics.bootstrap import Float64, Int64, Resamples
 
 
-def discrimination(label: Float64, probability: Float64) -> dict[str, float]:
+def measure_discrimination(label: Float64, probability: Float64) -> dict[str, float]:
     """Return AUROC, AUPRC (average precision) and prevalence, which is the AUPRC of a model without information.
 
     Args:
@@ -26,8 +26,8 @@ def discrimination(label: Float64, probability: Float64) -> dict[str, float]:
     }
 
 
-def discrimination_draws(label: Float64, probability: Float64, resamples: Resamples) -> dict[str, Float64]:
-    """Return the metrics of :func:`discrimination` in each resample, each of shape (RESAMPLES,).
+def resample_discrimination(label: Float64, probability: Float64, resamples: Resamples) -> dict[str, Float64]:
+    """Return the metrics of :func:`measure_discrimination` in each resample, each of shape (RESAMPLES,).
 
     A value is NaN where the resample holds one class only. The rows are sorted once, because a resample changes their weights
     and not their order.

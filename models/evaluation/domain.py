@@ -4,13 +4,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
-from models.cohort import by_patient
-from models.evaluation.discrimination import discrimination_draws
-from models.statistics.bootstrap import Float64, Resamples, percentile
-from models.statistics.proportions import exact, limits
+from models.cohort import number_patients
+from models.evaluation.discrimination import resample_discrimination
+from models.statistics.bootstrap import Float64, Resamples, percentile_interval
+from models.statistics.proportions import clopper_pearson, proportion_limits
 
 
-def judged(
+def measure_domain_of_use(
     domain_outside: NDArray[np.bool_], label: ArrayLike, risk: ArrayLike, subject_id: ArrayLike, *, seed: int = 0
 ) -> dict[str, float | int | None]:
     """Count rows and patients outside the domain of use, and measure how the model ranks inside and outside.
@@ -34,16 +34,16 @@ def judged(
     outside = np.asarray(domain_outside, dtype=bool)
     outcome, score = (np.asarray(values, dtype=np.float64) for values in (label, risk))
     subjects = np.asarray(subject_id)
-    patient, patients = by_patient(subjects)
+    patient, patients = number_patients(subjects)
     rows = np.bincount(patient, minlength=len(patients))
     outside_per_patient = np.bincount(patient, weights=outside, minlength=len(patients))
     figures = {
-        **_with_limits("share_of_rows", limits(outside_per_patient, rows)),
+        **_with_limits("share_of_rows", proportion_limits(outside_per_patient, rows)),
         **_with_limits(
             "share_of_patients",
             (
                 float(np.mean(outside_per_patient > 0)) if len(outside_per_patient) else np.nan,
-                *exact((outside_per_patient > 0).sum(), len(outside_per_patient)),
+                *clopper_pearson((outside_per_patient > 0).sum(), len(outside_per_patient)),
             ),
         ),
     }
@@ -59,8 +59,8 @@ def _measure_auroc(label: Float64, score: Float64, subject_id: NDArray[np.object
     """Return the AUROC and its 95 % limits; NaN if the rows hold one class only."""
     if len(np.unique(label)) < 2:
         return float("nan"), float("nan"), float("nan")
-    draws = discrimination_draws(label, score, Resamples.of(subject_id, seed))["auroc"]
-    return float(roc_auc_score(label, score)), *percentile(draws)
+    draws = resample_discrimination(label, score, Resamples.draw(subject_id, seed))["auroc"]
+    return float(roc_auc_score(label, score)), *percentile_interval(draws)
 
 
 def _with_limits(name: str, estimate: tuple[float, float, float]) -> dict[str, float]:

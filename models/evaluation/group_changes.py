@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import Count, Watch, before_onset
-from models.evaluation.comparison import HeldOut
-from models.evaluation.discrimination import discrimination, discrimination_draws
+from models.alarms.timeline import AlarmCounts, AlarmTimeline, rows_before_onset
+from models.evaluation.comparison import EvaluationSet
+from models.evaluation.discrimination import measure_discrimination, resample_discrimination
 from models.evaluation.subgroups import count_group, iterate_groups
-from models.statistics.bootstrap import Float64, Resamples, percentile, ratio
+from models.statistics.bootstrap import Float64, Resamples, percentile_interval, ratio
 
 Groups = list[dict[str, Any]]
 
 
-def compare_groups(held_out: HeldOut, *, alarms: bool) -> Groups:
+def compare_groups(held_out: EvaluationSet, *, alarms: bool) -> Groups:
     """Compare two models in every group of patients; all patients come first.
 
     Args:
@@ -26,9 +26,9 @@ def compare_groups(held_out: HeldOut, *, alarms: bool) -> Groups:
         ``event_recall`` of the challenger, the same of the champion as ``<metric>_champion``, and the paired difference
         ``<metric>_change`` with ``_low`` and ``_high`` (95 %).
     """
-    index_before_onset = before_onset(held_out.rows).index
+    index_before_onset = rows_before_onset(held_out.rows).index
     challenger, champion = held_out.candidates.values()
-    timelines = [Watch.of(held_out.frame(name)) for name in held_out.candidates]
+    timelines = [AlarmTimeline.from_frame(held_out.frame(name)) for name in held_out.candidates]
     rows = []
     membership = held_out.groups if held_out.groups is not None else pd.DataFrame(index=held_out.rows.index)
     for by, group, members in iterate_groups(membership):
@@ -39,7 +39,7 @@ def compare_groups(held_out: HeldOut, *, alarms: bool) -> Groups:
         if row["enough"]:
             label, resamples = (
                 rows_of_group["label"].to_numpy(np.float64),
-                Resamples.of(rows_of_group["subject_id"], held_out.seed),
+                Resamples.draw(rows_of_group["subject_id"], held_out.seed),
             )
             row |= _compare_auroc(label, challenger.risk[evaluated], champion.risk[evaluated], resamples)
         if row["enough"] and alarms:
@@ -56,12 +56,12 @@ def compare_groups(held_out: HeldOut, *, alarms: bool) -> Groups:
 
 def _compare_auroc(label: Float64, challenger: Float64, champion: Float64, resamples: Resamples) -> dict[str, float]:
     """Compare the AUROC of both models."""
-    ours, theirs = (discrimination(label, risk)["auroc"] for risk in (challenger, champion))
-    our_draws, their_draws = (discrimination_draws(label, risk, resamples)["auroc"] for risk in (challenger, champion))
+    ours, theirs = (measure_discrimination(label, risk)["auroc"] for risk in (challenger, champion))
+    our_draws, their_draws = (resample_discrimination(label, risk, resamples)["auroc"] for risk in (challenger, champion))
     return _describe_change("auroc", ours, theirs, our_draws - their_draws)
 
 
-def _compare_event_recall(challenger: Count, champion: Count, seed: int) -> dict[str, float]:
+def _compare_event_recall(challenger: AlarmCounts, champion: AlarmCounts, seed: int) -> dict[str, float]:
     """Compare the event recall of both models at their thresholds."""
     resamples = challenger.resamples(seed)
     ours, theirs = (~np.isnan(count.lead_hours) for count in (challenger, champion))
@@ -74,6 +74,6 @@ def _compare_event_recall(challenger: Count, champion: Count, seed: int) -> dict
 
 def _describe_change(metric: str, ours: float, theirs: float, draws: Float64) -> dict[str, float]:
     """Return both values of a metric and their difference with its 95 % interval."""
-    low, high = percentile(draws)
+    low, high = percentile_interval(draws)
     change = f"{metric}_change"
     return {metric: ours, f"{metric}_champion": theirs, change: ours - theirs, f"{change}_low": low, f"{change}_high": high}

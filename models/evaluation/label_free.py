@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import isotonic_regression
 
 from features.errors import VigilError
-from models.statistics.bootstrap import RESAMPLES, Float64, Int64, Resamples, bounds, ratio
+from models.statistics.bootstrap import RESAMPLES, Float64, Int64, Resamples, percentile_bounds, ratio
 
 METRICS: Final = ("auroc", "auprc", "brier", "prevalence", "precision", "recall", "alerts")
 _BINS: Final = 1000  # bins of equal size of the out-of-fold risks
@@ -61,7 +61,7 @@ class Reliability:
             seed: seed of the patient bootstrap.
 
         Raises:
-            EstimateError: as for :func:`estimate`, or the labels hold one class only.
+            EstimateError: as for :func:`estimate_performance`, or the labels hold one class only.
         """
         risk, resamples = _check_input(probability, subject_ids, seed)
         labels = np.asarray(label, dtype=np.float64)
@@ -82,7 +82,7 @@ class Reliability:
         return cls(highest, fit_frequencies(np.ones_like(risk)), np.array(draws))
 
 
-def estimate(
+def estimate_performance(
     probability: ArrayLike,
     subject_ids: ArrayLike,
     threshold: float,
@@ -93,7 +93,8 @@ def estimate(
     """Estimate the metrics of index times without labels.
 
     ``auroc``, ``auprc`` (average precision), ``brier`` and ``prevalence`` (share of index times with a positive label) are the
-    metrics that :func:`models.evaluation.judge` measures. At the threshold there are ``precision`` (of index times at or above
+    metrics that :func:`models.evaluation.evaluate_predictions` measures. At the threshold there are ``precision`` (of index
+    times at or above
     it), ``recall`` (of positive index times) and ``alerts`` (share of index times at or above it, which is known exactly).
 
     Args:
@@ -123,7 +124,7 @@ def estimate(
     all_once = np.ones((1, resamples.times.shape[1]), dtype=np.int32)
     estimates = _estimate_draws(risk, threshold, bin_of_row, chances[None], resamples.patient, all_once)
     resampled = _estimate_draws(risk, threshold, bin_of_row, draws, resamples.patient, resamples.times)
-    return {name: float(value[0]) for name, value in estimates.items()} | bounds(resampled)
+    return {name: float(value[0]) for name, value in estimates.items()} | percentile_bounds(resampled)
 
 
 def _check_input(probability: ArrayLike, subject_ids: ArrayLike, seed: int) -> tuple[Float64, Resamples]:
@@ -144,7 +145,7 @@ def _check_input(probability: ArrayLike, subject_ids: ArrayLike, seed: int) -> t
             f"probability: {wrong} of {len(risk)} lie outside 0 to 1 or are missing; expected calibrated probabilities, not "
             "scores or log-odds"
         )
-    resamples = Resamples.of(subjects, seed)
+    resamples = Resamples.draw(subjects, seed)
     if resamples.times.shape[1] < 2:
         raise EstimateError("subject_ids: one patient only; expected at least two, because the bootstrap draws patients")
     return risk, resamples

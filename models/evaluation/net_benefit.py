@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.statistics.bootstrap import Float64, Interval, Resamples, percentile
+from models.statistics.bootstrap import Float64, Interval, Resamples, percentile_interval
 
 POINTS: Final = 40
 
@@ -81,8 +81,8 @@ def compare_net_benefit(label: Float64, ours: Float64, theirs: Float64, at: Floa
     rows = []
     for column, p in enumerate(at):
         benefit, other = net_benefit(label, ours >= p, p), net_benefit(label, theirs >= p, p)
-        interval: Interval = percentile(our_draws[:, column])
-        gain_interval: Interval = percentile(our_draws[:, column] - their_draws[:, column])
+        interval: Interval = percentile_interval(our_draws[:, column])
+        gain_interval: Interval = percentile_interval(our_draws[:, column] - their_draws[:, column])
         rows.append((p, benefit, *interval, other, benefit - other, *gain_interval))
     columns = ["threshold", "ours", "ours_low", "ours_high", "theirs", "gain", "gain_low", "gain_high"]
     return pd.DataFrame(rows, columns=columns)

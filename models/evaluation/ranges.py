@@ -5,14 +5,15 @@ from numpy.typing import ArrayLike
 
 from models.evaluation.calibration import assign_risk_groups
 from models.statistics.bootstrap import Float64
-from models.statistics.proportions import proportions
+from models.statistics.proportions import group_proportions
 
 
-def coverage(label: Float64, probability: Float64, low: Float64, high: Float64, subject_id: ArrayLike) -> pd.DataFrame:
+def measure_coverage(label: Float64, probability: Float64, low: Float64, high: Float64, subject_id: ArrayLike) -> pd.DataFrame:
     """Compare risk ranges with observed frequencies, in ten groups of equal size by predicted risk.
 
     A single outcome is 0 or 1 and lies in no range. A range can be compared with the frequency of the event among rows of
-    similar risk. That frequency is itself known only within an interval (:func:`models.statistics.proportions.proportions`).
+    similar risk. That frequency is itself known only within an interval
+    (:func:`models.statistics.proportions.group_proportions`).
 
     Args:
         label: 0 or 1, shape (n_rows,).
@@ -25,7 +26,7 @@ def coverage(label: Float64, probability: Float64, low: Float64, high: Float64, 
     """
     group = assign_risk_groups(probability)
     means = pd.DataFrame({"predicted": probability, "low": low, "high": high}).groupby(group).mean()
-    table = means.join(proportions(label, group, subject_id))
+    table = means.join(group_proportions(label, group, subject_id))
     table["covered"] = table["observed"].between(table["low"], table["high"])
     table["compatible"] = (table["observed_high"] >= table["low"]) & (table["observed_low"] <= table["high"])
     observed = ["observed", "observed_low", "observed_high", "covered", "compatible"]

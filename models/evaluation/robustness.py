@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.signals import SIGNALS, Kind, names
-from models.alarms.timeline import watched
-from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.statistics.bootstrap import Float64, Resamples, percentile
+from features.signals import SIGNALS, Kind, signal_names
+from models.alarms.timeline import build_timeline
+from models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from models.statistics.bootstrap import Float64, Resamples, percentile_interval
 
 LOST_SHARES: Final = (0.1, 0.3, 0.5)
 # The largest sample: enough patients for useful intervals, and few enough that a job can compute features a dozen times.
@@ -41,7 +41,7 @@ class Loss:
     share: float = 0.0
     signals: tuple[str, ...] = ()
 
-    def kept(self, observations: pd.DataFrame, seed: int) -> "pd.Series[bool]":
+    def remaining(self, observations: pd.DataFrame, seed: int) -> "pd.Series[bool]":
         """Return a mask of the remaining observations.
 
         With one seed, a larger share also removes every observation that a smaller share removes.
@@ -50,7 +50,7 @@ class Loss:
         return left & (np.random.default_rng(seed).random(len(observations)) >= self.share)
 
 
-def losses(signals: Iterable[str]) -> list[Loss]:
+def list_losses(signals: Iterable[str]) -> list[Loss]:
     """List the losses to try on a cohort with these signals: shares of all readings, each signal, and kinds of signals."""
     available = set(signals)
     shares = [Loss(f"{share:.0%} of all readings".replace("%", " %"), share=share) for share in LOST_SHARES]
@@ -58,12 +58,12 @@ def losses(signals: Iterable[str]) -> list[Loss]:
     together = [
         Loss(what, signals=of_kind)
         for kind, what in _TOGETHER.items()
-        if len(of_kind := tuple(name for name in names(kind) if name in available)) > 1
+        if len(of_kind := tuple(name for name in signal_names(kind) if name in available)) > 1
     ]
     return shares + each + together
 
 
-def sample(subject_ids: Iterable[str], readings_each: float) -> list[str]:
+def sample_subjects(subject_ids: Iterable[str], readings_each: float) -> list[str]:
     """Sample subjects by a hash of the subject key, so that the sample does not depend on the other subjects.
 
     Args:
@@ -77,35 +77,36 @@ def sample(subject_ids: Iterable[str], readings_each: float) -> list[str]:
     return sorted(subject_ids, key=_hash)[:at_most]
 
 
-def effect(
+def measure_loss(
     frame: pd.DataFrame, degraded: Float64, threshold: float, *, seed: int, net: Mapping[str, Float64] | None = None
 ) -> dict[str, float]:
     """Measure a loss: metrics after it, and their changes with 95 % intervals of the paired differences.
 
     Args:
-        frame: as for :func:`models.evaluation.judge`, with ``probability`` from all observations.
+        frame: as for :func:`models.evaluation.evaluate_predictions`, with ``probability`` from all observations.
         degraded: probability of the same rows from the remaining observations, shape (n_rows,).
         threshold: the frozen alarm threshold.
         seed: seed of the bootstrap.
-        net: the safety net's columns from the remaining observations (:func:`models.assessment.net_of`); None: no safety net.
+        net: the safety net's columns from the remaining observations (:func:`models.assessment.safety_net_scores`); None: no
+            safety net.
 
     Returns:
         ``auroc, event_recall, alarms_per_patient_day`` after the loss; each also with ``_change, _change_low, _change_high``.
     """
     labelled = frame["label"].notna().to_numpy()
     label = frame.loc[labelled, "label"].to_numpy(float)
-    resamples = Resamples.of(frame.loc[labelled, "subject_id"], seed)
+    resamples = Resamples.draw(frame.loc[labelled, "subject_id"], seed)
     figures: list[dict[str, float]] = []
     draws: list[dict[str, Float64]] = []
     after = frame.assign(probability=degraded, **(net or {}))
     for rows in (frame, after):
         probability = rows["probability"].to_numpy(float)[labelled]
-        count = watched(rows).count(threshold)
-        figures.append(discrimination(label, probability) | count.figures())
-        draws.append(discrimination_draws(label, probability, resamples) | count.draws(count.resamples(seed)))
+        count = build_timeline(rows).count(threshold)
+        figures.append(measure_discrimination(label, probability) | count.figures())
+        draws.append(resample_discrimination(label, probability, resamples) | count.draws(count.resamples(seed)))
     changes: dict[str, float] = {}
     for name in ("auroc", "event_recall", "alarms_per_patient_day"):
-        low, high = percentile(draws[1][name] - draws[0][name])
+        low, high = percentile_interval(draws[1][name] - draws[0][name])
         change = figures[1][name] - figures[0][name]
         changes |= {name: figures[1][name], f"{name}_change": change, f"{name}_change_low": low, f"{name}_change_high": high}
     return changes

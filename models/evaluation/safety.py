@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.alarms.safety_net import ALARM_FROM
-from models.alarms.timeline import SILENCE, Watch
+from models.alarms.timeline import REFRACTORY_PERIOD, AlarmTimeline
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_SILENCE_US: Final = SILENCE.total_seconds() * 1e6
+_SILENCE_US: Final = REFRACTORY_PERIOD.total_seconds() * 1e6
 
 
-def emergencies(watch: Watch, medium: float | Float64, high: float) -> dict[str, int]:
+def count_emergencies(watch: AlarmTimeline, medium: float | Float64, high: float) -> dict[str, int]:
     """Count the hours with a NEWS2 of 7 or more, and how the model and the safety net answered in them.
 
     An hour has an alarm if one sounded within the refractory period up to it. With the safety net no such hour is low, because
@@ -38,7 +38,7 @@ def emergencies(watch: Watch, medium: float | Float64, high: float) -> dict[str,
     low = urgent & (watch.probability < medium)
     last = np.append(watch.subject[1:] != watch.subject[:-1], True) if len(watch.subject) else np.zeros(0, dtype=bool)
     without_model_alarm, without_alarm = (
-        urgent & ~_has_recent_alarm(alarms.subject, alarms.time, alarms.fired(high), _SILENCE_US)
+        urgent & ~_has_recent_alarm(alarms.subject, alarms.time, alarms.alarms_at(high), _SILENCE_US)
         for alarms in (watch.without_net(), watch)
     )
     urgent_before = np.append(False, urgent[:-1] & ~last[:-1]) if len(urgent) else urgent

@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import Watch, before_onset
+from models.alarms.timeline import AlarmTimeline, rows_before_onset
 from models.evaluation.calibration import fit_slope, resample_slope
-from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.statistics.bootstrap import Resamples, bounds
+from models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from models.statistics.bootstrap import Resamples, percentile_bounds
 
 # The fewest patients with an event, and without one, for which a metric shows more than chance. Twenty is our choice. For
 # comparison, calibration curves are unstable below 200 events (Van Calster B, et al. J Clin Epidemiol 2016;74:167-176).
@@ -18,7 +18,7 @@ MIN_PATIENTS: Final = 20
 UNKNOWN: Final = "unknown"
 
 
-def groups(rows: pd.DataFrame) -> pd.DataFrame:
+def assign_groups(rows: pd.DataFrame) -> pd.DataFrame:
     """Assign each index time to its groups.
 
     Args:
@@ -55,8 +55,8 @@ def measure_subgroups(frame: pd.DataFrame, membership: pd.DataFrame, threshold: 
     the last hour before it. A patient with an event is one with a positive label in the group.
 
     Args:
-        frame: as for :func:`models.evaluation.judge`.
-        membership: a table with the same index and one categorical column per grouping (:func:`groups`).
+        frame: as for :func:`models.evaluation.evaluate_predictions`.
+        membership: a table with the same index and one categorical column per grouping (:func:`assign_groups`).
         threshold: the frozen alarm threshold; None for tasks with one prediction per stay.
         seed: seed of the bootstrap.
 
@@ -66,8 +66,8 @@ def measure_subgroups(frame: pd.DataFrame, membership: pd.DataFrame, threshold: 
         ``calibration_slope``. With a threshold also ``event_recall, alarm_precision, alarms_per_patient_day``. Each metric has
         ``_low`` and ``_high`` (95 %).
     """
-    before = before_onset(frame)
-    timeline = Watch.of(before)
+    before = rows_before_onset(frame)
+    timeline = AlarmTimeline.from_frame(before)
     labelled = frame["label"].notna()
     rows = []
     for by, group, members in iterate_groups(membership):
@@ -112,17 +112,17 @@ def count_group(rows: pd.DataFrame) -> dict[str, float | bool]:
 def _measure_group(rows: pd.DataFrame, seed: int) -> dict[str, float]:
     """Return the metrics of one group that do not depend on alarms, with 95 % intervals."""
     label, probability = rows["label"].to_numpy(float), rows["probability"].to_numpy(float)
-    resamples = Resamples.of(rows["subject_id"], seed)
+    resamples = Resamples.draw(rows["subject_id"], seed)
     draws = {
-        "auroc": discrimination_draws(label, probability, resamples)["auroc"],
+        "auroc": resample_discrimination(label, probability, resamples)["auroc"],
         "observed_expected": resamples.sums(label) / resamples.sums(probability),
         "calibration_slope": resample_slope(label, probability, resamples),
     }
     return {
-        "auroc": discrimination(label, probability)["auroc"],
+        "auroc": measure_discrimination(label, probability)["auroc"],
         "observed_expected": float(label.sum() / probability.sum()),
         "calibration_slope": fit_slope(label, probability),
-        **bounds(draws),
+        **percentile_bounds(draws),
     }
 
 

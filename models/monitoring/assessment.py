@@ -5,10 +5,10 @@ from typing import Any, Final, Protocol
 
 import pandas as pd
 
-from models.monitoring.detectors import Evidence, Finding, name_faults
-from models.monitoring.feature_drift import COLUMNS, TooFewPatientsError, column_drift
-from models.monitoring.performance import estimate_performance, measure_performance
-from models.monitoring.reference import References, highest_risks
+from models.monitoring.detectors import Evidence, Finding, detect_faults
+from models.monitoring.feature_drift import COLUMNS, TooFewPatientsError, compare_columns
+from models.monitoring.performance import estimate_day_performance, measure_performance
+from models.monitoring.reference import References, summarise_highest_risks
 from models.registry import RegisteredModel
 from models.tasks import TASKS
 
@@ -16,7 +16,7 @@ PREDICTION: Final = "probability"  # the column of the risk
 
 
 class ObservedDay(Protocol):
-    """The data of one day, read from a home or from a replay (:class:`pipelines.drift.inputs.Recent`).
+    """The data of one day, read from a home or from a replay (:class:`pipelines.drift.inputs.ObservedDay`).
 
     Attributes:
         until: the end of the day.
@@ -50,8 +50,8 @@ class DriftAssessment:
 
     Attributes:
         findings: detected faults.
-        columns: :func:`models.monitoring.feature_drift.column_drift` of the features and the predicted risk.
-        estimated: :func:`models.monitoring.performance.estimate_performance`.
+        columns: :func:`models.monitoring.feature_drift.compare_columns` of the features and the predicted risk.
+        estimated: :func:`models.monitoring.performance.estimate_day_performance`.
         known: :func:`models.monitoring.performance.measure_performance`.
         patients: with a prediction or a reading, whichever are more.
     """
@@ -96,10 +96,10 @@ def assess_day(day: ObservedDay, champion: RegisteredModel, references: Referenc
     """
     reference, columns = comparable_days(references.days, ends=day.ends), [*champion.model.features, PREDICTION]
     log = day.log.assign(hour=day.log["index_time"].dt.hour)
-    if day.ends or TASKS[str(champion.model.facts_["task"])].index == "end":  # one hour a patient, at any time of day
+    if day.ends or TASKS[str(champion.model.metadata_["task"])].index == "end":  # one hour a patient, at any time of day
         reference, log = reference.assign(hour=0), log.assign(hour=0)
     of_champion = log[(log["model_version"] == champion.version).to_numpy()]
-    findings = name_faults(
+    findings = detect_faults(
         Evidence(
             rows=day.rows,
             until=day.until,
@@ -107,12 +107,12 @@ def assess_day(day: ObservedDay, champion: RegisteredModel, references: Referenc
             log=None if day.ends or log.empty else log,
             champion=(champion.version, champion.feature_service),
             population=reference,
-            judged=highest_risks(day.judged),
-            judged_reference=highest_risks(references.judged),
+            judged=summarise_highest_risks(day.judged),
+            judged_reference=summarise_highest_risks(references.judged),
         )
     )
     try:
-        drifted = column_drift(reference, of_champion, columns)
+        drifted = compare_columns(reference, of_champion, columns)
     except TooFewPatientsError:
         # There are few predictions where a champion is new, where it is withdrawn, or where all readings are in quarantine.
         # The findings account for the last case.
@@ -123,7 +123,7 @@ def assess_day(day: ObservedDay, champion: RegisteredModel, references: Referenc
     return DriftAssessment(
         findings=findings,
         columns=drifted,
-        estimated=estimate_performance(of_champion, reference, references.judged, threshold),
+        estimated=estimate_day_performance(of_champion, reference, references.judged, threshold),
         known=measure_performance(day.judged, references.auroc),
         patients=max(int(log["subject_id"].nunique()), int(day.last_day["subject_id"].nunique())),
     )

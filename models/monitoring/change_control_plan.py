@@ -88,7 +88,7 @@ class Conditions(_Strict):
             # Locations of one fault share no patient, so they add up. Two faults may share patients, so the larger counts.
             sums: Counter[tuple[str, str | None]] = Counter()
             for finding in hits:
-                sums[finding.fault, finding.signal] += finding.hit
+                sums[finding.fault, finding.signal] += finding.affected
             if not patients or max(sums.values()) < self.share_of_patients * patients:
                 return False
         for name in ("estimated_auroc_lost", "auroc_lost", "columns_share"):

@@ -34,7 +34,7 @@ class TooFewPatientsError(VigilError):
     """There are too few patients to compare."""
 
 
-def column_drift(reference: pd.DataFrame, current: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def compare_columns(reference: pd.DataFrame, current: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Compare each column of today's patients with the patients of training.
 
     Values are compared by rank sum (Mann HB, Whitney DR. 1947), corrected for ties. Days of one training patient count as one

@@ -5,19 +5,19 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from models.cohort import by_patient
-from models.evaluation.calibration import calibration, calibration_draws
-from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.evaluation.label_free import EstimateError, Reliability, estimate
+from models.cohort import number_patients
+from models.evaluation.calibration import measure_calibration, resample_calibration
+from models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from models.evaluation.label_free import EstimateError, Reliability, estimate_performance
 from models.seeds import SEED
-from models.statistics.bootstrap import Float64, Resamples, percentile
+from models.statistics.bootstrap import Float64, Resamples, percentile_interval
 
 LEAST_PATIENTS: Final = 30
 LEAST_EVENTS: Final = 5  # patients with an event, and patients without: fewer say nothing about ranks
 SHOWN: Final = ("auroc", "auprc", "brier", "calibration_slope", "calibration_intercept")
 
 
-def estimate_performance(
+def estimate_day_performance(
     log: pd.DataFrame, reference: pd.DataFrame, trained: pd.DataFrame, threshold: float
 ) -> dict[str, float] | None:
     """Estimate the performance of the predictions of a log without labels, and compare it with training patients.
@@ -28,13 +28,15 @@ def estimate_performance(
         threshold: of the high band.
 
     Returns:
-        The figures of :func:`models.evaluation.label_free.estimate`, ``auroc_before`` (AUROC expected of training patients) and
-        ``auroc_lost`` (that less the AUROC of the log). None where risks are too few.
+        The figures of :func:`models.evaluation.label_free.estimate_performance`, ``auroc_before`` (AUROC expected of training
+        patients) and ``auroc_lost`` (that less the AUROC of the log). None where risks are too few.
     """
     try:
         reliability = Reliability.fit(trained["probability"], trained["label"], trained["subject_id"].astype(str), seed=SEED)
         now, before = (
-            estimate(rows["probability"], rows["subject_id"].astype(str), threshold, seed=SEED, reliability=reliability)
+            estimate_performance(
+                rows["probability"], rows["subject_id"].astype(str), threshold, seed=SEED, reliability=reliability
+            )
             for rows in (log, reference)
         )
     except EstimateError:
@@ -64,18 +66,18 @@ def measure_performance(judged: pd.DataFrame, auroc_before: float) -> dict[str, 
 
 def _measure(rows: pd.DataFrame) -> dict[str, Any] | None:
     """Measure one period; None where it has too few patients or events."""
-    patients, _ = by_patient(rows["subject_id"])
+    patients, _ = number_patients(rows["subject_id"])
     number = int(patients.max(initial=-1)) + 1
     label, risk = rows["label"].to_numpy(np.float64), rows["probability"].to_numpy(np.float64)
     events = len(np.unique(patients[label == 1]))
     if number < LEAST_PATIENTS or events < LEAST_EVENTS or number - events < LEAST_EVENTS:
         return None
-    resamples = Resamples.of(rows["subject_id"], SEED)
-    values = discrimination(label, risk) | calibration(label, risk)
-    draws: dict[str, Float64] = discrimination_draws(label, risk, resamples) | calibration_draws(label, risk, resamples)
+    resamples = Resamples.draw(rows["subject_id"], SEED)
+    values = measure_discrimination(label, risk) | measure_calibration(label, risk)
+    draws: dict[str, Float64] = resample_discrimination(label, risk, resamples) | resample_calibration(label, risk, resamples)
     figures: dict[str, Any] = {"patients": number, "events": events}
     figures |= {"from": rows["index_time"].min().isoformat(), "to": rows["index_time"].max().isoformat()}
     for name in SHOWN:
-        low, high = percentile(draws[name])
+        low, high = percentile_interval(draws[name])
         figures |= {name: values[name], f"{name}_low": low, f"{name}_high": high}
     return figures

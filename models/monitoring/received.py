@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.observations import TIME, check, numbers
+from features.observations import TIME, check, to_numbers
 
 # ``value`` is a number or NaN. ``reason`` is why a reading was not used (features.observations.REASONS), or empty.
 COLUMNS: Final = ("subject_id", "signal", "value", "observed_at", "recorded_at", "device_id", "source", "reason")
@@ -13,7 +13,7 @@ REPEATS: Final = ("duplicate_message", "duplicate_reading")
 _CATEGORIES: Final = ("subject_id", "signal", "device_id", "source", "reason")
 
 
-def checked(readings: pd.DataFrame) -> pd.DataFrame:
+def check_received(readings: pd.DataFrame) -> pd.DataFrame:
     """Check readings, and return all of them in order of arrival.
 
     Args:
@@ -23,13 +23,13 @@ def checked(readings: pd.DataFrame) -> pd.DataFrame:
         :data:`COLUMNS`; an unusable reading has a reason.
     """
     result = check(readings)
-    return together(result.accepted, result.quarantined)
+    return merge_received(result.accepted, result.quarantined)
 
 
-def together(accepted: pd.DataFrame, quarantined: pd.DataFrame) -> pd.DataFrame:
+def merge_received(accepted: pd.DataFrame, quarantined: pd.DataFrame) -> pd.DataFrame:
     """Merge accepted observations and quarantined readings into :data:`COLUMNS`, in order of arrival."""
     unused = quarantined.reindex(columns=list(COLUMNS))
-    unused = unused.assign(value=numbers(unused["value"]), recorded_at=unused["recorded_at"].fillna(unused["observed_at"]))
+    unused = unused.assign(value=to_numbers(unused["value"]), recorded_at=unused["recorded_at"].fillna(unused["observed_at"]))
     parts = [accepted.assign(reason="")[list(COLUMNS)], unused]
     for column in ("observed_at", "recorded_at"):
         for part in parts:

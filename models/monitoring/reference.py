@@ -24,9 +24,9 @@ class References:
     """The references of one model version, as its run holds them.
 
     Attributes:
-        days: :func:`patient_days`.
-        judged: :func:`judged_hours`.
-        readings: :func:`models.monitoring.signal_reference.reading_reference`.
+        days: :func:`sample_patient_days`.
+        judged: :func:`select_judged_hours`.
+        readings: :func:`models.monitoring.signal_reference.build_reading_reference`.
         auroc: AUROC of training patients, out of fold. A recalibrated version keeps that of the first.
     """
 
@@ -61,7 +61,7 @@ class References:
         return {AUROC: self.auroc}
 
 
-def patient_days(frame: pd.DataFrame, features: list[str], risk: NDArray[np.float64], seed: int) -> pd.DataFrame:
+def sample_patient_days(frame: pd.DataFrame, features: list[str], risk: NDArray[np.float64], seed: int) -> pd.DataFrame:
     """Draw days of training patients from all their days, and add the last hour of each training patient.
 
     A patient who stays long has more days to be drawn, just as a ward sees that patient at more moments. Risks are
@@ -94,7 +94,7 @@ def patient_days(frame: pd.DataFrame, features: list[str], risk: NDArray[np.floa
     return table.reset_index(drop=True)
 
 
-def highest_risks(rows: pd.DataFrame) -> pd.DataFrame:
+def summarise_highest_risks(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each patient with a known outcome: the highest risk predicted before it.
 
     Args:
@@ -112,7 +112,7 @@ def highest_risks(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def judged_hours(rows: pd.DataFrame) -> pd.DataFrame:
+def select_judged_hours(rows: pd.DataFrame) -> pd.DataFrame:
     """Select the rows with a known outcome, and remove identifiers and times.
 
     Returns:

@@ -62,7 +62,7 @@ class FindingRecord(_Record):
 
 
 class ColumnRecord(_Record):
-    """One feature, or the risk, compared with the reference (:func:`models.monitoring.feature_drift.column_drift`)."""
+    """One feature, or the risk, compared with the reference (:func:`models.monitoring.feature_drift.compare_columns`)."""
 
     column: str
     effect: Figure = None
@@ -92,7 +92,7 @@ class ColumnsRecord(_Record):
 
 
 class ExpectedPerformance(_Record):
-    """Performance expected without labels (:func:`models.evaluation.label_free.estimate`), with 95 % intervals.
+    """Performance expected without labels (:func:`models.evaluation.label_free.estimate_performance`), with 95 % intervals.
 
     Attributes:
         auroc_before: AUROC expected of training patients.

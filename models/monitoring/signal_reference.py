@@ -15,7 +15,7 @@ _DAY: Final = pd.Timedelta(days=1)
 _TIMES: Final = ["first", "last"]  # would tell dates
 
 
-def reading_reference(received: Iterable[pd.DataFrame], patients: "pd.Index[str]") -> pd.DataFrame:
+def build_reading_reference(received: Iterable[pd.DataFrame], patients: "pd.Index[str]") -> pd.DataFrame:
     """Profile the days of at most about twice :data:`MOST_PATIENTS` training patients.
 
     Args:
@@ -27,14 +27,14 @@ def reading_reference(received: Iterable[pd.DataFrame], patients: "pd.Index[str]
         and there are no dates.
     """
     chosen = set(patients[:: max(1, len(patients) // MOST_PATIENTS)])
-    parts = [days(rows[rows["subject_id"].isin(chosen)]) for rows in received]
+    parts = [profile_days(rows[rows["subject_id"].isin(chosen)]) for rows in received]
     filled = [part for part in parts if len(part)] or parts[:1]
     profiles = pd.concat(filled, ignore_index=True)
     numbers = {name: pd.factorize(profiles[name])[0] for name in ("subject_id", "device_id", "source")}
     return profiles.drop(columns=_TIMES, errors="ignore").assign(**numbers, signal=profiles["signal"].astype(str))
 
 
-def days(rows: pd.DataFrame) -> pd.DataFrame:
+def profile_days(rows: pd.DataFrame) -> pd.DataFrame:
     """Profile each patient's days, counted from the patient's first reading; days with too few hours are left out."""
     first = rows.groupby("subject_id", observed=True)["recorded_at"].transform("min")
     profiles = profile_signals(rows.assign(window=(rows["recorded_at"] - first).to_numpy() // _DAY.to_timedelta64()))

@@ -13,16 +13,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from models.alarms.guarantee import Certificate, check
-from models.alarms.timeline import Watch
-from models.evaluation.comparison import HeldOut, measure_models
+from models.alarms.guarantee import Certificate, check_guarantee
+from models.alarms.timeline import AlarmTimeline
+from models.evaluation.comparison import EvaluationSet, measure_models
 from models.evaluation.group_changes import Groups, compare_groups
 from models.formatting import format_interval, format_number, format_percent, format_percent_interval
 from models.promotion.behaviour_gates import check_directions, check_vignettes
 from models.promotion.gate import Gate
 from models.tasks import RiskTask
 
-__all__ = ["Examined", "Gate", "behaviour", "examine", "refusal"]
+__all__ = ["Gate", "GateResults", "check_behaviour", "describe_refusal", "evaluate_gates"]
 
 # Slope 1 and intercept 0 are right (Van Calster B, et al. Calibration: the Achilles heel of predictive analytics. BMC Med
 # 2019;17:230). That paper gives no limits. These are ours, symmetric: log-odds at most a quarter too wide or too narrow
@@ -40,7 +40,7 @@ _COMPARED: Final = ("better", "subgroups")  # gates that compare the challenger 
 
 
 @dataclass(frozen=True)
-class Examined:
+class GateResults:
     """The results of all gates, and the metrics behind them.
 
     Attributes:
@@ -56,19 +56,19 @@ class Examined:
     left_out: tuple[str, ...]
 
 
-def examine(
-    held_out: HeldOut,
+def evaluate_gates(
+    held_out: EvaluationSet,
     facts: tuple[Mapping[str, Any], Mapping[str, Any]],
     digest: str,
     examination: Mapping[str, Any],
     task: RiskTask,
-) -> Examined:
+) -> GateResults:
     """Evaluate every gate, also after one has failed.
 
     Args:
         held_out: with the challenger as first candidate and, if there is one, the champion as second.
-        facts: facts about the training of the challenger (``RiskModel.facts_``), and those of the champion. Without a champion
-            the second are those of the cohort.
+        facts: metadata of the challenger (``RiskModel.metadata_``), and those of the champion. Without a champion the
+            second are those of the cohort.
         digest: digest of the training data as the feature store gives them now.
         examination: the challenger's behaviour (:func:`models.behaviour.examination.examine_behaviour`).
         task: the task. With one prediction per stay there are no alarms and no alarm guarantee.
@@ -77,20 +77,22 @@ def examine(
     measured = measure_models(held_out)
     candidate = held_out.candidates[challenger]
     guarantee = None if once else candidate.certificate
-    guarantee_check = check(guarantee, Watch.of(held_out.frame(challenger))) if guarantee is not None else None
+    guarantee_check = (
+        check_guarantee(guarantee, AlarmTimeline.from_frame(held_out.frame(challenger))) if guarantee is not None else None
+    )
     gates = [
         check_data(*facts, digest),
         *(check_improvement(measured["gains"][champion]) for champion in champions),
         check_calibration(measured["models"][challenger]),
         *(check_subgroups(compare_groups(held_out, alarms=not once)) for _ in champions),
-        check_guarantee(guarantee, guarantee_check, once_per_stay=once, reason=facts[0].get("no_promise", "")),
-        *behaviour(examination),
+        check_alarm_guarantee(guarantee, guarantee_check, once_per_stay=once, reason=facts[0].get("no_promise", "")),
+        *check_behaviour(examination),
     ]
     sizes = {fact: measured[fact] for fact in ("patients", "events", "index_times")}
-    return Examined(gates, sizes, measured["models"], () if champions else _COMPARED)
+    return GateResults(gates, sizes, measured["models"], () if champions else _COMPARED)
 
 
-def behaviour(examination: Mapping[str, Any]) -> list[Gate]:
+def check_behaviour(examination: Mapping[str, Any]) -> list[Gate]:
     """Evaluate the gates of behaviour, which a first champion must pass too.
 
     Args:
@@ -99,7 +101,7 @@ def behaviour(examination: Mapping[str, Any]) -> list[Gate]:
     return [check_vignettes(examination["vignettes"]), check_directions(examination)]
 
 
-def refusal(shut: Sequence[Gate]) -> str:
+def describe_refusal(shut: Sequence[Gate]) -> str:
     """Describe the first failed gate in one line that also names the others."""
     first, also = shut[0], ", ".join(gate.name for gate in shut[1:])
     return (
@@ -112,8 +114,8 @@ def check_data(challenger: Mapping[str, Any], champion: Mapping[str, Any], diges
     """Check that the challenger learned from the data in the feature store, for the same task and source as the champion.
 
     Args:
-        challenger: ``facts_`` of the challenger.
-        champion: ``facts_`` of the champion; without one ``task, source, simulated`` of the cohort.
+        challenger: ``metadata_`` of the challenger.
+        champion: ``metadata_`` of the champion; without one ``task, source, simulated`` of the cohort.
         digest: digest of the challenger's training data as the feature store gives them now.
     """
     expected = {"data_digest": digest, **{fact: champion.get(fact) for fact in _SAME}}
@@ -199,16 +201,16 @@ def check_subgroups(compared: Groups) -> Gate:
     )
 
 
-def check_guarantee(
+def check_alarm_guarantee(
     certificate: Certificate | None, outcome: Mapping[str, Any] | None, *, once_per_stay: bool, reason: str = ""
 ) -> Gate:
     """Check that the challenger has an alarm guarantee, and that it is not broken on the held-out patients.
 
     Args:
         certificate: the alarm guarantee stated in training, if there is one.
-        outcome: its check on the held-out patients (:func:`models.alarms.guarantee.check`).
+        outcome: its check on the held-out patients (:func:`models.alarms.guarantee.check_guarantee`).
         once_per_stay: whether there is one prediction per stay. If so, no guarantee is required.
-        reason: why training stated none, if known (:func:`models.alarms.guarantee.spent_by_net`).
+        reason: why training stated none, if known (:func:`models.alarms.guarantee.explain_no_guarantee`).
     """
     expected, figures = "an alarm guarantee from training", dict(outcome or {})
     if once_per_stay:

@@ -12,10 +12,10 @@ import pandas as pd
 from scipy import stats
 
 from features.errors import VigilError
-from models.cohort import by_patient, folds
-from models.evaluation.calibration import calibration, fit_line, shift
+from models.cohort import assign_folds, number_patients
+from models.evaluation.calibration import fit_line, fit_shift, measure_calibration
 from models.promotion.gates import HIGHEST_SLOPE, LOWEST_SLOPE, MOST_SHIFT
-from models.statistics.bootstrap import Float64, Resamples, percentile, ratio
+from models.statistics.bootstrap import Float64, Resamples, percentile_interval, ratio
 from models.training.risk_model import RiskModel, from_log_odds, log_odds
 from models.training.venn_abers import VennAbers
 
@@ -80,7 +80,7 @@ def recalibrate(model: RiskModel, judged: pd.DataFrame, *, seed: int) -> Recalib
         RecalibrationError: a half has patients with an event only, or without only.
     """
     label, risk = judged["label"].to_numpy(np.float64), judged["probability"].to_numpy(np.float64)
-    half = folds(judged["subject_id"], label == 1, 2, seed=seed)
+    half = assign_folds(judged["subject_id"], label == 1, 2, seed=seed)
     learn, judge = half == 0, half == 1
     if any(len(np.unique(label[part])) < 2 for part in (learn, judge)):
         raise RecalibrationError(
@@ -88,13 +88,13 @@ def recalibrate(model: RiskModel, judged: pd.DataFrame, *, seed: int) -> Recalib
         )
     intercept, slope = _fit_line(label[learn], log_odds(risk[learn]))
     after = from_log_odds(intercept + slope * log_odds(risk))
-    resamples = Resamples.of(judged.loc[judge, "subject_id"], seed)
+    resamples = Resamples.draw(judged.loc[judge, "subject_id"], seed)
     saved = _log_loss(label[judge], risk[judge]) - _log_loss(label[judge], after[judge])
-    low, high = percentile(ratio(resamples.sums(saved), resamples.sums(np.ones_like(saved))))
+    low, high = percentile_interval(ratio(resamples.sums(saved), resamples.sums(np.ones_like(saved))))
     figures = [_measure(label[judge], probability[judge]) for probability in (risk, after)]
     is_calibrated = LOWEST_SLOPE <= figures[1]["calibration_slope"] <= HIGHEST_SLOPE
     is_calibrated &= abs(figures[1]["calibration_intercept"]) <= MOST_SHIFT
-    patient, _ = by_patient(judged.loc[judge, "subject_id"])
+    patient, _ = number_patients(judged.loc[judge, "subject_id"])
     return Recalibrated(
         model=_recalibrate_copy(model, intercept, slope, after[learn], label[learn], judged.loc[learn, "subject_id"], seed),
         shift=intercept, slope=slope, patients=int(patient.max()) + 1, events=len(np.unique(patient[label[judge] == 1])),
@@ -115,14 +115,14 @@ def _recalibrate_copy(
     }
     recalibrated.certificate_ = None  # its precision was guaranteed for another frequency of events
     recalibrated.ranges_ = VennAbers.fit(risk, label, subject_id, seed=seed)
-    recalibrated.facts_ = dict(model.facts_)
+    recalibrated.metadata_ = dict(model.metadata_)
     return recalibrated
 
 
 def _fit_line(label: Float64, margin: Float64) -> tuple[float, float]:
     """Return intercept and slope; the slope is 1 unless the data reject it."""
     intercept, slope = fit_line(label, margin)
-    intercept_alone = shift(label, margin)
+    intercept_alone = fit_shift(label, margin)
     deviance = 2 * float(
         _log_loss(label, from_log_odds(intercept_alone + margin)).sum()
         - _log_loss(label, from_log_odds(intercept + slope * margin)).sum()
@@ -139,7 +139,7 @@ def _log_loss(label: Float64, risk: Float64) -> Float64:
 
 def _measure(label: Float64, risk: Float64) -> dict[str, float]:
     """Return mean log loss, calibration slope and calibration intercept."""
-    metrics = calibration(label, risk)
+    metrics = measure_calibration(label, risk)
     return {
         "log_loss": float(_log_loss(label, risk).mean()),
         **{name: metrics[name] for name in ("calibration_slope", "calibration_intercept")},

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from models.reporting.style import DEFAULT_COLOUR, display_name, in_order, labelled, line_style
+from models.reporting.style import DEFAULT_COLOUR, display_name, label_axes, line_style, order_models
 from models.reporting.tables import name_group
 from models.statistics.bootstrap import Float64
 
@@ -21,15 +21,15 @@ _DOT: Final[dict[str, Any]] = {"fmt": "o", "markersize": 5, "capsize": 2.5, "eli
 _STABLE_RECALL: Final = 0.02  # recall below which precision rests on few hours and jumps
 
 
-def ranking(result: Result) -> Figure:
+def draw_ranking(result: Result) -> Figure:
     """Draw AUROC and AUPRC of every model with their intervals."""
-    models = in_order(result["models"])[::-1]
+    models = order_models(result["models"])[::-1]
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.28 * len(models)), layout="constrained")
     for axes, metric, title in zip(figure.subplots(1, 2, sharey=True), ("auroc", "auprc"), ("AUROC", "AUPRC"), strict=True):
         for position, name in enumerate(models):
             _draw_dot(axes, result["models"][name], metric, position, line_style(name, models[-1])["color"])
         guide = "chance" if metric == "auroc" else "prevalence"
-        labelled(axes, f"{title} with 95 % interval; dotted: {guide}", "", title)
+        label_axes(axes, f"{title} with 95 % interval; dotted: {guide}", "", title)
         axes.set_yticks(range(len(models)), [display_name(name) for name in models])
     roc, pr = figure.axes
     roc.axvline(0.5, **_GUIDE)
@@ -38,11 +38,11 @@ def ranking(result: Result) -> Figure:
     return figure
 
 
-def curves(result: Result) -> Figure:
+def draw_curves(result: Result) -> Figure:
     """Draw ROC and precision-recall curves."""
     figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
     roc, pr = figure.subplots(1, 2)
-    models = in_order(result["models"])
+    models = order_models(result["models"])
     for name in models[::-1]:
         points = pd.DataFrame(result["curves"][name]).astype(float)
         style = line_style(name, models[0])
@@ -51,8 +51,8 @@ def curves(result: Result) -> Figure:
         pr.plot(stable["recall"], stable["precision"], **style)
     roc.plot([0, 1], [0, 1], **_GUIDE)
     pr.axhline(result["prevalence"], **_GUIDE)
-    labelled(roc, "1 - specificity", "sensitivity", "ROC")
-    labelled(pr, "recall (sensitivity)", "precision (positive predictive value)", "Precision and recall")
+    label_axes(roc, "1 - specificity", "sensitivity", "ROC")
+    label_axes(pr, "recall (sensitivity)", "precision (positive predictive value)", "Precision and recall")
     pr.set(xlim=(0, 1), ylim=(0, None))
     handles, labels = roc.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=5)
@@ -71,7 +71,7 @@ def draw_calibration(result: Result) -> Figure:
         error = [shown["observed"] - shown["observed_low"], shown["observed_high"] - shown["observed"]]
         axes.errorbar(shown["predicted"], shown["observed"], yerr=error, color=DEFAULT_COLOUR, **_DOT)
         axes.axline((floor, floor), (2 * floor, 2 * floor), **_GUIDE)
-        labelled(axes, "predicted risk, mean of a tenth", "observed frequency", "Reliability")
+        label_axes(axes, "predicted risk, mean of a tenth", "observed frequency", "Reliability")
     logarithmic.set(xscale="log", yscale="log", title="Reliability, logarithmic", ylim=(floor * 0.8, None))
     linear.set(xlim=(0, None), ylim=(0, None))
     for column, colour, label in (("without", "#9aa5b1", "no event follows"), ("with_event", "#D55E00", "event follows")):
@@ -81,12 +81,12 @@ def draw_calibration(result: Result) -> Figure:
     for axes in (linear, logarithmic, spread):
         axes.xaxis.set_major_formatter(FuncFormatter(_percent))
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
-    labelled(spread, "predicted risk", "share of each kind", "Distribution of the risks")
+    label_axes(spread, "predicted risk", "share of each kind", "Distribution of the risks")
     spread.legend()
     return figure
 
 
-def net_benefit(result: Result) -> Figure:
+def draw_net_benefit(result: Result) -> Figure:
     """Draw decision curves of the main models, of treat-all, treat-none and the NEWS2 rules."""
     section = result["net_benefit"]
     curve = pd.DataFrame(section["curve"]).astype(float)
@@ -96,7 +96,7 @@ def net_benefit(result: Result) -> Figure:
     band = pd.DataFrame(section["gain"]).astype(float)
     if len(band):
         axes.fill_between(band["threshold"], band["ours_low"], band["ours_high"], color=DEFAULT_COLOUR, alpha=0.15, linewidth=0)
-    for name in in_order(result["models"]):
+    for name in order_models(result["models"]):
         if name == default or name in {"news2", "clock", "logistic", "vital_signs"}:
             axes.plot(threshold, curve[name], **line_style(name, default))
     for number, rule in enumerate(section["rules"]):
@@ -110,17 +110,17 @@ def net_benefit(result: Result) -> Figure:
     axes.xaxis.set_major_formatter(FuncFormatter(_percent))
     axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: _percent(value, None) if f"{value:e}"[0] in "25" else ""))
     unit = "stay" if result["once"] else "patient-hour"
-    labelled(axes, "threshold probability (logarithmic)", f"net benefit, true positives per {unit}", "Decision curve")
+    label_axes(axes, "threshold probability (logarithmic)", f"net benefit, true positives per {unit}", "Decision curve")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
     return figure
 
 
-def alarms(result: Result) -> Figure:
+def draw_alarms(result: Result) -> Figure:
     """Draw recall and precision against alarms per patient-day."""
     figure = Figure(figsize=(_WIDTH, 4.4), layout="constrained")
     recall, precision = figure.subplots(1, 2)
     default = result["default"]
-    for name in in_order(result["models"])[::-1]:
+    for name in order_models(result["models"])[::-1]:
         table = pd.DataFrame(result["alarms"]["at_budgets"][name]).astype(float)
         for axes, metric in ((recall, "event_recall"), (precision, "alarm_precision")):
             axes.plot(table["alarms_per_patient_day"], table[metric], **line_style(name, default))
@@ -137,8 +137,8 @@ def alarms(result: Result) -> Figure:
         axes.set(xlim=(0, None), ylim=(0, None))
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     recall.set_ylim(0, 1.04)
-    labelled(recall, "alarms per patient-day", "onsets with an alarm before them", "Recall")
-    labelled(precision, "alarms per patient-day", "alarms followed by an onset", "Precision")
+    label_axes(recall, "alarms per patient-day", "onsets with an alarm before them", "Recall")
+    label_axes(precision, "alarms per patient-day", "alarms followed by an onset", "Precision")
     handles, labels = recall.get_legend_handles_labels()
     figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=5)
     return figure
@@ -154,7 +154,7 @@ def draw_lead_time(result: Result) -> Figure:
     axes.errorbar(position, table["lead_time_hours"], yerr=error, color=DEFAULT_COLOUR, **_DOT)
     axes.set_xticks(position, [f"{budget:g}" for budget in table["budget"]])
     axes.set_ylim(0, result["alarms"]["horizon_hours"] * 1.05)
-    labelled(axes, "alarm budget per patient-day", "hours before the onset", "First alarm: median and quartiles")
+    label_axes(axes, "alarm budget per patient-day", "hours before the onset", "First alarm: median and quartiles")
     return figure
 
 
@@ -195,7 +195,7 @@ def draw_losses(result: Result) -> Figure:
         for position, row in enumerate(rows):
             _draw_dot(axes, row, metric, position, DEFAULT_COLOUR)
         axes.axvline(0, **_GUIDE)
-        labelled(axes, f"{title} (95 % interval)", "", title.capitalize().replace("auroc", "AUROC"))
+        label_axes(axes, f"{title} (95 % interval)", "", title.capitalize().replace("auroc", "AUROC"))
         axes.set_yticks(range(len(rows)), [row["what"] for row in rows])
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -214,7 +214,7 @@ def draw_ranges(result: Result) -> Figure:
     axes.set_xticks(position, [_percent(value, None) for value in table["predicted"]])
     axes.yaxis.set_major_formatter(FuncFormatter(_percent))
     axes.set_ylim(bottom=0)
-    labelled(axes, "mean predicted risk of each tenth", "frequency of the event", "Risk ranges and observed frequencies")
+    label_axes(axes, "mean predicted risk of each tenth", "frequency of the event", "Risk ranges and observed frequencies")
     axes.legend()
     return figure
 

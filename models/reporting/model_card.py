@@ -100,12 +100,12 @@ class _AnsweredItems:
         return _to_markdown(Table(["item", "topic", "not known to the run"], rows))
 
 
-def card(evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+def render_model_card(evaluation: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     """Render the model card of a version as Markdown.
 
     Args:
-        evaluation: ``evaluation.json`` as read from the file (:func:`models.reporting.report.report`).
-        training: facts about the training of the version (:func:`models.version_history.made`).
+        evaluation: ``evaluation.json`` as read from the file (:func:`models.reporting.report.render_report`).
+        training: facts about the training of the version (:func:`models.version_history.describe_training`).
     """
     answered = _AnsweredItems()
     environment = Environment(

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 
 from models.formatting import format_interval, format_number
 from models.reporting import behaviour_tables, figures, tables
-from models.reporting.style import display_name, styled, svg
+from models.reporting.style import display_name, render_svg, report_style
 
 Result = Mapping[str, Any]
 
 _TEMPLATE: Final = "report.html"
 
 
-def report(result: Result) -> str:
+def render_report(result: Result) -> str:
     """Render the evaluation report as HTML.
 
     Args:
@@ -49,11 +49,11 @@ def report(result: Result) -> str:
         behaviour=_behaviour(result) if result.get("behaviour") else {},
         domain=_domain(result) if result.get("domain") else {},
         figures={
-            "ranking": _draw_svg(figures.ranking, result),
-            "curves": _draw_svg(figures.curves, result),
+            "ranking": _draw_svg(figures.draw_ranking, result),
+            "curves": _draw_svg(figures.draw_curves, result),
             "calibration": _draw_svg(figures.draw_calibration, result),
-            "net_benefit": _draw_svg(figures.net_benefit, result),
-            "alarms": _draw_svg(figures.alarms, result) if result["alarms"] else "",
+            "net_benefit": _draw_svg(figures.draw_net_benefit, result),
+            "alarms": _draw_svg(figures.draw_alarms, result) if result["alarms"] else "",
             "lead_time": _draw_svg(figures.draw_lead_time, result) if result["alarms"] else "",
             "subgroups": _draw_svg(figures.draw_subgroups, result) if len(large_groups) > 1 else "",
             "robustness": _draw_svg(figures.draw_losses, result) if losses else "",
@@ -96,6 +96,6 @@ def _domain(result: Result) -> dict[str, Any]:
 
 def _draw_svg(draw: Callable[[Result], Figure], result: Result) -> Markup:
     """Draw a figure and return it as SVG."""
-    with styled():
+    with report_style():
         figure = draw(result)
-    return Markup(svg(figure))  # noqa: S704 - safe: the figure is drawn here, and its letters are outlines, not text
+    return Markup(render_svg(figure))  # noqa: S704 - safe: the figure is drawn here, and its letters are outlines, not text

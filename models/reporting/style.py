@@ -64,7 +64,7 @@ _STYLE: Final = {
 }
 
 
-def in_order(names: Iterable[str]) -> list[str]:
+def order_models(names: Iterable[str]) -> list[str]:
     """Return models in the order for readers: the default model, which is the first, then others, then baselines.
 
     >>> in_order(["all_signals", "news2", "clock"])
@@ -99,20 +99,20 @@ def line_style(name: str, default: str) -> dict[str, Any]:
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def report_style() -> Iterator[None]:
     """Draw figures in the style of reports, within a ``with`` block."""
     with mpl.rc_context(_STYLE):
         yield
 
 
-def labelled(axes: Axes, x: str, y: str, title: str) -> None:
+def label_axes(axes: Axes, x: str, y: str, title: str) -> None:
     """Set axis labels (with units) and title."""
     axes.set(xlabel=x, ylabel=y, title=title)
 
 
-def svg(figure: Figure) -> str:
+def render_svg(figure: Figure) -> str:
     """Return a figure as an SVG element of an HTML page, without namespaces, which are addresses."""
-    with styled():
+    with report_style():
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     element = written.getvalue()[written.getvalue().index("<svg") :]

@@ -12,7 +12,7 @@ from models.formatting import (
     format_percent,
     format_percent_interval,
 )
-from models.reporting.style import describe_knowledge, display_name, in_order
+from models.reporting.style import describe_knowledge, display_name, order_models
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -73,7 +73,7 @@ def _summarise_alarms(result: Result, default: str) -> list[str]:
 def tabulate_models(result: Result) -> Table:
     """Tabulate every model, and the gain of the default model over it."""
     rows = []
-    for name in in_order(result["models"]):
+    for name in order_models(result["models"]):
         values, gain = result["models"][name], result["gains"].get(name)
         features = result["made"].get("features", {}).get(name)
         knowledge = "the registered model" if name == result["default"] else describe_knowledge(name)
@@ -99,7 +99,7 @@ def tabulate_calibration(result: Result) -> Table:
     metrics = {"calibration_slope": 2, "calibration_intercept": 2, "ece": 4, "brier": 4}
     rows = [
         [display_name(name), *(format_interval(result["models"][name], metric, digits) for metric, digits in metrics.items())]
-        for name in in_order(result["models"])
+        for name in order_models(result["models"])
     ]
     headings = [
         "model",
@@ -115,7 +115,7 @@ def tabulate_net_benefit(result: Result) -> Table:
     """Tabulate net benefit per 1,000 patient-hours (or stays) at some threshold probabilities."""
     section = result["net_benefit"]
     chosen = range(0, len(section["curve"]), 7)
-    strategies = [*(name for name in in_order(result["models"]) if name in {result["default"], "news2", "clock"})]
+    strategies = [*(name for name in order_models(result["models"]) if name in {result["default"], "news2", "clock"})]
     rows = []
     for point in chosen:
         row = {name: None if value is None else 1000 * value for name, value in section["curve"][point].items()}
@@ -138,7 +138,7 @@ def tabulate_alarms(result: Result) -> Table:
             format_percent(alarms["at_frozen_threshold"][name]["threshold"], 1),
             *_alarm_cells(alarms["at_frozen_threshold"][name]),
         ]
-        for name in in_order(result["models"])
+        for name in order_models(result["models"])
     ]
     rows += [[rule["rule"], "the score itself", *_alarm_cells(rule)] for rule in alarms["rules"]]
     return Table(["model or rule", "threshold, probability", *_ALARM_HEADINGS], rows)
@@ -196,7 +196,7 @@ def tabulate_rules(result: Result) -> Table:
             format_percent(rule["precision_at_same_alarms"], 1),
             format_percent_interval(rule, "share_of_alarms_at_same_recall"),
         ]
-        for name in in_order(result["models"])
+        for name in order_models(result["models"])
         for rule in comparisons.get(name, [])
     ]
     headings = [
@@ -220,7 +220,7 @@ def _format_points(row: Row, metric: str) -> str:
 def tabulate_guarantees(result: Result) -> Table:
     """Tabulate each alarm guarantee of training and the alarms on these patients."""
     rows = []
-    for name in in_order(result["models"]):
+    for name in order_models(result["models"]):
         if name not in result["promises"]:
             continue
         guarantee, outcome = (result["promises"][name][part] for part in ("certificate", "held_out"))
@@ -351,6 +351,3 @@ def describe_outcome(task: Row) -> str:
     """
     hours = task["horizon_hours"]
     return f"{task['outcome']} within {hours:g} h" if hours < 24 * 365 else str(task["outcome"])
-
-
-number = format_number  # the name under which pipelines.cli.tables imports it

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.cohort import by_patient
+from models.cohort import number_patients
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -36,14 +36,14 @@ class Resamples:
     times: NDArray[np.int32]
 
     @classmethod
-    def of(cls, subject_id: ArrayLike, seed: int) -> "Resamples":
+    def draw(cls, subject_id: ArrayLike, seed: int) -> "Resamples":
         """Draw resamples of the patients that the rows belong to.
 
-        >>> resamples = Resamples.of(["a", "a", "b", "c"], seed=0)
+        >>> resamples = Resamples.draw(["a", "a", "b", "c"], seed=0)
         >>> resamples.times.shape, set(resamples.times.sum(axis=1).tolist())
         ((200, 3), {3})
         """
-        patient, patients = by_patient(subject_id)
+        patient, patients = number_patients(subject_id)
         n = len(patients)
         generator = np.random.default_rng(seed)
         draws = [np.bincount(generator.integers(max(n, 1), size=n), minlength=n) for _ in range(RESAMPLES)]
@@ -66,7 +66,7 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike) -> Float64:
     return np.asarray(np.divide(above, below, out=unknown, where=below != 0), dtype=np.float64)
 
 
-def percentile(draws: Float64) -> Interval:
+def percentile_interval(draws: Float64) -> Interval:
     """Return the 95 % percentile interval of a figure over the resamples; NaN if it is finite in none of them."""
     draws = draws[np.isfinite(draws)]
     if not len(draws):
@@ -75,21 +75,21 @@ def percentile(draws: Float64) -> Interval:
     return float(low), float(high)
 
 
-def basic(estimate: float, draws: Float64) -> Interval:
+def basic_interval(estimate: float, draws: Float64) -> Interval:
     """Return the 95 % basic interval, for figures that cannot be negative and that chance inflates.
 
     Such a figure is the expected calibration error. A resample adds its own chance to that of the sample. So the middle of the
     draws lies above the estimate, as the estimate lies above the truth. The basic interval (Davison & Hinkley, 5.2) turns the
     draws about the estimate and so removes that bias. It is widened to hold the estimate.
     """
-    low, high = percentile(draws)
+    low, high = percentile_interval(draws)
     return max(0.0, min(estimate, 2 * estimate - high)), max(estimate, 2 * estimate - low)
 
 
-def bounds(draws: Mapping[str, Float64]) -> dict[str, float]:
+def percentile_bounds(draws: Mapping[str, Float64]) -> dict[str, float]:
     """Return percentile intervals as ``<name>_low`` and ``<name>_high``."""
     return {
         f"{name}_{side}": value
         for name, values in draws.items()
-        for side, value in zip(("low", "high"), percentile(values), strict=True)
+        for side, value in zip(("low", "high"), percentile_interval(values), strict=True)
     }

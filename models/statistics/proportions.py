@@ -12,14 +12,14 @@ from models.statistics.bootstrap import Float64, Interval
 TAIL: Final = 0.025  # on either side of a 95 % interval
 
 
-def exact(positive: float, n: float, tail: float = TAIL) -> Interval:
+def clopper_pearson(positive: float, n: float, tail: float = TAIL) -> Interval:
     """Return the exact limits of a binomial proportion (Clopper CJ, Pearson ES. Biometrika 1934;26:404-413); NaN if n is 0.
 
     Args:
         positive: number of positive cases; n: number of cases. Neither needs to be whole.
         tail: probability of a truth beyond either limit.
 
-    >>> low, high = exact(0, 20)
+    >>> low, high = clopper_pearson(0, 20)
     >>> low, round(high, 3)
     (0.0, 0.168)
     """
@@ -30,7 +30,7 @@ def exact(positive: float, n: float, tail: float = TAIL) -> Interval:
     return low, high
 
 
-def limits(positive: ArrayLike, size: ArrayLike, tail: float = TAIL) -> tuple[float, float, float]:
+def proportion_limits(positive: ArrayLike, size: ArrayLike, tail: float = TAIL) -> tuple[float, float, float]:
     """Return a proportion of rows that belong to patients, with its limits: ``share, low, high``; NaN without rows.
 
     The limits are exact ones for the effective number of independent rows. That is the number of rows divided by the design
@@ -42,7 +42,7 @@ def limits(positive: ArrayLike, size: ArrayLike, tail: float = TAIL) -> tuple[fl
         positive, size: positive rows and all rows of each patient, each of shape (n_patients,).
         tail: probability of a truth beyond either limit.
 
-    >>> share, low, high = limits([2, 0, 1, 0], [10, 10, 10, 10])
+    >>> share, low, high = proportion_limits([2, 0, 1, 0], [10, 10, 10, 10])
     >>> round(share, 3), round(low, 3), round(high, 3)
     (0.075, 0.015, 0.206)
     """
@@ -50,17 +50,17 @@ def limits(positive: ArrayLike, size: ArrayLike, tail: float = TAIL) -> tuple[fl
     hits, rows = hits[rows > 0], rows[rows > 0]
     patients, n = len(rows), float(rows.sum())
     if not patients:
-        return float("nan"), *exact(0, 0)
+        return float("nan"), *clopper_pearson(0, 0)
     share = float(hits.sum()) / n
     squares = float(((hits - rows * share) ** 2).sum())
     effective = float(patients)
     if squares > 0 and patients > 1:  # variance of a ratio of sums: Cochran WG. Sampling techniques. 1977, 6.3
         effective = min(n, share * (1 - share) * (patients - 1) * n**2 / (patients * squares))
-    return share, *exact(share * effective, effective, tail)
+    return share, *clopper_pearson(share * effective, effective, tail)
 
 
-def proportions(label: Float64, group: ArrayLike, subject_id: ArrayLike) -> pd.DataFrame:
-    """Return the share of positive rows in each group, with its limits (:func:`limits`).
+def group_proportions(label: Float64, group: ArrayLike, subject_id: ArrayLike) -> pd.DataFrame:
+    """Return the share of positive rows in each group, with its limits (:func:`proportion_limits`).
 
     Args:
         label: 0 or 1, shape (n_rows,).
@@ -72,7 +72,7 @@ def proportions(label: Float64, group: ArrayLike, subject_id: ArrayLike) -> pd.D
     rows = pd.DataFrame({"label": label, "group": np.asarray(group), "subject": np.asarray(subject_id)})
     patients = rows.groupby(["group", "subject"])["label"].agg(["sum", "size"])
     shares = {
-        key: (int(members["size"].sum()), len(members), *limits(members["sum"], members["size"]))
+        key: (int(members["size"].sum()), len(members), *proportion_limits(members["sum"], members["size"]))
         for key, members in patients.groupby(level="group")
     }
     columns = ["n", "patients", "observed", "observed_low", "observed_high"]

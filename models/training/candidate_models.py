@@ -9,14 +9,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from features.catalogue import FEATURES, SAFETY_NET, of, reflecting
-from features.signals import names
+from features.catalogue import FEATURES, SAFETY_NET, list_features, list_features_reflecting
+from features.signals import signal_names
 from models.training.risk_model import RiskModel
 
 DEFAULT: Final = "all_signals"  # default of models that are asked every hour
 # Default of models that are asked once per stay. It ranks as well there, and depends less on a hospital's measurement habits
 # (docs/models.md).
-DEFAULT_ONCE: Final = "physiology"
+DEFAULT_PER_STAY: Final = "physiology"
 SCORES: Final = ("news2", "qsofa", "sirs", "mews")
 CLOCK: Final = ("hours_in_unit", "age", "sex")
 # Candidates that learn only from rows as measured. The clock is the same however a record is truncated or measured. A score
@@ -31,7 +31,7 @@ _MONITORED: Final = (
 )  # fmt: skip
 
 # What neither a monitor nor a nurse knows: results of blood samples, the scores that need them, and time in care.
-_NOT_AT_BEDSIDE: Final = (*names("laboratory"), "glucose", "sirs", "sofa", "time_in_care")
+_NOT_AT_BEDSIDE: Final = (*signal_names("laboratory"), "glucose", "sirs", "sofa", "time_in_care")
 
 # Chosen on training set A of Challenge 2019, by the AUROC in units that were left out, under changed habits (`vigil benchmark
 # travel2019`, docs/models.md). Few leaves and strong column sampling do best, because events are rare and windows overlap.
@@ -41,7 +41,7 @@ HOURLY: Final[Mapping[str, Any]] = {
 }  # fmt: skip
 HOURLY_LEAF: Final = 0.002  # least share of a member's rows in a leaf
 # One row per stay gives a few thousand rows. So steps are smaller, splits random, and members many.
-ONCE: Final[Mapping[str, Any]] = {
+PER_STAY: Final[Mapping[str, Any]] = {
     "n_estimators": 1000, "learning_rate": 0.015, "num_leaves": 8, "min_child_samples": 40, "colsample_bytree": 0.2,
     "subsample": 0.7, "subsample_freq": 1, "reg_lambda": 10.0, "max_bin": 63, "extra_trees": True,
 }  # fmt: skip
@@ -58,17 +58,17 @@ def bedside_features(features: Iterable[str]) -> list[str]:
     return [name for name in features if FEATURES[name].signal not in _NOT_AT_BEDSIDE]
 
 
-def learned(features: Iterable[str]) -> list[str]:
+def model_features(features: Iterable[str]) -> list[str]:
     """Return the features of a service that a model learns from: all but those of the safety net, which decides without it.
 
-    >>> learned(["heart_rate_mean_6h", "news2_sustained", "age"])
+    >>> model_features(["heart_rate_mean_6h", "news2_sustained", "age"])
     ['heart_rate_mean_6h', 'age']
     """
-    net = set(of(SAFETY_NET))
+    net = set(list_features(SAFETY_NET))
     return [name for name in features if name not in net]
 
 
-def variants(features: Iterable[str], *, hourly: bool, seed: int) -> dict[str, RiskModel]:
+def candidates(features: Iterable[str], *, hourly: bool, seed: int) -> dict[str, RiskModel]:
     """Return unfitted models by name, the default first.
 
     - ``physiology`` and ``workflow`` are the default without what the other one has. They tell how much of it is what was
@@ -83,8 +83,8 @@ def variants(features: Iterable[str], *, hourly: bool, seed: int) -> dict[str, R
         hourly: whether a row is an hour of a stay; if not, it is a stay.
         seed: of the members.
     """
-    service = learned(features)
-    physiology, workflow = set(reflecting("physiology")), set(reflecting("workflow"))
+    service = model_features(features)
+    physiology, workflow = set(list_features_reflecting("physiology")), set(list_features_reflecting("workflow"))
     features_of: dict[str, list[str]] = {
         **({DEFAULT: service} if hourly else {}),
         "physiology": [name for name in service if name in physiology],
@@ -94,35 +94,35 @@ def variants(features: Iterable[str], *, hourly: bool, seed: int) -> dict[str, R
     }
     if any(FEATURES[name].signal in _NOT_AT_BEDSIDE for name in service):
         features_of["vital_signs"] = monitor_features(service) if hourly else bedside_features(service)
-    models = {name: trees(chosen, hourly=hourly, seed=seed) for name, chosen in features_of.items() if chosen}
-    models["logistic"] = linear(service, hourly=hourly, seed=seed)
-    return models | {name: score_alone(name, hourly=hourly, seed=seed) for name in SCORES if name in service}
+    models = {name: tree_model(chosen, hourly=hourly, seed=seed) for name, chosen in features_of.items() if chosen}
+    models["logistic"] = linear_model(service, hourly=hourly, seed=seed)
+    return models | {name: score_model(name, hourly=hourly, seed=seed) for name in SCORES if name in service}
 
 
-def score_alone(column: str, *, hourly: bool, seed: int) -> RiskModel:
+def score_model(column: str, *, hourly: bool, seed: int) -> RiskModel:
     """Return an unfitted model that recalibrates a score to the outcome.
 
     Args:
         column: the score.
-        hourly, seed: as :func:`variants` takes them.
+        hourly, seed: as :func:`candidates` takes them.
     """
-    return linear([column], hourly=hourly, seed=seed)
+    return linear_model([column], hourly=hourly, seed=seed)
 
 
-def trees(features: list[str], *, hourly: bool, seed: int) -> RiskModel:
+def tree_model(features: list[str], *, hourly: bool, seed: int) -> RiskModel:
     """Return an unfitted model of boosted trees, the default kind, over these features."""
     if not hourly:
-        return RiskModel(_boosted(ONCE, len(features)), features, repeats=4, seed=seed)
+        return RiskModel(_boosted(PER_STAY, len(features)), features, repeats=4, seed=seed)
     learner = _boosted(HOURLY, len(features))
-    return RiskModel(learner, features, most_negatives=_MOST_NEGATIVES, smallest_leaf=HOURLY_LEAF, seed=seed)
+    return RiskModel(learner, features, max_negatives=_MOST_NEGATIVES, smallest_leaf=HOURLY_LEAF, seed=seed)
 
 
-def linear(features: list[str], *, strength: float = 0.0003, hourly: bool, seed: int) -> RiskModel:
+def linear_model(features: list[str], *, strength: float = 0.0003, hourly: bool, seed: int) -> RiskModel:
     """Return an unfitted linear model over these features; ``strength`` is the inverse of its penalty."""
-    return RiskModel(_standardised(strength), features, most_negatives=_MOST_NEGATIVES if hourly else None, seed=seed)
+    return RiskModel(_standardised(strength), features, max_negatives=_MOST_NEGATIVES if hourly else None, seed=seed)
 
 
-def few_records(features: list[str], *, seed: int) -> RiskModel:
+def small_cohort_model(features: list[str], *, seed: int) -> RiskModel:
     """Return an unfitted linear model for some dozens of records, in which trees would find no splits."""
     return RiskModel(_standardised(0.3), features, repeats=4, seed=seed)
 

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from features.batch import KEYS, build_features
-from features.catalogue import views_of
+from features.catalogue import group_by_view
 from features.signals import SIGNALS, Kind
 from models.training.draws import draw_per_row
 from models.training.truncated_records import last_sets, late_start
@@ -41,8 +41,8 @@ Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 Way = Literal["other_habits", "changed_habits", "late_start", "last_set"]
 
-CUT_RECORDS: Final[tuple[Way, ...]] = ("late_start", "last_set")  # truncated records
-LEARNED: Final[tuple[Way, ...]] = ("changed_habits", *CUT_RECORDS)  # the ways that models learn from
+TRUNCATED_RECORDS: Final[tuple[Way, ...]] = ("late_start", "last_set")  # truncated records
+TRAINING_WAYS: Final[tuple[Way, ...]] = ("changed_habits", *TRUNCATED_RECORDS)  # the ways that models learn from
 
 # The least share of readings that another hospital takes. Our choice: monitors are much alike, blood is drawn up to three times
 # as often in one unit as in another, and oxygen is charted by some for every breath, by others never.
@@ -108,7 +108,7 @@ class Augmented:
     hours: Float64
     way: Way
 
-    def among(self, selected: NDArray[np.bool_]) -> "Augmented":
+    def select(self, selected: NDArray[np.bool_]) -> "Augmented":
         """Return the augmented rows for a selection of the frame's rows; ``selected`` has shape (rows of the frame,)."""
         included = selected[self.rows]
         rows = (np.cumsum(selected) - 1)[self.rows[included]]
@@ -120,8 +120,8 @@ def augment(
     index: pd.DataFrame,
     features: Sequence[str],
     *,
-    quiet_share: float = 1.0,
-    ways: Sequence[Way] = LEARNED,
+    negative_share: float = 1.0,
+    ways: Sequence[Way] = TRAINING_WAYS,
 ) -> tuple[Augmented, ...]:
     """Make the augmented rows of patients.
 
@@ -130,7 +130,7 @@ def augment(
         index: an index as :func:`features.batch.build_features` takes. It also has the stay's ``start``, ``label`` (NaN: the
             row is left out) and ``row``, the position in the training frame.
         features: names of the features to make.
-        quiet_share: share of the rows without an event that other and changed habits keep (:func:`share_of_quiet_rows`). Rows
+        negative_share: share of the rows without an event that other and changed habits keep (:func:`share_of_negatives`). Rows
             with an event all stay.
         ways: to make.
 
@@ -138,13 +138,13 @@ def augment(
         One for each way, in their order, and one for each draw of changed habits; features are float32.
     """
     index = _labelled(index)
-    whole = _thinned(index, quiet_share)
+    whole = _thinned(index, negative_share)
     stay = pd.Series(pd.factorize(index["subject_id"])[0], pd.Index(index["row"]))
     return tuple(
         Augmented(
             rows["row"].to_numpy(np.int64),
             _features(readings, rows, features),
-            _hours_of_stay(rows, stay) if way in CUT_RECORDS else _hours_of_whole(rows, quiet_share),
+            _hours_of_stay(rows, stay) if way in TRUNCATED_RECORDS else _hours_of_whole(rows, negative_share),
             way,
         )
         for way in ways
@@ -152,26 +152,26 @@ def augment(
     )
 
 
-def judged_by_changed_habits(
-    observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str], *, quiet_share: float = 1.0
+def evaluation_rows(
+    observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str], *, negative_share: float = 1.0
 ) -> Augmented:
     """Make rows with changed habits on which to compare models, by a draw that no model learns from.
 
     Args:
-        observations, index, features, quiet_share: as :func:`augment` takes them.
+        observations, index, features, negative_share: as :func:`augment` takes them.
     """
-    rows = _thinned(_labelled(index), quiet_share)
+    rows = _thinned(_labelled(index), negative_share)
     changed = _features(changed_habits(observations, EVALUATION_DRAW), rows, features)
-    return Augmented(rows["row"].to_numpy(np.int64), changed, _hours_of_whole(rows, quiet_share), "changed_habits")
+    return Augmented(rows["row"].to_numpy(np.int64), changed, _hours_of_whole(rows, negative_share), "changed_habits")
 
 
-def share_of_quiet_rows(quiet_rows: float) -> float:
+def share_of_negatives(quiet_rows: float) -> float:
     """Return the share of rows without an event that other and changed habits keep: all but in large cohorts.
 
     Args:
         quiet_rows: number of rows without an event in the cohort.
 
-    >>> share_of_quiet_rows(1_000), share_of_quiet_rows(400_000)
+    >>> share_of_negatives(1_000), share_of_negatives(400_000)
     (1.0, 0.25)
     """
     return min(1.0, MAX_NEGATIVES / max(quiet_rows, 1.0))
@@ -182,10 +182,10 @@ def _labelled(index: pd.DataFrame) -> pd.DataFrame:
     return index[index["label"].notna()].sort_values(KEYS, kind="stable", ignore_index=True)
 
 
-def _thinned(index: pd.DataFrame, quiet_share: float) -> pd.DataFrame:
+def _thinned(index: pd.DataFrame, negative_share: float) -> pd.DataFrame:
     """Return all rows with an event and a share of the others."""
     times = index[KEYS].assign(subject_id=index["subject_id"].astype("category").array)
-    return index[(index["label"] == 1) | (draw_per_row(times, "row.is.learned..") < quiet_share)].reset_index(drop=True)
+    return index[(index["label"] == 1) | (draw_per_row(times, "row.is.learned..") < negative_share)].reset_index(drop=True)
 
 
 def _record(
@@ -193,7 +193,7 @@ def _record(
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Yield the observations of a way and its index rows: of ``index`` for truncated records, else of ``whole``."""
     if way == "other_habits":
-        yield remeasured(observations), whole
+        yield other_habits(observations), whole
     elif way == "changed_habits":
         for draw in TRAINING_DRAWS:
             yield changed_habits(observations, draw), whole
@@ -203,12 +203,12 @@ def _record(
 
 def _features(observations: pd.DataFrame, index: pd.DataFrame, features: Sequence[str]) -> pd.DataFrame:
     known = observations[observations["subject_id"].isin(index["subject_id"])]
-    return build_features(known, index, views_of(features))[list(features)]
+    return build_features(known, index, group_by_view(features))[list(features)]
 
 
-def _hours_of_whole(index: pd.DataFrame, quiet_share: float) -> Float64:
+def _hours_of_whole(index: pd.DataFrame, negative_share: float) -> Float64:
     """Return the hours that each row of a whole record stands for; rows without an event stand for those left out."""
-    return np.where(index["label"] == 1, 1.0, 1 / quiet_share)
+    return np.where(index["label"] == 1, 1.0, 1 / negative_share)
 
 
 def _hours_of_stay(index: pd.DataFrame, stay: "pd.Series[int]") -> Float64:
@@ -222,7 +222,7 @@ def _hours_of_stay(index: pd.DataFrame, stay: "pd.Series[int]") -> Float64:
     return np.asarray(np.bincount(stay)[of_row] / np.bincount(of_row)[of_row])
 
 
-def joined(parts: Iterable[Sequence[Augmented]]) -> tuple[Augmented, ...]:
+def join_parts(parts: Iterable[Sequence[Augmented]]) -> tuple[Augmented, ...]:
     """Join the results of :func:`augment` for the parts of a cohort."""
     by_way = [list(parts_of_way) for parts_of_way in zip(*parts, strict=True)]
     whole = []
@@ -234,7 +234,7 @@ def joined(parts: Iterable[Sequence[Augmented]]) -> tuple[Augmented, ...]:
     return tuple(whole)
 
 
-def remeasured(observations: pd.DataFrame) -> pd.DataFrame:
+def other_habits(observations: pd.DataFrame) -> pd.DataFrame:
     """Return the observations that other habits would have left, drawn for each patient.
 
     Args:

@@ -13,23 +13,23 @@ R = TypeVar("R")
 
 
 def draw_rows(
-    rows: NDArray[np.int64], labels: NDArray[np.float64], most_negatives: int | None, seed: list[int]
+    rows: NDArray[np.int64], labels: NDArray[np.float64], max_negatives: int | None, seed: list[int]
 ) -> NDArray[np.int64]:
     """Return all rows with an event and at most so many without, in ascending order.
 
     Args:
         rows: positions among the labels, ascending.
         labels: 0 or 1 at those positions.
-        most_negatives: how many rows without an event to draw; None: all.
+        max_negatives: how many rows without an event to draw; None: all.
         seed: of the draw.
 
     >>> draw_rows(np.array([0, 1, 3]), np.array([0.0, 1.0, 0.0, 1.0]), 0, [1]).tolist()
     [1, 3]
     """
     negative = rows[labels[rows] == 0]
-    if most_negatives is None or len(negative) <= most_negatives:
+    if max_negatives is None or len(negative) <= max_negatives:
         return rows
-    drawn = np.random.default_rng(seed).choice(negative, most_negatives, replace=False)
+    drawn = np.random.default_rng(seed).choice(negative, max_negatives, replace=False)
     return np.sort(np.concatenate([rows[labels[rows] == 1], drawn]))
 
 

@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import FEATURES
 from features.errors import VigilError
-from models.cohort import folds
+from models.cohort import assign_folds
 from models.training.lightgbm_single_row import raw_scores
-from models.training.measurement_augmentation import CUT_RECORDS, Augmented
+from models.training.measurement_augmentation import TRUNCATED_RECORDS, Augmented
 from models.training.members import draw_rows, map_on_cores
 from models.training.venn_abers import VennAbers
 
@@ -75,14 +75,14 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     aside for them.
 
     Calibration is Platt's: a logistic regression of the label on the out-of-fold log-odds (Platt J. Probabilistic outputs for
-    support vector machines. 1999). It also undoes ``most_negatives``.
+    support vector machines. 1999). It also undoes ``max_negatives``.
 
     Args:
         learner: any scikit-learn classifier with ``predict_proba``.
         features: names of the columns that it reads, in order.
         folds: number of folds of the patients; each member leaves one out.
         repeats: number of divisions into folds.
-        most_negatives: how many rows without an event a member learns from at most, drawn for each member; None: all. Rows with
+        max_negatives: how many rows without an event a member learns from at most, drawn for each member; None: all. Rows with
             an event always count. Where one hour in fifty has an event, most of the other hours repeat each other. Of augmented
             rows without an event the same share is drawn.
         smallest_leaf: for trees: the least share of a member's rows in a leaf. Hours of one stay repeat each other, so a leaf
@@ -99,7 +99,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         certificate_: the alarm guarantee; None if none could be given; set by the training job.
         domain_: the domain of use; None if none was learned; set by the training job. Models of earlier versions lack it.
         ranges_: turns a probability into a range.
-        facts_: how the model was made. It says whether members also learned from ``other_habits``, ``changed_habits`` and
+        metadata_: how the model was made. It says whether members also learned from ``other_habits``, ``changed_habits`` and
             ``cut_records``. The training job adds task, source, simulated and data digest.
     """
 
@@ -111,7 +111,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     certificate_: "Certificate | None"
     domain_: "DomainOfUse | None"
     ranges_: VennAbers
-    facts_: dict[str, Any]
+    metadata_: dict[str, Any]
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         *,
         folds: int = 5,
         repeats: int = 1,
-        most_negatives: int | None = None,
+        max_negatives: int | None = None,
         smallest_leaf: float | None = None,
         seed: int = 0,
     ) -> None:
@@ -128,7 +128,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.features = features
         self.folds = folds
         self.repeats = repeats
-        self.most_negatives = most_negatives
+        self.max_negatives = max_negatives
         self.smallest_leaf = smallest_leaf
         self.seed = seed
 
@@ -167,12 +167,12 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.certificate_ = None
         self.domain_ = None
         ways = {way.way for way in augmented}
-        self.facts_ = {
+        self.metadata_ = {
             "other_habits": "other_habits" in ways,
             "changed_habits": "changed_habits" in ways,
-            "cut_records": not ways.isdisjoint(CUT_RECORDS),
+            "cut_records": not ways.isdisjoint(TRUNCATED_RECORDS),
         }
-        divisions = [folds(groups, labels == 1, self.folds, seed=self.seed + repeat) for repeat in range(self.repeats)]
+        divisions = [assign_folds(groups, labels == 1, self.folds, seed=self.seed + repeat) for repeat in range(self.repeats)]
 
         def fit_member(repeat_and_fold: tuple[int, int]) -> tuple[Any, NDArray[np.int64], Float64]:
             repeat, left_out = repeat_and_fold
@@ -265,7 +265,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return "medium" if probability >= self._threshold("medium") else "low"
 
     @property
-    def explains(self) -> bool:
+    def can_explain(self) -> bool:
         """Whether :meth:`contributions` work: the members are tree ensembles."""
         return isinstance(self.learner, lightgbm.LGBMClassifier)
 
@@ -281,7 +281,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             TypeError: the members are not tree ensembles.
         """
-        if not self.explains:
+        if not self.can_explain:
             raise TypeError(f"contributions: expected a LightGBM model, this one is a {type(self.learner).__name__}")
         matrix = self.matrix(X)
         shap = sum(
@@ -293,7 +293,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         by_signal = pd.DataFrame(shap[:, :-1] @ membership, columns=signals, index=X.index)
         return by_signal.assign(baseline=shap[:, -1] + self.intercept_)
 
-    def what_changed(self, before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
+    def contribution_changes(self, before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
         """Return how much each signal moved the log-odds from one index time to another.
 
         Args:
@@ -328,7 +328,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         count short stays, and so events, too often.
         """
         as_measured = np.flatnonzero(known)
-        drawn = draw_rows(as_measured, labels, self.most_negatives, [draw, 0])
+        drawn = draw_rows(as_measured, labels, self.max_negatives, [draw, 0])
         _require_events(labels[drawn])
         share = (labels[drawn] == 0).sum() / (labels[as_measured] == 0).sum()
         parts, rows = [matrix[drawn]], [drawn]

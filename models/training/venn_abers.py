@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.isotonic import IsotonicRegression
 
-from models.cohort import by_patient
+from models.cohort import number_patients
 
 Float64 = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ class VennAbers:
         """
         generator = np.random.default_rng(seed)
         knots = np.unique(np.quantile(score, np.linspace(0, 1, _KNOTS), method="nearest"))
-        patient, patients = by_patient(subject_id)
+        patient, patients = number_patients(subject_id)
         hours = np.bincount(patient)[patient] * len(patients) / len(patient)
         has_one_row_each = len(patients) == len(patient)
         draws = [_draw_row_per_patient(patient, generator) for _ in range(1 if has_one_row_each else _DRAWS)]

@@ -8,15 +8,15 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from features.catalogue import SERVICES
-from models.evaluation.discrimination import discrimination_draws
+from models.evaluation.discrimination import resample_discrimination
 from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, percentile
-from models.statistics.proportions import exact
+from models.statistics.bootstrap import Resamples, percentile_interval
+from models.statistics.proportions import clopper_pearson
 from models.tasks import TASKS
-from models.training.candidate_models import DEFAULT, few_records
+from models.training.candidate_models import DEFAULT, small_cohort_model
 from pipelines.challenges import Benchmark, to_predictions
 from pipelines.challenges.frames import read_frame
-from pipelines.progress import working
+from pipelines.progress import timed_step
 from pipelines.sources.ahe2009 import Ahe2009
 
 TEST_SETS: Final = ("testA", "testB")
@@ -35,11 +35,11 @@ def ahe2009(train: Path, test: Path | None) -> Benchmark:
     """
     training = read_frame(Ahe2009(train, "train"), SERVICES[_SERVICE], "training records")
     models = {
-        DEFAULT: few_records([name for name in SERVICES[_SERVICE] if training[name].notna().any()], seed=SEED),
-        "mean_pressure": few_records(["mean_bp_mean_1h"], seed=SEED),
+        DEFAULT: small_cohort_model([name for name in SERVICES[_SERVICE] if training[name].notna().any()], seed=SEED),
+        "mean_pressure": small_cohort_model(["mean_bp_mean_1h"], seed=SEED),
     }
     for name, model in models.items():
-        with working(f"fit {name}"):
+        with timed_step(f"fit {name}"):
             model.fit(training, training["label"], training["subject_id"])
     metrics: dict[str, dict[str, float]] = {name: {} for name in models}
     scored: dict[str, list[pd.DataFrame]] = {name: [] for name in models}
@@ -63,8 +63,10 @@ def compute_figures(split: str, records: pd.DataFrame, risk: np.ndarray) -> dict
     correct = int(((risk >= THRESHOLD) == label).sum())
     highest = np.zeros(len(label))
     highest[np.argsort(-risk, kind="stable")[: int(label.sum())]] = 1
-    low, high = exact(correct, len(records))
-    auroc_low, auroc_high = percentile(discrimination_draws(label, risk, Resamples.of(records["subject_id"], SEED))["auroc"])
+    low, high = clopper_pearson(correct, len(records))
+    auroc_low, auroc_high = percentile_interval(
+        resample_discrimination(label, risk, Resamples.draw(records["subject_id"], SEED))["auroc"]
+    )
     figures = {
         "correct": correct,
         "correct_when_told": int((highest == label).sum()),

@@ -12,17 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from features.catalogue import reflecting
+from features.catalogue import list_features_reflecting
 from models.seeds import SEED
-from models.training.candidate_models import DEFAULT, DEFAULT_ONCE, learned, linear, trees
-from models.training.measurement_augmentation import CUT_RECORDS, LEARNED, Way
+from models.training.candidate_models import DEFAULT, DEFAULT_PER_STAY, linear_model, model_features, tree_model
+from models.training.measurement_augmentation import TRAINING_WAYS, TRUNCATED_RECORDS, Way
 from models.training.risk_model import RiskModel
 
 Float64 = NDArray[np.float64]
 
 FORMER: Final = "former default"
 PHYSIOLOGY: Final = "physiology and hours"
-_FORMER_AUGMENTATIONS: Final[tuple[Way, ...]] = ("other_habits", *CUT_RECORDS)
+_FORMER_AUGMENTATIONS: Final[tuple[Way, ...]] = ("other_habits", *TRUNCATED_RECORDS)
 # In the former default a leaf holds a fixed number of rows, however few patients they come from.
 _FORMER_HOURLY: Final[Mapping[str, Any]] = {
     "smallest_leaf": None,
@@ -60,15 +60,17 @@ def tree_candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Candid
         service: features of the task's feature service.
         hourly: True if a row is an hour of a stay, False if it is a stay.
     """
-    features = learned(service)
-    default = trees(features, hourly=hourly, seed=SEED)
+    features = model_features(service)
+    default = tree_model(features, hourly=hourly, seed=SEED)
     former = clone(default).set_params(**(_FORMER_HOURLY if hourly else {}))
     fewer = clone(default).set_params(**(_FEWER_COLUMNS if hourly else {}))
     return {
-        PHYSIOLOGY if hourly else DEFAULT_ONCE: Candidate(clone(fewer).set_params(features=_physiology(features)), LEARNED),
-        "large leaves": Candidate(clone(fewer).set_params(smallest_leaf=0.03), LEARNED),
-        **({"a tenth of the columns": Candidate(fewer, LEARNED)} if hourly else {}),
-        DEFAULT: Candidate(default, LEARNED),
+        PHYSIOLOGY if hourly else DEFAULT_PER_STAY: Candidate(
+            clone(fewer).set_params(features=_physiology(features)), TRAINING_WAYS
+        ),
+        "large leaves": Candidate(clone(fewer).set_params(smallest_leaf=0.03), TRAINING_WAYS),
+        **({"a tenth of the columns": Candidate(fewer, TRAINING_WAYS)} if hourly else {}),
+        DEFAULT: Candidate(default, TRAINING_WAYS),
         FORMER: Candidate(former, _FORMER_AUGMENTATIONS),
     }
 
@@ -79,9 +81,11 @@ def linear_candidates(service: Sequence[str], *, hourly: bool) -> dict[str, Cand
     Args:
         service, hourly: as :func:`tree_candidates` takes them.
     """
-    features = learned(service)
+    features = model_features(service)
     return {
-        f"logistic, C {strength:g}": Candidate(linear(features, strength=strength, hourly=hourly, seed=SEED), LEARNED)
+        f"logistic, C {strength:g}": Candidate(
+            linear_model(features, strength=strength, hourly=hourly, seed=SEED), TRAINING_WAYS
+        )
         for strength in _STRENGTHS
     }
 
@@ -118,5 +122,5 @@ def gap_to_best(auroc: Mapping[str, float], draws: Mapping[str, Float64]) -> dic
 
 def _physiology(features: Sequence[str]) -> list[str]:
     """Return the features of measured values, not of their time or frequency, and the hours in the unit."""
-    physiology = set(reflecting("physiology"))
+    physiology = set(list_features_reflecting("physiology"))
     return [name for name in features if name in physiology or name == "hours_in_unit"]

@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 
 from features.catalogue import SERVICES
-from models.cohort import LABELLED
-from models.evaluation import judge
-from models.evaluation.challenges import event1, event1_threshold, event2, event_draws
+from models.cohort import LABEL_COLUMNS
+from models.evaluation import evaluate_predictions
+from models.evaluation.challenges import choose_event1_threshold, resample_events, score_event1, score_event2
 from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, basic, percentile
+from models.statistics.bootstrap import Resamples, basic_interval, percentile_interval
 from models.tasks import TASKS
-from models.training.candidate_models import AS_MEASURED, score_alone, variants
+from models.training.candidate_models import AS_MEASURED, candidates, score_model
 from pipelines.challenges import Benchmark, BenchmarkError, to_predictions
 from pipelines.challenges.frames import read_augmented, read_frame
-from pipelines.progress import working
+from pipelines.progress import timed_step
 from pipelines.sources.cinc2012 import Cinc2012
 
 _SERVICE: Final = TASKS["mortality"].feature_service
@@ -43,17 +43,17 @@ def cinc2012(train: Path, test: Path | None) -> Benchmark:
     training, augmented = read_augmented(source, SERVICES[_SERVICE], "training set")
     training = _add_severity(training, source)
     testing = _add_severity(read_frame(unseen, SERVICES[_SERVICE], "test set"), unseen)
-    models = variants(SERVICES[_SERVICE], hourly=False, seed=SEED) | {
-        name: score_alone(name, hourly=False, seed=SEED) for name in _SEVERITY
+    models = candidates(SERVICES[_SERVICE], hourly=False, seed=SEED) | {
+        name: score_model(name, hourly=False, seed=SEED) for name in _SEVERITY
     }
     metrics, scored = {}, {}
     for name, model in models.items():
-        with working(f"fit and score {name}"):
+        with timed_step(f"fit and score {name}"):
             learned_from = () if name in AS_MEASURED.union(_SEVERITY) else augmented
             risk = model.cross_fit(training, training["label"], training["subject_id"], learned_from)
-            threshold = event1_threshold(training["label"].to_numpy(np.float64), risk)
+            threshold = choose_event1_threshold(training["label"].to_numpy(np.float64), risk)
             probability = model.risk(testing)
-        scored[name] = testing[LABELLED].assign(probability=probability, alarm=probability >= threshold)
+        scored[name] = testing[LABEL_COLUMNS].assign(probability=probability, alarm=probability >= threshold)
         metrics[name] = compute_figures(scored[name], threshold)
     about = {
         "protocol": "cinc2012",
@@ -74,14 +74,14 @@ def compute_figures(scored: pd.DataFrame, threshold: float) -> dict[str, float]:
     """
     label, probability = (scored[column].to_numpy(np.float64) for column in ("label", "probability"))
     alarm = scored["alarm"].to_numpy(bool)
-    draws = event_draws(label, probability, alarm, Resamples.of(scored["subject_id"], SEED))
-    first, second = event1(label, alarm), event2(label, probability)
-    first_low, first_high = percentile(draws["event1"])
-    second_low, second_high = basic(second, draws["event2"])  # not percentile, since chance inflates a sum of squares
+    draws = resample_events(label, probability, alarm, Resamples.draw(scored["subject_id"], SEED))
+    first, second = score_event1(label, alarm), score_event2(label, probability)
+    first_low, first_high = percentile_interval(draws["event1"])
+    second_low, second_high = basic_interval(second, draws["event2"])  # not percentile, since chance inflates a sum of squares
     return {
         "event1": first, "event1_low": first_low, "event1_high": first_high,
         "event2": second, "event2_low": second_low, "event2_high": second_high,
-        **judge(scored, threshold, seed=SEED).metrics,
+        **evaluate_predictions(scored, threshold, seed=SEED).metrics,
     }  # fmt: skip
 
 

@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from features.catalogue import SERVICES
-from models.alarms.budget import against_rule, summary
-from models.alarms.timeline import Watch, count_where
-from models.assessment import net_of
-from models.cohort import LABELLED, folds
-from models.evaluation import judge
+from models.alarms.budget import compare_with_rule, summarise_alarms
+from models.alarms.timeline import AlarmTimeline, count_alarms_where
+from models.assessment import safety_net_scores
+from models.cohort import LABEL_COLUMNS, assign_folds
+from models.evaluation import evaluate_predictions
 from models.evaluation.challenges import Utility
 from models.evaluation.comparison import RULES
-from models.evaluation.safety import emergencies
+from models.evaluation.safety import count_emergencies
 from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, percentile
+from models.statistics.bootstrap import Resamples, percentile_interval
 from models.tasks import TASKS
-from models.training.candidate_models import AS_MEASURED, variants
+from models.training.candidate_models import AS_MEASURED, candidates
 from models.training.measurement_augmentation import Augmented
 from models.training.risk_model import RiskModel
 from pipelines.challenges import Benchmark, BenchmarkError, to_predictions
 from pipelines.challenges.frames import read_augmented, read_frame
 from pipelines.jobs.train import fit
-from pipelines.progress import track, working
+from pipelines.progress import timed_step, track
 from pipelines.sources.cinc2019 import Cinc2019
 
 OUTER_FOLDS: Final = 5
@@ -54,7 +54,7 @@ def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchma
     Raises:
         BenchmarkError: there is no such model.
     """
-    models = variants(SERVICES[_SERVICE], hourly=True, seed=SEED)
+    models = candidates(SERVICES[_SERVICE], hourly=True, seed=SEED)
     if only is not None and only not in models:
         raise BenchmarkError(f"--only {only}: no such model; choose one of {', '.join(models)}")
     skipped = _PARTIAL_MODELS if test else ()
@@ -70,9 +70,9 @@ def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchma
         answers = _score_all(fitted, testing)
     metrics, scored = {}, {}
     for name, answer in track(answers.items(), "figures", len(answers)):
-        scored[name] = pd.concat([testing[LABELLED], answer], axis=1)
+        scored[name] = pd.concat([testing[LABEL_COLUMNS], answer], axis=1)
         metrics[name] = compute_figures(scored[name]) | compare_news2(scored[name], testing["news2"].to_numpy(np.float64))
-        metrics[name] |= count_safety_net_alarms(scored[name].assign(**net_of(testing)))
+        metrics[name] |= count_safety_net_alarms(scored[name].assign(**safety_net_scores(testing)))
     about = {
         "protocol": "cinc2019",
         "division": "train and test" if test else f"{OUTER_FOLDS}-fold by patient",
@@ -92,11 +92,11 @@ def compute_figures(scored: pd.DataFrame) -> dict[str, float]:
         scored: ``subject_id, index_time, onset, onset_known, label, probability, alarm``, every hour of every stay.
     """
     alarm = scored["alarm"].to_numpy(bool)
-    utility = Utility.of(scored["label"].to_numpy(np.float64), scored["subject_id"])
-    low, high = percentile(utility.draws(alarm, Resamples.of(scored["subject_id"], SEED)))
-    judged = judge(scored, np.inf, seed=SEED).metrics
+    utility = Utility.from_labels(scored["label"].to_numpy(np.float64), scored["subject_id"])
+    low, high = percentile_interval(utility.draws(alarm, Resamples.draw(scored["subject_id"], SEED)))
+    judged = evaluate_predictions(scored, np.inf, seed=SEED).metrics
     # Each fold has its own threshold, so alarms are counted where they sounded.
-    alarms = summary(count_where(scored, alarm), seed=SEED)
+    alarms = summarise_alarms(count_alarms_where(scored, alarm), seed=SEED)
     return {"utility": utility.normalised(alarm), "utility_low": low, "utility_high": high, **judged, **alarms}
 
 
@@ -109,10 +109,10 @@ def compare_news2(scored: pd.DataFrame, news2: NDArray[np.float64]) -> dict[str,
         scored: as :func:`compute_figures` takes it.
         news2: of the same rows, with vital signs carried forward and a missing component counted as 0.
     """
-    by_model, by_news2 = Watch.of(scored), Watch.of(scored.assign(probability=news2))
+    by_model, by_news2 = AlarmTimeline.from_frame(scored), AlarmTimeline.from_frame(scored.assign(probability=news2))
     figures = {}
     for points in RULES.values():
-        compared = against_rule(by_model, by_news2, points, seed=SEED)
+        compared = compare_with_rule(by_model, by_news2, points, seed=SEED)
         for side in ("", "_low", "_high"):
             figures[f"recall_at_alarms_of_news2_{points}{side}"] = compared[f"recall_at_same_alarms{side}"]
             figures[f"share_of_alarms_at_recall_of_news2_{points}{side}"] = compared[f"share_of_alarms_at_same_recall{side}"]
@@ -123,30 +123,31 @@ def count_safety_net_alarms(scored: pd.DataFrame) -> dict[str, float]:
     """Return the alarms of the model, of the safety net and of both, and the hours with an emergency by NEWS2.
 
     Args:
-        scored: as :func:`compute_figures` takes it, with ``high, medium`` and the columns of :func:`models.assessment.net_of`.
+        scored: as :func:`compute_figures` takes it, with ``high, medium`` and the columns of
+            :func:`models.assessment.safety_net_scores`.
 
     Returns:
         The figures of :func:`summary` with the prefixes ``model_, net_, both_``, and those of :func:`emergencies` with
         ``emergency_``.
     """
     # Each fold has its own thresholds, so risks are expressed in units of them.
-    watch = Watch.of(scored.assign(probability=scored["probability"] / scored["high"]))
-    medium = Watch.of(scored.assign(probability=scored["medium"] / scored["high"])).probability
+    watch = AlarmTimeline.from_frame(scored.assign(probability=scored["probability"] / scored["high"]))
+    medium = AlarmTimeline.from_frame(scored.assign(probability=scored["medium"] / scored["high"])).probability
     figures = {
         f"{name}_{figure}": value
         for name, part in watch.parts().items()
-        for figure, value in summary(part.count(1.0), seed=SEED).items()
+        for figure, value in summarise_alarms(part.count(1.0), seed=SEED).items()
     }
-    return figures | {f"emergency_{name}": float(value) for name, value in emergencies(watch, medium, 1.0).items()}
+    return figures | {f"emergency_{name}": float(value) for name, value in count_emergencies(watch, medium, 1.0).items()}
 
 
 def _cross_validate(models: Models, training: pd.DataFrame, augmented: Sequence[Augmented]) -> dict[str, Scored]:
     """Score the patients of each of five folds by models of the other folds."""
-    fold = folds(training["subject_id"], training["label"].to_numpy() == 1, OUTER_FOLDS, seed=SEED)
+    fold = assign_folds(training["subject_id"], training["label"].to_numpy() == 1, OUTER_FOLDS, seed=SEED)
     scored: dict[str, list[Scored]] = {name: [] for name in models}
     for left_out in range(OUTER_FOLDS):
         unseen = fold == left_out
-        augmented_seen = [way.among(~unseen) for way in augmented]
+        augmented_seen = [way.select(~unseen) for way in augmented]
         seen, others = training[~unseen], training[unseen]
         fitted = _fit_all(models, seen, augmented_seen, f", fold {left_out + 1}")
         for name, answers in _score_all(fitted, others).items():
@@ -158,10 +159,10 @@ def _fit_all(
     models: Models, training: pd.DataFrame, augmented: Sequence[Augmented], title: str = ""
 ) -> dict[str, tuple[RiskModel, float]]:
     """Fit each model, and choose its utility threshold on the training patients."""
-    fitted, utility = {}, Utility.of(training["label"].to_numpy(np.float64), training["subject_id"])
+    fitted, utility = {}, Utility.from_labels(training["label"].to_numpy(np.float64), training["subject_id"])
     for name, unfitted in models.items():
         model = clone(unfitted)
-        with working(f"fit {name}{title}"):
+        with timed_step(f"fit {name}{title}"):
             risk = fit(model, training, TASKS["sepsis"], () if name in AS_MEASURED else augmented)
             fitted[name] = model, utility.threshold(risk)
     return fitted

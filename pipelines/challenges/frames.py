@@ -8,17 +8,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.batch import KEYS, build_features
-from features.catalogue import views_of
+from features.catalogue import group_by_view
 from features.observations import check
-from models.cohort import index_times, label
+from models.cohort import index_times, label_index_times
 from models.tasks import TASKS
 from models.training.measurement_augmentation import (
     Augmented,
     Way,
     augment,
-    joined,
-    judged_by_changed_habits,
-    share_of_quiet_rows,
+    evaluation_rows,
+    join_parts,
+    share_of_negatives,
 )
 from pipelines.progress import track
 from pipelines.sources import Source
@@ -69,7 +69,7 @@ def read_compared(source: Source, features: Sequence[str], role: str) -> tuple[p
 
     def augment_all(*args: Any, **options: Any) -> tuple[Augmented, ...]:
         augmented = augment(*args, **options, ways=get_args(Way))
-        return (*augmented, judged_by_changed_habits(*args, **options))
+        return (*augmented, evaluation_rows(*args, **options))
 
     frame, (*augmented, judging) = _read_with(source, features, role, augment_all)
     return frame, tuple(augmented), judging
@@ -84,19 +84,19 @@ def _read_with(
     augmented: list[Sequence[Augmented]] = []
     share = 0.0
     for readings, index in _read_batches(source, role):
-        share = share or share_of_quiet_rows(float((index["label"] == 0).sum()) * len(source))  # batches are of similar size
+        share = share or share_of_negatives(float((index["label"] == 0).sum()) * len(source))  # batches are of similar size
         blocks.append(_compute_features(readings, index, features))
         rows.append(index[list(ROWS)])
-        augmented.append(make_augmented(readings, index, features, quiet_share=share))
+        augmented.append(make_augmented(readings, index, features, negative_share=share))
     as_measured = _join_features(pd.concat(rows, ignore_index=True), features, blocks)
-    return as_measured, joined(_consume(augmented))
+    return as_measured, join_parts(_consume(augmented))
 
 
 def _read_batches(source: Source, role: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Yield the accepted observations and the labelled index of each batch. ``row`` is the position in the whole frame."""
     task, first = TASKS[source.task], 0
     for batch in track(source.batches(), f"read {role}", len(source)):
-        index = label(index_times(batch.stays, task.index), batch.outcomes, task)
+        index = label_index_times(index_times(batch.stays, task.index), batch.outcomes, task)
         index = index.sort_values(KEYS, ignore_index=True)
         index["row"] = np.arange(first, first + len(index))
         first += len(index)
@@ -105,7 +105,7 @@ def _read_batches(source: Source, role: str) -> Iterator[tuple[pd.DataFrame, pd.
 
 
 def _compute_features(readings: pd.DataFrame, index: pd.DataFrame, features: Sequence[str]) -> Float32:
-    return np.asarray(build_features(readings, index, views_of(features))[list(features)].to_numpy(np.float32))
+    return np.asarray(build_features(readings, index, group_by_view(features))[list(features)].to_numpy(np.float32))
 
 
 def _join_features(keys: pd.DataFrame, features: Sequence[str], blocks: list[Float32]) -> pd.DataFrame:

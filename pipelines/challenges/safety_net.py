@@ -11,9 +11,9 @@ import pandas as pd
 
 from features.batch import KEYS, build_features
 from features.observations import TIME, check
-from models.alarms.budget import summary
-from models.alarms.timeline import Watch
-from models.assessment import as_charted, net_of
+from models.alarms.budget import summarise_alarms
+from models.alarms.timeline import AlarmTimeline
+from models.assessment import safety_net_scores, without_sustained_values
 from models.seeds import SEED
 from pipelines.challenges import PREDICTIONS, Benchmark
 from pipelines.progress import track
@@ -46,8 +46,8 @@ def safety_net() -> Benchmark:
 
 def _compute_figures(frame: pd.DataFrame, days: float) -> dict[str, float]:
     """Return the alarms of a score alone. The patient-days are those of the minutes, also where a score is read less often."""
-    watch = Watch.of(frame.assign(probability=-np.inf))
-    figures = summary(watch.count(np.inf), seed=SEED)
+    watch = AlarmTimeline.from_frame(frame.assign(probability=-np.inf))
+    figures = summarise_alarms(watch.count(np.inf), seed=SEED)
     scale = figures["patient_days"] / days  # summary() counts an index step for each row
     rates = {name: value * scale for name, value in figures.items() if name.startswith("alarms_per_patient_day")}
     return figures | rates | {"patient_days": days}
@@ -63,8 +63,8 @@ def _score(batch: Batch, accepted: pd.DataFrame, index: pd.DataFrame) -> pd.Data
     rows = build_features(accepted, index, _VIEWS)
     onsets = batch.outcomes.set_index("subject_id")["onset"]
     return rows[KEYS].assign(
-        chart=net_of(as_charted(rows))["net_score"],
-        **net_of(rows),
+        chart=safety_net_scores(without_sustained_values(rows))["net_score"],
+        **safety_net_scores(rows),
         onset=rows["subject_id"].map(onsets).astype(TIME),
         onset_known=True,
     )

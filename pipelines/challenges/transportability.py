@@ -30,15 +30,21 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
 from features.catalogue import SERVICES
-from models.alarms.timeline import Watch, count_where, threshold_at_budget, threshold_without_labels, watched
-from models.cohort import LABELLED, folds
-from models.evaluation.calibration import calibration
-from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.evaluation.domain import judged
+from models.alarms.timeline import (
+    AlarmTimeline,
+    build_timeline,
+    count_alarms_where,
+    threshold_at_budget,
+    threshold_without_labels,
+)
+from models.cohort import LABEL_COLUMNS, assign_folds
+from models.evaluation.calibration import measure_calibration
+from models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from models.evaluation.domain import measure_domain_of_use
 from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, percentile
+from models.statistics.bootstrap import Resamples, percentile_interval
 from models.tasks import TASKS
-from models.training.candidate_models import CLOCK, DEFAULT, DEFAULT_ONCE, trees
+from models.training.candidate_models import CLOCK, DEFAULT, DEFAULT_PER_STAY, tree_model
 from models.training.measurement_augmentation import Augmented
 from models.training.risk_model import RiskModel
 from pipelines.challenges import PREDICTIONS, Benchmark, BenchmarkError, to_predictions
@@ -50,8 +56,8 @@ from pipelines.challenges.candidates import (
     tree_candidates,
 )
 from pipelines.challenges.frames import read_compared, read_frame
-from pipelines.jobs.train import domain_of_use
-from pipelines.progress import track, working
+from pipelines.jobs.train import fit_domain_of_use
+from pipelines.progress import timed_step, track
 from pipelines.sources.cinc2012 import Cinc2012
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.eicu_demo import EicuDemo
@@ -92,7 +98,7 @@ class _Cohort:
     @property
     def default(self) -> str:
         """The name of the variant that is registered."""
-        return DEFAULT if self.hourly else DEFAULT_ONCE
+        return DEFAULT if self.hourly else DEFAULT_PER_STAY
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,9 +129,9 @@ class _Setting:
     def draws(self) -> Float64:
         """Return the AUROC of all hours in each resample of patients. Resamples are the same for every candidate."""
         rows = [self.unit == unit for unit in pd.unique(self.unit)]
-        resamples = [Resamples.of(self.subject_id[unit], SEED) for unit in rows]
+        resamples = [Resamples.draw(self.subject_id[unit], SEED) for unit in rows]
         draws = [
-            discrimination_draws(self.label[unit], self.score[unit], drawn)["auroc"]
+            resample_discrimination(self.label[unit], self.score[unit], drawn)["auroc"]
             for unit, drawn in zip(rows, resamples, strict=True)
         ]
         return np.asarray(np.mean(draws, axis=0))
@@ -192,7 +198,7 @@ def _study(
     """Evaluate all candidates in all settings, and score the external cohorts by the default and the clock."""
     if one_sided := [title for title, frame in external.items() if frame["label"].nunique() < 2]:
         raise BenchmarkError(f"{one_sided[0]}: holds no event, or no hour without one; expected both to evaluate a model")
-    clock = trees([name for name in CLOCK if name in service], hourly=cohort.hourly, seed=SEED)
+    clock = tree_model([name for name in CLOCK if name in service], hourly=cohort.hourly, seed=SEED)
     compared = make_candidates(service, hourly=cohort.hourly)
     metrics: dict[str, Figures] = {}
     scored, draws = {}, {}
@@ -213,7 +219,7 @@ def _study(
         for other, frame in external.items():
             risk = model.risk(frame)
             metrics[f"{title}: {other}"] = _compute_figures(frame, risk, threshold)
-            scored[f"{title}: {other}"] = frame[LABELLED].assign(probability=risk, alarm=risk >= threshold)
+            scored[f"{title}: {other}"] = frame[LABEL_COLUMNS].assign(probability=risk, alarm=risk >= threshold)
             if title == cohort.default:
                 metrics[f"{title}: {other}"] |= _evaluate_domain(
                     model, cohort.frame, _augmented_rows(candidate, cohort), frame, risk
@@ -243,14 +249,14 @@ def _evaluate(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskMo
     augmented = _augmented_rows(candidate, cohort)
     model = clone(candidate.model).set_params(repeats=1)
     if cohort.hourly:
-        model.set_params(most_negatives=QUIET_HOURS)
-    with working(f"{title}: all units"):
+        model.set_params(max_negatives=QUIET_HOURS)
+    with timed_step(f"{title}: all units"):
         home = model.cross_fit(frame, frame["label"], frame["subject_id"], augmented)
         changed = _score_unseen(model, frame, judging)
     left_out, both, figures = np.full(len(frame), np.nan), np.full(len(judging.rows), np.nan), {}
     for unit in track(cohort.units, f"{title}: units left out", len(cohort.units)):
         in_unit, judged_in_unit = cohort.unit == unit, cohort.unit[judging.rows] == unit
-        others, augmented_others = frame[~in_unit], [rows.among(~in_unit) for rows in augmented]
+        others, augmented_others = frame[~in_unit], [rows.select(~in_unit) for rows in augmented]
         transferred = clone(model).set_params(folds=TRANSFER_FOLDS)
         risk_of_others = transferred.cross_fit(others, others["label"], others["subject_id"], augmented_others)
         left_out[in_unit] = transferred.risk(frame[in_unit])
@@ -286,7 +292,7 @@ def _augmented_rows(candidate: Candidate, cohort: _Cohort) -> list[Augmented]:
 
 def _compute_aurocs(setting: _Setting, draws: Float64, cohort: _Cohort) -> Figures:
     """Return the AUROC of all hours with its interval, and that of each range of hours of the stay."""
-    low, high = percentile(draws)
+    low, high = percentile_interval(draws)
     figures = {"auroc": setting.auroc(), "auroc_low": low, "auroc_high": high}
     if cohort.hourly:
         figures |= {f"auroc_{first}_to_{last or 'end'}_h": setting.auroc(first, last) for first, last in _HOUR_RANGES}
@@ -297,8 +303,8 @@ def _evaluate_domain(
     model: RiskModel, seen: pd.DataFrame, augmented: Sequence[Augmented], frame: pd.DataFrame, risk: Float64
 ) -> dict[str, float]:
     """Evaluate the domain of use of the training patients on other patients."""
-    outside = domain_of_use(model, seen, augmented, SEED).outside(frame)
-    figures = judged(outside, frame["label"], risk, frame["subject_id"], seed=SEED)
+    outside = fit_domain_of_use(model, seen, augmented, SEED).outside(frame)
+    figures = measure_domain_of_use(outside, frame["label"], risk, frame["subject_id"], seed=SEED)
     return {f"domain_{name}": value for name, value in figures.items() if value is not None}
 
 
@@ -318,7 +324,7 @@ def _score_truncated(model: RiskModel, cohort: _Cohort) -> dict[str, Figures]:
 
 def _score_unseen(model: RiskModel, training: pd.DataFrame, augmented: Augmented) -> Float64:
     """Return the risk of each augmented row, by the member that has not seen its patient."""
-    fold = folds(training["subject_id"], training["label"].to_numpy() == 1, model.folds, seed=model.seed)[augmented.rows]
+    fold = assign_folds(training["subject_id"], training["label"].to_numpy() == 1, model.folds, seed=model.seed)[augmented.rows]
     risk = np.empty(len(fold))
     for left_out, member in enumerate(_single_members(model)):
         risk[fold == left_out] = member.risk(augmented.features[fold == left_out])
@@ -335,14 +341,14 @@ def _single_members(model: RiskModel) -> Iterator[RiskModel]:
 
 def _threshold(frame: pd.DataFrame, risk: Float64) -> float:
     """Return the threshold within the budget, which is infinite where each stay is one row and no alarm sounds."""
-    return threshold_at_budget(watched(frame[LABELLED].assign(probability=risk)), _ALARM_BUDGET)
+    return threshold_at_budget(build_timeline(frame[LABEL_COLUMNS].assign(probability=risk)), _ALARM_BUDGET)
 
 
 def _count_own_alarms(scored: pd.DataFrame) -> Figures:
     """Return the alarms at a threshold chosen on one half of these patients and counted on the other half, and vice versa."""
-    half = folds(scored["subject_id"], np.zeros(len(scored), dtype=bool), 2, seed=SEED)  # no outcome is used
+    half = assign_folds(scored["subject_id"], np.zeros(len(scored), dtype=bool), 2, seed=SEED)  # no outcome is used
     threshold = np.array([threshold_without_labels(scored[half != counted], _ALARM_BUDGET) for counted in (0, 1)])
-    figures = count_where(scored, scored["probability"].to_numpy() >= threshold[half]).figures()
+    figures = count_alarms_where(scored, scored["probability"].to_numpy() >= threshold[half]).figures()
     return {f"own_{name}": value for name, value in figures.items()}
 
 
@@ -352,10 +358,10 @@ def _compute_figures(frame: pd.DataFrame, risk: Float64, threshold: float) -> Fi
     With a finite threshold, add the alarms at it and those at a threshold chosen on these patients.
     """
     label = frame["label"].to_numpy(np.float64)
-    low, high = percentile(discrimination_draws(label, risk, Resamples.of(frame["subject_id"], SEED))["auroc"])
-    figures = {**discrimination(label, risk), "auroc_low": low, "auroc_high": high, **calibration(label, risk)}
+    low, high = percentile_interval(resample_discrimination(label, risk, Resamples.draw(frame["subject_id"], SEED))["auroc"])
+    figures = {**measure_discrimination(label, risk), "auroc_low": low, "auroc_high": high, **measure_calibration(label, risk)}
     figures["mean_risk"] = float(risk.mean())
     if np.isfinite(threshold):
-        scored = frame[LABELLED].assign(probability=risk)
-        figures |= Watch.of(scored).count(threshold).figures() | _count_own_alarms(scored)
+        scored = frame[LABEL_COLUMNS].assign(probability=risk)
+        figures |= AlarmTimeline.from_frame(scored).count(threshold).figures() | _count_own_alarms(scored)
     return figures

@@ -58,11 +58,11 @@ def drift(
         return
     with job(home_path, to) as home:
         from pipelines.drift.job import EXIT
-        from pipelines.drift.job import drift as assess
+        from pipelines.drift.job import run_drift as assess
         from pipelines.jobs.train import train
 
         result = assess(home, hours=hours, outcomes=outcomes, replay=replay, act=act, retrain=train)
-        assessment = result.judgement
+        assessment = result.assessment
         for finding in assessment.findings:
             OUT.print(f"{finding.fault}: {finding.sentence()}", soft_wrap=True, highlight=False)
         faults = f"{len(assessment.findings)} {'fault' if len(assessment.findings) == 1 else 'faults'} detected"

@@ -56,7 +56,7 @@ def serve(
         import os
 
         from models.registry import NoModelError
-        from pipelines.operations.server import Tls, bound, check_exposure, server_command
+        from pipelines.operations.server import Tls, bind_socket, check_exposure, server_command
         from pipelines.operations.upgrade import upgrade as upgrade_home
 
         if (certificate is None) != (key is None):
@@ -64,11 +64,11 @@ def serve(
         tls = Tls(certificate, key) if certificate and key else None
         home_path.mkdir(parents=True, exist_ok=True)
         check_exposure(home, host, tls)
-        listener = bound(host, port)
+        listener = bind_socket(host, port)
         upgrade_home(home)
         task = home.served_task
         try:
-            home.existing_registry().version_of(task, "champion")
+            home.existing_registry().version_with_alias(task, "champion")
         except NoModelError as error:
             OUT.print(f"no model, so risks are NEWS2 until there is one: {error}", soft_wrap=True, highlight=False)
         except Exception as error:  # noqa: BLE001 - a broken registry must not keep the server from taking readings
@@ -109,10 +109,10 @@ def token(
     with job(home_path):
         from datetime import timedelta
 
-        from serving.auth.local_tokens import local_token
+        from serving.auth.local_tokens import create_local_token
 
         lifetime = timedelta(hours=hours)
-        typer.echo(local_token(home_path, subject=subject, scopes=scope or None, wards=ward or None, lifetime=lifetime))
+        typer.echo(create_local_token(home_path, subject=subject, scopes=scope or None, wards=ward or None, lifetime=lifetime))
 
 
 def reproduce(sample: Sample = 200, seed: Seed = 2026, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:

@@ -72,10 +72,10 @@ def train(
 def models(name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
     """List the versions of the model: alias, time of training, and figures on held-out patients."""
     with job(home_path, to) as home:
-        from models.version_history import versions
+        from models.version_history import list_versions
         from pipelines.cli.tables import versions_table
 
-        listed = versions(home.existing_registry(), name or home.cohort.task.name)
+        listed = list_versions(home.existing_registry(), name or home.cohort.task.name)
         OUT.print(versions_table(listed))
         write(to, {"versions": listed})
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from features.errors import VigilError
-from pipelines.environment import DEBUG, is_debugging, settle
+from pipelines.environment import DEBUG, is_debugging, prepare_process
 from pipelines.home import Home
 
 HomePath = Annotated[Path, typer.Option("--home", help="Directory that holds everything of one installation.")]
@@ -24,7 +24,7 @@ Data = Annotated[Path | None, typer.Option("--data", help="File or folder of the
 DEFAULT_HOME: Final = Path(".vigil")
 OUT: Final = Console(markup=False)  # texts may hold names that callers chose, and brackets in them are not markup
 DEFECT_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h
-FOUND: Final = {  # what exit status 1 means, for the commands that use it
+EXIT_1_MEANINGS: Final = {  # what exit status 1 means, for the commands that use it
     "ingest": "no reading can be used",
     "score": "readings were left out",
     "drift": "the data or the model drifted: the change control plan asks for an action",
@@ -53,9 +53,9 @@ def reported_errors(*results: Path | None) -> Iterator[None]:
     """Prepare the process; report any error as one line and an exit status.
 
     The status is that of a :class:`VigilError`, usually 2, and :data:`DEFECT_STATUS` for a defect in Vigil. Status 1 is
-    reserved for results (:data:`FOUND`). With ``VIGIL_DEBUG=1`` a defect also prints its traceback.
+    reserved for results (:data:`EXIT_1_MEANINGS`). With ``VIGIL_DEBUG=1`` a defect also prints its traceback.
     """
-    settle()
+    prepare_process()
     try:
         _check_results(results)
         yield
@@ -100,7 +100,7 @@ def write(to: Path | None, result: dict[str, Any]) -> None:
 
 def exit_table() -> str:
     """Return the exit statuses as a Markdown table, for the documentation."""
-    results = "; ".join(f"`vigil {command}`: {meaning}" for command, meaning in FOUND.items())
+    results = "; ".join(f"`vigil {command}`: {meaning}" for command, meaning in EXIT_1_MEANINGS.items())
     meanings = {
         0: "done, and all is well",
         1: f"done, with a result to look at. {results}",

@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from features.observations import REASONS
-from models.reporting.style import in_order
-from models.reporting.tables import number
+from models.formatting import format_number
+from models.reporting.style import order_models
 from pipelines.challenges import Benchmark
 from pipelines.cohort_store import CohortFacts
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
@@ -48,10 +48,12 @@ def metrics_table(metrics: Metrics, title: str) -> Table:
     table.add_column("AUROC (95 % CI)", justify="right", no_wrap=True)
     for metric in shown:
         table.add_column(_COLUMNS[metric], justify="right", no_wrap=True)
-    for name in in_order(metrics):
+    for name in order_models(metrics):
         values = metrics[name]
         interval = f"{values['auroc']:.3f} ({values['auroc_low']:.2f}-{values['auroc_high']:.2f})"
-        table.add_row(name, interval, *(number(values[metric], 1 if metric.endswith("hours") else 3) for metric in shown))
+        table.add_row(
+            name, interval, *(format_number(values[metric], 1 if metric.endswith("hours") else 3) for metric in shown)
+        )
     return table
 
 
@@ -261,7 +263,7 @@ def run_table(result: RunResult, home_path: Path) -> Group:
         ("one prediction", _prediction_text(result.prediction), home_path / "predictions.db"),
         (
             "drift",
-            f"{result.drift.status.name.lower()}, {result.drift.judgement.share:.0%} of the features drifted",
+            f"{result.drift.status.name.lower()}, {result.drift.assessment.share:.0%} of the features drifted",
             home_path / "reports/drift.html",
         ),
     ):

@@ -11,18 +11,18 @@ from filelock import FileLock, Timeout
 
 from features.errors import VigilError
 from models.monitoring.change_control_plan import ActionTerms, Plan, Rule
-from models.monitoring.reference import References, judged_hours
+from models.monitoring.reference import References, select_judged_hours
 from models.monitoring.report_schema import Action, Decision
 from models.promotion.recalibration import RecalibrationError, recalibrate
 from models.registry import CHAMPION, RegisteredModel, Registry
 from models.seeds import SEED
-from models.version_history import made
+from models.version_history import describe_training
 from pipelines.home import Home
 from pipelines.results import replace_json
 from serving.records.timestamps import present
 from serving.records.ward_settings import WardSettingsFile
 
-FOLDER: Final = "decisions"  # under HOME: one file for each decision, never removed
+DECISIONS_FOLDER: Final = "decisions"  # under HOME: one file for each decision, never removed
 _LOCK: Final = "acting.lock"  # held while a model is recalibrated or trained
 _ARTEFACT: Final = "recalibrated"
 
@@ -99,7 +99,7 @@ def carry_out(
             decision, f"version {champion.version} is withdrawn, risks are NEWS2; when the cause is gone: vigil reinstate"
         )
     try:  # one run at a time: training may last until after the next run begins
-        lock = FileLock(home.path / FOLDER / _LOCK).acquire(blocking=False)
+        lock = FileLock(home.path / DECISIONS_FOLDER / _LOCK).acquire(blocking=False)
     except Timeout:
         return _not_done(decision, "not begun: another run of vigil drift is changing the model")
     with lock:
@@ -133,7 +133,7 @@ def record(home: Home, decision: Decision, evidence: dict[str, Any]) -> Path:
 
     A decision that repeats the last one is not written again; then the file of the last is returned.
     """
-    folder = home.path / FOLDER
+    folder = home.path / DECISIONS_FOLDER
     last = sorted(folder.glob("*.json"))[-1:]
     if last and _is_repetition(json.loads(last[0].read_text()), decision, evidence):
         return last[0]
@@ -190,14 +190,14 @@ def reinstate(home: Home, because: str, version: str | None = None) -> Decision:
 
 def reinstated_at(home: Home) -> pd.Timestamp | None:
     """Return when a person last reinstated a model. Evidence against it from before then is settled."""
-    last = sorted((home.path / FOLDER).glob("*-reinstate.json"))[-1:]
+    last = sorted((home.path / DECISIONS_FOLDER).glob("*-reinstate.json"))[-1:]
     return pd.Timestamp(json.loads(last[0].read_text())["decided_at"]) if last else None
 
 
 def _resolve_version(home: Home, version: str | None) -> tuple[Registry, str, str]:
     """Return the registry, the model of the home's task, and the version; the champion where none is given."""
-    registry, name = Registry.existing(home.path), home.cohort.task.name
-    return registry, name, version or registry.version_of(name, CHAMPION)
+    registry, name = Registry.open_existing(home.path), home.cohort.task.name
+    return registry, name, version or registry.version_with_alias(name, CHAMPION)
 
 
 def _done(decision: Decision, outcome: str) -> Decision:
@@ -230,7 +230,7 @@ def _plan_obstacle(home: Home, action: Action, terms: ActionTerms, judged: pd.Da
             )
     if terms.at_most_every_days is not None:
         since = present() - pd.Timedelta(days=terms.at_most_every_days)
-        for path in sorted((home.path / FOLDER).glob(f"*-{action}.json"), reverse=True):
+        for path in sorted((home.path / DECISIONS_FOLDER).glob(f"*-{action}.json"), reverse=True):
             earlier = json.loads(path.read_text())
             if earlier["carried_out"] and pd.Timestamp(earlier["decided_at"]) > since:
                 done_at = earlier["decided_at"][:16]
@@ -246,7 +246,7 @@ def _futility(home: Home, action: Action, champion: RegisteredModel) -> str:
             "and propose new ones (vigil wards)"
         )
     if action == "retrain":
-        trained = pd.Timestamp(made(home.registry, champion)["trained_at"])
+        trained = pd.Timestamp(describe_training(home.registry, champion)["trained_at"])
         if pd.Timestamp(home.cohort.ingested_at, unit="s", tz="UTC") < trained:
             return f"not begun: nothing was ingested since version {champion.version} was trained; ingest recent patients first"
     return ""
@@ -266,13 +266,13 @@ def _recalibrate(decision: Decision, home: Home, champion: RegisteredModel, judg
     if not result.valid:
         return _not_done(decision, f"refused by its validation: {figures}")
     registry = home.registry
-    result.model.facts_ |= {"recalibrates": champion.version}
+    result.model.metadata_ |= {"recalibrates": champion.version}
     before = References.load(registry, champion)
     recalibrated_days = before.days.assign(probability=result.risk(before.days["probability"].to_numpy(np.float64)))
     today = judged.assign(probability=result.risk(judged["probability"].to_numpy(np.float64)))
     references = References(
         days=recalibrated_days,
-        judged=judged_hours(today),  # the frequency of events today is the usual one from now on
+        judged=select_judged_hours(today),  # the frequency of events today is the usual one from now on
         readings=before.readings,
         auroc=before.auroc,  # the ranking is still compared with that of the first version
     )

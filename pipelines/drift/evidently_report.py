@@ -69,7 +69,7 @@ def ranks(judged: pd.DataFrame) -> Any:
         return Report([RocAuc(), LogLoss()]).run(Dataset.from_pandas(rows, definition), None)
 
 
-def page(snapshots: list[Any]) -> str:
+def render_page(snapshots: list[Any]) -> str:
     """Return the snapshots as one HTML page that loads no other file."""
     first, *more = snapshots
     with _quiet():

@@ -11,7 +11,7 @@ from pyarrow import ArrowException
 from features.errors import VigilError
 from features.observations import TIME
 from features.pseudonyms import open_pseudonyms
-from models.cohort import label
+from models.cohort import label_index_times
 from models.registry import RegisteredModel, Registry
 from models.tasks import RiskTask
 from pipelines.cohort_store import CohortStore
@@ -29,12 +29,12 @@ _ABOUT: Final = "about.json"
 _ZONE: Final = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
 
 
-class RecentError(VigilError):
+class DriftInputError(VigilError):
     """There is nothing to assess, or it cannot be read."""
 
 
 @dataclass(frozen=True)
-class Recent:
+class ObservedDay:
     """The inputs of one assessment.
 
     Attributes:
@@ -61,13 +61,13 @@ class Recent:
         return self.rows[(self.rows["recorded_at"] > self.until - DAY).to_numpy()]
 
 
-def of_home(
+def read_home(
     home: Path,
     champion: RegisteredModel,
     hours: float | None = None,
     outcomes: pd.DataFrame | None = None,
     settled: pd.Timestamp | None = None,
-) -> Recent:
+) -> ObservedDay:
     """Read the last day of a home (or the last hours, of predictions).
 
     Args:
@@ -78,11 +78,11 @@ def of_home(
         settled: when a person reinstated the model; nothing of before is held against it again.
 
     Raises:
-        RecentError: nothing was predicted and nothing was received.
+        DriftInputError: nothing was predicted and nothing was received.
     """
     until, path = present(), home / SCHEMA.file
     if not path.exists():
-        raise RecentError(f"prediction log {path}: missing; score patients first: vigil predict, or the API")
+        raise DriftInputError(f"prediction log {path}: missing; score patients first: vigil predict, or the API")
     predictions, task = PredictionLog(home), CohortStore(home).task
     earliest = until - JUDGED if settled is None else max(until - JUDGED, settled)
     begin = max(until - (DAY if hours is None else pd.Timedelta(hours=hours)), earliest)
@@ -104,7 +104,7 @@ def of_home(
     rows = received_by_server(home, max(until - 2 * DAY, earliest), until)
     young = since is not None and pd.Timestamp(since) > until - DAY
     if log.empty and not (champion.withdrawn or young) and not (rows["recorded_at"] > until - DAY).any():
-        raise RecentError(
+        raise DriftInputError(
             f"prediction log {path}: nothing since {begin:%Y-%m-%d %H:%M} UTC that can be compared, and no observation "
             "arrived; expected a monitored ward (is the server up?), or vigil predict"
         )
@@ -112,10 +112,10 @@ def of_home(
     past = log if task.index == "end" else log.iloc[:0]
     if is_live and task.index == "hourly":
         past = predictions.hourly(champion.name, champion.version, earliest, with_features=True)
-    return Recent(until, rows, log, not is_live, _judged(home, past, outcomes), {}, young)
+    return ObservedDay(until, rows, log, not is_live, _judged(home, past, outcomes), {}, young)
 
 
-def known(log: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
+def label_predictions(log: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTask) -> pd.DataFrame:
     """Return predictions with a known outcome: ``subject_id, index_time, probability, label``.
 
     Args:
@@ -128,7 +128,7 @@ def known(log: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.DataFrame, task: 
         stays[["subject_id", "end"]], on="subject_id", validate="m:1"
     )
     index = index[(index["index_time"] <= index["end"]).to_numpy()]
-    labelled = label(index, outcomes, task)
+    labelled = label_index_times(index, outcomes, task)
     return labelled.loc[labelled["label"].notna(), ["subject_id", "index_time", "probability", "label"]].reset_index(drop=True)
 
 
@@ -140,19 +140,19 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         ``onset``; no onset: no event. Times with a zone.
 
     Raises:
-        RecentError: the file is missing, half-written, or lacks something.
+        DriftInputError: the file is missing, half-written, or lacks something.
     """
     if not path.exists():
-        raise RecentError(f"--outcomes {path}: missing; expected a CSV or Parquet file of {', '.join(OUTCOME_COLUMNS)}")
+        raise DriftInputError(f"--outcomes {path}: missing; expected a CSV or Parquet file of {', '.join(OUTCOME_COLUMNS)}")
     try:
         table = pd.read_csv(path, dtype=str) if path.suffix == ".csv" else pd.read_parquet(path)
     except (OSError, ValueError, ArrowException) as error:
-        raise RecentError(f"--outcomes {path}: cannot be read ({type(error).__name__}); is it half-written?") from None
+        raise DriftInputError(f"--outcomes {path}: cannot be read ({type(error).__name__}); is it half-written?") from None
     if missing := [column for column in OUTCOME_COLUMNS if column not in table]:
-        raise RecentError(f"--outcomes {path}: lacks {', '.join(missing)}; expected {', '.join(OUTCOME_COLUMNS)}")
+        raise DriftInputError(f"--outcomes {path}: lacks {', '.join(missing)}; expected {', '.join(OUTCOME_COLUMNS)}")
     unknown = table["patient_id"].isna().to_numpy()
     if unknown.any():
-        raise RecentError(
+        raise DriftInputError(
             f"--outcomes {path}: patient_id of row {int(unknown.argmax()) + 1} is missing; expected one in every row"
         )
     outcomes = pd.DataFrame({"patient_id": table["patient_id"].astype(str)})
@@ -164,18 +164,18 @@ def read_outcomes(path: Path) -> pd.DataFrame:
         wrong = is_given & (times.isna() | ~text.astype(str).str.contains(_ZONE))
         if wrong.any() or (column == "end" and times.isna().any()):
             row = int((wrong if wrong.any() else times.isna()).to_numpy().argmax()) + 1
-            raise RecentError(f"--outcomes {path}: {column} of row {row} is no time; expected ISO 8601 with a zone")
+            raise DriftInputError(f"--outcomes {path}: {column} of row {row} is no time; expected ISO 8601 with a zone")
         outcomes[column] = times.astype(TIME)
     after = (outcomes["onset"] > outcomes["end"]).to_numpy()
     if after.any():
-        raise RecentError(f"--outcomes {path}: onset of row {int(after.argmax()) + 1} is after its end; expected it before")
+        raise DriftInputError(f"--outcomes {path}: onset of row {int(after.argmax()) + 1} is after its end; expected it before")
     if outcomes["patient_id"].duplicated().any():
         row = int(outcomes["patient_id"].duplicated().to_numpy().argmax()) + 1
-        raise RecentError(f"--outcomes {path}: row {row} is of a patient of an earlier row; expected one row a patient")
+        raise DriftInputError(f"--outcomes {path}: row {row} is of a patient of an earlier row; expected one row a patient")
     return outcomes
 
 
-def write_replay(folder: Path, recent: Recent) -> None:
+def write_replay(folder: Path, recent: ObservedDay) -> None:
     """Write a replay as files that :func:`read_replay` reads. The facts are written last, so that no unfinished one is read."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / _ABOUT).unlink(missing_ok=True)
@@ -185,30 +185,30 @@ def write_replay(folder: Path, recent: Recent) -> None:
     (folder / _ABOUT).write_text(json.dumps(about, indent=2))
 
 
-def read_replay(folder: Path) -> Recent:
+def read_replay(folder: Path) -> ObservedDay:
     """Read a replay that ``vigil simulate-fault`` wrote.
 
     Raises:
-        RecentError: it is missing, or half-written.
+        DriftInputError: it is missing, or half-written.
     """
     if not (folder / _ABOUT).exists():
-        raise RecentError(f"--replay {folder}: holds no finished replay; make one first: vigil simulate-fault NAME")
+        raise DriftInputError(f"--replay {folder}: holds no finished replay; make one first: vigil simulate-fault NAME")
     try:
         about = json.loads((folder / _ABOUT).read_text())
         until = pd.Timestamp(about["until"])
     except (ValueError, KeyError, TypeError):
-        raise RecentError(f"--replay {folder / _ABOUT}: half-written; make it again: vigil simulate-fault NAME") from None
+        raise DriftInputError(f"--replay {folder / _ABOUT}: half-written; make it again: vigil simulate-fault NAME") from None
     tables = []
     for name in _PARTS:
         path = folder / f"{name}.parquet"
         try:
             tables.append(pd.read_parquet(path))
         except (OSError, ArrowException) as error:
-            raise RecentError(
+            raise DriftInputError(
                 f"--replay {path}: cannot be read ({type(error).__name__}), as a file that is half-written; make it again: "
                 "vigil simulate-fault NAME"
             ) from None
-    return Recent(until, tables[0], tables[1], ends=False, judged=tables[2], about=about)
+    return ObservedDay(until, tables[0], tables[1], ends=False, judged=tables[2], about=about)
 
 
 def _judged(home: Path, past: pd.DataFrame, given: pd.DataFrame | None) -> pd.DataFrame:
@@ -217,8 +217,8 @@ def _judged(home: Path, past: pd.DataFrame, given: pd.DataFrame | None) -> pd.Da
     task = cohort.task
     stays, outcomes = cohort.read("stays")[["subject_id", "end"]], cohort.read("outcomes")
     if given is not None:
-        given = given.assign(subject_id=open_pseudonyms(home).of_each(given["patient_id"]).astype(str))
+        given = given.assign(subject_id=open_pseudonyms(home).subject_keys(given["patient_id"]).astype(str))
         stays = pd.concat([stays[~stays["subject_id"].isin(given["subject_id"])], given[["subject_id", "end"]]])
         events = given.loc[given["onset"].notna(), ["subject_id", "onset"]].assign(onset_known=True)
         outcomes = pd.concat([outcomes[~outcomes["subject_id"].isin(given["subject_id"])], events])
-    return known(past.assign(subject_id=past["subject_id"].astype(str)), stays, outcomes, task)
+    return label_predictions(past.assign(subject_id=past["subject_id"].astype(str)), stays, outcomes, task)

@@ -24,9 +24,9 @@ from models.monitoring.report_schema import (
 )
 from models.registry import RegisteredModel, Registry
 from pipelines.drift.decisions import Retrain, carry_out, decide, record, reinstated_at
-from pipelines.drift.inputs import Recent, of_home, read_outcomes, read_replay
+from pipelines.drift.inputs import ObservedDay, read_home, read_outcomes, read_replay
 from pipelines.home import Home
-from pipelines.progress import working
+from pipelines.progress import timed_step
 from pipelines.results import replace_json
 from serving.records.timestamps import present
 
@@ -41,7 +41,7 @@ class BrokenError(VigilError):
 
 
 @dataclass(frozen=True)
-class Drift:
+class DriftRun:
     """Outcome of the job.
 
     Attributes:
@@ -60,13 +60,13 @@ class Drift:
     model: dict[str, str]
     source: str
     replay: dict[str, Any]
-    judgement: DriftAssessment
+    assessment: DriftAssessment
     decision: Decision
     readings: ReadingsRecord
 
     def report(self) -> DriftReport:
         """Return the report for ``drift.json``. It shows the columns that drifted, and the next ones."""
-        assessment = self.judgement
+        assessment = self.assessment
         columns = assessment.columns
         shown = columns.head(max(_SHOWN_COLUMNS, int(columns["drifted"].sum())))
         performance = without_nan({"estimated": assessment.estimated, "known": assessment.known})
@@ -100,7 +100,7 @@ class Drift:
         return self.report().as_dict()
 
 
-def drift(
+def run_drift(
     home: Home,
     *,
     hours: float | None = None,
@@ -108,7 +108,7 @@ def drift(
     replay: Path | None = None,
     act: bool = False,
     retrain: Retrain | None = None,
-) -> Drift:
+) -> DriftRun:
     """Assess the last day of a home, or a replay; decide, record, and write the reports under ``HOME/reports``.
 
     Args:
@@ -121,7 +121,7 @@ def drift(
 
     Raises:
         PlanError: the plan cannot be read.
-        RecentError: the outcomes or the replay cannot be read.
+        DriftInputError: the outcomes or the replay cannot be read.
         BrokenError: a home with reports cannot be assessed: it has no champion, no reference or no log, or they cannot be
             compared.
     """
@@ -147,16 +147,16 @@ def _run(
     *,
     act: bool,
     retrain: Retrain | None,
-) -> Drift:
-    facts, registry = home.cohort.facts, Registry.existing(home.path)
+) -> DriftRun:
+    facts, registry = home.cohort.facts, Registry.open_existing(home.path)
     champion = registry.load(facts.task)
     references = References.load(registry, champion)
     recent = (
         read_replay(replay)
         if replay is not None
-        else of_home(home.path, champion, hours, outcomes, settled=reinstated_at(home))
+        else read_home(home.path, champion, hours, outcomes, settled=reinstated_at(home))
     )
-    with working("drift"):
+    with timed_step("drift"):
         assessment = assess_day(recent, champion, references)
         decision = decide(*plan.decide(assessment.findings, assessment.figures()))
     readings = _count_readings(recent)
@@ -165,14 +165,14 @@ def _run(
     rehearsal = replay is not None
     decision = carry_out(decision, plan, home, champion, recent.judged, act=act, rehearsal=rehearsal, retrain=retrain)
     simulated = facts.simulated or bool(recent.about.get("simulated"))
-    result = Drift(
+    result = DriftRun(
         status=Status.BROKEN if champion.withdrawn and not rehearsal else _status(decision),
         judged_at=present().isoformat(timespec="seconds"),
         until=recent.until.isoformat(timespec="seconds"),
         model={"name": champion.name, "version": champion.version},
         source="simulated ward: not clinical evidence" if simulated else facts.source,
         replay={key: value for key, value in recent.about.items() if key != "until"},
-        judgement=assessment,
+        assessment=assessment,
         decision=decision,
         readings=readings,
     )
@@ -181,7 +181,7 @@ def _run(
         record(home, decision, evidence)
     from pipelines.drift.report import write_report  # Evidently takes seconds to import, and a failing run needs none of it
 
-    with working("drift report"):
+    with timed_step("drift report"):
         write_report(home, result, recent, comparable_days(references.days, ends=recent.ends), champion)
     if not rehearsal:
         _log_to_registry(registry, champion, result, evidence)
@@ -200,7 +200,7 @@ def _status(decision: Decision) -> Status:
     return Status.FINE if decision.action == "none" else Status.DRIFT
 
 
-def _count_readings(recent: Recent) -> ReadingsRecord:
+def _count_readings(recent: ObservedDay) -> ReadingsRecord:
     rows = recent.last_day
     reasons = rows.loc[(rows["reason"] != "").to_numpy(), "reason"].astype(str).value_counts()
     return ReadingsRecord(
@@ -210,7 +210,7 @@ def _count_readings(recent: Recent) -> ReadingsRecord:
     )
 
 
-def _log_to_registry(registry: Registry, champion: RegisteredModel, result: Drift, evidence: dict[str, Any]) -> None:
+def _log_to_registry(registry: Registry, champion: RegisteredModel, result: DriftRun, evidence: dict[str, Any]) -> None:
     """Add the metrics to the champion's run, and the evidence where the plan asks for something."""
     stamp = result.judged_at.replace(":", "")
     files = {} if result.decision.action == "none" else {f"drift/{stamp}.json": _without_devices(evidence)}
@@ -227,8 +227,8 @@ def _without_devices(evidence: dict[str, Any]) -> dict[str, Any]:
     return {**evidence, "findings": findings}
 
 
-def _metrics(result: Drift) -> dict[str, float]:
-    assessment = result.judgement
+def _metrics(result: DriftRun) -> dict[str, float]:
+    assessment = result.assessment
     figures = {
         "status": float(result.status),
         "faults": float(len(assessment.findings)),

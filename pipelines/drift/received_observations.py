@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from models.monitoring.received import COLUMNS, together
+from models.monitoring.received import COLUMNS, merge_received
 from serving.records.journal import SCHEMA, Journal
 from serving.records.timestamps import microsecond
 
@@ -17,9 +17,9 @@ def received_by_server(home: Path, since: pd.Timestamp, until: pd.Timestamp) -> 
     """
     if not (home / SCHEMA.file).exists():
         empty = pd.DataFrame(columns=list(COLUMNS))
-        return together(empty, empty)
+        return merge_received(empty, empty)
     after, end = microsecond(since), microsecond(until)
     with Journal(home).snapshot() as journal:
         accepted = journal.observations(after, end)
         unused = [journal.quarantined(after, end), journal.repetitions(after, end)]
-    return together(accepted, pd.concat(unused, ignore_index=True))
+    return merge_received(accepted, pd.concat(unused, ignore_index=True))

@@ -15,10 +15,10 @@ from models.monitoring.assessment import PREDICTION
 from models.monitoring.feature_drift import FALSE_DISCOVERY_RATE
 from models.monitoring.report_schema import REPORT_FILE, DriftReport
 from models.registry import RegisteredModel
-from models.reporting.style import labelled, styled, svg
+from models.reporting.style import label_axes, render_svg, report_style
 from pipelines.drift import evidently_report
-from pipelines.drift.inputs import Recent
-from pipelines.drift.job import Drift
+from pipelines.drift.inputs import ObservedDay
+from pipelines.drift.job import DriftRun
 from pipelines.home import Home
 from pipelines.results import replace_json
 
@@ -30,7 +30,7 @@ _TEMPLATE: Final = "drift.html"
 _STATUS_COLOURS: Final = {"fine": "#009E73", "drift": "#E69F00", "broken": "#D55E00"}
 
 
-def write_report(home: Home, result: Drift, recent: Recent, reference: pd.DataFrame, champion: RegisteredModel) -> None:
+def write_report(home: Home, result: DriftRun, recent: ObservedDay, reference: pd.DataFrame, champion: RegisteredModel) -> None:
     """Write ``drift.html`` and ``drift.json``, and add to the series in ``drift/`` and to Evidently's workspace.
 
     The report of a replay goes into ``HOME/reports/rehearsal``, since it is no part of the home's history.
@@ -47,11 +47,11 @@ def write_report(home: Home, result: Drift, recent: Recent, reference: pd.DataFr
     series.mkdir(parents=True, exist_ok=True)
     columns = _choose_columns(result, champion)
     snapshots = []
-    if len(result.judgement.columns):
+    if len(result.assessment.columns):
         log = recent.log[(recent.log["model_version"] == champion.version).to_numpy()]
-        before, now = by_patient(reference, columns), by_patient(log, columns)
+        before, now = average_by_patient(reference, columns), average_by_patient(log, columns)
         snapshots.append(evidently_report.compare(before, now, _p_bound(result)))
-    if result.judgement.known is not None:
+    if result.assessment.known is not None:
         snapshots.append(evidently_report.ranks(recent.judged))
     stamp = result.judged_at.replace(":", "")
     file = series / f"{stamp}.json"
@@ -59,7 +59,7 @@ def write_report(home: Home, result: Drift, recent: Recent, reference: pd.DataFr
     content = json.loads(file.read_text())  # the page shows what the file holds
     if snapshots:
         evidently_report.keep(reports, result.model["name"], snapshots, f"{stamp} {content['status']}")
-    evidently_page = evidently_report.page(snapshots) if snapshots else "<html><body></body></html>"
+    evidently_page = evidently_report.render_page(snapshots) if snapshots else "<html><body></body></html>"
     (reports / PAGE).write_text(_render_page(content, _read_history(series), evidently_page), encoding="utf-8")
     replace_json(reports / REPORT_FILE, content)  # last, since the server reads it
 
@@ -68,30 +68,30 @@ def _render_page(content: dict[str, Any], history: list[DriftReport], evidently_
     """Put Vigil's report above what Evidently draws."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files("pipelines.drift").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
-    with styled():
-        drawn = Markup(svg(_draw_history(history))) if len(history) > 1 else ""  # noqa: S704 - letters are outlines, not text
+    with report_style():
+        drawn = Markup(render_svg(_draw_history(history))) if len(history) > 1 else ""  # noqa: S704 - letters are outlines, not text
     ours = template.render(result=content, colour=_STATUS_COLOURS[content["status"]], history=drawn, shown=SHOWN)
     start = evidently_page.index(">", evidently_page.index("<body")) + 1
     return evidently_page[:start] + ours + evidently_page[start:]
 
 
-def _choose_columns(result: Drift, champion: RegisteredModel) -> list[str]:
+def _choose_columns(result: DriftRun, champion: RegisteredModel) -> list[str]:
     """Choose the risk, then columns that drifted, then recent vital signs, age and NEWS2, then other features."""
-    columns = result.judgement.columns
+    columns = result.assessment.columns
     drifted = columns.loc[columns["drifted"], "column"].tolist()
     vitals = [name for name in champion.model.features if name.endswith(("_mean_1h", "_last_24h")) or name in ("age", "news2")]
     return list(dict.fromkeys([PREDICTION, *drifted, *vitals, *champion.model.features]))[:SHOWN]
 
 
-def by_patient(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+def average_by_patient(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Average each patient's day, as the tests of columns do: one row a patient and day."""
     keys = [name for name in ("subject_id", "day") if name in frame]
     return frame.groupby(keys, observed=True)[columns].mean().reset_index(drop=True).astype(np.float64)
 
 
-def _p_bound(result: Drift) -> float:
+def _p_bound(result: DriftRun) -> float:
     """Return the p-value below which a column counts as drifted, with all columns taken into account."""
-    columns = result.judgement.columns
+    columns = result.assessment.columns
     drifted = columns.loc[columns["q"] < FALSE_DISCOVERY_RATE, "p"]
     return float(drifted.max()) if len(drifted) else FALSE_DISCOVERY_RATE / max(1, len(columns))
 
@@ -119,7 +119,7 @@ def _draw_history(history: list[DriftReport]) -> Figure:
         label="faults detected", zorder=3,
     )  # fmt: skip
     left.set_ylim(bottom=0)
-    labelled(left, "judged at (UTC)", "", "Drift")
+    label_axes(left, "judged at (UTC)", "", "Drift")
     left.legend(loc="upper left")
     performance = [run.performance for run in history]
     expected = [one.estimated.auroc if one and one.estimated else None for one in performance]
@@ -127,7 +127,7 @@ def _draw_history(history: list[DriftReport]) -> Figure:
     for values, colour, label in ((expected, "#56B4E9", "expected, without labels"), (measured, "#0072B2", "measured")):
         if any(value is not None for value in values):
             right.plot(at, [np.nan if value is None else value for value in values], marker=".", color=colour, label=label)
-    labelled(right, "judged at (UTC)", "AUROC", "Performance")
+    label_axes(right, "judged at (UTC)", "AUROC", "Performance")
     if right.get_legend_handles_labels()[0]:
         right.legend(loc="lower left")
     for axes in (left, right):

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 
 from features.batch import build_features
-from features.catalogue import SAFETY_NET, of, views_of
+from features.catalogue import SAFETY_NET, group_by_view, list_features
 from features.scores import NEWS2_HIGH
-from models.assessment import Risk, assess
-from models.behaviour.examination import examine_behaviour, outside_vignettes
-from models.cohort import index_times, splits
+from models.assessment import Assessment, assess
+from models.behaviour.examination import count_vignettes_outside, examine_behaviour
+from models.cohort import assign_splits, index_times
 from models.domain import DomainOfUse
-from models.evaluation.domain import judged
-from models.evaluation.robustness import sample
+from models.evaluation.domain import measure_domain_of_use
+from models.evaluation.robustness import sample_subjects
 from models.training.risk_model import Float64, RiskModel
 from pipelines.cohort_store import CohortStore
-from pipelines.sources.simulated.arrivals import arrivals
+from pipelines.sources.simulated.arrivals import simulate_arrivals
 
 # Our choice: some 500 of so many arrivals are emergencies by NEWS2, so a miss of one in a hundred shows.
 ARRIVALS: Final = 2_000
@@ -29,8 +29,8 @@ def examine_held_out_behaviour(cohort: CohortStore, model: RiskModel) -> dict[st
         As :func:`models.behaviour.examination.examine_behaviour`.
     """
     stays = cohort.read("stays")
-    stays = stays[splits(stays["subject_id"]) == "held_out"]
-    patients = sample(stays["subject_id"], cohort.facts.observations / cohort.facts.subjects)
+    stays = stays[assign_splits(stays["subject_id"]) == "held_out"]
+    patients = sample_subjects(stays["subject_id"], cohort.facts.observations / cohort.facts.subjects)
     index = index_times(stays[stays["subject_id"].isin(patients)], cohort.task.index)
     return examine_behaviour(
         lambda rows: assess(model, rows), model.risk, required_views(model), read_observations(cohort, patients), index
@@ -50,7 +50,7 @@ def examine_arrivals(model: RiskModel, *, seed: int, number: int = ARRIVALS) -> 
         ``low_by_model`` and ``without_alarm_by_model``, the answers of the model alone; ``low`` and ``without_alarm``, the
         answers with the safety net; and ``outside``, those outside the domain of use.
     """
-    observations, index = arrivals(number, seed)
+    observations, index = simulate_arrivals(number, seed)
     rows = build_features(observations, index, required_views(model))
     urgent = rows[rows["news2"] >= NEWS2_HIGH]
     bands = [model.band(probability) for probability in model.risk(urgent).tolist()] if len(urgent) else []
@@ -79,8 +79,9 @@ def examine_domain(
         seed: of the bootstrap.
 
     Returns:
-        ``summary`` (:meth:`models.domain.DomainOfUse.fit`), ``held_out`` (:func:`models.evaluation.domain.judged`, on rows
-        with an observation) and ``vignettes`` (:func:`models.behaviour.examination.outside_vignettes`).
+        ``summary`` (:meth:`models.domain.DomainOfUse.fit`), ``held_out``
+        (:func:`models.evaluation.domain.measure_domain_of_use`, on rows
+        with an observation) and ``vignettes`` (:func:`models.behaviour.examination.count_vignettes_outside`).
     """
     domain: DomainOfUse | None = getattr(model, "domain_", None)
     if domain is None:
@@ -89,14 +90,16 @@ def examine_domain(
     label = frame["label"].to_numpy(np.float64)[measured]
     return {
         "summary": domain.summary,
-        "held_out": judged(domain.outside(frame)[measured], label, risk[measured], subject_id[measured], seed=seed),
-        "vignettes": outside_vignettes(domain, required_views(model)),
+        "held_out": measure_domain_of_use(
+            domain.outside(frame)[measured], label, risk[measured], subject_id[measured], seed=seed
+        ),
+        "vignettes": count_vignettes_outside(domain, required_views(model)),
     }
 
 
 def required_views(model: RiskModel) -> tuple[str, ...]:
     """Return the views that a full answer reads: of the model, the scores, the safety net, and age and sex."""
-    return tuple(views_of([*model.features, *of("scores", "patient", SAFETY_NET)]))
+    return tuple(group_by_view([*model.features, *list_features("scores", "patient", SAFETY_NET)]))
 
 
 def read_observations(cohort: CohortStore, patients: list[str]) -> pd.DataFrame:
@@ -108,6 +111,6 @@ def read_observations(cohort: CohortStore, patients: list[str]) -> pd.DataFrame:
     return observations.assign(**{name: observations[name].astype("category") for name in ("subject_id", "signal")})
 
 
-def _sounds(model: RiskModel, risk: Risk) -> bool:
+def _sounds(model: RiskModel, risk: Assessment) -> bool:
     """Return whether the first answer sounds an alarm, by the safety net or by the model."""
     return risk.is_emergency or (risk.probability is not None and model.band(risk.probability) == "high")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from features.batch import build_features, definition
-from features.catalogue import computed_for
+from features.batch import build_features, fingerprint_definition
+from features.catalogue import views_to_compute
 from models.cohort import index_times
 from pipelines.home import Home
-from pipelines.progress import track, working
+from pipelines.progress import timed_step, track
 from serving.records.clock import store_replay_clock
 
 
@@ -36,18 +36,18 @@ def build(home: Home) -> BuildResult:
     An interrupted run loses nothing. The next run reuses the finished partitions and ends with the same files, byte for byte.
     """
     cohort, store = home.cohort, home.features
-    parts, views = cohort.parts(), computed_for(cohort.task.feature_service)
+    parts, views = cohort.count_partitions(), views_to_compute(cohort.task.feature_service)
     store.withdraw()
     rows = computed = 0
     for part in track(range(parts), "features", parts):
-        index = index_times(cohort.read_part("stays", part), cohort.task.index)
+        index = index_times(cohort.read_partition("stays", part), cohort.task.index)
         fingerprint = _fingerprint(index, cohort.digest("observations", part), views)
-        if not store.parts.holds(part, fingerprint, views):
-            store.parts.write(part, build_features(cohort.read_part("observations", part), index, views), fingerprint)
+        if not store.partitions.is_current(part, fingerprint, views):
+            store.partitions.write(part, build_features(cohort.read_partition("observations", part), index, views), fingerprint)
             computed += 1
         rows += len(index)
-    store.parts.keep(parts, views)
-    with working("apply to Feast"):
+    store.partitions.remove_all_but(parts, views)
+    with timed_step("apply to Feast"):
         store.apply()
     return BuildResult(rows, computed, parts - computed)
 
@@ -59,7 +59,7 @@ def materialize(home: Home) -> int:
     """
     cohort = home.cohort
     stays = cohort.read("stays")
-    for _ in track(home.features.materialize(cohort.task.feature_service), "materialize", cohort.parts()):
+    for _ in track(home.features.materialize(cohort.task.feature_service), "materialize", cohort.count_partitions()):
         pass
     store_replay_clock(home.path, index_times(stays, cohort.task.index))
     return len(stays)
@@ -67,6 +67,6 @@ def materialize(home: Home) -> int:
 
 def _fingerprint(index: pd.DataFrame, observations: str, views: tuple[str, ...]) -> str:
     """Return a digest of everything that features depend on: definitions, views, index times and observations."""
-    hashed = hashlib.blake2b(f"{definition()} {observations} {' '.join(views)}".encode(), digest_size=16)
+    hashed = hashlib.blake2b(f"{fingerprint_definition()} {observations} {' '.join(views)}".encode(), digest_size=16)
     hashed.update(pd.util.hash_pandas_object(index, index=False).to_numpy().tobytes())
     return hashed.hexdigest()

@@ -10,20 +10,20 @@ import numpy as np
 import pandas as pd
 
 from features.batch import build_features
-from models.assessment import net_of
-from models.cohort import HELD_OUT_SHARE, LABELLED, by_patient, index_times
-from models.evaluation.comparison import SECTIONS, Candidate, HeldOut
-from models.evaluation.robustness import effect, losses, sample
-from models.evaluation.subgroups import groups
+from models.assessment import safety_net_scores
+from models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, index_times, number_patients
+from models.evaluation.comparison import SECTIONS, Candidate, EvaluationSet
+from models.evaluation.robustness import list_losses, measure_loss, sample_subjects
+from models.evaluation.subgroups import assign_groups
 from models.registry import RegisteredModel
-from models.reporting.figures import curves
-from models.reporting.model_card import card
-from models.reporting.report import report
-from models.reporting.style import styled
+from models.reporting.figures import draw_curves
+from models.reporting.model_card import render_model_card
+from models.reporting.report import render_report
+from models.reporting.style import report_style
 from models.seeds import SEED
 from models.statistics.bootstrap import RESAMPLES
 from models.training.risk_model import RiskModel
-from models.version_history import made
+from models.version_history import describe_training
 from pipelines.cohort_store import CohortStore
 from pipelines.home import Home
 from pipelines.jobs.behaviour import (
@@ -33,8 +33,8 @@ from pipelines.jobs.behaviour import (
     read_observations,
     required_views,
 )
-from pipelines.jobs.train import labelled_index
-from pipelines.progress import track, working
+from pipelines.jobs.train import read_labelled_index
+from pipelines.progress import timed_step, track
 from pipelines.results import write_json
 
 REPORT: Final = "evaluation"  # HOME/reports/evaluation.html, .json and .png
@@ -70,29 +70,29 @@ def evaluate(home: Home, version: str | None = None, name: str | None = None) ->
     task, registry = cohort.task, home.registry
     registered = registry.load(name or task.name, version)
     models = registry.load_run_models(registered.run_id)
-    with working("held-out frame through Feast"):
-        frame = home.features.training_frame(labelled_index(cohort, "held_out"), registered.feature_service)
+    with timed_step("held-out frame through Feast"):
+        frame = home.features.read_training_frame(read_labelled_index(cohort, "held_out"), registered.feature_service)
     candidates = {name: score_candidate(model, frame) for name, model in track(models.items(), "score", len(models))}
     held_out = evaluation_set(cohort, frame, candidates)
     result: dict[str, Any] = _provenance(cohort, registered, models)
     for section in track(SECTIONS, "evaluate", len(SECTIONS)):
         result |= section(held_out)
-    with working("robustness to losing readings"):
+    with timed_step("robustness to losing readings"):
         result["robustness"] = _examine_robustness(cohort, frame, held_out, models[held_out.default])
-    with working("behaviour and domain of use"):
+    with timed_step("behaviour and domain of use"):
         result |= _examine_behaviour_and_domain(cohort, registered.model, frame, held_out)
 
     home.reports.mkdir(exist_ok=True)
     write_json(home.reports / f"{REPORT}.json", result)
     written = json.loads((home.reports / f"{REPORT}.json").read_text())  # the page shows what the file holds, nothing else
-    with working("report"):
-        page = report(written)
+    with timed_step("report"):
+        page = render_report(written)
         (home.reports / f"{REPORT}.html").write_text(page, encoding="utf-8")
-    model_card = card(written, made(registry, registered))
+    model_card = render_model_card(written, describe_training(registry, registered))
     (home.reports / CARD).write_text(model_card, encoding="utf-8")
     origin = "simulated ward, no clinical evidence" if cohort.facts.simulated else cohort.facts.source
-    with styled():
-        figure = curves(written)
+    with report_style():
+        figure = draw_curves(written)
         figure.suptitle(f"Held-out patients: {origin}", fontsize=9)
         figure.savefig(home.reports / f"{REPORT}.png", dpi=120)
     metrics: Metrics = result["models"]
@@ -113,22 +113,22 @@ def _logged_metrics(metrics: Metrics) -> dict[str, float]:
     return leading | {f"{name}.auroc": metrics[name]["auroc"] for name in others}
 
 
-def evaluation_set(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candidate]) -> HeldOut:
+def evaluation_set(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candidate]) -> EvaluationSet:
     """Return candidates with the rows they are judged on.
 
     Numbers take the place of subject keys, so no report can hold one. The numbers still show which stays belong to one
     patient, as the keys did (:func:`models.cohort.patient_of`).
     """
     stay, subject_ids = pd.factorize(frame["subject_id"])
-    patient, _ = by_patient(subject_ids)
+    patient, _ = number_patients(subject_ids)
     numbers = np.array([f"{patient[number]}~{number}" for number in range(len(subject_ids))], dtype=object)
     stays = frame[["subject_id", "index_time"]].merge(cohort.read("stays"), on="subject_id", how="left", validate="m:1")
-    return HeldOut(
-        rows=frame[LABELLED].assign(subject_id=numbers[stay]),
+    return EvaluationSet(
+        rows=frame[LABEL_COLUMNS].assign(subject_id=numbers[stay]),
         candidates=candidates,
         news2=frame["news2"].to_numpy(np.float64) if "news2" in frame else None,
-        net=net_of(frame) if "news2" in frame else {},
-        groups=groups(stays),
+        net=safety_net_scores(frame) if "news2" in frame else {},
+        groups=assign_groups(stays),
         seed=SEED,
     )
 
@@ -150,8 +150,8 @@ def _provenance(cohort: CohortStore, registered: RegisteredModel, models: dict[s
         "version": registered.version,
         "task": {"name": task.name, "outcome": task.outcome, "horizon_hours": task.horizon.total_seconds() / 3600},
         "made": {
-            "data_digest": registered.model.facts_.get("data_digest"),
-            "no_promise": registered.model.facts_.get("no_promise"),
+            "data_digest": registered.model.metadata_.get("data_digest"),
+            "no_promise": registered.model.metadata_.get("no_promise"),
             "feature_service": registered.feature_service,
             "features": {name: len(model.features) for name, model in models.items()},
             "held_out_share": HELD_OUT_SHARE,
@@ -162,9 +162,9 @@ def _provenance(cohort: CohortStore, registered: RegisteredModel, models: dict[s
     }
 
 
-def _examine_robustness(cohort: CohortStore, frame: pd.DataFrame, held_out: HeldOut, model: RiskModel) -> dict[str, Any]:
+def _examine_robustness(cohort: CohortStore, frame: pd.DataFrame, held_out: EvaluationSet, model: RiskModel) -> dict[str, Any]:
     """Evaluate the default model on a sample of the held-out patients, with some of their observations removed."""
-    patients = sample(frame["subject_id"].unique(), cohort.facts.observations / cohort.facts.subjects)
+    patients = sample_subjects(frame["subject_id"].unique(), cohort.facts.observations / cohort.facts.subjects)
     is_sampled = frame["subject_id"].isin(patients)
     rows = held_out.frame(held_out.default)[is_sampled].reset_index(drop=True)
     if rows["label"].nunique() < 2:
@@ -174,16 +174,16 @@ def _examine_robustness(cohort: CohortStore, frame: pd.DataFrame, held_out: Held
     observations = read_observations(cohort, patients)
     threshold = model.thresholds_["high"]
     effects = []
-    for loss in losses(observations["signal"].unique()):
-        features = build_features(observations[loss.kept(observations, SEED)], index, required_views(model))
+    for loss in list_losses(observations["signal"].unique()):
+        features = build_features(observations[loss.remaining(observations, SEED)], index, required_views(model))
         assert features["index_time"].equals(rows["index_time"])  # both are sorted by subject and time
-        change = effect(rows, model.risk(features), threshold, seed=SEED, net=net_of(features))
+        change = measure_loss(rows, model.risk(features), threshold, seed=SEED, net=safety_net_scores(features))
         effects.append({"what": loss.what, **change})
     return {"patients": len(patients), "losses": effects}
 
 
 def _examine_behaviour_and_domain(
-    cohort: CohortStore, model: RiskModel, frame: pd.DataFrame, held_out: HeldOut
+    cohort: CohortStore, model: RiskModel, frame: pd.DataFrame, held_out: EvaluationSet
 ) -> dict[str, Any]:
     """Examine the registered model on vignettes, changed patients and arrivals, and its domain of use."""
     risk, subject_id = held_out.candidates[held_out.default].risk, held_out.rows["subject_id"]

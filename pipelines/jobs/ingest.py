@@ -107,7 +107,7 @@ def _pseudonymise(batch: Batch, pseudonyms: Pseudonyms) -> Batch:
     def pseudonymise(table: pd.DataFrame) -> pd.DataFrame:
         if "subject_id" not in table:
             return table  # check() reports a missing column of observations
-        return table.assign(subject_id=pseudonyms.of_each(table["subject_id"]))
+        return table.assign(subject_id=pseudonyms.subject_keys(table["subject_id"]))
 
     return Batch(pseudonymise(batch.observations), pseudonymise(batch.stays), pseudonymise(batch.outcomes))
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 from models.cohort import split_of
 from pipelines.home import Home
 from pipelines.operations.server import ServerError, running_server
-from pipelines.progress import CONSOLE, track, working
-from serving.auth.local_tokens import local_token
+from pipelines.progress import CONSOLE, timed_step, track
+from serving.auth.local_tokens import create_local_token
 from serving.identity.identities import Identities
 from serving.scoring.risk_report import NoReport, RiskReport
 from serving.scoring.risk_service import RiskService
@@ -59,9 +59,9 @@ def predict_over_http(home: Home, task: str, subject_id: str) -> dict[str, Any]:
     Raises:
         ServerError: the server did not start or did not answer.
     """
-    patient_id = Identities(home.path).of([subject_id])[subject_id]  # the API takes patient identifiers, as platforms do
-    token = local_token(home.path, subject="vigil run", scopes=["risk:read"], wards=None, lifetime=_TOKEN_LIFETIME)
-    with working("one prediction over HTTP"), running_server(home, task) as url:
+    patient_id = Identities(home.path).find([subject_id])[subject_id]  # the API takes patient identifiers, as platforms do
+    token = create_local_token(home.path, subject="vigil run", scopes=["risk:read"], wards=None, lifetime=_TOKEN_LIFETIME)
+    with timed_step("one prediction over HTTP"), running_server(home, task) as url:
         body = json.dumps({"patient_id": patient_id, "include": ["contributions", "range"]}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
         request = urllib.request.Request(f"{url}/v1/risk", body, headers)

@@ -12,8 +12,8 @@ from typing import Any, Final
 import pandas as pd
 
 from features.errors import VigilError
-from models.evaluation.comparison import HeldOut
-from models.promotion.gates import Examined, examine, refusal
+from models.evaluation.comparison import EvaluationSet
+from models.promotion.gates import GateResults, describe_refusal, evaluate_gates
 from models.registry import CHALLENGER, CHAMPION, RegisteredModel, Registry
 from models.seeds import SEED
 from models.statistics.bootstrap import RESAMPLES
@@ -21,8 +21,8 @@ from pipelines.cohort_store import CohortStore
 from pipelines.home import Home
 from pipelines.jobs.behaviour import examine_held_out_behaviour
 from pipelines.jobs.evaluate import evaluation_set, score_candidate
-from pipelines.jobs.train import digest, labelled_index
-from pipelines.progress import working
+from pipelines.jobs.train import digest, read_labelled_index
+from pipelines.progress import timed_step
 from pipelines.results import write_json
 
 REPORT: Final = "promotion.json"  # under HOME/reports
@@ -71,15 +71,15 @@ def promote(home: Home, version: str | None = None) -> Decision:
             "challenger: train one first (vigil train), or name another version: vigil promote --version N"
         )
     _require_not_withdrawn(registry, challenger)
-    with working("training data as they are now"):
-        index = labelled_index(cohort, "train")
-        present_digest = digest(home.features.training_frame(index, challenger.feature_service))
+    with timed_step("training data as they are now"):
+        index = read_labelled_index(cohort, "train")
+        present_digest = digest(home.features.read_training_frame(index, challenger.feature_service))
     held_out = _score_held_out(home, challenger, champion)
-    with working("behaviour"):
+    with timed_step("behaviour"):
         behaviour = examine_held_out_behaviour(cohort, challenger.model)
-    with working("gates"):
-        facts = (challenger.model.facts_, champion.model.facts_ if champion else _expected_facts(cohort))
-        examined = examine(held_out, facts, present_digest, behaviour, cohort.task)
+    with timed_step("gates"):
+        facts = (challenger.model.metadata_, champion.model.metadata_ if champion else _expected_facts(cohort))
+        examined = evaluate_gates(held_out, facts, present_digest, behaviour, cohort.task)
     failed = [gate for gate in examined.gates if not gate.passed]
     decision = _new_decision("refused" if failed else "promoted", challenger, champion) | _evidence(examined)
     _record(home, challenger, decision)
@@ -87,7 +87,9 @@ def promote(home: Home, version: str | None = None) -> Decision:
     if failed:
         tags = {"refused_at": decided_at, "refused_by": ", ".join(gate.name for gate in failed)}
         registry.tag(name, challenger.version, tags)
-        raise PromotionRefusedError(f"version {challenger.version} of {name} is not promoted, {refusal(failed)}", decision)
+        raise PromotionRefusedError(
+            f"version {challenger.version} of {name} is not promoted, {describe_refusal(failed)}", decision
+        )
     registry.promote(name, challenger.version, {"promoted_at": decided_at})
     return decision
 
@@ -126,16 +128,16 @@ def _expected_facts(cohort: CohortStore) -> dict[str, Any]:
     return {"task": cohort.task.name, "source": cohort.facts.source, "simulated": cohort.facts.simulated}
 
 
-def _score_held_out(home: Home, challenger: RegisteredModel, champion: RegisteredModel | None) -> HeldOut:
+def _score_held_out(home: Home, challenger: RegisteredModel, champion: RegisteredModel | None) -> EvaluationSet:
     """Score the same held-out rows with both models."""
-    index = labelled_index(home.cohort, "held_out")
+    index = read_labelled_index(home.cohort, "held_out")
     frames: dict[str, pd.DataFrame] = {}
     candidates = {}
     for name, registered in {CHALLENGER: challenger, **({CHAMPION: champion} if champion else {})}.items():
         service = registered.feature_service
         if service not in frames:
-            with working("held-out frame through Feast"):
-                frames[service] = home.features.training_frame(index, service)
+            with timed_step("held-out frame through Feast"):
+                frames[service] = home.features.read_training_frame(index, service)
         candidates[name] = score_candidate(registered.model, frames[service])
     return evaluation_set(home.cohort, next(iter(frames.values())), candidates)  # all frames have the same rows in order
 
@@ -159,11 +161,11 @@ def _version_facts(registered: RegisteredModel) -> dict[str, Any]:
         "version": registered.version,
         "run_id": registered.run_id,
         "feature_service": registered.feature_service,
-        "data_digest": registered.model.facts_.get("data_digest"),
+        "data_digest": registered.model.metadata_.get("data_digest"),
     }
 
 
-def _evidence(examined: Examined) -> dict[str, Any]:
+def _evidence(examined: GateResults) -> dict[str, Any]:
     return {
         "held_out": {**examined.held_out, "resamples": RESAMPLES, "seed": SEED},
         "gates": [asdict(gate) for gate in examined.gates],

@@ -9,7 +9,7 @@ from typing import Any, Final
 from features.errors import VigilError
 from models.tasks import TASKS
 from pipelines.cohort_store import CohortFacts
-from pipelines.drift.job import Drift, drift
+from pipelines.drift.job import DriftRun, run_drift
 from pipelines.home import Home
 from pipelines.jobs.build_features import build, materialize
 from pipelines.jobs.evaluate import Metrics, evaluate
@@ -48,7 +48,7 @@ class RunResult:
     trained: Trained
     metrics: Metrics
     prediction: dict[str, Any] | None
-    drift: Drift
+    drift: DriftRun
     problem: str | None = None
 
 
@@ -125,7 +125,7 @@ def run(source: Source, home: Home, *, replace: bool = False) -> RunResult:
         problem = (
             f"one prediction over HTTP: {error}; what is done is kept; to continue from here: vigil run --home {home.path}"
         )
-    result = RunResult(facts, index_times, trained, metrics, prediction, drift(home), problem)
+    result = RunResult(facts, index_times, trained, metrics, prediction, run_drift(home), problem)
     if problem is None:
         steps.finish()
     return result

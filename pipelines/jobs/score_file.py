@@ -8,7 +8,7 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from features.batch import build_features
-from features.catalogue import computed_for
+from features.catalogue import views_to_compute
 from features.errors import VigilError
 from features.observations import REQUIRED, check
 from models.assessment import assess_registered
@@ -50,7 +50,7 @@ def score_file(home: Home, path: Path, task: str) -> tuple[pd.DataFrame, pd.Data
     registered = _load_champion(home, task)
     service = registered.feature_service if registered else TASKS[task].feature_service
     index = _index(table, checked.accepted, path)
-    rows = build_features(checked.accepted, index, computed_for(service))
+    rows = build_features(checked.accepted, index, views_to_compute(service))
     risks = assess_registered(registered, rows)
     answers = pd.DataFrame(
         {

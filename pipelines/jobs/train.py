@@ -15,26 +15,26 @@ from numpy.typing import NDArray
 from features.batch import KEYS
 from features.catalogue import SERVICES
 from features.errors import VigilError
-from models.alarms.guarantee import certify, spent_by_net
-from models.alarms.timeline import Watch, threshold_at_budget
-from models.assessment import net_of
-from models.cohort import HELD_OUT_SHARE, LABELLED, Split, index_times, label, splits
+from models.alarms.guarantee import explain_no_guarantee, find_guarantee
+from models.alarms.timeline import AlarmTimeline, threshold_at_budget
+from models.assessment import safety_net_scores
+from models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, Split, assign_splits, index_times, label_index_times
 from models.domain import DomainOfUse, columns_read
-from models.evaluation.challenges import event1_threshold
-from models.evaluation.discrimination import discrimination
-from models.monitoring.reference import AUROC, JUDGED_REFERENCE, REFERENCE, judged_hours, patient_days
-from models.monitoring.signal_reference import READING_REFERENCE, reading_reference
-from models.promotion.gates import Gate, behaviour, refusal
+from models.evaluation.challenges import choose_event1_threshold
+from models.evaluation.discrimination import measure_discrimination
+from models.monitoring.reference import AUROC, JUDGED_REFERENCE, REFERENCE, sample_patient_days, select_judged_hours
+from models.monitoring.signal_reference import READING_REFERENCE, build_reading_reference
+from models.promotion.gates import Gate, check_behaviour, describe_refusal
 from models.registry import Registry
 from models.seeds import SEED
 from models.tasks import RiskTask
-from models.training.candidate_models import AS_MEASURED, variants
-from models.training.measurement_augmentation import Augmented, augment, joined, share_of_quiet_rows
+from models.training.candidate_models import AS_MEASURED, candidates
+from models.training.measurement_augmentation import Augmented, augment, join_parts, share_of_negatives
 from models.training.risk_model import RiskModel
 from pipelines.cohort_store import CohortStore
 from pipelines.home import Home
 from pipelines.jobs.behaviour import examine_held_out_behaviour
-from pipelines.progress import CONSOLE, track, working
+from pipelines.progress import CONSOLE, timed_step, track
 
 # The medium band asks staff for a look, the high band for action. Our choice: looks may be this many times as frequent.
 LOOKS_PER_ALARM: Final = 3
@@ -61,10 +61,10 @@ class SettingError(VigilError):
     """A service, variant or setting that does not exist."""
 
 
-def labelled_index(cohort: CohortStore, wanted: Split) -> pd.DataFrame:
+def read_labelled_index(cohort: CohortStore, wanted: Split) -> pd.DataFrame:
     """Return the labelled index times of a split's patients: ``subject_id, index_time, onset, onset_known, label``."""
-    labelled = label(index_times(cohort.read("stays"), cohort.task.index), cohort.read("outcomes"), cohort.task)
-    return labelled.loc[splits(labelled["subject_id"]) == wanted, LABELLED].reset_index(drop=True)
+    labelled = label_index_times(index_times(cohort.read("stays"), cohort.task.index), cohort.read("outcomes"), cohort.task)
+    return labelled.loc[assign_splits(labelled["subject_id"]) == wanted, LABEL_COLUMNS].reset_index(drop=True)
 
 
 def train(
@@ -98,9 +98,9 @@ def train(
     if service is not None:
         task = dataclasses.replace(task, feature_service=_require_known("--service", service, SERVICES))
     name = name or task.name
-    models = _select(variants(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings or {})
-    with working("training frame through Feast"):
-        frame = home.features.training_frame(labelled_index(cohort, "train"), task.feature_service)
+    models = _select(candidates(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings or {})
+    with timed_step("training frame through Feast"):
+        frame = home.features.read_training_frame(read_labelled_index(cohort, "train"), task.feature_service)
     augmented = _augment(cohort, frame, task)
     registry = home.registry
     provenance = {
@@ -113,13 +113,13 @@ def train(
     with registry.run(task.name, dataset=(facts.source, str(provenance["data_digest"]))) as run_id:
         out_of_fold = {}
         for variant, model in models.items():
-            with working(f"fit {variant}"):
+            with timed_step(f"fit {variant}"):
                 out_of_fold[variant] = fit(model, frame, task, () if variant in AS_MEASURED else augmented)
-            model.facts_ |= provenance
+            model.metadata_ |= provenance
         default = next(iter(models))
         model = models[default]
-        model.domain_ = domain_of_use(model, frame, augmented, seed)
-        if reason := model.facts_.get("no_promise"):
+        model.domain_ = fit_domain_of_use(model, frame, augmented, seed)
+        if reason := model.metadata_.get("no_promise"):
             CONSOLE.print(f"  no alarm guarantee: {reason}", highlight=False)
         registry.log(
             params={
@@ -131,7 +131,7 @@ def train(
                 "seed": seed,
                 "folds": model.folds,
                 "repeats": model.repeats,
-                "most_negatives": model.most_negatives,
+                "most_negatives": model.max_negatives,
                 **model.settings,
             },
             tags={"source": facts.source, "simulated": str(facts.simulated).lower()},
@@ -143,7 +143,7 @@ def train(
             metrics={AUROC: _auroc(frame, out_of_fold[default])},
             tables=_monitoring_references(cohort, frame, model, out_of_fold[default], seed),
         )
-        with working("store models"):
+        with timed_step("store models"):
             registry.log_models(models, frame.head(100))
         gates = [] if registry.has_champion(name) else _examine_first_version(cohort, registry, model)
     tags = {"simulated": str(facts.simulated).lower()}
@@ -196,29 +196,29 @@ def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask, augmented: Sequen
     if task.index == "end":  # one answer a stay and no alarms: high is where sensitivity and precision are equal
         is_labelled = frame["label"].notna().to_numpy()
         label = frame["label"].to_numpy(np.float64)[is_labelled]
-        model.thresholds_ = {"high": event1_threshold(label, risk[is_labelled]), "medium": float(label.mean())}
+        model.thresholds_ = {"high": choose_event1_threshold(label, risk[is_labelled]), "medium": float(label.mean())}
         return risk
-    net = net_of(frame) if "news2" in frame else {}
-    watch = Watch.of(frame[LABELLED].assign(probability=risk, **net))
-    model.certificate_ = certify(watch, task.promise)
-    allowed = task.promise.alarms_per_patient_day
-    if model.certificate_ is None and (spent := spent_by_net(watch, allowed)):
-        model.facts_["no_promise"] = spent
+    net = safety_net_scores(frame) if "news2" in frame else {}
+    watch = AlarmTimeline.from_frame(frame[LABEL_COLUMNS].assign(probability=risk, **net))
+    model.certificate_ = find_guarantee(watch, task.alarm_target)
+    allowed = task.alarm_target.alarms_per_patient_day
+    if model.certificate_ is None and (spent := explain_no_guarantee(watch, allowed)):
+        model.metadata_["no_promise"] = spent
     high = model.certificate_.threshold if model.certificate_ else threshold_at_budget(watch, allowed)
     model.thresholds_ = {"high": high, "medium": medium_threshold(watch, high)}
     return risk
 
 
-def medium_threshold(watch: Watch, high: float) -> float:
+def medium_threshold(watch: AlarmTimeline, high: float) -> float:
     """Return the threshold of the medium band.
 
     Risks reach it :data:`LOOKS_PER_ALARM` times as often as the model alone sounds an alarm at the ``high`` threshold.
     """
     alone = watch.without_net()
-    return threshold_at_budget(alone, LOOKS_PER_ALARM * float(alone.fired(high).sum()) / alone.patient_days)
+    return threshold_at_budget(alone, LOOKS_PER_ALARM * float(alone.alarms_at(high).sum()) / alone.patient_days)
 
 
-def domain_of_use(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Augmented], seed: int) -> DomainOfUse:
+def fit_domain_of_use(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Augmented], seed: int) -> DomainOfUse:
     """Fit the domain of use on the rows as measured and on the augmented ones.
 
     Rows as measured alone would make a patient's first set of observations unusual, and a patient without one of the signals.
@@ -231,8 +231,8 @@ def domain_of_use(model: RiskModel, frame: pd.DataFrame, augmented: Sequence[Aug
 
 def _examine_first_version(cohort: CohortStore, registry: Registry, model: RiskModel) -> list[Gate]:
     """Put a first version through the gates of behaviour, and log them before it can become champion."""
-    with working("behaviour of a first version"):
-        gates = behaviour(examine_held_out_behaviour(cohort, model))
+    with timed_step("behaviour of a first version"):
+        gates = check_behaviour(examine_held_out_behaviour(cohort, model))
     registry.log(dictionaries={"first_version.json": {"gates": [asdict(gate) for gate in gates]}})
     return gates
 
@@ -250,7 +250,7 @@ def _register(
     if not failed:
         return Trained(name, version, alias, run_id)
     refused = (
-        f"version {version} of {name} is challenger and there is no champion, {refusal(failed)}; until a version passes (vigil "
+        f"version {version} of {name} is challenger and there is no champion, {describe_refusal(failed)}; until a version "
         "promote), the server gives NEWS2"
     )
     return Trained(name, version, alias, run_id, refused)
@@ -259,18 +259,18 @@ def _register(
 def _augment(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tuple[Augmented, ...]:
     """Return the rows of a training frame with changed habits and truncated records. They never happened: Feast has none."""
     rows = frame[[*KEYS, "label"]].assign(row=np.arange(len(frame)))
-    quiet_share, parts = share_of_quiet_rows(float((frame["label"] == 0).sum())), []
-    for part in track(range(cohort.parts()), "changed habits and cut records", cohort.parts()):
-        index = rows.merge(cohort.read_part("stays", part), on="subject_id", validate="m:1")
-        observations = cohort.read_part("observations", part)
+    negative_share, parts = share_of_negatives(float((frame["label"] == 0).sum())), []
+    for part in track(range(cohort.count_partitions()), "changed habits and cut records", cohort.count_partitions()):
+        index = rows.merge(cohort.read_partition("stays", part), on="subject_id", validate="m:1")
+        observations = cohort.read_partition("observations", part)
         is_trained_on = observations["subject_id"].isin(index["subject_id"])
-        parts.append(augment(observations[is_trained_on], index, SERVICES[task.feature_service], quiet_share=quiet_share))
-    return joined(parts)
+        parts.append(augment(observations[is_trained_on], index, SERVICES[task.feature_service], negative_share=negative_share))
+    return join_parts(parts)
 
 
 def _auroc(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:
     is_labelled = frame["label"].notna().to_numpy()
-    return discrimination(frame["label"].to_numpy(np.float64)[is_labelled], risk[is_labelled])["auroc"]
+    return measure_discrimination(frame["label"].to_numpy(np.float64)[is_labelled], risk[is_labelled])["auroc"]
 
 
 def _monitoring_references(
@@ -278,9 +278,9 @@ def _monitoring_references(
 ) -> dict[str, pd.DataFrame]:
     """Return what drift will be measured against."""
     patients = pd.Index(frame["subject_id"].unique())
-    with working("drift reference"):
+    with timed_step("drift reference"):
         return {
-            REFERENCE: patient_days(frame, model.features, risk, seed),
-            JUDGED_REFERENCE: judged_hours(frame[["subject_id", "label"]].assign(probability=risk)),
-            READING_REFERENCE: reading_reference(map(cohort.received, range(cohort.parts())), patients),
+            REFERENCE: sample_patient_days(frame, model.features, risk, seed),
+            JUDGED_REFERENCE: select_judged_hours(frame[["subject_id", "label"]].assign(probability=risk)),
+            READING_REFERENCE: build_reading_reference(map(cohort.received, range(cohort.count_partitions())), patients),
         }

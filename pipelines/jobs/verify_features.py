@@ -18,14 +18,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import KEYS, PATIENT_COLUMNS, as_steps
-from features.catalogue import STANDARD, computed_for, of
+from features.batch import KEYS, PATIENT_COLUMNS, encode_observations
+from features.catalogue import STANDARD, list_features, views_to_compute
 from features.errors import VigilError
 from features.observations import TIME
-from features.online import PatientFeatures
+from features.online import SubjectFeatures
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
-from pipelines.environment import settle
+from pipelines.environment import prepare_process
 from pipelines.home import Home
 from pipelines.progress import track
 
@@ -62,18 +62,18 @@ def verify_features(home: Home) -> VerificationResult:
         SkewError: a value differs.
     """
     cohort, store = home.cohort, home.features
-    services, names = _services(cohort), list(of(*_views(cohort)))
+    services, names = _services(cohort), list(list_features(*_views(cohort)))
     rows = online_rows = 0
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=settle) as pool:
-        parts = pool.map(_verify_part, *zip(*[(home.path, part) for part in range(cohort.parts())], strict=True))
-        for part_rows in track(parts, "batch against online computation", cohort.parts()):
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), initializer=prepare_process) as pool:
+        parts = pool.map(_verify_part, *zip(*[(home.path, part) for part in range(cohort.count_partitions())], strict=True))
+        for part_rows in track(parts, "batch against online computation", cohort.count_partitions()):
             rows += part_rows
     for service in services:
-        for _ in track(store.materialize(service), "write last index times online", cohort.parts()):
+        for _ in track(store.materialize(service), "write last index times online", cohort.count_partitions()):
             pass
-    for part in track(range(cohort.parts()), "read them back", cohort.parts()):
-        last = index_times(cohort.read_part("stays", part), cohort.task.index).groupby("subject_id", sort=False).tail(1)
-        batch = _joined([store.training_frame(last[KEYS], service) for service in services])
+    for part in track(range(cohort.count_partitions()), "read them back", cohort.count_partitions()):
+        last = index_times(cohort.read_partition("stays", part), cohort.task.index).groupby("subject_id", sort=False).tail(1)
+        batch = _joined([store.read_training_frame(last[KEYS], service) for service in services])
         online = [store.online(batch["subject_id"].tolist(), service) for service in services]
         if not all(batch["index_time"].equals(frame["index_time"]) for frame in online):
             raise SkewError(
@@ -87,7 +87,7 @@ def verify_features(home: Home) -> VerificationResult:
 
 def _views(cohort: CohortStore) -> tuple[str, ...]:
     """Return the views that the cohort's home computes."""
-    return computed_for(cohort.task.feature_service)
+    return views_to_compute(cohort.task.feature_service)
 
 
 def _services(cohort: CohortStore) -> list[str]:
@@ -105,10 +105,10 @@ def _verify_part(home_path: Path, part: int) -> int:
     """Verify one partition of the cohort in a process of its own; return the number of index times."""
     home = Home(home_path)
     views = _views(home.cohort)
-    index = index_times(home.cohort.read_part("stays", part), home.cohort.task.index)
-    batch = _joined([home.features.training_frame(index[KEYS], service) for service in _services(home.cohort)])
-    online = np.concatenate(list(online_features(home.cohort.read_part("observations", part), index, views)))
-    _compare(batch[list(of(*views))], online, "the online computation")
+    index = index_times(home.cohort.read_partition("stays", part), home.cohort.task.index)
+    batch = _joined([home.features.read_training_frame(index[KEYS], service) for service in _services(home.cohort)])
+    online = np.concatenate(list(online_features(home.cohort.read_partition("observations", part), index, views)))
+    _compare(batch[list(list_features(*views))], online, "the online computation")
     return len(index)
 
 
@@ -119,17 +119,17 @@ def online_features(observations: pd.DataFrame, index: pd.DataFrame, views: tupl
         The features of one subject, shape (n_index_times, n_features).
     """
     observations = observations.sort_values(["subject_id", "recorded_at"], kind="stable", ignore_index=True)
-    signal, observed, recorded, steps = as_steps(observations)
+    signal, observed, recorded, steps = encode_observations(observations)
     codes, subjects = pd.factorize(observations["subject_id"])
     bounds = np.searchsorted(codes, np.arange(len(subjects) + 1))
     rows_of = {subject: (bounds[number], bounds[number + 1]) for number, subject in enumerate(subjects)}
     for subject, rows in index.groupby("subject_id", sort=True):
         stay = rows.iloc[0]
         facts = {name: stay[name] for name in (*PATIENT_COLUMNS, "pregnant") if name in stay}
-        patient = PatientFeatures(**facts, views=views)
+        patient = SubjectFeatures(**facts, views=views)
         times = rows["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)
         first, end = rows_of.get(subject, (0, 0))
-        features = np.empty((len(times), len(of(*views))), dtype=np.float32)
+        features = np.empty((len(times), len(list_features(*views))), dtype=np.float32)
         for row, t in enumerate(times):
             last = first + int(np.searchsorted(recorded[first:end], t, side="right"))
             patient.insert(signal[first:last], observed[first:last], recorded[first:last], steps[first:last])

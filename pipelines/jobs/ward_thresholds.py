@@ -11,7 +11,7 @@ from typing import Final
 import pandas as pd
 
 from features.errors import VigilError
-from models.alarms.timeline import STEPS_PER_DAY, Watch, threshold_at_budget
+from models.alarms.timeline import STEPS_PER_DAY, AlarmTimeline, threshold_at_budget
 from models.registry import RegisteredModel, Registry
 from models.tasks import RiskTask
 from serving.records.journal import UNASSIGNED
@@ -57,7 +57,7 @@ def propose_thresholds(home: Path, task: RiskTask, days: float) -> list[Proposal
         NoModelError: there is no champion.
         NoLiveRisksError: it made no risk of a monitored patient in that time.
     """
-    champion = Registry.existing(home).load(task.name)
+    champion = Registry.open_existing(home).load(task.name)
     hours = PredictionLog(home).hourly(champion.name, champion.version, present() - pd.Timedelta(days=days))
     if hours.empty:
         raise NoLiveRisksError(
@@ -67,14 +67,12 @@ def propose_thresholds(home: Path, task: RiskTask, days: float) -> list[Proposal
     ward_of = {risk.subject_id: risk.ward for risk in WardState(home).risks()}
     wards = WardSettingsFile(home, strict=True)
     return [
-        _propose(str(ward), rows, wards.settings(str(ward)), champion, task.promise.alarms_per_patient_day)
+        _propose(str(ward), rows, wards.settings(str(ward)), champion, task.alarm_target.alarms_per_patient_day)
         for ward, rows in hours.groupby(hours["subject_id"].map(ward_of).fillna(UNASSIGNED))
     ]
 
 
-def _propose(
-    name: str, hours: pd.DataFrame, ward: WardSettings, champion: RegisteredModel, default_budget: float
-) -> Proposal:
+def _propose(name: str, hours: pd.DataFrame, ward: WardSettings, champion: RegisteredModel, default_budget: float) -> Proposal:
     """Propose a threshold for one ward.
 
     Args:
@@ -88,7 +86,9 @@ def _propose(
     budget, policy = ward.alarms_per_patient_day or default_budget, ward.policy(champion)
     patient_days = len(hours) / STEPS_PER_DAY
     threshold = ward.threshold or champion.model.thresholds_["high"]
-    watch = replace(Watch.without_labels(hours), silence=policy.silence, news2_from=policy.news2_from)
+    watch = replace(
+        AlarmTimeline.from_unlabelled_frame(hours), refractory_period=policy.refractory_period, news2_from=policy.news2_from
+    )
     return Proposal(
         ward=name,
         patients=hours["subject_id"].nunique(),

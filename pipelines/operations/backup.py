@@ -35,11 +35,11 @@ from features.errors import VigilError
 from features.files import read_hex_key, write_new
 from features.pseudonyms import CHECK_FILE, KEY_FILE
 from models.monitoring.change_control_plan import FILE as PLAN_FILE
-from pipelines.drift.decisions import FOLDER as DECISIONS
+from pipelines.drift.decisions import DECISIONS_FOLDER as DECISIONS
 from pipelines.home import Home
 from pipelines.operations.upgrade import FILE as VERSION_FILE
 from pipelines.operations.upgrade import database_files
-from pipelines.progress import track, working
+from pipelines.progress import timed_step, track
 from serving.auth.local_tokens import LOCAL_FOLDER
 from serving.identity import identities
 from serving.records import journal, prediction_log, ward_settings, ward_state
@@ -124,7 +124,7 @@ def backup(home: Home, to: Path) -> Manifest:
     for path in track(files, "files", len(files)):
         shutil.copyfile(path, with_folder(to / path.relative_to(home.path)))
     make_private(to)
-    with working("manifest"):
+    with timed_step("manifest"):
         records = {str(path.relative_to(to)): describe_file(path) for path in sorted(to.rglob("*")) if path.is_file()}
         manifest = Manifest(installed("vigil"), taken_at, str(home.path.resolve()), records)
         _write_signed(manifest, to, _backup_key(home.path))

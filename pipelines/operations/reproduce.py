@@ -25,10 +25,10 @@ import numpy as np
 import pandas as pd
 
 from features.batch import build_features
-from features.catalogue import INDEX_STEP, SERVICES, of, service_views
+from features.catalogue import INDEX_STEP, SERVICES, list_features, service_views
 from features.errors import VigilError
 from features.observations import TIME
-from models.assessment import Finding, Risk, assess_registered, out_of_date
+from models.assessment import Assessment, Finding, age_by_hours, assess_registered
 from models.registry import RegisteredModel, Registry
 from models.seeds import SEED
 from pipelines.cohort_store import CohortStore, NoCohortError
@@ -95,7 +95,7 @@ def reproduce(home: Path, sample: int = SAMPLE, seed: int = SEED) -> Reproductio
         for (name, version, service), rows in track(groups, "reproduce", len(groups)):
             # A prediction made while a model was withdrawn names no model; one that names it was made before or after.
             registered = (
-                replace(Registry.existing(home).load(name, version), withdrawn=False) if isinstance(version, str) else None
+                replace(Registry.open_existing(home).load(name, version), withdrawn=False) if isinstance(version, str) else None
             )
             group = _Group(sources, registered, service, rows.reset_index(drop=True))
             for row, (verdict, outputs) in group.verdicts().items():
@@ -135,14 +135,14 @@ class _Sources:
         """Return features of those ``subject_id, index_time`` of which the batch cohort holds a stay."""
         subjects, parts = keys["subject_id"].unique(), [keys.head(0)]
         try:
-            number = self._cohort.parts()
+            number = self._cohort.count_partitions()
         except NoCohortError:
             number = 0
         for part in range(number):
-            stays = self._cohort.read_part("stays", part)
+            stays = self._cohort.read_partition("stays", part)
             index = keys.merge(stays, on="subject_id").drop_duplicates(["subject_id", "index_time"])
             if len(index):
-                observations = self._cohort.read_part("observations", part, of=subjects)
+                observations = self._cohort.read_partition("observations", part, of=subjects)
                 parts.append(build_features(observations, index, views))
         return pd.concat(parts[1:] or parts, ignore_index=True)
 
@@ -207,7 +207,7 @@ class _Group:
     def _from_log(self, rows: Sequence[int]) -> dict[int, list[str]]:
         """Return the same from the features in the log."""
         names = logged_features(self._registered, SERVICES[self._service]) if self._registered else []
-        if not set(of("scores")) <= set(names):
+        if not set(list_features("scores")) <= set(names):
             return {}  # NEWS2 was made of features that are not in the log
         keys = self._rows(rows)[["subject_id", "index_time"]]
         features = features_from_json(self.logged["features"][list(rows)], names)
@@ -228,7 +228,7 @@ class _Group:
                 differences[row] = outputs
         return differences
 
-    def _assess(self, logged: pd.DataFrame, rows: pd.DataFrame, *, store: bool) -> list[Risk]:
+    def _assess(self, logged: pd.DataFrame, rows: pd.DataFrame, *, store: bool) -> list[Assessment]:
         """Assess feature rows as the log says that they were assessed.
 
         For NEWS2 from the journal the log does not say whether the store could not be read or the model was not asked:
@@ -246,7 +246,7 @@ class _Group:
         if is_stale.any():
             # Of a stored row, only the features of the service were there to see how old its values were.
             read = rows[["subject_id", "index_time", *SERVICES[self._service]]]
-            rows = pd.concat([rows[~is_stale], out_of_date(read[is_stale], hours[is_stale])]).sort_index()
+            rows = pd.concat([rows[~is_stale], age_by_hours(read[is_stale], hours[is_stale])]).sort_index()
         return assess_registered(self._registered, rows, findings)
 
 

@@ -23,7 +23,7 @@ from pipelines.operations.backup import (
     sign,
     with_folder,
 )
-from pipelines.progress import track, working
+from pipelines.progress import timed_step, track
 
 
 def restore(source: Path, home: Home, key: Path | None = None) -> Manifest:
@@ -52,7 +52,7 @@ def restore(source: Path, home: Home, key: Path | None = None) -> Manifest:
     move_registry(path, Path(manifest.home), folder=unfinished)
     unfinished.replace(path)
     if STORE_CONFIGURATION in manifest.files:
-        with working("apply to Feast"):
+        with timed_step("apply to Feast"):
             home.features.apply()
     return manifest
 

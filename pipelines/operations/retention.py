@@ -13,7 +13,7 @@ import pandas as pd
 
 from features.errors import VigilError
 from pipelines.cohort_store import CohortStore
-from pipelines.progress import working
+from pipelines.progress import timed_step
 from serving.identity import identities
 from serving.identity.identities import Identities
 from serving.records import journal, prediction_log, ward_state
@@ -73,10 +73,10 @@ def retention(home: Path, days: int, *, labels: bool = False) -> Deleted:
     cohort = _cohort_subjects(home)
     before = present() - pd.Timedelta(days=days)
     size = _size(home)
-    with working("delete"):
+    with timed_step("delete"):
         rows = _delete(home, before, labels=labels)
         rows[f"{identities.SCHEMA.file} identities"] = _forget(home, cohort)
-    with working("return space to the disk"):
+    with timed_step("return space to the disk"):
         for schema in _SCHEMAS:
             free_space(home, schema)
     return Deleted(before, rows, size - _size(home))

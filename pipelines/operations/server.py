@@ -42,7 +42,7 @@ class Tls:
     key: Path
 
 
-def bound(host: str = LOOPBACK, port: int = 0) -> socket.socket:
+def bind_socket(host: str = LOOPBACK, port: int = 0) -> socket.socket:
     """Bind a socket that a server will inherit, so that no other process can take the port meanwhile.
 
     Args:
@@ -122,7 +122,7 @@ def start_server(home: Home, task: str, service: str = SERVICE) -> tuple[str, "s
     """
     log = home.path / "logs" / "serve.log"
     log.parent.mkdir(exist_ok=True)
-    with log.open("a") as output, bound() as listener:
+    with log.open("a") as output, bind_socket() as listener:
         command, environment = server_command(listener, home, task, service=service)
         server = subprocess.Popen(  # noqa: S603 - our own module
             command, env=environment, stdout=output, stderr=output, pass_fds=[listener.fileno()]

@@ -11,7 +11,7 @@ from serving.api import problems
 from serving.api.problems import ProblemError
 from serving.auth.access import Access
 from serving.auth.jwks import KeysUnavailableError
-from serving.auth.tokens import Caller, Tokens, UnauthorizedError
+from serving.auth.tokens import Caller, TokenVerifier, UnauthorizedError
 
 _PUBLIC_PATHS: Final = ("/v1/docs", "/v1/openapi.json", "/metrics")  # no patient data
 _BEARER: Final = HTTPBearer(
@@ -23,13 +23,13 @@ class _Components(Protocol):
     """The components that the middleware uses. They are in ``app.state.components``."""
 
     @property
-    def tokens(self) -> Tokens: ...
+    def tokens(self) -> TokenVerifier: ...
 
     @property
     def access(self) -> Access: ...
 
 
-class Guard:
+class BearerTokenMiddleware:
     """Middleware that verifies the bearer token before the body is read, and limits the rate of each caller.
 
     A request without a valid token is answered with 401, and one above the rate limit with 429. If the issuer's keys are
@@ -49,15 +49,15 @@ class Guard:
             token = _extract_bearer_token(scope["headers"])
             caller = await run_in_threadpool(tokens.verify, token) if tokens.may_block else tokens.verify(token)
         except UnauthorizedError as error:
-            await problems.response(problems.invalid_token(error.rule))(scope, receive, send)
+            await problems.to_response(problems.invalid_token(error.rule))(scope, receive, send)
         except KeysUnavailableError:
-            await problems.response(problems.no_keys())(scope, receive, send)
+            await problems.to_response(problems.no_keys())(scope, receive, send)
         else:
             if access.is_within_rate(caller):
                 scope["state"] = {**scope.get("state", {}), "caller": caller}
                 await self.app(scope, receive, send)
             else:
-                await problems.response(problems.too_many_requests(access.requests_per_second))(scope, receive, send)
+                await problems.to_response(problems.too_many_requests(access.requests_per_second))(scope, receive, send)
 
 
 def _extract_bearer_token(headers: list[tuple[bytes, bytes]]) -> str:
@@ -69,7 +69,7 @@ def _extract_bearer_token(headers: list[tuple[bytes, bytes]]) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
-async def authorized(
+async def require_scopes(
     scopes: SecurityScopes, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 ) -> Caller:
     """Return the caller of a request. A FastAPI dependency.
@@ -78,7 +78,7 @@ async def authorized(
         ProblemError: the token lacks a scope that the route states (403).
     """
     caller: Caller = request.state.caller
-    missing = [scope for scope in scopes.scopes if not caller.may(scope)]
+    missing = [scope for scope in scopes.scopes if not caller.has_scope(scope)]
     if missing:
         raise ProblemError(problems.out_of_scope(missing))
     return caller

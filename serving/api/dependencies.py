@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from features.pseudonyms import Pseudonyms
+from serving.api.concurrency import ShortLivedCache
 from serving.api.routes.ward_events import OpenStreams
-from serving.api.turns import Fresh
 from serving.auth.access import Access
 from serving.identity.identities import Identities
 from serving.observability.metrics import Metrics
@@ -37,7 +37,7 @@ IdentitiesHere = Annotated[Identities, Depends(_Component("identities"))]
 IngestionHere = Annotated[Ingestion, Depends(_Component("ingestion"))]
 JournalHere = Annotated[Journal, Depends(_Component("journal"))]
 MetricsHere = Annotated[Metrics, Depends(_Component("metrics"))]
-MetricsPageHere = Annotated[Fresh[bytes], Depends(_Component("metrics_page"))]
+MetricsPageHere = Annotated[ShortLivedCache[bytes], Depends(_Component("metrics_page"))]
 PredictionLogHere = Annotated[PredictionLog, Depends(_Component("log"))]
 PseudonymsHere = Annotated[Pseudonyms, Depends(_Component("pseudonyms"))]
 RiskServiceHere = Annotated[RiskService, Depends(_Component("risk_service"))]

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.api import problems
-from serving.observability.logs import place_of
+from serving.observability.logs import error_location
 from serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.serving")
@@ -31,7 +31,7 @@ _HEADERS: Final = [
 _TLS_HEADER: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
-class KnownPaths:
+class AllowedPathsMiddleware:
     """Middleware that answers 404 for every path that is not documented, and redirects ``/`` to the documentation.
 
     BentoML's own pages are among the refused paths: they would load scripts from other servers.
@@ -45,7 +45,7 @@ class KnownPaths:
         if scope["type"] == "http" and scope["path"] == "/":
             await RedirectResponse("/v1/docs")(scope, receive, send)
         elif scope["type"] == "http" and not self._is_allowed(scope["path"]):
-            await problems.response(problems.not_found())(scope, receive, send)
+            await problems.to_response(problems.not_found())(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
@@ -53,7 +53,7 @@ class KnownPaths:
         return path in self.paths or path in _BENTOML_PATHS or path.startswith(_BENTOML_ASSETS)
 
 
-class RequestMetrics:
+class RequestMetricsMiddleware:
     """Middleware that measures the time until each answer begins, by route and status.
 
     Other paths are counted as ``other``, because a path that a caller invents could hold patient data.
@@ -78,7 +78,7 @@ class RequestMetrics:
         await self.app(scope, receive, send_and_record)
 
 
-class SecurityHeaders:
+class SecurityHeadersMiddleware:
     """Middleware that adds security headers: answers must not be cached, framed, or read as another media type."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -97,7 +97,7 @@ class SecurityHeaders:
         await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-class BodyLimit:
+class BodySizeLimitMiddleware:
     """Middleware that refuses large bodies with 413, with or without ``Content-Length``, and compressed ones with 415.
 
     It reads the whole body before it calls the application.
@@ -112,7 +112,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         if any(name == b"content-encoding" and value != b"identity" for name, value in scope["headers"]):
-            await problems.response(problems.encoded_body())(scope, receive, send)
+            await problems.to_response(problems.encoded_body())(scope, receive, send)
             return
         body, more_body = bytearray(), True
         while more_body and len(body) <= self.max_bytes:
@@ -122,7 +122,7 @@ class BodyLimit:
             body += message.get("body", b"")
             more_body = message.get("more_body", False)
         if len(body) > self.max_bytes:
-            await problems.response(problems.body_too_large(self.max_bytes))(scope, receive, send)
+            await problems.to_response(problems.body_too_large(self.max_bytes))(scope, receive, send)
             return
         messages: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
 
@@ -132,7 +132,7 @@ class BodyLimit:
         await self.app(scope, receive_body, send)
 
 
-class LastResort:
+class UnhandledErrorMiddleware:
     """Middleware that answers an unhandled error with 500. It logs type and place; the message may hold patient data."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -149,6 +149,6 @@ class LastResort:
         try:
             await self.app(scope, receive, send_and_note)
         except Exception as error:  # noqa: BLE001 - every error of the application ends here
-            logger.error("unexpected %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400 - a traceback says more
+            logger.error("unexpected %s at %s", type(error).__name__, error_location(error))  # noqa: TRY400 - a traceback says more
             if not has_started:  # an answer that has started can only be cut off
-                await problems.response(problems.unexpected_error())(scope, receive, send)
+                await problems.to_response(problems.unexpected_error())(scope, receive, send)

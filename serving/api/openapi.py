@@ -18,7 +18,7 @@ _HEALTH_ROUTES: Final = {  # operation, summary and statuses by path
 _STATUS_DESCRIPTIONS: Final = {"200": "Yes.", "503": "No."}
 
 
-def add_health(api: FastAPI) -> None:
+def add_health_routes(api: FastAPI) -> None:
     """Add the routes that BentoML serves to the OpenAPI document of an app. They need no token."""
     build_document = api.openapi
 

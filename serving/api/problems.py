@@ -76,12 +76,12 @@ def not_your_ward(field: str) -> Problem:
     return create_problem("not_your_ward", field=field)
 
 
-def too_early(age_hours: float) -> Problem:
+def as_of_before_features(age_hours: float) -> Problem:
     """Create the problem of an ``as_of`` before the stored features, which have the negative age ``age_hours``."""
     return create_problem("as_of_before_features", hours=-age_hours)
 
 
-def already(status: str) -> Problem:
+def already_done(status: str) -> Problem:
     """Create the problem of an action on an alarm that has the final status ``status``."""
     return create_problem("already_done", status=status)
 
@@ -122,7 +122,7 @@ def refuse_future(as_of: datetime | None) -> None:
         raise ProblemError(as_of_in_the_future())
 
 
-def response(problem: Problem) -> JSONResponse:
+def to_response(problem: Problem) -> JSONResponse:
     """Return the HTTP response of a problem, with the headers that its status asks for."""
     headers = {"Retry-After": "1"} if problem.status in {429, 503} else {}
     if problem.code == "encoded_body":
@@ -135,17 +135,17 @@ def response(problem: Problem) -> JSONResponse:
 async def on_problem(_: Request, error: Exception) -> JSONResponse:
     """Handle :class:`ProblemError`."""
     assert isinstance(error, ProblemError)
-    return response(error.problem)
+    return to_response(error.problem)
 
 
 async def on_unavailable(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - its message names files of the server
     """Handle the error of a store or log that cannot be used."""
-    return response(unavailable())
+    return to_response(unavailable())
 
 
 async def on_overloaded(_: Request, error: Exception) -> JSONResponse:  # noqa: ARG001 - the problem is complete without it
     """Handle the error of more observations than can be written."""
-    return response(overloaded())
+    return to_response(overloaded())
 
 
 async def on_http(_: Request, error: Exception) -> JSONResponse:
@@ -157,7 +157,7 @@ async def on_http(_: Request, error: Exception) -> JSONResponse:
         title = HTTPStatus(error.status_code).phrase
         detail = "The request cannot be read, or the server does not offer it. See /v1/openapi.json."
         problem = Problem(title=title, status=error.status_code, code=title.lower().replace(" ", "_"), detail=detail)
-    answer = response(problem)
+    answer = to_response(problem)
     answer.headers.update(error.headers or {})  # such as Allow
     return answer
 
@@ -172,7 +172,7 @@ async def on_invalid(request: Request, error: Exception) -> JSONResponse:
     route = request.scope.get("route")
     path = "" if route is None else route.path
     listed = [_describe_error(each, request.app.openapi(), path) for each in errors[:ERRORS_LISTED]]
-    return response(create_problem("invalid_request", listed, count=len(errors), listed=ERRORS_LISTED))
+    return to_response(create_problem("invalid_request", listed, count=len(errors), listed=ERRORS_LISTED))
 
 
 def _describe_error(error: dict[str, Any], document: dict[str, Any], path: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from features.observations import REASONS
 from features.signals import SIGNALS
 
 
-def explain(reason: str, signal: str) -> tuple[str, str]:
+def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
     """Return the field behind a quarantine reason and what was expected there.
 
     Args:

@@ -39,13 +39,13 @@ class Access:
 
     def is_within_rate(self, caller: Caller) -> bool:
         """Count one request of a caller, and return whether the caller keeps the rate limit."""
-        return self._limiter.hit(self._rate, caller.subject)
+        return self._limiter.hit(self._rate, caller.sub)
 
     def invisible_subjects(self, caller: Caller, subjects: Iterable[str]) -> set[str]:
         """Return the subjects that a caller may not see: the caller is restricted to wards, and they are elsewhere."""
         if caller.wards is None:
             return set()
-        return {subject for subject, ward in self._journal.wards_of(subjects).items() if not caller.may_see(ward)}
+        return {subject for subject, ward in self._journal.wards_of(subjects).items() if not caller.can_see(ward)}
 
     def require_visible(self, caller: Caller, subjects: Iterable[str]) -> None:
         """Refuse a request for subjects of other wards.
@@ -73,19 +73,19 @@ class Access:
         elsewhere = {
             subject
             for subject, ward in self._journal.wards_of(subjects).items()
-            if ward != UNASSIGNED and not caller.may_see(ward)
+            if ward != UNASSIGNED and not caller.can_see(ward)
         }
         observed = self._journal.latest_of(sorted(elsewhere)).keys()
         reserved = self._journal.registered_since(elsewhere, present() - _RESERVATION)
         self._refuse(caller, (elsewhere & observed) | reserved)
 
     def _require_patience(self, caller: Caller) -> None:
-        if caller.wards is not None and not self._limiter.test(_REFUSALS, "refused", caller.subject):
+        if caller.wards is not None and not self._limiter.test(_REFUSALS, "refused", caller.sub):
             raise TooManyRefusalsError("too many requests for patients of other wards")
 
     def _refuse(self, caller: Caller, subjects: Collection[str]) -> None:
         """Refuse, where there are such subjects. Each refusal tells that a patient exists, so they are counted."""
         if subjects:
-            logger.warning("caller %s was refused: a patient is in a ward outside of the caller's token", caller.subject)
-            self._limiter.hit(_REFUSALS, "refused", caller.subject)
+            logger.warning("caller %s was refused: a patient is in a ward outside of the caller's token", caller.sub)
+            self._limiter.hit(_REFUSALS, "refused", caller.sub)
             raise OtherWardError("patients of other wards")

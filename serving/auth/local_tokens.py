@@ -23,7 +23,7 @@ KEY_FILE: Final = "token_key.pem"
 JWKS_FILE: Final = "jwks.json"
 
 
-def local_token(
+def create_local_token(
     home: Path, *, subject: str, scopes: Collection[str] | None, wards: Collection[str] | None, lifetime: timedelta
 ) -> str:
     """Create a token for the server of a home that trusts its local key. The key pair is created if there is none.
@@ -39,7 +39,7 @@ def local_token(
         VigilError: a scope, name or lifetime is not valid, or the key file is unusable.
     """
     folder = home / LOCAL_FOLDER
-    make_keys(folder)
+    create_local_keys(folder)
     return sign_token(
         (folder / KEY_FILE).read_bytes(),
         issuer=LOCAL_ISSUER,
@@ -52,7 +52,7 @@ def local_token(
     )
 
 
-def make_keys(folder: Path) -> None:
+def create_local_keys(folder: Path) -> None:
     """Create the key pair of a home unless it exists.
 
     :data:`KEY_FILE` holds the private key, readable by its owner only. :data:`JWKS_FILE` holds the public key.
@@ -80,7 +80,7 @@ def sign_token(
     lifetime: timedelta,
     now: datetime,
 ) -> str:
-    """Sign a token with a key of :func:`make_keys`.
+    """Sign a token with a key of :func:`create_local_keys`.
 
     Args:
         key_pem: the content of :data:`KEY_FILE`.

@@ -95,22 +95,22 @@ class Caller:
     """The sender of a request, as stated by a verified token.
 
     Attributes:
-        subject: the token's ``sub``.
+        sub: the subject of the token, as RFC 7519 calls the caller.
         scopes: keys of :data:`SCOPES`.
         wards: the wards the caller may see; None: all wards.
-        expires: the time at which the token expires, in seconds since 1970.
+        expires_at: the time at which the token expires, in seconds since 1970.
     """
 
-    subject: str
+    sub: str
     scopes: frozenset[str]
     wards: frozenset[str] | None
-    expires: float
+    expires_at: float
 
-    def may(self, scope: str) -> bool:
+    def has_scope(self, scope: str) -> bool:
         """Return whether the token has a scope."""
         return scope in self.scopes
 
-    def may_see(self, ward: str) -> bool:
+    def can_see(self, ward: str) -> bool:
         """Return whether the token covers a ward."""
         return self.wards is None or ward in self.wards
 
@@ -122,7 +122,7 @@ class _VerifiedToken:
     keys: KeysByKid
 
 
-class Tokens:
+class TokenVerifier:
     """Verifier of the tokens of one issuer for one audience. It is thread-safe.
 
     Verified tokens are cached by their digest. The cache does not hold the tokens themselves.
@@ -171,7 +171,7 @@ class Tokens:
             verified = self._verify_signature_and_claims(token, keys, now)
         if verified.valid_from > now + LEEWAY_SECONDS:
             raise UnauthorizedError("not_yet_valid")
-        if now >= verified.caller.expires + LEEWAY_SECONDS:
+        if now >= verified.caller.expires_at + LEEWAY_SECONDS:
             raise UnauthorizedError("expired")
         with self._lock:
             self._verified[digest] = verified

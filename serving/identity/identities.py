@@ -38,7 +38,7 @@ class Identities:
         Raises:
             DatabaseError: none of them was stored.
         """
-        known = self.of(identities)  # reading is faster than writing rows that exist
+        known = self.find(identities)  # reading is faster than writing rows that exist
         rows = [
             {"subject_id": subject, "identifier": identifier}
             for subject, identifier in identities.items()
@@ -49,7 +49,7 @@ class Identities:
         with writing(self._engine) as connection:
             insert_new(connection, IDENTITIES, rows)
 
-    def of(self, subjects: Iterable[str]) -> dict[str, str]:
+    def find(self, subjects: Iterable[str]) -> dict[str, str]:
         """Return the identifier of each known subject. Unknown subjects are left out."""
         wanted = list(subjects)
         identifiers: dict[str, str] = {}
@@ -59,10 +59,10 @@ class Identities:
                 identifiers |= {row.subject_id: row.identifier for row in connection.execute(query)}
         return identifiers
 
-    def names(self, subjects: Iterable[str]) -> dict[str, str]:
+    def find_or_empty(self, subjects: Iterable[str]) -> dict[str, str]:
         """Return the identifier of each subject, empty if it is unknown, so that the other patients are still shown."""
         wanted = set(subjects)
-        identifiers = self.of(wanted)
+        identifiers = self.find(wanted)
         if missing := len(wanted - identifiers.keys()):
             logger.error(
                 "%s: %d patients have no identifier and are shown without one; restore the file from a backup", FILE, missing

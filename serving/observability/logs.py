@@ -54,7 +54,7 @@ class _JsonFormatter(logging.Formatter):
         )
 
 
-def write_logs(champion: ModelHolder, log_format: LogFormat = "text") -> None:
+def configure_logging(champion: ModelHolder, log_format: LogFormat = "text") -> None:
     """Send Vigil's log to standard output. Called once in each process.
 
     Args:
@@ -74,7 +74,7 @@ def write_logs(champion: ModelHolder, log_format: LogFormat = "text") -> None:
     logger.propagate = False
 
 
-def place_of(error: BaseException) -> str:
+def error_location(error: BaseException) -> str:
     """Return file and line where an error was raised. Unlike its message, they hold no patient's data and can be logged."""
     frame = error.__traceback__
     while frame and frame.tb_next:

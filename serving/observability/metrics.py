@@ -23,7 +23,7 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from models.assessment import Risk
+from models.assessment import Assessment
 from models.registry import RegisteredModel
 from serving.observability.drift_metrics import DriftFigures
 from serving.records.journal import Receipt
@@ -79,7 +79,7 @@ class Metrics:
         self._registered_gauges: set[Gauge] = set()
         self._write_has_failed = False
 
-    def page(self, home: Path) -> bytes:
+    def render(self, home: Path) -> bytes:
         """Return the metrics of both processes of the server, and those of drift, in Prometheus' text format."""
         registry = CollectorRegistry()
         registry.register(_CombinedCollector(self._registry, home / FILE))
@@ -117,7 +117,7 @@ class Metrics:
         """Count a failed step of the rescorer, or a patient that could not be rescored."""
         self._failures.inc()
 
-    def count_update(self, update: WardUpdate, risks: Sequence[Risk]) -> None:
+    def count_update(self, update: WardUpdate, risks: Sequence[Assessment]) -> None:
         """Record the risks and alarms of a rescoring."""
         for risk in risks:
             self._bases.labels(risk.basis, risk.band, risk.decided_by).inc()

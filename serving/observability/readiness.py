@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from features.store.client import NOBODY, Store
+from features.store.client import UNUSED_SUBJECT_KEY, Store
 from models.tasks import RiskTask
-from serving.auth.tokens import Tokens
+from serving.auth.tokens import TokenVerifier
 from serving.records.journal import Journal
 from serving.records.timestamps import instant, present
 from serving.records.ward_state import WardState
@@ -24,7 +24,7 @@ class Readiness:
 
     champion: Champion
     task: RiskTask
-    tokens: Tokens
+    tokens: TokenVerifier
     store: Store
     journal: Journal
     ward_state: WardState
@@ -47,7 +47,7 @@ class Readiness:
         except Exception as error:  # noqa: BLE001 - whatever it is, no token can be verified
             problems.append(f"tokens: {error}")
         try:
-            self.store.online([NOBODY], registered.feature_service if registered else self.task.feature_service)
+            self.store.online([UNUSED_SUBJECT_KEY], registered.feature_service if registered else self.task.feature_service)
         except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be read
             problems.append(f"feature store: {type(error).__name__}")
         try:

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.observations import MESSAGE_KEY, TIME, check, numbers, to_resolution
+from features.observations import MESSAGE_KEY, TIME, check, to_numbers, to_resolution
 from serving.records.clock import SteadyClock
 from serving.records.database import (
     ChangeWatch,
@@ -387,5 +387,5 @@ def _digest(key: Iterable[Any]) -> bytes:
 
 
 def _rounded(frame: pd.DataFrame) -> list[float]:
-    rounded: list[float] = to_resolution(numbers(frame["value"]).to_numpy(), frame["signal"]).tolist()
+    rounded: list[float] = to_resolution(to_numbers(frame["value"]).to_numpy(), frame["signal"]).tolist()
     return rounded

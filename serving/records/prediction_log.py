@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.catalogue import SAFETY_NET, of
+from features.catalogue import SAFETY_NET, list_features
 from features.errors import VigilError
-from models.assessment import Risk
+from models.assessment import Assessment
 from models.registry import RegisteredModel
 from serving.records.database import (
     DatabaseError,
@@ -72,7 +72,7 @@ class LogUnavailableError(VigilError):
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One prediction as it is logged; times are microseconds, the outputs those of :class:`models.assessment.Risk`."""
+    """One prediction as it is logged; times are microseconds, the outputs those of :class:`models.assessment.Assessment`."""
 
     prediction_id: str
     made_at: int
@@ -221,11 +221,11 @@ def features_from_json(stored: Iterable[str], names: Sequence[str]) -> pd.DataFr
 
 def logged_features(registered: RegisteredModel, known: Container[str]) -> list[str]:
     """Return the features stored with a prediction: what the model read, and what the safety net used, where known."""
-    return [*registered.model.features, *(name for name in of(SAFETY_NET) if name in known)]
+    return [*registered.model.features, *(name for name in list_features(SAFETY_NET) if name in known)]
 
 
 def prediction(
-    risk: Risk,
+    risk: Assessment,
     prediction_id: str,
     origin: Origin,
     registered: RegisteredModel | None,

@@ -24,7 +24,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstrain
 from features.errors import VigilError
 from models.alarms.policy import Policy
 from models.alarms.safety_net import ALARM_FROM
-from models.alarms.timeline import SILENCE
+from models.alarms.timeline import REFRACTORY_PERIOD
 from models.registry import RegisteredModel
 
 logger = logging.getLogger("vigil.serving")
@@ -67,7 +67,7 @@ class WardSettings(BaseModel):
     threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     refractory_hours: Annotated[
         float, Field(ge=0.25, le=48, validation_alias=AliasChoices("refractory_hours", "silence_hours"))
-    ] = SILENCE / timedelta(hours=1)
+    ] = REFRACTORY_PERIOD / timedelta(hours=1)
     safety_net: SafetyNetSettings | None = None
 
     def allowed_alarms(self, patients: int, default_rate: float) -> int:
@@ -82,7 +82,7 @@ class WardSettings(BaseModel):
         """Return when an alarm sounds here: by the model, if there is one, and by NEWS2 in any case."""
         return Policy(
             threshold=None if registered is None else self.threshold or registered.model.thresholds_["high"],
-            silence=timedelta(hours=self.refractory_hours),
+            refractory_period=timedelta(hours=self.refractory_hours),
             news2_from=ALARM_FROM if self.safety_net is None else self.safety_net.alarm_from,
         )
 

@@ -15,7 +15,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.errors import VigilError
-from models.alarms.policy import Episode, Hold, State
+from models.alarms.policy import AlarmState, Episode, Hold
 from serving.records.database import Schema, delete_in_steps, open_database, reading, upsert, with_retries, writing
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
@@ -89,21 +89,21 @@ class WardState:
             times = {row.name: row.at for row in connection.execute(sa.select(PROGRESS))}
         return times.get(_JOURNAL, 0), instant(times[_HEARTBEAT]) if _HEARTBEAT in times else None
 
-    def alarm_states(self, since: pd.Timestamp) -> dict[str, State]:
+    def alarm_states(self, since: pd.Timestamp) -> dict[str, AlarmState]:
         """Return what the alarm policy must remember: open episodes, and alarms that sounded since a time."""
         relevant = ALARMS.c.ended_at.is_(None) | (ALARMS.c.last_sounded_at >= microsecond(since))
         urgent = sa.select(RISKS.c.subject_id, RISKS.c.urgent_since, RISKS.c.dipped_at).where(RISKS.c.urgent_since.is_not(None))
-        states: dict[str, State] = {}
+        states: dict[str, AlarmState] = {}
         with reading(self._engine) as connection:
             for row in connection.execute(urgent):
                 dipped_at = None if row.dipped_at is None else instant(row.dipped_at)
-                states[row.subject_id] = State(hold=Hold(instant(row.urgent_since), dipped_at))
+                states[row.subject_id] = AlarmState(hold=Hold(instant(row.urgent_since), dipped_at))
             for row in connection.execute(sa.select(ALARMS).where(relevant).order_by(ALARMS.c.opened_at)):
-                before = states.get(row.subject_id, State())
+                before = states.get(row.subject_id, AlarmState())
                 sounded = before.last_sounded_at if row.last_sounded_at is None else instant(row.last_sounded_at)
                 is_open = row.ended_at is None
                 episode = Episode(instant(row.opened_at), row.sounded, bool(row.emergency)) if is_open else None
-                states[row.subject_id] = State(episode, sounded, before.hold)
+                states[row.subject_id] = AlarmState(episode, sounded, before.hold)
         return states
 
     def risks(self, ward: str | None = None) -> list[WardRisk]:

@@ -53,8 +53,8 @@ class Champion:
     def look(self) -> None:
         """Follow the alias, where it points elsewhere than before. A registry that is gone takes no model away."""
         try:
-            registry = Registry.existing(self._home)
-            version, withdrawn = registry.standing(self._task, CHAMPION)
+            registry = Registry.open_existing(self._home)
+            version, withdrawn = registry.version_and_withdrawal(self._task, CHAMPION)
             if self._model is None or version != self._model.version:
                 model = registry.load(self._task, version)
                 _require_features(model)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from features.catalogue import service_views
 from models.alarms.safety_net import Band
-from models.assessment import Basis, DecidedBy, trusted
+from models.assessment import Basis, DecidedBy, usable_model
 from models.registry import RegisteredModel
 from models.training.risk_model import log_odds
 from serving.records.clock import Clock
@@ -89,8 +89,8 @@ def recent_changes(journal: Journal, registered: RegisteredModel | None, subject
 
     None: the model cannot say, or was withdrawn, or the journal did not know the subject then.
     """
-    model = trusted(registered)
-    if model is None or not model.model.explains:
+    model = usable_model(registered)
+    if model is None or not model.model.can_explain:
         return None
     now = present()
     views = tuple(service_views(model.feature_service))
@@ -101,7 +101,7 @@ def recent_changes(journal: Journal, registered: RegisteredModel | None, subject
         )
     if before.empty:
         return None
-    return strongest_contributions(model.model.what_changed(before, after).iloc[0].to_dict(), after.iloc[0])
+    return strongest_contributions(model.model.contribution_changes(before, after).iloc[0].to_dict(), after.iloc[0])
 
 
 def _point(row: dict[Any, Any]) -> RiskPoint:

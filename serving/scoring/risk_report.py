@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from features.signals import SIGNALS
-from models.assessment import Risk
+from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 
@@ -46,7 +46,7 @@ class RiskReport:
     """
 
     prediction_id: str
-    risk: Risk
+    risk: Assessment
     as_of: pd.Timestamp
     task: RiskTask
     model: RegisteredModel | None
@@ -95,10 +95,10 @@ def strongest_contributions(contributions: Mapping[Any, float], row: "pd.Series[
 
 
 def contributions_of(
-    model: RegisteredModel | None, rows: pd.DataFrame, risks: Sequence[Risk]
+    model: RegisteredModel | None, rows: pd.DataFrame, risks: Sequence[Assessment]
 ) -> list[list[Contribution] | None]:
     """Return the strongest contributions of each probability; None where there is none, or the model cannot say."""
-    if model is None or not model.model.explains:
+    if model is None or not model.model.can_explain:
         return [None] * len(risks)
     contributions = model.model.contributions(rows).drop(columns="baseline").to_dict("records")
     return [
@@ -107,7 +107,7 @@ def contributions_of(
     ]
 
 
-def range_of(model: RegisteredModel | None, risk: Risk) -> tuple[float, float] | None:
+def range_of(model: RegisteredModel | None, risk: Assessment) -> tuple[float, float] | None:
     """Return the lowest and highest probability that the evidence supports; None without a probability."""
     if model is None or risk.probability is None:
         return None

@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.batch import build_features
-from features.catalogue import INDEX_STEP, computed_for, service_views
+from features.catalogue import INDEX_STEP, service_views, views_to_compute
 from features.errors import VigilError
 from features.observations import TIME, check
 from features.store.client import Store
-from models.assessment import Finding, assess_registered, out_of_date, trusted
+from models.assessment import Finding, age_by_hours, assess_registered, usable_model
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
-from serving.observability.logs import place_of
+from serving.observability.logs import error_location
 from serving.records.clock import Clock
 from serving.records.journal import Journal, Registration
 from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
@@ -151,7 +151,7 @@ class RiskService:
             raise UnusableObservationsError(unusable)
         registered = self.champion.model
         service = self._feature_service(registered)
-        rows = build_features(checked.accepted, _index(subject, time), computed_for(service))
+        rows = build_features(checked.accepted, _index(subject, time), views_to_compute(service))
         return self._report(registered, service, rows, [time], "request", [()], include)[0]
 
     def _read_features(
@@ -161,7 +161,7 @@ class RiskService:
         try:
             rows, is_readable = self.store.online(subjects, service), True
         except Exception as error:  # noqa: BLE001 - the journal may know them; a message may hold patient data
-            logger.error("feature store: %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400
+            logger.error("feature store: %s at %s", type(error).__name__, error_location(error))  # noqa: TRY400
             no_time = pd.Series(pd.NaT, range(len(subjects)), TIME)
             rows, is_readable = pd.DataFrame({"subject_id": subjects, "index_time": no_time}), False
         age = _hours_since(rows["index_time"], now)
@@ -177,7 +177,7 @@ class RiskService:
         found.append(_Rows(known, copied, "journal", () if is_readable else ("no_feature_store",)))
         stale = [position for position in others if subjects[position] not in row_of and age[position] >= 0]
         if stale:
-            aged = out_of_date(rows.iloc[stale], age[stale]).reset_index(drop=True)
+            aged = age_by_hours(rows.iloc[stale], age[stale]).reset_index(drop=True)
             found.append(_Rows(stale, aged, "online_store", ("stale_data",)))
         reported = {position for part in found for position in part.positions}
         unknown = NoReport("unknown_subject" if is_readable else "unavailable")
@@ -222,7 +222,7 @@ class RiskService:
         include: Collection[Include],
     ) -> list[RiskReport]:
         """Assess feature rows, log the predictions and return the reports."""
-        risks, model = assess_registered(registered, rows, findings), trusted(registered)
+        risks, model = assess_registered(registered, rows, findings), usable_model(registered)
         reports = [
             RiskReport(str(uuid.uuid4()), risk, time, self.task, model, service)
             for risk, time in zip(risks, as_of, strict=True)

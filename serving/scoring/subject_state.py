@@ -1,7 +1,7 @@
 """The state of subjects in memory: who they are, and their observations as far as a feature may yet need them.
 
 Features are bit-identical whether the process ran without a break or rebuilt its state from the journal: both are made of the
-groups recorded up to a time, by :class:`features.online.PatientFeatures`.
+groups recorded up to a time, by :class:`features.online.SubjectFeatures`.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.batch import as_steps, computation
+from features.batch import encode_observations, plan_computation
 from features.kernel.plan import UNBOUNDED
-from features.online import PatientFeatures
+from features.online import SubjectFeatures
 from serving.records.journal import UNASSIGNED
 from serving.records.journal_snapshot import JournalSnapshot, RecordedRegistration
 from serving.records.timestamps import instant
@@ -32,7 +32,7 @@ class SubjectState:
 
     ward: str
     discharged: bool
-    features: PatientFeatures
+    features: SubjectFeatures
     index_time: int
 
 
@@ -47,7 +47,7 @@ class SubjectStates:
             cursor: time of the last group that counts as read, microseconds.
         """
         self.views = views
-        self.names = computation(views).features
+        self.names = plan_computation(views).features
         self.cursor = cursor
         self._subjects: dict[str, SubjectState] = {}
         self._last_retention: int | None = None
@@ -124,7 +124,7 @@ class SubjectStates:
         if rows.empty:
             return
         rows = rows.sort_values("subject_id", kind="stable")
-        steps = as_steps(rows)
+        steps = encode_observations(rows)
         subjects, first = np.unique(rows["subject_id"].to_numpy(object), return_index=True)
         for subject, begin, end in zip(subjects, first, [*first[1:], len(rows)], strict=True):
             state = self._subjects[subject]
@@ -150,12 +150,12 @@ def features_as_of(journal: JournalSnapshot, views: tuple[str, ...], subjects: S
     return states.features(known, time)
 
 
-def _empty_features(registration: RecordedRegistration | None, views: tuple[str, ...]) -> PatientFeatures:
+def _empty_features(registration: RecordedRegistration | None, views: tuple[str, ...]) -> SubjectFeatures:
     if registration is None:
-        return PatientFeatures(views=views)
+        return SubjectFeatures(views=views)
     admitted: dict[str, Any] = {name: getattr(registration, name) for name in ("unit_admitted_at", "hospital_admitted_at")}
     admitted = {name: pd.NaT if time is None else instant(time) for name, time in admitted.items()}
-    return PatientFeatures(
+    return SubjectFeatures(
         age=np.nan if registration.age is None else registration.age,
         sex=np.nan if registration.sex is None else registration.sex,
         pregnant=np.nan if registration.pregnant is None else float(registration.pregnant),

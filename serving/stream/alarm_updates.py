@@ -8,8 +8,8 @@ from typing import Any, Final
 import pandas as pd
 
 from features.kernel.plan import HOUR_US
-from models.alarms.policy import Decision, Episode, Net, Policy, State, decide
-from models.assessment import SILENT_AFTER, Risk
+from models.alarms.policy import AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
+from models.assessment import SILENT_AFTER, Assessment
 from models.registry import RegisteredModel
 from models.training.risk_model import log_odds
 from serving.records.timestamps import microsecond
@@ -63,7 +63,7 @@ class LastNotified:
 class Rescored:
     """A subject's new risk, with the ward they are in and its policy."""
 
-    risk: Risk
+    risk: Assessment
     prediction_id: str
     ward: str
     policy: Policy
@@ -78,7 +78,7 @@ class Memory:
         notified: what followers know.
     """
 
-    states: dict[str, State] = field(default_factory=dict)
+    states: dict[str, AlarmState] = field(default_factory=dict)
     notified: dict[str, LastNotified] = field(default_factory=dict)
 
 
@@ -125,14 +125,14 @@ class Updates:
         risk = self._ward_risk(subject)
         now, before = LastNotified.from_risk(risk), memory.notified.get(key)
         if before is not None and before.ward != ward:
-            self._move(update, key, memory.states.get(key, State()), before.ward, ward, time)
+            self._move(update, key, memory.states.get(key, AlarmState()), before.ward, ward, time)
         is_news = before is None or now.differs_from(before)
         later.notified[key] = now if before is None or is_news else replace(before, is_silent=now.is_silent)
         if is_news:
             update.events.append(Event(ward, key, "risk", time, risk_fields(risk)))
         if now.is_silent and before is not None and not before.is_silent:
             update.events.append(Event(ward, key, "silent", time, {"latest_reading_at": risk.latest_reading_at}))
-        state = memory.states.get(key, State())
+        state = memory.states.get(key, AlarmState())
         decision = self._decide(update, subject, state, memory)
         if (episode := decision.state.episode or state.episode) is not None:
             self._record(update, self._alarm_id(key, episode), state, decision, risk, time)
@@ -141,13 +141,15 @@ class Updates:
             risk = replace(risk, urgent_since=_microsecond(hold.since), dipped_at=_microsecond(hold.dipped_at))
         update.risks.append(risk)
 
-    def _decide(self, update: WardUpdate, subject: Rescored, state: State, memory: Memory) -> Decision:
+    def _decide(self, update: WardUpdate, subject: Rescored, state: AlarmState, memory: Memory) -> Decision:
         """Decide by the model's risk and by NEWS2; only the model's alarms wait for room in the ward's budget."""
         risk, policy = subject.risk, subject.policy
         if risk.score != "NEWS2":
-            net: Net | None = Net(0, 0)  # a score that is not made for a patient sounds nothing, and keeps nothing open
+            net: SafetyNetScore | None = SafetyNetScore(
+                0, 0
+            )  # a score that is not made for a patient sounds nothing, and keeps nothing open
         else:
-            net = None if risk.net_score is None or risk.net_spot is None else Net(risk.net_score, risk.net_spot)
+            net = None if risk.net_score is None or risk.net_spot is None else SafetyNetScore(risk.net_score, risk.net_spot)
         now = risk.index_time.to_pydatetime()
         decision = decide(policy, state, risk.probability, net, now)
         if decision.cause == "model":
@@ -159,7 +161,9 @@ class Updates:
                 return decide(policy, state, risk.probability, net, now, room=False)
         return decision
 
-    def _record(self, update: WardUpdate, alarm: str, before: State, decision: Decision, risk: WardRisk, time: int) -> None:
+    def _record(
+        self, update: WardUpdate, alarm: str, before: AlarmState, decision: Decision, risk: WardRisk, time: int
+    ) -> None:
         """Record what a decision does to the alarm of an episode, and the event that followers of the ward see."""
         after, event = decision.state, decision.event
         episode = after.episode or before.episode
@@ -199,7 +203,7 @@ class Updates:
         body = {"alarm_id": alarm, "sounded": episode.sounded, "cause": decision.cause, **risk_fields(risk)}
         update.events.append(Event(risk.ward, risk.subject_id, EVENT_KINDS[event], time, body))
 
-    def _move(self, update: WardUpdate, key: str, state: State, left: str, ward: str, time: int) -> None:
+    def _move(self, update: WardUpdate, key: str, state: AlarmState, left: str, ward: str, time: int) -> None:
         """Notify the ward that a subject left, and transfer the open episode to the new ward."""
         update.events.append(Event(left, key, "left", time))
         if state.episode is not None:
@@ -209,14 +213,14 @@ class Updates:
                 body = {"alarm_id": alarm, "sounded": state.episode.sounded}
                 update.events.append(Event(ward, key, "alarm_moved", time, body))
 
-    def _end(self, update: WardUpdate, key: str, memory: Memory, time: int, left_at: int) -> State:
+    def _end(self, update: WardUpdate, key: str, memory: Memory, time: int, left_at: int) -> AlarmState:
         """End the episode of a subject that left, as of when they left."""
-        state = memory.states.get(key, State())
+        state = memory.states.get(key, AlarmState())
         if state.episode is not None:
             update.changed.append(AlarmChange(self._alarm_id(key, state.episode), {"ended_at": left_at}))
         if (before := memory.notified.get(key)) is not None:  # not a second time, if they had left already
             update.events.append(Event(before.ward, key, "left", time))
-        return State(None, state.last_sounded_at)
+        return AlarmState(None, state.last_sounded_at)
 
     def _alarm_id(self, key: str, episode: Episode) -> str:
         return alarm_id(key, self.task, episode.opened_at)

@@ -14,7 +14,7 @@ from typing import Final
 import pandas as pd
 
 from features.store.client import Store
-from serving.observability.logs import place_of
+from serving.observability.logs import error_location
 from serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.rescorer")
@@ -73,7 +73,7 @@ class OnlineStoreWriter:
             except Exception as error:  # noqa: BLE001 - risks go on without it; a message may hold patient data
                 self._metrics.count_online_store_failure()
                 if not self._is_failing:  # logged when it begins to fail, not at every batch
-                    logger.error("feature store: %s at %s; going on without it", type(error).__name__, place_of(error))  # noqa: TRY400
+                    logger.error("feature store: %s at %s; going on without it", type(error).__name__, error_location(error))  # noqa: TRY400
                 self._is_failing = True
             else:
                 self._is_failing = False

@@ -17,11 +17,11 @@ import pandas as pd
 from features.catalogue import INDEX_STEP, service_views
 from features.errors import VigilError
 from features.kernel.plan import UNBOUNDED
-from models.alarms.policy import is_due
-from models.assessment import Risk, assess_registered, trusted
+from models.alarms.policy import needs_reassessment
+from models.assessment import Assessment, assess_registered, usable_model
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
-from serving.observability.logs import place_of
+from serving.observability.logs import error_location
 from serving.observability.metrics import Metrics
 from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog, prediction
@@ -87,7 +87,7 @@ class Rescorer:
                 logger.error("%s; trying again", error)  # noqa: TRY400 - the message says it all
                 self._recover()
             except Exception as error:  # noqa: BLE001 - monitoring goes on; the message may hold patient data
-                logger.error("unexpected %s at %s; trying again", type(error).__name__, place_of(error))  # noqa: TRY400
+                logger.error("unexpected %s at %s; trying again", type(error).__name__, error_location(error))  # noqa: TRY400
                 self._isolate_failures = _ISOLATED_STEPS
                 self._recover()
 
@@ -108,7 +108,9 @@ class Rescorer:
             # Risks age even if nothing arrives: those of silent subjects are renewed once an index step.
             self._scheduled |= dict.fromkeys(self._ward_state.stale_subjects(now - INDEX_STEP))
             # An urgent score may have held long enough since the last look.
-            self._scheduled |= dict.fromkeys(key for key, state in self._memory.states.items() if is_due(state, now))
+            self._scheduled |= dict.fromkeys(
+                key for key, state in self._memory.states.items() if needs_reassessment(state, now)
+            )
         if self._scheduled or _has_passed(self._evicted_at, now, INDEX_STEP):
             rescored += self._rescore_scheduled(now)
         self._isolate_failures = max(0, self._isolate_failures - 1)
@@ -130,7 +132,7 @@ class Rescorer:
     def _load(self, registered: RegisteredModel | None) -> None:
         """Start from the committed ward state, with a model or without."""
         self._is_loaded = False
-        self._registered, self._model = registered, trusted(registered)
+        self._registered, self._model = registered, usable_model(registered)
         self._service = registered.feature_service if registered else self._task.feature_service
         self._committed, _ = self._ward_state.progress()  # time up to which the journal is in the committed risks
         self._subjects = SubjectStates(tuple(service_views(self._service)), self._committed)
@@ -225,18 +227,20 @@ class Rescorer:
         try:
             assess_registered(self._registered, self._subjects.features([subject], time))
         except Exception as error:  # noqa: BLE001 - whatever it is; its message may hold patient data
-            logger.error("a patient cannot be rescored: %s at %s", type(error).__name__, place_of(error))  # noqa: TRY400
+            logger.error("a patient cannot be rescored: %s at %s", type(error).__name__, error_location(error))  # noqa: TRY400
             self._metrics.count_rescoring_failure()
             return False
         return True
 
     def _has_room(self, ward: str, newcomers: int, sounded: int) -> bool:
         """Return whether the ward's budget of the last day allows another alarm."""
-        rate = self._task.promise.alarms_per_patient_day
+        rate = self._task.alarm_target.alarms_per_patient_day
         allowed = self._wards.settings(ward).allowed_alarms(self._ward_state.count_subjects(ward) + newcomers, rate)
         return self._ward_state.count_alarms(ward, self._now() - _DAY) + sounded < allowed
 
-    def _log_predictions(self, risks: Sequence[Risk], ids: Sequence[str], rows: pd.DataFrame, made_at: pd.Timestamp) -> None:
+    def _log_predictions(
+        self, risks: Sequence[Assessment], ids: Sequence[str], rows: pd.DataFrame, made_at: pd.Timestamp
+    ) -> None:
         """Log the risks; once an index step a subject's features with them, on which drift is measured."""
         with_features = {
             row: risk
@@ -254,7 +258,7 @@ class Rescorer:
         )
         self._logged_features_at |= {risk.patient: risk.index_time for risk in with_features.values()}
 
-    def _prediction_id(self, risk: Risk) -> str:
+    def _prediction_id(self, risk: Assessment) -> str:
         """Return the id of a prediction: making it again, after a crash, gives the same one."""
         version = self._model.version if self._model else "none"
         return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.environment import settle
+from pipelines.environment import prepare_process
 from tests.benchmarks.measure import Section
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +62,7 @@ def main() -> None:
     )
     parser.add_argument("--only", help="name of one section to measure; the others stay as they are")
     options = parser.parse_args()
-    settle()
+    prepare_process()
     by_name = sections(options.cinc2019, options.meds_tab, options.seconds)
     if options.only and options.only not in by_name:
         parser.error(f"--only {options.only}: expected one of {', '.join(by_name)}")

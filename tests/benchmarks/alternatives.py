@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import computation, readings_of
-from features.catalogue import JOIN_KEY, STANDARD, VITALS, of
-from features.kernel import window_statistics
-from features.kernel.plan import in_order, plan_of
-from features.windows import over
+from features.batch import group_observations, plan_computation
+from features.catalogue import JOIN_KEY, STANDARD, VITALS, list_features
+from features.kernel import compute_window_statistics
+from features.kernel.plan import order_by_signal, plan_kernel
+from features.windows import declare_statistics
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
 from pipelines.home import Home
@@ -62,7 +62,7 @@ def alternatives(cinc2019: Path, meds_tab: Path | None) -> Section:
         size = f"{len(slice_.observations):,} readings of the 8 vital signs, {len(slice_.index):,} hourly index times"
         text = f"The first {STAYS} stays of PhysioNet 2019 set A: {size}.\n\n{_TSFLEX}"
         if meds_tab:
-            text += f"\n\n{_MEDS_TAB.format(features=len(of(*STANDARD)))}"
+            text += f"\n\n{_MEDS_TAB.format(features=len(list_features(*STANDARD)))}"
         rows = [*_compare_tsflex(slice_), _compare_meds_tab(slice_, meds_tab, Path(folder))]
     return Section("Compared with tsflex and meds-tab", text, ["alternative", "Vigil", "alternative's time", "ratio"], rows)
 
@@ -95,19 +95,19 @@ def _ingest_slice(cinc2019: Path, folder: Path) -> Slice:
     home = folder / "home"
     ingest(Cinc2019(folder / "psv"), Home(home))
     cohort = CohortStore(home)
-    observations = cohort.read_part("observations", 0)
+    observations = cohort.read_partition("observations", 0)
     vital = observations[observations["signal"].isin(VITALS)].reset_index(drop=True)
-    return Slice(home, vital, index_times(cohort.read_part("stays", 0)))
+    return Slice(home, vital, index_times(cohort.read_partition("stays", 0)))
 
 
 def _compute_by_kernel(observations: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    features = in_order([feature for window in WINDOWS for feature in over(VITALS, window, *STATISTICS)])
-    signals, plan = plan_of(features)
+    features = order_by_signal([feature for window in WINDOWS for feature in declare_statistics(VITALS, window, *STATISTICS)])
+    signals, plan = plan_kernel(features)
     codes, subjects = pd.factorize(index["subject_id"])
-    readings = readings_of(observations, pd.Index(subjects))  # series of every signal of the catalogue
-    series = [computation().signals.index(signal) for signal in signals]
+    readings = group_observations(observations, pd.Index(subjects))  # series of every signal of the catalogue
+    series = [plan_computation().signals.index(signal) for signal in signals]
     out = np.empty((len(features), len(index)))
-    window_statistics(
+    compute_window_statistics(
         plan,
         readings._replace(
             begin=np.ascontiguousarray(readings.begin[series]),
@@ -234,13 +234,13 @@ import time
 from pathlib import Path
 
 from features.batch import build_features
-from features.store.parts import FeatureParts
+from features.store.partitions import FeatureParts
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
 
 started = time.perf_counter()
 cohort = CohortStore(Path(sys.argv[1]))
-features = build_features(cohort.read_part("observations", 0), index_times(cohort.read_part("stays", 0)))
+features = build_features(cohort.read_partition("observations", 0), index_times(cohort.read_partition("stays", 0)))
 FeatureParts(Path(sys.argv[2])).write(0, features, "benchmark")
 print(time.perf_counter() - started)
 """

@@ -20,7 +20,7 @@ from pipelines.home import Home
 from pipelines.jobs.run import run
 from pipelines.operations.server import running_server
 from pipelines.sources.simulated import SimulatedWard
-from serving.auth.local_tokens import local_token
+from serving.auth.local_tokens import create_local_token
 from serving.identity.identities import Identities
 from tests.benchmarks.freshness import Freshness, measure_freshness
 from tests.benchmarks.http import closed_loop, format_request, open_loop
@@ -88,8 +88,8 @@ def _compare_with_baseline(home: Path) -> list[list[str]]:
 
 def _prepare_requests(home: Path) -> tuple[dict[str, str], str, list[bytes]]:
     """Return the patient identifiers by subject key, a token, and a request for the risk of each patient."""
-    identifiers = Identities(home).of(CohortStore(home).read("stays")["subject_id"].tolist())
-    token = local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
+    identifiers = Identities(home).find(CohortStore(home).read("stays")["subject_id"].tolist())
+    token = create_local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
     requests = [
         format_request("/v1/risk", json.dumps({"patient_id": identifier}).encode(), token)
         for identifier in identifiers.values()

@@ -20,7 +20,7 @@ from serving.settings import Settings
 settings = Settings()
 model = Registry(settings.home).load(settings.task).model
 store = FeatureStore(fs_yaml_file=settings.home / "feature_store.yaml")
-service = store.get_feature_service(str(model.facts_["feature_service"]))
+service = store.get_feature_service(str(model.metadata_["feature_service"]))
 
 
 async def risk(request: Request) -> JSONResponse:

@@ -33,7 +33,7 @@ from pipelines.cohort_store import CohortStore
 started = time.perf_counter()
 home = Path(sys.argv[1])
 index = index_times(CohortStore(home).read("stays"))[["subject_id", "index_time"]]
-frame = Store(home).training_frame(index, "everything")
+frame = Store(home).read_training_frame(index, "everything")
 assert len(frame) == len(index)
 print(time.perf_counter() - started)
 """

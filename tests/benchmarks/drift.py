@@ -20,24 +20,24 @@ from evidently.presets import DataDriftPreset
 
 from features.catalogue import SERVICES
 from features.store.client import Store
-from models.cohort import label
-from models.monitoring.detectors import Evidence, Finding, name_faults
+from models.cohort import label_index_times
+from models.monitoring.detectors import Evidence, Finding, detect_faults
 from models.monitoring.faults import FAULTS
-from models.monitoring.feature_drift import column_drift
-from models.monitoring.received import checked
-from models.monitoring.reference import highest_risks, judged_hours, patient_days
-from models.monitoring.signal_reference import days, reading_reference
+from models.monitoring.feature_drift import compare_columns
+from models.monitoring.received import check_received
+from models.monitoring.reference import sample_patient_days, select_judged_hours, summarise_highest_risks
+from models.monitoring.signal_reference import build_reading_reference, profile_days
 from models.registry import RegisteredModel
 from models.seeds import SEED
 from models.tasks import TASKS
-from models.training.candidate_models import DEFAULT, variants
+from models.training.candidate_models import DEFAULT, candidates
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.drill.injection import OF_READINGS, FaultError, Hit, inject
-from pipelines.drift.drill.replay import BEDS, Replay, predictions, replay_of
+from pipelines.drift.drill.replay import BEDS, Replay, build_replay, predict_hourly
 from pipelines.home import Home
 from pipelines.jobs.build_features import build
 from pipelines.jobs.ingest import ingest
-from pipelines.jobs.train import fit, labelled_index
+from pipelines.jobs.train import fit, read_labelled_index
 from pipelines.sources import Source
 from pipelines.sources.cinc2019 import Cinc2019
 from pipelines.sources.eicu_demo import EicuDemo
@@ -112,10 +112,10 @@ def drift_section(cinc2019: Path | None) -> Section:
     clean: dict[str, list[Any]] = {"findings": [], "columns": [], "log": [], "readings": []}
     for seed in SEEDS:
         _report(f"ward {seed}")
-        replay = replay_of(SimulatedWard(patients=PATIENTS, seed=seed))
+        replay = build_replay(SimulatedWard(patients=PATIENTS, seed=seed))
         for until in _day_ends(replay, seed, CLEAN_DAYS):
             evidence = _evidence(trained, _around(replay, until), until, logged=True)
-            findings = name_faults(evidence)
+            findings = detect_faults(evidence)
             clean["findings"].append(findings)
             clean["columns"].append(_columns_drifted(trained, evidence))
             if seed == SEEDS[0]:
@@ -139,16 +139,16 @@ def _train(home: Path) -> Trained:
     build(Home(home))
     cohort = CohortStore(home)
     task = cohort.task
-    frame = Store(home).training_frame(labelled_index(cohort, "train"), task.feature_service)
-    model = variants(SERVICES[task.feature_service], hourly=True, seed=SEED)[DEFAULT]
+    frame = Store(home).read_training_frame(read_labelled_index(cohort, "train"), task.feature_service)
+    model = candidates(SERVICES[task.feature_service], hourly=True, seed=SEED)[DEFAULT]
     risk = fit(model, frame, task)
-    model.facts_ |= {"task": task.name, "feature_service": task.feature_service}
-    days_ = patient_days(frame, model.features, risk, SEED)
+    model.metadata_ |= {"task": task.name, "feature_service": task.feature_service}
+    days_ = sample_patient_days(frame, model.features, risk, SEED)
     return Trained(
         RegisteredModel(model, task.name, "1", ""),
         days_[days_["in_day"]].reset_index(drop=True),
-        highest_risks(judged_hours(frame[["subject_id", "label"]].assign(probability=risk))),
-        reading_reference(map(cohort.received, range(cohort.parts())), pd.Index(frame["subject_id"].unique())),
+        summarise_highest_risks(select_judged_hours(frame[["subject_id", "label"]].assign(probability=risk))),
+        build_reading_reference(map(cohort.received, range(cohort.count_partitions())), pd.Index(frame["subject_id"].unique())),
     )
 
 
@@ -170,10 +170,10 @@ def _around(replay: Replay, until: pd.Timestamp) -> Replay:
 
 def _evidence(trained: Trained, replay: Replay, until: pd.Timestamp, *, logged: bool) -> Evidence:
     recorded = replay.readings["recorded_at"]
-    rows = checked(replay.readings[((recorded > until - 2 * DAY) & (recorded <= until)).to_numpy()])
+    rows = check_received(replay.readings[((recorded > until - 2 * DAY) & (recorded <= until)).to_numpy()])
     log = replay.log
     if log is None and logged:
-        log = predictions(replay, trained.champion, until - DAY, until)
+        log = predict_hourly(replay, trained.champion, until - DAY, until)
     return trained.to_evidence(rows, until, log)
 
 
@@ -181,14 +181,14 @@ def _count_day_fault(trained: Trained, replay: Replay, until: pd.Timestamp, name
     """Count the answers to a fault of a day at every strength. The log is assessed if the fault is in it, and at strength 1."""
     near = replay if name == "case_mix" else _around(replay, until)
     if name == "version_mismatch":
-        near = Replay(near.readings, near.stays, near.outcomes, predictions(near, trained.champion, until - DAY, until))
+        near = Replay(near.readings, near.stays, near.outcomes, predict_hourly(near, trained.champion, until - DAY, until))
     since = until - DAY + pd.Timedelta(minutes=seed % 30)
     for strength in STRENGTHS:
         faulty, hit = inject(near, name, since=since, strength=strength, seed=seed)
         if name == "case_mix":
             faulty = _around(faulty, until)
         evidence = _evidence(trained, faulty, until, logged=(strength == 1 and seed == SEEDS[0]) or name == "case_mix")
-        findings = name_faults(evidence)
+        findings = detect_faults(evidence)
         tally.count(strength, hit, findings)
         if strength == 1 and seed == SEEDS[0]:
             for data, alarm in _evidently(trained, evidence).items():
@@ -202,7 +202,7 @@ def _count_outcome_faults(trained: Trained, replay: Replay, seed: int, tallies: 
     until = since + WEEKS
     recorded = replay.readings["recorded_at"]
     near = replay.readings[((recorded > since - DAY) & (recorded <= until)).to_numpy()].reset_index(drop=True)
-    log = predictions(Replay(near, replay.stays, replay.outcomes), trained.champion, since, until)
+    log = predict_hourly(Replay(near, replay.stays, replay.outcomes), trained.champion, since, until)
     weeks = Replay(near.iloc[:0], replay.stays, replay.outcomes, log)
     for name in OUTCOME_FAULTS:
         for strength in STRENGTHS:
@@ -218,12 +218,14 @@ def _count_outcome_faults(trained: Trained, replay: Replay, seed: int, tallies: 
 def _outcomes(trained: Trained, replay: Replay, until: pd.Timestamp) -> list[Finding]:
     if replay.log is None:
         return []
-    labelled = label(
+    labelled = label_index_times(
         replay.log.merge(replay.stays[["subject_id", "end"]], on="subject_id"), replay.outcomes, TASKS["deterioration"]
     )
-    no_readings = checked(replay.readings)
-    return name_faults(
-        Evidence(no_readings, until, trained.readings, judged=highest_risks(labelled), judged_reference=trained.outcomes)
+    no_readings = check_received(replay.readings)
+    return detect_faults(
+        Evidence(
+            no_readings, until, trained.readings, judged=summarise_highest_risks(labelled), judged_reference=trained.outcomes
+        )
     )
 
 
@@ -231,14 +233,14 @@ def _stays(cinc2019: Path) -> tuple[Replay, Replay]:
     """Return replays of the first stays and of later ones."""
     first, later = Cinc2019(cinc2019), Cinc2019(cinc2019)
     first._files, later._files = first._files[: STAYS[0]], later._files[STAYS[1] : STAYS[2]]
-    return replay_of(first), replay_of(later)
+    return build_replay(first), build_replay(later)
 
 
 def _halves(source: Source) -> tuple[Replay, Replay]:
     """Return replays of the first and the second half of a source's stays."""
     batches = list(source.batches())
     stays = pd.concat([batch.stays for batch in batches])["subject_id"]
-    return tuple(replay_of(_Part(source, set(half))) for half in np.array_split(stays.to_numpy(object), 2))  # type: ignore[return-value]
+    return tuple(build_replay(_Part(source, set(half))) for half in np.array_split(stays.to_numpy(object), 2))  # type: ignore[return-value]
 
 
 class _Part:
@@ -261,14 +263,14 @@ class _Part:
 
 def _measure_real(first: Replay, later: Replay) -> tuple[dict[str, list[bool]], list[list[Finding]], Counter[str]]:
     """Measure faults of readings in days of real patients, and the same days without a fault."""
-    reference = days(checked(first.readings))
+    reference = profile_days(check_received(first.readings))
     reference["signal"] = reference["signal"].astype(str)
     named: dict[str, list[bool]] = {name: [] for name in OF_READINGS}
     other_findings: Counter[str] = Counter()
     clean = []
     for number, until in enumerate(_day_ends(later, 7, CLEAN_DAYS)):
         near = _around(later, until)
-        findings = name_faults(Evidence(_rows(near, until), until, reference))
+        findings = detect_faults(Evidence(_rows(near, until), until, reference))
         clean.append(findings)
         _report(f"real {until:%m-%d} {[finding.sentence() for finding in findings]}")
         since = until - DAY + pd.Timedelta(minutes=5)
@@ -279,7 +281,7 @@ def _measure_real(first: Replay, later: Replay) -> tuple[dict[str, list[bool]], 
                 except FaultError as error:
                     _report(str(error))
                     continue
-                answers = name_faults(Evidence(_rows(faulty, until), until, reference))
+                answers = detect_faults(Evidence(_rows(faulty, until), until, reference))
                 # A finding of the day without the fault is not an answer to the fault.
                 answers = [
                     finding for finding in answers if (finding.fault, finding.signal, finding.where) not in _keys(findings)
@@ -300,7 +302,7 @@ def _keys(findings: list[Finding]) -> set[tuple[str, str | None, tuple[str, ...]
 
 def _rows(replay: Replay, until: pd.Timestamp) -> pd.DataFrame:
     recorded = replay.readings["recorded_at"]
-    return checked(replay.readings[((recorded > until - 2 * DAY) & (recorded <= until)).to_numpy()])
+    return check_received(replay.readings[((recorded > until - 2 * DAY) & (recorded <= until)).to_numpy()])
 
 
 def _is_right(hit: Hit, finding: Finding) -> bool:
@@ -330,7 +332,7 @@ def _columns_drifted(trained: Trained, evidence: Evidence) -> int:
     """Return the number of columns that ``vigil drift`` reports as drifted."""
     assert evidence.log is not None
     log = evidence.log.assign(hour=evidence.log["index_time"].dt.hour)
-    return int(column_drift(trained.population, log, _columns(trained))["drifted"].sum())
+    return int(compare_columns(trained.population, log, _columns(trained))["drifted"].sum())
 
 
 def _daily(series: pd.DataFrame, window: str) -> pd.DataFrame:

@@ -5,10 +5,10 @@ import pandas as pd
 from evidently import Dataset, Report
 from evidently.presets import DataDriftPreset
 
-from models.evaluation.label_free import estimate
-from models.monitoring.feature_drift import column_drift
-from pipelines.drift.evidently_report import compare, page
-from pipelines.drift.report import SHOWN, by_patient
+from models.evaluation.label_free import estimate_performance
+from models.monitoring.feature_drift import compare_columns
+from pipelines.drift.evidently_report import compare, render_page
+from pipelines.drift.report import SHOWN, average_by_patient
 from tests.benchmarks.measure import Section, in_turn
 
 PREDICTIONS, FEATURES, PATIENTS = 100_000, 100, 4_200
@@ -21,10 +21,10 @@ def speed_section() -> Section:
     features = [column for column in current if column.startswith(("f", "p"))]
 
     def assess() -> None:
-        drifted = column_drift(reference, current, features)
-        estimate(current["probability"], current["subject_id"], 0.1, seed=0)
+        drifted = compare_columns(reference, current, features)
+        estimate_performance(current["probability"], current["subject_id"], 0.1, seed=0)
         shown = drifted["column"].head(SHOWN).tolist()
-        page([compare(by_patient(reference, shown), by_patient(current, shown), 1e-5)])
+        render_page([compare(average_by_patient(reference, shown), average_by_patient(current, shown), 1e-5)])
 
     def preset() -> None:
         frames = [Dataset.from_pandas(frame[features]) for frame in (current, reference)]

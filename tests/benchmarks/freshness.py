@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from features.pseudonyms import open_pseudonyms
 from pipelines.home import Home
 from pipelines.operations.server import running_server
-from serving.auth.local_tokens import local_token
+from serving.auth.local_tokens import create_local_token
 from serving.records.ward_state import SCHEMA
 from tests.benchmarks.http import Connection, format_request
 
@@ -100,7 +100,7 @@ def measure_freshness(home: Path, task: str, *, patients: int, seconds: float, g
     """Let gateways send one reading per second of each patient, spread over the second, and measure the server."""
     pseudonyms = open_pseudonyms(home)
     names = [f"bench-{number}" for number in range(patients)]
-    token = local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
+    token = create_local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
     with running_server(Home(home), task) as url:
         port = int(url.rpartition(":")[2])
         asyncio.run(_register(port, token, names))

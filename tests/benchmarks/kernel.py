@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from features.kernel import Readings, window_statistics
-from features.kernel.plan import HOUR_US, in_order, plan_of
-from features.windows import over
+from features.kernel import ObservationArrays, compute_window_statistics
+from features.kernel.plan import HOUR_US, order_by_signal, plan_kernel
+from features.windows import declare_statistics
 from tests.benchmarks.measure import Section, in_turn
 
 SIGNALS = ("heart_rate", "respiratory_rate", "spo2", "systolic_bp", "diastolic_bp", "mean_bp")
@@ -36,8 +36,10 @@ class Month:
 
     def by_kernel(self, windows: tuple[int, ...], statistics: tuple[str, ...], *, dense: bool = False) -> list[np.ndarray]:
         """Run the kernel at each whole hour or (dense) at each reading, in parallel over patients; one row a feature."""
-        features = in_order([feature for hours in windows for feature in over(self.signals, hours, *statistics)])
-        names, planned = plan_of(features)
+        features = order_by_signal(
+            [feature for hours in windows for feature in declare_statistics(self.signals, hours, *statistics)]
+        )
+        names, planned = plan_kernel(features)
         times, bounds = (self.observed, self.bounds) if dense else (self.hours, self.hour_bounds)
         observed = np.concatenate([self.observed[:MINUTES]] * len(names))
         begin = np.arange(len(names))[:, None] * MINUTES
@@ -49,16 +51,18 @@ class Month:
         def compute(patient: int) -> np.ndarray:
             own = slice(self.bounds[patient], self.bounds[patient + 1])
             steps = np.concatenate([np.rint(self.values[name][own] * 100).astype(np.int64) for name in names])
-            readings = Readings(observed, observed, steps, begin, begin + MINUTES, np.zeros((0, 0, 3), dtype=np.int64))
+            readings = ObservationArrays(observed, observed, steps, begin, begin + MINUTES, np.zeros((0, 0, 3), dtype=np.int64))
             t = times[bounds[patient] : bounds[patient + 1]]
-            window_statistics(planned, readings, t, np.array([0, len(t)]), out[patient])
+            compute_window_statistics(planned, readings, t, np.array([0, len(t)]), out[patient])
             return out[patient]
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return list(pool.map(compute, range(len(bounds) - 1)))
 
     def frame_by_kernel(self, windows: tuple[int, ...], statistics: tuple[str, ...], *, dense: bool = False) -> pd.DataFrame:
-        features = in_order([feature for hours in windows for feature in over(self.signals, hours, *statistics)])
+        features = order_by_signal(
+            [feature for hours in windows for feature in declare_statistics(self.signals, hours, *statistics)]
+        )
         values = np.concatenate(self.by_kernel(windows, statistics, dense=dense), axis=1)
         return pd.DataFrame(values.T, columns=[feature.name for feature in features])
 

@@ -2,7 +2,7 @@
 
 Four methods are compared:
 
-- that of Vigil: :func:`models.evaluation.label_free.estimate` with the reliability of the out-of-fold risks;
+- that of Vigil: :func:`models.evaluation.label_free.estimate_performance` with the reliability of the out-of-fold risks;
 - the same without reliability;
 - the out-of-fold figure plus the difference of the expected figures of both cohorts (Guillory D, et al. Predicting with
   confidence on unseen distributions. ICCV 2021);
@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import FEATURES, SERVICES
-from features.signals import names
-from models.alarms.timeline import Watch, threshold_at_budget
-from models.cohort import LABELLED, folds
-from models.evaluation.calibration import calibration
-from models.evaluation.discrimination import discrimination, discrimination_draws
-from models.evaluation.label_free import Reliability, estimate
+from features.signals import signal_names
+from models.alarms.timeline import AlarmTimeline, threshold_at_budget
+from models.cohort import LABEL_COLUMNS, assign_folds
+from models.evaluation.calibration import measure_calibration
+from models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from models.evaluation.label_free import Reliability, estimate_performance
 from models.evaluation.robustness import Loss
 from models.seeds import SEED
-from models.statistics.bootstrap import RESAMPLES, Resamples, percentile
+from models.statistics.bootstrap import RESAMPLES, Resamples, percentile_interval
 from models.tasks import TASKS
-from models.training.candidate_models import learned as learned_features
-from models.training.candidate_models import trees
-from models.training.measurement_augmentation import Augmented, remeasured
+from models.training.candidate_models import model_features as learned_features
+from models.training.candidate_models import tree_model
+from models.training.measurement_augmentation import Augmented, other_habits
 from models.training.risk_model import RiskModel, log_odds
 from pipelines.challenges.frames import read_augmented, read_frame
 from pipelines.sources import Batch, Source
@@ -153,11 +153,11 @@ def cinc2019_study(data: Path) -> Study:
     """Learn from one half of a unit's patients; apply to the other half, to other units, and to changed observations."""
     source, service = Cinc2019(data), list(SERVICES[TASKS["sepsis"].feature_service])
     all_rows = read_frame(source, service, "set A")
-    half = folds(all_rows["subject_id"], all_rows["label"].to_numpy() == 1, 2, seed=SEED)
+    half = assign_folds(all_rows["subject_id"], all_rows["label"].to_numpy() == 1, 2, seed=SEED)
     in_unit = (all_rows["unit"] == UNIT).fillna(False).to_numpy(bool)
     training = all_rows[in_unit & (half == 0)].reset_index(drop=True)
     patients = set(all_rows.loc[in_unit & (half == 1), "subject_id"])
-    habits = read_frame(Changed(source, set(training["subject_id"]), remeasured), service, "habits")
+    habits = read_frame(Changed(source, set(training["subject_id"]), other_habits), service, "habits")
     augmented = Augmented(np.arange(len(training)), habits, np.ones(len(training)), "other_habits")
     model, learned, threshold = _learn("sepsis", training, [augmented])
     home = _score_cohort(model, "the same unit: no shift", all_rows[in_unit & (half == 1)])
@@ -174,9 +174,9 @@ def cinc2019_study(data: Path) -> Study:
     ]
     del all_rows
     for title, change in (
-        ("other measurement habits", remeasured),
+        ("other measurement habits", other_habits),
         ("half of all readings lost", _drop(Loss("", share=0.5))),
-        ("no laboratory values", _drop(Loss("", signals=tuple(names("laboratory"))))),
+        ("no laboratory values", _drop(Loss("", signals=tuple(signal_names("laboratory"))))),
         ("no heart rate, no respiratory rate", _drop(Loss("", signals=("heart_rate", "respiratory_rate")))),
     ):
         cohorts.append(_score_cohort(model, title, read_frame(Changed(source, patients, change), service, title)))
@@ -194,7 +194,7 @@ def ward_study() -> Study:
     subject, age = home.frame["subject_id"], home.frame["age"]
     worst = home.frame["news2"].groupby(subject).transform("mean")
     event = home.frame["label"].groupby(subject).transform("max") == 1
-    third = folds(subject, np.zeros(len(subject), dtype=bool), 3, seed=SEED) == 0
+    third = assign_folds(subject, np.zeros(len(subject), dtype=bool), 3, seed=SEED) == 0
     cohorts = [
         home,
         home.part("75 and over", (age >= 75).to_numpy()),
@@ -212,10 +212,10 @@ def ward_study() -> Study:
 
 def _learn(task: str, training: pd.DataFrame, augmented: Sequence[Augmented]) -> tuple[RiskModel, Cohort, float]:
     features = learned_features(SERVICES[TASKS[task].feature_service])
-    model = trees(features, hourly=True, seed=SEED).set_params(**CHEAPER)
+    model = tree_model(features, hourly=True, seed=SEED).set_params(**CHEAPER)
     risk = model.cross_fit(training, training["label"], training["subject_id"], augmented)
-    watch = Watch.of(training[LABELLED].assign(probability=risk))
-    threshold = threshold_at_budget(watch, TASKS[task].promise.alarms_per_patient_day)
+    watch = AlarmTimeline.from_frame(training[LABEL_COLUMNS].assign(probability=risk))
+    threshold = threshold_at_budget(watch, TASKS[task].alarm_target.alarms_per_patient_day)
     known = training["label"].notna().to_numpy()
     return model, Cohort("out of fold", training[known], risk[known]), threshold
 
@@ -226,12 +226,12 @@ def _score_cohort(model: RiskModel, title: str, frame: pd.DataFrame) -> Cohort:
 
 
 def _drop(loss: Loss) -> Change:
-    return lambda observations: observations[loss.kept(observations, SEED)]
+    return lambda observations: observations[loss.remaining(observations, SEED)]
 
 
 def _avert_events(cohort: Cohort) -> Cohort:
     """Return the cohort as if half of the patients with an event were treated in time: the same signs, and no event."""
-    half = folds(cohort.frame["subject_id"], cohort.label == 1, 2, seed=SEED) == 0
+    half = assign_folds(cohort.frame["subject_id"], cohort.label == 1, 2, seed=SEED) == 0
     return replace(
         cohort, title="half of the events averted", frame=cohort.frame.assign(label=np.where(half, 0.0, cohort.label))
     )
@@ -301,16 +301,16 @@ def measure(cohort: Cohort, threshold: float) -> Figures:
     """Return the figures by labels, AUROC and AUPRC with intervals."""
     label, risk = cohort.label, cohort.risk
     above = risk >= threshold
-    draws = discrimination_draws(label, risk, Resamples.of(cohort.frame["subject_id"], SEED))
-    figures = {**discrimination(label, risk), "brier": calibration(label, risk)["brier"]}
+    draws = resample_discrimination(label, risk, Resamples.draw(cohort.frame["subject_id"], SEED))
+    figures = {**measure_discrimination(label, risk), "brier": measure_calibration(label, risk)["brier"]}
     figures |= {"precision": float(label[above].mean()), "recall": float(label[above].sum() / label.sum())}
     for name in ("auroc", "auprc"):
-        figures[f"{name}_low"], figures[f"{name}_high"] = percentile(draws[name])
+        figures[f"{name}_low"], figures[f"{name}_high"] = percentile_interval(draws[name])
     return figures
 
 
 def _estimate(cohort: Cohort, threshold: float, reliability: Reliability | None) -> Figures:
-    return estimate(cohort.risk, cohort.frame["subject_id"], threshold, seed=SEED, reliability=reliability)
+    return estimate_performance(cohort.risk, cohort.frame["subject_id"], threshold, seed=SEED, reliability=reliability)
 
 
 def _weighted(learned: Cohort, cohort: Cohort, reliability: Reliability) -> Reliability:

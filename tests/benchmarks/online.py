@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.batch import as_steps
-from features.catalogue import SERVICES, STANDARD, of
+from features.batch import encode_observations
+from features.catalogue import SERVICES, STANDARD, list_features
 from features.kernel.plan import SECOND_US
 from features.observations import TIME, check
-from features.online import PatientFeatures
+from features.online import SubjectFeatures
 from features.store.client import Store
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
@@ -35,7 +35,7 @@ def online_section() -> Section:
         ingest(SimulatedWard(patients=PATIENTS, patients_per_batch=PATIENTS), Home(home))
         build(Home(home))
         cohort = CohortStore(home)
-        observations, index = cohort.read_part("observations", 0), index_times(cohort.read_part("stays", 0))
+        observations, index = cohort.read_partition("observations", 0), index_times(cohort.read_partition("stays", 0))
         hours = index.groupby("subject_id").size()
         rows = []
         for name, rank in (
@@ -49,7 +49,7 @@ def online_section() -> Section:
     return Section(
         "Online",
         f"A patient of the simulated ward with a wearable (one reading a minute of three signals), a cuff, a thermometer and "
-        f"nurses' rounds: all {len(of(*STANDARD))} features after one new heart rate. "
+        f"nurses' rounds: all {len(list_features(*STANDARD))} features after one new heart rate. "
         f"Writes: {BATCH} patients to Feast's SQLite.",
         ["step", "median", "95th percentile", "per second"],
         rows,
@@ -59,11 +59,11 @@ def online_section() -> Section:
 def _measure_refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: str, name: str) -> list[list[str]]:
     stay = index[index["subject_id"] == subject]
     last = int(stay["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)[-1])
-    patient = PatientFeatures(*stay.iloc[0][["age", "sex", "unit_admitted_at", "hospital_admitted_at"]])
+    patient = SubjectFeatures(*stay.iloc[0][["age", "sex", "unit_admitted_at", "hospital_admitted_at"]])
     own = observations[observations["subject_id"] == subject]
     patient.add(own)
     patient.forget(last)
-    heart_rate = as_steps(own[own["signal"] == "heart_rate"].tail(1))
+    heart_rate = encode_observations(own[own["signal"] == "heart_rate"].tail(1))
     times = [np.array([last + (round_ + 1) * SECOND_US]) for round_ in range(2 * ROUNDS)]
     frames = [check(_heart_rate_frame(subject, t[0])).accepted for t in times[ROUNDS:]]
     arrays = [_time_update(lambda t=t: patient.insert(heart_rate[0], t, t, heart_rate[3]), patient, t) for t in times[:ROUNDS]]
@@ -78,7 +78,7 @@ def _measure_refresh(observations: pd.DataFrame, index: pd.DataFrame, subject: s
     ]
 
 
-def _time_update(add: Callable[[], None], patient: PatientFeatures, t: np.ndarray) -> float:
+def _time_update(add: Callable[[], None], patient: SubjectFeatures, t: np.ndarray) -> float:
     """Return the milliseconds from a new reading to the updated features."""
     started = time.perf_counter()
     add()
@@ -98,7 +98,9 @@ def _heart_rate_frame(subject: str, at: int) -> pd.DataFrame:
 
 def _measure_write(store: Store, index: pd.DataFrame, service: str) -> list[str]:
     rows = pd.DataFrame({"subject_id": [f"p{n}" for n in range(BATCH)], "index_time": index["index_time"].iloc[0]})
-    rows = pd.concat([rows, pd.DataFrame(1.5, index=rows.index, columns=list(of(*STANDARD)), dtype=np.float32)], axis=1)
+    rows = pd.concat(
+        [rows, pd.DataFrame(1.5, index=rows.index, columns=list(list_features(*STANDARD)), dtype=np.float32)], axis=1
+    )
     times = []
     for _ in range(7):
         started = time.perf_counter()

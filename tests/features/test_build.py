@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.batch import _with_needs, build_features, computation, readings_of
-from features.catalogue import DECLARED, STANDARD, VIEWS, of
+from features.batch import _with_needs, build_features, group_observations, plan_computation
+from features.catalogue import DECLARED, STANDARD, VIEWS, list_features
 from features.derived import MEASUREMENT_ERROR
-from features.kernel import window_statistics
-from features.kernel.plan import in_order, plan_of
+from features.kernel import compute_window_statistics
+from features.kernel.plan import order_by_signal, plan_kernel
 from features.observations import TIME, ObservationError, check
 from features.signals import SIGNALS
 from features.windows import WindowFeature
@@ -100,11 +100,11 @@ def test_window_statistics_equal_the_reference(rows):
 
 def window_columns(accepted, grid):
     """Return the output of the kernel by the names of all window features, declared or only needed."""
-    features = in_order(WINDOW_FEATURES)
-    _, planned = plan_of(features, computation().signals)
+    features = order_by_signal(WINDOW_FEATURES)
+    _, planned = plan_kernel(features, plan_computation().signals)
     out = np.empty((len(features), len(grid)))
     times = grid["index_time"].to_numpy("datetime64[us]").astype(np.int64)
-    window_statistics(planned, readings_of(accepted, pd.Index(["a"])), times, np.array([0, len(times)]), out)
+    compute_window_statistics(planned, group_observations(accepted, pd.Index(["a"])), times, np.array([0, len(times)]), out)
     return {feature.name: out[column] for column, feature in enumerate(features)}
 
 
@@ -314,13 +314,13 @@ def test_view_is_bit_identical_whatever_other_views_are_computed(rows):
 
 
 def test_standard_views_are_computed_by_default():
-    assert list(build_features(observations(), index(0)).columns[2:]) == list(of(*STANDARD))
+    assert list(build_features(observations(), index(0)).columns[2:]) == list(list_features(*STANDARD))
 
 
 def test_columns_are_in_catalogue_order_whatever_the_order_of_views():
     accepted = observations((0, "heart_rate", 80), (-1, "sodium", 140))
     one, other = (build_features(accepted, index(0), views) for views in (["stay", "patient"], ["patient", "stay", "patient"]))
-    assert list(one.columns[2:]) == [*of("patient"), *of("stay")]
+    assert list(one.columns[2:]) == [*list_features("patient"), *list_features("stay")]
     pd.testing.assert_frame_equal(one, other, check_exact=True)
     assert one["sodium_last_72h"].iloc[0] == 140
 

@@ -11,11 +11,11 @@ from features.catalogue import (
     SERVICES,
     STANDARD,
     VIEWS,
-    computed_for,
-    of,
-    reflecting,
+    group_by_view,
+    list_features,
+    list_features_reflecting,
     service_views,
-    views_of,
+    views_to_compute,
 )
 from features.signals import SIGNALS
 from features.windows import WindowFeature
@@ -35,9 +35,13 @@ def test_features_that_count_or_time_measurements_reflect_workflow():
     for feature in FEATURES.values():
         if feature.statistic in {"count", "age"}:
             assert feature.reflects == "workflow", feature.name
-    assert {"hours_in_unit", "vitals_known", "news2_highest", "heart_rate_age_so_far"} <= set(reflecting("workflow"))
-    assert {"age", "heart_rate_mean_24h", "news2", "lactate_last_72h", "spo2_anomaly"} <= set(reflecting("physiology"))
-    assert set(reflecting("workflow")) | set(reflecting("physiology")) == set(FEATURES)
+    assert {"hours_in_unit", "vitals_known", "news2_highest", "heart_rate_age_so_far"} <= set(
+        list_features_reflecting("workflow")
+    )
+    assert {"age", "heart_rate_mean_24h", "news2", "lactate_last_72h", "spo2_anomaly"} <= set(
+        list_features_reflecting("physiology")
+    )
+    assert set(list_features_reflecting("workflow")) | set(list_features_reflecting("physiology")) == set(FEATURES)
 
 
 def test_services_name_features_in_the_order_of_the_views():
@@ -68,7 +72,7 @@ def test_stored_service_never_changes(service, digest):
 
 def test_services_for_comparison_follow_the_standard_views():
     assert set(VIEWS) - set(STANDARD) == {"stay", "organs", "pressure"}
-    assert SERVICES["everything"] == of(*STANDARD)
+    assert SERVICES["everything"] == list_features(*STANDARD)
     assert {*SERVICES["physiology"], *SERVICES["workflow"]} == set(SERVICES["everything"])
     assert list(VIEWS)[: len(STANDARD)] == list(STANDARD)
 
@@ -79,27 +83,31 @@ def test_mortality_service_covers_every_signal_over_long_windows_only():
     expected = {f"{signal}_{statistic}_72h" for signal in SIGNALS for statistic in statistics}
     expected |= {f"{signal}_{statistic}_24h" for signal in SIGNALS for statistic in ("mean", "min", "max")}
     assert len(expected) == 13 * len(SIGNALS)
-    scores = {"mews", "qsofa", "sirs", "sofa", "spo2_fio2", "pulse_pressure", *of("scores")}
+    scores = {"mews", "qsofa", "sirs", "sofa", "spo2_fio2", "pulse_pressure", *list_features("scores")}
     assert service == expected | scores | {"age", "sex", "hours_in_unit"}
 
 
 def test_computed_for_adds_the_views_that_a_service_reads_to_the_standard_views():
-    assert computed_for("deterioration_v1") == STANDARD
-    assert computed_for("mortality_v2") == (*STANDARD, "stay", "organs")
-    assert computed_for("pressure_v1") == computed_for("pressure_v2") == (*STANDARD, "pressure")
+    assert views_to_compute("deterioration_v1") == STANDARD
+    assert views_to_compute("mortality_v2") == (*STANDARD, "stay", "organs")
+    assert views_to_compute("pressure_v1") == views_to_compute("pressure_v2") == (*STANDARD, "pressure")
 
 
 def test_views_on_demand_are_read_completely():
     """A feature that no service reads would be stored in vain, and vigil features --verify could not compare it."""
     for service in SERVICES:
         for view, names in service_views(service).items():
-            assert view in STANDARD or names == of(view), service
+            assert view in STANDARD or names == list_features(view), service
 
 
 def test_views_of_groups_features_in_catalogue_order():
     names = ["sodium_mean_72h", "sex", "heart_rate_mean_1h", "age"]
-    assert views_of(names) == {"vital_signs": ("heart_rate_mean_1h",), "patient": ("age", "sex"), "stay": ("sodium_mean_72h",)}
-    assert list(views_of(names)) == ["vital_signs", "patient", "stay"]
+    assert group_by_view(names) == {
+        "vital_signs": ("heart_rate_mean_1h",),
+        "patient": ("age", "sex"),
+        "stay": ("sodium_mean_72h",),
+    }
+    assert list(group_by_view(names)) == ["vital_signs", "patient", "stay"]
 
 
 @pytest.mark.parametrize(
@@ -131,4 +139,4 @@ def test_window_feature_derives_name_unit_and_description():
 
 def test_feature_service_of_every_task_contains_the_features_of_the_safety_net():
     for task in TASKS.values():
-        assert {*of(SAFETY_NET), "age", *of("scores")} <= set(SERVICES[task.feature_service]), task.name
+        assert {*list_features(SAFETY_NET), "age", *list_features("scores")} <= set(SERVICES[task.feature_service]), task.name

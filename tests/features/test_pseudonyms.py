@@ -21,7 +21,7 @@ def test_subject_key_is_the_published_hmac_function():
 
 
 def test_former_method_name_gives_the_same_subject_key():
-    assert Pseudonyms(SECRET).of("12~34") == Pseudonyms(SECRET).subject_key("12~34")
+    assert Pseudonyms(SECRET).subject_key("12~34") == Pseudonyms(SECRET).subject_key("12~34")
 
 
 def test_subject_keys_of_different_keys_share_nothing():
@@ -43,10 +43,10 @@ def test_subject_keys_of_stays_can_be_grouped_by_patient():
 def test_subject_keys_of_a_column_equal_those_of_its_values(dtype):
     pseudonyms = Pseudonyms(SECRET)
     names = pd.Series(["b", None, "a~1", "", "b"], index=[5, 3, 8, 1, 2], dtype=dtype, name="subject_id")
-    keys = pseudonyms.of_each(names)
+    keys = pseudonyms.subject_keys(names)
     expected = [pseudonyms.subject_key("b"), None, pseudonyms.subject_key("a~1"), None, pseudonyms.subject_key("b")]
     pd.testing.assert_series_equal(keys, pd.Series(expected, names.index, dtype="string[pyarrow]", name="subject_id"))
-    assert pseudonyms.of_each(names.iloc[:0]).empty
+    assert pseudonyms.subject_keys(names.iloc[:0]).empty
 
 
 def test_open_pseudonyms_keeps_the_first_key_of_a_home(tmp_path):

@@ -15,10 +15,10 @@ from features.scores import (
     QSOFA_BANDS,
     SOFA_BANDS,
     assign_points,
+    compute_score,
     compute_shock_index,
     compute_sirs,
     compute_spo2_fio2,
-    score,
 )
 from tests.features.test_build import index, observations
 
@@ -136,7 +136,7 @@ SICKEST = {
 }
 UNKNOWN = dict.fromkeys(HEALTHY, np.nan)
 CHARTS = {"news2": NEWS2_BANDS, "mews": MEWS_BANDS, "qsofa": QSOFA_BANDS, "sofa": SOFA_BANDS}
-SCORES = {"sirs": compute_sirs, **{name: partial(score, name, chart) for name, chart in CHARTS.items()}}
+SCORES = {"sirs": compute_sirs, **{name: partial(compute_score, name, chart) for name, chart in CHARTS.items()}}
 
 
 def compute(name, patient=HEALTHY, **values):

@@ -9,7 +9,7 @@ from features.batch import build_features
 from models.domain import DomainOfUse
 from models.registry import Registry
 from models.training.risk_model import RiskModel
-from tests.models.behaviour.made_up import VIEWS, ward
+from tests.models.behaviour.synthetic import VIEWS, ward
 
 NAME = "deterioration"
 FEATURES = ["age", "hours_in_unit", "heart_rate_last_24h", "heart_rate_count_24h", "spo2_last_24h", "spo2_count_24h"]

@@ -6,8 +6,8 @@ import pytest
 
 from features.batch import build_features
 from features.observations import check
-from models.alarms.safety_net import either
-from models.assessment import assess, assess_registered, net_of, out_of_date
+from models.alarms.safety_net import join_reasons
+from models.assessment import age_by_hours, assess, assess_registered, safety_net_scores
 from models.registry import RegisteredModel
 
 NOW = pd.Timestamp("2026-03-01T12:00Z").as_unit("us")
@@ -197,7 +197,7 @@ def test_out_of_date_drops_components_older_than_a_day():
     (fresh,) = assess(None, frame)
     later = frame.assign(**{f"{name}_age_24h": 1.0 for name in ("respiratory_rate", "spo2")})
     later = later.assign(**{f"{name}_age_24h": 10.0 for name in ("heart_rate", "systolic_bp", "body_temperature")})
-    (stale,) = assess(None, out_of_date(later, np.array([15.0])), [("stale_data",)])
+    (stale,) = assess(None, age_by_hours(later, np.array([15.0])), [("stale_data",)])
     assert (fresh.news2, fresh.net_score) == (9, 9)
     assert (stale.news2, stale.net_score) == (6, 6)
 
@@ -213,7 +213,7 @@ def test_assess_registered_does_not_ask_a_withdrawn_model():
 def test_net_of_many_rows_agrees_with_each_assessment():
     frames = [rows((0, SHOCK)), rows((0, WELL)), rows(), rows((0, SHOCK), age=3.0), rows((0, {"spo2": 84}))]
     frame = pd.concat(frames, ignore_index=True)
-    net = net_of(frame)
+    net = safety_net_scores(frame)
     for name in ("net_score", "net_spot"):
         each = [getattr(risk, name) for risk in assess(None, frame)]
         np.testing.assert_array_equal(net[name], [np.nan if value is None else value for value in each])
@@ -241,5 +241,5 @@ def test_assess_treats_a_risk_of_nan_as_a_failed_model():
 
 
 def test_either_joins_the_rules_of_the_chart_and_of_sustained_values():
-    assert either(("news2_single_3",), ("news2_5_or_6",)) == ("news2_5_or_6", "news2_single_3")
-    assert either(("news2_7_or_more",), ("news2_5_or_6",)) == ("news2_7_or_more",)
+    assert join_reasons(("news2_single_3",), ("news2_5_or_6",)) == ("news2_5_or_6", "news2_single_3")
+    assert join_reasons(("news2_7_or_more",), ("news2_5_or_6",)) == ("news2_7_or_more",)

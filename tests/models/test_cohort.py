@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.cohort import HELD_OUT_SHARE, folds, index_times, label, patient_of, split_of, splits
+from models.cohort import HELD_OUT_SHARE, assign_folds, assign_splits, index_times, label_index_times, patient_of, split_of
 from models.tasks import TASKS
 
 T0 = pd.Timestamp("2026-03-01T00:30:00Z").as_unit("us")
@@ -28,7 +28,7 @@ def outcomes(*rows):
 
 
 def labels(task, stay_hours, *events):
-    result = label(index_times(stays(a=stay_hours)), outcomes(*events), task)
+    result = label_index_times(index_times(stays(a=stay_hours)), outcomes(*events), task)
     return ["-" if np.isnan(value) else int(value) for value in result["label"]]
 
 
@@ -78,7 +78,7 @@ def test_label_refuses_two_outcomes_of_a_subject():
 
 def test_splits_put_no_patient_in_two_and_keep_the_share():
     ids = pd.Series([f"patient-{n}" for n in range(20_000) for _ in range(2)])
-    result = splits(ids)
+    result = assign_splits(ids)
     assert result.groupby(ids).nunique().max() == 1
     assert (result == "held_out").mean() == pytest.approx(HELD_OUT_SHARE, abs=0.01)
 
@@ -92,24 +92,24 @@ def test_folds_put_a_patient_in_one_whatever_the_order_of_rows():
     ids = pd.Series([f"patient-{n}" for n in range(1000) for _ in range(3)])
     event = np.zeros(3000, dtype=bool)
     event[30:90:3] = True  # one row of each of twenty patients
-    result = pd.Series(folds(ids, event, 5, seed=1))
+    result = pd.Series(assign_folds(ids, event, 5, seed=1))
     assert result.groupby(ids).nunique().max() == 1
     assert result[event].value_counts().to_dict() == dict.fromkeys(range(5), 4)  # patients with an event are spread evenly
     assert result[~event].groupby(ids).first().value_counts().max() <= 200
     shuffled = np.random.default_rng(0).permutation(3000)
-    again = folds(ids.iloc[shuffled].reset_index(drop=True), event[shuffled], 5, seed=1)
+    again = assign_folds(ids.iloc[shuffled].reset_index(drop=True), event[shuffled], 5, seed=1)
     assert again.tolist() == result.iloc[shuffled].tolist()
-    assert folds(ids, event, 5, seed=2).tolist() != result.tolist()
+    assert assign_folds(ids, event, 5, seed=2).tolist() != result.tolist()
 
 
 def test_splits_and_folds_keep_the_stays_of_a_patient_together():
     ids = pd.Series([f"patient-{n}~{stay}" for n in range(500) for stay in range(3)])
     patients = ids.map(patient_of)
     assert patients.nunique() == 500
-    assert splits(ids).groupby(patients).nunique().max() == 1
-    assert splits(ids).tolist() == splits(patients).tolist()
+    assert assign_splits(ids).groupby(patients).nunique().max() == 1
+    assert assign_splits(ids).tolist() == assign_splits(patients).tolist()
     event = np.arange(1500) % 30 == 1  # one stay of some patients
-    fold = pd.Series(folds(ids, event, 5, seed=1))
+    fold = pd.Series(assign_folds(ids, event, 5, seed=1))
     assert fold.groupby(patients).nunique().max() == 1
     assert fold[event].value_counts().to_dict() == dict.fromkeys(range(5), 10)
 

@@ -14,7 +14,7 @@ from models.assessment import assess
 from models.promotion.recalibration import recalibrate
 from models.registry import CHALLENGER, CHAMPION, NoModelError, Registry
 from models.training.risk_model import RiskModel
-from models.version_history import versions
+from models.version_history import list_versions
 from tests.models.small_model import NAME, feature_rows, fit_small_model, store
 
 
@@ -69,14 +69,14 @@ def test_versions_lists_a_version_with_alias_tags_and_metrics(tmp_path, model, r
         registry.log(metrics={"all_signals.auroc": 0.8, "all_signals.auroc_low": 0.7, "clock.auroc": 0.6})
     registry.register(run_id, "all_signals", NAME, {"ungated": "the first"})
     registry.withdraw(NAME, "1", "a test", datetime.now(UTC))
-    (listed,) = versions(registry, NAME)
+    (listed,) = list_versions(registry, NAME)
     assert (listed["version"], listed["alias"], listed["withdrawn"], listed["ungated"]) == (1, CHAMPION, "a test", "the first")
     assert listed["metrics"] == {"auroc": 0.8, "auroc_low": 0.7}
     assert re.fullmatch(NAME + r" \d{4}-\d\d-\d\d \d\d:\d\d [0-9a-z.+]+", listed["run"])
     (dataset,) = registry.client.get_run(run_id).inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("ward", ("ab" * 20)[:36])
     with pytest.raises(NoModelError, match="no model 'other'"):
-        versions(registry, "other")
+        list_versions(registry, "other")
 
 
 @pytest.mark.parametrize("name", ["ward 3", "ward%203", "a?b", "a#b", "ü", "a'b", "a&b=c"])
@@ -131,10 +131,10 @@ def test_register_makes_a_refused_first_version_no_champion(tmp_path, model, row
     with pytest.raises(
         NoModelError, match="no champion of model 'deterioration'; train one first: vigil train \\(where a first"
     ):
-        registry.version_of(NAME, CHAMPION)
+        registry.version_with_alias(NAME, CHAMPION)
     registry.promote(NAME, "1", {"promoted_at": "now"})
     assert registry.has_champion(NAME)
-    assert registry.version_of(NAME, CHAMPION) == "1"
+    assert registry.version_with_alias(NAME, CHAMPION) == "1"
     assert dict(registry.client.get_model_version(NAME, "1").tags) == {"promoted_at": "now"}  # took no champion's place
     with pytest.raises(NoModelError, match="took no champion's place"):
         registry.previous_champion(NAME)

@@ -23,25 +23,25 @@ def registry(tmp_path_factory):
 
 
 def test_registry_withdraws_and_reinstates_a_version(registry):
-    assert registry.standing(NAME) == ("1", False)
+    assert registry.version_and_withdrawal(NAME) == ("1", False)
     assert registry.withdrawal(NAME, "1") is None
     registry.withdraw(NAME, "1", WHY, AT)
-    assert Registry(registry.home).standing(NAME) == ("1", True)
+    assert Registry(registry.home).version_and_withdrawal(NAME) == ("1", True)
     assert registry.withdrawal(NAME, "1") == Withdrawal(AT.astimezone(UTC), WHY)
-    assert registry.standing(NAME, CHALLENGER) == ("2", False)  # other versions are not withdrawn
+    assert registry.version_and_withdrawal(NAME, CHALLENGER) == ("2", False)  # other versions are not withdrawn
     registry.withdraw(NAME, "1", "again", AT + timedelta(days=1))
     assert registry.withdrawal(NAME, "1").because == WHY  # the first stands
     registry.reinstate(NAME, "1")
-    assert registry.standing(NAME) == ("1", False)
+    assert registry.version_and_withdrawal(NAME) == ("1", False)
     registry.reinstate(NAME, "1")  # nothing to do
 
 
 def test_withdrawal_is_of_a_version_and_not_of_the_next_champion(registry):
     registry.withdraw(NAME, "1", WHY, AT)
     registry.promote(NAME, "2", {})
-    assert registry.standing(NAME) == ("2", False)
+    assert registry.version_and_withdrawal(NAME) == ("2", False)
     registry.roll_back(NAME, {})
-    assert registry.standing(NAME) == ("1", True)  # only a reinstatement ends it
+    assert registry.version_and_withdrawal(NAME) == ("1", True)  # only a reinstatement ends it
     registry.reinstate(NAME, "1")
 
 

@@ -41,8 +41,8 @@ def test_read_model_reads_a_model_of_a_former_version(tmp_path, rows):
     assert ((low >= 0) & (low <= risk) & (risk <= high) & (high <= 1)).all()
     assert np.ptp(risk) > 0.1
     assert set(model.thresholds_) == {"medium", "high"}
-    assert model.facts_["feature_service"] == "vital_signs_v3"
-    assert model.most_negatives == 30_000
+    assert model.metadata_["feature_service"] == "vital_signs_v3"
+    assert model.max_negatives == 30_000
     assert len(model.domain_.unusual(rows)) == len(rows)
     assert model.contributions(rows.head(3)).sum(axis=1).to_numpy() == pytest.approx(model.margin(rows.head(3)))
 

@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 from models.registry import Registry
-from models.version_history import versions
+from models.version_history import list_versions
 from pipelines.home import Home
 from pipelines.jobs.train import train
 
@@ -21,7 +21,7 @@ def test_there_are_notebooks():
 @pytest.fixture(scope="module")
 def two_versions(home, _few_trees):
     """A home with something to compare: the notebook would train a second version itself, at its leisure."""
-    if len(versions(Registry(home), "deterioration")) < 2:
+    if len(list_versions(Registry(home), "deterioration")) < 2:
         train(Home(home), seed=7)
     return home
 

@@ -25,7 +25,7 @@ from pipelines.operations.backup import BACKUP_KEY, MANIFEST, BackupError, backu
 from pipelines.operations.reproduce import reproduce
 from pipelines.operations.restore import restore, verify_backup
 from pipelines.operations.server import running_server
-from serving.auth.local_tokens import local_token
+from serving.auth.local_tokens import create_local_token
 from serving.identity.identities import Identities
 
 LIVE = ("MRN 1", "MRN 2", "MRN 3")
@@ -36,7 +36,7 @@ class Gateway:
     """Sends readings to a server, one request after another, and notes when each request was acknowledged."""
 
     def __init__(self, url, home):
-        token = local_token(home, subject="gateway", scopes=None, wards=None, lifetime=timedelta(hours=1))
+        token = create_local_token(home, subject="gateway", scopes=None, wards=None, lifetime=timedelta(hours=1))
         self.client = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
         self.acknowledged = []
         self._stopped = threading.Event()
@@ -93,7 +93,7 @@ def moved(ward_backup, tmp_path_factory):
     first, second = folder / "first", folder / "another folder" / "second"
     restore(ward_backup, Home(first))
     cohort = CohortStore(first).read("stays")["subject_id"].head(20)
-    patients = list(Identities(first).of(cohort).values())
+    patients = list(Identities(first).find(cohort).values())
     with running_server(Home(first), "deterioration") as url:
         gateway = Gateway(url, first)
         registration = {"ward": "B4", "age": 70, "sex": "male"}
@@ -134,8 +134,8 @@ def test_backup_holds_every_acknowledged_reading_and_its_identity(moved):
     assert count(home, "journal.db", "observations") >= acknowledged
     with closing(sqlite3.connect(home / "journal.db")) as connection:
         subjects = [subject for (subject,) in connection.execute("SELECT DISTINCT subject_id FROM observations")]
-    assert set(Identities(home).of(subjects).values()) == set(LIVE)
-    assert set(subjects) == {open_pseudonyms(home).of(patient) for patient in LIVE}
+    assert set(Identities(home).find(subjects).values()) == set(LIVE)
+    assert set(subjects) == {open_pseudonyms(home).subject_key(patient) for patient in LIVE}
 
 
 def test_backup_journal_holds_the_groups_that_the_ward_state_was_computed_from(moved):
@@ -159,11 +159,11 @@ def test_restored_home_reproduces_every_prediction(moved):
 
 def test_restored_home_holds_no_former_path_of_feast_or_mlflow(moved):
     home, *_ = moved
-    registry, store = Registry.existing(home), Store(home)
+    registry, store = Registry.open_existing(home), Store(home)
     champion = registry.load("deterioration")
     assert registry.table(champion.run_id, "reference.parquet").shape[0] > 0
     index = pd.read_parquet(home / "replay_clock.parquet").head(30)
-    offline = store.training_frame(index, champion.feature_service)
+    offline = store.read_training_frame(index, champion.feature_service)
     online = store.online(offline["subject_id"].tolist(), champion.feature_service)
     pd.testing.assert_frame_equal(online[champion.model.features], offline[champion.model.features], check_exact=True)
     assert online["index_time"].tolist() == offline["index_time"].tolist()

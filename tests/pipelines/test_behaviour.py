@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from features.batch import build_features
-from features.scores import NEWS2_BANDS, NEWS2_HIGH, score
+from features.scores import NEWS2_BANDS, NEWS2_HIGH, compute_score
 from models.domain import DomainOfUse
 from pipelines.jobs.behaviour import examine_arrivals, examine_domain, read_observations, required_views
-from pipelines.sources.simulated.arrivals import arrivals
-from tests.models.behaviour.made_up import VIEWS, ward
+from pipelines.sources.simulated.arrivals import simulate_arrivals
+from tests.models.behaviour.synthetic import VIEWS, ward
 
 FEATURES = ["age", "heart_rate_last_24h", "heart_rate_count_24h", "spo2_last_24h", "spo2_count_24h"]
 
@@ -34,9 +34,9 @@ class Model:
 @pytest.mark.parametrize(("risk", "is_low", "is_high"), [(0.01, True, False), (0.2, False, False), (0.9, False, True)])
 def test_arrivals_count_answers_of_the_model_alone_and_with_the_safety_net(risk, is_low, is_high):
     result = examine_arrivals(Model(risk), seed=5, number=200)
-    observations, _ = arrivals(200, 5)
+    observations, _ = simulate_arrivals(200, 5)
     sets = observations.astype({"subject_id": object, "signal": object}).pivot_table("value", "subject_id", "signal")
-    chart = score("news2", NEWS2_BANDS, {signal: sets[signal].to_numpy() for signal in NEWS2_BANDS})["news2"]
+    chart = compute_score("news2", NEWS2_BANDS, {signal: sets[signal].to_numpy() for signal in NEWS2_BANDS})["news2"]
     emergencies = int((chart >= NEWS2_HIGH).sum())
     assert emergencies > 20
     assert result == {

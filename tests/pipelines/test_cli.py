@@ -19,7 +19,7 @@ from pipelines.home import Home
 from pipelines.jobs.train import Trained
 from pipelines.operations.restore import restore
 from serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
-from serving.auth.tokens import SCOPES, Caller, Tokens, UnauthorizedError
+from serving.auth.tokens import SCOPES, Caller, TokenVerifier, UnauthorizedError
 from tests.serving.in_process_server import SICK, WELL
 
 COMMANDS = [
@@ -138,7 +138,7 @@ def caller_of(token, home, *, in_hours=0):
     """Return the caller that a server of that home sees in a token, some hours from now."""
     now = datetime.now(UTC) + timedelta(hours=in_hours)
     jwks = home / "auth/jwks.json"
-    return Tokens(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=jwks, clock=lambda: now).verify(token)
+    return TokenVerifier(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=jwks, clock=lambda: now).verify(token)
 
 
 def test_token_is_the_only_output_and_is_valid_for_its_home(tmp_path):
@@ -147,7 +147,7 @@ def test_token_is_the_only_output_and_is_valid_for_its_home(tmp_path):
     assert (first.exit_code, first.stderr) == (second.exit_code, second.stderr) == (0, "")
     for token in (first.stdout.removesuffix("\n"), second.stdout.removesuffix("\n")):
         caller = caller_of(token, home)
-        assert caller == caller_of(token, home, in_hours=7.9) == Caller("local", frozenset(SCOPES), None, caller.expires)
+        assert caller == caller_of(token, home, in_hours=7.9) == Caller("local", frozenset(SCOPES), None, caller.expires_at)
         with pytest.raises(UnauthorizedError, match="expired"):
             caller_of(token, home, in_hours=8.1)
     assert stat.S_IMODE((home / "auth").stat().st_mode) == 0o700
@@ -158,7 +158,7 @@ def test_token_takes_scopes_wards_and_subject(tmp_path):
     token = vigil("token", "--home", tmp_path, *options, "--hours", 24).stdout.strip()
     caller = caller_of(token, tmp_path, in_hours=23.9)
     scopes, wards = frozenset({"risk:read", "ward:read"}), frozenset({"icu-1", "icu-2"})
-    assert caller == Caller("monitor", scopes, wards, caller.expires)
+    assert caller == Caller("monitor", scopes, wards, caller.expires_at)
 
 
 @pytest.mark.parametrize(

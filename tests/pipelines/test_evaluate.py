@@ -13,7 +13,7 @@ from models.registry import Registry
 from pipelines.cohort_store import CohortStore
 from pipelines.home import Home
 from pipelines.jobs.evaluate import evaluate
-from pipelines.jobs.train import labelled_index
+from pipelines.jobs.train import read_labelled_index
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +59,9 @@ def test_evaluate_judges_every_held_out_patient_and_no_other(home, written):
     requested = []
 
     class RecordingStore(Store):
-        def training_frame(self, rows, service):
+        def read_training_frame(self, rows, service):
             requested.append(set(rows["subject_id"]))
-            return super().training_frame(rows, service)
+            return super().read_training_frame(rows, service)
 
     opened = Home(home)
     opened.features = RecordingStore(home)
@@ -112,7 +112,7 @@ def test_domain_of_use_is_judged_on_held_out_patients(home, written):
     model = Registry(home).load("deterioration", "1").model
     assert result["summary"] == model.domain_.summary
     assert result["summary"]["outside_training"]["any"] <= result["summary"]["share_allowed"]
-    frame = Store(home).training_frame(labelled_index(CohortStore(home), "held_out"), "vital_signs_v3")
+    frame = Store(home).read_training_frame(read_labelled_index(CohortStore(home), "held_out"), "vital_signs_v3")
     measured = frame["hours_since_reading"].notna()
     assert (result["held_out"]["rows"], result["held_out"]["rows_outside"]) == (
         measured.sum(),

@@ -15,7 +15,7 @@ from pipelines.sources import Batch, SourceError
 from pipelines.sources.simulated import SimulatedWard
 from serving.identity.identities import Identities
 
-SIM_0, SIM_1 = (Pseudonyms(OPEN_KEY).of(name) for name in ("sim-000000", "sim-000001"))
+SIM_0, SIM_1 = (Pseudonyms(OPEN_KEY).subject_key(name) for name in ("sim-000000", "sim-000001"))
 
 
 class Edited:
@@ -89,7 +89,7 @@ def test_ingest_stores_pseudonyms_and_only_identities_hold_the_identifiers(tmp_p
     """Every observation of a subject is stored under the subject's pseudonym, quarantined ones too."""
     batch = next(iter(Edited().batches()))
     ingest(Edited(), Home(tmp_path))
-    identifiers = Identities(tmp_path).of([SIM_0, SIM_1])
+    identifiers = Identities(tmp_path).find([SIM_0, SIM_1])
     assert identifiers == {SIM_0: "sim-000000", SIM_1: "sim-000001"}
     cohort = CohortStore(tmp_path)
     for name, delivered in (("stays", batch.stays), ("outcomes", batch.outcomes)):
@@ -118,8 +118,8 @@ def test_stays_of_one_patient_share_a_patient_pseudonym(tmp_path):
     ingest(Edited(lambda b: Batch(*(_renamed(t, stays_of_one) for t in (b.observations, b.stays, b.outcomes)))), Home(tmp_path))
     subjects = CohortStore(tmp_path).read("stays")["subject_id"]
     assert subjects.nunique() == 2
-    assert set(subjects.map(patient_of)) == {Pseudonyms(OPEN_KEY).of("12")}
-    assert sorted(Identities(tmp_path).of(subjects).values()) == ["12~1", "12~2"]
+    assert set(subjects.map(patient_of)) == {Pseudonyms(OPEN_KEY).subject_key("12")}
+    assert sorted(Identities(tmp_path).find(subjects).values()) == ["12~1", "12~2"]
 
 
 def test_deidentified_patients_have_the_same_pseudonyms_in_every_home_and_others_have_not(tmp_path):
@@ -138,7 +138,7 @@ def test_ingest_keeps_a_secret_key_for_any_source(tmp_path):
     for deidentified in (True, False):
         ingest(Edited(deidentified=deidentified), Home(tmp_path))
         assert SIM_0 not in set(CohortStore(tmp_path).read("stays")["subject_id"])
-        assert Pseudonyms(secret).of("sim-000000") in set(CohortStore(tmp_path).read("stays")["subject_id"])
+        assert Pseudonyms(secret).subject_key("sim-000000") in set(CohortStore(tmp_path).read("stays")["subject_id"])
 
 
 def test_ingest_refuses_identified_patients_under_the_published_key(tmp_path):

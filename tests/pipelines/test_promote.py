@@ -19,8 +19,8 @@ from pipelines.cli.main import app
 from pipelines.cohort_store import CohortFacts, CohortStore
 from pipelines.home import Home
 from pipelines.jobs.promote import NothingToPromoteError, PromotionRefusedError, WithdrawnError, promote, roll_back
-from pipelines.jobs.train import digest, fit, labelled_index
-from tests.models.behaviour.examined import answered, examination
+from pipelines.jobs.train import digest, fit, read_labelled_index
+from tests.models.behaviour.evaluation_sections import answered, examination
 
 NAME = "deterioration"
 START = pd.Timestamp("2026-03-01T00:00:00Z").as_unit("us")
@@ -49,7 +49,7 @@ def store_cohort(home, patients=1200):
 class SyntheticStore(Store):
     """Features of any service: heart rate and SpO2 tell of an onset from ten hours before."""
 
-    def training_frame(self, rows, _service):
+    def read_training_frame(self, rows, _service):
         rows = rows.sort_values(["subject_id", "index_time"], ignore_index=True)
         generator = np.random.default_rng(len(rows))
         ahead = (rows["onset"] - rows["index_time"]).dt.total_seconds().to_numpy() / 3600
@@ -66,7 +66,7 @@ class SyntheticStore(Store):
 def learned(tmp_path_factory):
     """Models of one cohort, by what their features tell, and the frame they learned from."""
     home = tmp_path_factory.mktemp("learned")
-    frame = SyntheticStore(home).training_frame(labelled_index(store_cohort(home), "train"), "vital_signs_v1")
+    frame = SyntheticStore(home).read_training_frame(read_labelled_index(store_cohort(home), "train"), "vital_signs_v1")
     models = {}
     for name, features in (("sees", SEES), ("blind", BLIND)):
         learner = lightgbm.LGBMClassifier(
@@ -74,7 +74,7 @@ def learned(tmp_path_factory):
         )
         models[name] = RiskModel(learner, features, folds=3)
         fit(models[name], frame, TASKS[NAME])
-        models[name].facts_ = {
+        models[name].metadata_ = {
             "task": NAME,
             "source": "simulated",
             "simulated": True,
@@ -232,15 +232,15 @@ def test_same_training_again_is_refused_by_gate_better(ward, learned):
 
 def test_challenger_of_other_data_is_refused_by_gate_data(ward, learned, monkeypatch):
     class Changed(SyntheticStore):
-        def training_frame(self, rows, service):
-            frame = super().training_frame(rows, service)
+        def read_training_frame(self, rows, service):
+            frame = super().read_training_frame(rows, service)
             frame.loc[0, "spo2_min_24h"] += np.float32(0.01)  # one value of one hour
             return frame
 
     monkeypatch.setattr("features.store.client.Store", Changed)
     failed, line = assert_refused(ward, "data")
     assert failed == ["data"]
-    assert learned[0]["sees"].facts_["data_digest"] in line
+    assert learned[0]["sees"].metadata_["data_digest"] in line
     assert "vigil train" in line
 
 
@@ -255,7 +255,7 @@ def changed_model(model, **attributes):
 @pytest.mark.parametrize(
     ("gate", "change"),
     [
-        ("data", lambda model: {"facts_": model.facts_ | {"source": "cinc2019", "simulated": False}}),
+        ("data", lambda model: {"metadata_": model.metadata_ | {"source": "cinc2019", "simulated": False}}),
         ("calibration", lambda model: {"intercept_": model.intercept_ + 0.6}),  # ranks equally, but is too high
         ("calibration", lambda model: {"weights_": model.weights_ * 1.6}),
         ("promise", lambda _: {"certificate_": None}),
@@ -320,7 +320,7 @@ def test_without_a_champion_a_gate_can_refuse_too(uncrowned, monkeypatch, gate, 
 
 def test_without_a_champion_a_version_of_another_source_is_refused(uncrowned, learned):
     models, frame = learned
-    other = changed_model(models["sees"], facts_=models["sees"].facts_ | {"source": "cinc2019", "simulated": False})
+    other = changed_model(models["sees"], metadata_=models["sees"].metadata_ | {"source": "cinc2019", "simulated": False})
     version, _ = register(uncrowned, other, frame, may_be_champion=False)
     with pytest.raises(PromotionRefusedError, match="gate data: found source cinc2019, simulated False"):
         promote(Home(uncrowned), version)

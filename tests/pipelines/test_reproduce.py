@@ -117,7 +117,7 @@ def test_reproduce_makes_predictions_of_every_origin_again_bit_for_bit(predicted
 def test_reproduce_makes_predictions_of_a_withdrawal_again(predicted):
     before = Counter(predictions(predicted, "SELECT origin, basis FROM predictions"))
     registry = Registry(predicted)
-    version = registry.version_of(TASK, "champion")
+    version = registry.version_with_alias(TASK, "champion")
     registry.withdraw(TASK, version, "its certificate does not hold", now().to_pydatetime())
     time.sleep(1)  # the store's times are to the second, and these predictions must come after its rows
     ward = LiveWard(predicted, now())

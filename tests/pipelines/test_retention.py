@@ -107,7 +107,7 @@ def test_retention_deletes_old_records_and_no_others(tmp_path):
     assert deleted.rows["ward_state.db alarms"] == alarms - len(remaining) > 0
     assert all(alarm.reason or alarm.ended_at is None or alarm.ended_at >= at for alarm in remaining)
     assert [alarm.subject_id for alarm in remaining if alarm.reason] == ["edge"]
-    assert set(Identities(tmp_path).of(PATIENTS)) == {"edge", "stays", "new", "of-the-cohort"}
+    assert set(Identities(tmp_path).find(PATIENTS)) == {"edge", "stays", "new", "of-the-cohort"}
     ((recorded_at, until, observations),) = rows(tmp_path, "journal.db", "SELECT * FROM retentions")
     assert recorded_at > at
     assert (until - at) / 60e6 < 1
@@ -128,7 +128,7 @@ def test_silent_patient_leaves_the_ward_state_but_keeps_the_identity_while_named
     ward.forward(minutes=1)
     ward.rescore()
     assert {risk.subject_id for risk in ward.ward_state.risks()} == {"stays", "new"}
-    assert "edge" in Identities(tmp_path).of(PATIENTS)  # events and predictions of the last days still name the patient
+    assert "edge" in Identities(tmp_path).find(PATIENTS)  # events and predictions of the last days still name the patient
 
 
 def test_reproduce_counts_predictions_past_retention_and_notices_others_that_differ(ward, tmp_path):
@@ -235,12 +235,12 @@ def test_forgotten_patient_who_returns_has_an_identity_again(ward, tmp_path):
     identities = Identities(tmp_path)
     group_commit = GroupCommit(ward.journal, identities, Metrics())
     retention(tmp_path, DAYS)
-    assert "left" not in identities.of(PATIENTS)
+    assert "left" not in identities.find(PATIENTS)
     sent = {"signal": "heart_rate", "value": 80, "unit": None, "observed_at": now(), "device_id": None, "source": None}
     for message in ("1", "2"):
         observation = {**sent, "subject_id": "left", "message_id": message}
         assert group_commit.submit([observation], {"left": "MRN left"}).result(10)
-        assert identities.of(["left"]) == {"left": "MRN left"}
+        assert identities.find(["left"]) == {"left": "MRN left"}
         rows(tmp_path, "identities.db", "DELETE FROM identities WHERE subject_id = 'left'")
     group_commit.stop()
 

@@ -18,24 +18,24 @@ from sklearn.base import clone
 import pipelines.jobs.behaviour
 from features.pseudonyms import open_pseudonyms
 from features.store.client import Store, StoreError
-from models.alarms.timeline import Watch
+from models.alarms.timeline import AlarmTimeline
 from models.cohort import split_of
 from models.domain import DomainOfUse
 from models.registry import Registry
-from models.tasks import Promise
-from models.training.candidate_models import few_records, score_alone
+from models.tasks import AlarmTarget
+from models.training.candidate_models import score_model, small_cohort_model
 from models.training.risk_model import RiskModel, TooFewEventsError
 from pipelines.cohort_store import CohortFacts, CohortStore
 from pipelines.home import Home
 from pipelines.jobs.build_features import build
 from pipelines.jobs.ingest import ingest
 from pipelines.jobs.run import NoChampionError, ResumableSteps, run
-from pipelines.jobs.train import REFERENCE, Trained, fit, labelled_index, train
+from pipelines.jobs.train import REFERENCE, Trained, fit, read_labelled_index, train
 from pipelines.operations.server import ServerError
 from pipelines.sources.simulated import SimulatedWard
 from serving.identity.identities import Identities
 from serving.records.prediction_log import PredictionLog
-from tests.models.behaviour.examined import answered, examination
+from tests.models.behaviour.evaluation_sections import answered, examination
 
 MODELS = ["all_signals", "physiology", "workflow", "clock", "vital_signs", "logistic", "news2", "qsofa", "sirs", "mews"]
 
@@ -118,9 +118,9 @@ def test_home_holds_patient_identifiers_in_identities_db_only(chain):
     assert {path.name.removesuffix("-wal") for path in files_with([b"sim-0"], home)} == {"identities.db"}
     pseudonyms = open_pseudonyms(home)
     assert pseudonyms.is_open  # the patients are simulated
-    patients = {pseudonyms.of(name): name for name in stay_identifiers()}
+    patients = {pseudonyms.subject_key(name): name for name in stay_identifiers()}
     assert set(CohortStore(home).read("stays")["subject_id"]) == set(patients)
-    assert Identities(home).of(patients) == patients
+    assert Identities(home).find(patients) == patients
 
 
 def test_mlflow_and_reports_hold_no_subject_key(chain):
@@ -139,7 +139,7 @@ def test_prediction_log_holds_exactly_the_held_out_patients_inside_the_domain_of
     result, home = chain
     model = Registry(home).load("deterioration").model
     cohort = CohortStore(home)
-    last = Store(home).training_frame(labelled_index(cohort, "held_out"), cohort.task.feature_service)
+    last = Store(home).read_training_frame(read_labelled_index(cohort, "held_out"), cohort.task.feature_service)
     last = last.drop_duplicates("subject_id", keep="last")
     may_speak = last["hours_since_reading"].notna() & ~model.domain_.outside(last)
     logged = PredictionLog(home).with_features(model_name="deterioration", features=model.features)
@@ -149,7 +149,7 @@ def test_prediction_log_holds_exactly_the_held_out_patients_inside_the_domain_of
     assert set(last["subject_id"]) == held_out
     assert set(during_the_run["subject_id"]) == set(last["subject_id"][may_speak])
     assert may_speak.mean() > 0.8
-    assert result.drift.judgement.patients == may_speak.sum()
+    assert result.drift.assessment.patients == may_speak.sum()
 
 
 def test_training_steps_read_only_patients_of_their_split(home, tmp_path, monkeypatch):
@@ -158,9 +158,9 @@ def test_training_steps_read_only_patients_of_their_split(home, tmp_path, monkey
     ways = []
 
     class RecordingStore(Store):
-        def training_frame(self, rows, service):
+        def read_training_frame(self, rows, service):
             seen["read"] |= set(rows["subject_id"])
-            return super().training_frame(rows, service)
+            return super().read_training_frame(rows, service)
 
     def fit(self, X, y, groups, augmented):
         seen["fit"] |= set(X["subject_id"]) | set(groups)
@@ -182,14 +182,14 @@ def test_training_steps_read_only_patients_of_their_split(home, tmp_path, monkey
         seen["examined"] |= set(observations["subject_id"]) | set(index["subject_id"])
         return original_examine(answer, risk, views, observations, index)
 
-    original_fit, original_watch, original_domain = RiskModel.cross_fit, Watch.of, DomainOfUse.fit
+    original_fit, original_watch, original_domain = RiskModel.cross_fit, AlarmTimeline.of, DomainOfUse.fit
     original_examine = pipelines.jobs.behaviour.examine_behaviour
     monkeypatch.setattr(DomainOfUse, "fit", domain)
     monkeypatch.setattr("pipelines.jobs.behaviour.examine_behaviour", examine)
     opened = Home(home)
     opened.features, opened.registry = RecordingStore(home), Registry(tmp_path)
     monkeypatch.setattr(RiskModel, "cross_fit", fit)
-    monkeypatch.setattr(Watch, "of", watch)
+    monkeypatch.setattr(AlarmTimeline, "of", watch)
     train(opened)
     split = {patient: split_of(patient) for patient in CohortStore(home).read("stays")["subject_id"]}
     splits_seen = {step: {split[patient] for patient in patients} for step, patients in seen.items()}
@@ -202,7 +202,7 @@ def test_training_steps_read_only_patients_of_their_split(home, tmp_path, monkey
 
 def test_drift_of_the_training_ward_is_none(chain):
     assert chain[0].drift.status == 0
-    assert not chain[0].drift.judgement.prediction_drifted
+    assert not chain[0].drift.assessment.prediction_drifted
 
 
 def test_train_again_registers_a_challenger_with_the_same_data_digest(chain):
@@ -239,7 +239,7 @@ def test_register_makes_a_champion_if_a_crash_left_none(home, tmp_path):
 def quickly_trained(monkeypatch):
     """Train one small model only."""
     features = ["age", "hours_in_unit", "heart_rate_last_24h", "heart_rate_count_24h", "news2"]
-    small = few_records(features, seed=1)
+    small = small_cohort_model(features, seed=1)
     monkeypatch.setattr("pipelines.jobs.train.variants", lambda *_, **__: {"all_signals": clone(small)})
 
 
@@ -361,19 +361,19 @@ def test_resumable_steps_ignore_results_of_another_run(tmp_path, other):
 def test_alarm_guarantee_counts_the_alarms_of_the_safety_net(home):
     """Alarms of the safety net count against the budget. If they leave none for the model, the artefact says so."""
     cohort = CohortStore(home)
-    frame = Store(home).training_frame(labelled_index(cohort, "train"), cohort.task.feature_service)
+    frame = Store(home).read_training_frame(read_labelled_index(cohort, "train"), cohort.task.feature_service)
     without = frame.rename(columns={"news2": "another_name"})
     models = {}
     for name, rows, allowed in (("net", frame, 0.5), ("no net", without, 0.5), ("spent", frame, 0.001)):
-        models[name] = score_alone("heart_rate_last_24h", hourly=True, seed=1)
-        fit(models[name], rows, replace(cohort.task, promise=Promise(allowed, 0.01)))
+        models[name] = score_model("heart_rate_last_24h", hourly=True, seed=1)
+        fit(models[name], rows, replace(cohort.task, alarm_target=AlarmTarget(allowed, 0.01)))
     assert models["net"].thresholds_["high"] > models["no net"].thresholds_["high"]
     assert models["spent"].certificate_ is None
     assert re.fullmatch(
         r"the safety net alone sounds 0\.\d\d of 0\.001 alarms per patient-day, so none are left for the model",
-        models["spent"].facts_["no_promise"],
+        models["spent"].metadata_["no_promise"],
     )
-    assert "no_promise" not in models["net"].facts_
+    assert "no_promise" not in models["net"].metadata_
 
 
 def test_train_refuses_a_ward_with_too_few_events(tmp_path):

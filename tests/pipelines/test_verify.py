@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from features.catalogue import STANDARD, of
+from features.catalogue import STANDARD, list_features
 from pipelines.home import Home
 from pipelines.jobs.build_features import build
 from pipelines.jobs.ingest import ingest
@@ -22,7 +22,7 @@ def ward(tmp_path_factory):
 def test_verify_features_compares_every_value(ward):
     home, index_times = ward
     result = verify_features(Home(home))
-    features = len(of(*STANDARD))
+    features = len(list_features(*STANDARD))
     assert (result.index_times, result.compared) == (index_times, index_times * features)
     assert (result.online_rows, result.online_compared) == (6, 6 * features)
 
@@ -46,7 +46,7 @@ def test_verify_features_compares_views_that_only_the_task_reads(tmp_path):
     source.task = "mortality"
     ingest(source, Home(tmp_path))
     build(Home(tmp_path))
-    features = len(of(*STANDARD, "stay", "organs"))
+    features = len(list_features(*STANDARD, "stay", "organs"))
     assert verify_features(Home(tmp_path)) == VerificationResult(
         index_times=3, compared=3 * features, online_rows=3, online_compared=3 * features
     )

@@ -8,10 +8,10 @@ import pytest
 from pipelines.home import Home
 from pipelines.operations.server import running_server
 from serving.auth.jwks import ALGORITHMS
-from serving.auth.local_tokens import local_token
-from serving.auth.tokens import SCOPES, Tokens
+from serving.auth.local_tokens import create_local_token
+from serving.auth.tokens import SCOPES, TokenVerifier
 from tests.serving.tokens import AUDIENCE, ISSUER, Clock, Signer, write_jwks
-from tests.soak.home import TASK, copy_of
+from tests.soak.home import TASK, copy_home
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def jwks(tmp_path, signers):
 
 @pytest.fixture
 def tokens(jwks, clock):
-    return Tokens(issuer=ISSUER, audience=AUDIENCE, jwks=jwks, clock=clock)
+    return TokenVerifier(issuer=ISSUER, audience=AUDIENCE, jwks=jwks, clock=clock)
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def token_of(home):
     """A token of the small ward's home: ``token_of(scopes, wards)``, all where none are named."""
 
     def token(scopes=tuple(SCOPES), wards=None, subject="tests"):
-        return local_token(home, subject=subject, scopes=scopes, wards=wards, lifetime=timedelta(hours=1))
+        return create_local_token(home, subject=subject, scopes=scopes, wards=wards, lifetime=timedelta(hours=1))
 
     return token
 
@@ -67,6 +67,6 @@ def caller(server, token_of):
 @pytest.fixture(scope="session")
 def spare(home, tmp_path_factory):
     """URL and home of a server that tests may change: a copy of the small ward."""
-    folder = copy_of(home, tmp_path_factory.mktemp("spare") / "home")
+    folder = copy_home(home, tmp_path_factory.mktemp("spare") / "home")
     with running_server(Home(folder), TASK) as url:
         yield url, folder

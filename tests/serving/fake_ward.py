@@ -29,8 +29,8 @@ class HeartRateModel:
 
     features = [HEART_RATE]  # noqa: RUF012 - never changed
     thresholds_ = {"medium": 0.25, "high": 0.5}  # noqa: RUF012
-    facts_ = {"feature_service": "vital_signs_v3", "simulated": True}  # noqa: RUF012
-    explains = False
+    metadata_ = {"feature_service": "vital_signs_v3", "simulated": True}  # noqa: RUF012
+    can_explain = False
 
     def risk(self, rows):
         return np.clip((rows[HEART_RATE].to_numpy(np.float64) - 50) / 200, 0.001, 0.999)

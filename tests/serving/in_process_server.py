@@ -8,7 +8,7 @@ import pandas as pd
 from fastapi.testclient import TestClient
 
 from serving.app import create_app
-from serving.auth.local_tokens import local_token
+from serving.auth.local_tokens import create_local_token
 from serving.auth.tokens import SCOPES
 from serving.composition import open_api, open_rescorer
 from serving.observability.metrics import Metrics
@@ -44,7 +44,7 @@ class InProcessServer:
         self.app.state.components = components
 
     def caller(self, scopes=tuple(SCOPES), wards=None, subject="tests"):
-        token = local_token(self.home, subject=subject, scopes=scopes, wards=wards, lifetime=timedelta(hours=1))
+        token = create_local_token(self.home, subject=subject, scopes=scopes, wards=wards, lifetime=timedelta(hours=1))
         return TestClient(self.app, headers={"Authorization": f"Bearer {token}"})
 
     def stranger(self):

@@ -44,7 +44,7 @@ def client(caller):
 def patient(home):
     """The identifier of a patient of the cohort."""
     subject = CohortStore(home).read("stays")["subject_id"].iloc[0]
-    identifier = Identities(home).of([subject])[subject]
+    identifier = Identities(home).find([subject])[subject]
     assert re.fullmatch(r"sim-\d{6}", identifier)
     return identifier
 

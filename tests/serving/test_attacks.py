@@ -3,12 +3,12 @@
 import pytest
 
 from tests.soak.attacks import ATTACKS, attacked
-from tests.soak.home import copy_of
+from tests.soak.home import copy_home
 
 
 @pytest.fixture(scope="module")
 def victim(home, tmp_path_factory):
-    with attacked(copy_of(home, tmp_path_factory.mktemp("attacked") / "home")) as server:
+    with attacked(copy_home(home, tmp_path_factory.mktemp("attacked") / "home")) as server:
         yield server
 
 

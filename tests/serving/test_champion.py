@@ -27,7 +27,7 @@ def fitted():
     trees = lightgbm.LGBMClassifier(n_estimators=5, num_leaves=4, verbosity=-1, n_jobs=1)
     model = RiskModel(trees, COLUMNS, folds=2).fit(frame, label, pd.Series([f"p{row}" for row in range(600)]))
     model.thresholds_ = {"medium": 0.2, "high": 0.5}
-    model.facts_ = {"feature_service": "vital_signs_v2", "simulated": True}
+    model.metadata_ = {"feature_service": "vital_signs_v2", "simulated": True}
     return model, frame
 
 

@@ -118,7 +118,7 @@ def test_each_request_gets_its_own_receipts(group_commit, gate, journal, identit
     for n, own in enumerate(results):
         last = "duplicate" if n % 7 else "accepted"
         assert own == ["accepted"] * (n % 7) + ["quarantined"] * (n % 3) + [last], n
-    assert identities.of([f"p{n}" for n in range(100)]) == {f"p{n}": f"identifier of p{n}" for n in range(100)}
+    assert identities.find([f"p{n}" for n in range(100)]) == {f"p{n}": f"identifier of p{n}" for n in range(100)}
     assert len(stored_subjects(journal)) == sum(max(n % 7, 1) for n in range(100))
 
 
@@ -159,7 +159,7 @@ def test_request_refused_by_its_check_is_refused_alone(group_commit, gate, journ
     assert sorted(stored_subjects(journal)) == ["p0", "p1", "p1", "p3"]
     assert identities.subjects() == {"p0", "p1", "p3"}
     group_commit.stop()
-    samples = [s for family in text_string_to_metric_families(metrics.page(tmp_path).decode()) for s in family.samples]
+    samples = [s for family in text_string_to_metric_families(metrics.render(tmp_path).decode()) for s in family.samples]
     assert [sample.value for sample in samples if sample.name == "vigil_readings_total"] == [4.0]
 
 
@@ -197,7 +197,7 @@ def test_no_observation_is_stored_without_the_identity_of_its_subject(group_comm
     other.close()
     assert journal.latest() is None
     assert statuses(submit(group_commit, "p0", [0])) == ["accepted"]
-    assert group_commit._identities.of(["p0"]) == {"p0": "identifier of p0"}
+    assert group_commit._identities.find(["p0"]) == {"p0": "identifier of p0"}
 
 
 def test_overload_is_refused_at_once_and_the_rest_is_stored(group_commit, gate):

@@ -11,9 +11,9 @@ from serving.records.database import DatabaseError
 def test_identities_are_found_again(tmp_path):
     identities = Identities(tmp_path)
     identities.store({"aaa": "12", "bbb": "13~1"})
-    assert identities.of(["bbb", "aaa", "unknown"]) == {"aaa": "12", "bbb": "13~1"}
-    assert Identities(tmp_path).of(["bbb"]) == {"bbb": "13~1"}
-    assert identities.of([]) == {}
+    assert identities.find(["bbb", "aaa", "unknown"]) == {"aaa": "12", "bbb": "13~1"}
+    assert Identities(tmp_path).find(["bbb"]) == {"bbb": "13~1"}
+    assert identities.find([]) == {}
     assert identities.subjects() == {"aaa", "bbb"}
 
 
@@ -22,22 +22,22 @@ def test_identities_do_not_change_when_stored_again(tmp_path):
     identities.store({"aaa": "12"})
     identities.store({"aaa": "another", "bbb": "13"})
     identities.store({})
-    assert identities.of(["aaa", "bbb"]) == {"aaa": "12", "bbb": "13"}
+    assert identities.find(["aaa", "bbb"]) == {"aaa": "12", "bbb": "13"}
 
 
 def test_identities_of_a_whole_cohort_are_stored_at_once(tmp_path):
     cohort = {f"subject-{number}": f"patient-{number}" for number in range(40_000)}
     identities = Identities(tmp_path)
     identities.store(cohort)
-    assert identities.of(cohort) == cohort
+    assert identities.find(cohort) == cohort
 
 
 def test_identities_can_be_deleted(tmp_path):
     identities = Identities(tmp_path)
     identities.store({"aaa": "12", "bbb": "13"})
     assert identities.delete(["aaa", "unknown"]) == 1
-    assert identities.of(["aaa", "bbb"]) == {"bbb": "13"}
-    assert identities.names(["aaa", "bbb"]) == {"aaa": "", "bbb": "13"}
+    assert identities.find(["aaa", "bbb"]) == {"bbb": "13"}
+    assert identities.find_or_empty(["aaa", "bbb"]) == {"aaa": "", "bbb": "13"}
 
 
 def test_identities_that_cannot_be_written_are_not_named_in_the_error(tmp_path, monkeypatch):
@@ -51,4 +51,4 @@ def test_identities_that_cannot_be_written_are_not_named_in_the_error(tmp_path, 
     assert "canary" not in str(error.value)
     assert error.value.__cause__ is None
     identities.store({"aaa": "12"})
-    assert identities.of(["aaa"]) == {"aaa": "12"}
+    assert identities.find(["aaa"]) == {"aaa": "12"}

@@ -72,7 +72,7 @@ def test_accept_stores_the_subject_key_and_its_identifier_apart(home):
         (80.0, microsecond(utc(AT)), "d1", "g1"),
         (90.0, microsecond(utc(AT)), "d1", "g1"),
     ]
-    assert home.identities.of(keys) == dict(zip(keys, ["patient-1", "patient-2"], strict=True))
+    assert home.identities.find(keys) == dict(zip(keys, ["patient-1", "patient-2"], strict=True))
     assert "patient-1" not in str(stored)
 
 
@@ -129,7 +129,7 @@ def test_register_stores_subject_keys_and_their_identifiers(home):
     assert (first["hospital_admitted_at"], first["discharged"], first["pregnant"]) == (None, False, False)
     assert (second["subject_id"], second["ward"], second["discharged"], second["pregnant"]) == (keys[1], "B", True, None)
     assert first["recorded_at"] == second["recorded_at"]
-    assert home.identities.of(keys) == dict(zip(keys, ["patient-1", "patient-2"], strict=True))
+    assert home.identities.find(keys) == dict(zip(keys, ["patient-1", "patient-2"], strict=True))
 
 
 def test_register_refused_for_one_patient_stores_none(home):

@@ -18,11 +18,11 @@ from serving.auth.local_tokens import (
     LOCAL_AUDIENCE,
     LOCAL_FOLDER,
     LOCAL_ISSUER,
-    local_token,
-    make_keys,
+    create_local_keys,
+    create_local_token,
     sign_token,
 )
-from serving.auth.tokens import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller, Tokens
+from serving.auth.tokens import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller, TokenVerifier
 from tests.serving.tokens import AUDIENCE, ISSUER, NOW, SECOND, base64url, create_verifier, refusal_rule
 
 
@@ -40,7 +40,7 @@ def sign_test_token(folder, **changes):
 
 
 def test_signed_token_is_verified(tmp_path, clock):
-    make_keys(tmp_path / "new" / "home")
+    create_local_keys(tmp_path / "new" / "home")
     tokens = create_verifier(tmp_path / "new" / "home" / JWKS_FILE, clock)
     expected = Caller("ward-monitor", frozenset({"risk:read"}), frozenset({"icu-1"}), SECOND + 3600)
     assert tokens.verify(sign_test_token(tmp_path / "new" / "home")) == expected
@@ -53,7 +53,7 @@ def test_signed_token_is_verified(tmp_path, clock):
 def test_private_key_is_readable_by_its_owner_only(tmp_path):
     before = os.umask(0)
     try:
-        make_keys(tmp_path)
+        create_local_keys(tmp_path)
     finally:
         os.umask(before)
     assert {path.name for path in tmp_path.iterdir()} == {KEY_FILE, JWKS_FILE}
@@ -64,30 +64,30 @@ def test_private_key_is_readable_by_its_owner_only(tmp_path):
 
 
 def test_kid_is_the_thumbprint_of_the_key(tmp_path):
-    make_keys(tmp_path)
+    create_local_keys(tmp_path)
     (jwk,) = json.loads((tmp_path / JWKS_FILE).read_text())["keys"]
     members = f'{{"crv":"P-256","kty":"EC","x":"{jwk["x"]}","y":"{jwk["y"]}"}}'
     assert jwk["kid"] == base64url(hashlib.sha256(members.encode()).digest())
 
 
 def test_make_keys_never_overwrites_keys(tmp_path):
-    make_keys(tmp_path)
+    create_local_keys(tmp_path)
     before = [(tmp_path / name).read_bytes() for name in (KEY_FILE, JWKS_FILE)]
-    make_keys(tmp_path)
+    create_local_keys(tmp_path)
     assert before == [(tmp_path / name).read_bytes() for name in (KEY_FILE, JWKS_FILE)]
 
 
 def test_make_keys_completes_a_missing_jwks_file(tmp_path):
-    make_keys(tmp_path)
+    create_local_keys(tmp_path)
     jwks = (tmp_path / JWKS_FILE).read_bytes()
     (tmp_path / JWKS_FILE).unlink()
-    make_keys(tmp_path)
+    create_local_keys(tmp_path)
     assert (tmp_path / JWKS_FILE).read_bytes() == jwks
 
 
 def test_make_keys_creates_one_pair_from_many_threads(tmp_path):
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(make_keys, [tmp_path] * 8))
+        list(pool.map(create_local_keys, [tmp_path] * 8))
     assert {path.name for path in tmp_path.iterdir()} == {KEY_FILE, JWKS_FILE}
     assert create_verifier(tmp_path / JWKS_FILE).verify(sign_test_token(tmp_path)).subject == "ward-monitor"
 
@@ -98,7 +98,7 @@ def test_make_keys_does_not_overwrite_another_kind_of_key(tmp_path):
     for content in (b"", b"x", p384, ed25519.Ed25519PrivateKey.generate().private_bytes(*encoding)):
         (tmp_path / KEY_FILE).write_bytes(content)
         with pytest.raises(VigilError, match=rf"{KEY_FILE}: not an unencrypted private key on the curve P-256"):
-            make_keys(tmp_path)
+            create_local_keys(tmp_path)
         with pytest.raises(VigilError, match=KEY_FILE):
             sign_test_token(tmp_path)
         assert (tmp_path / KEY_FILE).read_bytes() == content
@@ -118,16 +118,16 @@ def test_make_keys_does_not_overwrite_another_kind_of_key(tmp_path):
     ],
 )
 def test_sign_token_refuses_invalid_terms(tmp_path, changes, message):
-    make_keys(tmp_path)
+    create_local_keys(tmp_path)
     with pytest.raises(VigilError, match=message):
         sign_test_token(tmp_path, **changes)
 
 
 def test_local_token_is_verified_with_the_keys_of_its_home(tmp_path):
     terms = {"subject": "local", "lifetime": timedelta(hours=1)}
-    everything = local_token(tmp_path, scopes=None, wards=None, **terms)
-    little = local_token(tmp_path, scopes=["risk:read"], wards=["icu-1"], **terms)
-    tokens = Tokens(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=tmp_path / LOCAL_FOLDER / JWKS_FILE)
+    everything = create_local_token(tmp_path, scopes=None, wards=None, **terms)
+    little = create_local_token(tmp_path, scopes=["risk:read"], wards=["icu-1"], **terms)
+    tokens = TokenVerifier(issuer=LOCAL_ISSUER, audience=LOCAL_AUDIENCE, jwks=tmp_path / LOCAL_FOLDER / JWKS_FILE)
     unrestricted, restricted = tokens.verify(everything), tokens.verify(little)
-    assert unrestricted == Caller("local", frozenset(SCOPES), None, unrestricted.expires)
-    assert restricted == Caller("local", frozenset({"risk:read"}), frozenset({"icu-1"}), restricted.expires)
+    assert unrestricted == Caller("local", frozenset(SCOPES), None, unrestricted.expires_at)
+    assert restricted == Caller("local", frozenset({"risk:read"}), frozenset({"icu-1"}), restricted.expires_at)

@@ -7,14 +7,20 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from serving.api.middleware import BodyLimit, KnownPaths, LastResort, RequestMetrics, SecurityHeaders
+from serving.api.middleware import (
+    AllowedPathsMiddleware,
+    BodySizeLimitMiddleware,
+    RequestMetricsMiddleware,
+    SecurityHeadersMiddleware,
+    UnhandledErrorMiddleware,
+)
 
 SECRET = "sim-000017 heart_rate 112"
 
 
 def test_unhandled_error_is_a_problem_without_its_message_in_log_or_answer(caplog):
     app = FastAPI()
-    app.add_middleware(LastResort)
+    app.add_middleware(UnhandledErrorMiddleware)
 
     @app.get("/")
     async def fail():
@@ -41,7 +47,7 @@ def test_unhandled_error_within_an_answer_cuts_it_off_without_a_second_answer(ca
         sent.append(message["type"])
 
     with caplog.at_level(logging.ERROR):
-        asyncio.run(LastResort(fail)({"type": "http"}, None, send))
+        asyncio.run(UnhandledErrorMiddleware(fail)({"type": "http"}, None, send))
     assert sent == ["http.response.start"]
     assert "unexpected RuntimeError at" in caplog.text
 
@@ -74,14 +80,14 @@ def request(app, method, path, base_url="http://test", **options):
 
 def test_request_metrics_label_an_unknown_path_as_other():
     metrics = FakeMetrics()
-    app = RequestMetrics(create_app(), paths=["/v1/echo"], metrics=metrics)
+    app = RequestMetricsMiddleware(create_app(), paths=["/v1/echo"], metrics=metrics)
     for method, path in (("POST", "/v1/echo"), ("GET", "/v1/echo"), ("GET", f"/{SECRET}"), ("GET", "/metrics")):
         request(app, method, path)
     assert metrics.requests == [("/v1/echo", 200), ("/v1/echo", 405), ("other", 404)]
 
 
 def test_allowed_paths_are_the_only_ones_that_are_served():
-    app = KnownPaths(create_app(), paths=["/v1/echo"])
+    app = AllowedPathsMiddleware(create_app(), paths=["/v1/echo"])
     assert request(app, "POST", "/v1/echo").status_code == 200
     assert request(app, "GET", "/").headers["location"] == "/v1/docs"
     unknown = [request(app, "GET", path) for path in ("/docs", "/openapi.json", "/v1/echo/", "/v1")]
@@ -90,7 +96,7 @@ def test_allowed_paths_are_the_only_ones_that_are_served():
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_security_headers_are_in_every_answer(scheme):
-    app = SecurityHeaders(create_app())
+    app = SecurityHeadersMiddleware(create_app())
     for path in ("/v1/echo", "/nowhere"):
         headers = request(app, "POST", path, base_url=f"{scheme}://test").headers
         assert headers["cache-control"] == "no-store"
@@ -105,6 +111,6 @@ def test_body_limit_accepts_a_body_of_the_limit_and_refuses_one_byte_more(size, 
             yield b"x" * min(chunk, size - first)
 
     content = b"x" * size if chunk is None else chunks()
-    answer = request(BodyLimit(create_app(), max_bytes=100), "POST", "/v1/echo", content=content)
+    answer = request(BodySizeLimitMiddleware(create_app(), max_bytes=100), "POST", "/v1/echo", content=content)
     assert answer.status_code == status
     assert status == 413 or answer.json() == {"bytes": size}

@@ -179,7 +179,7 @@ def test_former_prediction_log_keeps_every_value_and_its_order(home):
 
 
 def test_former_predictions_are_what_the_api_answered(home, answers):
-    names = Identities(home).of(Identities(home).subjects())
+    names = Identities(home).find(Identities(home).subjects())
     log = PredictionLog(home).sample(1_000, seed=0).set_index("prediction_id")
     for patient, answer in answers["risks"].items():
         row = log.loc[answer["prediction_id"]]
@@ -201,7 +201,7 @@ def test_former_predictions_are_what_the_api_answered(home, answers):
 def test_former_risks_of_the_wards_are_there(home, answers):
     before = {row["patient"]: row for row in read(home / "board.db", "SELECT * FROM risks")}
     risks = WardState(home).risks()
-    names = Identities(home).of(risk.subject_id for risk in risks)
+    names = Identities(home).find(risk.subject_id for risk in risks)
     assert {risk.subject_id for risk in risks} == set(before)
     for risk in risks:
         row, answer = before[risk.subject_id], answers["risks"][names[risk.subject_id]]
@@ -216,7 +216,7 @@ def test_former_risks_of_the_wards_are_there(home, answers):
 
 def test_former_alarms_with_their_actions_are_what_the_api_answered(home, answers):
     alarms = WardState(home).alarms()
-    names = Identities(home).of(alarm.subject_id for alarm in alarms)
+    names = Identities(home).find(alarm.subject_id for alarm in alarms)
     shown = [alarm_out(alarm, names[alarm.subject_id]).model_dump(mode="json") for alarm in alarms]
     assert {"alarms": shown} == answers["alarms"]
     assert {action["action"] for alarm in shown for action in alarm["actions"]} == {"acknowledged", "overridden"}

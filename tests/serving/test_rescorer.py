@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.alarms.policy import Net, Policy, State, decide
+from models.alarms.policy import AlarmState, Policy, SafetyNetScore, decide
 from serving.records.timestamps import instant
 from serving.records.ward_tables import ALARMS, EVENTS, RISKS
 from serving.scoring.subject_state import SubjectStates
@@ -69,10 +69,10 @@ def test_episode_is_one_record_through_refractory_period_second_alarm_and_end(wa
     ward.register("p1")
     ward.rescore()
     rates = [150, 170, 145, 150, *[160] * 6, 140, 120, 150, *[160] * 8, 60]
-    state, policy, expected = State(), Policy(0.5), []
+    state, policy, expected = AlarmState(), Policy(0.5), []
     for rate in rates:
         ward.send_hourly("p1", rate)
-        decision = decide(policy, state, (rate - 50) / 200, Net(3, 3), ward.time)
+        decision = decide(policy, state, (rate - 50) / 200, SafetyNetScore(3, 3), ward.time)
         state = decision.state
         expected += [decision.event] if decision.event else []
     assert expected == ["sounded", "sounded_again", "ended", "sounded", "ended"]

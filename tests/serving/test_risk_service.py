@@ -62,7 +62,7 @@ def in_domain(service, last):
 def test_online_risk_is_the_batch_risk_bit_for_bit(service, home, last):
     subjects = list(last.index[:40])
     rows = last.loc[subjects].rename("index_time").reset_index()
-    frame = Store(home).training_frame(rows, service.champion.model.feature_service)
+    frame = Store(home).read_training_frame(rows, service.champion.model.feature_service)
     model = Registry(home).load("deterioration").model
     expected = dict(zip(frame["subject_id"], zip(model.risk(frame), assess(model, frame), strict=True), strict=True))
     by_model = 0

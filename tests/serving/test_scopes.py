@@ -18,7 +18,7 @@ from serving.auth.tokens import SCOPES
 from serving.records.journal_tables import REGISTRATIONS
 from serving.records.ward_tables import EVENTS
 from tests.serving.in_process_server import SICK, observations_body, running_in_process
-from tests.serving.tokens import compact
+from tests.serving.tokens import encode_compact
 
 OBSERVATION = observations_body("unknown", {"heart_rate": 80})["observations"][0]
 # What each route takes, so that the right scope alone suffices. A new route is added here.
@@ -96,7 +96,7 @@ def claims(**changes):
 
 
 def hmac_signed(secret):
-    return lambda kid, payload: compact(
+    return lambda kid, payload: encode_compact(
         {"alg": "HS256", "typ": "JWT", "kid": kid}, payload, lambda text: hmac.new(secret, text, hashlib.sha256).digest()
     )
 
@@ -116,8 +116,8 @@ def refused_tokens(key, jwk):
     return {
         "malformed": ["x", "a.b", "a.b.c.d", sound + "=", sound[:-20] + "!" + sound[-19:], "x" * 9_000, f"{head}..{signature}"],
         "algorithm": [
-            compact({"alg": "none", "typ": "JWT", "kid": kid}, claims(), lambda _: b""),
-            compact({"alg": "none", "typ": "JWT"}, claims(), lambda _: b""),
+            encode_compact({"alg": "none", "typ": "JWT", "kid": kid}, claims(), lambda _: b""),
+            encode_compact({"alg": "none", "typ": "JWT"}, claims(), lambda _: b""),
             hmac_signed(public)(kid, claims()),
             hmac_signed(json.dumps(jwk).encode())(kid, claims()),
             jwt.encode(claims(), "secret" * 8, "HS512", {"kid": kid}),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from features.batch import build_features, computation
+from features.batch import build_features, plan_computation
 from features.catalogue import STANDARD, VIEWS
 from features.observations import TIME
 from serving.records.journal import UNASSIGNED, Journal, Registration
@@ -189,7 +189,7 @@ def test_registration_changes_the_facts_and_no_features_of_observations(filled):
     assert list(advance(states, filled)) == ["p1"]
     after = states.features(["p1"], microsecond(before["index_time"].iloc[0]) + 10)
     assert states.ward("p1") == "B"
-    changed = {name for name in computation(STANDARD).features if not after[name].equals(before[name])}
+    changed = {name for name in plan_computation(STANDARD).features if not after[name].equals(before[name])}
     assert {"age", "sex", "hours_in_unit"} <= changed
     assert not {name for name in changed if name.startswith(("heart_rate_mean", "spo2_min"))}
     filled.register("p1", ward="B", discharged=True)

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.environment import LOOPBACK
 from pipelines.home import Home
-from pipelines.operations.server import ServerError, bound, start_server, wait_for
+from pipelines.operations.server import ServerError, bind_socket, start_server, wait_for
 from serving.service import Rescoring
 from serving.supervisor import raise_open_file_limit
 from tests.soak.home import TASK
@@ -35,7 +35,7 @@ def serve(home, *options):
 def test_process_that_cannot_start_ends_the_server_with_one_line(tmp_path):
     (tmp_path / "auth").mkdir()
     (tmp_path / "auth" / "token_key.pem").write_text("no key")
-    with bound() as free:
+    with bind_socket() as free:
         port = free.getsockname()[1]
     result = serve(tmp_path, "--port", str(port))
     assert result.returncode == 2
@@ -47,7 +47,7 @@ def test_process_that_cannot_start_ends_the_server_with_one_line(tmp_path):
 
 def test_unusable_database_ends_the_server_with_one_line(tmp_path):
     (tmp_path / "journal.db").write_bytes(b"no database, but some text that is longer than nothing")
-    with bound() as free:
+    with bind_socket() as free:
         port = free.getsockname()[1]
     result = serve(tmp_path, "--port", str(port))
     assert (result.returncode, result.stdout) == (2, "")
@@ -56,7 +56,7 @@ def test_unusable_database_ends_the_server_with_one_line(tmp_path):
 
 
 def test_port_in_use_ends_the_server_with_one_line(tmp_path):
-    with bound() as other:
+    with bind_socket() as other:
         other.listen()
         port = other.getsockname()[1]
         result = serve(tmp_path, "--port", str(port))
@@ -69,11 +69,11 @@ def test_port_in_use_ends_the_server_with_one_line(tmp_path):
 @pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
 def test_bind_refuses_an_address_of_another_machine(host):
     with pytest.raises(ServerError, match=f"--host {host}"):
-        bound(host)
+        bind_socket(host)
 
 
 def test_bind_accepts_a_host_name_of_this_machine():
-    with bound("localhost") as listener:
+    with bind_socket("localhost") as listener:
         assert listener.getsockname()[0] in {LOOPBACK, "::1"}
 
 
@@ -92,7 +92,7 @@ def test_killed_processes_are_restarted_and_stop_with_the_supervisor(tmp_path):
         server.terminate()
         server.wait(timeout=30)
     time.sleep(0.5)
-    bound(port=int(url.rpartition(":")[2])).close()  # no process holds the port any more
+    bind_socket(port=int(url.rpartition(":")[2])).close()  # no process holds the port any more
     assert "Traceback" not in (tmp_path / "logs" / "serve.log").read_text()
 
 
@@ -109,7 +109,7 @@ def test_open_file_limit_is_raised():
 @pytest.mark.parametrize("content", [b"garbage", b"SQLite format 3\0" + b"\0" * 50])
 def test_damaged_registry_does_not_stop_the_server(tmp_path, content):
     (tmp_path / "mlflow.db").write_bytes(content)
-    with bound() as free:
+    with bind_socket() as free:
         port = free.getsockname()[1]
     command = [*SERVE, str(tmp_path), "--port", str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:

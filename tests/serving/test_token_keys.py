@@ -24,8 +24,8 @@ from tests.serving.tokens import (
     Signer,
     base64url,
     claims,
-    compact,
     create_verifier,
+    encode_compact,
     refusal_rule,
     write_jwks,
 )
@@ -301,7 +301,7 @@ def test_jwks_url_is_fetched_once_for_many_threads(site, signer, clock):
     tokens = create_verifier(site.url, clock)
     with ThreadPoolExecutor(8) as pool:
         callers = list(pool.map(tokens.verify, [signer.sign() for _ in range(64)]))
-    assert {caller.subject for caller in callers} == {"ward-monitor"}
+    assert {caller.sub for caller in callers} == {"ward-monitor"}
     assert site.requests["/jwks"] == 1
 
 
@@ -358,7 +358,7 @@ def test_jwks_url_is_not_fetched_for_a_token_of_another_algorithm(site, signer, 
     tokens = create_verifier(site.url, clock)
     tokens.verify(signer.sign())
     clock.advance(10)
-    assert refusal_rule(tokens, compact({"alg": "HS256", "kid": "made-up"}, claims(), lambda _: b"x")) == "algorithm"
+    assert refusal_rule(tokens, encode_compact({"alg": "HS256", "kid": "made-up"}, claims(), lambda _: b"x")) == "algorithm"
     assert site.requests["/jwks"] == 1
 
 

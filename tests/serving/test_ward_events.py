@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from serving.api.routes.ward_events import MAX_STREAMS
-from serving.auth.local_tokens import local_token
+from serving.auth.local_tokens import create_local_token
 from serving.records.database import DatabaseError
 from serving.records.ward_tables import EVENTS
 from tests.serving.in_process_server import WELL, observations_body, running_in_process
@@ -51,7 +51,7 @@ def risks(*numbers):
 
 
 def test_stream_ends_with_its_token(server):
-    token = local_token(server.home, subject="s", scopes=("ward:read",), wards=None, lifetime=timedelta(seconds=2))
+    token = create_local_token(server.home, subject="s", scopes=("ward:read",), wards=None, lifetime=timedelta(seconds=2))
     began = time.monotonic()
     answer = server.stranger().get("/v1/ward/events", params={"ward": "A"}, headers={"Authorization": f"Bearer {token}"})
     assert answer.status_code == 200

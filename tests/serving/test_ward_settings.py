@@ -52,8 +52,8 @@ def test_silence_hours_the_former_name_of_refractory_hours_is_read(tmp_path):
     write(tmp_path, "[default]\nsilence_hours = 4\n[wards.B4]\nrefractory_hours = 2\n[wards.B5]\nsilence_hours = 3")
     settings = WardSettingsFile(tmp_path, strict=True)
     assert settings.settings("none") == WardSettings(refractory_hours=4)
-    assert settings.settings("B4").policy(None).silence == timedelta(hours=2)
-    assert settings.settings("B5").policy(None).silence == timedelta(hours=3)
+    assert settings.settings("B4").policy(None).refractory_period == timedelta(hours=2)
+    assert settings.settings("B5").policy(None).refractory_period == timedelta(hours=3)
     write(tmp_path, "[default]\nsilence_hours = 0")
     with pytest.raises(WardSettingsError, match="should be greater than or equal to 0.25"):
         WardSettingsFile(tmp_path, strict=True)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from models.alarms.policy import Episode, Hold, State
+from models.alarms.policy import AlarmState, Episode, Hold
 from serving.records.database import DatabaseError
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Alarm, AlarmAction, AlarmChange, Event, NumberedEvent, WardRisk, WardUpdate
@@ -186,14 +186,14 @@ def test_alarm_states_hold_what_the_policy_must_remember(ward_state):
     )
     commit(ward_state, update, 1)
     assert ward_state.alarm_states(instant(US - 48 * HOUR)) == {
-        "p1": State(Episode(instant(US + 5 * HOUR), 0), instant(US + HOUR)),
-        "p2": State(None, instant(US + HOUR)),
-        "p4": State(
+        "p1": AlarmState(Episode(instant(US + 5 * HOUR), 0), instant(US + HOUR)),
+        "p2": AlarmState(None, instant(US + HOUR)),
+        "p4": AlarmState(
             Episode(instant(US - 90 * HOUR), 3, True),
             instant(US - 60 * HOUR),
             Hold(instant(US - HOUR), instant(US - 60_000_000)),
         ),
-        "p5": State(hold=Hold(instant(US - HOUR), None)),
+        "p5": AlarmState(hold=Hold(instant(US - HOUR), None)),
     }
 
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import strategies as st
 
-from serving.auth.tokens import RULES, Tokens, UnauthorizedError
+from serving.auth.tokens import RULES, TokenVerifier, UnauthorizedError
 
 ISSUER = "https://issuer.example/"
 AUDIENCE = "vigil"
@@ -90,7 +90,7 @@ def base64url(content):
     return base64.urlsafe_b64encode(text).rstrip(b"=").decode()
 
 
-def compact(header, payload, sign):
+def encode_compact(header, payload, sign):
     """Return a token in compact form, without the checks of a library."""
     text = f"{base64url(header)}.{base64url(payload)}"
     return f"{text}.{base64url(sign(text.encode()))}"
@@ -106,7 +106,7 @@ def write_jwks(path, *jwks):
 
 def create_verifier(path, clock=None):
     """Return a verifier of the test issuer's tokens."""
-    return Tokens(issuer=ISSUER, audience=AUDIENCE, jwks=path, clock=clock or Clock())
+    return TokenVerifier(issuer=ISSUER, audience=AUDIENCE, jwks=path, clock=clock or Clock())
 
 
 def refusal_rule(tokens, token):

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.environment import settle
+from pipelines.environment import prepare_process
 from pipelines.home import Home
 from pipelines.operations.server import running_server
 from tests.soak.attacks import run as run_attacks
 from tests.soak.attacks import table
 from tests.soak.fuzz import fuzz
-from tests.soak.home import TASK, copy_of, make_home, token_for
+from tests.soak.home import TASK, copy_home, make_home, token_for
 from tests.soak.kill import kill_often
 from tests.soak.schema import check_schema
 
@@ -84,13 +84,13 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"{', '.join(sorted(unknown))}: expected one or more of {', '.join(PARTS)}")
-    settle()
+    prepare_process()
     failed = False
     with tempfile.TemporaryDirectory(prefix="vigil-soak-") as folder:
         ward = options.home or make_home(Path(folder) / "ward")
         for name in options.parts or PARTS:
             started = time.monotonic()
-            summary, faults = PARTS[name](copy_of(ward, Path(folder) / name), options)
+            summary, faults = PARTS[name](copy_home(ward, Path(folder) / name), options)
             failed = failed or bool(faults)
             verdict = f"{len(faults)} FAULTS" if faults else "nothing found"
             sys.stdout.write(

@@ -24,9 +24,9 @@ import psutil
 
 from pipelines.home import Home
 from pipelines.operations.server import start_server, wait_for
-from serving.api.turns import MOST_OF_ONE_CALLER
-from serving.auth.local_tokens import local_token
-from serving.http_limits import HEAD_SECONDS, MAX_HEAD_BYTES
+from serving.api.concurrency import MAX_PENDING_PER_CALLER
+from serving.auth.local_tokens import create_local_token
+from serving.http_limits import HEAD_TIMEOUT_SECONDS, MAX_HEAD_BYTES
 from serving.records import journal
 from serving.records.journal_tables import OBSERVATIONS
 from tests.soak.home import TASK
@@ -69,7 +69,7 @@ class Attacked:
         return socket.create_connection((self.host, self.port), timeout=5)
 
     def caller(self, wards: list[str] | None = None, seconds: int = 3_600, subject: str = "attacker") -> httpx.Client:
-        token = local_token(self.home, subject=subject, scopes=None, wards=wards, lifetime=timedelta(seconds=seconds))
+        token = create_local_token(self.home, subject=subject, scopes=None, wards=wards, lifetime=timedelta(seconds=seconds))
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
     def time_livez(self) -> float:
@@ -144,14 +144,13 @@ def silent_connections(server: Attacked, size: float) -> Outcome:
             if n % 2:
                 connections[-1].sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n")
         waits = [server.time_livez() for _ in range(5)]
-        time.sleep(HEAD_SECONDS + 2)
+        time.sleep(HEAD_TIMEOUT_SECONDS + 2)
         open_still = sum(_is_open(connection) for connection in connections)
     finally:
         for connection in connections:
             connection.close()
-    result = (
-        f"other clients wait {max(waits) * 1e3:.0f} ms at most; {open_still} connections open after {HEAD_SECONDS + 2:.0f} s"
-    )
+    seconds = HEAD_TIMEOUT_SECONDS + 2
+    result = f"other clients wait {max(waits) * 1e3:.0f} ms at most; {open_still} connections open after {seconds:.0f} s"
     return Outcome(f"{number:,} silent connections", result, max(waits) < 2 and not open_still)
 
 
@@ -362,7 +361,9 @@ def expensive_requests(server: Attacked, size: float) -> Outcome:
     counts = ", ".join(f"{statuses.count(status):,} x {status}" for status in sorted(set(statuses)))
     result = f"{counts}; {grown:.1f} KB of log per answer; a gateway meanwhile {statistics.median(waits) * 1e3:.0f} ms"
     attempt = f"40 connections of one caller for {seconds:.0f} s, each the same patient 500 times"
-    return Outcome(attempt, result, set(statuses) <= {200, 429} and statuses.count(200) >= MOST_OF_ONE_CALLER and grown < 100)
+    return Outcome(
+        attempt, result, set(statuses) <= {200, 429} and statuses.count(200) >= MAX_PENDING_PER_CALLER and grown < 100
+    )
 
 
 ATTACKS: dict[str, Callable[[Attacked, float], Outcome]] = {

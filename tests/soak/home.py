@@ -12,7 +12,7 @@ from pipelines.jobs.build_features import build, materialize
 from pipelines.jobs.ingest import ingest
 from pipelines.jobs.train import train
 from pipelines.sources.simulated import SimulatedWard
-from serving.auth.local_tokens import local_token
+from serving.auth.local_tokens import create_local_token
 from serving.identity import identities
 from serving.records import journal, prediction_log, ward_state
 
@@ -32,7 +32,7 @@ def make_home(home: Path) -> Path:
     return home
 
 
-def copy_of(home: Path, folder: Path) -> Path:
+def copy_home(home: Path, folder: Path) -> Path:
     """Copy a home without the databases that the API writes. The files of the model are not copied."""
     shutil.copytree(home, folder, ignore=shutil.ignore_patterns("bentoml", "logs", "reports", *_API_DATABASES))
     Store(folder).apply()  # the paths in the store are absolute
@@ -41,4 +41,4 @@ def copy_of(home: Path, folder: Path) -> Path:
 
 def token_for(home: Path) -> str:
     """Return a token of a caller with all scopes and wards."""
-    return local_token(home, subject="soak", scopes=None, wards=None, lifetime=timedelta(hours=12))
+    return create_local_token(home, subject="soak", scopes=None, wards=None, lifetime=timedelta(hours=12))

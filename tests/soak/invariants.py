@@ -11,7 +11,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.batch import build_features
-from features.catalogue import computed_for, service_views
+from features.catalogue import service_views, views_to_compute
 from features.observations import TIME
 from features.pseudonyms import open_pseudonyms
 from models.assessment import assess_registered
@@ -98,8 +98,8 @@ def alarm_faults(home: Path) -> list[str]:
 
 def risk_faults(home: Path) -> list[str]:
     """Return risks of the ward state that differ, bit for bit, from those of an uninterrupted computation."""
-    registry = Registry.existing(home)
-    registered = registry.load(TASK, registry.version_of(TASK, CHAMPION))
+    registry = Registry.open_existing(home)
+    registered = registry.load(TASK, registry.version_with_alias(TASK, CHAMPION))
     (risks,) = rows(home, ward_state.SCHEMA, RISKS)
     stored, registrations = rows(home, journal.SCHEMA, OBSERVATIONS, REGISTRATIONS)
     observations = pd.DataFrame(stored)
@@ -112,7 +112,7 @@ def risk_faults(home: Path) -> list[str]:
     index = pd.DataFrame([_index(row, registrations) for row in risks])
     for column in ("unit_admitted_at", "hospital_admitted_at"):
         index[column] = pd.Series([pd.NaT] * len(index), dtype=TIME)
-    features = build_features(observations, index, computed_for(registered.feature_service))
+    features = build_features(observations, index, views_to_compute(registered.feature_service))
     faults += _feature_faults(home, registered, features)
     expected = {risk.patient: risk for risk in assess_registered(registered, features)}
     for row in risks:

@@ -52,7 +52,7 @@ _OF_READINGS: Final[tuple[Callable[[Evidence], Iterable[Finding]], ...]] = (
 )
 
 
-def name_faults(evidence: Evidence) -> list[Finding]:
+def detect_faults(evidence: Evidence) -> list[Finding]:
     """Detect the faults of the last day: of readings, then of the patients, of versions and of outcomes."""
     findings: list[Finding] = []
     for detect in _OF_READINGS:

@@ -24,8 +24,8 @@ class Evidence:
         reference: profiles of training patients' days (:mod:`models.monitoring.signal_reference`).
         log: predictions of the last day: ``subject_id, index_time, probability, model_version, feature_service`` and features.
         champion: its model version and feature service.
-        population: training patients' days (:func:`models.monitoring.reference.patient_days`, those drawn as days).
-        judged: patients with a known outcome (:func:`models.monitoring.reference.highest_risks`).
+        population: training patients' days (:func:`models.monitoring.reference.sample_patient_days`, those drawn as days).
+        judged: patients with a known outcome (:func:`models.monitoring.reference.summarise_highest_risks`).
         judged_reference: the same of training patients.
     """
 

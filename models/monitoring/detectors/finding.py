@@ -27,7 +27,7 @@ class Finding:
     scope: Scope
     where: tuple[str, ...]
     since: pd.Timestamp
-    hit: int
+    affected: int
     examined: int
     evidence: str
 
@@ -51,7 +51,7 @@ class Finding:
             place=self.scope,
             where=list(self.where),
             since=self.since.isoformat(),
-            hit=self.hit,
+            affected=self.affected,
             of=self.examined,
             evidence=self.evidence,
             says=self.sentence(),

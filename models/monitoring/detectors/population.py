@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from models.evaluation.calibration import shift
+from models.evaluation.calibration import fit_shift
 from models.monitoring.detectors.evidence import Evidence
 from models.monitoring.detectors.finding import Finding
 from models.monitoring.detectors.step_changes import DAY
@@ -129,7 +129,7 @@ def _detect_lost_ranking(judged: pd.DataFrame, reference: pd.DataFrame, score: F
     """Compare the AUROC with the one that there would be if risks meant what they mean in training."""
     n, measured = len(judged), auroc(judged["event"], judged["risk"])
     # With as many events as there were.
-    score = score + shift(judged["event"].to_numpy(np.float64), score)
+    score = score + fit_shift(judged["event"].to_numpy(np.float64), score)
     rng = np.random.default_rng(0)
     drawn = [judged.assign(event=rng.random(n) < expit(score)) for _ in range(_DRAWS)]
     areas = np.array([auroc(rows["event"], rows["risk"]) for rows in drawn if not _has_few_events(rows, 1)])

@@ -174,7 +174,7 @@ _WORN: Final = ("heart_rate", "respiratory_rate", "spo2")
 _MEASURED: Final = (*_WORN, "systolic_bp", "body_temperature")
 _PRESSURES: Final = ("diastolic_bp", "mean_bp")
 
-OF_READINGS: Final[Mapping[str, Injection]] = {
+READING_FAULTS: Final[Mapping[str, Injection]] = {
     "fahrenheit": Injection("gateway", ("body_temperature",), _convert("body_temperature")),
     "millimole": Injection("gateway", ("glucose",), _convert("glucose")),
     "kilopascal": Injection("gateway", ("systolic_bp",), _convert("systolic_bp"), _PRESSURES),

@@ -8,7 +8,7 @@ import pandas as pd
 
 from features.derived import MEASUREMENT_ERROR
 from models.monitoring.faults import FAULTS
-from pipelines.drift.drill.faulty_observations import OF_READINGS, Injection
+from pipelines.drift.drill.faulty_observations import READING_FAULTS, Injection
 from pipelines.drift.drill.faulty_patients import PATIENT_FAULTS, FaultError
 from pipelines.drift.drill.replay import Replay
 
@@ -63,7 +63,7 @@ def inject(
     if not 0 <= strength <= 1:
         raise FaultError(f"strength {strength}: expected 0 (hardly) to 1 (grossly)")
     rng = np.random.default_rng([seed, list(FAULTS).index(name)])
-    if name in OF_READINGS:
+    if name in READING_FAULTS:
         readings, hit = _inject_into_readings(replay.readings, name, since, strength, rng, where)
         return replace(replay, readings=readings), hit
     if where:
@@ -80,7 +80,7 @@ def _inject_into_readings(
     where: tuple[str, ...],
 ) -> tuple[pd.DataFrame, Hit]:
     """Choose a location and a signal, and replace the readings there."""
-    fault = OF_READINGS[name]
+    fault = READING_FAULTS[name]
     late = (readings["observed_at"] >= since).to_numpy()
     if fault.scope == "pair":
         signal, where = None, where or _choose_pair(readings, name, fault, since, strength, rng)
@@ -169,4 +169,4 @@ def _choose_pair(
     return tuple(sorted((str(values.index[first[chosen]]), str(values.index[second[chosen]]))))
 
 
-__all__ = ["APART", "OF_READINGS", "PATIENT_FAULTS", "FaultError", "Hit", "inject"]
+__all__ = ["APART", "PATIENT_FAULTS", "READING_FAULTS", "FaultError", "Hit", "inject"]

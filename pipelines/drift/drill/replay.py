@@ -9,7 +9,7 @@ import pandas as pd
 from features.batch import build_features
 from features.catalogue import service_views
 from models.cohort import index_times
-from models.monitoring.received import checked
+from models.monitoring.received import check_received
 from models.registry import RegisteredModel
 from pipelines.sources import Source
 
@@ -24,7 +24,7 @@ class Replay:
     Attributes:
         readings: unchecked, the columns of :mod:`features.observations`, in order of arrival.
         stays, outcomes: as in a source.
-        log: predictions, the columns of :func:`predictions`. None: there are none.
+        log: predictions, the columns of :func:`predict_hourly`. None: there are none.
     """
 
     readings: pd.DataFrame
@@ -33,7 +33,7 @@ class Replay:
     log: pd.DataFrame | None = None
 
 
-def replay_of(source: Source) -> Replay:
+def build_replay(source: Source) -> Replay:
     """Make a replay of a whole source.
 
     A source without devices and gateways, or without a calendar, gets them by a fixed rule. Patients come in the order of the
@@ -53,7 +53,7 @@ def replay_of(source: Source) -> Replay:
 def assign_beds(
     readings: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Put patients one after another into the beds of a ward (see :func:`replay_of`); times within a stay do not change."""
+    """Put patients one after another into the beds of a ward (see :func:`build_replay`); times within a stay do not change."""
     length = (stays["end"] - stays["start"]).to_numpy() + np.timedelta64(1, "h")
     free = np.full(BEDS, stays["start"].min().to_datetime64().astype("datetime64[us]"))
     bed, moved = np.empty(len(stays), dtype=np.int64), np.empty(len(stays), dtype="timedelta64[us]")
@@ -89,7 +89,7 @@ def assign_beds(
     return readings, shift(stays, *times), shift(outcomes, "onset")
 
 
-def predictions(replay: Replay, registered: RegisteredModel, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+def predict_hourly(replay: Replay, registered: RegisteredModel, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
     """Predict for every patient at every full hour of their stay after ``since`` and up to ``until``.
 
     Returns:
@@ -100,7 +100,7 @@ def predictions(replay: Replay, registered: RegisteredModel, since: pd.Timestamp
     index = index[(index["index_time"] > since) & (index["index_time"] <= until)]
     rows = replay.readings[replay.readings["subject_id"].isin(index["subject_id"])]
     rows = rows[(rows["recorded_at"] <= until).to_numpy()]
-    usable = checked(rows)
+    usable = check_received(rows)
     usable = usable[usable["reason"] == ""].drop(columns="reason")
     views = service_views(registered.feature_service)
     features = build_features(usable, index.reset_index(drop=True), views)

@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 
 from features.pseudonyms import open_pseudonyms
-from models.monitoring.received import checked
+from models.monitoring.received import check_received
 from models.registry import RegisteredModel, Registry
 from models.tasks import TASKS
 from pipelines.drift.drill.injection import Hit, inject
-from pipelines.drift.drill.replay import Replay, predictions, replay_of
-from pipelines.drift.inputs import DAY, Recent, known, write_replay
+from pipelines.drift.drill.replay import Replay, build_replay, predict_hourly
+from pipelines.drift.inputs import DAY, ObservedDay, label_predictions, write_replay
 from pipelines.home import Home
-from pipelines.progress import working
+from pipelines.progress import timed_step
 from pipelines.sources import Source
 
 FOLDER: Final = "replays"  # under HOME
@@ -25,7 +25,7 @@ CLEAN: Final = "none"
 
 def simulate_fault(
     home: Home, name: str, source: Source, *, strength: float, seed: int, where: tuple[str, ...], to: Path
-) -> tuple[Recent, Hit | None]:
+) -> tuple[ObservedDay, Hit | None]:
     """Replay a day of a source with a fault in it, or weeks where the fault shows in outcomes only.
 
     The day begins in the middle third of the source's time, at an hour that the seed chooses.
@@ -43,12 +43,12 @@ def simulate_fault(
         FaultError: there is no such fault, or nothing that it could hit.
         NoModelError: there is no champion.
     """
-    champion = Registry.existing(home.path).load(home.cohort.facts.task)
-    with working("replay"):
-        replay = replay_of(source)
+    champion = Registry.open_existing(home.path).load(home.cohort.facts.task)
+    with timed_step("replay"):
+        replay = build_replay(source)
         since = _draw_begin(replay, seed)
     until = replay.stays["start"].max() if name in NEEDS_OUTCOMES else since + DAY
-    with working("fault and predictions"):
+    with timed_step("fault and predictions"):
         recent, hit = inject_and_predict(
             replay, name, champion, since=since, until=until, strength=strength, seed=seed, where=where
         )
@@ -71,30 +71,30 @@ def inject_and_predict(
     strength: float,
     seed: int,
     where: tuple[str, ...] = (),
-) -> tuple[Recent, Hit | None]:
+) -> tuple[ObservedDay, Hit | None]:
     """Put a fault into a replay from ``since`` on, and return the readings, predictions and outcomes known at ``until``."""
     hit = None
     over_weeks = name in NEEDS_OUTCOMES
     begin = since if over_weeks else until - DAY
     if name in (*NEEDS_OUTCOMES, "version_mismatch"):  # these faults change predictions, so predictions come first
-        replay = replace(replay, log=predictions(replay, champion, begin, until))
+        replay = replace(replay, log=predict_hourly(replay, champion, begin, until))
     if name != CLEAN:
         replay, hit = inject(replay, name, since=since, strength=strength, seed=seed, where=where)
-    log = predictions(replay, champion, begin, until) if replay.log is None else replay.log
+    log = predict_hourly(replay, champion, begin, until) if replay.log is None else replay.log
     recorded = replay.readings["recorded_at"]
-    rows = checked(replay.readings[((recorded > until - 2 * DAY) & (recorded <= until)).to_numpy()])
+    rows = check_received(replay.readings[((recorded > until - 2 * DAY) & (recorded <= until)).to_numpy()])
     ended = replay.stays[(replay.stays["end"] <= until).to_numpy()] if over_weeks else replay.stays.iloc[:0]
     log_of_ended = log[log["subject_id"].isin(ended["subject_id"])]
-    judged = known(log_of_ended, ended, replay.outcomes, TASKS[str(champion.model.facts_["task"])])
+    judged = label_predictions(log_of_ended, ended, replay.outcomes, TASKS[str(champion.model.metadata_["task"])])
     last_day = log[(log["index_time"] > until - DAY).to_numpy()].reset_index(drop=True)
-    return Recent(until, rows, last_day, ends=False, judged=judged, about={}), hit
+    return ObservedDay(until, rows, last_day, ends=False, judged=judged, about={}), hit
 
 
-def _pseudonymise(home: Home, recent: Recent) -> Recent:
+def _pseudonymise(home: Home, recent: ObservedDay) -> ObservedDay:
     """Replace patient identifiers by pseudonyms, also those of a published cohort."""
     pseudonyms = open_pseudonyms(home.path)
     tables = [
-        table.assign(subject_id=pseudonyms.of_each(table["subject_id"].astype(str)).astype(str))
+        table.assign(subject_id=pseudonyms.subject_keys(table["subject_id"].astype(str)).astype(str))
         for table in (recent.rows, recent.log, recent.judged)
     ]
     return replace(recent, rows=tables[0], log=tables[1], judged=tables[2])

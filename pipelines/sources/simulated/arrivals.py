@@ -44,7 +44,7 @@ STATES: Final = (
 )
 
 
-def arrivals(number: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def simulate_arrivals(number: int, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Simulate patients at arrival. A patient depends on the seed and their own number only.
 
     Args:

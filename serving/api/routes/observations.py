@@ -5,13 +5,13 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Security
 
 from serving.api import problems
+from serving.api.authentication import require_scopes
 from serving.api.dependencies import IngestionHere
 from serving.api.problems import ProblemError
-from serving.api.quarantine_reasons import explain
+from serving.api.quarantine_reasons import explain_quarantine
 from serving.api.schemas.common import MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.api.schemas.observations import ObservationsIn, PatientsAnswer, PatientsIn, ReceiptOut, ReceiptsAnswer
 from serving.auth.access import OtherWardError, TooManyRefusalsError
-from serving.api.authentication import authorized
 from serving.auth.tokens import Caller
 from serving.stream.ingestion import SentObservation
 
@@ -22,7 +22,7 @@ router: Final = APIRouter(prefix="/v1", tags=["observations"])
 async def send_observations(
     request: ObservationsIn,
     ingestion: IngestionHere,
-    caller: Annotated[Caller, Security(authorized, scopes=["observations:write"])],
+    caller: Annotated[Caller, Security(require_scopes, scopes=["observations:write"])],
 ) -> ReceiptsAnswer:
     """Each observation is on the disk before the answer. Sending the same message again changes nothing."""
     sent = [SentObservation(**dict(observation)) for observation in request.observations]
@@ -34,7 +34,7 @@ async def send_observations(
         raise ProblemError(problems.too_many_refusals()) from None
     results = []
     for observation, receipt in zip(sent, receipts, strict=True):
-        field, expected = explain(receipt.reason, observation.signal) if receipt.reason else (None, None)
+        field, expected = explain_quarantine(receipt.reason, observation.signal) if receipt.reason else (None, None)
         results.append(
             ReceiptOut(
                 message_id=observation.message_id,
@@ -54,7 +54,9 @@ async def send_observations(
 
 @router.post("/patients", summary=f"Register up to {MAX_PATIENTS} patients: who they are, and where")
 def register_patients(
-    request: PatientsIn, ingestion: IngestionHere, caller: Annotated[Caller, Security(authorized, scopes=["patients:write"])]
+    request: PatientsIn,
+    ingestion: IngestionHere,
+    caller: Annotated[Caller, Security(require_scopes, scopes=["patients:write"])],
 ) -> PatientsAnswer:
     """Age, sex and admission are features; the ward decides who is notified. Observations of unregistered patients count, too.
 
@@ -62,7 +64,7 @@ def register_patients(
     ward.
     """
     for position, patient in enumerate(request.patients):
-        if not caller.may_see(patient.ward):
+        if not caller.can_see(patient.ward):
             raise ProblemError(problems.not_your_ward(f"patients.{position}.ward"))
     registrations = [
         (patient.patient_id, patient.registration(ward=patient.ward, discharged=patient.discharged))

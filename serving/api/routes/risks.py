@@ -13,6 +13,8 @@ from fastapi import APIRouter, Depends, Response, Security
 
 from features.pseudonyms import Pseudonyms
 from serving.api import problems
+from serving.api.authentication import require_scopes
+from serving.api.concurrency import CallerConcurrencyLimiter
 from serving.api.dependencies import (
     AccessHere,
     ChampionHere,
@@ -24,7 +26,7 @@ from serving.api.dependencies import (
     WardStateHere,
 )
 from serving.api.problems import ProblemError
-from serving.api.quarantine_reasons import explain
+from serving.api.quarantine_reasons import explain_quarantine
 from serving.api.schemas.alarms import AlarmOut, alarm_out
 from serving.api.schemas.common import MAX_PATIENTS
 from serving.api.schemas.history import (
@@ -49,9 +51,7 @@ from serving.api.schemas.risks import (
     RisksRequest,
     risk_answer,
 )
-from serving.api.turns import Turns
 from serving.auth.access import Access
-from serving.api.authentication import authorized
 from serving.auth.tokens import Caller
 from serving.records.clock import Clock
 from serving.records.journal import Journal
@@ -70,9 +70,9 @@ router: Final = APIRouter(prefix="/v1", tags=["risk"])
 # writes.
 _TWO_AT_A_TIME: Final = CapacityLimiter(2)
 
-_TURNS: Final = Turns()
+_LIMITER: Final = CallerConcurrencyLimiter()
 
-Reader = Annotated[Caller, Security(authorized, scopes=["risk:read"])]
+Reader = Annotated[Caller, Security(require_scopes, scopes=["risk:read"])]
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ async def get_risk(request: RiskRequest, service: RiskServiceHere, patients: Pat
 async def get_risks(request: RisksRequest, service: RiskServiceHere, patients: PatientsHere, caller: Reader) -> RisksAnswer:
     """The risks in the order of the request; each patient has a risk or the problem that prevents it."""
     work = partial(_risk_items, service, patients, caller, request.patient_ids, request.as_of, request.include)
-    return RisksAnswer(items=await _TURNS.take(caller, work))
+    return RisksAnswer(items=await _LIMITER.run(caller, work))
 
 
 @router.post("/risk/observations", summary="Risk from observations in the request")
@@ -179,7 +179,7 @@ async def get_risk_history(
     request: HistoryRequest, patients: PatientsHere, course: CourseHere, caller: Reader
 ) -> HistoryAnswer:
     """Past risks of the patient, made when observations arrived or a caller asked; thinned to the last of each interval."""
-    return await _TURNS.take(caller, lambda: course.history(patients.visible(caller, request.patient_id), request))
+    return await _LIMITER.run(caller, lambda: course.history(patients.visible(caller, request.patient_id), request))
 
 
 @router.post("/risk/anomalies", summary="How far each vital sign is from the patient's own usual")
@@ -197,7 +197,7 @@ async def get_anomalies(
         signals = [AnomalyOut.model_validate(anomaly) for anomaly in anomalies(row)]
         return AnomaliesAnswer(patient_id=request.patient_id, as_of=row["index_time"].to_pydatetime(), signals=signals)
 
-    return await _TURNS.take(caller, work)
+    return await _LIMITER.run(caller, work)
 
 
 @router.post("/visit-summary", summary="Everything for a teleconsultation in one answer")
@@ -218,12 +218,12 @@ async def get_visit_summary(
             risk=item.risk,
             changes=course.changes(subject),
             history=course.history(subject, request),
-            alarms=course.alarms(subject, request) if caller.may("alarms:read") else None,
+            alarms=course.alarms(subject, request) if caller.has_scope("alarms:read") else None,
             anomalies=[] if row is None else [AnomalyOut.model_validate(own) for own in anomalies(row) if own.unusual],
             data_gaps=[] if row is None else [GapOut.model_validate(gap) for gap in gaps(row)],
         )
 
-    return await _TURNS.take(caller, work)
+    return await _LIMITER.run(caller, work)
 
 
 def _risk_items(
@@ -254,7 +254,7 @@ def _risk_items(
 
 def _problem(reason: NoReport) -> Problem:
     if reason.reason == "too_early":
-        return problems.too_early(-reason.hours_too_early)
+        return problems.as_of_before_features(-reason.hours_too_early)
     return problems.unknown_patient() if reason.reason == "unknown_subject" else problems.unavailable()
 
 
@@ -265,5 +265,5 @@ def _unusable(observation: UnusableObservation) -> dict[str, Any]:
     if observation.reason == "after_as_of":
         field, expected = "observed_at", "at or before as_of"
     else:
-        field, expected = explain(observation.reason, observation.signal or "")
+        field, expected = explain_quarantine(observation.reason, observation.signal or "")
     return {"field": f"observations.{observation.row}.{field}", "rule": observation.reason, "expected": expected}

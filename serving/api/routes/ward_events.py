@@ -43,16 +43,16 @@ class OpenStreams:
 
     def open(self, caller: Caller) -> bool:
         """Count one more stream, and return True; return False if the caller has :data:`MAX_STREAMS` already."""
-        if self._open[caller.subject] >= MAX_STREAMS:
+        if self._open[caller.sub] >= MAX_STREAMS:
             return False
-        self._open[caller.subject] += 1
+        self._open[caller.sub] += 1
         return True
 
     def close(self, caller: Caller) -> None:
         """Count one stream less."""
-        self._open[caller.subject] -= 1
-        if not self._open[caller.subject]:
-            del self._open[caller.subject]
+        self._open[caller.sub] -= 1
+        if not self._open[caller.sub]:
+            del self._open[caller.sub]
 
 
 class EventStream(StreamingResponse):
@@ -65,11 +65,11 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._streams.open(self._caller):
-            await problems.response(problems.too_many_streams(MAX_STREAMS))(scope, receive, send)
+            await problems.to_response(problems.too_many_streams(MAX_STREAMS))(scope, receive, send)
             return
         try:
             # Also while the client reads nothing of what was sent.
-            async with asyncio.timeout(self._caller.expires - present().timestamp()):
+            async with asyncio.timeout(self._caller.expires_at - present().timestamp()):
                 await super().__call__(scope, receive, send)
         except TimeoutError:
             return  # the connection is closed in the middle of the answer: there is no other way to end it
@@ -106,15 +106,15 @@ async def stream_events(
     If the ward state cannot be read, the stream ends: a client that connects again gets an error or the events.
     """
     loop = asyncio.get_running_loop()
-    expiry = loop.time() + caller.expires - present().timestamp()
+    expiry = loop.time() + caller.expires_at - present().timestamp()
     end = expiry if seconds is None else min(loop.time() + seconds, expiry)
-    shows_alarms = caller.may("alarms:read")
+    shows_alarms = caller.has_scope("alarms:read")
     yield f": listening\n{message}"  # the client learns at once that it is connected
     sent_at = loop.time()
     while True:
         try:
             events = await asyncio.to_thread(ward_state.events, ward, after, _MAX_EVENTS)
-            names = await asyncio.to_thread(identities.names, {event.subject_id for event in events})
+            names = await asyncio.to_thread(identities.find_or_empty, {event.subject_id for event in events})
         except DatabaseError as error:
             logger.error("a stream of events ends: %s", type(error).__name__)  # noqa: TRY400 - nothing is wrong with the stream
             return

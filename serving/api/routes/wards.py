@@ -10,15 +10,15 @@ from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
 from features.catalogue import INDEX_STEP
-from models.alarms.safety_net import ALARM_FROM, Band, news2_band, news2_reasons, urgency
+from models.alarms.safety_net import ALARM_FROM, Band, news2_band, news2_reasons, urgency_rank
 from serving.api import problems
+from serving.api.authentication import require_scopes
 from serving.api.dependencies import IdentitiesHere, JournalHere, MetricsHere, StreamsHere, WardSettingsHere, WardStateHere
 from serving.api.problems import ProblemError
 from serving.api.routes.ward_events import EVENT, EventStream, first_message, stream_events
 from serving.api.schemas.alarms import AcknowledgeIn, AlarmOut, AlarmsAnswer, OverrideIn, alarm_out
 from serving.api.schemas.common import MAX_PATIENTS, WardName
 from serving.api.schemas.wards import SafetyNetOut, WardAnswer, WardPatient
-from serving.api.authentication import authorized
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.instant import Instant
@@ -32,9 +32,9 @@ router: Final = APIRouter(prefix="/v1", tags=["wards"])
 # Within which the risk of a silent patient is renewed; the minutes are for the rescorer to do it.
 _RENEWED_WITHIN: Final = INDEX_STEP + timedelta(minutes=5)
 
-WardReader = Annotated[Caller, Security(authorized, scopes=["ward:read"])]
-AlarmReader = Annotated[Caller, Security(authorized, scopes=["alarms:read"])]
-AlarmWriter = Annotated[Caller, Security(authorized, scopes=["alarms:write"])]
+WardReader = Annotated[Caller, Security(require_scopes, scopes=["ward:read"])]
+AlarmReader = Annotated[Caller, Security(require_scopes, scopes=["alarms:read"])]
+AlarmWriter = Annotated[Caller, Security(require_scopes, scopes=["alarms:write"])]
 WardQuery = Annotated[WardName, Query()]
 
 
@@ -50,8 +50,8 @@ def get_ward_patients(
     """The latest risk of each patient registered in the ward; alarms for a caller with `alarms:read`."""
     _require_ward(caller, ward)
     risks = ward_state.risks(ward=ward)
-    names = identities.names(risk.subject_id for risk in risks)
-    alarms = ward_state.open_alarms(ward) if caller.may("alarms:read") else {}
+    names = identities.find_or_empty(risk.subject_id for risk in risks)
+    alarms = ward_state.open_alarms(ward) if caller.has_scope("alarms:read") else {}
     patients = [_ward_patient(risk, names[risk.subject_id], alarms.get(risk.subject_id)) for risk in risks]
     _, alive_at = ward_state.progress()
     ward_settings.refresh()
@@ -83,7 +83,7 @@ def get_alarms(
         _require_ward(caller, ward)
     wards = [ward] if ward is not None else caller.wards
     alarms = ward_state.alarms(wards=wards, status=status, before=None if before is None else utc(before), limit=limit)
-    names = identities.names(alarm.subject_id for alarm in alarms)
+    names = identities.find_or_empty(alarm.subject_id for alarm in alarms)
     return AlarmsAnswer(alarms=[alarm_out(alarm, names[alarm.subject_id]) for alarm in alarms])
 
 
@@ -142,21 +142,21 @@ def _record_action(
     reason: str | None,
 ) -> AlarmOut:
     alarm = ward_state.alarm(alarm_id)
-    if alarm is None or not caller.may_see(alarm.ward):
+    if alarm is None or not caller.can_see(alarm.ward):
         raise ProblemError(problems.unknown_alarm())
     try:
-        if ward_state.record_action(alarm_id, action, caller.subject, reason, present()):
+        if ward_state.record_action(alarm_id, action, caller.sub, reason, present()):
             metrics.count_action(action)
     except AlreadyDoneError as error:
-        raise ProblemError(problems.already(error.status)) from None
+        raise ProblemError(problems.already_done(error.status)) from None
     after = ward_state.alarm(alarm_id)
     if after is None:  # retention deleted it meanwhile
         raise ProblemError(problems.unknown_alarm())
-    return alarm_out(after, identities.names([after.subject_id])[after.subject_id])
+    return alarm_out(after, identities.find_or_empty([after.subject_id])[after.subject_id])
 
 
 def _require_ward(caller: Caller, ward: str) -> None:
-    if not caller.may_see(ward):
+    if not caller.can_see(ward):
         raise ProblemError(problems.not_your_ward("ward"))
 
 
@@ -204,4 +204,4 @@ def _urgency(patient: WardPatient) -> tuple[bool, int, float, int, int]:
     """Return the sort key of a patient. Without a probability the score decides, above patients with no expected benefit."""
     benefit = patient.expected_benefit
     is_open = patient.alarm_status == "open"
-    return (is_open, urgency(patient.band), 0.0 if benefit is None else benefit, patient.news2, patient.news2_highest)
+    return (is_open, urgency_rank(patient.band), 0.0 if benefit is None else benefit, patient.news2, patient.news2_highest)

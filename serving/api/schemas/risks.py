@@ -223,7 +223,7 @@ def model_reference(registered: RegisteredModel | None, feature_service: str) ->
     """Return which model answered, if any, from which features."""
     if registered is None:
         return ModelReference(name=None, version=None, feature_service=feature_service, simulated=None)
-    simulated = bool(registered.model.facts_["simulated"])
+    simulated = bool(registered.model.metadata_["simulated"])
     return ModelReference(
         name=registered.name, version=registered.version, feature_service=feature_service, simulated=simulated
     )

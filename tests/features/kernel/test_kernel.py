@@ -10,17 +10,17 @@ from hypothesis import strategies as st
 
 from features import kernel, windows
 from features.catalogue import DECLARED
-from features.kernel import KernelOverflowError, Readings, window_statistics
-from features.kernel.plan import HOUR_US, in_order, plan_of
+from features.kernel import KernelOverflowError, ObservationArrays, compute_window_statistics
+from features.kernel.plan import HOUR_US, order_by_signal, plan_kernel
 from features.signals import SIGNALS
-from features.windows import STATISTICS, WindowFeature, over
+from features.windows import STATISTICS, WindowFeature, declare_statistics
 
 MINUTE_US = HOUR_US // 60
-ALL = in_order(
+ALL = order_by_signal(
     [WindowFeature("heart_rate", name, 24, 70 if statistic.threshold else None) for name, statistic in STATISTICS.items()]
     + [WindowFeature("heart_rate", name, 3) for name, statistic in STATISTICS.items() if not statistic.threshold]
-    + list(over(["heart_rate"], "so_far", "count", "mean", "std", "last", "age"))
-    + list(over(["heart_rate"], "first_day", "count", "mean"))
+    + list(declare_statistics(["heart_rate"], "so_far", "count", "mean", "std", "last", "age"))
+    + list(declare_statistics(["heart_rate"], "first_day", "count", "mean"))
 )
 
 
@@ -31,9 +31,9 @@ def compute_one_series(observed, steps, times, features=ALL, recorded=None, forg
     steps = np.array(steps, dtype=np.int64)
     order = np.lexsort((steps, recorded, observed))
     out = np.full((len(features), len(times)), -1.0)
-    window_statistics(
-        plan_of(features)[1],
-        Readings(
+    compute_window_statistics(
+        plan_kernel(features)[1],
+        ObservationArrays(
             observed[order],
             recorded[order],
             steps[order],
@@ -61,7 +61,9 @@ def test_constant_series_has_exactly_zero_spread_and_slope():
 def test_slope_of_a_line_is_exact_at_any_time_and_density(origin, per_minute):
     minutes = np.arange(1, 360 * per_minute + 1) * (MINUTE_US // per_minute)
     steps = 5000 + np.arange(len(minutes))
-    result = compute_one_series(origin + minutes, steps, [origin + 6 * HOUR_US], in_order(over(["heart_rate"], 6, "slope")))
+    result = compute_one_series(
+        origin + minutes, steps, [origin + 6 * HOUR_US], order_by_signal(declare_statistics(["heart_rate"], 6, "slope"))
+    )
     assert result["slope_6h"] == 0.6 * per_minute
 
 
@@ -102,7 +104,9 @@ def test_ten_million_observations_of_one_patient():
     rng = np.random.default_rng(1)
     observed = np.arange(10_000_000) * 20_000  # fifty a second, for 56 hours
     steps = rng.integers(2000, 30001, len(observed))
-    features = in_order(over(["heart_rate"], 24, "count", "mean", "std", "min", "max", "slope", "median", "last"))
+    features = order_by_signal(
+        declare_statistics(["heart_rate"], 24, "count", "mean", "std", "min", "max", "slope", "median", "last")
+    )
     result = compute_one_series(observed, steps, [observed[-1]], features)
     last_day = steps[observed > observed[-1] - 24 * HOUR_US]
     assert result["count_24h"] == len(last_day)
@@ -131,9 +135,9 @@ def test_three_weeks_of_observations_every_second_are_within_the_exact_range():
 def test_output_array_of_another_shape_is_refused():
     observed = np.array([1], dtype=np.int64)
     bounds = np.array([[0]]), np.array([[1]])
-    readings = Readings(observed, observed, observed, *bounds, np.zeros((0, 0, 3), dtype=np.int64))
+    readings = ObservationArrays(observed, observed, observed, *bounds, np.zeros((0, 0, 3), dtype=np.int64))
     with pytest.raises(ValueError, match=r"out: shape \(1, \d+\); expected \(\d+, 1\), features by index times"):
-        window_statistics(plan_of(ALL)[1], readings, observed, np.array([0, 1]), np.empty((1, len(ALL))))
+        compute_window_statistics(plan_kernel(ALL)[1], readings, observed, np.array([0, 1]), np.empty((1, len(ALL))))
 
 
 @st.composite
@@ -172,7 +176,7 @@ def test_forgotten_observations_still_count_so_far(series, minute):
     if not is_kept.any():
         return
     removed = steps[~is_kept]
-    so_far = in_order(over(["heart_rate"], "so_far", "count", "mean", "std"))
+    so_far = order_by_signal(declare_statistics(["heart_rate"], "so_far", "count", "mean", "std"))
     whole = compute_one_series(observed, steps, [t], so_far)
     summed = compute_one_series(
         observed[is_kept], steps[is_kept], [t], so_far, forgotten=[len(removed), removed.sum(), (removed**2).sum()]
@@ -181,13 +185,13 @@ def test_forgotten_observations_still_count_so_far(series, minute):
 
 
 def test_subjects_and_signals_do_not_mix():
-    signals, planned = plan_of(in_order(over(["heart_rate", "spo2"], 1, "count", "last")))
+    signals, planned = plan_kernel(order_by_signal(declare_statistics(["heart_rate", "spo2"], 1, "count", "last")))
     assert signals == ("heart_rate", "spo2")
     observed = np.array([1, 2, 3, 4, 5, 6], dtype=np.int64)
     out = np.empty((4, 3))
-    window_statistics(
+    compute_window_statistics(
         planned,
-        Readings(
+        ObservationArrays(
             observed,
             observed,
             observed * 100,
@@ -203,24 +207,24 @@ def test_subjects_and_signals_do_not_mix():
 
 
 def test_signals_without_a_feature_change_nothing():
-    features = in_order(over(["heart_rate"], 1, "count", "last"))
+    features = order_by_signal(declare_statistics(["heart_rate"], 1, "count", "last"))
     observed = np.array([1, 2, 3], dtype=np.int64)
     results = []
     for signals in (None, ("albumin", "heart_rate", "spo2")):
-        series, planned = plan_of(features, signals)
+        series, planned = plan_kernel(features, signals)
         begin = np.zeros((len(series), 1), dtype=np.int64)
-        readings = Readings(observed, observed, observed * 100, begin, begin + 3, np.zeros((0, 0, 3), dtype=np.int64))
+        readings = ObservationArrays(observed, observed, observed * 100, begin, begin + 3, np.zeros((0, 0, 3), dtype=np.int64))
         out = np.empty((2, 1))
-        window_statistics(planned, readings, np.array([5]), np.array([0, 1]), out)
+        compute_window_statistics(planned, readings, np.array([5]), np.array([0, 1]), out)
         results.append(out.tolist())
     assert results[0] == results[1] == [[3], [3]]
 
 
 def test_plan_without_features_accepts_an_empty_output():
-    _, planned = plan_of((), ("heart_rate",))
+    _, planned = plan_kernel((), ("heart_rate",))
     observed, bounds = np.array([1], dtype=np.int64), (np.array([[0]]), np.array([[1]]))
-    readings = Readings(observed, observed, observed, *bounds, np.zeros((0, 0, 3), dtype=np.int64))
-    window_statistics(planned, readings, observed, np.array([0, 1]), np.empty((0, 1)))
+    readings = ObservationArrays(observed, observed, observed, *bounds, np.zeros((0, 0, 3), dtype=np.int64))
+    compute_window_statistics(planned, readings, observed, np.array([0, 1]), np.empty((0, 1)))
 
 
 def test_compiled_kernel_depends_on_all_source_files():
@@ -235,7 +239,9 @@ def test_sustained_is_the_median_of_15_minutes_while_observations_are_recent():
     minutes = np.array([0, 60, 121, 122, 123, 124, 125, 400])
     steps = [7000, 8000, 9000, 9100, 9200, 9300, 20000, 15000]
     times = (np.array([60, 124, 125, 139, 214, 216, 400, 1850]) * MINUTE_US).tolist()
-    result = compute_one_series(minutes * MINUTE_US, steps, times, in_order(over(["heart_rate"], 24, "sustained", "recent")))
+    result = compute_one_series(
+        minutes * MINUTE_US, steps, times, order_by_signal(declare_statistics(["heart_rate"], 24, "sustained", "recent"))
+    )
     # By index time: a single value; four observations, too few for a median; the median of five, the last of them an artefact.
     # The median holds while the latest observation is less than 90 minutes old. Then the latest value is used;
     # then a single value again; after a day, nothing.

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.catalogue import SERVICES, STANDARD, VIEWS, of, service_views
+from features.catalogue import SERVICES, STANDARD, VIEWS, list_features, service_views
 from features.observations import TIME
 from features.store.client import Store, StoreError
 
@@ -32,7 +32,7 @@ def features():
 def store(tmp_path_factory, features):
     store = Store(tmp_path_factory.mktemp("store"))
     for part, frame in enumerate(features.values()):
-        store.parts.write(part, frame, fingerprint=f"source {part}")
+        store.partitions.write(part, frame, fingerprint=f"source {part}")
     store.apply()
     for service in ("everything", "mortality_v2", "pressure_v1"):
         assert list(store.materialize(service)) == [0, 1]
@@ -49,7 +49,7 @@ def requests(*pairs):
 @pytest.mark.parametrize("service", SERVICES)
 def test_training_frame_equals_the_stored_features_bit_for_bit(store, features, service):
     names = list(SERVICES[service])
-    frame = store.training_frame(requests(("b", 3), ("a", 0), ("a", 4)), service)
+    frame = store.read_training_frame(requests(("b", 3), ("a", 0), ("a", 4)), service)
     assert frame["label"].tolist() == [1, 2, 0]  # ordered by subject and time, with the other columns
     expected = np.stack([features["a"][names].loc[0], features["a"][names].loc[4], features["b"][names].loc[1]])
     np.testing.assert_array_equal(frame[names].to_numpy(), expected)
@@ -58,7 +58,7 @@ def test_training_frame_equals_the_stored_features_bit_for_bit(store, features, 
 
 def test_training_frame_has_no_later_and_no_stale_features(store, features):
     names = list(SERVICES["vital_signs_v1"])
-    frame = store.training_frame(requests(("b", 1.99), ("a", 3.5), ("a", 5.01), ("unknown", 3)), "vital_signs_v1")
+    frame = store.read_training_frame(requests(("b", 1.99), ("a", 3.5), ("a", 5.01), ("unknown", 3)), "vital_signs_v1")
     by_label = frame.set_index("label")[names]
     assert by_label.loc[0].isna().all()  # before the first row
     np.testing.assert_array_equal(by_label.loc[1].to_numpy(), features["a"][names].loc[3].to_numpy())  # the hour before
@@ -97,13 +97,15 @@ def test_home_without_features_says_what_to_do(tmp_path):
 
 def test_service_with_views_that_were_not_built_is_refused(tmp_path, features):
     store = Store(tmp_path)
-    standard = ["subject_id", "index_time", *of(*STANDARD)]
-    store.parts.write(0, features["a"][standard], "a")
+    standard = ["subject_id", "index_time", *list_features(*STANDARD)]
+    store.partitions.write(0, features["a"][standard], "a")
     store.apply()
     names = list(SERVICES["everything"])
-    np.testing.assert_array_equal(store.training_frame(requests(("a", 3)), "everything")[names], features["a"][names].iloc[[3]])
+    np.testing.assert_array_equal(
+        store.read_training_frame(requests(("a", 3)), "everything")[names], features["a"][names].iloc[[3]]
+    )
     for action in (
-        lambda: store.training_frame(requests(("a", 1)), "mortality_v1"),
+        lambda: store.read_training_frame(requests(("a", 1)), "mortality_v1"),
         lambda: list(store.materialize("mortality_v1")),
         lambda: store.online(["a"], "mortality_v1"),
         lambda: store.write_online(features["a"], "mortality_v1"),
@@ -120,8 +122,8 @@ def test_apply_unregisters_views_that_are_no_longer_built(tmp_path, features):
     store = Store(tmp_path)
     for views in (VIEWS, STANDARD, VIEWS):
         store.withdraw()
-        store.parts.write(0, features["a"][["subject_id", "index_time", *of(*views)]], "a")
-        store.parts.keep(1, views)
+        store.partitions.write(0, features["a"][["subject_id", "index_time", *list_features(*views)]], "a")
+        store.partitions.remove_all_but(1, views)
         store.apply()
         assert {view.name for view in store._open().list_feature_views()} == set(views)
         assert ("mortality_v1" in {service.name for service in store._open().list_feature_services()}) == (views is VIEWS)
@@ -132,12 +134,12 @@ def test_apply_unregisters_views_that_are_no_longer_built(tmp_path, features):
 
 def test_withdrawn_features_cannot_be_read(tmp_path, features):
     store = Store(tmp_path)
-    store.parts.write(0, features["a"], "a")
+    store.partitions.write(0, features["a"], "a")
     store.apply()
     store.withdraw()
     assert list(tmp_path.rglob("*.parquet"))  # most of them may still be valid
     for action in (
-        lambda: Store(tmp_path).training_frame(requests(("a", 1)), "vital_signs_v1"),
+        lambda: Store(tmp_path).read_training_frame(requests(("a", 1)), "vital_signs_v1"),
         lambda: list(store.materialize("vital_signs_v1")),
     ):
         with pytest.raises(StoreError, match="create it first: vigil features"):
@@ -146,21 +148,21 @@ def test_withdrawn_features_cannot_be_read(tmp_path, features):
 
 def test_training_frame_joins_a_large_frame_in_chunks_and_in_order(store, monkeypatch):
     request = requests(*[(subject, hour) for hour in (4, 3, 2, 1) for subject in "ab"])
-    whole = store.training_frame(request, "vital_signs_v1")
+    whole = store.read_training_frame(request, "vital_signs_v1")
     monkeypatch.setattr("features.store.client._JOIN_VALUES", 3 * len(SERVICES["vital_signs_v1"]))
-    pd.testing.assert_frame_equal(store.training_frame(request, "vital_signs_v1"), whole, check_exact=True)
+    pd.testing.assert_frame_equal(store.read_training_frame(request, "vital_signs_v1"), whole, check_exact=True)
     assert whole["label"].tolist() == [6, 4, 2, 0, 7, 5, 3, 1]
 
 
 def test_training_frame_refuses_a_column_with_the_name_of_a_feature(store):
     with pytest.raises(StoreError, match="columns with the names of features: age; remove or rename them"):
-        store.training_frame(requests(("a", 1)).assign(age=70), "vital_signs_v1")
+        store.read_training_frame(requests(("a", 1)).assign(age=70), "vital_signs_v1")
 
 
 def test_materialize_loads_only_new_partitions(tmp_path, features, monkeypatch):
     store = Store(tmp_path)
     for part, frame in enumerate(features.values()):
-        store.parts.write(part, frame, f"first {part}")
+        store.partitions.write(part, frame, f"first {part}")
     store.apply()
     written = []
     write = Store._write_online
@@ -172,7 +174,7 @@ def test_materialize_loads_only_new_partitions(tmp_path, features, monkeypatch):
     written.clear()
     list(store.materialize("vital_signs_v1"))
     assert not written
-    store.parts.write(1, features["b"].iloc[:2], "second")
+    store.partitions.write(1, features["b"].iloc[:2], "second")
     list(store.materialize("vital_signs_v1"))
     assert set(written) == {(view, "b") for view in service_views("vital_signs_v1")}
     assert store.online(["a", "b"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR, T0 + 3 * HOUR]
@@ -185,8 +187,8 @@ def test_materialize_loads_a_cohort_again_after_another_one(tmp_path, features):
 
     def load(*parts):
         for number, (frame, fingerprint) in enumerate(parts):
-            store.parts.write(number, frame, fingerprint)
-        store.parts.keep(len(parts), VIEWS)
+            store.partitions.write(number, frame, fingerprint)
+        store.partitions.remove_all_but(len(parts), VIEWS)
         store.apply()
         list(store.materialize("vital_signs_v1"))
 
@@ -203,7 +205,7 @@ def test_materialize_loads_a_cohort_again_after_another_one(tmp_path, features):
 def test_interrupted_materialize_is_completed_by_the_next(tmp_path, features, monkeypatch):
     store = Store(tmp_path)
     for part, frame in enumerate(features.values()):
-        store.parts.write(part, frame, f"{part}")
+        store.partitions.write(part, frame, f"{part}")
     store.apply()
     write = Store._write_online
 
@@ -224,7 +226,7 @@ def test_interrupted_materialize_is_completed_by_the_next(tmp_path, features, mo
 def test_materialize_loads_a_removed_online_store_again(tmp_path, features):
     for _ in range(2):
         store = Store(tmp_path)
-        store.parts.write(0, features["a"], "a")
+        store.partitions.write(0, features["a"], "a")
         store.apply()
         list(store.materialize("vital_signs_v1"))
         assert store.online(["a"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR]
@@ -237,7 +239,7 @@ def test_online_without_subjects_is_empty(store):
 
 def test_write_online_and_online_round_trip_bit_for_bit(tmp_path, features):
     store = Store(tmp_path)
-    store.parts.write(0, features["a"], "a")
+    store.partitions.write(0, features["a"], "a")
     store.apply()
     names = list(SERVICES["everything"])
     latest = pd.concat([features["a"].iloc[[1]], features["b"].iloc[[3]]])
@@ -250,12 +252,12 @@ def test_write_online_and_online_round_trip_bit_for_bit(tmp_path, features):
 def test_training_frame_ignores_features_that_were_created_later(tmp_path, features):
     """Features of an hour that were created later must not reach a training row of that hour."""
     store = Store(tmp_path)
-    store.parts.write(0, features["a"], "a")
+    store.partitions.write(0, features["a"], "a")
     late = tmp_path / "features" / "scores" / "part-00000.parquet"
     frame = pd.read_parquet(late)
     frame["created_timestamp"] += 30 * HOUR
     frame.to_parquet(late, index=False)
     store.apply()
-    result = store.training_frame(requests(("a", 3)), "vital_signs_v1")
+    result = store.read_training_frame(requests(("a", 3)), "vital_signs_v1")
     assert result[[feature.name for feature in VIEWS["scores"]]].isna().all(axis=None)
     assert not result[[feature.name for feature in VIEWS["patient"]]].isna().all(axis=None)

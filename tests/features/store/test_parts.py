@@ -3,14 +3,14 @@
 import pandas as pd
 import pytest
 
-from features.catalogue import FEATURES, STANDARD, VIEWS, of
+from features.catalogue import FEATURES, STANDARD, VIEWS, list_features
 from features.observations import TIME
-from features.store.parts import FeatureParts
+from features.store.partitions import FeaturePartitions
 
 
 @pytest.fixture
 def parts(tmp_path):
-    return FeatureParts(tmp_path / "features")
+    return FeaturePartitions(tmp_path / "features")
 
 
 @pytest.fixture
@@ -22,9 +22,9 @@ def frame():
 
 def test_holds_compares_the_fingerprint_of_a_partition(parts, frame):
     parts.write(0, frame, "source 1")
-    assert parts.holds(0, "source 1", VIEWS)
-    assert not parts.holds(0, "source 2", VIEWS)
-    assert not parts.holds(1, "source 1", VIEWS)
+    assert parts.is_current(0, "source 1", VIEWS)
+    assert not parts.is_current(0, "source 2", VIEWS)
+    assert not parts.is_current(1, "source 1", VIEWS)
     assert parts.read_fingerprint(0) == "source 1"
 
 
@@ -33,8 +33,8 @@ def test_holds_is_false_for_a_partition_without_one_of_its_files(parts, frame, v
     parts.write(0, frame, "f")
     parts.write(1, frame, "f")
     (parts.folder / view / "part-00000.parquet").unlink()
-    assert not parts.holds(0, "f", VIEWS)
-    assert parts.holds(0, "f", set(VIEWS) - {view})
+    assert not parts.is_current(0, "f", VIEWS)
+    assert parts.is_current(0, "f", set(VIEWS) - {view})
     assert parts.views == tuple(VIEWS)
     assert len(parts) == 1
 
@@ -42,15 +42,15 @@ def test_holds_is_false_for_a_partition_without_one_of_its_files(parts, frame, v
 def test_holds_is_false_for_a_file_that_is_not_parquet(parts, frame):
     parts.write(0, frame, "f")
     (parts.folder / "scores" / "part-00000.parquet").write_bytes(b"half a file")
-    assert not parts.holds(0, "f", VIEWS)
+    assert not parts.is_current(0, "f", VIEWS)
 
 
 def test_views_are_those_that_were_written(parts, frame):
     assert (parts.views, len(parts)) == ((), 0)
-    parts.write(0, frame[["subject_id", "index_time", *of(*STANDARD)]], "f")
+    parts.write(0, frame[["subject_id", "index_time", *list_features(*STANDARD)]], "f")
     assert (parts.views, len(parts)) == (STANDARD, 1)
-    assert parts.holds(0, "f", STANDARD)
-    assert not parts.holds(0, "f", VIEWS)
+    assert parts.is_current(0, "f", STANDARD)
+    assert not parts.is_current(0, "f", VIEWS)
 
 
 def test_keep_removes_unfinished_files_other_partitions_and_other_views(parts, frame):

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.alarms.budget import BUDGETS, against_rule, at_budgets, summary
-from models.alarms.timeline import Watch
+from models.alarms.budget import BUDGETS, compare_with_rule, evaluate_budgets, summarise_alarms
+from models.alarms.timeline import AlarmTimeline
 from tests.models.alarms.test_timeline import watched
-from tests.models.evaluation.made_up import held_out
+from tests.models.evaluation.synthetic import held_out
 
 
 def ten_patients():
@@ -21,7 +21,7 @@ def ten_patients():
         risk = (0.9 - n / 100 if septic else 0.5) if n != 9 else 0.1
         frames.append(watched([0] * 6 + [risk] + [0] * 5, onset=12 if septic else None, subject_id=str(n)))
         news2 += [0] * 6 + [4 if n in {4, 9} else 5] + [0] * 5
-    watch = Watch.of(pd.concat(frames))
+    watch = AlarmTimeline.from_frame(pd.concat(frames))
     return watch, watch.scored(np.array(news2, dtype=float))
 
 
@@ -33,7 +33,7 @@ def test_rule_sounds_at_whole_points():
 
 
 def test_against_rule_by_hand():
-    result = against_rule(*ten_patients(), 5, seed=1)
+    result = compare_with_rule(*ten_patients(), 5, seed=1)
     assert result["rule_recall"] == 4 / 5
     assert result["rule_alarms_per_patient_day"] == pytest.approx(8 / 5)
     # Eight alarms allow the five onsets. The next four patients have equal risks, so including them would make nine.
@@ -47,14 +47,14 @@ def test_against_rule_by_hand():
 
 
 def test_against_rule_without_alarms_has_no_share():
-    result = against_rule(*ten_patients(), 20, seed=1)
+    result = compare_with_rule(*ten_patients(), 20, seed=1)
     assert result["rule_recall"] == 0
     assert np.isnan(result["share_of_alarms_at_same_recall"])
 
 
 def test_at_budgets_stays_within_each_budget_and_recall_grows():
     ward = held_out()
-    table = at_budgets(Watch.of(ward.frame(ward.default)), seed=1)
+    table = evaluate_budgets(AlarmTimeline.from_frame(ward.frame(ward.default)), seed=1)
     assert table["budget"].tolist() == list(BUDGETS)
     assert (table["alarms_per_patient_day"] <= table["budget"]).all()
     assert (table["event_recall"].diff().dropna() >= 0).all()
@@ -65,6 +65,6 @@ def test_at_budgets_stays_within_each_budget_and_recall_grows():
 
 
 def test_summary_without_alarms():
-    result = summary(Watch.of(watched([0.1] * 10, onset=9)).count(0.5), seed=1)
+    result = summarise_alarms(AlarmTimeline.from_frame(watched([0.1] * 10, onset=9)).count(0.5), seed=1)
     assert (result["events"], result["alarms"], result["event_recall"]) == (1, 0, 0)
     assert np.isnan(result["lead_time_q25"])

@@ -10,27 +10,39 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alarms.policy import REARM_SHARE, Decision, Episode, Net, Policy, State, decide
+from models.alarms.policy import REARM_SHARE, AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
 from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
-from models.alarms.timeline import SILENCE, Watch
+from models.alarms.timeline import REFRACTORY_PERIOD, AlarmTimeline
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
 POLICY = Policy(0.5)
 LEVELS = st.sampled_from([None, 0.1, 0.39, 0.4, 0.45, 0.5, 0.6, 0.9])  # around the threshold and where an episode ends
 # Around the limits of the safety net: of spot checks, of continuous signals, and of both.
-SCORES = st.sampled_from([None, Net(0, 0), Net(4, 0), Net(5, 5), Net(6, 3), Net(7, 7), Net(7, 0), Net(12, 3), Net(12, 8)])
+SCORES = st.sampled_from(
+    [
+        None,
+        SafetyNetScore(0, 0),
+        SafetyNetScore(4, 0),
+        SafetyNetScore(5, 5),
+        SafetyNetScore(6, 3),
+        SafetyNetScore(7, 7),
+        SafetyNetScore(7, 0),
+        SafetyNetScore(12, 3),
+        SafetyNetScore(12, 8),
+    ]
+)
 GAPS = st.sampled_from([1, 30, 60, 61, 240, 479, 480, 481, 900])  # minutes; the refractory period is 480
 SERIES = st.lists(st.tuples(LEVELS, SCORES, GAPS, st.booleans()), min_size=1, max_size=60)
 SOUNDED = {"sounded", "sounded_again"}
 
 
 def spot(score):
-    return Net(score, score)
+    return SafetyNetScore(score, score)
 
 
 def decide_in_turn(series, *, budget, policy=POLICY):
     """Return ``(at, risk, net, decision)`` of each risk in turn."""
-    at, state, results = START, State(), []
+    at, state, results = START, AlarmState(), []
     for risk, net, gap, room in series:
         at += timedelta(minutes=gap)
         decision = decide(policy, state, risk, net, at, room=room or not budget)
@@ -56,11 +68,13 @@ def timeline_of(results):
     frame["probability"] = [np.nan if risk is None else risk for _, risk, *_ in results]
     for name in ("score", "spot"):
         frame[f"net_{name}"] = [np.nan if net is None else getattr(net, name) for _, _, net, _ in results]
-    return Watch.of(frame.assign(subject_id="a", onset=pd.Series(pd.NaT, frame.index, "datetime64[us, UTC]"), onset_known=True))
+    return AlarmTimeline.from_frame(
+        frame.assign(subject_id="a", onset=pd.Series(pd.NaT, frame.index, "datetime64[us, UTC]"), onset_known=True)
+    )
 
 
 def test_policy_has_the_refractory_period_of_the_evaluation():
-    assert POLICY.silence == SILENCE
+    assert POLICY.refractory_period == REFRACTORY_PERIOD
     assert POLICY.rearm == REARM_SHARE * 0.5
     assert Policy(None).rearm is None
 
@@ -70,8 +84,8 @@ def test_policy_has_the_refractory_period_of_the_evaluation():
 def test_decide_without_a_budget_sounds_the_alarms_that_the_timeline_counts(series, silence, news2_from):
     policy = Policy(0.5, timedelta(hours=silence), news2_from)
     results = decide_in_turn(series, budget=False, policy=policy)
-    timeline = replace(timeline_of(results), silence=policy.silence, news2_from=policy.news2_from)
-    fired = timeline.fired(policy.threshold)
+    timeline = replace(timeline_of(results), refractory_period=policy.refractory_period, news2_from=policy.news2_from)
+    fired = timeline.alarms_at(policy.threshold)
     assert [decision.event in SOUNDED for *_, decision in results] == fired.tolist()
 
 
@@ -129,7 +143,7 @@ def test_decide_keeps_refractory_period_and_budget_for_alarms_of_the_model(serie
         if decision.event in SOUNDED:
             if decision.cause == "model":
                 assert room
-                assert last is None or at - last >= SILENCE
+                assert last is None or at - last >= REFRACTORY_PERIOD
             last = at
         assert decision.state.last_sounded_at == last
 
@@ -147,14 +161,14 @@ def test_episode_that_begins_within_the_refractory_period_opens_after_it():
 
 
 def test_withheld_alarm_sounds_as_soon_as_there_is_room():
-    state, decisions = State(), []
+    state, decisions = AlarmState(), []
     for hour, room in enumerate([False, False, True]):
         decisions.append(decide(POLICY, state, 0.7, spot(0), START + timedelta(hours=hour), room=room))
         state = decisions[-1].state
     assert [decision.event for decision in decisions] == ["withheld", None, "sounded"]
-    assert state == State(Episode(START, 1), START + timedelta(hours=2))
+    assert state == AlarmState(Episode(START, 1), START + timedelta(hours=2))
     ended = decide(POLICY, state, 0.1, spot(0), START + timedelta(hours=3))
-    assert ended == Decision(State(None, START + timedelta(hours=2)), "ended")
+    assert ended == Decision(AlarmState(None, START + timedelta(hours=2)), "ended")
 
 
 def test_safety_net_sounds_at_once_for_news2_of_7_with_a_low_risk_and_a_spent_budget():
@@ -198,7 +212,7 @@ def test_policy_can_move_the_limit_of_the_safety_net():
 
 def first_alarm_minute(*scores_and_minutes):
     """Return the minute at which the net first sounds for continuous signals, assessed each minute; None if it does not."""
-    series = [(0.1, Net(score, 2), 1, True) for score, minutes in scores_and_minutes for _ in range(minutes)]
+    series = [(0.1, SafetyNetScore(score, 2), 1, True) for score, minutes in scores_and_minutes for _ in range(minutes)]
     events = [decision.event for *_, decision in decide_in_turn(series, budget=True)]
     return events.index("sounded") if "sounded" in events else None
 
@@ -217,5 +231,5 @@ def test_hold_survives_a_dip_of_minutes_and_restarts_after_a_longer_one():
 
 
 def test_safety_net_does_not_wait_for_a_spot_check_among_continuous_signals():
-    minutes = [(0.1, Net(9, 2), 10, True), (0.1, Net(9, 7), 10, True)]
+    minutes = [(0.1, SafetyNetScore(9, 2), 10, True), (0.1, SafetyNetScore(9, 7), 10, True)]
     assert [decision.event for *_, decision in decide_in_turn(minutes, budget=True)] == [None, "sounded"]

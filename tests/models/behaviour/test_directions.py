@@ -16,7 +16,7 @@ from models.behaviour.directions import (
     worsen_value,
 )
 from models.behaviour.moments import choose_moments, split_into_moments
-from tests.models.behaviour.made_up import VIEWS, level, logistic, ward
+from tests.models.behaviour.synthetic import VIEWS, level, logistic, ward
 from tests.models.behaviour.test_moments import checked, index_of, reading
 
 

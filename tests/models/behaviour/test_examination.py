@@ -9,7 +9,7 @@ import pytest
 from models.assessment import assess
 from models.behaviour.examination import MOST_TOO_HIGH, examine_behaviour, summarise_outcomes
 from models.behaviour.vignettes import Outcome, load_vignettes
-from tests.models.behaviour.made_up import VIEWS, level, logistic, ward
+from tests.models.behaviour.synthetic import VIEWS, level, logistic, ward
 
 SECTIONS = ["vignettes", "worsening", "history", "removal", "removal_of_vignettes"]
 

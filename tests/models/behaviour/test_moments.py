@@ -7,7 +7,7 @@ import pytest
 from features.batch import build_features
 from features.observations import check
 from models.behaviour.moments import LENGTHS, choose_moments, classify_length, split_into_moments
-from tests.models.behaviour.made_up import START, VIEWS, index_of, ward
+from tests.models.behaviour.synthetic import START, VIEWS, index_of, ward
 
 HOUR = pd.Timedelta(hours=1)
 

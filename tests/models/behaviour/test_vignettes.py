@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.scores import NEWS2_BANDS, score
+from features.scores import NEWS2_BANDS, compute_score
 from models.assessment import Finding, assess
 from models.behaviour.vignettes import (
     HISTORIES,
@@ -19,7 +19,7 @@ from models.behaviour.vignettes import (
     evaluate_vignettes,
     load_vignettes,
 )
-from tests.models.behaviour.made_up import VIEWS
+from tests.models.behaviour.synthetic import VIEWS
 
 LIBRARY = load_vignettes()
 BY_NAME = {vignette.name: vignette for vignette in LIBRARY}
@@ -53,7 +53,7 @@ signs = {{ heart_rate = 36 }}
 
 def by_component(vignette):
     values = {signal: np.array([vignette.signs.get(signal, np.nan)]) for signal in NEWS2_BANDS}
-    return {name: value.item() for name, value in score("news2", NEWS2_BANDS, values).items()}
+    return {name: value.item() for name, value in compute_score("news2", NEWS2_BANDS, values).items()}
 
 
 def file_of(tmp_path, text):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
 from features.errors import VigilError
-from models.evaluation.label_free import METRICS, EstimateError, Reliability, estimate
-from models.statistics.bootstrap import RESAMPLES, Resamples, percentile
+from models.evaluation.label_free import METRICS, EstimateError, Reliability, estimate_performance
+from models.statistics.bootstrap import RESAMPLES, Resamples, percentile_interval
 
 SEED = 3
 
@@ -29,7 +29,7 @@ def ward(patients=300, hours=20, seed=0):
 
 
 def test_estimate_of_four_rows_by_hand():
-    result = estimate([0.8, 0.4, 0.4, 0.1], ["a", "b", "c", "d"], 0.4, seed=SEED)
+    result = estimate_performance([0.8, 0.4, 0.4, 0.1], ["a", "b", "c", "d"], 0.4, seed=SEED)
     # Pairs are event x no event. 0.8 is above all. Each 0.4 ties with the other and is above 0.1.
     wins = 0.8 * (0.6 + 0.6 + 0.9) + 2 * 0.4 * 0.6 / 2 + 2 * 0.4 * 0.9
     losses = 2 * 0.4 * 0.6 / 2 + 2 * 0.4 * 0.2 + 0.1 * (0.2 + 0.6 + 0.6)
@@ -47,7 +47,7 @@ def test_estimate_of_four_rows_by_hand():
 @given(st.lists(st.integers(0, 20), min_size=2, max_size=30))
 def test_estimate_of_auroc_is_the_expectation_over_all_pairs(twentieths):
     risk = np.array(twentieths) / 20  # with ties, zeros and ones
-    result = estimate(risk, np.arange(len(risk)), 0.5, seed=SEED)["auroc"]
+    result = estimate_performance(risk, np.arange(len(risk)), 0.5, seed=SEED)["auroc"]
     if set(twentieths) in ({0}, {20}):
         assert np.isnan(result)  # no pair has one event
     else:
@@ -56,7 +56,7 @@ def test_estimate_of_auroc_is_the_expectation_over_all_pairs(twentieths):
 
 def test_estimate_is_the_mean_over_drawn_labels():
     risk, subject = ward()
-    result = estimate(risk, subject, 0.2, seed=SEED)
+    result = estimate_performance(risk, subject, 0.2, seed=SEED)
     generator, above = np.random.default_rng(1), risk >= 0.2
     drawn = []
     for label in generator.random((200, len(risk))) < risk:
@@ -72,7 +72,7 @@ def test_estimate_is_the_mean_over_drawn_labels():
 def test_estimate_draws_equal_those_of_copied_patients():
     risk, subject = ward(patients=12, hours=6)
     risk = np.round(risk, 2)
-    resamples = Resamples.of(subject, SEED)
+    resamples = Resamples.draw(subject, SEED)
     auroc, precision = [], []
     for times in resamples.times:
         rows = np.repeat(np.arange(len(risk)), times[resamples.patient])
@@ -82,41 +82,41 @@ def test_estimate_draws_equal_those_of_copied_patients():
         auroc.append((pair * wins).sum() / pair.sum())
         precision.append(copied[copied >= 0.1].mean())
     assert len(auroc) == RESAMPLES
-    result = estimate(risk, subject, 0.1, seed=SEED)
-    assert (result["auroc_low"], result["auroc_high"]) == pytest.approx(percentile(np.array(auroc)))
-    assert (result["precision_low"], result["precision_high"]) == pytest.approx(percentile(np.array(precision)))
+    result = estimate_performance(risk, subject, 0.1, seed=SEED)
+    assert (result["auroc_low"], result["auroc_high"]) == pytest.approx(percentile_interval(np.array(auroc)))
+    assert (result["precision_low"], result["precision_high"]) == pytest.approx(percentile_interval(np.array(precision)))
 
 
 def test_estimate_intervals_cover_the_value_of_many_patients():
     """At 95 %, about 38 of 40 wards cover the truth; 33 or fewer have a probability below 0.01."""
-    truth = estimate(*ward(patients=20_000, seed=99), 0.2, seed=SEED)
-    wards = [estimate(*ward(patients=150, seed=seed), 0.2, seed=seed) for seed in range(40)]
+    truth = estimate_performance(*ward(patients=20_000, seed=99), 0.2, seed=SEED)
+    wards = [estimate_performance(*ward(patients=150, seed=seed), 0.2, seed=seed) for seed in range(40)]
     for name in METRICS:
         assert sum(result[f"{name}_low"] <= truth[name] <= result[f"{name}_high"] for result in wards) > 33, name
 
 
 def test_estimate_ignores_row_order_and_repeats_with_the_seed():
     risk, subject = ward(patients=30)
-    first = estimate(risk, subject, 0.2, seed=SEED)
-    assert first == estimate(risk, subject, 0.2, seed=SEED)
+    first = estimate_performance(risk, subject, 0.2, seed=SEED)
+    assert first == estimate_performance(risk, subject, 0.2, seed=SEED)
     order = np.random.default_rng(0).permutation(len(risk))
-    mixed = estimate(risk[order], subject[order], 0.2, seed=SEED)
+    mixed = estimate_performance(risk[order], subject[order], 0.2, seed=SEED)
     assert {name: mixed[name] for name in METRICS} == pytest.approx({name: first[name] for name in METRICS})
 
 
 def test_estimate_draws_the_stays_of_a_patient_together():
     risk = np.array([0.1, 0.2, 0.3, 0.4])
-    apart = estimate(risk, ["a", "b", "c", "d"], 0.25, seed=SEED)
-    together = estimate(risk, ["a~1", "a~2", "b~1", "b~2"], 0.25, seed=SEED)
+    apart = estimate_performance(risk, ["a", "b", "c", "d"], 0.25, seed=SEED)
+    together = estimate_performance(risk, ["a~1", "a~2", "b~1", "b~2"], 0.25, seed=SEED)
     assert together["alerts"] == apart["alerts"]
     assert (together["alerts_low"], together["alerts_high"]) == (0, 1)
 
 
 def test_estimate_is_nan_where_it_is_not_defined():
-    certain = estimate([0.0, 0.0, 0.0], ["a", "b", "c"], 0.5, seed=SEED)
+    certain = estimate_performance([0.0, 0.0, 0.0], ["a", "b", "c"], 0.5, seed=SEED)
     assert all(np.isnan(certain[name]) for name in ("auroc", "auprc", "precision", "recall"))
     assert (certain["prevalence"], certain["alerts"], certain["brier"]) == (0, 0, 0)
-    perfect = estimate([0.0, 1.0, 0.0, 1.0], ["a", "b", "c", "d"], 0.5, seed=SEED)
+    perfect = estimate_performance([0.0, 1.0, 0.0, 1.0], ["a", "b", "c", "d"], 0.5, seed=SEED)
     assert [perfect[name] for name in ("auroc", "auprc", "precision", "recall")] == [1, 1, 1, 1]
 
 
@@ -130,8 +130,12 @@ def labelled_ward(patients, seed, wrong=1.0):
 def test_reliability_corrects_an_overconfident_model():
     risk, label, subject = labelled_ward(3000, seed=1, wrong=0.5)
     new_risk, new_label, new_subject = labelled_ward(3000, seed=2, wrong=0.5)
-    result = [estimate(new_risk, new_subject, 0.2, seed=SEED)]
-    result.append(estimate(new_risk, new_subject, 0.2, seed=SEED, reliability=Reliability.fit(risk, label, subject, seed=SEED)))
+    result = [estimate_performance(new_risk, new_subject, 0.2, seed=SEED)]
+    result.append(
+        estimate_performance(
+            new_risk, new_subject, 0.2, seed=SEED, reliability=Reliability.fit(risk, label, subject, seed=SEED)
+        )
+    )
     above = new_risk >= 0.2
     measured = {
         "auroc": roc_auc_score(new_label, new_risk),
@@ -153,7 +157,7 @@ def test_reliability_is_the_isotonic_fit_of_few_risks():
     assert fitted.chance == pytest.approx([0, 4 / 5, 4 / 5])  # 1 then 2/3 would fall: pooled
     assert fitted.draws.shape == (RESAMPLES, 3)
     assert ((np.diff(fitted.draws) >= -1e-12) & (fitted.draws[:, 1:] <= 1)).all()
-    result = estimate([0.05, 0.15, 0.9], ["a", "b", "c"], 0.15, seed=SEED, reliability=fitted)
+    result = estimate_performance([0.05, 0.15, 0.9], ["a", "b", "c"], 0.15, seed=SEED, reliability=fitted)
     assert result["prevalence"] == pytest.approx((0 + 4 / 5 + 4 / 5) / 3)
     assert result["brier"] == pytest.approx((0.05**2 + (0.8 * 0.85**2 + 0.2 * 0.15**2) + (0.8 * 0.1**2 + 0.2 * 0.9**2)) / 3)
 
@@ -163,7 +167,7 @@ def test_reliability_from_fewer_patients_gives_wider_intervals():
     widths = []
     for patients in (60, 3000):
         reliability = Reliability.fit(*labelled_ward(patients, seed=4), seed=SEED)
-        result = estimate(risk, subject, 0.2, seed=SEED, reliability=reliability)
+        result = estimate_performance(risk, subject, 0.2, seed=SEED, reliability=reliability)
         widths.append(result["auroc_high"] - result["auroc_low"])
     assert widths[0] > 1.5 * widths[1]
 
@@ -178,7 +182,7 @@ def test_reliability_requires_labels_of_both_classes(label):
 def test_estimate_does_not_respond_to_concept_shift():
     """With the outcomes of other patients the risks are the same, and so is the estimate."""
     risk, label, subject = labelled_ward(1000, seed=6)
-    expected = estimate(risk, subject, 0.2, seed=SEED)["auroc"]
+    expected = estimate_performance(risk, subject, 0.2, seed=SEED)["auroc"]
     assert roc_auc_score(label, risk) == pytest.approx(expected, abs=0.02)
     assert roc_auc_score(np.roll(label, 5000), risk) == pytest.approx(0.5, abs=0.02)
 
@@ -196,6 +200,6 @@ def test_estimate_does_not_respond_to_concept_shift():
 )
 def test_estimate_errors_state_what_was_expected_without_identifiers(probability, subjects, message):
     with pytest.raises(VigilError, match=message) as raised:
-        estimate(probability, subjects, 0.5, seed=SEED)
+        estimate_performance(probability, subjects, 0.5, seed=SEED)
     assert "expected" in str(raised.value)
     assert "canary" not in str(raised.value)

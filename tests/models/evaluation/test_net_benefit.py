@@ -51,7 +51,7 @@ def test_net_benefit_draws_equal_those_of_copied_patients():
     patient = np.arange(20).repeat(10)
     label, risk = (generator.random(200) < 0.2).astype(float), generator.choice([0.05, 0.1, 0.3, 0.6], 200)
     at = np.array([0.05, 0.1, 0.2, 0.6])  # some of them equal to risks
-    resamples = Resamples.of(patient, 1)
+    resamples = Resamples.draw(patient, 1)
     draws = resample_net_benefit(label, risk, at, resamples)
     for number in (0, 50, 199):
         rows = np.repeat(np.arange(200), resamples.times[number][patient])
@@ -63,7 +63,7 @@ def test_compare_net_benefit_is_zero_against_itself_and_positive_against_a_guess
     generator = np.random.default_rng(1)
     label = (generator.random(2000) < 0.2).astype(float)
     good, guess = 0.1 + 0.5 * label, np.full(2000, 0.2)
-    resamples, at = Resamples.of(np.arange(2000), 1), np.array([0.15, 0.3])
+    resamples, at = Resamples.draw(np.arange(2000), 1), np.array([0.15, 0.3])
     assert (compare_net_benefit(label, good, good, at, resamples)[["gain", "gain_low", "gain_high"]] == 0).all(axis=None)
     more = compare_net_benefit(label, good, guess, at, resamples)
     assert (more["gain_low"] > 0).all()

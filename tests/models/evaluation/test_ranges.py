@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.evaluation.ranges import coverage
+from models.evaluation.ranges import measure_coverage
 
 
 def rows(n=4000, seed=0):
@@ -14,7 +14,7 @@ def rows(n=4000, seed=0):
 
 def test_coverage_of_ranges_around_true_probabilities():
     label, probability, patient = rows()
-    table = coverage(label, probability, probability - 0.05, probability + 0.05, patient)
+    table = measure_coverage(label, probability, probability - 0.05, probability + 0.05, patient)
     assert len(table) == 10
     assert table["n"].sum() == 4000
     assert table["covered"].all()
@@ -24,14 +24,14 @@ def test_coverage_of_ranges_around_true_probabilities():
 
 def test_coverage_of_wrong_ranges():
     label, probability, patient = rows()
-    table = coverage(label, probability, probability + 0.15, probability + 0.2, patient)
+    table = measure_coverage(label, probability, probability + 0.15, probability + 0.2, patient)
     assert not table["covered"].any()
     assert not table["compatible"].any()
 
 
 def test_coverage_of_narrow_ranges_is_compatible_within_chance():
     label, probability, patient = rows(400)
-    table = coverage(label, probability, probability, probability, patient)
+    table = measure_coverage(label, probability, probability, probability, patient)
     assert not table["covered"].any()
     assert table["compatible"].sum() >= 8
     assert (table["observed_low"] <= table["observed"]).all()

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import Watch
-from models.evaluation.safety import emergencies
-from tests.models.evaluation.made_up import HOUR, T0
+from models.alarms.timeline import AlarmTimeline
+from models.evaluation.safety import count_emergencies
+from tests.models.evaluation.synthetic import HOUR, T0
 
 
 def stay(name, risks, scores, spots=None):
@@ -23,7 +23,7 @@ def test_emergencies_of_spot_checks_by_hand():
             stay("c", [0.9], [6]),
         ]
     )
-    counts = emergencies(Watch.of(frame), 0.2, 0.5)
+    counts = count_emergencies(AlarmTimeline.from_frame(frame), 0.2, 0.5)
     assert counts == {
         "hours": 4,
         "patients": 2,
@@ -38,7 +38,7 @@ def test_emergencies_of_spot_checks_by_hand():
 
 def test_emergencies_wait_for_a_continuous_score_to_hold():
     frame = stay("a", [0.1] * 4, [8, 8, 4, 8], spots=[2, 2, 2, 2])
-    counts = emergencies(Watch.of(frame), 0.2, 0.5)
+    counts = count_emergencies(AlarmTimeline.from_frame(frame), 0.2, 0.5)
     assert (counts["hours"], counts["not_held_yet"], counts["without_alarm"]) == (
         3,
         1,
@@ -47,5 +47,5 @@ def test_emergencies_wait_for_a_continuous_score_to_hold():
 
 
 def test_emergencies_accept_a_medium_threshold_per_hour():
-    watch = Watch.of(stay("a", [0.3, 0.3], [7, 7]))
-    assert emergencies(watch, np.array([0.2, 0.4]), 0.5)["low_by_model"] == 1
+    watch = AlarmTimeline.from_frame(stay("a", [0.3, 0.3], [7, 7]))
+    assert count_emergencies(watch, np.array([0.2, 0.4]), 0.5)["low_by_model"] == 1

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation import judge
-from models.evaluation.subgroups import MIN_PATIENTS, groups, measure_subgroups
-from tests.models.evaluation.made_up import HOUR, T0, held_out
+from models.evaluation import evaluate_predictions
+from models.evaluation.subgroups import MIN_PATIENTS, assign_groups, measure_subgroups
+from tests.models.evaluation.synthetic import HOUR, T0, held_out
 
 
 def stay(**known):
@@ -16,22 +16,22 @@ def stay(**known):
 
 def test_groups_have_bands_closed_on_the_left_and_missing_values_are_unknown():
     rows = pd.DataFrame([stay(age=age) for age in (44.99, 45, 64.9, 65, 79.99, 80, np.nan)])
-    assert groups(rows)["age, years"].tolist() == ["under 45", *["45-64"] * 2, *["65-79"] * 2, "80 and over", "unknown"]
-    assert groups(pd.DataFrame([stay(sex=1.0), stay(sex=np.nan)]))["sex"].tolist() == ["male", "unknown"]
-    assert groups(pd.DataFrame([stay(unit=None), stay()]))["unit"].tolist() == ["unknown", "medicine"]
+    assert assign_groups(rows)["age, years"].tolist() == ["under 45", *["45-64"] * 2, *["65-79"] * 2, "80 and over", "unknown"]
+    assert assign_groups(pd.DataFrame([stay(sex=1.0), stay(sex=np.nan)]))["sex"].tolist() == ["male", "unknown"]
+    assert assign_groups(pd.DataFrame([stay(unit=None), stay()]))["unit"].tolist() == ["unknown", "medicine"]
 
 
 def test_groups_mark_the_length_of_stay_as_retrospective_and_hours_so_far_as_known():
     rows = pd.DataFrame([stay(index_time=T0 + hours * HOUR) for hours in (0, 11, 12, 24, 47, 48)])
-    assert groups(rows)["hours so far"].tolist() == ["0-12", "0-12", "12-24", "24-48", "24-48", "48 and over"]
+    assert assign_groups(rows)["hours so far"].tolist() == ["0-12", "0-12", "12-24", "24-48", "24-48", "48 and over"]
     short = rows.assign(end=rows["index_time"] + HOUR)  # later hours change nothing
-    assert groups(short)["hours so far"].tolist() == groups(rows)["hours so far"].tolist()
+    assert assign_groups(short)["hours so far"].tolist() == assign_groups(rows)["hours so far"].tolist()
     many = pd.DataFrame([stay(subject_id=str(n), end=T0 + n * HOUR) for n in range(1, 31)])
-    assert groups(many)["final length of stay, in retrospect"].cat.categories.tolist()[:1] == ["under 11 h"]
+    assert assign_groups(many)["final length of stay, in retrospect"].cat.categories.tolist()[:1] == ["under 11 h"]
 
 
 def test_groups_leave_out_a_length_of_stay_that_does_not_vary():
-    assert "final length of stay, in retrospect" not in groups(pd.DataFrame([stay(), stay(subject_id="b")]))
+    assert "final length of stay, in retrospect" not in assign_groups(pd.DataFrame([stay(), stay(subject_id="b")]))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def evaluated():
 
 def test_subgroups_start_with_all_patients_and_the_metrics_of_the_model(evaluated):
     ward, frame, table = evaluated
-    metrics = judge(frame, ward.candidates[ward.default].threshold, seed=ward.seed).metrics
+    metrics = evaluate_predictions(frame, ward.candidates[ward.default].threshold, seed=ward.seed).metrics
     first = table.iloc[0]
     assert (first["by"], first["group"]) == ("all", "everybody")
     for metric in ("auroc", "calibration_slope", "event_recall", "alarm_precision", "alarms_per_patient_day"):
@@ -55,7 +55,9 @@ def test_subgroups_start_with_all_patients_and_the_metrics_of_the_model(evaluate
 def test_subgroup_metrics_are_those_of_its_patients_alone(evaluated):
     ward, frame, table = evaluated
     women = (ward.groups["sex"] == "female").to_numpy()
-    alone = judge(frame[women].reset_index(drop=True), ward.candidates[ward.default].threshold, seed=ward.seed).metrics
+    alone = evaluate_predictions(
+        frame[women].reset_index(drop=True), ward.candidates[ward.default].threshold, seed=ward.seed
+    ).metrics
     row = table[table["group"] == "female"].iloc[0]
     for metric in ("auroc", "calibration_slope", "event_recall", "alarm_precision", "alarms_per_patient_day", "auroc_low"):
         assert row[metric] == pytest.approx(alone[metric]), metric

@@ -8,11 +8,11 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from models.alarms.guarantee import Certificate
-from models.alarms.timeline import Watch
+from models.alarms.timeline import AlarmTimeline
 from models.behaviour.directions import FEWEST_CASES
-from models.evaluation.comparison import Candidate, HeldOut
+from models.evaluation.comparison import Candidate, EvaluationSet
 from models.evaluation.group_changes import compare_groups
-from models.evaluation.subgroups import groups, measure_subgroups
+from models.evaluation.subgroups import assign_groups, measure_subgroups
 from models.promotion.behaviour_gates import check_directions, check_vignettes
 from models.promotion.gates import (
     check_calibration,
@@ -20,13 +20,13 @@ from models.promotion.gates import (
     check_guarantee,
     check_improvement,
     check_subgroups,
-    examine,
-    refusal,
+    describe_refusal,
+    evaluate_gates,
 )
 from models.tasks import TASKS
-from tests.models.behaviour.examined import answered, examination
-from tests.models.evaluation.made_up import held_out as made_up
-from tests.models.evaluation.made_up import logistic, ward
+from tests.models.behaviour.evaluation_sections import answered, examination
+from tests.models.evaluation.synthetic import held_out as made_up
+from tests.models.evaluation.synthetic import logistic, ward
 
 FACTS = {"task": "sepsis", "source": "cinc2019", "simulated": False, "data_digest": "aa"}
 CERTIFICATE = Certificate(0.3, 0.5, 0.05, 0.95, 900, 0.4, 0.49, 0.08, 0.06)
@@ -223,11 +223,11 @@ def test_direction_gate_with_few_cases_passes_and_states_it():
 
 def test_refusal_describes_the_first_gate_and_names_the_others():
     shut = [check_calibration(calibrated(2, 0)), check_improvement(gain(-1.0))]
-    assert refusal(shut) == (
+    assert describe_refusal(shut) == (
         f"gate calibration: found {shut[0].found}; expected {shut[0].expected}; what to do: {shut[0].remedy} (also refused by: "
         "better)"
     )
-    assert "also" not in refusal(shut[:1])
+    assert "also" not in describe_refusal(shut[:1])
 
 
 def both(challenger_noise, champion_noise, *, patients=800, seed=1):
@@ -239,7 +239,7 @@ def both(challenger_noise, champion_noise, *, patients=800, seed=1):
     for name, noise in (("challenger", challenger_noise), ("champion", champion_noise)):
         risk = logistic(truth + noise * generator.normal(size=len(truth)))
         candidates[name] = Candidate(risk, float(np.quantile(risk, 0.9)))
-    return HeldOut(rows, candidates, None, groups(stays), seed=3)
+    return EvaluationSet(rows, candidates, None, assign_groups(stays), seed=3)
 
 
 def truth_of(rows, margin):
@@ -258,7 +258,9 @@ def certified(held_out, *, max_alarms):
 
 def alarm_rate(held_out):
     challenger = held_out.candidates["challenger"]
-    return Watch.of(held_out.frame("challenger")).count(challenger.threshold).figures()["alarms_per_patient_day"]
+    return (
+        AlarmTimeline.from_frame(held_out.frame("challenger")).count(challenger.threshold).figures()["alarms_per_patient_day"]
+    )
 
 
 def passed(examined):
@@ -274,7 +276,9 @@ def improved():
 
 
 def test_gates_pass_a_better_challenger(improved):
-    found = examine(certified(improved, max_alarms=alarm_rate(improved) + 0.001), (FACTS, FACTS), "aa", examination(), HOURLY)
+    found = evaluate_gates(
+        certified(improved, max_alarms=alarm_rate(improved) + 0.001), (FACTS, FACTS), "aa", examination(), HOURLY
+    )
     assert passed(found) == ALL
     assert found.held_out["patients"] == 800
     assert set(found.metrics) == {"challenger", "champion"}
@@ -284,7 +288,7 @@ def test_gates_pass_a_better_challenger(improved):
 def test_gates_that_compare_are_left_out_without_a_champion(improved):
     alone = certified(improved, max_alarms=9)
     alone = replace(alone, candidates={"challenger": alone.candidates["challenger"]})
-    found = examine(
+    found = evaluate_gates(
         alone, (FACTS, {name: FACTS[name] for name in ("task", "source", "simulated")}), "aa", examination(), HOURLY
     )
     assert passed(found) == {name: True for name in ALL if name not in {"better", "subgroups"}}
@@ -294,25 +298,29 @@ def test_gates_that_compare_are_left_out_without_a_champion(improved):
 
 def test_gates_fail_for_behaviour_alone(improved):
     wrong = examination(vignettes=answered({("septic_shock", "none"): ("band_too_low", "band low")}))
-    found = examine(certified(improved, max_alarms=9), (FACTS, FACTS), "aa", wrong, HOURLY)
+    found = evaluate_gates(certified(improved, max_alarms=9), (FACTS, FACTS), "aa", wrong, HOURLY)
     assert passed(found) == ALL | {"vignettes": False}
 
 
 @pytest.mark.parametrize(("share", "holds"), [(0.99, True), (0.5, False)])
 def test_gates_fail_the_guarantee_alone_when_it_is_broken_with_confidence(improved, share, holds):
-    found = examine(certified(improved, max_alarms=alarm_rate(improved) * share), (FACTS, FACTS), "aa", examination(), HOURLY)
+    found = evaluate_gates(
+        certified(improved, max_alarms=alarm_rate(improved) * share), (FACTS, FACTS), "aa", examination(), HOURLY
+    )
     assert passed(found) == ALL | {"promise": holds}
 
 
 def test_gates_fail_a_worse_challenger():
     worse = both(1.5, 0.0)
-    found = passed(examine(certified(worse, max_alarms=9), (FACTS, FACTS), "aa", examination(), HOURLY))
+    found = passed(evaluate_gates(certified(worse, max_alarms=9), (FACTS, FACTS), "aa", examination(), HOURLY))
     assert found == ALL | {"better": False, "calibration": False, "subgroups": False}
 
 
 def test_gates_refuse_the_same_model_as_no_improvement(improved):
     same = dict.fromkeys(("challenger", "champion"), improved.candidates["challenger"])
-    found = examine(certified(replace(improved, candidates=same), max_alarms=9), (FACTS, FACTS), "aa", examination(), HOURLY)
+    found = evaluate_gates(
+        certified(replace(improved, candidates=same), max_alarms=9), (FACTS, FACTS), "aa", examination(), HOURLY
+    )
     assert passed(found) == ALL | {"better": False}
     gate = found.gates[1]
     assert (gate.figures["auroc"], gate.figures["auroc_low"], gate.figures["auroc_high"]) == (0, 0, 0)
@@ -367,6 +375,6 @@ def test_group_changes_are_paired(improved):
 
 def test_gates_of_one_prediction_per_stay_use_no_alarms():
     once = made_up(models=("challenger", "champion"), once=True, patients=400)
-    found = examine(once, (FACTS, FACTS), "aa", examination(), ONCE)
+    found = evaluate_gates(once, (FACTS, FACTS), "aa", examination(), ONCE)
     assert [gate.name for gate in found.gates if gate.passed][-3:] == ["promise", "vignettes", "directions"]
     assert not any(name.startswith("event_recall") for row in found.gates[3].figures["groups"] for name in row)

@@ -13,12 +13,12 @@ from models import version_history
 from models.alarms.guarantee import Certificate
 from models.evaluation.comparison import SECTIONS
 from models.registry import Registry
-from models.reporting.model_card import ITEMS, card, list_limits
+from models.reporting.model_card import ITEMS, list_limits, render_model_card
 from pipelines.cohort_store import CohortStore
 from pipelines.results import write_json
-from tests.models.behaviour.examined import answered as vignettes_answered
-from tests.models.behaviour.examined import behaviour, domain, examination
-from tests.models.evaluation.made_up import held_out
+from tests.models.behaviour.evaluation_sections import answered as vignettes_answered
+from tests.models.behaviour.evaluation_sections import behaviour, domain, examination
+from tests.models.evaluation.synthetic import held_out
 
 TRAINING = {
     "trained_at": "2026-03-01T12:00:00+00:00",
@@ -80,7 +80,7 @@ def result(evaluation):
 
 @pytest.fixture(scope="module")
 def page(evaluation):
-    return card(evaluation, TRAINING)
+    return render_model_card(evaluation, TRAINING)
 
 
 def unknown_items(page):
@@ -163,21 +163,23 @@ def change(result, where, value):
 def test_card_changes_when_a_number_changes(result, page, where, value, text):
     change(result, where, value)
     assert text not in page
-    assert text in card(result, TRAINING)
+    assert text in render_model_card(result, TRAINING)
 
 
 def test_card_changes_when_the_training_changes(evaluation):
-    trained = card(evaluation, TRAINING | {"train_patients": "480", "train_events": "81", "seed": 7, "most_negatives": None})
+    trained = render_model_card(
+        evaluation, TRAINING | {"train_patients": "480", "train_events": "81", "seed": 7, "most_negatives": None}
+    )
     assert "not held out (480, 81 of them with an event). Evaluation: 160 patients" in trained
     assert "seed 7:" in trained
     assert "no rows are weighted, left out or repeated" in trained
     for way in ("other measurement habits", "very different habits", "to the last set of observations alone"):
         assert way in trained
-    some = card(evaluation, TRAINING | {"ways": ["cut_records"]})
+    some = render_model_card(evaluation, TRAINING | {"ways": ["cut_records"]})
     assert "the last set" in some
     assert "habits" not in some
-    assert "further versions" not in card(evaluation, TRAINING | {"ways": []})
-    linear = card(evaluation, TRAINING | {"learner": "Pipeline", "parameters": {"steps": "[impute, scale]"}})
+    assert "further versions" not in render_model_card(evaluation, TRAINING | {"ways": []})
+    linear = render_model_card(evaluation, TRAINING | {"learner": "Pipeline", "parameters": {"steps": "[impute, scale]"}})
     assert "trees" not in linear
     assert "| steps | [impute, scale] |" in linear
 
@@ -208,14 +210,16 @@ def test_limits_list_what_is_wrong_and_only_that(result):
 def test_card_shows_behaviour_and_domain_of_use_with_failed_vignettes(evaluation, page):
     assert "**Behaviour**" not in page
     low = vignettes_answered({("septic_shock", "none"): ("band_too_low", "band low, no alarm by NEWS2")})
-    shown = card(evaluation | {"behaviour": behaviour(vignettes=low), "domain": domain()}, TRAINING)
+    shown = render_model_card(evaluation | {"behaviour": behaviour(vignettes=low), "domain": domain()}, TRAINING)
     assert "| Septic shock from pneumonia | 19 | band at least high, an alarm by NEWS2 | low (TOO LOW) |" in shown
     assert "| Opioid overdose |" not in shown
     assert "- Of 94 answers to 20 clinical vignettes 1 is too low" in shown
     assert "| age, years | 17 | 96 |" in shown
     assert "Of the held-out patient-hours with a reading 1.3 % (0.9-1.9) are outside" in shown
     assert "\n\n\n" not in shown
-    assert "not answered as expected" not in card(evaluation | {"behaviour": behaviour(), "domain": domain()}, TRAINING)
+    assert "not answered as expected" not in render_model_card(
+        evaluation | {"behaviour": behaviour(), "domain": domain()}, TRAINING
+    )
 
 
 def test_limits_list_failed_behaviour_and_a_missing_domain_of_use(evaluation):
@@ -237,7 +241,7 @@ def test_card_names_small_groups_but_does_not_count_them(page, evaluation):
 
 
 def test_card_marks_simulated_patients_as_no_evidence(evaluation, page):
-    simulated = card(evaluation | {"simulated": True, "source": "simulated"}, TRAINING)
+    simulated = render_model_card(evaluation | {"simulated": True, "source": "simulated"}, TRAINING)
     assert simulated.splitlines()[0].endswith("(SIMULATED)")
     assert "SIMULATED PATIENTS: NO CLINICAL EVIDENCE" in simulated.split("## ")[0]
     assert "The patients are simulated: no figure here is evidence" in simulated.split("## Limits")[1]
@@ -245,14 +249,16 @@ def test_card_marks_simulated_patients_as_no_evidence(evaluation, page):
 
 
 def test_missing_alarm_guarantee_is_a_limit(evaluation):
-    none = card(evaluation | {"promises": {}}, TRAINING)
+    none = render_model_card(evaluation | {"promises": {}}, TRAINING)
     assert "None: the training patients allowed none at any threshold." in none
     assert "- There is no alarm guarantee, because the training patients allowed none." in none
 
 
 def test_card_of_one_prediction_per_stay_has_no_alarms(tmp_path):
     once = evaluated(tmp_path, held_out(patients=300, once=True))
-    page = card(once | {"task": {"name": "mortality", "outcome": "death in hospital", "horizon_hours": 240_000.0}}, TRAINING)
+    page = render_model_card(
+        once | {"task": {"name": "mortality", "outcome": "death in hospital", "horizon_hours": 240_000.0}}, TRAINING
+    )
     assert "Death in hospital, predicted once per stay." in page
     assert "no alarms sound, and there is no alarm guarantee" in page
     assert "high where sensitivity equals positive predictivity" in page
@@ -263,7 +269,7 @@ def test_card_of_one_prediction_per_stay_has_no_alarms(tmp_path):
 def test_card_escapes_names_from_the_data(result):
     unit = next(row for row in result["subgroups"] if row["by"] == "unit")
     unit["group"] = "A|B <script>\n# x"
-    page = card(result, TRAINING)
+    page = render_model_card(result, TRAINING)
     assert "| unit: A\\|B &lt;script> # x |" in page
     assert "<script" not in page
 
@@ -284,9 +290,9 @@ def test_card_holds_no_identifier(page):
 def test_card_of_a_run_is_stored_with_the_run(chain):
     outcome, home = chain
     registry = Registry(home)
-    training = version_history.made(registry, registry.load("deterioration"))
+    training = version_history.describe_training(registry, registry.load("deterioration"))
     result = json.loads((home / "reports/evaluation.json").read_text())
-    page = card(result, training)
+    page = render_model_card(result, training)
     assert (home / "reports/model_card.md").read_text() == page
     stored = registry.client.download_artifacts(outcome.trained.run_id, "model_card.md")
     assert Path(stored).read_text() == page

@@ -10,12 +10,12 @@ import pytest
 from models.evaluation.comparison import SECTIONS, count_alarms
 from models.formatting import format_interval, format_number, format_percent_interval
 from models.reporting import behaviour_tables, tables
-from models.reporting.report import report
-from models.reporting.style import display_name, in_order
+from models.reporting.report import render_report
+from models.reporting.style import display_name, order_models
 from models.reporting.tables import describe_outcome
 from pipelines.results import write_json
-from tests.models.behaviour.examined import answered, behaviour, domain, examination
-from tests.models.evaluation.made_up import held_out
+from tests.models.behaviour.evaluation_sections import answered, behaviour, domain, examination
+from tests.models.evaluation.synthetic import held_out
 
 CANARY = "canary-"
 SECTION_IDS = {
@@ -81,7 +81,7 @@ def result(tmp_path_factory, ward):
 
 @pytest.fixture(scope="module")
 def page(result):
-    return report(result)
+    return render_report(result)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_report_holds_no_identifier_and_no_date(page, result, ward):
 
 
 def test_report_is_the_same_for_the_same_json(page, result):
-    assert report(result) == page
+    assert render_report(result) == page
 
 
 def test_report_escapes_names_from_the_data(page):
@@ -140,7 +140,7 @@ def test_report_escapes_names_from_the_data(page):
 
 @pytest.mark.usefixtures("undrawn")
 def test_report_marks_simulated_patients_as_no_evidence(result, page):
-    assert "NO CLINICAL EVIDENCE" in report(result | {"simulated": True})
+    assert "NO CLINICAL EVIDENCE" in render_report(result | {"simulated": True})
     assert "NO CLINICAL EVIDENCE" not in page
 
 
@@ -181,7 +181,7 @@ def test_report_shows_an_alarm_guarantee_and_whether_it_held(result, ward, monke
     default = replace(ward.candidates["all_signals"], certificate=Certificate())
     promises = count_alarms(replace(ward, candidates={"all_signals": default}))["promises"]
     assert promises["all_signals"]["certificate"] == asdict(Certificate())
-    page = report(result | {"promises": promises})
+    page = render_report(result | {"promises": promises})
     assert ("the guarantee held" in page) == held
     assert ("did NOT hold" in page) == (not held)
 
@@ -192,7 +192,9 @@ def test_report_states_a_missing_alarm_guarantee(page):
 
 def test_report_without_ranges_groups_news2_or_robustness(tmp_path, ward):
     bare = {name: replace(candidate, low=None, high=None) for name, candidate in ward.candidates.items() if name != "news2"}
-    page = report(as_json(tmp_path, replace(ward, candidates=bare, news2=None, groups=None), losses=False, data_digest=None))
+    page = render_report(
+        as_json(tmp_path, replace(ward, candidates=bare, news2=None, groups=None), losses=False, data_digest=None)
+    )
     for text in ("gives no range", "No groups are known of these patients", "Not tested", "not recorded"):
         assert text in page
     assert Elements(page).open == []
@@ -202,7 +204,7 @@ def test_report_without_ranges_groups_news2_or_robustness(tmp_path, ward):
 def test_report_of_one_prediction_per_stay_has_no_alarms(tmp_path):
     evaluation = as_json(tmp_path, held_out(patients=300, once=True))
     assert evaluation["alarms"] is None
-    page = report(evaluation)
+    page = render_report(evaluation)
     assert "one prediction per stay: no alarms sound" in page
     assert "patient-hour" not in page
     assert Elements(page).open == []
@@ -211,14 +213,14 @@ def test_report_of_one_prediction_per_stay_has_no_alarms(tmp_path):
 def test_report_names_small_groups_but_does_not_judge_or_count_them(tmp_path):
     evaluation = as_json(tmp_path, held_out(patients=30))
     assert all(len(row) == 2 for row in tables.tabulate_subgroups(evaluation).rows)
-    page = report(evaluation)
+    page = render_report(evaluation)
     assert "too few to judge" in page
     assert Elements(page).open == []
 
 
 def test_models_have_an_order_and_names_for_readers():
     names = ["lightgbm", "news2", "clock", "mine", "workflow", "mews", "physiology"]
-    assert in_order(names) == ["lightgbm", "mine", "physiology", "workflow", "clock", "news2", "mews"]
+    assert order_models(names) == ["lightgbm", "mine", "physiology", "workflow", "clock", "news2", "mews"]
     assert [display_name(name) for name in ("news2", "physiology", "all_signals")] == [
         "NEWS2",
         "physiology only",
@@ -319,7 +321,7 @@ def test_domain_of_use_is_tabulated_and_summarised(result, page):
 
 @pytest.mark.usefixtures("undrawn")
 def test_report_without_domain_of_use_or_examination(result):
-    page = report({name: section for name, section in result.items() if name != "behaviour"} | {"domain": None})
+    page = render_report({name: section for name, section in result.items() if name != "behaviour"} | {"domain": None})
     assert "Not examined." in page
     assert "has no domain of use: the model answers for every patient" in page
     assert Elements(page).open == []
@@ -328,4 +330,4 @@ def test_report_without_domain_of_use_or_examination(result):
 @pytest.mark.usefixtures("undrawn")
 def test_report_gives_the_reason_for_a_missing_alarm_guarantee(result):
     spent = "the safety net alone sounds 0.83 of 0.5 alarms per patient-day, so none are left for the model"
-    assert spent in report(result | {"made": result["made"] | {"no_promise": spent}})
+    assert spent in render_report(result | {"made": result["made"] | {"no_promise": spent}})

@@ -4,12 +4,12 @@ import pytest
 
 from features.catalogue import FEATURES, SERVICES
 from features.signals import SIGNALS
-from models.training.candidate_models import AS_MEASURED, CLOCK, SCORES, variants
+from models.training.candidate_models import AS_MEASURED, CLOCK, SCORES, candidates
 
 
 @pytest.mark.parametrize("service", ["deterioration_v2", "vital_signs_v3"])
 def test_variants_for_wearables_know_vital_signs_age_and_sex_and_no_more(service):
-    chosen = variants(SERVICES[service], hourly=True, seed=0)["vital_signs"].features
+    chosen = candidates(SERVICES[service], hourly=True, seed=0)["vital_signs"].features
     signals = {FEATURES[name].signal for name in chosen}
     allowed = {name for name, signal in SIGNALS.items() if signal.kind == "vital"} - {"glucose"}
     assert allowed < signals
@@ -19,7 +19,7 @@ def test_variants_for_wearables_know_vital_signs_age_and_sex_and_no_more(service
 
 
 def test_variants_without_blood_samples_know_no_laboratory_value():
-    chosen = variants(SERVICES["mortality_v2"], hourly=False, seed=0)["vital_signs"].features
+    chosen = candidates(SERVICES["mortality_v2"], hourly=False, seed=0)["vital_signs"].features
     drawn = {name for name, signal in SIGNALS.items() if signal.kind == "laboratory"} | {"glucose"}
     assert not drawn & {FEATURES[name].signal for name in chosen}
     assert {"glasgow_coma_scale_min_72h", "urine_total_72h"} <= set(chosen)
@@ -27,7 +27,7 @@ def test_variants_without_blood_samples_know_no_laboratory_value():
 
 
 def test_variants_physiology_and_workflow_divide_the_default_and_the_clock_knows_time_age_and_sex():
-    models = variants(SERVICES["deterioration_v2"], hourly=True, seed=0)
+    models = candidates(SERVICES["deterioration_v2"], hourly=True, seed=0)
     parts = (set(models["physiology"].features), set(models["workflow"].features))
     assert parts[0].isdisjoint(parts[1])
     assert parts[0] | parts[1] == set(models["all_signals"].features) == set(SERVICES["deterioration_v2"])
@@ -41,7 +41,7 @@ def test_variants_physiology_and_workflow_divide_the_default_and_the_clock_knows
 
 
 def test_as_measured_names_the_variants_that_augmentation_teaches_nothing():
-    models = variants(SERVICES["deterioration_v2"], hourly=True, seed=0)
+    models = candidates(SERVICES["deterioration_v2"], hourly=True, seed=0)
     assert set(models) & AS_MEASURED == {"clock", *SCORES}
     assert all(len(models[name].features) == 1 for name in SCORES)
     assert {"all_signals", "physiology", "workflow", "vital_signs", "logistic"} == set(models) - AS_MEASURED

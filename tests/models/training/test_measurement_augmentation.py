@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from features.batch import build_features
-from features.catalogue import views_of
+from features.catalogue import group_by_view
 from features.observations import TIME, check
 from features.signals import SIGNALS
 from models.training.measurement_augmentation import (
@@ -23,10 +23,10 @@ from models.training.measurement_augmentation import (
     Way,
     augment,
     changed_habits,
-    joined,
-    judged_by_changed_habits,
-    remeasured,
-    share_of_quiet_rows,
+    evaluation_rows,
+    join_parts,
+    other_habits,
+    share_of_negatives,
 )
 from models.training.truncated_records import CARRY_HOURS, LAST_SETS, LATE_HOURS, last_sets, late_start
 
@@ -76,14 +76,14 @@ def shares(rows, observations):
 
 
 def test_remeasured_leaves_observations_out_and_adds_none(observations):
-    left = remeasured(observations)
+    left = other_habits(observations)
     pd.testing.assert_frame_equal(left, observations.loc[left.index])
     assert left.index.is_monotonic_increasing
     assert 0.4 < len(left) / len(observations) < 0.8
 
 
 def test_remeasured_draws_habits_for_each_patient(observations):
-    share = shares(remeasured(observations), observations)
+    share = shares(other_habits(observations), observations)
     # Uniform between the least share and all, but for the chance of 48 readings.
     assert share["heart_rate"].mean() == pytest.approx((1 + LEAST_SHARE["vital"]) / 2, abs=0.04)
     assert share["heart_rate"].quantile(0.05) < 0.5
@@ -94,13 +94,13 @@ def test_remeasured_draws_habits_for_each_patient(observations):
 
 
 def test_remeasured_keeps_amounts_that_are_summed_up(observations):
-    share = shares(remeasured(observations), observations)
+    share = shares(other_habits(observations), observations)
     assert (share["urine_output"] == 1).all()
     assert share["glasgow_coma_scale"].mean() < 0.8
 
 
 def test_remeasured_leaves_out_together_what_is_measured_together(observations):
-    left = remeasured(observations)
+    left = other_habits(observations)
     times = {signal: set(zip(rows["subject_id"], rows["observed_at"], strict=True)) for signal, rows in left.groupby("signal")}
     assert times["lactate"] == times["creatinine"]
     assert times["fio2"] == times["on_oxygen"]
@@ -109,8 +109,8 @@ def test_remeasured_leaves_out_together_what_is_measured_together(observations):
 
 def test_remeasured_gives_for_a_part_of_the_cohort_what_the_whole_gives(observations):
     some = observations["subject_id"].isin([f"p{number}" for number in range(0, 300, 7)])
-    whole = remeasured(observations)
-    alone = remeasured(observations[some].astype({"subject_id": "category", "signal": object}))
+    whole = other_habits(observations)
+    alone = other_habits(observations[some].astype({"subject_id": "category", "signal": object}))
     np.testing.assert_array_equal(alone.index, whole.index[whole["subject_id"].isin(observations.loc[some, "subject_id"])])
 
 
@@ -156,21 +156,21 @@ def test_changed_habits_have_independent_draws_and_evaluation_uses_one_of_its_ow
 
 def test_augment_thins_rows_without_an_event_and_the_others_stand_for_them(stays):
     observations, index = stays
-    habits, *_, late, _ = augment(observations, index, FEATURES, quiet_share=0.25)
+    habits, *_, late, _ = augment(observations, index, FEATURES, negative_share=0.25)
     label = index["label"].to_numpy()[habits.rows]
     assert (label == 1).sum() == (index["label"] == 1).sum()
     assert (label == 0).sum() == pytest.approx(0.25 * (index["label"] == 0).sum(), rel=0.15)
     assert set(habits.hours[label == 0]) == {4}
     assert set(habits.hours[label == 1]) == {1}
     assert late.hours.sum() == pytest.approx(index["label"].notna().sum())  # every labelled hour is represented once
-    judging = judged_by_changed_habits(observations, index, FEATURES, quiet_share=0.25)
+    judging = evaluation_rows(observations, index, FEATURES, negative_share=0.25)
     np.testing.assert_array_equal(judging.rows, habits.rows)
 
 
 def test_share_of_quiet_rows_keeps_them_up_to_a_limit():
-    assert share_of_quiet_rows(1_000) == 1
-    assert share_of_quiet_rows(0) == 1
-    assert share_of_quiet_rows(800_000) == MAX_NEGATIVES / 800_000
+    assert share_of_negatives(1_000) == 1
+    assert share_of_negatives(0) == 1
+    assert share_of_negatives(800_000) == MAX_NEGATIVES / 800_000
 
 
 def stays_of(patients, hours, seed):
@@ -272,7 +272,7 @@ def test_augment_makes_truncated_records_of_labelled_times_and_keeps_the_clock(s
         np.testing.assert_array_equal(way.rows, np.flatnonzero(index["label"].notna()))
         assert (way.hours == 1).all()
     assert not first.features.equals(second.features)
-    as_measured = build_features(observations, index, views_of(FEATURES))
+    as_measured = build_features(observations, index, group_by_view(FEATURES))
     for way in (late, sets):
         assert index.loc[way.rows, "label"].notna().all()
         assert list(way.features) == FEATURES
@@ -296,7 +296,7 @@ def test_augment_truncates_records_with_one_index_time_per_stay(stays):
     *_, late, sets = augment(observations, ends.assign(row=np.arange(len(ends))), FEATURES)
     np.testing.assert_array_equal(late.rows, np.arange(len(ends)))
     np.testing.assert_array_equal(sets.rows, np.arange(len(ends)))
-    whole = build_features(observations, ends, views_of(FEATURES))["heart_rate_count_24h"]
+    whole = build_features(observations, ends, group_by_view(FEATURES))["heart_rate_count_24h"]
     assert 0 < late.features["heart_rate_count_24h"].sum() < 0.9 * whole.sum()
 
 
@@ -310,7 +310,7 @@ def test_augment_gives_for_the_parts_of_a_cohort_what_the_whole_gives(stays):
         parts.append(
             augment(some.astype({"subject_id": "category", "signal": "category"}), theirs, FEATURES, ways=get_args(Way))
         )
-    for expected, result in zip(whole, joined(parts), strict=True):
+    for expected, result in zip(whole, join_parts(parts), strict=True):
         order = np.argsort(result.rows)
         np.testing.assert_array_equal(result.rows[order], expected.rows)
         pd.testing.assert_frame_equal(result.features.iloc[order].reset_index(drop=True), expected.features)
@@ -321,14 +321,14 @@ def test_augment_of_a_part_without_patients_or_without_labels_is_empty(stays):
     unlabelled = augment(observations, index.assign(label=np.nan), FEATURES)
     assert [len(way.rows) for way in unlabelled] == [0] * 4
     empty = augment(observations[:0], index[:0], FEATURES)
-    result = joined([empty, augment(observations, index, FEATURES)])
+    result = join_parts([empty, augment(observations, index, FEATURES)])
     assert [len(way.features) for way in result] == [len(way.rows) for way in result]
     assert all(len(way.rows) for way in result)
 
 
 def test_among_keeps_the_rows_of_a_part_of_the_frame():
     way = Augmented(np.array([3, 0, 2, 3]), pd.DataFrame({"age": [30.0, 0.0, 20.0, 31.0]}), np.arange(4.0), "late_start")
-    result = way.among(np.array([False, True, True, True]))
+    result = way.select(np.array([False, True, True, True]))
     assert result.rows.tolist() == [2, 1, 2]
     assert result.features["age"].tolist() == [30, 20, 31]
     assert result.hours.tolist() == [0, 2, 3]

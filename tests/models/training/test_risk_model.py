@@ -9,9 +9,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import FEATURES
-from models.cohort import folds
-from models.evaluation.ranges import coverage
-from models.training.candidate_models import few_records
+from models.cohort import assign_folds
+from models.evaluation.ranges import measure_coverage
+from models.training.candidate_models import small_cohort_model
 from models.training.measurement_augmentation import Augmented
 from models.training.risk_model import (
     FeatureMismatchError,
@@ -76,7 +76,7 @@ def test_member_leaves_one_fold_of_patients_out():
     assert len(model.members_[0]) == 8
     rows = X.to_numpy(np.float32)
     for repeat in range(2):
-        fold = folds(groups, y == 1, 4, seed=3 + repeat)
+        fold = assign_folds(groups, y == 1, 4, seed=3 + repeat)
         for left_out in range(4):
             seen = model.members_[0][4 * repeat + left_out].seen_
             assert [row.tobytes() in seen for row in rows] == (fold != left_out).tolist()
@@ -94,12 +94,12 @@ def test_cross_fit_scores_rows_without_a_label_and_does_not_learn_from_them():
 
 def test_member_learns_from_all_events_and_a_number_of_others():
     X, y, groups = patients(2000, 1)
-    model = RiskModel(MemorisingLearner(), COLUMNS, folds=4, most_negatives=300).fit(X, y, groups)
+    model = RiskModel(MemorisingLearner(), COLUMNS, folds=4, max_negatives=300).fit(X, y, groups)
     for member in model.members_[0]:
         assert list(member.seen_.values()).count(0) == 300
     assert len(model.members_[0][0].seen_) > 300 + 0.6 * y.sum()
     X, y, groups = patients(4000, 1)
-    risk = RiskModel(trees(), COLUMNS, most_negatives=500).cross_fit(X, y, groups)
+    risk = RiskModel(trees(), COLUMNS, max_negatives=500).cross_fit(X, y, groups)
     assert risk.mean() == pytest.approx(y.mean(), abs=1e-4)  # calibration undoes the draw
 
 
@@ -109,9 +109,9 @@ def test_member_learns_from_every_augmented_way_and_never_from_the_fold_left_out
     habits = Augmented(np.arange(1000), X + 100, np.ones(1000), "other_habits")
     stands_for = (HOURS / groups.iloc[some].map(groups.iloc[some].value_counts())).to_numpy()
     late = Augmented(some, X.iloc[some] + 200, stands_for, "late_start")
-    model = RiskModel(MemorisingLearner(), COLUMNS, folds=4, most_negatives=200, seed=3).fit(X, y, groups, [habits, late])
-    assert (model.facts_["other_habits"], model.facts_["cut_records"]) == (True, True)
-    fold = folds(groups, y == 1, 4, seed=3)
+    model = RiskModel(MemorisingLearner(), COLUMNS, folds=4, max_negatives=200, seed=3).fit(X, y, groups, [habits, late])
+    assert (model.metadata_["other_habits"], model.metadata_["cut_records"]) == (True, True)
+    fold = assign_folds(groups, y == 1, 4, seed=3)
     for left_out, member in enumerate(model.members_[0]):
         for rows, frame in ((np.arange(1000), X), (habits.rows, habits.features), (some, late.features)):
             seen = np.array([row.tobytes() in member.seen_ for row in frame.to_numpy(np.float32)])
@@ -131,7 +131,7 @@ def test_augmented_rows_have_the_label_of_their_row_and_are_ignored_without_one(
     rows = np.repeat(np.arange(600)[::-1], 2)
     ways = [Augmented(rows, (X.iloc[rows] + np.arange(1200)[:, None]).astype("float32"), np.full(1200, 0.5), "last_set")]
     model = RiskModel(MemorisingLearner(), COLUMNS).fit(X, unknown, groups, ways)
-    assert (model.facts_["other_habits"], model.facts_["cut_records"]) == (False, True)
+    assert (model.metadata_["other_habits"], model.metadata_["cut_records"]) == (False, True)
     label_of = dict(zip((row.tobytes() for row in ways[0].features.to_numpy(np.float32)), unknown[rows], strict=True))
     learned = [(label_of[row], label) for row, label in model.members_[0][0].seen_.items() if row in label_of]
     assert len(learned) > 700
@@ -215,7 +215,7 @@ def test_contributions_add_up_to_the_margin_and_are_grouped_by_signal(model):
 def test_what_changed_adds_up_to_the_change_and_names_the_signal(model):
     before, _, _ = patients(20, 5)
     now = before.assign(heart_rate_mean_6h=before["heart_rate_mean_6h"] + 2)
-    changed = model.what_changed(before, now)
+    changed = model.contribution_changes(before, now)
     np.testing.assert_allclose(changed.sum(axis=1), model.margin(now) - model.margin(before), atol=1e-6)
     assert (changed.abs().mean().idxmax(), "baseline" in changed) == ("heart_rate", False)
 
@@ -234,7 +234,7 @@ def test_range_holds_the_probability_and_the_observed_frequency_and_is_narrow(mo
     assert low.min() >= 0
     assert high.max() <= 1
     assert (high - low).mean() < 0.1
-    assert coverage(y, risk, low, high, groups)["compatible"].sum() >= 9
+    assert measure_coverage(y, risk, low, high, groups)["compatible"].sum() >= 9
 
 
 def test_risk_reads_columns_by_name_not_by_position(model):
@@ -272,7 +272,7 @@ def test_settings_are_those_of_the_learner_and_the_smallest_leaf():
 
 def test_learners_that_change_their_input_do_not_affect_others():
     X, y, groups = patients(2000, 1)
-    model = few_records(COLUMNS, seed=1)
+    model = small_cohort_model(COLUMNS, seed=1)
     out_of_fold = model.cross_fit(X, y, groups)
     before = X.copy()
     fresh = [log_odds(member.predict_proba(X[COLUMNS].to_numpy("float32", copy=True))[:, 1]) for member in model.members_[0]]
@@ -292,9 +292,9 @@ def test_no_threshold_error_tells_how_to_set_thresholds():
 
 def test_fit_with_the_same_data_and_seed_gives_the_same_model():
     X, y, groups = patients(1000, 1)
-    first, again = (RiskModel(trees(n_jobs=2), COLUMNS, most_negatives=500, seed=5).fit(X, y, groups) for _ in range(2))
+    first, again = (RiskModel(trees(n_jobs=2), COLUMNS, max_negatives=500, seed=5).fit(X, y, groups) for _ in range(2))
     np.testing.assert_array_equal(first.margin(X), again.margin(X))
-    other = RiskModel(trees(), COLUMNS, most_negatives=500, seed=6).fit(X, y, groups)
+    other = RiskModel(trees(), COLUMNS, max_negatives=500, seed=6).fit(X, y, groups)
     assert not np.array_equal(first.margin(X), other.margin(X))
 
 

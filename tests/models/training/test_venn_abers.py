@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from models.evaluation.ranges import coverage
+from models.evaluation.ranges import measure_coverage
 from models.training.venn_abers import VennAbers
 
 
@@ -60,7 +60,7 @@ def test_range_is_that_of_a_random_hour_however_long_patients_stay():
     label = (generator.random(len(patient)) < np.where(frail[patient], 0.6, 0.1) * score).astype(float)
     ranges = VennAbers.fit(score, label, pd.Series(patient).astype(str), seed=0)
     low, high = ranges.range(score)
-    table = coverage(label, score, low, high, patient)
+    table = measure_coverage(label, score, low, high, patient)
     beyond = np.maximum(table["low"] - table["observed"], table["observed"] - table["high"])
     assert beyond.max() < 0.02  # an unweighted hour per patient is off by 0.13
     assert (high - low).mean() < 0.1

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from models.evaluation.challenges import Utility, event1
+from models.evaluation.challenges import Utility, score_event1
 from models.training.candidate_models import CLOCK
 from models.training.risk_model import RiskModel
 from pipelines.challenges import PREDICTIONS, BenchmarkError
@@ -62,7 +62,7 @@ def test_cinc2019_scores_every_hour_of_every_stay_by_every_model(sepsis, tmp_pat
     # The figures agree with the rows that were written.
     label = pd.concat([pd.read_csv(file, sep="|")["SepsisLabel"] for file in sorted(test.iterdir())]).to_numpy(float)
     of_default = rows[rows["model"] == "all_signals"].sort_values(["subject_id", "index_time"])
-    utility = Utility.of(label, of_default["subject_id"]).normalised(of_default["alarm"].to_numpy())
+    utility = Utility.from_labels(label, of_default["subject_id"]).normalised(of_default["alarm"].to_numpy())
     assert models["all_signals"]["utility"] == pytest.approx(utility)
     assert models["all_signals"]["auroc"] > 0.75
     assert models["all_signals"]["auroc"] > models["clock"]["auroc"]
@@ -158,7 +158,7 @@ def test_cinc2012_scores_each_stay_once_also_without_an_observation(deaths):
     died = pd.read_csv(test.parent / "Outcomes-y.txt", dtype={"RecordID": str}).set_index("RecordID")["In-hospital_death"]
     alarm, label = of_default["alarm"].to_numpy(bool), died[of_default["subject_id"]].to_numpy(float)
     metrics = benchmark.metrics["all_signals"]
-    assert metrics["event1"] == pytest.approx(event1(label, alarm))
+    assert metrics["event1"] == pytest.approx(score_event1(label, alarm))
     assert metrics["event1_low"] <= metrics["event1"] <= metrics["event1_high"]
     assert metrics["auroc"] > 0.9
     assert {"saps_i", "first_day_sofa", "vital_signs"} <= set(benchmark.metrics)

@@ -4,7 +4,7 @@ import pytest
 
 from models.monitoring.reference import References
 from models.registry import Registry
-from pipelines.drift.drill.replay import replay_of
+from pipelines.drift.drill.replay import build_replay
 from pipelines.sources.simulated import SimulatedWard, ward
 
 
@@ -38,4 +38,4 @@ def week():
 
 @pytest.fixture(scope="session")
 def replay(week):
-    return replay_of(week)
+    return build_replay(week)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from models.monitoring.detectors import Evidence
-from models.monitoring.received import checked
-from models.monitoring.signal_reference import days
+from models.monitoring.received import check_received
+from models.monitoring.signal_reference import profile_days
 from pipelines.drift.drill.replay import Replay
 
 START = pd.Timestamp("2026-03-01T05:17Z")
@@ -46,11 +46,11 @@ def ward(seed=1, patients=24):
 
 
 def reference():
-    profiles = days(checked(ward(seed=2, patients=40).readings))
+    profiles = profile_days(check_received(ward(seed=2, patients=40).readings))
     numbers = {name: pd.factorize(profiles[name])[0] for name in ("subject_id", "device_id", "source")}
     return profiles.assign(signal=profiles["signal"].astype(str), **numbers)
 
 
 def evidence(replay, usual, **more):
     recorded = replay.readings["recorded_at"]
-    return Evidence(checked(replay.readings[(recorded <= UNTIL).to_numpy()]), UNTIL, usual, **more)
+    return Evidence(check_received(replay.readings[(recorded <= UNTIL).to_numpy()]), UNTIL, usual, **more)

@@ -12,8 +12,10 @@ from models.monitoring.faults import FAULTS
 TEXT = resources.files("models.monitoring").joinpath(FILE).read_text()
 
 
-def finding(fault, hit=3, where=()):
-    return Finding(fault, None, "gateway" if where else "ward", where, pd.Timestamp("2026-01-01", tz="UTC"), hit, 40, "seen")
+def finding(fault, affected=3, where=()):
+    return Finding(
+        fault, None, "gateway" if where else "ward", where, pd.Timestamp("2026-01-01", tz="UTC"), affected, 40, "seen"
+    )
 
 
 @pytest.fixture(scope="module")

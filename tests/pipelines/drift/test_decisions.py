@@ -13,9 +13,9 @@ from models.monitoring.reference import References
 from models.monitoring.report_schema import Status
 from models.training.risk_model import from_log_odds, log_odds
 from pipelines.cli.main import app
-from pipelines.drift.decisions import FOLDER, ReinstateError, carry_out, decide, record, reinstate, reinstated_at
-from pipelines.drift.inputs import of_home
-from pipelines.drift.job import drift
+from pipelines.drift.decisions import DECISIONS_FOLDER, ReinstateError, carry_out, decide, record, reinstate, reinstated_at
+from pipelines.drift.inputs import read_home
+from pipelines.drift.job import run_drift
 from pipelines.home import Home
 from pipelines.jobs.train import Trained
 from pipelines.operations.restore import restore
@@ -62,12 +62,12 @@ def test_withdrawal_is_immediate_and_a_person_reinstates(home):
     decision = run_action(home, "withdraw", champion, pd.DataFrame())
     assert decision.carried_out
     assert "vigil reinstate" in decision.outcome
-    assert registry.standing(NAME) == (champion.version, True)
+    assert registry.version_and_withdrawal(NAME) == (champion.version, True)
     assert registry.withdrawal(NAME, champion.version).because == decision.because
     result = CliRunner().invoke(app, ["reinstate", "--home", str(home.path), "--because", "gateway 4 was repaired"])
     assert result.exit_code == 0, result.output
-    assert registry.standing(NAME) == (champion.version, False)
-    records = [json.loads(path.read_text()) for path in sorted((home.path / FOLDER).glob("*.json"))]
+    assert registry.version_and_withdrawal(NAME) == (champion.version, False)
+    records = [json.loads(path.read_text()) for path in sorted((home.path / DECISIONS_FOLDER).glob("*.json"))]
     assert (records[-1]["action"], records[-1]["because"]) == ("reinstate", "gateway 4 was repaired")
     assert reinstated_at(home) == pd.Timestamp(records[-1]["decided_at"])  # earlier outcomes are settled
     assert records[-1]["evidence"]["was"] == decision.because
@@ -78,12 +78,12 @@ def test_withdrawal_is_immediate_and_a_person_reinstates(home):
 def test_drift_of_a_withdrawn_model_is_broken_until_it_is_reinstated(home):
     registry = home.registry
     registry.withdraw(NAME, "1", "a drill", pd.Timestamp("2026-11-01T00:00Z"))
-    found = drift(home)
+    found = run_drift(home)
     assert found.status is Status.BROKEN
     assert "version 1 is withdrawn; no readings arrived, so nothing is known" in found.decision.outcome
     assert (home.path / "reports" / "drift.html").read_text().count("Drift: ") == 1
     registry.reinstate(NAME, "1")
-    assert drift(home).status is Status.FINE
+    assert run_drift(home).status is Status.FINE
 
 
 def test_rehearsal_does_not_withdraw_the_model(home):
@@ -91,7 +91,7 @@ def test_rehearsal_does_not_withdraw_the_model(home):
     decision = run_action(home, "withdraw", champion, pd.DataFrame(), rehearsal=True)
     assert not decision.carried_out
     assert decision.outcome.startswith("a rehearsal: nothing was done; in earnest: the model and its alarm guarantee are")
-    assert home.registry.standing(NAME) == ("1", False)
+    assert home.registry.version_and_withdrawal(NAME) == ("1", False)
 
 
 def test_recalibration_waits_for_act_and_for_outcomes(home):
@@ -109,7 +109,7 @@ def test_recalibrated_version_becomes_champion_at_most_once_a_week(home):
     registry = home.registry
     now = registry.load(NAME)
     assert (now.version, registry.previous_champion(NAME)) == ("2", "1")
-    assert now.model.facts_["recalibrates"] == "1"
+    assert now.model.metadata_["recalibrates"] == "1"
     before, after = (References.load(registry, version) for version in (champion, now))
     assert after.judged["label"].mean() == pytest.approx(judged["label"].mean())
     assert after.judged["probability"].mean() == pytest.approx(judged["label"].mean(), rel=0.15)
@@ -177,15 +177,15 @@ def test_drift_assesses_a_monitored_ward_by_its_last_day(home):
     registry = home.registry
     champion = registry.load(NAME)
     now = _log(home, champion)
-    recent = of_home(home.path, champion)
+    recent = read_home(home.path, champion)
     assert not recent.ends
     assert recent.log["subject_id"].nunique() == 40
     assert set(recent.log.columns) >= {"index_time", "probability", "model_version", *champion.model.features}
-    found = drift(home)
-    assert found.judgement.patients == 40
-    assert found.judgement.share < 0.05
+    found = run_drift(home)
+    assert found.assessment.patients == 40
+    assert found.assessment.share < 0.05
     assert found.readings["came"] == 0
-    longer = of_home(home.path, champion, hours=1000)
+    longer = read_home(home.path, champion, hours=1000)
     assert longer.log["index_time"].min() > now - pd.Timedelta(days=1)
 
 
@@ -196,7 +196,7 @@ def test_recalibration_does_not_put_a_withdrawn_model_back_into_use(home):
     decision = run_action(home, "recalibrate", registry.load(NAME), judged, act=True)
     assert not decision.carried_out
     assert decision.outcome.startswith("not begun: it is withdrawn")
-    assert registry.standing(NAME) == ("1", True)
+    assert registry.version_and_withdrawal(NAME) == ("1", True)
 
 
 def test_recalibration_waits_while_a_ward_has_its_own_threshold(home):
@@ -211,7 +211,7 @@ def test_record_does_not_repeat_the_last_decision(home):
     first = record(home, decide("warn", applying), evidence)
     assert record(home, decide("warn", applying), evidence) == first
     assert record(home, decide("warn", applying), {"findings": []}) != first
-    assert len(list((home.path / FOLDER).glob("*-warn.json"))) == 2
+    assert len(list((home.path / DECISIONS_FOLDER).glob("*-warn.json"))) == 2
     assert plan.version == 1
 
 
@@ -220,6 +220,6 @@ def test_drift_after_a_promotion_finds_no_version_mismatch(home):
     champion, judged = outcomes(home, shift=1.5)
     _log(home, champion)
     assert run_action(home, "recalibrate", champion, judged, act=True).carried_out
-    found = of_home(home.path, home.registry.load(NAME))
+    found = read_home(home.path, home.registry.load(NAME))
     assert found.log.empty
-    assert drift(home).status is Status.FINE
+    assert run_drift(home).status is Status.FINE

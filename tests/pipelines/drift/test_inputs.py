@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from models.tasks import TASKS
-from pipelines.drift.inputs import Recent, RecentError, known, read_outcomes, read_replay, write_replay
+from pipelines.drift.inputs import DriftInputError, ObservedDay, label_predictions, read_outcomes, read_replay, write_replay
 
 T0 = pd.Timestamp("2026-03-01T00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
@@ -15,7 +15,7 @@ def recent():
     log = pd.DataFrame({"subject_id": ["a"], "index_time": [T0], "probability": [0.1], "model_version": "1", "age": [60.0]})
     rows = pd.DataFrame({"subject_id": ["a"], "signal": "spo2", "value": [97.0], "recorded_at": [T0], "reason": [""]})
     judged = pd.DataFrame({"subject_id": ["a"], "index_time": [T0], "probability": [0.1], "label": [1.0]})
-    return Recent(T0 + HOUR, rows, log, ends=False, judged=judged, about={"fault": "late"})
+    return ObservedDay(T0 + HOUR, rows, log, ends=False, judged=judged, about={"fault": "late"})
 
 
 def test_read_replay_returns_what_was_written(tmp_path):
@@ -32,14 +32,14 @@ def test_read_replay_names_a_half_written_file(tmp_path, name):
     write_replay(tmp_path, recent())
     file = tmp_path / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(RecentError, match=rf"{name}.*half-written; make it again"):
+    with pytest.raises(DriftInputError, match=rf"{name}.*half-written; make it again"):
         read_replay(tmp_path)
 
 
 def test_read_replay_refuses_an_interrupted_replay(tmp_path):
     write_replay(tmp_path, recent())
     (tmp_path / "about.json").unlink()
-    with pytest.raises(RecentError, match="holds no finished replay; make one first: vigil simulate-fault"):
+    with pytest.raises(DriftInputError, match="holds no finished replay; make one first: vigil simulate-fault"):
         read_replay(tmp_path)
 
 
@@ -70,7 +70,7 @@ def test_read_outcomes_from_csv_and_parquet(tmp_path):
 def test_read_outcomes_names_the_wrong_row_but_not_the_patient(tmp_path, text, message):
     path = tmp_path / "outcomes.csv"
     path.write_text(text)
-    with pytest.raises(RecentError, match=message) as refused:
+    with pytest.raises(DriftInputError, match=message) as refused:
         read_outcomes(path)
     assert "Smith" not in str(refused.value)
 
@@ -79,9 +79,9 @@ def test_read_outcomes_refuses_a_half_written_file(tmp_path):
     path = tmp_path / "outcomes.parquet"
     pd.DataFrame({"patient_id": ["a"] * 100}).to_parquet(path)
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(RecentError, match="half-written"):
+    with pytest.raises(DriftInputError, match="half-written"):
         read_outcomes(path)
-    with pytest.raises(RecentError, match="missing"):
+    with pytest.raises(DriftInputError, match="missing"):
         read_outcomes(tmp_path / "nowhere.csv")
 
 
@@ -91,9 +91,9 @@ def test_known_labels_follow_the_task_and_end_with_the_stay():
     log = pd.DataFrame({"subject_id": "a", "index_time": T0 + hours * HOUR, "probability": 0.1})
     stays = pd.DataFrame({"subject_id": ["a"], "end": [T0 + 20 * HOUR]})
     outcomes = pd.DataFrame({"subject_id": ["a"], "onset": [T0 + 18 * HOUR], "onset_known": [True]})
-    result = known(log, stays, outcomes, task)
+    result = label_predictions(log, stays, outcomes, task)
     assert result["index_time"].max() < T0 + 18 * HOUR  # nothing after the onset has a label
     ahead = result["index_time"] >= T0 + 18 * HOUR - task.horizon
     assert (result["label"] == ahead).all()
-    none = known(log, stays, outcomes.iloc[:0], task)
+    none = label_predictions(log, stays, outcomes.iloc[:0], task)
     assert none["index_time"].max() <= T0 + 20 * HOUR - task.horizon  # a horizon that is cut off gives no label

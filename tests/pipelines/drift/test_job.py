@@ -16,7 +16,7 @@ from models.registry import NoModelError, Registry
 from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.drill.simulate import inject_and_predict
-from pipelines.drift.inputs import DAY, RecentError, of_home
+from pipelines.drift.inputs import DAY, DriftInputError, read_home
 from pipelines.drift.job import EXIT, _without_devices
 from serving.records.prediction_log import SCHEMA
 
@@ -87,7 +87,7 @@ def test_drift_finds_an_injected_fault_in_a_rehearsal_that_changes_nothing(home,
     assert "This is a rehearsal: fahrenheit was put in" in page
     assert "not clinical evidence" in page
     assert sorted(path.name for path in (home / "reports").glob("drift*")) == before
-    assert Registry(home).standing("deterioration") == (champion.version, False)
+    assert Registry(home).version_and_withdrawal("deterioration") == (champion.version, False)
 
 
 def test_drift_of_a_home_adds_to_the_series_and_logs_metrics_to_mlflow(home, champion):
@@ -112,10 +112,10 @@ def test_drift_of_a_home_adds_to_the_series_and_logs_metrics_to_mlflow(home, cha
 
 
 def test_inputs_of_a_home_without_predictions_are_an_error(home, champion, tmp_path):
-    with pytest.raises(RecentError, match="prediction log .*missing; score patients first: vigil predict"):
-        of_home(tmp_path, champion)
-    with pytest.raises(RecentError, match="nothing since .* expected a monitored ward"):
-        of_home(home, champion, hours=1e-6)
+    with pytest.raises(DriftInputError, match="prediction log .*missing; score patients first: vigil predict"):
+        read_home(tmp_path, champion)
+    with pytest.raises(DriftInputError, match="nothing since .* expected a monitored ward"):
+        read_home(home, champion, hours=1e-6)
 
 
 def test_assessment_refuses_a_log_of_one_patient(day, champion, references):
@@ -139,7 +139,9 @@ def test_registry_names_the_table_that_a_run_lacks(home, champion):
 def test_drift_reports_a_damaged_log_in_one_line(home, tmp_path, monkeypatch):
     broken = tmp_path / SCHEMA.file
     broken.write_bytes((home / SCHEMA.file).read_bytes()[:3000])
-    monkeypatch.setattr("pipelines.drift.job.of_home", lambda *_, **__: of_home(tmp_path, Registry(home).load("deterioration")))
+    monkeypatch.setattr(
+        "pipelines.drift.job.of_home", lambda *_, **__: read_home(tmp_path, Registry(home).load("deterioration"))
+    )
     result = vigil("drift", "--home", home)
     assert result.exit_code == 3
     assert result.output.strip().splitlines()[-1].startswith("vigil: ")

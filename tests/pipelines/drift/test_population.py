@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from models.monitoring.detectors import Evidence, name_faults
+from models.monitoring.detectors import Evidence, detect_faults
 from models.statistics.ranks import auroc
 from tests.pipelines.drift.synthetic_ward import UNTIL, reference, ward
 
@@ -30,13 +30,13 @@ def judged(rng, patients=400, shift=0.0, score=-1.5, slope=1.0):
 
 def detected(usual, **more):
     nothing = Evidence(rows(), UNTIL, usual, champion=("1", "s"), **more)
-    return [finding.fault for finding in name_faults(nothing)]
+    return [finding.fault for finding in detect_faults(nothing)]
 
 
 def rows():
-    from models.monitoring.received import checked
+    from models.monitoring.received import check_received
 
-    return checked(ward(patients=1).readings.iloc[:0])
+    return check_received(ward(patients=1).readings.iloc[:0])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from models.monitoring.received import COLUMNS, checked
+from models.monitoring.received import COLUMNS, check_received
 from pipelines.drift.received_observations import received_by_server
 
 TIME = pd.Timestamp("2026-03-01T00:00Z").as_unit("us")
@@ -16,7 +16,7 @@ def test_checked_keeps_unusable_readings_with_their_reason():
             "device_id": "d", "source": "g", "message_id": ["a", "b", "c"],
         }
     )  # fmt: skip
-    rows_received = checked(rows)
+    rows_received = check_received(rows)
     assert tuple(rows_received.columns) == COLUMNS
     assert rows_received["recorded_at"].is_monotonic_increasing
     assert rows_received["value"].tolist() == [0.0, 97.0, 80.0]

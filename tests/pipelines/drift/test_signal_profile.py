@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from models.monitoring.received import checked
+from models.monitoring.received import check_received
 from models.monitoring.signal_profile import profile_signals
 
 START = pd.Timestamp("2026-03-01T00:00Z")
@@ -18,7 +18,7 @@ def profile(values, signal="heart_rate", minutes=10, delay=1, again=0):
     times = {"observed_at": "datetime64[us, UTC]", "recorded_at": "datetime64[us, UTC]"}
     repeats = rows.tail(again).assign(recorded_at=rows["recorded_at"].tail(again) + pd.Timedelta(seconds=9))
     rows = pd.concat([rows, repeats], ignore_index=True)
-    (numbers,) = profile_signals(checked(rows.astype(times)).assign(window=0)).to_dict("records")
+    (numbers,) = profile_signals(check_received(rows.astype(times)).assign(window=0)).to_dict("records")
     return numbers
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from features.batch import build_features
 from features.observations import check
-from models.cohort import index_times, label
+from models.cohort import index_times, label_index_times
 from models.tasks import TASKS
 from pipelines.sources import SourceError, open_source
 from pipelines.sources.cinc2019 import EPOCH, HEADER, Cinc2019
@@ -88,7 +88,7 @@ def test_cinc2019_zip_and_folder_give_the_same_tables(folder, tmp_path_factory):
 
 def test_cinc2019_onsets_reproduce_the_official_label(folder):
     batch = single_batch(Cinc2019(folder).batches())
-    labelled = label(index_times(batch.stays), batch.outcomes, TASKS["sepsis"])
+    labelled = label_index_times(index_times(batch.stays), batch.outcomes, TASKS["sepsis"])
     by_stay = labelled.groupby("subject_id")["label"].apply(list).to_dict()
     assert by_stay == {"p000001": [0, 0], "p000002": [0, 0, 1, 1, 1, 1, 1, 1], "p000003": [1]}
 
@@ -150,7 +150,7 @@ def test_cinc2019_features_of_real_stays_equal_those_computed_with_pandas(cinc20
     files = {path.stem: pd.read_csv(path, sep="|") for path in tmp_path.rglob("*.psv")}
     batch = single_batch(Cinc2019(tmp_path).batches())
     index = index_times(batch.stays)
-    labelled = label(index, batch.outcomes, TASKS["sepsis"])
+    labelled = label_index_times(index, batch.outcomes, TASKS["sepsis"])
     expected = pd.concat([files[stay]["SepsisLabel"] for stay in sorted(files)], ignore_index=True)
     np.testing.assert_array_equal(labelled["label"], expected)
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from features.observations import check
-from models.cohort import index_times, label, patient_of, splits
+from models.cohort import assign_splits, index_times, label_index_times, patient_of
 from models.tasks import TASKS
 from pipelines.jobs.ingest import _check_stays
 from pipelines.sources import SourceError, open_source
@@ -166,11 +166,11 @@ def test_eicu_demo_has_the_published_counts_and_labels(eicu_demo, task, stays, e
     """Counts are the published ones, onsets alone give the labels of the file, and nothing lies after the end of a stay."""
     batch = single_batch(open_source(f"eicu_{task}", eicu_demo).batches())
     _check_stays(batch)
-    split = splits(batch.stays["subject_id"])
+    split = assign_splits(batch.stays["subject_id"])
     assert split.groupby(batch.stays["subject_id"].map(patient_of).to_numpy()).nunique().max() == 1
     assert (len(batch.stays), len(batch.outcomes), int((~batch.outcomes["onset_known"]).sum())) == (stays, events, unknown)
     index = index_times(batch.stays)
-    labelled = label(index, batch.outcomes, TASKS["sepsis"])  # six hours ahead, positive to the end of the record
+    labelled = label_index_times(index, batch.outcomes, TASKS["sepsis"])  # six hours ahead, positive to the end of the record
     expected = pd.read_parquet(eicu_demo / f"label_{task}.parquet").rename(columns={"label": "expected"})
     stay = batch.stays["subject_id"].str.partition("~")[2].astype("int64")
     expected["subject_id"] = expected["stay_id"].map(pd.Series(batch.stays["subject_id"].array, index=stay.array))

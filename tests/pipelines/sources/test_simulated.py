@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 
 from features.batch import build_features
-from features.observations import COLUMNS, TIME, Checked, check
+from features.observations import COLUMNS, TIME, CheckedObservations, check
 from features.scores import NEWS2_BANDS
 from features.signals import SIGNALS
-from models.cohort import index_times, label, patient_of, split_of
+from models.cohort import index_times, label_index_times, patient_of, split_of
 from models.tasks import TASKS
 from pipelines.sources import Batch, Source, open_source
 from pipelines.sources.simulated import SimulatedWard
 from pipelines.sources.simulated.admissions import MONITORING, choose_monitoring
-from pipelines.sources.simulated.arrivals import STATES, arrivals
+from pipelines.sources.simulated.arrivals import STATES, simulate_arrivals
 from pipelines.sources.simulated.deterioration import DETERIORATIONS, DISTURBANCES, Deterioration, deteriorate
 from pipelines.sources.simulated.devices import DEVICES, TROLLEY
 from pipelines.sources.simulated.stays import UNITS, Stay
@@ -47,7 +47,7 @@ def stays(batches: list[Batch], truth: dict[str, Stay]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def checked(batches: list[Batch]) -> Checked:
+def checked(batches: list[Batch]) -> CheckedObservations:
     return check(batches[0].observations)
 
 
@@ -132,7 +132,7 @@ def test_simulated_messages_mostly_arrive_within_seconds_and_some_hours_late(bat
 
 
 def test_check_of_simulated_readings_quarantines_only_repeated_messages_and_lost_sensors(
-    batches: list[Batch], checked: Checked
+    batches: list[Batch], checked: CheckedObservations
 ) -> None:
     received, quarantined = batches[0].observations, checked.quarantined
     assert set(quarantined["reason"]) == {"duplicate_message", "implausible"}
@@ -156,7 +156,7 @@ def test_repeated_message_differs_in_recorded_at_only(batches: list[Batch]) -> N
     assert copies.drop(columns="recorded_at").drop_duplicates()["message_id"].is_unique
 
 
-def test_simulated_devices_read_at_their_own_intervals(checked: Checked) -> None:
+def test_simulated_devices_read_at_their_own_intervals(checked: CheckedObservations) -> None:
     readings = checked.accepted  # in order of subject, signal and time
     step = readings.groupby(["device_id", "signal"], observed=True)["observed_at"].diff().dt.total_seconds() / 60
     usual = step.groupby([readings["device_id"].astype(str), readings["signal"].astype(str)]).median().dropna().round()
@@ -168,7 +168,7 @@ def test_simulated_devices_read_at_their_own_intervals(checked: Checked) -> None
     assert all(200 < minutes < 280 for minutes in by_device["chart"] | by_device["thermometer"])
 
 
-def test_simulated_wearable_has_gaps_of_minutes_to_hours(checked: Checked) -> None:
+def test_simulated_wearable_has_gaps_of_minutes_to_hours(checked: CheckedObservations) -> None:
     worn = checked.accepted.query("signal == 'heart_rate'")
     gaps = worn.groupby("subject_id", observed=True)["observed_at"].diff().dt.total_seconds() / 60
     assert gaps.between(5, 60).sum() > 100
@@ -324,7 +324,9 @@ def test_treated_patients_are_well_again_after_two_days(batches: list[Batch], st
 def test_time_in_the_unit_alone_hardly_predicts_an_event(stays: pd.DataFrame, batches: list[Batch]) -> None:
     """Events of patients ill on arrival come early, all others at any time. A clock must not become a good model."""
     outcomes = pd.concat([batch.outcomes for batch in batches])
-    index = label(index_times(stays[["subject_id", "start", "end"]]), outcomes, TASKS["deterioration"]).dropna(subset="label")
+    index = label_index_times(index_times(stays[["subject_id", "start", "end"]]), outcomes, TASKS["deterioration"]).dropna(
+        subset="label"
+    )
     rank, positive = (index["start"] - index["index_time"]).rank(), index["label"] == 1
     above = (rank[positive].mean() - (positive.sum() + 1) / 2) / (~positive).sum()
     assert 0.4 < above < 0.6
@@ -443,7 +445,7 @@ def test_both_stays_of_a_simulated_patient_are_in_one_batch() -> None:
 
 
 def test_arrival_has_one_set_of_vital_signs() -> None:
-    observations, index = arrivals(300, SEED)
+    observations, index = simulate_arrivals(300, SEED)
     assert list(observations) == ["subject_id", "observed_at", "signal", "value", "recorded_at"]
     checked = check(observations)
     assert checked.quarantined.empty
@@ -463,7 +465,7 @@ def test_arrival_has_one_set_of_vital_signs() -> None:
 
 
 def test_arrival_depends_on_seed_and_number_only() -> None:
-    few, more, other = arrivals(5, 1), arrivals(9, 1), arrivals(5, 2)
+    few, more, other = simulate_arrivals(5, 1), simulate_arrivals(9, 1), simulate_arrivals(5, 2)
     for left, right in zip(few, more, strict=True):
         pd.testing.assert_frame_equal(left, right[right["subject_id"].isin(few[1]["subject_id"])])
     assert not few[0].equals(other[0])

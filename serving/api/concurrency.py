@@ -15,11 +15,11 @@ from serving.auth.tokens import Caller
 
 T = TypeVar("T")
 
-MOST_OF_ONE_CALLER: Final = 10  # expensive requests of one caller that are in progress or waiting
+MAX_PENDING_PER_CALLER: Final = 10  # expensive requests of one caller that are in progress or waiting
 _THREADS: Final = 2  # Python computes in one thread at a time; the other may wait for the disk
 
 
-class Turns:
+class CallerConcurrencyLimiter:
     """Limiter of expensive requests: one at a time is computed for each caller, and two for all callers together."""
 
     def __init__(self) -> None:
@@ -27,15 +27,15 @@ class Turns:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by caller
         self._pending: Counter[str] = Counter()  # by caller
 
-    async def take(self, caller: Caller, work: Callable[[], T]) -> T:
+    async def run(self, caller: Caller, work: Callable[[], T]) -> T:
         """Run a function in a thread when it is the caller's turn, and return its result.
 
         Raises:
-            ProblemError: the caller has :data:`MOST_OF_ONE_CALLER` requests pending already (429).
+            ProblemError: the caller has :data:`MAX_PENDING_PER_CALLER` requests pending already (429).
         """
-        name = caller.subject
-        if self._pending[name] >= MOST_OF_ONE_CALLER:
-            raise ProblemError(problems.too_many_at_a_time(MOST_OF_ONE_CALLER))
+        name = caller.sub
+        if self._pending[name] >= MAX_PENDING_PER_CALLER:
+            raise ProblemError(problems.too_many_at_a_time(MAX_PENDING_PER_CALLER))
         self._pending[name] += 1
         try:
             async with self._locks[name]:
@@ -46,7 +46,7 @@ class Turns:
                 del self._pending[name], self._locks[name]
 
 
-class Fresh(Generic[T]):
+class ShortLivedCache(Generic[T]):
     """Cache of one value for a few seconds. If several tasks need a new value at once, one computes it and the others wait.
 
     Args:

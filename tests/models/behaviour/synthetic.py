@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from features.catalogue import SERVICES, views_of
+from features.catalogue import SERVICES, group_by_view
 from features.observations import check
 from features.signals import SIGNALS
 
 START = pd.Timestamp("2026-03-01T06:00:00Z")
-VIEWS = tuple(views_of(SERVICES["vital_signs_v3"]))
+VIEWS = tuple(group_by_view(SERVICES["vital_signs_v3"]))
 SPREAD = {
     "heart_rate": (85, 20), "respiratory_rate": (18, 4), "spo2": (96, 2), "systolic_bp": (122, 18), "diastolic_bp": (74, 9),
     "body_temperature": (37.2, 0.8), "on_oxygen": (0.2, 0.4), "consciousness": (0.1, 0.4),

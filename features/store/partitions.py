@@ -13,13 +13,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.catalogue import JOIN_KEY, VIEWS, views_of
+from features.catalogue import JOIN_KEY, VIEWS, group_by_view
 from features.observations import TIME
 
 _FINGERPRINT: Final = b"vigil.fingerprint"
 
 
-class FeatureParts:
+class FeaturePartitions:
     """The Parquet partitions of features in one folder."""
 
     def __init__(self, folder: Path) -> None:
@@ -44,7 +44,7 @@ class FeatureParts:
             features: Output of :func:`features.batch.build_features` for the patients of the partition.
             fingerprint: Fingerprint of the data and code that the features were computed from.
         """
-        views = list(views_of(features.columns))
+        views = list(group_by_view(features.columns))
         times = pa.array(features["index_time"].astype(TIME))
         keys = {
             JOIN_KEY: pa.array(features["subject_id"].astype(object)),
@@ -65,7 +65,7 @@ class FeatureParts:
         with ThreadPoolExecutor(len(views)) as pool:
             list(pool.map(write_view, views))
 
-    def holds(self, partition: int, fingerprint: str, views: Collection[str]) -> bool:
+    def is_current(self, partition: int, fingerprint: str, views: Collection[str]) -> bool:
         """Return whether a partition has a file with this fingerprint in each of the views."""
         try:
             return all(_fingerprint_in(pq.read_metadata(self._path(view, partition))) == fingerprint for view in views)
@@ -76,7 +76,7 @@ class FeatureParts:
         """Return the fingerprint of a partition."""
         return _fingerprint_in(pq.read_metadata(self._path(self.views[0], partition)))
 
-    def keep(self, count: int, views: Collection[str]) -> None:
+    def remove_all_but(self, count: int, views: Collection[str]) -> None:
         """Remove all files except those of the first ``count`` partitions of these views."""
         for path in self.folder.glob("*/part-*"):
             if path.parent.name not in views or path.suffix != ".parquet" or int(path.stem.removeprefix("part-")) >= count:

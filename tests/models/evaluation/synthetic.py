@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from models.evaluation.comparison import Candidate, HeldOut
-from models.evaluation.subgroups import groups
+from models.evaluation.comparison import Candidate, EvaluationSet
+from models.evaluation.subgroups import assign_groups
 
 T0 = pd.Timestamp("2026-03-01T00:00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
@@ -61,4 +61,4 @@ def held_out(models=("all_signals", "physiology", "workflow", "clock", "logistic
         )
         limits = (risk * 0.8, np.minimum(risk * 1.2, 1)) if noise == 0 else (None, None)
         candidates[name] = Candidate(risk, float(np.quantile(risk, 0.9)), None, *limits)
-    return HeldOut(rows, candidates, news2, groups(stays), seed=3)
+    return EvaluationSet(rows, candidates, news2, assign_groups(stays), seed=3)
