@@ -26,7 +26,7 @@ def describe_training(registry: Registry, registered: RegisteredModel) -> dict[s
         "learner": type(model.learner).__name__,
         "parameters": {name: str(value) for name, value in model.settings.items()},
         "members": sum(len(view) for view in model.members_),
-        **{setting: getattr(model, setting) for setting in ("folds", "repeats", "most_negatives", "seed")},
+        **{setting: getattr(model, setting) for setting in ("folds", "repeats", "max_negatives", "seed")},
         "ways": [way for way in ("other_habits", "changed_habits", "cut_records") if model.metadata_.get(way)],
         "features": list(model.features),
         "thresholds": dict(model.thresholds_),

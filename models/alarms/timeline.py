@@ -230,7 +230,7 @@ def count_alarms_where(frame: pd.DataFrame, above: NDArray[np.bool_]) -> AlarmCo
     """Count the alarms of thresholds that differ between rows.
 
     Args:
-        frame: as :meth:`AlarmTimeline.of` takes it, without ``probability``.
+        frame: as :meth:`AlarmTimeline.from_frame` takes it, without ``probability``.
         above: where the row's threshold is reached, shape (n_rows,).
     """
     return AlarmTimeline.from_frame(frame.assign(probability=above.astype(np.float64))).count(1.0)

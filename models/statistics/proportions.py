@@ -44,7 +44,7 @@ def proportion_limits(positive: ArrayLike, size: ArrayLike, tail: float = TAIL) 
 
     >>> share, low, high = proportion_limits([2, 0, 1, 0], [10, 10, 10, 10])
     >>> round(share, 3), round(low, 3), round(high, 3)
-    (0.075, 0.015, 0.206)
+    (0.075, 0.011, 0.231)
     """
     rows, hits = np.asarray(size, dtype=np.float64), np.asarray(positive, dtype=np.float64)
     hits, rows = hits[rows > 0], rows[rows > 0]

@@ -32,7 +32,7 @@ from models.seeds import SEED
 from models.tasks import TASKS
 from models.training.candidate_models import DEFAULT, candidates
 from pipelines.cohort_store import CohortStore
-from pipelines.drift.drill.injection import OF_READINGS, FaultError, Hit, inject
+from pipelines.drift.drill.injection import READING_FAULTS, FaultError, Hit, inject
 from pipelines.drift.drill.replay import BEDS, Replay, build_replay, predict_hourly
 from pipelines.home import Home
 from pipelines.jobs.build_features import build
@@ -265,7 +265,7 @@ def _measure_real(first: Replay, later: Replay) -> tuple[dict[str, list[bool]], 
     """Measure faults of readings in days of real patients, and the same days without a fault."""
     reference = profile_days(check_received(first.readings))
     reference["signal"] = reference["signal"].astype(str)
-    named: dict[str, list[bool]] = {name: [] for name in OF_READINGS}
+    named: dict[str, list[bool]] = {name: [] for name in READING_FAULTS}
     other_findings: Counter[str] = Counter()
     clean = []
     for number, until in enumerate(_day_ends(later, 7, CLEAN_DAYS)):
@@ -274,7 +274,7 @@ def _measure_real(first: Replay, later: Replay) -> tuple[dict[str, list[bool]], 
         clean.append(findings)
         _report(f"real {until:%m-%d} {[finding.sentence() for finding in findings]}")
         since = until - DAY + pd.Timedelta(minutes=5)
-        for name in OF_READINGS if number < REAL_DAYS else ():
+        for name in READING_FAULTS if number < REAL_DAYS else ():
             for strength in STRENGTHS:
                 try:
                     faulty, hit = inject(near, name, since=since, strength=strength, seed=number)

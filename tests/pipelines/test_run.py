@@ -306,7 +306,7 @@ def test_run_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
         "materialize": 3,
         "_predict_held_out": "a subject key",
         "predict_over_http": {"probability": 0.5},
-        "drift": None,
+        "run_drift": None,
     }
     done, fails = [], {"evaluate"}
 
@@ -331,13 +331,13 @@ def test_run_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
     done.clear()
     fails = {"predict_over_http"}
     result = run(ward, Home(tmp_path))  # it still has a result to show
-    assert done == ["evaluate", "materialize", "_predict_held_out", "drift"]
+    assert done == ["evaluate", "materialize", "_predict_held_out", "run_drift"]
     assert (result.prediction, result.trained) == (None, results["train"])
     assert "one prediction over HTTP: predict_over_http was cut off; what is done is kept" in result.problem
     done.clear()
     fails = set()
     result = run(ward, Home(tmp_path))
-    assert done == ["predict_over_http", "drift"]
+    assert done == ["predict_over_http", "run_drift"]
     assert (result.prediction, result.problem, result.index_times) == ({"probability": 0.5}, None, 3)
     assert not (tmp_path / "run.json").exists()
     done.clear()

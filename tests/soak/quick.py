@@ -11,4 +11,4 @@ __all__ = ["Vigil"]
 REFRACTORY_PERIOD = timedelta(seconds=3)
 
 _ward_policy = WardSettings.policy
-WardSettings.policy = lambda ward, registered: replace(_ward_policy(ward, registered), silence=REFRACTORY_PERIOD)
+WardSettings.policy = lambda ward, registered: replace(_ward_policy(ward, registered), refractory_period=REFRACTORY_PERIOD)

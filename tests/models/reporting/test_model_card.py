@@ -30,7 +30,7 @@ TRAINING = {
     "members": 10,
     "folds": 5,
     "repeats": 1,
-    "most_negatives": 100_000,
+    "max_negatives": 100_000,
     "ways": ["other_habits", "changed_habits", "cut_records"],
     "seed": 2026,
     "features": list(SERVICES["vital_signs_v1"]),
@@ -168,7 +168,7 @@ def test_card_changes_when_a_number_changes(result, page, where, value, text):
 
 def test_card_changes_when_the_training_changes(evaluation):
     trained = render_model_card(
-        evaluation, TRAINING | {"train_patients": "480", "train_events": "81", "seed": 7, "most_negatives": None}
+        evaluation, TRAINING | {"train_patients": "480", "train_events": "81", "seed": 7, "max_negatives": None}
     )
     assert "not held out (480, 81 of them with an event). Evaluation: 160 patients" in trained
     assert "seed 7:" in trained

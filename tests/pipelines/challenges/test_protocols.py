@@ -26,7 +26,7 @@ SMALL = {"n_estimators": 15, "min_child_samples": 10}
 @pytest.fixture(autouse=True)
 def _small_models(monkeypatch):
     """Use small models: the protocols are tested, not the models."""
-    for kind in ("HOURLY", "ONCE"):
+    for kind in ("HOURLY", "PER_STAY"):
         monkeypatch.setattr(f"models.training.candidate_models.{kind}", {**SMALL, "num_leaves": 4})
 
 
