@@ -25,8 +25,8 @@ from serving.api.problems import (
     on_unavailable,
 )
 from serving.api.routes import observations, risks, wards
-from serving.api.schemas.common import MAX_BODY_BYTES
 from serving.api.schemas.problems import Problem
+from serving.api.schemas.request import MAX_BODY_BYTES
 from serving.observability.metrics import CONTENT_TYPE
 from serving.records.database import DatabaseError
 from serving.records.prediction_log import LogUnavailableError

@@ -10,25 +10,21 @@ from features.observations import REASONS
 from models.assessment import Finding
 from pipelines.cli.main import app
 from serving.api.problem_types import PROBLEM_TYPES
-from serving.api.schemas import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from serving.api.schemas.history import MAX_HOURS
+from serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.auth.tokens import SCOPES
+from serving.observability.metrics import Metrics
 from serving.records.timestamps import SKEW
-from serving.records.ward_settings import SafetyNet, Ward
-from serving.records.ward_state import Action
-from serving.scoring.history import MAX_HOURS
-from serving.service import METRICS, api
+from serving.records.ward_rows import EventKind
+from serving.records.ward_settings import SafetyNetSettings, WardSettings
+from serving.service import api
 from serving.settings import Settings
-from serving.stream import rescorer
-from serving.stream.alarm_updates import KINDS as ALARM_KINDS
-from serving.stream.alarm_updates import SAID
+from serving.stream.alarm_updates import RISK_EVENT_FIELDS
 
 PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]
 
-KINDS = set(re.findall(r'"kind": "(\w+)"', Path(rescorer.__file__).read_text())) | {
-    *ALARM_KINDS.values(),
-    *get_args(Action),
-}
+KINDS = set(get_args(EventKind))
 
 
 def first_cells():
@@ -67,7 +63,7 @@ def test_every_finding_reason_and_kind_of_event_is_there():
 
 def test_everything_an_event_says_of_a_risk_is_there():
     (row,) = [row for row in ROWS if row.startswith("| `risk` |")]
-    assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == set(SAID)
+    assert set(re.findall(r"`(\w+)`", row.split("|")[3])) == set(RISK_EVENT_FIELDS)
 
 
 def test_every_problem_is_there_and_no_other():
@@ -77,7 +73,7 @@ def test_every_problem_is_there_and_no_other():
 
 
 def test_every_metric_is_there_with_its_labels():
-    metrics = [metric for metric in vars(METRICS).values() if hasattr(metric, "_labelnames")]
+    metrics = [metric for metric in vars(Metrics()).values() if hasattr(metric, "_labelnames")]
     assert len(metrics) > 5
     for metric in metrics:
         name = metric._name + ("_total" if metric._type == "counter" else "")
@@ -87,7 +83,10 @@ def test_every_metric_is_there_with_its_labels():
 
 def test_every_term_of_a_ward_is_there():
     (example,) = re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL)
-    assert set(re.findall(r"^(\w+) =", example, re.MULTILINE)) == {*Ward.model_fields, *SafetyNet.model_fields} - {"safety_net"}
+    assert set(re.findall(r"^(\w+) =", example, re.MULTILINE)) == {
+        *WardSettings.model_fields,
+        *SafetyNetSettings.model_fields,
+    } - {"safety_net"}
     assert ".safety_net]" in example
 
 

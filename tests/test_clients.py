@@ -14,12 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-import sqlalchemy as sa
 
+from features.kernel.plan import UNBOUNDED
 from features.pseudonyms import open_pseudonyms
 from serving.auth.local_tokens import create_local_token
-from serving.records.journal import READINGS, Journal
-from serving.records.ward_state import Board
+from serving.records.journal import Journal
+from serving.records.ward_state import WardState
 
 CLIENTS = Path(__file__).parents[1] / "docs" / "clients"
 
@@ -114,8 +114,8 @@ def events_of(printed):
 def kept(home, identifier):
     """Signals of the readings that the journal holds of a patient, by name."""
     pseudonym = open_pseudonyms(home).subject_key(identifier)
-    with Journal(home).engine.connect() as connection:
-        return sorted(connection.execute(sa.select(READINGS.c.signal).where(READINGS.c.patient == pseudonym)).scalars())
+    with Journal(home).snapshot() as journal:
+        return sorted(journal.observations(0, UNBOUNDED, pseudonym)["signal"])
 
 
 WARD = "usual"  # a ward of the usual settings: what sounds there is NEWS2 of 7 or more
@@ -134,10 +134,10 @@ def test_the_client_walks_through_the_api(server, home, token):
     )
     assert re.search(rf"^ward: {who} .* alarm acknowledged$", printed, re.MULTILINE)
     alarm_id = re.search(r"^alarm (\S+) overridden by gateway: other: an example$", printed, re.MULTILINE).group(1)
-    alarm = Board(home).alarm(alarm_id)
-    assert (alarm["status"], alarm["acted_by"], alarm["reason"]) == ("overridden", "gateway", "other: an example")
-    assert (alarm["cause"], alarm["reasons"]) == ("news2", ["news2_7_or_more", "news2_single_3"])
-    assert [action["action"] for action in alarm["actions"]] == ["acknowledged", "overridden"]
+    alarm = WardState(home).alarm(alarm_id)
+    assert (alarm.status, alarm.acted_by, alarm.reason) == ("overridden", "gateway", "other: an example")
+    assert (alarm.cause, alarm.reasons) == ("news2", ["news2_7_or_more", "news2_single_3"])
+    assert [action.action for action in alarm.actions] == ["acknowledged", "overridden"]
 
 
 def test_the_client_loses_nothing_where_answers_and_connections_are_lost(server, home, token):
@@ -157,7 +157,7 @@ def test_the_client_loses_nothing_where_answers_and_connections_are_lost(server,
     assert first == 0
     events = events_of(printed)
     assert second in [number for number, _ in events]  # where it had been
-    happened = [(event["event_id"], event["kind"]) for event in Board(home).events(WARD, 0, 1000)]
+    happened = [(event.number, event.kind) for event in WardState(home).events(WARD, 0, 1000)]
     assert [happened[place] for place in range(len(events))] == events  # each of them, once, in order
     assert "alarm" in [kind for _, kind in events]
     assert events[-1][1] == "acknowledged"
@@ -203,6 +203,6 @@ def test_the_walkthrough_with_curl(server, home, token):
     assert by_start["Acknowledge the alarm"]["status"] == "acknowledged"
     overridden = by_start["Override the alarm"]
     assert (overridden["status"], overridden["reason"]) == ("overridden", "other: an example")
-    assert Board(home).alarm(overridden["alarm_id"])["status"] == "overridden"
+    assert WardState(home).alarm(overridden["alarm_id"]).status == "overridden"
     for line in (CLIENTS / "walkthrough.sh").read_text().splitlines():
         assert not re.search(r"--data '|--header \S*\$TOKEN", line)  # neither is in the list of processes

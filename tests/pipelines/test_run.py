@@ -240,7 +240,7 @@ def quickly_trained(monkeypatch):
     """Train one small model only."""
     features = ["age", "hours_in_unit", "heart_rate_last_24h", "heart_rate_count_24h", "news2"]
     small = small_cohort_model(features, seed=1)
-    monkeypatch.setattr("pipelines.jobs.train.variants", lambda *_, **__: {"all_signals": clone(small)})
+    monkeypatch.setattr("pipelines.jobs.train.candidates", lambda *_, **__: {"all_signals": clone(small)})
 
 
 @pytest.mark.usefixtures("quickly_trained")

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from pipelines.cohort_store import CohortStore
-from serving.api.schemas.common import MAX_BODY_BYTES, MAX_PATIENTS
+from serving.api.schemas.request import MAX_BODY_BYTES, MAX_PATIENTS
 from serving.identity.identities import Identities
 
 NOW = "2026-02-01T12:00:00Z"

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from serving.api.schemas.common import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.records import journal
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS
 from tests.soak import invariants

@@ -9,8 +9,8 @@ from serving.api.authentication import require_scopes
 from serving.api.dependencies import IngestionHere
 from serving.api.problems import ProblemError
 from serving.api.quarantine_reasons import explain_quarantine
-from serving.api.schemas.common import MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.api.schemas.observations import ObservationsIn, PatientsAnswer, PatientsIn, ReceiptOut, ReceiptsAnswer
+from serving.api.schemas.request import MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.auth.access import OtherWardError, TooManyRefusalsError
 from serving.auth.tokens import Caller
 from serving.stream.ingestion import SentObservation

@@ -28,7 +28,6 @@ from serving.api.dependencies import (
 from serving.api.problems import ProblemError
 from serving.api.quarantine_reasons import explain_quarantine
 from serving.api.schemas.alarms import AlarmOut, alarm_out
-from serving.api.schemas.common import MAX_PATIENTS
 from serving.api.schemas.history import (
     AnomaliesAnswer,
     AnomaliesRequest,
@@ -41,6 +40,7 @@ from serving.api.schemas.history import (
     VisitSummary,
 )
 from serving.api.schemas.problems import Problem
+from serving.api.schemas.request import MAX_PATIENTS
 from serving.api.schemas.risks import (
     ContributionOut,
     ObservationsRequest,

@@ -17,7 +17,7 @@ from serving.api.dependencies import IdentitiesHere, JournalHere, MetricsHere, S
 from serving.api.problems import ProblemError
 from serving.api.routes.ward_events import EVENT, EventStream, first_message, stream_events
 from serving.api.schemas.alarms import AcknowledgeIn, AlarmOut, AlarmsAnswer, OverrideIn, alarm_out
-from serving.api.schemas.common import MAX_PATIENTS, WardName
+from serving.api.schemas.request import MAX_PATIENTS, WardName
 from serving.api.schemas.wards import SafetyNetOut, WardAnswer, WardPatient
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from models.alarms.safety_net import Reason
 from models.assessment import Basis
-from serving.api.schemas.common import Request, example
+from serving.api.schemas.request import Request, example
 from serving.records.timestamps import moment
 from serving.records.ward_rows import Action, Alarm, Status
 

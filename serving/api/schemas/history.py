@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.alarms.safety_net import Band
 from models.assessment import Basis, DecidedBy
 from serving.api.schemas.alarms import AlarmOut
-from serving.api.schemas.common import AsOf, PatientId, Request, example
+from serving.api.schemas.request import AsOf, PatientId, Request, example
 from serving.api.schemas.risks import ContributionOut, RiskAnswer
 from serving.scoring.anomalies import UNUSUAL
 from serving.scoring.history import CHANGES_HOURS

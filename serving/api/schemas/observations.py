@@ -5,7 +5,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, StrictBool, StrictFloat, WithJsonSchema
 
 from features.signals import SIGNALS
-from serving.api.schemas.common import MAX_OBSERVATIONS, MAX_PATIENTS, Name, PatientFacts, PatientId, Request, WardName, example
+from serving.api.schemas.request import (
+    MAX_OBSERVATIONS,
+    MAX_PATIENTS,
+    Name,
+    PatientFacts,
+    PatientId,
+    Request,
+    WardName,
+    example,
+)
 
 # Strict: a text that is too long must not be tried as a number instead.
 _Sent = Annotated[str, Field(max_length=64)] | StrictFloat | StrictBool | None

@@ -9,7 +9,8 @@ from features.signals import SIGNALS
 from models.alarms.safety_net import Band, Reason, Score
 from models.assessment import Basis, DecidedBy, Finding
 from models.registry import RegisteredModel
-from serving.api.schemas.common import (
+from serving.api.schemas.problems import Problem
+from serving.api.schemas.request import (
     MAX_OBSERVATIONS,
     MAX_PATIENTS,
     POSSIBLE_PREGNANCY,
@@ -20,7 +21,6 @@ from serving.api.schemas.common import (
     Request,
     example,
 )
-from serving.api.schemas.problems import Problem
 from serving.instant import Instant
 from serving.scoring.risk_report import RiskReport
 

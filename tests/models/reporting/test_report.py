@@ -177,7 +177,7 @@ def test_report_shows_an_alarm_guarantee_and_whether_it_held(result, ward, monke
         figures = {"alarms_per_patient_day": 0.7, "alarms_upper": 0.8, "precision": 0.3, "precision_lower": 0.2}
         return {**figures, "event_recall": 0.6, "held": held}
 
-    monkeypatch.setattr("models.evaluation.comparison.check", check)
+    monkeypatch.setattr("models.evaluation.comparison.check_guarantee", check)
     default = replace(ward.candidates["all_signals"], certificate=Certificate())
     promises = count_alarms(replace(ward, candidates={"all_signals": default}))["promises"]
     assert promises["all_signals"]["certificate"] == asdict(Certificate())

@@ -10,7 +10,7 @@ from models.monitoring.detectors import Evidence, detect_faults
 from models.monitoring.faults import FAULTS
 from models.monitoring.received import check_received
 from models.monitoring.signal_reference import profile_days
-from pipelines.drift.drill.injection import OF_READINGS, inject
+from pipelines.drift.drill.injection import READING_FAULTS, inject
 from tests.pipelines.drift.synthetic_ward import LEVELS, SINCE, UNTIL, evidence, reference, ward
 
 
@@ -28,7 +28,7 @@ def test_detectors_find_nothing_in_a_clean_ward(clean, usual):
     assert detect_faults(evidence(clean, usual)) == []
 
 
-@pytest.mark.parametrize("name", OF_READINGS)
+@pytest.mark.parametrize("name", READING_FAULTS)
 def test_detectors_find_an_obvious_fault_with_signal_and_location(clean, usual, name):
     faulty, hit = inject(clean, name, since=SINCE, strength=1, seed=2)
     findings = detect_faults(evidence(faulty, usual))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from models.monitoring.faults import FAULTS
-from pipelines.drift.drill.injection import OF_READINGS, PATIENT_FAULTS, FaultError, inject
+from pipelines.drift.drill.injection import PATIENT_FAULTS, READING_FAULTS, FaultError, inject
 from pipelines.drift.drill.replay import Replay
 from tests.pipelines.drift.synthetic_ward import SINCE, UNTIL, ward
 
@@ -18,10 +18,10 @@ def clean():
 
 
 def test_injection_exists_for_every_fault():
-    assert {*OF_READINGS, *PATIENT_FAULTS} == set(FAULTS)
+    assert {*READING_FAULTS, *PATIENT_FAULTS} == set(FAULTS)
 
 
-@pytest.mark.parametrize("name", OF_READINGS)
+@pytest.mark.parametrize("name", READING_FAULTS)
 @pytest.mark.parametrize("strength", [0.0, 1.0])
 def test_injection_changes_only_what_it_hits_from_its_beginning_on(clean, name, strength):
     faulty, hit = inject(clean, name, since=SINCE, strength=strength, seed=3)
@@ -29,10 +29,10 @@ def test_injection_changes_only_what_it_hits_from_its_beginning_on(clean, name, 
     assert (hit.fault, hit.since) == (name, SINCE)
 
     def others(readings):
-        column = "source" if OF_READINGS[name].scope == "gateway" else "device_id"
+        column = "source" if READING_FAULTS[name].scope == "gateway" else "device_id"
         mine = readings[column].isin(hit.where) & (readings["observed_at"] >= SINCE - pd.Timedelta(hours=9))
         if hit.signal is not None:
-            mine &= readings["signal"].isin([hit.signal, *OF_READINGS[name].along])
+            mine &= readings["signal"].isin([hit.signal, *READING_FAULTS[name].along])
         return readings[~mine][KEYS].astype({"signal": str}).sort_values(KEYS, ignore_index=True)
 
     pd.testing.assert_frame_equal(others(faulty.readings), others(clean.readings), check_dtype=False)

@@ -140,7 +140,7 @@ def test_drift_reports_a_damaged_log_in_one_line(home, tmp_path, monkeypatch):
     broken = tmp_path / SCHEMA.file
     broken.write_bytes((home / SCHEMA.file).read_bytes()[:3000])
     monkeypatch.setattr(
-        "pipelines.drift.job.of_home", lambda *_, **__: read_home(tmp_path, Registry(home).load("deterioration"))
+        "pipelines.drift.job.read_home", lambda *_, **__: read_home(tmp_path, Registry(home).load("deterioration"))
     )
     result = vigil("drift", "--home", home)
     assert result.exit_code == 3
