@@ -3,10 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 HOME_DIR ?= .vigil
 
-.PHONY: help install demo serve test soak bench check lock notebooks clean
+.PHONY: help install demo serve test test-fast soak bench check lock notebooks clean
 
 help: ## List the targets.
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: .venv/installed ## Virtual environment with the locked dependencies.
 
@@ -25,6 +25,9 @@ serve: install ## The prediction API of the last champion on 127.0.0.1.
 
 test: install ## All tests.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+
+test-fast: install ## The tests that need neither a trained ward nor a server nor an open cohort.
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not system"
 
 soak: install ## What takes long: 100 kills, 20,000 bad bodies, the API against its document (SOAK="kills --kills 10").
 	$(BIN)/python -m tests.soak $(SOAK)

@@ -16,11 +16,14 @@ from pipelines.sources.simulated import SimulatedWard
 from serving.records.ward_settings import FILE as WARDS
 
 COHORTS = Path(__file__).parents[2] / "shared" / "data"
+SLOW_FIXTURES = {"chain", "_few_trees", "cinc2019_zip", "cinc2012_set", "eicu_demo", "ahe2009"}  # and all that use them
 
 
 def pytest_collection_modifyitems(items):
     """Run tests that share slow fixtures in one process: those of the one ward, and those of a module."""
     for item in items:
+        if SLOW_FIXTURES.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.system)
         item.add_marker(pytest.mark.xdist_group("chain" if "chain" in item.fixturenames else item.nodeid.partition("::")[0]))
 
 
