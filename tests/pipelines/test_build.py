@@ -72,13 +72,13 @@ def test_build_of_a_smaller_cohort_removes_the_larger_one(tmp_path):
     ingest(ward(patients=10), Home(tmp_path))
     index = index_times(CohortStore(tmp_path).read("stays"))
     assert build(Home(tmp_path)) == BuildResult(len(index), computed=0, reused=PARTS // 2)
-    assert len(Store(tmp_path).parts) == PARTS // 2
+    assert len(Store(tmp_path).partitions) == PARTS // 2
 
 
 def test_build_computes_features_again_when_their_definition_changes(tmp_path, monkeypatch):
     ingest(ward(patients=5), Home(tmp_path))
     build(Home(tmp_path))
-    monkeypatch.setattr(build_module, "definition", lambda: "another")
+    monkeypatch.setattr(build_module, "fingerprint_definition", lambda: "another")
     assert build(Home(tmp_path)).computed == 1
 
 
@@ -91,7 +91,7 @@ def test_build_makes_a_view_only_if_the_task_reads_it(tmp_path, uninterrupted):
     ):
         ingest(ward(task), Home(tmp_path))
         assert build(Home(tmp_path)).computed == PARTS
-        assert Store(tmp_path).parts.views == views
+        assert Store(tmp_path).partitions.views == views
     assert files(tmp_path) == uninterrupted
 
 
@@ -99,9 +99,9 @@ def test_build_computes_features_again_when_the_views_change(tmp_path, monkeypat
     ingest(ward(patients=5), Home(tmp_path))
     build(Home(tmp_path))
     for views in ((*STANDARD, "pressure"), STANDARD):
-        monkeypatch.setattr(build_module, "computed_for", lambda _, views=views: views)
+        monkeypatch.setattr(build_module, "views_to_compute", lambda _, views=views: views)
         assert build(Home(tmp_path)).computed == 1
-        assert Store(tmp_path).parts.views == views
+        assert Store(tmp_path).partitions.views == views
 
 
 @pytest.mark.parametrize("written", [1, 11, 20])

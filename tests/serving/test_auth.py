@@ -76,7 +76,7 @@ def test_token_cache_drops_the_least_recently_used(tokens, signer, monkeypatch):
 
 
 def test_token_may_name_several_audiences(tokens, signer):
-    assert tokens.verify(signer.sign(aud=["elsewhere", AUDIENCE])).subject == "ward-monitor"
+    assert tokens.verify(signer.sign(aud=["elsewhere", AUDIENCE])).sub == "ward-monitor"
 
 
 def test_caller_without_wards_can_see_all_wards(tokens, signer):

@@ -99,21 +99,21 @@ def test_head_just_below_the_limit_is_accepted(port):
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTT", b"GET / HTTP/1.1\r\nhost: x\r\n"])
 def test_head_timeout_closes_a_connection_with_an_incomplete_head(port, monkeypatch, sent):
-    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(http_limits, "HEAD_TIMEOUT_SECONDS", 0.3)
     start = time.monotonic()
     assert exchange(port, sent) == b""
     assert time.monotonic() - start < 2
 
 
 def test_head_timeout_closes_a_connection_that_sends_a_head_slowly(port, monkeypatch):
-    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http_limits, "HEAD_TIMEOUT_SECONDS", 0.5)
     start = time.monotonic()
     assert exchange(port, *(b"GET / HTTP/1.1\r\n", *[b"a: b\r\n"] * 30), pause=0.1) == b""
     assert time.monotonic() - start < 4
 
 
 def test_head_timeout_starts_again_for_each_request_of_a_connection(port, monkeypatch):
-    monkeypatch.setattr(http_limits, "HEAD_SECONDS", 0.4)
+    monkeypatch.setattr(http_limits, "HEAD_TIMEOUT_SECONDS", 0.4)
     assert exchange(port, request(b"x"), request(b"y"), pause=0.3).count(b"200 OK") == 2
     assert exchange(port, request(b"x"), b"GET / HTT", pause=0.1).count(b"200 OK") == 1
 

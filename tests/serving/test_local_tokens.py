@@ -89,7 +89,7 @@ def test_make_keys_creates_one_pair_from_many_threads(tmp_path):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(create_local_keys, [tmp_path] * 8))
     assert {path.name for path in tmp_path.iterdir()} == {KEY_FILE, JWKS_FILE}
-    assert create_verifier(tmp_path / JWKS_FILE).verify(sign_test_token(tmp_path)).subject == "ward-monitor"
+    assert create_verifier(tmp_path / JWKS_FILE).verify(sign_test_token(tmp_path)).sub == "ward-monitor"
 
 
 def test_make_keys_does_not_overwrite_another_kind_of_key(tmp_path):

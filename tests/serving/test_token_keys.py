@@ -349,7 +349,7 @@ def test_jwks_url_refresh_does_not_block_other_threads(site, signer, clock):
         tokens.verify(token)
         assert site.answered == 1
         site.open.set()
-        assert refreshing.result().subject == "ward-monitor"
+        assert refreshing.result().sub == "ward-monitor"
     assert site.requests["/jwks"] == 2
 
 
