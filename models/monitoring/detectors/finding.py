@@ -18,7 +18,7 @@ class Finding:
         scope: what ``where`` names.
         where: a gateway, a device, two swapped devices, or empty for the ward.
         since: when it first shows.
-        hit, examined: how many patients show it, of how many that were examined.
+        affected, examined: how many patients show it, of how many that were examined.
         evidence: what was measured, and what is usual; never a patient's value.
     """
 
@@ -51,7 +51,7 @@ class Finding:
             place=self.scope,
             where=list(self.where),
             since=self.since.isoformat(),
-            affected=self.affected,
+            hit=self.affected,
             of=self.examined,
             evidence=self.evidence,
             says=self.sentence(),
