@@ -14,20 +14,20 @@ def readings(n=3000):
 
 
 def test_loss_of_a_share_is_random_and_repeats_with_the_seed():
-    remaining = Loss("", share=0.3).kept(readings(), seed=1)
+    remaining = Loss("", share=0.3).remaining(readings(), seed=1)
     assert remaining.mean() == pytest.approx(0.7, abs=0.03)
-    assert remaining.equals(Loss("", share=0.3).kept(readings(), seed=1))
-    assert not remaining.equals(Loss("", share=0.3).kept(readings(), seed=2))
+    assert remaining.equals(Loss("", share=0.3).remaining(readings(), seed=1))
+    assert not remaining.equals(Loss("", share=0.3).remaining(readings(), seed=2))
 
 
 def test_loss_of_a_larger_share_includes_that_of_a_smaller():
-    small, large = (Loss("", share=share).kept(readings(), seed=1) for share in (0.1, 0.5))
+    small, large = (Loss("", share=share).remaining(readings(), seed=1) for share in (0.1, 0.5))
     assert not (large & ~small).any()
 
 
 def test_loss_of_a_signal_removes_all_of_it_and_no_other():
     observations = readings()
-    left = observations[Loss("", signals=("spo2",)).kept(observations, seed=1)]
+    left = observations[Loss("", signals=("spo2",)).remaining(observations, seed=1)]
     assert set(left["signal"]) == {"heart_rate", "lactate"}
     assert len(left) == (observations["signal"] != "spo2").sum()
 

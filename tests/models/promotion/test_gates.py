@@ -15,9 +15,9 @@ from models.evaluation.group_changes import compare_groups
 from models.evaluation.subgroups import assign_groups, measure_subgroups
 from models.promotion.behaviour_gates import check_directions, check_vignettes
 from models.promotion.gates import (
+    check_alarm_guarantee,
     check_calibration,
     check_data,
-    check_guarantee,
     check_improvement,
     check_subgroups,
     describe_refusal,
@@ -128,31 +128,31 @@ def test_subgroup_gate_names_small_groups_and_does_not_judge_them():
 
 def test_guarantee_gate_requires_a_guarantee_that_holds():
     outcome = {"alarms_per_patient_day": 0.44, "precision": 0.06, "held": False, "broken": False}
-    assert check_guarantee(CERTIFICATE, outcome, once_per_stay=False).passed
-    broken = check_guarantee(CERTIFICATE, outcome | {"broken": True}, once_per_stay=False)
+    assert check_alarm_guarantee(CERTIFICATE, outcome, once_per_stay=False).passed
+    broken = check_alarm_guarantee(CERTIFICATE, outcome | {"broken": True}, once_per_stay=False)
     assert not broken.passed
     assert broken.found == "0.440 alarms per patient-day at a precision of 6.00 %"
     assert "at most 0.5 alarms per patient-day and a precision of at least 5.00 %" in broken.expected
-    none = check_guarantee(None, None, once_per_stay=False)
+    none = check_alarm_guarantee(None, None, once_per_stay=False)
     assert not none.passed
     assert "no guarantee" in none.found
 
 
 def test_guarantee_gate_requires_none_for_one_prediction_per_stay():
-    gate = check_guarantee(None, None, once_per_stay=True)
+    gate = check_alarm_guarantee(None, None, once_per_stay=True)
     assert gate.passed
     assert gate.found.startswith("not required")
 
 
 def test_guarantee_gate_states_when_the_safety_net_alone_spends_the_budget():
     spent = "the safety net alone sounds 0.83 of 0.5 alarms per patient-day, so none are left for the model"
-    assert check_guarantee(None, None, once_per_stay=False, reason=spent).found == f"no guarantee: {spent}"
+    assert check_alarm_guarantee(None, None, once_per_stay=False, reason=spent).found == f"no guarantee: {spent}"
     outcome = {"alarms_per_patient_day": 0.9, "precision": 0.06, "broken": True, "net_alarms_per_patient_day": 0.83}
-    assert check_guarantee(CERTIFICATE, outcome, once_per_stay=False).found.endswith(
+    assert check_alarm_guarantee(CERTIFICATE, outcome, once_per_stay=False).found.endswith(
         "; the safety net alone sounds 0.83 of 0.5"
     )
     fewer = outcome | {"net_alarms_per_patient_day": 0.49}
-    assert "safety net" not in check_guarantee(CERTIFICATE, fewer, once_per_stay=False).found
+    assert "safety net" not in check_alarm_guarantee(CERTIFICATE, fewer, once_per_stay=False).found
 
 
 def test_vignette_gate_passes_when_all_answers_are_as_expected():
