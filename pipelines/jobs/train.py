@@ -251,7 +251,7 @@ def _register(
         return Trained(name, version, alias, run_id)
     refused = (
         f"version {version} of {name} is challenger and there is no champion, {describe_refusal(failed)}; until a version "
-        "promote), the server gives NEWS2"
+        "passes (vigil promote), the server gives NEWS2"
     )
     return Trained(name, version, alias, run_id, refused)
 

@@ -182,14 +182,14 @@ def test_training_steps_read_only_patients_of_their_split(home, tmp_path, monkey
         seen["examined"] |= set(observations["subject_id"]) | set(index["subject_id"])
         return original_examine(answer, risk, views, observations, index)
 
-    original_fit, original_watch, original_domain = RiskModel.cross_fit, AlarmTimeline.of, DomainOfUse.fit
+    original_fit, original_watch, original_domain = RiskModel.cross_fit, AlarmTimeline.from_frame, DomainOfUse.fit
     original_examine = pipelines.jobs.behaviour.examine_behaviour
     monkeypatch.setattr(DomainOfUse, "fit", domain)
     monkeypatch.setattr("pipelines.jobs.behaviour.examine_behaviour", examine)
     opened = Home(home)
     opened.features, opened.registry = RecordingStore(home), Registry(tmp_path)
     monkeypatch.setattr(RiskModel, "cross_fit", fit)
-    monkeypatch.setattr(AlarmTimeline, "of", watch)
+    monkeypatch.setattr(AlarmTimeline, "from_frame", watch)
     train(opened)
     split = {patient: split_of(patient) for patient in CohortStore(home).read("stays")["subject_id"]}
     splits_seen = {step: {split[patient] for patient in patients} for step, patients in seen.items()}
