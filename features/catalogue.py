@@ -118,7 +118,7 @@ FEATURES: Final[Mapping[str, Feature]] = {feature.name: feature for view in VIEW
 def list_features(*views: str) -> tuple[str, ...]:
     """Return the names of all features of the given views.
 
-    >>> of("patient", "safety_net")[3:6]
+    >>> list_features("patient", "safety_net")[3:6]
     ('hours_in_hospital_before', 'news2_sustained', 'news2_sustained_worst')
     """
     return tuple(feature.name for view in views for feature in VIEWS[view])
@@ -131,7 +131,7 @@ def list_features_reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
         what: ``physiology`` or ``workflow``.
         views: Views to search. Without any, all views are searched.
 
-    >>> reflecting("workflow", "patient")
+    >>> list_features_reflecting("workflow", "patient")
     ('hours_in_unit', 'hours_in_hospital_before')
     """
     return tuple(name for name in list_features(*views or VIEWS) if FEATURES[name].reflects == what)
@@ -158,7 +158,7 @@ if unknown := sorted({name for service in SERVICES.values() for name in service}
 def group_by_view(features: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Group feature names by view. Views and features are in the order of the catalogue, whatever the order of the names.
 
-    >>> views_of(["sex", "heart_rate_mean_1h", "age"])
+    >>> group_by_view(["sex", "heart_rate_mean_1h", "age"])
     {'vital_signs': ('heart_rate_mean_1h',), 'patient': ('age', 'sex')}
     """
     names = set(features)
@@ -179,7 +179,7 @@ def service_views(service: str) -> Mapping[str, tuple[str, ...]]:
 def views_to_compute(service: str) -> tuple[str, ...]:
     """Return the views to compute where models read a service: the standard views and any others that the service reads.
 
-    >>> computed_for("mortality_v2")[-3:]
+    >>> views_to_compute("mortality_v2")[-3:]
     ('safety_net', 'stay', 'organs')
     """
     return STANDARD + tuple(view for view in service_views(service) if view not in STANDARD)

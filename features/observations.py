@@ -201,7 +201,7 @@ def _parse_time(value: object) -> pd.Timestamp:
 def to_numbers(values: "pd.Series[float]") -> "pd.Series[float]":
     """Convert values to float64, NaN where a value is not a number.
 
-    >>> numbers(pd.Series([80, "81.5", "eighty"], dtype=object)).tolist()
+    >>> to_numbers(pd.Series([80, "81.5", "eighty"], dtype=object)).tolist()
     [80.0, 81.5, nan]
     """
     try:

@@ -26,7 +26,7 @@ class SubjectFeatures:
 
     >>> from features.observations import check
     >>> time = pd.Timestamp("2026-01-31T08:00:00Z")
-    >>> patient = PatientFeatures(views=("vital_signs",))
+    >>> patient = SubjectFeatures(views=("vital_signs",))
     >>> patient.add(check(
     ...     pd.DataFrame({"subject_id": ["a"], "observed_at": time, "signal": "heart_rate", "value": 112.0})
     ... ).accepted)

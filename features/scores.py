@@ -106,7 +106,7 @@ def compute_score(name: str, chart: Chart, values: Mapping[str, Float64]) -> dic
         lowest value that the full score can have. ``<name>_highest``: the highest value that the full score can have, in
         which a missing component counts its maximum. ``<name>_<component>``: the points of each component.
 
-    >>> result = score("qsofa", QSOFA_BANDS, {
+    >>> result = compute_score("qsofa", QSOFA_BANDS, {
     ...     "respiratory_rate": np.array([24.0]), "systolic_bp": np.array([120.0]), "consciousness": np.array([np.nan])
     ... })
     >>> result["qsofa"], result["qsofa_highest"], result["qsofa_respiratory_rate"]

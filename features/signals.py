@@ -104,7 +104,7 @@ SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}
 def signal_names(*kinds: Kind) -> tuple[str, ...]:
     """Return the names of all signals of the given kinds, in table order.
 
-    >>> names("support")
+    >>> signal_names("support")
     ('consciousness', 'on_oxygen', 'fio2', 'etco2')
     """
     return tuple(signal.name for signal in _TABLE if signal.kind in kinds)

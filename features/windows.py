@@ -179,7 +179,7 @@ class WindowFeature:
 def declare_statistics(signals: Iterable[str], window: Window, *statistics: str) -> tuple[WindowFeature, ...]:
     """Declare the given statistics of each signal over one window.
 
-    >>> [feature.name for feature in over(["heart_rate", "spo2"], 6, "mean", "slope")]
+    >>> [feature.name for feature in declare_statistics(["heart_rate", "spo2"], 6, "mean", "slope")]
     ['heart_rate_mean_6h', 'heart_rate_slope_6h', 'spo2_mean_6h', 'spo2_slope_6h']
     """
     return tuple(WindowFeature(signal, statistic, window) for signal in signals for statistic in statistics)

@@ -88,7 +88,7 @@ def score_event1(label: Float64, alarm: Flags) -> float:
     """Return the lower of sensitivity and positive predictivity (Event 1 of 2012); 0 without an alarm.
 
     >>> import numpy as np
-    >>> float(event1(np.array([1.0, 1.0, 0.0, 0.0]), np.array([True, False, False, False])))
+    >>> float(score_event1(np.array([1.0, 1.0, 0.0, 0.0]), np.array([True, False, False, False])))
     0.5
     """
     hits = float(label[alarm].sum())

@@ -16,7 +16,7 @@ def measure_discrimination(label: Float64, probability: Float64) -> dict[str, fl
         probability: risk per index time, shape (n_rows,).
 
     >>> import numpy as np
-    >>> discrimination(np.array([0.0, 0.0, 0.0, 1.0]), np.array([0.1, 0.2, 0.3, 0.4]))
+    >>> measure_discrimination(np.array([0.0, 0.0, 0.0, 1.0]), np.array([0.1, 0.2, 0.3, 0.4]))
     {'auroc': 1.0, 'auprc': 1.0, 'prevalence': 0.25}
     """
     return {

@@ -111,7 +111,7 @@ def estimate_performance(
     Raises:
         EstimateError: no risk, one patient only, or a value that is no probability.
 
-    >>> estimate([0.9, 0.1], ["a", "b"], 0.5, seed=0)["prevalence"]
+    >>> estimate_performance([0.9, 0.1], ["a", "b"], 0.5, seed=0)["prevalence"]
     0.5
     """
     risk, resamples = _check_input(probability, subject_ids, seed)

@@ -67,7 +67,7 @@ _STYLE: Final = {
 def order_models(names: Iterable[str]) -> list[str]:
     """Return models in the order for readers: the default model, which is the first, then others, then baselines.
 
-    >>> in_order(["all_signals", "news2", "clock"])
+    >>> order_models(["all_signals", "news2", "clock"])
     ['all_signals', 'clock', 'news2']
     """
     default, *others = names

@@ -11,7 +11,7 @@ def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
         reason: a key of :data:`features.observations.REASONS`.
         signal: the signal of the observation; it may be unknown.
 
-    >>> explain("implausible", "spo2")
+    >>> explain_quarantine("implausible", "spo2")
     ('value', '20 to 100 %')
     """
     unit, bounds = "", ""

@@ -57,7 +57,7 @@ def test_keep_removes_unfinished_files_other_partitions_and_other_views(parts, f
     for part in range(3):
         parts.write(part, frame, "f")
     (parts.folder / "scores" / "part-00000.unfinished").write_bytes(b"cut off")
-    parts.keep(2, STANDARD)
+    parts.remove_all_but(2, STANDARD)
     assert (parts.views, len(parts)) == (STANDARD, 2)
     assert {path.name for path in parts.folder.rglob("part-*")} == {"part-00000.parquet", "part-00001.parquet"}
 
