@@ -31,9 +31,9 @@ class SubjectFeatures:
     ...     pd.DataFrame({"subject_id": ["a"], "observed_at": time, "signal": "heart_rate", "value": 112.0})
     ... ).accepted)
     >>> features = patient.at(np.array([time.value // 1000]))
-    >>> features.shape == (1, len(computation(("vital_signs",)).features))
+    >>> features.shape == (1, len(plan_computation(("vital_signs",)).features))
     True
-    >>> features[0, computation(("vital_signs",)).features.index("heart_rate_last_24h")].item()
+    >>> features[0, plan_computation(("vital_signs",)).features.index("heart_rate_last_24h")].item()
     112.0
     """
 
