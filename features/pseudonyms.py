@@ -72,10 +72,6 @@ class Pseudonyms:
         patient, tilde, stay = identifier.partition("~")
         return SubjectKey(self._encode(patient) + (f"~{self._encode(identifier)}" if tilde and stay else ""))
 
-    def of(self, identifier: str) -> SubjectKey:
-        """Return :meth:`subject_key`. Former name, to be removed."""
-        return self.subject_key(identifier)
-
     def subject_keys(self, identifiers: "pd.Series[str]") -> "pd.Series[str]":
         """Return the subject keys of a column of identifiers.
 

@@ -20,10 +20,6 @@ def test_subject_key_is_the_published_hmac_function():
     assert Pseudonyms(OPEN_KEY).subject_key("12~34") == "n3znjiapso6ugq6a5nlejx6i~7gfsdjdsqviwdgtvwmc2xl2b"
 
 
-def test_former_method_name_gives_the_same_subject_key():
-    assert Pseudonyms(SECRET).subject_key("12~34") == Pseudonyms(SECRET).subject_key("12~34")
-
-
 def test_subject_keys_of_different_keys_share_nothing():
     identifiers = [f"patient-{number}" for number in range(500)]
     secret, public = ([Pseudonyms(key).subject_key(name) for name in identifiers] for key in (SECRET, OPEN_KEY))
