@@ -1,7 +1,7 @@
 """Assessment of a day: faults, drift of features and risk, and performance, compared with the champion's references."""
 
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import pandas as pd
 
@@ -12,36 +12,37 @@ from models.monitoring.reference import References, summarise_highest_risks
 from models.registry import RegisteredModel
 from models.tasks import TASKS
 
+DAY: Final = pd.Timedelta(days=1)
+LOG_COLUMNS: Final = ["subject_id", "index_time", "probability", "model_version", "feature_service"]
 PREDICTION: Final = "probability"  # the column of the risk
 
 
-class ObservedDay(Protocol):
-    """The data of one day, read from a home or from a replay (:class:`pipelines.drift.inputs.ObservedDay`).
+@dataclass(frozen=True)
+class ObservedDay:
+    """The inputs of one assessment, read from a home or from a replay.
 
     Attributes:
-        until: the end of the day.
-        rows: readings of the two days before ``until`` (:mod:`models.monitoring.received`).
-        last_day: those of the last day.
-        log: predictions of the last day: ``subject_id, index_time, probability, model_version, feature_service`` and features.
-        ends: whether the log holds each patient's last hour only, and not the hours of a ward.
-        judged: predictions with a known outcome: ``subject_id, index_time, probability, label``.
-        young: whether the champion is in use for less than a day.
+        until: the end of the day to assess.
+        rows: observations received in the two days before (:data:`models.monitoring.received.COLUMNS`).
+        log: predictions of the last day: :data:`LOG_COLUMNS` and the model's features.
+        ends: whether they are each patient's last hour, as ``vigil predict`` makes them, and not the hours of a ward.
+        judged: predictions with a known outcome, of that day or before: ``subject_id, index_time, probability, label``.
+        about: the fault that was put into a replay; empty for a home.
+        young: whether the champion is less than a day old, so that it has made few predictions.
     """
 
+    until: pd.Timestamp
+    rows: pd.DataFrame
+    log: pd.DataFrame
+    ends: bool
+    judged: pd.DataFrame
+    about: dict[str, Any]
+    young: bool = False
+
     @property
-    def until(self) -> pd.Timestamp: ...
-    @property
-    def rows(self) -> pd.DataFrame: ...
-    @property
-    def last_day(self) -> pd.DataFrame: ...
-    @property
-    def log(self) -> pd.DataFrame: ...
-    @property
-    def ends(self) -> bool: ...
-    @property
-    def judged(self) -> pd.DataFrame: ...
-    @property
-    def young(self) -> bool: ...
+    def last_day(self) -> pd.DataFrame:
+        """Observations received in the last day."""
+        return self.rows[(self.rows["recorded_at"] > self.until - DAY).to_numpy()]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
 """The inputs of an assessment: recent observations, the predictions made from them, and outcomes as far as they are known."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 from pyarrow import ArrowException
@@ -12,6 +11,7 @@ from features.errors import VigilError
 from features.observations import TIME
 from features.pseudonyms import open_pseudonyms
 from models.cohort import label_index_times
+from models.monitoring.assessment import DAY, LOG_COLUMNS, ObservedDay
 from models.registry import RegisteredModel, Registry
 from models.tasks import RiskTask
 from pipelines.cohort_store import CohortStore
@@ -19,10 +19,8 @@ from pipelines.drift.received_observations import received_by_server
 from serving.records.prediction_log import SCHEMA, PredictionLog
 from serving.records.timestamps import present
 
-DAY: Final = pd.Timedelta(days=1)
 JUDGED: Final = 90 * DAY  # of predictions with a known outcome
 OUTCOME_COLUMNS: Final = ("patient_id", "end", "onset")
-LOG_COLUMNS: Final = ["subject_id", "index_time", "probability", "model_version", "feature_service"]
 _SWITCH: Final = pd.Timedelta(minutes=1)  # in which every process has followed a new champion
 _PARTS: Final = ("deliveries", "predictions", "outcomes")
 _ABOUT: Final = "about.json"
@@ -31,34 +29,6 @@ _ZONE: Final = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
 
 class DriftInputError(VigilError):
     """There is nothing to assess, or it cannot be read."""
-
-
-@dataclass(frozen=True)
-class ObservedDay:
-    """The inputs of one assessment.
-
-    Attributes:
-        until: the end of the day to assess.
-        rows: observations received in the two days before (:data:`models.monitoring.received.COLUMNS`).
-        log: predictions of the last day: :data:`LOG_COLUMNS` and the model's features.
-        ends: whether they are each patient's last hour, as ``vigil predict`` makes them, and not the hours of a ward.
-        judged: predictions with a known outcome, of that day or before: ``subject_id, index_time, probability, label``.
-        about: the fault that was put into a replay; empty for a home.
-        young: whether the champion is less than a day old, so that it has made few predictions.
-    """
-
-    until: pd.Timestamp
-    rows: pd.DataFrame
-    log: pd.DataFrame
-    ends: bool
-    judged: pd.DataFrame
-    about: dict[str, Any]
-    young: bool = False
-
-    @property
-    def last_day(self) -> pd.DataFrame:
-        """Observations received in the last day."""
-        return self.rows[(self.rows["recorded_at"] > self.until - DAY).to_numpy()]
 
 
 def read_home(

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 
 from features.errors import VigilError
-from models.monitoring.assessment import DriftAssessment, assess_day, comparable_days
+from models.monitoring.assessment import DriftAssessment, ObservedDay, assess_day, comparable_days
 from models.monitoring.change_control_plan import Plan, read_plan
 from models.monitoring.reference import References
 from models.monitoring.report_schema import (
@@ -24,7 +24,7 @@ from models.monitoring.report_schema import (
 )
 from models.registry import RegisteredModel, Registry
 from pipelines.drift.decisions import Retrain, carry_out, decide, record, reinstated_at
-from pipelines.drift.inputs import ObservedDay, read_home, read_outcomes, read_replay
+from pipelines.drift.inputs import read_home, read_outcomes, read_replay
 from pipelines.home import Home
 from pipelines.progress import timed_step
 from pipelines.results import replace_json

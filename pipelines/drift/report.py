@@ -11,13 +11,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from models.monitoring.assessment import PREDICTION
+from models.monitoring.assessment import PREDICTION, ObservedDay
 from models.monitoring.feature_drift import FALSE_DISCOVERY_RATE
 from models.monitoring.report_schema import REPORT_FILE, DriftReport
 from models.registry import RegisteredModel
 from models.reporting.style import label_axes, render_svg, report_style
 from pipelines.drift import evidently_report
-from pipelines.drift.inputs import ObservedDay
 from pipelines.drift.job import DriftRun
 from pipelines.home import Home
 from pipelines.results import replace_json

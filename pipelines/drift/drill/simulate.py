@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from features.pseudonyms import open_pseudonyms
+from models.monitoring.assessment import DAY, ObservedDay
 from models.monitoring.received import check_received
 from models.registry import RegisteredModel, Registry
 from models.tasks import TASKS
 from pipelines.drift.drill.injection import Hit, inject
 from pipelines.drift.drill.replay import Replay, build_replay, predict_hourly
-from pipelines.drift.inputs import DAY, ObservedDay, label_predictions, write_replay
+from pipelines.drift.inputs import label_predictions, write_replay
 from pipelines.home import Home
 from pipelines.progress import timed_step
 from pipelines.sources import Source

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from models.monitoring.assessment import assess_day
+from models.monitoring.assessment import DAY, assess_day
 from models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError
 from models.monitoring.report_schema import DriftReport, Status
 from models.registry import NoModelError, Registry
 from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.drill.simulate import inject_and_predict
-from pipelines.drift.inputs import DAY, DriftInputError, read_home
+from pipelines.drift.inputs import DriftInputError, read_home
 from pipelines.drift.job import EXIT, _without_devices
 from serving.records.prediction_log import SCHEMA
 
