@@ -1,7 +1,7 @@
 """The journal as it stands at one moment, for those who make features or look for faults."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import fields
 from typing import Any, Final
 
 import numpy as np
@@ -9,24 +9,10 @@ import pandas as pd
 import sqlalchemy as sa
 
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS, RETENTIONS
+from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
 
 _SENT: Final = ["signal", "value", "observed_at", "device_id", "source"]
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedRegistration:
-    """A registration with its time of recording, microseconds; fields as in :class:`serving.records.journal.Registration`."""
-
-    subject_id: str
-    recorded_at: int
-    ward: str
-    age: float | None
-    sex: float | None
-    unit_admitted_at: int | None
-    hospital_admitted_at: int | None
-    discharged: bool
-    pregnant: bool | None
 
 
 class JournalSnapshot:
@@ -72,7 +58,7 @@ class JournalSnapshot:
 
     def registration(self, subject: str, until: int) -> RecordedRegistration | None:
         """Return the last registration of a subject up to a time."""
-        columns = [REGISTRATIONS.c[name] for name in RecordedRegistration.__dataclass_fields__]
+        columns = [REGISTRATIONS.c[field.name] for field in fields(RecordedRegistration)]
         query = sa.select(*columns).where(REGISTRATIONS.c.subject_id == subject, REGISTRATIONS.c.recorded_at <= until)
         row = self._connection.execute(query.order_by(REGISTRATIONS.c.seq.desc()).limit(1)).first()
         return None if row is None else RecordedRegistration(*row)

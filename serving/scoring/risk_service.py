@@ -21,8 +21,9 @@ from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving.observability.logs import error_location
 from serving.records.clock import Clock
-from serving.records.journal import Journal, Registration
+from serving.records.journal import Journal
 from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
+from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
 from serving.scoring.champion import Champion
 from serving.scoring.risk_report import Include, NoReport, RiskReport, contributions_of, range_of

@@ -15,7 +15,8 @@ from features.batch import encode_observations, plan_computation
 from features.kernel.plan import UNBOUNDED
 from features.online import SubjectFeatures
 from serving.records.journal import UNASSIGNED
-from serving.records.journal_snapshot import JournalSnapshot, RecordedRegistration
+from serving.records.journal_snapshot import JournalSnapshot
+from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instant
 
 

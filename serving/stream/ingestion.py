@@ -18,7 +18,8 @@ from serving.auth.access import Access
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.instant import Instant
-from serving.records.journal import Journal, Receipt, Registration
+from serving.records.journal import Journal, Receipt
+from serving.records.registration import Registration
 from serving.records.timestamps import utc
 from serving.stream.group_commit import GroupCommit
 
@@ -75,7 +76,7 @@ class Ingestion:
             DatabaseError: nothing was stored.
         """
         keys = {name: self._pseudonyms.subject_key(name) for name in {sent.patient_id for sent in observations}}
-        rows = [self._row(keys[sent.patient_id], sent) for sent in observations]
+        rows = [_row(keys[sent.patient_id], sent) for sent in observations]
         identifiers: dict[str, str] = {key: name for name, key in keys.items()}
         future = self._group_commit.submit(rows, identifiers, check=lambda: self._access.require_visible(caller, keys.values()))
         return await asyncio.wrap_future(future)
@@ -102,11 +103,20 @@ class Ingestion:
 
         self._journal.register(rows, first=check_and_identify)
 
-    @staticmethod
-    def _row(key: str, sent: SentObservation) -> dict[str, Any]:
-        row = {"subject_id": key, "signal": sent.signal, "value": _number(sent.value), "unit": sent.unit}
-        row |= {"observed_at": _time(sent.observed_at), "device_id": sent.device_id, "source": sent.source}
-        return row | {"message_id": sent.message_id, "sent": {"value": sent.value, "observed_at": sent.observed_at}}
+
+def _row(key: str, sent: SentObservation) -> dict[str, Any]:
+    """Return an observation as :meth:`serving.records.journal.Journal.append` takes it."""
+    return {
+        "subject_id": key,
+        "signal": sent.signal,
+        "value": _number(sent.value),
+        "unit": sent.unit,
+        "observed_at": _time(sent.observed_at),
+        "device_id": sent.device_id,
+        "source": sent.source,
+        "message_id": sent.message_id,
+        "sent": {"value": sent.value, "observed_at": sent.observed_at},
+    }
 
 
 def _time(value: str | float | bool | None) -> Any:

@@ -6,8 +6,9 @@ import pandas as pd
 from features.store.client import Store
 from models.tasks import TASKS
 from serving.observability.metrics import Metrics
-from serving.records.journal import Journal, Registration
+from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
+from serving.records.registration import Registration
 from serving.records.timestamps import microsecond
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState

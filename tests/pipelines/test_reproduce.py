@@ -18,8 +18,8 @@ from pipelines.home import Home
 from pipelines.operations.reproduce import reproduce
 from pipelines.operations.restore import restore
 from serving.composition import open_risk_service
-from serving.records.journal import Registration
 from serving.records.prediction_log import PredictionLog
+from serving.records.registration import Registration
 from serving.settings import Settings
 from tests.pipelines.live_ward import TASK, LiveWard
 

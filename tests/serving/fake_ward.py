@@ -10,8 +10,9 @@ from models.registry import RegisteredModel
 from models.tasks import TASKS
 from serving.observability.metrics import Metrics
 from serving.records import prediction_log
-from serving.records.journal import Journal, Registration
+from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
+from serving.records.registration import Registration
 from serving.records.timestamps import microsecond
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState

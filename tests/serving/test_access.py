@@ -8,7 +8,8 @@ import pytest
 
 from serving.auth.access import Access, OtherWardError, TooManyRefusalsError
 from serving.auth.tokens import Caller
-from serving.records.journal import Journal, Registration
+from serving.records.journal import Journal
+from serving.records.registration import Registration
 from serving.records.timestamps import utc
 
 ALL = Caller("all", frozenset(), None, math.inf)

@@ -11,8 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from serving.records.database import DatabaseError
-from serving.records.journal import Journal, Receipt, Registration
+from serving.records.journal import Journal, Receipt
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS
+from serving.records.registration import Registration
 from serving.records.timestamps import SKEW, instant, microsecond
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)

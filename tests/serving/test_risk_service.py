@@ -18,8 +18,9 @@ from serving.api.routes.risks import _problem as risk_problem
 from serving.api.schemas.risks import risk_answer
 from serving.composition import open_risk_service
 from serving.records.clock import ReplayClock, WallClock, open_clock
-from serving.records.journal import Journal, Registration
+from serving.records.journal import Journal
 from serving.records.prediction_log import LogUnavailableError, PredictionLog
+from serving.records.registration import Registration
 from serving.records.timestamps import microsecond
 from serving.scoring.risk_report import NoReport
 from serving.scoring.risk_service import UnusableObservation, UnusableObservationsError

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from features.batch import build_features, plan_computation
 from features.catalogue import STANDARD, VIEWS
 from features.observations import TIME
-from serving.records.journal import UNASSIGNED, Journal, Registration
+from serving.records.journal import UNASSIGNED, Journal
 from serving.records.journal_tables import OBSERVATIONS, RETENTIONS
+from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond
 from serving.scoring.subject_state import SubjectStates, features_as_of
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from features.identifiers import IDENTIFIER
 from serving.instant import Instant
-from serving.records.journal import Registration
+from serving.records.registration import Registration
 from serving.records.timestamps import microsecond, utc
 from serving.scoring.risk_report import Include
 
