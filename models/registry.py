@@ -232,7 +232,7 @@ class Registry:
         """
         if self.withdrawal(name, version) is None:
             record = {"at": at.astimezone(UTC).isoformat(), "because": because}
-            self.tag(name, version, {WITHDRAWN: json.dumps(record)})
+            self.set_tags(name, version, {WITHDRAWN: json.dumps(record)})
 
     def reinstate(self, name: str, version: str) -> None:
         """Reinstate a version: servers may use it again. A version that is not withdrawn stays as it is.
@@ -261,7 +261,7 @@ class Registry:
         Tags are written first. The alias, which servers read, moves in one step and never before the tags.
         """
         previous = {_PREVIOUS: str(self._champion(name).version)} if self.has_champion(name) else {}
-        self.tag(name, version, {**tags, **previous})
+        self.set_tags(name, version, {**tags, **previous})
         self._make_champion(name, version)
         if str(self.client.get_registered_model(name).aliases.get(CHALLENGER)) == version:
             self.client.delete_registered_model_alias(name, CHALLENGER)
@@ -295,11 +295,11 @@ class Registry:
         That version loses its ``previous_champion``. So a second roll-back goes one champion further back.
         """
         previous, champion = self.previous_champion(name), self._champion(name).version
-        self.tag(name, champion, tags)
+        self.set_tags(name, champion, tags)
         self._make_champion(name, previous)
         self.client.delete_model_version_tag(name, champion, _PREVIOUS)
 
-    def tag(self, name: str, version: str, tags: Mapping[str, str]) -> None:
+    def set_tags(self, name: str, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         for key, value in tags.items():
             self.client.set_model_version_tag(name, version, key, value)
@@ -322,11 +322,11 @@ class Registry:
             for name, model_id in self._store.model_ids(run_id).items()
         }
 
-    def dictionary(self, run_id: str, name: str) -> dict[str, Any]:
+    def load_dictionary(self, run_id: str, name: str) -> dict[str, Any]:
         """Load a dictionary that was logged with a run."""
         return dict(json.loads(self._store.download(f"runs:/{run_id}/{name}").read_text()))
 
-    def table(self, run_id: str, name: str) -> pd.DataFrame:
+    def load_table(self, run_id: str, name: str) -> pd.DataFrame:
         """Load a table that was logged with a run.
 
         Raises:
@@ -339,8 +339,8 @@ class Registry:
                 f"registry {self.home / 'mlflow.db'}: {name} of run {run_id} is missing or unreadable; train again: vigil train"
             ) from None
 
-    def metrics(self, run_id: str) -> dict[str, float]:
-        """Return the metrics of a run."""
+    def load_metrics(self, run_id: str) -> dict[str, float]:
+        """Load the metrics of a run."""
         return dict(self.client.get_run(run_id).data.metrics)
 
     def _read(self, location: str) -> RiskModel:

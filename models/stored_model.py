@@ -23,7 +23,7 @@ TRUSTED_TYPES: Final = [
     "models.training.venn_abers.VennAbers",
     "models.alarms.guarantee.Certificate",
     "models.domain.DomainOfUse",
-    "models.personal_baseline.Combination",
+    "models.typical_values.Combination",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "collections.OrderedDict",
@@ -37,7 +37,8 @@ _FORMER_MODULES: Final = {
     "models.risk_model": "models.training.risk_model",
     "models.ranges": "models.training.venn_abers",
     "models.certificate": "models.alarms.guarantee",
-    "models.usual": "models.personal_baseline",
+    "models.usual": "models.typical_values",
+    "models.personal_baseline": "models.typical_values",
 }
 _FORMER_ATTRIBUTES: Final = {"facts_": "metadata_", "most_negatives": "max_negatives"}
 

@@ -90,7 +90,7 @@ class AlarmTimeline:
         never = pd.Series(pd.NaT, index=frame.index, dtype=frame["index_time"].dtype)
         return cls.from_frame(frame.assign(onset=never, onset_known=True))
 
-    def scored(self, score: Float64) -> "AlarmTimeline":
+    def with_score(self, score: Float64) -> "AlarmTimeline":
         """Return the same hours with another score and the same safety net."""
         return replace(self, probability=score)
 

@@ -189,10 +189,10 @@ def count_alarms(held_out: EvaluationSet) -> dict[str, Any]:
     numbered_rows = held_out.rows.assign(probability=np.arange(len(held_out.rows)), **held_out.net)
     seed, timeline = held_out.seed, AlarmTimeline.from_frame(numbered_rows)
     position = timeline.probability.astype(np.int64)  # position of the timeline's hours among the rows
-    timelines = {name: timeline.scored(candidate.risk[position]) for name, candidate in held_out.candidates.items()}
+    timelines = {name: timeline.with_score(candidate.risk[position]) for name, candidate in held_out.candidates.items()}
     rules = {}
     if held_out.news2 is not None:
-        rules = {rule: (timeline.without_net().scored(held_out.news2[position]), points) for rule, points in RULES.items()}
+        rules = {rule: (timeline.without_net().with_score(held_out.news2[position]), points) for rule, points in RULES.items()}
     frozen = {
         name: {"threshold": candidate.threshold, **summarise_alarms(timelines[name].count(candidate.threshold), seed=seed)}
         for name, candidate in held_out.candidates.items()

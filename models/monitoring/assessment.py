@@ -27,7 +27,7 @@ class ObservedDay:
         log: predictions of the last day: :data:`LOG_COLUMNS` and the model's features.
         ends: whether they are each patient's last hour, as ``vigil predict`` makes them, and not the hours of a ward.
         judged: predictions with a known outcome, of that day or before: ``subject_id, index_time, probability, label``.
-        about: the fault that was put into a replay; empty for a home.
+        facts: the fault that was put into a replay; empty for a home.
         young: whether the champion is less than a day old, so that it has made few predictions.
     """
 
@@ -36,7 +36,7 @@ class ObservedDay:
     log: pd.DataFrame
     ends: bool
     judged: pd.DataFrame
-    about: dict[str, Any]
+    facts: dict[str, Any]
     young: bool = False
 
     @property

@@ -43,9 +43,9 @@ class References:
             NoModelError: its run has none.
         """
         days, judged, readings = (
-            registry.table(version.run_id, name) for name in (REFERENCE, JUDGED_REFERENCE, READING_REFERENCE)
+            registry.load_table(version.run_id, name) for name in (REFERENCE, JUDGED_REFERENCE, READING_REFERENCE)
         )
-        metrics = registry.metrics(version.run_id)
+        metrics = registry.load_metrics(version.run_id)
         if AUROC not in metrics:
             raise NoModelError(
                 f"run {version.run_id}: made by another version of Vigil, without {AUROC}; train again: vigil train"

@@ -27,12 +27,12 @@ class Benchmark:
         metrics: of each model, values by name, with ``<metric>_low`` and ``<metric>_high`` (95 % interval, by patient).
         predictions: one row for each model and index time, with columns :data:`PREDICTIONS`. ``alarm`` is True at or above the
             threshold that was frozen on the training set.
-        about: the protocol, sizes and other facts that a reader of the figures needs.
+        facts: the protocol, sizes and other facts that a reader of the figures needs.
     """
 
     metrics: dict[str, dict[str, float]]
     predictions: pd.DataFrame
-    about: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def to_predictions(scored: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -49,8 +49,8 @@ def ahe2009(train: Path, test: Path | None) -> Benchmark:
             risk = model.risk(records)
             scored[name].append(records[["subject_id", "index_time"]].assign(probability=risk, alarm=risk >= THRESHOLD))
             metrics[name] |= compute_figures(split, records, risk)
-    about = {"protocol": "ahe2009", "feature_service": _SERVICE, "seed": SEED, "training_records": len(training)}
-    return Benchmark(metrics, to_predictions({name: pd.concat(parts) for name, parts in scored.items()}), about)
+    facts = {"protocol": "ahe2009", "feature_service": _SERVICE, "seed": SEED, "training_records": len(training)}
+    return Benchmark(metrics, to_predictions({name: pd.concat(parts) for name, parts in scored.items()}), facts)
 
 
 def compute_figures(split: str, records: pd.DataFrame, risk: np.ndarray) -> dict[str, float]:

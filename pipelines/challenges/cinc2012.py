@@ -55,14 +55,14 @@ def cinc2012(train: Path, test: Path | None) -> Benchmark:
             probability = model.risk(testing)
         scored[name] = testing[LABEL_COLUMNS].assign(probability=probability, alarm=probability >= threshold)
         metrics[name] = compute_figures(scored[name], threshold)
-    about = {
+    facts = {
         "protocol": "cinc2012",
         "feature_service": _SERVICE,
         "seed": SEED,
         "training_stays": len(training),
         "test_stays": len(testing),
     }
-    return Benchmark(metrics, to_predictions(scored), about)
+    return Benchmark(metrics, to_predictions(scored), facts)
 
 
 def compute_figures(scored: pd.DataFrame, threshold: float) -> dict[str, float]:

@@ -73,7 +73,7 @@ def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchma
         scored[name] = pd.concat([testing[LABEL_COLUMNS], answer], axis=1)
         metrics[name] = compute_figures(scored[name]) | compare_news2(scored[name], testing["news2"].to_numpy(np.float64))
         metrics[name] |= count_safety_net_alarms(scored[name].assign(**safety_net_scores(testing)))
-    about = {
+    facts = {
         "protocol": "cinc2019",
         "division": "train and test" if test else f"{OUTER_FOLDS}-fold by patient",
         "feature_service": _SERVICE,
@@ -82,7 +82,7 @@ def cinc2019(train: Path, test: Path | None, only: str | None = None) -> Benchma
         "training_stays": stays,
         "test_stays": int(testing["subject_id"].nunique()),
     }
-    return Benchmark(metrics, to_predictions(scored), about)
+    return Benchmark(metrics, to_predictions(scored), facts)
 
 
 def compute_figures(scored: pd.DataFrame) -> dict[str, float]:

@@ -40,8 +40,8 @@ def safety_net() -> Benchmark:
         before_onset = minutes["onset"].isna() | (minutes["index_time"] < minutes["onset"])
         days += float(before_onset.sum()) * (_MINUTE / pd.Timedelta(days=1))
     metrics = {name: _compute_figures(pd.concat(frames), days) for name, frames in replayed.items()}
-    about = {"protocol": "net", "simulated": True, "stays": int(pd.concat(replayed["net each minute"])["subject_id"].nunique())}
-    return Benchmark(metrics, pd.DataFrame(columns=list(PREDICTIONS)), about)
+    facts = {"protocol": "net", "simulated": True, "stays": int(pd.concat(replayed["net each minute"])["subject_id"].nunique())}
+    return Benchmark(metrics, pd.DataFrame(columns=list(PREDICTIONS)), facts)
 
 
 def _compute_figures(frame: pd.DataFrame, days: float) -> dict[str, float]:

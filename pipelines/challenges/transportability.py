@@ -228,15 +228,15 @@ def _study(
     auroc = {title: figures["auroc"] for title, figures in both.items()}
     for title, (gap, error) in gap_to_best(auroc, draws).items():
         both[title] |= {"behind_best": gap, "standard_error": error}
-    about = {
+    facts = {
         "protocol": name,
         "seed": SEED,
         "training_stays": int(cohort.frame["subject_id"].nunique()),
         "simplest_within_one_standard_error": simplest_within_one_error(auroc, draws),
     }
     if excluded := sorted(set(cohort.unit) - set(cohort.units)):
-        about["units_without_both_outcomes"] = ", ".join(excluded)
-    return Benchmark(metrics, to_predictions(scored) if scored else pd.DataFrame(columns=list(PREDICTIONS)), about)
+        facts["units_without_both_outcomes"] = ", ".join(excluded)
+    return Benchmark(metrics, to_predictions(scored) if scored else pd.DataFrame(columns=list(PREDICTIONS)), facts)
 
 
 def _evaluate(title: str, candidate: Candidate, cohort: _Cohort) -> tuple[RiskModel, dict[str, Figures], dict[str, _Setting]]:

@@ -132,7 +132,7 @@ def simulate_fault(
             soft_wrap=True,
             highlight=False,
         )
-        write(to, recent.about)
+        write(to, recent.facts)
 
 
 def withdraw(because: Because, version: Version = None, home_path: HomePath = DEFAULT_HOME) -> None:

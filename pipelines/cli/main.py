@@ -179,7 +179,7 @@ def benchmark(
 
         result = run_protocol(protocol, train_set, test_set, only)
         OUT.print(benchmark_table(result))
-        write(to, {**result.about, "models": result.metrics})
+        write(to, {**result.facts, "models": result.metrics})
         if rows is not None:
             result.predictions.to_parquet(rows, index=False)
 

@@ -169,7 +169,7 @@ def benchmark_table(result: Benchmark) -> Table:
     """Show models in rows and the protocol's figures in columns, with 95 % intervals if there are any."""
     known = {name for values in result.metrics.values() for name, value in values.items() if np.isfinite(value)}
     shown = [name for name in _BENCHMARK_COLUMNS if name in known]
-    title = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.about.items())
+    title = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.facts.items())
     table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
     table.add_column("model", no_wrap=True)
     for name in shown:

@@ -151,8 +151,8 @@ def write_replay(folder: Path, recent: ObservedDay) -> None:
     (folder / _ABOUT).unlink(missing_ok=True)
     for name, table in zip(_PARTS, (recent.rows, recent.log, recent.judged), strict=True):
         table.to_parquet(folder / f"{name}.parquet", index=False)
-    about = {**recent.about, "until": recent.until.isoformat()}
-    (folder / _ABOUT).write_text(json.dumps(about, indent=2))
+    facts = {**recent.facts, "until": recent.until.isoformat()}
+    (folder / _ABOUT).write_text(json.dumps(facts, indent=2))
 
 
 def read_replay(folder: Path) -> ObservedDay:
@@ -164,8 +164,8 @@ def read_replay(folder: Path) -> ObservedDay:
     if not (folder / _ABOUT).exists():
         raise DriftInputError(f"--replay {folder}: holds no finished replay; make one first: vigil simulate-fault NAME")
     try:
-        about = json.loads((folder / _ABOUT).read_text())
-        until = pd.Timestamp(about["until"])
+        facts = json.loads((folder / _ABOUT).read_text())
+        until = pd.Timestamp(facts["until"])
     except (ValueError, KeyError, TypeError):
         raise DriftInputError(f"--replay {folder / _ABOUT}: half-written; make it again: vigil simulate-fault NAME") from None
     tables = []
@@ -178,7 +178,7 @@ def read_replay(folder: Path) -> ObservedDay:
                 f"--replay {path}: cannot be read ({type(error).__name__}), as a file that is half-written; make it again: "
                 "vigil simulate-fault NAME"
             ) from None
-    return ObservedDay(until, tables[0], tables[1], ends=False, judged=tables[2], about=about)
+    return ObservedDay(until, tables[0], tables[1], ends=False, judged=tables[2], facts=facts)
 
 
 def _judged(home: Path, past: pd.DataFrame, given: pd.DataFrame | None) -> pd.DataFrame:

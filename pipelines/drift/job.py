@@ -164,14 +164,14 @@ def _run(
         decision = decision.model_copy(update={"outcome": _withdrawn_outcome(champion, readings)})
     rehearsal = replay is not None
     decision = carry_out(decision, plan, home, champion, recent.judged, act=act, rehearsal=rehearsal, retrain=retrain)
-    simulated = facts.simulated or bool(recent.about.get("simulated"))
+    simulated = facts.simulated or bool(recent.facts.get("simulated"))
     result = DriftRun(
         status=Status.BROKEN if champion.withdrawn and not rehearsal else _status(decision),
         judged_at=present().isoformat(timespec="seconds"),
         until=recent.until.isoformat(timespec="seconds"),
         model={"name": champion.name, "version": champion.version},
         source="simulated ward: not clinical evidence" if simulated else facts.source,
-        replay={key: value for key, value in recent.about.items() if key != "until"},
+        replay={key: value for key, value in recent.facts.items() if key != "until"},
         assessment=assessment,
         decision=decision,
         readings=readings,

@@ -86,7 +86,7 @@ def promote(home: Home, version: str | None = None) -> Decision:
     decided_at = decision["decided_at"]
     if failed:
         tags = {"refused_at": decided_at, "refused_by": ", ".join(gate.name for gate in failed)}
-        registry.tag(name, challenger.version, tags)
+        registry.set_tags(name, challenger.version, tags)
         raise PromotionRefusedError(
             f"version {challenger.version} of {name} is not promoted, {describe_refusal(failed)}", decision
         )

@@ -41,7 +41,7 @@ def test_registries_of_two_homes_work_side_by_side_and_leave_the_process_wide_ur
         assert registry.register(run_id, "all_signals", NAME, {}) == ("1", CHAMPION)
         assert registry.load(NAME).model.thresholds_ == stored.thresholds_
         assert registry.load_run_models(run_id)["all_signals"].thresholds_ == stored.thresholds_
-        assert registry.dictionary(run_id, "thresholds.json") == stored.thresholds_
+        assert registry.load_dictionary(run_id, "thresholds.json") == stored.thresholds_
     assert os.environ["MLFLOW_TRACKING_URI"] == mlflow.get_tracking_uri() == "file:///not/ours"
 
 
@@ -59,7 +59,7 @@ def test_run_that_raises_is_marked_as_failed_and_can_be_resumed(tmp_path):
         assert registry.client.get_run(run_id).info.status == "RUNNING"
         registry.log(metrics={"auroc": 0.7, "unknown": float("nan")})
     assert registry.client.get_run(run_id).info.status == "FINISHED"
-    assert registry.metrics(run_id) == {"auroc": 0.7}
+    assert registry.load_metrics(run_id) == {"auroc": 0.7}
 
 
 def test_versions_lists_a_version_with_alias_tags_and_metrics(tmp_path, model, rows):

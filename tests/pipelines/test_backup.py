@@ -161,7 +161,7 @@ def test_restored_home_holds_no_former_path_of_feast_or_mlflow(moved):
     home, *_ = moved
     registry, store = Registry.open_existing(home), Store(home)
     champion = registry.load("deterioration")
-    assert registry.table(champion.run_id, "reference.parquet").shape[0] > 0
+    assert registry.load_table(champion.run_id, "reference.parquet").shape[0] > 0
     index = pd.read_parquet(home / "replay_clock.parquet").head(30)
     offline = store.read_training_frame(index, champion.feature_service)
     online = store.online(offline["subject_id"].tolist(), champion.feature_service)

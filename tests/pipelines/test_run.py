@@ -88,7 +88,7 @@ def test_run_logs_parameters_metrics_artifacts_and_gates_to_mlflow(chain):
     assert run.data.metrics["all_signals.auroc"] == result.metrics["all_signals"]["auroc"]
     artifacts = {file.path for file in registry.client.list_artifacts(result.trained.run_id)}
     assert {"features.json", "thresholds.json", "certificate.json", "evaluation.html", "model_card.md", REFERENCE} <= artifacts
-    gates = registry.dictionary(result.trained.run_id, "first_version.json")["gates"]
+    gates = registry.load_dictionary(result.trained.run_id, "first_version.json")["gates"]
     assert [(gate["name"], gate["passed"]) for gate in gates] == [("vignettes", True), ("directions", True)]
     version = registry.client.get_model_version_by_alias("deterioration", "champion")
     assert (str(version.version), version.tags["simulated"]) == ("1", "true")
@@ -261,7 +261,7 @@ def test_first_version_that_fails_a_gate_of_behaviour_is_challenger_and_the_next
     assert first.refused.endswith("until a version passes (vigil promote), the server gives NEWS2")
     tags = registry.client.get_model_version("deterioration", "1").tags
     assert (tags["refused_by"], tags["simulated"]) == ("vignettes", "true")
-    logged = registry.dictionary(first.run_id, "first_version.json")["gates"]
+    logged = registry.load_dictionary(first.run_id, "first_version.json")["gates"]
     assert [(gate["name"], gate["passed"]) for gate in logged] == [("vignettes", False), ("directions", True)]
 
     monkeypatch.setattr("pipelines.jobs.train.examine_held_out_behaviour", lambda *_: examination())

@@ -57,7 +57,7 @@ def simulate_fault(
         "fault": None if hit is None else hit.fault, "signal": hit and hit.signal, "where": list(hit.where) if hit else [],
         "since": since.isoformat(), "strength": strength, "seed": seed, "source": source.name, "simulated": source.simulated,
     }  # fmt: skip
-    recent = replace(recent, about=facts)
+    recent = replace(recent, facts=facts)
     write_replay(to, _pseudonymise(home, recent))
     return recent, hit
 
@@ -88,7 +88,7 @@ def inject_and_predict(
     log_of_ended = log[log["subject_id"].isin(ended["subject_id"])]
     judged = label_predictions(log_of_ended, ended, replay.outcomes, TASKS[str(champion.model.metadata_["task"])])
     last_day = log[(log["index_time"] > until - DAY).to_numpy()].reset_index(drop=True)
-    return ObservedDay(until, rows, last_day, ends=False, judged=judged, about={}), hit
+    return ObservedDay(until, rows, last_day, ends=False, judged=judged, facts={}), hit
 
 
 def _pseudonymise(home: Home, recent: ObservedDay) -> ObservedDay:

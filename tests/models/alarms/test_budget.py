@@ -22,7 +22,7 @@ def ten_patients():
         frames.append(watched([0] * 6 + [risk] + [0] * 5, onset=12 if septic else None, subject_id=str(n)))
         news2 += [0] * 6 + [4 if n in {4, 9} else 5] + [0] * 5
     watch = AlarmTimeline.from_frame(pd.concat(frames))
-    return watch, watch.scored(np.array(news2, dtype=float))
+    return watch, watch.with_score(np.array(news2, dtype=float))
 
 
 def test_rule_sounds_at_whole_points():

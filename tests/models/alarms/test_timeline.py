@@ -160,4 +160,4 @@ def test_threshold_at_recall_is_the_highest_that_reaches_it():
 
 def test_timeline_scored_keeps_the_same_hours():
     watch = AlarmTimeline.from_frame(watched([0.1, 0.2, 0.3]))
-    assert watch.scored(np.array([4.0, 5.0, 6.0])).alarms_at(5).tolist() == [False, True, False]
+    assert watch.with_score(np.array([4.0, 5.0, 6.0])).alarms_at(5).tolist() == [False, True, False]

@@ -129,7 +129,7 @@ def test_cinc2019_cross_validation_scores_no_patient_it_learned_from(sepsis, mon
         ways == (nothing if features in ([["news2"], ["qsofa"], ["sirs"], ["mews"], list(CLOCK)]) else everything)
         for features, ways in fitted
     )
-    assert benchmark.about["division"] == "5-fold by patient"
+    assert benchmark.facts["division"] == "5-fold by patient"
     assert benchmark.predictions["subject_id"].nunique() == 60
 
 
@@ -214,7 +214,7 @@ def test_transportability_scores_units_left_out_by_members_that_saw_none_of_them
     assert benchmark.metrics["clock: changed habits"]["auroc"] == pytest.approx(benchmark.metrics["clock: home"]["auroc"])
     compared = {name.split(":")[0] for name in benchmark.metrics if name.endswith(": both")} - {"clock"}
     assert len(compared) == 5
-    assert benchmark.about["simplest_within_one_standard_error"] in compared
+    assert benchmark.facts["simplest_within_one_standard_error"] in compared
     gaps = {name: benchmark.metrics[f"{name}: both"]["behind_best"] for name in compared}
     assert min(gaps.values()) == 0
     units = [benchmark.metrics[f"all_signals: without {unit}"]["auroc"] for unit in ("Unit1", "Unit2")]

@@ -16,14 +16,14 @@ def recent():
     log = pd.DataFrame({"subject_id": ["a"], "index_time": [T0], "probability": [0.1], "model_version": "1", "age": [60.0]})
     rows = pd.DataFrame({"subject_id": ["a"], "signal": "spo2", "value": [97.0], "recorded_at": [T0], "reason": [""]})
     judged = pd.DataFrame({"subject_id": ["a"], "index_time": [T0], "probability": [0.1], "label": [1.0]})
-    return ObservedDay(T0 + HOUR, rows, log, ends=False, judged=judged, about={"fault": "late"})
+    return ObservedDay(T0 + HOUR, rows, log, ends=False, judged=judged, facts={"fault": "late"})
 
 
 def test_read_replay_returns_what_was_written(tmp_path):
     write_replay(tmp_path / "replay", recent())
     result = read_replay(tmp_path / "replay")
     assert result.until == T0 + HOUR
-    assert result.about["fault"] == "late"
+    assert result.facts["fault"] == "late"
     pd.testing.assert_frame_equal(result.log, recent().log)
     pd.testing.assert_frame_equal(result.rows, recent().rows)
 

@@ -1,4 +1,4 @@
-"""What is usual among training patients: rates of observations, patterns of known vital signs, and combinations of values.
+"""What is typical of training patients: rates of observations, patterns of known vital signs, and combinations of values.
 
 Combinations are judged by a Mahalanobis distance on the normal scale (Mahalanobis PC. On the generalised distance in
 statistics. Proc Natl Inst Sci India 1936;2:49-55; to check the input of a classifier: Lee K, Lee K, Lee H, Shin J. A simple
