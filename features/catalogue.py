@@ -34,7 +34,6 @@ class CatalogueError(VigilError):
 
 INDEX_STEP: Final = timedelta(hours=1)  # distance between index times; older features are stale
 SAFETY_NET: Final = "safety_net"  # view that the safety net reads; no model is trained on it
-JOIN_KEY: Final = "patient_id"  # join key of the Feast entity; it holds the subject key, as subject_id does in all other tables
 
 VITALS: Final = signal_names("vital")
 SUPPORT: Final = signal_names("support")

@@ -21,10 +21,12 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
-from features.catalogue import JOIN_KEY, SERVICES, VIEWS, service_views
+from features.catalogue import SERVICES, VIEWS, service_views
 from features.errors import VigilError
 from features.observations import TIME
+from features.store.migration import is_former, migrate_online, migrate_partitions
 from features.store.partitions import FeaturePartitions
 
 UNUSED_SUBJECT_KEY: Final = "-"  # no patient has this subject key
@@ -47,6 +49,7 @@ class Store:
         self.partitions = FeaturePartitions(self.home / "features")
         self._config = self.home / "feature_store.yaml"
         self._online = self.home / "feast" / "online.db"
+        self._registry = self.home / "feast" / "registry.db"
         self._materialized = self.home / "feast" / "materialized.json"
         self._feast: Any = None
         self._services: dict[str, Any] = {}
@@ -58,6 +61,7 @@ class Store:
         The files stay, because most of them may still be valid. The online store stays too: a server may be reading it, and
         refuses stale features.
         """
+        self._migrate_files()
         self._config.unlink(missing_ok=True)
         self._feast, self._services = None, {}
 
@@ -71,28 +75,55 @@ class Store:
             raise StoreError(
                 f"{self.partitions.folder}: no features; expected those of a cohort; build them first: vigil features"
             )
+        self._migrate_files()
         template = resources.files("features.store").joinpath("feature_store.yaml").read_text()
         (self.home / "feast").mkdir(exist_ok=True)
         if not self._online.exists():  # it is new or was removed, so no partition is loaded
             self._materialized.unlink(missing_ok=True)
-        paths = {"registry": self.home / "feast" / "registry.db", "online": self._online}
+        paths = {"registry": self._registry, "online": self._online}
         # JSON strings are valid YAML.
         quoted = {name: json.dumps(str(path), ensure_ascii=False) for name, path in paths.items()}
-        self._config.write_text(string.Template(template).substitute(quoted))
+        unfinished = self._config.with_suffix(".unfinished")  # other processes see the store once everything is registered
+        unfinished.write_text(string.Template(template).substitute(quoted))
         with _quiet():
             from features.store.definitions import SUBJECT_ENTITY, feature_services, feature_views
 
             views = feature_views(self.partitions.folder, self.partitions.views)
             services = feature_services(views)
-            feast = self._open()
+            from feast import FeatureStore
+
+            feast, self._services = FeatureStore(fs_yaml_file=unfinished), {}
             feast.apply([SUBJECT_ENTITY, *views.values(), *services])
             for service in {service.name for service in feast.list_feature_services()} - {service.name for service in services}:
                 feast.delete_feature_service(service)  # registered by an earlier build
             for view in {view.name for view in feast.list_feature_views()} - set(views):
                 feast.delete_feature_view(view)
+        unfinished.replace(self._config)
+        self._feast = feast
         if self._online.exists():
             with contextlib.closing(sqlite3.connect(self._online)) as online:
                 online.execute("PRAGMA journal_mode=WAL")  # a setting of the file: readers do not wait for writers
+
+    @property
+    def is_former(self) -> bool:
+        """Whether an earlier version wrote the store, so that :meth:`migrate` has something to do."""
+        return is_former(self._config)
+
+    def migrate(self) -> None:
+        """Bring a store that an earlier version wrote up to date. The first process that opens it does so, and others wait."""
+        with FileLock(self.home / "feast" / "migration.lock"):
+            if not self.is_former:
+                return
+            if len(self.partitions):
+                self.apply()
+            else:  # there is nothing to register
+                self.withdraw()
+
+    def _migrate_files(self) -> None:
+        if self.is_former:
+            migrate_partitions(self.partitions.folder)
+            migrate_online(self._online)
+            self._registry.unlink(missing_ok=True)  # Feast makes it again
 
     def read_training_frame(self, rows: pd.DataFrame, service: str) -> pd.DataFrame:
         """Read the features as known at the time of each row, by Feast's point-in-time join.
@@ -124,7 +155,7 @@ class Store:
 
     def _joined(self, rows: pd.DataFrame, service: str) -> np.ndarray:
         """Return the features of some rows in their order; shape (n_features, n_rows)."""
-        entities = pd.DataFrame({JOIN_KEY: rows["subject_id"].astype(object), "event_timestamp": rows["index_time"]})
+        entities = pd.DataFrame({"subject_id": rows["subject_id"].astype(object), "event_timestamp": rows["index_time"]})
         entities["row"] = np.arange(len(rows))
         with _quiet():
             join = self._open().get_historical_features(entities, self._service(service), filter_by_created_timestamp=True)
@@ -184,7 +215,7 @@ class Store:
         self._service(service)  # raises if the service is not registered
         self._materialized.unlink(missing_ok=True)  # the online store no longer equals the loaded partitions
         times = features["index_time"].astype(TIME)
-        keys = {JOIN_KEY: features["subject_id"].astype(object), "event_timestamp": times, "created_timestamp": times}
+        keys = {"subject_id": features["subject_id"].astype(object), "event_timestamp": times, "created_timestamp": times}
         for view in service_views(service):
             self._write_online(view, pd.DataFrame({**keys, **features[[feature.name for feature in VIEWS[view]]]}))
 
@@ -194,7 +225,7 @@ class Store:
             # Feast skips a frame in which all features are missing, and earlier rows would stay. An extra row with values
             # avoids this. Its subject key belongs to no patient.
             extra_row = rows[:1].copy()
-            extra_row[JOIN_KEY], extra_row[names] = UNUSED_SUBJECT_KEY, np.float32(0)
+            extra_row["subject_id"], extra_row[names] = UNUSED_SUBJECT_KEY, np.float32(0)
             rows = pd.concat([rows, extra_row])
         with _quiet():
             self._open().write_to_online_store(view, rows)
@@ -224,7 +255,7 @@ class Store:
         return chunks[0] if len(chunks) == 1 else pd.concat(chunks, ignore_index=True)
 
     def _online_chunk(self, patient_ids: Sequence[str], service: str) -> pd.DataFrame:
-        entities = [{JOIN_KEY: str(patient)} for patient in patient_ids]
+        entities = [{"subject_id": str(patient)} for patient in patient_ids]
         with self._read_lock:  # Feast's connection supports one thread at a time
             answer = self._open().get_online_features(self._service(service), entities).proto
         columns = dict(zip(answer.metadata.feature_names.val, answer.results, strict=True))
@@ -264,6 +295,9 @@ class Store:
                 raise StoreError(
                     f"{self._config}: no feature store; expected the file that the job writes; create it first: vigil features"
                 )
+            if self.is_former:
+                self.migrate()
+                return self._open()
             from feast import FeatureStore
 
             self._feast = FeatureStore(fs_yaml_file=self._config)

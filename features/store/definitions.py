@@ -8,9 +8,9 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import ParquetFormat
 from feast.types import Float32
 
-from features.catalogue import INDEX_STEP, JOIN_KEY, SERVICES, VIEWS, service_views
+from features.catalogue import INDEX_STEP, SERVICES, VIEWS, service_views
 
-SUBJECT_ENTITY: Final = Entity(name="patient", join_keys=[JOIN_KEY], value_type=ValueType.STRING)
+SUBJECT_ENTITY: Final = Entity(name="subject", join_keys=["subject_id"], value_type=ValueType.STRING)
 
 
 def feature_views(folder: Path, views: Iterable[str]) -> dict[str, FeatureView]:

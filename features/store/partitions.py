@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.catalogue import JOIN_KEY, VIEWS, group_by_view
+from features.catalogue import VIEWS, group_by_view
 from features.observations import TIME
 
 _FINGERPRINT: Final = b"vigil.fingerprint"
@@ -47,7 +47,7 @@ class FeaturePartitions:
         views = list(group_by_view(features.columns))
         times = pa.array(features["index_time"].astype(TIME))
         keys = {
-            JOIN_KEY: pa.array(features["subject_id"].astype(object)),
+            "subject_id": pa.array(features["subject_id"].astype(object)),
             "event_timestamp": times,
             "created_timestamp": times,
         }
@@ -59,7 +59,7 @@ class FeaturePartitions:
             path.parent.mkdir(parents=True, exist_ok=True)
             unfinished = path.with_suffix(".unfinished")
             with_fingerprint = table.replace_schema_metadata({_FINGERPRINT: fingerprint})
-            pq.write_table(with_fingerprint, unfinished, compression="zstd", use_dictionary=[JOIN_KEY])
+            pq.write_table(with_fingerprint, unfinished, compression="zstd", use_dictionary=["subject_id"])
             unfinished.replace(path)
 
         with ThreadPoolExecutor(len(views)) as pool:
@@ -84,7 +84,7 @@ class FeaturePartitions:
 
     def read_latest(self, partition: int, view: str) -> pd.DataFrame:
         """Read the last row of each patient of a partition."""
-        return pd.read_parquet(self._path(view, partition)).groupby(JOIN_KEY, sort=False).tail(1)
+        return pd.read_parquet(self._path(view, partition)).groupby("subject_id", sort=False).tail(1)
 
     def _path(self, view: str, partition: int) -> Path:
         return self.folder / view / f"part-{partition:05}.parquet"

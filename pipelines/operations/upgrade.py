@@ -63,6 +63,8 @@ def plan_upgrade(home: Home) -> Upgrade:
             "restore a backup of before"
         )
     changes = [change for schema in SCHEMAS for change in pending_migrations(home.path, schema)]
+    if home.features.is_former:
+        changes.append("features and feast: call the join key subject_id")
     if (home.path / KEY_FILE).exists() and not (home.path / CHECK_FILE).exists():
         changes.append(f"{CHECK_FILE}: keep a check value of the key")
     if made_by != version:
@@ -84,6 +86,8 @@ def upgrade(home: Home) -> Upgrade:
     for schema in SCHEMAS:
         if any((home.path / name).exists() for name in database_files(schema)):
             open_database(home.path, schema).dispose()
+    if home.features.is_former:
+        home.features.migrate()
     if (home.path / KEY_FILE).exists():
         open_pseudonyms(home.path)
     if planned.made_by != planned.version:

@@ -21,7 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.batch import group_observations, plan_computation
-from features.catalogue import JOIN_KEY, STANDARD, VITALS, list_features
+from features.catalogue import STANDARD, VITALS, list_features
 from features.kernel import compute_window_statistics
 from features.kernel.plan import order_by_signal, plan_kernel
 from features.windows import declare_statistics
@@ -312,7 +312,7 @@ def _run(program: Path, *arguments: str) -> str:
 
 def _check_meds_tab(ours: Path, theirs: Path, times: pd.DataFrame) -> None:
     """Compare count and sum at the times with an observation, for which meds-tab writes one row each."""
-    features = pd.read_parquet(ours / "vital_signs" / "part-00000.parquet").set_index([JOIN_KEY, "event_timestamp"])
+    features = pd.read_parquet(ours / "vital_signs" / "part-00000.parquet").set_index(["subject_id", "event_timestamp"])
     rows = features.loc[pd.MultiIndex.from_arrays([times["subject"], times["time"].dt.tz_localize("UTC")])]
     codes = sorted(pd.read_parquet(theirs / "metadata" / "codes.parquet")["code"])
     columns = [code for code in codes if code.endswith("/value")]

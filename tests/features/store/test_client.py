@@ -167,7 +167,7 @@ def test_materialize_loads_only_new_partitions(tmp_path, features, monkeypatch):
     written = []
     write = Store._write_online
     monkeypatch.setattr(
-        Store, "_write_online", lambda self, view, rows: written.append((view, *rows["patient_id"])) or write(self, view, rows)
+        Store, "_write_online", lambda self, view, rows: written.append((view, *rows["subject_id"])) or write(self, view, rows)
     )
     list(store.materialize("vital_signs_v1"))
     assert len(written) == 2 * len(service_views("vital_signs_v1"))
@@ -210,7 +210,7 @@ def test_interrupted_materialize_is_completed_by_the_next(tmp_path, features, mo
     write = Store._write_online
 
     def cut_off(self, view, rows):
-        if (view, *rows["patient_id"]) == ("support", "b"):
+        if (view, *rows["subject_id"]) == ("support", "b"):
             raise KeyboardInterrupt
         write(self, view, rows)
 

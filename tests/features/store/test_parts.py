@@ -74,5 +74,5 @@ def test_read_latest_gives_the_last_row_of_each_patient(parts, frame):
     other = frame.assign(subject_id="b").iloc[:1]
     parts.write(0, pd.concat([frame, other]), "f")
     latest = parts.read_latest(0, "scores")
-    assert latest["patient_id"].tolist() == ["a", "b"]
+    assert latest["subject_id"].tolist() == ["a", "b"]
     assert latest["event_timestamp"].tolist() == [frame["index_time"][1], frame["index_time"][0]]
