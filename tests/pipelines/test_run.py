@@ -125,7 +125,7 @@ def test_home_holds_patient_identifiers_in_identities_db_only(chain):
 
 def test_mlflow_and_reports_hold_no_subject_key(chain):
     result, home = chain
-    reference = Registry(home).table(result.trained.run_id, REFERENCE)
+    reference = Registry(home).load_table(result.trained.run_id, REFERENCE)
     assert not {"patient_id", "index_time", "device_id"} & set(reference.columns)
     assert reference["subject_id"].dtype.kind == "i"  # a number, not a key
     pseudonyms = [name.encode() for name in CohortStore(home).read("stays")["subject_id"]]

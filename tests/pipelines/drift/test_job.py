@@ -104,7 +104,7 @@ def test_drift_of_a_home_adds_to_the_series_and_logs_metrics_to_mlflow(home, cha
     assert latest["status"] == "fine"
     assert DriftReport.model_validate(latest).as_dict() == latest
     assert "Source: simulated ward: not clinical evidence." in (home / "reports" / "drift.html").read_text()
-    metrics = Registry(home).metrics(champion.run_id)
+    metrics = Registry(home).load_metrics(champion.run_id)
     assert metrics["drift.status"] == 0
     assert metrics["drift.estimated.auroc"] == pytest.approx(latest["performance"]["estimated"]["auroc"])
     snapshots = list((home / "reports" / "evidently").rglob("snapshots/*.json"))
@@ -133,7 +133,7 @@ def test_assessment_refuses_a_reference_of_another_feature_version(day, champion
 
 def test_registry_names_the_table_that_a_run_lacks(home, champion):
     with pytest.raises(NoModelError, match="nothing.parquet of run .* train again: vigil train"):
-        Registry(home).table(champion.run_id, "nothing.parquet")
+        Registry(home).load_table(champion.run_id, "nothing.parquet")
 
 
 def test_drift_reports_a_damaged_log_in_one_line(home, tmp_path, monkeypatch):
