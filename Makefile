@@ -26,8 +26,8 @@ serve: install ## The prediction API of the last champion on 127.0.0.1.
 test: install ## All tests.
 	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
-test-fast: install ## The tests that need neither a trained ward nor a server nor an open cohort.
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup -m "not system"
+test-fast: install ## Unit tests: no database, no server, no training of a ward.
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup tests/unit
 
 soak: install ## What takes long: 100 kills, 20,000 bad bodies, the API against its document (SOAK="kills --kills 10").
 	$(BIN)/python -m tests.soak $(SOAK)

@@ -1,0 +1,320 @@
+"""Migrations: every database of a home that an earlier version wrote opens without loss, and later ones are refused."""
+
+import importlib
+import json
+import sqlite3
+import tarfile
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Barrier
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from serving.api.schemas.alarms import alarm_out
+from serving.identity import identities
+from serving.identity.identities import Identities
+from serving.records import journal, prediction_log, ward_state
+from serving.records.database import DatabaseError, open_database, pending_migrations
+from serving.records.journal import Journal
+from serving.records.migrations import head, titles, upgrade
+from serving.records.prediction_log import OUTPUTS, PredictionLog
+from serving.records.timestamps import microsecond
+from serving.records.ward_rows import Event, WardUpdate
+from serving.records.ward_settings import WardSettings, WardSettingsFile
+from serving.records.ward_state import WardState
+from tests.support import HOMES
+
+SCHEMAS = {schema.name: schema for schema in (journal.SCHEMA, ward_state.SCHEMA, prediction_log.SCHEMA, identities.SCHEMA)}
+# Former file and table -> present table.
+TABLES = {
+    "journal.db": {
+        "patients": "registrations",
+        "readings": "observations",
+        "quarantine": "quarantine",
+        "repeated": "repetitions",
+        "latest": "latest",
+        "time": "group_time",
+        "dropped": "retentions",
+    },
+    "board.db": {name: name for name in ("risks", "alarms", "actions", "events", "progress")},
+    "predictions.db": {"predictions": "predictions"},
+    "identities.db": {"identities": "identities"},
+}
+PRESENT_FILE = {"board.db": "ward_state.db"}
+COLUMNS = {"patient": "subject_id", "patient_id": "subject_id", "pseudonym": "subject_id"}  # former -> present name
+COLUMNS_OF = {"quarantine": {"reading": "observation"}, "dropped": {"readings": "observations"}, "events": {"event_id": "seq"}}
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home that the version before wrote: a trained model, four beds of two wards, and a patient without a ward."""
+    with tarfile.open(HOMES / "before_2026_12.tar.xz") as archive:
+        archive.extractall(tmp_path / "home", filter="data")
+    return tmp_path / "home"
+
+
+@pytest.fixture(scope="module")
+def answers():
+    """What the API of the version before answered about that home."""
+    return json.loads((HOMES / "before_2026_12.json").read_text())
+
+
+def read(file, query):
+    with closing(sqlite3.connect(file)) as connection:
+        connection.row_factory = sqlite3.Row
+        return [dict(row) for row in connection.execute(query)]
+
+
+def tables_of(home, files):
+    """Return the rows of the tables of some files, by table."""
+    return {table: read(home / file, f'SELECT * FROM "{table}"') for file, tables in files.items() for table in tables}
+
+
+def open_all(home):
+    for schema in SCHEMAS.values():
+        open_database(home, schema).dispose()
+
+
+def description(engine):
+    """Return everything about the tables of a database; the order of columns does not count."""
+    inspector = sa.inspect(engine)
+    described = {}
+    for table in inspector.get_table_names():
+        columns = {
+            column["name"]: (str(column["type"]), column["nullable"], column["default"], column["primary_key"])
+            for column in inspector.get_columns(table)
+        }
+        indexes = {
+            index["name"]: (
+                tuple(index["column_names"]),
+                index["unique"],
+                {key: str(value) for key, value in index["dialect_options"].items()},
+            )
+            for index in inspector.get_indexes(table)
+        }
+        unique = Counter(tuple(constraint["column_names"]) for constraint in inspector.get_unique_constraints(table))
+        described[table] = columns, indexes, unique, inspector.get_pk_constraint(table)["constrained_columns"]
+    with engine.connect() as connection:
+        others = sa.text("SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')")
+        described["others"] = connection.execute(others).all()
+        described["revision"] = connection.execute(sa.text("SELECT version_num FROM alembic_version")).all()
+    return described
+
+
+def migrated_from_nothing(folder, schema):
+    engine = sa.create_engine(f"sqlite:///{folder / 'migrated.db'}")
+    with engine.begin() as connection:
+        upgrade(connection, schema.name)
+    return engine
+
+
+def migrated_from_baseline(folder, schema):
+    former = sa.create_engine(f"sqlite:///{folder / (schema.former_file or schema.file)}")
+    module = importlib.import_module(f"serving.records.migrations.{schema.name}.rev_0001_baseline")
+    module._METADATA.create_all(former)
+    former.dispose()
+    return open_database(folder, schema)
+
+
+@pytest.mark.parametrize("migrated", [migrated_from_nothing, migrated_from_baseline])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_migrations_make_the_tables_of_a_new_database(tmp_path, name, migrated):
+    schema = SCHEMAS[name]
+    (tmp_path / "new").mkdir()
+    new, engine = open_database(tmp_path / "new", schema), migrated(tmp_path, schema)
+    described = description(engine)
+    assert described == description(new)
+    assert set(described) == {*schema.metadata.tables, "alembic_version", "others", "revision"}
+    assert (described["others"], described["revision"]) == ([], [(schema.revision,)])
+    for present in (new, engine):
+        with present.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+            assert compare_metadata(context, schema.metadata) == []
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_revision_of_a_schema_is_its_latest_migration(name):
+    assert SCHEMAS[name].revision == head(name)
+    assert len(titles(name, "base")) == int(head(name))
+    assert titles(name, head(name)) == []
+
+
+def test_former_home_keeps_every_row(home):
+    before = tables_of(home, TABLES)
+    assert sum(map(len, before.values())) > 250
+    planned = [change for schema in SCHEMAS.values() for change in pending_migrations(home, schema)]
+    assert planned[:2] == [f"journal.db: {title}" for title in titles("journal", "base")]
+    assert "board.db: rename to ward_state.db" in planned
+    open_all(home)
+    assert not list(home.glob("board.db*"))
+    assert [change for schema in SCHEMAS.values() for change in pending_migrations(home, schema)] == []
+    present = {PRESENT_FILE.get(file, file): list(tables.values()) for file, tables in TABLES.items()}
+    after = tables_of(home, present)
+    for tables in TABLES.values():
+        for former, table in tables.items():
+            assert len(after[table]) == len(before[former]), table
+            if former == "predictions":  # its times have another form; they are tested below
+                continue
+            renamed = COLUMNS | COLUMNS_OF.get(former, {})
+            expected = [{renamed.get(name, name): value for name, value in row.items()} for row in before[former]]
+            if former == "events":
+                expected = [row | {"number": row["seq"]} for row in expected]
+            assert after[table] == expected, table
+
+
+def test_former_prediction_log_keeps_every_value_and_its_order(home):
+    before = read(home / "predictions.db", "SELECT * FROM predictions ORDER BY rowid")
+    PredictionLog(home)
+    after = read(home / "predictions.db", "SELECT * FROM predictions ORDER BY seq")
+    times = ("made_at", "as_of", "index_time")
+    for former, row in zip(before, after, strict=True):
+        expected = {name: microsecond(pd.Timestamp(former.pop(name))) for name in times}
+        assert row == {"seq": row["seq"], "subject_id": former.pop("patient_id"), **expected, **former}
+
+
+def test_former_predictions_are_what_the_api_answered(home, answers):
+    names = Identities(home).find(Identities(home).subjects())
+    log = PredictionLog(home).sample(1_000, seed=0).set_index("prediction_id")
+    for patient, answer in answers["risks"].items():
+        row = log.loc[answer["prediction_id"]]
+        assert names[row["subject_id"]] == patient == answer["patient_id"]
+        assert (row["as_of"], row["index_time"]) == (pd.Timestamp(answer["as_of"]), pd.Timestamp(answer["index_time"]))
+        outputs = {name: None if pd.isna(row[name]) else row[name] for name in OUTPUTS}
+        assert outputs.pop("net_spot") is not None or answer["news2"]["sustained"] is None
+        assert outputs == {
+            **{name: answer[name] for name in ("basis", "probability", "band", "decided_by")},
+            "news2": answer["news2"]["score"],
+            "news2_highest": answer["news2"]["highest"],
+            "net_score": answer["news2"]["sustained"],
+        }
+        model = answer["model"]
+        assert row["feature_service"] == model["feature_service"]
+        assert (row["model_name"], row["model_version"]) == (model["name"], model["version"])
+
+
+def test_former_risks_of_the_wards_are_there(home, answers):
+    before = {row["patient"]: row for row in read(home / "board.db", "SELECT * FROM risks")}
+    risks = WardState(home).risks()
+    names = Identities(home).find(risk.subject_id for risk in risks)
+    assert {risk.subject_id for risk in risks} == set(before)
+    for risk in risks:
+        row, answer = before[risk.subject_id], answers["risks"][names[risk.subject_id]]
+        assert (risk.basis, risk.band, risk.decided_by) == (answer["basis"], answer["band"], answer["decided_by"])
+        assert (risk.reasons, risk.findings, risk.unusual) == (answer["reasons"], answer["findings"], answer["unusual"])
+        assert (risk.news2, risk.news2_highest, risk.net_score) == (
+            *(answer["news2"]["score"], answer["news2"]["highest"], answer["news2"]["sustained"]),
+        )
+        assert (risk.ward, risk.index_time, risk.probability) == (row["ward"], row["index_time"], row["probability"])
+        assert (risk.latest_reading_at, risk.prediction_id) == (row["latest_reading_at"], row["prediction_id"])
+
+
+def test_former_alarms_with_their_actions_are_what_the_api_answered(home, answers):
+    alarms = WardState(home).alarms()
+    names = Identities(home).find(alarm.subject_id for alarm in alarms)
+    shown = [alarm_out(alarm, names[alarm.subject_id]).model_dump(mode="json") for alarm in alarms]
+    assert {"alarms": shown} == answers["alarms"]
+    assert {action["action"] for alarm in shown for action in alarm["actions"]} == {"acknowledged", "overridden"}
+
+
+def test_former_events_keep_their_numbers_and_every_ward_continues_from_the_last(home):
+    before = read(home / "board.db", "SELECT * FROM events ORDER BY event_id")
+    (last,) = read(home / "board.db", "SELECT seq FROM sqlite_sequence WHERE name = 'events'")
+    state = WardState(home)
+    wards = sorted({row["ward"] for row in before})
+    assert len(wards) > 1
+    for ward in wards:
+        own = [row for row in before if row["ward"] == ward]
+        events = state.events(ward, 0, 1_000)
+        assert [(e.number, e.subject_id, e.kind, e.at, e.body) for e in events] == [
+            (row["event_id"], row["patient"], row["kind"], row["at"], json.loads(row["body"])) for row in own
+        ]
+        assert state.event_range(ward) == (own[0]["event_id"] - 1, last["seq"])
+    read_until, alive_at = state.progress()
+    for expected in (last["seq"] + 1, last["seq"] + 2):
+        state.commit(WardUpdate(events=[Event(wards[0], "p", "left", 0)]), read_until, alive_at, follows=read_until)
+        assert state.event_range(wards[0])[1] == expected
+    assert state.event_range(wards[1])[1] == last["seq"]
+
+
+def test_former_journal_has_its_observations_and_registrations(home):
+    before = read(home / "journal.db", "SELECT * FROM readings ORDER BY seq")
+    wards = {row["patient"]: row["ward"] for row in read(home / "journal.db", "SELECT * FROM patients ORDER BY seq")}
+    opened = Journal(home)
+    with opened.snapshot() as snapshot:
+        observations = snapshot.observations(0, 2**62)
+        reasons = set(snapshot.quarantined(0, 2**62)["reason"])
+    assert [*zip(observations["subject_id"], observations["signal"], observations["value"], strict=True)] == [
+        (row["patient"], row["signal"], row["value"]) for row in before
+    ]
+    assert reasons == {row["reason"] for row in read(home / "journal.db", "SELECT reason FROM quarantine")}
+    assert opened.wards_of(wards) == wards
+
+
+def test_former_wards_file_is_read(home):
+    settings = WardSettingsFile(home, strict=True)
+    assert settings.settings("B4") == WardSettings(threshold=0.2, alarms_per_patient_day=100, refractory_hours=4)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_database_of_a_later_version_is_refused_and_stays_as_it_is(tmp_path, name):
+    schema = SCHEMAS[name]
+    open_database(tmp_path, schema).dispose()
+    with closing(sqlite3.connect(tmp_path / schema.file)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0999'")
+        before = list(connection.iterdump())
+    for attempt in (open_database, pending_migrations):
+        with pytest.raises(DatabaseError, match=rf"{schema.file}: a later version of Vigil wrote it \(revision 0999"):
+            attempt(tmp_path, schema)
+    with closing(sqlite3.connect(tmp_path / schema.file)) as connection:
+        assert list(connection.iterdump()) == before
+
+
+def test_former_home_opens_in_several_threads_at_once(home):
+    """Each has a connection of its own, as processes have, so that they compete for the file and for the lock."""
+    counts = {table: len(rows) for table, rows in tables_of(home, TABLES).items()}
+    together = Barrier(6)
+
+    def open_databases(_):
+        together.wait()
+        open_all(home)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(open_databases, range(6)))
+    present = {PRESENT_FILE.get(file, file): list(tables.values()) for file, tables in TABLES.items()}
+    after = {table: len(rows) for table, rows in tables_of(home, present).items()}
+    assert after == {table: counts[former] for tables in TABLES.values() for former, table in tables.items()}
+
+
+def test_new_home_opens_in_several_threads_at_once(tmp_path):
+    together = Barrier(6)
+
+    def open_databases(_):
+        together.wait()
+        open_all(tmp_path)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(open_databases, range(6)))
+    assert [change for schema in SCHEMAS.values() for change in pending_migrations(tmp_path, schema)] == []
+
+
+def test_migration_that_fails_leaves_the_database_as_it_was(home, monkeypatch):
+    with closing(sqlite3.connect(home / "journal.db")) as connection:
+        before = list(connection.iterdump())
+    module = "serving.records.migrations"
+
+    def fails(connection, name):
+        upgrade(connection, name)
+        raise OSError("killed")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(f"{module}.upgrade", fails)
+        with pytest.raises(OSError, match="killed"):
+            Journal(home)
+    with closing(sqlite3.connect(home / "journal.db")) as connection:
+        assert list(connection.iterdump()) == before
+    Journal(home)

@@ -1,0 +1,99 @@
+"""RFC 9457 problems: short however much is wrong, made from one table, which the documents show."""
+
+import pytest
+
+from serving.api import problems
+from serving.api.problem_types import PROBLEM_TYPES, problem_table
+from serving.api.problems import ERRORS_LISTED, unknown_patient
+from serving.auth.tokens import RULES
+from tests.support import ROOT
+from tests.support.in_process_server import observations_body, running_in_process
+
+API_PAGE = ROOT / "docs" / "api.md"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with running_in_process(tmp_path_factory.mktemp("problems")) as server:
+        yield server.caller()
+
+
+@pytest.mark.parametrize(
+    ("fault", "field"),
+    [
+        ({"value": [80]}, "value"),
+        ({"value": "8" * 65}, "value"),
+        ({"observed_at": "2" * 65}, "observed_at"),
+        ({"mood": "good"}, ""),
+    ],
+)
+def test_invalid_request_refuses_all_observations_until_the_invalid_one_is_left_out(client, fault, field):
+    good, bad = observations_body("p", {"heart_rate": 80, "spo2": 97})["observations"]
+    answer = client.post("/v1/observations", json={"observations": [good, bad | fault]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert all(error["field"].startswith(f"observations.1.{field}".rstrip(".")) for error in answer.json()["errors"])
+    assert client.post("/v1/observations", json={"observations": [good]}).json()["accepted"] == 1
+
+
+@pytest.mark.parametrize(("value", "field"), [("8" * 64, "value"), ("97", "value"), (None, "value"), (True, "value")])
+def test_quarantine_takes_a_well_formed_observation_and_the_rest_counts(client, value, field):
+    good, bad = observations_body("p", {"heart_rate": 80, "spo2": value})["observations"]
+    answer = client.post("/v1/observations", json={"observations": [good, bad]}).json()
+    assert (answer["accepted"], answer["quarantined"], answer["results"][1]["field"]) == (1, 1, field)
+
+
+def test_unknown_patient_names_both_feature_store_and_journal():
+    assert "neither the feature store nor the journal knows" in unknown_patient().detail
+
+
+@pytest.mark.parametrize(("empty", "errors"), [(1, 5), (5_000, 25_000)])
+def test_invalid_request_counts_all_errors_and_lists_the_first(client, empty, errors):
+    answer = client.post("/v1/observations", json={"observations": [{}] * empty})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert len(answer.json()["errors"]) == min(errors, ERRORS_LISTED)
+    assert f"in {errors} places" in answer.json()["detail"]
+    assert len(answer.content) < 10_000
+
+
+def test_method_not_allowed_says_which_methods_are(client):
+    answer = client.get("/v1/risk")
+    assert (answer.status_code, answer.json()["code"], answer.headers["allow"]) == (405, "method_not_allowed", "POST")
+
+
+def test_problem_types_have_a_function_each_that_fills_their_detail():
+    created = [
+        *(problems.create_problem(code) for code in ("bad_request", "method_not_allowed")),
+        problems.create_problem("invalid_request", count=1, listed=ERRORS_LISTED),
+        *(problems.invalid_token(rule) for rule in RULES),
+        problems.out_of_scope(["risk:read"]),
+        problems.not_your_ward("ward"),
+        problems.unknown_patient(),
+        problems.no_readings(),
+        problems.unknown_alarm(),
+        problems.not_found(),
+        problems.as_of_in_the_future(),
+        problems.as_of_before_features(-1.5),
+        problems.already_done("overridden"),
+        problems.body_too_large(100),
+        problems.encoded_body(),
+        problems.unusable_observations([{"field": "value"}] * 50),
+        problems.too_many_requests(10),
+        problems.too_many_at_a_time(10),
+        problems.too_many_refusals(),
+        problems.too_many_streams(20),
+        problems.unexpected_error(),
+        problems.overloaded(),
+        problems.unavailable(),
+        problems.no_keys(),
+    ]
+    assert sorted(problem.code for problem in created) == sorted(PROBLEM_TYPES)
+    for problem in created:
+        assert (problem.status, problem.title) == (PROBLEM_TYPES[problem.code].status, PROBLEM_TYPES[problem.code].title)
+        assert problem.detail.endswith(".")
+        assert not set("{}`") & set(problem.detail)
+
+
+def test_problem_table_in_the_documents_is_up_to_date():
+    section = API_PAGE.read_text().split("\n## Errors\n")[1].split("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    assert table == problem_table().splitlines(), "put serving.api.problem_types.problem_table() there"

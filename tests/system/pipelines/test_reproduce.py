@@ -1,0 +1,214 @@
+"""Reproduction: every past prediction can be made again, and a single bit that differs is noticed."""
+
+import math
+import shutil
+import sqlite3
+import time
+from collections import Counter
+from contextlib import closing
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from models.registry import Registry
+from pipelines.cli.main import app
+from pipelines.cohort_store import CohortStore
+from pipelines.home import Home
+from pipelines.operations.reproduce import reproduce
+from pipelines.operations.restore import restore
+from serving.composition import open_risk_service
+from serving.records.prediction_log import PredictionLog
+from serving.records.registration import Registration
+from serving.settings import Settings
+from tests.support.live_ward import TASK, LiveWard
+
+ALL = 10_000
+LIVE = ("live-1", "live-2", "live-3")
+
+
+def now():
+    return pd.Timestamp.now("UTC").as_unit("us")
+
+
+def predictions(home, query, *values):
+    with closing(sqlite3.connect(home / "predictions.db")) as connection, connection:
+        return connection.execute(query, values).fetchall()
+
+
+@pytest.fixture(scope="module")
+def predicted_once(ward_backup, tmp_path_factory):
+    """A home with predictions of every origin."""
+    own_home = tmp_path_factory.mktemp("reproduce") / "home"
+    restore(ward_backup, Home(own_home))
+    ward = LiveWard(own_home, now() - pd.Timedelta(hours=5))
+    ward.register(*LIVE[:2])
+    for minutes in (0, 7, 25, 25):
+        ward.forward(minutes=minutes, microseconds=137)
+        ward.send(*LIVE)
+        ward.rescore()
+    ward.register(LIVE[0], age=71.0)
+    ward.forward(hours=2)  # risks age although nothing arrives
+    ward.rescore()
+    without_model = LiveWard(own_home, ward.time, model=False)
+    without_model.forward(minutes=1)
+    without_model.send(LIVE[2])
+    without_model.rescore()
+    ward = LiveWard(own_home, now() - pd.Timedelta(seconds=30))
+    asked_about = ward.time - pd.Timedelta(hours=4)
+    service = open_risk_service(Settings(home=own_home, task=TASK))
+    service.by_subject(LIVE, asked_about.to_pydatetime())  # from the journal: the store has none of them yet
+    service.by_subject(LIVE)
+    ward.send(*LIVE)
+    ward.rescore()
+    ward.write_online_store()
+    service.by_subject(LIVE)
+    stay = CohortStore(own_home).read("stays").iloc[0]
+    service.by_subject([stay["subject_id"]])
+    for hours in (1, 6, 30):
+        later = service.clock.now(stay["subject_id"]) + pd.Timedelta(hours=hours)
+        service.by_subject([stay["subject_id"]], later.to_pydatetime())
+    vitals = {
+        "heart_rate": 92,
+        "respiratory_rate": 17,
+        "spo2": 96,
+        "systolic_bp": 128,
+        "diastolic_bp": 76,
+        "body_temperature": 37,
+    }
+    rows = [{"signal": name, "value": float(value), "unit": None, "observed_at": asked_about} for name, value in vitals.items()]
+    service.from_observations(Registration("a stranger", ward="", age=60.0), pd.DataFrame(rows))
+    return own_home
+
+
+@pytest.fixture
+def predicted(predicted_once, tmp_path):
+    """A copy of that home; its registry still names the files of the original."""
+    return shutil.copytree(predicted_once, tmp_path / "predicted")
+
+
+def outside_training(home):
+    """Return the number of held-out patients outside the domain of use."""
+    ((number,),) = predictions(
+        home,
+        "SELECT COUNT(*) FROM predictions WHERE origin = 'online_store' AND basis = 'news2' AND as_of = index_time",
+    )
+    return number
+
+
+def test_reproduce_makes_predictions_of_every_origin_again_bit_for_bit(predicted):
+    logged = Counter(predictions(predicted, "SELECT origin, basis FROM predictions"))
+    assert logged["rescorer", "model"] >= 12
+    # Without a model: of the patient who sent, and of all patients whose last risk was of a model.
+    assert logged["rescorer", "news2"] == 4
+    assert (logged["journal", "model"], logged["online_store", "news2"]) == (6, 3 + outside_training(predicted))
+    assert predictions(
+        predicted, "SELECT COUNT(*) FROM predictions WHERE origin = 'online_store' AND subject_id IN (?, ?, ?)", *LIVE
+    ) == [(3,)]
+    result = reproduce(predicted, ALL)
+    assert result.different == {}
+    assert result.sampled == logged.total()
+    assert result.origins["request"] == {"from_logged_features": 1}
+    for origin in ("rescorer", "journal", "online_store"):
+        number = sum(count for (predicted_from, _), count in logged.items() if predicted_from == origin)
+        assert result.origins[origin] == {"reproduced": number}
+
+
+def test_reproduce_makes_predictions_of_a_withdrawal_again(predicted):
+    before = Counter(predictions(predicted, "SELECT origin, basis FROM predictions"))
+    registry = Registry(predicted)
+    version = registry.version_with_alias(TASK, "champion")
+    registry.withdraw(TASK, version, "its certificate does not hold", now().to_pydatetime())
+    time.sleep(1)  # the store's times are to the second, and these predictions must come after its rows
+    ward = LiveWard(predicted, now())
+    ward.send(*LIVE)
+    ward.rescore()
+    service = open_risk_service(Settings(home=predicted, task=TASK))
+    stay = CohortStore(predicted).read("stays").iloc[0]["subject_id"]
+    reports = service.by_subject([*LIVE, stay])
+    assert {(report.risk.basis, report.risk.findings[0]) for report in reports} == {("news2", "withdrawn")}
+    since = Counter(predictions(predicted, "SELECT origin, basis FROM predictions")) - before
+    # The rescorer: of the patients who sent, and of all patients again, whose risks were of the withdrawn model.
+    assert since == {("rescorer", "news2"): 3 + 3, ("journal", "news2"): 3, ("online_store", "news2"): 1}
+    for trusted in (False, True):
+        result = reproduce(predicted, ALL)
+        assert result.different == {}
+        assert result.sampled == before.total() + since.total()
+        for origin in ("rescorer", "journal", "online_store"):
+            assert result.origins[origin].keys() == {"reproduced"}, (origin, trusted)
+        registry.reinstate(TASK, version)
+    assert service.champion.model.withdrawn  # until the champion is read again
+    service.champion.look()
+    assert service.by_subject([stay])[0].risk.basis == "model"
+
+
+def test_risk_uses_an_observation_of_the_same_second_as_the_online_store_row(predicted):
+    ward = LiveWard(predicted, now().ceil("s") + pd.Timedelta(milliseconds=100))
+    ward.send(LIVE[0])
+    ward.rescore()
+    ward.write_online_store()
+    ward.forward(milliseconds=300)
+    ward.send(LIVE[0], heart_rate=171.0)
+    (report,) = open_risk_service(Settings(home=predicted, task=TASK)).by_subject(LIVE[:1], ward.time.to_pydatetime())
+    assert report.risk.index_time == ward.time
+    assert report.risk.news2_parts["heart_rate"] == 3
+
+
+def test_reproduce_names_a_tampered_prediction_and_its_columns_but_no_patient(predicted, tmp_path):
+    (wrong, probability), (worse, _), (stale, _) = [
+        predictions(predicted, f"SELECT prediction_id, probability FROM predictions WHERE {which} LIMIT 1")[0]
+        for which in (
+            "origin = 'rescorer' AND basis = 'model'",
+            "origin = 'request'",
+            "origin = 'online_store' AND basis = 'news2' AND as_of > index_time",
+        )
+    ]
+    a_bit = math.nextafter(probability, 1)
+    predictions(predicted, "UPDATE predictions SET probability = ? WHERE prediction_id = ?", a_bit, wrong)
+    predictions(predicted, "UPDATE predictions SET band = 'none' WHERE prediction_id = ?", worse)
+    predictions(predicted, "UPDATE predictions SET news2 = news2 + 1 WHERE prediction_id = ?", stale)
+    assert reproduce(predicted, ALL).different == {wrong: ["probability"], worse: ["band"], stale: ["news2"]}
+    result = CliRunner().invoke(
+        app, ["reproduce", "--home", str(predicted), "--sample", str(ALL), "--json", str(tmp_path / "reproduction.json")]
+    )
+    assert result.exit_code == 1
+    assert f"different: {wrong}: probability" in result.output
+    subjects = [subject for (subject,) in predictions(predicted, "SELECT subject_id FROM predictions")]
+    assert not [subject for subject in subjects if subject in result.output]
+    assert wrong in (tmp_path / "reproduction.json").read_text()
+
+
+def test_reproduce_notices_changed_and_lost_observations(predicted):
+    with closing(sqlite3.connect(predicted / "journal.db")) as connection, connection:
+        connection.execute("UPDATE observations SET value = value + 1 WHERE subject_id = ? AND signal = 'heart_rate'", LIVE[:1])
+        connection.execute("DELETE FROM observations WHERE subject_id = ?", LIVE[1:2])
+    result = reproduce(predicted, ALL)
+    assert result.origins["rescorer"]["different"] >= 4
+    of_the_third = predictions(predicted, "SELECT prediction_id FROM predictions WHERE subject_id = ?", LIVE[2])
+    assert not set(result.different) & {name for (name,) in of_the_third}
+
+
+def test_reproduce_uses_logged_features_if_the_cohort_is_gone(predicted):
+    shutil.rmtree(predicted / "cohort")
+    result = reproduce(predicted, ALL)
+    assert result.different == {}
+    counts = result.origins["online_store"]
+    outside = outside_training(predicted)
+    assert (counts["reproduced"], counts["not_stored"]) == (3, 3 + outside)  # a NEWS2 has no features in the log
+    assert counts["from_logged_features"] == result.origins["online_store"].total() - 6 - outside
+
+
+def test_prediction_log_sample_depends_on_the_seed_only(predicted):
+    log = PredictionLog(predicted)
+    first, again, other = [log.sample(20, seed)["prediction_id"].tolist() for seed in (1, 1, 2)]
+    assert first == again
+    assert len(set(first)) == 20
+    assert set(first) != set(other)
+
+
+@pytest.mark.parametrize("command", ["reproduce", "replay"])
+def test_reproduce_refuses_a_home_without_predictions(tmp_path, command):
+    result = CliRunner().invoke(app, [command, "--home", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no prediction; make some first: vigil predict" in result.output
+    assert not (tmp_path / "predictions.db").exists()
