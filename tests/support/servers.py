@@ -6,14 +6,11 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from pipelines.home import Home
-from pipelines.operations.restore import restore
+from pipelines.home import DEFAULT_TASK, Home
 from pipelines.operations.server import running_server
 from serving.auth.jwks import ALGORITHMS
 from serving.auth.local_tokens import create_local_token
 from serving.auth.tokens import SCOPES, TokenVerifier
-from serving.records.ward_settings import FILE as WARDS
-from tests.soak.home import TASK, copy_home
 from tests.support.tokens import AUDIENCE, ISSUER, Clock, Signer, write_jwks
 
 
@@ -45,6 +42,8 @@ def tokens(jwks, clock):
 @pytest.fixture(scope="session")
 def served_home(ward_backup, tmp_path_factory):
     """Path of the home that :func:`server` serves, a copy of the trained ward."""
+    from pipelines.operations.restore import restore
+
     folder = tmp_path_factory.mktemp("served") / "home"
     restore(ward_backup, Home(folder))
     return folder
@@ -53,13 +52,15 @@ def served_home(ward_backup, tmp_path_factory):
 @pytest.fixture(scope="session")
 def server(served_home):
     """URL of a prediction server on that ward's champion."""
-    with running_server(Home(served_home), TASK) as url:
+    with running_server(Home(served_home), DEFAULT_TASK) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def easily_alarmed(served_home):
     """Name of a ward in which every risk sounds an alarm."""
+    from serving.records.ward_settings import FILE as WARDS
+
     wards = served_home / WARDS
     before = wards.read_bytes() if wards.exists() else None
     wards.write_text("[wards.easily_alarmed]\nthreshold = 0.0001\nalarms_per_patient_day = 100\n")
@@ -99,6 +100,8 @@ def caller(server, token_of):
 @pytest.fixture(scope="session")
 def spare(home, tmp_path_factory):
     """URL and home of a server that tests may change: a copy of the small ward."""
+    from tests.soak.home import copy_home
+
     folder = copy_home(home, tmp_path_factory.mktemp("spare") / "home")
-    with running_server(Home(folder), TASK) as url:
+    with running_server(Home(folder), DEFAULT_TASK) as url:
         yield url, folder

@@ -7,17 +7,16 @@ import pickle
 import pytest
 from filelock import FileLock
 
-from models.training import candidate_models
 from pipelines.home import Home
-from pipelines.jobs.run import run
-from pipelines.operations.backup import backup
-from pipelines.operations.restore import restore
-from pipelines.sources.simulated import SimulatedWard
+
+# Other imports are in the fixtures: they take seconds, and most tests need none of them.
 
 
 @pytest.fixture(scope="session")
 def few_trees():
     """Train with fewer trees than a hospital would want, in this process."""
+    from models.training import candidate_models
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidate_models, "HOURLY", {**candidate_models.HOURLY, "n_estimators": 80, "learning_rate": 0.1})
         yield
@@ -26,6 +25,10 @@ def few_trees():
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory, few_trees):  # noqa: ARG001 - the model has few trees
     """The main job on a small ward: (its result, the path of the home). The first test process runs it, and others wait."""
+    from pipelines.jobs.run import run
+    from pipelines.operations.backup import backup
+    from pipelines.sources.simulated import SimulatedWard
+
     session = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         session = session.parent
@@ -64,6 +67,8 @@ def ward_backup(chain):
 @pytest.fixture(scope="module")
 def own_home(ward_backup, tmp_path_factory):
     """Path of a copy of that home that the tests of a module may change; it has no reports."""
+    from pipelines.operations.restore import restore
+
     folder = tmp_path_factory.mktemp("own") / "home"
     restore(ward_backup, Home(folder))
     return folder
