@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 HOME_DIR ?= .vigil
+WORKERS := --numprocesses auto --dist loadfile --no-loadscope-reorder # the tests of a file share fixtures
 
 .PHONY: help install demo serve test test-fast soak bench check lock notebooks clean
 
@@ -24,10 +25,10 @@ serve: install ## The prediction API of the last champion on 127.0.0.1.
 	$(BIN)/vigil serve --home $(HOME_DIR)
 
 test: install ## All tests.
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	$(BIN)/python -m pytest $(WORKERS)
 
 test-fast: install ## Unit tests: no database, no server, no training of a ward.
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup tests/unit
+	$(BIN)/python -m pytest $(WORKERS) tests/unit
 
 soak: install ## What takes long: 100 kills, 20,000 bad bodies, the API against its document (SOAK="kills --kills 10").
 	$(BIN)/python -m tests.soak $(SOAK)

@@ -11,12 +11,6 @@ pytest_plugins = ["tests.support.trained_ward", "tests.support.servers"]
 COHORTS = ROOT.parent / "shared" / "data"
 
 
-def pytest_collection_modifyitems(items):
-    """Run the tests of a module in one process, because they share fixtures."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_process():
     prepare_process()
