@@ -51,7 +51,7 @@ class Finding:
             place=self.scope,
             where=list(self.where),
             since=self.since.isoformat(),
-            affected=self.affected,
+            hit=self.affected,
             of=self.examined,
             evidence=self.evidence,
             says=self.sentence(),
