@@ -49,7 +49,7 @@ def chain(tmp_path_factory, few_trees):  # noqa: ARG001 - the model has few tree
 
 
 def _digests(home):
-    """Return a digest of each file, of what it holds for a database: SQLite moves pages from file to file as databases are read."""
+    """Return a digest of each file; of a database, of its rows, as SQLite moves pages between files while it reads."""
     files = [path for path in home.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm"))]
     return {str(path.relative_to(home)): hashlib.blake2b(_content(path)).hexdigest() for path in files}
 
