@@ -3,7 +3,9 @@
 from collections import Counter
 
 from features.catalogue import SERVICES, STANDARD, VIEWS, service_views
+from features.codes import LOINC, MDC, accepted_codes
 from features.signals import SIGNALS
+from features.units import CUSTOMARY, understood_units
 from features.windows import STATISTICS
 
 _INTRODUCTION = """# Features
@@ -26,6 +28,16 @@ The column *reflects* has two values:
 
 Measurement habits differ between hospitals, so compare a model of `physiology` with a model of `workflow`. No feature is
 entirely free of workflow: a missing value shows that the signal was not measured.
+"""
+
+_SIGNALS = """## Signals
+
+An observation outside the plausible range is quarantined. Values are rounded to the resolution. A signal may be sent by its
+name or by a code of the table. LOINC 2708-6 is SpO2 in vital signs and SaO2 in laboratory results, so alone it is quarantined.
+
+Values in the *units converted* are converted exactly. A value without a unit is taken in the signal's own unit, unless it could
+also be meant in a unit of the last column: then it is quarantined as `missing_unit`. A home can declare the units of a source
+in `sources.toml`.
 """
 
 
@@ -66,11 +78,31 @@ def catalogue_page() -> str:
             ["statistic", "definition", "unit"],
             [[name, statistic.meaning, statistic.unit.format(unit="unit")] for name, statistic in STATISTICS.items()],
         ),
-        "## Signals\n\nAn observation outside the plausible range is quarantined. Values are rounded to the resolution.\n",
+        _SIGNALS,
         _table(
-            ["signal", "kind", "LOINC", "unit (UCUM)", "plausible range", "resolution"],
             [
-                [s.name, s.kind, s.loinc or "", f"`{s.unit}`", f"{s.low:g} to {s.high:g}", f"{s.resolution:g}"]
+                "signal",
+                "kind",
+                "LOINC",
+                "MDC",
+                "unit (UCUM)",
+                "plausible range",
+                "resolution",
+                "units converted",
+                "could be meant in",
+            ],
+            [
+                [
+                    s.name,
+                    s.kind,
+                    ", ".join(accepted_codes(LOINC, s.name)),
+                    ", ".join(accepted_codes(MDC, s.name)),
+                    f"`{s.unit}`",
+                    f"{s.low:g} to {s.high:g}",
+                    f"{s.resolution:g}",
+                    ", ".join(f"`{unit}`" for unit in understood_units(s.name)[1:]),
+                    ", ".join(f"`{unit}`" for unit in CUSTOMARY.get(s.name, ())),
+                ]
                 for s in SIGNALS.values()
             ],
         ),

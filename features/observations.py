@@ -5,13 +5,16 @@ with a reason, and only the quarantine holds the offending value.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
+from features.declarations import UNDECLARED, Declarations
 from features.errors import VigilError
 from features.identifiers import is_identifier
+from features.measures import MEASURE_REASONS, in_own_units
 from features.signals import SIGNALS
 
 TIME: Final = "datetime64[us, UTC]"  # microseconds: Feast cannot materialize nanoseconds
@@ -27,11 +30,16 @@ _LARGEST: Final = 2**62  # far above the plausible range of every signal
 REASONS: Final = {
     "missing_subject": "subject_id is missing",
     "unclear_subject": "subject_id begins or ends with a space, or has an invisible character or one with two encodings",
-    "missing_time": "observed_at or recorded_at is missing, unreadable, or in an impossible year",
+    "missing_time": "observed_at or recorded_at is missing, no ISO 8601 instant, in an impossible year, or a local time whose "
+    "source declares no time zone, or at which the clocks were changed",
     "recorded_before_observed": "recorded_at is earlier than observed_at",
     "in_the_future": "recorded_at is later than the present",
-    "unknown_signal": "signal is not in the signal table",
-    "unknown_unit": "unit is not the signal's UCUM unit",
+    "unknown_signal": "signal is neither in the signal table nor a code of one",
+    "ambiguous_code": "the code stands for several signals; send the signal's name",
+    "unknown_unit": "unit is none that is understood for the signal",
+    "codes_disagree": "the signal's code names another kind of quantity than the unit",
+    "device_error": "value is an error code of the device, as its source declares",
+    "missing_unit": "the value could be meant in several units; send the unit, or declare the units of the source",
     "not_a_number": "value is missing, infinite or not a number",
     "not_a_code": "value is not a whole number, but the signal is coded",
     "implausible": "value is outside the signal's plausible range",
@@ -52,24 +60,29 @@ class CheckedObservations:
         accepted: Usable observations with the columns :data:`COLUMNS`, sorted by :data:`KEY`. Values are rounded to the
             resolution of their signal.
         quarantined: The other rows, unchanged, with a column ``reason`` (a key of :data:`REASONS`).
+        converted: Value of each row of the frame in its signal's unit and resolution; NaN where it has none.
     """
 
     accepted: pd.DataFrame
     quarantined: pd.DataFrame
+    converted: "pd.Series[float]"
 
 
-def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> CheckedObservations:
+def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declarations = UNDECLARED) -> CheckedObservations:
     """Separate observations that can be used from those that cannot.
 
     Args:
         frame: One row is one observation. Required columns: ``subject_id``, ``observed_at`` (with time zone), ``signal``,
             ``value``. Optional columns: ``recorded_at`` (default: ``observed_at``), ``device_id``, ``source``,
-            ``message_id``, and ``unit`` (UCUM; if given, it must be the signal's unit).
+            ``message_id``, and ``unit`` (:mod:`features.units`). A value without a unit is taken in the signal's own where no
+            other unit could be meant, else it is quarantined. Times are ISO 8601 texts or timestamps.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.
+        declared: What sources declare, by ``source``: units and time zone where they send none, and error codes.
 
     Raises:
-        ObservationError: A required column is missing, or a time has no time zone. No row can then be checked.
+        ObservationError: A required column is missing, or a time has no time zone and its source declares none. No row can
+            then be checked.
 
     >>> time = pd.Timestamp("2026-01-31T08:00:00Z")
     >>> frame = pd.DataFrame({"subject_id": "a", "observed_at": time, "signal": "heart_rate", "value": [80.004, 0.0]})
@@ -89,20 +102,20 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> CheckedObserv
     normalised = pd.DataFrame(
         {
             "subject_id": rows["subject_id"],
-            "observed_at": _to_utc(rows["observed_at"], "observed_at"),
+            "observed_at": _to_utc(rows, "observed_at", declared),
             "signal": rows["signal"],
             "value": to_numbers(rows["value"]),
         }
     )
-    normalised["recorded_at"] = (
-        _to_utc(rows["recorded_at"], "recorded_at") if "recorded_at" in rows else normalised["observed_at"]
-    )
+    normalised["recorded_at"] = _to_utc(rows, "recorded_at", declared) if "recorded_at" in rows else normalised["observed_at"]
     for column in ("device_id", "source", "message_id"):
         normalised[column] = rows[column] if column in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
 
-    reason = _first_reason(normalised, rows.get("unit"), now)
-    accepted = normalised[reason == ""].copy()
-    accepted["value"] = to_resolution(accepted["value"].to_numpy(), accepted["signal"])
+    measures = in_own_units(normalised["signal"], normalised["value"], rows.get("unit"), normalised["source"], declared)
+    normalised["signal"], normalised["value"] = measures.signal, measures.value
+    reason = _first_reason(normalised, measures.reason, now)
+    normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
+    accepted = normalised[reason == ""]
     accepted = accepted.sort_values(KEY, kind="stable")
     reason.loc[accepted.index[_is_repeat(accepted, MESSAGE_KEY) & accepted["message_id"].notna()]] = "duplicate_message"
     accepted = accepted[reason.loc[accepted.index] == ""]
@@ -110,7 +123,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> CheckedObserv
     accepted = accepted[reason.loc[accepted.index] == ""]
     rejected = reason != ""
     quarantined = rows[rejected].assign(reason=reason[rejected])
-    return CheckedObservations(accepted.reset_index(drop=True), quarantined.reset_index(drop=True))
+    return CheckedObservations(accepted.reset_index(drop=True), quarantined.reset_index(drop=True), normalised["value"])
 
 
 def to_resolution(values: np.ndarray, signal: "pd.Series[str]") -> np.ndarray:
@@ -126,8 +139,7 @@ def to_resolution(values: np.ndarray, signal: "pd.Series[str]") -> np.ndarray:
     return rounded
 
 
-def _first_reason(normalised: pd.DataFrame, unit: "pd.Series[str] | None", now: pd.Timestamp | None) -> "pd.Series[str]":
-    is_known = normalised["signal"].isin(SIGNALS)
+def _first_reason(normalised: pd.DataFrame, of_measure: np.ndarray, now: pd.Timestamp | None) -> "pd.Series[str]":
     value = normalised["value"].to_numpy()
     with np.errstate(invalid="ignore"):
         is_implausible = (value < _look_up(normalised["signal"], "low")) | (value > _look_up(normalised["signal"], "high"))
@@ -137,10 +149,7 @@ def _first_reason(normalised: pd.DataFrame, unit: "pd.Series[str] | None", now: 
         "missing_time": normalised["observed_at"].isna() | normalised["recorded_at"].isna(),
         "recorded_before_observed": normalised["recorded_at"] < normalised["observed_at"],
         "in_the_future": normalised["recorded_at"] > now if now is not None else pd.Series(False, index=normalised.index),
-        "unknown_signal": ~is_known,
-        "unknown_unit": _has_wrong_unit(normalised["signal"], unit)
-        if unit is not None
-        else pd.Series(False, index=normalised.index),
+        **{name: of_measure == name for name in MEASURE_REASONS},
         "not_a_number": ~np.isfinite(value),
         "not_a_code": (_look_up(normalised["signal"], "coded") == 1) & (value != np.rint(value)),
         "implausible": is_implausible,
@@ -155,11 +164,6 @@ def _is_unclear(names: "pd.Series[str]") -> np.ndarray:
     return np.array([*(not is_identifier(str(name)) for name in uniques), False])[codes]
 
 
-def _has_wrong_unit(signal: "pd.Series[str]", unit: "pd.Series[str]") -> np.ndarray:
-    expected = signal.astype(object).map({name: known.unit for name, known in SIGNALS.items()})
-    return np.asarray(unit.notna() & (unit.astype(object) != expected), dtype=bool)
-
-
 def _look_up(signal: "pd.Series[str]", field: str) -> np.ndarray:
     """Return a field of the signal table for every row, NaN where the signal is unknown."""
     codes, uniques = pd.factorize(signal)
@@ -171,20 +175,27 @@ def _is_repeat(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
     return frame.duplicated(columns, keep="first").to_numpy()
 
 
-def _to_utc(times: "pd.Series[pd.Timestamp]", column: str) -> "pd.Series[pd.Timestamp]":
+def _to_utc(rows: pd.DataFrame, column: str, declared: Declarations) -> "pd.Series[pd.Timestamp]":
     """Return times as UTC microseconds.
 
     A missing time zone is an error of the whole frame, because a wrong guess would shift every window.
     """
+    times = rows[column]
     if isinstance(times.dtype, pd.DatetimeTZDtype):
         instants = times.astype(TIME)
     else:
         parsed = [_parse_time(value) for value in times]
-        if any(not pd.isna(value) and value.tzinfo is None for value in parsed):
-            raise ObservationError(
-                f"{column}: time without a time zone; expected an instant such as 2026-01-31T08:00:00Z; "
-                "add the zone first (pandas: .dt.tz_localize(zone))"
-            )
+        sources = rows["source"] if "source" in rows else [None] * len(rows)
+        for row, (value, source) in enumerate(zip(parsed, sources, strict=True)):
+            if pd.isna(value) or value.tzinfo is not None:
+                continue
+            declaration = declared.of(source)
+            if declaration.time_zone is None:
+                raise ObservationError(
+                    f"{column}: time without a time zone; expected an instant such as 2026-01-31T08:00:00Z; "
+                    "add the zone first (pandas: .dt.tz_localize(zone)), or declare that of the source"
+                )
+            parsed[row] = pd.Timestamp(declaration.localise(value.to_pydatetime()))  # type: ignore[arg-type]
         utc = [np.datetime64("NaT") if pd.isna(value) else value.tz_convert("UTC").to_datetime64() for value in parsed]
         instants = pd.Series(np.array(utc, dtype="datetime64[us]"), index=times.index).dt.tz_localize("UTC")
     # Nanosecond timestamps, which most software uses, cannot represent other years.
@@ -192,8 +203,9 @@ def _to_utc(times: "pd.Series[pd.Timestamp]", column: str) -> "pd.Series[pd.Time
 
 
 def _parse_time(value: object) -> pd.Timestamp:
+    """Return a time, or NaT. A text has to be ISO 8601: that of 5 March must not become one of 3 May."""
     try:
-        return pd.Timestamp(value)  # type: ignore[arg-type]
+        return pd.Timestamp(datetime.fromisoformat(value) if isinstance(value, str) else value)  # type: ignore[arg-type]
     except (ValueError, TypeError):
         return pd.NaT  # type: ignore[return-value]
 

@@ -19,6 +19,7 @@ from serving.observability.readiness import Readiness
 from serving.records.clock import Clock, open_clock
 from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
+from serving.records.source_settings import SourceSettingsFile
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
 from serving.scoring.champion import Champion
@@ -85,6 +86,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     access = Access(journal, settings.requests_per_second)
     group_commit = GroupCommit(journal, identities, metrics)
+    sources = SourceSettingsFile(home)
     if not settings.token_keys:
         create_local_keys(home / LOCAL_FOLDER)
     keys = settings.token_keys or home / LOCAL_FOLDER / JWKS_FILE
@@ -97,7 +99,12 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         group_commit=group_commit,
         identities=identities,
         ingestion=Ingestion(
-            pseudonyms=pseudonyms, identities=identities, journal=journal, access=access, group_commit=group_commit
+            pseudonyms=pseudonyms,
+            identities=identities,
+            journal=journal,
+            access=access,
+            group_commit=group_commit,
+            declared=sources.declarations,
         ),
         journal=journal,
         log=service.log,

@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from features.batch import build_features
+from features.declarations import OWN_UNITS
 from features.derived import MEASUREMENT_ERROR
 from features.errors import VigilError
 from features.observations import TIME, check
@@ -201,7 +202,8 @@ def build_records(vignettes: Iterable[Vignette], history: History) -> tuple[pd.D
             readings += [(vignette.name, _hours_before(hours), signal, value) for signal, value in signs.items()]
         admitted = _hours_before(before[0][0] if before else 0)
         index.append((vignette.name, SHOWN_AT, vignette.age, vignette.sex, float(vignette.pregnant), admitted, admitted))
-    observations = check(_to_frame(readings, ["subject_id", "observed_at", "signal", "value"])).accepted
+    frame = _to_frame(readings, ["subject_id", "observed_at", "signal", "value"])
+    observations = check(frame, declared=OWN_UNITS).accepted
     columns = ["subject_id", "index_time", "age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at"]
     return observations, _to_frame(index, columns).astype({"age": "float64", "sex": "float64", "pregnant": "float64"})
 

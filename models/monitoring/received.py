@@ -5,6 +5,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from features.declarations import OWN_UNITS
 from features.observations import TIME, check, to_numbers
 
 # ``value`` is a number or NaN. ``reason`` is why a reading was not used (features.observations.REASONS), or empty.
@@ -22,7 +23,7 @@ def check_received(readings: pd.DataFrame) -> pd.DataFrame:
     Returns:
         :data:`COLUMNS`; an unusable reading has a reason.
     """
-    result = check(readings)
+    result = check(readings, declared=OWN_UNITS)
     return merge_received(result.accepted, result.quarantined)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from features.batch import KEYS, build_features
 from features.catalogue import group_by_view
+from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import index_times, label_index_times
 from models.tasks import TASKS
@@ -100,7 +101,7 @@ def _read_batches(source: Source, role: str) -> Iterator[tuple[pd.DataFrame, pd.
         index = index.sort_values(KEYS, ignore_index=True)
         index["row"] = np.arange(first, first + len(index))
         first += len(index)
-        accepted = check(batch.observations).accepted
+        accepted = check(batch.observations, declared=OWN_UNITS).accepted
         yield accepted[accepted["subject_id"].isin(index["subject_id"])], index
 
 

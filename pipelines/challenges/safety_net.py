@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from features.batch import KEYS, build_features
+from features.declarations import OWN_UNITS
 from features.observations import TIME, check
 from models.alarms.budget import summarise_alarms
 from models.alarms.timeline import AlarmTimeline
@@ -31,7 +32,7 @@ def safety_net() -> Benchmark:
     replayed: dict[str, list[pd.DataFrame]] = {"chart at rounds": [], "chart each minute": [], "net each minute": []}
     days = 0.0
     for batch in track(ward.batches(), "assess each minute", len(ward)):
-        accepted = check(batch.observations).accepted
+        accepted = check(batch.observations, declared=OWN_UNITS).accepted
         minutes = _score(batch, accepted, _index_minutes(batch))
         rounds = _score(batch, accepted, _index_rounds(batch))
         replayed["chart at rounds"].append(_as_on_paper(rounds))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
+from features.declarations import OWN_UNITS
 from features.identifiers import is_identifier
 from features.observations import TIME, check
 from features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
@@ -48,7 +49,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
         _check_stays(identified)
         batch = _pseudonymise(identified, pseudonyms)
         identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
-        checked = check(batch.observations, now)
+        checked = check(batch.observations, now, OWN_UNITS)
         stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
         quarantine = pd.concat([checked.quarantined, checked.accepted[stray].assign(reason="no_stay")], ignore_index=True)
         home.cohort.write(

@@ -15,6 +15,7 @@ from models.assessment import assess_registered
 from models.registry import NoModelError, RegisteredModel
 from models.tasks import TASKS
 from pipelines.home import Home
+from serving.records.source_settings import SourceSettingsFile
 
 OPTIONAL_COLUMNS: Final = ("age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at")  # facts about the patient
 
@@ -43,7 +44,7 @@ def score_file(home: Home, path: Path, task: str) -> tuple[pd.DataFrame, pd.Data
         ScoreFileError: the file cannot be read, lacks a column, or holds no reading that can be used.
     """
     table = _read(path)
-    checked = check(table)
+    checked = check(table, declared=SourceSettingsFile(home.path).declarations())
     if checked.accepted.empty:
         reasons = checked.quarantined["reason"].value_counts().to_dict()
         raise ScoreFileError(f"{path}: no reading can be used: {reasons}; expected names and units as in docs/features.md")

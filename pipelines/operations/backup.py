@@ -42,7 +42,7 @@ from pipelines.operations.upgrade import database_files
 from pipelines.progress import timed_step, track
 from serving.auth.local_tokens import LOCAL_FOLDER
 from serving.identity import identities
-from serving.records import journal, prediction_log, ward_settings, ward_state
+from serving.records import journal, prediction_log, source_settings, ward_settings, ward_state
 from serving.records.clock import FILE as CLOCK_FILE
 
 MANIFEST: Final = "manifest.json"
@@ -62,6 +62,7 @@ FILES: Final = (
     CHECK_FILE,
     LOCAL_FOLDER,
     ward_settings.FILE,
+    source_settings.FILE,
     CLOCK_FILE,
     STORE_CONFIGURATION,
     "features",

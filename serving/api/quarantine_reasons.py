@@ -2,6 +2,7 @@
 
 from features.observations import REASONS
 from features.signals import SIGNALS
+from features.units import understood_units
 
 
 def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
@@ -14,16 +15,21 @@ def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
     >>> explain_quarantine("implausible", "spo2")
     ('value', '20 to 100 %')
     """
-    unit, bounds = "", ""
+    unit, units, bounds = "", "", ""
     if (definition := SIGNALS.get(signal)) is not None:
         unit, bounds = definition.unit, f"{definition.low:g} to {definition.high:g}"
+        units = " or ".join(understood_units(signal))
     return {
         "unclear_subject": ("patient_id", "visible characters in one spelling, without blanks at the ends"),
         "missing_time": ("observed_at", "an instant with its time zone, such as 2026-01-31T08:00:00Z, of 1990 to 2099"),
         "recorded_before_observed": ("observed_at", "at or before the present of the server"),
         "in_the_future": ("observed_at", "at or before the present of the server"),
         "unknown_signal": ("signal", f"one of {', '.join(SIGNALS)}"),
-        "unknown_unit": ("unit", unit),
+        "ambiguous_code": ("signal", "the signal's name; this code stands for several"),
+        "unknown_unit": ("unit", units),
+        "codes_disagree": ("unit", f"a unit that fits the code in signal; the signal's are {units}"),
+        "device_error": ("value", "a measurement; the source declares this value as an error code"),
+        "missing_unit": ("unit", f"{units}; or declare the unit of the source in sources.toml"),
         "not_a_number": ("value", "a finite number, not a text"),
         "not_a_code": ("value", f"a whole number from {bounds}"),
         "implausible": ("value", f"{bounds} {unit}"),

@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.observations import MESSAGE_KEY, TIME, check, to_numbers, to_resolution
+from features.declarations import UNDECLARED, Declarations
+from features.observations import MESSAGE_KEY, TIME, check
 from serving.records.clock import SteadyClock
 from serving.records.database import (
     ChangeWatch,
@@ -84,13 +85,14 @@ class Journal:
         self._is_ahead = False
         self._watch = ChangeWatch(self._engine)
 
-    def append(self, group: Callable[[], Sequence[Mapping[str, Any]]]) -> list[Receipt]:
+    def append(self, group: Callable[[], Sequence[Mapping[str, Any]]], declared: Declarations = UNDECLARED) -> list[Receipt]:
         """Store a group of observations; they are on the disk when this returns.
 
         Args:
             group: returns the observations; called inside the transaction, before anything is written. Each has ``subject_id,
                 signal, value, unit, observed_at`` (None where it could not be read), ``device_id, source, message_id``, and
                 perhaps ``sent``: the fields as the sender wrote them, for the quarantine.
+            declared: what sources declare of their units.
 
         Returns:
             What became of each, in order.
@@ -102,7 +104,7 @@ class Journal:
             observations = group()
             if not observations:
                 return []
-            return _append(connection, pd.DataFrame.from_records(observations), self._next_time(connection))
+            return _append(connection, pd.DataFrame.from_records(observations), self._next_time(connection), declared)
 
     def register(self, registrations: Sequence[Registration], first: Callable[[], object] = lambda: None) -> None:
         """Store what is known of subjects from now on. ``first`` is called inside the transaction, before anything is written.
@@ -277,7 +279,7 @@ class Journal:
         return instant(at)
 
 
-def _append(connection: sa.Connection, frame: pd.DataFrame, recorded_at: pd.Timestamp) -> list[Receipt]:
+def _append(connection: sa.Connection, frame: pd.DataFrame, recorded_at: pd.Timestamp, declared: Declarations) -> list[Receipt]:
     last_seq = connection.execute(sa.select(sa.func.max(OBSERVATIONS.c.seq))).scalar() or 0
     observed_at = frame["observed_at"].astype(TIME)
     arrived = frame.assign(
@@ -286,12 +288,12 @@ def _append(connection: sa.Connection, frame: pd.DataFrame, recorded_at: pd.Time
         recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
         row=np.arange(len(frame)),
     )
-    checked = check(arrived, recorded_at)
+    checked = check(arrived, recorded_at, declared)
     _insert_accepted(connection, checked.accepted)
     stored = _stored(connection, arrived["message_id"])
     unusable = dict(zip(checked.quarantined["row"], checked.quarantined["reason"], strict=True))
     receipts = []
-    for row, (message, value) in enumerate(zip(arrived["message_id"], _rounded(arrived), strict=True)):
+    for row, (message, value) in enumerate(zip(arrived["message_id"], checked.converted.tolist(), strict=True)):
         reason = unusable.get(row)
         seq, stored_value = stored.get(message, (0, value))  # not stored: another message had the same content
         if reason is not None and reason not in _REPEATS:
@@ -361,8 +363,3 @@ def _quarantine(connection: sa.Connection, observations: pd.DataFrame, reasons: 
 def _digest(key: Iterable[Any]) -> bytes:
     """Return the digest of those parts of a message that make an observation the same when it arrives again."""
     return hashlib.blake2b(json.dumps([str(part) for part in key]).encode(), digest_size=16).digest()
-
-
-def _rounded(frame: pd.DataFrame) -> list[float]:
-    rounded: list[float] = to_resolution(to_numbers(frame["value"]).to_numpy(), frame["signal"]).tolist()
-    return rounded

@@ -129,7 +129,7 @@ class RiskService:
 
         Args:
             subject: who they are; the ward does not matter.
-            observations: ``signal, value, unit`` (None: the signal's own) and ``observed_at``, any number.
+            observations: ``signal, value, unit`` (None: none was sent) and ``observed_at``, any number.
             as_of: default: the time of the latest observation.
             include: what else to report.
 

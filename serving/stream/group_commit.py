@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from features.declarations import UNDECLARED, Declarations
 from features.errors import VigilError
 from serving.identity.identities import Identities
 from serving.observability.metrics import Metrics
@@ -30,6 +31,7 @@ class _Request:
     observations: Sequence[Mapping[str, Any]]
     identifiers: Mapping[str, str]
     check: Callable[[], None]
+    declared: Declarations
     answer: "Future[list[Receipt]]" = field(default_factory=Future)
 
 
@@ -51,6 +53,7 @@ class GroupCommit:
         observations: Sequence[Mapping[str, Any]],
         identifiers: Mapping[str, str],
         check: Callable[[], None] = lambda: None,
+        declared: Declarations = UNDECLARED,
     ) -> "Future[list[Receipt]]":
         """Return a future of what became of each observation, done when they are on the disk.
 
@@ -59,11 +62,12 @@ class GroupCommit:
             identifiers: by subject key.
             check: called inside the transaction, before anything is written; if it raises, the request is refused with that
                 error, and the others of the group go on.
+            declared: what sources declare; for the whole group, that of its latest request counts.
 
         Raises:
             OverloadedError: too many requests are waiting already.
         """
-        request = _Request(observations, identifiers, check)
+        request = _Request(observations, identifiers, check, declared)
         request.answer.set_running_or_notify_cancel()  # a caller who stops waiting must not hinder the others of the group
         with self._counting:
             if self._waiting.full() or self._observations + len(observations) > _MAX_OBSERVATIONS:
@@ -83,7 +87,10 @@ class GroupCommit:
                 self._observations -= sum(len(request.observations) for request in group)
             admitted: list[_Request] = []
             try:
-                receipts = self._journal.append(lambda: self._admit(group, admitted))  # noqa: B023 - called at once
+                receipts = self._journal.append(
+                    lambda: self._admit(group, admitted),  # noqa: B023 - called at once
+                    group[-1].declared,
+                )
             except Exception as error:  # noqa: BLE001 - every waiting caller gets it
                 for request in group:
                     if not request.answer.done():

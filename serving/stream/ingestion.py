@@ -6,13 +6,15 @@ durably. What cannot be used is quarantined with a reason, never dropped.
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from features.declarations import UNDECLARED, Declarations, SourceDeclaration
 from features.pseudonyms import Pseudonyms
 from serving.auth.access import Access
 from serving.auth.tokens import Caller
@@ -32,7 +34,7 @@ class SentObservation:
 
     Attributes:
         patient_id: the patient identifier.
-        signal, unit: names that may be unknown; ``unit`` None: the signal's own.
+        signal, unit: names that may be unknown; ``unit`` None: none was sent.
         value: a number, if it can be used.
         observed_at: ISO 8601 with a time zone, if it can be used.
         message_id: the sender's name of the message; one sent again counts once.
@@ -59,12 +61,14 @@ class Ingestion:
         journal: Journal,
         access: Access,
         group_commit: GroupCommit,
+        declared: Callable[[], Declarations] = lambda: UNDECLARED,
     ) -> None:
         self._pseudonyms = pseudonyms
         self._identities = identities
         self._journal = journal
         self._access = access
         self._group_commit = group_commit
+        self._declared = declared
 
     async def accept(self, observations: Sequence[SentObservation], caller: Caller) -> list[Receipt]:
         """Store observations, and return what became of each, in order, once they are on the disk.
@@ -76,9 +80,12 @@ class Ingestion:
             DatabaseError: nothing was stored.
         """
         keys = {name: self._pseudonyms.subject_key(name) for name in {sent.patient_id for sent in observations}}
-        rows = [_row(keys[sent.patient_id], sent) for sent in observations]
+        declared = self._declared()
+        rows = [_row(keys[sent.patient_id], sent, declared.of(sent.source)) for sent in observations]
         identifiers: dict[str, str] = {key: name for name, key in keys.items()}
-        future = self._group_commit.submit(rows, identifiers, check=lambda: self._access.require_visible(caller, keys.values()))
+        future = self._group_commit.submit(
+            rows, identifiers, check=lambda: self._access.require_visible(caller, keys.values()), declared=declared
+        )
         return await asyncio.wrap_future(future)
 
     def register(self, registrations: Sequence[tuple[str, Registration]], caller: Caller) -> None:
@@ -104,14 +111,14 @@ class Ingestion:
         self._journal.register(rows, first=check_and_identify)
 
 
-def _row(key: str, sent: SentObservation) -> dict[str, Any]:
+def _row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> dict[str, Any]:
     """Return an observation as :meth:`serving.records.journal.Journal.append` takes it."""
     return {
         "subject_id": key,
         "signal": sent.signal,
         "value": _number(sent.value),
         "unit": sent.unit,
-        "observed_at": _time(sent.observed_at),
+        "observed_at": _time(sent.observed_at, declaration),
         "device_id": sent.device_id,
         "source": sent.source,
         "message_id": sent.message_id,
@@ -119,11 +126,22 @@ def _row(key: str, sent: SentObservation) -> dict[str, Any]:
     }
 
 
-def _time(value: str | float | bool | None) -> Any:
+def _time(value: str | float | bool | None, declaration: SourceDeclaration) -> pd.Timestamp | None:
     try:
-        return utc(_INSTANT.validate_python(value))
+        return utc(_INSTANT.validate_python(_with_zone(value, declaration)))
     except ValidationError:
         return None
+
+
+def _with_zone(value: str | float | bool | None, declaration: SourceDeclaration) -> str | float | bool | datetime | None:
+    """Return a time as it was sent, or as an instant where it is a local time of a source that declares its zone."""
+    if declaration.time_zone is None or not isinstance(value, str):
+        return value
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    return declaration.localise(time) if time.tzinfo is None and len(value) > len("2026-01-31") else value
 
 
 def _number(value: float | str | bool | None) -> float:

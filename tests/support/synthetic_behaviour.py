@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from features.catalogue import SERVICES, group_by_view
+from features.declarations import OWN_UNITS
 from features.observations import check
 from features.signals import SIGNALS
 
@@ -25,7 +26,9 @@ def ward(*, patients=30, hours=20, seed=1):
             values = generator.normal(generator.normal(level, spread), spread / 3, hours)
             values = np.clip(np.rint(values) if signal.coded else values, signal.low, signal.high)
             readings += [(f"p{number:03d}", START + pd.Timedelta(hours=hour), name, value) for hour, value in enumerate(values)]
-    observations = check(pd.DataFrame(readings, columns=["subject_id", "observed_at", "signal", "value"])).accepted
+    observations = check(
+        pd.DataFrame(readings, columns=["subject_id", "observed_at", "signal", "value"]), declared=OWN_UNITS
+    ).accepted
     return observations, index_of([f"p{number:03d}" for number in range(patients)], hours)
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, StrictBool, StrictFloat, WithJsonSchema
 
-from features.signals import SIGNALS
+from features.codes import accepted_names
 from serving.api.schemas.request import (
     MAX_OBSERVATIONS,
     MAX_PATIENTS,
@@ -34,7 +34,7 @@ class SentObservationIn(Request):
     patient_id: PatientId
     # The document states what can be used. Anything else is quarantined, not refused with the rest of the request.
     signal: Annotated[
-        str, Field(max_length=64, examples=["heart_rate"]), WithJsonSchema({"type": "string", "enum": [*SIGNALS]})
+        str, Field(max_length=64, examples=["heart_rate"]), WithJsonSchema({"type": "string", "enum": accepted_names()})
     ]
     value: Annotated[_Sent, WithJsonSchema({"type": "number", "description": "In the signal's unit.", "examples": [112]})]
     observed_at: Annotated[
@@ -48,7 +48,14 @@ class SentObservationIn(Request):
             }
         ),
     ]
-    unit: Annotated[str | None, Field(max_length=32, examples=["/min"], description="UCUM; must be the signal's.")] = None
+    unit: Annotated[
+        str | None,
+        Field(
+            max_length=32,
+            examples=["/min"],
+            description="UCUM. May be left out where only one unit of the signal could be meant.",
+        ),
+    ] = None
     device_id: Annotated[Name | None, Field(examples=["monitor-12"])] = None
     source: Annotated[Name | None, Field(examples=["gateway-7"], description="The gateway.")] = None
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.signals import SIGNALS
+from features.codes import accepted_names
 from models.alarms.safety_net import Band, Reason, Score
 from models.assessment import Basis, DecidedBy, Finding
 from models.registry import RegisteredModel
@@ -46,9 +46,9 @@ class RisksRequest(Request):
 
 
 class ObservationIn(Request):
-    """One observation. The unit, if given, must be the signal's UCUM unit."""
+    """One observation. The unit (UCUM) may be left out where only one could be meant."""
 
-    signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], json_schema_extra={"enum": list(SIGNALS)})]
+    signal: Annotated[str, Field(max_length=64, examples=["heart_rate"], json_schema_extra={"enum": accepted_names()})]
     value: Annotated[float, Field(strict=True, allow_inf_nan=False, examples=[112])]
     observed_at: Instant
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"])] = None

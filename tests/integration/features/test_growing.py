@@ -24,13 +24,14 @@ import json, sys
 import pandas as pd
 from features.batch import build_features
 from features.catalogue import SERVICES, VIEWS
+from features.declarations import OWN_UNITS
 from features.observations import check
 at = pd.Timestamp("2026-01-31T08:00:00Z")
 values = [("crp", 12.5), ("skin_temperature", 31.5), ("spo2", 88.0)]
 frame = pd.DataFrame([{"subject_id": "a", "observed_at": at, "signal": s, "value": v} for s, v in values])
 index = pd.DataFrame({"subject_id": ["a"], "index_time": [at + pd.Timedelta(hours=2)], "age": [70.0], "sex": [1.0]})
 index["unit_admitted_at"] = index["hospital_admitted_at"] = at
-rows = build_features(check(frame).accepted, index, tuple(VIEWS))
+rows = build_features(check(frame, declared=OWN_UNITS).accepted, index, tuple(VIEWS))
 names = ["crp_last_72h", "skin_temperature_last_24h", "skin_temperature_mean_6h", "spo2_hours_below_90_24h"]
 print(json.dumps({
     "services": {name: list(features) for name, features in SERVICES.items()},

@@ -10,6 +10,7 @@ import pytest
 
 from features.batch import build_features
 from features.catalogue import STANDARD, VIEWS
+from features.declarations import OWN_UNITS
 from features.observations import check
 from features.store.client import Store
 from models.cohort import index_times
@@ -120,7 +121,7 @@ def test_build_completes_a_run_that_was_killed(tmp_path, uninterrupted, written)
 def test_features_at_a_time_do_not_depend_on_later_observations_of_real_stays(cinc2019_zip, monkeypatch):
     monkeypatch.setattr("pipelines.sources.cinc2019.STAYS_PER_BATCH", 40)
     batch = next(iter(Cinc2019(cinc2019_zip).batches()))
-    observations, index = check(batch.observations).accepted, index_times(batch.stays)
+    observations, index = check(batch.observations, declared=OWN_UNITS).accepted, index_times(batch.stays)
     whole = build_features(observations, index, VIEWS)
     rng = np.random.default_rng(7)
     cut = index.groupby("subject_id").sample(1, random_state=rng)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import math
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from serving.observability.metrics import Metrics
 from serving.records.journal import Journal, Receipt
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS
 from serving.records.registration import Registration
+from serving.records.source_settings import SourceSettingsFile
 from serving.records.timestamps import microsecond, utc
 from serving.stream.group_commit import GroupCommit
 from serving.stream.ingestion import Ingestion, SentObservation
@@ -35,6 +37,7 @@ class Home:
             journal=self.journal,
             access=Access(self.journal, 1_000),
             group_commit=self.group_commit,
+            declared=SourceSettingsFile(home).declarations,
         )
 
     def accept(self, *observations, wards=None):
@@ -142,3 +145,42 @@ def test_register_refused_for_one_patient_stores_none(home):
     assert home.identities.subjects() == {home.pseudonyms.subject_key("patient-2")}
     home.register(("patient-1", "A"), wards=["A"])
     assert len(home.rows(REGISTRATIONS)) == 2
+
+
+def test_what_a_source_declares_counts_from_the_next_reading_on(tmp_path):
+    home = Home(tmp_path)
+    local = AT.astimezone(ZoneInfo("Europe/Berlin")).replace(tzinfo=None).isoformat()
+    readings = [
+        {"signal": "glucose", "value": 5.5},
+        {"signal": "glucose", "value": 10},
+        {"signal": "heart_rate", "value": 70, "observed_at": local},
+        {"signal": "heart_rate", "value": 71, "observed_at": "2026-03-29T02:30:00"},  # the clocks went from 2 to 3
+        {"signal": "heart_rate", "value": 72, "observed_at": "2026-10-25T02:30:00"},  # the clocks went from 3 to 2
+        {"signal": "heart_rate", "value": 73, "observed_at": "2026-10-25"},
+        {"signal": "heart_rate", "value": 74},
+    ]
+
+    def results(number):
+        receipts = home.accept(*[sent(message=f"{number}-{n}", **reading) for n, reading in enumerate(readings)])
+        return [receipt.reason or receipt.status for receipt in receipts]
+
+    undeclared = ["missing_unit", "missing_unit", *["missing_time"] * 4, "accepted"]
+    assert results(1) == undeclared
+    (tmp_path / "sources.toml").write_text(
+        '[sources.g1]\nunits = { glucose = "mmol/L" }\nerror_codes = { glucose = [10] }\ntime_zone = "Europe/Berlin"'
+    )
+    declared = ["accepted", "device_error", "accepted", "missing_time", "missing_time", "missing_time", "duplicate"]
+    assert results(2) == declared
+    accepted = {(row["signal"], row["value"]): row["observed_at"] for row in home.rows(OBSERVATIONS)}
+    assert accepted == {key: microsecond(utc(AT)) for key in [("heart_rate", 74.0), ("glucose", 99.09), ("heart_rate", 70.0)]}
+    home.group_commit.stop()
+
+
+def test_a_converted_reading_that_is_sent_again_is_a_duplicate(home):
+    reading = sent(signal="body_temperature", value=98.6, unit="[degF]")
+    assert home.accept(reading) == [Receipt("accepted")]
+    assert home.accept(reading) == [Receipt("duplicate")]
+    assert home.accept(sent(signal="body_temperature", value=99.6, unit="[degF]")) == [
+        Receipt("quarantined", "duplicate_message")
+    ]
+    assert [row["value"] for row in home.rows(OBSERVATIONS)] == [37.0]

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from features.batch import build_features, plan_computation
 from features.catalogue import STANDARD, VIEWS
 from features.observations import TIME
+from features.signals import SIGNALS
 from serving.records.journal import UNASSIGNED, Journal
 from serving.records.journal_tables import OBSERVATIONS, RETENTIONS
 from serving.records.registration import Registration
@@ -44,8 +45,9 @@ class FilledJournal:
             late = timedelta(minutes=float(self.generator.choice([0, 0, 1, 40, 400])))
             value = round(float(self.generator.uniform(*RANGES[signal])), 2)
             self.messages += 1
-            row = {"subject_id": str(self.generator.choice(subjects)), "signal": signal, "value": value, "unit": None}
-            row |= {"observed_at": pd.Timestamp(self.time - late).as_unit("us"), "device_id": None, "source": None}
+            row = {"subject_id": str(self.generator.choice(subjects)), "signal": signal, "value": value}
+            row |= {"unit": SIGNALS[signal].unit, "observed_at": pd.Timestamp(self.time - late).as_unit("us")}
+            row |= {"device_id": None, "source": None}
             sent.append(row | {"message_id": f"m{self.messages}"})
         assert {receipt.status for receipt in self.journal.append(lambda: sent)} == {"accepted"}
 

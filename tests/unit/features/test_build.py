@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from features.batch import _with_needs, build_features, group_observations, plan_computation
 from features.catalogue import DECLARED, STANDARD, VIEWS, list_features
+from features.declarations import OWN_UNITS
 from features.derived import MEASUREMENT_ERROR
 from features.kernel import compute_window_statistics
 from features.kernel.plan import order_by_signal, plan_kernel
@@ -34,7 +35,9 @@ def observations(*rows, subject_id="a"):
         ],
         columns=["subject_id", "observed_at", "signal", "value", "recorded_at"],
     )
-    checked = check(frame.astype({"observed_at": "datetime64[us, UTC]", "recorded_at": "datetime64[us, UTC]"}))
+    checked = check(
+        frame.astype({"observed_at": "datetime64[us, UTC]", "recorded_at": "datetime64[us, UTC]"}), declared=OWN_UNITS
+    )
     assert checked.quarantined.empty
     return checked.accepted
 

@@ -35,13 +35,16 @@ def reasons(*rows):
         ({"subject_id": ""}, "missing_subject"),
         ({"observed_at": None}, "missing_time"),
         ({"observed_at": "yesterday"}, "missing_time"),
+        ({"observed_at": "01/02/2026 08:00+00:00"}, "missing_time"),  # 2 January or 1 February
+        ({"observed_at": "31/01/2026 08:00+00:00"}, "missing_time"),
+        ({"observed_at": "5 Mar 2026 08:00+00:00"}, "missing_time"),
         ({"observed_at": "9999-12-31T00:00:00Z"}, "missing_time"),
         ({"observed_at": "0001-01-01T00:00:00Z"}, "missing_time"),
         ({"observed_at": datetime(9999, 12, 31, tzinfo=UTC)}, "missing_time"),
         ({"recorded_at": T - pd.Timedelta(seconds=1)}, "recorded_before_observed"),
         ({"signal": "heartrate"}, "unknown_signal"),
         ({"signal": None}, "unknown_signal"),
-        ({"unit": "bpm"}, "unknown_unit"),
+        ({"unit": "mg/dL"}, "unknown_unit"),
         ({"value": float("nan")}, "not_a_number"),
         ({"value": float("inf")}, "not_a_number"),
         ({"value": "eighty"}, "not_a_number"),
@@ -54,7 +57,7 @@ def reasons(*rows):
         ({"value": 2**63}, "implausible"),
         ({"value": "1" + "0" * 400}, "not_a_number"),
         ({"unit": "beats per fortnight"}, "unknown_unit"),
-        ({"unit": ""}, "unknown_unit"),
+        ({"signal": "glucose", "value": 11.1, "unit": ""}, "missing_unit"),
     ],
 )
 def test_check_quarantines_each_kind_of_error_with_its_reason(changes, reason):
@@ -88,10 +91,14 @@ def test_check_accepts_valid_observations_with_or_without_unit():
 def test_check_accepts_both_ends_of_the_plausible_range(name):
     signal = SIGNALS[name]
     ends = [
-        row(signal=name, value=end, observed_at=T + pd.Timedelta(hours=n)) for n, end in enumerate((signal.low, signal.high))
+        row(signal=name, unit=signal.unit, value=end, observed_at=T + pd.Timedelta(hours=n))
+        for n, end in enumerate((signal.low, signal.high))
     ]
     assert reasons(*ends) == []
-    beyond = [row(signal=name, value=end) for end in (signal.low - signal.resolution, signal.high + signal.resolution)]
+    beyond = [
+        row(signal=name, unit=signal.unit, value=end)
+        for end in (signal.low - signal.resolution, signal.high + signal.resolution)
+    ]
     assert reasons(*beyond) == ["implausible"] * 2
 
 
@@ -140,7 +147,9 @@ def test_missing_message_ids_are_no_duplicates():
 @given(st.sampled_from([name for name, signal in SIGNALS.items() if not signal.coded]), st.floats(0, 1))
 def test_accepted_values_are_rounded_to_the_resolution(name, position):
     signal = SIGNALS[name]
-    accepted = check(pd.DataFrame([row(signal=name, value=signal.low + position * (signal.high - signal.low))])).accepted
+    accepted = check(
+        pd.DataFrame([row(signal=name, unit=signal.unit, value=signal.low + position * (signal.high - signal.low))])
+    ).accepted
     steps = accepted["value"].iloc[0] * signal.steps_per_unit
     assert abs(steps - round(steps)) < 1e-6
     assert round(steps) / signal.steps_per_unit == accepted["value"].iloc[0]

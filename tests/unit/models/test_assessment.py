@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from features.batch import build_features
+from features.declarations import OWN_UNITS
 from features.observations import check
 from models.alarms.safety_net import join_reasons
 from models.assessment import age_by_hours, assess, assess_registered, safety_net_scores
@@ -50,7 +51,7 @@ def rows(*sets, age=np.nan, pregnant=np.nan, at=NOW):
     index = pd.DataFrame({"subject_id": ["p"], "index_time": [at], "age": [age], "sex": [np.nan], "pregnant": [pregnant]})
     never = pd.Series([pd.NaT], dtype="datetime64[us, UTC]")
     index = index.assign(unit_admitted_at=never, hospital_admitted_at=never)
-    return build_features(check(observations, at).accepted, index)
+    return build_features(check(observations, at, declared=OWN_UNITS).accepted, index)
 
 
 def assessed(model, *sets, **patient):

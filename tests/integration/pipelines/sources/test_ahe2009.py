@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import index_times
 from pipelines.jobs.ingest import _check_stays
@@ -52,7 +53,7 @@ def test_ahe2009_observations_end_before_the_forecast_starts(folder):
     ]
     assert readings["signal"].eq("mean_bp").all()
     assert readings["recorded_at"].equals(readings["observed_at"])
-    assert check(readings).quarantined["value"].tolist() == [-3]
+    assert check(readings, declared=OWN_UNITS).quarantined["value"].tolist() == [-3]
 
 
 def test_ahe2009_stay_ends_at_the_forecast_start_which_is_an_index_time(folder):
@@ -153,7 +154,7 @@ def test_ahe2009_records_have_the_published_counts(ahe2009, split, stays, events
     assert batch.observations["observed_at"].lt(T0).all()
     assert batch.outcomes["onset"].between(T0, T0 + 60 * MINUTE, inclusive="neither").all()
     assert (batch.stays["end"] - batch.stays["start"]).eq(600 * MINUTE).all()
-    checked = check(batch.observations)
+    checked = check(batch.observations, declared=OWN_UNITS)
     assert set(checked.quarantined["reason"]) == {"implausible"}
     assert len(checked.quarantined) <= 40
 

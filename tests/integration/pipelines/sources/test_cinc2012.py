@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import index_times
 from pipelines.jobs.ingest import _check_stays
@@ -78,7 +79,7 @@ def test_cinc2012_observations_have_signal_time_value_and_device_of_the_file(fol
     ]
     assert readings["recorded_at"].equals(readings["observed_at"])
     assert readings["source"].eq("set-x").all()
-    checked = check(readings)
+    checked = check(readings, declared=OWN_UNITS)
     assert checked.quarantined.set_index("signal")["reason"].to_dict() == {"ph": "implausible", "Mystery": "unknown_signal"}
     simultaneous = checked.accepted[checked.accepted["subject_id"] == "100004"]
     assert simultaneous["value"].tolist() == [60, 62]  # two values at the same time are two observations
@@ -163,13 +164,13 @@ def test_cinc2012_reads_a_set_without_any_observation_or_death(tmp_path):
     assert batch.observations.empty
     assert batch.outcomes.empty
     assert batch.stays["age"].fillna(-1).tolist() == [61, -1, -1]
-    assert check(batch.observations).accepted.empty
+    assert check(batch.observations, declared=OWN_UNITS).accepted.empty
 
 
 def test_cinc2012_value_that_is_no_number_and_time_that_is_no_time_are_quarantined_unchanged(tmp_path):
     text = make_record("1", "01:00,HR,fast", "01:00,Na,", "1h,HR,80", "01:60,HR,81", "02:00,HR,82", "02:00,FiO2,high")
     batch = single_batch(Cinc2012(write_set(tmp_path / "set-x", {"1": text}, ["1,1,1,1,-1,0"])).batches())
-    checked = check(batch.observations)
+    checked = check(batch.observations, declared=OWN_UNITS)
     assert checked.accepted["value"].tolist() == [82]
     quarantined = checked.quarantined[["signal", "value", "reason"]].astype(str).to_numpy().tolist()
     assert quarantined == [
@@ -185,7 +186,7 @@ def test_cinc2012_implausible_fio2_gives_no_on_oxygen(tmp_path):
     text = make_record("1", "01:00,FiO2,0.03", "02:00,FiO2,0", "03:00,FiO2,40")
     batch = single_batch(Cinc2012(write_set(tmp_path / "set-x", {"1": text}, ["1,1,1,1,-1,0"])).batches())
     assert batch.observations["signal"].tolist() == ["fio2"] * 3
-    assert check(batch.observations).quarantined["reason"].tolist() == ["implausible"] * 3
+    assert check(batch.observations, declared=OWN_UNITS).quarantined["reason"].tolist() == ["implausible"] * 3
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def test_cinc2012_sets_have_the_published_counts(cinc2012_set):
     index = index_times(stays)
     assert (index.groupby("subject_id")["index_time"].max() == EPOCH + 48 * HOUR).all()
 
-    checked = check(observations)
+    checked = check(observations, declared=OWN_UNITS)
     reasons = checked.quarantined["reason"].value_counts() / len(observations)
     assert set(reasons.index) == {"implausible", "duplicate_reading"}
     assert reasons.max() < 0.002

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from features.batch import build_features
+from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import index_times, label_index_times
 from models.tasks import TASKS
@@ -70,7 +71,7 @@ def test_cinc2019_implausible_fio2_gives_no_on_oxygen(tmp_path):
     (tmp_path / "p000001.psv").write_text(
         make_psv({"ICULOS": 1, "FiO2": 0.03}, {"ICULOS": 2, "FiO2": 0}, {"ICULOS": 3, "FiO2": 10})
     )
-    checked = check(single_batch(Cinc2019(tmp_path).batches()).observations)
+    checked = check(single_batch(Cinc2019(tmp_path).batches()).observations, declared=OWN_UNITS)
     assert checked.accepted.empty
     assert checked.quarantined["signal"].tolist() == ["fio2"] * 3
 
@@ -154,7 +155,7 @@ def test_cinc2019_features_of_real_stays_equal_those_computed_with_pandas(cinc20
     expected = pd.concat([files[stay]["SepsisLabel"] for stay in sorted(files)], ignore_index=True)
     np.testing.assert_array_equal(labelled["label"], expected)
 
-    checked = check(batch.observations)
+    checked = check(batch.observations, declared=OWN_UNITS)
     measured = sum(int(file[list(HEADER[:34])].notna().sum().sum()) for file in files.values())
     measured += sum(int(file["FiO2"].between(0.2, 1.0).sum()) for file in files.values())  # each also gives on_oxygen
     assert len(checked.accepted) + len(checked.quarantined) == measured

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import assign_splits, index_times, label_index_times, patient_of
 from models.tasks import TASKS
@@ -91,7 +92,7 @@ def test_eicu_observations_have_signal_time_and_value_of_the_hourly_table(folder
         ]
     )
     assert readings["recorded_at"].equals(readings["observed_at"])
-    quarantined = check(readings).quarantined
+    quarantined = check(readings, declared=OWN_UNITS).quarantined
     assert sorted(zip(quarantined["signal"], quarantined["value"], strict=True)) == [("body_height", 15.2), ("heart_rate", 0)]
 
 
@@ -180,7 +181,7 @@ def test_eicu_demo_has_the_published_counts_and_labels(eicu_demo, task, stays, e
 
     end = batch.observations["subject_id"].map(batch.stays.set_index("subject_id")["end"])
     assert batch.observations["observed_at"].between(EPOCH, end).all()
-    checked = check(batch.observations)
+    checked = check(batch.observations, declared=OWN_UNITS)
     assert set(checked.quarantined["reason"]) == {"implausible"}
     assert len(checked.quarantined) < 0.001 * len(batch.observations)
     assert checked.accepted["signal"].nunique() == len(SIGNALS_BY_COLUMN) + 3  # on_oxygen, body_height, body_weight

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from features.batch import build_features
+from features.declarations import OWN_UNITS
 from features.observations import COLUMNS, TIME, CheckedObservations, check
 from features.scores import NEWS2_BANDS
 from features.signals import SIGNALS
@@ -48,7 +49,7 @@ def stays(batches: list[Batch], truth: dict[str, Stay]) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def checked(batches: list[Batch]) -> CheckedObservations:
-    return check(batches[0].observations)
+    return check(batches[0].observations, declared=OWN_UNITS)
 
 
 def test_simulated_ward_is_a_source() -> None:
@@ -285,7 +286,9 @@ def first_sets(batches: list[Batch], stays: pd.DataFrame) -> pd.DataFrame:
         index = batch.stays.assign(index_time=batch.stays["start"] + 2 * HOUR)
         until = batch.observations["subject_id"].map(index.set_index("subject_id")["index_time"])
         early = batch.observations[(batch.observations["observed_at"] <= until).to_numpy()]
-        scores.append(build_features(check(early).accepted, index)[["subject_id", "news2", "news2_highest"]])
+        scores.append(
+            build_features(check(early, declared=OWN_UNITS).accepted, index)[["subject_id", "news2", "news2_highest"]]
+        )
     return stays.merge(pd.concat(scores), on="subject_id")
 
 
@@ -447,7 +450,7 @@ def test_both_stays_of_a_simulated_patient_are_in_one_batch() -> None:
 def test_arrival_has_one_set_of_vital_signs() -> None:
     observations, index = simulate_arrivals(300, SEED)
     assert list(observations) == ["subject_id", "observed_at", "signal", "value", "recorded_at"]
-    checked = check(observations)
+    checked = check(observations, declared=OWN_UNITS)
     assert checked.quarantined.empty
     sets = checked.accepted.groupby("subject_id")
     assert (sets["signal"].agg(lambda signals: set(map(str, signals))) == set(NEWS2_BANDS)).all()

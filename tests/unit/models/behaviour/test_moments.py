@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from features.batch import build_features
+from features.declarations import OWN_UNITS
 from features.observations import check
 from models.behaviour.moments import LENGTHS, choose_moments, classify_length, split_into_moments
 from tests.support.synthetic_behaviour import START, VIEWS, index_of, ward
@@ -18,7 +19,9 @@ def reading(hour, signal, value, late=0.0, subject="a"):
 
 
 def checked(*readings):
-    return check(pd.DataFrame(readings, columns=["subject_id", "observed_at", "recorded_at", "signal", "value"])).accepted
+    return check(
+        pd.DataFrame(readings, columns=["subject_id", "observed_at", "recorded_at", "signal", "value"]), declared=OWN_UNITS
+    ).accepted
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 
 from features.batch import build_features
 from features.catalogue import group_by_view
+from features.declarations import OWN_UNITS
 from features.observations import TIME, check
 from features.signals import SIGNALS
 from models.training.measurement_augmentation import (
@@ -65,7 +66,9 @@ def observations():
     )
     rows = hours.merge(patients, how="cross").merge(signals, how="cross")
     rows = rows[~rows["signal"].isin(["lactate", "creatinine"]) | (rows["hour"] % 8 == 0)]
-    return check(rows.assign(observed_at=(START + pd.to_timedelta(rows["hour"], unit="h")).astype(TIME))).accepted
+    return check(
+        rows.assign(observed_at=(START + pd.to_timedelta(rows["hour"], unit="h")).astype(TIME)), declared=OWN_UNITS
+    ).accepted
 
 
 def shares(rows, observations):
@@ -197,7 +200,7 @@ def stays_of(patients, hours, seed):
     readings = pd.DataFrame(rows, columns=["subject_id", "observed_at", "recorded_at", "signal", "value"])
     frame = pd.DataFrame(index).assign(row=np.arange(len(index)), hospital_admitted_at=pd.Series(pd.NaT, dtype=TIME))
     frame = frame.astype(dict.fromkeys(["index_time", "start", "end", "unit_admitted_at"], TIME))
-    return check(readings.astype({"observed_at": TIME, "recorded_at": TIME})).accepted, frame
+    return check(readings.astype({"observed_at": TIME, "recorded_at": TIME}), declared=OWN_UNITS).accepted, frame
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,63 @@
+"""What a source of readings declares once: units, time zone, and which values are error codes.
+
+A source is a gateway of the API, or a cohort. Nothing is guessed of a source that declares nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from features.signals import SIGNALS
+
+
+@dataclass(frozen=True, slots=True)
+class SourceDeclaration:
+    """The declaration of one source.
+
+    Attributes:
+        units: Unit of the values that arrive without one, by signal (:mod:`features.units`).
+        error_codes: Values that say what is wrong with the device, by signal; such as 9, 10 and 12 of a glucose sensor.
+        time_zone: That of its times without one. None: such times are not believed.
+    """
+
+    units: Mapping[str, str] = field(default_factory=dict)
+    error_codes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    time_zone: ZoneInfo | None = None
+
+    def localise(self, time: datetime) -> datetime | None:
+        """Return the instant of a local time, which has no zone of its own.
+
+        None: the source declares no zone, or the clocks were changed, so that there is no such time, or there are two.
+
+        >>> berlin = SourceDeclaration(time_zone=ZoneInfo("Europe/Berlin"))
+        >>> [berlin.localise(datetime(2026, 3, day, 2, 30)) for day in (28, 29)]
+        [datetime.datetime(2026, 3, 28, 2, 30, tzinfo=zoneinfo.ZoneInfo(key='Europe/Berlin')), None]
+        """
+        if self.time_zone is None:
+            return None
+        first, second = (time.replace(tzinfo=self.time_zone, fold=fold) for fold in (0, 1))
+        return first if first.utcoffset() == second.utcoffset() else None
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """The declarations of all sources.
+
+    Attributes:
+        default: That of sources that have none of their own.
+        sources: Declarations by name of the source.
+    """
+
+    default: SourceDeclaration = SourceDeclaration()
+    sources: Mapping[str, SourceDeclaration] = field(default_factory=dict)
+
+    def of(self, source: object) -> SourceDeclaration:
+        """Return the declaration of a source, which may be missing."""
+        return self.sources.get(source, self.default) if isinstance(source, str) else self.default
+
+
+UNDECLARED: Final = Declarations()
+# For observations that were converted already, such as those of a cohort whose publisher states the units.
+OWN_UNITS: Final = Declarations(SourceDeclaration(units={name: signal.unit for name, signal in SIGNALS.items()}))

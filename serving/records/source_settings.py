@@ -1,0 +1,111 @@
+"""What each source of readings declares: ``HOME/sources.toml``, written by those who connect it, read again when it changes.
+
+::
+
+    [default]
+    time_zone = "Europe/Berlin"
+
+    [sources.gateway-4]
+    units = { glucose = "mmol/L" }
+    error_codes = { glucose = [9, 10, 12] }
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+from features.declarations import Declarations, SourceDeclaration
+from features.errors import VigilError
+from features.signals import SIGNALS
+from features.units import find_conversion, understood_units
+from serving.records.settings_file import SettingsFile
+
+FILE: Final = "sources.toml"
+
+
+class SourceSettingsError(VigilError):
+    """The declarations of the sources cannot be used."""
+
+
+def _require_signal(name: str) -> str:
+    if name not in SIGNALS:
+        raise ValueError(f"{name} is no signal; the signals are in docs/features.md")
+    return name
+
+
+def _require_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"{name} is no time zone; expected a name such as Europe/Berlin") from None
+    return name
+
+
+SignalName = Annotated[str, AfterValidator(_require_signal)]
+
+
+class SourceSettings(BaseModel):
+    """The declaration of one source.
+
+    Attributes:
+        units: unit of values that arrive without one, by signal; one of :func:`features.units.understood_units`.
+        error_codes: values that say what is wrong with the device, by signal.
+        time_zone: of times that arrive without one; None: such times are not believed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    units: dict[SignalName, str] = {}
+    error_codes: dict[SignalName, list[Annotated[float, Field(allow_inf_nan=False)]]] = {}
+    time_zone: Annotated[str, AfterValidator(_require_zone)] | None = None
+
+    @field_validator("units")
+    @classmethod
+    def _require_units(cls, units: Mapping[str, str]) -> Mapping[str, str]:
+        for signal, unit in units.items():
+            if find_conversion(signal, unit) is None:
+                raise ValueError(f"{unit} is no unit of {signal}; expected one of {', '.join(understood_units(signal))}")
+        return units
+
+    def declaration(self) -> SourceDeclaration:
+        """Return the declaration as the check of observations takes it."""
+        return SourceDeclaration(
+            units=self.units,
+            error_codes={signal: tuple(codes) for signal, codes in self.error_codes.items()},
+            time_zone=None if self.time_zone is None else ZoneInfo(self.time_zone),
+        )
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    default: SourceSettings = SourceSettings()
+    sources: dict[str, SourceSettings] = {}
+
+
+class SourceSettingsFile:
+    """The declarations of one home (:class:`serving.records.settings_file.SettingsFile`)."""
+
+    def __init__(self, home: Path, *, strict: bool = False) -> None:
+        """Read the file, if there is one.
+
+        Args:
+            home: where the file is.
+            strict: refuse a file that cannot be used.
+
+        Raises:
+            SourceSettingsError: it cannot be used; only if strict.
+        """
+        expected = f"[default] and [sources.NAME] with some of {', '.join(SourceSettings.model_fields)}"
+        self._file = SettingsFile(home / FILE, _File, SourceSettingsError, expected, strict=strict)
+
+    def declarations(self) -> Declarations:
+        """Return the declarations as they are now: the file is read again if it has changed."""
+        self._file.refresh()
+        content = self._file.content
+        return Declarations(
+            content.default.declaration(), {name: source.declaration() for name, source in content.sources.items()}
+        )
