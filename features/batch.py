@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numba
 import numpy as np
@@ -20,6 +20,7 @@ from features.kernel import ObservationArrays, compute_window_statistics
 from features.kernel.plan import HOUR_US, Int64, Plan, order_by_signal, plan_kernel
 from features.observations import TIME, ObservationError
 from features.signals import SIGNALS
+from features.ties import rank_severity
 from features.windows import WindowFeature
 
 KEYS: Final = ["subject_id", "index_time"]
@@ -292,11 +293,13 @@ def group_observations(observations: pd.DataFrame, subjects: "pd.Index[str]") ->
             "remove these rows, or add the subjects to the index"
         )
     signal, *rest = encode_observations(observations)
-    columns = (subject * len(signals) + signal, *rest)
-    if not _is_ascending(columns):
-        order = np.lexsort(columns[::-1])
-        columns = tuple(column[order] for column in columns)
-    series, observed, recorded, steps = columns
+    observed, recorded, steps = rest
+    series = subject * len(signals) + signal
+    if not _is_ascending((series, observed, recorded), strictly=True):
+        columns = (series, observed, recorded, severity(signal, steps), steps)
+        if not _is_ascending(columns):
+            order = np.lexsort(columns[::-1])
+            series, observed, recorded, steps = series[order], observed[order], recorded[order], steps[order]
     bounds = np.searchsorted(series, np.arange(len(subjects) * len(signals) + 1)).astype(np.int64)
     shape = (len(subjects), len(signals))
     return ObservationArrays(
@@ -319,15 +322,20 @@ def _find_positions(names: "pd.Series[str]", index: "pd.Index[str]") -> Int64:
     return positions[codes].astype(np.int64)
 
 
-def _is_ascending(columns: tuple[Int64, ...]) -> bool:
-    """Return whether rows are in lexicographic order, as checked observations are."""
+def severity(signal: Int64, steps: Int64) -> Float64:
+    """Return the severity (:func:`features.ties.rank_severity`) of encoded observations."""
+    return rank_severity(signal, steps / plan_computation().plan.steps_per_unit[signal])
+
+
+def _is_ascending(columns: tuple[NDArray[Any], ...], *, strictly: bool = False) -> bool:
+    """Return whether rows are in lexicographic order, as checked observations are; strictly: no two are equal."""
     undecided = np.ones(max(len(columns[0]) - 1, 0), dtype=bool)
     for column in columns:
         before, after = column[:-1], column[1:]
         if (undecided & (before > after)).any():
             return False
         undecided &= before == after
-    return True
+    return not (strictly and undecided.any())
 
 
 def _microseconds_or_nan(times: "pd.Series[pd.Timestamp]") -> Float64:

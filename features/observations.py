@@ -15,15 +15,19 @@ from features.declarations import UNDECLARED, Declarations
 from features.errors import VigilError
 from features.identifiers import is_identifier
 from features.measures import MEASURE_REASONS, in_own_units
+from features.oxygen import derive_oxygen
 from features.signals import SIGNALS
+from features.ties import rank_severity
 
 TIME: Final = "datetime64[us, UTC]"  # microseconds: Feast cannot materialize nanoseconds
 REQUIRED: Final = ("subject_id", "observed_at", "signal", "value")
 COLUMNS: Final = (*REQUIRED, "recorded_at", "device_id", "source", "message_id")
-KEY: Final = ["subject_id", "signal", "observed_at", "recorded_at", "value"]
+KEY: Final = ["subject_id", "signal", "observed_at", "recorded_at"]  # then by severity (features.ties)
+CONTENT: Final = ["subject_id", "signal", "observed_at", "value"]
 # Each gateway numbers its own messages, and one message may carry several observations.
 MESSAGE_KEY: Final = ["source", "message_id", "subject_id", "signal", "observed_at"]
 
+_POSITION: Final = {name: position for position, name in enumerate(sorted(SIGNALS))}
 _LARGEST: Final = 2**62  # far above the plausible range of every signal
 
 # Reasons in the order in which they are tested. An observation is quarantined for the first reason that applies.
@@ -57,8 +61,9 @@ class CheckedObservations:
     """The result of :func:`check`.
 
     Attributes:
-        accepted: Usable observations with the columns :data:`COLUMNS`, sorted by :data:`KEY`. Values are rounded to the
-            resolution of their signal.
+        accepted: Usable observations with the columns :data:`COLUMNS`, sorted by :data:`KEY`; of values recorded together, the
+            worst is the last. Values are rounded to the resolution of their signal. Oxygen that follows from an inspired
+            fraction (:mod:`features.oxygen`) is among them.
         quarantined: The other rows, unchanged, with a column ``reason`` (a key of :data:`REASONS`).
         converted: Value of each row of the frame in its signal's unit and resolution; NaN where it has none.
     """
@@ -116,14 +121,24 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     reason = _first_reason(normalised, measures.reason, now)
     normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
     accepted = normalised[reason == ""]
-    accepted = accepted.sort_values(KEY, kind="stable")
+    accepted = _sort(accepted)
     reason.loc[accepted.index[_is_repeat(accepted, MESSAGE_KEY) & accepted["message_id"].notna()]] = "duplicate_message"
     accepted = accepted[reason.loc[accepted.index] == ""]
-    reason.loc[accepted.index[_is_repeat(accepted, ["subject_id", "signal", "observed_at", "value"])]] = "duplicate_reading"
+    reason.loc[accepted.index[_is_repeat(accepted, CONTENT)]] = "duplicate_reading"
     accepted = accepted[reason.loc[accepted.index] == ""]
+    if len(derived := derive_oxygen(accepted)):
+        accepted = _sort(pd.concat([accepted, derived]))
+        accepted = accepted[~_is_repeat(accepted, CONTENT)]
     rejected = reason != ""
     quarantined = rows[rejected].assign(reason=reason[rejected])
     return CheckedObservations(accepted.reset_index(drop=True), quarantined.reset_index(drop=True), normalised["value"])
+
+
+def _sort(accepted: pd.DataFrame) -> pd.DataFrame:
+    codes, names = pd.factorize(accepted["signal"])
+    signal = np.array([_POSITION[name] for name in names], dtype=np.int64)[codes]
+    severity = rank_severity(signal, accepted["value"].to_numpy())
+    return accepted.assign(severity=severity).sort_values([*KEY, "severity", "value"], kind="stable").drop(columns="severity")
 
 
 def to_resolution(values: np.ndarray, signal: "pd.Series[str]") -> np.ndarray:

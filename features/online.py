@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import IndexTimes, compute_features, encode_observations, plan_computation
+from features.batch import IndexTimes, compute_features, encode_observations, plan_computation, severity
 from features.catalogue import STANDARD
 from features.kernel import ObservationArrays
 from features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan
@@ -101,8 +101,8 @@ class SubjectFeatures:
         if (needed > capacity).any():
             self._reallocate(np.where(needed > capacity, 2 * needed, capacity))
         new = signal, observed, recorded, steps
-        if not _is_sorted(*new):
-            order = np.lexsort(new[::-1])
+        if not _is_strictly_sorted(signal, observed, recorded):
+            order = np.lexsort((steps, severity(signal, steps), recorded, observed, signal))
             new = signal[order], observed[order], recorded[order], steps[order]
         _merge(self._observed, self._recorded, self._steps, self._begin, self._end, *new)
 
@@ -171,10 +171,9 @@ def _to_microseconds(time: pd.Timestamp) -> float:
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
-def _is_sorted(signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> bool:
+def _is_strictly_sorted(signal: Int64, observed: Int64, recorded: Int64) -> bool:
     for i in range(1, len(signal)):
-        before = signal[i - 1], observed[i - 1], recorded[i - 1], steps[i - 1]
-        if before > (signal[i], observed[i], recorded[i], steps[i]):
+        if (signal[i - 1], observed[i - 1], recorded[i - 1]) >= (signal[i], observed[i], recorded[i]):
             return False
     return True
 
@@ -191,7 +190,7 @@ def _merge(
     recorded: Int64,
     steps: Int64,
 ) -> None:
-    """Merge new observations into the kept series. Both are ordered by signal, time observed, time recorded and value.
+    """Merge new observations into the kept series. Both are ordered by signal, time observed, time recorded and severity.
 
     The work is proportional to the number of new observations, and of kept observations since the earliest new one. The same
     value at the same time counts once, by its first delivery, as in :func:`features.observations.check`. Only the kept values
@@ -209,9 +208,7 @@ def _merge(
         later_steps = kept_steps[since : end[s]].copy()
         i, j, target, same_time = 0, first, since, since
         while i < len(later_observed) or j < last:
-            if i == len(later_observed) or (
-                j < last and (observed[j], recorded[j], steps[j]) < (later_observed[i], later_recorded[i], later_steps[i])
-            ):
+            if i == len(later_observed) or (j < last and (observed[j], recorded[j]) < (later_observed[i], later_recorded[i])):
                 next_observed, next_recorded, next_steps = observed[j], recorded[j], steps[j]
                 j += 1
             else:

@@ -26,6 +26,9 @@ class Signal:
         loinc: LOINC code of the quantity, or None for quantities that sources derive from others.
         unit: UCUM unit of every value of this signal.
         low, high: Plausible range in ``unit``, both ends included.
+        usual: About the middle of an adult's reference interval. Of several values of one time, those farther from it count as
+            the worse (:mod:`features.ties`); nothing else uses it. Laboratory values: ABIM Laboratory Test Reference Ranges,
+            2024.
         steps_per_unit: 1 / resolution. A stored value is always a whole number of these steps.
         coded: Whether the value is a code and not a quantity. Only whole numbers are then valid, and none is rounded.
     """
@@ -36,6 +39,7 @@ class Signal:
     unit: str
     low: float
     high: float
+    usual: float
     steps_per_unit: int = 100
     coded: bool = False
 
@@ -46,56 +50,56 @@ class Signal:
 
 
 _TABLE = (
-    Signal("heart_rate", "vital", "8867-4", "/min", 20, 300),
-    Signal("respiratory_rate", "vital", "9279-1", "/min", 1, 80),
-    Signal("spo2", "vital", "59408-5", "%", 20, 100),
-    Signal("systolic_bp", "vital", "8480-6", "mm[Hg]", 20, 300),
-    Signal("diastolic_bp", "vital", "8462-4", "mm[Hg]", 10, 250),
-    Signal("mean_bp", "vital", "8478-0", "mm[Hg]", 15, 280),
-    Signal("body_temperature", "vital", "8310-5", "Cel", 25, 45),
-    Signal("glucose", "vital", "2339-0", "mg/dL", 10, 1500),
+    Signal("heart_rate", "vital", "8867-4", "/min", 20, 300, 75),
+    Signal("respiratory_rate", "vital", "9279-1", "/min", 1, 80, 16),
+    Signal("spo2", "vital", "59408-5", "%", 20, 100, 98),
+    Signal("systolic_bp", "vital", "8480-6", "mm[Hg]", 20, 300, 120),
+    Signal("diastolic_bp", "vital", "8462-4", "mm[Hg]", 10, 250, 75),
+    Signal("mean_bp", "vital", "8478-0", "mm[Hg]", 15, 280, 90),
+    Signal("body_temperature", "vital", "8310-5", "Cel", 25, 45, 37),
+    Signal("glucose", "vital", "2339-0", "mg/dL", 10, 1500, 85),
     # The ACVPU scale of NEWS2: A 0 (alert), C 1 (new confusion), V 2 (voice), P 3 (pain), U 4 (unresponsive).
-    Signal("consciousness", "support", "80288-4", "{ACVPU}", 0, 4, steps_per_unit=1, coded=True),
+    Signal("consciousness", "support", "80288-4", "{ACVPU}", 0, 4, 0, steps_per_unit=1, coded=True),
     # 1 while the patient receives supplemental oxygen. Sources derive it from oxygen flow (3151-8) or FiO2 (3150-6).
-    Signal("on_oxygen", "support", None, "1", 0, 1, steps_per_unit=1, coded=True),
-    Signal("fio2", "support", "3150-6", "%", 20, 100),
-    Signal("etco2", "support", "19891-1", "mm[Hg]", 1, 150),
-    Signal("base_excess", "laboratory", "1925-7", "mmol/L", -50, 60),
-    Signal("bicarbonate", "laboratory", "1963-8", "mmol/L", 1, 70),
-    Signal("ph", "laboratory", "2744-1", "[pH]", 6.3, 8.2, steps_per_unit=1000),
-    Signal("paco2", "laboratory", "2019-8", "mm[Hg]", 5, 200),
-    Signal("sao2", "laboratory", "2708-6", "%", 15, 100),
-    Signal("ast", "laboratory", "1920-8", "U/L", 1, 30000, steps_per_unit=10),
-    Signal("bun", "laboratory", "3094-0", "mg/dL", 0.5, 400),
-    Signal("alkaline_phosphatase", "laboratory", "6768-6", "U/L", 1, 8000, steps_per_unit=10),
-    Signal("calcium", "laboratory", "17861-6", "mg/dL", 1, 25),
-    Signal("chloride", "laboratory", "2075-0", "mmol/L", 50, 180),
-    Signal("creatinine", "laboratory", "2160-0", "mg/dL", 0.05, 60),
-    Signal("bilirubin_direct", "laboratory", "1968-7", "mg/dL", 0.01, 60),
-    Signal("bilirubin_total", "laboratory", "1975-2", "mg/dL", 0.01, 90),
-    Signal("lactate", "laboratory", "2524-7", "mmol/L", 0.05, 50),
-    Signal("magnesium", "laboratory", "19123-9", "mg/dL", 0.1, 20),
-    Signal("phosphate", "laboratory", "2777-1", "mg/dL", 0.1, 40),
-    Signal("potassium", "laboratory", "2823-3", "mmol/L", 0.5, 30),
-    Signal("troponin_i", "laboratory", "10839-9", "ng/mL", 0.001, 500, steps_per_unit=1000),
-    Signal("hematocrit", "laboratory", "20570-8", "%", 3, 80),
-    Signal("hemoglobin", "laboratory", "718-7", "g/dL", 1, 30),
-    Signal("ptt", "laboratory", "14979-9", "s", 5, 300),
-    Signal("wbc", "laboratory", "6690-2", "10*3/uL", 0.01, 700),
-    Signal("fibrinogen", "laboratory", "3255-7", "mg/dL", 5, 3000),
-    Signal("platelets", "laboratory", "777-3", "10*3/uL", 1, 3000),
-    Signal("sodium", "laboratory", "2951-2", "mmol/L", 90, 200),
-    Signal("albumin", "laboratory", "1751-7", "g/dL", 0.5, 8),
-    Signal("alt", "laboratory", "1742-6", "U/L", 1, 30000, steps_per_unit=10),
-    Signal("cholesterol", "laboratory", "2093-3", "mg/dL", 10, 1500),
-    Signal("pao2", "laboratory", "2703-7", "mm[Hg]", 10, 700),
-    Signal("troponin_t", "laboratory", "6598-7", "ng/mL", 0.001, 100, steps_per_unit=1000),
-    Signal("glasgow_coma_scale", "bedside", "9269-2", "{score}", 3, 15, steps_per_unit=1, coded=True),
-    Signal("urine_output", "bedside", "9187-6", "mL", 0, 12000, steps_per_unit=10),
-    Signal("body_weight", "bedside", "29463-7", "kg", 20, 400),
-    Signal("body_height", "bedside", "8302-2", "cm", 50, 250),
+    Signal("on_oxygen", "support", None, "1", 0, 1, 0, steps_per_unit=1, coded=True),
+    Signal("fio2", "support", "3150-6", "%", 20, 100, 21),
+    Signal("etco2", "support", "19891-1", "mm[Hg]", 1, 150, 40),
+    Signal("base_excess", "laboratory", "1925-7", "mmol/L", -50, 60, 0),
+    Signal("bicarbonate", "laboratory", "1963-8", "mmol/L", 1, 70, 25),
+    Signal("ph", "laboratory", "2744-1", "[pH]", 6.3, 8.2, 7.4, steps_per_unit=1000),
+    Signal("paco2", "laboratory", "2019-8", "mm[Hg]", 5, 200, 40),
+    Signal("sao2", "laboratory", "2708-6", "%", 15, 100, 98),
+    Signal("ast", "laboratory", "1920-8", "U/L", 1, 30000, 25, steps_per_unit=10),
+    Signal("bun", "laboratory", "3094-0", "mg/dL", 0.5, 400, 14),
+    Signal("alkaline_phosphatase", "laboratory", "6768-6", "U/L", 1, 8000, 75, steps_per_unit=10),
+    Signal("calcium", "laboratory", "17861-6", "mg/dL", 1, 25, 9.4),
+    Signal("chloride", "laboratory", "2075-0", "mmol/L", 50, 180, 102),
+    Signal("creatinine", "laboratory", "2160-0", "mg/dL", 0.05, 60, 0.9),
+    Signal("bilirubin_direct", "laboratory", "1968-7", "mg/dL", 0.01, 60, 0.2),
+    Signal("bilirubin_total", "laboratory", "1975-2", "mg/dL", 0.01, 90, 0.7),
+    Signal("lactate", "laboratory", "2524-7", "mmol/L", 0.05, 50, 1.2),
+    Signal("magnesium", "laboratory", "19123-9", "mg/dL", 0.1, 20, 2),
+    Signal("phosphate", "laboratory", "2777-1", "mg/dL", 0.1, 40, 3.8),
+    Signal("potassium", "laboratory", "2823-3", "mmol/L", 0.5, 30, 4.3),
+    Signal("troponin_i", "laboratory", "10839-9", "ng/mL", 0.001, 500, 0.01, steps_per_unit=1000),
+    Signal("hematocrit", "laboratory", "20570-8", "%", 3, 80, 44),
+    Signal("hemoglobin", "laboratory", "718-7", "g/dL", 1, 30, 15),
+    Signal("ptt", "laboratory", "14979-9", "s", 5, 300, 30),
+    Signal("wbc", "laboratory", "6690-2", "10*3/uL", 0.01, 700, 7),
+    Signal("fibrinogen", "laboratory", "3255-7", "mg/dL", 5, 3000, 300),
+    Signal("platelets", "laboratory", "777-3", "10*3/uL", 1, 3000, 250),
+    Signal("sodium", "laboratory", "2951-2", "mmol/L", 90, 200, 140),
+    Signal("albumin", "laboratory", "1751-7", "g/dL", 0.5, 8, 4.5),
+    Signal("alt", "laboratory", "1742-6", "U/L", 1, 30000, 25, steps_per_unit=10),
+    Signal("cholesterol", "laboratory", "2093-3", "mg/dL", 10, 1500, 180),
+    Signal("pao2", "laboratory", "2703-7", "mm[Hg]", 10, 700, 90),
+    Signal("troponin_t", "laboratory", "6598-7", "ng/mL", 0.001, 100, 0.01, steps_per_unit=1000),
+    Signal("glasgow_coma_scale", "bedside", "9269-2", "{score}", 3, 15, 15, steps_per_unit=1, coded=True),
+    Signal("urine_output", "bedside", "9187-6", "mL", 0, 12000, 60, steps_per_unit=10),
+    Signal("body_weight", "bedside", "29463-7", "kg", 20, 400, 75),
+    Signal("body_height", "bedside", "8302-2", "cm", 50, 250, 170),
     # 1 while the patient is ventilated. Some sources chart only the times of ventilation; between them the state is unknown.
-    Signal("mechanical_ventilation", "bedside", None, "1", 0, 1, steps_per_unit=1, coded=True),
+    Signal("mechanical_ventilation", "bedside", None, "1", 0, 1, 0, steps_per_unit=1, coded=True),
 )
 
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}

@@ -65,8 +65,8 @@ class KernelOverflowError(VigilError):
 class ObservationArrays(NamedTuple):
     """Observations of some subjects as arrays.
 
-    A series is the observations of one signal of one subject. It is a contiguous run, ordered by observed_at, recorded_at and
-    value.
+    A series is the observations of one signal of one subject. It is a contiguous run, ordered by observed_at and recorded_at;
+    of several at one time, the last counts as the latest (:mod:`features.ties`).
 
     Attributes:
         observed, recorded: Microseconds UTC, shape (n_observations,).

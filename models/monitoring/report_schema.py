@@ -211,6 +211,13 @@ class Decision(_Record):
         return self.model_dump(mode="json")
 
 
+class OutcomesRecord(_Record):
+    """How many patients a file of outcomes names, and how many of them are known here."""
+
+    given: int
+    known: int
+
+
 class DriftReport(_Record):
     """One run of ``vigil drift``.
 
@@ -222,7 +229,7 @@ class DriftReport(_Record):
         source: where the patients come from, with a warning where they are simulated.
         replay: what was put into a replay; empty for a home.
         patients: with a prediction or a reading, whichever are more.
-        readings, findings, columns, performance, decision: see their classes.
+        readings, findings, columns, performance, outcomes, decision: see their classes.
         error: why a run failed.
     """
 
@@ -237,6 +244,7 @@ class DriftReport(_Record):
     findings: list[FindingRecord] = []
     columns: ColumnsRecord | None = None
     performance: PerformanceRecord | None = None
+    outcomes: OutcomesRecord | None = None
     decision: Decision | None = None
     error: str = ""
 

@@ -65,6 +65,8 @@ def drift(
         assessment = result.assessment
         for finding in assessment.findings:
             OUT.print(f"{finding.fault}: {finding.sentence()}", soft_wrap=True, highlight=False)
+        if result.outcomes is not None:
+            OUT.print(f"outcomes: {result.outcomes.known} of {result.outcomes.given} patients are known here", highlight=False)
         faults = f"{len(assessment.findings)} {'fault' if len(assessment.findings) == 1 else 'faults'} detected"
         drifted = f"{assessment.share:.0%} of the features drifted"
         plan = f"plan: {result.decision.action}, {result.decision.outcome}"

@@ -12,10 +12,12 @@ from features.observations import TIME
 from features.pseudonyms import open_pseudonyms
 from models.cohort import label_index_times
 from models.monitoring.assessment import DAY, LOG_COLUMNS, ObservedDay
+from models.monitoring.report_schema import OutcomesRecord
 from models.registry import RegisteredModel, Registry
 from models.tasks import RiskTask
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.received_observations import received_by_server
+from serving.identity.identities import Identities
 from serving.records.prediction_log import SCHEMA, PredictionLog
 from serving.records.timestamps import present
 
@@ -179,6 +181,22 @@ def read_replay(folder: Path) -> ObservedDay:
                 "vigil simulate-fault NAME"
             ) from None
     return ObservedDay(until, tables[0], tables[1], ends=False, judged=tables[2], facts=facts)
+
+
+def count_known(home: Path, outcomes: pd.DataFrame) -> OutcomesRecord:
+    """Return how many patients of a file of outcomes (:func:`read_outcomes`) the home knows.
+
+    Raises:
+        DriftInputError: none of them is known, so that the file says nothing about this home.
+    """
+    subjects = open_pseudonyms(home).subject_keys(outcomes["patient_id"]).astype(str).tolist()
+    known = Identities(home).find(subjects)
+    if subjects and not known:
+        raise DriftInputError(
+            f"--outcomes: none of its {len(subjects)} patients is known here; expected the identifiers that the platform uses; "
+            "is a blank, or a leading zero, lost or added?"
+        )
+    return OutcomesRecord(given=len(subjects), known=len(known))
 
 
 def _judged(home: Path, past: pd.DataFrame, given: pd.DataFrame | None) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from models.monitoring.report_schema import (
     Decision,
     DriftReport,
     ModelRecord,
+    OutcomesRecord,
     PerformanceRecord,
     ReadingsRecord,
     Status,
@@ -24,7 +25,7 @@ from models.monitoring.report_schema import (
 )
 from models.registry import RegisteredModel, Registry
 from pipelines.drift.decisions import Retrain, carry_out, decide, record, reinstated_at
-from pipelines.drift.inputs import read_home, read_outcomes, read_replay
+from pipelines.drift.inputs import count_known, read_home, read_outcomes, read_replay
 from pipelines.home import Home
 from pipelines.progress import timed_step
 from pipelines.results import replace_json
@@ -52,6 +53,7 @@ class DriftRun:
         replay: what was put into a replay; empty for a home.
         judgement, decision: the assessment, and what follows from it.
         readings: of the last day.
+        outcomes: how many patients of the given file of outcomes are known here; None: none was given.
     """
 
     status: Status
@@ -63,6 +65,7 @@ class DriftRun:
     assessment: DriftAssessment
     decision: Decision
     readings: ReadingsRecord
+    outcomes: OutcomesRecord | None = None
 
     def report(self) -> DriftReport:
         """Return the report for ``drift.json``. It shows the columns that drifted, and the next ones."""
@@ -92,6 +95,7 @@ class DriftRun:
                 ),
                 "performance": PerformanceRecord.model_validate(performance),
                 "decision": self.decision,
+                **({} if self.outcomes is None else {"outcomes": self.outcomes}),
             }
         )
 
@@ -126,9 +130,10 @@ def run_drift(
             compared.
     """
     # Errors of the command line come first: they are no verdict on the model.
-    plan, known_outcomes = read_plan(home.path), None if outcomes is None else read_outcomes(outcomes)
+    plan, given = read_plan(home.path), None if outcomes is None else read_outcomes(outcomes)
+    known = None if given is None else count_known(home.path, given)
     try:
-        return _run(home, plan, hours, known_outcomes, replay, act=act, retrain=retrain)
+        return _run(home, plan, hours, given, known, replay, act=act, retrain=retrain)
     except VigilError as error:
         if replay is not None or not home.reports.is_dir():
             raise
@@ -143,6 +148,7 @@ def _run(
     plan: Plan,
     hours: float | None,
     outcomes: pd.DataFrame | None,
+    known: OutcomesRecord | None,
     replay: Path | None,
     *,
     act: bool,
@@ -175,6 +181,7 @@ def _run(
         assessment=assessment,
         decision=decision,
         readings=readings,
+        outcomes=known,
     )
     evidence = result.as_dict()
     if decision.action != "none" and not rehearsal:

@@ -22,7 +22,7 @@ import pyarrow.csv as pacsv
 
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
-from pipelines.sources._shared.oxygen import infer_oxygen
+from pipelines.sources._shared.facts import plausible_age
 
 EPOCH: Final = pd.Timestamp("2012-01-01T00:00:00Z").as_unit(
     "us"
@@ -230,31 +230,24 @@ def _observations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     series = rows[~rows["parameter"].isin(STATICS) & (rows["value"] != UNKNOWN)]
     fraction = (series["parameter"] == "FiO2").to_numpy()
     value = series["value"].to_numpy() * np.where(fraction, 100, 1)
-    oxygen = infer_oxygen(pd.Series(value).where(fraction)).to_numpy()
     if np.isnan(value).any():  # the check quarantines the original text
         value = np.where(np.isnan(value), series["text"].astype(object), value)
 
     measured = series["parameter"].cat.remove_unused_categories().cat
     parameter, known = measured.codes.to_numpy(), measured.categories
     # An unknown parameter keeps its own name, so that the check quarantines it with a reason.
-    signal, signals = pd.factorize(
-        np.array([*(SIGNALS_BY_PARAMETER.get(name, name) for name in known), "on_oxygen"], dtype=object)
-    )
+    signal, signals = pd.factorize(np.array([SIGNALS_BY_PARAMETER.get(name, name) for name in known], dtype=object))
     device, devices = pd.factorize(np.array([DEVICES_BY_PARAMETER.get(name) for name in known], dtype=object))
-    with_oxygen = np.flatnonzero(~np.isnan(oxygen))  # rows that give a second observation, of on_oxygen
-    row = np.concatenate([np.arange(len(series)), with_oxygen])
-    observed_at = series["time"].array[row]
+    observed_at = series["time"].array
     return pd.DataFrame(
         {
-            "subject_id": series["subject_id"].array[row],
+            "subject_id": series["subject_id"].array,
             "observed_at": observed_at,
-            "signal": pd.Categorical.from_codes(
-                np.concatenate([signal[parameter], np.full(len(with_oxygen), signal[-1])]), categories=pd.Index(signals)
-            ),
-            "value": np.concatenate([value, oxygen[with_oxygen]]),
+            "signal": pd.Categorical.from_codes(signal[parameter], categories=pd.Index(signals)),
+            "value": value,
             "recorded_at": observed_at,  # retrospective data: each value counts as known when it was measured
-            "device_id": pd.Categorical.from_codes(device[parameter][row], categories=pd.Index(devices, dtype=object)),
-            "source": pd.Categorical.from_codes(np.zeros(len(row), dtype=np.int8), categories=pd.Index([source])),
+            "device_id": pd.Categorical.from_codes(device[parameter], categories=pd.Index(devices, dtype=object)),
+            "source": pd.Categorical.from_codes(np.zeros(len(series), dtype=np.int8), categories=pd.Index([source])),
         }
     )
 
@@ -277,7 +270,7 @@ def _stays(rows: pd.DataFrame, stays: list[str]) -> pd.DataFrame:
             "end": EPOCH + RECORD_LENGTH,
             "unit_admitted_at": EPOCH,
             "hospital_admitted_at": pd.Series(pd.NaT, index=range(len(stays)), dtype=TIME),
-            "age": table["Age"].where(table["Age"] != UNKNOWN).to_numpy(),
+            "age": plausible_age(table["Age"]).to_numpy(),
             "sex": table["Gender"].where(table["Gender"].isin((0, 1))).to_numpy(),
             "site": "cinc2012",
             "unit": table["ICUType"].map(UNITS_BY_CODE).astype("string").array,

@@ -20,7 +20,7 @@ import pyarrow.csv as pacsv
 
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
-from pipelines.sources._shared.oxygen import infer_oxygen
+from pipelines.sources._shared.facts import plausible_age, plausible_sex, time_after
 from pipelines.sources._shared.wide import to_observations
 
 EPOCH: Final = pd.Timestamp("2019-01-01T00:00:00Z").as_unit(
@@ -85,7 +85,7 @@ class Cinc2019:
             for file in files:
                 refuse_large(Path(file).name, archive.getinfo(file).file_size if archive else Path(file).stat().st_size)
                 text = archive.read(file) if archive else Path(file).read_bytes()
-                header, _, body = text.partition(b"\n")
+                header, _, body = text.rstrip().partition(b"\n")  # editors add empty lines at the end
                 if tuple(header.decode("ascii", "replace").strip().split("|")) != HEADER:
                     raise SourceError(f"{Path(file).name}: not a Challenge 2019 header; expected {'|'.join(HEADER)}")
                 bodies.append(body if body.endswith(b"\n") or not body else body + b"\n")
@@ -105,8 +105,26 @@ class Cinc2019:
             )
         stays = [Path(file).stem for file in files]
         rows["subject_id"] = pd.Categorical.from_codes(np.repeat(np.arange(len(files)), lengths), categories=pd.Index(stays))
+        _check_rows(rows)
         rows["time"] = (EPOCH + pd.to_timedelta(rows["ICULOS"], unit="h")).astype(TIME)
-        return rows
+        return rows.sort_values(["subject_id", "ICULOS"], ignore_index=True)  # rows count by their hour, not by their place
+
+
+def _check_rows(rows: pd.DataFrame) -> None:
+    """Refuse a file whose hours or labels could be misread.
+
+    Raises:
+        SourceError: with the file and the rule.
+    """
+    rules = {
+        "ICULOS: an hour is missing, not whole, or not from 1 on": ~((rows["ICULOS"] >= 1) & (rows["ICULOS"] % 1 == 0)),
+        "ICULOS: an hour twice": rows.duplicated(["subject_id", "ICULOS"]),
+        "SepsisLabel: expected 0 or 1": ~rows["SepsisLabel"].isin([0, 1]),
+    }
+    for rule, broken in rules.items():
+        if broken.any():
+            stay = rows["subject_id"].iloc[int(broken.to_numpy().argmax())]
+            raise SourceError(f"{stay}.psv: {rule}; correct or remove that file")
 
 
 def _parse(text: bytes, length: int) -> pd.DataFrame | None:
@@ -134,7 +152,7 @@ def _batch(rows: pd.DataFrame, source: str) -> Batch:
 def _observations(rows: pd.DataFrame, source: str) -> pd.DataFrame:
     rows = rows.assign(FiO2=rows["FiO2"] * 100)  # a fraction in the files
     columns = {signal: rows[column] for column, signal in SIGNALS_BY_COLUMN.items()}
-    return to_observations(rows, {**columns, "on_oxygen": infer_oxygen(rows["FiO2"])}, source)
+    return to_observations(rows, columns, source)
 
 
 def _stays(rows: pd.DataFrame) -> pd.DataFrame:
@@ -148,9 +166,9 @@ def _stays(rows: pd.DataFrame) -> pd.DataFrame:
             "start": first["time"].astype(TIME).array,
             "end": stay["time"].last().astype(TIME).array,
             "unit_admitted_at": EPOCH,
-            "hospital_admitted_at": (EPOCH + pd.to_timedelta(first["HospAdmTime"], unit="h")).astype(TIME).array,
-            "age": first["Age"].to_numpy(),
-            "sex": first["Gender"].to_numpy(),
+            "hospital_admitted_at": time_after(EPOCH, first["HospAdmTime"], "h").array,
+            "age": plausible_age(first["Age"]).to_numpy(),
+            "sex": plausible_sex(first["Gender"]).to_numpy(),
             "site": "cinc2019",
             "unit": unit.to_numpy(),
         }

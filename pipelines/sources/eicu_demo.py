@@ -19,7 +19,7 @@ import pandas as pd
 
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError
-from pipelines.sources._shared.oxygen import infer_oxygen
+from pipelines.sources._shared.facts import plausible_age, time_after
 from pipelines.sources._shared.parquet import read_columns
 from pipelines.sources._shared.wide import to_observations
 
@@ -83,7 +83,7 @@ class EicuDemo:
         end = rows["subject_id"].map(stays.set_index("subject_id")["end"])
         rows = rows[rows["time"] <= end].reset_index(drop=True)
         columns = {signal: rows[column].astype(float) for column, signal in SIGNALS_BY_COLUMN.items()}
-        return to_observations(rows, {**columns, "on_oxygen": infer_oxygen(columns["fio2"])}, path.name)
+        return to_observations(rows, columns, path.name)
 
     def _read_admission(self, stays: pd.DataFrame) -> pd.DataFrame:
         rows = stays[["subject_id"]].assign(time=stays["start"])
@@ -134,8 +134,8 @@ def _stays(labels: pd.DataFrame, patients: pd.DataFrame, subjects: "pd.Series[st
             "end": time.last().array,
             "unit_admitted_at": pd.Series(EPOCH, index=range(len(patients)), dtype=TIME),
             # In minutes from the admission to the unit. A few were charted after it.
-            "hospital_admitted_at": (EPOCH + pd.to_timedelta(patients["hospitaladmitoffset"], unit="min")).astype(TIME).array,
-            "age": patients["age"].to_numpy(float),  # 90 stands for any age above 89
+            "hospital_admitted_at": time_after(EPOCH, patients["hospitaladmitoffset"], "min").array,
+            "age": plausible_age(patients["age"]).to_numpy(),  # 90 stands for any age above 89
             "sex": patients["sex"].map(SEX_CODES).to_numpy(float),
             "site": ("eicu-" + patients["hospitalid"].astype("string")).array,
             "unit": patients["unittype"].astype("string").array,

@@ -1,14 +1,15 @@
 """What several requests of the API share. Bounds come from the signal table; validation errors never repeat the input."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from features.identifiers import IDENTIFIER
 from serving.instant import Instant
 from serving.records.registration import Registration
-from serving.records.timestamps import microsecond, utc
+from serving.records.timestamps import SKEW, microsecond, present, utc
 from serving.scoring.risk_report import Include
 
 MAX_PATIENTS = 500
@@ -41,8 +42,8 @@ Included = Annotated[
     ),
 ]
 
-Sex = Literal["female", "male"]
-_SEX_CODES: Final[Mapping[Sex, float]] = {"female": 0.0, "male": 1.0}  # of the feature
+Sex = Literal["female", "male", "other", "unknown"]  # HL7 AdministrativeGender
+_SEX_CODES: Final[Mapping[Sex, float]] = {"female": 0.0, "male": 1.0}  # of the feature; else it is unknown
 
 
 class Request(BaseModel):
@@ -62,7 +63,7 @@ POSSIBLE_PREGNANCY: Final[dict[str, Any]] = {  # what PatientFacts refuses, for 
         {"properties": {"pregnant": {"enum": [False, None]}}},
         {
             "properties": {
-                "sex": {"enum": ["female", None]},
+                "sex": {"enum": ["female", "other", "unknown", None]},
                 "age": {"type": ["number", "null"], "minimum": _PREGNANT_AGES[0], "maximum": _PREGNANT_AGES[1]},
             }
         },
@@ -94,6 +95,13 @@ class PatientFacts(Request):
             raise ValueError(f"pregnant: expected true of female patients of {low} to {high} years only; check sex and age")
         return self
 
+    @field_validator("unit_admitted_at", "hospital_admitted_at")
+    @classmethod
+    def _admission_is_past(cls, time: datetime | None) -> datetime | None:
+        if time is not None and utc(time) > present() + SKEW:
+            raise ValueError("expected a time at or before the present of the server")
+        return time
+
     def registration(self, *, ward: str = "", discharged: bool = False) -> Registration:
         """Return these facts as the journal stores them, still without a subject key."""
         admitted = {"unit_admitted_at": self.unit_admitted_at, "hospital_admitted_at": self.hospital_admitted_at}
@@ -101,7 +109,7 @@ class PatientFacts(Request):
             subject_id="",
             ward=ward,
             age=self.age,
-            sex=None if self.sex is None else _SEX_CODES[self.sex],
+            sex=None if self.sex is None else _SEX_CODES.get(self.sex),
             **{name: None if time is None else microsecond(utc(time)) for name, time in admitted.items()},
             discharged=discharged,
             pregnant=self.pregnant,

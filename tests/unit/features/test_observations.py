@@ -24,7 +24,8 @@ def reasons(*rows):
     """Return the reasons of the quarantined rows."""
     frame = pd.DataFrame(rows)
     checked = check(frame)
-    assert len(checked.accepted) + len(checked.quarantined) == len(frame)
+    derived = (checked.accepted["signal"] == "on_oxygen").sum() - (frame["signal"] == "on_oxygen").sum()
+    assert len(checked.accepted) + len(checked.quarantined) - max(derived, 0) == len(frame)
     return checked.quarantined["reason"].tolist()
 
 

@@ -67,12 +67,10 @@ def test_cinc2012_observations_have_signal_time_value_and_device_of_the_file(fol
         (7, "systolic_bp", 110, "cuff"),
         (90, "fio2", 40, ""),
         (90, "mean_bp", 66.33, "cuff"),
-        (90, "on_oxygen", 1, ""),
         (1565, "body_weight", 81.6, ""),
         (1565, "fio2", 21, ""),
         (1565, "glasgow_coma_scale", 15, ""),
         (1565, "mechanical_ventilation", 1, ""),
-        (1565, "on_oxygen", 0, ""),
         (2880, "Mystery", 7, ""),
         (2880, "ph", 735, ""),
         (2880, "urine_output", 0, ""),
@@ -82,7 +80,7 @@ def test_cinc2012_observations_have_signal_time_value_and_device_of_the_file(fol
     checked = check(readings, declared=OWN_UNITS)
     assert checked.quarantined.set_index("signal")["reason"].to_dict() == {"ph": "implausible", "Mystery": "unknown_signal"}
     simultaneous = checked.accepted[checked.accepted["subject_id"] == "100004"]
-    assert simultaneous["value"].tolist() == [60, 62]  # two values at the same time are two observations
+    assert simultaneous["value"].tolist() == [62, 60]  # two values at the same time are two observations, the worse last
 
 
 def test_cinc2012_stays_last_48_hours_and_have_the_statics_of_the_file(folder):

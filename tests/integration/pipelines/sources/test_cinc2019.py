@@ -51,8 +51,6 @@ def test_cinc2019_observations_stays_and_outcomes_are_those_of_the_files(folder)
         ("fio2", 4, 21),
         ("heart_rate", 3, 80),
         ("heart_rate", 4, 81.5),
-        ("on_oxygen", 3, 1),
-        ("on_oxygen", 4, 0),
     ]
     assert batch.observations["recorded_at"].equals(batch.observations["observed_at"])
 
@@ -104,7 +102,12 @@ def test_cinc2019_onsets_reproduce_the_official_label(folder):
             "p1.psv: expected rows of 41 numbers, with NaN or nothing where one is unknown",
         ),
         ("p1.psv", make_psv({"ICULOS": 1}) + "1|2\n", "p1.psv: expected rows of 41 numbers"),
-        ("p1.psv", make_psv({"ICULOS": 1}) + "\n", "p1.psv: expected rows of 41 numbers"),
+        ("p1.psv", make_psv({"ICULOS": 1}) + "\n1|2\n", "p1.psv: expected rows of 41 numbers"),
+        ("p1.psv", make_psv({"ICULOS": 1}, {"ICULOS": 1}), "p1.psv: ICULOS: an hour twice"),
+        ("p1.psv", make_psv({"ICULOS": 1}, {"ICULOS": "NaN"}), "p1.psv: ICULOS: an hour is missing"),
+        ("p1.psv", make_psv({"ICULOS": 1.5}), "p1.psv: ICULOS: an hour is missing, not whole"),
+        ("p1.psv", make_psv({"ICULOS": 1, "SepsisLabel": 2}), "p1.psv: SepsisLabel: expected 0 or 1"),
+        ("p1.psv", make_psv({"ICULOS": 1, "SepsisLabel": "NaN"}), "p1.psv: SepsisLabel: expected 0 or 1"),
         ("p1.psv", make_psv(), "p1.psv: a header but no row"),
     ],
 )
@@ -169,3 +172,33 @@ def test_cinc2019_features_of_real_stays_equal_those_computed_with_pandas(cinc20
         lactate = file["Lactate"].ffill(limit=71)
         np.testing.assert_allclose(rows["lactate_last_72h"], lactate, rtol=1e-6)
         np.testing.assert_array_equal(rows["hours_in_unit"], file["ICULOS"])
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n\n"])
+def test_file_with_another_end_is_still_the_file(tmp_path, end):
+    (tmp_path / "p1.psv").write_bytes((make_psv({"ICULOS": 1, "HR": 80}, {"ICULOS": 2, "HR": 82}).rstrip("\n") + end).encode())
+    assert single_batch(Cinc2019(tmp_path).batches()).observations["value"].tolist() == [80.0, 82.0]
+
+
+def test_rows_count_by_their_hour_whatever_their_place(tmp_path):
+    hours = [{"ICULOS": hour, "HR": 80 + hour, "SepsisLabel": int(hour >= 3)} for hour in range(1, 7)]
+    tables = []
+    for folder, rows in (("sorted", hours), ("shuffled", [hours[place] for place in (4, 0, 5, 2, 1, 3)])):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "p1.psv").write_text(make_psv(*rows))
+        batch = single_batch(Cinc2019(tmp_path / folder).batches())
+        tables.append((batch.observations.drop(columns="source"), batch.stays, batch.outcomes))
+    for one, other in zip(*tables, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("facts", "column"),
+    [({"Age": -1}, "age"), ({"Age": 600}, "age"), ({"Gender": 2}, "sex"), ({"HospAdmTime": 1e7}, "hospital_admitted_at")],
+)
+def test_facts_that_cannot_be_true_are_unknown(tmp_path, facts, column):
+    (tmp_path / "p1.psv").write_text(make_psv({"ICULOS": 1, "Age": 60, "Gender": 1, "HospAdmTime": -10} | facts))
+    stay = single_batch(Cinc2019(tmp_path).batches()).stays.iloc[0]
+    assert stay[["age", "sex", "hospital_admitted_at"]].isna().to_dict() == {
+        name: name == column for name in ("age", "sex", "hospital_admitted_at")
+    }

@@ -18,6 +18,8 @@ from pipelines.cohort_store import CohortStore
 from pipelines.drift.drill.simulate import inject_and_predict
 from pipelines.drift.inputs import DriftInputError, read_home
 from pipelines.drift.job import EXIT, _without_devices
+from pipelines.home import Home
+from serving.identity.identities import Identities
 from serving.records.prediction_log import SCHEMA
 
 
@@ -227,3 +229,21 @@ def test_drift_with_wrong_arguments_leaves_the_last_report(home, arguments):
     before = latest.read_bytes()
     assert vigil("drift", "--home", home, *arguments).exit_code == 2
     assert latest.read_bytes() == before
+
+
+def test_outcomes_say_how_many_of_their_patients_are_known(home, tmp_path):
+    latest = home / "reports" / "drift.json"
+    before = latest.read_bytes()
+    ward = Home(home)
+    known = next(iter(Identities(home).find(ward.cohort.read("stays")["subject_id"].tolist()).values()))
+    rows = ["patient_id,end,onset", "nobody-1,2026-01-20T00:00:00Z,", "nobody-2,2026-01-20T00:00:00Z,2026-01-19T00:00:00Z"]
+    file = tmp_path / "outcomes.csv"
+    file.write_text("\n".join(rows))
+    strangers = vigil("drift", "--home", home, "--outcomes", file)
+    assert strangers.exit_code == 2
+    assert "none of its 2 patients is known here" in strangers.output.replace("\n", " ")
+    assert latest.read_bytes() == before
+    file.write_text("\n".join([*rows, f"{known},2026-01-20T00:00:00Z,"]))
+    some = vigil("drift", "--home", home, "--outcomes", file)
+    assert "outcomes: 1 of 3 patients are known here" in some.output
+    assert json.loads(latest.read_text())["outcomes"] == {"given": 3, "known": 1}

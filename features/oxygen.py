@@ -1,0 +1,31 @@
+"""Supplemental oxygen, derived from what else says so: one rule for cohorts, the API and online features.
+
+Any supplemental oxygen scores in NEWS2 (RCP 2017). Many sources never chart it. They send the inspired fraction instead.
+"""
+
+from typing import Final
+
+import pandas as pd
+
+from features.scores import ROOM_AIR
+
+_SUFFIX: Final = "#on_oxygen"  # of the message that an observation was derived from
+
+
+def derive_oxygen(observations: pd.DataFrame) -> pd.DataFrame:
+    """Return observations of ``on_oxygen`` that follow from an inspired fraction: 1 above that of room air, else 0.
+
+    Where oxygen was charted at the same time, both observations count, as two of one source would (:mod:`features.ties`). So
+    the outcome does not depend on which arrived first.
+
+    Args:
+        observations: checked observations, with a plausible FiO2 (a FiO2 of 0 or 3 % is an artefact, not room air).
+    """
+    fio2 = observations[(observations["signal"] == "fio2").to_numpy()]
+    derived = fio2.assign(signal="on_oxygen", value=(fio2["value"] > ROOM_AIR).astype("float64"))
+    derived["message_id"] = fio2["message_id"].map(_with_suffix, na_action="ignore")
+    return derived
+
+
+def _with_suffix(message: str | bytes) -> str | bytes:
+    return message + _SUFFIX.encode() if isinstance(message, bytes) else f"{message}{_SUFFIX}"

@@ -1,0 +1,42 @@
+"""Several values of one signal at the same time: which of them counts as the latest.
+
+The one that was recorded later. Of those recorded together, such as the readings of two probes in one message, the worse: the
+one with more points of NEWS2, else the one farther from the usual value. So neither the order of a file nor the larger number
+decides. All other statistics use all of them.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.scores import NEWS2_BANDS, assign_points
+from features.signals import SIGNALS
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+
+_NAMES: Final = tuple(sorted(SIGNALS))
+_USUAL: Final = np.array([SIGNALS[name].usual for name in _NAMES])
+_RANGE: Final = np.array([SIGNALS[name].high - SIGNALS[name].low for name in _NAMES])
+_SCORED: Final = tuple((code, NEWS2_BANDS[name]) for code, name in enumerate(_NAMES) if name in NEWS2_BANDS)
+
+
+def rank_severity(signal: Int64, values: Float64) -> Float64:
+    """Return a number for each value that is larger the worse the value is, to order values of one signal.
+
+    Args:
+        signal: position of each value's signal in the sorted names of the signal table.
+        values: in the unit of the signal, within its plausible range.
+
+    >>> code = _NAMES.index("spo2")
+    >>> worse, better = rank_severity(np.array([code, code]), np.array([84.0, 98.0]))
+    >>> bool(worse > better)
+    True
+    """
+    rank: Float64 = np.abs(values - _USUAL[signal]) / _RANGE[signal]  # at most 1
+    for code, bands in _SCORED:
+        of_signal = np.flatnonzero(signal == code)
+        if len(of_signal):
+            rank[of_signal] += 2 * assign_points(bands, values[of_signal])
+    return rank
