@@ -19,6 +19,7 @@ from features.derived import DerivedFeatures
 from features.kernel import ObservationArrays, compute_window_statistics
 from features.kernel.plan import HOUR_US, Int64, Plan, order_by_signal, plan_kernel
 from features.observations import TIME, ObservationError
+from features.revisions import split_by_validity
 from features.signals import SIGNALS
 from features.ties import rank_severity
 from features.windows import WindowFeature
@@ -137,7 +138,8 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
     """Compute the features of some views as known at each index time.
 
     Args:
-        observations: Checked observations (:func:`features.observations.check`), in any order.
+        observations: Checked observations (:func:`features.observations.check`), in any order. One with ``superseded_at``
+            counts before that time only.
         index: One row is one index time: ``subject_id``, ``index_time``, and the patient's ``age``, ``sex``,
             ``unit_admitted_at`` and ``hospital_admitted_at``. The column ``pregnant`` is optional.
         views: Names of views, in any order.
@@ -174,6 +176,8 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
     _check_index(index)
     views = tuple(views)
     index = index.sort_values(KEYS, kind="stable").reset_index(drop=True)
+    keys = index[KEYS]
+    observations, index = split_by_validity(observations, index)
     codes, subjects = pd.factorize(index["subject_id"])
     index_times = IndexTimes(
         times=_microseconds(index["index_time"], "index_time"),
@@ -185,7 +189,7 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
         pregnant=index["pregnant"].to_numpy(np.float64) if "pregnant" in index else np.full(len(index), np.nan),
     )
     matrix = compute_features(group_observations(observations, pd.Index(subjects)), index_times, views)
-    return pd.concat([index[KEYS], pd.DataFrame(matrix, columns=list(plan_computation(views).features), copy=False)], axis=1)
+    return pd.concat([keys, pd.DataFrame(matrix, columns=list(plan_computation(views).features), copy=False)], axis=1)
 
 
 def _check_index(index: pd.DataFrame) -> None:
@@ -267,6 +271,8 @@ def encode_observations(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64
     Raises:
         ObservationError: An observation was not checked.
     """
+    if "superseded_at" in observations and observations["superseded_at"].notna().any():
+        raise ObservationError("observations: superseded_at: some count for a time only; expected those that count now")
     signals = plan_computation().signals
     signal = _find_positions(observations["signal"], pd.Index(signals))
     if (signal < 0).any():

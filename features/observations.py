@@ -6,7 +6,7 @@ with a reason, and only the quarantine holds the offending value.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,10 @@ import pandas as pd
 from features.declarations import UNDECLARED, Declarations
 from features.errors import VigilError
 from features.identifiers import is_identifier
+from features.kernel.plan import UNBOUNDED
 from features.measures import MEASURE_REASONS, in_own_units
 from features.oxygen import derive_oxygen
+from features.revisions import RETRACTED, STATUSES, resolve_revisions
 from features.signals import SIGNALS
 from features.ties import rank_severity
 
@@ -38,6 +40,8 @@ REASONS: Final = {
     "source declares no time zone, or at which the clocks were changed",
     "recorded_before_observed": "recorded_at is earlier than observed_at",
     "in_the_future": "recorded_at is later than the present",
+    "unknown_status": "status is not final, corrected or retracted",
+    "unknown_version": "version is not a whole number from 1 on",
     "unknown_signal": "signal is neither in the signal table nor a code of one",
     "ambiguous_code": "the code stands for several signals; send the signal's name",
     "unknown_unit": "unit is none that is understood for the signal",
@@ -47,6 +51,7 @@ REASONS: Final = {
     "not_a_number": "value is missing, infinite or not a number",
     "not_a_code": "value is not a whole number, but the signal is coded",
     "implausible": "value is outside the signal's plausible range",
+    "superseded": "a newer version of this observation was received before",
     "duplicate_message": "this observation of this message was received before",
     "duplicate_reading": "the same value of the same signal at the same time was received before",
 }
@@ -64,12 +69,15 @@ class CheckedObservations:
         accepted: Usable observations with the columns :data:`COLUMNS`, sorted by :data:`KEY`; of values recorded together, the
             worst is the last. Values are rounded to the resolution of their signal. Oxygen that follows from an inspired
             fraction (:mod:`features.oxygen`) is among them.
+            Where the frame has ``status`` or ``version``, ``superseded_at`` is when a newer version was recorded, or NaT.
+        retractions: Rows that retract an observation, unchanged.
         quarantined: The other rows, unchanged, with a column ``reason`` (a key of :data:`REASONS`).
         converted: Value of each row of the frame in its signal's unit and resolution; NaN where it has none.
     """
 
     accepted: pd.DataFrame
     quarantined: pd.DataFrame
+    retractions: pd.DataFrame
     converted: "pd.Series[float]"
 
 
@@ -80,7 +88,9 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         frame: One row is one observation. Required columns: ``subject_id``, ``observed_at`` (with time zone), ``signal``,
             ``value``. Optional columns: ``recorded_at`` (default: ``observed_at``), ``device_id``, ``source``,
             ``message_id``, and ``unit`` (:mod:`features.units`). A value without a unit is taken in the signal's own where no
-            other unit could be meant, else it is quarantined. Times are ISO 8601 texts or timestamps.
+            other unit could be meant, else it is quarantined. Times are ISO 8601 texts or timestamps. ``status`` (``final``,
+            ``corrected`` or ``retracted``; missing: ``final``) and ``version`` (a number from 1 on, or missing) tell what a row
+            means for those of the same message (:mod:`features.revisions`). A retraction needs no value.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.
         declared: What sources declare, by ``source``: units and time zone where they send none, and error codes.
@@ -116,22 +126,75 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     for column in ("device_id", "source", "message_id"):
         normalised[column] = rows[column] if column in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
 
+    has_versions = "status" in rows or "version" in rows
+    if has_versions:
+        _add_versions(normalised, rows)
     measures = in_own_units(normalised["signal"], normalised["value"], rows.get("unit"), normalised["source"], declared)
     normalised["signal"], normalised["value"] = measures.signal, measures.value
     reason = _first_reason(normalised, measures.reason, now)
     normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
-    accepted = normalised[reason == ""]
-    accepted = _sort(accepted)
-    reason.loc[accepted.index[_is_repeat(accepted, MESSAGE_KEY) & accepted["message_id"].notna()]] = "duplicate_message"
-    accepted = accepted[reason.loc[accepted.index] == ""]
-    reason.loc[accepted.index[_is_repeat(accepted, CONTENT)]] = "duplicate_reading"
-    accepted = accepted[reason.loc[accepted.index] == ""]
+    retracts = pd.Series(False, index=rows.index)
+    is_only = pd.Series(True, index=rows.index)  # whether no other version of the observation is among the rows
+    if has_versions:
+        resolved = resolve_revisions(normalised[reason == ""])
+        normalised["superseded_at"] = resolved["superseded_at"]
+        reason.loc[resolved.index[resolved["outcome"] == "superseded"]] = "superseded"
+        reason.loc[resolved.index[resolved["outcome"] == "repeated"]] = "duplicate_message"
+        retracts.loc[resolved.index[resolved["outcome"] == "retracts"]] = True
+        is_only.loc[resolved.index[resolved["outcome"] != ""]] = False
+    accepted = _sort(normalised[(reason == "") & ~retracts])
+    is_repeat = _is_repeat(accepted, MESSAGE_KEY) & accepted["message_id"].notna() & is_only.loc[accepted.index]
+    reason.loc[accepted.index[is_repeat]] = "duplicate_message"
+    accepted = accepted[~is_repeat]
+    is_repeat = _repeats_content(accepted)
+    reason.loc[accepted.index[is_repeat]] = "duplicate_reading"
+    accepted = accepted[~is_repeat]
     if len(derived := derive_oxygen(accepted)):
         accepted = _sort(pd.concat([accepted, derived]))
-        accepted = accepted[~_is_repeat(accepted, CONTENT)]
+        accepted = accepted[~_repeats_content(accepted)]
     rejected = reason != ""
-    quarantined = rows[rejected].assign(reason=reason[rejected])
-    return CheckedObservations(accepted.reset_index(drop=True), quarantined.reset_index(drop=True), normalised["value"])
+    columns = [*COLUMNS, *(["superseded_at"] if has_versions else [])]
+    return CheckedObservations(
+        accepted=accepted[columns].reset_index(drop=True),
+        quarantined=rows[rejected].assign(reason=reason[rejected]).reset_index(drop=True),
+        retractions=rows[retracts].reset_index(drop=True),
+        converted=normalised["value"],
+    )
+
+
+def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
+    """Add ``status`` and ``version``. A retraction says what it retracts, not what that was: it needs no value and no time."""
+    status = rows["status"] if "status" in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
+    normalised["status"] = status.astype(object).where(status.notna(), "final")
+    normalised["version"] = rows.get("version", pd.NA)
+    is_retracted = normalised["status"] == RETRACTED
+    normalised["observed_at"] = normalised["observed_at"].where(
+        normalised["observed_at"].notna() | ~is_retracted, normalised["recorded_at"]
+    )
+
+
+def _repeats_content(accepted: pd.DataFrame) -> np.ndarray:
+    """Return which rows repeat an earlier one that still counted when they were recorded."""
+    repeats = _is_repeat(accepted, CONTENT)
+    if "superseded_at" not in accepted or not accepted["superseded_at"].notna().any():
+        return repeats
+    recorded, until = (_to_integers(accepted[column]) for column in ("recorded_at", "superseded_at"))
+    alike = np.flatnonzero(accepted.duplicated(CONTENT, keep=False).to_numpy())
+    counts_until: dict[Any, int] = {}  # of the last row of this content that counts
+    keys = accepted.iloc[alike][CONTENT].itertuples(index=False, name=None)
+    for recorded_at, row, key in sorted(
+        zip(recorded[alike].tolist(), alike.tolist(), keys, strict=True), key=lambda one: one[:2]
+    ):
+        repeats[row] = recorded_at < counts_until.get(key, -UNBOUNDED)
+        if not repeats[row]:
+            counts_until[key] = int(until[row])
+    return repeats
+
+
+def _to_integers(times: "pd.Series[pd.Timestamp]") -> np.ndarray:
+    """Return microseconds, and the largest number where a time is missing."""
+    numbers = times.to_numpy("datetime64[us]").astype(np.int64)
+    return np.where(times.isna(), UNBOUNDED, numbers)
 
 
 def _sort(accepted: pd.DataFrame) -> pd.DataFrame:
@@ -156,6 +219,7 @@ def to_resolution(values: np.ndarray, signal: "pd.Series[str]") -> np.ndarray:
 
 def _first_reason(normalised: pd.DataFrame, of_measure: np.ndarray, now: pd.Timestamp | None) -> "pd.Series[str]":
     value = normalised["value"].to_numpy()
+    needs_value = ~np.asarray(normalised.get("status") == RETRACTED)
     with np.errstate(invalid="ignore"):
         is_implausible = (value < _look_up(normalised["signal"], "low")) | (value > _look_up(normalised["signal"], "high"))
     tests = {
@@ -164,14 +228,26 @@ def _first_reason(normalised: pd.DataFrame, of_measure: np.ndarray, now: pd.Time
         "missing_time": normalised["observed_at"].isna() | normalised["recorded_at"].isna(),
         "recorded_before_observed": normalised["recorded_at"] < normalised["observed_at"],
         "in_the_future": normalised["recorded_at"] > now if now is not None else pd.Series(False, index=normalised.index),
-        **{name: of_measure == name for name in MEASURE_REASONS},
-        "not_a_number": ~np.isfinite(value),
-        "not_a_code": (_look_up(normalised["signal"], "coded") == 1) & (value != np.rint(value)),
-        "implausible": is_implausible,
+        **_version_tests(normalised),
+        **{name: (of_measure == name) & (needs_value | (name == "unknown_signal")) for name in MEASURE_REASONS},
+        "not_a_number": ~np.isfinite(value) & needs_value,
+        "not_a_code": (_look_up(normalised["signal"], "coded") == 1) & (value != np.rint(value)) & needs_value,
+        "implausible": is_implausible & needs_value,
     }
     return pd.Series(
         np.select([np.asarray(test, dtype=bool) for test in tests.values()], list(tests), default=""), index=normalised.index
     )
+
+
+def _version_tests(normalised: pd.DataFrame) -> dict[str, "pd.Series[bool]"]:
+    if "status" not in normalised:
+        return {}
+    version = pd.to_numeric(normalised["version"], errors="coerce")
+    is_number = (version >= 1) & (version % 1 == 0)
+    return {
+        "unknown_status": ~normalised["status"].isin(STATUSES),
+        "unknown_version": normalised["version"].notna() & ~is_number,
+    }
 
 
 def _is_unclear(names: "pd.Series[str]") -> np.ndarray:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from features.batch import KEYS, PATIENT_COLUMNS, encode_observations
 from features.catalogue import STANDARD, list_features, views_to_compute
 from features.errors import VigilError
+from features.kernel.plan import UNBOUNDED
 from features.observations import TIME
 from features.online import SubjectFeatures
 from models.cohort import index_times
@@ -118,25 +119,36 @@ def online_features(observations: pd.DataFrame, index: pd.DataFrame, views: tupl
     Yields:
         The features of one subject, shape (n_index_times, n_features).
     """
-    observations = observations.sort_values(["subject_id", "recorded_at"], kind="stable", ignore_index=True)
-    signal, observed, recorded, steps = encode_observations(observations)
-    codes, subjects = pd.factorize(observations["subject_id"])
-    bounds = np.searchsorted(codes, np.arange(len(subjects) + 1))
-    rows_of = {subject: (bounds[number], bounds[number + 1]) for number, subject in enumerate(subjects)}
+    ends = observations.get("superseded_at", pd.Series(pd.NaT, observations.index, dtype=TIME))
+    rows_of = {subject: rows.index for subject, rows in observations.groupby("subject_id", sort=False, observed=True)}
     for subject, rows in index.groupby("subject_id", sort=True):
-        stay = rows.iloc[0]
-        facts = {name: stay[name] for name in (*PATIENT_COLUMNS, "pregnant") if name in stay}
-        patient = SubjectFeatures(**facts, views=views)
-        times = rows["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)
-        first, end = rows_of.get(subject, (0, 0))
-        features = np.empty((len(times), len(list_features(*views))), dtype=np.float32)
-        for row, t in enumerate(times):
-            last = first + int(np.searchsorted(recorded[first:end], t, side="right"))
-            patient.insert(signal[first:last], observed[first:last], recorded[first:last], steps[first:last])
-            first = last
-            features[row] = patient.at(times[row : row + 1])[0]
-            patient.forget(int(t))
-        yield features
+        known = observations.loc[rows_of.get(subject, [])]
+        yield _features_of_subject(known.drop(columns="superseded_at", errors="ignore"), ends[known.index], rows, views)
+
+
+def _features_of_subject(
+    observations: pd.DataFrame, ends: "pd.Series[pd.Timestamp]", index: pd.DataFrame, views: tuple[str, ...]
+) -> Float32:
+    """Compute the features of one subject. As in the server, what a correction or retraction concerns is computed anew."""
+    stay = index.iloc[0]
+    facts = {name: stay[name] for name in (*PATIENT_COLUMNS, "pregnant") if name in stay}
+    order = np.argsort(observations["recorded_at"].to_numpy("datetime64[us]"), kind="stable")
+    columns = [column[order] for column in encode_observations(observations)]
+    recorded = columns[2]
+    until = np.where(ends.isna(), UNBOUNDED, ends.to_numpy("datetime64[us]").astype(np.int64))[order]
+    changes = np.unique(until[until < UNBOUNDED])
+    features = np.empty((len(index), len(list_features(*views))), dtype=np.float32)
+    patient, first, changed = SubjectFeatures(**facts, views=views), 0, 0
+    for row, t in enumerate(index["index_time"].astype(TIME).to_numpy("datetime64[us]").astype(np.int64)):
+        last = int(np.searchsorted(recorded, t, side="right"))
+        if (changed_now := int(np.searchsorted(changes, t, side="right"))) > changed:
+            patient, first, changed = SubjectFeatures(**facts, views=views), 0, changed_now
+        counts = until[first:last] > t
+        patient.insert(*(column[first:last][counts] for column in columns))
+        first = last
+        features[row] = patient.at(np.array([t]))[0]
+        patient.forget(int(t))
+    return features
 
 
 def _compare(batch: pd.DataFrame, other: Float32, what: str) -> None:

@@ -13,7 +13,8 @@ HOUR = pd.Timedelta(hours=1)
 
 def window_statistic(observations: list[Observation], t: pd.Timestamp, feature: WindowFeature) -> float:  # noqa: C901 - a case each
     """Compute one feature from one patient's observations of its signal, in plain Python."""
-    known = sorted(observation for observation in observations if observation[0] <= t and observation[1] <= t)
+    known = [observation for observation in observations if observation[0] <= t and observation[1] <= t]
+    known = sorted(known, key=lambda observation: observation[:2])  # of those recorded together, the order given
     if isinstance(feature.window, int):
         known = [observation for observation in known if observation[0] > t - feature.window * HOUR]
     if feature.window == "first_day":
