@@ -107,32 +107,8 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     >>> checked.quarantined[["value", "reason"]].values.tolist()
     [[0.0, 'implausible']]
     """
-    missing = [column for column in REQUIRED if column not in frame]
-    if missing:
-        raise ObservationError(
-            f"observations: missing column {', '.join(missing)}; expected {', '.join(REQUIRED)} "
-            f"and optionally {', '.join(COLUMNS[len(REQUIRED) :])}, unit; got {', '.join(map(str, frame.columns))}"
-        )
-    rows = frame.reset_index(drop=True)
-    normalised = pd.DataFrame(
-        {
-            "subject_id": rows["subject_id"],
-            "observed_at": _to_utc(rows, "observed_at", declared),
-            "signal": rows["signal"],
-            "value": to_numbers(rows["value"]),
-        }
-    )
-    normalised["recorded_at"] = _to_utc(rows, "recorded_at", declared) if "recorded_at" in rows else normalised["observed_at"]
-    for column in ("device_id", "source", "message_id"):
-        normalised[column] = rows[column] if column in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
-
-    has_versions = "status" in rows or "version" in rows
-    if has_versions:
-        _add_versions(normalised, rows)
-    measures = in_own_units(normalised["signal"], normalised["value"], rows.get("unit"), normalised["source"], declared)
-    normalised["signal"], normalised["value"] = measures.signal, measures.value
-    reason = _first_reason(normalised, measures.reason, now)
-    normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
+    normalised, reason = understand(frame, now, declared)
+    rows, has_versions = frame.reset_index(drop=True), "status" in normalised
     retracts = pd.Series(False, index=rows.index)
     is_only = pd.Series(True, index=rows.index)  # whether no other version of the observation is among the rows
     if has_versions:
@@ -160,6 +136,50 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         retractions=rows[retracts].reset_index(drop=True),
         converted=normalised["value"],
     )
+
+
+def understand(
+    frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declarations = UNDECLARED
+) -> tuple[pd.DataFrame, "pd.Series[str]"]:
+    """Return what each row says by itself, and the reason why it cannot be used (empty: it can).
+
+    Args:
+        frame, now, declared: as :func:`check` takes them.
+
+    Returns:
+        :data:`COLUMNS` (and ``status, version`` where the frame has one of them) in the signals' own units, and reasons; both
+        with the frame's rows in their order.
+
+    Raises:
+        ObservationError: as :func:`check`.
+    """
+    missing = [column for column in REQUIRED if column not in frame]
+    if missing:
+        raise ObservationError(
+            f"observations: missing column {', '.join(missing)}; expected {', '.join(REQUIRED)} "
+            f"and optionally {', '.join(COLUMNS[len(REQUIRED) :])}, unit; got {', '.join(map(str, frame.columns))}"
+        )
+    rows = frame.reset_index(drop=True)
+    normalised = pd.DataFrame(
+        {
+            "subject_id": rows["subject_id"],
+            "observed_at": _to_utc(rows, "observed_at", declared),
+            "signal": rows["signal"],
+            "value": to_numbers(rows["value"]),
+        }
+    )
+    normalised["recorded_at"] = _to_utc(rows, "recorded_at", declared) if "recorded_at" in rows else normalised["observed_at"]
+    for column in ("device_id", "source", "message_id"):
+        normalised[column] = rows[column] if column in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
+
+    has_versions = "status" in rows or "version" in rows
+    if has_versions:
+        _add_versions(normalised, rows)
+    measures = in_own_units(normalised["signal"], normalised["value"], rows.get("unit"), normalised["source"], declared)
+    normalised["signal"], normalised["value"] = measures.signal, measures.value
+    reason = _first_reason(normalised, measures.reason, now)
+    normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
+    return normalised, reason
 
 
 def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from features.scores import ROOM_AIR
 
-_SUFFIX: Final = "#on_oxygen"  # of the message that an observation was derived from
+SUFFIX: Final = "#on_oxygen"  # of the message that an observation was derived from
 
 
 def derive_oxygen(observations: pd.DataFrame) -> pd.DataFrame:
@@ -28,4 +28,4 @@ def derive_oxygen(observations: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_suffix(message: str | bytes) -> str | bytes:
-    return message + _SUFFIX.encode() if isinstance(message, bytes) else f"{message}{_SUFFIX}"
+    return message + SUFFIX.encode() if isinstance(message, bytes) else f"{message}{SUFFIX}"

@@ -25,6 +25,7 @@ def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
         "recorded_before_observed": ("observed_at", "at or before the present of the server"),
         "in_the_future": ("observed_at", "at or before the present of the server"),
         "unknown_signal": ("signal", f"one of {', '.join(SIGNALS)}"),
+        "superseded": ("version", "a version newer than those that are known"),
         "ambiguous_code": ("signal", "the signal's name; this code stands for several"),
         "unknown_unit": ("unit", units),
         "codes_disagree": ("unit", f"a unit that fits the code in signal; the signal's are {units}"),

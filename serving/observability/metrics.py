@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from serving.observability.drift_metrics import DriftFigures
-from serving.records.journal import Receipt
+from serving.records.journal_rows import Receipt
 from serving.records.ward_rows import WardUpdate
 
 logger = logging.getLogger("vigil.serving")

@@ -8,35 +8,31 @@ arrives again is recognised by its message and by its content. It counts once, a
 Subjects appear by their key; only :mod:`serving.identity.identities` knows their identifiers.
 """
 
-import hashlib
-import json
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
 from features.declarations import UNDECLARED, Declarations
-from features.observations import MESSAGE_KEY, TIME, check
 from serving.records.clock import SteadyClock
 from serving.records.database import (
     ChangeWatch,
     Schema,
     delete_in_steps,
-    insert_new,
     open_database,
     reading,
     upsert,
     with_retries,
     writing,
 )
+from serving.records.journal_append import append_group
+from serving.records.journal_rows import Receipt
 from serving.records.journal_snapshot import JournalSnapshot
 from serving.records.journal_tables import (
     GROUP_TIME,
@@ -48,32 +44,21 @@ from serving.records.journal_tables import (
     REGISTRATIONS,
     REPETITIONS,
     RETENTIONS,
+    REVISIONS,
 )
 from serving.records.registration import Registration
-from serving.records.timestamps import instant, microsecond, microseconds, not_ahead
+from serving.records.timestamps import instant, microsecond
 
 logger = logging.getLogger("vigil.serving")
 
-SCHEMA: Final = Schema("journal", METADATA, revision="0002")
+SCHEMA: Final = Schema("journal", METADATA, revision="0003")
 UNASSIGNED: Final = ""  # the ward of subjects that are not registered
 
-Status = Literal["accepted", "duplicate", "quarantined"]
-
 _CLOCK_SLACK_US: Final = 60_000_000
-_CHUNK: Final = 500  # values in a query
-_REPEATS: Final = ("duplicate_message", "duplicate_reading")
 # Executed before every risk, so it is compiled once.
 _LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
     LATEST.c.subject_id.in_(sa.bindparam("subjects", expanding=True))
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of an observation. ``reason``: why it was quarantined, a key of :data:`features.observations.REASONS`."""
-
-    status: Status
-    reason: str | None = None
 
 
 class Journal:
@@ -90,8 +75,9 @@ class Journal:
 
         Args:
             group: returns the observations; called inside the transaction, before anything is written. Each has ``subject_id,
-                signal, value, unit, observed_at`` (None where it could not be read), ``device_id, source, message_id``, and
-                perhaps ``sent``: the fields as the sender wrote them, for the quarantine.
+                signal, value, unit, observed_at`` (None where it could not be read), ``device_id, source, message_id``, perhaps
+                ``status, version`` (:mod:`features.revisions`), and perhaps ``sent``: the fields as the sender wrote them, for
+                the quarantine.
             declared: what sources declare of their units.
 
         Returns:
@@ -104,7 +90,7 @@ class Journal:
             observations = group()
             if not observations:
                 return []
-            return _append(connection, pd.DataFrame.from_records(observations), self._next_time(connection), declared)
+            return append_group(connection, pd.DataFrame.from_records(observations), self._next_time(connection), declared)
 
     def register(self, registrations: Sequence[Registration], first: Callable[[], object] = lambda: None) -> None:
         """Store what is known of subjects from now on. ``first`` is called inside the transaction, before anything is written.
@@ -146,7 +132,7 @@ class Journal:
         """Return when the first group after a time (microseconds) was recorded; None: there is none."""
         first = [
             sa.select(sa.func.min(table.c.recorded_at)).where(table.c.recorded_at > time)
-            for table in (OBSERVATIONS, REGISTRATIONS)
+            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS)
         ]
         with reading(self._engine) as connection:
             times = [at for query in first if (at := connection.execute(query).scalar()) is not None]
@@ -195,6 +181,8 @@ class Journal:
             correct = max((at for at in recorded if at <= now), default=0)
             begin = max(now - len(ahead), correct)
             for position, at in enumerate(ahead, start=1):
+                superseded = OBSERVATIONS.update().where(OBSERVATIONS.c.superseded_at == at)
+                connection.execute(superseded.values(superseded_at=begin + position))
                 for table in RECORDED:
                     connection.execute(table.update().where(table.c.recorded_at == at).values(recorded_at=begin + position))
             connection.execute(GROUP_TIME.update().values(recorded_at=begin + len(ahead)))
@@ -236,7 +224,7 @@ class Journal:
         at = microsecond(time)
         return {
             table.name: delete_in_steps(self._engine, table, table.c.recorded_at < at)
-            for table in (OBSERVATIONS, QUARANTINE, REPETITIONS)
+            for table in (OBSERVATIONS, REVISIONS, QUARANTINE, REPETITIONS)
         }
 
     def forget(self, subjects: Sequence[str], delete: Callable[[list[str]], int]) -> int:
@@ -249,7 +237,7 @@ class Journal:
         def forget_unknown() -> int:
             with writing(self._engine) as connection:
                 known: set[str] = set()
-                for table in (OBSERVATIONS, REGISTRATIONS, QUARANTINE, REPETITIONS):
+                for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, QUARANTINE, REPETITIONS):
                     query = sa.select(table.c.subject_id).distinct().where(table.c.subject_id.in_(subjects))
                     known |= set(connection.execute(query).scalars())
                 return delete([subject for subject in subjects if subject not in known])
@@ -277,89 +265,3 @@ class Journal:
         at = now if last is None else max(now, last + 1)
         upsert(connection, GROUP_TIME, [{"id": 1, "recorded_at": at}])
         return instant(at)
-
-
-def _append(connection: sa.Connection, frame: pd.DataFrame, recorded_at: pd.Timestamp, declared: Declarations) -> list[Receipt]:
-    last_seq = connection.execute(sa.select(sa.func.max(OBSERVATIONS.c.seq))).scalar() or 0
-    observed_at = frame["observed_at"].astype(TIME)
-    arrived = frame.assign(
-        message_id=[_digest(row) for row in frame[MESSAGE_KEY].itertuples(index=False)],
-        observed_at=not_ahead(observed_at, recorded_at),
-        recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
-        row=np.arange(len(frame)),
-    )
-    checked = check(arrived, recorded_at, declared)
-    _insert_accepted(connection, checked.accepted)
-    stored = _stored(connection, arrived["message_id"])
-    unusable = dict(zip(checked.quarantined["row"], checked.quarantined["reason"], strict=True))
-    receipts = []
-    for row, (message, value) in enumerate(zip(arrived["message_id"], checked.converted.tolist(), strict=True)):
-        reason = unusable.get(row)
-        seq, stored_value = stored.get(message, (0, value))  # not stored: another message had the same content
-        if reason is not None and reason not in _REPEATS:
-            receipts.append(Receipt("quarantined", reason))
-        elif value != stored_value:
-            receipts.append(Receipt("quarantined", "duplicate_message"))
-        else:
-            receipts.append(Receipt("accepted" if seq > last_seq and reason is None else "duplicate"))
-    repeated = [row for row, receipt in enumerate(receipts) if receipt.status == "duplicate"]
-    _count_repetitions(connection, frame.iloc[repeated], recorded_at)
-    unused = [row for row, receipt in enumerate(receipts) if receipt.status == "quarantined"]
-    _quarantine(connection, frame.iloc[unused], [receipts[row].reason for row in unused], recorded_at)
-    return receipts
-
-
-def _insert_accepted(connection: sa.Connection, accepted: pd.DataFrame) -> None:
-    if accepted.empty:
-        return
-    columns = {
-        "subject_id": accepted["subject_id"],
-        "signal": accepted["signal"],
-        "observed_at": microseconds(accepted["observed_at"]),
-        "value": accepted["value"],
-        "recorded_at": microseconds(accepted["recorded_at"]),
-        "device_id": accepted["device_id"],
-        "source": accepted["source"],
-        "message": accepted["message_id"],
-    }
-    rows: list[Any] = pd.DataFrame(columns).to_dict("records")
-    insert_new(connection, OBSERVATIONS, rows)
-    latest = {row["subject_id"]: row["recorded_at"] for row in rows}
-    upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at} for subject, at in latest.items()])
-
-
-def _count_repetitions(connection: sa.Connection, observations: pd.DataFrame, at: pd.Timestamp) -> None:
-    """Count observations that were stored before: a gateway that sends everything twice is broken."""
-    if observations.empty:
-        return
-    columns = ("subject_id", "signal", "device_id", "source")
-    keys = observations[list(columns)].itertuples(index=False, name=None)
-    times = Counter(tuple(None if pd.isna(part) else part for part in key) for key in keys)
-    rows = [{**dict(zip(columns, key, strict=True)), "recorded_at": microsecond(at), "times": n} for key, n in times.items()]
-    connection.execute(REPETITIONS.insert(), rows)
-
-
-def _stored(connection: sa.Connection, messages: "pd.Series[bytes]") -> dict[bytes, tuple[int, float]]:
-    """Return number and value of the stored observations, by message."""
-    wanted = messages.drop_duplicates().tolist()
-    stored: dict[bytes, tuple[int, float]] = {}
-    for first in range(0, len(wanted), _CHUNK):
-        chunk = OBSERVATIONS.c.message.in_(wanted[first : first + _CHUNK])
-        rows = connection.execute(sa.select(OBSERVATIONS.c.message, OBSERVATIONS.c.seq, OBSERVATIONS.c.value).where(chunk))
-        stored |= {row.message: (row.seq, row.value) for row in rows}
-    return stored
-
-
-def _quarantine(connection: sa.Connection, observations: pd.DataFrame, reasons: Iterable[str | None], at: pd.Timestamp) -> None:
-    rows = []
-    for sent, reason in zip(observations.to_dict("records"), reasons, strict=True):
-        subject = sent.pop("subject_id")
-        text = json.dumps(sent | sent.pop("sent", {}), default=str)
-        row = {"recorded_at": microsecond(at), "subject_id": subject, "reason": reason}
-        rows.append({**row, "observation": text, "digest": _digest([subject, reason, text])})
-    insert_new(connection, QUARANTINE, rows)
-
-
-def _digest(key: Iterable[Any]) -> bytes:
-    """Return the digest of those parts of a message that make an observation the same when it arrives again."""
-    return hashlib.blake2b(json.dumps([str(part) for part in key]).encode(), digest_size=16).digest()

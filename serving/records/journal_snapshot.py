@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS, RETENTIONS
+from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS, RETENTIONS, REVISIONS
 from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
 
@@ -31,14 +31,17 @@ class JournalSnapshot:
         last, number = self._connection.execute(sa.select(sa.func.max(some.c.recorded_at), sa.func.count())).one()
         if number == most:
             return int(last)
-        registered = sa.select(sa.func.max(REGISTRATIONS.c.recorded_at)).where(
-            REGISTRATIONS.c.recorded_at.between(after + 1, until)
-        )
-        ends = [end for end in (last, self._connection.execute(registered).scalar()) if end is not None]
+        others = [
+            self._connection.execute(
+                sa.select(sa.func.max(table.c.recorded_at)).where(table.c.recorded_at.between(after + 1, until))
+            ).scalar()
+            for table in (REGISTRATIONS, REVISIONS)
+        ]
+        ends = [end for end in (last, *others) if end is not None]
         return max(ends) if ends else None
 
     def observations(self, after: int, until: int, subject: str | None = None) -> pd.DataFrame:
-        """Return accepted observations by time of recording, of all subjects or of one.
+        """Return accepted observations by time of recording, of all subjects or of one, as they counted at ``until``.
 
         Those that retention dropped are left out, even while it is still deleting them.
         """
@@ -46,8 +49,10 @@ class JournalSnapshot:
         wanted: sa.ColumnElement[bool] = OBSERVATIONS.c.recorded_at.between(after + 1, until)
         if subject is not None:
             wanted = (OBSERVATIONS.c.subject_id == subject) & (OBSERVATIONS.c.recorded_at <= until)
-        query = sa.select(OBSERVATIONS).where(wanted, OBSERVATIONS.c.recorded_at >= dropped)
-        rows = self._frame(query.order_by(OBSERVATIONS.c.recorded_at, OBSERVATIONS.c.seq))
+        columns = [column for column in OBSERVATIONS.c if column.name not in ("origin", "version", "superseded_at")]
+        counted = (OBSERVATIONS.c.superseded_at.is_(None), OBSERVATIONS.c.superseded_at > until)  # an index for each
+        parts = [sa.select(*columns).where(wanted, OBSERVATIONS.c.recorded_at >= dropped, which) for which in counted]
+        rows = self._frame(sa.union_all(*parts).order_by("recorded_at", "seq"))
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
 
     def registered(self, after: int, until: int) -> dict[str, int]:
@@ -63,11 +68,23 @@ class JournalSnapshot:
         row = self._connection.execute(query.order_by(REGISTRATIONS.c.seq.desc()).limit(1)).first()
         return None if row is None else RecordedRegistration(*row)
 
+    def revised(self, after: int, until: int) -> dict[str, int]:
+        """Return the subjects with a correction or retraction in an interval, and the time of the first of each."""
+        first = sa.select(REVISIONS.c.subject_id, sa.func.min(REVISIONS.c.recorded_at))
+        wanted = first.where(REVISIONS.c.recorded_at.between(after + 1, until)).group_by(REVISIONS.c.subject_id)
+        return {row[0]: row[1] for row in self._connection.execute(wanted)}
+
+    def last_revision(self, subject: str, until: int) -> int:
+        """Return when the last correction or retraction of a subject up to a time was recorded; 0: there is none."""
+        last = sa.select(sa.func.max(REVISIONS.c.recorded_at))
+        wanted = last.where(REVISIONS.c.subject_id == subject, REVISIONS.c.recorded_at <= until)
+        return self._connection.execute(wanted).scalar() or 0
+
     def recorded_times(self, subject: str, after: int, until: int) -> set[int]:
         """Return the times of the groups in an interval that hold something of a subject."""
         queries = [
             sa.select(table.c.recorded_at).where(table.c.subject_id == subject, table.c.recorded_at.between(after + 1, until))
-            for table in (OBSERVATIONS, REGISTRATIONS)
+            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS)
         ]
         return set(self._connection.execute(sa.union(*queries)).scalars())
 
@@ -90,6 +107,6 @@ class JournalSnapshot:
         recorded_at = instants(rows["recorded_at"])
         return rows.assign(recorded_at=recorded_at, observed_at=recorded_at, reason="duplicate_message", value=np.nan)
 
-    def _frame(self, query: "sa.Select[Any]") -> pd.DataFrame:
+    def _frame(self, query: "sa.Select[Any] | sa.CompoundSelect[Any]") -> pd.DataFrame:
         result = self._connection.execute(query)
         return pd.DataFrame(result.all(), columns=list(result.keys()))

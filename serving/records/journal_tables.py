@@ -30,8 +30,39 @@ OBSERVATIONS: Final = sa.Table(
     sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("device_id", sa.String),
     sa.Column("source", sa.String),
-    sa.Column("message", sa.LargeBinary, nullable=False, unique=True),  # digest of MESSAGE_KEY
-    sa.UniqueConstraint("subject_id", "signal", "observed_at", "value"),
+    sa.Column("message", sa.LargeBinary, nullable=False),  # digest of MESSAGE_KEY
+    sa.Column("origin", sa.LargeBinary),  # digest of what its versions have in common (features.revisions.ORIGIN)
+    sa.Column("version", sa.Integer),  # null: the original
+    sa.Column("superseded_at", sa.BigInteger),  # from when on a newer version counts in its place
+)
+_COUNTS: Final = OBSERVATIONS.c.superseded_at.is_(None)  # of versions, one counts: messages and contents are unique among those
+sa.Index("observations_message", OBSERVATIONS.c.message, unique=True, sqlite_where=_COUNTS, postgresql_where=_COUNTS)
+sa.Index(
+    "observations_content",
+    *(OBSERVATIONS.c[name] for name in ("subject_id", "signal", "observed_at", "value")),
+    unique=True,
+    sqlite_where=_COUNTS,
+    postgresql_where=_COUNTS,
+)
+sa.Index(
+    "observations_superseded",
+    OBSERVATIONS.c.subject_id,
+    OBSERVATIONS.c.signal,
+    sqlite_where=~_COUNTS,
+    postgresql_where=~_COUNTS,
+)
+REVISIONS: Final = sa.Table(  # corrections and retractions, in the order in which they became known
+    "revisions",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("subject_id", sa.String, nullable=False, index=True),
+    sa.Column("origin", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("identity_at", sa.BigInteger),  # observed_at that names the observation, where its message holds several
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("is_retracted", sa.Boolean, nullable=False),
+    sa.Column("observed_at", sa.BigInteger),  # what this version says; null: nothing, it retracts
+    sa.Column("value", sa.Float),
 )
 QUARANTINE: Final = sa.Table(
     "quarantine",
@@ -73,4 +104,12 @@ RETENTIONS: Final = sa.Table(  # from each row on, observations recorded before 
     sa.Column("before", sa.BigInteger, nullable=False),
     sa.Column("observations", sa.Integer, nullable=False),
 )
-RECORDED: Final = (OBSERVATIONS, REGISTRATIONS, QUARANTINE, REPETITIONS, LATEST, RETENTIONS)  # tables with a time of recording
+RECORDED: Final = (
+    OBSERVATIONS,
+    REVISIONS,
+    REGISTRATIONS,
+    QUARANTINE,
+    REPETITIONS,
+    LATEST,
+    RETENTIONS,
+)  # tables with a time of recording

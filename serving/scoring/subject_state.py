@@ -65,7 +65,7 @@ class SubjectStates:
             return {}
         start, self.cursor = self.cursor, end
         rows = journal.observations(start, end)
-        concerned = journal.registered(start, end)
+        concerned = journal.registered(start, end) | journal.revised(start, end)
         for subject in concerned:
             self._subjects.pop(subject, None)  # loaded again below, with what is known of them now
         first = rows.drop_duplicates("subject_id")
@@ -86,6 +86,8 @@ class SubjectStates:
                 _empty_features(registration, self.views),
                 0 if registration is None else registration.recorded_at,
             )
+            state = self._subjects[subject]
+            state.index_time = max(state.index_time, journal.last_revision(subject, self.cursor))
             self._insert(journal.observations(0, self.cursor, subject))
         return self._subjects[subject]
 

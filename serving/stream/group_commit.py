@@ -15,7 +15,8 @@ from features.declarations import UNDECLARED, Declarations
 from features.errors import VigilError
 from serving.identity.identities import Identities
 from serving.observability.metrics import Metrics
-from serving.records.journal import Journal, Receipt
+from serving.records.journal import Journal
+from serving.records.journal_rows import Receipt
 
 _MAX_REQUESTS: Final = 1_000  # waiting
 _MAX_OBSERVATIONS: Final = 50_000  # in them: memory is bounded, too

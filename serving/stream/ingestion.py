@@ -20,7 +20,8 @@ from serving.auth.access import Access
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.instant import Instant
-from serving.records.journal import Journal, Receipt
+from serving.records.journal import Journal
+from serving.records.journal_rows import Receipt
 from serving.records.registration import Registration
 from serving.records.timestamps import utc
 from serving.stream.group_commit import GroupCommit
@@ -38,6 +39,7 @@ class SentObservation:
         value: a number, if it can be used.
         observed_at: ISO 8601 with a time zone, if it can be used.
         message_id: the sender's name of the message; one sent again counts once.
+        status, version: whether it corrects or retracts what this message said before (:mod:`features.revisions`).
     """
 
     message_id: str
@@ -48,6 +50,8 @@ class SentObservation:
     unit: str | None = None
     device_id: str | None = None
     source: str | None = None
+    status: str = "final"
+    version: int | None = None
 
 
 class Ingestion:
@@ -122,6 +126,8 @@ def _row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> dic
         "device_id": sent.device_id,
         "source": sent.source,
         "message_id": sent.message_id,
+        "status": sent.status,
+        "version": sent.version,
         "sent": {"value": sent.value, "observed_at": sent.observed_at},
     }
 

@@ -1,8 +1,8 @@
 """Requests and answers about observations and registrations."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, Field, StrictBool, StrictFloat, WithJsonSchema
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, WithJsonSchema, model_validator
 
 from features.codes import accepted_names
 from serving.api.schemas.request import (
@@ -36,7 +36,9 @@ class SentObservationIn(Request):
     signal: Annotated[
         str, Field(max_length=64, examples=["heart_rate"]), WithJsonSchema({"type": "string", "enum": accepted_names()})
     ]
-    value: Annotated[_Sent, WithJsonSchema({"type": "number", "description": "In the signal's unit.", "examples": [112]})]
+    value: Annotated[
+        _Sent, WithJsonSchema({"type": "number", "description": "May be left out of a retraction.", "examples": [112]})
+    ] = None
     observed_at: Annotated[
         _Sent,
         WithJsonSchema(
@@ -58,6 +60,29 @@ class SentObservationIn(Request):
     ] = None
     device_id: Annotated[Name | None, Field(examples=["monitor-12"])] = None
     source: Annotated[Name | None, Field(examples=["gateway-7"], description="The gateway.")] = None
+    status: Annotated[
+        Literal["final", "corrected", "retracted"],
+        Field(
+            description="corrected: this takes the place of what the same message said of this signal before. retracted: that "
+            "was entered in error. Both count from the time they are stored on, and not before."
+        ),
+    ] = "final"
+    version: Annotated[
+        int | None,
+        Field(
+            strict=True,
+            ge=1,
+            le=1_000_000,
+            description="Number of this version of the observation. One that arrives after a newer one changes nothing. "
+            "Default: versions are numbered as they arrive, the original 1.",
+        ),
+    ] = None
+
+    @model_validator(mode="after")
+    def _value_is_sent(self) -> Self:
+        if self.status != "retracted" and "value" not in self.model_fields_set:
+            raise ValueError("value: missing; expected one, unless status is retracted")
+        return self
 
 
 class ObservationsIn(Request):

@@ -28,7 +28,7 @@ class Gate:
         self.entered, self.open = threading.Event(), threading.Event()
         self.error = None
 
-    def append(self, group):
+    def append(self, group, declared):
         self.entered.set()
         assert self.open.wait(20)
         if self.error:
@@ -39,7 +39,7 @@ class Gate:
             self.groups.append(len(observations))
             return observations
 
-        return self.journal.append(counted)
+        return self.journal.append(counted, declared)
 
 
 def observation(subject, number, value=None):

@@ -14,7 +14,8 @@ from serving.auth.access import Access, OtherWardError
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.observability.metrics import Metrics
-from serving.records.journal import Journal, Receipt
+from serving.records.journal import Journal
+from serving.records.journal_rows import Receipt
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS
 from serving.records.registration import Registration
 from serving.records.source_settings import SourceSettingsFile

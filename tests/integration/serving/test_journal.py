@@ -4,14 +4,21 @@ import json
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from features.kernel.plan import UNBOUNDED
+from features.observations import check
 from serving.records.database import DatabaseError
-from serving.records.journal import Journal, Receipt
+from serving.records.journal import Journal
+from serving.records.journal_rows import Receipt
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS
 from serving.records.registration import Registration
 from serving.records.timestamps import SKEW, instant, microsecond
@@ -70,9 +77,11 @@ def test_observation_is_stored_as_it_was_sent(journal):
     assert append(journal, [observation(value=80.004)]) == [ACCEPTED]
     (row,) = rows(journal)
     assert row["message"]
-    assert {name: value for name, value in row.items() if name not in {"seq", "message"}} == {
+    assert {name: value for name, value in row.items() if name not in {"seq", "message", "origin"}} == {
         "subject_id": "p1",
         "signal": "heart_rate",
+        "version": None,
+        "superseded_at": None,
         "observed_at": microsecond(pd.Timestamp(NOW - timedelta(minutes=1))),
         "value": 80.0,  # on the signal's resolution
         "recorded_at": microsecond(pd.Timestamp(NOW)),
@@ -333,3 +342,97 @@ def test_large_group_agrees_with_a_slow_obvious_journal(journal):
             messages[message] = one["value"]
             contents.add(content)
     assert [result for first in range(700) for result in append(journal, sent[first : first + 1])] == expected
+
+
+def count_now(journal, until=UNBOUNDED):
+    with journal.snapshot() as snapshot:
+        rows = snapshot.observations(0, until)
+    return sorted(zip(rows["signal"], rows["value"], strict=True))
+
+
+def test_correction_and_retraction_count_from_their_time_on(journal, clock):
+    def later(**changes):
+        clock.time += timedelta(minutes=1)
+        receipts = append(journal, [observation("m1", **changes)])
+        return receipts[0], journal.latest()
+
+    assert append(journal, [observation("m1", 80.0)]) == [ACCEPTED]
+    times = [journal.latest()]
+    for change in ({"value": 88.0, "status": "corrected"}, {"value": None, "status": "retracted"}):
+        receipt, time = later(**change, version=None)
+        assert receipt == ACCEPTED
+        times.append(time)
+        assert later(**change, version=None)[0] == DUPLICATE  # sent again
+    assert later(value=80.0, status="final", version=None)[0] == Receipt("duplicate", "superseded")
+    assert later(value=84.0, status="corrected", version=2)[0] == Receipt("duplicate", "superseded")
+    assert [count_now(journal, time) for time in times] == [[("heart_rate", 80.0)], [("heart_rate", 88.0)], []]
+    assert append(journal, [observation("m2", 80.0)]) == [ACCEPTED]  # another message says it again
+    assert count_now(journal) == [("heart_rate", 80.0)]
+    assert later(value=90.0, status="final", version=9)[0] == ACCEPTED
+    assert count_now(journal) == [("heart_rate", 80.0), ("heart_rate", 90.0)]
+
+
+def test_retraction_that_arrives_before_its_observation_holds(journal):
+    assert append(journal, [observation("m1", None, status="retracted", version=2)]) == [ACCEPTED]
+    assert append(journal, [observation("m1", 80.0)]) == [Receipt("duplicate", "superseded")]
+    assert count_now(journal) == []
+    assert append(journal, [observation("m1", 80.0, source="g2")]) == [ACCEPTED]  # another gateway's message
+
+
+def test_original_and_its_correction_in_one_group(journal):
+    group = [observation("m1", 80.0, status="final", version=None), observation("m1", 88.0, status="corrected", version=None)]
+    assert append(journal, group) == [ACCEPTED, ACCEPTED]
+    assert count_now(journal) == [("heart_rate", 88.0)]
+
+
+def test_unusable_correction_is_quarantined_and_changes_nothing(journal):
+    append(journal, [observation("m1", 80.0)])
+    assert append(journal, [observation("m1", 800.0, status="corrected", version=None)]) == [
+        Receipt("quarantined", "implausible")
+    ]
+    assert count_now(journal) == [("heart_rate", 80.0)]
+    assert reasons(journal) == ["implausible"]
+
+
+def test_oxygen_derived_from_a_fraction_follows_its_corrections(journal):
+    fio2 = {"signal": "fio2", "unit": "%"}
+    append(journal, [observation("m1", 60.0, **fio2)])
+    assert count_now(journal) == [("fio2", 60.0), ("on_oxygen", 1.0)]
+    append(journal, [observation("m1", 21.0, **fio2, status="corrected", version=None)])
+    assert count_now(journal) == [("fio2", 21.0), ("on_oxygen", 0.0)]
+    append(journal, [observation("m1", None, **fio2, status="retracted", version=None)])
+    assert count_now(journal) == []
+
+
+VERSIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["m1", "m2", "m3"]),
+        st.sampled_from(["final", "final", "corrected", "retracted"]),
+        st.sampled_from([None, None, 1, 2, 3, 4]),
+        st.sampled_from([60.0, 80.0, 100.0]),
+        st.booleans(),  # in the group of the one before
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(VERSIONS)
+def test_versions_one_by_one_count_as_they_do_in_a_file(actions):
+    with TemporaryDirectory() as home:
+        clock = Clock()
+        journal, sent, groups, times = Journal(Path(home), clock), [], [], []
+        for message, status, version, value, joins in actions:
+            row = observation(message, None if status == "retracted" else value, status=status, version=version)
+            groups[-1].append(row) if joins and groups else groups.append([row])
+        for group in groups:
+            clock.time += timedelta(minutes=1)
+            append(journal, group)
+            times.append(journal.latest())
+            sent += [row | {"recorded_at": instant(times[-1])} for row in group]
+        checked = check(pd.DataFrame(sent)).accepted
+        for time in times:
+            ends = checked["superseded_at"]
+            now = checked[(checked["recorded_at"] <= instant(time)) & (ends.isna() | (ends > instant(time)))]
+            assert count_now(journal, time) == sorted(zip(now["signal"], now["value"], strict=True))

@@ -35,6 +35,7 @@ class FilledJournal:
         self.journal = Journal(home, lambda: self.time)
         self.generator = np.random.default_rng(seed)
         self.messages = 0
+        self.sent = []
 
     def append_group(self, minutes, observations, subjects=SUBJECTS):
         """Append some observations a while later, many of them late."""
@@ -50,6 +51,21 @@ class FilledJournal:
             row |= {"device_id": None, "source": None}
             sent.append(row | {"message_id": f"m{self.messages}"})
         assert {receipt.status for receipt in self.journal.append(lambda: sent)} == {"accepted"}
+        self.sent += sent
+
+    def revise(self, observations):
+        """Correct or retract some of the observations sent so far, a minute later."""
+        self.time += timedelta(minutes=1)
+        revisions = []
+        for _ in range(observations):
+            former = self.sent[int(self.generator.integers(len(self.sent)))]
+            value = round(float(self.generator.uniform(*RANGES[former["signal"]])), 2)
+            retracted = {"status": "retracted", "value": None}
+            change = retracted if self.generator.random() < 0.4 else {"status": "corrected", "value": value}
+            revisions.append(former | {"version": None} | change)
+        statuses = [receipt.status for receipt in self.journal.append(lambda: revisions)]
+        assert set(statuses) <= {"accepted", "duplicate"}  # one may be retracted twice
+        return {row["subject_id"] for row, status in zip(revisions, statuses, strict=True) if status == "accepted"}
 
     def register(self, subject, ward="A", **changes):
         facts = dict(FACTS[subject])
@@ -62,7 +78,8 @@ class FilledJournal:
             stored = pd.DataFrame(connection.execute(sa.select(OBSERVATIONS)).mappings().all())
         for column in ("observed_at", "recorded_at"):
             stored[column] = pd.to_datetime(stored[column], unit="us", utc=True).astype(TIME)
-        return stored
+        ends = pd.to_numeric(stored["superseded_at"])
+        return stored.assign(superseded_at=pd.to_datetime(ends, unit="us", utc=True).astype(TIME))
 
     def batch_features(self, subjects, times, views=STANDARD, facts=FACTS):
         """Return what a batch computes from the journal as of times (microseconds)."""
@@ -251,7 +268,12 @@ def test_retention_removes_dropped_observations_from_memory(filled, is_deleted):
     with filled.journal._engine.connect() as connection:
         assert connection.execute(sa.select(RETENTIONS.c.before, RETENTIONS.c.observations)).all() == [(cut, old)]
     if is_deleted:
-        assert filled.journal.delete_before(instant(cut)) == {"observations": old, "quarantine": 0, "repetitions": 0}
+        assert filled.journal.delete_before(instant(cut)) == {
+            "observations": old,
+            "revisions": 0,
+            "quarantine": 0,
+            "repetitions": 0,
+        }
     assert old > 0
     filled.append_group(5, 2, subjects=("p1",))
     advance(states, filled)
@@ -261,3 +283,39 @@ def test_retention_removes_dropped_observations_from_memory(filled, is_deleted):
         filled.journal.delete_before(instant(cut))
         assert not with_dropped.equals(filled.batch_features(["p1"], present, facts={}))
     assert_same(states.features(["p1"]), filled.batch_features(["p1"], present, facts={}))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_features_follow_corrections_and_retractions_and_stay_what_they_were_before_them(tmp_path, seed):
+    filled = FilledJournal(tmp_path, seed)
+    states, asked = SubjectStates(STANDARD), []
+    for _ in range(8):
+        filled.append_group(minutes=int(filled.generator.integers(1, 500)), observations=9)
+        advance(states, filled)
+        revised = filled.revise(3)
+        assert set(advance(states, filled)) == revised
+        present = filled.journal.latest()
+        assert all(states.index_time(subject) == present for subject in revised)
+        asked += [(subject, present) for subject in sorted(revised)]
+        if revised:
+            online = states.features(sorted(revised))
+            assert_same(online, filled.batch_features(sorted(revised), [present] * len(revised), facts={}))
+    with filled.journal.snapshot() as journal:
+        for subject, time in asked:  # as they were known then, whatever was corrected since
+            past = features_as_of(journal, STANDARD, [subject], time)
+            assert_same(past, filled.batch_features([subject], [time], facts={}))
+
+
+def test_corrected_observation_before_a_long_window_was_forgotten_is_computed_again(filled):
+    states = SubjectStates(STANDARD)
+    filled.append_group(1, 30, subjects=("p1",))
+    first = dict(filled.sent[0])
+    for _ in range(3):
+        filled.append_group(4_000, 20, subjects=("p1",))
+        advance(states, filled)
+        states.evict(filled.journal.latest(), silent_since=0)
+    filled.sent = [first]
+    assert filled.revise(1) == {"p1"}
+    advance(states, filled)
+    present = filled.journal.latest()
+    assert_same(states.features(["p1"]), filled.batch_features(["p1"], [present], facts={}))

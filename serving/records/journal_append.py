@@ -1,0 +1,69 @@
+"""Appending a group of observations to the journal: what is new, what repeats, what cannot be used, and what corrects."""
+
+from typing import Final
+
+import pandas as pd
+import sqlalchemy as sa
+
+from features.declarations import Declarations
+from features.observations import MESSAGE_KEY, TIME, check
+from features.revisions import ORIGIN
+from serving.records.journal_rows import Receipt, count_repetitions, digest, find_stored, insert_accepted, quarantine
+from serving.records.journal_tables import OBSERVATIONS
+from serving.records.journal_versions import append_versions, find_versions
+from serving.records.timestamps import not_ahead
+
+_REPEATS: Final = ("duplicate_message", "duplicate_reading")
+
+
+def append_group(
+    connection: sa.Connection, frame: pd.DataFrame, recorded_at: pd.Timestamp, declared: Declarations
+) -> list[Receipt]:
+    """Store a group, and return what became of each observation, in order.
+
+    Args:
+        connection: in a transaction.
+        frame: the observations, as :meth:`serving.records.journal.Journal.append` takes them.
+        recorded_at: the time of the group.
+        declared: what sources declare.
+    """
+    arrived = frame.assign(
+        message_id=[digest(row) for row in frame[MESSAGE_KEY].itertuples(index=False)],
+        origin=[digest(row) for row in frame[ORIGIN].itertuples(index=False)],
+        observed_at=not_ahead(frame["observed_at"].astype(TIME), recorded_at),
+        recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
+        row=range(len(frame)),
+    )
+    versions = find_versions(connection, arrived)
+    receipts = append_versions(connection, arrived[versions], recorded_at, declared) if versions.any() else {}
+    receipts |= _append_originals(connection, arrived[~versions], recorded_at, declared)
+    in_order = [receipts[row] for row in range(len(frame))]
+    repeated = [row for row, receipt in enumerate(in_order) if receipt.status == "duplicate"]
+    count_repetitions(connection, frame.iloc[repeated], recorded_at)
+    unused = [row for row, receipt in enumerate(in_order) if receipt.status == "quarantined"]
+    quarantine(connection, frame.iloc[unused], [in_order[row].reason for row in unused], recorded_at)
+    return in_order
+
+
+def _append_originals(
+    connection: sa.Connection, arrived: pd.DataFrame, recorded_at: pd.Timestamp, declared: Declarations
+) -> dict[int, Receipt]:
+    """Store observations of which no other version is known; return what became of them by row."""
+    if arrived.empty:
+        return {}
+    last_seq = connection.execute(sa.select(sa.func.max(OBSERVATIONS.c.seq))).scalar() or 0
+    checked = check(arrived.drop(columns=["status", "version"], errors="ignore"), recorded_at, declared)
+    insert_accepted(connection, checked.accepted, dict(zip(arrived["message_id"], arrived["origin"], strict=True)))
+    stored = find_stored(connection, arrived["message_id"])
+    unusable = dict(zip(checked.quarantined["row"], checked.quarantined["reason"], strict=True))
+    receipts = {}
+    for row, message, value in zip(arrived["row"], arrived["message_id"], checked.converted.tolist(), strict=True):
+        reason = unusable.get(row)
+        seq, stored_value = stored.get(message, (0, value))  # not stored: another message had the same content
+        if reason is not None and reason not in _REPEATS:
+            receipts[row] = Receipt("quarantined", reason)
+        elif value != stored_value:
+            receipts[row] = Receipt("quarantined", "duplicate_message")
+        else:
+            receipts[row] = Receipt("accepted" if seq > last_seq and reason is None else "duplicate")
+    return receipts
