@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,13 @@ from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
 
 _SENT: Final = ["signal", "value", "observed_at", "device_id", "source"]
+
+
+class Superseded(NamedTuple):
+    """Times of an observation in whose place a newer version counts, or nothing; microseconds."""
+
+    observed_at: int
+    recorded_at: int
 
 
 class JournalSnapshot:
@@ -73,6 +80,15 @@ class JournalSnapshot:
         first = sa.select(REVISIONS.c.subject_id, sa.func.min(REVISIONS.c.recorded_at))
         wanted = first.where(REVISIONS.c.recorded_at.between(after + 1, until)).group_by(REVISIONS.c.subject_id)
         return {row[0]: row[1] for row in self._connection.execute(wanted)}
+
+    def superseded(self, after: int, until: int) -> dict[str, list[Superseded]]:
+        """Return the observations that were corrected or retracted in an interval, by subject."""
+        columns = [OBSERVATIONS.c[name] for name in ("subject_id", "observed_at", "recorded_at")]
+        query = sa.select(*columns).where(OBSERVATIONS.c.superseded_at.between(after + 1, until))
+        found: dict[str, list[Superseded]] = {}
+        for row in self._connection.execute(query):
+            found.setdefault(row.subject_id, []).append(Superseded(row.observed_at, row.recorded_at))
+        return found
 
     def last_revision(self, subject: str, until: int) -> int:
         """Return when the last correction or retraction of a subject up to a time was recorded; 0: there is none."""

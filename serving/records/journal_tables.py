@@ -44,6 +44,7 @@ sa.Index(
     sqlite_where=_COUNTS,
     postgresql_where=_COUNTS,
 )
+sa.Index("observations_superseded_at", OBSERVATIONS.c.superseded_at, sqlite_where=~_COUNTS, postgresql_where=~_COUNTS)
 sa.Index(
     "observations_superseded",
     OBSERVATIONS.c.subject_id,

@@ -11,7 +11,16 @@ from models.assessment import Basis, DecidedBy, Finding
 Action = Literal["acknowledged", "overridden"]
 Status = Literal["open", "acknowledged", "overridden"]
 EventKind = Literal[
-    "risk", "silent", "left", "alarm", "alarm_moved", "alarm_withheld", "alarm_ended", "acknowledged", "overridden"
+    "risk",
+    "silent",
+    "left",
+    "alarm",
+    "alarm_moved",
+    "alarm_withheld",
+    "alarm_ended",
+    "alarm_basis_retracted",
+    "acknowledged",
+    "overridden",
 ]
 
 
@@ -73,6 +82,7 @@ class Alarm:
         cause: what sounded last; None in alarms of an earlier version, as the next two.
         emergency: whether NEWS2 has stayed high since the safety net sounded.
         reasons: rules of NEWS2 that held then.
+        basis_retracted_at: when an observation that it rests on was corrected or retracted; None: never.
         actions: oldest first.
     """
 
@@ -97,6 +107,7 @@ class Alarm:
     cause: Cause | None = None
     emergency: bool | None = None
     reasons: list[Reason] | None = None
+    basis_retracted_at: int | None = None
     actions: tuple[AlarmAction, ...] = ()
 
 

@@ -56,6 +56,7 @@ ALARMS: Final = sa.Table(  # one row an episode
     sa.Column("cause", sa.String),
     sa.Column("emergency", sa.Boolean),
     sa.Column("reasons", sa.JSON),
+    sa.Column("basis_retracted_at", sa.BigInteger),  # null: what it rests on still stands
 )
 _IS_OPEN: Final = ALARMS.c.ended_at.is_(None)
 sa.Index("one_open_episode_a_subject", ALARMS.c.subject_id, unique=True, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)

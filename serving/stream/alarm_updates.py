@@ -7,11 +7,13 @@ from typing import Any, Final
 
 import pandas as pd
 
+from features.derived import SCORE_CARRY_HOURS
 from features.kernel.plan import HOUR_US
 from models.alarms.policy import AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
 from models.assessment import SILENT_AFTER, Assessment
 from models.registry import RegisteredModel
 from models.training.risk_model import log_odds
+from serving.records.journal_snapshot import Superseded
 from serving.records.timestamps import microsecond
 from serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate
 from serving.records.ward_state import alarm_id
@@ -61,12 +63,16 @@ class LastNotified:
 
 @dataclass(frozen=True, slots=True)
 class Rescored:
-    """A subject's new risk, with the ward they are in and its policy."""
+    """A subject's new risk, with the ward they are in and its policy.
+
+    ``superseded``: the observations that were corrected or retracted since the last risk.
+    """
 
     risk: Assessment
     prediction_id: str
     ward: str
     policy: Policy
+    superseded: Sequence[Superseded] = ()
 
 
 @dataclass
@@ -133,6 +139,7 @@ class Updates:
         if now.is_silent and before is not None and not before.is_silent:
             update.events.append(Event(ward, key, "silent", time, {"latest_reading_at": risk.latest_reading_at}))
         state = memory.states.get(key, AlarmState())
+        self._mark_retracted(update, subject, state, time)
         decision = self._decide(update, subject, state, memory)
         if (episode := decision.state.episode or state.episode) is not None:
             self._record(update, self._alarm_id(key, episode), state, decision, risk, time)
@@ -140,6 +147,19 @@ class Updates:
         if (hold := decision.state.hold) is not None:
             risk = replace(risk, urgent_since=_microsecond(hold.since), dipped_at=_microsecond(hold.dipped_at))
         update.risks.append(risk)
+
+    def _mark_retracted(self, update: WardUpdate, subject: Rescored, state: AlarmState, time: int) -> None:
+        """Mark an alarm that rests on what is superseded now: known when it sounded, and then not too old for the score."""
+        sounded_at = _microsecond(state.last_sounded_at)
+        if state.episode is None or sounded_at is None:
+            return
+        oldest = sounded_at - SCORE_CARRY_HOURS * HOUR_US
+        if any(old.recorded_at <= sounded_at and old.observed_at > oldest for old in subject.superseded):
+            alarm = self._alarm_id(subject.risk.patient, state.episode)
+            at = microsecond(subject.risk.index_time)
+            update.changed.append(AlarmChange(alarm, {"basis_retracted_at": at}))
+            body = {"alarm_id": alarm, "basis_retracted_at": at}
+            update.events.append(Event(subject.ward, subject.risk.patient, "alarm_basis_retracted", time, body))
 
     def _decide(self, update: WardUpdate, subject: Rescored, state: AlarmState, memory: Memory) -> Decision:
         """Decide by the model's risk and by NEWS2; only the model's alarms wait for room in the ward's budget."""

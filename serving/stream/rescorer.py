@@ -7,8 +7,9 @@ continues from the time that the ward state was made from: a group is read again
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from models.tasks import RiskTask
 from serving.observability.logs import error_location
 from serving.observability.metrics import Metrics
 from serving.records.journal import Journal
+from serving.records.journal_snapshot import Superseded
 from serving.records.prediction_log import PredictionLog, prediction
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_settings import WardSettingsFile
@@ -158,10 +160,12 @@ class Rescorer:
         """Rescore the subjects of the next groups, up to a time; return how many."""
         self._has_more = True  # until a look finds nothing
         with self._journal.snapshot() as journal:
+            start = self._subjects.cursor
             arrived = self._subjects.advance(journal, _MAX_OBSERVATIONS, until=until)
+            superseded = journal.superseded(start, self._subjects.cursor) if arrived else {}
         self._has_more = bool(arrived)
         if arrived:
-            self._rescore(list(arrived))
+            self._rescore(list(arrived), superseded=superseded)
             committed_at = self._now()
             self._metrics.observe_freshness([(committed_at - instant(since)).total_seconds() for since in arrived.values()])
         return len(arrived)
@@ -196,8 +200,16 @@ class Rescorer:
             if state.episode or state.hold or (state.last_sounded_at is not None and state.last_sounded_at >= instant(since))
         }
 
-    def _rescore(self, subjects: Sequence[str], time: int | None = None) -> None:
-        """Score subjects as of their last group, or of a time, and commit what that changes."""
+    def _rescore(
+        self,
+        subjects: Sequence[str],
+        time: int | None = None,
+        superseded: Mapping[str, Sequence[Superseded]] = MappingProxyType({}),
+    ) -> None:
+        """Score subjects as of their last group, or of a time, and commit what that changes.
+
+        ``superseded``: their observations that were corrected or retracted since they were scored last.
+        """
         monitored = [key for key in subjects if self._subjects.is_monitored(key)]
         discharged = {key: self._subjects.index_time(key) for key in subjects if not self._subjects.is_monitored(key)}
         if self._isolate_failures:
@@ -210,7 +222,7 @@ class Rescorer:
         for risk, prediction_id in zip(risks, ids, strict=True):
             ward = self._subjects.ward(risk.patient)
             policy = self._wards.settings(ward).policy(self._model)
-            rescored.append(Rescored(risk, prediction_id, ward, policy))
+            rescored.append(Rescored(risk, prediction_id, ward, policy, superseded.get(risk.patient, ())))
         update, later = self._updates.update(rescored, discharged, self._memory, made_at)
         self._log_predictions(risks, ids, rows, made_at)
         self._ward_state.commit(update, self._subjects.cursor, made_at, follows=self._committed)

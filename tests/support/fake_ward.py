@@ -116,6 +116,14 @@ class FakeWard:
         at = pd.Timestamp(self.time).as_unit("us")
         self.journal.append(lambda: [{**message, "signal": s, "value": v, "observed_at": at} for s, v in values.items()])
 
+    def revise(self, message, signal, value, observed_at, patient="p1"):
+        """Correct an observation that was sent, or, with the value None, retract it."""
+        status = "retracted" if value is None else "corrected"
+        row = {"subject_id": patient, "signal": signal, "value": value, "unit": None, "device_id": None, "source": None}
+        row |= {"observed_at": pd.Timestamp(observed_at).as_unit("us"), "message_id": message}
+        (receipt,) = self.journal.append(lambda: [row | {"status": status, "version": None}])
+        return receipt
+
     def rescore(self):
         """Rescore everything that waits; return how many subjects were rescored."""
         count = 0

@@ -45,6 +45,13 @@ class AlarmOut(BaseModel):
     acted_at: Annotated[datetime | None, Field(description="Of the latest action, as acted_by and reason.")]
     acted_by: str | None
     reason: Annotated[str | None, Field(description="Why it was overridden.")]
+    basis_retracted_at: Annotated[
+        datetime | None,
+        Field(
+            description="When an observation that it rests on was corrected or retracted; the patient was rescored at once. "
+            "Null: never."
+        ),
+    ]
     actions: Annotated[list[AlarmActionOut], Field(description="Everything that was done about it, oldest first.")]
     prediction_id: str
     model_name: str | None
@@ -76,7 +83,7 @@ class OverrideIn(Request):
     note: Annotated[str | None, Field(max_length=500)] = None
 
 
-_TIMES = ("opened_at", "ended_at", "last_sounded_at", "acted_at")
+_TIMES = ("opened_at", "ended_at", "last_sounded_at", "basis_retracted_at", "acted_at")
 
 
 def alarm_out(alarm: Alarm, patient_id: str) -> AlarmOut:

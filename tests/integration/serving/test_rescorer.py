@@ -455,3 +455,44 @@ def test_safety_net_sounds_when_the_score_has_held_although_nothing_arrives(ward
         ward.wait(minutes=1)
         ward.rescore()
     assert ward.events("alarm") == [("alarm", "p1")]
+
+
+@pytest.mark.parametrize("value", [None, 80.0])
+def test_alarm_whose_basis_is_retracted_says_so_and_the_patient_is_rescored_at_once(ward, value):
+    ward.register("p1", "p2")
+    ward.send("p2", 80)
+    ward.send_hourly("p1", 80)
+    before = ward.rows(PREDICTIONS, "prediction_id", "probability", "features")
+    ward.wait(hours=1)
+    ward.send("p1", 170)
+    wrong, at = f"m{ward.messages}", ward.time
+    ward.rescore()
+    (alarm,) = ward.rows(ALARMS)
+    assert (alarm["sounded"], alarm["basis_retracted_at"]) == (1, None)
+    given = ward.rows(PREDICTIONS, "prediction_id", "probability")
+    ward.wait(minutes=10)
+    assert ward.revise(wrong, "heart_rate", value, at).status == "accepted"
+    ward.rescore()
+    (alarm,) = ward.rows(ALARMS)
+    assert alarm["basis_retracted_at"] == ward.now
+    assert alarm["ended_at"] == ward.now  # the risk that is left is low
+    assert ward.events("alarm_basis_retracted") == [("alarm_basis_retracted", "p1")]
+    risks = {row["subject_id"]: row for row in ward.rows(RISKS)}
+    assert risks["p1"]["probability"] == before[-1]["probability"]
+    assert ward.rows(PREDICTIONS, "prediction_id", "probability")[: len(given)] == given  # what was given stays
+    ward.wait(minutes=10)
+    assert ward.revise("m1", "heart_rate", 90.0, at, patient="p2").status == "accepted"  # no alarm of theirs is open
+    ward.rescore()
+    assert ward.events("alarm_basis_retracted") == [("alarm_basis_retracted", "p1")]
+
+
+def test_correction_of_what_came_after_an_alarm_does_not_mark_it(ward):
+    ward.register("p1")
+    ward.send_hourly("p1", 170)
+    ward.wait(minutes=30)
+    ward.send("p1", 171)
+    ward.rescore()
+    ward.revise(f"m{ward.messages}", "heart_rate", 169.0, ward.time)
+    ward.rescore()
+    (alarm,) = ward.rows(ALARMS)
+    assert alarm["basis_retracted_at"] is None

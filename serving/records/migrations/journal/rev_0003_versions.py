@@ -40,8 +40,11 @@ def upgrade() -> None:
     ):
         op.create_index(name, "observations", columns, unique=True, sqlite_where=counts, postgresql_where=counts)
     superseded = sa.text("superseded_at IS NOT NULL")
-    columns = ["subject_id", "signal"]
-    op.create_index("observations_superseded", "observations", columns, sqlite_where=superseded, postgresql_where=superseded)
+    for name, columns in (
+        ("observations_superseded", ["subject_id", "signal"]),
+        ("observations_superseded_at", ["superseded_at"]),
+    ):
+        op.create_index(name, "observations", columns, sqlite_where=superseded, postgresql_where=superseded)
     op.create_table(
         "revisions",
         sa.Column("seq", sa.Integer, primary_key=True),
