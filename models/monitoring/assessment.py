@@ -50,7 +50,7 @@ class DriftAssessment:
     """What a day looks like, before anything is decided.
 
     Attributes:
-        findings: detected faults.
+        findings: detected faults, and questions.
         columns: :func:`models.monitoring.feature_drift.compare_columns` of the features and the predicted risk.
         estimated: :func:`models.monitoring.performance.estimate_day_performance`.
         known: :func:`models.monitoring.performance.measure_performance`.
@@ -62,6 +62,10 @@ class DriftAssessment:
     estimated: dict[str, float] | None
     known: dict[str, Any] | None
     patients: int
+
+    def faults(self) -> list[Finding]:
+        """Return the findings that are no mere questions."""
+        return [finding for finding in self.findings if not finding.is_question]
 
     @property
     def share(self) -> float:

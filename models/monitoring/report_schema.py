@@ -44,6 +44,8 @@ class FindingRecord(_Record):
         where: a gateway, a device, two swapped devices, or empty for the ward.
         since: when the fault first shows; ISO 8601.
         hit, of: how many patients show it, of how many examined.
+        readings: how many readings of theirs it rests on; null: it does not rest on single readings.
+        question: whether these are too few to call it a fault; then nothing follows from it.
         evidence: what was measured, and what is usual.
         says: the finding as a sentence.
         remedy: what staff should do about it.
@@ -56,6 +58,8 @@ class FindingRecord(_Record):
     since: str = ""
     hit: int = 0
     of: int = 0
+    readings: int | None = None
+    question: bool = False
     evidence: str = ""
     says: str = ""
     remedy: str = ""

@@ -57,7 +57,7 @@ def profile_signals(rows: pd.DataFrame) -> pd.DataFrame:
 
         - ``came``: readings, without repeated deliveries;
         - ``accepted``: readings that can be used;
-        - ``zero``, ``converted``: shares of ``came`` that are 0, and that make sense in another unit only;
+        - ``zero``, ``converted``: shares of ``came`` that are 0, and that could not be used but make sense in another unit;
         - ``repeated``: share of all deliveries that are repetitions;
         - ``first``, ``last``: when the first and the last were recorded, microseconds;
         - ``early``, ``delay``, ``late``: 5th, 50th and 95th percentile of the minutes from observed to recorded; negative
@@ -83,7 +83,8 @@ def profile_signals(rows: pd.DataFrame) -> pd.DataFrame:
             "came": count,
             "accepted": _count(codes, accepted, number),
             "zero": _share(_count(codes, zero, number), count),
-            "converted": _share(_count(codes, came & _is_other_unit(rows["signal"], value), number), count),
+            # What was accepted had its unit, or only one to choose from: a low glucose in mg/dL is a low glucose.
+            "converted": _share(_count(codes, came & ~accepted & _is_other_unit(rows["signal"], value), number), count),
             "repeated": _share(_count(codes, repeated, number), _count(codes, np.ones(len(rows), dtype=bool), number)),
             "first": _extreme(np.minimum, codes, recorded, number),
             "last": _extreme(np.maximum, codes, recorded, number),

@@ -67,7 +67,8 @@ def drift(
             OUT.print(f"{finding.fault}: {finding.sentence()}", soft_wrap=True, highlight=False)
         if result.outcomes is not None:
             OUT.print(f"outcomes: {result.outcomes.known} of {result.outcomes.given} patients are known here", highlight=False)
-        faults = f"{len(assessment.findings)} {'fault' if len(assessment.findings) == 1 else 'faults'} detected"
+        number = len(assessment.faults())
+        faults = f"{number} {'fault' if number == 1 else 'faults'} detected"
         drifted = f"{assessment.share:.0%} of the features drifted"
         plan = f"plan: {result.decision.action}, {result.decision.outcome}"
         OUT.print(f"{result.status.name.lower()}: {faults}, {drifted}; {plan}", soft_wrap=True, highlight=False)

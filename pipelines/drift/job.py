@@ -164,7 +164,7 @@ def _run(
     )
     with timed_step("drift"):
         assessment = assess_day(recent, champion, references)
-        decision = decide(*plan.decide(assessment.findings, assessment.figures()))
+        decision = decide(*plan.decide(assessment.faults(), assessment.figures()))
     readings = _count_readings(recent)
     if champion.withdrawn and decision.action == "none" and replay is None:
         decision = decision.model_copy(update={"outcome": _withdrawn_outcome(champion, readings)})
@@ -238,7 +238,7 @@ def _metrics(result: DriftRun) -> dict[str, float]:
     assessment = result.assessment
     figures = {
         "status": float(result.status),
-        "faults": float(len(assessment.findings)),
+        "faults": float(len(assessment.faults())),
         "columns_share": assessment.share,
     }
     for name, values in (("estimated", assessment.estimated), ("known", assessment.known)):

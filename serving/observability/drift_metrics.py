@@ -41,7 +41,7 @@ class DriftFigures(Collector):
         judged = report.judged_at.timestamp()
         yield GaugeMetricFamily("vigil_drift_judged_timestamp_seconds", "When drift was last judged.", value=judged)
         faults = GaugeMetricFamily("vigil_drift_faults", "Locations with a fault of the data.", labels=["fault", "signal"])
-        for labels, locations in Counter(map(_labels, report.findings)).items():
+        for labels, locations in Counter(_labels(finding) for finding in report.findings if not finding.question).items():
             faults.add_metric(labels, locations)
         yield faults
         if report.columns:

@@ -24,6 +24,7 @@ class Location:
         rows: index of the profiles that show the fault there.
         patients: how many patients those profiles belong to.
         examined: how many patients were examined there.
+        readings: how many readings those profiles hold; None: they hold none.
     """
 
     scope: Scope
@@ -31,10 +32,11 @@ class Location:
     rows: "pd.Index[int]"
     patients: int
     examined: int
+    readings: int | None = None
 
     def finding(self, fault: str, signal: str | None, since: pd.Timestamp, evidence: str) -> Finding:
         """Return the finding of a fault at this location."""
-        return Finding(fault, signal, self.scope, self.where, since, self.patients, self.examined, evidence)
+        return Finding(fault, signal, self.scope, self.where, since, self.patients, self.examined, evidence, self.readings)
 
 
 def locate(profiles: pd.DataFrame, hit: "pd.Series[bool]", usual: float, *, devices: bool) -> Iterator[Location]:
@@ -58,14 +60,20 @@ def locate(profiles: pd.DataFrame, hit: "pd.Series[bool]", usual: float, *, devi
         count = shows["subject_id"].nunique()
         chance = stats.binom.sf(count - 1, patients, max(usual, 1e-4))
         if count >= LEAST_PATIENTS and count >= LEAST_SHARE * patients and chance < ALPHA:
-            gateways.append(Location("gateway", (str(gateway),), shows.index, count, patients))
+            gateways.append(Location("gateway", (str(gateway),), shows.index, count, patients, _count_readings(shows)))
     if len(gateways) > 1 and len(gateways) == profiles["source"].nunique():
         shows = profiles[hit]
-        yield Location("ward", (), shows.index, shows["subject_id"].nunique(), profiles["subject_id"].nunique())
+        patients, examined = shows["subject_id"].nunique(), profiles["subject_id"].nunique()
+        yield Location("ward", (), shows.index, patients, examined, _count_readings(shows))
         return
     yield from gateways
     if devices:
         detected = {location.where[0] for location in gateways}
         alone = profiles[hit & ~profiles["source"].astype(str).isin(detected)]
         for device, rows in alone.groupby("device_id", observed=True):
-            yield Location("device", (str(device),), rows.index, 1, 1)
+            patients = rows["subject_id"].nunique()  # more than one where devices have no names
+            yield Location("device", (str(device),), rows.index, patients, patients, _count_readings(rows))
+
+
+def _count_readings(profiles: pd.DataFrame) -> int | None:
+    return int(profiles["came"].sum()) if "came" in profiles else None

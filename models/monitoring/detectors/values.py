@@ -103,7 +103,7 @@ def detect_stuck_sensor(evidence: Evidence) -> Iterator[Finding]:
         hit = many & (profiles["run_minutes"] >= max(STUCK_MINUTES, usual_minutes))
         for location in locate(profiles, hit, 0.0, devices=True):
             hours = profiles.loc[location.rows, "run_minutes"].max() / 60
-            rows = evidence.last_day
+            rows = evidence.rows  # it may have begun before the last day
             mask = (rows["signal"] == signal) & rows["device_id"].isin(profiles.loc[location.rows, "device_id"])
             text = f"the same value for {hours:.1f} h; {usual:.0f} in a row are usual"
             yield location.finding("stuck", signal, _longest_run_begin(rows[mask.to_numpy()]), text)
@@ -150,9 +150,11 @@ def detect_unusable(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _longest_run_begin(rows: pd.DataFrame) -> pd.Timestamp:
-    """Return when the longest run of one value among the rows of a device began."""
-    rows = rows[(rows["reason"] == "").to_numpy()].sort_values("observed_at")
-    run = (rows["value"].diff() != 0).cumsum()
+    """Return when the longest run of one value, of one patient and device, began."""
+    keys = ["subject_id", "device_id"]
+    rows = rows[(rows["reason"] == "").to_numpy()].sort_values([*keys, "observed_at"])
+    begins = (rows["value"].diff() != 0) | (rows[keys] != rows[keys].shift()).any(axis=1)
+    run = begins.cumsum()
     longest = run.value_counts().idxmax()
     return pd.Timestamp(rows.loc[run == longest, "recorded_at"].min())
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from features.observations import TIME
 from models.monitoring.detectors import Evidence, detect_faults
 from models.monitoring.faults import FAULTS
 from models.monitoring.received import check_received
@@ -169,3 +170,45 @@ def test_unit_detector_ignores_a_patient_in_shock(clean, usual):
     readings.loc[rows, "value"] = 18.0
     findings = detect_faults(evidence(dataclasses.replace(clean, readings=readings), usual))
     assert "kilopascal" not in {finding.fault for finding in findings}
+
+
+def few_readings(values, *, signal="body_temperature", device=None, source=None, patient="p90"):
+    """Return readings of a patient who was measured a few times in the last hours of the day."""
+    times = pd.Series([UNTIL - pd.Timedelta(minutes=30 * (n + 1)) for n in range(len(values))], dtype=TIME)
+    frame = pd.DataFrame({"subject_id": patient, "signal": signal, "value": values, "observed_at": times, "recorded_at": times})
+    return frame.assign(device_id=device, source=source, message_id=[f"{patient}-{n}" for n in range(len(values))])
+
+
+@pytest.mark.parametrize(("number", "is_question"), [(2, True), (5, True), (6, False), (20, False)])
+def test_few_readings_of_one_patient_are_a_question_and_not_a_fault_of_the_ward(clean, usual, number, is_question):
+    readings = pd.concat([clean.readings, few_readings([98.6] * number)], ignore_index=True)
+    findings = detect_faults(evidence(dataclasses.replace(clean, readings=readings), usual))
+    (finding,) = [finding for finding in findings if finding.fault == "fahrenheit"]
+    assert (finding.scope, finding.affected, finding.examined, finding.readings) == ("device", 1, 1, number)
+    assert finding.is_question is finding.record().question is is_question
+    assert "the whole ward" not in finding.sentence()
+    assert finding.sentence().startswith("body temperature at a device without a name arrives in Fahrenheit")
+    assert finding.sentence().endswith(f"a question, not a fault: it rests on {number} readings") is is_question
+
+
+def test_low_glucose_with_its_unit_is_a_low_glucose(clean, usual):
+    low = few_readings([25.0] * 8, signal="glucose", device="meter-90", source="gateway-1")
+    findings = detect_faults(evidence(dataclasses.replace(clean, readings=pd.concat([clean.readings, low])), usual))
+    assert "millimole" not in {finding.fault for finding in findings}
+
+
+@pytest.mark.parametrize("hours_before", [2, 7, 20])
+def test_stuck_sensor_is_dated_within_its_own_interval(clean, usual, hours_before):
+    readings = clean.readings.copy()
+    begins = UNTIL - pd.Timedelta(hours=hours_before)
+    stuck = (readings["subject_id"] == "p03") & (readings["signal"] == "heart_rate") & (readings["observed_at"] >= begins)
+    readings.loc[stuck, "value"] = float(readings.loc[stuck, "value"].iloc[0])
+    findings = detect_faults(evidence(dataclasses.replace(clean, readings=readings), usual))
+    of_patient = [finding for finding in findings if finding.fault == "stuck"]
+    if hours_before == 2:  # too short to be told from a steady patient
+        assert of_patient == []
+        return
+    (finding,) = of_patient
+    times = readings.loc[(readings["subject_id"] == "p03") & (readings["signal"] == "heart_rate"), "observed_at"].sort_values()
+    interval = times.diff().median()
+    assert abs(finding.since - readings.loc[stuck, "recorded_at"].min()) <= interval
