@@ -32,6 +32,10 @@ Labels = Annotated[
 Settle = Annotated[
     bool, typer.Option("--settle", help="Correct recorded times that are ahead. First make sure that the clock is right now.")
 ]
+Readmit = Annotated[
+    bool, typer.Option("--readmit", help="Take from the quarantine what can be used by the present declarations.")
+]
+ReadmitBecause = Annotated[str | None, typer.Option("--because", help="Why; recorded with --readmit. Name no patient in it.")]
 BackupTo = Annotated[
     Path, typer.Option("--to", help="New or empty folder for the backup. It identifies patients, so protect it as the home.")
 ]
@@ -138,6 +142,33 @@ def clock(settle: Settle = False, home_path: HomePath = DEFAULT_HOME, to: Json =
         OUT.print(result.summary(), soft_wrap=True, highlight=False)
         write(to, result.as_dict())
     raise typer.Exit(1 if result.is_ahead else 0)
+
+
+def sources(
+    readmit: Readmit = False, because: ReadmitBecause = None, home_path: HomePath = DEFAULT_HOME, to: Json = None
+) -> None:
+    """Show what each gateway sends, what of it waits in the quarantine, and which units to declare for it.
+
+    After a declaration in HOME/sources.toml, --readmit takes from the quarantine what can be used by it.
+    """
+    with job(home_path, to) as home:
+        from dataclasses import asdict
+
+        from pipelines.cli.tables import sources_table
+        from pipelines.operations.sources import readmit as take_quarantined
+        from pipelines.operations.sources import summarise_sources
+
+        if readmit != (because is not None):
+            raise VigilError("--readmit, --because: expected both or neither; the reason is recorded with your user name")
+        taken = take_quarantined(home, because) if because is not None else {}
+        if readmit:
+            counts = (
+                ", ".join(f"{count:,} {status}" for status, count in sorted(taken.items())) or "nothing waits for a declaration"
+            )
+            OUT.print(f"readmitted: {counts}", highlight=False)
+        rows = summarise_sources(home)
+        OUT.print(sources_table(rows, home_path))
+        write(to, {"sources": [asdict(row) for row in rows], "readmitted": taken})
 
 
 def retention(days: Days, labels: Labels = False, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:

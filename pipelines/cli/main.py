@@ -8,7 +8,7 @@ import typer
 
 from features.errors import VigilError
 from pipelines.cli.drift import drift_app, reinstate, simulate_fault, withdraw
-from pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, token, upgrade
+from pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, sources, token, upgrade
 from pipelines.cli.models import evaluate, models, promote, score, train
 from pipelines.cli.options import DEFAULT_HOME, OUT, Data, HomePath, Json, SourceName, job, reported_errors, write
 
@@ -200,7 +200,7 @@ def wards(days: LookBack = 7, home_path: HomePath = DEFAULT_HOME, to: Json = Non
 
 _OTHERS: tuple[Callable[..., None], ...] = (
     *(train, models, evaluate, score, promote, withdraw, reinstate),
-    *(serve, token, reproduce, clock, retention, backup, restore, upgrade),
+    *(serve, token, reproduce, clock, sources, retention, backup, restore, upgrade),
 )
 for command in _OTHERS:
     app.command()(command)

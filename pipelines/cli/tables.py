@@ -25,6 +25,7 @@ from pipelines.jobs.run import RunResult
 from pipelines.jobs.ward_thresholds import Proposal
 from pipelines.operations.reproduce import Reproduction, Verdict
 from pipelines.operations.retention import Deleted
+from pipelines.operations.sources import SourceRow
 
 _COLUMNS: Final = {
     "auprc": "AUPRC",
@@ -55,6 +56,28 @@ def metrics_table(metrics: Metrics, title: str) -> Table:
             name, interval, *(format_number(values[metric], 1 if metric.endswith("hours") else 3) for metric in shown)
         )
     return table
+
+
+def sources_table(rows: Sequence[SourceRow], home_path: Path) -> RenderableType:
+    """Show sources and signals in rows, with what waits in the quarantine, and the declarations to consider below."""
+    table = Table(padding=(0, 1, 0, 0))
+    for name in ("source", "signal"):
+        table.add_column(name, no_wrap=name == "signal")
+    table.add_column("accepted", justify="right", no_wrap=True)
+    table.add_column("in quarantine, by reason")
+    for row in rows:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(row.quarantined.items()))
+        table.add_row(Text(row.source or "(none named)"), row.signal, f"{row.accepted:,}", reasons)
+    proposals = [row for row in rows if row.proposal is not None]
+    if not proposals:
+        return table
+    lines = [f"If the devices send these units, write into {home_path / 'sources.toml'}, then vigil sources --readmit:"]
+    for row in proposals:
+        assert row.proposal is not None
+        unit, fit = row.proposal
+        section = f'sources."{row.source}"' if row.source else "default"
+        lines += ["", f"[{section}]  # {fit} without a unit", f'units = {{ {row.signal} = "{unit}" }}']
+    return Group(table, Text("\n".join(lines)))
 
 
 _MANY_QUARANTINED: Final = 0.05  # share of all readings: so many point to a wrong unit or name, not to single slips

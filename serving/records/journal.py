@@ -8,13 +8,14 @@ arrives again is recognised by its message and by its content. It counts once, a
 Subjects appear by their key; only :mod:`serving.identity.identities` knows their identifiers.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import pandas as pd
 import sqlalchemy as sa
@@ -40,6 +41,7 @@ from serving.records.journal_tables import (
     METADATA,
     OBSERVATIONS,
     QUARANTINE,
+    READMISSIONS,
     RECORDED,
     REGISTRATIONS,
     REPETITIONS,
@@ -54,11 +56,21 @@ logger = logging.getLogger("vigil.serving")
 SCHEMA: Final = Schema("journal", METADATA, revision="0003")
 UNASSIGNED: Final = ""  # the ward of subjects that are not registered
 
+_CHUNK: Final = 500  # values in a query
 _CLOCK_SLACK_US: Final = 60_000_000
 # Executed before every risk, so it is compiled once.
 _LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
     LATEST.c.subject_id.in_(sa.bindparam("subjects", expanding=True))
 )
+
+
+class Quarantined(NamedTuple):
+    """A quarantined observation: its row, subject, reason, and the fields as they were sent."""
+
+    seq: int
+    subject_id: str
+    reason: str
+    sent: dict[str, Any]
 
 
 class Journal:
@@ -102,6 +114,46 @@ class Journal:
             first()
             at = microsecond(self._next_time(connection))
             connection.execute(REGISTRATIONS.insert(), [{**asdict(row), "recorded_at": at} for row in registrations])
+
+    def quarantined_for(self, reasons: Sequence[str]) -> list[Quarantined]:
+        """Return what was quarantined for one of some reasons, and not taken since, in order of arrival."""
+        columns = [QUARANTINE.c[name] for name in ("seq", "subject_id", "reason", "observation")]
+        query = sa.select(*columns).where(QUARANTINE.c.reason.in_(reasons), QUARANTINE.c.readmitted_at.is_(None))
+        with reading(self._engine) as connection:
+            rows = connection.execute(query.order_by(QUARANTINE.c.seq)).all()
+        return [Quarantined(row.seq, row.subject_id, row.reason, json.loads(row.observation)) for row in rows]
+
+    def readmit(
+        self, rows: Mapping[int, Mapping[str, Any]], declared: Declarations, *, by: str, because: str, declarations: str
+    ) -> list[Receipt]:
+        """Take quarantined observations as a group of the present, and record who decided. They count from now on, not before.
+
+        Args:
+            rows: observations as :meth:`append` takes them, by number of their row in the quarantine.
+            declared: what sources declare.
+            by, because: who decided, and why.
+            declarations: what the decision rests on, as text.
+
+        Returns:
+            What became of each, in order. Those that still cannot be used stay in the quarantine.
+        """
+        with writing(self._engine) as connection:
+            at = self._next_time(connection)
+            receipts = append_group(connection, pd.DataFrame.from_records(list(rows.values())), at, declared) if rows else []
+            taken = [seq for seq, receipt in zip(rows, receipts, strict=True) if receipt.status != "quarantined"]
+            for first in range(0, len(taken), _CHUNK):
+                some = QUARANTINE.c.seq.in_(taken[first : first + _CHUNK])
+                connection.execute(QUARANTINE.update().where(some).values(readmitted_at=microsecond(at)))
+            decision = {"by": by, "reason": because, "declarations": declarations, "observations": len(taken)}
+            connection.execute(READMISSIONS.insert().values(recorded_at=microsecond(at), **decision))
+        return receipts
+
+    def count_accepted(self) -> dict[tuple[str, str], int]:
+        """Return how many observations count, by source (empty: none was named) and signal."""
+        source = sa.func.coalesce(OBSERVATIONS.c.source, "")
+        query = sa.select(source, OBSERVATIONS.c.signal, sa.func.count()).group_by(source, OBSERVATIONS.c.signal)
+        with reading(self._engine) as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
     def tick(self) -> pd.Timestamp:
         """Return the present, as a time after all groups so far and before all that will follow."""

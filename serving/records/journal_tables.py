@@ -74,6 +74,17 @@ QUARANTINE: Final = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("observation", sa.String, nullable=False),  # JSON, as the sender wrote it
     sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),  # of all of it: sent again it is stored no second time
+    sa.Column("readmitted_at", sa.BigInteger),  # when it was taken after all, by what its source declared since
+)
+READMISSIONS: Final = sa.Table(  # who decided to take what had been quarantined, and why
+    "readmissions",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("declarations", sa.String, nullable=False),  # sources.toml as it was, JSON
+    sa.Column("observations", sa.Integer, nullable=False),
 )
 REPETITIONS: Final = sa.Table(  # observations of a group that were stored before: how many, of which subject, from which device
     "repetitions",

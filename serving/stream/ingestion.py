@@ -85,7 +85,7 @@ class Ingestion:
         """
         keys = {name: self._pseudonyms.subject_key(name) for name in {sent.patient_id for sent in observations}}
         declared = self._declared()
-        rows = [_row(keys[sent.patient_id], sent, declared.of(sent.source)) for sent in observations]
+        rows = [to_row(keys[sent.patient_id], sent, declared.of(sent.source)) for sent in observations]
         identifiers: dict[str, str] = {key: name for name, key in keys.items()}
         future = self._group_commit.submit(
             rows, identifiers, check=lambda: self._access.require_visible(caller, keys.values()), declared=declared
@@ -115,7 +115,7 @@ class Ingestion:
         self._journal.register(rows, first=check_and_identify)
 
 
-def _row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> dict[str, Any]:
+def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> dict[str, Any]:
     """Return an observation as :meth:`serving.records.journal.Journal.append` takes it."""
     return {
         "subject_id": key,

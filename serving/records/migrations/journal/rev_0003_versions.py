@@ -1,4 +1,4 @@
-"""let observations have versions, of which one counts."""
+"""let observations have versions, of which one counts, and quarantined ones be taken after all."""
 
 from typing import Final
 
@@ -56,6 +56,16 @@ def upgrade() -> None:
         sa.Column("is_retracted", sa.Boolean, nullable=False),
         sa.Column("observed_at", sa.BigInteger),
         sa.Column("value", sa.Float),
+    )
+    op.add_column("quarantine", sa.Column("readmitted_at", sa.BigInteger))
+    op.create_table(
+        "readmissions",
+        sa.Column("seq", sa.Integer, primary_key=True),
+        sa.Column("recorded_at", sa.BigInteger, nullable=False),
+        sa.Column("by", sa.String, nullable=False),
+        sa.Column("reason", sa.String, nullable=False),
+        sa.Column("declarations", sa.String, nullable=False),
+        sa.Column("observations", sa.Integer, nullable=False),
     )
     for column in ("recorded_at", "subject_id", "origin"):
         op.create_index(f"ix_revisions_{column}", "revisions", [column])

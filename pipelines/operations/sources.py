@@ -1,0 +1,129 @@
+"""What each source of a home sends, and taking what was quarantined after all, once its source declares what it meant."""
+
+import getpass
+import json
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Final
+
+from features.errors import VigilError
+from features.observations import REASONS as ALL_REASONS
+from features.signals import SIGNALS
+from features.units import find_conversion, understood_units
+from pipelines.home import Home
+from serving.records import journal
+from serving.records.journal import Journal
+from serving.records.source_settings import SourceSettingsFile
+from serving.stream.ingestion import SentObservation, to_row
+
+REASONS: Final = ("missing_unit", "missing_time")  # what a declaration can put right
+_LEAST_READINGS: Final = 10  # from which a unit is proposed; ours
+_NEAR: Final = math.log(2.5)  # of a median to the usual value; twice as near as that of any other unit
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One signal of one source.
+
+    Attributes:
+        source: name of the gateway; empty: none was named.
+        accepted: observations that count.
+        quarantined: the others that wait in the quarantine, by reason.
+        proposal: a unit that the values without a unit fit, and in words how well; None: there is none.
+    """
+
+    source: str
+    signal: str
+    accepted: int
+    quarantined: dict[str, int]
+    proposal: tuple[str, str] | None = None
+
+
+def summarise_sources(home: Home) -> list[SourceRow]:
+    """Return what each source sends, and propose units for what it sends without one.
+
+    Raises:
+        VigilError: the home has no journal.
+    """
+    records = _open_journal(home)
+    accepted = records.count_accepted()
+    waiting = records.quarantined_for(list(ALL_REASONS))
+    quarantined: dict[tuple[str, str], Counter[str]] = {}
+    values: dict[tuple[str, str], list[float]] = {}
+    for row in waiting:
+        key = (row.sent.get("source") or "", str(row.sent.get("signal")))
+        quarantined.setdefault(key, Counter())[row.reason] += 1
+        if row.reason == "missing_unit":
+            values.setdefault(key, []).append(float(row.sent["value"]))
+    return [
+        SourceRow(
+            source,
+            signal if signal in SIGNALS else "other",
+            accepted.get((source, signal), 0),
+            dict(quarantined.get((source, signal), {})),
+            propose_unit(signal, values.get((source, signal), [])),
+        )
+        for source, signal in sorted(accepted.keys() | quarantined.keys())
+    ]
+
+
+def propose_unit(signal: str, values: list[float]) -> tuple[str, str] | None:
+    """Return a unit that values without a unit fit, and how well; None: too few, or no unit stands out.
+
+    It is a proposal for people who know the device. Nothing is taken by it.
+
+    >>> propose_unit("glucose", [5.1, 6.3, 7.8, 5.5, 11.2, 4.9, 6.0, 7.1, 8.4, 5.8])
+    ('mmol/L', '10 of 10 values fit mmol/L')
+    """
+    if signal not in SIGNALS or len(values) < _LEAST_READINGS:
+        return None
+    distance = {unit: _distance(signal, values, unit) for unit in understood_units(signal)}
+    best, *others = sorted(distance, key=distance.__getitem__)
+    if distance[best] > _NEAR or any(distance[other] < 2 * distance[best] for other in others):
+        return None
+    fit = sum(SIGNALS[signal].low <= value <= SIGNALS[signal].high for value in _converted(signal, values, best))
+    return best, f"{fit} of {len(values)} values fit {best}"
+
+
+def readmit(home: Home, because: str) -> dict[str, int]:
+    """Take what was quarantined and can be used by the present declarations; return how many, by what became of them.
+
+    It counts from now on, not from when it was sent, since no risk could know it.
+
+    Raises:
+        VigilError: the home has no journal, or its declarations cannot be used.
+    """
+    records, settings = _open_journal(home), SourceSettingsFile(home.path, strict=True)
+    declared = settings.declarations()
+    names = {field.name for field in fields(SentObservation)} - {"patient_id"}
+    rows = {}
+    for row in records.quarantined_for(REASONS):
+        sent = SentObservation(patient_id="", **{name: value for name, value in row.sent.items() if name in names})
+        rows[row.seq] = to_row(row.subject_id, sent, declared.of(sent.source))
+    declarations = json.dumps({name: _described(source) for name, source in declared.sources.items()})
+    receipts = records.readmit(rows, declared, by=getpass.getuser(), because=because, declarations=declarations)
+    return dict(Counter(receipt.status for receipt in receipts))
+
+
+def _described(declaration: Any) -> dict[str, Any]:
+    return {name: str(value) for name, value in asdict(declaration).items() if value}
+
+
+def _distance(signal: str, values: list[float], unit: str) -> float:
+    """Return how far the middle value is from the usual one, as the logarithm of their ratio."""
+    converted = sorted(_converted(signal, values, unit))
+    middle, usual = converted[len(converted) // 2], SIGNALS[signal].usual
+    return abs(math.log(middle / usual)) if middle > 0 and usual > 0 else math.inf
+
+
+def _converted(signal: str, values: list[float], unit: str) -> list[float]:
+    conversion = find_conversion(signal, unit)
+    assert conversion is not None  # it is one of those that are understood
+    return [conversion.convert(value, SIGNALS[signal].steps_per_unit) for value in values]
+
+
+def _open_journal(home: Home) -> Journal:
+    if not (home.path / journal.SCHEMA.file).exists():
+        raise VigilError(f"--home {home.path}: no {journal.SCHEMA.file} there; expected a home that vigil serve has made")
+    return Journal(home.path)
