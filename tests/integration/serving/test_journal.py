@@ -18,7 +18,7 @@ from features.kernel.plan import UNBOUNDED
 from features.observations import check
 from serving.records.database import DatabaseError
 from serving.records.journal import Journal
-from serving.records.journal_rows import Receipt
+from serving.records.journal_rows import Receipt, digest
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS
 from serving.records.registration import Registration
 from serving.records.timestamps import SKEW, instant, microsecond
@@ -436,3 +436,15 @@ def test_versions_one_by_one_count_as_they_do_in_a_file(actions):
             ends = checked["superseded_at"]
             now = checked[(checked["recorded_at"] <= instant(time)) & (ends.isna() | (ends > instant(time)))]
             assert count_now(journal, time) == sorted(zip(now["signal"], now["value"], strict=True))
+
+
+def test_correction_is_found_whatever_the_digest_of_its_message_ends_with(journal):
+    names = [f"m{number}" for number in range(2_000)]
+    digests = {name: digest(["g1", name, "p1", "heart_rate"]) for name in names}
+    ending = [name for name in names if digests[name].endswith(b"\0")]
+    assert len(ending) >= 3
+    for name in ending:
+        append(journal, [observation(name, 80.0)])
+        assert append(journal, [observation(name, None, status="retracted", version=None)]) == [ACCEPTED]
+        assert append(journal, [observation(name, 80.0)]) == [Receipt("duplicate", "superseded")]
+    assert count_now(journal) == []
