@@ -23,7 +23,8 @@ def derive_oxygen(observations: pd.DataFrame) -> pd.DataFrame:
     """
     fio2 = observations[(observations["signal"] == "fio2").to_numpy()]
     derived = fio2.assign(signal="on_oxygen", value=(fio2["value"] > ROOM_AIR).astype("float64"))
-    derived["message_id"] = fio2["message_id"].map(_with_suffix, na_action="ignore")
+    messages = fio2["message_id"]
+    derived["message_id"] = messages.map(_with_suffix, na_action="ignore").astype(messages.dtype)
     return derived
 
 

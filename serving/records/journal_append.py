@@ -8,7 +8,15 @@ import sqlalchemy as sa
 from features.declarations import Declarations
 from features.observations import MESSAGE_KEY, TIME, check
 from features.revisions import ORIGIN
-from serving.records.journal_rows import Receipt, count_repetitions, digest, find_stored, insert_accepted, quarantine
+from serving.records.journal_rows import (
+    Receipt,
+    count_repetitions,
+    digest,
+    digest_origin,
+    find_stored,
+    insert_accepted,
+    quarantine,
+)
 from serving.records.journal_tables import OBSERVATIONS
 from serving.records.journal_versions import append_versions, find_versions
 from serving.records.timestamps import not_ahead
@@ -29,7 +37,7 @@ def append_group(
     """
     arrived = frame.assign(
         message_id=[digest(row) for row in frame[MESSAGE_KEY].itertuples(index=False)],
-        origin=[digest(row) for row in frame[ORIGIN].itertuples(index=False)],
+        origin=[digest_origin(row) for row in zip(*(frame[name] for name in ORIGIN), strict=True)],
         observed_at=not_ahead(frame["observed_at"].astype(TIME), recorded_at),
         recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
         row=range(len(frame)),

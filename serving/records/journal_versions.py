@@ -24,7 +24,7 @@ _Insert = Callable[[], None]
 
 def find_versions(connection: sa.Connection, arrived: pd.DataFrame) -> "pd.Series[bool]":
     """Return which observations are versions of one that was corrected or retracted, in this group or before."""
-    if "status" not in arrived:
+    if "status" not in arrived or ((arrived["status"] == "final").all() and arrived["version"].isna().all()):
         revises = pd.Series(False, index=arrived.index)
     else:
         revises = is_revision(arrived["status"], arrived["version"])

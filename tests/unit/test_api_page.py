@@ -13,6 +13,7 @@ from serving.api.schemas.history import MAX_HOURS
 from serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
 from serving.auth.tokens import SCOPES
 from serving.observability.metrics import Metrics
+from serving.records.source_settings import SourceSettings
 from serving.records.timestamps import SKEW
 from serving.records.ward_rows import EventKind
 from serving.records.ward_settings import SafetyNetSettings, WardSettings
@@ -82,12 +83,17 @@ def test_every_metric_is_there_with_its_labels():
 
 
 def test_every_term_of_a_ward_is_there():
-    (example,) = re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL)
+    (example,) = [text for text in re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL) if "[wards." in text]
     assert set(re.findall(r"^(\w+) =", example, re.MULTILINE)) == {
         *WardSettings.model_fields,
         *SafetyNetSettings.model_fields,
     } - {"safety_net"}
     assert ".safety_net]" in example
+
+
+def test_every_declaration_of_a_source_is_there():
+    (example,) = [text for text in re.findall(r"```toml\n(.+?)```", PAGE, re.DOTALL) if "[sources." in text]
+    assert set(re.findall(r"^(\w+) =", example, re.MULTILINE)) == {*SourceSettings.model_fields}
 
 
 def test_every_limit_is_there():

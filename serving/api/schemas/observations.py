@@ -1,8 +1,8 @@
 """Requests and answers about observations and registrations."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, StrictBool, StrictFloat, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, StrictBool, StrictFloat, WithJsonSchema
 
 from features.codes import accepted_names
 from serving.api.schemas.request import (
@@ -37,8 +37,8 @@ class SentObservationIn(Request):
         str, Field(max_length=64, examples=["heart_rate"]), WithJsonSchema({"type": "string", "enum": accepted_names()})
     ]
     value: Annotated[
-        _Sent, WithJsonSchema({"type": "number", "description": "May be left out of a retraction.", "examples": [112]})
-    ] = None
+        _Sent, WithJsonSchema({"type": ["number", "null"], "description": "Null in a retraction.", "examples": [112]})
+    ]
     observed_at: Annotated[
         _Sent,
         WithJsonSchema(
@@ -77,12 +77,6 @@ class SentObservationIn(Request):
             "Default: versions are numbered as they arrive, the original 1.",
         ),
     ] = None
-
-    @model_validator(mode="after")
-    def _value_is_sent(self) -> Self:
-        if self.status != "retracted" and "value" not in self.model_fields_set:
-            raise ValueError("value: missing; expected one, unless status is retracted")
-        return self
 
 
 class ObservationsIn(Request):

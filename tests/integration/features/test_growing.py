@@ -13,8 +13,8 @@ from features.services import ServiceError, load_services, store_service
 from tests.support import ROOT
 
 # The additions that DEVELOPMENT.md describes: a line in the signal table, and a declaration in a standard view.
-SIGNALS = """    Signal("crp", "laboratory", "1988-5", "mg/L", 0.1, 700, steps_per_unit=10),
-    Signal("skin_temperature", "vital", "39106-0", "Cel", 10, 45, steps_per_unit=10),
+SIGNALS = """    Signal("crp", "laboratory", "1988-5", "mg/L", 0.1, 700, 3, steps_per_unit=10),
+    Signal("skin_temperature", "vital", "39106-0", "Cel", 10, 45, 32, steps_per_unit=10),
     Signal("troponin_t","""
 FEATURE = """        WindowFeature("spo2", "hours_below", 24, 90, "a test"),
         WindowFeature("glucose", "hours_below", 24, 70,"""

@@ -31,8 +31,9 @@ FORMER = {
         "journal.db",
         {
             "patients": "SELECT * FROM present.registrations",
-            "readings": "SELECT * FROM present.observations",
-            "quarantine": "SELECT * FROM present.quarantine",
+            "readings": "SELECT seq, subject_id, signal, observed_at, value, recorded_at, device_id, source, message "
+            "FROM present.observations",
+            "quarantine": "SELECT seq, recorded_at, subject_id, reason, observation, digest FROM present.quarantine",
             "repeated": "SELECT * FROM present.repetitions",
             "latest": "SELECT * FROM present.latest",
             "time": "SELECT * FROM present.group_time",
@@ -44,7 +45,9 @@ FORMER = {
         "board.db",
         {
             "risks": "SELECT * FROM present.risks",
-            "alarms": "SELECT * FROM present.alarms",
+            "alarms": "SELECT alarm_id, subject_id, ward, opened_at, sounded, last_sounded_at, ended_at, basis, probability, "
+            "news2, prediction_id, model_name, model_version, feature_service, status, acted_at, acted_by, reason, cause, emergency, "
+            "reasons FROM present.alarms",
             "actions": "SELECT * FROM present.actions",
             "events": "SELECT seq, at, ward, subject_id, kind, body FROM present.events",
             "progress": "SELECT * FROM present.progress",

@@ -43,8 +43,8 @@ def observation(signal, value, observed_at):
 
 def sent(rows):
     """Return a frame of observations as :meth:`RiskService.from_observations` takes it."""
-    frame = pd.DataFrame(rows)[["signal", "value", "observed_at"]]
-    return frame.assign(unit=None, observed_at=[pd.Timestamp(time).to_pydatetime() for time in frame["observed_at"]])
+    frame = pd.DataFrame(rows).reindex(columns=["signal", "value", "observed_at", "unit"])
+    return frame.assign(observed_at=[pd.Timestamp(time).to_pydatetime() for time in frame["observed_at"]])
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_subject_without_recent_observations_gets_news2_and_the_reason(service):
     """A row may be current and still rest on nothing: no vital sign for a day is not a low risk."""
     old = {"signal": "heart_rate", "value": 180, "observed_at": "2026-01-01T00:00:00Z"}
     as_of = pd.Timestamp("2026-01-02T00:00:00Z").to_pydatetime()
-    for only in (old, {**old, "signal": "lactate", "value": 9}):
+    for only in (old, {**old, "signal": "lactate", "value": 9, "unit": "mmol/L"}):
         report = service.from_observations(Registration("x", ""), sent([only]), as_of)
         risk = report.risk
         assert (risk.basis, risk.probability, risk.findings) == ("news2", None, ("no_recent_readings", "hardly_known"))
