@@ -119,7 +119,9 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         retracts.loc[resolved.index[resolved["outcome"] == "retracts"]] = True
         is_only.loc[resolved.index[resolved["outcome"] != ""]] = False
     accepted = _sort(normalised[(reason == "") & ~retracts])
-    is_repeat = _is_repeat(accepted, MESSAGE_KEY) & accepted["message_id"].notna() & is_only.loc[accepted.index]
+    is_repeat = _is_repeat(accepted, MESSAGE_KEY) & accepted["message_id"].notna().to_numpy()
+    if has_versions:
+        is_repeat &= is_only.loc[accepted.index].to_numpy()
     reason.loc[accepted.index[is_repeat]] = "duplicate_message"
     accepted = accepted[~is_repeat]
     is_repeat = _repeats_content(accepted)

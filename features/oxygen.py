@@ -21,7 +21,10 @@ def derive_oxygen(observations: pd.DataFrame) -> pd.DataFrame:
     Args:
         observations: checked observations, with a plausible FiO2 (a FiO2 of 0 or 3 % is an artefact, not room air).
     """
-    fio2 = observations[(observations["signal"] == "fio2").to_numpy()]
+    is_fio2 = (observations["signal"] == "fio2").to_numpy()
+    fio2 = observations[is_fio2]
+    if not is_fio2.any():
+        return fio2
     derived = fio2.assign(signal="on_oxygen", value=(fio2["value"] > ROOM_AIR).astype("float64"))
     messages = fio2["message_id"]
     derived["message_id"] = messages.map(_with_suffix, na_action="ignore").astype(messages.dtype)

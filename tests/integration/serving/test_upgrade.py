@@ -46,7 +46,8 @@ FORMER = {
         {
             "risks": "SELECT * FROM present.risks",
             "alarms": "SELECT alarm_id, subject_id, ward, opened_at, sounded, last_sounded_at, ended_at, basis, probability, "
-            "news2, prediction_id, model_name, model_version, feature_service, status, acted_at, acted_by, reason, cause, emergency, "
+            "news2, prediction_id, model_name, model_version, feature_service, status, acted_at, acted_by, reason, cause, "
+            "emergency, "
             "reasons FROM present.alarms",
             "actions": "SELECT * FROM present.actions",
             "events": "SELECT seq, at, ward, subject_id, kind, body FROM present.events",
