@@ -232,6 +232,7 @@ def test_drift_with_wrong_arguments_leaves_the_last_report(home, arguments):
 
 
 def test_outcomes_say_how_many_of_their_patients_are_known(home, tmp_path):
+    assert vigil("drift", "--home", home).exit_code == 0
     latest = home / "reports" / "drift.json"
     before = latest.read_bytes()
     ward = Home(home)
