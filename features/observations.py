@@ -119,13 +119,10 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         retracts.loc[resolved.index[resolved["outcome"] == "retracts"]] = True
         is_only.loc[resolved.index[resolved["outcome"] != ""]] = False
     accepted = _sort(normalised[(reason == "") & ~retracts])
-    is_repeat = _is_repeat(accepted, MESSAGE_KEY) & accepted["message_id"].notna().to_numpy()
-    if has_versions:
-        is_repeat &= is_only.loc[accepted.index].to_numpy()
-    reason.loc[accepted.index[is_repeat]] = "duplicate_message"
-    accepted = accepted[~is_repeat]
-    is_repeat = _repeats_content(accepted)
-    reason.loc[accepted.index[is_repeat]] = "duplicate_reading"
+    has_message = accepted["message_id"].notna().to_numpy() & is_only.loc[accepted.index].to_numpy()
+    repeats_message = _is_repeat(accepted, MESSAGE_KEY) & has_message
+    is_repeat = _find_repeats(accepted, has_message)
+    reason.loc[accepted.index[is_repeat]] = np.where(repeats_message, "duplicate_message", "duplicate_reading")[is_repeat]
     accepted = accepted[~is_repeat]
     if len(derived := derive_oxygen(accepted)):
         accepted = _sort(pd.concat([accepted, derived]))
@@ -195,10 +192,31 @@ def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
     )
 
 
+def _find_repeats(accepted: pd.DataFrame, has_message: np.ndarray) -> np.ndarray:
+    """Return which rows repeat a message or a content that counted when they were recorded.
+
+    A message that only repeated another is not remembered, as the journal stores none. So once what it repeated is superseded,
+    it counts when it is sent again.
+    """
+    is_repeat = np.zeros(len(accepted), dtype=bool)
+    while True:
+        others = ~is_repeat
+        others[others] = ~(_is_repeat(accepted[others], MESSAGE_KEY) & has_message[others])
+        more = np.zeros(len(accepted), dtype=bool)
+        more[others] = _repeats_content(accepted[others])
+        if not more.any() or not _has_superseded(accepted):
+            return more | ~others
+        is_repeat |= more
+
+
+def _has_superseded(accepted: pd.DataFrame) -> bool:
+    return "superseded_at" in accepted and bool(accepted["superseded_at"].notna().any())
+
+
 def _repeats_content(accepted: pd.DataFrame) -> np.ndarray:
     """Return which rows repeat an earlier one that still counted when they were recorded."""
     repeats = _is_repeat(accepted, CONTENT)
-    if "superseded_at" not in accepted or not accepted["superseded_at"].notna().any():
+    if not _has_superseded(accepted):
         return repeats
     recorded, until = (_to_integers(accepted[column]) for column in ("recorded_at", "superseded_at"))
     alike = np.flatnonzero(accepted.duplicated(CONTENT, keep=False).to_numpy())
