@@ -14,13 +14,14 @@ from features.derived import (
     PATIENT,
     PREGNANCY,
     RATIOS,
+    SCORE_CARRY_HOURS,
     SHOCK_INDEX,
     DerivedFeatures,
     declare_monitoring_intensity,
     declare_organ_measures,
     declare_personal_baseline,
 )
-from features.derived_scores import SIRS, SOFA, SUSTAINED_NEWS2, declare_charted_score
+from features.derived_scores import CONTINUOUS, SIRS, SOFA, SUSTAINED_NEWS2, declare_charted_score
 from features.errors import VigilError
 from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
 from features.services import load_services
@@ -34,6 +35,7 @@ class CatalogueError(VigilError):
 
 INDEX_STEP: Final = timedelta(hours=1)  # distance between index times; older features are stale
 SAFETY_NET: Final = "safety_net"  # view that the safety net reads; no model is trained on it
+SUSTAINED_LEVELS: Final = "sustained_levels"  # what NEWS2 at the bedside is made of; no model is trained on it
 
 VITALS: Final = signal_names("vital")
 SUPPORT: Final = signal_names("support")
@@ -96,6 +98,7 @@ _WHOLE_STAY: Final = (
 _ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
     "stay": tuple(feature for feature in _WHOLE_STAY if feature not in _ALWAYS_DECLARED),
     "organs": (declare_organ_measures(72),),
+    SUSTAINED_LEVELS: declare_statistics(CONTINUOUS, SCORE_CARRY_HOURS, "sustained", "recent"),
     # Blood pressure measured every minute, over the last hour.
     "pressure": declare_statistics(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
 }
@@ -182,3 +185,13 @@ def views_to_compute(service: str) -> tuple[str, ...]:
     ('safety_net', 'stay', 'organs')
     """
     return STANDARD + tuple(view for view in service_views(service) if view not in STANDARD)
+
+
+def views_to_assess(service: str) -> tuple[str, ...]:
+    """Return the views to compute where patients are assessed: those of the service, and what NEWS2 at the bedside reads.
+
+    >>> views_to_assess("pressure_v2")[-2:]
+    ('support', 'sustained_levels')
+    """
+    views = tuple(service_views(service))
+    return views + tuple(view for view in ("vital_signs", "support", SUSTAINED_LEVELS) if view not in views)

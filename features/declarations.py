@@ -20,11 +20,14 @@ class SourceDeclaration:
         units: Unit of the values that arrive without one, by signal (:mod:`features.units`).
         error_codes: Values that say what is wrong with the device, by signal; such as 9, 10 and 12 of a glucose sensor.
         time_zone: That of its times without one. None: such times are not believed.
+        carry_hours: How long a score at the bedside may use its values, by signal, where that is shorter than
+            :attr:`features.signals.Signal.carry_hours`; such as 2 h for a wristband.
     """
 
     units: Mapping[str, str] = field(default_factory=dict)
     error_codes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     time_zone: ZoneInfo | None = None
+    carry_hours: Mapping[str, float] = field(default_factory=dict)
 
     def localise(self, time: datetime) -> datetime | None:
         """Return the instant of a local time, which has no zone of its own.

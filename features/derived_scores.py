@@ -11,6 +11,7 @@ from features.derived import (
     SCORE_CARRY_HOURS,
     Columns,
     DerivedFeatures,
+    Float64,
     declare_latest,
     read_latest,
 )
@@ -51,22 +52,37 @@ def declare_charted_score(
 
 
 # Signals of the safety net: those that monitors may send continuously, and those that nurses chart.
-_CONTINUOUS: Final = ("respiratory_rate", "spo2", "systolic_bp", "heart_rate", "body_temperature")
+CONTINUOUS: Final = ("respiratory_rate", "spo2", "systolic_bp", "heart_rate", "body_temperature")
 _CHARTED: Final = ("on_oxygen", "consciousness")
 
 
 def _compute_sustained_news2(columns: Columns) -> Columns:
-    levels = {signal: columns[f"{signal}_sustained_{SCORE_CARRY_HOURS}h"] for signal in _CONTINUOUS}
-    score = scores.compute_score("news2_sustained", scores.NEWS2_BANDS, levels | read_latest(columns, _CHARTED))
-    components = [score[f"news2_sustained_{signal}"] for signal in scores.NEWS2_BANDS]
-    is_continuous = {signal: columns[f"{signal}_recent_{SCORE_CARRY_HOURS}h"] >= CONTINUOUS_MIN_COUNT for signal in _CONTINUOUS}
-    spot_points = [
-        np.where(np.isnan(points) | is_continuous.get(signal, np.False_), 0.0, points)
-        for signal, points in zip(scores.NEWS2_BANDS, components, strict=True)
-    ]
-    return score | {
-        "news2_sustained_worst": np.fmax.reduce(components, axis=0),
-        "news2_sustained_spot": np.sum(spot_points, axis=0),
+    levels = read_sustained_levels(columns)
+    score = scores.compute_score("news2_sustained", scores.NEWS2_BANDS, levels)
+    points = {signal: score[f"news2_sustained_{signal}"] for signal in scores.NEWS2_BANDS}
+    return sum_sustained_news2(points, columns)
+
+
+def read_sustained_levels(columns: Columns) -> dict[str, Float64]:
+    """Return the value of each NEWS2 component as the safety net sees it: the sustained level, or the latest one charted."""
+    levels = {signal: columns[f"{signal}_sustained_{SCORE_CARRY_HOURS}h"] for signal in CONTINUOUS}
+    return levels | read_latest(columns, _CHARTED)
+
+
+def sum_sustained_news2(points: Columns, columns: Columns) -> Columns:
+    """Return the features of :data:`SUSTAINED_NEWS2` from the points of each component.
+
+    Args:
+        points: by component, NaN where unknown.
+        columns: the number of recent observations of each continuous signal.
+    """
+    is_continuous = {signal: columns[f"{signal}_recent_{SCORE_CARRY_HOURS}h"] >= CONTINUOUS_MIN_COUNT for signal in CONTINUOUS}
+    known = {signal: np.where(np.isnan(own), 0.0, own) for signal, own in points.items()}
+    spot = [np.where(is_continuous.get(signal, np.False_), 0.0, own) for signal, own in known.items()]
+    return {
+        "news2_sustained": np.sum(list(known.values()), axis=0),
+        "news2_sustained_worst": np.fmax.reduce(list(points.values()), axis=0),
+        "news2_sustained_spot": np.sum(spot, axis=0),
     }
 
 
@@ -95,7 +111,7 @@ SUSTAINED_NEWS2: Final = DerivedFeatures(
         ),
     ),
     _compute_sustained_news2,
-    declare_statistics(_CONTINUOUS, SCORE_CARRY_HOURS, "sustained", "recent") + declare_latest(*_CHARTED),
+    declare_statistics(CONTINUOUS, SCORE_CARRY_HOURS, "sustained", "recent") + declare_latest(*_CHARTED),
 )
 
 

@@ -1,7 +1,7 @@
 """Early-warning scores. If components are missing, each score comes with the interval in which the full score lies.
 
 NEWS2: Royal College of Physicians. National Early Warning Score (NEWS) 2: Standardising the assessment of acute-illness
-severity in the NHS. London: RCP, 2017 (chart 1; SpO2 scale 1).
+severity in the NHS. London: RCP, 2017 (chart 1; both SpO2 scales).
 MEWS: Subbe CP, Kruger M, Rutherford P, Gemmel L. Validation of a modified Early Warning Score in medical admissions. QJM
 2001;94:521-526.
 qSOFA: Singer M, Deutschman CS, Seymour CW, et al. The third international consensus definitions for sepsis and septic shock
@@ -37,6 +37,9 @@ NEWS2_BANDS: Final[Chart] = {
     "consciousness": ((0.5,), (0, 3)),
     "body_temperature": ((35.05, 36.05, 38.05, 39.05), (3, 1, 0, 1, 2)),
 }
+# SpO2 scale 2 is for patients in hypercapnic respiratory failure whose target is 88 to 92 %. On oxygen a higher value scores.
+NEWS2_SPO2_SCALE_2_ON_AIR: Final[Bands] = ((83.5, 85.5, 87.5), (3, 2, 1, 0))
+NEWS2_SPO2_SCALE_2_ON_OXYGEN: Final[Bands] = ((83.5, 85.5, 87.5, 92.5, 94.5, 96.5), (3, 2, 1, 0, 1, 2, 3))
 # Reproductions of the chart differ on a heart rate of 40 and a pressure of 70, which lie between two printed bands. They count
 # as the worse band. The AVPU scale has no confusion: a confused patient counts as alert.
 MEWS_BANDS: Final[Chart] = {
@@ -117,6 +120,23 @@ def compute_score(name: str, chart: Chart, values: Mapping[str, Float64]) -> dic
         **_interval(name, list(components.values()), [max(points) for _, points in chart.values()]),
         **{f"{name}_{component}": points for component, points in components.items()},
     }
+
+
+def assign_spo2_scale_2(spo2: Float64, on_oxygen: Float64) -> Float64:
+    """Return the points of SpO2 by scale 2 of NEWS2, elementwise. NaN where unknown.
+
+    Above 92 % the points depend on oxygen, so they are unknown where it is unknown whether the patient receives any.
+
+    Args:
+        spo2: %.
+        on_oxygen: 0 or 1; NaN where unknown.
+
+    >>> assign_spo2_scale_2(np.array([90.0, 97.0, 97.0, 97.0]), np.array([np.nan, 0.0, 1.0, np.nan]))
+    array([ 0.,  0.,  3., nan])
+    """
+    on_air, with_oxygen = (assign_points(bands, spo2) for bands in (NEWS2_SPO2_SCALE_2_ON_AIR, NEWS2_SPO2_SCALE_2_ON_OXYGEN))
+    unknown = np.where(on_air == with_oxygen, on_air, np.nan)
+    return np.select([on_oxygen == 0, on_oxygen == 1], [on_air, with_oxygen], unknown)
 
 
 def compute_sirs(values: Mapping[str, Float64]) -> dict[str, Float64]:

@@ -30,6 +30,9 @@ class Signal:
             the worse (:mod:`features.ties`); nothing else uses it. Laboratory values: ABIM Laboratory Test Reference Ranges,
             2024.
         steps_per_unit: 1 / resolution. A stored value is always a whole number of these steps.
+        carry_hours: How long a score at the bedside may use a value. Our choice: the longest interval between checks in RCP
+            2017, chart 4. A source may declare a shorter time (:mod:`features.declarations`). Protocols that look back carry a
+            value for :data:`features.derived.SCORE_CARRY_HOURS`.
         coded: Whether the value is a code and not a quantity. Only whole numbers are then valid, and none is rounded.
     """
 
@@ -42,6 +45,7 @@ class Signal:
     usual: float
     steps_per_unit: int = 100
     coded: bool = False
+    carry_hours: float = 12
 
     @property
     def resolution(self) -> float:

@@ -28,6 +28,7 @@ from models.alarms.safety_net import (
     news2_reasons,
     worse_band,
 )
+from models.bedside import RETROSPECTIVE, Component, ScoreTerms, apply_terms, read_column, read_components
 from models.registry import RegisteredModel
 from models.training.risk_model import RiskModel
 
@@ -35,7 +36,7 @@ Basis = Literal["model", "news2"]
 DecidedBy = Literal["model", "news2", "nothing"]
 Finding = Literal[
     "no_model", "withdrawn", "no_feature_store", "stale_data", "no_recent_readings", "outside_training", "model_failed",
-    "hardly_known", "momentary", "news2_not_for_children", "news2_not_in_pregnancy", "silent",
+    "hardly_known", "momentary", "news2_not_for_children", "news2_not_in_pregnancy", "silent", "value_too_old",
 ]  # fmt: skip
 
 # A patient without an observation for so long is silent. It is the longest interval between checks in RCP 2017, chart 4.
@@ -62,7 +63,8 @@ class Assessment:
         reasons: rules of NEWS2 that ask for more than routine care.
         news2: the score of the chart, in which a missing component counts 0.
         news2_highest: the highest score that the missing components allow.
-        news2_parts: points of each component, None where unknown.
+        components: of NEWS2, by signal.
+        terms: under which NEWS2 was made.
         net_score: NEWS2 of sustained values, for the safety net; None if it does not apply or nothing is known.
         net_spot: of these points, those of signals that are measured by spot checks; None like ``net_score``.
         score: the early-warning score that applies to the patient.
@@ -80,7 +82,8 @@ class Assessment:
     reasons: tuple[Reason, ...]
     news2: int
     news2_highest: int
-    news2_parts: dict[str, int | None]
+    components: dict[str, Component]
+    terms: ScoreTerms
     net_score: int | None
     net_spot: int | None
     score: Score
@@ -100,22 +103,28 @@ def usable_model(registered: RegisteredModel | None) -> RegisteredModel | None:
 
 
 def assess_registered(
-    registered: RegisteredModel | None, rows: pd.DataFrame, findings: Sequence[tuple[Finding, ...]] | None = None
+    registered: RegisteredModel | None,
+    rows: pd.DataFrame,
+    findings: Sequence[tuple[Finding, ...]] | None = None,
+    terms: Sequence[ScoreTerms] | None = None,
 ) -> list[Assessment]:
     """Assess feature rows with a registered model; a withdrawn model is not asked.
 
     Args:
         registered: the model; None if there is none.
-        rows, findings: as :func:`assess` takes them.
+        rows, findings, terms: as :func:`assess` takes them.
     """
     model = usable_model(registered)
     if registered is not None and model is None:
         findings = [(*row, "withdrawn") for row in findings or [()] * len(rows)]
-    return assess(None if model is None else model.model, rows, findings)
+    return assess(None if model is None else model.model, rows, findings, terms)
 
 
 def assess(
-    model: RiskModel | None, rows: pd.DataFrame, findings: Sequence[tuple[Finding, ...]] | None = None
+    model: RiskModel | None,
+    rows: pd.DataFrame,
+    findings: Sequence[tuple[Finding, ...]] | None = None,
+    terms: Sequence[ScoreTerms] | None = None,
 ) -> list[Assessment]:
     """Assess feature rows, in their order.
 
@@ -124,10 +133,13 @@ def assess(
         rows: ``subject_id, index_time`` and the features of the model and of the scores. Without the features of the safety net
             the NEWS2 of the chart counts. Without age and pregnancy a patient counts as an adult who is not pregnant.
         findings: for each row, reasons known before not to ask the model.
+        terms: for each row, those under which NEWS2 is made; default: those of a retrospective protocol.
     """
     if rows.empty:
         return []
-    scores = _scores(rows)
+    terms = terms if terms is not None else [RETROSPECTIVE] * len(rows)
+    by_terms = apply_terms(rows, terms)
+    scores, components = _scores(by_terms), read_components(by_terms, terms)
     obstacles = [list(row) for row in findings] if findings is not None else [[] for _ in range(len(rows))]
     for row_scores, row_obstacles in zip(scores, obstacles, strict=True):
         if model is None and "withdrawn" not in row_obstacles:
@@ -136,10 +148,10 @@ def assess(
             row_obstacles.append("no_recent_readings")
     probability, unusual = _ask_model(model, rows, obstacles, [row_scores.score == "MEOWS" for row_scores in scores])
     keys = zip(rows["subject_id"].tolist(), rows["index_time"].tolist(), strict=True)
-    answers = zip(keys, scores, probability.tolist(), obstacles, unusual, strict=True)
+    answers = zip(keys, scores, components, terms, probability.tolist(), obstacles, unusual, strict=True)
     return [
-        _risk(model, patient, time, row_scores, p, tuple(row_obstacles), row_unusual)
-        for (patient, time), row_scores, p, row_obstacles, row_unusual in answers
+        _risk(model, patient, time, row_scores, row_components, row_terms, p, tuple(row_obstacles), row_unusual)
+        for (patient, time), row_scores, row_components, row_terms, p, row_obstacles, row_unusual in answers
     ]
 
 
@@ -153,9 +165,9 @@ def safety_net_scores(rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
         rows: features, as :func:`assess` takes them.
     """
     points = rows[list(_COMPONENTS.values())].to_numpy(np.float64)
-    applies = ~np.isnan(points).all(axis=1) & ~(_column(rows, "age") < ADULT_FROM) & (_column(rows, "pregnant") != 1)
+    applies = ~np.isnan(points).all(axis=1) & ~(read_column(rows, "age") < ADULT_FROM) & (read_column(rows, "pregnant") != 1)
     chart = np.nansum(points, axis=1)
-    sustained = {"net_score": _column(rows, "news2_sustained"), "net_spot": _column(rows, "news2_sustained_spot")}
+    sustained = {"net_score": read_column(rows, "news2_sustained"), "net_spot": read_column(rows, "news2_sustained_spot")}
     return {name: np.where(applies, np.where(np.isnan(value), chart, value), np.nan) for name, value in sustained.items()}
 
 
@@ -164,8 +176,11 @@ def age_by_hours(rows: pd.DataFrame, hours: NDArray[np.float64]) -> pd.DataFrame
     later = rows.copy()
     for signal, component in _COMPONENTS.items():
         age = f"{signal}_age_{SCORE_CARRY_HOURS}h"
-        known = rows[age] + hours < SCORE_CARRY_HOURS if age in rows else pd.Series(False, rows.index)
-        later[component] = rows[component].where(known)
+        if age not in rows:
+            later[component] = np.nan
+            continue
+        later[age] = rows[age] + hours
+        later[component] = rows[component].where(later[age] < SCORE_CARRY_HOURS)
     later["hours_since_reading"] = (rows["hours_since_reading"] + hours).where(lambda age: age < SCORE_CARRY_HOURS)
     return without_sustained_values(later)  # sustained values do not tell what is too old by then
 
@@ -180,14 +195,12 @@ class _Scores(NamedTuple):
 
     Attributes:
         hours_since_reading: hours since the latest observation; NaN if there was none within a day.
-        points: of each component by the chart, NaN where unknown.
         net_score, net_spot: NEWS2 for the safety net, NaN where it does not apply.
         worst: highest points of one component, of sustained values.
         score: the early-warning score that applies to the patient.
     """
 
     hours_since_reading: float
-    points: list[float]
     net_score: float
     net_spot: float
     worst: float
@@ -198,18 +211,13 @@ def _scores(rows: pd.DataFrame) -> list[_Scores]:
     """Return the scores of each row."""
     points = rows[list(_COMPONENTS.values())].to_numpy(np.float64)
     chart_worst = np.fmax.reduce(points, axis=1)
-    worst = _column(rows, "news2_sustained_worst")
-    ages, pregnant = _column(rows, "age").tolist(), _column(rows, "pregnant").tolist()
+    worst = read_column(rows, "news2_sustained_worst")
+    ages, pregnant = read_column(rows, "age").tolist(), read_column(rows, "pregnant").tolist()
     applying = [applicable_score(age, is_pregnant) for age, is_pregnant in zip(ages, pregnant, strict=True)]
     hours = rows["hours_since_reading"].to_numpy(np.float64).tolist()
     worst = np.where(np.isnan(worst), chart_worst, worst).tolist()
     net = [value.tolist() for value in safety_net_scores(rows).values()]
-    return [_Scores(*values) for values in zip(hours, points.tolist(), *net, worst, applying, strict=True)]
-
-
-def _column(rows: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    """Return a feature; NaN if the rows lack it."""
-    return rows[name].to_numpy(np.float64) if name in rows else np.full(len(rows), np.nan)
+    return [_Scores(*values) for values in zip(hours, *net, worst, applying, strict=True)]
 
 
 def _ask_model(
@@ -265,6 +273,8 @@ def _risk(
     patient: str,
     index_time: pd.Timestamp,
     scores: _Scores,
+    components: dict[str, Component],
+    terms: ScoreTerms,
     p: float,
     findings: tuple[Finding, ...],
     unusual: tuple[str, ...],
@@ -275,22 +285,23 @@ def _risk(
         model: None if no model may be asked.
         patient, index_time: of the row.
         scores: NEWS2 of the row.
+        components, terms: of NEWS2.
         p: risk by the model, NaN if it was not asked or failed.
         findings: reasons why the model was not asked.
         unusual: what distinguishes the patient from those of training.
     """
-    since, points, net, spot, worst, applying = scores
-    components = {signal: None if math.isnan(value) else int(value) for signal, value in zip(_COMPONENTS, points, strict=True)}
-    score = sum(value or 0 for value in components.values())
+    since, net, spot, worst, applying = scores
+    points = {signal: component.points for signal, component in components.items()}
+    score = sum(value or 0 for value in points.values())
     net_score = None if math.isnan(net) else int(net)
     reasons: tuple[Reason, ...] = ()
     if net_score is not None:
-        by_chart = news2_reasons(score, max(value or 0 for value in components.values()))
+        by_chart = news2_reasons(score, max(value or 0 for value in points.values()))
         reasons = join_reasons(by_chart, news2_reasons(net_score, int(worst)))
-    highest = score + sum(_HIGHEST_POINTS[signal] for signal, value in components.items() if value is None)
+    highest = score + sum(_HIGHEST_POINTS[signal] for signal, value in points.items() if value is None)
     # With a single vital sign the lowest possible NEWS2 may be 0 while the highest asks for an emergency response. The same
     # holds if the model is not asked because a vital sign is missing: the missing one may be what matters.
-    hardly_known = sum(components[signal] is not None for signal in _MEASURED) < 2
+    hardly_known = sum(points[signal] is not None for signal in _MEASURED) < 2
     too_little = hardly_known or (highest >= ALARM_FROM and any(word.startswith("not measured") for word in unusual))
     by_model = model is not None and not math.isnan(p)
     band, decided_by = _band(
@@ -303,6 +314,7 @@ def _risk(
         (hardly_known, "hardly_known"),
         (net_score is not None and net_score < ALARM_FROM <= score, "momentary"),
         (since >= SILENT_AFTER / timedelta(hours=1), "silent"),
+        (any(component.is_expired for component in components.values()), "value_too_old"),
     ]
     return Assessment(
         patient=patient,
@@ -314,7 +326,8 @@ def _risk(
         reasons=reasons,
         news2=score,
         news2_highest=highest,
-        news2_parts=components,
+        components=components,
+        terms=terms,
         net_score=net_score,
         net_spot=None if math.isnan(spot) else int(spot),
         score=applying,

@@ -70,6 +70,7 @@ def open_risk_service(settings: Settings, champion: Champion | None = None) -> R
         journal=Journal(settings.home),
         clock=open_clock(settings.home),
         log=PredictionLog(settings.home),
+        declared=SourceSettingsFile(settings.home).declarations,
     )
 
 
@@ -86,7 +87,6 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     access = Access(journal, settings.requests_per_second)
     group_commit = GroupCommit(journal, identities, metrics)
-    sources = SourceSettingsFile(home)
     if not settings.token_keys:
         create_local_keys(home / LOCAL_FOLDER)
     keys = settings.token_keys or home / LOCAL_FOLDER / JWKS_FILE
@@ -104,7 +104,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
             journal=journal,
             access=access,
             group_commit=group_commit,
-            declared=sources.declarations,
+            declared=service.declared,
         ),
         journal=journal,
         log=service.log,
@@ -144,6 +144,7 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> RescorerComponents:
         task=TASKS[settings.task],
         log=PredictionLog(settings.home),
         wards=WardSettingsFile(settings.home),
+        declared=SourceSettingsFile(settings.home).declarations,
         online_store=online_store,
         metrics=metrics,
     )

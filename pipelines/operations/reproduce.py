@@ -25,10 +25,11 @@ import numpy as np
 import pandas as pd
 
 from features.batch import build_features
-from features.catalogue import INDEX_STEP, SERVICES, list_features, service_views
+from features.catalogue import INDEX_STEP, SERVICES, list_features, views_to_assess
 from features.errors import VigilError
 from features.observations import TIME
 from models.assessment import Assessment, Finding, age_by_hours, assess_registered
+from models.bedside import RETROSPECTIVE, ScoreTerms
 from models.registry import RegisteredModel, Registry
 from models.seeds import SEED
 from pipelines.cohort_store import CohortStore, NoCohortError
@@ -155,7 +156,7 @@ class _Group:
         self._sources = sources
         self._registered = registered
         self._service = service
-        self._views = tuple(service_views(service))
+        self._views = views_to_assess(service)
 
     def verdicts(self) -> dict[int, tuple[Verdict, list[str]]]:
         """Return the verdict of each prediction, and the outputs that differ."""
@@ -247,7 +248,9 @@ class _Group:
             # Of a stored row, only the features of the service were there to see how old its values were.
             read = rows[["subject_id", "index_time", *SERVICES[self._service]]]
             rows = pd.concat([rows[~is_stale], age_by_hours(read[is_stale], hours[is_stale])]).sort_index()
-        return assess_registered(self._registered, rows, findings)
+        # An earlier version stored no terms, and carried values as retrospective protocols do.
+        terms = [RETROSPECTIVE if pd.isna(stored) else ScoreTerms.from_json(stored) for stored in logged["terms"]]
+        return assess_registered(self._registered, rows, findings, terms)
 
 
 def _keys(wanted: pd.DataFrame) -> pd.DataFrame:

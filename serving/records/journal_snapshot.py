@@ -1,6 +1,7 @@
 """The journal as it stands at one moment, for those who make features or look for faults."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from serving.records.journal_latest import Latest, read_latest
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS, RETENTIONS, REVISIONS
 from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
@@ -61,6 +63,10 @@ class JournalSnapshot:
         parts = [sa.select(*columns).where(wanted, OBSERVATIONS.c.recorded_at >= dropped, which) for which in counted]
         rows = self._frame(sa.union_all(*parts).order_by("recorded_at", "seq"))
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
+
+    def latest(self, subject: str, until: int) -> Mapping[str, Latest]:
+        """Return the latest value of each NEWS2 component of a subject, as it counted at a time, with who sent it."""
+        return read_latest(self._connection, [subject], until)
 
     def registered(self, after: int, until: int) -> dict[str, int]:
         """Return the subjects that were registered in an interval, and the time of the last registration of each."""

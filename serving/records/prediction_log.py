@@ -57,10 +57,11 @@ _PREDICTIONS: Final = sa.Table(
     # NEWS2 of sustained values, and its points of spot checks; null where the safety net does not apply.
     sa.Column("net_score", sa.Integer),
     sa.Column("net_spot", sa.Integer),
+    sa.Column("terms", sa.String),  # JSON of models.bedside.ScoreTerms; null: an earlier version, as in retrospective protocols
     sa.Column("features", sa.String),  # JSON object; null: not stored, since the journal holds what they are made of
 )
 sa.Index("predictions_of_a_subject", _PREDICTIONS.c.subject_id, _PREDICTIONS.c.index_time)
-SCHEMA: Final = Schema("predictions", _METADATA, revision="0002")
+SCHEMA: Final = Schema("predictions", _METADATA, revision="0003")
 
 _TIMES: Final = ("made_at", "as_of", "index_time")
 _CHUNK: Final = 500  # values in a query
@@ -91,6 +92,7 @@ class Prediction:
     decided_by: str | None
     net_score: int | None
     net_spot: int | None
+    terms: str | None
     features: str | None
 
 
@@ -256,6 +258,7 @@ def prediction(
         model_name=registered.name if registered else None,
         model_version=registered.version if registered else None,
         feature_service=feature_service,
+        terms=risk.terms.to_json(),
         features=_json(features),
     )
 

@@ -8,6 +8,9 @@
     [sources.gateway-4]
     units = { glucose = "mmol/L" }
     error_codes = { glucose = [9, 10, 12] }
+
+    [sources.wristbands]
+    carry_hours = { heart_rate = 2, spo2 = 2 }
 """
 
 from collections.abc import Mapping
@@ -18,6 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from features.declarations import Declarations, SourceDeclaration
+from features.derived import SCORE_CARRY_HOURS
 from features.errors import VigilError
 from features.signals import SIGNALS
 from features.units import find_conversion, understood_units
@@ -54,6 +58,8 @@ class SourceSettings(BaseModel):
         units: unit of values that arrive without one, by signal; one of :func:`features.units.understood_units`.
         error_codes: values that say what is wrong with the device, by signal.
         time_zone: of times that arrive without one; None: such times are not believed.
+        carry_hours: how long NEWS2 at the bedside may use a value, by signal, where that is shorter than
+            usual; at least a quarter of an hour.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -61,6 +67,7 @@ class SourceSettings(BaseModel):
     units: dict[SignalName, str] = {}
     error_codes: dict[SignalName, list[Annotated[float, Field(allow_inf_nan=False)]]] = {}
     time_zone: Annotated[str, AfterValidator(_require_zone)] | None = None
+    carry_hours: dict[SignalName, Annotated[float, Field(ge=0.25, le=SCORE_CARRY_HOURS)]] = {}
 
     @field_validator("units")
     @classmethod
@@ -76,6 +83,7 @@ class SourceSettings(BaseModel):
             units=self.units,
             error_codes={signal: tuple(codes) for signal, codes in self.error_codes.items()},
             time_zone=None if self.time_zone is None else ZoneInfo(self.time_zone),
+            carry_hours=self.carry_hours,
         )
 
 

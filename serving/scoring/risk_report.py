@@ -1,7 +1,7 @@
 """A risk as the service reports it, or the reason why there is none. Every door (HTTP today) shows these."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from features.signals import SIGNALS
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
+from serving.records.journal_latest import Latest
 
 MAX_CONTRIBUTIONS: Final = 5  # the strongest signals of a report
 
@@ -43,6 +44,7 @@ class RiskReport:
         feature_service: the features that were read.
         range: lowest and highest probability that the evidence supports; None: not wanted, or no probability.
         contributions: the strongest first; None: not wanted, or the model cannot say.
+        senders: who sent the latest value of each NEWS2 component, where the journal knows.
     """
 
     prediction_id: str
@@ -53,6 +55,7 @@ class RiskReport:
     feature_service: str
     range: tuple[float, float] | None = None
     contributions: list[Contribution] | None = None
+    senders: Mapping[str, Latest] = field(default_factory=dict)
 
     @property
     def features_hours(self) -> float:

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -12,19 +12,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.batch import build_features
-from features.catalogue import INDEX_STEP, service_views, views_to_compute
+from features.catalogue import INDEX_STEP, SERVICES, views_to_assess, views_to_compute
+from features.declarations import Declarations
 from features.errors import VigilError
 from features.observations import TIME, check
 from features.store.client import Store
 from models.assessment import Finding, age_by_hours, assess_registered, usable_model
+from models.bedside import USUAL_TERMS, ScoreTerms, find_expired, has_ages
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving.observability.logs import error_location
 from serving.records.clock import Clock
 from serving.records.journal import Journal
+from serving.records.journal_latest import Latest
 from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
+from serving.scoring.bedside_terms import terms_of
 from serving.scoring.champion import Champion
 from serving.scoring.risk_report import Include, NoReport, RiskReport, contributions_of, range_of
 from serving.scoring.subject_state import features_as_of
@@ -84,6 +88,7 @@ class RiskService:
         journal: the observations that arrived over the API.
         clock: the present of each subject.
         log: where every prediction is written.
+        declared: what sources declare at present.
     """
 
     champion: Champion
@@ -92,6 +97,7 @@ class RiskService:
     journal: Journal
     clock: Clock
     log: PredictionLog
+    declared: Callable[[], Declarations]
 
     def by_subject(
         self, subjects: Sequence[str], as_of: datetime | None = None, include: Collection[Include] = ()
@@ -107,15 +113,22 @@ class RiskService:
         registered = self.champion.model
         service = self._feature_service(registered)
         now = [utc(as_of) if as_of else self.clock.now(subject) for subject in subjects]
-        found, missing = self._read_features(subjects, now, service, as_of)
+        senders = self._senders(subjects, now)
+        declared = self.declared()
+        terms = [terms_of(latest, declared) for latest in senders]
+        found, missing = self._read_features(subjects, now, service, as_of, terms)
         reports: dict[int, RiskReport | NoReport] = {**missing}
         for part in found:
             times = [now[position] for position in part.positions]
             if as_of is None and part.origin == "journal":
                 times = part.rows["index_time"].tolist()
             findings = [part.findings] * len(times)
-            made = self._report(registered, service, part.rows, times, part.origin, findings, include)
-            reports |= zip(part.positions, made, strict=True)
+            own_terms = [terms[position] for position in part.positions]
+            made = self._report(registered, service, part.rows, times, part.origin, findings, own_terms, include)
+            reports |= {
+                position: replace(report, senders=senders[position])
+                for position, report in zip(part.positions, made, strict=True)
+            }
         return [reports[position] for position in range(len(subjects))]
 
     def from_observations(
@@ -152,11 +165,22 @@ class RiskService:
             raise UnusableObservationsError(unusable)
         registered = self.champion.model
         service = self._feature_service(registered)
-        rows = build_features(checked.accepted, _index(subject, time), views_to_compute(service))
-        return self._report(registered, service, rows, [time], "request", [()], include)[0]
+        views = dict.fromkeys((*views_to_compute(service), *views_to_assess(service)))
+        rows = build_features(checked.accepted, _index(subject, time), tuple(views))
+        return self._report(registered, service, rows, [time], "request", [()], [USUAL_TERMS], include)[0]
+
+    def _senders(self, subjects: Sequence[str], now: Sequence[pd.Timestamp]) -> list[Mapping[str, Latest]]:
+        """Return the latest value of each NEWS2 component of each subject, by signal; empty where the journal has none."""
+        with self.journal.snapshot() as journal:
+            return [journal.latest(subject, microsecond(time)) for subject, time in zip(subjects, now, strict=True)]
 
     def _read_features(
-        self, subjects: Sequence[str], now: Sequence[pd.Timestamp], service: str, as_of: datetime | None
+        self,
+        subjects: Sequence[str],
+        now: Sequence[pd.Timestamp],
+        service: str,
+        as_of: datetime | None,
+        terms: Sequence[ScoreTerms],
     ) -> tuple[list[_Rows], dict[int, NoReport]]:
         """Return feature rows of the subjects, and of those without any the reason."""
         try:
@@ -167,6 +191,7 @@ class RiskService:
             rows, is_readable = pd.DataFrame({"subject_id": subjects, "index_time": no_time}), False
         age = _hours_since(rows["index_time"], now)
         is_fresh = (age >= 0) & (age < _STEP_HOURS) & ~self._is_overtaken(subjects, rows, exactly=as_of is not None)
+        is_fresh &= ~(self._needs_levels(rows, service, terms) & self._is_journalled(subjects))
         if is_fresh.all():
             return [_Rows(list(range(len(subjects))), rows, "online_store")], {}
         found = [_select(np.flatnonzero(is_fresh), rows)]
@@ -187,6 +212,18 @@ class RiskService:
             for position in range(len(subjects))
             if position not in reported
         }
+
+    def _needs_levels(self, rows: pd.DataFrame, service: str, terms: Sequence[ScoreTerms]) -> NDArray[np.bool_]:
+        """Return for which rows the terms change NEWS2, so that it is made of sustained levels, which the store lacks."""
+        if not has_ages(SERVICES[service]):
+            return np.ones(len(rows), dtype=bool)
+        needs: NDArray[np.bool_] = find_expired(rows, terms).any(axis=1) | np.array([own.spo2_scale == 2 for own in terms])
+        return needs
+
+    def _is_journalled(self, subjects: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which subjects the journal knows."""
+        known = self.journal.latest_of(subjects)
+        return np.array([subject in known for subject in subjects])
 
     def _is_overtaken(self, subjects: Sequence[str], rows: pd.DataFrame, *, exactly: bool) -> NDArray[np.bool_]:
         """Return which rows of the store are older than what the journal holds. The store knows times to the second.
@@ -210,7 +247,7 @@ class RiskService:
         wanted = None if as_of is None else microsecond(utc(as_of))
         time = wanted if wanted is not None and wanted <= latest else microsecond(self.journal.tick())
         with self.journal.snapshot() as journal:
-            return features_as_of(journal, tuple(service_views(service)), subjects, min(time, wanted or time))
+            return features_as_of(journal, views_to_assess(service), subjects, min(time, wanted or time))
 
     def _report(
         self,
@@ -220,10 +257,11 @@ class RiskService:
         as_of: Sequence[pd.Timestamp],
         origin: Origin,
         findings: Sequence[tuple[Finding, ...]],
+        terms: Sequence[ScoreTerms],
         include: Collection[Include],
     ) -> list[RiskReport]:
         """Assess feature rows, log the predictions and return the reports."""
-        risks, model = assess_registered(registered, rows, findings), usable_model(registered)
+        risks, model = assess_registered(registered, rows, findings, terms), usable_model(registered)
         reports = [
             RiskReport(str(uuid.uuid4()), risk, time, self.task, model, service)
             for risk, time in zip(risks, as_of, strict=True)

@@ -15,11 +15,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.catalogue import INDEX_STEP, service_views
+from features.catalogue import INDEX_STEP, views_to_assess
+from features.declarations import Declarations
 from features.errors import VigilError
 from features.kernel.plan import UNBOUNDED
 from models.alarms.policy import needs_reassessment
 from models.assessment import Assessment, assess_registered, usable_model
+from models.bedside import USUAL_TERMS, ScoreTerms
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving.observability.logs import error_location
@@ -30,6 +32,7 @@ from serving.records.prediction_log import PredictionLog, prediction
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
+from serving.scoring.bedside_terms import declares_carries, terms_of
 from serving.scoring.champion import Champion
 from serving.scoring.subject_state import SubjectStates
 from serving.stream.alarm_updates import LastNotified, Memory, Rescored, Updates
@@ -62,6 +65,7 @@ class Rescorer:
         task: RiskTask,
         log: PredictionLog,
         wards: WardSettingsFile,
+        declared: Callable[[], Declarations],
         online_store: OnlineStoreWriter,
         metrics: Metrics,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -72,6 +76,7 @@ class Rescorer:
         self._task = task
         self._log = log
         self._wards = wards
+        self._declared = declared
         self._online_store = online_store
         self._metrics = metrics
         self._clock = clock
@@ -137,7 +142,7 @@ class Rescorer:
         self._registered, self._model = registered, usable_model(registered)
         self._service = registered.feature_service if registered else self._task.feature_service
         self._committed, _ = self._ward_state.progress()  # time up to which the journal is in the committed risks
-        self._subjects = SubjectStates(tuple(service_views(self._service)), self._committed)
+        self._subjects = SubjectStates(views_to_assess(self._service), self._committed)
         self._updates = Updates(self._task.name, self._model, self._service, self._has_room)
         now = self._now()
         self._evicted_at = now
@@ -215,7 +220,7 @@ class Rescorer:
         if self._isolate_failures:
             monitored = [key for key in monitored if self._can_be_scored(key, time)]
         rows = self._subjects.features(monitored, time)
-        risks = assess_registered(self._registered, rows)
+        risks = assess_registered(self._registered, rows, terms=self._terms(rows))
         made_at = self._now()
         ids = [self._prediction_id(risk) for risk in risks]
         rescored = []
@@ -233,6 +238,15 @@ class Rescorer:
             self._memory.notified.pop(key, None)
         self._online_store.put(rows)
         self._metrics.count_update(update, risks)
+
+    def _terms(self, rows: pd.DataFrame) -> list[ScoreTerms]:
+        """Return the terms of NEWS2 for each row. The journal is asked only if it matters who sent the values."""
+        declared = self._declared()
+        if not declares_carries(declared):
+            return [USUAL_TERMS] * len(rows)
+        keys = zip(rows["subject_id"].tolist(), rows["index_time"].tolist(), strict=True)
+        with self._journal.snapshot() as journal:
+            return [terms_of(journal.latest(subject, microsecond(time)), declared) for subject, time in keys]
 
     def _can_be_scored(self, subject: str, time: int | None) -> bool:
         """Return whether a subject can be scored. A failure for one subject does not delay the others."""

@@ -14,6 +14,7 @@ from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
 from serving.records.registration import Registration
 from serving.records.timestamps import microsecond
+from serving.records.source_settings import SourceSettingsFile
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
 from serving.records.ward_tables import ALARMS, EVENTS, RISKS
@@ -96,6 +97,7 @@ class FakeWard:
             task=TASKS["deterioration"],
             log=self.log,
             wards=WardSettingsFile(self.home),
+            declared=SourceSettingsFile(self.home).declarations,
             online_store=self.online_store,
             metrics=Metrics(),
             clock=self.clock,

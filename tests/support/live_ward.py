@@ -10,6 +10,7 @@ from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
 from serving.records.registration import Registration
 from serving.records.timestamps import microsecond
+from serving.records.source_settings import SourceSettingsFile
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
 from serving.scoring.champion import Champion
@@ -36,6 +37,7 @@ class LiveWard:
             task=TASKS[TASK],
             log=PredictionLog(home),
             wards=WardSettingsFile(home),
+            declared=SourceSettingsFile(home).declarations,
             online_store=self.online_store,
             metrics=Metrics(),
             clock=self._now,

@@ -6,8 +6,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from features.codes import accepted_names
+from features.signals import SIGNALS
 from models.alarms.safety_net import Band, Reason, Score
 from models.assessment import Basis, DecidedBy, Finding
+from models.bedside import Spo2Scale
 from models.registry import RegisteredModel
 from serving.api.schemas.problems import Problem
 from serving.api.schemas.request import (
@@ -76,15 +78,32 @@ class ObservationsRequest(PatientFacts):
     include: Included = []  # noqa: RUF012 - pydantic copies it
 
 
+class ComponentOut(BaseModel):
+    """One component of NEWS2 and the value behind it."""
+
+    points: Annotated[int | None, Field(description="Null: the value is unknown, or too old to count.")]
+    value: Annotated[float | None, Field(description="The latest value; null: none within a day.")]
+    unit: str
+    age_hours: Annotated[float | None, Field(description="How old the value is at `as_of`.")]
+    too_old: Annotated[bool, Field(description="True: the value is too old to count at the bedside (docs/api.md).")]
+    source: Annotated[str | None, Field(description="The gateway that sent the value; null: not said, or a batch cohort.")]
+    device_id: str | None
+    contested: Annotated[
+        bool,
+        Field(description="True: another value of the same time was sent. The later recorded counts, else the worse."),
+    ]
+
+
 class News2(BaseModel):
-    """NEWS2 from the latest values of the last 24 h.
+    """NEWS2 from the latest values, each as long as it may be carried at the bedside: 12 h, or as its source declares.
 
     A missing component counts 0 in ``score`` and its maximum in ``highest``.
     """
 
     score: int
     highest: int
-    components: Annotated[dict[str, int | None], Field(description="Points of each component; null: not measured.")]
+    spo2_scale: Annotated[Spo2Scale, Field(description="2: for a target of 88 to 92 %, as ordered for this patient.")]
+    components: dict[str, ComponentOut]
     sustained: Annotated[
         int | None,
         Field(
@@ -209,13 +228,30 @@ def risk_answer(report: RiskReport, patient_id: str) -> RiskAnswer:
         news2=News2(
             score=risk.news2,
             highest=risk.news2_highest,
-            components=risk.news2_parts,
+            spo2_scale=risk.terms.spo2_scale,
+            components={signal: _component(report, signal) for signal in risk.components},
             sustained=risk.net_score,
             use_instead=None if risk.score == "NEWS2" else risk.score,
         ),
         contributions=None if own is None else [ContributionOut.model_validate(contribution) for contribution in own],
         model=model_reference(report.model, report.feature_service),
         data_age=DataAge(features_hours=report.features_hours, latest_reading_hours=report.latest_reading_hours),
+    )
+
+
+def _component(report: RiskReport, signal: str) -> ComponentOut:
+    component, sender = report.risk.components[signal], report.senders.get(signal)
+    # Of features that are out of date the age is that of the present already.
+    aged = 0.0 if "stale_data" in report.risk.findings else report.features_hours
+    return ComponentOut(
+        points=component.points,
+        value=component.value,
+        unit=SIGNALS[signal].unit,
+        age_hours=None if component.hours is None else component.hours + aged,
+        too_old=component.is_expired,
+        source=None if sender is None else sender.source,
+        device_id=None if sender is None else sender.device_id,
+        contested=sender is not None and sender.is_contested,
     )
 
 

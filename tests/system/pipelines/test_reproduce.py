@@ -151,7 +151,7 @@ def test_risk_uses_an_observation_of_the_same_second_as_the_online_store_row(pre
     ward.send(LIVE[0], heart_rate=171.0)
     (report,) = open_risk_service(Settings(home=predicted, task=TASK)).by_subject(LIVE[:1], ward.time.to_pydatetime())
     assert report.risk.index_time == ward.time
-    assert report.risk.news2_parts["heart_rate"] == 3
+    assert report.risk.components["heart_rate"].points == 3
 
 
 def test_reproduce_names_a_tampered_prediction_and_its_columns_but_no_patient(predicted, tmp_path):

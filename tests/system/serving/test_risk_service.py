@@ -158,7 +158,7 @@ def test_stale_row_is_never_put_to_the_model(service, last, in_domain, after):
     assert report.features_hours == pytest.approx(after)
     if after >= 24:  # NEWS2 of yesterday's vital signs is not NEWS2
         assert (risk.news2, risk.news2_highest, risk.band) == (0, 20, "unknown")
-        assert set(risk.news2_parts.values()) == {None}
+        assert {component.points for component in risk.components.values()} == {None}
 
 
 def test_row_newer_than_as_of_is_never_served(service, last):
@@ -184,9 +184,10 @@ def test_news2_of_a_stale_row_is_that_of_the_observations_known_then(service, ho
     expected = build_features(known, index).set_index("subject_id")
     for patient in patients:
         (report,) = service.by_subject([patient], as_of=expected.loc[patient, "index_time"].to_pydatetime())
-        components = {vital: expected.loc[patient, f"news2_{vital}"] for vital in report.risk.news2_parts}
-        expected_points = {vital: None if np.isnan(points) else int(points) for vital, points in components.items()}
-        assert report.risk.news2_parts == risk_answer(report, "p").news2.components == expected_points
+        answered = {vital: shown.points for vital, shown in risk_answer(report, "p").news2.components.items()}
+        for vital, component in report.risk.components.items():
+            points, age = expected.loc[patient, f"news2_{vital}"], expected.loc[patient, f"{vital}_age_24h"]
+            assert component.points == answered[vital] == (int(points) if age < 12 else None)
         since = expected.loc[patient, "hours_since_reading"]
         assert report.latest_reading_hours == (None if np.isnan(since) else pytest.approx(since, abs=1e-3))
 
