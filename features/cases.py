@@ -47,7 +47,14 @@ def _times(*cases: tuple[object, str, str], zone: str | None = None) -> Iterator
 def _versions(*rows: tuple[str, str, float | None, Mapping[str, object]]) -> tuple[dict[str, object], ...]:
     """Return versions of message 7: minute of recording, status, heart rate, and more columns."""
     return tuple(
-        {"signal": "heart_rate", "value": value, "message_id": "7", "status": status, "recorded_at": f"2026-03-01T{at}Z"} | more
+        {
+            "signal": "heart_rate",
+            "value": value,
+            "message_id": "7",
+            "status": status,
+            "recorded_at": f"2026-03-01T{at}Z",
+            **more,
+        }
         for at, status, value, more in rows
     )
 

@@ -47,11 +47,11 @@ def find_outcome(case: Case) -> tuple[str, ...]:
         checked = check(frame, _NOW, case.declared)
     except ObservationError:
         return ("refused",)
-    accepted = [_describe(row) for row in checked.accepted.to_dict("records")]
+    accepted = [_describe(row) for _, row in checked.accepted.iterrows()]
     return (*accepted, *["retracts"] * len(checked.retractions), *checked.quarantined["reason"])
 
 
-def _describe(row: dict[str, Any]) -> str:
+def _describe(row: "pd.Series[Any]") -> str:
     unit = SIGNALS[row["signal"]].unit
     text = f"{row['signal']} {row['value']:.10g}" + (f" {unit}" if unit != "1" else "")
     if row["observed_at"] != pd.Timestamp(_OBSERVED_AT):

@@ -150,14 +150,14 @@ class Plan(_Strict):
         return (applying[0].then if applying else "none"), applying
 
 
-class _RepeatedKeyError(yaml.MarkedYAMLError):
+class _RepeatedKeyError(yaml.MarkedYAMLError):  # type: ignore[misc]  # PyYAML has no types
     """A mapping has a key twice. YAML forbids that (YAML 1.2.2, section 3.2.1.1); PyYAML takes the last."""
 
 
-class _UniqueKeysLoader(yaml.SafeLoader):
+class _UniqueKeysLoader(yaml.SafeLoader):  # type: ignore[misc]  # as above
     """YAML's safe loader, which refuses repeated keys."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
         """Return a mapping."""
         seen: set[str] = set()
         for key, _ in node.value:
