@@ -4,6 +4,7 @@ from collections import Counter
 
 from features.catalogue import SERVICES, STANDARD, VIEWS, service_views
 from features.codes import LOINC, MDC, accepted_codes
+from features.markdown import markdown_table
 from features.signals import SIGNALS
 from features.units import CUSTOMARY, understood_units
 from features.windows import STATISTICS
@@ -58,7 +59,7 @@ def catalogue_page() -> str:
             workflow=reflects["workflow"],
         ),
         "## Views\n\nA view holds features that are computed and stored together.\n",
-        _table(
+        markdown_table(
             ["view", "features", "computed"],
             [
                 [f"[`{name}`](#view-{name})", str(len(features)), "always" if name in STANDARD else "on demand"]
@@ -66,7 +67,7 @@ def catalogue_page() -> str:
             ],
         ),
         "## Services\n\nA service is the list of features that one model reads.\n",
-        _table(
+        markdown_table(
             ["service", "features", "views"],
             [
                 [f"`{name}`", str(len(features)), ", ".join(f"`{view}`" for view in service_views(name))]
@@ -74,12 +75,12 @@ def catalogue_page() -> str:
             ],
         ),
         "## Statistics\n\n`unit` stands for the unit of the signal.\n",
-        _table(
+        markdown_table(
             ["statistic", "definition", "unit"],
             [[name, statistic.meaning, statistic.unit.format(unit="unit")] for name, statistic in STATISTICS.items()],
         ),
         _SIGNALS,
-        _table(
+        markdown_table(
             [
                 "signal",
                 "kind",
@@ -110,7 +111,7 @@ def catalogue_page() -> str:
     for view, features in VIEWS.items():
         sections += [
             f"## View `{view}`\n",
-            _table(
+            markdown_table(
                 ["name", "signal", "statistic", "window", "unit (UCUM)", "reflects", "description", "source"],
                 [
                     [f"`{f.name}`", f.signal, f.statistic, f.window, f"`{f.unit}`", f.reflects, f.description, f.source]
@@ -119,8 +120,3 @@ def catalogue_page() -> str:
             ),
         ]
     return "\n".join(sections)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines) + "\n"

@@ -334,7 +334,12 @@ def _to_utc(rows: pd.DataFrame, column: str, declared: Declarations) -> "pd.Seri
 
 
 def _parse_time(value: object) -> pd.Timestamp:
-    """Return a time, or NaT. A text has to be ISO 8601: that of 5 March must not become one of 3 May."""
+    """Return a time, or NaT. A text has to be ISO 8601: that of 5 March must not become one of 3 May.
+
+    A date alone is no time: it must not become midnight.
+    """
+    if isinstance(value, str) and len(value) <= len("2026-01-31"):
+        return pd.NaT  # type: ignore[return-value]
     try:
         return pd.Timestamp(datetime.fromisoformat(value) if isinstance(value, str) else value)  # type: ignore[arg-type]
     except (ValueError, TypeError):

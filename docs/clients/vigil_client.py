@@ -196,7 +196,8 @@ def make_observations(patient_id: str, values: Mapping[str, float], at: datetime
 def print_results(results: Sequence[Json]) -> None:
     """Print how many observations were accepted, and why others were not.
 
-    Report quarantined observations to the operator of the device. Sending them again does not help.
+    Report quarantined observations to the operator of the device. Sending them again helps only if they were ahead of the
+    server's clock, which has passed their time since.
     """
     counts = {
         status: sum(result["status"] == status for result in results) for status in ("accepted", "duplicate", "quarantined")

@@ -150,6 +150,23 @@ class Plan(_Strict):
         return (applying[0].then if applying else "none"), applying
 
 
+class _RepeatedKeyError(yaml.MarkedYAMLError):  # type: ignore[misc]  # PyYAML has no types
+    """A mapping has a key twice. YAML forbids that (YAML 1.2.2, section 3.2.1.1); PyYAML takes the last."""
+
+
+class _UniqueKeysLoader(yaml.SafeLoader):  # type: ignore[misc]  # as above
+    """YAML's safe loader, which refuses repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
+        """Return a mapping."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise _RepeatedKeyError(problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def read_plan(home: Path) -> Plan:
     """Read the home's own plan, or Vigil's where the home has none.
 
@@ -168,10 +185,11 @@ def check_plan(text: str, name: str) -> Plan:
         PlanError: see :func:`read_plan`.
     """
     try:
-        content: Any = yaml.safe_load(text)
+        content: Any = yaml.load(text, _UniqueKeysLoader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        raise PlanError(f"{name}: no YAML{f', line {mark.line + 1}' if mark else ''}; is it half-written?") from None
+        advice = "a key is repeated; expected each once" if isinstance(error, _RepeatedKeyError) else "is it half-written?"
+        raise PlanError(f"{name}: no YAML{f', line {mark.line + 1}' if mark else ''}; {advice}") from None
     if not isinstance(content, dict):
         raise PlanError(f"{name}: empty or no mapping; expected version, actions and rules; remove it to use Vigil's own")
     try:

@@ -10,7 +10,7 @@ from features.errors import VigilError
 from pipelines.cli.drift import drift_app, reinstate, simulate_fault, withdraw
 from pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, sources, token, upgrade
 from pipelines.cli.models import evaluate, models, promote, score, train
-from pipelines.cli.options import DEFAULT_HOME, OUT, Data, HomePath, Json, SourceName, job, reported_errors, write
+from pipelines.cli.options import DEFAULT_HOME, OUT, Data, HomePath, Json, SourceName, job, reported_errors, write, write_page
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,6 +46,9 @@ Predictions = Annotated[
 
 Catalogue = Annotated[
     Path | None, typer.Option("--catalogue", help="Instead write a page in Markdown that explains every feature.")
+]
+Cases = Annotated[
+    Path | None, typer.Option("--cases", help="Instead write a page in Markdown of readings, and what becomes of them.")
 ]
 Verify = Annotated[
     bool,
@@ -105,16 +108,26 @@ def ingest(
 
 
 @app.command()
-def features(verify: Verify = False, catalogue: Catalogue = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+def features(
+    verify: Verify = False,
+    catalogue: Catalogue = None,
+    cases: Cases = None,
+    home_path: HomePath = DEFAULT_HOME,
+    to: Json = None,
+) -> None:
     """Compute the features of new and changed data at every index time, and register them in Feast."""
     with job(home_path, to) as home:
         if catalogue:
             from features.catalogue_page import catalogue_page
 
-            if not catalogue.parent.is_dir():
-                raise VigilError(f"--catalogue {catalogue}: its folder does not exist; make it first")
-            catalogue.write_text(catalogue_page())
+            write_page("--catalogue", catalogue, catalogue_page())
             OUT.print(f"{catalogue}: every feature, explained")
+        if cases:
+            from features.cases_page import cases_page
+
+            write_page("--cases", cases, cases_page())
+            OUT.print(f"{cases}: what becomes of what arrives")
+        if catalogue or cases:
             return
         from dataclasses import asdict
 

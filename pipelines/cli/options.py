@@ -98,6 +98,17 @@ def write(to: Path | None, result: dict[str, Any]) -> None:
         write_json(to, result)
 
 
+def write_page(option: str, path: Path, page: str) -> None:
+    """Write a page where an option asks for it.
+
+    Raises:
+        VigilError: the folder does not exist.
+    """
+    if not path.parent.is_dir():
+        raise VigilError(f"{option} {path}: its folder does not exist; make it first")
+    path.write_text(page)
+
+
 def exit_table() -> str:
     """Return the exit statuses as a Markdown table, for the documentation."""
     results = "; ".join(f"`vigil {command}`: {meaning}" for command, meaning in EXIT_1_MEANINGS.items())

@@ -17,6 +17,7 @@ from models.registry import RegisteredModel, Registry
 from models.tasks import RiskTask
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.received_observations import received_by_server
+from pipelines.table_files import read_table
 from serving.identity.identities import Identities
 from serving.records.prediction_log import SCHEMA, PredictionLog
 from serving.records.timestamps import present
@@ -117,7 +118,7 @@ def read_outcomes(path: Path) -> pd.DataFrame:
     if not path.exists():
         raise DriftInputError(f"--outcomes {path}: missing; expected a CSV or Parquet file of {', '.join(OUTCOME_COLUMNS)}")
     try:
-        table = pd.read_csv(path, dtype=str) if path.suffix == ".csv" else pd.read_parquet(path)
+        table = read_table(path, dtype=str)
     except (OSError, ValueError, ArrowException) as error:
         raise DriftInputError(f"--outcomes {path}: cannot be read ({type(error).__name__}); is it half-written?") from None
     if missing := [column for column in OUTCOME_COLUMNS if column not in table]:

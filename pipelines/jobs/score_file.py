@@ -15,6 +15,7 @@ from models.assessment import assess_registered
 from models.registry import NoModelError, RegisteredModel
 from models.tasks import TASKS
 from pipelines.home import Home
+from pipelines.table_files import read_table
 from serving.records.source_settings import SourceSettingsFile
 
 OPTIONAL_COLUMNS: Final = ("age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at")  # facts about the patient
@@ -72,7 +73,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise ScoreFileError(f"{path}: no such file; expected a CSV or Parquet file of readings")
     try:
         text = {"subject_id": str, "signal": str, "unit": str, "observed_at": str, "recorded_at": str}
-        table = pd.read_csv(path, dtype=text) if path.suffix == ".csv" else pd.read_parquet(path)
+        table = read_table(path, dtype=text)
     except (OSError, ValueError, ArrowException) as error:
         raise ScoreFileError(f"{path}: cannot be read ({type(error).__name__}); expected CSV (.csv) or Parquet") from None
     if missing := [column for column in REQUIRED if column not in table]:

@@ -23,6 +23,7 @@ import pyarrow.csv as pacsv
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
 from pipelines.sources._shared.facts import plausible_age
+from pipelines.table_files import read_csv
 
 EPOCH: Final = pd.Timestamp("2012-01-01T00:00:00Z").as_unit(
     "us"
@@ -135,7 +136,7 @@ def _read_results(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise SourceError(f"{path}: not there; expected the set's outcomes next to the set, with columns {columns}")
     try:
-        table = pd.read_csv(path, dtype="string", skipinitialspace=True)
+        table = read_csv(path, dtype="string", skipinitialspace=True)
     except ValueError as error:  # no line at all, lines of unequal length, or not text
         raise SourceError(f"{path}: not a table; expected columns {columns}") from error
     if missing := [column for column in ("RecordID", *OUTCOME_COLUMNS) if column not in table]:

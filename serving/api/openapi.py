@@ -47,13 +47,31 @@ def find_closest_field(document: dict[str, Any], path: str, location: Sequence[s
         path: of the route.
         location: of the misspelt field in the body: names and positions, ending with the field itself.
     """
+    fields = list(_fields(document, path, location[:-1]))
+    return next(iter(difflib.get_close_matches(str(location[-1]), fields, n=1)), None)
+
+
+def find_known_part(document: dict[str, Any], path: str, location: Sequence[str | int]) -> Sequence[str | int]:
+    """Return a location in the body up to the first name that is no field of the schema.
+
+    Args:
+        document, path, location: as :func:`find_closest_field` takes them.
+    """
+    for end, part in enumerate(location):
+        if isinstance(part, str) and part not in _fields(document, path, location[:end]):
+            return location[:end]
+    return location
+
+
+def _fields(document: dict[str, Any], path: str, location: Sequence[str | int]) -> dict[str, Any]:
+    """Return the schemas of the fields of the object at a location in the body; none if no object is expected there."""
     body = document["paths"].get(path, {}).get("post", {}).get("requestBody")
     schema = body["content"]["application/json"]["schema"] if body else {}
-    for part in location[:-1]:
+    for part in location:
         resolved = _resolve(document, schema)
         schema = resolved.get("items", {}) if isinstance(part, int) else resolved.get("properties", {}).get(part, {})
-    fields = list(_resolve(document, schema).get("properties", {}))
-    return next(iter(difflib.get_close_matches(str(location[-1]), fields, n=1)), None)
+    fields: dict[str, Any] = _resolve(document, schema).get("properties", {})
+    return fields
 
 
 def _resolve(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serving.api.openapi import find_closest_field
+from serving.api.openapi import find_closest_field, find_known_part
 from serving.api.problem_types import PROBLEM_TYPES
 from serving.api.schemas.problems import Problem
 from serving.records.timestamps import SKEW, present, utc
@@ -24,11 +24,14 @@ ERRORS_LISTED: Final = 20
 _FRAMEWORK_ERRORS: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}  # by status
 
 
-class ProblemError(Exception):
-    """Carries a problem to the error handler. Its text never holds a patient's value or identifier."""
+class ProblemError(HTTPException):
+    """Carries a problem to the error handler. Its text never holds a patient's value or identifier.
+
+    An HTTP exception, because FastAPI replaces any other one that is raised while it reads a body.
+    """
 
     def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.code)
+        super().__init__(problem.status, problem.code)
         self.problem = problem
 
 
@@ -163,27 +166,39 @@ async def on_http(_: Request, error: Exception) -> JSONResponse:
 
 
 async def on_invalid(request: Request, error: Exception) -> JSONResponse:
-    """Handle a request that does not fit the schema: field and rule of each error, without the input.
+    """Handle a request that does not fit the schema."""
+    assert isinstance(error, RequestValidationError)
+    return to_response(invalid_request(request, error.errors()))
+
+
+def invalid_request(request: Request, errors: Sequence[dict[str, Any]]) -> Problem:
+    """Create the problem of a request that does not fit the schema: field and rule of each error, without the input.
 
     A small body can hold thousands of errors. All are counted, the first :data:`ERRORS_LISTED` are listed.
+
+    Args:
+        request: its route tells which names are fields.
+        errors: as pydantic lists them, with ``type``, ``loc`` and ``msg``.
     """
-    assert isinstance(error, RequestValidationError)
-    errors = error.errors()
     route = request.scope.get("route")
     path = "" if route is None else route.path
     listed = [_describe_error(each, request.app.openapi(), path) for each in errors[:ERRORS_LISTED]]
-    return to_response(create_problem("invalid_request", listed, count=len(errors), listed=ERRORS_LISTED))
+    return create_problem("invalid_request", listed, count=len(errors), listed=ERRORS_LISTED)
 
 
 def _describe_error(error: dict[str, Any], document: dict[str, Any], path: str) -> dict[str, str]:
     """Return field, rule and expectation of one validation error.
 
-    An unknown field name is input of the caller, too. It is repeated only if it resembles a field of the schema.
+    An unknown field name is input of the caller, too. It is named only if it resembles a field of the schema.
     """
     location, expected = error["loc"][1:], error["msg"]
     if error["type"] == "json_invalid":
         reason = error.get("ctx", {}).get("error", "")
         return {"field": "body", "rule": "json_invalid", "expected": f"JSON; at character {location[0]}: {reason}"}
+    if error["type"] == "repeated" and error["loc"][0] == "body":
+        known = find_known_part(document, path, location)
+        expected = expected if len(known) == len(location) else "each key only once"
+        location = known
     if error["type"] == "extra_forbidden":
         closest = find_closest_field(document, path, location)
         expected = "only the fields of the schema" if closest is None else f"{closest}; did you mean that by {location[-1]}?"

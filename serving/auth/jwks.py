@@ -1,6 +1,6 @@
 """Public signing keys of a token issuer, read as a JSON Web Key Set (JWKS; Jones M. RFC 7517, 2015) from a file or a URL.
 
-Only public keys are accepted. Each key is bound to one algorithm.
+Only public keys are accepted. Each key is bound to one algorithm, which for Ed25519 has two names.
 """
 
 import json
@@ -21,12 +21,13 @@ from features.errors import VigilError
 
 logger = logging.getLogger("vigil.serving")
 
-ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA")
+ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
+ED25519_NAMES: Final = ("EdDSA", "Ed25519")  # one algorithm; the second name says the curve, too (Jones M. RFC 9864, 2025)
 
 _MAX_JWKS_BYTES: Final = 256 * 1024
 _SECRET_MEMBERS: Final = {"k", "d", "p", "q", "dp", "dq", "qi", "oth", "priv"}  # only secret keys have these JWK members
 # Algorithms allowed for each key type. The first is the default for a key without "alg".
-_ALGORITHMS_BY_KEY_TYPE: Final = {"RSA": ("RS256", "PS256"), "EC P-256": ("ES256",), "OKP Ed25519": ("EdDSA",)}
+_ALGORITHMS_BY_KEY_TYPE: Final = {"RSA": ("RS256", "PS256"), "EC P-256": ("ES256",), "OKP Ed25519": ED25519_NAMES}
 # A URL with a password does not match: the password would end up in logs.
 _SAFE_URL: Final = re.compile(r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1|\[::1]))(:\d+)?(/[!-~]*)?", flags=re.ASCII)
 _FETCH_TIMEOUT_SECONDS: Final = 3
@@ -176,7 +177,7 @@ def _find_algorithm(jwk: Mapping[str, Any]) -> str | None:
 def _parse_key(jwk: dict[str, Any], algorithm: str) -> jwt.PyJWK | str:
     """Return the key, or its algorithm if the key cannot be used. The other keys still count (RFC 7517, section 5)."""
     try:
-        key = jwt.PyJWK(jwk, algorithm)
+        key = jwt.PyJWK(jwk, "EdDSA" if algorithm in ED25519_NAMES else algorithm)  # PyJWT knows the older name only
         if isinstance(key.key_id, str | None) and not key.Algorithm.check_key_length(key.key):
             return key
     except jwt.PyJWTError:

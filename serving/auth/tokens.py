@@ -5,6 +5,7 @@ token's header only selects one of the issuer's keys. PyJWT checks form, signatu
 because PyJWT always uses the machine's clock.
 """
 
+import copy
 import hashlib
 import re
 import threading
@@ -18,7 +19,7 @@ from typing import Any, Final, NamedTuple
 import jwt
 
 from features.errors import VigilError
-from serving.auth.jwks import ALGORITHMS, JwksFile, JwksUrl, KeysByKid
+from serving.auth.jwks import ALGORITHMS, ED25519_NAMES, JwksFile, JwksUrl, KeysByKid
 
 SCOPES: Final[Mapping[str, str]] = {
     "observations:write": "send observations of patients",
@@ -47,7 +48,7 @@ class TokenRule(NamedTuple):
 _RENEW: Final = "Get a new token from the issuer."
 
 RULES: Final[Mapping[str, TokenRule]] = {
-    "missing": TokenRule("expected a bearer token in the Authorization header.", "Get one from the issuer."),
+    "missing": TokenRule("expected one Authorization header, with a bearer token.", "Get one from the issuer."),
     "malformed": TokenRule(
         f"expected a signed JWT in compact form, of at most {MAX_TOKEN_BYTES} bytes, without critical headers (crit).",
         "Send the token exactly as the issuer made it.",
@@ -61,7 +62,8 @@ RULES: Final[Mapping[str, TokenRule]] = {
     "issuer": TokenRule("expected iss to be the issuer that this server trusts.", "Get a token from that issuer."),
     "audience": TokenRule("expected aud to name this server.", "Get a token for this server from the issuer."),
     "claims": TokenRule(
-        f"expected {', '.join(REQUIRED)}; scope, if present, as a string; wards, if present, as a list of names.",
+        f"expected {', '.join(REQUIRED)}; scope or scp, if present, as a string or a list of strings; wards, if present, as a "
+        "list of names.",
         "Have the issuer correct the claims.",
     ),
     "lifetime": TokenRule(
@@ -203,6 +205,9 @@ class TokenVerifier:
             keys = self._jwks.get_keys(now, kid_is_unknown=True)
         if (key := keys.get(kid)) is None:
             raise UnauthorizedError("unknown_key")
+        if {header["alg"], key.algorithm_name} == {*ED25519_NAMES}:
+            key = copy.copy(key)
+            key.algorithm_name = header["alg"]  # the other name of the same algorithm
         algorithms = [key.algorithm_name]
         try:
             claims = jwt.decode(token, key, algorithms, _OPTIONS, issuer=self._issuer, audience=self._audience)
@@ -224,16 +229,29 @@ def _parse_time(value: object) -> float:
 def _parse_caller(claims: Mapping[str, Any], expires: float) -> Caller:
     """Return the caller of verified claims.
 
-    Without ``scope`` nothing is allowed. Without ``wards`` all wards are visible, so a malformed ``wards`` is refused.
+    Without ``wards`` all wards are visible, so a malformed ``wards`` is refused.
     """
-    scope, wards = claims.get("scope", ""), claims.get("wards", ["all"])  # null does not count as absent
-    is_valid = (
-        isinstance(scope, str) and isinstance(wards, list) and wards and all(map(is_printable_name, [claims["sub"], *wards]))
-    )
-    if not is_valid:
+    wards = claims.get("wards", ["all"])  # null does not count as absent
+    if not isinstance(wards, list) or not wards or not all(map(is_printable_name, [claims["sub"], *wards])):
         raise UnauthorizedError("claims")
-    scopes = frozenset(scope.split(" ")) & SCOPES.keys()
-    return Caller(claims["sub"], scopes, frozenset(wards) if "wards" in claims else None, expires)
+    return Caller(claims["sub"], _parse_scopes(claims), frozenset(wards) if "wards" in claims else None, expires)
+
+
+def _parse_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Return the known scopes of verified claims: those of ``scope`` (RFC 8693) or ``scp`` (Entra ID, Okta).
+
+    Each is a text with blanks between the names, or a list of names. Without either nothing is allowed. With both, only what
+    both allow is allowed.
+    """
+    sent = [_parse_names(claims[claim]) for claim in ("scope", "scp") if claim in claims]
+    return frozenset(SCOPES).intersection(*sent) if sent else frozenset()
+
+
+def _parse_names(value: object) -> list[str]:
+    names = value.split(" ") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UnauthorizedError("claims")
+    return names
 
 
 def is_printable_name(value: object) -> bool:

@@ -20,6 +20,7 @@ FAMILIES = {
     "PS256": jwt.algorithms.RSAAlgorithm,
     "ES256": jwt.algorithms.ECAlgorithm,
     "EdDSA": jwt.algorithms.OKPAlgorithm,
+    "Ed25519": jwt.algorithms.OKPAlgorithm,
 }
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 SECOND = int(NOW.timestamp())
@@ -64,8 +65,10 @@ class Signer:
         return FAMILIES[self.algorithm].to_jwk(self.key, as_dict=True)
 
     def sign(self, header=(), **changes):
-        header = {"kid": self.kid, **dict(header)}
-        return jwt.encode(claims(**changes), self.key, self.algorithm, {k: v for k, v in header.items() if v is not None})
+        header = {name: value for name, value in {"kid": self.kid, **dict(header)}.items() if value is not None}
+        if self.algorithm == "Ed25519":  # PyJWT does not know the name
+            return encode_compact({"alg": "Ed25519", "typ": "JWT", **header}, claims(**changes), self.key.sign)
+        return jwt.encode(claims(**changes), self.key, self.algorithm, header)
 
     def pem(self):
         return self.key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)

@@ -2,6 +2,7 @@
 
 import re
 
+from features.cases_page import cases_page
 from features.catalogue_page import catalogue_page
 from pipelines.cli.main import app
 from serving.service import api
@@ -52,3 +53,7 @@ def test_the_lock_names_no_registry():
 
 def test_the_page_about_features_is_up_to_date():
     assert (ROOT / "docs/features.md").read_text() == catalogue_page(), "run: vigil features --catalogue docs/features.md"
+
+
+def test_the_page_about_cases_is_up_to_date():
+    assert (ROOT / "docs/cases.md").read_text() == cases_page(), "run: vigil features --cases docs/cases.md"

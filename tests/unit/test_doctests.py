@@ -6,8 +6,8 @@ import importlib
 import pytest
 
 MODULES = [
-    "batch", "catalogue", "catalogue_page", "identifiers", "observations", "online", "pseudonyms", "scores", "services",
-    "signals", "windows",
+    "batch", "cases_page", "catalogue", "catalogue_page", "identifiers", "markdown", "observations", "online", "pseudonyms",
+    "scores", "services", "signals", "windows",
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.sources import SourceError
+from pipelines.table_files import refuse_repeated_columns
 
 
 def read_columns(path: Path, *columns: str) -> pd.DataFrame:
@@ -14,6 +15,7 @@ def read_columns(path: Path, *columns: str) -> pd.DataFrame:
 
     Raises:
         SourceError: the file does not exist, is not Parquet, or lacks a column.
+        RepeatedColumnError: two columns have one name.
     """
     if not path.is_file():
         raise SourceError(f"{path}: not there; expected a table with columns {', '.join(columns)}")
@@ -21,6 +23,7 @@ def read_columns(path: Path, *columns: str) -> pd.DataFrame:
         present = pq.read_schema(path).names
     except pa.ArrowInvalid as error:
         raise SourceError(f"{path}: not a Parquet file; expected one with columns {', '.join(columns)}") from error
+    refuse_repeated_columns(path, present)
     if missing := [column for column in columns if column not in present]:
         raise SourceError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}; got {', '.join(present)}")
     table: pd.DataFrame = pd.read_parquet(path, columns=list(columns))

@@ -11,11 +11,12 @@ from serving.api.problems import ProblemError
 from serving.api.quarantine_reasons import explain_quarantine
 from serving.api.schemas.observations import ObservationsIn, PatientsAnswer, PatientsIn, ReceiptOut, ReceiptsAnswer
 from serving.api.schemas.request import MAX_OBSERVATIONS, MAX_PATIENTS
+from serving.api.strict_route import StrictRoute
 from serving.auth.access import OtherWardError, TooManyRefusalsError
 from serving.auth.tokens import Caller
 from serving.stream.ingestion import SentObservation
 
-router: Final = APIRouter(prefix="/v1", tags=["observations"])
+router: Final = APIRouter(prefix="/v1", tags=["observations"], route_class=StrictRoute)
 
 
 @router.post("/observations", summary=f"Send up to {MAX_OBSERVATIONS} observations")

@@ -51,6 +51,7 @@ from serving.api.schemas.risks import (
     RisksRequest,
     risk_answer,
 )
+from serving.api.strict_route import StrictRoute
 from serving.auth.access import Access
 from serving.auth.tokens import Caller
 from serving.records.clock import Clock
@@ -64,7 +65,7 @@ from serving.scoring.history import recent_changes, risk_history
 from serving.scoring.risk_report import Include, NoReport
 from serving.scoring.risk_service import RiskService, UnusableObservation, UnusableObservationsError
 
-router: Final = APIRouter(prefix="/v1", tags=["risk"])
+router: Final = APIRouter(prefix="/v1", tags=["risk"], route_class=StrictRoute)
 
 # Python computes in one thread at a time; more threads would only wait for each other. Two: one computes while the other
 # writes.

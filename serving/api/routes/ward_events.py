@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any, Final, get_args
@@ -26,6 +27,7 @@ _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a quiet stream
 _MAX_EVENTS: Final = 200  # read at a time
 _KINDS: Final = (*get_args(EventKind), "reset")
 _PUBLIC_KINDS: Final = frozenset({"risk", "silent", "left", "reset"})  # the others need alarms:read
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")  # of an event; longer ones would not fit the database
 _TIMES: Final = ("index_time", "latest_reading_at")
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 EVENT: Final = {  # the schema of one event in the OpenAPI document; ``data`` is a JSON object
@@ -77,17 +79,20 @@ class EventStream(StreamingResponse):
             self._streams.close(self._caller)
 
 
-def first_message(ward: str, last_event_id: int | None, stored: tuple[int, int]) -> tuple[int, str]:
+def first_message(ward: str, last_event_id: str | None, stored: tuple[int, int]) -> tuple[int, str]:
     """Return the event after which a stream starts, and its first message.
 
     A client that resumes from an event outside of the ``stored`` range missed some (retention deleted them) or knows others
-    (the home was restored): it is sent ``reset``. 0 asks for every stored event.
+    (the home was restored): it is sent ``reset``. So is one whose id is no number: a browser that got an error would not
+    connect again (HTML Living Standard, section 9.2). A client without an event has an empty id. 0 asks for every stored event.
     """
     first, last = stored
-    if last_event_id is None:
+    text = (last_event_id or "").strip()
+    if not text:
         return last, f"id: {last}\n\n"  # an id without data: where to resume, whatever comes first
-    if last_event_id == 0 or first <= last_event_id <= last:
-        return last_event_id, "\n"
+    number = int(text) if _NUMBER.fullmatch(text) else -1
+    if number == 0 or first <= number <= last:
+        return number, "\n"
     data = {"ward": ward, "at": present().isoformat()}
     return first, f"\nid: {first}\nevent: reset\ndata: {json.dumps(data)}\n\n"
 

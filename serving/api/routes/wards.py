@@ -19,6 +19,7 @@ from serving.api.routes.ward_events import EVENT, EventStream, first_message, st
 from serving.api.schemas.alarms import AcknowledgeIn, AlarmOut, AlarmsAnswer, OverrideIn, alarm_out
 from serving.api.schemas.request import MAX_PATIENTS, WardName
 from serving.api.schemas.wards import SafetyNetOut, WardAnswer, WardPatient
+from serving.api.strict_route import StrictRoute
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.instant import Instant
@@ -27,7 +28,7 @@ from serving.records.timestamps import instant, moment, present, utc
 from serving.records.ward_rows import Action, Alarm, Status, WardRisk
 from serving.records.ward_state import AlreadyDoneError, WardState
 
-router: Final = APIRouter(prefix="/v1", tags=["wards"])
+router: Final = APIRouter(prefix="/v1", tags=["wards"], route_class=StrictRoute)
 
 # Within which the risk of a silent patient is renewed; the minutes are for the rescorer to do it.
 _RENEWED_WITHIN: Final = INDEX_STEP + timedelta(minutes=5)
@@ -116,7 +117,12 @@ async def follow_ward(
     identities: IdentitiesHere,
     streams: StreamsHere,
     caller: WardReader,
-    last_event_id: Annotated[Annotated[int, Field(ge=0, le=2**62)] | SkipJsonSchema[None], Header()] = None,
+    last_event_id: Annotated[
+        str | SkipJsonSchema[None],
+        Header(
+            description="The id of the last event that was handled. Empty is as none; from any other text the stream resets."
+        ),
+    ] = None,
     seconds: Annotated[
         Annotated[float, Field(ge=0, le=86_400)] | SkipJsonSchema[None],
         Query(description="End after so long; at the latest when the token expires."),

@@ -265,6 +265,15 @@ def test_skew_beyond_its_limit_is_quarantined(journal):
     assert append(journal, [observation(observed_at=late)]) == [Receipt("quarantined", "recorded_before_observed")]
 
 
+def test_observation_ahead_of_the_clock_is_accepted_when_it_is_sent_again_later(journal, clock):
+    ahead = [observation(observed_at=NOW + timedelta(minutes=2))]
+    assert append(journal, ahead) == [Receipt("quarantined", "recorded_before_observed")]
+    clock.time += timedelta(minutes=3)
+    assert append(journal, ahead) == [ACCEPTED]
+    assert append(journal, ahead) == [DUPLICATE]
+    assert reasons(journal) == ["recorded_before_observed"]
+
+
 def test_skew_does_not_hide_a_message_sent_again(journal, clock):
     """Its time is not the one that was stored; sent again it must be neither another observation nor a contradiction."""
     ahead = observation(observed_at=NOW + timedelta(seconds=3))

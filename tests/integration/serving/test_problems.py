@@ -5,6 +5,8 @@ import pytest
 from serving.api import problems
 from serving.api.problem_types import PROBLEM_TYPES, problem_table
 from serving.api.problems import ERRORS_LISTED, unknown_patient
+from serving.api.strict_route import StrictRoute
+from serving.app import _ROUTERS
 from serving.auth.tokens import RULES
 from tests.support import ROOT
 from tests.support.in_process_server import observations_body, running_in_process
@@ -53,6 +55,89 @@ def test_invalid_request_counts_all_errors_and_lists_the_first(client, empty, er
     assert len(answer.json()["errors"]) == min(errors, ERRORS_LISTED)
     assert f"in {errors} places" in answer.json()["detail"]
     assert len(answer.content) < 10_000
+
+
+OBSERVATION = """{"message_id": "m", "patient_id": "p", "signal": "spo2", "observed_at": "2026-01-31T08:00:00Z", %s}"""
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("observations", '{"observations": [%s]}' % (OBSERVATION % '"value": 98, "value": 84'), "observations.0.value"),
+        ("observations", '{"observations": [%s]}' % (OBSERVATION % '"value": 98, "v\\u0061lue": 98'), "observations.0.value"),
+        ("observations", '{"observations": [%s], "observations": []}' % (OBSERVATION % '"value": 98'), "observations"),
+        ("patients", '{"patients": [{"patient_id": "p", "ward": "B4", "ward": "B5"}]}', "patients.0.ward"),
+        ("risk", '{"patient_id": "p", "patient_id": "q"}', "patient_id"),
+        ("risks", '{"patient_ids": ["p"], "patient_ids": ["q"]}', "patient_ids"),
+        ("risk/observations", '{"patient_id": "p", "observations": [{"unit": "%", "unit": "1"}]}', "observations.0.unit"),
+        ("risk/history", '{"patient_id": "p", "hours": 6, "hours": 24}', "hours"),
+        ("risk/anomalies", '{"patient_id": "p", "as_of": null, "as_of": null}', "as_of"),
+        ("visit-summary", '{"patient_id": "p", "hours": 6, "hours": 6}', "hours"),
+        ("alarms/acknowledge", '{"alarm_id": "a", "alarm_id": "b"}', "alarm_id"),
+        ("alarms/override", '{"alarm_id": "a", "reason": "other", "reason": "artefact"}', "reason"),
+    ],
+)
+def test_json_key_that_is_repeated_is_refused_and_named(client, path, body, field):
+    answer = client.post(f"/v1/{path}", content=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert answer.json()["errors"] == [{"field": field, "rule": "repeated", "expected": "only once"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"mrn-4711": 1, "mrn-4711": 2}', "body"),
+        ('{"patients": [{"ward": "A"}, {"mrn-4711": 1, "mrn-4711": 2}]}', "patients.1"),
+        ('{"mrn-4711": {"ward": "A", "ward": "B"}}', "body"),
+        ('{"patients": {"mrn-4711": [{"ward": "A", "ward": "B"}]}}', "patients"),
+    ],
+)
+def test_repeated_key_that_is_no_field_is_not_named(client, body, field):
+    answer = client.post("/v1/patients", content=body, headers={"Content-Type": "application/json"})
+    assert answer.json()["errors"] == [{"field": field, "rule": "repeated", "expected": "each key only once"}]
+    assert "mrn-4711" not in answer.text
+
+
+def test_repeated_keys_are_all_counted_and_the_first_listed(client):
+    patients = ", ".join(['{"ward": "A", "ward": "B", "age": 1, "age": 2, "ward": "C"}'] * 400)
+    body = f'{{"patients": [{patients}]}}'
+    answer = client.post("/v1/patients", content=body, headers={"Content-Type": "application/json"})
+    assert len(answer.json()["errors"]) == ERRORS_LISTED
+    assert "in 800 places" in answer.json()["detail"]
+
+
+def test_equal_keys_of_several_objects_are_not_repeated(client):
+    assert client.post("/v1/observations", json=observations_body("p", {"heart_rate": 80, "spo2": 97})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "field"),
+    [
+        ("alarms", "limit=1&limit=2", "limit"),
+        ("alarms", "ward=A&status=open&w%61rd=A", "ward"),
+        ("alarms", "status=open&status=", "status"),
+        ("alarms", "before=2026-01-31T08:00:00Z&before=2026-01-30T08:00:00Z", "before"),
+        ("ward/patients", "ward=A&ward=B", "ward"),
+        ("ward/events", "ward=A&seconds=0&seconds=9", "seconds"),
+    ],
+)
+def test_query_parameter_that_is_repeated_is_refused_and_named(client, path, query, field):
+    answer = client.get(f"/v1/{path}?{query}")
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert answer.json()["errors"] == [{"field": field, "rule": "repeated", "expected": "only once"}]
+
+
+def test_every_route_of_the_api_is_strict():
+    routes = [route for router in _ROUTERS for route in router.routes]
+    assert len(routes) >= 13
+    assert all(isinstance(route, StrictRoute) for route in routes)
+
+
+@pytest.mark.parametrize("path", ["alarms", "ward/events"])
+def test_two_authorization_headers_are_refused(client, path):
+    token = client.headers["authorization"]
+    answer = client.get(f"/v1/{path}?ward=A", headers=[("Authorization", token), ("Authorization", token)])
+    assert (answer.status_code, answer.json()["code"]) == (401, "token_missing")
 
 
 def test_method_not_allowed_says_which_methods_are(client):

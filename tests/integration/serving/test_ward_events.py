@@ -11,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from serving.api.routes.ward_events import MAX_STREAMS
+from serving.api.routes.ward_events import MAX_STREAMS, first_message
 from serving.auth.local_tokens import create_local_token
 from serving.records.database import DatabaseError
 from serving.records.ward_tables import EVENTS
@@ -119,6 +119,38 @@ def test_reset_is_sent_to_a_client_that_knows_events_a_restored_home_does_not(se
     assert follow(server, 6)[0] == [(0, "reset"), *risks(1, 2, 3, 4, 5)]
     assert follow(server, 2**62)[0] == [(0, "reset"), *risks(1, 2, 3, 4, 5)]
     assert follow(server, 3)[0] == risks(4, 5)
+
+
+def test_last_event_id_without_a_number_is_no_error(server):
+    """A browser does not connect again after an error."""
+    assert follow(server, "")[1] == follow(server, " ")[1] == follow(server, None)[1] == ": listening\nid: 5\n\n"
+    assert follow(server, "garbage")[0] == [(0, "reset"), *risks(1, 2, 3, 4, 5)]
+    headers = [("Last-Event-ID", "3"), ("Last-Event-ID", "4")]
+    answer = server.caller().get("/v1/ward/events", params=FOLLOWED, headers=headers)
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"field": "last-event-id", "rule": "repeated", "expected": "only once"}]
+
+
+@pytest.mark.parametrize(
+    ("last", "after", "kind"),
+    [
+        (None, 9, "id: 9\n\n"),
+        ("", 9, "id: 9\n\n"),
+        (" \t", 9, "id: 9\n\n"),
+        ("0", 0, "\n"),
+        ("2", 2, "\n"),
+        (" 007 ", 7, "\n"),
+        ("9", 9, "\n"),
+        *[
+            (text, 2, "reset")
+            for text in ("1", "10", "x", "-1", "+3", "3.0", "3e0", "0x3", "3, 4", "³", "٣", "9" * 400, "null")
+        ],
+    ],
+)
+def test_stream_starts_after_an_event_that_is_stored_or_resets(last, after, kind):
+    start, message = first_message("A", last, (2, 9))
+    assert start == after
+    assert message == kind or (kind == "reset" and message.startswith(f"\nid: {after}\nevent: reset\n"))
 
 
 def test_last_event_id_counts_within_the_ward(server):

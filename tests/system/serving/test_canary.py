@@ -94,7 +94,7 @@ def requests():
         yield f"get {path}", {"params": {"ward": WARD, "seconds": 0, NOWHERE: NOWHERE}}
         yield f"get {path}", {"params": {"ward": f"{NOWHERE} {NOWHERE}"}}
     yield "get /v1/alarms", {"params": {"status": NOWHERE, "limit": NOWHERE}}
-    yield "get /v1/ward/events", {"params": {"ward": WARD}, "headers": {"Last-Event-ID": NOWHERE}}
+    yield "get /v1/ward/events", {"params": {"ward": WARD, "seconds": 0}, "headers": {"Last-Event-ID": NOWHERE}}
     for path in ("/v1/alarms/acknowledge", "/v1/alarms/override"):
         yield f"post {path}", {"json": {"alarm_id": NOWHERE, "reason": "other", "note": NOWHERE}}
         yield f"post {path}", {"json": {"alarm_id": NOWHERE}}

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.auth.jwks import ALGORITHMS
+from serving.auth.jwks import ALGORITHMS, ED25519_NAMES
 from serving.auth.tokens import (
     LEEWAY_SECONDS,
     MAX_LIFETIME,
@@ -97,9 +97,21 @@ def test_caller_wards_have_no_wildcard(tokens, signer):
         ({"scope": "openid profile risk:read RISK:READ risk:*"}, {"risk:read"}),
         ({"scope": "risk:read,ward:read"}, set()),
         ({"scope": "risk:read\tward:read"}, set()),
-        ({"scope": None, "scp": "risk:read"}, set()),
-        ({"scope": None, "scp": ["risk:read"]}, set()),
         ({"scope": " ".join(SCOPES)}, set(SCOPES)),
+        # spellings of other issuers: scp as a text (Entra ID), scp as a list (Okta), scope as a list
+        ({"scope": None, "scp": "risk:read openid"}, {"risk:read"}),
+        ({"scope": None, "scp": ["risk:read", "openid"]}, {"risk:read"}),
+        ({"scope": ["risk:read", "ward:read", "offline_access"]}, {"risk:read", "ward:read"}),
+        ({"scope": []}, set()),
+        ({"scope": None, "scp": ""}, set()),
+        ({"scope": None, "scp": []}, set()),
+        ({"scope": ["risk:read ward:read"]}, set()),  # no name of a scope holds a blank (RFC 6749, section 3.3)
+        ({"scope": None, "scp": ["risk:read,ward:read", "RISK:READ"]}, set()),
+        # both: what both allow
+        ({"scope": "risk:read ward:read", "scp": ["risk:read", "alarms:write"]}, {"risk:read"}),
+        ({"scope": ["risk:read"], "scp": "risk:read"}, {"risk:read"}),
+        ({"scope": "risk:read", "scp": ""}, set()),
+        ({"scope": "", "scp": list(SCOPES)}, set()),
     ],
 )
 def test_caller_has_known_scopes_only(tokens, signer, changes, scopes):
@@ -179,7 +191,26 @@ def test_token_with_a_detached_payload_is_refused(tokens, signer):
 
 
 @pytest.mark.parametrize(
-    "algorithm", ["none", "None", "NONE", "", None, 1, [], ["ES256"], {}, "es256", "HS256", "RS512", "ES384"]
+    "algorithm",
+    [
+        "none",
+        "None",
+        "NONE",
+        "",
+        None,
+        1,
+        [],
+        ["ES256"],
+        {},
+        "es256",
+        "HS256",
+        "RS384",
+        "RS512",
+        "ES384",
+        "ES512",
+        "Ed448",
+        "ed25519",
+    ],
 )
 @pytest.mark.parametrize("signature", [b"", b"x" * 64])
 def test_token_with_another_algorithm_is_refused(tokens, signer, algorithm, signature):
@@ -214,7 +245,8 @@ def test_key_is_bound_to_one_algorithm(tokens, signers, algorithm, claimed):
     signer = signers[algorithm]
     signature = signer.sign().rpartition(".")[2]
     text = f"{base64url({'alg': claimed, 'kid': signer.kid})}.{base64url(claims())}"
-    assert refusal_rule(tokens, f"{text}.{signature}") == "algorithm"
+    same = {algorithm, claimed} == {*ED25519_NAMES}
+    assert refusal_rule(tokens, f"{text}.{signature}") == ("signature" if same else "algorithm")
     if {algorithm, claimed} == {"RS256", "PS256"}:  # a valid signature, of another algorithm than the key's
         forged = jwt.encode(claims(), signer.key, claimed, {"kid": signer.kid})
         assert refusal_rule(tokens, forged) == "algorithm"
@@ -227,6 +259,19 @@ def test_rsa_key_without_alg_is_for_rs256(tmp_path, signers, clock):
     tokens = TokenVerifier(issuer=ISSUER, audience=AUDIENCE, jwks=write_jwks(tmp_path / "one.json", jwk), clock=clock)
     tokens.verify(signer.sign())
     assert refusal_rule(tokens, jwt.encode(claims(), signer.key, "PS256", {"kid": signer.kid})) == "algorithm"
+
+
+@pytest.mark.parametrize("named_by_key", ["EdDSA", "Ed25519", None])
+@pytest.mark.parametrize("named_by_token", ["EdDSA", "Ed25519"])
+def test_ed25519_key_verifies_tokens_under_both_names_of_its_algorithm(tmp_path, clock, named_by_key, named_by_token):
+    signer = Signer("Ed25519", "key")
+    jwk = {name: value for name, value in signer.jwk(alg=named_by_key).items() if value is not None}
+    tokens = TokenVerifier(issuer=ISSUER, audience=AUDIENCE, jwks=write_jwks(tmp_path / "one.json", jwk), clock=clock)
+    header = {"alg": named_by_token, "kid": "key"}
+    assert tokens.verify(encode_compact(header, claims(), signer.key.sign)).sub == "ward-monitor"
+    assert refusal_rule(tokens, encode_compact(header, claims(), Signer("Ed25519", "key").key.sign)) == "signature"
+    for other in ("ES256", "RS256", "HS256", "Ed448"):
+        assert refusal_rule(tokens, encode_compact({"alg": other, "kid": "key"}, claims(), signer.key.sign)) == "algorithm"
 
 
 def test_token_with_a_signature_of_another_key_is_refused(tokens, signers):
@@ -275,7 +320,15 @@ def test_claims_must_not_be_missing(tokens, signer, claim):
         ({"sub": 17}, "claims"),
         ({"sub": f"{CANARY}\nforged line of a log"}, "claims"),
         ({"sub": "x" * 256}, "claims"),
-        ({"scope": ["risk:read"]}, "claims"),
+        ({"scope": ["risk:read", 1]}, "claims"),
+        ({"scope": ["risk:read", None]}, "claims"),
+        ({"scope": [["risk:read"]]}, "claims"),
+        ({"scope": False}, "claims"),
+        ({"scp": 1}, "claims"),
+        ({"scp": {"risk:read": True}}, "claims"),
+        ({"scp": ["risk:read", {}]}, "claims"),
+        ({"scope": "risk:read", "scp": False}, "claims"),
+        ({"scope": None, "scp": 0}, "claims"),
         ({"scope": 1}, "claims"),
         ({"scope": {"risk:read": True}}, "claims"),
         ({"wards": []}, "claims"),
@@ -295,7 +348,7 @@ def test_claims_must_be_valid(tokens, signer, changes, rule):
     assert refusal_rule(tokens, signer.sign(**changes)) == rule
 
 
-@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "exp", "iat", "nbf", "scope", "wards"])
+@pytest.mark.parametrize("claim", ["iss", "aud", "sub", "exp", "iat", "nbf", "scope", "scp", "wards"])
 def test_claims_of_null_are_not_absent(tokens, signer, claim):
     payload = json.dumps(claims() | {claim: None}).encode()
     token = jwt.PyJWS().encode(payload, signer.key, "ES256", {"kid": signer.kid})

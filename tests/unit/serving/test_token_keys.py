@@ -87,6 +87,7 @@ def test_jwks_file_that_is_missing_is_refused(tmp_path):
 def test_jwks_keys_for_other_purposes_are_ignored(tmp_path, signers):
     es256, rs256 = signers["ES256"], signers["RS256"]
     p384 = jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP384R1()).public_key(), as_dict=True)
+    p521 = jwt.algorithms.ECAlgorithm.to_jwk(ec.generate_private_key(ec.SECP521R1()).public_key(), as_dict=True)
     ed448_key = jwt.algorithms.OKPAlgorithm.to_jwk(ed448.Ed448PrivateKey.generate().public_key(), as_dict=True)
     others = [
         rs256.jwk(use="enc", alg="RSA-OAEP"),
@@ -100,7 +101,12 @@ def test_jwks_keys_for_other_purposes_are_ignored(tmp_path, signers):
         es256.jwk(alg="RS256"),
         p384,
         p384 | {"alg": "ES256"},
+        p521 | {"alg": "ES512"},
+        p521,
         ed448_key | {"alg": "EdDSA"},
+        ed448_key | {"alg": "Ed448"},
+        ed448_key | {"alg": "Ed25519"},
+        signers["EdDSA"].jwk(alg="Ed448"),
         {"kty": "new"},
         {"kty": []},
         {},
@@ -108,7 +114,7 @@ def test_jwks_keys_for_other_purposes_are_ignored(tmp_path, signers):
     tokens = create_verifier(write_jwks(tmp_path / "jwks.json", *others, es256.jwk(key_ops=["verify"])))
     tokens.verify(es256.sign({"kid": None}))
     for other in others:
-        with pytest.raises(KeysUnavailableError, match="no key for RS256, PS256, ES256, EdDSA"):
+        with pytest.raises(KeysUnavailableError, match="no key for RS256, PS256, ES256, EdDSA, Ed25519"):
             create_verifier(write_jwks(tmp_path / "jwks.json", other))
 
 

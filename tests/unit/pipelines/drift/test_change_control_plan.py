@@ -83,6 +83,17 @@ def test_check_plan_refuses_a_half_written_file(text):
         check_plan(text, "x.yaml")
 
 
+@pytest.mark.parametrize("line", ["version: 1", "then: withdraw"])
+def test_check_plan_refuses_a_repeated_key_and_names_its_line(line):
+    key = line.partition(":")[0]
+    lines = TEXT.splitlines()
+    first = next(n for n, text in enumerate(lines) if text.strip(" -").startswith(f"{key}:"))
+    indent = lines[first].index(key)
+    lines.insert(first + 1, " " * indent + line)
+    with pytest.raises(PlanError, match=rf"^pccp\.yaml: no YAML, line {first + 2}; a key is repeated"):
+        check_plan("\n".join(lines), FILE)
+
+
 def test_read_plan_prefers_the_plan_of_the_home(tmp_path):
     assert read_plan(tmp_path) == check_plan(TEXT, FILE)
     (tmp_path / FILE).write_text(TEXT.replace("columns_share: 0.3", "columns_share: 0.2"))

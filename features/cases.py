@@ -1,0 +1,377 @@
+"""Cases of the field: what arrives from devices and hospitals, what has to become of it, and why.
+
+This is the one table of them. A test holds each case against :func:`features.observations.check`, and ``docs/cases.md`` is
+generated from it (:mod:`features.cases_page`). The cases follow reports of people who connect devices. All values are invented.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from features.declarations import UNDECLARED, Declarations, SourceDeclaration
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case.
+
+    Attributes:
+        sent: Rows as they are sent, in their order. ``subject_id`` and ``observed_at`` may be left out.
+        outcome: What is right, in the words of :func:`features.cases_page.find_outcome`.
+        because: Why that is right, in a short sentence.
+        declared: What sources have declared.
+    """
+
+    sent: tuple[Mapping[str, Any], ...]
+    outcome: tuple[str, ...]
+    because: str
+    declared: Declarations = UNDECLARED
+
+
+def _values(*cases: tuple[str, object, object, str, str]) -> tuple[Case, ...]:
+    """Return cases of one value each: signal, value, unit (None: not sent), outcome, and why."""
+    return tuple(
+        Case(({"signal": signal, "value": value} | ({} if unit is None else {"unit": unit}),), (outcome,), because)
+        for signal, value, unit, outcome, because in cases
+    )
+
+
+def _times(*cases: tuple[object, str, str], zone: str | None = None) -> Iterator[Case]:
+    """Yield cases of one heart rate each, of a source that may declare its zone: ``observed_at``, outcome, and why."""
+    declared = Declarations(SourceDeclaration(time_zone=None if zone is None else ZoneInfo(zone)))
+    for observed_at, outcome, because in cases:
+        yield Case(({"signal": "heart_rate", "value": 80, "observed_at": observed_at},), (outcome,), because, declared)
+
+
+def _versions(*rows: tuple[str, str, float | None, Mapping[str, object]]) -> tuple[dict[str, object], ...]:
+    """Return versions of message 7: minute of recording, status, heart rate, and more columns."""
+    return tuple(
+        {
+            "signal": "heart_rate",
+            "value": value,
+            "message_id": "7",
+            "status": status,
+            "recorded_at": f"2026-03-01T{at}Z",
+            **more,
+        }
+        for at, status, value, more in rows
+    )
+
+
+_SPO2: Final = {"signal": "spo2", "unit": "%"}
+_FIO2: Final = {"signal": "fio2", "unit": "%"}
+_HEART_RATE: Final = {"signal": "heart_rate", "value": 80}
+_LATER: Final = {"recorded_at": "2026-03-01T08:01:00Z"}
+_GATEWAY: Final = Declarations(
+    SourceDeclaration(units={"potassium": "mmol/L"}),
+    {"cgm": SourceDeclaration(units={"glucose": "mmol/L"}, error_codes={"glucose": (9, 10, 12)})},
+)
+
+CASES: Final[Mapping[str, tuple[Case, ...]]] = {
+    "A unit is left out": _values(
+        ("respiratory_rate", 26, None, "respiratory_rate 26 /min", "No other unit is in use."),
+        ("heart_rate", 80, "", "heart_rate 80 /min", "An empty unit is none."),
+        ("glucose", 180, None, "glucose 180 mg/dL", "As mmol/L it would be out of range."),
+        ("glucose", 24, None, "missing_unit", "Severe hypoglycaemia in mg/dL, or 432 mg/dL if mmol/L is meant."),
+        ("glucose", 40, None, "missing_unit", "Severe hypoglycaemia, or 721 mg/dL."),
+        ("glucose", 11.1, None, "missing_unit", "Usual in mmol/L, a coma in mg/dL."),
+        ("glucose", 11.1, "", "missing_unit", "An empty unit is none."),
+        ("glucose", 5.5, None, "missing_unit", "Usual in mmol/L; no value in mg/dL, and nothing is chosen by plausibility."),
+        ("creatinine", 55, None, "missing_unit", "Usual in umol/L."),
+        ("creatinine", 1.1, None, "creatinine 1.1 mg/dL", "As umol/L it would be out of range."),
+        ("calcium", 2.4, None, "missing_unit", "Usual in mmol/L, far too low in mg/dL."),
+        ("bun", 14, None, "missing_unit", "Usual in mg/dL, high in mmol/L."),
+        ("magnesium", 0.8, None, "missing_unit", "Usual in mmol/L, low in mg/dL."),
+        ("paco2", 5.3, None, "missing_unit", "Usual in kPa, very low in mm[Hg]."),
+        ("paco2", 40, None, "paco2 40 mm[Hg]", "As kPa it would be out of range."),
+        ("systolic_bp", 22, None, "missing_unit", "A shock in mm[Hg], high in kPa."),
+        ("systolic_bp", 120, None, "systolic_bp 120 mm[Hg]", "As kPa it would be out of range."),
+        ("lactate", 20, None, "missing_unit", "Very high in mmol/L, nearly usual in mg/dL."),
+        ("hemoglobin", 9, None, "missing_unit", "Low in g/dL, usual in mmol/L."),
+        ("potassium", 15, None, "missing_unit", "Impossible for long in mmol/L, usual in mg/dL."),
+        ("troponin_i", 40, None, "missing_unit", "Very high in ng/mL, raised in ng/L."),
+        ("fibrinogen", 6, None, "missing_unit", "Very low in mg/dL, high in g/L."),
+        ("body_weight", 180, None, "missing_unit", "Kilograms or pounds."),
+        ("body_height", 70, None, "missing_unit", "Centimetres or inches."),
+        ("body_height", 178, None, "body_height 178 cm", "As inches it would be out of range."),
+        ("fio2", 0.4, None, "missing_unit", "A fraction, or an artefact in %."),
+        ("spo2", 97, None, "spo2 97 %", "As a fraction it would be out of range."),
+        ("body_temperature", 37, None, "body_temperature 37 Cel", "As degrees Fahrenheit it would be out of range."),
+        ("body_temperature", 98.6, None, "missing_unit", "Degrees Fahrenheit most likely, but a unit is not guessed."),
+    ),
+    "A unit is spelled in another way": _values(
+        ("glucose", 100, "mg/dl", "glucose 100 mg/dL", "UCUM has l and L for the litre."),
+        ("creatinine", 55, "µmol/L", "creatinine 0.62 mg/dL", "The micro sign is u in UCUM."),
+        ("heart_rate", 80, "{Beats}/min", "heart_rate 80 /min", "An annotation in braces has no meaning in UCUM."),
+        (
+            "respiratory_rate",
+            16,
+            "{breaths}/min",
+            "respiratory_rate 16 /min",
+            "An annotation in braces has no meaning in UCUM.",
+        ),
+        ("heart_rate", 80, "1/min", "heart_rate 80 /min", "UCUM allows both."),
+        ("heart_rate", 80, "bpm", "heart_rate 80 /min", "A usual text of devices."),
+        ("systolic_bp", 120, "mmHg", "systolic_bp 120 mm[Hg]", "A usual text of devices."),
+        ("body_temperature", 37.1, "°C", "body_temperature 37.1 Cel", "A usual text of devices."),
+        ("body_temperature", 98.6, "degF", "body_temperature 37 Cel", "A usual text of devices."),
+        ("wbc", 7.5, "10^9/L", "wbc 7.5 10*3/uL", "The usual way to write 10*9/L, which is as much as 10*3/uL."),
+        ("ph", 7.4, "pH", "ph 7.4 [pH]", "A usual text of laboratories."),
+        ("spo2", 97, "{percent}", "unknown_unit", "An annotation alone is the number 1, not %."),
+        ("glucose", 110, "MGDL", "unknown_unit", "Not a spelling that could be found in UCUM."),
+        ("heart_rate", 80, "beats per fortnight", "unknown_unit", "A unit that is not understood is not believed."),
+        ("heart_rate", 80, 7, "unknown_unit", "A unit is a text."),
+    ),
+    "A value is converted": _values(
+        ("body_temperature", 98.6, "[degF]", "body_temperature 37 Cel", "Decimal arithmetic, rounded once."),
+        ("glucose", 6.1, "mmol/L", "glucose 109.9 mg/dL", "18.0156 mg/dL in 1 mmol/L."),
+        ("glucose", 6.111, "mmol/L", "glucose 110.09 mg/dL", "Rounded to the resolution of the signal."),
+        ("glucose", 1.1, "g/L", "glucose 110 mg/dL", "In use in some countries."),
+        ("systolic_bp", 16, "kPa", "systolic_bp 120.01 mm[Hg]", "133.322 Pa in 1 mm[Hg]."),
+        ("bilirubin_total", 17.1, "umol/L", "bilirubin_total 1 mg/dL", "By its molar mass."),
+        ("bun", 5, "mmol/L", "bun 14.01 mg/dL", "A mole of urea holds two of nitrogen."),
+        ("calcium", 2.4, "mmol/L", "calcium 9.62 mg/dL", "By its molar mass."),
+        ("hemoglobin", 9, "mmol/L", "hemoglobin 14.5 g/dL", "By the molar mass of a quarter of the tetramer."),
+        ("hemoglobin", 140, "g/L", "hemoglobin 14 g/dL", "A tenth."),
+        ("potassium", 4.1, "meq/L", "potassium 4.1 mmol/L", "One charge."),
+        ("lactate", 18, "mg/dL", "lactate 2 mmol/L", "By its molar mass."),
+        ("troponin_i", 40, "ng/L", "troponin_i 0.04 ng/mL", "A thousandth."),
+        ("body_weight", 180, "lb", "body_weight 81.65 kg", "The pound of 1959."),
+        ("body_height", 70, "[in_i]", "body_height 177.8 cm", "The inch of 1959."),
+        ("spo2", 0.97, "1", "spo2 97 %", "A fraction that is sent as one."),
+    ),
+    "Value and unit do not fit": _values(
+        ("body_temperature", 98.6, "Cel", "implausible", "The unit counts, even if degrees Fahrenheit would fit."),
+        ("body_temperature", 36.9, "[degF]", "implausible", "The unit counts: 2.7 Cel."),
+        ("fio2", 0.4, "%", "implausible", "The unit counts, even if a fraction would fit."),
+        ("spo2", 0.97, "%", "implausible", "Some exports send a fraction as %; a source has to be corrected, not guessed."),
+        ("fio2", 3, "L/min", "unknown_unit", "A flow of oxygen is no inspired fraction."),
+        ("heart_rate", 80, "mg/dL", "unknown_unit", "A rate is no concentration."),
+        ("glucose", 1e300, "mmol/L", "implausible", "Out of range in every unit."),
+        ("heart_rate", 0, "/min", "implausible", "What a sensor without a signal shows."),
+        ("heart_rate", 301, "/min", "implausible", "Above the range of the signal."),
+    ),
+    "Codes and names of signals": _values(
+        ("8867-4", 80, None, "heart_rate 80 /min", "LOINC."),
+        ("147842", 80, "/min", "heart_rate 80 /min", "MDC."),
+        ("147842", 80, "264864", "unknown_unit", "A unit is a UCUM code; a number of MDC is translated by who sends it."),
+        ("8310-5", 98.6, "[degF]", "body_temperature 37 Cel", "Code and unit fit each other."),
+        ("15074-8", 5, "mmol/L", "glucose 90.08 mg/dL", "The code is that of an amount of substance."),
+        ("15074-8", 100, "mg/dL", "codes_disagree", "The code is that of an amount of substance, the unit one of mass."),
+        ("15074-8", 120, None, "missing_unit", "The code denies mg/dL, and says no other unit."),
+        ("2345-7", 100, "mg/dL", "glucose 100 mg/dL", "The code is that of a mass."),
+        ("2345-7", 5, "mmol/L", "codes_disagree", "The code is that of a mass, the unit one of amount of substance."),
+        ("2708-6", 97, "%", "ambiguous_code", "Pulse oximetry in vital signs, arterial blood in a laboratory."),
+        ("9999-9", 97, "%", "unknown_signal", "No code of a signal."),
+        ("heartrate", 80, "/min", "unknown_signal", "Names are not guessed."),
+        ("on_oxygen", 0.4, "1", "not_a_code", "Yes or no; a fraction is sent as fio2."),
+        ("consciousness", 0.5, "{ACVPU}", "not_a_code", "Between two levels of ACVPU."),
+    ),
+    "A value is no number": _values(
+        ("glucose", "abc", None, "not_a_number", "A text."),
+        ("glucose", None, None, "not_a_number", "Nothing was measured."),
+        ("troponin_i", "<10", "ng/L", "not_a_number", "Below a limit is not the limit, and not 0."),
+        ("spo2", ">=99", "%", "not_a_number", "No rule may invent a number."),
+        ("systolic_bp", "120/80", "mm[Hg]", "not_a_number", "Two values are two observations."),
+        ("glucose", float("inf"), "mmol/L", "not_a_number", "Infinite."),
+        ("heart_rate", float("nan"), "/min", "not_a_number", "NaN stands for nothing."),
+    ),
+    "A source declares what it leaves out": tuple(
+        Case(({"signal": signal, "value": value, "source": source} | unit,), (outcome,), because, _GATEWAY)
+        for signal, value, unit, source, outcome, because in (
+            ("glucose", 5.5, {}, "cgm", "glucose 99.09 mg/dL", "The source declares mmol/L."),
+            ("glucose", 100, {"unit": "mg/dL"}, "cgm", "glucose 100 mg/dL", "What a reading says itself counts first."),
+            ("glucose", 10, {}, "cgm", "device_error", "The source declares 9, 10 and 12 as error codes."),
+            ("glucose", 10, {"unit": "mmol/L"}, "cgm", "device_error", "An error code is one with a unit, too."),
+            ("glucose", 5.5, {}, "another", "missing_unit", "Another source has declared nothing about glucose."),
+            ("potassium", 4.0, {}, "another", "potassium 4 mmol/L", "The default declares mmol/L."),
+            ("potassium", 4.0, {}, "cgm", "missing_unit", "A source with a declaration takes nothing from the default."),
+        )
+    ),
+    "Times": (
+        *_times(
+            ("2026-03-01T10:00:00+02:00", "heart_rate 80 /min", "Another zone, the same instant as 08:00 UTC."),
+            ("2026-03-01T22:00:00+14:00", "heart_rate 80 /min", "The zone farthest ahead."),
+            ("2026-03-01T08:00:00-00:00", "heart_rate 80 /min", "UTC, of an unknown place."),
+            ("2026-03-01 08:00:00+00:00", "heart_rate 80 /min", "A blank in place of T."),
+            ("20260301T080000Z", "heart_rate 80 /min", "The basic format of ISO 8601."),
+            (
+                "2026-03-01T07:59:59.123456789012Z",
+                "heart_rate 80 /min at 2026-03-01T07:59:59.123456Z",
+                "Microseconds are kept; the rest is cut off.",
+            ),
+            ("2026-03-01T08:00:00", "refused", "No zone; a wrong guess would shift every window."),
+            ("2026-03-01", "missing_time", "A date; it must not become midnight."),
+            ("2026-03", "missing_time", "A month."),
+            ("2026", "missing_time", "A year."),
+            ("20260301", "missing_time", "A date in the basic format."),
+            ("202603", "missing_time", "A month; it must not become a second of 1970."),
+            ("01/02/2026 08:00+00:00", "missing_time", "1 February or 2 January."),
+            ("31/01/2026 08:00+00:00", "missing_time", "Not ISO 8601, although only one reading is possible."),
+            ("5 Mar 2026 08:00+00:00", "missing_time", "Not ISO 8601."),
+            ("2026-03-01T07:59:60Z", "missing_time", "A leap second that never was."),
+            ("2026-02-29T08:00:00Z", "missing_time", "No such day."),
+            ("9999-12-31T00:00:00Z", "missing_time", "An impossible year; often a placeholder."),
+            ("0001-01-01T00:00:00Z", "missing_time", "An impossible year; often a placeholder."),
+            ("yesterday", "missing_time", "No time."),
+            (None, "missing_time", "No time."),
+        ),
+    ),
+    "A local time of a source that declares its zone (Europe/Berlin)": (
+        *_times(
+            ("2026-03-01T09:00:00", "heart_rate 80 /min", "The zone of the source: 08:00 UTC."),
+            ("2026-03-01T08:00:00Z", "heart_rate 80 /min", "A zone of its own counts first."),
+            ("2025-03-30T02:30:00", "missing_time", "There was no such time: the clocks went forward."),
+            ("2025-10-26T02:30:00", "missing_time", "There were two: the clocks went back."),
+            (
+                "2025-10-26T02:30:00+01:00",
+                "heart_rate 80 /min at 2025-10-26T01:30:00Z",
+                "With its offset it is one of the two.",
+            ),
+            ("2026-03-01", "missing_time", "A date; it must not become midnight."),
+            zone="Europe/Berlin",
+        ),
+    ),
+    "A reading is late, or ahead of the clock (it is 12:00)": (
+        Case(
+            ({**_HEART_RATE, "recorded_at": "2026-03-01T11:59:00Z"},),
+            ("heart_rate 80 /min",),
+            "Four hours late; it counts from its recording on.",
+        ),
+        Case(
+            (
+                {**_HEART_RATE, "recorded_at": "2026-03-01T11:00:00Z"},
+                {**_HEART_RATE, "value": 90, "observed_at": "2026-03-01T10:00:00Z", "recorded_at": "2026-03-01T10:00:00Z"},
+            ),
+            ("heart_rate 80 /min", "heart_rate 90 /min at 2026-03-01T10:00:00Z"),
+            "The latest is the one observed last, whichever arrived last.",
+        ),
+        Case(
+            ({**_HEART_RATE, "observed_at": "2026-03-01T12:06:00Z", "recorded_at": "2026-03-01T12:00:00Z"},),
+            ("recorded_before_observed",),
+            "The clock of the device is ahead. Sent again after 12:06, it counts.",
+        ),
+        Case(
+            ({**_HEART_RATE, "observed_at": "2027-03-01T08:00:00Z"},),
+            ("in_the_future",),
+            "A file that claims to have been recorded in the future.",
+        ),
+    ),
+    "Several values at one time": (
+        Case(
+            ({**_SPO2, "value": 98}, {**_SPO2, "value": 84}),
+            ("spo2 98 %", "spo2 84 %"),
+            "Recorded together: the worse counts as the latest.",
+        ),
+        Case(
+            ({**_SPO2, "value": 84}, {**_SPO2, "value": 98}),
+            ("spo2 98 %", "spo2 84 %"),
+            "The order of rows decides nothing.",
+        ),
+        Case(
+            ({**_SPO2, "value": 84}, {**_SPO2, "value": 98, **_LATER}),
+            ("spo2 84 %", "spo2 98 %"),
+            "The one recorded later counts as the latest.",
+        ),
+        Case(
+            ({**_HEART_RATE, "value": 38}, {**_HEART_RATE, "value": 140}),
+            ("heart_rate 38 /min", "heart_rate 140 /min"),
+            "Equal points of NEWS2: the one farther from the usual counts as the latest.",
+        ),
+        Case(
+            ({**_SPO2, "value": 97, "source": "gateway-1"}, {**_SPO2, "value": 97, "source": "gateway-2"}),
+            ("spo2 97 %", "duplicate_reading"),
+            "The same content counts once, whoever sent it.",
+        ),
+        Case(
+            ({**_HEART_RATE, "message_id": "7"}, {**_HEART_RATE, "value": 82, "message_id": "7"}),
+            ("heart_rate 80 /min", "duplicate_message"),
+            "A message says one thing; another value has to be a correction.",
+        ),
+        Case(
+            (
+                {**_HEART_RATE, "message_id": "7", "source": "gateway-1"},
+                {**_HEART_RATE, "value": 82, "message_id": "7", "source": "gateway-2"},
+            ),
+            ("heart_rate 80 /min", "heart_rate 82 /min"),
+            "Each gateway numbers its own messages.",
+        ),
+        Case(
+            (
+                {"signal": "systolic_bp", "value": 120, "message_id": "7"},
+                {"signal": "diastolic_bp", "value": 80, "message_id": "7"},
+                {"signal": "mean_bp", "value": 930, "message_id": "7"},
+            ),
+            ("diastolic_bp 80 mm[Hg]", "systolic_bp 120 mm[Hg]", "implausible"),
+            "One message may hold several signals; an unusable one does not affect the others.",
+        ),
+    ),
+    "Oxygen follows from the inspired fraction": (
+        Case(({**_FIO2, "value": 60},), ("fio2 60 %", "on_oxygen 1"), "Any supplemental oxygen scores in NEWS2."),
+        Case(({**_FIO2, "value": 0.4, "unit": "1"},), ("fio2 40 %", "on_oxygen 1"), "A fraction that is sent as one."),
+        Case(({**_FIO2, "value": 21},), ("fio2 21 %", "on_oxygen 0"), "Room air."),
+        Case(
+            ({**_FIO2, "value": 60}, {"signal": "on_oxygen", "value": 1}),
+            ("fio2 60 %", "on_oxygen 1"),
+            "Charted as well: it counts once.",
+        ),
+        Case(
+            ({**_FIO2, "value": 60}, {"signal": "on_oxygen", "value": 0}),
+            ("fio2 60 %", "on_oxygen 0", "on_oxygen 1"),
+            "They contradict each other: the worse counts as the latest.",
+        ),
+        Case(({**_FIO2, "value": 3},), ("implausible",), "An artefact says nothing about oxygen."),
+    ),
+    "A reading is corrected or retracted": (
+        Case(
+            _versions(("08:00", "final", 80, {}), ("09:00", "corrected", 88, {})),
+            ("heart_rate 80 /min until 2026-03-01T09:00:00Z", "heart_rate 88 /min"),
+            "A correction counts from its recording on, the original until then.",
+        ),
+        Case(
+            _versions(("08:00", "final", 80, {}), ("09:00", "retracted", None, {})),
+            ("heart_rate 80 /min until 2026-03-01T09:00:00Z", "retracts"),
+            "Entered in error: nothing counts in its place.",
+        ),
+        Case(
+            _versions(
+                ("08:00", "final", 80, {}), ("09:00", "retracted", None, {}), ("10:00", "final", 80, {"message_id": "8"})
+            ),
+            ("heart_rate 80 /min until 2026-03-01T09:00:00Z", "heart_rate 80 /min", "retracts"),
+            "What was retracted counts again in another message.",
+        ),
+        Case(
+            _versions(("08:00", "corrected", 88, {"version": 3}), ("09:00", "corrected", 84, {"version": 2})),
+            ("heart_rate 88 /min", "superseded"),
+            "An older version that arrives after a newer one changes nothing.",
+        ),
+        Case(
+            _versions(("08:00", "final", 80, {}), ("09:00", "corrected", 88, {}), ("10:00", "corrected", 88, {})),
+            ("heart_rate 80 /min until 2026-03-01T09:00:00Z", "heart_rate 88 /min", "duplicate_message"),
+            "A repeated correction counts once.",
+        ),
+        Case(
+            _versions(("08:00", "final", 80, {}), ("09:00", "corrected", 800, {})),
+            ("heart_rate 80 /min", "implausible"),
+            "An unusable correction changes nothing.",
+        ),
+        Case(
+            _versions(("10:00", "final", 80, {}), ("11:00", "corrected", 80, {"observed_at": "2026-03-01T07:00:00Z"})),
+            ("heart_rate 80 /min at 2026-03-01T07:00:00Z", "heart_rate 80 /min until 2026-03-01T11:00:00Z"),
+            "A correction may change the time.",
+        ),
+        Case(
+            _versions(("08:00", "amended", 80, {})),
+            ("unknown_status",),
+            "The status is final, corrected or retracted; others are translated by who sends them.",
+        ),
+        Case(_versions(("08:00", "final", 80, {"version": 0})), ("unknown_version",), "Versions are numbered from 1 on."),
+    ),
+    "The patient is not clear": (
+        Case(({**_HEART_RATE, "subject_id": None},), ("missing_subject",), "No patient."),
+        Case(({**_HEART_RATE, "subject_id": ""},), ("missing_subject",), "No patient."),
+        Case(({**_HEART_RATE, "subject_id": "mrn-1 "},), ("unclear_subject",), "It looks like mrn-1, and is another text."),
+        Case(({**_HEART_RATE, "subject_id": "mrn\u200b-1"},), ("unclear_subject",), "It has an invisible character."),
+    ),
+}
