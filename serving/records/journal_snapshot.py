@@ -1,6 +1,7 @@
 """The journal as it stands at one moment, for those who make features or look for faults."""
 
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
@@ -8,11 +9,14 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from features.signals import BOUNDS
+from models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS, RETENTIONS, REVISIONS
 from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
 
-_SENT: Final = ["signal", "value", "observed_at", "device_id", "source"]
+_CHUNK: Final = 500  # values in a query
+_SENT: Final = ["signal", "value", "comparator", "observed_at", "device_id", "source"]
 
 
 class Superseded(NamedTuple):
@@ -48,18 +52,12 @@ class JournalSnapshot:
         return max(ends) if ends else None
 
     def observations(self, after: int, until: int, subject: str | None = None) -> pd.DataFrame:
-        """Return accepted observations by time of recording, of all subjects or of one, as they counted at ``until``.
-
-        Those that retention dropped are left out, even while it is still deleting them.
-        """
-        dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
+        """Return accepted observations by time of recording, of all subjects or of one, as they counted at ``until``."""
         wanted: sa.ColumnElement[bool] = OBSERVATIONS.c.recorded_at.between(after + 1, until)
         if subject is not None:
-            wanted = (OBSERVATIONS.c.subject_id == subject) & (OBSERVATIONS.c.recorded_at <= until)
+            wanted = OBSERVATIONS.c.subject_id == subject
         columns = [column for column in OBSERVATIONS.c if column.name not in ("origin", "version", "superseded_at")]
-        counted = (OBSERVATIONS.c.superseded_at.is_(None), OBSERVATIONS.c.superseded_at > until)  # an index for each
-        parts = [sa.select(*columns).where(wanted, OBSERVATIONS.c.recorded_at >= dropped, which) for which in counted]
-        rows = self._frame(sa.union_all(*parts).order_by("recorded_at", "seq"))
+        rows = self._frame(self._counting(columns, wanted, until).order_by("recorded_at", "seq"))
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
 
     def registered(self, after: int, until: int) -> dict[str, int]:
@@ -89,6 +87,53 @@ class JournalSnapshot:
         for row in self._connection.execute(query):
             found.setdefault(row.subject_id, []).append(Superseded(row.observed_at, row.recorded_at))
         return found
+
+    def arrived_bounds(self, after: int, until: int) -> dict[str, list[Bound]]:
+        """Return the bounds recorded in an interval that count at its end, by subject, in the order they were observed."""
+        rows = self._bounds(OBSERVATIONS.c.recorded_at.between(after + 1, until), until)
+        return _by_subject(rows)
+
+    def bounds(self, subject: str, after: int, until: int) -> list[Bound]:
+        """Return the bounds of a subject observed in an interval, as of its end, in the order they were observed."""
+        wanted = (OBSERVATIONS.c.subject_id == subject) & OBSERVATIONS.c.observed_at.between(after + 1, until)
+        return _by_subject(self._bounds(wanted, until)).get(subject, [])
+
+    def standing_bounds(self, times: Mapping[str, int]) -> dict[str, tuple[Bound, ...]]:
+        """Return the bounds that stand, each subject's at a time of its own (microseconds); only of subjects that have any."""
+        subjects, rows = list(times), []
+        for first in range(0, len(subjects), _CHUNK):
+            some = subjects[first : first + _CHUNK]
+            since, until = min(times[key] for key in some) - STANDS_US, max(times[key] for key in some)
+            wanted = OBSERVATIONS.c.subject_id.in_(some) & OBSERVATIONS.c.observed_at.between(since + 1, until)
+            rows += self._bounds(wanted, until)
+        standing = {}
+        for subject, bounds in _by_subject(row for row in rows if row.recorded_at <= times[row.subject_id]).items():
+            at = times[subject]
+            columns = [OBSERVATIONS.c[name] for name in ("signal", "observed_at", "value")]
+            later = OBSERVATIONS.c.observed_at.between(bounds[0].observed_at + 1, at)
+            of_signals = OBSERVATIONS.c.signal.in_({bound.signal for bound in bounds})
+            query = self._counting(columns, (OBSERVATIONS.c.subject_id == subject) & of_signals & later, at)
+            values = [(row.signal, row.observed_at, row.value) for row in self._connection.execute(query)]
+            standing[subject] = standing_bounds(bounds, values, at)
+        return {subject: bounds for subject, bounds in standing.items() if bounds}
+
+    def _bounds(self, wanted: "sa.ColumnElement[bool]", until: int) -> "list[sa.Row[Any]]":
+        """Return the rows of bounds that count at a time, in the order they were observed."""
+        columns = [OBSERVATIONS.c[name] for name in ("subject_id", "signal", "value", "observed_at", "recorded_at", "seq")]
+        rows = self._connection.execute(self._counting(columns, wanted & OBSERVATIONS.c.signal.in_(BOUNDS), until))
+        return sorted(rows, key=lambda row: (row.observed_at, row.recorded_at, row.seq))
+
+    def _counting(
+        self, columns: "Sequence[sa.Column[Any]]", wanted: "sa.ColumnElement[bool]", until: int
+    ) -> "sa.CompoundSelect[Any]":
+        """Return the query of observations that count at a time.
+
+        Those that retention dropped are left out, even while it is still deleting them.
+        """
+        dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
+        wanted &= (OBSERVATIONS.c.recorded_at <= until) & (OBSERVATIONS.c.recorded_at >= dropped)
+        counted = (OBSERVATIONS.c.superseded_at.is_(None), OBSERVATIONS.c.superseded_at > until)  # an index for each
+        return sa.union_all(*(sa.select(*columns).where(wanted, which) for which in counted))
 
     def last_revision(self, subject: str, until: int) -> int:
         """Return when the last correction or retraction of a subject up to a time was recorded; 0: there is none."""
@@ -126,3 +171,10 @@ class JournalSnapshot:
     def _frame(self, query: "sa.Select[Any] | sa.CompoundSelect[Any]") -> pd.DataFrame:
         result = self._connection.execute(query)
         return pd.DataFrame(result.all(), columns=list(result.keys()))
+
+
+def _by_subject(rows: "Iterable[sa.Row[Any]]") -> dict[str, list[Bound]]:
+    found: dict[str, list[Bound]] = {}
+    for row in rows:
+        found.setdefault(row.subject_id, []).append(Bound(row.signal, row.value, row.observed_at))
+    return found
