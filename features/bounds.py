@@ -1,8 +1,8 @@
 """Bounds: what a device or a laboratory reports where it cannot give a value, such as ``<40`` or ``Low``.
 
-A bound says that the value is at or beyond a limit. It is not a number of its signal. It is stored as an observation of a signal
-of its own (:data:`features.signals.BOUNDS`), whose value is the limit. ``<`` and ``<=`` are stored alike, as the weaker of the two,
-which always holds: at or below the limit.
+A bound says that the value is at or beyond a limit. It is not a number of its signal. It is stored as an observation of a
+signal of its own (:data:`features.signals.BOUNDS`), whose value is the limit. ``<`` and ``<=`` are stored alike, as the weaker
+of the two, which always holds: at or below the limit.
 
 ``Low`` and ``High`` name the ends of the device's measuring range. They can be used where the source declares that range.
 """
@@ -71,7 +71,7 @@ def read_bounds(
     limits = numbers.to_numpy(np.float64, copy=True)
     comparators = np.full(len(values), None, dtype=object)
     for row in np.flatnonzero(is_text) if is_text is not None else ():
-        limits[row], comparators[row] = read_text(values.iloc[row])
+        limits[row], comparators[row] = read_text(str(values.iloc[row]))
     if sent is not None:
         for row in np.flatnonzero(sent.notna()):
             comparators[row] = join_comparators(comparators[row], sent.iloc[row])

@@ -136,6 +136,11 @@ STORED: dict[str, Signal] = {**SIGNALS, **BOUNDS}  # every signal that a checked
 STORED_NAMES: Final = tuple(sorted(STORED))  # arrays number signals by this order
 
 
+def bounded_signals() -> tuple[str, ...]:
+    """Return the signals that have bounds, in table order."""
+    return _BOUNDED
+
+
 def measured_signal(name: str) -> str:
     """Return the signal that a bound is of; any other signal is returned unchanged.
 

@@ -14,6 +14,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+import pandas as pd
+
 from features.derived import SCORE_CARRY_HOURS
 from features.kernel.plan import HOUR_US
 from features.scores import NEWS2_BANDS
@@ -90,8 +93,8 @@ def is_critical(name: str, value: float) -> bool:
 def standing_bounds(bounds: Iterable[Bound], values: Iterable[tuple[str, int, float]], at: int) -> tuple[Bound, ...]:
     """Return the bounds that stand at a time, one for a signal: the latest, if nothing has taken its place since.
 
-    A later exact value takes its place, unless the bound is critical and that value is, too, on the same side. A bound stands for
-    24 hours at most.
+    A later exact value takes its place, unless the bound is critical and that value is, too, on the same side. A bound stands
+    for 24 hours at most.
 
     Args:
         bounds: of one subject, of those observed together the one that was recorded last last.
@@ -109,10 +112,19 @@ def standing_bounds(bounds: Iterable[Bound], values: Iterable[tuple[str, int, fl
         ):
             latest[bound.signal] = bound
     for signal, observed_at, value in values:
-        bound = latest.get(signal)
-        if bound is not None and observed_at > bound.observed_at and not (bound.is_critical and is_critical(bound.name, value)):
-            del latest[signal]
+        stands = latest.get(signal)
+        if stands is None or observed_at <= stands.observed_at or (stands.is_critical and is_critical(stands.name, value)):
+            continue
+        del latest[signal]
     return tuple(latest.values())
+
+
+def bounds_among(observations: pd.DataFrame, at: pd.Timestamp) -> tuple[Bound, ...]:
+    """Return the bounds that stand at a time, of checked observations of one subject up to it."""
+    observed_at = observations["observed_at"].to_numpy("datetime64[us]").astype(np.int64).tolist()
+    rows = list(zip(observations["signal"].tolist(), observed_at, observations["value"].tolist(), strict=True))
+    bounds = sorted((Bound(name, value, time) for name, time, value in rows if name in BOUNDS), key=lambda b: b.observed_at)
+    return standing_bounds(bounds, [row for row in rows if row[0] not in BOUNDS], at.value // 1_000)
 
 
 def applies(bound: Bound, *, news2: bool) -> bool:

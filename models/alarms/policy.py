@@ -4,15 +4,15 @@
 - The safety net sounds one if NEWS2 of sustained values is 7 or more, whatever the model says and outside any budget. If spot
   checks alone give that score, it sounds at once; if not, when the score has held for 40 minutes.
 - A critical bound (:mod:`models.alarms.critical_bounds`) sounds one at once, outside any budget.
-- Alarms of one episode share a record. An episode ends when the risk is below the threshold by a margin, NEWS2 is below 5 and no
-  critical bound stands. So a patient who hovers around a limit has one episode (hysteresis).
+- Alarms of one episode share a record. An episode ends when the risk is below the threshold by a margin, NEWS2 is below 5 and
+  no critical bound stands. So a patient who hovers around a limit has one episode (hysteresis).
 - After an alarm follows a refractory period. The first alarm of the safety net in an episode does not wait for its end, because
   it is news; nor does the first alarm of each critical bound.
 - A ward may have an alarm budget. An alarm for which it has no room is withheld and recorded. It sounds as soon as there is
   room.
 
-:meth:`models.alarms.timeline.AlarmTimeline.alarms_at` applies the same rules to a cohort, in which there are no bounds. So a ward
-gets the alarms that its evaluation counted, and those of critical bounds.
+:meth:`models.alarms.timeline.AlarmTimeline.alarms_at` applies the same rules to a cohort, without bounds. So a ward gets the
+alarms that its evaluation counted, and those of critical bounds.
 """
 
 from dataclasses import dataclass, replace
@@ -161,16 +161,17 @@ def decide(
         return Decision(replace(state, episode=None), "ended")
     refractory = state.last_sounded_at is not None and at - state.last_sounded_at < policy.refractory_period
     emergency = urgent and (net.spot >= policy.news2_from or at - hold.since >= HOLDS_FOR)  # type: ignore[union-attr]
+    cause: Cause = "model"
     if emergency and (not refractory or episode is None or not episode.emergency):
-        return _sound(state, at, "news2", bounds)
-    if bounds and (not refractory or episode is None or not set(bounds) <= set(episode.bounds)):
-        return _sound(state, at, "critical_bound", bounds)
-    if emergency or not high or (episode is None and refractory):
+        cause = "news2"
+    elif bounds and (not refractory or episode is None or not set(bounds) <= set(episode.bounds)):
+        cause = "critical_bound"
+    elif emergency or not high or (episode is None and refractory):
         return Decision(state)
-    if refractory or not room:
+    elif refractory or not room:
         opened = replace(state, episode=episode or Episode(at, 0))
         return Decision(opened) if episode else Decision(opened, "withheld", "model")
-    return _sound(state, at, "model", bounds)
+    return _sound(state, at, cause, bounds)
 
 
 def needs_reassessment(state: AlarmState, now: datetime) -> bool:

@@ -84,9 +84,7 @@ _HOUR: Final = 3_600_000_000  # microseconds
 
 # The habit of each signal. Each vital sign has one of its own. All results of blood share one, because they come from one
 # sample, and so do the signals that are charted at the bedside. A bound has that of its signal.
-_HABIT: Final = {
-    name: measured_signal(name) if signal.kind == "vital" else signal.kind for name, signal in STORED.items()
-}
+_HABIT: Final = {name: measured_signal(name) if signal.kind == "vital" else signal.kind for name, signal in STORED.items()}
 # With changed habits each panel of blood results and each support signal has a habit of its own too.
 _PANEL_OF: Final = {name: panel for panel, members in PANELS.items() for name in members}
 _CHANGED_HABIT: Final = {

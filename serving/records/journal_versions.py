@@ -131,9 +131,7 @@ def _rows_of(connection: sa.Connection, subject: str, signal: str, origin: bytes
     return [row for which in (counts, ~counts) for row in connection.execute(sa.select(*columns).where(wanted, which))]
 
 
-def _standing(
-    connection: sa.Connection, origin: bytes, identity_at: int | None, counting: Any | None, signal: str
-) -> Standing:
+def _standing(connection: sa.Connection, origin: bytes, identity_at: int | None, counting: Any | None, signal: str) -> Standing:
     """Return what is known of an observation. ``signal``: the version's, where no row tells what the one before was of."""
     of_identity = REVISIONS.c.identity_at.is_(None) if identity_at is None else REVISIONS.c.identity_at == identity_at
     query = sa.select(REVISIONS).where(REVISIONS.c.origin == origin, of_identity).order_by(REVISIONS.c.version.desc()).limit(1)
@@ -141,4 +139,6 @@ def _standing(
     if (last := connection.execute(query).first()) is not None:
         content = None if last.is_retracted else (last.observed_at, before, last.value)
         return Standing(last.version, last.is_retracted, content)
-    return Standing() if counting is None else Standing(1, is_retracted=False, content=(counting.observed_at, before, counting.value))
+    if counting is None:
+        return Standing()
+    return Standing(1, is_retracted=False, content=(counting.observed_at, counting.signal, counting.value))

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from features.declarations import Declarations, SourceDeclaration
 from features.errors import VigilError
-from features.signals import BOUNDS, SIGNALS, bound_name
+from features.signals import SIGNALS, bounded_signals
 from features.units import find_conversion, understood_units
 from serving.records.settings_file import SettingsFile
 
@@ -78,9 +78,8 @@ class SourceSettings(BaseModel):
     @model_validator(mode="after")
     def _require_ranges(self) -> Self:
         for signal, (lowest, highest) in self.ranges.items():
-            if bound_name(signal, "below") not in BOUNDS:
-                bounded = ", ".join(dict.fromkeys(bound.limit_of or name for name, bound in BOUNDS.items()))
-                raise ValueError(f"ranges: {signal} has no bounds; expected one of {bounded}")
+            if signal not in bounded_signals():
+                raise ValueError(f"ranges: {signal} has no bounds; expected one of {', '.join(bounded_signals())}")
             unit, own = self.units.get(signal, SIGNALS[signal].unit), SIGNALS[signal]
             conversion = find_conversion(signal, unit)
             assert conversion is not None  # the unit was checked before

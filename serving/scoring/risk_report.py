@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from features.signals import SIGNALS
+from models.alarms.critical_bounds import Bound
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
@@ -43,6 +44,7 @@ class RiskReport:
         feature_service: the features that were read.
         range: lowest and highest probability that the evidence supports; None: not wanted, or no probability.
         contributions: the strongest first; None: not wanted, or the model cannot say.
+        bounds: that stand at :attr:`as_of`.
     """
 
     prediction_id: str
@@ -53,6 +55,7 @@ class RiskReport:
     feature_service: str
     range: tuple[float, float] | None = None
     contributions: list[Contribution] | None = None
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def features_hours(self) -> float:

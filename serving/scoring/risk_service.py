@@ -16,6 +16,7 @@ from features.catalogue import INDEX_STEP, service_views, views_to_compute
 from features.errors import VigilError
 from features.observations import TIME, check
 from features.store.client import Store
+from models.alarms.critical_bounds import bounds_among
 from models.assessment import Finding, age_by_hours, assess_registered, usable_model
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
@@ -116,7 +117,17 @@ class RiskService:
             findings = [part.findings] * len(times)
             made = self._report(registered, service, part.rows, times, part.origin, findings, include)
             reports |= zip(part.positions, made, strict=True)
-        return [reports[position] for position in range(len(subjects))]
+        return self._with_bounds([reports[position] for position in range(len(subjects))])
+
+    def _with_bounds(self, reports: Sequence[RiskReport | NoReport]) -> list[RiskReport | NoReport]:
+        """Return reports with the bounds that stand."""
+        times = {report.risk.patient: microsecond(report.as_of) for report in reports if isinstance(report, RiskReport)}
+        with self.journal.snapshot() as journal:
+            standing = journal.standing_bounds(times)
+        return [
+            replace(report, bounds=standing.get(report.risk.patient, ())) if isinstance(report, RiskReport) else report
+            for report in reports
+        ]
 
     def from_observations(
         self,
@@ -129,7 +140,7 @@ class RiskService:
 
         Args:
             subject: who they are; the ward does not matter.
-            observations: ``signal, value, unit`` (None: none was sent) and ``observed_at``, any number.
+            observations: ``signal, value, unit, comparator`` (None: none was sent) and ``observed_at``, any number.
             as_of: default: the time of the latest observation.
             include: what else to report.
 
@@ -153,7 +164,8 @@ class RiskService:
         registered = self.champion.model
         service = self._feature_service(registered)
         rows = build_features(checked.accepted, _index(subject, time), views_to_compute(service))
-        return self._report(registered, service, rows, [time], "request", [()], include)[0]
+        report = self._report(registered, service, rows, [time], "request", [()], include)[0]
+        return replace(report, bounds=bounds_among(checked.accepted, time))
 
     def _read_features(
         self, subjects: Sequence[str], now: Sequence[pd.Timestamp], service: str, as_of: datetime | None

@@ -216,7 +216,10 @@ class Updates:
         sounded_at = _microsecond(after.last_sounded_at)
         reasons = [*(risk.reasons or []), *(["critical_bound"] if bounds else [])]
         cause: dict[str, Any] = {
-            "cause": decision.cause, "reasons": reasons, "emergency": episode.emergency, "bounds": bounds or None
+            "cause": decision.cause,
+            "reasons": reasons,
+            "emergency": episode.emergency,
+            "bounds": bounds or None,
         }
         if before.episode is None:
             update.opened.append(

@@ -41,7 +41,8 @@ def test_low_becomes_an_event_and_an_alarm_at_once_with_its_cause_and_no_number(
     (stored,) = ward.rows(ALARMS)
     assert (stored["cause"], stored["reasons"], stored["bounds"]) == ("critical_bound", ["critical_bound"], [event])
     with ward.journal.snapshot() as journal:
-        assert journal.observations(0, ward.now)[["signal", "value"]].values.tolist() == [["glucose_below_range", 40.0]]
+        rows = journal.observations(0, ward.now)
+    assert rows[["signal", "value"]].to_numpy().tolist() == [["glucose_below_range", 40.0]]
 
 
 @pytest.mark.parametrize("restarts", [False, True])
@@ -94,7 +95,7 @@ def test_retraction_or_correction_of_the_bound_ends_the_episode(ward, revision):
     with ward.journal.snapshot() as journal:
         rows = journal.observations(0, microsecond(ward.journal.tick()))
     values = [] if revision["value"] is None else [["glucose", 110.0]]
-    assert rows[["signal", "value"]].values.tolist() == values
+    assert rows[["signal", "value"]].to_numpy().tolist() == values
 
 
 def test_correction_of_a_number_to_a_bound_of_the_same_number_counts(ward):
