@@ -19,6 +19,40 @@ _CHUNK: Final = 500  # values in a query
 _SENT: Final = ["signal", "value", "comparator", "observed_at", "device_id", "source"]
 
 
+def _counting(
+    columns: "Sequence[sa.Column[Any]]", wanted: "sa.ColumnElement[bool]", until: "int | sa.BindParameter[int]"
+) -> "sa.CompoundSelect[Any]":
+    """Return the query of those observations that count at a time.
+
+    Observations that retention dropped are left out, even while it is still deleting them.
+    """
+    dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
+    wanted &= (OBSERVATIONS.c.recorded_at <= until) & (OBSERVATIONS.c.recorded_at >= dropped)
+    counted = (OBSERVATIONS.c.superseded_at.is_(None), OBSERVATIONS.c.superseded_at > until)  # an index for each
+    return sa.union_all(*(sa.select(*columns).where(wanted, which) for which in counted))
+
+
+# Executed with every risk, so they are made once.
+_SINCE: Final[sa.BindParameter[int]] = sa.bindparam("since", type_=sa.BigInteger)
+_UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
+_BOUND_COLUMNS: Final = [
+    OBSERVATIONS.c[name] for name in ("subject_id", "signal", "value", "observed_at", "recorded_at", "seq")
+]
+_IS_BOUND: Final = OBSERVATIONS.c.signal.in_(BOUNDS)
+_ARRIVED_BOUNDS: Final = _counting(_BOUND_COLUMNS, _IS_BOUND & OBSERVATIONS.c.recorded_at.between(_SINCE, _UNTIL), _UNTIL)
+_OBSERVED: Final = OBSERVATIONS.c.observed_at.between(_SINCE, _UNTIL)
+_BOUNDS_OF: Final = _counting(
+    _BOUND_COLUMNS, OBSERVATIONS.c.subject_id.in_(sa.bindparam("subjects", expanding=True)) & _IS_BOUND & _OBSERVED, _UNTIL
+)
+_VALUES: Final = _counting(
+    [OBSERVATIONS.c[name] for name in ("signal", "observed_at", "value")],
+    (OBSERVATIONS.c.subject_id == sa.bindparam("subject"))
+    & OBSERVATIONS.c.signal.in_(sa.bindparam("signals", expanding=True))
+    & _OBSERVED,
+    _UNTIL,
+)
+
+
 class Superseded(NamedTuple):
     """Times of an observation in whose place a newer version counts, or nothing; microseconds."""
 
@@ -57,7 +91,7 @@ class JournalSnapshot:
         if subject is not None:
             wanted = OBSERVATIONS.c.subject_id == subject
         columns = [column for column in OBSERVATIONS.c if column.name not in ("origin", "version", "superseded_at")]
-        rows = self._frame(self._counting(columns, wanted, until).order_by("recorded_at", "seq"))
+        rows = self._frame(_counting(columns, wanted, until).order_by("recorded_at", "seq"))
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
 
     def registered(self, after: int, until: int) -> dict[str, int]:
@@ -90,50 +124,33 @@ class JournalSnapshot:
 
     def arrived_bounds(self, after: int, until: int) -> dict[str, list[Bound]]:
         """Return the bounds recorded in an interval that count at its end, by subject, in the order they were observed."""
-        rows = self._bounds(OBSERVATIONS.c.recorded_at.between(after + 1, until), until)
-        return _by_subject(rows)
+        return _by_subject(self._connection.execute(_ARRIVED_BOUNDS, {"since": after + 1, "until": until}))
 
     def bounds(self, subject: str, after: int, until: int) -> list[Bound]:
         """Return the bounds of a subject observed in an interval, as of its end, in the order they were observed."""
-        wanted = (OBSERVATIONS.c.subject_id == subject) & OBSERVATIONS.c.observed_at.between(after + 1, until)
-        return _by_subject(self._bounds(wanted, until)).get(subject, [])
+        return _by_subject(self._bounds([subject], after, until)).get(subject, [])
 
     def standing_bounds(self, times: Mapping[str, int]) -> dict[str, tuple[Bound, ...]]:
         """Return the bounds that stand, each subject's at a time of its own (microseconds); only of subjects that have any."""
         subjects, rows = list(times), []
         for first in range(0, len(subjects), _CHUNK):
             some = subjects[first : first + _CHUNK]
-            since, until = min(times[key] for key in some) - STANDS_US, max(times[key] for key in some)
-            wanted = OBSERVATIONS.c.subject_id.in_(some) & OBSERVATIONS.c.observed_at.between(since + 1, until)
-            rows += self._bounds(wanted, until)
+            ends = [times[subject] for subject in some]
+            rows += [
+                row for row in self._bounds(some, min(ends) - STANDS_US, max(ends)) if row.recorded_at <= times[row.subject_id]
+            ]
         standing = {}
-        for subject, bounds in _by_subject(row for row in rows if row.recorded_at <= times[row.subject_id]).items():
-            at = times[subject]
-            columns = [OBSERVATIONS.c[name] for name in ("signal", "observed_at", "value")]
-            later = OBSERVATIONS.c.observed_at.between(bounds[0].observed_at + 1, at)
-            of_signals = OBSERVATIONS.c.signal.in_({bound.signal for bound in bounds})
-            query = self._counting(columns, (OBSERVATIONS.c.subject_id == subject) & of_signals & later, at)
-            values = [(row.signal, row.observed_at, row.value) for row in self._connection.execute(query)]
-            standing[subject] = standing_bounds(bounds, values, at)
+        for subject, bounds in _by_subject(rows).items():
+            interval = {"since": bounds[0].observed_at + 1, "until": times[subject]}
+            signals = {"subject": subject, "signals": [bound.signal for bound in bounds]}
+            values = self._connection.execute(_VALUES, interval | signals)
+            taken = [(row.signal, row.observed_at, row.value) for row in values]
+            standing[subject] = standing_bounds(bounds, taken, times[subject])
         return {subject: bounds for subject, bounds in standing.items() if bounds}
 
-    def _bounds(self, wanted: "sa.ColumnElement[bool]", until: int) -> "list[sa.Row[Any]]":
-        """Return the rows of bounds that count at a time, in the order they were observed."""
-        columns = [OBSERVATIONS.c[name] for name in ("subject_id", "signal", "value", "observed_at", "recorded_at", "seq")]
-        rows = self._connection.execute(self._counting(columns, wanted & OBSERVATIONS.c.signal.in_(BOUNDS), until))
-        return sorted(rows, key=lambda row: (row.observed_at, row.recorded_at, row.seq))
-
-    def _counting(
-        self, columns: "Sequence[sa.Column[Any]]", wanted: "sa.ColumnElement[bool]", until: int
-    ) -> "sa.CompoundSelect[Any]":
-        """Return the query of observations that count at a time.
-
-        Those that retention dropped are left out, even while it is still deleting them.
-        """
-        dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
-        wanted &= (OBSERVATIONS.c.recorded_at <= until) & (OBSERVATIONS.c.recorded_at >= dropped)
-        counted = (OBSERVATIONS.c.superseded_at.is_(None), OBSERVATIONS.c.superseded_at > until)  # an index for each
-        return sa.union_all(*(sa.select(*columns).where(wanted, which) for which in counted))
+    def _bounds(self, subjects: Sequence[str], after: int, until: int) -> "Sequence[sa.Row[Any]]":
+        interval = {"subjects": subjects, "since": after + 1, "until": until}
+        return self._connection.execute(_BOUNDS_OF, interval).all()
 
     def last_revision(self, subject: str, until: int) -> int:
         """Return when the last correction or retraction of a subject up to a time was recorded; 0: there is none."""
@@ -174,7 +191,8 @@ class JournalSnapshot:
 
 
 def _by_subject(rows: "Iterable[sa.Row[Any]]") -> dict[str, list[Bound]]:
+    """Return rows of bounds by subject, in the order they were observed."""
     found: dict[str, list[Bound]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row.observed_at, row.recorded_at, row.seq)):
         found.setdefault(row.subject_id, []).append(Bound(row.signal, row.value, row.observed_at))
     return found
