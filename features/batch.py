@@ -20,7 +20,7 @@ from features.kernel import ObservationArrays, compute_window_statistics
 from features.kernel.plan import HOUR_US, Int64, Plan, order_by_signal, plan_kernel
 from features.observations import TIME, ObservationError
 from features.revisions import split_by_validity
-from features.signals import SIGNALS
+from features.signals import STORED, STORED_NAMES
 from features.ties import rank_severity
 from features.windows import WindowFeature
 
@@ -97,7 +97,7 @@ def plan_computation(views: tuple[str, ...] = STANDARD) -> Computation:
     declarations = list(dict.fromkeys(_with_needs(declaration for view in views for declaration in DECLARED[view])))
     derived = tuple(declaration for declaration in declarations if isinstance(declaration, DerivedFeatures))
     ordered = order_by_signal([declaration for declaration in declarations if isinstance(declaration, WindowFeature)])
-    signals, plan = plan_kernel(ordered, tuple(sorted(SIGNALS)))  # checked observations are in this order: no sorting is needed
+    signals, plan = plan_kernel(ordered, STORED_NAMES)  # checked observations are in this order: no sorting is needed
     column = {feature.name: number for number, feature in enumerate(ordered)}
     needed = dict.fromkeys(need.name for group in derived for need in group.needs if isinstance(need, WindowFeature))
     copied = [(position, column[name]) for position, name in enumerate(features) if name in column]
@@ -277,7 +277,7 @@ def encode_observations(observations: pd.DataFrame) -> tuple[Int64, Int64, Int64
     signal = _find_positions(observations["signal"], pd.Index(signals))
     if (signal < 0).any():
         raise ObservationError(_UNCHECKED.format("signal", "a name of the signal table"))
-    steps_per_unit = np.array([SIGNALS[name].steps_per_unit for name in signals], dtype=np.float64)
+    steps_per_unit = np.array([STORED[name].steps_per_unit for name in signals], dtype=np.float64)
     scaled = np.rint(observations["value"].to_numpy(np.float64) * steps_per_unit[signal])
     if not (np.abs(scaled) < _LARGEST).all():  # false for NaN too
         raise ObservationError(_UNCHECKED.format("value", "a finite number in the signal's plausible range"))

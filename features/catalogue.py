@@ -99,6 +99,8 @@ _ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
     "stay": tuple(feature for feature in _WHOLE_STAY if feature not in _ALWAYS_DECLARED),
     "organs": (declare_organ_measures(72),),
     SUSTAINED_LEVELS: declare_statistics(CONTINUOUS, SCORE_CARRY_HOURS, "sustained", "recent"),
+    # How often, and how lately, a glucose sensor had no value to give. The limits are not used in arithmetic.
+    "beyond_range": declare_statistics(("glucose_below_range", "glucose_above_range"), 24, "count", "age"),
     # Blood pressure measured every minute, over the last hour.
     "pressure": declare_statistics(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
 }

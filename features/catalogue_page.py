@@ -5,7 +5,7 @@ from collections import Counter
 from features.catalogue import SERVICES, STANDARD, VIEWS, service_views
 from features.codes import LOINC, MDC, accepted_codes
 from features.markdown import markdown_table
-from features.signals import SIGNALS
+from features.signals import SIGNALS, bounded_signals
 from features.units import CUSTOMARY, understood_units
 from features.windows import STATISTICS
 
@@ -39,6 +39,9 @@ name or by a code of the table. LOINC 2708-6 is SpO2 in vital signs and SaO2 in 
 Values in the *units converted* are converted exactly. A value without a unit is taken in the signal's own unit, unless it could
 also be meant in a unit of the last column: then it is quarantined as `missing_unit`. A home can declare the units of a source
 in `sources.toml`.
+
+These signals may also be sent as a bound, such as `<40`: {bounded}. A bound is an observation of a signal of its own, such as
+`glucose_below_range`. Only how many there are and how old the latest is are features.
 """
 
 
@@ -79,7 +82,7 @@ def catalogue_page() -> str:
             ["statistic", "definition", "unit"],
             [[name, statistic.meaning, statistic.unit.format(unit="unit")] for name, statistic in STATISTICS.items()],
         ),
-        _SIGNALS,
+        _SIGNALS.format(bounded=", ".join(f"`{name}`" for name in bounded_signals())),
         markdown_table(
             [
                 "signal",

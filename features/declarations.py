@@ -1,4 +1,4 @@
-"""What a source of readings declares once: units, time zone, and which values are error codes.
+"""What a source of readings declares once: units, time zone, measuring ranges, and which values are error codes.
 
 A source is a gateway of the API, or a cohort. Nothing is guessed of a source that declares nothing.
 """
@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from features.signals import SIGNALS
+from features.signals import STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,8 @@ class SourceDeclaration:
 
     Attributes:
         units: Unit of the values that arrive without one, by signal (:mod:`features.units`).
+        ranges: Lowest and highest value that the devices measure, by signal, in the declared unit or else the signal's own:
+            what ``Low`` and ``High`` stand for (:mod:`features.bounds`).
         error_codes: Values that say what is wrong with the device, by signal; such as 9, 10 and 12 of a glucose sensor.
         time_zone: That of its times without one. None: such times are not believed.
         carry_hours: How long a score at the bedside may use its values, by signal, where that is shorter than
@@ -25,6 +27,7 @@ class SourceDeclaration:
     """
 
     units: Mapping[str, str] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     error_codes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     time_zone: ZoneInfo | None = None
     carry_hours: Mapping[str, float] = field(default_factory=dict)
@@ -63,4 +66,4 @@ class Declarations:
 
 UNDECLARED: Final = Declarations()
 # For observations that were converted already, such as those of a cohort whose publisher states the units.
-OWN_UNITS: Final = Declarations(SourceDeclaration(units={name: signal.unit for name, signal in SIGNALS.items()}))
+OWN_UNITS: Final = Declarations(SourceDeclaration(units={name: signal.unit for name, signal in STORED.items()}))

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from features.bounds import read_bounds
 from features.declarations import UNDECLARED, Declarations
 from features.errors import VigilError
 from features.identifiers import is_identifier
@@ -18,7 +19,7 @@ from features.kernel.plan import UNBOUNDED
 from features.measures import MEASURE_REASONS, in_own_units
 from features.oxygen import derive_oxygen
 from features.revisions import RETRACTED, STATUSES, resolve_revisions
-from features.signals import SIGNALS
+from features.signals import BOUNDS, STORED, STORED_NAMES, measured_signal
 from features.ties import rank_severity
 
 TIME: Final = "datetime64[us, UTC]"  # microseconds: Feast cannot materialize nanoseconds
@@ -29,7 +30,7 @@ CONTENT: Final = ["subject_id", "signal", "observed_at", "value"]
 # Each gateway numbers its own messages, and one message may carry several observations.
 MESSAGE_KEY: Final = ["source", "message_id", "subject_id", "signal", "observed_at"]
 
-_POSITION: Final = {name: position for position, name in enumerate(sorted(SIGNALS))}
+_POSITION: Final = {name: position for position, name in enumerate(STORED_NAMES)}
 _LARGEST: Final = 2**62  # far above the plausible range of every signal
 
 # Reasons in the order in which they are tested. An observation is quarantined for the first reason that applies.
@@ -44,6 +45,8 @@ REASONS: Final = {
     "unknown_version": "version is not a whole number from 1 on",
     "unknown_signal": "signal is neither in the signal table nor a code of one",
     "ambiguous_code": "the code stands for several signals; send the signal's name",
+    "not_exact": "value is neither a number nor a bound, or a bound of a signal that has none",
+    "undeclared_range": "value is Low or High, but its source declares no measuring range of the signal",
     "unknown_unit": "unit is none that is understood for the signal",
     "codes_disagree": "the signal's code names another kind of quantity than the unit",
     "device_error": "value is an error code of the device, as its source declares",
@@ -72,13 +75,13 @@ class CheckedObservations:
             Where the frame has ``status`` or ``version``, ``superseded_at`` is when a newer version was recorded, or NaT.
         retractions: Rows that retract an observation, unchanged.
         quarantined: The other rows, unchanged, with a column ``reason`` (a key of :data:`REASONS`).
-        converted: Value of each row of the frame in its signal's unit and resolution; NaN where it has none.
+        content: What each row of the frame says: ``signal``, and ``value`` in its unit and resolution (NaN where it has none).
     """
 
     accepted: pd.DataFrame
     quarantined: pd.DataFrame
     retractions: pd.DataFrame
-    converted: "pd.Series[float]"
+    content: pd.DataFrame
 
 
 def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declarations = UNDECLARED) -> CheckedObservations:
@@ -90,10 +93,13 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
             ``message_id``, and ``unit`` (:mod:`features.units`). A value without a unit is taken in the signal's own where no
             other unit could be meant, else it is quarantined. Times are ISO 8601 texts or timestamps. ``status`` (``final``,
             ``corrected`` or ``retracted``; missing: ``final``) and ``version`` (a number from 1 on, or missing) tell what a row
-            means for those of the same message (:mod:`features.revisions`). A retraction needs no value.
+            means for those of the same message (:mod:`features.revisions`). A retraction needs no value. A text such as
+            ``<40`` or ``Low`` is a bound (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``,
+            ``>`` or ``>=``.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.
-        declared: What sources declare, by ``source``: units and time zone where they send none, and error codes.
+        declared: What sources declare, by ``source``: units and time zone where they send none, measuring ranges, and
+            error codes.
 
     Raises:
         ObservationError: A required column is missing, or a time has no time zone and its source declares none. No row can
@@ -120,7 +126,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         is_only.loc[resolved.index[resolved["outcome"] != ""]] = False
     accepted = _sort(normalised[(reason == "") & ~retracts])
     has_message = accepted["message_id"].notna().to_numpy() & is_only.loc[accepted.index].to_numpy()
-    repeats_message = _is_repeat(accepted, MESSAGE_KEY) & has_message
+    repeats_message = _repeats_message(accepted) & has_message
     is_repeat = _find_repeats(accepted, has_message)
     reason.loc[accepted.index[is_repeat]] = np.where(repeats_message, "duplicate_message", "duplicate_reading")[is_repeat]
     accepted = accepted[~is_repeat]
@@ -133,7 +139,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         accepted=accepted[columns].reset_index(drop=True),
         quarantined=rows[rejected].assign(reason=reason[rejected]).reset_index(drop=True),
         retractions=rows[retracts].reset_index(drop=True),
-        converted=normalised["value"],
+        content=normalised[["signal", "value"]],
     )
 
 
@@ -156,7 +162,7 @@ def understand(
     if missing:
         raise ObservationError(
             f"observations: missing column {', '.join(missing)}; expected {', '.join(REQUIRED)} "
-            f"and optionally {', '.join(COLUMNS[len(REQUIRED) :])}, unit; got {', '.join(map(str, frame.columns))}"
+            f"and optionally {', '.join(COLUMNS[len(REQUIRED) :])}, unit, comparator; got {', '.join(map(str, frame.columns))}"
         )
     rows = frame.reset_index(drop=True)
     normalised = pd.DataFrame(
@@ -164,9 +170,9 @@ def understand(
             "subject_id": rows["subject_id"],
             "observed_at": _to_utc(rows, "observed_at", declared),
             "signal": rows["signal"],
-            "value": to_numbers(rows["value"]),
         }
     )
+    normalised["value"], comparator = read_bounds(rows["value"], to_numbers(rows["value"]), rows.get("comparator"))
     normalised["recorded_at"] = _to_utc(rows, "recorded_at", declared) if "recorded_at" in rows else normalised["observed_at"]
     for column in ("device_id", "source", "message_id"):
         normalised[column] = rows[column] if column in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
@@ -174,7 +180,9 @@ def understand(
     has_versions = "status" in rows or "version" in rows
     if has_versions:
         _add_versions(normalised, rows)
-    measures = in_own_units(normalised["signal"], normalised["value"], rows.get("unit"), normalised["source"], declared)
+    measures = in_own_units(
+        normalised["signal"], normalised["value"], rows.get("unit"), normalised["source"], declared, comparator
+    )
     normalised["signal"], normalised["value"] = measures.signal, measures.value
     reason = _first_reason(normalised, measures.reason, now)
     normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
@@ -201,7 +209,7 @@ def _find_repeats(accepted: pd.DataFrame, has_message: np.ndarray) -> np.ndarray
     is_repeat = np.zeros(len(accepted), dtype=bool)
     while True:
         others = ~is_repeat
-        others[others] = ~(_is_repeat(accepted[others], MESSAGE_KEY) & has_message[others])
+        others[others] = ~(_repeats_message(accepted[others]) & has_message[others])
         more = np.zeros(len(accepted), dtype=bool)
         more[others] = _repeats_content(accepted[others])
         if not more.any() or not _has_superseded(accepted):
@@ -211,6 +219,15 @@ def _find_repeats(accepted: pd.DataFrame, has_message: np.ndarray) -> np.ndarray
 
 def _has_superseded(accepted: pd.DataFrame) -> bool:
     return "superseded_at" in accepted and bool(accepted["superseded_at"].notna().any())
+
+
+def _repeats_message(accepted: pd.DataFrame) -> np.ndarray:
+    """Return which rows repeat an earlier one of the same message. A value and a bound of one signal are then the same."""
+    if not accepted["signal"].isin(BOUNDS).any():
+        return _is_repeat(accepted, MESSAGE_KEY)
+    arrived = accepted.assign(signal=accepted["signal"].map(measured_signal)).sort_values("recorded_at", kind="stable")
+    repeats = pd.Series(_is_repeat(arrived, MESSAGE_KEY), index=arrived.index)
+    return repeats.loc[accepted.index].to_numpy()
 
 
 def _repeats_content(accepted: pd.DataFrame) -> np.ndarray:
@@ -298,7 +315,7 @@ def _is_unclear(names: "pd.Series[str]") -> np.ndarray:
 def _look_up(signal: "pd.Series[str]", field: str) -> np.ndarray:
     """Return a field of the signal table for every row, NaN where the signal is unknown."""
     codes, uniques = pd.factorize(signal)
-    by_code = np.array([float(getattr(SIGNALS[name], field)) if name in SIGNALS else np.nan for name in uniques] + [np.nan])
+    by_code = np.array([float(getattr(STORED[name], field)) if name in STORED else np.nan for name in uniques] + [np.nan])
     return by_code[codes]  # code -1 (missing) selects the NaN at the end
 
 

@@ -15,8 +15,10 @@ from features.batch import IndexTimes, compute_features, encode_observations, pl
 from features.catalogue import STANDARD
 from features.kernel import ObservationArrays
 from features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan
+from features.signals import BOUNDS, STORED_NAMES
 
-_INITIAL_CAPACITY: Final = 64  # observations of each signal
+# Observations of each signal for which there is space at first. Few patients have bounds.
+_INITIAL_CAPACITY: Final = np.array([4 if name in BOUNDS else 64 for name in STORED_NAMES])
 
 Float32 = NDArray[np.float32]
 
@@ -66,11 +68,11 @@ class SubjectFeatures:
             "hospital_admitted": _to_microseconds(hospital_admitted_at),
             "pregnant": pregnant,
         }
-        signals = len(plan_computation().signals)
-        self._observed, self._recorded, self._steps = (np.zeros(signals * _INITIAL_CAPACITY, dtype=np.int64) for _ in range(3))
-        self._begin = np.arange(signals) * _INITIAL_CAPACITY  # start of each signal's space in the arrays
+        space = int(_INITIAL_CAPACITY.sum())
+        self._observed, self._recorded, self._steps = (np.zeros(space, dtype=np.int64) for _ in range(3))
+        self._begin = np.cumsum(_INITIAL_CAPACITY) - _INITIAL_CAPACITY  # start of each signal's space in the arrays
         self._end = self._begin.copy()
-        self._forgotten = np.zeros((signals, 1, 3), dtype=np.int64)
+        self._forgotten = np.zeros((len(STORED_NAMES), 1, 3), dtype=np.int64)
         self._forgotten_at = -UNBOUNDED
 
     def __len__(self) -> int:

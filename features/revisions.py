@@ -17,6 +17,8 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
+from features.signals import measured_signal
+
 CORRECTED: Final = "corrected"
 RETRACTED: Final = "retracted"
 STATUSES: Final = ("final", CORRECTED, RETRACTED)
@@ -82,7 +84,9 @@ def resolve_revisions(rows: pd.DataFrame) -> pd.DataFrame:
     revises = is_revision(rows["status"], rows["version"])
     if not revises.any():
         return resolved
-    origins = [_hashable(key) for key in rows[ORIGIN].itertuples(index=False, name=None)]
+    signals = rows["signal"].tolist()
+    keys = rows[ORIGIN].assign(signal=[measured_signal(name) for name in signals])  # a correction may make a bound a value
+    origins = [_hashable(key) for key in keys.itertuples(index=False, name=None)]
     revised = {origin for origin, revision in zip(origins, revises, strict=True) if revision}
     times: dict[Hashable, set[pd.Timestamp]] = {}  # of the originals of one message and signal
     for origin, revision, observed_at in zip(origins, revises, rows["observed_at"], strict=True):
@@ -100,7 +104,9 @@ def resolve_revisions(rows: pd.DataFrame) -> pd.DataFrame:
         is_one = origin[1] is not None and len(times.get(origin, ())) <= 1
         identity = origin if is_one else (*origin, observed_at)
         version = None if pd.isna(number) else int(number)
-        outcome, standings[identity] = standings.get(identity, Standing()).after(version, status, (observed_at, value))
+        outcome, standings[identity] = standings.get(identity, Standing()).after(
+            version, status, (observed_at, signals[row], value)
+        )
         outcomes[row] = outcome
         if outcome in ("counts", "retracts"):
             if (superseded := counting.pop(identity, None)) is not None:

@@ -8,10 +8,11 @@ that is merely alarming. Values are rounded to the resolution when they are chec
 integers.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 Kind = Literal["vital", "support", "bedside", "laboratory"]
+Side = Literal["below", "above"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Signal:
             2017, chart 4. A source may declare a shorter time (:mod:`features.declarations`). Protocols that look back carry a
             value for :data:`features.derived.SCORE_CARRY_HOURS`.
         coded: Whether the value is a code and not a quantity. Only whole numbers are then valid, and none is rounded.
+        limit_of: Of a bound (:data:`BOUNDS`): the signal that is bounded. The value is then the limit.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Signal:
     steps_per_unit: int = 100
     coded: bool = False
     carry_hours: float = 12
+    limit_of: str | None = None
 
     @property
     def resolution(self) -> float:
@@ -107,6 +110,57 @@ _TABLE = (
 )
 
 SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}
+
+# Signals whose devices and laboratories report a bound where they cannot give a value: glucose sensors and thermometers say Low
+# or High, assays say < or >.
+_BOUNDED: Final = (
+    "spo2", "body_temperature", "glucose", "creatinine", "bilirubin_direct", "bilirubin_total", "lactate", "troponin_i", "ptt",
+    "troponin_t",
+)  # fmt: skip
+
+
+def bound_name(signal: str, side: Side) -> str:
+    """Return the name of the signal whose values are bounds of another signal.
+
+    >>> bound_name("glucose", "below")
+    'glucose_below_range'
+    """
+    return f"{signal}_{side}_range"
+
+
+def _bounds_of(signal: Signal) -> tuple[Signal, ...]:
+    """Return the two signals that hold the bounds of a signal; no code names them."""
+    sides: tuple[Side, ...] = ("below", "above")
+    return tuple(replace(signal, name=bound_name(signal.name, side), loinc=None, limit_of=signal.name) for side in sides)
+
+
+# Bounds are signals of their own, so that no statistic of the signal itself holds a limit.
+BOUNDS: dict[str, Signal] = {bound.name: bound for name in _BOUNDED for bound in _bounds_of(SIGNALS[name])}
+STORED: dict[str, Signal] = {**SIGNALS, **BOUNDS}  # every signal that a checked observation may be of
+STORED_NAMES: Final = tuple(sorted(STORED))  # arrays number signals by this order
+
+
+def bounded_signals() -> tuple[str, ...]:
+    """Return the signals that have bounds, in table order."""
+    return _BOUNDED
+
+
+def measured_signal(name: str) -> str:
+    """Return the signal that a bound is of; any other signal is returned unchanged.
+
+    >>> measured_signal("glucose_below_range"), measured_signal("glucose")
+    ('glucose', 'glucose')
+    """
+    return BOUNDS[name].limit_of or name if name in BOUNDS else name
+
+
+def signal_with_bounds(name: str) -> tuple[str, ...]:
+    """Return a signal and those that hold its bounds, if any.
+
+    >>> signal_with_bounds("glucose"), signal_with_bounds("heart_rate")
+    (('glucose', 'glucose_below_range', 'glucose_above_range'), ('heart_rate',))
+    """
+    return (name, *(bound for bound, signal in BOUNDS.items() if signal.limit_of == name))
 
 
 def signal_names(*kinds: Kind) -> tuple[str, ...]:

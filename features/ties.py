@@ -11,25 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.scores import NEWS2_BANDS, assign_points
-from features.signals import SIGNALS
+from features.signals import STORED, STORED_NAMES
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 
-_NAMES: Final = tuple(sorted(SIGNALS))
-_USUAL: Final = np.array([SIGNALS[name].usual for name in _NAMES])
-_RANGE: Final = np.array([SIGNALS[name].high - SIGNALS[name].low for name in _NAMES])
-_SCORED: Final = tuple((code, NEWS2_BANDS[name]) for code, name in enumerate(_NAMES) if name in NEWS2_BANDS)
+_USUAL: Final = np.array([STORED[name].usual for name in STORED_NAMES])
+_RANGE: Final = np.array([STORED[name].high - STORED[name].low for name in STORED_NAMES])
+_SCORED: Final = tuple((code, NEWS2_BANDS[name]) for code, name in enumerate(STORED_NAMES) if name in NEWS2_BANDS)
 
 
 def rank_severity(signal: Int64, values: Float64) -> Float64:
     """Return a number for each value that is larger the worse the value is, to order values of one signal.
 
     Args:
-        signal: position of each value's signal in the sorted names of the signal table.
+        signal: position of each value's signal in :data:`features.signals.STORED_NAMES`.
         values: in the unit of the signal, within its plausible range.
 
-    >>> code = _NAMES.index("spo2")
+    >>> code = STORED_NAMES.index("spo2")
     >>> worse, better = rank_severity(np.array([code, code]), np.array([84.0, 98.0]))
     >>> bool(worse > better)
     True

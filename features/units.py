@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from features.signals import SIGNALS
+from features.signals import SIGNALS, STORED
 
 _ATOMIC_WEIGHT: Final = {
     "H": "1.008",
@@ -222,7 +222,7 @@ def canonical_unit(unit: str) -> str:
 def find_conversion(signal: str, unit: str) -> Conversion | None:
     """Return how values of a known signal in a unit become values in its own unit; None: the unit is not understood."""
     canonical = canonical_unit(unit)
-    if canonical == SIGNALS[signal].unit:
+    if canonical == STORED[signal].unit:
         return UNCHANGED
     return CONVERSIONS.get(signal, {}).get(canonical)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from features.signals import SIGNALS
+from features.signals import SIGNALS, STORED
 
 Reflects = Literal["physiology", "workflow"]
 Window = int | Literal["so_far", "first_day"]
@@ -123,7 +123,7 @@ class WindowFeature:
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        if self.signal not in SIGNALS:
+        if self.signal not in STORED:
             raise ValueError(f"window feature: unknown signal {self.signal!r}; expected one of {', '.join(SIGNALS)}")
         if self.statistic not in STATISTICS:
             raise ValueError(f"window feature: unknown statistic {self.statistic!r}; expected one of {', '.join(STATISTICS)}")
@@ -140,11 +140,11 @@ class WindowFeature:
                 f"window feature: {self.statistic} {'needs a' if statistic.threshold else 'takes no'} threshold; "
                 "expected one for hours_above and hours_below only"
             )
-        steps = (self.threshold or 0) * SIGNALS[self.signal].steps_per_unit
+        steps = (self.threshold or 0) * STORED[self.signal].steps_per_unit
         if abs(steps - round(steps)) > 1e-6:
             raise ValueError(
                 f"window feature: threshold {self.threshold} lies between two steps of {self.signal}; "
-                f"expected a multiple of {SIGNALS[self.signal].resolution}"
+                f"expected a multiple of {STORED[self.signal].resolution}"
             )
 
     @property
@@ -157,7 +157,7 @@ class WindowFeature:
     def feature(self) -> Feature:
         """Description of the feature for readers."""
         statistic = STATISTICS[self.statistic]
-        unit = SIGNALS[self.signal].unit
+        unit = STORED[self.signal].unit
         threshold = "" if self.threshold is None else f" {self.threshold:g} {unit}"
         period = {"so_far": "so far", "first_day": "on the first day"}.get(self._window_name, f"in the last {self.window} h")
         return Feature(

@@ -45,9 +45,9 @@ class Event:
 
     Attributes:
         id: number of the event. Events of a ward have ascending numbers.
-        kind: risk, alarm, alarm_moved, alarm_withheld, alarm_ended, alarm_basis_retracted, acknowledged, overridden, silent,
-            left or reset. A reset names no patient. It means that the server cannot continue from the last event, so request
-            the ward's list again.
+        kind: risk, beyond_range, alarm, alarm_moved, alarm_withheld, alarm_ended, alarm_basis_retracted, acknowledged,
+            overridden, silent, left or reset. A reset names no patient. It means that the server cannot continue from the
+            last event, so request the ward's list again.
         data: the fields of the event.
     """
 

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.signals import SIGNALS
+from features.signals import STORED
 from features.windows import STATISTICS, WindowFeature
 
 SECOND_US: Final = 1_000_000
@@ -78,12 +78,12 @@ def plan_kernel(features: tuple[WindowFeature, ...], signals: tuple[str, ...] | 
                 if feature.threshold is None:
                     columns[-1][list(STATISTICS).index(feature.statistic)] = column
                 else:
-                    threshold.append(round(feature.threshold * SIGNALS[signal].steps_per_unit))
+                    threshold.append(round(feature.threshold * STORED[signal].steps_per_unit))
                     above.append(int(feature.statistic == "hours_above"))
                     rule_column.append(column)
             rules.append(len(threshold))
         windows.append(len(width))
-    steps_per_unit = [SIGNALS[signal].steps_per_unit for signal in signals]
+    steps_per_unit = [STORED[signal].steps_per_unit for signal in signals]
     by_window = np.array(columns).reshape(-1, len(STATISTICS))  # two-dimensional even without windows
     arrays = (steps_per_unit, windows, width, by_window, rules, threshold, above, rule_column)
     return signals, Plan(*(np.array(array, dtype=np.int64) for array in arrays))

@@ -3,15 +3,16 @@
 - The model sounds an alarm if its risk is at or above the ward's threshold.
 - The safety net sounds one if NEWS2 of sustained values is 7 or more, whatever the model says and outside any budget. If spot
   checks alone give that score, it sounds at once; if not, when the score has held for 40 minutes.
-- Alarms of one episode share a record. An episode ends when the risk is below the threshold by a margin and NEWS2 is below 5.
-  So a patient who hovers around a limit has one episode (hysteresis).
+- A critical bound (:mod:`models.alarms.critical_bounds`) sounds one at once, outside any budget.
+- Alarms of one episode share a record. An episode ends when the risk is below the threshold by a margin, NEWS2 is below 5 and
+  no critical bound stands. So a patient who hovers around a limit has one episode (hysteresis).
 - After an alarm follows a refractory period. The first alarm of the safety net in an episode does not wait for its end, because
-  it is news.
+  it is news; nor does the first alarm of each critical bound.
 - A ward may have an alarm budget. An alarm for which it has no room is withheld and recorded. It sounds as soon as there is
   room.
 
-:meth:`models.alarms.timeline.AlarmTimeline.alarms_at` applies the same rules to a cohort. So a ward gets the alarms that its
-evaluation counted.
+:meth:`models.alarms.timeline.AlarmTimeline.alarms_at` applies the same rules to a cohort, without bounds. So a ward gets the
+alarms that its evaluation counted, and those of critical bounds.
 """
 
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_
 from models.alarms.timeline import REFRACTORY_PERIOD
 
 Event = Literal["sounded", "sounded_again", "withheld", "ended"]
-Cause = Literal["model", "news2"]
+Cause = Literal["model", "news2", "critical_bound"]
 
 REARM_SHARE: Final = 0.8  # share of the threshold below which an episode ends. Our choice; to be set with the ward.
 
@@ -55,11 +56,13 @@ class Episode:
         opened_at: index time of the first high risk.
         sounded: number of alarms so far; 0: all were withheld.
         emergency: whether the safety net has sounded and NEWS2 has not fallen below 5 since.
+        bounds: names of the critical bounds that an alarm was about and that have stood since.
     """
 
     opened_at: datetime
     sounded: int
     emergency: bool = False
+    bounds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +123,14 @@ class Decision:
 
 
 def decide(
-    policy: Policy, state: AlarmState, risk: float | None, net: SafetyNetScore | None, at: datetime, *, room: bool = True
+    policy: Policy,
+    state: AlarmState,
+    risk: float | None,
+    net: SafetyNetScore | None,
+    at: datetime,
+    *,
+    bounds: tuple[str, ...] = (),
+    room: bool = True,
 ) -> Decision:
     """Decide what a new risk does to the alarms of its patient.
 
@@ -129,33 +139,39 @@ def decide(
         state: what the policy remembers of the patient.
         risk: probability; None if the model was not asked.
         net: NEWS2 of sustained values; None if nothing is known. If neither is known, the devices are silent. That sounds no
-            alarm and ends none.
+            alarm and ends none, but for those of critical bounds.
         at: index time. Risks come in order of it.
+        bounds: names of the critical bounds that stand.
         room: whether the ward's budget allows an alarm of the model now.
 
     >>> from datetime import UTC
     >>> decide(Policy(0.2), AlarmState(), 0.35, SafetyNetScore(score=2, spot=2), datetime(2026, 1, 1, tzinfo=UTC)).event
     'sounded'
     """
-    if risk is None and net is None:
+    episode = state.episode
+    had_bounds = episode is not None and bool(episode.bounds)
+    if risk is None and net is None and not (bounds or had_bounds):
         return Decision(state)
     urgent = net is not None and net.score >= policy.news2_from
     hold = _update_hold(policy, state.hold, net, at)
-    state = replace(state, hold=hold, episode=_rearm(state.episode, net))
-    episode = state.episode
+    episode = _rearm(episode, net, bounds)
+    state = replace(state, hold=hold, episode=episode)
     high = risk is not None and policy.threshold is not None and risk >= policy.threshold
-    if episode is not None and not (urgent or high or _goes_on(policy, episode, risk, net)):
+    if episode is not None and not (urgent or high or bounds or _goes_on(policy, episode, risk, net)):
         return Decision(replace(state, episode=None), "ended")
     refractory = state.last_sounded_at is not None and at - state.last_sounded_at < policy.refractory_period
     emergency = urgent and (net.spot >= policy.news2_from or at - hold.since >= HOLDS_FOR)  # type: ignore[union-attr]
+    cause: Cause = "model"
     if emergency and (not refractory or episode is None or not episode.emergency):
-        return _sound(state, at, "news2")
-    if emergency or not high or (episode is None and refractory):
+        cause = "news2"
+    elif bounds and (not refractory or episode is None or not set(bounds) <= set(episode.bounds)):
+        cause = "critical_bound"
+    elif emergency or not high or (episode is None and refractory):
         return Decision(state)
-    if refractory or not room:
+    elif refractory or not room:
         opened = replace(state, episode=episode or Episode(at, 0))
         return Decision(opened) if episode else Decision(opened, "withheld", "model")
-    return _sound(state, at, "model")
+    return _sound(state, at, cause, bounds)
 
 
 def needs_reassessment(state: AlarmState, now: datetime) -> bool:
@@ -177,11 +193,13 @@ def _update_hold(policy: Policy, hold: Hold | None, net: SafetyNetScore | None, 
     return replace(hold, dipped_at=None)
 
 
-def _rearm(episode: Episode | None, net: SafetyNetScore | None) -> Episode | None:
-    """Return the episode; the safety net may sound again at once if NEWS2 has fallen far enough."""
-    if episode is None or net is None or net.score >= ENDS_BELOW:
-        return episode
-    return replace(episode, emergency=False)
+def _rearm(episode: Episode | None, net: SafetyNetScore | None, bounds: tuple[str, ...]) -> Episode | None:
+    """Return the episode; what has fallen far enough, or stands no more, may sound again at once."""
+    if episode is None:
+        return None
+    has_fallen = net is not None and net.score < ENDS_BELOW
+    standing = tuple(name for name in episode.bounds if name in bounds)
+    return replace(episode, emergency=episode.emergency and not has_fallen, bounds=standing)
 
 
 def _goes_on(policy: Policy, episode: Episode, risk: float | None, net: SafetyNetScore | None) -> bool:
@@ -191,8 +209,9 @@ def _goes_on(policy: Policy, episode: Episode, risk: float | None, net: SafetyNe
     return episode.emergency or risk >= policy.rearm
 
 
-def _sound(state: AlarmState, at: datetime, cause: Cause) -> Decision:
+def _sound(state: AlarmState, at: datetime, cause: Cause, bounds: tuple[str, ...]) -> Decision:
     episode = state.episode or Episode(at, 0)
-    sounded = replace(episode, sounded=episode.sounded + 1, emergency=episode.emergency or cause == "news2")
+    emergency = episode.emergency or cause == "news2"
+    sounded = replace(episode, sounded=episode.sounded + 1, emergency=emergency, bounds=bounds)
     event: Event = "sounded_again" if episode.sounded else "sounded"
     return Decision(replace(state, episode=sounded, last_sounded_at=at), event, cause)

@@ -7,8 +7,10 @@ import pandas as pd
 
 from features.declarations import OWN_UNITS
 from features.observations import TIME, check, to_numbers
+from features.signals import BOUNDS, measured_signal
 
-# ``value`` is a number or NaN. ``reason`` is why a reading was not used (features.observations.REASONS), or empty.
+# ``value`` is a number, or NaN: a bound, or no number. ``reason`` is why a reading was not used
+# (features.observations.REASONS), or empty.
 COLUMNS: Final = ("subject_id", "signal", "value", "observed_at", "recorded_at", "device_id", "source", "reason")
 REPEATS: Final = ("duplicate_message", "duplicate_reading")
 _CATEGORIES: Final = ("subject_id", "signal", "device_id", "source", "reason")
@@ -28,9 +30,17 @@ def check_received(readings: pd.DataFrame) -> pd.DataFrame:
 
 
 def merge_received(accepted: pd.DataFrame, quarantined: pd.DataFrame) -> pd.DataFrame:
-    """Merge accepted observations and quarantined readings into :data:`COLUMNS`, in order of arrival."""
-    unused = quarantined.reindex(columns=list(COLUMNS))
-    unused = unused.assign(value=to_numbers(unused["value"]), recorded_at=unused["recorded_at"].fillna(unused["observed_at"]))
+    """Merge accepted observations and quarantined readings into :data:`COLUMNS`, in order of arrival.
+
+    A bound is a reading of its signal that arrived, without a value: a limit says nothing of level, noise or unit.
+    """
+    is_bound = accepted["signal"].isin(BOUNDS)
+    if is_bound.any():
+        signal = accepted["signal"].astype(object).map(measured_signal)
+        accepted = accepted.assign(signal=signal, value=accepted["value"].mask(is_bound))
+    unused = quarantined.reindex(columns=[*COLUMNS, "comparator"])
+    value = to_numbers(unused["value"]).where(unused.pop("comparator").isna())
+    unused = unused.assign(value=value, recorded_at=unused["recorded_at"].fillna(unused["observed_at"]))
     parts = [accepted.assign(reason="")[list(COLUMNS)], unused]
     for column in ("observed_at", "recorded_at"):
         for part in parts:

@@ -63,9 +63,9 @@ def profile_signals(rows: pd.DataFrame) -> pd.DataFrame:
         - ``early``, ``delay``, ``late``: 5th, 50th and 95th percentile of the minutes from observed to recorded; negative
           where most are observed after they are recorded;
         - ``interval``: median minutes from one reading to the next;
-        - of the accepted: ``level`` (median), ``noise`` (mean step from one to the next, without the largest), ``run`` (most
-          equal values in a row), ``run_minutes`` (the longest time one value lasted), ``on_<step>`` (share that is a multiple
-          of the step).
+        - of the accepted with a value: ``level`` (median), ``noise`` (mean step from one to the next, without the largest),
+          ``run`` (most equal values in a row), ``run_minutes`` (the longest time one value lasted), ``on_<step>`` (share that
+          is a multiple of the step).
     """
     codes, keys = _number_profiles(rows)
     number = len(keys)
@@ -96,7 +96,7 @@ def profile_signals(rows: pd.DataFrame) -> pd.DataFrame:
         summary[name] = _quantile(codes[timed], delay[timed], share, number)
     order = np.lexsort((observed, codes))
     summary["interval"] = _median_interval(codes[order][came[order]], observed[order][came[order]], number)
-    usable = order[accepted[order]]
+    usable = order[(accepted & ~np.isnan(value))[order]]  # a bound can be used, and has no value
     return pd.concat([keys, summary, _summarise_values(codes[usable], value[usable], observed[usable], number)], axis=1)
 
 

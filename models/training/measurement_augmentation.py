@@ -33,7 +33,7 @@ from scipy.special import ndtri
 
 from features.batch import KEYS, build_features
 from features.catalogue import group_by_view
-from features.signals import SIGNALS, Kind
+from features.signals import STORED, Kind, measured_signal
 from models.training.draws import draw_per_row
 from models.training.truncated_records import last_sets, late_start
 
@@ -83,12 +83,13 @@ MAX_NEGATIVES: Final = 100_000
 _HOUR: Final = 3_600_000_000  # microseconds
 
 # The habit of each signal. Each vital sign has one of its own. All results of blood share one, because they come from one
-# sample, and so do the signals that are charted at the bedside.
-_HABIT: Final = {name: name if signal.kind == "vital" else signal.kind for name, signal in SIGNALS.items()}
+# sample, and so do the signals that are charted at the bedside. A bound has that of its signal.
+_HABIT: Final = {name: measured_signal(name) if signal.kind == "vital" else signal.kind for name, signal in STORED.items()}
 # With changed habits each panel of blood results and each support signal has a habit of its own too.
 _PANEL_OF: Final = {name: panel for panel, members in PANELS.items() for name in members}
 _CHANGED_HABIT: Final = {
-    name: "bedside" if signal.kind == "bedside" else _PANEL_OF.get(name, name) for name, signal in SIGNALS.items()
+    name: "bedside" if signal.kind == "bedside" else _PANEL_OF.get(measured_signal(name), measured_signal(name))
+    for name, signal in STORED.items()
 }
 
 
@@ -266,11 +267,11 @@ def changed_habits(observations: pd.DataFrame, draw: int) -> pd.DataFrame:
         Some of their rows, in the same order, with changed values and times of recording.
     """
     signal, names, patient = _assign_habits(observations, _CHANGED_HABIT)
-    never = np.array([NEVER_SHARE[SIGNALS[name].kind] for name in names])[signal]
+    never = np.array([NEVER_SHARE[STORED[name].kind] for name in names])[signal]
     taken = _is_taken(observations, signal, names, patient, f"share.of.panel{draw:02}", f"reading.taken.{draw:02}")
     taken &= draw_per_row(patient, f"never.measured{draw:02}") >= never
     patient, signal, changed = patient[taken], signal[taken], observations[taken]
-    laboratory = np.array([SIGNALS[name].kind == "laboratory" for name in names])[signal]
+    laboratory = np.array([STORED[name].kind == "laboratory" for name in names])[signal]
     hours_late = np.where(laboratory, draw_per_row(patient, f"results.late..{draw:02}") * MAX_RESULT_DELAY, 0.0)
     return changed.assign(
         value=_with_offset(
@@ -303,7 +304,7 @@ def _is_taken(
         signal, names, patient: as :func:`_assign_habits` returns them.
         share_purpose, reading_purpose: purposes of the draws.
     """
-    least = np.array([1.0 if name in SUMMED else LEAST_SHARE[SIGNALS[name].kind] for name in names])[signal]
+    least = np.array([1.0 if name in SUMMED else LEAST_SHARE[STORED[name].kind] for name in names])[signal]
     share = least + (1 - least) * draw_per_row(patient, share_purpose)
     return np.asarray(draw_per_row(patient.assign(observed_at=observations["observed_at"].array), reading_purpose) < share)
 
@@ -312,7 +313,7 @@ def _with_offset(value: Float64, signal: Int64, names: Sequence[str], level: Flo
     """Add to each value the offset of its device, which has the quantile ``level``; signals without a spread stay."""
     offset = OFFSET_SHARE * np.array([SPREAD.get(name, 0.0) for name in names])[signal] * ndtri(np.clip(level, 1e-9, 1 - 1e-9))
     step, low, high = (
-        np.array([getattr(SIGNALS[name], attribute) for name in names], dtype=np.float64)[signal]
+        np.array([getattr(STORED[name], attribute) for name in names], dtype=np.float64)[signal]
         for attribute in ("steps_per_unit", "low", "high")
     )
     return np.asarray(np.clip(value + np.round(offset * step) / step, low, high))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from features.batch import KEYS
 from features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
-from features.signals import SIGNALS, Kind
+from features.signals import STORED, Kind
 from models.training.draws import draw_per_row
 
 Int64 = NDArray[np.int64]
@@ -77,7 +77,7 @@ def last_sets(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[pd.DataF
     row_of[turn[chosen], subject[chosen]] = rows["subject_id"]
     at = np.append(_microseconds(rows["index_time"]), np.iinfo(np.int64).min)  # the last one lies before any observation
     signal, signals = pd.factorize(observations["signal"])
-    carried = np.array([CARRY_HOURS[SIGNALS[str(name)].kind] * _HOUR for name in signals], dtype=np.int64)[signal]
+    carried = np.array([CARRY_HOURS[STORED[str(name)].kind] * _HOUR for name in signals], dtype=np.int64)[signal]
     observed, recorded = _microseconds(observations["observed_at"]), _microseconds(observations["recorded_at"])
     value, owner = observations["value"].to_numpy(np.float64), _positions(observations["subject_id"], subjects)
     sets = []

@@ -13,7 +13,7 @@ from features.declarations import OWN_UNITS
 from features.identifiers import is_identifier
 from features.observations import TIME, check
 from features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
-from features.signals import SIGNALS
+from features.signals import STORED
 from pipelines.cohort_store import CohortFacts, NoCohortError
 from pipelines.home import Home
 from pipelines.operations.upgrade import upgrade
@@ -69,7 +69,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     signals: dict[str, Counter[str]] = {}
     for (signal, reason), count in sorted(quarantined.items()):
         reasons[reason] += count
-        signals.setdefault(signal if signal in SIGNALS else "other", Counter())[reason] += count
+        signals.setdefault(signal if signal in STORED else "other", Counter())[reason] += count
     facts = CohortFacts(
         source=source.name,
         simulated=source.simulated,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from features.errors import VigilError
 from features.observations import REASONS as ALL_REASONS
-from features.signals import SIGNALS
+from features.signals import SIGNALS, STORED
 from features.units import find_conversion, understood_units
 from pipelines.home import Home
 from serving.records import journal
@@ -17,7 +17,7 @@ from serving.records.journal import Journal
 from serving.records.source_settings import SourceSettingsFile
 from serving.stream.ingestion import SentObservation, to_row
 
-REASONS: Final = ("missing_unit", "missing_time")  # what a declaration can put right
+REASONS: Final = ("missing_unit", "missing_time", "undeclared_range")  # what a declaration can put right
 _LEAST_READINGS: Final = 10  # from which a unit is proposed; ours
 _NEAR: Final = math.log(2.5)  # of a median to the usual value; twice as near as that of any other unit
 
@@ -54,12 +54,12 @@ def summarise_sources(home: Home) -> list[SourceRow]:
     for row in waiting:
         key = (row.sent.get("source") or "", str(row.sent.get("signal")))
         quarantined.setdefault(key, Counter())[row.reason] += 1
-        if row.reason == "missing_unit":
+        if row.reason == "missing_unit" and isinstance(row.sent["value"], float | int) and not row.sent.get("comparator"):
             values.setdefault(key, []).append(float(row.sent["value"]))
     return [
         SourceRow(
             source,
-            signal if signal in SIGNALS else "other",
+            signal if signal in STORED else "other",
             accepted.get((source, signal), 0),
             dict(quarantined.get((source, signal), {})),
             propose_unit(signal, values.get((source, signal), [])),

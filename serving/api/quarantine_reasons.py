@@ -1,7 +1,7 @@
 """Explanations of quarantine reasons: the field and what was expected, never the value."""
 
 from features.observations import REASONS
-from features.signals import SIGNALS
+from features.signals import SIGNALS, bounded_signals
 from features.units import understood_units
 
 
@@ -32,6 +32,8 @@ def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
         "ambiguous_code": ("signal", "the signal's name; this code stands for several"),
         "unknown_unit": ("unit", units),
         "codes_disagree": ("unit", f"a unit that fits the code in signal; the signal's are {units}"),
+        "not_exact": ("value", f"a number; or with comparator, or as low or high, a bound of {', '.join(bounded_signals())}"),
+        "undeclared_range": ("value", "a number with comparator; or declare the measuring range: ranges in sources.toml"),
         "device_error": ("value", "a measurement; the source declares this value as an error code"),
         "missing_unit": ("unit", f"{units}; or declare the unit of the source in sources.toml"),
         "not_a_number": ("value", "a finite number, not a text"),

@@ -13,7 +13,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
-from features.signals import SIGNALS
+from features.signals import STORED
 from models.monitoring.report_schema import REPORT_FILE, DriftReport, FindingRecord, Status
 
 STATUS: Final = {status.name.lower(): int(status) for status in Status}
@@ -63,4 +63,4 @@ def _labels(finding: FindingRecord) -> tuple[str, str]:
     """Return fault and signal, empty for all signals. Whatever a report may hold, no label names a patient."""
     fault = finding.fault if _FAULT_NAME.fullmatch(finding.fault) else OTHER
     signal = finding.signal or ""
-    return fault, signal if signal in {"", *SIGNALS} else OTHER
+    return fault, signal if signal in {"", *STORED} else OTHER

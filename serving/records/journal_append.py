@@ -65,12 +65,13 @@ def _append_originals(
     stored = find_stored(connection, arrived["message_id"])
     unusable = dict(zip(checked.quarantined["row"], checked.quarantined["reason"], strict=True))
     receipts = {}
-    for row, message, value in zip(arrived["row"], arrived["message_id"], checked.converted.tolist(), strict=True):
+    contents = checked.content.itertuples(index=False, name=None)
+    for row, message, content in zip(arrived["row"], arrived["message_id"], contents, strict=True):
         reason = unusable.get(row)
-        seq, stored_value = stored.get(message, (0, value))  # not stored: another message had the same content
+        seq, stored_content = stored.get(message, (0, content))  # not stored: another message had the same content
         if reason is not None and reason not in _REPEATS:
             receipts[row] = Receipt("quarantined", reason)
-        elif value != stored_value:
+        elif content != stored_content:
             receipts[row] = Receipt("quarantined", "duplicate_message")
         else:
             receipts[row] = Receipt("accepted" if seq > last_seq and reason is None else "duplicate")

@@ -79,14 +79,15 @@ def count_repetitions(connection: sa.Connection, observations: pd.DataFrame, at:
     connection.execute(REPETITIONS.insert(), rows)
 
 
-def find_stored(connection: sa.Connection, messages: "pd.Series[bytes]") -> dict[bytes, tuple[int, float]]:
-    """Return number and value of the stored observations that count, by message."""
+def find_stored(connection: sa.Connection, messages: "pd.Series[bytes]") -> dict[bytes, tuple[int, tuple[str, float]]]:
+    """Return number, and signal and value, of the stored observations that count, by message."""
     wanted = messages.drop_duplicates().tolist()
-    stored: dict[bytes, tuple[int, float]] = {}
+    stored: dict[bytes, tuple[int, tuple[str, float]]] = {}
+    columns = [OBSERVATIONS.c[name] for name in ("message", "seq", "signal", "value")]
     for first in range(0, len(wanted), _CHUNK):
         chunk = OBSERVATIONS.c.message.in_(wanted[first : first + _CHUNK]) & OBSERVATIONS.c.superseded_at.is_(None)
-        rows = connection.execute(sa.select(OBSERVATIONS.c.message, OBSERVATIONS.c.seq, OBSERVATIONS.c.value).where(chunk))
-        stored |= {row.message: (row.seq, row.value) for row in rows}
+        rows = connection.execute(sa.select(*columns).where(chunk))
+        stored |= {row.message: (row.seq, (row.signal, row.value)) for row in rows}
     return stored
 
 

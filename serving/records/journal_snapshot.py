@@ -1,7 +1,7 @@
 """The journal as it stands at one moment, for those who make features or look for faults."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
@@ -9,12 +9,49 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
+from features.signals import BOUNDS
+from models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
 from serving.records.journal_latest import Latest, read_latest
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS, RETENTIONS, REVISIONS
 from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
 
-_SENT: Final = ["signal", "value", "observed_at", "device_id", "source"]
+_CHUNK: Final = 500  # values in a query
+_SENT: Final = ["signal", "value", "comparator", "observed_at", "device_id", "source"]
+
+
+def _counting(
+    columns: "Sequence[sa.Column[Any]]", wanted: "sa.ColumnElement[bool]", until: "int | sa.BindParameter[int]"
+) -> "sa.CompoundSelect[Any]":
+    """Return the query of those observations that count at a time.
+
+    Observations that retention dropped are left out, even while it is still deleting them.
+    """
+    dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
+    wanted &= (OBSERVATIONS.c.recorded_at <= until) & (OBSERVATIONS.c.recorded_at >= dropped)
+    counted = (OBSERVATIONS.c.superseded_at.is_(None), OBSERVATIONS.c.superseded_at > until)  # an index for each
+    return sa.union_all(*(sa.select(*columns).where(wanted, which) for which in counted))
+
+
+# Executed with every risk, so they are made once.
+_SINCE: Final[sa.BindParameter[int]] = sa.bindparam("since", type_=sa.BigInteger)
+_UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
+_BOUND_COLUMNS: Final = [
+    OBSERVATIONS.c[name] for name in ("subject_id", "signal", "value", "observed_at", "recorded_at", "seq")
+]
+_IS_BOUND: Final = OBSERVATIONS.c.signal.in_(BOUNDS)
+_ARRIVED_BOUNDS: Final = _counting(_BOUND_COLUMNS, _IS_BOUND & OBSERVATIONS.c.recorded_at.between(_SINCE, _UNTIL), _UNTIL)
+_OBSERVED: Final = OBSERVATIONS.c.observed_at.between(_SINCE, _UNTIL)
+_BOUNDS_OF: Final = _counting(
+    _BOUND_COLUMNS, OBSERVATIONS.c.subject_id.in_(sa.bindparam("subjects", expanding=True)) & _IS_BOUND & _OBSERVED, _UNTIL
+)
+_VALUES: Final = _counting(
+    [OBSERVATIONS.c[name] for name in ("signal", "observed_at", "value")],
+    (OBSERVATIONS.c.subject_id == sa.bindparam("subject"))
+    & OBSERVATIONS.c.signal.in_(sa.bindparam("signals", expanding=True))
+    & _OBSERVED,
+    _UNTIL,
+)
 
 
 class Superseded(NamedTuple):
@@ -50,18 +87,12 @@ class JournalSnapshot:
         return max(ends) if ends else None
 
     def observations(self, after: int, until: int, subject: str | None = None) -> pd.DataFrame:
-        """Return accepted observations by time of recording, of all subjects or of one, as they counted at ``until``.
-
-        Those that retention dropped are left out, even while it is still deleting them.
-        """
-        dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
+        """Return accepted observations by time of recording, of all subjects or of one, as they counted at ``until``."""
         wanted: sa.ColumnElement[bool] = OBSERVATIONS.c.recorded_at.between(after + 1, until)
         if subject is not None:
-            wanted = (OBSERVATIONS.c.subject_id == subject) & (OBSERVATIONS.c.recorded_at <= until)
+            wanted = OBSERVATIONS.c.subject_id == subject
         columns = [column for column in OBSERVATIONS.c if column.name not in ("origin", "version", "superseded_at")]
-        counted = (OBSERVATIONS.c.superseded_at.is_(None), OBSERVATIONS.c.superseded_at > until)  # an index for each
-        parts = [sa.select(*columns).where(wanted, OBSERVATIONS.c.recorded_at >= dropped, which) for which in counted]
-        rows = self._frame(sa.union_all(*parts).order_by("recorded_at", "seq"))
+        rows = self._frame(_counting(columns, wanted, until).order_by("recorded_at", "seq"))
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
 
     def latest(self, subject: str, until: int) -> Mapping[str, Latest]:
@@ -95,6 +126,36 @@ class JournalSnapshot:
         for row in self._connection.execute(query):
             found.setdefault(row.subject_id, []).append(Superseded(row.observed_at, row.recorded_at))
         return found
+
+    def arrived_bounds(self, after: int, until: int) -> dict[str, list[Bound]]:
+        """Return the bounds recorded in an interval that count at its end, by subject, in the order they were observed."""
+        return _by_subject(self._connection.execute(_ARRIVED_BOUNDS, {"since": after + 1, "until": until}))
+
+    def bounds(self, subject: str, after: int, until: int) -> list[Bound]:
+        """Return the bounds of a subject observed in an interval, as of its end, in the order they were observed."""
+        return _by_subject(self._bounds([subject], after, until)).get(subject, [])
+
+    def standing_bounds(self, times: Mapping[str, int]) -> dict[str, tuple[Bound, ...]]:
+        """Return the bounds that stand, each subject's at a time of its own (microseconds); only of subjects that have any."""
+        subjects, rows = list(times), []
+        for first in range(0, len(subjects), _CHUNK):
+            some = subjects[first : first + _CHUNK]
+            ends = [times[subject] for subject in some]
+            rows += [
+                row for row in self._bounds(some, min(ends) - STANDS_US, max(ends)) if row.recorded_at <= times[row.subject_id]
+            ]
+        standing = {}
+        for subject, bounds in _by_subject(rows).items():
+            interval = {"since": bounds[0].observed_at + 1, "until": times[subject]}
+            signals = {"subject": subject, "signals": [bound.signal for bound in bounds]}
+            values = self._connection.execute(_VALUES, interval | signals)
+            taken = [(row.signal, row.observed_at, row.value) for row in values]
+            standing[subject] = standing_bounds(bounds, taken, times[subject])
+        return {subject: bounds for subject, bounds in standing.items() if bounds}
+
+    def _bounds(self, subjects: Sequence[str], after: int, until: int) -> "Sequence[sa.Row[Any]]":
+        interval = {"subjects": subjects, "since": after + 1, "until": until}
+        return self._connection.execute(_BOUNDS_OF, interval).all()
 
     def last_revision(self, subject: str, until: int) -> int:
         """Return when the last correction or retraction of a subject up to a time was recorded; 0: there is none."""
@@ -132,3 +193,11 @@ class JournalSnapshot:
     def _frame(self, query: "sa.Select[Any] | sa.CompoundSelect[Any]") -> pd.DataFrame:
         result = self._connection.execute(query)
         return pd.DataFrame(result.all(), columns=list(result.keys()))
+
+
+def _by_subject(rows: "Iterable[sa.Row[Any]]") -> dict[str, list[Bound]]:
+    """Return rows of bounds by subject, in the order they were observed."""
+    found: dict[str, list[Bound]] = {}
+    for row in sorted(rows, key=lambda row: (row.observed_at, row.recorded_at, row.seq)):
+        found.setdefault(row.subject_id, []).append(Bound(row.signal, row.value, row.observed_at))
+    return found

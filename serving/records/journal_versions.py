@@ -14,6 +14,7 @@ from features.declarations import Declarations
 from features.observations import check, understand
 from features.oxygen import SUFFIX
 from features.revisions import Standing, is_revision
+from features.signals import measured_signal, signal_with_bounds
 from serving.records.database import upsert
 from serving.records.journal_rows import Receipt, insert_accepted
 from serving.records.journal_tables import LATEST, OBSERVATIONS, REVISIONS
@@ -69,17 +70,17 @@ def _append_version(
     inserts: dict[tuple[bytes, int | None], _Insert],
 ) -> Receipt:
     subject, origin = str(understood["subject_id"]), sent["origin"].iloc[0]
-    observed_at, value = microsecond(understood["observed_at"]), float(understood["value"])
-    rows = _rows_of(connection, subject, str(understood["signal"]), origin, sent["message_id"].iloc[0])
+    observed_at, signal, value = microsecond(understood["observed_at"]), str(understood["signal"]), float(understood["value"])
+    rows = _rows_of(connection, subject, measured_signal(signal), origin, sent["message_id"].iloc[0])
     several = len({row.observed_at for row in rows if row.version is None}) > 1
     identity_at = observed_at if several else None
     counting = next(
         (row for row in rows if row.superseded_at is None and (not several or row.observed_at == observed_at)), None
     )
-    standing = _standing(connection, origin, identity_at, counting)
+    standing = _standing(connection, origin, identity_at, counting, signal)
     number = understood["version"]
     version = None if pd.isna(number) else int(number)
-    outcome, after = standing.after(version, str(understood["status"]), (observed_at, value))
+    outcome, after = standing.after(version, str(understood["status"]), (observed_at, signal, value))
     if outcome in ("repeated", "superseded"):
         return Receipt("duplicate", "superseded" if outcome == "superseded" else None)
     if counting is not None:
@@ -119,19 +120,25 @@ def _append_version(
 def _rows_of(connection: sa.Connection, subject: str, signal: str, origin: bytes, message: bytes) -> list[Any]:
     """Return the stored versions of one origin, superseded ones too. Each of the two queries has an index of its own.
 
+    A version may be a value of the signal or a bound of it.
+
     An earlier version of Vigil stored no origin; then the message, which has the same time, tells.
     """
     is_known = (OBSERVATIONS.c.origin == origin) | (OBSERVATIONS.c.origin.is_(None) & (OBSERVATIONS.c.message == message))
-    wanted = (OBSERVATIONS.c.subject_id == subject) & (OBSERVATIONS.c.signal == signal) & is_known
-    columns = [OBSERVATIONS.c[name] for name in ("seq", "observed_at", "value", "version", "superseded_at")]
+    wanted = (OBSERVATIONS.c.subject_id == subject) & OBSERVATIONS.c.signal.in_(signal_with_bounds(signal)) & is_known
+    columns = [OBSERVATIONS.c[name] for name in ("seq", "observed_at", "signal", "value", "version", "superseded_at")]
     counts = OBSERVATIONS.c.superseded_at.is_(None)
     return [row for which in (counts, ~counts) for row in connection.execute(sa.select(*columns).where(wanted, which))]
 
 
-def _standing(connection: sa.Connection, origin: bytes, identity_at: int | None, counting: Any | None) -> Standing:
-    """Return what is known of an observation."""
+def _standing(connection: sa.Connection, origin: bytes, identity_at: int | None, counting: Any | None, signal: str) -> Standing:
+    """Return what is known of an observation. ``signal``: the version's, where no row tells what the one before was of."""
     of_identity = REVISIONS.c.identity_at.is_(None) if identity_at is None else REVISIONS.c.identity_at == identity_at
     query = sa.select(REVISIONS).where(REVISIONS.c.origin == origin, of_identity).order_by(REVISIONS.c.version.desc()).limit(1)
+    before = signal if counting is None else counting.signal
     if (last := connection.execute(query).first()) is not None:
-        return Standing(last.version, last.is_retracted, None if last.is_retracted else (last.observed_at, last.value))
-    return Standing() if counting is None else Standing(1, is_retracted=False, content=(counting.observed_at, counting.value))
+        content = None if last.is_retracted else (last.observed_at, before, last.value)
+        return Standing(last.version, last.is_retracted, content)
+    if counting is None:
+        return Standing()
+    return Standing(1, is_retracted=False, content=(counting.observed_at, counting.signal, counting.value))

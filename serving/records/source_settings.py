@@ -7,6 +7,7 @@
 
     [sources.gateway-4]
     units = { glucose = "mmol/L" }
+    ranges = { glucose = [2.2, 22.2] }
     error_codes = { glucose = [9, 10, 12] }
 
     [sources.wristbands]
@@ -15,15 +16,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from features.declarations import Declarations, SourceDeclaration
 from features.derived import SCORE_CARRY_HOURS
 from features.errors import VigilError
-from features.signals import SIGNALS
+from features.signals import SIGNALS, bounded_signals
 from features.units import find_conversion, understood_units
 from serving.records.settings_file import SettingsFile
 
@@ -48,6 +49,7 @@ def _require_zone(name: str) -> str:
     return name
 
 
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 SignalName = Annotated[str, AfterValidator(_require_signal)]
 
 
@@ -56,6 +58,8 @@ class SourceSettings(BaseModel):
 
     Attributes:
         units: unit of values that arrive without one, by signal; one of :func:`features.units.understood_units`.
+        ranges: lowest and highest value that the devices measure, by signal: what Low and High stand for. In the declared unit,
+            or else the signal's own.
         error_codes: values that say what is wrong with the device, by signal.
         time_zone: of times that arrive without one; None: such times are not believed.
         carry_hours: how long NEWS2 at the bedside may use a value, by signal, where that is shorter than
@@ -65,7 +69,8 @@ class SourceSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     units: dict[SignalName, str] = {}
-    error_codes: dict[SignalName, list[Annotated[float, Field(allow_inf_nan=False)]]] = {}
+    ranges: dict[SignalName, tuple[Finite, Finite]] = {}
+    error_codes: dict[SignalName, list[Finite]] = {}
     time_zone: Annotated[str, AfterValidator(_require_zone)] | None = None
     carry_hours: dict[SignalName, Annotated[float, Field(ge=0.25, le=SCORE_CARRY_HOURS)]] = {}
 
@@ -77,10 +82,27 @@ class SourceSettings(BaseModel):
                 raise ValueError(f"{unit} is no unit of {signal}; expected one of {', '.join(understood_units(signal))}")
         return units
 
+    @model_validator(mode="after")
+    def _require_ranges(self) -> Self:
+        for signal, (lowest, highest) in self.ranges.items():
+            if signal not in bounded_signals():
+                raise ValueError(f"ranges: {signal} has no bounds; expected one of {', '.join(bounded_signals())}")
+            unit, own = self.units.get(signal, SIGNALS[signal].unit), SIGNALS[signal]
+            conversion = find_conversion(signal, unit)
+            assert conversion is not None  # the unit was checked before
+            limits = [conversion.convert(limit, own.steps_per_unit) for limit in (lowest, highest)]
+            if not own.low <= limits[0] < limits[1] <= own.high:
+                raise ValueError(
+                    f"ranges: {signal} has another range; expected the lowest and the highest value that the device measures, "
+                    f"in {unit}, within {own.low:g} to {own.high:g} {own.unit}"
+                )
+        return self
+
     def declaration(self) -> SourceDeclaration:
         """Return the declaration as the check of observations takes it."""
         return SourceDeclaration(
             units=self.units,
+            ranges=self.ranges,
             error_codes={signal: tuple(codes) for signal, codes in self.error_codes.items()},
             time_zone=None if self.time_zone is None else ZoneInfo(self.time_zone),
             carry_hours=self.carry_hours,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from models.alarms.critical_bounds import Bound
 from models.alarms.policy import Cause
 from models.alarms.safety_net import Band, Reason
 from models.assessment import Basis, DecidedBy, Finding
@@ -12,6 +13,7 @@ Action = Literal["acknowledged", "overridden"]
 Status = Literal["open", "acknowledged", "overridden"]
 EventKind = Literal[
     "risk",
+    "beyond_range",
     "silent",
     "left",
     "alarm",
@@ -36,6 +38,7 @@ class WardRisk:
         net_score: NEWS2 of sustained values; None where the safety net does not apply.
         urgent_since: since when that has been at the limit of the safety net or above.
         dipped_at: since when it has been below again, for less than a dip may last.
+        bounds: that stand, as :func:`bound_fields` describes them; None: none is known.
     """
 
     subject_id: str
@@ -59,6 +62,7 @@ class WardRisk:
     net_score: int | None = None
     urgent_since: int | None = None
     dipped_at: int | None = None
+    bounds: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +85,10 @@ class Alarm:
         acted_at, acted_by, reason: of the latest action.
         cause: what sounded last; None in alarms of an earlier version, as the next two.
         emergency: whether NEWS2 has stayed high since the safety net sounded.
-        reasons: rules of NEWS2 that held then.
+        reasons: rules of NEWS2 that held then, and ``critical_bound`` if one stood.
         basis_retracted_at: when an observation that it rests on was corrected or retracted; None: never.
+        bounds: the critical bounds that it was about and that have stood since, as :func:`bound_fields` describes them; None:
+            there was none.
         actions: oldest first.
     """
 
@@ -108,6 +114,7 @@ class Alarm:
     emergency: bool | None = None
     reasons: list[Reason] | None = None
     basis_retracted_at: int | None = None
+    bounds: list[dict[str, Any]] | None = None
     actions: tuple[AlarmAction, ...] = ()
 
 
@@ -154,3 +161,9 @@ class WardUpdate:
     opened: list[Alarm] = field(default_factory=list)
     changed: list[AlarmChange] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+
+
+def bound_fields(bound: Bound) -> dict[str, Any]:
+    """Return what is stored and shown of a bound: its signal and side, the limit and its unit, and when it was observed."""
+    names = ("signal", "side", "limit", "unit", "text", "observed_at")
+    return {name: getattr(bound, name) for name in names} | {"critical": bound.is_critical}

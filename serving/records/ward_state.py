@@ -15,13 +15,14 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.errors import VigilError
+from features.signals import bound_name
 from models.alarms.policy import AlarmState, Episode, Hold
 from serving.records.database import Schema, delete_in_steps, open_database, reading, upsert, with_retries, writing
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
 from serving.records.ward_tables import ACTIONS, ALARMS, EVENT_NUMBERS, EVENTS, METADATA, PROGRESS, RISKS
 
-SCHEMA: Final = Schema("ward_state", METADATA, revision="0003", former_file="board.db")
+SCHEMA: Final = Schema("ward_state", METADATA, revision="0004", former_file="board.db")
 
 _ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
 _JOURNAL: Final = "journal"  # progress: time of the last group that is in the risks
@@ -102,7 +103,8 @@ class WardState:
                 before = states.get(row.subject_id, AlarmState())
                 sounded = before.last_sounded_at if row.last_sounded_at is None else instant(row.last_sounded_at)
                 is_open = row.ended_at is None
-                episode = Episode(instant(row.opened_at), row.sounded, bool(row.emergency)) if is_open else None
+                bounds = tuple(bound_name(bound["signal"], bound["side"]) for bound in row.bounds or ())
+                episode = Episode(instant(row.opened_at), row.sounded, bool(row.emergency), bounds) if is_open else None
                 states[row.subject_id] = AlarmState(episode, sounded, before.hold)
         return states
 

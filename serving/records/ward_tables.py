@@ -30,6 +30,7 @@ RISKS: Final = sa.Table(  # the latest of each subject
     sa.Column("net_score", sa.Integer),
     sa.Column("urgent_since", sa.BigInteger),
     sa.Column("dipped_at", sa.BigInteger),
+    sa.Column("bounds", sa.JSON),  # that stand; null: none is known
 )
 ALARMS: Final = sa.Table(  # one row an episode
     "alarms",
@@ -57,6 +58,7 @@ ALARMS: Final = sa.Table(  # one row an episode
     sa.Column("emergency", sa.Boolean),
     sa.Column("reasons", sa.JSON),
     sa.Column("basis_retracted_at", sa.BigInteger),  # null: what it rests on still stands
+    sa.Column("bounds", sa.JSON),  # the critical ones of the episode; null: none
 )
 _IS_OPEN: Final = ALARMS.c.ended_at.is_(None)
 sa.Index("one_open_episode_a_subject", ALARMS.c.subject_id, unique=True, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)

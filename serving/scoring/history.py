@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from features.catalogue import service_views
+from models.alarms.critical_bounds import Bound
 from models.alarms.safety_net import Band
 from models.assessment import Basis, DecidedBy, usable_model
 from models.registry import RegisteredModel
@@ -65,6 +66,13 @@ def risk_history(log: PredictionLog, clock: Clock, subject: str, hours: float) -
         interval = (until - logged["index_time"]).dt.total_seconds() // (hours * 3600 / MAX_POINTS)
         logged = logged[~interval.duplicated(keep="last")]
     return [_point(row) for row in logged.to_dict("records")], trend_of(logged)
+
+
+def recent_bounds(journal: Journal, clock: Clock, subject: str, hours: float) -> list[Bound]:
+    """Return a subject's bounds of the last hours, oldest first."""
+    until = clock.now(subject)
+    with journal.snapshot() as snapshot:
+        return snapshot.bounds(subject, microsecond(until - pd.Timedelta(hours=hours)), microsecond(until))
 
 
 def trend_of(logged: pd.DataFrame) -> Trend:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from features.signals import SIGNALS
+from models.alarms.critical_bounds import Bound
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
@@ -45,6 +46,7 @@ class RiskReport:
         range: lowest and highest probability that the evidence supports; None: not wanted, or no probability.
         contributions: the strongest first; None: not wanted, or the model cannot say.
         senders: who sent the latest value of each NEWS2 component, where the journal knows.
+        bounds: that stand at :attr:`as_of`.
     """
 
     prediction_id: str
@@ -56,6 +58,7 @@ class RiskReport:
     range: tuple[float, float] | None = None
     contributions: list[Contribution] | None = None
     senders: Mapping[str, Latest] = field(default_factory=dict)
+    bounds: tuple[Bound, ...] = ()
 
     @property
     def features_hours(self) -> float:

@@ -17,6 +17,7 @@ from features.declarations import Declarations
 from features.errors import VigilError
 from features.observations import TIME, check
 from features.store.client import Store
+from models.alarms.critical_bounds import bounds_among
 from models.assessment import Finding, age_by_hours, assess_registered, usable_model
 from models.bedside import USUAL_TERMS, ScoreTerms, find_expired, has_ages
 from models.registry import RegisteredModel
@@ -129,7 +130,17 @@ class RiskService:
                 position: replace(report, senders=senders[position])
                 for position, report in zip(part.positions, made, strict=True)
             }
-        return [reports[position] for position in range(len(subjects))]
+        return self._with_bounds([reports[position] for position in range(len(subjects))])
+
+    def _with_bounds(self, reports: Sequence[RiskReport | NoReport]) -> list[RiskReport | NoReport]:
+        """Return reports with the bounds that stand."""
+        times = {report.risk.patient: microsecond(report.as_of) for report in reports if isinstance(report, RiskReport)}
+        with self.journal.snapshot() as journal:
+            standing = journal.standing_bounds(times)
+        return [
+            replace(report, bounds=standing.get(report.risk.patient, ())) if isinstance(report, RiskReport) else report
+            for report in reports
+        ]
 
     def from_observations(
         self,
@@ -142,7 +153,7 @@ class RiskService:
 
         Args:
             subject: who they are; the ward does not matter.
-            observations: ``signal, value, unit`` (None: none was sent) and ``observed_at``, any number.
+            observations: ``signal, value, unit, comparator`` (None: none was sent) and ``observed_at``, any number.
             as_of: default: the time of the latest observation.
             include: what else to report.
 
@@ -167,7 +178,8 @@ class RiskService:
         service = self._feature_service(registered)
         views = dict.fromkeys((*views_to_compute(service), *views_to_assess(service)))
         rows = build_features(checked.accepted, _index(subject, time), tuple(views))
-        return self._report(registered, service, rows, [time], "request", [()], [USUAL_TERMS], include)[0]
+        report = self._report(registered, service, rows, [time], "request", [()], [USUAL_TERMS], include)[0]
+        return replace(report, bounds=bounds_among(checked.accepted, time))
 
     def _senders(self, subjects: Sequence[str], now: Sequence[pd.Timestamp]) -> list[Mapping[str, Latest]]:
         """Return the latest value of each NEWS2 component of each subject, by signal; empty where the journal has none."""

@@ -9,13 +9,14 @@ import pandas as pd
 
 from features.derived import SCORE_CARRY_HOURS
 from features.kernel.plan import HOUR_US
+from models.alarms.critical_bounds import Bound, applies
 from models.alarms.policy import AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
 from models.assessment import SILENT_AFTER, Assessment
 from models.registry import RegisteredModel
 from models.training.risk_model import log_odds
 from serving.records.journal_snapshot import Superseded
 from serving.records.timestamps import microsecond
-from serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate
+from serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate, bound_fields
 from serving.records.ward_state import alarm_id
 
 NOTIFY_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to the followers of a ward; ours
@@ -65,7 +66,10 @@ class LastNotified:
 class Rescored:
     """A subject's new risk, with the ward they are in and its policy.
 
-    ``superseded``: the observations that were corrected or retracted since the last risk.
+    Attributes:
+        superseded: the observations that were corrected or retracted since the last risk.
+        bounds: those that stand.
+        arrived: bounds that were recorded since the last risk.
     """
 
     risk: Assessment
@@ -73,6 +77,13 @@ class Rescored:
     ward: str
     policy: Policy
     superseded: Sequence[Superseded] = ()
+    bounds: tuple[Bound, ...] = ()
+    arrived: Sequence[Bound] = ()
+
+    @property
+    def critical(self) -> tuple[Bound, ...]:
+        """The bounds that stand and are critical for this subject."""
+        return tuple(bound for bound in self.bounds if applies(bound, news2=self.risk.score == "NEWS2"))
 
 
 @dataclass
@@ -138,11 +149,13 @@ class Updates:
             update.events.append(Event(ward, key, "risk", time, risk_fields(risk)))
         if now.is_silent and before is not None and not before.is_silent:
             update.events.append(Event(ward, key, "silent", time, {"latest_reading_at": risk.latest_reading_at}))
+        for bound in {bound.name: bound for bound in subject.arrived}.values():  # the latest of each signal and side
+            update.events.append(Event(ward, key, "beyond_range", time, bound_fields(bound)))
         state = memory.states.get(key, AlarmState())
         self._mark_retracted(update, subject, state, time)
         decision = self._decide(update, subject, state, memory)
         if (episode := decision.state.episode or state.episode) is not None:
-            self._record(update, self._alarm_id(key, episode), state, decision, risk, time)
+            self._record(update, self._alarm_id(key, episode), state, decision, risk, subject.critical, time)
         later.states[key] = decision.state
         if (hold := decision.state.hold) is not None:
             risk = replace(risk, urgent_since=_microsecond(hold.since), dipped_at=_microsecond(hold.dipped_at))
@@ -162,7 +175,7 @@ class Updates:
             update.events.append(Event(subject.ward, subject.risk.patient, "alarm_basis_retracted", time, body))
 
     def _decide(self, update: WardUpdate, subject: Rescored, state: AlarmState, memory: Memory) -> Decision:
-        """Decide by the model's risk and by NEWS2; only the model's alarms wait for room in the ward's budget."""
+        """Decide by the model's risk, NEWS2 and critical bounds; only the model's alarms wait for room in the ward's budget."""
         risk, policy = subject.risk, subject.policy
         if risk.score != "NEWS2":
             net: SafetyNetScore | None = SafetyNetScore(
@@ -170,30 +183,44 @@ class Updates:
             )  # a score that is not made for a patient sounds nothing, and keeps nothing open
         else:
             net = None if risk.net_score is None or risk.net_spot is None else SafetyNetScore(risk.net_score, risk.net_spot)
-        now = risk.index_time.to_pydatetime()
-        decision = decide(policy, state, risk.probability, net, now)
+        now, bounds = risk.index_time.to_pydatetime(), tuple(bound.name for bound in subject.critical)
+        decision = decide(policy, state, risk.probability, net, now, bounds=bounds)
         if decision.cause == "model":
             ward, key = subject.ward, risk.patient
             here = [key, *(row.subject_id for row in update.risks if row.ward == ward)]
             newcomers = sum(name not in memory.notified for name in here)
             sounded = sum(event.kind == "alarm" and event.ward == ward for event in update.events)
             if not self.has_room(ward, newcomers, sounded):
-                return decide(policy, state, risk.probability, net, now, room=False)
+                return decide(policy, state, risk.probability, net, now, bounds=bounds, room=False)
         return decision
 
     def _record(
-        self, update: WardUpdate, alarm: str, before: AlarmState, decision: Decision, risk: WardRisk, time: int
+        self,
+        update: WardUpdate,
+        alarm: str,
+        before: AlarmState,
+        decision: Decision,
+        risk: WardRisk,
+        critical: tuple[Bound, ...],
+        time: int,
     ) -> None:
         """Record what a decision does to the alarm of an episode, and the event that followers of the ward see."""
         after, event = decision.state, decision.event
         episode = after.episode or before.episode
         assert episode is not None
+        bounds = [bound_fields(bound) for bound in critical if bound.name in episode.bounds]
         if event is None:
-            if after.episode != before.episode:  # NEWS2 has fallen: its next alarm is news again
-                update.changed.append(AlarmChange(alarm, {"emergency": episode.emergency}))
+            if after.episode != before.episode:  # NEWS2 has fallen, or a bound stands no more: its next alarm is news again
+                update.changed.append(AlarmChange(alarm, {"emergency": episode.emergency, "bounds": bounds}))
             return
         sounded_at = _microsecond(after.last_sounded_at)
-        cause: dict[str, Any] = {"cause": decision.cause, "reasons": risk.reasons, "emergency": episode.emergency}
+        reasons = [*(risk.reasons or []), *(["critical_bound"] if bounds else [])]
+        cause: dict[str, Any] = {
+            "cause": decision.cause,
+            "reasons": reasons,
+            "emergency": episode.emergency,
+            "bounds": bounds or None,
+        }
         if before.episode is None:
             update.opened.append(
                 Alarm(
@@ -217,10 +244,13 @@ class Updates:
             update.changed.append(AlarmChange(alarm, {"ended_at": risk.index_time}))
         else:
             values = {"sounded": episode.sounded, "last_sounded_at": sounded_at, **cause}
-            if episode.emergency and not before.episode.emergency:  # actions about the model's alarm were not about this one
+            if (episode.emergency and not before.episode.emergency) or set(episode.bounds) - set(before.episode.bounds):
+                # Actions about an alarm of another cause were not about this one.
                 values |= {"status": "open", "acted_at": None, "acted_by": None, "reason": None}
             update.changed.append(AlarmChange(alarm, values))
         body = {"alarm_id": alarm, "sounded": episode.sounded, "cause": decision.cause, **risk_fields(risk)}
+        if decision.cause is not None and bounds:
+            body |= {"reasons": reasons, "bounds": bounds}
         update.events.append(Event(risk.ward, risk.subject_id, EVENT_KINDS[event], time, body))
 
     def _move(self, update: WardUpdate, key: str, state: AlarmState, left: str, ward: str, time: int) -> None:
@@ -268,6 +298,7 @@ class Updates:
             findings=list(risk.findings),
             unusual=list(risk.unusual),
             net_score=risk.net_score,
+            bounds=[bound_fields(bound) for bound in subject.bounds],
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from features.bounds import join_comparators, read_text
 from features.declarations import UNDECLARED, Declarations, SourceDeclaration
 from features.pseudonyms import Pseudonyms
 from serving.auth.access import Access
@@ -36,7 +37,8 @@ class SentObservation:
     Attributes:
         patient_id: the patient identifier.
         signal, unit: names that may be unknown; ``unit`` None: none was sent.
-        value: a number, if it can be used.
+        value: a number, if it can be used; or a text that is a bound (:mod:`features.bounds`).
+        comparator: ``<``, ``<=``, ``>`` or ``>=`` makes the value a bound; None: it is what it says.
         observed_at: ISO 8601 with a time zone, if it can be used.
         message_id: the sender's name of the message; one sent again counts once.
         status, version: whether it corrects or retracts what this message said before (:mod:`features.revisions`).
@@ -52,6 +54,7 @@ class SentObservation:
     source: str | None = None
     status: str = "final"
     version: int | None = None
+    comparator: str | None = None
 
 
 class Ingestion:
@@ -117,10 +120,12 @@ class Ingestion:
 
 def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> dict[str, Any]:
     """Return an observation as :meth:`serving.records.journal.Journal.append` takes it."""
+    limit, of_text = read_text(sent.value) if isinstance(sent.value, str) else (_number(sent.value), None)
     return {
         "subject_id": key,
         "signal": sent.signal,
-        "value": _number(sent.value),
+        "value": limit,
+        "comparator": join_comparators(of_text, sent.comparator),
         "unit": sent.unit,
         "observed_at": _time(sent.observed_at, declaration),
         "device_id": sent.device_id,
@@ -128,7 +133,7 @@ def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> d
         "message_id": sent.message_id,
         "status": sent.status,
         "version": sent.version,
-        "sent": {"value": sent.value, "observed_at": sent.observed_at},
+        "sent": {"value": sent.value, "comparator": sent.comparator, "observed_at": sent.observed_at},
     }
 
 
@@ -150,6 +155,6 @@ def _with_zone(value: str | float | bool | None, declaration: SourceDeclaration)
     return declaration.localise(time) if time.tzinfo is None and len(value) > len("2026-01-31") else value
 
 
-def _number(value: float | str | bool | None) -> float:
-    """Return a number, or NaN for anything else: a text is not read as a number, since its decimal sign is unknown."""
+def _number(value: float | bool | None) -> float:
+    """Return a number, or NaN for anything else. A text is not read as a number, since its decimal sign is unknown."""
     return float(value) if isinstance(value, float | int) and not isinstance(value, bool) else math.nan

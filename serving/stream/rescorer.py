@@ -19,6 +19,7 @@ from features.catalogue import INDEX_STEP, views_to_assess
 from features.declarations import Declarations
 from features.errors import VigilError
 from features.kernel.plan import UNBOUNDED
+from models.alarms.critical_bounds import Bound
 from models.alarms.policy import needs_reassessment
 from models.assessment import Assessment, assess_registered, usable_model
 from models.bedside import USUAL_TERMS, ScoreTerms
@@ -168,9 +169,10 @@ class Rescorer:
             start = self._subjects.cursor
             arrived = self._subjects.advance(journal, _MAX_OBSERVATIONS, until=until)
             superseded = journal.superseded(start, self._subjects.cursor) if arrived else {}
+            bounds = journal.arrived_bounds(start, self._subjects.cursor) if arrived else {}
         self._has_more = bool(arrived)
         if arrived:
-            self._rescore(list(arrived), superseded=superseded)
+            self._rescore(list(arrived), superseded=superseded, arrived=bounds)
             committed_at = self._now()
             self._metrics.observe_freshness([(committed_at - instant(since)).total_seconds() for since in arrived.values()])
         return len(arrived)
@@ -210,10 +212,15 @@ class Rescorer:
         subjects: Sequence[str],
         time: int | None = None,
         superseded: Mapping[str, Sequence[Superseded]] = MappingProxyType({}),
+        arrived: Mapping[str, Sequence[Bound]] = MappingProxyType({}),
     ) -> None:
         """Score subjects as of their last group, or of a time, and commit what that changes.
 
-        ``superseded``: their observations that were corrected or retracted since they were scored last.
+        Args:
+            subjects: to be scored.
+            time: microseconds; None: of their last group.
+            superseded: their observations that were corrected or retracted since they were scored last.
+            arrived: their bounds that were recorded since then.
         """
         monitored = [key for key in subjects if self._subjects.is_monitored(key)]
         discharged = {key: self._subjects.index_time(key) for key in subjects if not self._subjects.is_monitored(key)}
@@ -221,13 +228,17 @@ class Rescorer:
             monitored = [key for key in monitored if self._can_be_scored(key, time)]
         rows = self._subjects.features(monitored, time)
         risks = assess_registered(self._registered, rows, terms=self._terms(rows))
+        with self._journal.snapshot() as journal:
+            standing = journal.standing_bounds({risk.patient: microsecond(risk.index_time) for risk in risks})
         made_at = self._now()
         ids = [self._prediction_id(risk) for risk in risks]
         rescored = []
         for risk, prediction_id in zip(risks, ids, strict=True):
             ward = self._subjects.ward(risk.patient)
             policy = self._wards.settings(ward).policy(self._model)
-            rescored.append(Rescored(risk, prediction_id, ward, policy, superseded.get(risk.patient, ())))
+            key = risk.patient
+            told = (superseded.get(key, ()), standing.get(key, ()), arrived.get(key, ()))
+            rescored.append(Rescored(risk, prediction_id, ward, policy, *told))
         update, later = self._updates.update(rescored, discharged, self._memory, made_at)
         self._log_predictions(risks, ids, rows, made_at)
         self._ward_state.commit(update, self._subjects.cursor, made_at, follows=self._committed)

@@ -28,6 +28,7 @@ from serving.api.dependencies import (
 from serving.api.problems import ProblemError
 from serving.api.quarantine_reasons import explain_quarantine
 from serving.api.schemas.alarms import AlarmOut, alarm_out
+from serving.api.schemas.bounds import bounds_out
 from serving.api.schemas.history import (
     AnomaliesAnswer,
     AnomaliesRequest,
@@ -61,7 +62,7 @@ from serving.records.timestamps import microsecond, present, utc
 from serving.records.ward_state import WardState
 from serving.scoring.anomalies import anomalies, baseline_row, gaps
 from serving.scoring.champion import Champion
-from serving.scoring.history import recent_changes, risk_history
+from serving.scoring.history import recent_bounds, recent_changes, risk_history
 from serving.scoring.risk_report import Include, NoReport
 from serving.scoring.risk_service import RiskService, UnusableObservation, UnusableObservationsError
 
@@ -112,10 +113,12 @@ class Course:
     def history(self, subject: str, request: HistoryRequest) -> HistoryAnswer:
         """Return the risks of the last hours, and their trend."""
         points, trend = risk_history(self.log, self.clock, subject, request.hours)
+        bounds = recent_bounds(self.journal, self.clock, subject, request.hours)
         return HistoryAnswer(
             patient_id=request.patient_id,
             points=[HistoryPoint.model_validate(point) for point in points],
             trend=TrendOut.model_validate(trend),
+            bounds=bounds_out(bounds),
         )
 
     def changes(self, subject: str) -> list[ContributionOut] | None:

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, get_args
 
 from fastapi.responses import StreamingResponse
@@ -26,9 +26,9 @@ _LOOK_SECONDS: Final = 0.25  # between reads of the ward state
 _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a quiet stream
 _MAX_EVENTS: Final = 200  # read at a time
 _KINDS: Final = (*get_args(EventKind), "reset")
-_PUBLIC_KINDS: Final = frozenset({"risk", "silent", "left", "reset"})  # the others need alarms:read
+_PUBLIC_KINDS: Final = frozenset({"risk", "beyond_range", "silent", "left", "reset"})  # the others need alarms:read
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")  # of an event; longer ones would not fit the database
-_TIMES: Final = ("index_time", "latest_reading_at")
+_TIMES: Final = ("index_time", "latest_reading_at", "observed_at")
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 EVENT: Final = {  # the schema of one event in the OpenAPI document; ``data`` is a JSON object
     "type": "object",
@@ -142,10 +142,15 @@ async def stream_events(
 
 
 def _format(event: NumberedEvent, patient_id: str) -> str:
-    body: dict[str, Any] = {name: value for name, value in event.body.items() if name not in _TIMES}
-    body |= {name: _iso(event.body[name]) for name in _TIMES if name in event.body}
+    body = _with_iso_times(event.body)
+    if "bounds" in body:
+        body["bounds"] = [_with_iso_times(bound) for bound in body["bounds"]]
     data = {"patient_id": patient_id, "ward": event.ward, "at": _iso(event.at), **body}
     return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
+
+
+def _with_iso_times(body: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(body) | {name: _iso(body[name]) for name in _TIMES if name in body}
 
 
 def _iso(microseconds: int | None) -> str | None:

@@ -17,6 +17,7 @@ from serving.api.dependencies import IdentitiesHere, JournalHere, MetricsHere, S
 from serving.api.problems import ProblemError
 from serving.api.routes.ward_events import EVENT, EventStream, first_message, stream_events
 from serving.api.schemas.alarms import AcknowledgeIn, AlarmOut, AlarmsAnswer, OverrideIn, alarm_out
+from serving.api.schemas.bounds import bounds_out
 from serving.api.schemas.request import MAX_PATIENTS, WardName
 from serving.api.schemas.wards import SafetyNetOut, WardAnswer, WardPatient
 from serving.api.strict_route import StrictRoute
@@ -186,6 +187,7 @@ def _ward_patient(risk: WardRisk, patient_id: str, alarm: Alarm | None) -> WardP
         expected_benefit=_expected_benefit(probability, risk.threshold),
         findings=[*(["stale_data"] if is_stale else []), *(risk.findings or [])],
         unusual=risk.unusual or [],
+        bounds=bounds_out(risk.bounds or []),
         alarm_id=sounded.alarm_id if sounded else None,
         alarm_status=sounded.status if sounded else None,
         model_name=risk.model_name,

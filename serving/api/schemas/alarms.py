@@ -5,8 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from models.alarms.policy import Cause
 from models.alarms.safety_net import Reason
 from models.assessment import Basis
+from serving.api.schemas.bounds import BoundOut, bounds_out
 from serving.api.schemas.request import Request, example
 from serving.records.timestamps import moment
 from serving.records.ward_rows import Action, Alarm, Status
@@ -32,12 +34,17 @@ class AlarmOut(BaseModel):
     sounded: Annotated[int, Field(description="How often it sounded; 0: the ward's budget withheld it.")]
     last_sounded_at: datetime | None
     cause: Annotated[
-        Literal["model", "news2"] | None,
+        Cause | None,
         Field(
-            description="What sounded last: the model, or the safety net by NEWS2. Null: an earlier version did not store it."
+            description="What sounded last: the model, the safety net by NEWS2, or a critical bound, such as the Low of a "
+            "glucose sensor. Null: an earlier version did not store it."
         ),
     ]
-    reasons: Annotated[list[Reason] | None, Field(description="Rules of NEWS2 that held then; null: not stored.")]
+    reasons: Annotated[
+        list[Reason] | None,
+        Field(description="Rules of NEWS2 that held then, and critical_bound if one stood; null: not stored."),
+    ]
+    bounds: Annotated[list[BoundOut], Field(description="The critical bounds that it was about last.")]
     basis: Basis
     probability: Annotated[float | None, Field(description="Of the risk that opened it.")]
     news2: int
@@ -93,5 +100,7 @@ def alarm_out(alarm: Alarm, patient_id: str) -> AlarmOut:
         for action in alarm.actions
     ]
     times = {name: moment(getattr(alarm, name)) for name in _TIMES}
-    rest = {name: getattr(alarm, name) for name in AlarmOut.model_fields if name not in {*_TIMES, "patient_id", "actions"}}
-    return AlarmOut(patient_id=patient_id, actions=actions, **times, **rest)
+    rest = {
+        name: getattr(alarm, name) for name in AlarmOut.model_fields if name not in {*_TIMES, "patient_id", "actions", "bounds"}
+    }
+    return AlarmOut(patient_id=patient_id, actions=actions, bounds=bounds_out(alarm.bounds or []), **times, **rest)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.alarms.safety_net import Band
 from models.assessment import Basis, DecidedBy
 from serving.api.schemas.alarms import AlarmOut
+from serving.api.schemas.bounds import BoundOut
 from serving.api.schemas.request import AsOf, PatientId, Request, example
 from serving.api.schemas.risks import ContributionOut, RiskAnswer
 from serving.scoring.anomalies import UNUSUAL
@@ -57,6 +58,9 @@ class HistoryAnswer(BaseModel):
     patient_id: str
     points: list[HistoryPoint]
     trend: TrendOut
+    bounds: Annotated[
+        list[BoundOut], Field(description="What was reported at or beyond a limit in these hours, whatever came after.")
+    ]
 
 
 class AnomaliesRequest(Request):

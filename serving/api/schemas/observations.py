@@ -1,10 +1,12 @@
 """Requests and answers about observations and registrations."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, Field, StrictBool, StrictFloat, WithJsonSchema
 
 from features.codes import accepted_names
+from features.signals import bounded_signals
+from serving.api.schemas.bounds import Comparator
 from serving.api.schemas.request import (
     MAX_OBSERVATIONS,
     MAX_PATIENTS,
@@ -37,8 +39,26 @@ class SentObservationIn(Request):
         str, Field(max_length=64, examples=["heart_rate"]), WithJsonSchema({"type": "string", "enum": accepted_names()})
     ]
     value: Annotated[
-        _Sent, WithJsonSchema({"type": ["number", "null"], "description": "Null in a retraction.", "examples": [112]})
+        _Sent,
+        WithJsonSchema(
+            {
+                "anyOf": [{"type": "number"}, {"enum": ["low", "high"]}, {"type": "null"}],
+                "description": "low and high: beyond the device's measuring range, which its source declares (sources.toml). "
+                "Null in a retraction.",
+                "examples": [112],
+            }
+        ),
     ]
+    comparator: Annotated[
+        Annotated[str, Field(max_length=8)] | None,
+        WithJsonSchema(
+            {
+                "anyOf": [{"enum": [*get_args(Comparator)]}, {"type": "null"}],
+                "description": "Makes the value a bound: < 40 says that it is below 40. No number is made of it. Bounds are "
+                f"taken of {', '.join(bounded_signals())}.",
+            }
+        ),
+    ] = None
     observed_at: Annotated[
         _Sent,
         WithJsonSchema(

@@ -11,6 +11,7 @@ from models.alarms.safety_net import Band, Reason, Score
 from models.assessment import Basis, DecidedBy, Finding
 from models.bedside import Spo2Scale
 from models.registry import RegisteredModel
+from serving.api.schemas.bounds import BoundOut, Comparator, bounds_out
 from serving.api.schemas.problems import Problem
 from serving.api.schemas.request import (
     MAX_OBSERVATIONS,
@@ -54,6 +55,7 @@ class ObservationIn(Request):
     value: Annotated[float, Field(strict=True, allow_inf_nan=False, examples=[112])]
     observed_at: Instant
     unit: Annotated[str | None, Field(max_length=32, examples=["/min"])] = None
+    comparator: Annotated[Comparator | None, Field(description="Makes the value a bound; no number is made of it.")] = None
 
 
 class ObservationsRequest(PatientFacts):
@@ -187,6 +189,12 @@ class RiskAnswer(BaseModel):
         Field(description="With outside_training: how the patient differs from those the model learned from."),
     ]
     news2: News2
+    bounds: Annotated[
+        list[BoundOut],
+        Field(
+            description="What was reported at or beyond a limit, if no value has taken its place since. No part of the risk."
+        ),
+    ]
     contributions: Annotated[list[ContributionOut] | None, Field(description="On request.")]
     model: ModelReference
     data_age: DataAge
@@ -233,6 +241,7 @@ def risk_answer(report: RiskReport, patient_id: str) -> RiskAnswer:
             sustained=risk.net_score,
             use_instead=None if risk.score == "NEWS2" else risk.score,
         ),
+        bounds=bounds_out(report.bounds),
         contributions=None if own is None else [ContributionOut.model_validate(contribution) for contribution in own],
         model=model_reference(report.model, report.feature_service),
         data_age=DataAge(features_hours=report.features_hours, latest_reading_hours=report.latest_reading_hours),

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 
 from models.alarms.safety_net import Band, Reason
 from models.assessment import Basis, DecidedBy, Finding
+from serving.api.schemas.bounds import BoundOut
 from serving.records.ward_rows import Status
 
 
@@ -37,6 +38,7 @@ class WardPatient(BaseModel):
     unusual: Annotated[
         list[str], Field(description="With outside_training: how the patient differs from those the model learned from.")
     ]
+    bounds: Annotated[list[BoundOut], Field(description="What was reported at or beyond a limit, and still stands.")]
     alarm_id: Annotated[str | None, Field(description="Of the open episode, if an alarm sounded in it.")]
     alarm_status: Annotated[Status | None, Field(description="Both null for a caller without alarms:read.")]
     model_name: str | None

@@ -51,8 +51,9 @@ COLUMNS_OF = {"quarantine": {"reading": "observation"}, "dropped": {"readings": 
 # Columns that earlier versions did not have. They are null in a former home.
 ADDED = {
     "observations": ("origin", "version", "superseded_at"),
-    "alarms": ("basis_retracted_at",),
     "quarantine": ("readmitted_at",),
+    "risks": ("bounds",),
+    "alarms": ("basis_retracted_at", "bounds"),
 }
 
 
@@ -225,6 +226,7 @@ def test_former_alarms_with_their_actions_are_what_the_api_answered(home, answer
     names = Identities(home).find(alarm.subject_id for alarm in alarms)
     shown = [alarm_out(alarm, names[alarm.subject_id]).model_dump(mode="json") for alarm in alarms]
     assert {alarm.pop("basis_retracted_at") for alarm in shown} == {None}
+    assert all(alarm.pop("bounds") == [] for alarm in shown)
     assert {"alarms": shown} == answers["alarms"]
     assert {action["action"] for alarm in shown for action in alarm["actions"]} == {"acknowledged", "overridden"}
 

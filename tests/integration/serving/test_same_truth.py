@@ -12,7 +12,7 @@ from features.batch import build_features
 from features.catalogue import VIEWS
 from features.codes import LOINC, accepted_codes
 from features.observations import TIME, check
-from features.signals import SIGNALS
+from features.signals import BOUNDS, SIGNALS, bounded_signals
 from features.units import CONVERSIONS
 from serving.auth.tokens import Caller
 from serving.composition import open_api
@@ -28,7 +28,7 @@ NOW = datetime.now(UTC) - timedelta(minutes=1)
 
 
 def raw_readings(seed):
-    """Return readings as devices send them: other units, codes, none at all, ties, versions, and some that cannot be used."""
+    """Return readings as devices send them: other units, codes, none, ties, bounds, versions, and some that cannot be used."""
     generator = np.random.default_rng(seed)
     readings = []
     for number in range(160):
@@ -54,16 +54,23 @@ def raw_readings(seed):
                 "source": f"g{number % 2}",
             }
         )
+    for number, former in enumerate([one for one in readings if one["signal"] in bounded_signals()]):
+        bound = [{"comparator": ">="}, {"value": f"<{former['value']}"}, {"value": "Low"}, {}][(number + seed) % 4]
+        readings.append(former | {"message_id": f"b{number}", **bound})
     for former in [readings[int(place)] for place in generator.choice(len(readings), 12, replace=False)]:
         status = str(generator.choice(["corrected", "retracted"]))
-        value = None if status == "retracted" else former["value"] * 1.01 if former["value"] % 1 else former["value"]
+        value = None if status == "retracted" else former["value"]
+        if isinstance(value, float) and value % 1:
+            value *= 1.01
         readings.append(former | {"status": status, "value": value})
     return readings
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_file_and_the_api_give_the_same_features(tmp_path, seed):
-    (tmp_path / "sources.toml").write_text('[sources.g1]\nunits = { glucose = "mmol/L", potassium = "mmol/L" }\n')
+    (tmp_path / "sources.toml").write_text(
+        '[sources.g1]\nunits = { glucose = "mmol/L", potassium = "mmol/L" }\nranges = { glucose = [2.2, 22.2] }\n'
+    )
     readings = raw_readings(seed)
     components = open_api(Settings(home=tmp_path), Metrics())
     receipts = []
@@ -84,6 +91,7 @@ def test_a_file_and_the_api_give_the_same_features(tmp_path, seed):
     assert by_api == by_file
     assert len(by_api) >= 5
     assert len(checked.accepted) > 60
+    assert checked.accepted["signal"].isin(BOUNDS).sum() >= 5
 
     now = components.journal.latest()
     views = tuple(VIEWS)

@@ -44,7 +44,9 @@ FORMER = {
         ward_state_baseline,
         "board.db",
         {
-            "risks": "SELECT * FROM present.risks",
+            "risks": "SELECT subject_id, ward, index_time, prediction_id, basis, probability, band, news2, news2_highest, "
+            "latest_reading_at, model_name, model_version, feature_service, threshold, decided_by, reasons, findings, unusual, "
+            "net_score, urgent_since, dipped_at FROM present.risks",
             "alarms": "SELECT alarm_id, subject_id, ward, opened_at, sounded, last_sounded_at, ended_at, basis, probability, "
             "news2, prediction_id, model_name, model_version, feature_service, status, acted_at, acted_by, reason, cause, "
             "emergency, "

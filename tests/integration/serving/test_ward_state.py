@@ -42,6 +42,7 @@ def risk(patient, ward="A", hour=0, **changes):
         "net_score": 2,
         "urgent_since": None,
         "dipped_at": None,
+        "bounds": [],
     } | changes
     assert set(values) == set(RISKS.columns.keys())
     return WardRisk(**values)

@@ -15,7 +15,7 @@ from features.derived import MEASUREMENT_ERROR
 from features.kernel import compute_window_statistics
 from features.kernel.plan import order_by_signal, plan_kernel
 from features.observations import TIME, ObservationError, check
-from features.signals import SIGNALS
+from features.signals import SIGNALS, STORED
 from features.windows import WindowFeature
 from tests.support.reference import window_statistic
 
@@ -97,7 +97,7 @@ def test_window_statistics_equal_the_reference(rows):
     for feature in WINDOW_FEATURES:
         of_signal = by_signal.get(feature.signal, [])
         expected = [window_statistic(of_signal, t, feature) for t in grid["index_time"]]
-        tolerance = 1e-6 * SIGNALS[feature.signal].high
+        tolerance = 1e-6 * STORED[feature.signal].high
         np.testing.assert_allclose(columns[feature.name], expected, rtol=1e-6, atol=tolerance, err_msg=feature.name)
 
 

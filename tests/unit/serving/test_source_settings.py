@@ -24,6 +24,10 @@ def test_declarations_are_read_again_when_the_file_changes(tmp_path):
     assert file.declarations().of("another").time_zone == ZoneInfo("Europe/Berlin")
     write(tmp_path, "[sources.cgm]\nerror_codes = { glucose = [9, 10, 12] }")
     assert file.declarations().of("cgm").error_codes == {"glucose": (9.0, 10.0, 12.0)}
+    write(tmp_path, '[sources.cgm]\nunits = { glucose = "mmol/L" }\nranges = { glucose = [2.2, 22.2] }')
+    assert file.declarations().of("cgm").ranges == {"glucose": (2.2, 22.2)}
+    write(tmp_path, "[sources.cgm]\nerror_codes = { glucose = [9, 10, 12] }")
+    assert file.declarations().of("cgm").error_codes == {"glucose": (9.0, 10.0, 12.0)}
     write(tmp_path, "[sources.cgm")
     assert file.declarations().of("cgm").error_codes == {"glucose": (9.0, 10.0, 12.0)}  # the last usable ones
 
@@ -36,7 +40,11 @@ def test_declarations_are_read_again_when_the_file_changes(tmp_path):
         ('[sources.cgm]\ntime_zone = "Middle/Earth"', "Middle/Earth is no time zone; expected a name such as Europe/Berlin"),
         ('[sources.cgm]\nerror_codes = { glucose = ["Low"] }', "should be a valid number"),
         ("[sources.cgm]\nerror_codes = { glucose = [inf] }", "should be a finite number"),
-        ("[sources.cgm]\nunit = 1", "expected .*units, error_codes, time_zone"),
+        ("[sources.cgm]\nranges = { heart_rate = [30, 250] }", "heart_rate has no bounds; expected one of spo2"),
+        ("[sources.cgm]\nranges = { glucose = [400, 40] }", "glucose has another range; expected the lowest and the highest"),
+        ("[sources.cgm]\nranges = { glucose = [2.2, 22.2] }", "in mg/dL, within 10 to 1500 mg/dL"),
+        ("[sources.cgm]\nranges = { glucose = [40] }", "ranges"),
+        ("[sources.cgm]\nunit = 1", "expected .*units, ranges, error_codes, time_zone"),
         ("[source.cgm]", "expected .default. and .sources.NAME."),
     ],
 )

@@ -12,7 +12,7 @@ from features import kernel, windows
 from features.catalogue import DECLARED
 from features.kernel import KernelOverflowError, ObservationArrays, compute_window_statistics
 from features.kernel.plan import HOUR_US, order_by_signal, plan_kernel
-from features.signals import SIGNALS
+from features.signals import STORED
 from features.windows import STATISTICS, WindowFeature, declare_statistics
 
 MINUTE_US = HOUR_US // 60
@@ -127,7 +127,7 @@ def test_observations_that_cannot_be_summed_exactly_are_refused(steps):
 def test_three_weeks_of_observations_every_second_are_within_the_exact_range():
     names = {feature.signal for view in DECLARED.values() for feature in view if isinstance(feature, WindowFeature)}
     for name in names:
-        signal = SIGNALS[name]
+        signal = STORED[name]
         largest = 2 * max(abs(signal.low), abs(signal.high)) * signal.steps_per_unit
         assert 86_400 * 21 * largest**2 < 2**63, name
 
