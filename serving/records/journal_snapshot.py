@@ -1,7 +1,7 @@
 """The journal as it stands at one moment, for those who make features or look for faults.
 
-Subjects are survivors of merges (:mod:`serving.records.merges`): what is recorded of a merged key appears as its survivor's, from
-the merge on. Here is the one place that applies merges; features, reproduction and drift follow without knowing of them.
+Subjects are survivors of merges (:mod:`serving.records.merges`): what is recorded of a merged key appears as its survivor's,
+from the merge on. Here is the one place that applies merges; features, reproduction and drift follow without knowing of them.
 """
 
 import json
@@ -65,9 +65,9 @@ class JournalSnapshot:
     def observations(self, after: int, until: int, subject: str | None = None) -> pd.DataFrame:
         """Return accepted observations by time of recording, of all subjects or of one, as they counted at ``until``.
 
-        Of one subject it is all until then, and ``recorded_at`` is the time from which on each counts for the subject, which may
-        be that of a merge. Of all subjects it is what was recorded in the interval, at that time. Of the same observation under
-        several keys of one subject the first counts. Those that retention dropped are left out, even while it is still
+        Of one subject it is all until then, and ``recorded_at`` is the time from which on each counts for the subject, which
+        may be that of a merge. Of all subjects it is what was recorded in the interval, at that time. Of the same observation
+        under several keys of one subject the first counts. Those that retention dropped are left out, even while it is still
         deleting them.
         """
         if subject is None:
@@ -121,9 +121,7 @@ class JournalSnapshot:
         They were corrected or retracted, or an unmerge took them away.
         """
         columns = [OBSERVATIONS.c[name] for name in ("subject_id", "observed_at", "recorded_at")]
-        rows = self._connection.execute(
-            sa.select(*columns).where(OBSERVATIONS.c.superseded_at.between(after + 1, until))
-        ).all()
+        rows = self._connection.execute(sa.select(*columns).where(OBSERVATIONS.c.superseded_at.between(after + 1, until))).all()
         merges = read_merges(self._connection, {row.subject_id for row in rows}, until)
         found: dict[str, list[Superseded]] = {}
         for subject, observed_at, recorded_at in rows:
@@ -182,16 +180,18 @@ class JournalSnapshot:
 
     def _only_first(self, rows: pd.DataFrame, merges: Merges, until: int) -> pd.DataFrame:
         """Return rows under the keys of survivors, without those that repeat what was known under another key."""
+        if not merges:
+            return rows
         survivors = rows["subject_id"].map(merges.survivor)
         groups = [keys for subject in survivors.unique() if len(keys := merges.keys(subject)) > 1]
         if groups:
             keys = [key for group in groups for key in group]
             times = rows.loc[rows["subject_id"].isin(keys), "observed_at"]
-            near = OBSERVATIONS.c.subject_id.in_(keys) & OBSERVATIONS.c.observed_at.between(times.min(), times.max())
+            near = OBSERVATIONS.c.subject_id.in_(keys) & OBSERVATIONS.c.observed_at.between(int(times.min()), int(times.max()))
             known = self._counting(near & (OBSERVATIONS.c.recorded_at <= until), until)
             is_first = rows["seq"].isin(_of_survivors(known, merges)["seq"])
-            rows, survivors = (each[is_first | ~rows["subject_id"].isin(keys)] for each in (rows, survivors))
-        return rows.assign(subject_id=survivors)
+            rows = rows[is_first | ~rows["subject_id"].isin(keys)]
+        return rows.assign(subject_id=survivors[rows.index])
 
     def _taken_away(self, move: Move) -> list[Superseded]:
         """Return the observations that counted for a subject until a move took them away."""

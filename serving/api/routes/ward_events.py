@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final, get_args
 
 from fastapi.responses import StreamingResponse
@@ -114,7 +114,9 @@ async def stream_events(
     while True:
         try:
             events = await asyncio.to_thread(ward_state.events, ward, after, _MAX_EVENTS)
-            names = await asyncio.to_thread(identities.find_or_empty, {event.subject_id for event in events})
+            subjects = {event.subject_id for event in events}
+            subjects |= {event.body["merged_into"] for event in events if "merged_into" in event.body}
+            names = await asyncio.to_thread(identities.find_or_empty, subjects)
         except DatabaseError as error:
             logger.error("a stream of events ends: %s", type(error).__name__)  # noqa: TRY400 - nothing is wrong with the stream
             return
@@ -122,7 +124,7 @@ async def stream_events(
             if loop.time() >= expiry:  # events may come so fast that the end of the loop is never reached
                 return
             if shows_alarms or event.kind in _PUBLIC_KINDS:
-                yield _format(event, names[event.subject_id])
+                yield _format(event, names, caller)
                 sent_at = loop.time()
         if events:
             after = events[-1].number
@@ -136,10 +138,12 @@ async def stream_events(
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _format(event: NumberedEvent, patient_id: str) -> str:
+def _format(event: NumberedEvent, names: Mapping[str, str], caller: Caller) -> str:
     body: dict[str, Any] = {name: value for name, value in event.body.items() if name not in _TIMES}
     body |= {name: _iso(event.body[name]) for name in _TIMES if name in event.body}
-    data = {"patient_id": patient_id, "ward": event.ward, "at": _iso(event.at), **body}
+    if (survivor := body.pop("merged_into", None)) is not None:  # hidden from those who may not see where the patient is
+        body["merged_into"] = names[survivor] if caller.can_see(body.pop("survivor_ward")) else None
+    data = {"patient_id": names[event.subject_id], "ward": event.ward, "at": _iso(event.at), **body}
     return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
 
 

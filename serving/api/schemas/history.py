@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.alarms.safety_net import Band
 from models.assessment import Basis, DecidedBy
 from serving.api.schemas.alarms import AlarmOut
-from serving.api.schemas.request import AsOf, PatientId, Request, example
+from serving.api.schemas.request import AsOf, MergedInto, PatientId, Request, example
 from serving.api.schemas.risks import ContributionOut, RiskAnswer
 from serving.scoring.anomalies import UNUSUAL
 from serving.scoring.history import CHANGES_HOURS
@@ -55,6 +55,7 @@ class HistoryAnswer(BaseModel):
     """Points, oldest first."""
 
     patient_id: str
+    merged_into: MergedInto = None
     points: list[HistoryPoint]
     trend: TrendOut
 
@@ -88,6 +89,7 @@ class AnomaliesAnswer(BaseModel):
     """Vital signs, the most unusual first."""
 
     patient_id: str
+    merged_into: MergedInto = None
     as_of: datetime
     signals: list[AnomalyOut]
 
@@ -105,6 +107,7 @@ class VisitSummary(BaseModel):
     """Everything for a teleconsultation."""
 
     patient_id: str
+    merged_into: MergedInto = None
     risk: RiskAnswer
     changes: Annotated[
         list[ContributionOut] | None,
