@@ -10,7 +10,7 @@ from serving.api.schemas.request import PatientId, Request, example
 class MergeIn(Request):
     """The identifier that is replaced, and the one that survives."""
 
-    model_config = example({"patient_id": "sim-000018", "into": "sim-000017"})
+    model_config = example({"patient_id": "emergency-0042", "into": "sim-000017"})
 
     patient_id: PatientId
     into: PatientId
@@ -19,7 +19,7 @@ class MergeIn(Request):
 class UnmergeIn(Request):
     """The identifier that was replaced, and is of a person of their own after all."""
 
-    model_config = example({"patient_id": "sim-000018"})
+    model_config = example({"patient_id": "emergency-0042"})
 
     patient_id: PatientId
 

@@ -86,13 +86,16 @@ class Home:
                 continue
             standing[one] = (new, said)
             rows = [row for row in rows if row["message"] != one]
-            is_known = any((row["key"], row["signal"], row["at"], row["value"]) == (key, signal, observed_at, said) for row in rows)
+            is_known = any(
+                (row["key"], row["signal"], row["at"], row["value"]) == (key, signal, observed_at, said) for row in rows
+            )
             if said is not None and not is_known:
                 rows.append({"message": one, "key": key, "signal": signal, "at": observed_at, "value": said, "recorded": at})
-        found = []
-        for row in rows:
-            if root_of(row["key"], into) == subject:
-                found.append((max(row["recorded"], since[row["key"]]), row["at"], row["signal"], row["value"]))
+        found = [
+            (max(row["recorded"], since[row["key"]]), row["at"], row["signal"], row["value"])
+            for row in rows
+            if root_of(row["key"], into) == subject
+        ]
         found.sort(key=lambda row: row[0])  # stable: of those of one time the one that arrived first
         first = {}
         for recorded, observed_at, signal, value in found:
