@@ -82,7 +82,7 @@ class Alarm:
         cause: what sounded last; None in alarms of an earlier version, as the next two.
         emergency: whether NEWS2 has stayed high since the safety net sounded.
         reasons: rules of NEWS2 that held then.
-        basis_retracted_at: when an observation that it rests on was corrected or retracted; None: never.
+        basis_retracted_at: when an observation that it rests on was corrected, retracted or taken away by an unmerge.
         actions: oldest first.
     """
 
