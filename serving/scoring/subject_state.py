@@ -68,8 +68,9 @@ class SubjectStates:
         start, self.cursor = self.cursor, end
         rows = journal.observations(start, end)
         concerned = journal.registered(start, end) | journal.revised(start, end)
-        for subject in concerned:
-            self._subjects.pop(subject, None)  # loaded again below, with what is known of them now
+        moved = {key for move in journal.moves(start, end) for key in move.keys}
+        for subject in concerned.keys() | moved:
+            self._subjects.pop(subject, None)  # loaded again below, or when needed, with what is known of them now
         first = rows.drop_duplicates("subject_id")
         recorded_at = first["recorded_at"].to_numpy("datetime64[us]").astype(np.int64).tolist()
         concerned |= dict(zip(first["subject_id"], recorded_at, strict=True))

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from features.batch import build_features
@@ -283,16 +283,38 @@ def test_drift_reads_a_person_once_with_the_time_at_which_each_reading_arrived(h
     assert [microsecond(at) for at in rows["recorded_at"].tolist()[:2]] == arrived
 
 
+def test_repetition_under_another_identifier_of_what_memory_has_forgotten_counts_once(home):
+    for _ in range(2):  # the first day is remembered
+        home.time += timedelta(hours=30)
+        home.send("a", 90)
+    home.merge("b", "a")
+    old = home.messages[-1]
+    states = SubjectStates(STANDARD)
+    for hours in (0, 100, 0):
+        home.time += timedelta(hours=hours)
+        if hours == 0 and len(states._subjects):
+            home.messages.append(("b", *old[1:]))
+            home.send("b", 90, message=len(home.messages) - 1)
+        home.send("a", 95)
+        with home.journal.snapshot() as journal:
+            states.advance(journal, 100)
+        states.evict(states.cursor, silent_since=0)
+    online = states.features(["a"])
+    assert online["heart_rate_count_so_far"].tolist() == [7]
+    assert bits(online) == bits(home.batch("a", states.cursor))
+
+
 ACTIONS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.sampled_from(KEYS), st.sampled_from([60, 80, 100]), st.sampled_from([0, 1, 30])),
         st.tuples(st.just("twin"), st.integers(0, 30), st.sampled_from(KEYS), st.sampled_from([60, 80])),
         st.tuples(st.sampled_from(["corrected", "retracted"]), st.integers(0, 30), st.sampled_from([60, 80, 100])),
-        st.tuples(st.just("merge"), st.sampled_from(KEYS), st.sampled_from(KEYS)),
+        st.tuples(st.just("merge"), st.sampled_from([("a", "b"), ("b", "a"), ("b", "c"), ("c", "b"), ("c", "a"), ("a", "c")])),
         st.tuples(st.just("unmerge"), st.sampled_from(KEYS)),
         st.tuples(st.just("wait"), st.sampled_from([1, 26, 80])),
     ),
-    max_size=18,
+    min_size=12,
+    max_size=20,
 )
 
 
@@ -310,7 +332,7 @@ def do(home, action, *arguments):
             number = arguments[0] % len(home.messages)
             home.send(home.messages[number][0], arguments[1], message=number, status=action)
         elif action == "merge":
-            home.merge(*arguments)
+            home.merge(*arguments[0])
         elif action == "unmerge":
             home.unmerge(*arguments)
         elif action == "wait":
@@ -326,13 +348,13 @@ def empty(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(actions=ACTIONS)
 def test_what_counts_equals_the_reference_and_batch_equals_online_over_any_history(empty, tmp_path_factory, actions):
     folder = tmp_path_factory.mktemp("history")
     shutil.copytree(empty, folder, dirs_exist_ok=True)
     home, states, times = Home(folder), SubjectStates(STANDARD), []
-    for number, action in enumerate(actions):
+    for number, action in enumerate([*(("send", key, 60 + 20 * place) for place, key in enumerate(KEYS)), *actions]):
         do(home, *action)
         if (latest := home.journal.latest()) is None or (times and latest == times[-1]):
             continue
@@ -358,6 +380,7 @@ def test_what_counts_equals_the_reference_and_batch_equals_online_over_any_histo
                     rows["observed_at"], rows["recorded_at"].map(microsecond), rows["signal"], rows["value"], strict=True
                 )
                 assert sorted(found) == home.known_at(subject, time)
+        for time in times[::5]:
             for subject in (key for key in KEYS if home.known_at(key, time)):
                 assert bits(features_as_of(journal, STANDARD, [subject], time)) == bits(home.batch(subject, time))
     assert all(first < second for first, second in pairwise(times))
