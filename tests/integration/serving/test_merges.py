@@ -348,6 +348,20 @@ def empty(tmp_path_factory):
     return folder
 
 
+def take_in(home, states):
+    """Take in what is new; features are those of the batch, and states those of a process that restarts."""
+    with home.journal.snapshot() as journal:
+        while concerned := states.advance(journal, 1):
+            online = [subject for subject in concerned if states.is_monitored(subject)]
+            features = states.features(online)
+            for subject, at, row in zip(online, features["index_time"], range(len(features)), strict=True):
+                assert bits(features.iloc[[row]]) == bits(home.batch(subject, microsecond(at)))
+        restarted = SubjectStates(STANDARD, states.cursor)
+        for subject in KEYS:
+            now, again = states.load(journal, subject), restarted.load(journal, subject)
+            assert (again.index_time, again.merged_into) == (now.index_time, now.merged_into)
+
+
 @settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(actions=ACTIONS)
 def test_what_counts_equals_the_reference_and_batch_equals_online_over_any_history(empty, tmp_path_factory, actions):
@@ -361,16 +375,7 @@ def test_what_counts_equals_the_reference_and_batch_equals_online_over_any_histo
         times.append(latest)
         if number % 3 == 2:
             continue  # so that several groups are taken in at once
-        with home.journal.snapshot() as journal:
-            while concerned := states.advance(journal, 1):
-                online = [subject for subject in concerned if states.is_monitored(subject)]
-                features = states.features(online)
-                for subject, at, row in zip(online, features["index_time"], range(len(features)), strict=True):
-                    assert bits(features.iloc[[row]]) == bits(home.batch(subject, microsecond(at)))
-            restarted = SubjectStates(STANDARD, states.cursor)
-            for subject in KEYS:
-                now, again = states.load(journal, subject), restarted.load(journal, subject)
-                assert (again.index_time, again.merged_into) == (now.index_time, now.merged_into)
+        take_in(home, states)
         states.evict(states.cursor, silent_since=0)
     with home.journal.snapshot() as journal:  # as it was known then, whatever was merged since
         for time in times:
