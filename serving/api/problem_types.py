@@ -70,6 +70,13 @@ _TYPES: Final = (
         "Check the identifier. Send observations to `/v1/observations`, or ask with them at `/v1/risk/observations`.",
     ),
     ProblemType(
+        "not_in_journal",
+        404,
+        "Unknown patient",
+        "`{field}`: the journal knows no such patient, so there is nothing to merge.",
+        "Check the identifier. Register the patient at `/v1/patients` first.",
+    ),
+    ProblemType(
         "no_readings",
         404,
         "No observations",
@@ -118,6 +125,34 @@ _TYPES: Final = (
         "Already done",
         "`alarm_id`: this alarm was {status} already, perhaps by another caller or for another reason. That stands.",
         "See the actions on the alarm at `/v1/alarms`.",
+    ),
+    ProblemType(
+        "merge_into_itself",
+        409,
+        "Merge into itself",
+        "`{field}`: expected another patient than `patient_id`.",
+        "Check both identifiers.",
+    ),
+    ProblemType(
+        "merge_cycle",
+        409,
+        "Merge in a circle",
+        "`{field}`: this patient was merged into `patient_id`, perhaps over others, and counts for them already.",
+        "Unmerge this one first, if the other is to survive.",
+    ),
+    ProblemType(
+        "merged_elsewhere",
+        409,
+        "Merged into another patient",
+        "`{field}`: this patient was merged into another one than `into`. Which of both is right is not known here.",
+        "Unmerge the patient first, or merge the one that they were merged into.",
+    ),
+    ProblemType(
+        "never_merged",
+        409,
+        "Never merged",
+        "`{field}`: this patient was never merged into another one.",
+        "Check the identifier: expected the one that was replaced, not the surviving one.",
     ),
     ProblemType(
         "body_too_large",

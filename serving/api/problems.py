@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from serving.api.openapi import find_closest_field, find_known_part
 from serving.api.problem_types import PROBLEM_TYPES
 from serving.api.schemas.problems import Problem
+from serving.records.merges import MergeError
 from serving.records.timestamps import SKEW, present, utc
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -77,6 +78,11 @@ def out_of_scope(scopes: Sequence[str]) -> Problem:
 def not_your_ward(field: str) -> Problem:
     """Create the problem of a request for another ward. ``field`` is the field that leads there."""
     return create_problem("not_your_ward", field=field)
+
+
+def cannot_merge(error: MergeError) -> Problem:
+    """Create the problem of a merge or unmerge that is refused."""
+    return create_problem(error.rule, field=error.field)
 
 
 def as_of_before_features(age_hours: float) -> Problem:

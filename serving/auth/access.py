@@ -79,6 +79,27 @@ class Access:
         reserved = self._journal.registered_since(elsewhere, present() - _RESERVATION)
         self._refuse(caller, (elsewhere & observed) | reserved)
 
+    def require_mergeable(self, caller: Caller, subjects: Iterable[str]) -> None:
+        """Refuse a request that would merge or unmerge subjects, unless each is unassigned or in a ward of the caller.
+
+        A merged subject is where its survivor is, and where it was registered itself: both count.
+
+        Raises:
+            OtherWardError: another ward has some of them.
+            TooManyRefusalsError: the caller was refused too often within a minute.
+        """
+        self._require_patience(caller)
+        wanted = list(subjects)
+        wards = [self._journal.wards_of(wanted), self._journal.registered_wards_of(wanted)]
+        self._refuse(
+            caller,
+            {
+                subject
+                for subject in wanted
+                if any(own[subject] != UNASSIGNED and not caller.can_see(own[subject]) for own in wards)
+            },
+        )
+
     def _require_patience(self, caller: Caller) -> None:
         if caller.wards is not None and not self._limiter.test(_REFUSALS, "refused", caller.sub):
             raise TooManyRefusalsError("too many requests for patients of other wards")

@@ -21,6 +21,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.declarations import UNDECLARED, Declarations
+from features.kernel.plan import UNBOUNDED
 from serving.records.clock import SteadyClock
 from serving.records.database import (
     ChangeWatch,
@@ -33,11 +34,13 @@ from serving.records.database import (
     writing,
 )
 from serving.records.journal_append import append_group
+from serving.records.journal_merges import delete_merges_before, read_merges, record_merge, record_unmerge
 from serving.records.journal_rows import Receipt
 from serving.records.journal_snapshot import JournalSnapshot
 from serving.records.journal_tables import (
     GROUP_TIME,
     LATEST,
+    MERGES,
     METADATA,
     OBSERVATIONS,
     QUARANTINE,
@@ -53,7 +56,7 @@ from serving.records.timestamps import instant, microsecond
 
 logger = logging.getLogger("vigil.serving")
 
-SCHEMA: Final = Schema("journal", METADATA, revision="0003")
+SCHEMA: Final = Schema("journal", METADATA, revision="0004")
 UNASSIGNED: Final = ""  # the ward of subjects that are not registered
 
 _CHUNK: Final = 500  # values in a query
@@ -114,6 +117,39 @@ class Journal:
             first()
             at = microsecond(self._next_time(connection))
             connection.execute(REGISTRATIONS.insert(), [{**asdict(row), "recorded_at": at} for row in registrations])
+
+    def merge(self, subject: str, into: str, first: Callable[[], object] = lambda: None) -> bool:
+        """Let a subject count for another from now on; return False if it does already, so that nothing was stored.
+
+        ``first`` is called inside the transaction, before anything is written.
+
+        Raises:
+            MergeError: they cannot be merged.
+            DatabaseError: nothing was stored.
+        """
+        with writing(self._engine) as connection:
+            first()
+            return record_merge(connection, subject, into, lambda: microsecond(self._next_time(connection)))
+
+    def unmerge(self, subject: str, first: Callable[[], object] = lambda: None) -> bool:
+        """Let a subject count for itself again from now on; return False if it does already, so that nothing was stored.
+
+        ``first`` as in :meth:`merge`.
+
+        Raises:
+            MergeError: the subject was never merged.
+            DatabaseError: nothing was stored.
+        """
+        with writing(self._engine) as connection:
+            first()
+            return record_unmerge(connection, subject, lambda: microsecond(self._next_time(connection)))
+
+    def survivors_of(self, subjects: Iterable[str], until: int = UNBOUNDED) -> dict[str, str]:
+        """Return the subject that each one counts for up to a time (microseconds): itself where it is not merged."""
+        wanted = list(subjects)
+        with reading(self._engine) as connection:
+            merges = read_merges(connection, wanted, until)
+        return {subject: merges.survivor(subject) for subject in wanted}
 
     def quarantined_for(self, reasons: Sequence[str]) -> list[Quarantined]:
         """Return what was quarantined for one of some reasons, and not taken since, in order of arrival."""
@@ -184,14 +220,20 @@ class Journal:
         """Return when the first group after a time (microseconds) was recorded; None: there is none."""
         first = [
             sa.select(sa.func.min(table.c.recorded_at)).where(table.c.recorded_at > time)
-            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS)
+            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, MERGES)
         ]
         with reading(self._engine) as connection:
             times = [at for query in first if (at := connection.execute(query).scalar()) is not None]
         return instant(min(times)) if times else None
 
     def wards_of(self, subjects: Iterable[str]) -> dict[str, str]:
-        """Return the ward of each subject; :data:`UNASSIGNED` for those that are not registered."""
+        """Return the ward of each subject, of a merged one that of its survivor; :data:`UNASSIGNED`: not registered."""
+        survivors = self.survivors_of(subjects)
+        wards = self.registered_wards_of(survivors.values())
+        return {subject: wards[survivor] for subject, survivor in survivors.items()}
+
+    def registered_wards_of(self, subjects: Iterable[str]) -> dict[str, str]:
+        """Return the ward that each subject was registered in under its own key; :data:`UNASSIGNED`: it was not."""
         wanted = list(dict.fromkeys(subjects))
         latest = (
             sa.select(sa.func.max(REGISTRATIONS.c.seq))
@@ -245,7 +287,8 @@ class Journal:
 
         It is one transaction, so that features are made of all of it or of nothing. The observations are deleted afterwards
         (:meth:`delete_before`), which takes longer. The last registration before that time stays where the subject has
-        observations since, which need it.
+        observations since, which need it. So do merges, and the registrations of merged subjects, until nothing recorded since
+        is of any of them.
 
         Returns:
             How many registrations were deleted.
@@ -262,7 +305,11 @@ class Journal:
                 count = sa.select(sa.func.count()).select_from(OBSERVATIONS).where(OBSERVATIONS.c.recorded_at < at)
                 observations = int(connection.execute(count).scalar_one())
                 connection.execute(LATEST.delete().where(LATEST.c.recorded_at < at))
-                superfluous = old & ~(REGISTRATIONS.c.seq.in_(last_known) & observed_since)
+                delete_merges_before(connection, at)
+                is_needed = observed_since | sa.exists().where(
+                    (MERGES.c.subject_id == REGISTRATIONS.c.subject_id) | (MERGES.c.into == REGISTRATIONS.c.subject_id)
+                )
+                superfluous = old & ~(REGISTRATIONS.c.seq.in_(last_known) & is_needed)
                 registrations = connection.execute(REGISTRATIONS.delete().where(superfluous)).rowcount
                 if observations or registrations:
                     dropped_at = microsecond(self._next_time(connection))
@@ -292,6 +339,7 @@ class Journal:
                 for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, QUARANTINE, REPETITIONS):
                     query = sa.select(table.c.subject_id).distinct().where(table.c.subject_id.in_(subjects))
                     known |= set(connection.execute(query).scalars())
+                known |= read_merges(connection, subjects).named
                 return delete([subject for subject in subjects if subject not in known])
 
         return with_retries(forget_unknown)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from features.declarations import Declarations
 from features.observations import MESSAGE_KEY, TIME, check
 from features.revisions import ORIGIN
+from serving.records.journal_merges import address_revisions, read_merges, touch_survivors
 from serving.records.journal_rows import (
     Receipt,
     count_repetitions,
@@ -19,7 +20,7 @@ from serving.records.journal_rows import (
 )
 from serving.records.journal_tables import OBSERVATIONS
 from serving.records.journal_versions import append_versions, find_versions
-from serving.records.timestamps import not_ahead
+from serving.records.timestamps import microsecond, not_ahead
 
 _REPEATS: Final = ("duplicate_message", "duplicate_reading")
 
@@ -35,6 +36,8 @@ def append_group(
         recorded_at: the time of the group.
         declared: what sources declare.
     """
+    merges = read_merges(connection, frame["subject_id"].unique())
+    frame = address_revisions(connection, frame, merges)
     arrived = frame.assign(
         message_id=[digest(row) for row in frame[MESSAGE_KEY].itertuples(index=False)],
         origin=[digest_origin(row) for row in zip(*(frame[name] for name in ORIGIN), strict=True)],
@@ -50,6 +53,8 @@ def append_group(
     count_repetitions(connection, frame.iloc[repeated], recorded_at)
     unused = [row for row, receipt in enumerate(in_order) if receipt.status == "quarantined"]
     quarantine(connection, frame.iloc[unused], [in_order[row].reason for row in unused], recorded_at)
+    accepted = [row for row, receipt in enumerate(in_order) if receipt.status == "accepted"]
+    touch_survivors(connection, frame["subject_id"].iloc[accepted], merges, microsecond(recorded_at))
     return in_order
 
 

@@ -1,7 +1,11 @@
-"""The journal as it stands at one moment, for those who make features or look for faults."""
+"""The journal as it stands at one moment, for those who make features or look for faults.
+
+Subjects are survivors of merges (:mod:`serving.records.merges`): what is recorded of a merged key appears as its survivor's,
+from the merge on. Here is the one place that applies merges; features, reproduction and drift follow without knowing of them.
+"""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, Final, NamedTuple
 
@@ -9,49 +13,24 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.signals import BOUNDS
-from models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
-from serving.records.journal_latest import Latest, read_latest
-from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS, RETENTIONS, REVISIONS
+from features.observations import CONTENT
+from models.alarms.critical_bounds import Bound
+from serving.records.journal_lookups import Latest, counting, read_arrived_bounds, read_bounds, read_latest, read_standing_bounds
+from serving.records.journal_merges import read_merges
+from serving.records.journal_tables import (
+    MERGES,
+    OBSERVATIONS,
+    QUARANTINE,
+    REGISTRATIONS,
+    REPETITIONS,
+    RETENTIONS,
+    REVISIONS,
+)
+from serving.records.merges import Merges, Move
 from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
 
-_CHUNK: Final = 500  # values in a query
 _SENT: Final = ["signal", "value", "comparator", "observed_at", "device_id", "source"]
-
-
-def _counting(
-    columns: "Sequence[sa.Column[Any]]", wanted: "sa.ColumnElement[bool]", until: "int | sa.BindParameter[int]"
-) -> "sa.CompoundSelect[Any]":
-    """Return the query of those observations that count at a time.
-
-    Observations that retention dropped are left out, even while it is still deleting them.
-    """
-    dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
-    wanted &= (OBSERVATIONS.c.recorded_at <= until) & (OBSERVATIONS.c.recorded_at >= dropped)
-    counted = (OBSERVATIONS.c.superseded_at.is_(None), OBSERVATIONS.c.superseded_at > until)  # an index for each
-    return sa.union_all(*(sa.select(*columns).where(wanted, which) for which in counted))
-
-
-# Executed with every risk, so they are made once.
-_SINCE: Final[sa.BindParameter[int]] = sa.bindparam("since", type_=sa.BigInteger)
-_UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
-_BOUND_COLUMNS: Final = [
-    OBSERVATIONS.c[name] for name in ("subject_id", "signal", "value", "observed_at", "recorded_at", "seq")
-]
-_IS_BOUND: Final = OBSERVATIONS.c.signal.in_(BOUNDS)
-_ARRIVED_BOUNDS: Final = _counting(_BOUND_COLUMNS, _IS_BOUND & OBSERVATIONS.c.recorded_at.between(_SINCE, _UNTIL), _UNTIL)
-_OBSERVED: Final = OBSERVATIONS.c.observed_at.between(_SINCE, _UNTIL)
-_BOUNDS_OF: Final = _counting(
-    _BOUND_COLUMNS, OBSERVATIONS.c.subject_id.in_(sa.bindparam("subjects", expanding=True)) & _IS_BOUND & _OBSERVED, _UNTIL
-)
-_VALUES: Final = _counting(
-    [OBSERVATIONS.c[name] for name in ("signal", "observed_at", "value")],
-    (OBSERVATIONS.c.subject_id == sa.bindparam("subject"))
-    & OBSERVATIONS.c.signal.in_(sa.bindparam("signals", expanding=True))
-    & _OBSERVED,
-    _UNTIL,
-)
 
 
 class Superseded(NamedTuple):
@@ -81,23 +60,44 @@ class JournalSnapshot:
             self._connection.execute(
                 sa.select(sa.func.max(table.c.recorded_at)).where(table.c.recorded_at.between(after + 1, until))
             ).scalar()
-            for table in (REGISTRATIONS, REVISIONS)
+            for table in (REGISTRATIONS, REVISIONS, MERGES)
         ]
         ends = [end for end in (last, *others) if end is not None]
         return max(ends) if ends else None
 
     def observations(self, after: int, until: int, subject: str | None = None) -> pd.DataFrame:
-        """Return accepted observations by time of recording, of all subjects or of one, as they counted at ``until``."""
-        wanted: sa.ColumnElement[bool] = OBSERVATIONS.c.recorded_at.between(after + 1, until)
-        if subject is not None:
-            wanted = OBSERVATIONS.c.subject_id == subject
-        columns = [column for column in OBSERVATIONS.c if column.name not in ("origin", "version", "superseded_at")]
-        rows = self._frame(_counting(columns, wanted, until).order_by("recorded_at", "seq"))
+        """Return accepted observations by time of recording, of all subjects or of one, as they counted at ``until``.
+
+        Of one subject it is all until then, and ``recorded_at`` is the time from which on each counts for the subject, which
+        may be that of a merge. Of all subjects it is what was recorded in the interval, at that time. Of the same observation
+        under several keys of one subject the first counts. Those that retention dropped are left out, even while it is still
+        deleting them.
+        """
+        if subject is None:
+            rows = self._counting(OBSERVATIONS.c.recorded_at.between(after + 1, until), until)
+            merges = read_merges(self._connection, rows["subject_id"].unique(), until)
+            rows = self._only_first(rows, merges, until)
+        else:
+            merges = read_merges(self._connection, [subject], until)
+            known = OBSERVATIONS.c.subject_id.in_(merges.keys(subject)) & (OBSERVATIONS.c.recorded_at <= until)
+            rows = _of_survivors(self._counting(known, until), merges)
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
 
-    def latest(self, subject: str, until: int) -> Mapping[str, Latest]:
-        """Return the latest value of each NEWS2 component of a subject, as it counted at a time, with who sent it."""
-        return read_latest(self._connection, [subject], until)
+    def latest(self, times: Mapping[str, int]) -> dict[str, Mapping[str, Latest]]:
+        """Return the latest value of each NEWS2 component, by subject and signal, with who sent it (:func:`read_latest`)."""
+        return read_latest(self._connection, times)
+
+    def arrived_bounds(self, after: int, until: int) -> dict[str, list[Bound]]:
+        """Return the bounds recorded in an interval, by subject (:func:`read_arrived_bounds`)."""
+        return read_arrived_bounds(self._connection, after, until)
+
+    def bounds(self, subject: str, after: int, until: int) -> list[Bound]:
+        """Return the bounds of a subject observed in an interval (:func:`read_bounds`)."""
+        return read_bounds(self._connection, subject, after, until)
+
+    def standing_bounds(self, times: Mapping[str, int]) -> dict[str, tuple[Bound, ...]]:
+        """Return the bounds that stand for subjects, each at a time of its own (:func:`read_standing_bounds`)."""
+        return read_standing_bounds(self._connection, times)
 
     def registered(self, after: int, until: int) -> dict[str, int]:
         """Return the subjects that were registered in an interval, and the time of the last registration of each."""
@@ -112,64 +112,63 @@ class JournalSnapshot:
         row = self._connection.execute(query.order_by(REGISTRATIONS.c.seq.desc()).limit(1)).first()
         return None if row is None else RecordedRegistration(*row)
 
+    def moves(self, after: int, until: int) -> list[Move]:
+        """Return what the merges and unmerges of an interval do, in order."""
+        query = sa.select(MERGES.c.subject_id).where(MERGES.c.recorded_at.between(after + 1, until))
+        merges = read_merges(self._connection, self._connection.execute(query).scalars(), until)
+        return [move for move in merges.moves if move.recorded_at > after]
+
+    def merged_into(self, subject: str, until: int) -> str | None:
+        """Return the subject that a merged one counts for; None: it is not merged."""
+        survivor = read_merges(self._connection, [subject], until).survivor(subject)
+        return None if survivor == subject else survivor
+
     def revised(self, after: int, until: int) -> dict[str, int]:
-        """Return the subjects with a correction or retraction in an interval, and the time of the first of each."""
+        """Return the subjects with a correction, retraction, merge or unmerge in an interval, and the time of the first."""
         first = sa.select(REVISIONS.c.subject_id, sa.func.min(REVISIONS.c.recorded_at))
         wanted = first.where(REVISIONS.c.recorded_at.between(after + 1, until)).group_by(REVISIONS.c.subject_id)
-        return {row[0]: row[1] for row in self._connection.execute(wanted)}
+        rows = self._connection.execute(wanted).all()
+        merges = read_merges(self._connection, [row[0] for row in rows], until)
+        times = [(merges.survivor(subject), at) for subject, at in rows]
+        for move in self.moves(after, until):
+            times += [(move.origin, move.recorded_at), (move.target, move.recorded_at)]
+        return dict(sorted(times, key=lambda row: -row[1]))  # of several the earliest stays
 
     def superseded(self, after: int, until: int) -> dict[str, list[Superseded]]:
-        """Return the observations that were corrected or retracted in an interval, by subject."""
+        """Return the observations that ceased to count for a subject in an interval, by subject.
+
+        They were corrected or retracted, or an unmerge took them away.
+        """
         columns = [OBSERVATIONS.c[name] for name in ("subject_id", "observed_at", "recorded_at")]
-        query = sa.select(*columns).where(OBSERVATIONS.c.superseded_at.between(after + 1, until))
+        rows = self._connection.execute(sa.select(*columns).where(OBSERVATIONS.c.superseded_at.between(after + 1, until))).all()
+        merges = read_merges(self._connection, {row.subject_id for row in rows}, until)
         found: dict[str, list[Superseded]] = {}
-        for row in self._connection.execute(query):
-            found.setdefault(row.subject_id, []).append(Superseded(row.observed_at, row.recorded_at))
+        for subject, observed_at, recorded_at in rows:
+            known_at = max(recorded_at, merges.since(subject))
+            found.setdefault(merges.survivor(subject), []).append(Superseded(observed_at, known_at))
+        for move in self.moves(after, until):
+            if self.merged_into(move.origin, until) is None:
+                found.setdefault(move.origin, []).extend(self._taken_away(move))
         return found
 
-    def arrived_bounds(self, after: int, until: int) -> dict[str, list[Bound]]:
-        """Return the bounds recorded in an interval that count at its end, by subject, in the order they were observed."""
-        return _by_subject(self._connection.execute(_ARRIVED_BOUNDS, {"since": after + 1, "until": until}))
-
-    def bounds(self, subject: str, after: int, until: int) -> list[Bound]:
-        """Return the bounds of a subject observed in an interval, as of its end, in the order they were observed."""
-        return _by_subject(self._bounds([subject], after, until)).get(subject, [])
-
-    def standing_bounds(self, times: Mapping[str, int]) -> dict[str, tuple[Bound, ...]]:
-        """Return the bounds that stand, each subject's at a time of its own (microseconds); only of subjects that have any."""
-        subjects, rows = list(times), []
-        for first in range(0, len(subjects), _CHUNK):
-            some = subjects[first : first + _CHUNK]
-            ends = [times[subject] for subject in some]
-            rows += [
-                row for row in self._bounds(some, min(ends) - STANDS_US, max(ends)) if row.recorded_at <= times[row.subject_id]
-            ]
-        standing = {}
-        for subject, bounds in _by_subject(rows).items():
-            interval = {"since": bounds[0].observed_at + 1, "until": times[subject]}
-            signals = {"subject": subject, "signals": [bound.signal for bound in bounds]}
-            values = self._connection.execute(_VALUES, interval | signals)
-            taken = [(row.signal, row.observed_at, row.value) for row in values]
-            standing[subject] = standing_bounds(bounds, taken, times[subject])
-        return {subject: bounds for subject, bounds in standing.items() if bounds}
-
-    def _bounds(self, subjects: Sequence[str], after: int, until: int) -> "Sequence[sa.Row[Any]]":
-        interval = {"subjects": subjects, "since": after + 1, "until": until}
-        return self._connection.execute(_BOUNDS_OF, interval).all()
-
     def last_revision(self, subject: str, until: int) -> int:
-        """Return when the last correction or retraction of a subject up to a time was recorded; 0: there is none."""
+        """Return when the last correction, retraction, merge or unmerge of a subject up to a time was recorded; 0: never."""
+        merges = read_merges(self._connection, [subject], until)
         last = sa.select(sa.func.max(REVISIONS.c.recorded_at))
-        wanted = last.where(REVISIONS.c.subject_id == subject, REVISIONS.c.recorded_at <= until)
-        return self._connection.execute(wanted).scalar() or 0
+        wanted = last.where(REVISIONS.c.subject_id.in_(merges.keys(subject)), REVISIONS.c.recorded_at <= until)
+        return max(self._connection.execute(wanted).scalar() or 0, merges.last_move(subject))
 
     def recorded_times(self, subject: str, after: int, until: int) -> set[int]:
         """Return the times of the groups in an interval that hold something of a subject."""
+        merges = read_merges(self._connection, [subject], until)
         queries = [
-            sa.select(table.c.recorded_at).where(table.c.subject_id == subject, table.c.recorded_at.between(after + 1, until))
+            sa.select(table.c.recorded_at).where(
+                table.c.subject_id.in_({subject, *merges.keys(subject)}), table.c.recorded_at.between(after + 1, until)
+            )
             for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS)
         ]
-        return set(self._connection.execute(sa.union(*queries)).scalars())
+        moved = {move.recorded_at for move in merges.moves if after < move.recorded_at <= until}
+        return moved | set(self._connection.execute(sa.union(*queries)).scalars())
 
     def last_retention(self) -> int | None:
         """Return when retention last dropped observations; None: never."""
@@ -181,23 +180,59 @@ class JournalSnapshot:
         rows = self._frame(sa.select(*columns).where(QUARANTINE.c.recorded_at.between(after + 1, until)))
         sent = pd.DataFrame([json.loads(text) for text in rows.pop("observation")], index=rows.index).reindex(columns=_SENT)
         sent["observed_at"] = pd.to_datetime(sent["observed_at"], format="ISO8601", utc=True, errors="coerce")
-        return rows.assign(recorded_at=instants(rows["recorded_at"])).join(sent)
+        return self._named(rows, until).assign(recorded_at=instants(rows["recorded_at"])).join(sent)
 
     def repetitions(self, after: int, until: int) -> pd.DataFrame:
         """Return repeated observations of an interval, one row each, without a value, as of the time they arrived."""
         rows = self._frame(sa.select(REPETITIONS).where(REPETITIONS.c.recorded_at.between(after + 1, until)))
-        rows = rows.loc[rows.index.repeat(rows["times"])]
+        rows = self._named(rows, until).loc[rows.index.repeat(rows["times"])]
         recorded_at = instants(rows["recorded_at"])
         return rows.assign(recorded_at=recorded_at, observed_at=recorded_at, reason="duplicate_message", value=np.nan)
+
+    def _counting(self, wanted: sa.ColumnElement[bool], until: int) -> pd.DataFrame:
+        """Return rows of observations that counted at a time, whatever they were superseded by since."""
+        columns = [column for column in OBSERVATIONS.c if column.name not in ("origin", "version", "superseded_at")]
+        return self._frame(counting(columns, wanted, until).order_by("recorded_at", "seq"))
+
+    def _only_first(self, rows: pd.DataFrame, merges: Merges, until: int) -> pd.DataFrame:
+        """Return rows under the keys of survivors, without those that repeat what was known under another key."""
+        if not merges:
+            return rows
+        survivors = rows["subject_id"].map(merges.survivor)
+        groups = [keys for subject in survivors.unique() if len(keys := merges.keys(subject)) > 1]
+        if groups:
+            keys = [key for group in groups for key in group]
+            times = rows.loc[rows["subject_id"].isin(keys), "observed_at"]
+            near = OBSERVATIONS.c.subject_id.in_(keys) & OBSERVATIONS.c.observed_at.between(int(times.min()), int(times.max()))
+            known = self._counting(near & (OBSERVATIONS.c.recorded_at <= until), until)
+            is_first = rows["seq"].isin(_of_survivors(known, merges)["seq"])
+            rows = rows[is_first | ~rows["subject_id"].isin(keys)]
+        return rows.assign(subject_id=survivors[rows.index])
+
+    def _taken_away(self, move: Move) -> list[Superseded]:
+        """Return the observations that counted for a subject until a move took them away."""
+        before = move.recorded_at - 1
+        merges = read_merges(self._connection, move.keys, before)
+        own = OBSERVATIONS.c.subject_id.in_(move.keys) & (OBSERVATIONS.c.recorded_at <= before)
+        rows = _of_survivors(self._counting(own, before), merges)
+        return [Superseded(*row) for row in zip(rows["observed_at"].tolist(), rows["recorded_at"].tolist(), strict=True)]
+
+    def _named(self, rows: pd.DataFrame, until: int) -> pd.DataFrame:
+        """Return rows under the keys of survivors at a time."""
+        merges = read_merges(self._connection, rows["subject_id"].dropna().unique(), until)
+        return rows.assign(subject_id=rows["subject_id"].map(merges.survivor, na_action="ignore"))
 
     def _frame(self, query: "sa.Select[Any] | sa.CompoundSelect[Any]") -> pd.DataFrame:
         result = self._connection.execute(query)
         return pd.DataFrame(result.all(), columns=list(result.keys()))
 
 
-def _by_subject(rows: "Iterable[sa.Row[Any]]") -> dict[str, list[Bound]]:
-    """Return rows of bounds by subject, in the order they were observed."""
-    found: dict[str, list[Bound]] = {}
-    for row in sorted(rows, key=lambda row: (row.observed_at, row.recorded_at, row.seq)):
-        found.setdefault(row.subject_id, []).append(Bound(row.signal, row.value, row.observed_at))
-    return found
+def _of_survivors(rows: pd.DataFrame, merges: Merges) -> pd.DataFrame:
+    """Return rows as they count for survivors: from the merge on, and of the same content the first."""
+    if not merges:
+        return rows
+    since = rows["subject_id"].map(merges.since)
+    counted = rows.assign(
+        subject_id=rows["subject_id"].map(merges.survivor), recorded_at=np.maximum(rows["recorded_at"], since)
+    )
+    return counted.sort_values(["recorded_at", "seq"]).drop_duplicates(CONTENT)

@@ -19,6 +19,14 @@ REGISTRATIONS: Final = sa.Table(  # what is known of a subject, from when on: ro
     sa.Column("discharged", sa.Boolean, nullable=False),
     sa.Column("pregnant", sa.Boolean),  # null: unknown
 )
+MERGES: Final = sa.Table(  # which subject counts for which other one, from when on (serving.records.merges): rows are added
+    "merges",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("subject_id", sa.String, nullable=False, index=True),
+    sa.Column("into", sa.String, index=True),  # null: it counts for itself again
+)
 OBSERVATIONS: Final = sa.Table(
     "observations",
     METADATA,
@@ -97,7 +105,7 @@ REPETITIONS: Final = sa.Table(  # observations of a group that were stored befor
     sa.Column("source", sa.String),
     sa.Column("times", sa.Integer, nullable=False),
 )
-LATEST: Final = sa.Table(  # when the last observation of each subject was recorded
+LATEST: Final = sa.Table(  # when the last group was recorded that changed what counts for each subject
     "latest",
     METADATA,
     sa.Column("subject_id", sa.String, primary_key=True),
@@ -120,6 +128,7 @@ RECORDED: Final = (
     OBSERVATIONS,
     REVISIONS,
     REGISTRATIONS,
+    MERGES,
     QUARANTINE,
     REPETITIONS,
     LATEST,

@@ -86,7 +86,7 @@ class Alarm:
         cause: what sounded last; None in alarms of an earlier version, as the next two.
         emergency: whether NEWS2 has stayed high since the safety net sounded.
         reasons: rules of NEWS2 that held then, and ``critical_bound`` if one stood.
-        basis_retracted_at: when an observation that it rests on was corrected or retracted; None: never.
+        basis_retracted_at: when an observation that it rests on was corrected, retracted or taken away by an unmerge.
         bounds: the critical bounds that it was about and that have stood since, as :func:`bound_fields` describes them; None:
             there was none.
         actions: oldest first.

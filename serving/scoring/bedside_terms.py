@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from features.declarations import Declarations
 from models.bedside import USUAL_TERMS, ScoreTerms, carries_from
-from serving.records.journal_latest import Latest
+from serving.records.journal_lookups import Latest
 
 
 def terms_of(latest: Mapping[str, Latest], declared: Declarations) -> ScoreTerms:

@@ -12,7 +12,7 @@ from models.alarms.critical_bounds import Bound
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
-from serving.records.journal_latest import Latest
+from serving.records.journal_lookups import Latest
 
 MAX_CONTRIBUTIONS: Final = 5  # the strongest signals of a report
 

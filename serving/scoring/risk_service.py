@@ -25,7 +25,7 @@ from models.tasks import RiskTask
 from serving.observability.logs import error_location
 from serving.records.clock import Clock
 from serving.records.journal import Journal
-from serving.records.journal_latest import Latest
+from serving.records.journal_lookups import Latest
 from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
@@ -116,7 +116,7 @@ class RiskService:
         now = [utc(as_of) if as_of else self.clock.now(subject) for subject in subjects]
         senders = self._senders(subjects, now)
         declared = self.declared()
-        terms = [terms_of(latest, declared) for latest in senders]
+        terms = [terms_of(senders[subject], declared) for subject in subjects]
         found, missing = self._read_features(subjects, now, service, as_of, terms)
         reports: dict[int, RiskReport | NoReport] = {**missing}
         for part in found:
@@ -127,7 +127,7 @@ class RiskService:
             own_terms = [terms[position] for position in part.positions]
             made = self._report(registered, service, part.rows, times, part.origin, findings, own_terms, include)
             reports |= {
-                position: replace(report, senders=senders[position])
+                position: replace(report, senders=senders[subjects[position]])
                 for position, report in zip(part.positions, made, strict=True)
             }
         return self._with_bounds([reports[position] for position in range(len(subjects))])
@@ -181,10 +181,10 @@ class RiskService:
         report = self._report(registered, service, rows, [time], "request", [()], [USUAL_TERMS], include)[0]
         return replace(report, bounds=bounds_among(checked.accepted, time))
 
-    def _senders(self, subjects: Sequence[str], now: Sequence[pd.Timestamp]) -> list[Mapping[str, Latest]]:
-        """Return the latest value of each NEWS2 component of each subject, by signal; empty where the journal has none."""
+    def _senders(self, subjects: Sequence[str], now: Sequence[pd.Timestamp]) -> dict[str, Mapping[str, Latest]]:
+        """Return the latest value of each NEWS2 component, by subject and signal; empty where the journal has none."""
         with self.journal.snapshot() as journal:
-            return [journal.latest(subject, microsecond(time)) for subject, time in zip(subjects, now, strict=True)]
+            return journal.latest({subject: microsecond(time) for subject, time in zip(subjects, now, strict=True)})
 
     def _read_features(
         self,

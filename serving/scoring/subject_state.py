@@ -29,12 +29,14 @@ class SubjectState:
         discharged: whether monitoring has stopped.
         features: made of their observations so far.
         index_time: of the last group that holds something of them, microseconds.
+        merged_into: the subject that they count for; None: they are not merged.
     """
 
     ward: str
     discharged: bool
     features: SubjectFeatures
     index_time: int
+    merged_into: str | None = None
 
 
 class SubjectStates:
@@ -66,8 +68,9 @@ class SubjectStates:
         start, self.cursor = self.cursor, end
         rows = journal.observations(start, end)
         concerned = journal.registered(start, end) | journal.revised(start, end)
-        for subject in concerned:
-            self._subjects.pop(subject, None)  # loaded again below, with what is known of them now
+        moved = {key for move in journal.moves(start, end) for key in move.keys}
+        for subject in concerned.keys() | moved:
+            self._subjects.pop(subject, None)  # loaded again below, or when needed, with what is known of them now
         first = rows.drop_duplicates("subject_id")
         recorded_at = first["recorded_at"].to_numpy("datetime64[us]").astype(np.int64).tolist()
         concerned |= dict(zip(first["subject_id"], recorded_at, strict=True))
@@ -85,6 +88,7 @@ class SubjectStates:
                 registration is not None and registration.discharged,
                 _empty_features(registration, self.views),
                 0 if registration is None else registration.recorded_at,
+                journal.merged_into(subject, self.cursor),
             )
             state = self._subjects[subject]
             state.index_time = max(state.index_time, journal.last_revision(subject, self.cursor))
@@ -100,9 +104,13 @@ class SubjectStates:
         return self._subjects[subject].index_time
 
     def is_monitored(self, subject: str) -> bool:
-        """Return whether a subject is known to the journal and not discharged."""
+        """Return whether a subject is known to the journal, not discharged, and not merged into another."""
         state = self._subjects[subject]
-        return state.index_time > 0 and not state.discharged
+        return state.index_time > 0 and not state.discharged and state.merged_into is None
+
+    def merged_into(self, subject: str) -> str | None:
+        """Return the subject that a merged one counts for; None: it is not merged."""
+        return self._subjects[subject].merged_into
 
     def features(self, subjects: Sequence[str], time: int | None = None) -> pd.DataFrame:
         """Return features of subjects as of their last group, or of a later time: ``subject_id, index_time`` and features."""
@@ -143,13 +151,14 @@ class SubjectStates:
 
 
 def features_as_of(journal: JournalSnapshot, views: tuple[str, ...], subjects: Sequence[str], time: int) -> pd.DataFrame:
-    """Return features as of a time (microseconds) of those subjects that the journal knew then.
+    """Return features as of a time (microseconds) of those subjects that the journal knew then and that were not merged.
 
     Returns:
         ``subject_id, index_time`` and the features, one row a known subject.
     """
     states = SubjectStates(views, cursor=time)
-    known = [subject for subject in dict.fromkeys(subjects) if states.load(journal, subject).index_time]
+    loaded = {subject: states.load(journal, subject) for subject in subjects}
+    known = [subject for subject, state in loaded.items() if state.index_time and state.merged_into is None]
     return states.features(known, time)
 
 

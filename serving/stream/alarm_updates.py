@@ -67,9 +67,10 @@ class Rescored:
     """A subject's new risk, with the ward they are in and its policy.
 
     Attributes:
-        superseded: the observations that were corrected or retracted since the last risk.
+        superseded: the observations that were corrected or retracted, or that an unmerge took away, since the last risk.
         bounds: those that stand.
         arrived: bounds that were recorded since the last risk.
+        received_from: subjects for whom some of their observations counted before a merge or unmerge.
     """
 
     risk: Assessment
@@ -79,11 +80,21 @@ class Rescored:
     superseded: Sequence[Superseded] = ()
     bounds: tuple[Bound, ...] = ()
     arrived: Sequence[Bound] = ()
+    received_from: Sequence[str] = ()
 
     @property
     def critical(self) -> tuple[Bound, ...]:
         """The bounds that stand and are critical for this subject."""
         return tuple(bound for bound in self.bounds if applies(bound, news2=self.risk.score == "NEWS2"))
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """Why a subject is not monitored any more: discharged at a time (microseconds), or merged into a subject of a ward."""
+
+    at: int
+    merged_into: str | None = None
+    ward: str | None = None
 
 
 @dataclass
@@ -120,21 +131,21 @@ class Updates:
     has_room: HasRoom
 
     def update(
-        self, rescored: Sequence[Rescored], discharged: Mapping[str, int], memory: Memory, at: pd.Timestamp
+        self, rescored: Sequence[Rescored], departed: Mapping[str, Departure], memory: Memory, at: pd.Timestamp
     ) -> tuple[WardUpdate, Memory]:
         """Return what new risks change, and what to remember of these subjects from then on.
 
         Args:
             rescored: the new risks, each subject once.
-            discharged: subjects that are not monitored any more, and when they left, microseconds.
+            departed: subjects that are not monitored any more.
             memory: what is remembered so far.
             at: when the events happen.
         """
-        update, later, time = WardUpdate(removed=list(discharged)), Memory(), microsecond(at)
+        update, later, time = WardUpdate(removed=list(departed)), Memory(), microsecond(at)
         for subject in rescored:
             self._add(update, later, subject, memory, time)
-        for key, left_at in discharged.items():
-            later.states[key] = self._end(update, key, memory, time, left_at)
+        for key, departure in departed.items():
+            later.states[key] = self._end(update, key, memory, time, departure)
         return update, later
 
     def _add(self, update: WardUpdate, later: Memory, subject: Rescored, memory: Memory, time: int) -> None:
@@ -151,7 +162,7 @@ class Updates:
             update.events.append(Event(ward, key, "silent", time, {"latest_reading_at": risk.latest_reading_at}))
         for bound in {bound.name: bound for bound in subject.arrived}.values():  # the latest of each signal and side
             update.events.append(Event(ward, key, "beyond_range", time, bound_fields(bound)))
-        state = memory.states.get(key, AlarmState())
+        state = _take_over(memory.states.get(key, AlarmState()), self._givers(subject, memory))
         self._mark_retracted(update, subject, state, time)
         decision = self._decide(update, subject, state, memory)
         if (episode := decision.state.episode or state.episode) is not None:
@@ -185,7 +196,7 @@ class Updates:
             net = None if risk.net_score is None or risk.net_spot is None else SafetyNetScore(risk.net_score, risk.net_spot)
         now, bounds = risk.index_time.to_pydatetime(), tuple(bound.name for bound in subject.critical)
         decision = decide(policy, state, risk.probability, net, now, bounds=bounds)
-        if decision.cause == "model":
+        if decision.cause == "model" and not _have_alarm(self._givers(subject, memory)):
             ward, key = subject.ward, risk.patient
             here = [key, *(row.subject_id for row in update.risks if row.ward == ward)]
             newcomers = sum(name not in memory.notified for name in here)
@@ -263,13 +274,18 @@ class Updates:
                 body = {"alarm_id": alarm, "sounded": state.episode.sounded}
                 update.events.append(Event(ward, key, "alarm_moved", time, body))
 
-    def _end(self, update: WardUpdate, key: str, memory: Memory, time: int, left_at: int) -> AlarmState:
+    def _givers(self, subject: Rescored, memory: Memory) -> list[AlarmState]:
+        """Return what is remembered of the subjects from whom a merge or unmerge brought observations."""
+        return [memory.states.get(key, AlarmState()) for key in subject.received_from]
+
+    def _end(self, update: WardUpdate, key: str, memory: Memory, time: int, departure: Departure) -> AlarmState:
         """End the episode of a subject that left, as of when they left."""
         state = memory.states.get(key, AlarmState())
         if state.episode is not None:
-            update.changed.append(AlarmChange(self._alarm_id(key, state.episode), {"ended_at": left_at}))
+            update.changed.append(AlarmChange(self._alarm_id(key, state.episode), {"ended_at": departure.at}))
         if (before := memory.notified.get(key)) is not None:  # not a second time, if they had left already
-            update.events.append(Event(before.ward, key, "left", time))
+            body = {"merged_into": departure.merged_into, "survivor_ward": departure.ward} if departure.merged_into else {}
+            update.events.append(Event(before.ward, key, "left", time, body))
         return AlarmState(None, state.last_sounded_at)
 
     def _alarm_id(self, key: str, episode: Episode) -> str:
@@ -300,6 +316,23 @@ class Updates:
             net_score=risk.net_score,
             bounds=[bound_fields(bound) for bound in subject.bounds],
         )
+
+
+def _take_over(state: AlarmState, givers: Sequence[AlarmState]) -> AlarmState:
+    """Return the alarm state of a subject that received observations of others by a merge or unmerge.
+
+    Nothing that was urgent becomes less so: the time for which NEWS2 has been high counts on, and an open alarm of a giver
+    sounds again for the receiver, if their own risk is high, without waiting for budget or refractory period.
+    """
+    holds = [own.hold for own in (state, *givers) if own.hold is not None]
+    hold = min(holds, key=lambda hold: hold.since, default=None)
+    is_news = state.episode is None and _have_alarm(givers)
+    return AlarmState(state.episode, None if is_news else state.last_sounded_at, hold)
+
+
+def _have_alarm(states: Sequence[AlarmState]) -> bool:
+    """Return whether an alarm has sounded in an open episode of any of some subjects."""
+    return any(state.episode is not None and state.episode.sounded > 0 for state in states)
 
 
 def risk_fields(risk: WardRisk) -> dict[str, Any]:

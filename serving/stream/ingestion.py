@@ -1,4 +1,4 @@
-"""Ingestion: the one way in. Every door (HTTP today) hands its observations and registrations to these two functions.
+"""Ingestion: the one way in. Every door (HTTP today) hands its observations, registrations and merges to these functions.
 
 They replace patient identifiers by subject keys, check that the caller may act for the patients' wards, and store everything
 durably. What cannot be used is quarantined with a reason, never dropped.
@@ -116,6 +116,36 @@ class Ingestion:
             self._identities.store(names)
 
         self._journal.register(rows, first=check_and_identify)
+
+    def merge(self, patient_id: str, into: str, caller: Caller) -> bool:
+        """Let a patient identifier count for another from now on: both are of one person. On the disk when this returns.
+
+        Returns:
+            Whether anything was stored: False if it counts for the other already.
+
+        Raises:
+            MergeError: they cannot be merged.
+            OtherWardError: another ward has one of them; nothing was stored.
+            TooManyRefusalsError: the caller was refused too often.
+            DatabaseError: nothing was stored.
+        """
+        subject, survivor = (self._pseudonyms.subject_key(name) for name in (patient_id, into))
+        return self._journal.merge(subject, survivor, first=lambda: self._access.require_mergeable(caller, [subject, survivor]))
+
+    def unmerge(self, patient_id: str, caller: Caller) -> bool:
+        """Let a merged patient identifier count for itself again from now on. On the disk when this returns.
+
+        Returns:
+            Whether anything was stored: False if it counts for itself already.
+
+        Raises:
+            MergeError: it was never merged.
+            OtherWardError: another ward has the patient, or had them before; nothing was stored.
+            TooManyRefusalsError: the caller was refused too often.
+            DatabaseError: nothing was stored.
+        """
+        subject = self._pseudonyms.subject_key(patient_id)
+        return self._journal.unmerge(subject, first=lambda: self._access.require_mergeable(caller, [subject]))
 
 
 def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> dict[str, Any]:

@@ -28,7 +28,8 @@ from models.tasks import RiskTask
 from serving.observability.logs import error_location
 from serving.observability.metrics import Metrics
 from serving.records.journal import Journal
-from serving.records.journal_snapshot import Superseded
+from serving.records.journal_snapshot import JournalSnapshot, Superseded
+from serving.records.merges import Move
 from serving.records.prediction_log import PredictionLog, prediction
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_settings import WardSettingsFile
@@ -36,7 +37,7 @@ from serving.records.ward_state import WardState
 from serving.scoring.bedside_terms import declares_carries, terms_of
 from serving.scoring.champion import Champion
 from serving.scoring.subject_state import SubjectStates
-from serving.stream.alarm_updates import LastNotified, Memory, Rescored, Updates
+from serving.stream.alarm_updates import Departure, LastNotified, Memory, Rescored, Updates
 from serving.stream.online_store_writer import OnlineStoreWriter
 
 logger = logging.getLogger("vigil.rescorer")
@@ -170,12 +171,20 @@ class Rescorer:
             arrived = self._subjects.advance(journal, _MAX_OBSERVATIONS, until=until)
             superseded = journal.superseded(start, self._subjects.cursor) if arrived else {}
             bounds = journal.arrived_bounds(start, self._subjects.cursor) if arrived else {}
+            moves = journal.moves(start, self._subjects.cursor) if arrived else []
+            self._load_survivors(journal, list(arrived))
         self._has_more = bool(arrived)
         if arrived:
-            self._rescore(list(arrived), superseded=superseded, arrived=bounds)
+            self._rescore(list(arrived), superseded=superseded, arrived=bounds, moves=moves)
             committed_at = self._now()
             self._metrics.observe_freshness([(committed_at - instant(since)).total_seconds() for since in arrived.values()])
         return len(arrived)
+
+    def _load_survivors(self, journal: JournalSnapshot, subjects: Sequence[str]) -> None:
+        """Load those for whom merged subjects count, since their ward is shown."""
+        for subject in subjects:
+            if (survivor := self._subjects.merged_into(subject)) is not None:
+                self._subjects.load(journal, survivor)
 
     def _rescore_scheduled(self, now: pd.Timestamp) -> int:
         """Rescore some of the scheduled subjects as of the present, after the subjects of all groups until then."""
@@ -187,6 +196,7 @@ class Rescorer:
         with self._journal.snapshot() as journal:
             for subject in subjects:
                 self._subjects.load(journal, subject)
+            self._load_survivors(journal, subjects)
         self._subjects.cursor = present
         self._rescore(subjects, present)
         for subject in subjects:
@@ -213,17 +223,19 @@ class Rescorer:
         time: int | None = None,
         superseded: Mapping[str, Sequence[Superseded]] = MappingProxyType({}),
         arrived: Mapping[str, Sequence[Bound]] = MappingProxyType({}),
+        moves: Sequence[Move] = (),
     ) -> None:
         """Score subjects as of their last group, or of a time, and commit what that changes.
 
         Args:
             subjects: to be scored.
             time: microseconds; None: of their last group.
-            superseded: their observations that were corrected or retracted since they were scored last.
+            superseded: their observations that ceased to count since they were scored last.
             arrived: their bounds that were recorded since then.
+            moves: merges and unmerges since then.
         """
         monitored = [key for key in subjects if self._subjects.is_monitored(key)]
-        discharged = {key: self._subjects.index_time(key) for key in subjects if not self._subjects.is_monitored(key)}
+        departed = {key: self._departure(key) for key in subjects if not self._subjects.is_monitored(key)}
         if self._isolate_failures:
             monitored = [key for key in monitored if self._can_be_scored(key, time)]
         rows = self._subjects.features(monitored, time)
@@ -237,15 +249,16 @@ class Rescorer:
             ward = self._subjects.ward(risk.patient)
             policy = self._wards.settings(ward).policy(self._model)
             key = risk.patient
-            told = (superseded.get(key, ()), standing.get(key, ()), arrived.get(key, ()))
+            givers = [move.origin for move in moves if move.target == key]
+            told = (superseded.get(key, ()), standing.get(key, ()), arrived.get(key, ()), givers)
             rescored.append(Rescored(risk, prediction_id, ward, policy, *told))
-        update, later = self._updates.update(rescored, discharged, self._memory, made_at)
+        update, later = self._updates.update(rescored, departed, self._memory, made_at)
         self._log_predictions(risks, ids, rows, made_at)
         self._ward_state.commit(update, self._subjects.cursor, made_at, follows=self._committed)
         self._committed = self._subjects.cursor
         self._memory.states |= later.states
         self._memory.notified |= later.notified
-        for key in discharged:
+        for key in departed:
             self._memory.notified.pop(key, None)
         self._online_store.put(rows)
         self._metrics.count_update(update, risks)
@@ -255,9 +268,16 @@ class Rescorer:
         declared = self._declared()
         if not declares_carries(declared):
             return [USUAL_TERMS] * len(rows)
-        keys = zip(rows["subject_id"].tolist(), rows["index_time"].tolist(), strict=True)
+        times = dict(zip(rows["subject_id"].tolist(), rows["index_time"].map(microsecond).tolist(), strict=True))
         with self._journal.snapshot() as journal:
-            return [terms_of(journal.latest(subject, microsecond(time)), declared) for subject, time in keys]
+            latest = journal.latest(times)
+        return [terms_of(latest[subject], declared) for subject in times]
+
+    def _departure(self, subject: str) -> Departure:
+        """Return why a subject is not monitored."""
+        survivor = self._subjects.merged_into(subject)
+        ward = None if survivor is None else self._subjects.ward(survivor)
+        return Departure(self._subjects.index_time(subject), survivor, ward)
 
     def _can_be_scored(self, subject: str, time: int | None) -> bool:
         """Return whether a subject can be scored. A failure for one subject does not delay the others."""

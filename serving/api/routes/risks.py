@@ -11,6 +11,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Response, Security
 
+from features.kernel.plan import UNBOUNDED
 from features.pseudonyms import Pseudonyms
 from serving.api import problems
 from serving.api.authentication import require_scopes
@@ -19,6 +20,7 @@ from serving.api.dependencies import (
     AccessHere,
     ChampionHere,
     ClockHere,
+    IdentitiesHere,
     JournalHere,
     PredictionLogHere,
     PseudonymsHere,
@@ -55,6 +57,7 @@ from serving.api.schemas.risks import (
 from serving.api.strict_route import StrictRoute
 from serving.auth.access import Access
 from serving.auth.tokens import Caller
+from serving.identity.identities import Identities
 from serving.records.clock import Clock
 from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
@@ -83,21 +86,41 @@ class Patients:
 
     pseudonyms: Pseudonyms
     access: Access
+    journal: Journal
+    identities: Identities
 
-    def visible(self, caller: Caller, patient_id: str) -> str:
-        """Return the subject key of a patient that the caller may see.
+    def find(self, patient_ids: Sequence[str], as_of: datetime | None) -> list["Patient"]:
+        """Return the patients that identifiers stood for at a time, default now: after a merge it is the surviving one."""
+        subjects = [self.pseudonyms.subject_key(patient_id) for patient_id in patient_ids]
+        until = UNBOUNDED if as_of is None else microsecond(utc(as_of))
+        survivors = self.journal.survivors_of(subjects, until)
+        names = self.identities.find_or_empty({into for subject, into in survivors.items() if into != subject})
+        return [Patient(survivors[subject], names.get(survivors[subject])) for subject in subjects]
+
+    def visible(self, caller: Caller, patient_id: str, as_of: datetime | None = None) -> "Patient":
+        """Return a patient that the caller may see.
 
         Raises:
             ProblemError: the caller may not; the patient is reported as unknown.
         """
-        subject = self.pseudonyms.subject_key(patient_id)
-        if self.access.invisible_subjects(caller, [subject]):
+        (patient,) = self.find([patient_id], as_of)
+        if self.access.invisible_subjects(caller, [patient.subject]):
             raise ProblemError(problems.unknown_patient())
-        return subject
+        return patient
 
 
-async def _patients(pseudonyms: PseudonymsHere, access: AccessHere) -> Patients:
-    return Patients(pseudonyms, access)
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """A patient asked about: the subject key, and the identifier that the one asked with was merged into, if it was."""
+
+    subject: str
+    merged_into: str | None
+
+
+async def _patients(
+    pseudonyms: PseudonymsHere, access: AccessHere, journal: JournalHere, identities: IdentitiesHere
+) -> Patients:
+    return Patients(pseudonyms, access, journal, identities)
 
 
 @dataclass(frozen=True)
@@ -110,12 +133,13 @@ class Course:
     champion: Champion
     ward_state: WardState
 
-    def history(self, subject: str, request: HistoryRequest) -> HistoryAnswer:
+    def history(self, patient: Patient, request: HistoryRequest) -> HistoryAnswer:
         """Return the risks of the last hours, and their trend."""
-        points, trend = risk_history(self.log, self.clock, subject, request.hours)
-        bounds = recent_bounds(self.journal, self.clock, subject, request.hours)
+        points, trend = risk_history(self.log, self.clock, patient.subject, request.hours)
+        bounds = recent_bounds(self.journal, self.clock, patient.subject, request.hours)
         return HistoryAnswer(
             patient_id=request.patient_id,
+            merged_into=patient.merged_into,
             points=[HistoryPoint.model_validate(point) for point in points],
             trend=TrendOut.model_validate(trend),
             bounds=bounds_out(bounds),
@@ -193,13 +217,18 @@ async def get_anomalies(
     """What is unusual for this patient, whatever is normal for others; of patients whose observations came over the API."""
 
     def work() -> AnomaliesAnswer:
-        subject = patients.visible(caller, request.patient_id)
+        patient = patients.visible(caller, request.patient_id, request.as_of)
         problems.refuse_future(request.as_of)
-        row = baseline_row(journal, subject, present() if request.as_of is None else utc(request.as_of))
+        row = baseline_row(journal, patient.subject, present() if request.as_of is None else utc(request.as_of))
         if row is None:
             raise ProblemError(problems.no_readings())
         signals = [AnomalyOut.model_validate(anomaly) for anomaly in anomalies(row)]
-        return AnomaliesAnswer(patient_id=request.patient_id, as_of=row["index_time"].to_pydatetime(), signals=signals)
+        return AnomaliesAnswer(
+            patient_id=request.patient_id,
+            merged_into=patient.merged_into,
+            as_of=row["index_time"].to_pydatetime(),
+            signals=signals,
+        )
 
     return await _LIMITER.run(caller, work)
 
@@ -211,7 +240,8 @@ async def get_visit_summary(
     """Present risk with contributions, trend, anomalies and gaps in the data; alarms for a caller with `alarms:read`."""
 
     def work() -> VisitSummary:
-        subject = patients.visible(caller, request.patient_id)
+        patient = patients.visible(caller, request.patient_id)
+        subject = patient.subject
         item = _risk_items(service, patients, caller, [request.patient_id], None, ["contributions", "range"])[0]
         if item.problem:
             raise ProblemError(item.problem)
@@ -219,9 +249,10 @@ async def get_visit_summary(
         row = baseline_row(course.journal, subject, present())
         return VisitSummary(
             patient_id=request.patient_id,
+            merged_into=patient.merged_into,
             risk=item.risk,
             changes=course.changes(subject),
-            history=course.history(subject, request),
+            history=course.history(patient, request),
             alarms=course.alarms(subject, request) if caller.has_scope("alarms:read") else None,
             anomalies=[] if row is None else [AnomalyOut.model_validate(own) for own in anomalies(row) if own.unusual],
             data_gaps=[] if row is None else [GapOut.model_validate(gap) for gap in gaps(row)],
@@ -240,19 +271,20 @@ def _risk_items(
 ) -> list[RiskItem]:
     """Return risks in the order asked for. Patients the caller may not see are reported as unknown."""
     problems.refuse_future(as_of)
-    subjects = [patients.pseudonyms.subject_key(patient_id) for patient_id in patient_ids]
+    found = patients.find(patient_ids, as_of)
+    subjects = [patient.subject for patient in found]
     invisible = patients.access.invisible_subjects(caller, subjects)
     wanted = list(
         dict.fromkeys(subject for subject in subjects if subject not in invisible)
     )  # one asked for twice is logged once
     reports = dict(zip(wanted, service.by_subject(wanted, as_of, include) if wanted else [], strict=True))
     items = []
-    for subject, patient_id in zip(subjects, patient_ids, strict=True):
-        report = reports.get(subject, NoReport("unknown_subject"))
+    for patient, patient_id in zip(found, patient_ids, strict=True):
+        report = reports.get(patient.subject, NoReport("unknown_subject"))
         if isinstance(report, NoReport):
             items.append(RiskItem(patient_id=patient_id, problem=_problem(report)))
         else:
-            items.append(RiskItem(patient_id=patient_id, risk=risk_answer(report, patient_id)))
+            items.append(RiskItem(patient_id=patient_id, risk=risk_answer(report, patient_id, patient.merged_into)))
     return items
 
 

@@ -119,7 +119,9 @@ async def stream_events(
     while True:
         try:
             events = await asyncio.to_thread(ward_state.events, ward, after, _MAX_EVENTS)
-            names = await asyncio.to_thread(identities.find_or_empty, {event.subject_id for event in events})
+            subjects = {event.subject_id for event in events}
+            subjects |= {event.body["merged_into"] for event in events if "merged_into" in event.body}
+            names = await asyncio.to_thread(identities.find_or_empty, subjects)
         except DatabaseError as error:
             logger.error("a stream of events ends: %s", type(error).__name__)  # noqa: TRY400 - nothing is wrong with the stream
             return
@@ -127,7 +129,7 @@ async def stream_events(
             if loop.time() >= expiry:  # events may come so fast that the end of the loop is never reached
                 return
             if shows_alarms or event.kind in _PUBLIC_KINDS:
-                yield _format(event, names[event.subject_id])
+                yield _format(event, names, caller)
                 sent_at = loop.time()
         if events:
             after = events[-1].number
@@ -141,11 +143,13 @@ async def stream_events(
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _format(event: NumberedEvent, patient_id: str) -> str:
+def _format(event: NumberedEvent, names: Mapping[str, str], caller: Caller) -> str:
     body = _with_iso_times(event.body)
     if "bounds" in body:
         body["bounds"] = [_with_iso_times(bound) for bound in body["bounds"]]
-    data = {"patient_id": patient_id, "ward": event.ward, "at": _iso(event.at), **body}
+    if (survivor := body.pop("merged_into", None)) is not None:  # hidden from those who may not see where the patient is
+        body["merged_into"] = names[survivor] if caller.can_see(body.pop("survivor_ward")) else None
+    data = {"patient_id": names[event.subject_id], "ward": event.ward, "at": _iso(event.at), **body}
     return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
 
 

@@ -55,8 +55,8 @@ class AlarmOut(BaseModel):
     basis_retracted_at: Annotated[
         datetime | None,
         Field(
-            description="When an observation that it rests on was corrected or retracted; the patient was rescored at once. "
-            "Null: never."
+            description="When an observation that it rests on was corrected, retracted or taken away by an unmerge. The "
+            "patient was rescored at once. Null: never."
         ),
     ]
     actions: Annotated[list[AlarmActionOut], Field(description="Everything that was done about it, oldest first.")]

@@ -9,7 +9,7 @@ from models.alarms.safety_net import Band
 from models.assessment import Basis, DecidedBy
 from serving.api.schemas.alarms import AlarmOut
 from serving.api.schemas.bounds import BoundOut
-from serving.api.schemas.request import AsOf, PatientId, Request, example
+from serving.api.schemas.request import AsOf, MergedInto, PatientId, Request, example
 from serving.api.schemas.risks import ContributionOut, RiskAnswer
 from serving.scoring.anomalies import UNUSUAL
 from serving.scoring.history import CHANGES_HOURS
@@ -56,6 +56,7 @@ class HistoryAnswer(BaseModel):
     """Points, oldest first."""
 
     patient_id: str
+    merged_into: MergedInto = None
     points: list[HistoryPoint]
     trend: TrendOut
     bounds: Annotated[
@@ -92,6 +93,7 @@ class AnomaliesAnswer(BaseModel):
     """Vital signs, the most unusual first."""
 
     patient_id: str
+    merged_into: MergedInto = None
     as_of: datetime
     signals: list[AnomalyOut]
 
@@ -109,6 +111,7 @@ class VisitSummary(BaseModel):
     """Everything for a teleconsultation."""
 
     patient_id: str
+    merged_into: MergedInto = None
     risk: RiskAnswer
     changes: Annotated[
         list[ContributionOut] | None,

@@ -171,7 +171,8 @@ class PatientsIn(Request):
                     "age": 71,
                     "sex": "female",
                     "unit_admitted_at": "2026-01-30T18:20:00Z",
-                }
+                },
+                {"patient_id": "emergency-0042", "ward": "B4"},
             ]
         }
     )

@@ -19,6 +19,10 @@ MAX_BODY_BYTES = 1_000_000
 # A name in one spelling: what cannot be told apart by eye must not be two patients.
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=IDENTIFIER)]
 PatientId = Annotated[Name, Field(description="The patient's identifier, without blanks at the ends.", examples=["sim-000017"])]
+MergedInto = Annotated[
+    str | None,
+    Field(description="The patient identifier that this one was merged into, and that the answer is about; null: none."),
+]
 WardName = Annotated[
     str,
     Field(

@@ -19,6 +19,7 @@ from serving.api.schemas.request import (
     POSSIBLE_PREGNANCY,
     AsOf,
     Included,
+    MergedInto,
     PatientFacts,
     PatientId,
     Request,
@@ -167,6 +168,7 @@ class RiskAnswer(BaseModel):
 
     prediction_id: str
     patient_id: str
+    merged_into: MergedInto = None
     as_of: datetime
     index_time: Annotated[datetime, Field(description="The time up to which observations were considered.")]
     horizon_hours: float
@@ -214,13 +216,14 @@ class RisksAnswer(BaseModel):
     items: list[RiskItem]
 
 
-def risk_answer(report: RiskReport, patient_id: str) -> RiskAnswer:
+def risk_answer(report: RiskReport, patient_id: str, merged_into: str | None = None) -> RiskAnswer:
     """Return a risk report as the API shows it, under the identifier that the caller knows."""
     risk = report.risk
     own = report.contributions
     return RiskAnswer(
         prediction_id=report.prediction_id,
         patient_id=patient_id,
+        merged_into=merged_into,
         as_of=report.as_of.to_pydatetime(),
         index_time=risk.index_time.to_pydatetime(),
         horizon_hours=report.task.horizon.total_seconds() / 3600,

@@ -3,7 +3,7 @@
 import pytest
 
 from models.bedside import USUAL_TERMS, ScoreTerms, carries_from
-from serving.records.journal_latest import Latest
+from serving.records.journal_lookups import Latest
 from serving.records.ward_tables import ALARMS, RISKS
 from tests.support.fake_ward import PREDICTIONS, SICK, FakeWard, heart_rate_model
 
@@ -50,8 +50,8 @@ def test_journal_tells_who_sent_the_latest_value_and_whether_it_is_contested(war
     before = ward.now
     ward.send("p1", source="monitor", spo2=97.0)
     with ward.journal.snapshot() as journal:
-        latest = journal.latest("p1", ward.journal.latest())
-        earlier = journal.latest("p1", ward.journal.latest() - 1)
+        latest = journal.latest({"p1": ward.journal.latest()})["p1"]
+        earlier = journal.latest({"p1": ward.journal.latest() - 1})["p1"]
     assert latest["spo2"] == Latest(97.0, before, "monitor", None, is_contested=True)  # recorded later
     assert earlier["spo2"] == Latest(85.0, before, "band", None, is_contested=False)
     assert "body_temperature" not in latest
@@ -64,5 +64,5 @@ def test_latest_value_follows_corrections_as_of_a_time(ward):
     ward.wait(minutes=1)
     ward.revise("m1", "heart_rate", None, at)
     with ward.journal.snapshot() as journal:
-        assert journal.latest("p1", known)["heart_rate"].value == 90
-        assert journal.latest("p1", ward.journal.latest()) == {}
+        assert journal.latest({"p1": known})["p1"]["heart_rate"].value == 90
+        assert journal.latest({"p1": ward.journal.latest()})["p1"] == {}

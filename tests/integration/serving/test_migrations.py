@@ -155,7 +155,8 @@ def test_former_home_keeps_every_row(home):
     before = tables_of(home, TABLES)
     assert sum(map(len, before.values())) > 250
     planned = [change for schema in SCHEMAS.values() for change in pending_migrations(home, schema)]
-    assert planned[:3] == [f"journal.db: {title}" for title in titles("journal", "base")]
+    of_journal = [f"journal.db: {title}" for title in titles("journal", "base")]
+    assert planned[: len(of_journal)] == of_journal
     assert "board.db: rename to ward_state.db" in planned
     open_all(home)
     assert not list(home.glob("board.db*"))
@@ -263,6 +264,23 @@ def test_former_journal_has_its_observations_and_registrations(home):
     ]
     assert reasons == {row["reason"] for row in read(home / "journal.db", "SELECT reason FROM quarantine")}
     assert opened.wards_of(wards) == wards
+
+
+def test_journal_without_merges_gets_them_and_keeps_its_observations(home):
+    former = Journal(home)
+    with former.snapshot() as snapshot:
+        before = snapshot.observations(0, 2**62)
+    with closing(sqlite3.connect(home / "journal.db")) as connection, connection:  # as revision 0003 had it
+        connection.execute("DROP TABLE merges")
+        connection.execute("UPDATE alembic_version SET version_num = '0003'")
+    assert pending_migrations(home, journal.SCHEMA) == ["journal.db: let patients be merged and unmerged."]
+    opened = Journal(home)
+    first, second, *_ = before["subject_id"].unique()
+    assert opened.merge(second, first)
+    with opened.snapshot() as snapshot:
+        after = snapshot.observations(0, 2**62)
+        assert len(snapshot.observations(0, 2**62, first)) == before["subject_id"].isin([first, second]).sum()
+    assert after["seq"].tolist() == before["seq"].tolist()
 
 
 def test_former_wards_file_is_read(home):

@@ -25,6 +25,8 @@ OBSERVATION = observations_body("unknown", {"heart_rate": 80})["observations"][0
 REQUESTS = {
     "post /v1/observations": {"json": {"observations": [OBSERVATION]}},
     "post /v1/patients": {"json": {"patients": [{"patient_id": "someone", "ward": "C"}]}},
+    "post /v1/patients/merge": {"json": {"patient_id": "unknown", "into": "someone"}},
+    "post /v1/patients/unmerge": {"json": {"patient_id": "unknown"}},
     "post /v1/risk": {"json": {"patient_id": "unknown"}},
     "post /v1/risks": {"json": {"patient_ids": ["unknown"]}},
     "post /v1/risk/observations": {

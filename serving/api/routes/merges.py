@@ -1,0 +1,78 @@
+"""Merges: ``POST /v1/patients/merge`` and ``POST /v1/patients/unmerge``."""
+
+from collections.abc import Callable
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Security
+
+from features.kernel.plan import UNBOUNDED
+from serving.api import problems
+from serving.api.authentication import require_scopes
+from serving.api.dependencies import IdentitiesHere, IngestionHere, JournalHere, PseudonymsHere
+from serving.api.problems import ProblemError
+from serving.api.schemas.merges import MergeAnswer, MergeIn, UnmergeIn
+from serving.auth.access import OtherWardError, TooManyRefusalsError
+from serving.auth.tokens import Caller
+from serving.identity.identities import Identities
+from serving.records.journal import Journal
+from serving.records.merges import MergeError
+
+router: Final = APIRouter(prefix="/v1/patients", tags=["observations"])
+
+Writer = Annotated[Caller, Security(require_scopes, scopes=["patients:write"])]
+
+
+@router.post("/merge", summary="Let one patient identifier count for another: both are of one person")
+def merge_patients(
+    request: MergeIn,
+    ingestion: IngestionHere,
+    journal: JournalHere,
+    identities: IdentitiesHere,
+    pseudonyms: PseudonymsHere,
+    caller: Writer,
+) -> MergeAnswer:
+    """From now on the observations of `patient_id`, past and future, count for `into`. Risks of before stay as they were given.
+
+    A caller restricted to wards needs the wards of both. Merging again what is merged changes nothing.
+    """
+    changed = _recorded(lambda: ingestion.merge(request.patient_id, request.into, caller))
+    return _answer(request.patient_id, pseudonyms.subject_key(request.patient_id), changed, journal, identities)
+
+
+@router.post("/unmerge", summary="Let a merged patient identifier count for itself again")
+def unmerge_patients(
+    request: UnmergeIn,
+    ingestion: IngestionHere,
+    journal: JournalHere,
+    identities: IdentitiesHere,
+    pseudonyms: PseudonymsHere,
+    caller: Writer,
+) -> MergeAnswer:
+    """From now on the observations of `patient_id` count for it again, those that arrived while it was merged, too."""
+    changed = _recorded(lambda: ingestion.unmerge(request.patient_id, caller))
+    return _answer(request.patient_id, pseudonyms.subject_key(request.patient_id), changed, journal, identities)
+
+
+def _recorded(record: Callable[[], bool]) -> bool:
+    """Record a merge or unmerge, and return whether it was new."""
+    try:
+        return record()
+    except MergeError as error:
+        raise ProblemError(problems.cannot_merge(error)) from None
+    except OtherWardError:
+        raise ProblemError(problems.not_your_ward("patient_id")) from None
+    except TooManyRefusalsError:
+        raise ProblemError(problems.too_many_refusals()) from None
+
+
+def _answer(patient_id: str, subject: str, changed: bool, journal: Journal, identities: Identities) -> MergeAnswer:
+    with journal.snapshot() as snapshot:
+        into = snapshot.merged_into(subject, UNBOUNDED)
+        registration = snapshot.registration(into or subject, UNBOUNDED)
+    return MergeAnswer(
+        patient_id=patient_id,
+        merged_into=None if into is None else identities.find_or_empty([into])[into],
+        changed=changed,
+        ward=None if registration is None else registration.ward,
+        discharged=registration is not None and registration.discharged,
+    )

@@ -1,0 +1,145 @@
+"""Merges in the journal: reading those of some subjects, recording one, and what they mean for observations that arrive."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import pandas as pd
+import sqlalchemy as sa
+
+from features.kernel.plan import UNBOUNDED
+from features.revisions import ORIGIN, is_revision
+from serving.records.database import upsert
+from serving.records.journal_rows import digest_origin
+from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, REVISIONS
+from serving.records.merges import Merge, MergeError, Merges
+
+_CHUNK: Final = 500  # values in a query
+
+
+def read_merges(connection: sa.Connection, subjects: Iterable[str], until: int = UNBOUNDED) -> Merges:
+    """Return the merges up to a time (microseconds) of some subjects and of all whom these connect them with."""
+    found: dict[int, Merge] = {}
+    known: set[str] = set()
+    new = set(subjects)
+    while new:
+        known |= new
+        wanted = sorted(new)
+        new = set()
+        for first in range(0, len(wanted), _CHUNK):
+            some = wanted[first : first + _CHUNK]
+            query = sa.select(MERGES).where(
+                MERGES.c.subject_id.in_(some) | MERGES.c.into.in_(some), MERGES.c.recorded_at <= until
+            )
+            for row in connection.execute(query):
+                found[row.seq] = Merge(row.recorded_at, row.subject_id, row.into)
+                new |= {row.subject_id, row.into or row.subject_id} - known
+    return Merges([found[seq] for seq in sorted(found)])
+
+
+def record_merge(connection: sa.Connection, subject: str, into: str, next_time: Callable[[], int]) -> bool:
+    """Record that a subject counts for another from now on; return False if it does so already.
+
+    Raises:
+        MergeError: one is not in the journal, they are the same, ``into`` counts for the subject already (a cycle), or the
+            subject was merged into another person: which of both merges is right is for people to say.
+    """
+    _require_known(connection, {"patient_id": subject, "into": into})
+    if subject == into:
+        raise MergeError("merge_into_itself", "into")
+    merges = read_merges(connection, [subject, into])
+    if subject in merges.chain(into):
+        raise MergeError("merge_cycle", "into")
+    if merges.survivor(subject) == merges.survivor(into):
+        return False
+    if merges.into(subject) is not None:
+        raise MergeError("merged_elsewhere", "patient_id")
+    _record(connection, Merge(next_time(), subject, into), {subject, merges.survivor(into)})
+    return True
+
+
+def record_unmerge(connection: sa.Connection, subject: str, next_time: Callable[[], int]) -> bool:
+    """Record that a subject counts for itself from now on; return False if it does so again already.
+
+    Raises:
+        MergeError: it is not in the journal, or was never merged.
+    """
+    _require_known(connection, {"patient_id": subject})
+    merges = read_merges(connection, [subject])
+    if not merges.since(subject):
+        raise MergeError("never_merged", "patient_id")
+    if merges.into(subject) is None:
+        return False
+    _record(connection, Merge(next_time(), subject, None), {subject, merges.survivor(subject)})
+    return True
+
+
+def address_revisions(connection: sa.Connection, frame: pd.DataFrame, merges: Merges) -> pd.DataFrame:
+    """Return observations in which a correction or retraction has the key of the person under which its message is stored.
+
+    After a merge a source may correct under the surviving identifier what it sent under the other one.
+    """
+    if not merges or "status" not in frame:
+        return frame
+    addressed = frame["subject_id"].copy()
+    revisions = frame[is_revision(frame["status"], frame["version"])]
+    for row, sent in zip(revisions.index, revisions[ORIGIN].to_dict("records"), strict=True):
+        own = sent["subject_id"]
+        others = [key for key in merges.keys(merges.survivor(own)) if key != own]
+        for key in [own, *others] if others else []:
+            if _is_stored(connection, key, digest_origin({**sent, "subject_id": key}.values())):
+                addressed[row] = key
+                break
+    return frame.assign(subject_id=addressed)
+
+
+def touch_survivors(connection: sa.Connection, subjects: Iterable[str], merges: Merges, at: int) -> None:
+    """Record that something new was recorded of those for whom some subjects count."""
+    survivors = {merges.survivor(subject) for subject in subjects} if merges else set()
+    _touch(connection, survivors, at)
+
+
+def delete_merges_before(connection: sa.Connection, time: int) -> None:
+    """Delete the merges of persons of whom nothing was recorded since a time (microseconds). The others are still needed."""
+    rows = connection.execute(sa.select(MERGES.c.subject_id, MERGES.c.into)).all()
+    linked: dict[str, set[str]] = {}
+    for subject, into in rows:
+        linked.setdefault(subject, set()).add(into or subject)
+        linked.setdefault(into or subject, set()).add(subject)
+    while linked:
+        person, waiting = set(), [next(iter(linked))]
+        while waiting:
+            if (key := waiting.pop()) in linked:
+                person.add(key)
+                waiting += linked.pop(key)
+        since = [
+            sa.select(table.c.subject_id).where(table.c.subject_id.in_(person), table.c.recorded_at >= time).limit(1)
+            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, MERGES)
+        ]
+        if not any(connection.execute(query).first() for query in since):
+            connection.execute(MERGES.delete().where(MERGES.c.subject_id.in_(person)))
+
+
+def _record(connection: sa.Connection, row: Merge, concerned: Iterable[str]) -> None:
+    connection.execute(MERGES.insert().values(row._asdict()))
+    _touch(connection, concerned, row.recorded_at)
+
+
+def _touch(connection: sa.Connection, subjects: Iterable[str], at: int) -> None:
+    upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at} for subject in sorted(subjects)])
+
+
+def _require_known(connection: sa.Connection, subjects: dict[str, str]) -> None:
+    """Refuse subjects of which neither an observation nor a registration is known. ``subjects``: by field of the request."""
+    for field, subject in subjects.items():
+        known = [sa.select(table.c.subject_id).where(table.c.subject_id == subject) for table in (LATEST, REGISTRATIONS)]
+        if not any(connection.execute(query.limit(1)).first() for query in known):
+            raise MergeError("not_in_journal", field)
+
+
+def _is_stored(connection: sa.Connection, subject: str, origin: bytes) -> bool:
+    """Return whether a version of an observation is stored, by the digest of its origin."""
+    stored = [
+        sa.select(table.c.seq).where(table.c.subject_id == subject, table.c.origin == origin).limit(1)
+        for table in (REVISIONS, OBSERVATIONS)
+    ]
+    return any(connection.execute(query).first() for query in stored)
