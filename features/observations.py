@@ -16,8 +16,8 @@ from features.errors import VigilError
 from features.identifiers import is_identifier
 from features.kernel.plan import UNBOUNDED
 from features.measures import MEASURE_REASONS, in_own_units
-from features.oxygen import derive_oxygen
-from features.revisions import RETRACTED, STATUSES, resolve_revisions
+from features.oxygen import OXYGEN, derive_oxygen
+from features.revisions import RETRACTED, STATUSES, counts_until, resolve_revisions
 from features.signals import SIGNALS
 from features.ties import rank_severity
 
@@ -118,8 +118,11 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         reason.loc[resolved.index[resolved["outcome"] == "repeated"]] = "duplicate_message"
         retracts.loc[resolved.index[resolved["outcome"] == "retracts"]] = True
         is_only.loc[resolved.index[resolved["outcome"] != ""]] = False
-    accepted = _sort(normalised[(reason == "") & ~retracts])
-    is_repeat = _is_repeat(accepted, MESSAGE_KEY) & accepted["message_id"].notna().to_numpy()
+    accepted = normalised[(reason == "") & ~retracts]
+    if isinstance(accepted["signal"].dtype, pd.CategoricalDtype):  # sorted by name, as texts are, and on_oxygen among them
+        accepted = accepted.assign(signal=accepted["signal"].cat.set_categories(list(_POSITION)))
+    accepted = _sort(accepted)
+    is_repeat = _repeats_message(accepted)
     if has_versions:
         is_repeat &= is_only.loc[accepted.index].to_numpy()
     reason.loc[accepted.index[is_repeat]] = "duplicate_message"
@@ -127,9 +130,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     is_repeat = _repeats_content(accepted)
     reason.loc[accepted.index[is_repeat]] = "duplicate_reading"
     accepted = accepted[~is_repeat]
-    if len(derived := derive_oxygen(accepted)):
-        accepted = _sort(pd.concat([accepted, derived]))
-        accepted = accepted[~_repeats_content(accepted)]
+    accepted = _add_oxygen(accepted, reason)
     rejected = reason != ""
     columns = [*COLUMNS, *(["superseded_at"] if has_versions else [])]
     return CheckedObservations(
@@ -195,35 +196,57 @@ def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
     )
 
 
+def _repeats_message(accepted: pd.DataFrame) -> np.ndarray:
+    """Return which rows repeat a message that an earlier one has."""
+    has_message = accepted["message_id"].notna().to_numpy()
+    return has_message & _is_repeat(accepted, MESSAGE_KEY) if has_message.any() else has_message
+
+
 def _repeats_content(accepted: pd.DataFrame) -> np.ndarray:
     """Return which rows repeat an earlier one that still counted when they were recorded."""
     repeats = _is_repeat(accepted, CONTENT)
     if "superseded_at" not in accepted or not accepted["superseded_at"].notna().any():
         return repeats
-    recorded, until = (_to_integers(accepted[column]) for column in ("recorded_at", "superseded_at"))
+    recorded, until = accepted["recorded_at"].to_numpy("datetime64[us]").astype(np.int64), counts_until(accepted)
     alike = np.flatnonzero(accepted.duplicated(CONTENT, keep=False).to_numpy())
-    counts_until: dict[Any, int] = {}  # of the last row of this content that counts
+    last_counts_until: dict[Any, int] = {}  # of the last row of this content that counts
     keys = accepted.iloc[alike][CONTENT].itertuples(index=False, name=None)
     for recorded_at, row, key in sorted(
         zip(recorded[alike].tolist(), alike.tolist(), keys, strict=True), key=lambda one: one[:2]
     ):
-        repeats[row] = recorded_at < counts_until.get(key, -UNBOUNDED)
+        repeats[row] = recorded_at < last_counts_until.get(key, -UNBOUNDED)
         if not repeats[row]:
-            counts_until[key] = int(until[row])
+            last_counts_until[key] = int(until[row])
     return repeats
 
 
-def _to_integers(times: "pd.Series[pd.Timestamp]") -> np.ndarray:
-    """Return microseconds, and the largest number where a time is missing."""
-    numbers = times.to_numpy("datetime64[us]").astype(np.int64)
-    return np.where(times.isna(), UNBOUNDED, numbers)
-
-
 def _sort(accepted: pd.DataFrame) -> pd.DataFrame:
-    codes, names = pd.factorize(accepted["signal"])
-    signal = np.array([_POSITION[name] for name in names], dtype=np.int64)[codes]
-    severity = rank_severity(signal, accepted["value"].to_numpy())
+    severity = rank_severity(_number_signals(accepted["signal"]), accepted["value"].to_numpy())
     return accepted.assign(severity=severity).sort_values([*KEY, "severity", "value"], kind="stable").drop(columns="severity")
+
+
+def _add_oxygen(accepted: pd.DataFrame, reason: "pd.Series[str]") -> pd.DataFrame:
+    """Add the oxygen that follows from inspired fractions. Only series of oxygen are sorted again.
+
+    An observation of oxygen that repeats what had followed before is a duplicate, and gets a reason.
+    """
+    derived = derive_oxygen(accepted)
+    if derived.empty:
+        return accepted
+    is_oxygen = (accepted["signal"] == OXYGEN).to_numpy()
+    oxygen = _sort(pd.concat([accepted[is_oxygen], derived]))
+    repeats = _repeats_content(oxygen)
+    reason.loc[oxygen.index[repeats].intersection(accepted.index[is_oxygen])] = "duplicate_reading"
+    together = pd.concat([accepted[~is_oxygen], oxygen[~repeats]])
+    subject = pd.Index(accepted["subject_id"].unique()).get_indexer(together["subject_id"])
+    series = subject * len(_POSITION) + _number_signals(together["signal"])
+    return together.iloc[np.argsort(series, kind="stable")]
+
+
+def _number_signals(signal: "pd.Series[str]") -> np.ndarray:
+    """Return the position of each signal in the sorted names of the signal table."""
+    codes, names = pd.factorize(signal)
+    return np.array([_POSITION[name] for name in names], dtype=np.int64)[codes]
 
 
 def to_resolution(values: np.ndarray, signal: "pd.Series[str]") -> np.ndarray:
@@ -245,7 +268,7 @@ def _first_reason(normalised: pd.DataFrame, of_measure: np.ndarray, now: pd.Time
     with np.errstate(invalid="ignore"):
         is_implausible = (value < _look_up(normalised["signal"], "low")) | (value > _look_up(normalised["signal"], "high"))
     tests = {
-        "missing_subject": normalised["subject_id"].isna() | (normalised["subject_id"].astype("string") == ""),
+        "missing_subject": normalised["subject_id"].isna() | normalised["subject_id"].isin([""]),
         "unclear_subject": _is_unclear(normalised["subject_id"]),
         "missing_time": normalised["observed_at"].isna() | normalised["recorded_at"].isna(),
         "recorded_before_observed": normalised["recorded_at"] < normalised["observed_at"],
@@ -312,7 +335,10 @@ def _to_utc(rows: pd.DataFrame, column: str, declared: Declarations) -> "pd.Seri
         utc = [np.datetime64("NaT") if pd.isna(value) else value.tz_convert("UTC").to_datetime64() for value in parsed]
         instants = pd.Series(np.array(utc, dtype="datetime64[us]"), index=times.index).dt.tz_localize("UTC")
     # Nanosecond timestamps, which most software uses, cannot represent other years.
-    return instants.where((instants > pd.Timestamp.min.tz_localize("UTC")) & (instants < pd.Timestamp.max.tz_localize("UTC")))
+    first, last = pd.Timestamp.min.tz_localize("UTC"), pd.Timestamp.max.tz_localize("UTC")
+    if instants.empty or (instants.min() > first and instants.max() < last):
+        return instants
+    return instants.where((instants > first) & (instants < last))
 
 
 def _parse_time(value: object) -> pd.Timestamp:
