@@ -17,7 +17,7 @@ from features.identifiers import is_identifier
 from features.kernel.plan import UNBOUNDED
 from features.measures import MEASURE_REASONS, in_own_units
 from features.oxygen import OXYGEN, derive_oxygen
-from features.revisions import RETRACTED, STATUSES, counts_until, resolve_revisions
+from features.revisions import FINAL, RETRACTED, STATUSES, counts_until, resolve_revisions
 from features.signals import SIGNALS
 from features.ties import rank_severity
 
@@ -122,13 +122,10 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     if isinstance(accepted["signal"].dtype, pd.CategoricalDtype):  # sorted by name, as texts are, and on_oxygen among them
         accepted = accepted.assign(signal=accepted["signal"].cat.set_categories(list(_POSITION)))
     accepted = _sort(accepted)
-    is_repeat = _repeats_message(accepted)
-    if has_versions:
-        is_repeat &= is_only.loc[accepted.index].to_numpy()
-    reason.loc[accepted.index[is_repeat]] = "duplicate_message"
-    accepted = accepted[~is_repeat]
-    is_repeat = _repeats_content(accepted)
-    reason.loc[accepted.index[is_repeat]] = "duplicate_reading"
+    has_message = accepted["message_id"].notna().to_numpy() & is_only.loc[accepted.index].to_numpy()
+    repeats_message = _repeats_message(accepted, has_message)
+    is_repeat = _find_repeats(accepted, has_message, repeats_message)
+    reason.loc[accepted.index[is_repeat]] = np.where(repeats_message, "duplicate_message", "duplicate_reading")[is_repeat]
     accepted = accepted[~is_repeat]
     accepted = _add_oxygen(accepted, reason)
     rejected = reason != ""
@@ -188,7 +185,7 @@ def understand(
 def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
     """Add ``status`` and ``version``. A retraction says what it retracts, not what that was: it needs no value and no time."""
     status = rows["status"] if "status" in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
-    normalised["status"] = status.astype(object).where(status.notna(), "final")
+    normalised["status"] = status if status.notna().all() else status.astype(object).where(status.notna(), FINAL)
     normalised["version"] = rows.get("version", pd.NA)
     is_retracted = normalised["status"] == RETRACTED
     normalised["observed_at"] = normalised["observed_at"].where(
@@ -196,16 +193,37 @@ def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
     )
 
 
-def _repeats_message(accepted: pd.DataFrame) -> np.ndarray:
+def _find_repeats(accepted: pd.DataFrame, has_message: np.ndarray, repeats_message: np.ndarray) -> np.ndarray:
+    """Return which rows repeat a message or a content that counted when they were recorded.
+
+    A message that only repeated another is not remembered, as the journal stores none. So once what it repeated is superseded,
+    it counts when it is sent again.
+    """
+    is_repeat = np.zeros(len(accepted), dtype=bool)
+    while True:
+        others = ~(is_repeat | repeats_message)
+        more = np.zeros(len(accepted), dtype=bool)
+        more[others] = _repeats_content(accepted[others])
+        if not more.any() or not _has_superseded(accepted):
+            return more | ~others
+        is_repeat |= more
+        repeats_message = np.zeros(len(accepted), dtype=bool)
+        repeats_message[~is_repeat] = _repeats_message(accepted[~is_repeat], has_message[~is_repeat])
+
+
+def _repeats_message(accepted: pd.DataFrame, has_message: np.ndarray) -> np.ndarray:
     """Return which rows repeat a message that an earlier one has."""
-    has_message = accepted["message_id"].notna().to_numpy()
     return has_message & _is_repeat(accepted, MESSAGE_KEY) if has_message.any() else has_message
+
+
+def _has_superseded(accepted: pd.DataFrame) -> bool:
+    return "superseded_at" in accepted and bool(accepted["superseded_at"].notna().any())
 
 
 def _repeats_content(accepted: pd.DataFrame) -> np.ndarray:
     """Return which rows repeat an earlier one that still counted when they were recorded."""
     repeats = _is_repeat(accepted, CONTENT)
-    if "superseded_at" not in accepted or not accepted["superseded_at"].notna().any():
+    if not _has_superseded(accepted):
         return repeats
     recorded, until = accepted["recorded_at"].to_numpy("datetime64[us]").astype(np.int64), counts_until(accepted)
     alike = np.flatnonzero(accepted.duplicated(CONTENT, keep=False).to_numpy())

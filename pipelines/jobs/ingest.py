@@ -51,7 +51,9 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
         identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
         checked = check(batch.observations, now, OWN_UNITS)
         stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
-        quarantine = pd.concat([checked.quarantined, checked.accepted[stray].assign(reason="no_stay")], ignore_index=True)
+        quarantine = checked.quarantined
+        if stray.any():
+            quarantine = pd.concat([quarantine, checked.accepted[stray].assign(reason="no_stay")], ignore_index=True)
         home.cohort.write(
             part,
             observations=checked.accepted[~stray],
