@@ -201,11 +201,11 @@ def _find_repeats(accepted: pd.DataFrame, has_message: np.ndarray, repeats_messa
     """
     is_repeat = np.zeros(len(accepted), dtype=bool)
     while True:
-        others = ~(is_repeat | repeats_message)
+        known: np.ndarray = is_repeat | repeats_message
         more = np.zeros(len(accepted), dtype=bool)
-        more[others] = _repeats_content(accepted[others])
+        more[~known] = _repeats_content(accepted[~known])
         if not more.any() or not _has_superseded(accepted):
-            return more | ~others
+            return known | more
         is_repeat |= more
         repeats_message = np.zeros(len(accepted), dtype=bool)
         repeats_message[~is_repeat] = _repeats_message(accepted[~is_repeat], has_message[~is_repeat])
