@@ -65,7 +65,11 @@ _HEART_RATE: Final = {"signal": "heart_rate", "value": 80}
 _LATER: Final = {"recorded_at": "2026-03-01T08:01:00Z"}
 _GATEWAY: Final = Declarations(
     SourceDeclaration(units={"potassium": "mmol/L"}),
-    {"cgm": SourceDeclaration(units={"glucose": "mmol/L"}, error_codes={"glucose": (9, 10, 12)})},
+    {
+        "cgm": SourceDeclaration(
+            units={"glucose": "mmol/L"}, error_codes={"glucose": (9, 10, 12)}, ranges={"glucose": (2.2, 22.2)}
+        )
+    },
 )
 
 CASES: Final[Mapping[str, tuple[Case, ...]]] = {
@@ -168,12 +172,28 @@ CASES: Final[Mapping[str, tuple[Case, ...]]] = {
         ("on_oxygen", 0.4, "1", "not_a_code", "Yes or no; a fraction is sent as fio2."),
         ("consciousness", 0.5, "{ACVPU}", "not_a_code", "Between two levels of ACVPU."),
     ),
+    "A value is a bound": (
+        *_values(
+            ("glucose", "<40", "mg/dL", "glucose_below_range 40 mg/dL", "Below a limit is not the limit, and not 0."),
+            ("glucose", "<= 2.2", "mmol/L", "glucose_below_range 39.63 mg/dL", "The limit is converted like a value."),
+            ("troponin_i", "<10", "ng/L", "troponin_i_below_range 0.01 ng/mL", "Nothing was found up to the limit."),
+            ("spo2", ">=99", "%", "spo2_above_range 99 %", "No rule may invent a number."),
+            ("glucose", "<5", None, "missing_unit", "A limit has a unit like a value."),
+            ("glucose", "Low", None, "undeclared_range", "Low is below what this device can measure, which is not known."),
+            ("heart_rate", "<40", "/min", "not_exact", "Devices report no bounds of a heart rate."),
+            ("glucose", "100-200", "mg/dL", "not_exact", "An interval is no value and no bound."),
+            ("systolic_bp", "120/80", "mm[Hg]", "not_exact", "Two values are two observations."),
+        ),
+        Case(
+            ({"signal": "glucose", "value": "LOW", "source": "cgm"},),
+            ("glucose_below_range 39.63 mg/dL",),
+            "The source declares what its devices can measure.",
+            _GATEWAY,
+        ),
+    ),
     "A value is no number": _values(
         ("glucose", "abc", None, "not_a_number", "A text."),
         ("glucose", None, None, "not_a_number", "Nothing was measured."),
-        ("troponin_i", "<10", "ng/L", "not_a_number", "Below a limit is not the limit, and not 0."),
-        ("spo2", ">=99", "%", "not_a_number", "No rule may invent a number."),
-        ("systolic_bp", "120/80", "mm[Hg]", "not_a_number", "Two values are two observations."),
         ("glucose", float("inf"), "mmol/L", "not_a_number", "Infinite."),
         ("heart_rate", float("nan"), "/min", "not_a_number", "NaN stands for nothing."),
     ),

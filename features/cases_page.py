@@ -9,7 +9,7 @@ import pandas as pd
 from features.cases import CASES, Case
 from features.markdown import markdown_table
 from features.observations import REASONS, ObservationError, check
-from features.signals import SIGNALS
+from features.signals import STORED
 
 _OBSERVED_AT: Final = "2026-03-01T08:00:00Z"  # of a row that states no time
 _NOW: Final = pd.Timestamp("2026-03-01T12:00:00Z")
@@ -52,7 +52,7 @@ def find_outcome(case: Case) -> tuple[str, ...]:
 
 
 def _describe(row: "pd.Series[Any]") -> str:
-    unit = SIGNALS[row["signal"]].unit
+    unit = STORED[row["signal"]].unit
     text = f"{row['signal']} {row['value']:.10g}" + (f" {unit}" if unit != "1" else "")
     if row["observed_at"] != pd.Timestamp(_OBSERVED_AT):
         text += f" at {_iso(row['observed_at'])}"

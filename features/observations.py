@@ -6,7 +6,7 @@ with a reason, and only the quarantine holds the offending value.
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -15,20 +15,17 @@ from features.bounds import read_bounds
 from features.declarations import UNDECLARED, Declarations
 from features.errors import VigilError
 from features.identifiers import is_identifier
-from features.kernel.plan import UNBOUNDED
 from features.measures import MEASURE_REASONS, in_own_units
-from features.oxygen import derive_oxygen
-from features.revisions import RETRACTED, STATUSES, resolve_revisions
-from features.signals import BOUNDS, STORED, STORED_NAMES, measured_signal
+from features.oxygen import OXYGEN, derive_oxygen
+from features.repeats import find_repeated_messages, find_repeats, repeats_content
+from features.revisions import FINAL, RETRACTED, STATUSES, resolve_revisions
+from features.signals import STORED, STORED_NAMES
 from features.ties import rank_severity
 
 TIME: Final = "datetime64[us, UTC]"  # microseconds: Feast cannot materialize nanoseconds
 REQUIRED: Final = ("subject_id", "observed_at", "signal", "value")
 COLUMNS: Final = (*REQUIRED, "recorded_at", "device_id", "source", "message_id")
 KEY: Final = ["subject_id", "signal", "observed_at", "recorded_at"]  # then by severity (features.ties)
-CONTENT: Final = ["subject_id", "signal", "observed_at", "value"]
-# Each gateway numbers its own messages, and one message may carry several observations.
-MESSAGE_KEY: Final = ["source", "message_id", "subject_id", "signal", "observed_at"]
 
 _POSITION: Final = {name: position for position, name in enumerate(STORED_NAMES)}
 _LARGEST: Final = 2**62  # far above the plausible range of every signal
@@ -124,15 +121,16 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         reason.loc[resolved.index[resolved["outcome"] == "repeated"]] = "duplicate_message"
         retracts.loc[resolved.index[resolved["outcome"] == "retracts"]] = True
         is_only.loc[resolved.index[resolved["outcome"] != ""]] = False
-    accepted = _sort(normalised[(reason == "") & ~retracts])
+    accepted = normalised[(reason == "") & ~retracts]
+    if isinstance(accepted["signal"].dtype, pd.CategoricalDtype):  # sorted by name, as texts are, and on_oxygen among them
+        accepted = accepted.assign(signal=accepted["signal"].cat.set_categories(list(_POSITION)))
+    accepted = _sort(accepted)
     has_message = accepted["message_id"].notna().to_numpy() & is_only.loc[accepted.index].to_numpy()
-    repeats_message = _repeats_message(accepted) & has_message
-    is_repeat = _find_repeats(accepted, has_message)
+    repeats_message = find_repeated_messages(accepted, has_message)
+    is_repeat = find_repeats(accepted, has_message, repeats_message)
     reason.loc[accepted.index[is_repeat]] = np.where(repeats_message, "duplicate_message", "duplicate_reading")[is_repeat]
     accepted = accepted[~is_repeat]
-    if len(derived := derive_oxygen(accepted)):
-        accepted = _sort(pd.concat([accepted, derived]))
-        accepted = accepted[~_repeats_content(accepted)]
+    accepted = _add_oxygen(accepted, reason)
     rejected = reason != ""
     columns = [*COLUMNS, *(["superseded_at"] if has_versions else [])]
     return CheckedObservations(
@@ -192,7 +190,7 @@ def understand(
 def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
     """Add ``status`` and ``version``. A retraction says what it retracts, not what that was: it needs no value and no time."""
     status = rows["status"] if "status" in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
-    normalised["status"] = status.astype(object).where(status.notna(), "final")
+    normalised["status"] = status if status.notna().all() else status.astype(object).where(status.notna(), FINAL)
     normalised["version"] = rows.get("version", pd.NA)
     is_retracted = normalised["status"] == RETRACTED
     normalised["observed_at"] = normalised["observed_at"].where(
@@ -200,65 +198,33 @@ def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
     )
 
 
-def _find_repeats(accepted: pd.DataFrame, has_message: np.ndarray) -> np.ndarray:
-    """Return which rows repeat a message or a content that counted when they were recorded.
-
-    A message that only repeated another is not remembered, as the journal stores none. So once what it repeated is superseded,
-    it counts when it is sent again.
-    """
-    is_repeat = np.zeros(len(accepted), dtype=bool)
-    while True:
-        others = ~is_repeat
-        others[others] = ~(_repeats_message(accepted[others]) & has_message[others])
-        more = np.zeros(len(accepted), dtype=bool)
-        more[others] = _repeats_content(accepted[others])
-        if not more.any() or not _has_superseded(accepted):
-            return more | ~others
-        is_repeat |= more
-
-
-def _has_superseded(accepted: pd.DataFrame) -> bool:
-    return "superseded_at" in accepted and bool(accepted["superseded_at"].notna().any())
-
-
-def _repeats_message(accepted: pd.DataFrame) -> np.ndarray:
-    """Return which rows repeat an earlier one of the same message. A value and a bound of one signal are then the same."""
-    if not accepted["signal"].isin(BOUNDS).any():
-        return _is_repeat(accepted, MESSAGE_KEY)
-    arrived = accepted.assign(signal=accepted["signal"].map(measured_signal)).sort_values("recorded_at", kind="stable")
-    repeats = pd.Series(_is_repeat(arrived, MESSAGE_KEY), index=arrived.index)
-    return repeats.loc[accepted.index].to_numpy()
-
-
-def _repeats_content(accepted: pd.DataFrame) -> np.ndarray:
-    """Return which rows repeat an earlier one that still counted when they were recorded."""
-    repeats = _is_repeat(accepted, CONTENT)
-    if not _has_superseded(accepted):
-        return repeats
-    recorded, until = (_to_integers(accepted[column]) for column in ("recorded_at", "superseded_at"))
-    alike = np.flatnonzero(accepted.duplicated(CONTENT, keep=False).to_numpy())
-    counts_until: dict[Any, int] = {}  # of the last row of this content that counts
-    keys = accepted.iloc[alike][CONTENT].itertuples(index=False, name=None)
-    for recorded_at, row, key in sorted(
-        zip(recorded[alike].tolist(), alike.tolist(), keys, strict=True), key=lambda one: one[:2]
-    ):
-        repeats[row] = recorded_at < counts_until.get(key, -UNBOUNDED)
-        if not repeats[row]:
-            counts_until[key] = int(until[row])
-    return repeats
-
-
-def _to_integers(times: "pd.Series[pd.Timestamp]") -> np.ndarray:
-    """Return microseconds, and the largest number where a time is missing."""
-    numbers = times.to_numpy("datetime64[us]").astype(np.int64)
-    return np.where(times.isna(), UNBOUNDED, numbers)
-
-
 def _sort(accepted: pd.DataFrame) -> pd.DataFrame:
-    codes, names = pd.factorize(accepted["signal"])
-    signal = np.array([_POSITION[name] for name in names], dtype=np.int64)[codes]
-    severity = rank_severity(signal, accepted["value"].to_numpy())
+    severity = rank_severity(_number_signals(accepted["signal"]), accepted["value"].to_numpy())
     return accepted.assign(severity=severity).sort_values([*KEY, "severity", "value"], kind="stable").drop(columns="severity")
+
+
+def _add_oxygen(accepted: pd.DataFrame, reason: "pd.Series[str]") -> pd.DataFrame:
+    """Add the oxygen that follows from inspired fractions. Only series of oxygen are sorted again.
+
+    An observation of oxygen that repeats what had followed before is a duplicate, and gets a reason.
+    """
+    derived = derive_oxygen(accepted)
+    if derived.empty:
+        return accepted
+    is_oxygen = (accepted["signal"] == OXYGEN).to_numpy()
+    oxygen = _sort(pd.concat([accepted[is_oxygen], derived]))
+    repeats = repeats_content(oxygen)
+    reason.loc[oxygen.index[repeats].intersection(accepted.index[is_oxygen])] = "duplicate_reading"
+    together = pd.concat([accepted[~is_oxygen], oxygen[~repeats]])
+    subject = pd.Index(accepted["subject_id"].unique()).get_indexer(together["subject_id"])
+    series = subject * len(_POSITION) + _number_signals(together["signal"])
+    return together.iloc[np.argsort(series, kind="stable")]
+
+
+def _number_signals(signal: "pd.Series[str]") -> np.ndarray:
+    """Return the position of each signal in the sorted names of the signal table."""
+    codes, names = pd.factorize(signal)
+    return np.array([_POSITION[name] for name in names], dtype=np.int64)[codes]
 
 
 def to_resolution(values: np.ndarray, signal: "pd.Series[str]") -> np.ndarray:
@@ -280,7 +246,7 @@ def _first_reason(normalised: pd.DataFrame, of_measure: np.ndarray, now: pd.Time
     with np.errstate(invalid="ignore"):
         is_implausible = (value < _look_up(normalised["signal"], "low")) | (value > _look_up(normalised["signal"], "high"))
     tests = {
-        "missing_subject": normalised["subject_id"].isna() | (normalised["subject_id"].astype("string") == ""),
+        "missing_subject": normalised["subject_id"].isna() | normalised["subject_id"].isin([""]),
         "unclear_subject": _is_unclear(normalised["subject_id"]),
         "missing_time": normalised["observed_at"].isna() | normalised["recorded_at"].isna(),
         "recorded_before_observed": normalised["recorded_at"] < normalised["observed_at"],
@@ -319,10 +285,6 @@ def _look_up(signal: "pd.Series[str]", field: str) -> np.ndarray:
     return by_code[codes]  # code -1 (missing) selects the NaN at the end
 
 
-def _is_repeat(frame: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    return frame.duplicated(columns, keep="first").to_numpy()
-
-
 def _to_utc(rows: pd.DataFrame, column: str, declared: Declarations) -> "pd.Series[pd.Timestamp]":
     """Return times as UTC microseconds.
 
@@ -347,7 +309,10 @@ def _to_utc(rows: pd.DataFrame, column: str, declared: Declarations) -> "pd.Seri
         utc = [np.datetime64("NaT") if pd.isna(value) else value.tz_convert("UTC").to_datetime64() for value in parsed]
         instants = pd.Series(np.array(utc, dtype="datetime64[us]"), index=times.index).dt.tz_localize("UTC")
     # Nanosecond timestamps, which most software uses, cannot represent other years.
-    return instants.where((instants > pd.Timestamp.min.tz_localize("UTC")) & (instants < pd.Timestamp.max.tz_localize("UTC")))
+    first, last = pd.Timestamp.min.tz_localize("UTC"), pd.Timestamp.max.tz_localize("UTC")
+    if instants.empty or (instants.min() > first and instants.max() < last):
+        return instants
+    return instants.where((instants > first) & (instants < last))
 
 
 def _parse_time(value: object) -> pd.Timestamp:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from features.scores import ROOM_AIR
 
+OXYGEN: Final = "on_oxygen"
 SUFFIX: Final = "#on_oxygen"  # of the message that an observation was derived from
 
 
@@ -19,13 +20,15 @@ def derive_oxygen(observations: pd.DataFrame) -> pd.DataFrame:
     the outcome does not depend on which arrived first.
 
     Args:
-        observations: checked observations, with a plausible FiO2 (a FiO2 of 0 or 3 % is an artefact, not room air).
+        observations: checked observations, with a plausible FiO2 (a FiO2 of 0 or 3 % is an artefact, not room air). If
+            signals are categories, ``on_oxygen`` is one.
     """
     is_fio2 = (observations["signal"] == "fio2").to_numpy()
     fio2 = observations[is_fio2]
     if not is_fio2.any():
         return fio2
-    derived = fio2.assign(signal="on_oxygen", value=(fio2["value"] > ROOM_AIR).astype("float64"))
+    signal = pd.Series(OXYGEN, fio2.index).astype(fio2["signal"].dtype)
+    derived = fio2.assign(signal=signal, value=(fio2["value"] > ROOM_AIR).astype("float64"))
     messages = fio2["message_id"]
     derived["message_id"] = messages.map(_with_suffix, na_action="ignore").astype(messages.dtype)
     return derived

@@ -15,13 +15,17 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from features.kernel.plan import UNBOUNDED, Int64
 from features.signals import measured_signal
 
+FINAL: Final = "final"
 CORRECTED: Final = "corrected"
 RETRACTED: Final = "retracted"
-STATUSES: Final = ("final", CORRECTED, RETRACTED)
+STATUSES: Final = (FINAL, CORRECTED, RETRACTED)
 ORIGIN: Final = ["source", "message_id", "subject_id", "signal"]
 
 Outcome = Literal["counts", "retracts", "repeated", "superseded"]
@@ -60,7 +64,7 @@ class Standing:
         content = None if is_retracted else content
         is_same = (is_retracted, content) == (self.is_retracted, self.content)
         if version is None:
-            version = 1 if status == "final" else self.version if is_same and self.version > 1 else max(self.version, 1) + 1
+            version = 1 if status == FINAL else self.version if is_same and self.version > 1 else max(self.version, 1) + 1
         if version < self.version or (version == self.version and not is_same):
             return "superseded", self
         if version == self.version:
@@ -84,6 +88,9 @@ def resolve_revisions(rows: pd.DataFrame) -> pd.DataFrame:
     revises = is_revision(rows["status"], rows["version"])
     if not revises.any():
         return resolved
+    message, _ = pd.factorize(rows["message_id"])
+    is_related = np.isin(message, message[revises])  # versions of one observation have one message, or none
+    rows, revises = rows[is_related], revises[is_related]
     signals = rows["signal"].tolist()
     keys = rows[ORIGIN].assign(signal=[measured_signal(name) for name in signals])  # a correction may make a bound a value
     origins = [_hashable(key) for key in keys.itertuples(index=False, name=None)]
@@ -113,11 +120,25 @@ def resolve_revisions(rows: pd.DataFrame) -> pd.DataFrame:
                 ends[superseded] = recorded[row]
             if outcome == "counts":
                 counting[identity] = row
-    return resolved.assign(outcome=outcomes, superseded_at=pd.Series(ends, rows.index, dtype=rows["recorded_at"].dtype))
+    resolved.loc[rows.index, "outcome"] = outcomes
+    resolved.loc[rows.index, "superseded_at"] = pd.Series(ends, rows.index, dtype=rows["recorded_at"].dtype)
+    return resolved
 
 
 def _hashable(key: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(None if pd.isna(part) else part for part in key)
+
+
+def counts_until(observations: pd.DataFrame) -> Int64:
+    """Return until when each observation counts, in microseconds UTC; :data:`UNBOUNDED` where no newer version is known.
+
+    Args:
+        observations: checked observations, perhaps with ``superseded_at``.
+    """
+    if "superseded_at" not in observations:
+        return np.full(len(observations), UNBOUNDED)
+    ends = observations["superseded_at"]
+    return np.where(ends.isna(), UNBOUNDED, ends.to_numpy("datetime64[us]").astype(np.int64))
 
 
 def split_by_validity(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -133,14 +154,42 @@ def split_by_validity(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[
     """
     if "superseded_at" not in observations or not observations["superseded_at"].notna().any():
         return observations.drop(columns="superseded_at", errors="ignore"), index
+    observations = observations[_counts_at_some_time(observations, index)]
     ends = observations["superseded_at"]
     affected = observations["subject_id"].isin(observations.loc[ends.notna(), "subject_id"].unique())
+    if not affected.any():
+        return observations.drop(columns="superseded_at"), index
     parts, keys = [observations[~affected]], index["subject_id"].astype(object).copy()
+    rows_of = index.groupby("subject_id", observed=True).groups
     for subject, rows in observations[affected].groupby("subject_id", observed=True):
         changes = rows["superseded_at"].dropna().drop_duplicates().sort_values()
-        of_subject = index.index[(index["subject_id"] == subject).to_numpy()]
+        of_subject = rows_of[subject]
         part = changes.searchsorted(index.loc[of_subject, "index_time"], side="right")
         last = changes.searchsorted(rows["superseded_at"].fillna(pd.Timestamp.max.tz_localize("UTC")), side="left")
         keys.loc[of_subject] = [f"{subject}\x1f{number:06}" for number in part]
         parts += [rows[number <= last].assign(subject_id=f"{subject}\x1f{number:06}") for number in sorted(set(part))]
     return pd.concat(parts, ignore_index=True).drop(columns="superseded_at"), index.assign(subject_id=keys)
+
+
+def _counts_at_some_time(observations: pd.DataFrame, index: pd.DataFrame) -> NDArray[np.bool_]:
+    """Return which observations count at an index time of their subject, unless they are never superseded: those all stay."""
+    counts = np.ones(len(observations), dtype=bool)
+    rows = np.flatnonzero(observations["superseded_at"].notna())
+    superseded = observations.iloc[rows]
+    known_at = np.maximum(_microseconds(superseded["observed_at"]), _microseconds(superseded["recorded_at"]))
+    subject = superseded["subject_id"].astype(object)
+    known = pd.DataFrame({"row": rows, "subject_id": subject, "at": known_at, "until": counts_until(superseded)})
+    times = pd.DataFrame({"subject_id": index["subject_id"].astype(object), "at": _microseconds(index["index_time"])})
+    following = pd.merge_asof(
+        known.sort_values("at"),
+        times.assign(index_time=times["at"]).sort_values("at"),
+        on="at",
+        by="subject_id",
+        direction="forward",
+    )
+    counts[following["row"]] = following["index_time"] < following["until"]
+    return counts
+
+
+def _microseconds(times: "pd.Series[pd.Timestamp]") -> Int64:
+    return times.to_numpy("datetime64[us]").astype(np.int64)

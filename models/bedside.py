@@ -26,7 +26,9 @@ COMPONENTS: Final = tuple(NEWS2_BANDS)
 _AGES: Final = tuple(f"{signal}_age_{SCORE_CARRY_HOURS}h" for signal in COMPONENTS)
 _POINTS: Final = tuple(f"news2_{signal}" for signal in COMPONENTS)
 _SUSTAINED: Final = ["news2_sustained", "news2_sustained_worst", "news2_sustained_spot"]
-_LEVELS: Final = [f"{signal}_{statistic}_{SCORE_CARRY_HOURS}h" for signal in CONTINUOUS for statistic in ("sustained", "recent")]
+_LEVELS: Final = [
+    f"{signal}_{statistic}_{SCORE_CARRY_HOURS}h" for signal in CONTINUOUS for statistic in ("sustained", "recent")
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import pandas as pd
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from features.kernel.plan import UNBOUNDED
+from features.revisions import counts_until
 from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
 from features.signals import SIGNALS
 from models.cohort import index_times
@@ -90,4 +92,6 @@ def patient_chart(home: Home, subject_id: str, hours: int = 36) -> Figure:
 
 def _observations(cohort: CohortStore, subject_id: str) -> pd.DataFrame:
     tables = (table[table["subject_id"] == subject_id] for (table,) in cohort.iterate("observations"))
-    return pd.concat([table for table in tables if len(table)] or [cohort.read_partition("observations", 0).iloc[:0]])
+    observations = pd.concat([table for table in tables if len(table)] or [cohort.read_partition("observations", 0).iloc[:0]])
+    counting: pd.DataFrame = observations[counts_until(observations) == UNBOUNDED]
+    return counting

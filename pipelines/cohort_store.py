@@ -26,7 +26,8 @@ class CohortFacts:
         source, simulated, task: of the source.
         subjects: number of stays.
         events: number of stays with the outcome.
-        observations: number that can be used.
+        observations: number that can be used, until they are superseded.
+        retractions: number of readings that retract an observation.
         quarantined: number of readings that cannot be used, by reason.
         quarantined_signals: the same, by signal and reason.
     """
@@ -39,6 +40,7 @@ class CohortFacts:
     observations: int
     quarantined: dict[str, int]
     quarantined_signals: dict[str, dict[str, int]] = field(default_factory=dict)
+    retractions: int = 0
 
     @property
     def quarantined_share(self) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from features.batch import KEYS, build_features
 from features.derived import SCORE_CARRY_HOURS
 from features.observations import TIME
+from features.revisions import counts_until
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -99,7 +100,7 @@ def choose_moments(observations: pd.DataFrame, index: pd.DataFrame, *, at_most: 
 
 
 def split_into_moments(observations: pd.DataFrame, index: pd.DataFrame) -> Moments:
-    """Turn each index time into a subject of its own that holds only the observations known then.
+    """Turn each index time into a subject of its own that holds only the observations that were known and counted then.
 
     Args:
         observations: checked observations.
@@ -110,19 +111,19 @@ def split_into_moments(observations: pd.DataFrame, index: pd.DataFrame) -> Momen
     observations = observations.assign(_subject=subject)[subject >= 0]
     observations = observations.sort_values(["_subject", "signal", "observed_at", "recorded_at", "value"], kind="stable")
     bounds = np.searchsorted(observations["_subject"].to_numpy(), np.arange(subject.max(initial=-1) + 2))
-    known_at = _known_at(observations).astype("datetime64[us]")
+    known_at, until = _known_at(observations), counts_until(observations).astype("datetime64[us]")
     positions, lengths = [], np.full(len(index), np.nan)
     subject_of_row, _ = pd.factorize(index["subject_id"])
     for row, (subject_number, time) in enumerate(
         zip(subject_of_row, index["index_time"].to_numpy("datetime64[us]"), strict=True)
     ):
         begin, end = (bounds[subject_number], bounds[subject_number + 1]) if subject_number + 1 < len(bounds) else (0, 0)
-        known = begin + np.flatnonzero(known_at[begin:end] <= time)
+        known = begin + np.flatnonzero((known_at[begin:end] <= time) & (time < until[begin:end]))
         positions.append(known)
         if len(known):
             lengths[row] = (time - known_at[known].min()) / _HOUR
     names = pd.Index([f"moment-{row:06d}" for row in range(len(index))])
-    readings = observations.drop(columns="_subject").iloc[
+    readings = observations.drop(columns=["_subject", "superseded_at"], errors="ignore").iloc[
         np.concatenate([*positions, np.empty(0, dtype=np.int64)]).astype(np.int64)
     ]
     moment = pd.Categorical.from_codes(np.repeat(np.arange(len(index)), [len(known) for known in positions]), categories=names)

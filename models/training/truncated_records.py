@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from features.batch import KEYS
 from features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
+from features.revisions import counts_until
 from features.signals import STORED, Kind
 from models.training.draws import draw_per_row
 
@@ -64,7 +65,7 @@ def last_sets(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[pd.DataF
 
     Returns:
         The observations and the index rows. Both have a number in place of the subject, one for each stay and time. An
-        observation was observed and recorded by that time, and is less than :data:`CARRY_HOURS` old.
+        observation was observed and recorded by that time, counted then, and is less than :data:`CARRY_HOURS` old.
     """
     subject, subjects = pd.factorize(index["subject_id"])
     times = index[KEYS].assign(subject_id=index["subject_id"].astype("category").array)
@@ -79,11 +80,13 @@ def last_sets(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[pd.DataF
     signal, signals = pd.factorize(observations["signal"])
     carried = np.array([CARRY_HOURS[STORED[str(name)].kind] * _HOUR for name in signals], dtype=np.int64)[signal]
     observed, recorded = _microseconds(observations["observed_at"]), _microseconds(observations["recorded_at"])
+    until = counts_until(observations)
+    observations = observations.drop(columns="superseded_at", errors="ignore")
     value, owner = observations["value"].to_numpy(np.float64), _positions(observations["subject_id"], subjects)
     sets = []
     for row in row_of[:, owner]:
         time = at[row]
-        known = np.flatnonzero((observed <= time) & (recorded <= time) & (observed > time - carried))
+        known = np.flatnonzero((observed <= time) & (recorded <= time) & (time < until) & (observed > time - carried))
         series = row[known] * len(signals) + signal[known]
         order = np.lexsort((value[known], recorded[known], observed[known], series))
         latest = known[order[np.diff(series[order], append=-1) != 0]]

@@ -87,7 +87,9 @@ def ingest_table(facts: CohortFacts) -> RenderableType:
     """Show how many readings are stored and how many are quarantined, by signal and reason."""
     stored = f"{facts.source}: {facts.subjects:,} subjects, {facts.events:,} events, {facts.observations:,} observations"
     quarantined = sum(facts.quarantined.values())
-    parts: list[RenderableType] = [Text(f"{stored}; {quarantined:,} readings in quarantine ({facts.quarantined_share:.1%})")]
+    retracting = f", {facts.retractions:,} retractions" if facts.retractions else ""
+    quarantine = f"{quarantined:,} readings in quarantine ({facts.quarantined_share:.1%})"
+    parts: list[RenderableType] = [Text(f"{stored}{retracting}; {quarantine}")]
     if quarantined:
         table = Table(title="In quarantine", title_justify="left", padding=(0, 0, 0, 1))
         table.add_column("signal", no_wrap=True)

@@ -104,8 +104,8 @@ def required_views(model: RiskModel) -> tuple[str, ...]:
 
 def read_observations(cohort: CohortStore, patients: list[str]) -> pd.DataFrame:
     """Read the observations of some patients, without devices and messages."""
-    columns = ["subject_id", "observed_at", "signal", "value", "recorded_at"]
-    tables = (table.loc[table["subject_id"].isin(patients), columns] for (table,) in cohort.iterate("observations"))
+    unread = ["device_id", "source", "message_id"]
+    tables = (table[table["subject_id"].isin(patients)].drop(columns=unread) for (table,) in cohort.iterate("observations"))
     observations = pd.concat(tables, ignore_index=True)
     # Categories need little memory and compare quickly.
     return observations.assign(**{name: observations[name].astype("category") for name in ("subject_id", "signal")})

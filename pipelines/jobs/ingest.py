@@ -44,7 +44,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     home.features.withdraw()  # they are the former cohort's
     now = now or pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[tuple[str, str]] = Counter()
-    subjects = events = observations = 0
+    subjects = events = observations = retractions = 0
     for part, identified in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
         _check_stays(identified)
         batch = _pseudonymise(identified, pseudonyms)
@@ -58,6 +58,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
             part,
             observations=checked.accepted[~stray],
             quarantine=quarantine.astype({"value": "string"}),  # unchanged, and some values are no numbers
+            retractions=checked.retractions.astype({"value": "string"}),
             stays=batch.stays,
             outcomes=batch.outcomes,
         )
@@ -65,6 +66,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
         subjects += len(batch.stays)
         events += len(batch.outcomes)
         observations += int((~stray).sum())
+        retractions += len(checked.retractions)
     reasons: Counter[str] = Counter()
     signals: dict[str, Counter[str]] = {}
     for (signal, reason), count in sorted(quarantined.items()):
@@ -77,6 +79,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
         subjects=subjects,
         events=events,
         observations=observations,
+        retractions=retractions,
         quarantined=dict(reasons),
         quarantined_signals={signal: dict(counts) for signal, counts in signals.items()},
     )

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from features.batch import KEYS, PATIENT_COLUMNS, encode_observations
 from features.catalogue import STANDARD, list_features, views_to_compute
 from features.errors import VigilError
-from features.kernel.plan import UNBOUNDED
+from features.kernel.plan import UNBOUNDED, Int64
 from features.observations import TIME
 from features.online import SubjectFeatures
+from features.revisions import counts_until
 from models.cohort import index_times
 from pipelines.cohort_store import CohortStore
 from pipelines.environment import prepare_process
@@ -119,23 +120,21 @@ def online_features(observations: pd.DataFrame, index: pd.DataFrame, views: tupl
     Yields:
         The features of one subject, shape (n_index_times, n_features).
     """
-    ends = observations.get("superseded_at", pd.Series(pd.NaT, observations.index, dtype=TIME))
+    until = pd.Series(counts_until(observations), index=observations.index)
     rows_of = {subject: rows.index for subject, rows in observations.groupby("subject_id", sort=False, observed=True)}
     for subject, rows in index.groupby("subject_id", sort=True):
         known = observations.loc[rows_of.get(subject, [])]
-        yield _features_of_subject(known.drop(columns="superseded_at", errors="ignore"), ends[known.index], rows, views)
+        known_until = until[known.index].to_numpy()
+        yield _features_of_subject(known.drop(columns="superseded_at", errors="ignore"), known_until, rows, views)
 
 
-def _features_of_subject(
-    observations: pd.DataFrame, ends: "pd.Series[pd.Timestamp]", index: pd.DataFrame, views: tuple[str, ...]
-) -> Float32:
+def _features_of_subject(observations: pd.DataFrame, until: Int64, index: pd.DataFrame, views: tuple[str, ...]) -> Float32:
     """Compute the features of one subject. As in the server, what a correction or retraction concerns is computed anew."""
     stay = index.iloc[0]
     facts = {name: stay[name] for name in (*PATIENT_COLUMNS, "pregnant") if name in stay}
     order = np.argsort(observations["recorded_at"].to_numpy("datetime64[us]"), kind="stable")
     columns = [column[order] for column in encode_observations(observations)]
-    recorded = columns[2]
-    until = np.where(ends.isna(), UNBOUNDED, ends.to_numpy("datetime64[us]").astype(np.int64))[order]
+    recorded, until = columns[2], until[order]
     changes = np.unique(until[until < UNBOUNDED])
     features = np.empty((len(index), len(list_features(*views))), dtype=np.float32)
     patient, first, changed = SubjectFeatures(**facts, views=views), 0, 0

@@ -1,12 +1,14 @@
 """Appending a group of observations to the journal: what is new, what repeats, what cannot be used, and what corrects."""
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import pandas as pd
 import sqlalchemy as sa
 
 from features.declarations import Declarations
-from features.observations import MESSAGE_KEY, TIME, check
+from features.observations import TIME, check
+from features.repeats import MESSAGE_KEY
 from features.revisions import ORIGIN
 from serving.records.journal_merges import address_revisions, read_merges, touch_survivors
 from serving.records.journal_rows import (
@@ -39,15 +41,18 @@ def append_group(
     merges = read_merges(connection, frame["subject_id"].unique())
     frame = address_revisions(connection, frame, merges)
     arrived = frame.assign(
-        message_id=[digest(row) for row in frame[MESSAGE_KEY].itertuples(index=False)],
-        origin=[digest_origin(row) for row in zip(*(frame[name] for name in ORIGIN), strict=True)],
+        message_id=[digest(row) for row in _rows(frame, MESSAGE_KEY)],
+        origin=[digest_origin(row) for row in _rows(frame, ORIGIN)],
         observed_at=not_ahead(frame["observed_at"].astype(TIME), recorded_at),
         recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
         row=range(len(frame)),
     )
     versions = find_versions(connection, arrived)
-    receipts = append_versions(connection, arrived[versions], recorded_at, declared) if versions.any() else {}
-    receipts |= _append_originals(connection, arrived[~versions], recorded_at, declared)
+    receipts = {}
+    if versions.any():
+        receipts = append_versions(connection, arrived[versions], recorded_at, declared)
+        arrived = arrived[~versions]
+    receipts |= _append_originals(connection, arrived, recorded_at, declared)
     in_order = [receipts[row] for row in range(len(frame))]
     repeated = [row for row, receipt in enumerate(in_order) if receipt.status == "duplicate"]
     count_repetitions(connection, frame.iloc[repeated], recorded_at)
@@ -56,6 +61,11 @@ def append_group(
     accepted = [row for row, receipt in enumerate(in_order) if receipt.status == "accepted"]
     touch_survivors(connection, frame["subject_id"].iloc[accepted], merges, microsecond(recorded_at))
     return in_order
+
+
+def _rows(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of some columns. Lists are much quicker to read one by one than columns of a frame."""
+    return zip(*(frame[name].tolist() for name in columns), strict=True)
 
 
 def _append_originals(

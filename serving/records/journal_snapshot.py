@@ -13,9 +13,16 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.observations import CONTENT
+from features.repeats import CONTENT
 from models.alarms.critical_bounds import Bound
-from serving.records.journal_lookups import Latest, counting, read_arrived_bounds, read_bounds, read_latest, read_standing_bounds
+from serving.records.journal_lookups import (
+    Latest,
+    counting,
+    read_arrived_bounds,
+    read_bounds,
+    read_latest,
+    read_standing_bounds,
+)
 from serving.records.journal_merges import read_merges
 from serving.records.journal_tables import (
     MERGES,

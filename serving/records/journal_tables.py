@@ -5,6 +5,18 @@ from typing import Final
 import sqlalchemy as sa
 
 METADATA: Final = sa.MetaData()
+
+
+class Digest(sa.LargeBinary):
+    """Bytes that go to the driver, and come from it, as they are. SQLAlchemy would wrap each in an object of the driver."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        """Return no conversion."""
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> None:
+        """Return no conversion."""
+
+
 REGISTRATIONS: Final = sa.Table(  # what is known of a subject, from when on: rows are added, never changed
     "registrations",
     METADATA,
@@ -38,8 +50,8 @@ OBSERVATIONS: Final = sa.Table(
     sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("device_id", sa.String),
     sa.Column("source", sa.String),
-    sa.Column("message", sa.LargeBinary, nullable=False),  # digest of MESSAGE_KEY
-    sa.Column("origin", sa.LargeBinary),  # digest of what its versions have in common (features.revisions.ORIGIN)
+    sa.Column("message", Digest, nullable=False),  # digest of MESSAGE_KEY
+    sa.Column("origin", Digest),  # digest of what its versions have in common (features.revisions.ORIGIN)
     sa.Column("version", sa.Integer),  # null: the original
     sa.Column("superseded_at", sa.BigInteger),  # from when on a newer version counts in its place
 )
@@ -66,7 +78,7 @@ REVISIONS: Final = sa.Table(  # corrections and retractions, in the order in whi
     sa.Column("seq", sa.Integer, primary_key=True),
     sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
     sa.Column("subject_id", sa.String, nullable=False, index=True),
-    sa.Column("origin", sa.LargeBinary, nullable=False, index=True),
+    sa.Column("origin", Digest, nullable=False, index=True),
     sa.Column("identity_at", sa.BigInteger),  # observed_at that names the observation, where its message holds several
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("is_retracted", sa.Boolean, nullable=False),
@@ -81,7 +93,7 @@ QUARANTINE: Final = sa.Table(
     sa.Column("subject_id", sa.String),
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("observation", sa.String, nullable=False),  # JSON, as the sender wrote it
-    sa.Column("digest", sa.LargeBinary, nullable=False, unique=True),  # of all of it: sent again it is stored no second time
+    sa.Column("digest", Digest, nullable=False, unique=True),  # of all of it: sent again it is stored no second time
     sa.Column("readmitted_at", sa.BigInteger),  # when it was taken after all, by what its source declared since
 )
 READMISSIONS: Final = sa.Table(  # who decided to take what had been quarantined, and why

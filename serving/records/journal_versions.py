@@ -35,6 +35,8 @@ def find_versions(connection: sa.Connection, arrived: pd.DataFrame) -> "pd.Serie
         wanted = arrived["origin"].drop_duplicates().tolist()
         for first in range(0, len(wanted), 500):
             origins |= set(connection.execute(known, {"origins": wanted[first : first + 500]}).scalars())
+    if not origins:
+        return pd.Series(False, index=arrived.index)
     # Not Series.isin, which compares bytes as fixed-width text: a digest that ends with a zero byte would never be found.
     return pd.Series([origin in origins for origin in arrived["origin"]], index=arrived.index, dtype=bool)
 

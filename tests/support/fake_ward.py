@@ -13,8 +13,8 @@ from serving.records import prediction_log
 from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
 from serving.records.registration import Registration
-from serving.records.timestamps import microsecond
 from serving.records.source_settings import SourceSettingsFile
+from serving.records.timestamps import microsecond
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
 from serving.records.ward_tables import ALARMS, EVENTS, RISKS

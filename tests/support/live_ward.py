@@ -9,8 +9,8 @@ from serving.observability.metrics import Metrics
 from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
 from serving.records.registration import Registration
-from serving.records.timestamps import microsecond
 from serving.records.source_settings import SourceSettingsFile
+from serving.records.timestamps import microsecond
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
 from serving.scoring.champion import Champion

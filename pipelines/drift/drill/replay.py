@@ -8,8 +8,9 @@ import pandas as pd
 
 from features.batch import build_features
 from features.catalogue import service_views
+from features.declarations import OWN_UNITS
+from features.observations import check
 from models.cohort import index_times
-from models.monitoring.received import check_received
 from models.registry import RegisteredModel
 from pipelines.sources import Source
 
@@ -100,8 +101,7 @@ def predict_hourly(replay: Replay, registered: RegisteredModel, since: pd.Timest
     index = index[(index["index_time"] > since) & (index["index_time"] <= until)]
     rows = replay.readings[replay.readings["subject_id"].isin(index["subject_id"])]
     rows = rows[(rows["recorded_at"] <= until).to_numpy()]
-    usable = check_received(rows)
-    usable = usable[usable["reason"] == ""].drop(columns="reason")
+    usable = check(rows, declared=OWN_UNITS).accepted
     views = service_views(registered.feature_service)
     features = build_features(usable, index.reset_index(drop=True), views)
     risks = features[["subject_id", "index_time"]].assign(

@@ -1,11 +1,12 @@
 """Devices of a simulated patient: sampling, measurement error, artefacts, gaps, and late or repeated delivery."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from features.revisions import FINAL, STATUSES
 from features.signals import SIGNALS
 from pipelines.sources.simulated.deterioration import Course, FloatArray
 
@@ -107,6 +108,7 @@ ZERO_SHARE: Final = 0.1  # of disturbed readings: the sensor has lost contact wi
 REDELIVERED_SHARE: Final = 0.004  # of messages: the acknowledgement was lost, and the gateway sends the message again
 ROUND_JITTER: Final = 40  # largest delay of a round, in minutes
 MESSAGES_PER_SIGNAL: Final = 20_000  # more than the minutes of the longest stay
+FIRST_SPARE_MESSAGE: Final = 15_000  # of a signal: numbers from here on belong to no minute of the stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,10 @@ class Readings:
         signal: index into :data:`SIGNAL_NAMES`.
         value: as the device shows it, in the signal's unit.
         device: index into :data:`DEVICES`.
-        message: number of the message, unique within the stay. A message holds one reading. A repeated one keeps its number.
+        message: number of the message, unique within the stay. A message holds one reading. A repeated one keeps its number,
+            and so do the versions of a reading.
+        status: index into :data:`features.revisions.STATUSES`.
+        version: number of this version of the reading.
     """
 
     observed: IntArray
@@ -128,6 +133,12 @@ class Readings:
     value: FloatArray
     device: IntArray
     message: IntArray
+    status: IntArray
+    version: IntArray
+
+    def take(self, rows: IntArray) -> "Readings":
+        """Return some rows, in the given order."""
+        return Readings(*(getattr(self, field.name)[rows] for field in fields(Readings)))
 
     @staticmethod
     def concatenate(parts: list["Readings"]) -> "Readings":
@@ -180,6 +191,8 @@ def observe(
                     value=_measure(course[channel.signal][minute], channel, disturbed, rng),
                     device=np.full(minute.size, DEVICES.index(device)),
                     message=signal * MESSAGES_PER_SIGNAL + minute,
+                    status=np.full(minute.size, STATUSES.index(FINAL)),
+                    version=np.ones(minute.size, dtype=np.int64),
                 )
             )
     return _redeliver(Readings.concatenate(parts), rng)
@@ -206,9 +219,9 @@ def _measure(truth: FloatArray, channel: Channel, disturbed: BoolArray, rng: np.
 def _redeliver(readings: Readings, rng: np.random.Generator) -> Readings:
     """Add a second delivery of some messages, up to ten minutes later and equal in all else."""
     repeated = np.flatnonzero(rng.random(readings.message.size) < REDELIVERED_SHARE)
-    copies = {field.name: getattr(readings, field.name)[repeated] for field in fields(Readings)}
-    copies["recorded"] = copies["recorded"] + rng.integers(SECOND, 10 * MINUTE, repeated.size)
-    return Readings.concatenate([readings, Readings(**copies)])
+    copies = readings.take(repeated)
+    later = copies.recorded + rng.integers(SECOND, 10 * MINUTE, repeated.size)
+    return Readings.concatenate([readings, replace(copies, recorded=later)])
 
 
 def _draw_bouts(bouts: Bouts, minutes: int, rng: np.random.Generator) -> IntArray:

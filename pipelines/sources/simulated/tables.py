@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from features.revisions import STATUSES
 from pipelines.sources import Batch
 from pipelines.sources.simulated.devices import DEVICES, MESSAGES_PER_SIGNAL, SIGNAL_NAMES, IntArray, Readings
 from pipelines.sources.simulated.stays import UNITS, Stay
@@ -65,6 +66,8 @@ def _observations(stays: Sequence[Stay], subjects: pd.api.extensions.ExtensionAr
             "device_id": pd.Categorical.from_codes(row * len(DEVICES) + readings.device, pd.Index(device_ids)),
             "source": pd.Categorical.from_codes(gateway, pd.Index(gateways)),
             "message_id": pd.arrays.ArrowStringArray(pa.chunked_array([message])),
+            "status": pd.Categorical.from_codes(readings.status, pd.Index(STATUSES)),
+            "version": readings.version,
         }
     )
     return frame.iloc[np.argsort(readings.recorded, kind="stable")].reset_index(drop=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from pipelines.sources import Batch
 from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND
+from pipelines.sources.simulated.mistakes import add_mistakes
 from pipelines.sources.simulated.physiology import draw_patient
 from pipelines.sources.simulated.stays import Stay, simulate_stay
 from pipelines.sources.simulated.tables import to_batch
@@ -22,6 +24,7 @@ READMITTED_EVERY: Final = 12
 FIRST_OF_TWO: Final = 0.5  # the first stay begins in this part of the admission days; ours: it leaves time for the second
 AWAY: Final = (0.05, 0.25)  # between two stays, as part of the admission days: 2 to 10 days; ours
 LONGEST_HOURS_OF_FIRST: Final = 62.0  # ours: readmitted patients were discharged early
+_MISTAKES: Final = 1  # names the generators of mistakes; those of patients have no third number
 
 
 class SimulatedWard:
@@ -80,7 +83,14 @@ def name_stays(number: int) -> tuple[str, ...]:
 
 
 def simulate_patient(seed: int, number: int) -> tuple[Stay, ...]:
-    """Simulate all stays of one patient."""
+    """Simulate all stays of one patient, with the mistakes of those who typed their readings in."""
+    return tuple(
+        replace(stay, readings=add_mistakes(stay.readings, np.random.default_rng([seed, stay.serial, _MISTAKES])))
+        for stay in _simulate_stays(seed, number)
+    )
+
+
+def _simulate_stays(seed: int, number: int) -> tuple[Stay, ...]:
     rng = np.random.default_rng([seed, number])
     patient = draw_patient(rng)
     first, *second = name_stays(number)

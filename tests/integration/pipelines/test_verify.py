@@ -1,9 +1,11 @@
 """Verification that training and serving compute the same features, and that it notices a single differing bit."""
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from features.catalogue import STANDARD, list_features
+from features.kernel.plan import UNBOUNDED
 from pipelines.home import Home
 from pipelines.jobs.build_features import build
 from pipelines.jobs.ingest import ingest
@@ -39,6 +41,16 @@ def test_verify_features_notices_a_single_bit(ward):
     ):
         _verify_part(home, 1)
     path.write_bytes(content)
+
+
+def test_verify_features_notices_an_online_side_that_ignores_corrections(ward, monkeypatch):
+    """In the second partition a retracted reading counted at an index time."""
+    home, _ = ward
+    assert Home(home).cohort.read_partition("observations", 1)["superseded_at"].notna().any()
+    _verify_part(home, 1)
+    monkeypatch.setattr("pipelines.jobs.verify_features.counts_until", lambda rows: np.full(len(rows), UNBOUNDED))
+    with pytest.raises(SkewError, match="values of the batch and of the online computation differ"):
+        _verify_part(home, 1)
 
 
 def test_verify_features_compares_views_that_only_the_task_reads(tmp_path):

@@ -91,9 +91,9 @@ def test_risk_from_observations_shows_bounds_and_makes_no_number_of_them(server)
 
     bound = risk(comparator="<").json()
     assert [(one["signal"], one["text"]) for one in bound["bounds"]] == [("spo2", "at or below 70 %")]
-    assert (bound["news2"]["components"]["spo2"], bound["data_age"]["latest_reading_hours"]) == (None, None)
+    assert (bound["news2"]["components"]["spo2"]["value"], bound["data_age"]["latest_reading_hours"]) == (None, None)
     exact = risk().json()
-    assert (exact["bounds"], exact["news2"]["components"]["spo2"]) == ([], 3)
+    assert (exact["bounds"], exact["news2"]["components"]["spo2"]["points"]) == ([], 3)
     assert risk(comparator="about").status_code == 422
     assert risk(value="low").status_code == 422
 

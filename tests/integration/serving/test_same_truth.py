@@ -14,16 +14,19 @@ from features.codes import LOINC, accepted_codes
 from features.observations import TIME, check
 from features.signals import BOUNDS, SIGNALS, bounded_signals
 from features.units import CONVERSIONS
+from pipelines.sources.simulated.tables import to_batch
+from pipelines.sources.simulated.ward import simulate_patient
 from serving.auth.tokens import Caller
 from serving.composition import open_api
 from serving.observability.metrics import Metrics
 from serving.records.source_settings import SourceSettingsFile
-from serving.records.timestamps import instant
+from serving.records.timestamps import instant, microsecond
 from serving.scoring.subject_state import features_as_of
 from serving.settings import Settings
 from serving.stream.ingestion import SentObservation
 
 PATIENT = "patient-1"
+STAY_WITH_MISTAKES = 415  # of the simulated ward: spot checks, one round of the neighbour, three slips
 NOW = datetime.now(UTC) - timedelta(minutes=1)
 
 
@@ -66,6 +69,47 @@ def raw_readings(seed):
     return readings
 
 
+def simulated_readings(number):
+    """Return the readings of a stay of the simulated ward in order of arrival, as its gateway would send them."""
+    observations = to_batch(simulate_patient(7, number)).observations.drop(columns=["subject_id", "recorded_at"])
+    rows = observations.astype(dict.fromkeys(observations.select_dtypes("category"), object))
+    times = [time.isoformat() for time in rows["observed_at"]]
+    rows = rows.assign(observed_at=times, value=rows["value"].astype(object).where(rows["value"].notna(), None))
+    return rows.assign(unit=[SIGNALS[name].unit for name in rows["signal"]]).to_dict("records")
+
+
+def send(components, readings, requests):
+    """Send readings of the patient in some requests; return the receipt and the time of recording of each."""
+    receipts = []
+    for group in np.array_split(np.arange(len(readings)), requests):  # one request after the other
+        sent = [SentObservation(patient_id=PATIENT, **readings[place]) for place in group]
+        caller = Caller("tests", frozenset(), None, math.inf)
+        got = asyncio.run(components.ingestion.accept(sent, caller))
+        recorded_at = instant(components.journal.latest())
+        receipts += [(receipt, recorded_at) for receipt in got]
+    components.close()
+    return receipts
+
+
+def as_file(readings, receipts, subject):
+    """Return the same readings as a file holds them."""
+    recorded_at = pd.Series([recorded_at for _, recorded_at in receipts], dtype=TIME)
+    return pd.DataFrame(readings).assign(subject_id=subject, recorded_at=recorded_at)
+
+
+def different_features(components, accepted, subject, times):
+    """Return the features that differ at some times between the journal and a file's accepted observations."""
+    views = tuple(VIEWS)
+    with components.journal.snapshot() as snapshot:
+        online = pd.concat([features_as_of(snapshot, views, [subject], microsecond(time)) for time in times])
+    index = pd.DataFrame({"subject_id": subject, "index_time": pd.Series(times, dtype=TIME), "age": np.nan, "sex": np.nan})
+    for name in ("unit_admitted_at", "hospital_admitted_at"):
+        index[name] = pd.Series(pd.NaT, index.index, dtype=TIME)
+    batch = build_features(accepted, index, views)
+    assert len(batch) == len(online) == len(times)
+    return [name for name in batch.columns[2:] if not np.array_equal(batch[name], online[name], equal_nan=True)]
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_file_and_the_api_give_the_same_features(tmp_path, seed):
     (tmp_path / "sources.toml").write_text(
@@ -73,34 +117,28 @@ def test_a_file_and_the_api_give_the_same_features(tmp_path, seed):
     )
     readings = raw_readings(seed)
     components = open_api(Settings(home=tmp_path), Metrics())
-    receipts = []
-    for group in np.array_split(np.arange(len(readings)), 9):  # one request after the other
-        sent = [SentObservation(patient_id=PATIENT, **readings[place]) for place in group]
-        caller = Caller("tests", frozenset(), None, math.inf)
-        got = asyncio.run(components.ingestion.accept(sent, caller))
-        recorded_at = instant(components.journal.latest())
-        receipts += [(receipt, recorded_at) for receipt in got]
-    components.close()
-    subject = components.pseudonyms.subject_key(PATIENT)
-
-    file = pd.DataFrame(readings).assign(subject_id=str(subject))
-    file["recorded_at"] = pd.Series([recorded_at for _, recorded_at in receipts], dtype=TIME)
-    checked = check(file, declared=SourceSettingsFile(tmp_path).declarations())
+    receipts = send(components, readings, requests=9)
+    subject = str(components.pseudonyms.subject_key(PATIENT))
+    checked = check(as_file(readings, receipts, subject), declared=SourceSettingsFile(tmp_path).declarations())
     by_api = sorted(receipt.reason for receipt, _ in receipts if receipt.status == "quarantined")
     by_file = sorted(reason for reason in checked.quarantined["reason"] if not reason.startswith("duplicate"))
     assert by_api == by_file
     assert len(by_api) >= 5
     assert len(checked.accepted) > 60
     assert checked.accepted["signal"].isin(BOUNDS).sum() >= 5
+    assert different_features(components, checked.accepted, subject, [instant(components.journal.latest())]) == []
 
-    now = components.journal.latest()
-    views = tuple(VIEWS)
-    with components.journal.snapshot() as snapshot:
-        online = features_as_of(snapshot, views, [str(subject)], now)
-    index = pd.DataFrame({"subject_id": [str(subject)], "index_time": pd.Series([instant(now)], dtype=TIME)})
-    index = index.assign(age=np.nan, sex=np.nan)
-    for name in ("unit_admitted_at", "hospital_admitted_at"):
-        index[name] = pd.Series([pd.NaT], dtype=TIME)
-    batch = build_features(checked.accepted, index, views)
-    different = [name for name in batch.columns[2:] if not np.array_equal(batch[name], online[name], equal_nan=True)]
-    assert different == []
+
+def test_mistakes_of_the_simulated_ward_over_the_api_give_the_features_of_its_file_at_every_time(tmp_path):
+    """A stay with corrections and retractions: each request knows what the ones before it said."""
+    readings = simulated_readings(STAY_WITH_MISTAKES)
+    components = open_api(Settings(home=tmp_path), Metrics())
+    receipts = send(components, readings, requests=len(readings) // 4)
+    subject = str(components.pseudonyms.subject_key(PATIENT))
+    checked = check(as_file(readings, receipts, subject))
+    assert {reading["status"] for reading in readings} == {"final", "corrected", "retracted"}
+    assert checked.accepted["superseded_at"].notna().sum() > 5
+    times = sorted({recorded_at for _, recorded_at in receipts})
+    assert different_features(components, checked.accepted, subject, times) == []
+    ignoring = checked.accepted.drop(columns="superseded_at")
+    assert different_features(components, ignoring, subject, times) != []

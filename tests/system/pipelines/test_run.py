@@ -63,8 +63,9 @@ def test_run_leaves_the_files_of_every_job(chain):
 def test_run_stores_or_quarantines_every_reading_of_the_source(chain):
     result, _ = chain
     delivered = sum(len(batch.observations) for batch in SimulatedWard(patients=220, patients_per_batch=60).batches())
-    assert result.facts.observations + sum(result.facts.quarantined.values()) == delivered
-    assert set(result.facts.quarantined) == {"duplicate_message", "implausible"}
+    facts = result.facts
+    assert facts.observations + facts.retractions + sum(facts.quarantined.values()) == delivered
+    assert set(facts.quarantined) == {"duplicate_message", "implausible", "superseded"}
 
 
 def test_run_evaluates_all_baselines_and_the_model_beats_them(chain):

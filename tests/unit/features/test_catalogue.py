@@ -71,7 +71,7 @@ def test_stored_service_never_changes(service, digest):
 
 
 def test_services_for_comparison_follow_the_standard_views():
-    assert set(VIEWS) - set(STANDARD) == {"stay", "organs", "beyond_range", "pressure"}
+    assert set(VIEWS) - set(STANDARD) == {"stay", "organs", "sustained_levels", "beyond_range", "pressure"}
     assert SERVICES["everything"] == list_features(*STANDARD)
     assert {*SERVICES["physiology"], *SERVICES["workflow"]} == set(SERVICES["everything"])
     assert list(VIEWS)[: len(STANDARD)] == list(STANDARD)

@@ -179,3 +179,31 @@ def test_signal_table_is_consistent():
 def test_rounded_value_is_the_nearest_float():
     accepted = check(pd.DataFrame([row(signal="body_temperature", value=36.6000001)])).accepted
     assert accepted["value"].iloc[0] == np.float64(36.6)
+
+
+def test_charted_oxygen_that_had_followed_from_a_fraction_before_is_a_duplicate_with_a_reason():
+    later = T + pd.Timedelta(minutes=5)
+    rows = [row(signal="fio2", value=40.0, unit="%", recorded_at=T), row(signal="on_oxygen", value=1.0, recorded_at=later)]
+    checked = check(pd.DataFrame(rows))
+    assert checked.accepted["signal"].tolist() == ["fio2", "on_oxygen"]
+    assert checked.accepted["recorded_at"].tolist() == [T, T]
+    assert checked.quarantined[["signal", "reason"]].to_numpy().tolist() == [["on_oxygen", "duplicate_reading"]]
+
+
+def test_check_gives_the_same_observations_in_the_same_order_for_categories_and_texts():
+    signals = ["spo2", "on_oxygen", "fio2", "heart_rate", "fio2"]
+    values = [97.0, 0.0, 40.0, 80.0, 21.0]
+    subjects = ["b", "a", "b", "a", "a"]
+    rows = [
+        row(signal=s, value=v, subject_id=p, unit=SIGNALS[s].unit) for s, v, p in zip(signals, values, subjects, strict=True)
+    ]
+    texts = pd.DataFrame(rows)
+    categories = texts.assign(signal=pd.Categorical(texts["signal"], categories=["spo2", "fio2", "heart_rate", "on_oxygen"]))
+    without_oxygen = categories[categories["signal"] != "on_oxygen"]
+    without_oxygen = without_oxygen.assign(signal=without_oxygen["signal"].cat.remove_unused_categories())
+    expected = check(texts).accepted
+    keys = expected[["subject_id", "signal"]].agg(" ".join, axis=1).tolist()
+    assert keys == ["a fio2", "a heart_rate", "a on_oxygen", "b fio2", "b on_oxygen", "b spo2"]
+    for frame in (categories, without_oxygen):  # the oxygen of a follows from its fraction, too
+        accepted = check(frame).accepted
+        pd.testing.assert_frame_equal(accepted.astype({"signal": expected["signal"].dtype}), expected)

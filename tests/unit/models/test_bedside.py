@@ -80,7 +80,9 @@ def test_source_cannot_make_a_value_count_for_longer():
 
 @pytest.mark.parametrize("views", [LEVELS, views_to_compute("deterioration_v3")], ids=["levels", "no levels"])
 def test_no_old_value_keeps_an_emergency_open(views):
-    risk = assessed([*((signal, value, 12.5) for signal, value in SHOCK.items() if signal != "spo2"), ("spo2", 97, 0)], views=views)
+    risk = assessed(
+        [*((signal, value, 12.5) for signal, value in SHOCK.items() if signal != "spo2"), ("spo2", 97, 0)], views=views
+    )
     assert (risk.news2, risk.net_score, risk.net_spot, risk.reasons) == (0, 0, 0, ())
     assert risk.band == "unknown"  # one vital sign does not make a patient low
     assert not risk.is_emergency
@@ -91,7 +93,9 @@ def test_terms_give_what_the_record_without_old_values_gives(seed):
     generator = np.random.default_rng(seed)
     readings, fresh = [], []
     for signal in COMPONENTS:
-        usual = SHOCK[signal] if generator.random() < 0.5 else {"on_oxygen": 0, "consciousness": 0}.get(signal, SHOCK[signal] * 0.9)
+        usual = (
+            SHOCK[signal] if generator.random() < 0.5 else {"on_oxygen": 0, "consciousness": 0}.get(signal, SHOCK[signal] * 0.9)
+        )
         first = generator.choice([0.1, 3, 11, 12, 12.3, 20])
         hours = first + np.sort(generator.choice([np.arange(30) / 60, np.arange(3) * 0.5][generator.integers(2)], 3))
         coded = signal in ("on_oxygen", "consciousness")

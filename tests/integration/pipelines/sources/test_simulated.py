@@ -21,6 +21,7 @@ from pipelines.sources.simulated.deterioration import DETERIORATIONS, DISTURBANC
 from pipelines.sources.simulated.devices import DEVICES, TROLLEY
 from pipelines.sources.simulated.stays import UNITS, Stay
 from pipelines.sources.simulated.ward import name_stays, simulate_patient
+from tests.support.mistakes import without_mistakes
 
 PATIENTS, SEED = 360, 7
 HOUR = pd.Timedelta("1h")
@@ -87,7 +88,7 @@ def test_simulated_patient_depends_on_seed_and_number_only() -> None:
 def test_simulated_tables_have_the_columns_and_types_of_the_source_contract(batches: list[Batch]) -> None:
     quiet = next(SimulatedWard(patients=1, seed=_seed_without_event()).batches())
     for batch in (*batches, quiet):
-        assert tuple(batch.observations) == COLUMNS
+        assert tuple(batch.observations) == (*COLUMNS, "status", "version")
         assert list(batch.stays) == [
             "subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit",
         ]  # fmt: skip
@@ -97,7 +98,9 @@ def test_simulated_tables_have_the_columns_and_types_of_the_source_contract(batc
         assert {str(batch.stays["start"].dtype), str(batch.stays["end"].dtype), str(batch.outcomes["onset"].dtype)} == {TIME}
         assert batch.outcomes["onset_known"].dtype == bool
         assert batch.outcomes["onset_known"].all()
-        assert not batch.observations.isna().any(axis=None)
+        retracts = batch.observations["status"] == "retracted"
+        assert batch.observations.loc[retracts, "value"].isna().all()
+        assert not batch.observations[~retracts].isna().any(axis=None)
     assert quiet.outcomes.empty
 
 
@@ -135,12 +138,14 @@ def test_simulated_messages_mostly_arrive_within_seconds_and_some_hours_late(bat
 def test_check_of_simulated_readings_quarantines_only_repeated_messages_and_lost_sensors(
     batches: list[Batch], checked: CheckedObservations
 ) -> None:
-    received, quarantined = batches[0].observations, checked.quarantined
-    assert set(quarantined["reason"]) == {"duplicate_message", "implausible"}
+    quarantined = checked.quarantined
+    assert set(quarantined["reason"]) == {"duplicate_message", "implausible", "superseded"}
+    received = without_mistakes(batches[0].observations)
     signal = received["signal"].astype(str)
     low, high = (signal.map({s.name: getattr(s, end) for s in SIGNALS.values()}) for end in ("low", "high"))
     implausible = (received["value"] < low) | (received["value"] > high)
-    assert (quarantined["reason"] == "implausible").sum() == implausible.sum() > 100
+    assert 0 <= (quarantined["reason"] == "implausible").sum() - implausible.sum() <= 2  # a slip may be implausible, too
+    assert implausible.sum() > 100
     assert (received.loc[implausible, "value"] == 0).mean() > 0.99  # a sensor without contact reads 0
 
     plausible = received[~implausible]
@@ -150,7 +155,7 @@ def test_check_of_simulated_readings_quarantines_only_repeated_messages_and_lost
 
 
 def test_repeated_message_differs_in_recorded_at_only(batches: list[Batch]) -> None:
-    received = batches[0].observations
+    received = without_mistakes(batches[0].observations)
     copies = received[received["message_id"].duplicated(keep=False)]
     assert copies["message_id"].value_counts().eq(2).all()
     assert not copies["recorded_at"].groupby(copies["message_id"]).diff().eq(pd.Timedelta(0)).any()
@@ -346,7 +351,8 @@ def test_monitoring_shares_hold_in_small_wards_too() -> None:
 def _observations_by(monitoring: str, batches: list[Batch], stays: pd.DataFrame) -> pd.DataFrame:
     """Return the observations of patients monitored in one way, without repeats, with start and end of the stay."""
     chosen = stays.loc[stays["monitoring"] == monitoring, ["subject_id", "start", "end"]]
-    rows = pd.concat([batch.observations.merge(chosen, on="subject_id") for batch in batches], ignore_index=True)
+    rows = pd.concat([without_mistakes(batch.observations).merge(chosen, on="subject_id") for batch in batches])
+    rows = rows.reset_index(drop=True)
     kind = rows["device_id"].astype(str).str.partition("-")[0]
     return rows.assign(kind=kind).drop_duplicates("message_id")
 

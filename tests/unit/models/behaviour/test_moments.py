@@ -55,6 +55,20 @@ def test_split_into_moments_have_the_features_of_the_whole_record(late_ward):
     np.testing.assert_array_equal(whole.iloc[:, 2:].to_numpy(), ours.iloc[:, 2:].to_numpy())
 
 
+def superseded(observations, seed=5):
+    """Return observations of which a third is superseded, up to four hours after they were recorded."""
+    generator = np.random.default_rng(seed)
+    ends = observations["recorded_at"] + pd.to_timedelta(generator.integers(1, 240, len(observations)), unit="min")
+    return observations.assign(superseded_at=ends.where(generator.random(len(observations)) < 1 / 3))
+
+
+def test_split_into_moments_leaves_out_what_was_superseded_by_then(late_ward):
+    observations, index = superseded(late_ward[0]), late_ward[1]
+    whole, ours = build_features(observations, index, VIEWS), split_into_moments(observations, index).features(VIEWS)
+    np.testing.assert_array_equal(whole.iloc[:, 2:].to_numpy(), ours.iloc[:, 2:].to_numpy())
+    assert not whole.equals(build_features(*late_ward, VIEWS))
+
+
 def test_length_is_counted_from_the_first_reading_that_became_known():
     observations = checked(reading(0, "spo2", 97, late=3), reading(1, "spo2", 96, late=0.5), reading(9, "spo2", 95))
     index = index_of(["a"], 12)  # at 0:30, 1:30, ..

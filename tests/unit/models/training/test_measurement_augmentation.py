@@ -257,6 +257,25 @@ def test_last_sets_hold_what_a_slow_search_finds(stays):
         assert {r.signal: (r.observed_at, r.recorded_at, r.value) for r in result.itertuples()} == expected
 
 
+def test_last_sets_leave_out_what_was_superseded_by_then(stays):
+    observations, index = stays
+    generator = np.random.default_rng(2)
+    ends = observations["recorded_at"] + pd.to_timedelta(generator.integers(1, 600, len(observations)), unit="min")
+    observations = observations.assign(superseded_at=ends.where(generator.random(len(observations)) < 1 / 3))
+    left, rows = last_sets(observations, index)
+    assert "superseded_at" not in left
+    for number, (_, row) in enumerate(rows.iloc[:100].iterrows()):
+        whose = index.loc[row["row"], "subject_id"]
+        is_over = (observations["superseded_at"] <= row["index_time"]).to_numpy()
+        then = observations[(observations["subject_id"] == whose) & ~is_over].drop(columns="superseded_at")
+        expected, _ = last_sets(then, index.loc[[row["row"]]])
+        columns = ["signal", "observed_at", "recorded_at", "value"]
+        pd.testing.assert_frame_equal(
+            left.loc[left["subject_id"] == number, columns].sort_values("signal", ignore_index=True),
+            expected[columns].sort_values("signal", ignore_index=True),
+        )
+
+
 def test_last_sets_are_of_random_times_of_every_stay_and_events_are_as_frequent_there(stays):
     observations, index = stays
     _, rows = last_sets(observations, index)
