@@ -5,7 +5,7 @@ The decision is made here and nowhere else, for the API, the rescorer, reproduct
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple
 
@@ -33,7 +33,7 @@ from models.registry import RegisteredModel
 from models.training.risk_model import RiskModel
 
 Basis = Literal["model", "news2"]
-DecidedBy = Literal["model", "news2", "nothing"]
+DecidedBy = Literal["model", "news2", "critical_bound", "nothing"]
 Finding = Literal[
     "no_model", "withdrawn", "no_feature_store", "stale_data", "no_recent_readings", "outside_training", "model_failed",
     "hardly_known", "momentary", "news2_not_for_children", "news2_not_in_pregnancy", "silent", "value_too_old",
@@ -59,7 +59,7 @@ class Assessment:
         basis: the model, or NEWS2 alone.
         probability: of the outcome within the horizon; None if the model was not asked.
         band: the worse of the model's band and that of NEWS2; ``unknown`` if too little is known to call a patient low.
-        decided_by: which of the two set the band (``model`` if both agree); ``nothing`` if neither could.
+        decided_by: which of the two set the band (``model`` if both agree), or a critical bound; ``nothing`` if none could.
         reasons: rules of NEWS2 that ask for more than routine care.
         news2: the score of the chart, in which a missing component counts 0.
         news2_highest: the highest score that the missing components allow.
@@ -95,6 +95,11 @@ class Assessment:
     def is_emergency(self) -> bool:
         """Whether NEWS2 asks for an emergency response: the safety net sounds an alarm, at once or when the score has held."""
         return self.net_score is not None and self.net_score >= ALARM_FROM
+
+    def with_critical_bound(self) -> "Assessment":
+        """Return the assessment of a patient of whom a critical bound stands: high, whatever the model and NEWS2 say."""
+        by = self.decided_by if self.band == "high" else "critical_bound"
+        return replace(self, band="high", decided_by=by, reasons=(*self.reasons, "critical_bound"))
 
 
 def usable_model(registered: RegisteredModel | None) -> RegisteredModel | None:

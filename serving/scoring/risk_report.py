@@ -1,14 +1,14 @@
 """A risk as the service reports it, or the reason why there is none. Every door (HTTP today) shows these."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
 import pandas as pd
 
 from features.signals import SIGNALS
-from models.alarms.critical_bounds import Bound
+from models.alarms.critical_bounds import Bound, applies
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
@@ -59,6 +59,11 @@ class RiskReport:
     contributions: list[Contribution] | None = None
     senders: Mapping[str, Latest] = field(default_factory=dict)
     bounds: tuple[Bound, ...] = ()
+
+    def with_bounds(self, bounds: tuple[Bound, ...]) -> "RiskReport":
+        """Return the report with the bounds that stand. A critical one makes the band high."""
+        is_critical = any(applies(bound, news2=self.risk.score == "NEWS2") for bound in bounds)
+        return replace(self, bounds=bounds, risk=self.risk.with_critical_bound() if is_critical else self.risk)
 
     @property
     def features_hours(self) -> float:

@@ -138,7 +138,7 @@ class RiskService:
         with self.journal.snapshot() as journal:
             standing = journal.standing_bounds(times)
         return [
-            replace(report, bounds=standing.get(report.risk.patient, ())) if isinstance(report, RiskReport) else report
+            report.with_bounds(standing.get(report.risk.patient, ())) if isinstance(report, RiskReport) else report
             for report in reports
         ]
 
@@ -179,7 +179,7 @@ class RiskService:
         views = dict.fromkeys((*views_to_compute(service), *views_to_assess(service)))
         rows = build_features(checked.accepted, _index(subject, time), tuple(views))
         report = self._report(registered, service, rows, [time], "request", [()], [USUAL_TERMS], include)[0]
-        return replace(report, bounds=bounds_among(checked.accepted, time))
+        return report.with_bounds(bounds_among(checked.accepted, time))
 
     def _senders(self, subjects: Sequence[str], now: Sequence[pd.Timestamp]) -> dict[str, Mapping[str, Latest]]:
         """Return the latest value of each NEWS2 component, by subject and signal; empty where the journal has none."""

@@ -225,10 +225,9 @@ class Updates:
                 update.changed.append(AlarmChange(alarm, {"emergency": episode.emergency, "bounds": bounds}))
             return
         sounded_at = _microsecond(after.last_sounded_at)
-        reasons = [*(risk.reasons or []), *(["critical_bound"] if bounds else [])]
         cause: dict[str, Any] = {
             "cause": decision.cause,
-            "reasons": reasons,
+            "reasons": risk.reasons,
             "emergency": episode.emergency,
             "bounds": bounds or None,
         }
@@ -261,7 +260,7 @@ class Updates:
             update.changed.append(AlarmChange(alarm, values))
         body = {"alarm_id": alarm, "sounded": episode.sounded, "cause": decision.cause, **risk_fields(risk)}
         if decision.cause is not None and bounds:
-            body |= {"reasons": reasons, "bounds": bounds}
+            body |= {"bounds": bounds}
         update.events.append(Event(risk.ward, risk.subject_id, EVENT_KINDS[event], time, body))
 
     def _move(self, update: WardUpdate, key: str, state: AlarmState, left: str, ward: str, time: int) -> None:
@@ -292,8 +291,11 @@ class Updates:
         return alarm_id(key, self.task, episode.opened_at)
 
     def _ward_risk(self, subject: Rescored) -> WardRisk:
-        risk, since = subject.risk, subject.risk.hours_since_reading
-        index_time = microsecond(risk.index_time)
+        risk = subject.risk.with_critical_bound() if subject.critical else subject.risk
+        index_time, since = microsecond(risk.index_time), risk.hours_since_reading
+        readings = [bound.observed_at for bound in subject.bounds]  # a sensor that reports Low is not silent
+        if since is not None:
+            readings.append(index_time - round(since * HOUR_US))
         return WardRisk(
             subject_id=risk.patient,
             ward=subject.ward,
@@ -304,7 +306,7 @@ class Updates:
             band=risk.band,
             news2=risk.news2,
             news2_highest=risk.news2_highest,
-            latest_reading_at=None if since is None else index_time - round(since * HOUR_US),
+            latest_reading_at=max(readings, default=None),
             model_name=self.model.name if self.model else None,
             model_version=self.model.version if self.model else None,
             feature_service=self.feature_service,
