@@ -71,6 +71,9 @@ _GATEWAY: Final = Declarations(
         )
     },
 )
+_LOCAL: Final = Declarations(
+    SourceDeclaration(time_zone=ZoneInfo("Europe/Berlin"), time_format="%d.%m.%Y %H:%M", decimal_comma=True)
+)
 
 CASES: Final[Mapping[str, tuple[Case, ...]]] = {
     "A unit is left out": _values(
@@ -193,6 +196,7 @@ CASES: Final[Mapping[str, tuple[Case, ...]]] = {
     ),
     "A value is no number": _values(
         ("glucose", "abc", None, "not_a_number", "A text."),
+        ("body_temperature", "36,6", "Cel", "not_a_number", "No source has declared that a comma is before the decimals."),
         ("glucose", None, None, "not_a_number", "Nothing was measured."),
         ("glucose", float("inf"), "mmol/L", "not_a_number", "Infinite."),
         ("heart_rate", float("nan"), "/min", "not_a_number", "NaN stands for nothing."),
@@ -252,6 +256,17 @@ CASES: Final[Mapping[str, tuple[Case, ...]]] = {
             ("2026-03-01", "missing_time", "A date; it must not become midnight."),
             zone="Europe/Berlin",
         ),
+    ),
+    "A source declares how it writes times and numbers (day first in Berlin, and a decimal comma)": tuple(
+        Case(({"signal": "body_temperature", "unit": "Cel", "value": value, "observed_at": at},), (outcome,), because, _LOCAL)
+        for value, at, outcome, because in (
+            (36.6, "05.02.2026 08:00", "body_temperature 36.6 Cel at 2026-02-05T07:00:00Z", "5 February does not become 2 May."),
+            (36.6, "2026-02-05T08:00:00Z", "missing_time", "Not as declared; two ways to write times are one too many."),
+            (36.6, "30.03.2025 02:30", "missing_time", "There was no such time."),
+            ("36,6", "05.02.2026 08:00", "body_temperature 36.6 Cel at 2026-02-05T07:00:00Z", "The comma is declared."),
+            ("36.6", "05.02.2026 08:00", "not_a_number", "A point could divide thousands."),
+            ("<35,5", "05.02.2026 08:00", "body_temperature_below_range 35.5 Cel at 2026-02-05T07:00:00Z", "A bound."),
+        )
     ),
     "A reading is late, or ahead of the clock (it is 12:00)": (
         Case(

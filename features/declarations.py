@@ -24,6 +24,8 @@ class SourceDeclaration:
         time_zone: That of its times without one. None: such times are not believed.
         carry_hours: How long a score at the bedside may use its values, by signal, where that is shorter than
             :attr:`features.signals.Signal.carry_hours`; such as 2 h for a wristband.
+        time_format: How its times are written (:meth:`datetime.datetime.strptime`). None: ISO 8601.
+        decimal_comma: Whether texts of its values have a comma before the decimals.
     """
 
     units: Mapping[str, str] = field(default_factory=dict)
@@ -31,6 +33,36 @@ class SourceDeclaration:
     error_codes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     time_zone: ZoneInfo | None = None
     carry_hours: Mapping[str, float] = field(default_factory=dict)
+    time_format: str | None = None
+    decimal_comma: bool = False
+
+    def read_time(self, text: str) -> datetime | None:
+        """Return the time that a text says; None: it is not written as declared. 5 March must not become 3 May.
+
+        A date alone is no time: it must not become midnight.
+
+        >>> SourceDeclaration(time_format="%d.%m.%Y %H:%M").read_time("05.03.2026 08:00")
+        datetime.datetime(2026, 3, 5, 8, 0)
+        >>> SourceDeclaration().read_time("05.03.2026 08:00"), SourceDeclaration().read_time("2026-03-05")
+        (None, None)
+        """
+        try:
+            if self.time_format is not None:
+                return datetime.strptime(text, self.time_format)  # noqa: DTZ007 - the zone is that of the source
+            return None if len(text) <= len("2026-03-05") else datetime.fromisoformat(text)
+        except ValueError:
+            return None
+
+    def read_decimals(self, text: str) -> str:
+        """Return the text of a number with a point before the decimals. Where the comma is declared, a point is not understood.
+
+        >>> comma = SourceDeclaration(decimal_comma=True)
+        >>> comma.read_decimals("36,6"), comma.read_decimals("1.234"), SourceDeclaration().read_decimals("36,6")
+        ('36.6', '', '36,6')
+        """
+        if not self.decimal_comma:
+            return text
+        return "" if "." in text else text.replace(",", ".", 1)
 
     def localise(self, time: datetime) -> datetime | None:
         """Return the instant of a local time, which has no zone of its own.
@@ -62,6 +94,10 @@ class Declarations:
     def of(self, source: object) -> SourceDeclaration:
         """Return the declaration of a source, which may be missing."""
         return self.sources.get(source, self.default) if isinstance(source, str) else self.default
+
+    def any(self, field_name: str) -> bool:
+        """Return whether any source declares a field."""
+        return any(getattr(source, field_name) for source in (self.default, *self.sources.values()))
 
 
 UNDECLARED: Final = Declarations()

@@ -5,14 +5,13 @@ with a reason, and only the quarantine holds the offending value.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from features.bounds import read_bounds
-from features.declarations import UNDECLARED, Declarations
+from features.declarations import UNDECLARED, Declarations, SourceDeclaration
 from features.errors import VigilError
 from features.identifiers import is_identifier
 from features.measures import MEASURE_REASONS, in_own_units
@@ -88,7 +87,8 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
         frame: One row is one observation. Required columns: ``subject_id``, ``observed_at`` (with time zone), ``signal``,
             ``value``. Optional columns: ``recorded_at`` (default: ``observed_at``), ``device_id``, ``source``,
             ``message_id``, and ``unit`` (:mod:`features.units`). A value without a unit is taken in the signal's own where no
-            other unit could be meant, else it is quarantined. Times are ISO 8601 texts or timestamps. ``status`` (``final``,
+            other unit could be meant, else it is quarantined. Times are timestamps, or texts in ISO 8601 or the format
+            that their source declares. ``status`` (``final``,
             ``corrected`` or ``retracted``; missing: ``final``) and ``version`` (a number from 1 on, or missing) tell what a row
             means for those of the same message (:mod:`features.revisions`). A retraction needs no value. A text such as
             ``<40`` or ``Low`` is a bound (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``,
@@ -170,7 +170,8 @@ def understand(
             "signal": rows["signal"],
         }
     )
-    normalised["value"], comparator = read_bounds(rows["value"], to_numbers(rows["value"]), rows.get("comparator"))
+    values = _with_decimal_points(rows, declared)
+    normalised["value"], comparator = read_bounds(values, to_numbers(values), rows.get("comparator"))
     normalised["recorded_at"] = _to_utc(rows, "recorded_at", declared) if "recorded_at" in rows else normalised["observed_at"]
     for column in ("device_id", "source", "message_id"):
         normalised[column] = rows[column] if column in rows else pd.Series(pd.NA, index=rows.index, dtype="string")
@@ -294,12 +295,11 @@ def _to_utc(rows: pd.DataFrame, column: str, declared: Declarations) -> "pd.Seri
     if isinstance(times.dtype, pd.DatetimeTZDtype):
         instants = times.astype(TIME)
     else:
-        parsed = [_parse_time(value) for value in times]
-        sources = rows["source"] if "source" in rows else [None] * len(rows)
-        for row, (value, source) in enumerate(zip(parsed, sources, strict=True)):
+        declarations = _declarations_of(rows, declared)
+        parsed = [_parse_time(value, declaration) for value, declaration in zip(times, declarations, strict=True)]
+        for row, (value, declaration) in enumerate(zip(parsed, declarations, strict=True)):
             if pd.isna(value) or value.tzinfo is not None:
                 continue
-            declaration = declared.of(source)
             if declaration.time_zone is None:
                 raise ObservationError(
                     f"{column}: time without a time zone; expected an instant such as 2026-01-31T08:00:00Z; "
@@ -315,17 +315,33 @@ def _to_utc(rows: pd.DataFrame, column: str, declared: Declarations) -> "pd.Seri
     return instants.where((instants > first) & (instants < last))
 
 
-def _parse_time(value: object) -> pd.Timestamp:
-    """Return a time, or NaT. A text has to be ISO 8601: that of 5 March must not become one of 3 May.
+def _declarations_of(rows: pd.DataFrame, declared: Declarations) -> list[SourceDeclaration]:
+    """Return what the source of each row declares."""
+    return [declared.of(source) for source in rows["source"]] if "source" in rows else [declared.default] * len(rows)
 
-    A date alone is no time: it must not become midnight.
-    """
-    if isinstance(value, str) and len(value) <= len("2026-01-31"):
-        return pd.NaT  # type: ignore[return-value]
+
+def _parse_time(value: object, declaration: SourceDeclaration) -> pd.Timestamp:
+    """Return a time, or NaT."""
     try:
-        return pd.Timestamp(datetime.fromisoformat(value) if isinstance(value, str) else value)  # type: ignore[arg-type]
+        return pd.Timestamp(declaration.read_time(value) if isinstance(value, str) else value)  # type: ignore[arg-type]
     except (ValueError, TypeError):
         return pd.NaT  # type: ignore[return-value]
+
+
+def _with_decimal_points(rows: pd.DataFrame, declared: Declarations) -> "pd.Series[float]":
+    """Return values whose texts have a point before the decimals, where their source declares a comma."""
+    values = rows["value"]
+    if values.dtype.kind in "fiub" or not declared.any("decimal_comma"):
+        return values
+    declarations = _declarations_of(rows, declared)
+    return pd.Series(
+        [
+            own.read_decimals(value) if isinstance(value, str) else value
+            for value, own in zip(values, declarations, strict=True)
+        ],
+        index=values.index,
+        dtype=object,
+    )
 
 
 def to_numbers(values: "pd.Series[float]") -> "pd.Series[float]":

@@ -8,10 +8,11 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from features.batch import build_features
-from features.catalogue import views_to_compute
+from features.catalogue import views_to_assess
 from features.errors import VigilError
 from features.observations import REQUIRED, check
 from models.assessment import assess_registered
+from models.bedside import USUAL_TERMS
 from models.registry import NoModelError, RegisteredModel
 from models.tasks import TASKS
 from pipelines.home import Home
@@ -52,8 +53,8 @@ def score_file(home: Home, path: Path, task: str) -> tuple[pd.DataFrame, pd.Data
     registered = _load_champion(home, task)
     service = registered.feature_service if registered else TASKS[task].feature_service
     index = _index(table, checked.accepted, path)
-    rows = build_features(checked.accepted, index, views_to_compute(service))
-    risks = assess_registered(registered, rows)
+    rows = build_features(checked.accepted, index, views_to_assess(service))
+    risks = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))
     answers = pd.DataFrame(
         {
             "subject_id": [risk.patient for risk in risks],

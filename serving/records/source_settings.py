@@ -15,6 +15,7 @@
 """
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -50,6 +51,20 @@ def _require_zone(name: str) -> str:
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _require_time_format(time_format: str) -> str:
+    """Require a format that tells date and time to the minute, so that no part of a time is made up."""
+    time = datetime(2026, 3, 5, 20, 47, tzinfo=UTC)
+    try:
+        is_whole = datetime.strptime(time.strftime(time_format), time_format).replace(tzinfo=UTC) == time
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ValueError(f"{time_format} does not tell a date and a time of day; expected such as %d.%m.%Y %H:%M")
+    return time_format
+
+
 SignalName = Annotated[str, AfterValidator(_require_signal)]
 
 
@@ -62,6 +77,8 @@ class SourceSettings(BaseModel):
             or else the signal's own.
         error_codes: values that say what is wrong with the device, by signal.
         time_zone: of times that arrive without one; None: such times are not believed.
+        time_format: how its times are written, by the codes of Python's strptime; None: ISO 8601.
+        decimal_comma: whether texts of its values, in files, have a comma before the decimals.
         carry_hours: how long NEWS2 at the bedside may use a value, by signal, where that is shorter than
             usual; at least a quarter of an hour.
     """
@@ -72,6 +89,8 @@ class SourceSettings(BaseModel):
     ranges: dict[SignalName, tuple[Finite, Finite]] = {}
     error_codes: dict[SignalName, list[Finite]] = {}
     time_zone: Annotated[str, AfterValidator(_require_zone)] | None = None
+    time_format: Annotated[str, AfterValidator(_require_time_format)] | None = None
+    decimal_comma: bool = False
     carry_hours: dict[SignalName, Annotated[float, Field(ge=0.25, le=SCORE_CARRY_HOURS)]] = {}
 
     @field_validator("units")
@@ -106,6 +125,8 @@ class SourceSettings(BaseModel):
             error_codes={signal: tuple(codes) for signal, codes in self.error_codes.items()},
             time_zone=None if self.time_zone is None else ZoneInfo(self.time_zone),
             carry_hours=self.carry_hours,
+            time_format=self.time_format,
+            decimal_comma=self.decimal_comma,
         )
 
 

@@ -20,8 +20,3 @@ def terms_of(latest: Mapping[str, Latest], declared: Declarations) -> ScoreTerms
         if signal in carries:
             limits[signal] = carries[signal]
     return ScoreTerms(carries_from(limits)) if limits else USUAL_TERMS
-
-
-def declares_carries(declared: Declarations) -> bool:
-    """Return whether any source declares how long its values count, so that it matters who sent a value."""
-    return any(source.carry_hours for source in (declared.default, *declared.sources.values()))

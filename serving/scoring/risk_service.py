@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.batch import build_features
-from features.catalogue import INDEX_STEP, SERVICES, views_to_assess, views_to_compute
+from features.catalogue import INDEX_STEP, SERVICES, views_to_assess
 from features.declarations import Declarations
 from features.errors import VigilError
 from features.observations import TIME, check
@@ -176,8 +176,7 @@ class RiskService:
             raise UnusableObservationsError(unusable)
         registered = self.champion.model
         service = self._feature_service(registered)
-        views = dict.fromkeys((*views_to_compute(service), *views_to_assess(service)))
-        rows = build_features(checked.accepted, _index(subject, time), tuple(views))
+        rows = build_features(checked.accepted, _index(subject, time), views_to_assess(service))
         report = self._report(registered, service, rows, [time], "request", [()], [USUAL_TERMS], include)[0]
         return report.with_bounds(bounds_among(checked.accepted, time))
 

@@ -175,14 +175,12 @@ def _time(value: str | float | bool | None, declaration: SourceDeclaration) -> p
 
 
 def _with_zone(value: str | float | bool | None, declaration: SourceDeclaration) -> str | float | bool | datetime | None:
-    """Return a time as it was sent, or as an instant where it is a local time of a source that declares its zone."""
-    if declaration.time_zone is None or not isinstance(value, str):
+    """Return a time as it was sent, or as an instant where its source declares the zone or the format of its times."""
+    is_declared = declaration.time_zone is not None or declaration.time_format is not None
+    if not is_declared or not isinstance(value, str):
         return value
-    try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
-        return value
-    return declaration.localise(time) if time.tzinfo is None and len(value) > len("2026-01-31") else value
+    time = declaration.read_time(value)
+    return declaration.localise(time) if time is not None and time.tzinfo is None else time
 
 
 def _number(value: float | bool | None) -> float:

@@ -34,7 +34,7 @@ from serving.records.prediction_log import PredictionLog, prediction
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
-from serving.scoring.bedside_terms import declares_carries, terms_of
+from serving.scoring.bedside_terms import terms_of
 from serving.scoring.champion import Champion
 from serving.scoring.subject_state import SubjectStates
 from serving.stream.alarm_updates import Departure, LastNotified, Memory, Rescored, Updates
@@ -266,7 +266,7 @@ class Rescorer:
     def _terms(self, rows: pd.DataFrame) -> list[ScoreTerms]:
         """Return the terms of NEWS2 for each row. The journal is asked only if it matters who sent the values."""
         declared = self._declared()
-        if not declares_carries(declared):
+        if not declared.any("carry_hours"):
             return [USUAL_TERMS] * len(rows)
         times = dict(zip(rows["subject_id"].tolist(), rows["index_time"].map(microsecond).tolist(), strict=True))
         with self._journal.snapshot() as journal:

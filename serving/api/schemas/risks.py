@@ -184,7 +184,10 @@ class RiskAnswer(BaseModel):
         ),
     ]
     decided_by: Annotated[DecidedBy, Field(description="What set the band; model where both agree.")]
-    reasons: Annotated[list[Reason], Field(description="Rules of NEWS2 that ask for more than routine care, and critical_bound where one stands.")]
+    reasons: Annotated[
+        list[Reason],
+        Field(description="Rules of NEWS2 that ask for more than routine care, and critical_bound where one stands."),
+    ]
     findings: list[Finding]
     unusual: Annotated[
         list[str],

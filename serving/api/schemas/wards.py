@@ -23,7 +23,10 @@ class WardPatient(BaseModel):
     probability: float | None
     band: Band
     decided_by: Annotated[DecidedBy | None, Field(description="What set the band; null for seconds after an upgrade.")]
-    reasons: Annotated[list[Reason], Field(description="Rules of NEWS2 that ask for more than routine care, and critical_bound where one stands.")]
+    reasons: Annotated[
+        list[Reason],
+        Field(description="Rules of NEWS2 that ask for more than routine care, and critical_bound where one stands."),
+    ]
     news2: int
     news2_highest: int
     latest_reading_at: datetime | None
