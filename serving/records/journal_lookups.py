@@ -4,6 +4,7 @@ Their statements are made once. As everywhere, what is recorded of a merged key 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -70,7 +71,7 @@ def _newest_two() -> "sa.CompoundSelect[Any]":
         *(
             sa.select(sa.select(*columns).where(which).order_by(*newest).limit(2).subquery())
             for signal in NEWS2_BANDS
-            for which in _conditions(_OF_KEYS & (OBSERVATIONS.c.signal == signal), _UNTIL)
+            for which in _conditions((OBSERVATIONS.c.subject_id == sa.bindparam("key")) & (OBSERVATIONS.c.signal == signal), _UNTIL)
         )
     )
 
@@ -94,10 +95,11 @@ def read_latest(connection: sa.Connection, times: Mapping[str, int]) -> dict[str
     ``times``: microseconds; what was recorded later, and what was superseded by then, does not count.
     """
     merges = read_merges(connection, times, max(times.values(), default=0))
-    return {
-        subject: _latest(connection.execute(_NEWEST, {"keys": merges.keys(subject), "until": until}))
-        for subject, until in times.items()
-    }
+    latest = {}
+    for subject, until in times.items():
+        of_keys = [connection.execute(_NEWEST, {"key": key, "until": until}) for key in merges.keys(subject)]
+        latest[subject] = _latest(chain.from_iterable(of_keys))
+    return latest
 
 
 def _latest(rows: Iterable["sa.Row[Any]"]) -> Mapping[str, Latest]:

@@ -14,6 +14,11 @@ from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTR
 from serving.records.merges import Merge, MergeError, Merges
 
 _CHUNK: Final = 500  # values in a query
+# Made once, since it is executed with every risk.
+_OF_SOME: Final = sa.select(MERGES).where(
+    MERGES.c.subject_id.in_(sa.bindparam("some", expanding=True)) | MERGES.c.into.in_(sa.bindparam("some", expanding=True)),
+    MERGES.c.recorded_at <= sa.bindparam("until", type_=sa.BigInteger),
+)
 
 
 def read_merges(connection: sa.Connection, subjects: Iterable[str], until: int = UNBOUNDED) -> Merges:
@@ -26,11 +31,7 @@ def read_merges(connection: sa.Connection, subjects: Iterable[str], until: int =
         wanted = sorted(new)
         new = set()
         for first in range(0, len(wanted), _CHUNK):
-            some = wanted[first : first + _CHUNK]
-            query = sa.select(MERGES).where(
-                MERGES.c.subject_id.in_(some) | MERGES.c.into.in_(some), MERGES.c.recorded_at <= until
-            )
-            for row in connection.execute(query):
+            for row in connection.execute(_OF_SOME, {"some": wanted[first : first + _CHUNK], "until": until}):
                 found[row.seq] = Merge(row.recorded_at, row.subject_id, row.into)
                 new |= {row.subject_id, row.into or row.subject_id} - known
     return Merges([found[seq] for seq in sorted(found)])
