@@ -176,7 +176,7 @@ def test_cinc2012_value_that_is_no_number_and_time_that_is_no_time_are_quarantin
         ["sodium", "", "not_a_number"],
         ["heart_rate", "80.0", "missing_time"],
         ["heart_rate", "81.0", "missing_time"],
-        ["fio2", "high", "not_a_number"],
+        ["fio2", "high", "not_exact"],
     ]
 
 
