@@ -260,7 +260,12 @@ CASES: Final[Mapping[str, tuple[Case, ...]]] = {
     "A source declares how it writes times and numbers (day first in Berlin, and a decimal comma)": tuple(
         Case(({"signal": "body_temperature", "unit": "Cel", "value": value, "observed_at": at},), (outcome,), because, _LOCAL)
         for value, at, outcome, because in (
-            (36.6, "05.02.2026 08:00", "body_temperature 36.6 Cel at 2026-02-05T07:00:00Z", "5 February does not become 2 May."),
+            (
+                36.6,
+                "05.02.2026 08:00",
+                "body_temperature 36.6 Cel at 2026-02-05T07:00:00Z",
+                "5 February does not become 2 May.",
+            ),
             (36.6, "2026-02-05T08:00:00Z", "missing_time", "Not as declared; two ways to write times are one too many."),
             (36.6, "30.03.2025 02:30", "missing_time", "There was no such time."),
             ("36,6", "05.02.2026 08:00", "body_temperature 36.6 Cel at 2026-02-05T07:00:00Z", "The comma is declared."),

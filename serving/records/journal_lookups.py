@@ -71,7 +71,9 @@ def _newest_two() -> "sa.CompoundSelect[Any]":
         *(
             sa.select(sa.select(*columns).where(which).order_by(*newest).limit(2).subquery())
             for signal in NEWS2_BANDS
-            for which in _conditions((OBSERVATIONS.c.subject_id == sa.bindparam("key")) & (OBSERVATIONS.c.signal == signal), _UNTIL)
+            for which in _conditions(
+                (OBSERVATIONS.c.subject_id == sa.bindparam("key")) & (OBSERVATIONS.c.signal == signal), _UNTIL
+            )
         )
     )
 

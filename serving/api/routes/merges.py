@@ -11,13 +11,14 @@ from serving.api.authentication import require_scopes
 from serving.api.dependencies import IdentitiesHere, IngestionHere, JournalHere, PseudonymsHere
 from serving.api.problems import ProblemError
 from serving.api.schemas.merges import MergeAnswer, MergeIn, UnmergeIn
+from serving.api.strict_route import StrictRoute
 from serving.auth.access import OtherWardError, TooManyRefusalsError
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.records.journal import Journal
 from serving.records.merges import MergeError
 
-router: Final = APIRouter(prefix="/v1/patients", tags=["observations"])
+router: Final = APIRouter(prefix="/v1/patients", tags=["observations"], route_class=StrictRoute)
 
 Writer = Annotated[Caller, Security(require_scopes, scopes=["patients:write"])]
 

@@ -46,7 +46,7 @@ def prediction(number, index_time, probability=0.5, origin="rescorer"):
     outputs |= {"decided_by": "model", "net_score": 3, "net_spot": 3}
     model = {"model_name": "m", "model_version": "1", "feature_service": "s"}
     at = microsecond(index_time)
-    return Prediction(f"id-{number}", at, origin, "p1", at, at, **outputs, **model, features=None)
+    return Prediction(f"id-{number}", at, origin, "p1", at, at, **outputs, **model, terms=None, features=None)
 
 
 def test_risk_history_is_thinned_to_the_last_of_each_interval(tmp_path):
