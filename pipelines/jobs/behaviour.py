@@ -105,8 +105,8 @@ def required_views(model: RiskModel) -> tuple[str, ...]:
 def read_observations(cohort: CohortStore, patients: list[str]) -> pd.DataFrame:
     """Read the observations of some patients, without devices and messages."""
     unread = ["device_id", "source", "message_id"]
-    tables = (table[table["subject_id"].isin(patients)].drop(columns=unread) for (table,) in cohort.iterate("observations"))
-    observations = pd.concat(tables, ignore_index=True)
+    tables = (table[table["subject_id"].isin(patients)] for (table,) in cohort.iterate("observations"))
+    observations = pd.concat((table.drop(columns=unread, errors="ignore") for table in tables), ignore_index=True)
     # Categories need little memory and compare quickly.
     return observations.assign(**{name: observations[name].astype("category") for name in ("subject_id", "signal")})
 
