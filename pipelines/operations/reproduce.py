@@ -157,6 +157,7 @@ class _Group:
         self._registered = registered
         self._service = service
         self._views = views_to_assess(service)
+        self._stored_columns = ["subject_id", "index_time", *SERVICES[service]]
 
     def verdicts(self) -> dict[int, tuple[Verdict, list[str]]]:
         """Return the verdict of each prediction, and the outputs that differ."""
@@ -244,13 +245,18 @@ class _Group:
             ("stale_data",) if stale else ("no_feature_store",) if unreadable else ()
             for stale, unreadable in zip(is_stale, is_unreadable, strict=True)
         ]
-        if is_stale.any():
-            # Of a stored row, only the features of the service were there to see how old its values were.
-            read = rows[["subject_id", "index_time", *SERVICES[self._service]]]
-            rows = pd.concat([rows[~is_stale], age_by_hours(read[is_stale], hours[is_stale])]).sort_index()
         # An earlier version stored no terms, and carried values as retrospective protocols do.
         terms = [RETROSPECTIVE if pd.isna(stored) else ScoreTerms.from_json(stored) for stored in logged["terms"]]
-        return assess_registered(self._registered, rows, findings, terms)
+        risks: dict[int, Assessment] = {}
+        for chosen, columns in ((~is_stored, rows.columns), (is_stored, rows.columns.intersection(self._stored_columns))):
+            places = np.flatnonzero(chosen).tolist()
+            read = rows.iloc[places][columns]
+            if is_stale[chosen].any():
+                aged = age_by_hours(read[is_stale[chosen]], hours[is_stale])
+                read = pd.concat([read[~is_stale[chosen]], aged]).sort_index()
+            of_places = ([findings[place] for place in places], [terms[place] for place in places])
+            risks |= zip(places, assess_registered(self._registered, read, *of_places), strict=True)
+        return [risks[place] for place in range(len(rows))]
 
 
 def _keys(wanted: pd.DataFrame) -> pd.DataFrame:

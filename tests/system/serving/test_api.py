@@ -20,6 +20,8 @@ WELL = {"heart_rate": 70, "spo2": 98, "respiratory_rate": 14, "systolic_bp": 125
 PATHS = {
     "/v1/observations": {"post"},
     "/v1/patients": {"post"},
+    "/v1/patients/merge": {"post"},
+    "/v1/patients/unmerge": {"post"},
     "/v1/risk": {"post"},
     "/v1/risks": {"post"},
     "/v1/risk/observations": {"post"},
@@ -307,7 +309,7 @@ def test_bad_request_gets_a_clear_problem_without_its_values(client, name):
 def test_news2_answers_with_the_reason_where_the_model_cannot_be_asked(client, patient):
     stale = client.post("/v1/risk", json={"patient_id": patient, "as_of": "2026-04-01T00:00:00Z"})
     assert stale.status_code == 200
-    assert (stale.json()["basis"], stale.json()["findings"]) == ("news2", ["stale_data", "hardly_known"])
+    assert (stale.json()["basis"], stale.json()["findings"]) == ("news2", ["stale_data", "hardly_known", "value_too_old"])
     old = {"patient_id": "x", "observations": [observation()], "as_of": "2026-02-03T12:00:00Z"}
     silent = client.post("/v1/risk/observations", json=old)
     assert silent.status_code == 200

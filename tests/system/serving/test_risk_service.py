@@ -11,6 +11,7 @@ from features.batch import build_features
 from features.observations import TIME
 from features.store.client import Store, StoreError
 from models.assessment import assess
+from models.bedside import USUAL_TERMS
 from models.cohort import index_times
 from models.registry import Registry
 from pipelines.cohort_store import CohortStore
@@ -70,7 +71,13 @@ def test_online_risk_is_the_batch_risk_bit_for_bit(service, home, last):
     rows = last.loc[subjects].rename("index_time").reset_index()
     frame = Store(home).read_training_frame(rows, service.champion.model.feature_service)
     model = Registry(home).load("deterioration").model
-    expected = dict(zip(frame["subject_id"], zip(model.risk(frame), assess(model, frame), strict=True), strict=True))
+    expected = dict(
+        zip(
+            frame["subject_id"],
+            zip(model.risk(frame), assess(model, frame, terms=[USUAL_TERMS] * len(frame)), strict=True),
+            strict=True,
+        )
+    )
     by_model = 0
     reports = service.by_subject(subjects)
     assert [report.risk.patient for report in reports] == subjects
@@ -152,7 +159,7 @@ def test_stale_row_is_never_put_to_the_model(service, last, in_domain, after):
     subject = in_domain[1]
     (report,) = service.by_subject([subject], as_of=(last[subject] + after * HOUR).to_pydatetime())
     risk = report.risk
-    nothing_known = ("hardly_known",) if after >= 24 else ()
+    nothing_known = ("hardly_known", "value_too_old") if after >= 24 else ()
     assert (risk.basis, risk.findings) == (("model", ()) if after < 1 else ("news2", ("stale_data", *nothing_known)))
     assert (risk.probability is None) == (after >= 1)
     assert report.features_hours == pytest.approx(after)
@@ -176,7 +183,9 @@ def test_news2_of_a_stale_row_is_that_of_the_observations_known_then(service, ho
     patients = list(last.index[:15])
     observations = pd.concat(part[0] for part in CohortStore(home).iterate("observations"))
     observations = observations[observations["subject_id"].isin(patients)]
-    known = observations[(observations["recorded_at"] <= observations["subject_id"].map(last).astype(TIME))]
+    row_at = observations["subject_id"].map(last).astype(TIME)
+    known = observations[observations["recorded_at"] <= row_at]
+    known = known.assign(superseded_at=known["superseded_at"].where(known["superseded_at"] <= row_at))
     index = last.loc[patients].rename("index_time").reset_index()
     index["index_time"] += pd.Timedelta(hours=after)
     index = index.assign(age=np.nan, sex=np.nan)
@@ -298,7 +307,7 @@ def test_prediction_that_cannot_be_logged_is_not_given(service, last, tmp_path):
 
 def test_wall_clock_makes_a_replayed_cohort_stale(service, last):
     live = replace(service, clock=WallClock())
-    assert live.by_subject([last.index[0]])[0].risk.findings == ("stale_data", "hardly_known")
+    assert live.by_subject([last.index[0]])[0].risk.findings == ("stale_data", "hardly_known", "value_too_old")
 
 
 def test_unknown_subject_does_not_spoil_the_others(service, last):

@@ -164,7 +164,7 @@ def _log(home, champion):
             prediction_id=f"ward-{number}", made_at=microsecond(time), origin="rescorer", subject_id=f"bed-{row['number']}",
             as_of=microsecond(time), index_time=microsecond(time), basis="model", probability=float(row["probability"]),
             band="low", news2=1, news2_highest=1, model_name=NAME, model_version="1",
-            feature_service=champion.feature_service, decided_by=None, net_score=None, net_spot=None,
+            feature_service=champion.feature_service, decided_by=None, net_score=None, net_spot=None, terms=None,
             features=json.dumps({name: float(row[name]) for name in champion.model.features}),
         )
         for number, (time, (_, row)) in enumerate(zip(at, rows.iterrows(), strict=True))
