@@ -85,6 +85,8 @@ def good_bodies(rng: random.Random) -> dict[str, dict[str, Any]]:
         "/v1/patients": {
             "patients": [{"patient_id": patient, "ward": CANARY, "age": 70, "sex": "male", "unit_admitted_at": _NOW}]
         },
+        "/v1/patients/merge": {"patient_id": patient, "into": f"{CANARY}-{rng.randint(0, 9)}"},
+        "/v1/patients/unmerge": {"patient_id": patient},
         "/v1/risk": one,
         "/v1/risks": several,
         "/v1/risk/observations": {"patient_id": patient, "observations": [reading], "age": 70, "sex": "female"},

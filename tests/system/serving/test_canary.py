@@ -26,7 +26,7 @@ from serving.stream.ingestion import Ingestion
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 
 CANARY = "canary-9c41"
-PATIENT, OTHER = f"{CANARY}-patient", f"{CANARY}-other"  # identifiers
+PATIENT, OTHER, MERGED = f"{CANARY}-patient", f"{CANARY}-other", f"{CANARY}-merged"  # identifiers
 WARD, DEVICE, GATEWAY = f"{CANARY}-ward", f"{CANARY}-device", f"{CANARY}-gateway"
 NOTE, CALLER = f"{CANARY}-note", f"{CANARY}-caller"
 NOWHERE = f"{CANARY}-nowhere"  # what no route expects
@@ -60,6 +60,12 @@ def requests():
     yield "post /v1/patients", {"json": {"patients": [registered]}}
     yield "post /v1/patients", {"json": {"patients": [registered | {"ward": f"{NOWHERE} {NOWHERE}"}]}}
     yield "post /v1/patients", {"json": {"patients": [registered | {"age": REFUSED + 1, "sex": NOWHERE, NOWHERE: NOWHERE}]}}
+    yield "post /v1/patients", {"json": {"patients": [registered | {"patient_id": MERGED}]}}
+    for path in ("/v1/patients/merge", "/v1/patients/unmerge"):
+        known = {"patient_id": MERGED} | ({"into": PATIENT} if path.endswith("/merge") else {})
+        yield f"post {path}", {"json": known}
+        yield f"post {path}", {"json": known | {"patient_id": NOWHERE}}
+        yield f"post {path}", {"json": known | {NOWHERE: NOWHERE}}
     yield (
         "post /v1/observations",
         {"json": observations_body(PATIENT, WELL, pd.Timestamp.now("UTC") - pd.Timedelta(hours=2), **fields)},
