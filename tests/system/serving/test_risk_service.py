@@ -183,9 +183,9 @@ def test_news2_of_a_stale_row_is_that_of_the_observations_known_then(service, ho
     patients = list(last.index[:15])
     observations = pd.concat(part[0] for part in CohortStore(home).iterate("observations"))
     observations = observations[observations["subject_id"].isin(patients)]
-    row_at = observations["subject_id"].map(last).astype(TIME)
-    known = observations[observations["recorded_at"] <= row_at]
-    known = known.assign(superseded_at=known["superseded_at"].where(known["superseded_at"] <= row_at[known.index]))
+    observations = observations.assign(row_at=observations["subject_id"].map(last).astype(TIME))
+    known = observations[observations["recorded_at"] <= observations["row_at"]]
+    known = known.assign(superseded_at=known["superseded_at"].where(known["superseded_at"] <= known["row_at"]))
     index = last.loc[patients].rename("index_time").reset_index()
     index["index_time"] += pd.Timedelta(hours=after)
     index = index.assign(age=np.nan, sex=np.nan)
