@@ -103,7 +103,7 @@ def _append_version(
         insert()
         inserts[origin, identity_at] = insert
     upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": recorded_at}])
-    if after.version > 1 or after.is_retracted:  # a source may number its retraction 1
+    if after.version > 1 or understood["status"] != "final":  # a source may number its correction or retraction 1
         connection.execute(
             REVISIONS.insert().values(
                 recorded_at=recorded_at,
