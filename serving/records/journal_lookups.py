@@ -11,7 +11,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from features.scores import NEWS2_BANDS
-from features.signals import BOUNDS, SIGNALS
+from features.signals import BOUNDS, STORED_NAMES
 from features.ties import rank_severity
 from models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
 from serving.records.journal_merges import read_merges
@@ -19,7 +19,6 @@ from serving.records.journal_tables import OBSERVATIONS, RETENTIONS
 from serving.records.merges import Merges
 
 _CHUNK: Final = 500  # values in a query
-_CODES: Final = {name: code for code, name in enumerate(sorted(SIGNALS))}
 _SINCE: Final[sa.BindParameter[int]] = sa.bindparam("since", type_=sa.BigInteger)
 _UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
 _OF_KEYS: Final = OBSERVATIONS.c.subject_id.in_(sa.bindparam("keys", expanding=True))
@@ -114,7 +113,9 @@ def _latest(rows: Iterable["sa.Row[Any]"]) -> Mapping[str, Latest]:
         rivals = [row for row in candidates if row.observed_at == time]
         row = rivals[0]
         if is_contested := len({rival.value for rival in rivals}) > 1:
-            severity = rank_severity(np.full(len(rivals), _CODES[signal]), np.array([rival.value for rival in rivals]))
+            severity = rank_severity(
+                np.full(len(rivals), STORED_NAMES.index(signal)), np.array([rival.value for rival in rivals])
+            )
             row = max(zip(rivals, severity, strict=True), key=lambda one: (one[0].recorded_at, one[1]))[0]
         latest[signal] = Latest(row.value, row.observed_at, row.source, row.device_id, is_contested)
     return latest

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from features.declarations import Declarations
 from features.observations import check, understand
 from features.oxygen import SUFFIX
-from features.revisions import Standing, is_revision
+from features.revisions import FINAL, Standing, is_revision
 from features.signals import measured_signal, signal_with_bounds
 from serving.records.database import upsert
 from serving.records.journal_rows import Receipt, insert_accepted
@@ -25,7 +25,7 @@ _Insert = Callable[[], None]
 
 def find_versions(connection: sa.Connection, arrived: pd.DataFrame) -> "pd.Series[bool]":
     """Return which observations are versions of one that was corrected or retracted, in this group or before."""
-    if "status" not in arrived or ((arrived["status"] == "final").all() and arrived["version"].isna().all()):
+    if "status" not in arrived or ((arrived["status"] == FINAL).all() and arrived["version"].isna().all()):
         revises = pd.Series(False, index=arrived.index)
     else:
         revises = is_revision(arrived["status"], arrived["version"])
@@ -47,7 +47,7 @@ def append_versions(
     """Apply versions in their order; return what became of them by row."""
     versions = arrived.reset_index(drop=True)
     if "status" not in versions:
-        versions = versions.assign(status="final", version=None)
+        versions = versions.assign(status=FINAL, version=None)
     normalised, reasons = understand(versions, recorded_at, declared)
     receipts = {}
     counting: dict[tuple[bytes, int | None], _Insert] = {}
@@ -103,7 +103,7 @@ def _append_version(
         insert()
         inserts[origin, identity_at] = insert
     upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": recorded_at}])
-    if after.version > 1 or understood["status"] != "final":  # a source may number its correction or retraction 1
+    if after.version > 1 or understood["status"] != FINAL:  # a source may number its correction or retraction 1
         connection.execute(
             REVISIONS.insert().values(
                 recorded_at=recorded_at,

@@ -201,8 +201,10 @@ class RiskService:
             no_time = pd.Series(pd.NaT, range(len(subjects)), TIME)
             rows, is_readable = pd.DataFrame({"subject_id": subjects, "index_time": no_time}), False
         age = _hours_since(rows["index_time"], now)
-        is_fresh = (age >= 0) & (age < _STEP_HOURS) & ~self._is_overtaken(subjects, rows, exactly=as_of is not None)
-        is_fresh &= ~(self._needs_levels(rows, service, terms) & self._is_journalled(subjects))
+        latest = self.journal.latest_of(subjects)
+        recorded = np.array([latest.get(subject, 0) // 1_000_000 for subject in subjects], dtype=np.int64)
+        is_fresh = (age >= 0) & (age < _STEP_HOURS) & ~_is_overtaken(rows, recorded, exactly=as_of is not None)
+        is_fresh &= ~(_needs_levels(rows, service, terms) & np.array([subject in latest for subject in subjects]))
         if is_fresh.all():
             return [_Rows(list(range(len(subjects))), rows, "online_store")], {}
         found = [_select(np.flatnonzero(is_fresh), rows)]
@@ -223,31 +225,6 @@ class RiskService:
             for position in range(len(subjects))
             if position not in reported
         }
-
-    def _needs_levels(self, rows: pd.DataFrame, service: str, terms: Sequence[ScoreTerms]) -> NDArray[np.bool_]:
-        """Return for which rows the terms change NEWS2, so that it is made of sustained levels, which the store lacks."""
-        if not has_ages(SERVICES[service]):
-            return np.ones(len(rows), dtype=bool)
-        needs: NDArray[np.bool_] = find_expired(rows, terms).any(axis=1) | np.array([own.spo2_scale == 2 for own in terms])
-        return needs
-
-    def _is_journalled(self, subjects: Sequence[str]) -> NDArray[np.bool_]:
-        """Return which subjects the journal knows."""
-        known = self.journal.latest_of(subjects)
-        return np.array([subject in known for subject in subjects])
-
-    def _is_overtaken(self, subjects: Sequence[str], rows: pd.DataFrame, *, exactly: bool) -> NDArray[np.bool_]:
-        """Return which rows of the store are older than what the journal holds. The store knows times to the second.
-
-        For an observation of the same second it is unknown whether the row has it. A question as of a time uses the journal
-        then,
-        which is exact. A question as of now uses the row, since the next one is written before long. A row without a reading
-        does not have it: a patient who was registered a moment before must not look as if nothing were known.
-        """
-        latest = self.journal.latest_of(subjects)
-        seconds = rows["index_time"].to_numpy("datetime64[s]").astype(np.int64)
-        recorded = np.array([latest.get(subject, 0) // 1_000_000 for subject in subjects], dtype=np.int64)
-        return np.where(exactly | _is_empty(rows), recorded >= seconds, recorded > seconds)
 
     def _from_journal(self, subjects: Sequence[str], service: str, as_of: datetime | None) -> pd.DataFrame:
         """Return features as of a time, or now, of those subjects that the journal knew then."""
@@ -330,6 +307,30 @@ def _index(subject: Registration, time: pd.Timestamp) -> pd.DataFrame:
 
 def _select(positions: NDArray[np.int64], rows: pd.DataFrame) -> _Rows:
     return _Rows(positions.tolist(), rows.iloc[positions].reset_index(drop=True), "online_store")
+
+
+def _needs_levels(rows: pd.DataFrame, service: str, terms: Sequence[ScoreTerms]) -> NDArray[np.bool_]:
+    """Return for which rows the terms change NEWS2, so that it is made of sustained levels, which the store lacks."""
+    if not has_ages(SERVICES[service]):
+        return np.ones(len(rows), dtype=bool)
+    needs: NDArray[np.bool_] = find_expired(rows, terms).any(axis=1) | np.array([own.spo2_scale == 2 for own in terms])
+    return needs
+
+
+def _is_overtaken(rows: pd.DataFrame, recorded: NDArray[np.int64], *, exactly: bool) -> NDArray[np.bool_]:
+    """Return which rows of the store are older than what the journal holds. The store knows times to the second.
+
+    For an observation of the same second it is unknown whether the row has it. A question as of a time uses the journal then,
+    which is exact. A question as of now uses the row, since the next one is written before long. A row without a reading
+    does not have it: a patient who was registered a moment before must not look as if nothing were known.
+
+    Args:
+        rows: of the store.
+        recorded: the second in which the journal last recorded something of each subject; 0: never.
+        exactly: whether the question is as of a time.
+    """
+    seconds = rows["index_time"].to_numpy("datetime64[s]").astype(np.int64)
+    return np.where(exactly | _is_empty(rows), recorded >= seconds, recorded > seconds)
 
 
 def _is_empty(rows: pd.DataFrame) -> NDArray[np.bool_]:

@@ -66,3 +66,13 @@ def test_latest_value_follows_corrections_as_of_a_time(ward):
     with ward.journal.snapshot() as journal:
         assert journal.latest({"p1": known})["p1"]["heart_rate"].value == 90
         assert journal.latest({"p1": ward.journal.latest()})["p1"] == {}
+
+
+def test_of_values_recorded_together_the_worse_is_the_latest_with_its_sender(ward):
+    ward.wait(minutes=1)
+    at = ward.time
+    row = {"subject_id": "p1", "signal": "spo2", "unit": None, "device_id": None, "observed_at": at, "message_id": "x"}
+    ward.journal.append(lambda: [row | {"source": "one", "value": 84.0}, row | {"source": "other", "value": 98.0}])
+    with ward.journal.snapshot() as journal:
+        latest = journal.latest({"p1": ward.journal.latest()})["p1"]["spo2"]
+    assert (latest.value, latest.source, latest.is_contested) == (84.0, "one", True)
