@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from features.kernel.plan import UNBOUNDED
-from features.revisions import counts_until
+from features.revisions import counts_until, to_microseconds
 from features.signals import BOUNDS, measured_signal
 
 CONTENT: Final = ["subject_id", "signal", "observed_at", "value"]
@@ -42,7 +42,7 @@ def find_repeated_messages(accepted: pd.DataFrame, has_message: np.ndarray) -> n
         keys = keys.assign(signal=keys["signal"].map(measured_signal))
     alike = np.flatnonzero(keys.duplicated(keep=False).to_numpy() & has_message)
     if len(alike):
-        arrival = np.lexsort((accepted.index[alike], _microseconds(accepted["recorded_at"])[alike]))
+        arrival = np.lexsort((accepted.index[alike], to_microseconds(accepted["recorded_at"])[alike]))
         repeats[alike[arrival]] = keys.iloc[alike[arrival]].duplicated().to_numpy()
     return repeats
 
@@ -56,7 +56,7 @@ def repeats_content(accepted: pd.DataFrame) -> np.ndarray:
     repeats: np.ndarray = accepted.duplicated(CONTENT).to_numpy()
     if not _has_superseded(accepted):
         return repeats
-    recorded, until = _microseconds(accepted["recorded_at"]), counts_until(accepted)
+    recorded, until = to_microseconds(accepted["recorded_at"]), counts_until(accepted)
     alike = np.flatnonzero(accepted.duplicated(CONTENT, keep=False).to_numpy())
     last_counts_until: dict[Any, int] = {}  # of the last row of this content that counts
     keys = accepted.iloc[alike][CONTENT].itertuples(index=False, name=None)
@@ -67,7 +67,3 @@ def repeats_content(accepted: pd.DataFrame) -> np.ndarray:
         if not repeats[row]:
             last_counts_until[key] = int(until[row])
     return repeats
-
-
-def _microseconds(times: "pd.Series[pd.Timestamp]") -> np.ndarray:
-    return times.to_numpy("datetime64[us]").astype(np.int64)

@@ -138,7 +138,7 @@ def counts_until(observations: pd.DataFrame) -> Int64:
     if "superseded_at" not in observations:
         return np.full(len(observations), UNBOUNDED)
     ends = observations["superseded_at"]
-    return np.where(ends.isna(), UNBOUNDED, ends.to_numpy("datetime64[us]").astype(np.int64))
+    return np.where(ends.isna(), UNBOUNDED, to_microseconds(ends))
 
 
 def split_by_validity(observations: pd.DataFrame, index: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -176,10 +176,10 @@ def _counts_at_some_time(observations: pd.DataFrame, index: pd.DataFrame) -> NDA
     counts = np.ones(len(observations), dtype=bool)
     rows = np.flatnonzero(observations["superseded_at"].notna())
     superseded = observations.iloc[rows]
-    known_at = np.maximum(_microseconds(superseded["observed_at"]), _microseconds(superseded["recorded_at"]))
+    known_at = np.maximum(to_microseconds(superseded["observed_at"]), to_microseconds(superseded["recorded_at"]))
     subject = superseded["subject_id"].astype(object)
     known = pd.DataFrame({"row": rows, "subject_id": subject, "at": known_at, "until": counts_until(superseded)})
-    times = pd.DataFrame({"subject_id": index["subject_id"].astype(object), "at": _microseconds(index["index_time"])})
+    times = pd.DataFrame({"subject_id": index["subject_id"].astype(object), "at": to_microseconds(index["index_time"])})
     following = pd.merge_asof(
         known.sort_values("at"),
         times.assign(index_time=times["at"]).sort_values("at"),
@@ -191,5 +191,6 @@ def _counts_at_some_time(observations: pd.DataFrame, index: pd.DataFrame) -> NDA
     return counts
 
 
-def _microseconds(times: "pd.Series[pd.Timestamp]") -> Int64:
+def to_microseconds(times: "pd.Series[pd.Timestamp]") -> Int64:
+    """Return times as microseconds UTC; a missing one as the least integer."""
     return times.to_numpy("datetime64[us]").astype(np.int64)

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.catalogue import SAFETY_NET, list_features
 from features.derived import SCORE_CARRY_HOURS
 from features.scores import NEWS2_BANDS
 from models.alarms.safety_net import (
@@ -28,7 +27,16 @@ from models.alarms.safety_net import (
     news2_reasons,
     worse_band,
 )
-from models.bedside import RETROSPECTIVE, Component, ScoreTerms, apply_terms, read_column, read_components
+from models.bedside import (
+    RETROSPECTIVE,
+    SUSTAINED,
+    Component,
+    ScoreTerms,
+    apply_terms,
+    find_expired,
+    read_column,
+    read_components,
+)
 from models.registry import RegisteredModel
 from models.training.risk_model import RiskModel
 
@@ -42,7 +50,6 @@ Finding = Literal[
 # A patient without an observation for so long is silent. It is the longest interval between checks in RCP 2017, chart 4.
 SILENT_AFTER: Final = timedelta(hours=12)
 
-_SUSTAINED: Final = [name for name in list_features(SAFETY_NET) if name.startswith("news2_sustained")]
 _COMPONENTS: Final = {signal: f"news2_{signal}" for signal in NEWS2_BANDS}
 _HIGHEST_POINTS: Final = {signal: max(points) for signal, (_, points) in NEWS2_BANDS.items()}
 # Components that are measured in the patient. Oxygen is given to the patient.
@@ -97,7 +104,7 @@ class Assessment:
         return self.net_score is not None and self.net_score >= ALARM_FROM
 
     def with_critical_bound(self) -> "Assessment":
-        """Return the assessment of a patient of whom a critical bound stands: high, whatever the model and NEWS2 say."""
+        """Return the assessment while a critical bound stands: the band is high, whatever the model and NEWS2 say."""
         by = self.decided_by if self.band == "high" else "critical_bound"
         return replace(self, band="high", decided_by=by, reasons=(*self.reasons, "critical_bound"))
 
@@ -143,8 +150,9 @@ def assess(
     if rows.empty:
         return []
     terms = terms if terms is not None else [RETROSPECTIVE] * len(rows)
-    by_terms = apply_terms(rows, terms)
-    scores, components = _scores(by_terms), read_components(by_terms, terms)
+    expired = find_expired(rows, terms)
+    by_terms = apply_terms(rows, terms, expired)
+    scores, components = _scores(by_terms), read_components(by_terms, expired)
     obstacles = [list(row) for row in findings] if findings is not None else [[] for _ in range(len(rows))]
     for row_scores, row_obstacles in zip(scores, obstacles, strict=True):
         if model is None and "withdrawn" not in row_obstacles:
@@ -192,7 +200,7 @@ def age_by_hours(rows: pd.DataFrame, hours: NDArray[np.float64]) -> pd.DataFrame
 
 def without_sustained_values(rows: pd.DataFrame) -> pd.DataFrame:
     """Return rows without sustained values, so that the latest values count at once, as on a nurse's chart."""
-    return rows.drop(columns=_SUSTAINED, errors="ignore")
+    return rows.drop(columns=SUSTAINED, errors="ignore")
 
 
 class _Scores(NamedTuple):

@@ -15,9 +15,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.derived import SCORE_CARRY_HOURS
-from features.derived_scores import CONTINUOUS, read_sustained_levels, sum_sustained_news2
+from features.derived_scores import SUSTAINED_NEWS2, read_sustained_levels, sum_sustained_news2
 from features.scores import NEWS2_BANDS, assign_points, assign_spo2_scale_2
 from features.signals import SIGNALS
+from features.windows import WindowFeature
 
 Spo2Scale = Literal[1, 2]
 Float64 = NDArray[np.float64]
@@ -25,10 +26,8 @@ Float64 = NDArray[np.float64]
 COMPONENTS: Final = tuple(NEWS2_BANDS)
 _AGES: Final = tuple(f"{signal}_age_{SCORE_CARRY_HOURS}h" for signal in COMPONENTS)
 _POINTS: Final = tuple(f"news2_{signal}" for signal in COMPONENTS)
-_SUSTAINED: Final = ["news2_sustained", "news2_sustained_worst", "news2_sustained_spot"]
-_LEVELS: Final = [
-    f"{signal}_{statistic}_{SCORE_CARRY_HOURS}h" for signal in CONTINUOUS for statistic in ("sustained", "recent")
-]
+SUSTAINED: Final = [feature.name for feature in SUSTAINED_NEWS2.features]
+_LEVELS: Final = [need.name for need in SUSTAINED_NEWS2.needs if isinstance(need, WindowFeature)]  # what these are made of
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def find_expired(rows: pd.DataFrame, terms: Sequence[ScoreTerms]) -> NDArray[np.
     return expired
 
 
-def apply_terms(rows: pd.DataFrame, terms: Sequence[ScoreTerms]) -> pd.DataFrame:
+def apply_terms(rows: pd.DataFrame, terms: Sequence[ScoreTerms], expired: NDArray[np.bool_]) -> pd.DataFrame:
     """Return rows in which the features of NEWS2 follow the terms of each patient.
 
     Where rows lack the view ``sustained_levels``, the latest values represent a patient whose components the terms change:
@@ -114,24 +113,25 @@ def apply_terms(rows: pd.DataFrame, terms: Sequence[ScoreTerms]) -> pd.DataFrame
     Args:
         rows: features of the view ``scores``, and of ``vital_signs`` and ``support`` where a service has them.
         terms: of each row.
+        expired: as :func:`find_expired` returns it.
     """
-    expired = find_expired(rows, terms)
     by_scale_2 = np.array([row.spo2_scale == 2 for row in terms])
     if not expired.any() and not by_scale_2.any():
         return rows
     latest = {signal: read_column(rows, f"{signal}_last_{SCORE_CARRY_HOURS}h") for signal in ("spo2", "on_oxygen")}
     points = {signal: rows[name].to_numpy(np.float64) for signal, name in zip(COMPONENTS, _POINTS, strict=True)}
-    changed = rows.assign(**{f"news2_{signal}": own for signal, own in _by_terms(points, latest, expired, by_scale_2).items()})
-    if not set(_SUSTAINED) <= set(rows.columns):
+    own_points = _by_terms(points, latest, expired, by_scale_2)
+    changed = rows.assign(**dict(zip(_POINTS, own_points.values(), strict=True)))
+    if not set(SUSTAINED) <= set(rows.columns):
         return changed
     if set(_LEVELS) <= set(rows.columns):
-        columns = {name: rows[name].to_numpy(np.float64) for name in rows.columns if name not in ("subject_id", "index_time")}
+        columns = {name: rows[name].to_numpy(np.float64) for name in _LEVELS}
         levels = read_sustained_levels(columns)
         points = {signal: assign_points(bands, levels[signal]) for signal, bands in NEWS2_BANDS.items()}
         sustained = sum_sustained_news2(_by_terms(points, levels, expired, by_scale_2), columns)
     else:
         is_changed = expired.any(axis=1) | by_scale_2
-        sustained = {name: np.where(is_changed, np.nan, rows[name].to_numpy(np.float64)) for name in _SUSTAINED}
+        sustained = {name: np.where(is_changed, np.nan, rows[name].to_numpy(np.float64)) for name in SUSTAINED}
     return changed.assign(**sustained)
 
 
@@ -147,9 +147,8 @@ def _by_terms(
     }
 
 
-def read_components(rows: pd.DataFrame, terms: Sequence[ScoreTerms]) -> list[dict[str, Component]]:
+def read_components(rows: pd.DataFrame, expired: NDArray[np.bool_]) -> list[dict[str, Component]]:
     """Return the components of each row to which :func:`apply_terms` was applied, by signal."""
-    expired = find_expired(rows, terms)
     of_signal = []
     for position, signal in enumerate(COMPONENTS):
         steps = SIGNALS[signal].steps_per_unit
