@@ -322,7 +322,7 @@ CASES: Final[Mapping[str, tuple[Case, ...]]] = {
         Case(
             ({**_SPO2, "value": 97, "source": "gateway-1"}, {**_SPO2, "value": 97, "source": "gateway-2"}),
             ("spo2 97 %", "duplicate_reading"),
-            "The same content counts once, whoever sent it.",
+            "The same content of two gateways counts once.",
         ),
         Case(
             ({**_HEART_RATE, "message_id": "7"}, {**_HEART_RATE, "value": 82, "message_id": "7"}),

@@ -88,10 +88,9 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
             ``value``. Optional columns: ``recorded_at`` (default: ``observed_at``), ``device_id``, ``source``,
             ``message_id``, and ``unit`` (:mod:`features.units`). A value without a unit is taken in the signal's own where no
             other unit could be meant, else it is quarantined. Times are timestamps, or texts in ISO 8601 or the format
-            that their source declares. ``status`` (``final``,
-            ``corrected`` or ``retracted``; missing: ``final``) and ``version`` (a number from 1 on, or missing) tell what a row
-            means for those of the same message (:mod:`features.revisions`). A retraction needs no value. A text such as
-            ``<40`` or ``Low`` is a bound (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``,
+            that their source declares. ``status`` (``final``, ``corrected`` or ``retracted``; missing: ``final``) and
+            ``version`` (a number from 1 on, or missing) tell what a row means for those of the same message
+            (:mod:`features.revisions`). A retraction needs no value. A text such as ``<40`` or ``Low`` is a bound (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``,
             ``>`` or ``>=``.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.

@@ -22,7 +22,7 @@ _OF_SOME: Final = sa.select(MERGES).where(
 
 
 def read_merges(connection: sa.Connection, subjects: Iterable[str], until: int = UNBOUNDED) -> Merges:
-    """Return the merges up to a time (microseconds) of some subjects and of all whom these connect them with."""
+    """Return the merges up to a time (microseconds) of some subjects, and of all subjects that these connect them with."""
     found: dict[int, Merge] = {}
     known: set[str] = set()
     new = set(subjects)
@@ -94,13 +94,13 @@ def address_revisions(connection: sa.Connection, frame: pd.DataFrame, merges: Me
 
 
 def touch_survivors(connection: sa.Connection, subjects: Iterable[str], merges: Merges, at: int) -> None:
-    """Record that something new was recorded of those for whom some subjects count."""
+    """Store when something new was recorded of the survivors of some subjects."""
     survivors = {merges.survivor(subject) for subject in subjects} if merges else set()
     _touch(connection, survivors, at)
 
 
 def delete_merges_before(connection: sa.Connection, time: int) -> None:
-    """Delete the merges of persons of whom nothing was recorded since a time (microseconds). The others are still needed."""
+    """Delete the merges of persons without anything recorded since a time (microseconds). The others are still needed."""
     rows = connection.execute(sa.select(MERGES.c.subject_id, MERGES.c.into)).all()
     linked: dict[str, set[str]] = {}
     for subject, into in rows:

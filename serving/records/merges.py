@@ -48,7 +48,7 @@ class Move:
 
 
 class Merges:
-    """Who counts for whom, after all merges up to a time.
+    """Which key counts for which other one, after all merges up to a time.
 
     >>> merges = Merges([Merge(10, "b", "a"), Merge(20, "c", "b"), Merge(30, "b", None)])
     >>> merges.survivor("c"), merges.keys("b"), merges.since("c")

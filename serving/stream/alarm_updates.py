@@ -70,7 +70,7 @@ class Rescored:
         superseded: the observations that were corrected or retracted, or that an unmerge took away, since the last risk.
         bounds: those that stand.
         arrived: bounds that were recorded since the last risk.
-        received_from: subjects for whom some of their observations counted before a merge or unmerge.
+        received_from: subjects that some of their observations counted for before a merge or unmerge.
     """
 
     risk: Assessment
@@ -274,7 +274,7 @@ class Updates:
                 update.events.append(Event(ward, key, "alarm_moved", time, body))
 
     def _givers(self, subject: Rescored, memory: Memory) -> list[AlarmState]:
-        """Return what is remembered of the subjects from whom a merge or unmerge brought observations."""
+        """Return what is remembered of the subjects that a merge or unmerge took observations from."""
         return [memory.states.get(key, AlarmState()) for key in subject.received_from]
 
     def _end(self, update: WardUpdate, key: str, memory: Memory, time: int, departure: Departure) -> AlarmState:

@@ -181,7 +181,7 @@ class Rescorer:
         return len(arrived)
 
     def _load_survivors(self, journal: JournalSnapshot, subjects: Sequence[str]) -> None:
-        """Load those for whom merged subjects count, since their ward is shown."""
+        """Load the survivors of merged subjects, since their ward is shown."""
         for subject in subjects:
             if (survivor := self._subjects.merged_into(subject)) is not None:
                 self._subjects.load(journal, survivor)

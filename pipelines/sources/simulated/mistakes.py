@@ -57,12 +57,12 @@ def add_mistakes(readings: Readings, rng: np.random.Generator) -> Readings:
     typed = typed[first]
     corrected, slips = _mistype(readings, typed, rng)
     is_corrected = np.isin(readings.message, readings.message[corrected])
-    mended = replace(
+    numbered = replace(
         readings,
         status=np.where(is_corrected, STATUSES.index(CORRECTED), readings.status),
         version=np.where(is_corrected, 2, readings.version),
     )
-    return Readings.concatenate([mended, slips, *_enter_for_wrong_patient(readings, typed, rng)])
+    return Readings.concatenate([numbered, slips, *_enter_for_wrong_patient(readings, typed, rng)])
 
 
 def _mistype(readings: Readings, typed: IntArray, rng: np.random.Generator) -> tuple[IntArray, Readings]:

@@ -25,7 +25,7 @@ class UnmergeIn(Request):
 
 
 class MergeAnswer(BaseModel):
-    """For whom an identifier counts from now on."""
+    """The patient that an identifier stands for from now on."""
 
     patient_id: str
     merged_into: Annotated[
