@@ -90,8 +90,8 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
             other unit could be meant, else it is quarantined. Times are timestamps, or texts in ISO 8601 or the format
             that their source declares. ``status`` (``final``, ``corrected`` or ``retracted``; missing: ``final``) and
             ``version`` (a number from 1 on, or missing) tell what a row means for those of the same message
-            (:mod:`features.revisions`). A retraction needs no value. A text such as ``<40`` or ``Low`` is a bound (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``,
-            ``>`` or ``>=``.
+            (:mod:`features.revisions`). A retraction needs no value. A text such as ``<40`` or ``Low`` is a bound
+            (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``, ``>`` or ``>=``.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.
         declared: What sources declare, by ``source``: units and time zone where they send none, measuring ranges, and
