@@ -16,8 +16,8 @@ from features.errors import VigilError
 from features.identifiers import is_identifier
 from features.measures import MEASURE_REASONS, in_own_units
 from features.oxygen import OXYGEN, derive_oxygen
-from features.repeats import find_repeated_messages, find_repeats, repeats_content
-from features.revisions import FINAL, RETRACTED, STATUSES, resolve_revisions
+from features.repeats import repeats_content, resolve
+from features.revisions import FINAL, RETRACTED, STATUSES
 from features.signals import STORED, STORED_NAMES
 from features.ties import rank_severity
 
@@ -111,31 +111,23 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     """
     normalised, reason = understand(frame, now, declared)
     rows, has_versions = frame.reset_index(drop=True), "status" in normalised
-    retracts = pd.Series(False, index=rows.index)
-    is_only = pd.Series(True, index=rows.index)  # whether no other version of the observation is among the rows
+    usable = normalised[reason == ""]
+    if isinstance(usable["signal"].dtype, pd.CategoricalDtype):  # sorted by name, as texts are, and on_oxygen among them
+        usable = usable.assign(signal=usable["signal"].cat.set_categories(list(_POSITION)))
+    usable = _sort(usable)
+    resolved = resolve(usable)
+    counts, retracts = resolved["outcome"] == "counts", resolved["outcome"] == "retracts"
+    reason.loc[resolved.index[~counts & ~retracts]] = resolved["outcome"]
+    accepted = usable[counts]
     if has_versions:
-        resolved = resolve_revisions(normalised[reason == ""])
-        normalised["superseded_at"] = resolved["superseded_at"]
-        reason.loc[resolved.index[resolved["outcome"] == "superseded"]] = "superseded"
-        reason.loc[resolved.index[resolved["outcome"] == "repeated"]] = "duplicate_message"
-        retracts.loc[resolved.index[resolved["outcome"] == "retracts"]] = True
-        is_only.loc[resolved.index[resolved["outcome"] != ""]] = False
-    accepted = normalised[(reason == "") & ~retracts]
-    if isinstance(accepted["signal"].dtype, pd.CategoricalDtype):  # sorted by name, as texts are, and on_oxygen among them
-        accepted = accepted.assign(signal=accepted["signal"].cat.set_categories(list(_POSITION)))
-    accepted = _sort(accepted)
-    has_message = accepted["message_id"].notna().to_numpy() & is_only.loc[accepted.index].to_numpy()
-    repeats_message = find_repeated_messages(accepted, has_message)
-    is_repeat = find_repeats(accepted, has_message, repeats_message)
-    reason.loc[accepted.index[is_repeat]] = np.where(repeats_message, "duplicate_message", "duplicate_reading")[is_repeat]
-    accepted = accepted[~is_repeat]
+        accepted = accepted.assign(superseded_at=resolved.loc[counts, "superseded_at"])
     accepted = _add_oxygen(accepted, reason)
     rejected = reason != ""
     columns = [*COLUMNS, *(["superseded_at"] if has_versions else [])]
     return CheckedObservations(
         accepted=accepted[columns].reset_index(drop=True),
         quarantined=rows[rejected].assign(reason=reason[rejected]).reset_index(drop=True),
-        retractions=rows[retracts].reset_index(drop=True),
+        retractions=rows.loc[sorted(resolved.index[retracts])].reset_index(drop=True),
         content=normalised[["signal", "value"]],
     )
 

@@ -1,12 +1,21 @@
-"""Observations that repeat what was recorded before, by their message or by their content. Each counts once."""
+"""What each observation means beside those before it: it counts, repeats one, or is a version of one.
 
+What is recorded together is one group. A group is taken as a whole: what it supersedes no longer counts when its contents are
+compared. Of the same content, a version of an observation counts before an original, and then the first one counts.
+
+A message that only repeated another is not remembered, as the journal stores none. So once what it repeated is superseded, it
+counts when it is sent again.
+"""
+
+from collections.abc import Hashable, Iterable
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from features.kernel.plan import UNBOUNDED
-from features.revisions import counts_until, to_microseconds
+from features.revisions import FINAL, ORIGIN, History, Version, counts_until, is_revision, to_microseconds
 from features.signals import BOUNDS, measured_signal
 
 CONTENT: Final = ["subject_id", "signal", "observed_at", "value"]
@@ -14,47 +23,134 @@ CONTENT: Final = ["subject_id", "signal", "observed_at", "value"]
 MESSAGE_KEY: Final = ["source", "message_id", "subject_id", "signal", "observed_at"]
 
 
-def find_repeats(accepted: pd.DataFrame, has_message: np.ndarray, repeats_message: np.ndarray) -> np.ndarray:
-    """Return which rows repeat a message or a content that counted when they were recorded.
+def resolve(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what each row means, and when a newer version superseded it.
 
-    A message that only repeated another is not remembered, as the journal stores none. So once what it repeated is superseded,
-    it counts when it is sent again.
+    Args:
+        rows: usable observations and retractions in the order of :data:`features.observations.KEY`; their index is the order of
+            arrival. Perhaps with ``status, version``.
+
+    Returns:
+        ``outcome``: ``counts``, ``retracts``, or the reason why the row does not count; ``superseded_at``.
     """
-    is_repeat = np.zeros(len(accepted), dtype=bool)
-    while True:
-        known: np.ndarray = is_repeat | repeats_message
-        more = np.zeros(len(accepted), dtype=bool)
-        more[~known] = repeats_content(accepted[~known])
-        if not more.any() or not _has_superseded(accepted):
-            return known | more
-        is_repeat |= more
-        repeats_message = np.zeros(len(accepted), dtype=bool)
-        repeats_message[~is_repeat] = find_repeated_messages(accepted[~is_repeat], has_message[~is_repeat])
+    resolved = pd.DataFrame(
+        {"outcome": "counts", "superseded_at": pd.Series(pd.NaT, rows.index, dtype=rows["recorded_at"].dtype)}
+    )
+    has_message = rows["message_id"].notna().to_numpy()
+    messages = _message_keys(rows) if has_message.any() else rows[MESSAGE_KEY]
+    is_alike = messages.duplicated(keep=False).to_numpy() & has_message
+    repeats_message = _find_repeated_messages(rows, messages, is_alike)
+    is_repeat = repeats_message.copy()
+    is_repeat[~repeats_message] = rows[~repeats_message].duplicated(CONTENT).to_numpy()
+    revises = is_revision(rows["status"], rows["version"]).to_numpy() if "status" in rows else np.zeros(len(rows), dtype=bool)
+    if not revises.any() and not (is_repeat & is_alike & ~repeats_message).any():
+        resolved.loc[is_repeat, "outcome"] = np.where(repeats_message, "duplicate_message", "duplicate_reading")[is_repeat]
+        return resolved
+    message, _ = pd.factorize(rows["message_id"])
+    depends = is_alike | rows.duplicated(CONTENT, keep=False).to_numpy() | np.isin(message, message[revises])
+    outcomes, ends = _InOrder(rows[depends]).resolve()
+    resolved.loc[depends, "outcome"] = outcomes
+    resolved.loc[depends, "superseded_at"] = pd.Series(ends, rows.index[depends], dtype=rows["recorded_at"].dtype)
+    return resolved
 
 
-def find_repeated_messages(accepted: pd.DataFrame, has_message: np.ndarray) -> np.ndarray:
-    """Return which rows repeat a message that arrived before. A value and a bound of one signal are then the same signal."""
-    repeats = np.zeros(len(accepted), dtype=bool)
-    if not has_message.any():
-        return repeats
-    keys = accepted[MESSAGE_KEY]
-    if accepted["signal"].isin(BOUNDS).any():
-        keys = keys.assign(signal=keys["signal"].map(measured_signal))
-    alike = np.flatnonzero(keys.duplicated(keep=False).to_numpy() & has_message)
+def _message_keys(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return what tells messages apart. A value and a bound of one signal are then the same signal."""
+    keys = rows[MESSAGE_KEY]
+    return keys.assign(signal=keys["signal"].map(measured_signal)) if rows["signal"].isin(BOUNDS).any() else keys
+
+
+def _find_repeated_messages(rows: pd.DataFrame, messages: pd.DataFrame, is_alike: np.ndarray) -> np.ndarray:
+    """Return which rows repeat a message that arrived before."""
+    repeats = np.zeros(len(rows), dtype=bool)
+    alike = np.flatnonzero(is_alike)
     if len(alike):
-        arrival = np.lexsort((accepted.index[alike], to_microseconds(accepted["recorded_at"])[alike]))
-        repeats[alike[arrival]] = keys.iloc[alike[arrival]].duplicated().to_numpy()
+        arrival = np.lexsort((rows.index[alike], to_microseconds(rows["recorded_at"])[alike]))
+        repeats[alike[arrival]] = messages.iloc[alike[arrival]].duplicated().to_numpy()
     return repeats
 
 
-def _has_superseded(accepted: pd.DataFrame) -> bool:
-    return "superseded_at" in accepted and bool(accepted["superseded_at"].notna().any())
+class _InOrder:
+    """Rows one group after the other. It takes those that depend on each other only, since it is slow."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self._arrival = rows.index.tolist()
+        self._recorded = rows["recorded_at"].tolist()
+        self._observed = rows["observed_at"].tolist()
+        self._status = rows["status"].tolist() if "status" in rows else [FINAL] * len(rows)
+        numbers = rows["version"].tolist() if "version" in rows else [None] * len(rows)
+        self._number = [None if pd.isna(number) else int(number) for number in numbers]
+        # A correction may make a bound a value.
+        keys = rows[ORIGIN].assign(signal=rows["signal"].map(measured_signal))
+        self._origin = [_hashable(key) for key in keys.itertuples(index=False, name=None)]
+        self._content = [_hashable(key) for key in rows[CONTENT].itertuples(index=False, name=None)]
+        self._revises = [
+            status != FINAL or (number or 1) > 1 for status, number in zip(self._status, self._number, strict=True)
+        ]
+        self._outcomes = [""] * len(rows)
+        self._ends: list[Any] = [pd.NaT] * len(rows)
+        self._histories = {origin: History(has_message=origin[1] is not None) for origin in self._origin}
+        self._counting: set[Hashable] = set()  # contents
+
+    def resolve(self) -> tuple[list[str], list[Any]]:
+        """Return the outcome and the end of each row."""
+        revised_from: dict[Hashable, Any] = {}
+        for origin, recorded_at, revises in zip(self._origin, self._recorded, self._revises, strict=True):
+            if revises:
+                revised_from[origin] = min(recorded_at, revised_from.get(origin, recorded_at))
+        is_version = [
+            origin in revised_from and revised_from[origin] <= recorded_at
+            for origin, recorded_at in zip(self._origin, self._recorded, strict=True)
+        ]
+        order = sorted(
+            range(len(self._recorded)), key=lambda row: (self._recorded[row], not is_version[row], self._arrival[row])
+        )
+        for _, group in groupby(order, key=self._recorded.__getitem__):
+            self._take(list(group), is_version)
+        return self._outcomes, self._ends
+
+    def _take(self, group: list[int], is_version: list[bool]) -> None:
+        times: dict[Hashable, set[Any]] = {}
+        for row in group:
+            if not self._revises[row]:
+                times.setdefault(self._origin[row], set()).add(self._observed[row])
+        fresh = []
+        for row in group:
+            origin = self._origin[row]
+            history, version = self._histories[origin], Version(self._observed[row], self._content[row], None, True, row)
+            if is_version[row]:
+                outcome, superseded, _ = history.take(version, self._status[row], self._number[row], times.get(origin, ()))
+                self._supersede(superseded, self._recorded[row])
+                self._outcomes[row] = "duplicate_message" if outcome == "repeated" else outcome
+            elif history.has_message and any(before.observed_at == version.observed_at for before in history.versions):
+                self._outcomes[row] = "duplicate_message"
+            else:
+                history.add(version)
+                self._outcomes[row] = "counts"
+            if self._outcomes[row] == "counts":
+                fresh.append(version)
+        for version in fresh:
+            if version.counts and version.content in self._counting:
+                self._outcomes[version.key] = "duplicate_reading"
+                self._histories[self._origin[version.key]].forget(version)
+            elif version.counts:
+                self._counting.add(version.content)
+
+    def _supersede(self, versions: list[Version], at: Any) -> None:
+        for version in versions:
+            self._ends[version.key] = at
+            if self._recorded[version.key] != at:  # else it never counted
+                self._counting.discard(version.content)
+
+
+def _hashable(key: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(None if pd.isna(part) else part for part in key)
 
 
 def repeats_content(accepted: pd.DataFrame) -> np.ndarray:
     """Return which rows repeat an earlier one that still counted when they were recorded."""
     repeats: np.ndarray = accepted.duplicated(CONTENT).to_numpy()
-    if not _has_superseded(accepted):
+    if "superseded_at" not in accepted or not accepted["superseded_at"].notna().any():
         return repeats
     recorded, until = to_microseconds(accepted["recorded_at"]), counts_until(accepted)
     alike = np.flatnonzero(accepted.duplicated(CONTENT, keep=False).to_numpy())

@@ -11,8 +11,8 @@ Where one message holds a signal at several times, the time has to be the same, 
 A repetition is no observation of its own. If the one that counts is retracted, so is what it repeated.
 """
 
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -20,7 +20,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from features.kernel.plan import UNBOUNDED, Int64
-from features.signals import measured_signal
 
 FINAL: Final = "final"
 CORRECTED: Final = "corrected"
@@ -72,61 +71,113 @@ class Standing:
         return ("retracts" if is_retracted else "counts"), Standing(version, is_retracted, content)
 
 
+@dataclass(slots=True, eq=False)
+class Version:
+    """A version that was stored.
+
+    Attributes:
+        observed_at: when it was observed, comparable with those of the other versions.
+        content: what it says, as :class:`Standing` compares it.
+        number: its number; None: it is an original.
+        counts: whether no newer version superseded it.
+        key: what its keeper knows it by.
+    """
+
+    observed_at: Any
+    content: Hashable
+    number: int | None
+    counts: bool
+    key: Any
+
+
+@dataclass(slots=True)
+class Revision:
+    """What a correction or retraction made known.
+
+    Attributes:
+        identity_at: the time that tells which observation of its message it was of; None: the message had one only.
+        observed_at: its own time.
+        standing: what is known after it.
+    """
+
+    identity_at: Any | None
+    observed_at: Any
+    standing: Standing
+
+
+@dataclass(slots=True)
+class History:
+    """What is known of the observations of one origin (:data:`ORIGIN`).
+
+    Attributes:
+        versions: the stored ones in their order.
+        revisions: what corrections and retractions made known.
+        has_message: without one, only the time tells what a version belongs to, and originals never exclude each other.
+    """
+
+    versions: list[Version] = field(default_factory=list)
+    revisions: list[Revision] = field(default_factory=list)
+    has_message: bool = True
+
+    def take(
+        self, version: Version, status: str, number: int | None, times: Collection[Any] = ()
+    ) -> tuple[Outcome, list[Version], Revision | None]:
+        """Take the next version, which becomes one of :attr:`versions` if it counts.
+
+        Args:
+            version: it, as it is stored if it counts; its ``number`` is set here.
+            status: one of :data:`STATUSES`.
+            number: as its source sent it; None: it sent none.
+            times: when the originals recorded together with it were observed.
+
+        Returns:
+            What it means; the versions that it supersedes; the revision that it is, unless it is an original.
+        """
+        identity_at, counting, standing = self._find(version.observed_at, times)
+        outcome, after = standing.after(number, status, version.content)
+        if outcome in ("repeated", "superseded"):
+            return outcome, [], None
+        for superseded in counting:
+            superseded.counts = False
+        is_original = after.version == 1 and status == FINAL  # a source may number its correction or retraction 1
+        if outcome == "counts":
+            version.number = None if is_original else after.version
+            self.versions.append(version)
+        if is_original:
+            return outcome, counting, None
+        revision = Revision(identity_at, version.observed_at, after)
+        self.revisions.append(revision)
+        return outcome, counting, revision
+
+    def add(self, version: Version) -> None:
+        """Add an original of which no other version is known. It counts beside others of its origin."""
+        self.versions.append(version)
+
+    def forget(self, version: Version) -> None:
+        """Take back a version that repeats the content of another observation. An original is then as if it never came."""
+        self.versions.remove(version)
+
+    def _find(self, observed_at: Any, times: Collection[Any]) -> tuple[Any | None, list[Version], Standing]:
+        """Return the time that the identity needs (None: it needs none), what counts of it, and what is known of it."""
+        originals = {version.observed_at for version in self.versions if version.number is None} | set(times)
+        several = len(originals) > 1 or any(revision.identity_at is not None for revision in self.revisions)
+        identity_at = observed_at if several or not self.has_message else None
+        counting = [version for version in self.versions if version.counts and identity_at in (None, version.observed_at)]
+        known = [
+            revision.standing
+            for revision in self.revisions
+            if identity_at == (revision.observed_at if several and revision.identity_at is None else revision.identity_at)
+        ]
+        if known:
+            return identity_at, counting, max(known, key=lambda standing: standing.version)
+        if counting:
+            return identity_at, counting, Standing(counting[-1].number or 1, content=counting[-1].content)
+        return identity_at, counting, Standing()
+
+
 def is_revision(status: "pd.Series[Any]", version: "pd.Series[Any]") -> "pd.Series[bool]":
     """Return which rows are not originals: they correct, retract, or have a version above 1."""
     return status.isin([CORRECTED, RETRACTED]) | (pd.to_numeric(version, errors="coerce").fillna(1) > 1)
-
-
-def resolve_revisions(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return what each row means, and when it is superseded: ``outcome`` (empty: no version but this), ``superseded_at``.
-
-    Args:
-        rows: usable observations and retractions, :data:`ORIGIN`, ``observed_at, recorded_at, value, status, version``
-            (missing: none was sent).
-    """
-    resolved = pd.DataFrame({"outcome": "", "superseded_at": pd.Series(pd.NaT, rows.index, dtype=rows["recorded_at"].dtype)})
-    revises = is_revision(rows["status"], rows["version"])
-    if not revises.any():
-        return resolved
-    message, _ = pd.factorize(rows["message_id"])
-    is_related = np.isin(message, message[revises])  # versions of one observation have one message, or none
-    rows, revises = rows[is_related], revises[is_related]
-    signals = rows["signal"].tolist()
-    keys = rows[ORIGIN].assign(signal=[measured_signal(name) for name in signals])  # a correction may make a bound a value
-    origins = [_hashable(key) for key in keys.itertuples(index=False, name=None)]
-    revised = {origin for origin, revision in zip(origins, revises, strict=True) if revision}
-    times: dict[Hashable, set[pd.Timestamp]] = {}  # of the originals of one message and signal
-    for origin, revision, observed_at in zip(origins, revises, rows["observed_at"], strict=True):
-        if not revision:
-            times.setdefault(origin, set()).add(observed_at)
-    standings: dict[Hashable, Standing] = {}
-    counting: dict[Hashable, int] = {}  # the row that counts
-    recorded = rows["recorded_at"].tolist()
-    columns = [rows[name].tolist() for name in ("version", "status", "observed_at", "value")]
-    outcomes, ends = [""] * len(rows), [pd.NaT] * len(rows)
-    for row in sorted(range(len(rows)), key=recorded.__getitem__):
-        if (origin := origins[row]) not in revised:
-            continue
-        number, status, observed_at, value = (column[row] for column in columns)
-        is_one = origin[1] is not None and len(times.get(origin, ())) <= 1
-        identity = origin if is_one else (*origin, observed_at)
-        version = None if pd.isna(number) else int(number)
-        outcome, standings[identity] = standings.get(identity, Standing()).after(
-            version, status, (observed_at, signals[row], value)
-        )
-        outcomes[row] = outcome
-        if outcome in ("counts", "retracts"):
-            if (superseded := counting.pop(identity, None)) is not None:
-                ends[superseded] = recorded[row]
-            if outcome == "counts":
-                counting[identity] = row
-    resolved.loc[rows.index, "outcome"] = outcomes
-    resolved.loc[rows.index, "superseded_at"] = pd.Series(ends, rows.index, dtype=rows["recorded_at"].dtype)
-    return resolved
-
-
-def _hashable(key: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(None if pd.isna(part) else part for part in key)
 
 
 def counts_until(observations: pd.DataFrame) -> Int64:

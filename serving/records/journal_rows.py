@@ -35,7 +35,11 @@ class Receipt:
 
 
 def insert_accepted(
-    connection: sa.Connection, accepted: pd.DataFrame, origins: Mapping[bytes, bytes], version: int | None = None
+    connection: sa.Connection,
+    accepted: pd.DataFrame,
+    origins: Mapping[bytes, bytes],
+    version: int | None = None,
+    superseded_at: int | None = None,
 ) -> None:
     """Store accepted observations.
 
@@ -45,6 +49,7 @@ def insert_accepted(
             message, with a suffix.
         origins: digest of the origin by that of the message.
         version: of all of them; None: they are originals.
+        superseded_at: since when they count no more, microseconds; None: they count.
     """
     if accepted.empty:
         return
@@ -61,8 +66,8 @@ def insert_accepted(
         "origin": [origins[message[:_DIGEST_BYTES]] + message[_DIGEST_BYTES:] for message in messages],
     }
     rows: list[Any] = pd.DataFrame(columns).to_dict("records")
-    if version is not None:
-        rows = [row | {"version": version} for row in rows]
+    if version is not None or superseded_at is not None:
+        rows = [row | {"version": version, "superseded_at": superseded_at} for row in rows]
     insert_new(connection, OBSERVATIONS, rows)
     latest = {row["subject_id"]: row["recorded_at"] for row in rows}
     upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at} for subject, at in latest.items()])

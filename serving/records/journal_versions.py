@@ -3,24 +3,18 @@
 What they mean is defined in :mod:`features.revisions`. Of what was stored, only ``superseded_at`` changes, and only once.
 """
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import pandas as pd
 import sqlalchemy as sa
 
 from features.declarations import Declarations
 from features.observations import check, understand
 from features.oxygen import SUFFIX
-from features.revisions import FINAL, Standing, is_revision
+from features.revisions import FINAL, History, Revision, Standing, Version, is_revision
 from features.signals import measured_signal, signal_with_bounds
 from serving.records.database import upsert
 from serving.records.journal_rows import Receipt, insert_accepted
 from serving.records.journal_tables import LATEST, OBSERVATIONS, REVISIONS
 from serving.records.timestamps import microsecond
-
-_Insert = Callable[[], None]
 
 
 def find_versions(connection: sa.Connection, arrived: pd.DataFrame) -> "pd.Series[bool]":
@@ -44,103 +38,121 @@ def find_versions(connection: sa.Connection, arrived: pd.DataFrame) -> "pd.Serie
 def append_versions(
     connection: sa.Connection, arrived: pd.DataFrame, recorded_at: pd.Timestamp, declared: Declarations
 ) -> dict[int, Receipt]:
-    """Apply versions in their order; return what became of them by row."""
+    """Apply versions in their order; return what became of them by row.
+
+    They are stored at the end, so that what the group supersedes is no repetition of what the group says.
+    """
     versions = arrived.reset_index(drop=True)
     if "status" not in versions:
         versions = versions.assign(status=FINAL, version=None)
     normalised, reasons = understand(versions, recorded_at, declared)
-    receipts = {}
-    counting: dict[tuple[bytes, int | None], _Insert] = {}
+    at = microsecond(recorded_at)
+    times = _times_of_originals(versions, normalised, reasons)
+    histories: dict[bytes, History] = {}
+    receipts, fresh = {}, []
     for position, (row, reason) in enumerate(zip(versions["row"], reasons, strict=True)):
         if reason:
             receipts[row] = Receipt("quarantined", str(reason))
             continue
-        receipts[row] = _append_version(
-            connection, versions.iloc[[position]], normalised.iloc[position], microsecond(recorded_at), declared, counting
+        sent, understood = versions.iloc[[position]], normalised.iloc[position]
+        subject, origin = str(understood["subject_id"]), sent["origin"].iloc[0]
+        observed_at, signal, value = (
+            microsecond(understood["observed_at"]),
+            str(understood["signal"]),
+            float(understood["value"]),
         )
-    for insert in counting.values():  # another version said the same until it was superseded later in this group
-        insert()
+        if origin not in histories:
+            histories[origin] = _history(connection, subject, signal, origin, sent["message_id"].iloc[0])
+        number = None if pd.isna(understood["version"]) else int(understood["version"])
+        version = Version(observed_at, (observed_at, signal, value), None, True, None)
+        outcome, superseded, revision = histories[origin].take(
+            version, str(understood["status"]), number, times.get(origin, ())
+        )
+        if outcome in ("repeated", "superseded"):
+            receipts[row] = Receipt("duplicate", "superseded" if outcome == "superseded" else None)
+            continue
+        receipts[row] = Receipt("accepted")
+        _supersede(connection, subject, origin, superseded, at)
+        if outcome == "counts":
+            fresh.append((version, sent.drop(columns=["status", "version"])))
+        upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at}])
+        if revision is not None:
+            _insert_revision(connection, subject, origin, revision, None if outcome == "retracts" else value, at)
+    for version, sent in fresh:
+        origins = {sent["message_id"].iloc[0]: sent["origin"].iloc[0]}
+        superseded_at = None if version.counts else at
+        insert_accepted(connection, check(sent, declared=declared).accepted, origins, version.number, superseded_at)
     return receipts
 
 
-def _append_version(
-    connection: sa.Connection,
-    sent: pd.DataFrame,
-    understood: "pd.Series[Any]",
-    recorded_at: int,
-    declared: Declarations,
-    inserts: dict[tuple[bytes, int | None], _Insert],
-) -> Receipt:
-    subject, origin = str(understood["subject_id"]), sent["origin"].iloc[0]
-    observed_at, signal, value = microsecond(understood["observed_at"]), str(understood["signal"]), float(understood["value"])
-    rows = _rows_of(connection, subject, measured_signal(signal), origin, sent["message_id"].iloc[0])
-    several = len({row.observed_at for row in rows if row.version is None}) > 1
-    identity_at = observed_at if several else None
-    counting = next(
-        (row for row in rows if row.superseded_at is None and (not several or row.observed_at == observed_at)), None
-    )
-    standing = _standing(connection, origin, identity_at, counting, signal)
-    number = understood["version"]
-    version = None if pd.isna(number) else int(number)
-    outcome, after = standing.after(version, str(understood["status"]), (observed_at, signal, value))
-    if outcome in ("repeated", "superseded"):
-        return Receipt("duplicate", "superseded" if outcome == "superseded" else None)
-    if counting is not None:
-        derived = (
-            (OBSERVATIONS.c.subject_id == subject)
-            & (OBSERVATIONS.c.signal == "on_oxygen")
-            & (OBSERVATIONS.c.observed_at == counting.observed_at)
-            & (OBSERVATIONS.c.origin == origin + SUFFIX.encode())
-        )
-        for ended in (OBSERVATIONS.c.seq == counting.seq, derived):
-            superseded = OBSERVATIONS.update().where(ended, OBSERVATIONS.c.superseded_at.is_(None))
-            connection.execute(superseded.values(superseded_at=recorded_at))
-    inserts.pop((origin, identity_at), None)
-    if outcome == "counts":
-        accepted = check(sent.drop(columns=["status", "version"]), declared=declared).accepted
-        origins = {sent["message_id"].iloc[0]: origin}
-        insert = partial(insert_accepted, connection, accepted, origins, after.version if after.version > 1 else None)
-        insert()
-        inserts[origin, identity_at] = insert
-    upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": recorded_at}])
-    if after.version > 1 or understood["status"] != FINAL:  # a source may number its correction or retraction 1
-        connection.execute(
-            REVISIONS.insert().values(
-                recorded_at=recorded_at,
-                subject_id=subject,
-                origin=origin,
-                identity_at=identity_at,
-                version=after.version,
-                is_retracted=after.is_retracted,
-                observed_at=None if after.is_retracted else observed_at,
-                value=None if after.is_retracted else value,
-            )
-        )
-    return Receipt("accepted")
+def _times_of_originals(versions: pd.DataFrame, normalised: pd.DataFrame, reasons: "pd.Series[str]") -> dict[bytes, set[int]]:
+    """Return when the usable originals of each origin were observed."""
+    times: dict[bytes, set[int]] = {}
+    is_original = ~is_revision(normalised["status"], normalised["version"]) & (reasons == "").to_numpy()
+    for origin, observed_at in zip(
+        versions.loc[is_original, "origin"], normalised.loc[is_original, "observed_at"], strict=True
+    ):
+        times.setdefault(origin, set()).add(microsecond(observed_at))
+    return times
 
 
-def _rows_of(connection: sa.Connection, subject: str, signal: str, origin: bytes, message: bytes) -> list[Any]:
-    """Return the stored versions of one origin, superseded ones too. Each of the two queries has an index of its own.
+def _history(connection: sa.Connection, subject: str, signal: str, origin: bytes, message: bytes) -> History:
+    """Return what the journal knows of an origin. Each of the first two queries has an index of its own.
 
     A version may be a value of the signal or a bound of it.
 
     An earlier version of Vigil stored no origin; then the message, which has the same time, tells.
     """
     is_known = (OBSERVATIONS.c.origin == origin) | (OBSERVATIONS.c.origin.is_(None) & (OBSERVATIONS.c.message == message))
-    wanted = (OBSERVATIONS.c.subject_id == subject) & OBSERVATIONS.c.signal.in_(signal_with_bounds(signal)) & is_known
+    signals = signal_with_bounds(measured_signal(signal))
+    wanted = (OBSERVATIONS.c.subject_id == subject) & OBSERVATIONS.c.signal.in_(signals) & is_known
     columns = [OBSERVATIONS.c[name] for name in ("seq", "observed_at", "signal", "value", "version", "superseded_at")]
     counts = OBSERVATIONS.c.superseded_at.is_(None)
-    return [row for which in (counts, ~counts) for row in connection.execute(sa.select(*columns).where(wanted, which))]
+    rows = [row for which in (counts, ~counts) for row in connection.execute(sa.select(*columns).where(wanted, which))]
+    versions = [
+        Version(row.observed_at, (row.observed_at, row.signal, row.value), row.version, row.superseded_at is None, row.seq)
+        for row in rows
+    ]
+    before = next((row.signal for row in rows if row.superseded_at is None), signal)
+    revisions = [
+        Revision(
+            row.identity_at,
+            row.observed_at,
+            Standing(row.version, row.is_retracted, None if row.is_retracted else (row.observed_at, before, row.value)),
+        )
+        for row in connection.execute(sa.select(REVISIONS).where(REVISIONS.c.origin == origin))
+    ]
+    return History(versions, revisions)
 
 
-def _standing(connection: sa.Connection, origin: bytes, identity_at: int | None, counting: Any | None, signal: str) -> Standing:
-    """Return what is known of an observation. ``signal``: the version's, where no row tells what the one before was of."""
-    of_identity = REVISIONS.c.identity_at.is_(None) if identity_at is None else REVISIONS.c.identity_at == identity_at
-    query = sa.select(REVISIONS).where(REVISIONS.c.origin == origin, of_identity).order_by(REVISIONS.c.version.desc()).limit(1)
-    before = signal if counting is None else counting.signal
-    if (last := connection.execute(query).first()) is not None:
-        content = None if last.is_retracted else (last.observed_at, before, last.value)
-        return Standing(last.version, last.is_retracted, content)
-    if counting is None:
-        return Standing()
-    return Standing(1, is_retracted=False, content=(counting.observed_at, counting.signal, counting.value))
+def _supersede(connection: sa.Connection, subject: str, origin: bytes, versions: list[Version], at: int) -> None:
+    """End stored versions, and the oxygen that follows from them. Those of this group have no key, and are not stored yet."""
+    for version in versions:
+        if version.key is None:
+            continue
+        derived = (
+            (OBSERVATIONS.c.subject_id == subject)
+            & (OBSERVATIONS.c.signal == "on_oxygen")
+            & (OBSERVATIONS.c.observed_at == version.observed_at)
+            & (OBSERVATIONS.c.origin == origin + SUFFIX.encode())
+        )
+        for ended in (OBSERVATIONS.c.seq == version.key, derived):
+            superseded = OBSERVATIONS.update().where(ended, OBSERVATIONS.c.superseded_at.is_(None))
+            connection.execute(superseded.values(superseded_at=at))
+
+
+def _insert_revision(
+    connection: sa.Connection, subject: str, origin: bytes, revision: Revision, value: float | None, at: int
+) -> None:
+    connection.execute(
+        REVISIONS.insert().values(
+            recorded_at=at,
+            subject_id=subject,
+            origin=origin,
+            identity_at=revision.identity_at,
+            version=revision.standing.version,
+            is_retracted=revision.standing.is_retracted,
+            observed_at=revision.observed_at,
+            value=value,
+        )
+    )

@@ -135,30 +135,56 @@ ACTIONS = st.lists(
 
 
 def known_at(rows, hour):
-    """Return (observed, recorded, value) of what counts at an hour: rows one after the other, in plain Python."""
-    known = {}  # identity: (version, value or None, observed, recorded)
-    originals = {}
-    for _, message, status, version, _, observed in rows:
-        if status == "final" and (version or 1) == 1:
-            originals.setdefault(message, set()).add(observed)
-    counted = []  # what counts, in order
-    for recorded, message, status, version, value, observed in sorted(rows, key=lambda row: row[0]):
-        if recorded > hour:
-            break
-        several = message is None or len(originals.get(message, ())) > 1
-        identity = (message, observed) if several else message
-        number, *standing = known.get(identity, (0, None, None))
-        said = (None, None) if status == "retracted" else (value, observed)
-        same = number > 0 and tuple(standing) == said
-        by_arrival = 1 if status == "final" else number if same and number > 1 else max(number, 1) + 1
-        new = by_arrival if version is None else version
-        if new <= number:
-            continue
-        counted = [one for one in counted if one[0] != identity]
-        known[identity] = (new, *said)
-        if status != "retracted" and not any(one[1:3] == said for one in counted):
-            counted.append((identity, value, observed, recorded))
-    return sorted((observed, recorded, value) for _, value, observed, recorded in counted if observed <= hour)
+    """Return (observed, recorded, value) of what counts at an hour: group after group, in plain Python."""
+    known = []  # versions, each {message, time (None: of the message), number, said, counts}
+    for recorded in sorted({row[0] for row in rows if row[0] <= hour}):
+        group = [row for row in rows if row[0] == recorded]
+        revised = {row[1] for row in rows if row[0] <= recorded and is_revision(row)}
+        for row in sorted(group, key=lambda row: row[1] not in revised):
+            take(known, row, group, row[1] in revised)
+        for one in known:
+            if one["fresh"] and one["counts"]:
+                is_repeat = any(other["counts"] and not other["fresh"] and other["said"] == one["said"] for other in known)
+                one["counts"] = not is_repeat
+                if is_repeat and one["number"] == 1:
+                    one["number"] = 0  # forgotten
+            one["fresh"] = False
+        known = [one for one in known if one["number"]]
+    counted = [(one["said"][1], one["recorded"], one["said"][0]) for one in known if one["counts"]]
+    return sorted(row for row in counted if row[0] <= hour)
+
+
+def is_revision(row):
+    return row[2] != "final" or (row[3] or 1) > 1
+
+
+def take(known, row, group, is_version):
+    """Add what a row says to what is known."""
+    recorded, message, status, version, value, observed = row
+    said = None if status == "retracted" else (value, observed)
+    same_message = [one for one in known if one["message"] == message]
+    times = {one["original"] for one in same_message if one["original"] is not None}
+    times |= {other[5] for other in group if other[1] == message and not is_revision(other)}
+    several = len(times) > 1 or any(one["by_time"] for one in same_message)
+    if message is None or several or not is_version:
+        before = [one for one in same_message if (one["said"] and one["said"][1] == observed) or one["at"] == observed]
+    else:
+        before = same_message
+    number, last = max([(one["number"], one["said"]) for one in before], key=lambda one: one[0], default=(0, None))
+    if message is None and not is_version:
+        number, last = 0, None
+    same = number > 0 and last == said
+    by_arrival = 1 if status == "final" else number if same and number > 1 else max(number, 1) + 1
+    new = by_arrival if version is None else version
+    if new <= number:
+        return
+    for one in before:
+        one["counts"] = one["counts"] and message is None and not is_version
+    original = observed if not is_revision(row) else None
+    known.append(
+        {"message": message, "at": observed, "number": new, "said": said, "counts": said is not None, "fresh": True}
+        | {"recorded": recorded, "original": original, "by_time": several and original is None}
+    )
 
 
 @settings(max_examples=300, deadline=None)
