@@ -123,7 +123,7 @@ def features(
             write_page("--catalogue", catalogue, catalogue_page())
             OUT.print(f"{catalogue}: every feature, explained")
         if cases:
-            from features.cases_page import cases_page
+            from features.cases.page import cases_page
 
             write_page("--cases", cases, cases_page())
             OUT.print(f"{cases}: what becomes of what arrives")

@@ -2,7 +2,7 @@
 
 import re
 
-from features.cases_page import cases_page
+from features.cases.page import cases_page
 from features.catalogue_page import catalogue_page
 from pipelines.cli.main import app
 from serving.service import api

@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 MODULES = [
-    "batch", "cases_page", "catalogue", "catalogue_page", "identifiers", "markdown", "observations", "online", "pseudonyms",
+    "batch", "cases.page", "catalogue", "catalogue_page", "identifiers", "markdown", "observations", "online", "pseudonyms",
     "scores", "services", "signals", "windows",
 ]  # fmt: skip
 

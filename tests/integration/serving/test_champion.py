@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from datetime import UTC, datetime
+from threading import get_ident
 
 import lightgbm
 import numpy as np
@@ -135,7 +136,8 @@ def test_champion_without_a_registry_is_none_and_no_registry_is_created(tmp_path
     champion.look()
     assert champion.model is None
     assert list(tmp_path.iterdir()) == []
-    assert len([record for record in caplog.records if record.name == "vigil.serving"]) == 1  # logged once
+    ours = [record for record in caplog.records if record.name == "vigil.serving" and record.thread == get_ident()]
+    assert len(ours) == 1  # logged once; a server of another test may still follow its champion in a thread
 
 
 def test_champion_registered_later_is_used_without_a_restart(home, fitted, monkeypatch):

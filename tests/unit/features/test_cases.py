@@ -2,8 +2,9 @@
 
 import pytest
 
-from features.cases import CASES, Case
-from features.cases_page import find_outcome
+from features.cases import CASES
+from features.cases.case import Case
+from features.cases.page import find_outcome
 from features.observations import REASONS
 
 ALL = [case for cases in CASES.values() for case in cases]

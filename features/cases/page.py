@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import pandas as pd
 
-from features.cases import CASES, Case
+from features.cases import CASES
+from features.cases.case import Case
 from features.markdown import markdown_table
 from features.observations import REASONS, ObservationError, check
 from features.signals import STORED
@@ -17,7 +18,7 @@ _INTRODUCTION: Final = """# Cases of the field
 
 What arrives from devices and hospitals, and what becomes of it. The outcomes on this page are computed: the command
 `vigil features --cases docs/cases.md` sends each case through the check that every observation passes. One test compares each
-with the outcome that is right, another checks that the page is up to date. The table itself is `features/cases.py`.
+with the outcome that is right, another checks that the page is up to date. The tables themselves are in `features/cases`.
 
 A row is shown as signal, value and unit, if one is sent, and then by the names of its other fields.
 A row that states no time was observed at {observed_at}. It was recorded at once, if it does not say otherwise. Of several
