@@ -4,10 +4,10 @@ The decision is made here and nowhere else, for the API, the rescorer, reproduct
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from models.alarms.safety_net import (
     ADULT_FROM,
     ALARM_FROM,
     Band,
+    CriticalCause,
     Reason,
     Score,
     applicable_score,
@@ -41,7 +42,7 @@ from models.registry import RegisteredModel
 from models.training.risk_model import RiskModel
 
 Basis = Literal["model", "news2"]
-DecidedBy = Literal["model", "news2", "critical_bound", "nothing"]
+DecidedBy = Literal["model", "news2", "critical_bound", "patient_limit", "nothing"]
 Finding = Literal[
     "no_model", "withdrawn", "no_feature_store", "stale_data", "no_recent_readings", "outside_training", "model_failed",
     "hardly_known", "momentary", "news2_not_for_children", "news2_not_in_pregnancy", "silent", "value_too_old",
@@ -66,7 +67,8 @@ class Assessment:
         basis: the model, or NEWS2 alone.
         probability: of the outcome within the horizon; None if the model was not asked.
         band: the worse of the model's band and that of NEWS2; ``unknown`` if too little is known to call a patient low.
-        decided_by: which of the two set the band (``model`` if both agree), or a critical bound; ``nothing`` if none could.
+        decided_by: which of the two set the band (``model`` if both agree), a critical bound or a limit of the patient;
+            ``nothing`` if none could.
         reasons: rules of NEWS2 that ask for more than routine care.
         news2: the score of the chart, in which a missing component counts 0.
         news2_highest: the highest score that the missing components allow.
@@ -103,10 +105,13 @@ class Assessment:
         """Whether NEWS2 asks for an emergency response: the safety net sounds an alarm, at once or when the score has held."""
         return self.net_score is not None and self.net_score >= ALARM_FROM
 
-    def with_critical_bound(self) -> "Assessment":
-        """Return the assessment while a critical bound stands: the band is high, whatever the model and NEWS2 say."""
-        by = self.decided_by if self.band == "high" else "critical_bound"
-        return replace(self, band="high", decided_by=by, reasons=(*self.reasons, "critical_bound"))
+    def with_critical(self, causes: Collection[CriticalCause]) -> "Assessment":
+        """Return the assessment while something critical stands: the band is high, whatever the model and NEWS2 say."""
+        standing = [cause for cause in get_args(CriticalCause) if cause in causes]
+        if not standing:
+            return self
+        by = self.decided_by if self.band == "high" else standing[0]
+        return replace(self, band="high", decided_by=by, reasons=(*self.reasons, *standing))
 
 
 def usable_model(registered: RegisteredModel | None) -> RegisteredModel | None:

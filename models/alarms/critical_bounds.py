@@ -12,7 +12,7 @@ A bound is critical if all that it leaves possible is critical. Limits:
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
@@ -45,6 +45,7 @@ class Bound:
     name: str
     limit: float
     observed_at: int
+    set_by: Literal["device"] = "device"
 
     @property
     def signal(self) -> str:

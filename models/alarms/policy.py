@@ -4,6 +4,8 @@
 - The safety net sounds one if NEWS2 of sustained values is 7 or more, whatever the model says and outside any budget. If spot
   checks alone give that score, it sounds at once; if not, when the score has held for 40 minutes.
 - A critical bound (:mod:`models.alarms.critical_bounds`) sounds one at once, outside any budget.
+- A value at or beyond a limit of the patient (:mod:`models.alarms.patient_terms`) sounds one, too. After the refractory period
+  it may sound again, and not before, however often the value crosses the limit.
 - Alarms of one episode share a record. An episode ends when the risk is below the threshold by a margin, NEWS2 is below 5 and
   no critical bound stands. So a patient who hovers around a limit has one episode (hysteresis).
 - After an alarm follows a refractory period. The first alarm of the safety net in an episode does not wait for its end, because
@@ -19,12 +21,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
+from features.signals import Side
 from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
 from models.alarms.timeline import REFRACTORY_PERIOD
 
 Event = Literal["sounded", "sounded_again", "withheld", "ended"]
-Cause = Literal["model", "news2", "critical_bound"]
+Cause = Literal["model", "news2", "critical_bound", "patient_limit"]
 
+_LIMIT: Final = "_limit"  # how the names of patients' limits end; bounds of devices end in _range
 REARM_SHARE: Final = 0.8  # share of the threshold below which an episode ends. Our choice; to be set with the ward.
 
 
@@ -56,7 +60,8 @@ class Episode:
         opened_at: index time of the first high risk.
         sounded: number of alarms so far; 0: all were withheld.
         emergency: whether the safety net has sounded and NEWS2 has not fallen below 5 since.
-        bounds: names of the critical bounds that an alarm was about and that have stood since.
+        bounds: names of the critical bounds that an alarm was about and that have stood since, and of the patient's limits that
+            it was about.
     """
 
     opened_at: datetime
@@ -141,7 +146,7 @@ def decide(
         net: NEWS2 of sustained values; None if nothing is known. If neither is known, the devices are silent. That sounds no
             alarm and ends none, but for those of critical bounds.
         at: index time. Risks come in order of it.
-        bounds: names of the critical bounds that stand.
+        bounds: names of the critical bounds that stand, and of the patient's limits that are reached.
         room: whether the ward's budget allows an alarm of the model now.
 
     >>> from datetime import UTC
@@ -164,14 +169,32 @@ def decide(
     cause: Cause = "model"
     if emergency and (not refractory or episode is None or not episode.emergency):
         cause = "news2"
-    elif bounds and (not refractory or episode is None or not set(bounds) <= set(episode.bounds)):
-        cause = "critical_bound"
+    elif (own := _cause_of_bounds(bounds, episode, is_refractory=refractory)) is not None:
+        cause = own
     elif emergency or not high or (episode is None and refractory):
         return Decision(state)
     elif refractory or not room:
         opened = replace(state, episode=episode or Episode(at, 0))
         return Decision(opened) if episode else Decision(opened, "withheld", "model")
     return _sound(state, at, cause, bounds)
+
+
+def limit_name(signal: str, side: Side) -> str:
+    """Return the name of a patient's limit.
+
+    >>> limit_name("heart_rate", "above")
+    'heart_rate_above_limit'
+    """
+    return f"{signal}_{side}{_LIMIT}"
+
+
+def _cause_of_bounds(bounds: tuple[str, ...], episode: Episode | None, *, is_refractory: bool) -> Cause | None:
+    """Return what sounds an alarm of the bounds that stand. A critical bound does not wait, a limit does not flutter."""
+    known = set() if episode is None else set(episode.bounds)
+    news = [name for name in bounds if not is_refractory or name not in known]
+    if any(not name.endswith(_LIMIT) for name in news):
+        return "critical_bound"
+    return "patient_limit" if news and (not is_refractory or episode is not None) else None
 
 
 def needs_reassessment(state: AlarmState, now: datetime) -> bool:
@@ -198,7 +221,7 @@ def _rearm(episode: Episode | None, net: SafetyNetScore | None, bounds: tuple[st
     if episode is None:
         return None
     has_fallen = net is not None and net.score < ENDS_BELOW
-    standing = tuple(name for name in episode.bounds if name in bounds)
+    standing = tuple(name for name in episode.bounds if name in bounds or name.endswith(_LIMIT))
     return replace(episode, emergency=episode.emergency and not has_fallen, bounds=standing)
 
 
@@ -212,6 +235,7 @@ def _goes_on(policy: Policy, episode: Episode, risk: float | None, net: SafetyNe
 def _sound(state: AlarmState, at: datetime, cause: Cause, bounds: tuple[str, ...]) -> Decision:
     episode = state.episode or Episode(at, 0)
     emergency = episode.emergency or cause == "news2"
-    sounded = replace(episode, sounded=episode.sounded + 1, emergency=emergency, bounds=bounds)
+    about = (*bounds, *(name for name in episode.bounds if name not in bounds))
+    sounded = replace(episode, sounded=episode.sounded + 1, emergency=emergency, bounds=about)
     event: Event = "sounded_again" if episode.sounded else "sounded"
     return Decision(replace(state, episode=sounded, last_sounded_at=at), event, cause)

@@ -11,7 +11,8 @@ from typing import Final, Literal
 from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
 
 Band = Literal["unknown", "low", "medium", "high"]
-Reason = Literal["news2_7_or_more", "news2_5_or_6", "news2_single_3", "critical_bound"]
+CriticalCause = Literal["critical_bound", "patient_limit"]  # what makes a band high by itself
+Reason = Literal["news2_7_or_more", "news2_5_or_6", "news2_single_3", "critical_bound", "patient_limit"]
 Score = Literal["NEWS2", "PEWS", "MEOWS"]
 
 # NEWS2 at which an alarm sounds: it asks for an emergency response (RCP 2017, chart 4).

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from serving.api.openapi import find_closest_field, find_known_part
 from serving.api.problem_types import PROBLEM_TYPES
 from serving.api.schemas.problems import Problem
-from serving.records.merges import MergeError
+from serving.records.merges import NotRecordedError
 from serving.records.timestamps import SKEW, present, utc
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -80,7 +80,7 @@ def not_your_ward(field: str) -> Problem:
     return create_problem("not_your_ward", field=field)
 
 
-def cannot_merge(error: MergeError) -> Problem:
+def not_recorded(error: NotRecordedError) -> Problem:
     """Create the problem of a merge or unmerge that is refused."""
     return create_problem(error.rule, field=error.field)
 

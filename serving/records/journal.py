@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from features.declarations import UNDECLARED, Declarations
 from features.kernel.plan import UNBOUNDED
+from models.alarms.patient_terms import PatientTerms
 from serving.records.clock import SteadyClock
 from serving.records.database import (
     ChangeWatch,
@@ -50,13 +51,15 @@ from serving.records.journal_tables import (
     REPETITIONS,
     RETENTIONS,
     REVISIONS,
+    TERMS,
 )
+from serving.records.journal_terms import delete_terms_before, record_terms
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond
 
 logger = logging.getLogger("vigil.serving")
 
-SCHEMA: Final = Schema("journal", METADATA, revision="0004")
+SCHEMA: Final = Schema("journal", METADATA, revision="0005")
 UNASSIGNED: Final = ""  # the ward of subjects that are not registered
 
 _CHUNK: Final = 500  # values in a query
@@ -124,7 +127,7 @@ class Journal:
         ``first`` is called inside the transaction, before anything is written.
 
         Raises:
-            MergeError: they cannot be merged.
+            NotRecordedError: they cannot be merged.
             DatabaseError: nothing was stored.
         """
         with writing(self._engine) as connection:
@@ -137,12 +140,25 @@ class Journal:
         ``first`` as in :meth:`merge`.
 
         Raises:
-            MergeError: the subject was never merged.
+            NotRecordedError: the subject was never merged.
             DatabaseError: nothing was stored.
         """
         with writing(self._engine) as connection:
             first()
             return record_unmerge(connection, subject, lambda: microsecond(self._next_time(connection)))
+
+    def set_terms(self, subject: str, terms: PatientTerms, first: Callable[[], object] = lambda: None) -> int:
+        """Let terms of a patient hold from now on, and return when that is (microseconds).
+
+        ``first`` as in :meth:`merge`.
+
+        Raises:
+            NotRecordedError: the journal does not know the subject.
+            DatabaseError: nothing was stored.
+        """
+        with writing(self._engine) as connection:
+            first()
+            return record_terms(connection, subject, terms, lambda: microsecond(self._next_time(connection)))
 
     def survivors_of(self, subjects: Iterable[str], until: int = UNBOUNDED) -> dict[str, str]:
         """Return the subject that each one counts for up to a time (microseconds): itself where it is not merged."""
@@ -220,7 +236,7 @@ class Journal:
         """Return when the first group after a time (microseconds) was recorded; None: there is none."""
         first = [
             sa.select(sa.func.min(table.c.recorded_at)).where(table.c.recorded_at > time)
-            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, MERGES)
+            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, MERGES, TERMS)
         ]
         with reading(self._engine) as connection:
             times = [at for query in first if (at := connection.execute(query).scalar()) is not None]
@@ -305,6 +321,7 @@ class Journal:
                 count = sa.select(sa.func.count()).select_from(OBSERVATIONS).where(OBSERVATIONS.c.recorded_at < at)
                 observations = int(connection.execute(count).scalar_one())
                 connection.execute(LATEST.delete().where(LATEST.c.recorded_at < at))
+                delete_terms_before(connection, at)
                 delete_merges_before(connection, at)
                 is_needed = observed_since | sa.exists().where(
                     (MERGES.c.subject_id == REGISTRATIONS.c.subject_id) | (MERGES.c.into == REGISTRATIONS.c.subject_id)
@@ -336,7 +353,7 @@ class Journal:
         def forget_unknown() -> int:
             with writing(self._engine) as connection:
                 known: set[str] = set()
-                for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, QUARANTINE, REPETITIONS):
+                for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, TERMS, QUARANTINE, REPETITIONS):
                     query = sa.select(table.c.subject_id).distinct().where(table.c.subject_id.in_(subjects))
                     known |= set(connection.execute(query).scalars())
                 known |= read_merges(connection, subjects).named

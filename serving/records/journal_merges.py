@@ -10,8 +10,8 @@ from features.kernel.plan import UNBOUNDED
 from features.revisions import ORIGIN, is_revision
 from serving.records.database import upsert
 from serving.records.journal_rows import digest_origin
-from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, REVISIONS
-from serving.records.merges import Merge, MergeError, Merges
+from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, REVISIONS, TERMS
+from serving.records.merges import Merge, Merges, NotRecordedError
 
 _CHUNK: Final = 500  # values in a query
 # Made once, since it is executed with every risk.
@@ -41,19 +41,19 @@ def record_merge(connection: sa.Connection, subject: str, into: str, next_time: 
     """Record that a subject counts for another from now on; return False if it does so already.
 
     Raises:
-        MergeError: one is not in the journal, they are the same, ``into`` counts for the subject already (a cycle), or the
-            subject was merged into another person: which of both merges is right is for people to say.
+        NotRecordedError: one is not in the journal, they are the same, ``into`` counts for the subject already (a cycle), or
+            the subject was merged into another person: which of both merges is right is for people to say.
     """
-    _require_known(connection, {"patient_id": subject, "into": into})
+    require_recorded(connection, {"patient_id": subject, "into": into})
     if subject == into:
-        raise MergeError("merge_into_itself", "into")
+        raise NotRecordedError("merge_into_itself", "into")
     merges = read_merges(connection, [subject, into])
     if subject in merges.chain(into):
-        raise MergeError("merge_cycle", "into")
+        raise NotRecordedError("merge_cycle", "into")
     if merges.survivor(subject) == merges.survivor(into):
         return False
     if merges.into(subject) is not None:
-        raise MergeError("merged_elsewhere", "patient_id")
+        raise NotRecordedError("merged_elsewhere", "patient_id")
     _record(connection, Merge(next_time(), subject, into), {subject, merges.survivor(into)})
     return True
 
@@ -62,12 +62,12 @@ def record_unmerge(connection: sa.Connection, subject: str, next_time: Callable[
     """Record that a subject counts for itself from now on; return False if it does so again already.
 
     Raises:
-        MergeError: it is not in the journal, or was never merged.
+        NotRecordedError: it is not in the journal, or was never merged.
     """
-    _require_known(connection, {"patient_id": subject})
+    require_recorded(connection, {"patient_id": subject})
     merges = read_merges(connection, [subject])
     if not merges.since(subject):
-        raise MergeError("never_merged", "patient_id")
+        raise NotRecordedError("never_merged", "patient_id")
     if merges.into(subject) is None:
         return False
     _record(connection, Merge(next_time(), subject, None), {subject, merges.survivor(subject)})
@@ -114,7 +114,7 @@ def delete_merges_before(connection: sa.Connection, time: int) -> None:
                 waiting += linked.pop(key)
         since = [
             sa.select(table.c.subject_id).where(table.c.subject_id.in_(person), table.c.recorded_at >= time).limit(1)
-            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, MERGES)
+            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, MERGES, TERMS)
         ]
         if not any(connection.execute(query).first() for query in since):
             connection.execute(MERGES.delete().where(MERGES.c.subject_id.in_(person)))
@@ -129,12 +129,12 @@ def _touch(connection: sa.Connection, subjects: Iterable[str], at: int) -> None:
     upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at} for subject in sorted(subjects)])
 
 
-def _require_known(connection: sa.Connection, subjects: dict[str, str]) -> None:
+def require_recorded(connection: sa.Connection, subjects: dict[str, str]) -> None:
     """Refuse subjects of which neither an observation nor a registration is known. ``subjects``: by field of the request."""
     for field, subject in subjects.items():
         known = [sa.select(table.c.subject_id).where(table.c.subject_id == subject) for table in (LATEST, REGISTRATIONS)]
         if not any(connection.execute(query.limit(1)).first() for query in known):
-            raise MergeError("not_in_journal", field)
+            raise NotRecordedError("not_in_journal", field)
 
 
 def _is_stored(connection: sa.Connection, subject: str, origin: bytes) -> bool:

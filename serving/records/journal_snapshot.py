@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from features.repeats import CONTENT
 from models.alarms.critical_bounds import Bound
+from models.alarms.patient_terms import PatientTerms
 from serving.records.journal_lookups import (
     Latest,
     counting,
@@ -32,7 +33,9 @@ from serving.records.journal_tables import (
     REPETITIONS,
     RETENTIONS,
     REVISIONS,
+    TERMS,
 )
+from serving.records.journal_terms import read_ended_terms, read_termed, read_terms
 from serving.records.merges import Merges, Move
 from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
@@ -67,7 +70,7 @@ class JournalSnapshot:
             self._connection.execute(
                 sa.select(sa.func.max(table.c.recorded_at)).where(table.c.recorded_at.between(after + 1, until))
             ).scalar()
-            for table in (REGISTRATIONS, REVISIONS, MERGES)
+            for table in (REGISTRATIONS, REVISIONS, MERGES, TERMS)
         ]
         ends = [end for end in (last, *others) if end is not None]
         return max(ends) if ends else None
@@ -105,6 +108,18 @@ class JournalSnapshot:
     def standing_bounds(self, times: Mapping[str, int]) -> dict[str, tuple[Bound, ...]]:
         """Return the bounds that stand for subjects, each at a time of its own (:func:`read_standing_bounds`)."""
         return read_standing_bounds(self._connection, times)
+
+    def terms(self, times: Mapping[str, int]) -> dict[str, PatientTerms]:
+        """Return the terms of patients that hold, each at a time of its own (:func:`read_terms`)."""
+        return read_terms(self._connection, times)
+
+    def termed(self, after: int, until: int) -> dict[str, int]:
+        """Return the subjects of which terms were recorded in an interval (:func:`read_termed`)."""
+        return read_termed(self._connection, after, until)
+
+    def ended_terms(self, after: int, until: int) -> set[str]:
+        """Return the subjects of which terms ended in an interval (:func:`read_ended_terms`)."""
+        return read_ended_terms(self._connection, after, until)
 
     def registered(self, after: int, until: int) -> dict[str, int]:
         """Return the subjects that were registered in an interval, and the time of the last registration of each."""
@@ -158,12 +173,15 @@ class JournalSnapshot:
                 found.setdefault(move.origin, []).extend(self._taken_away(move))
         return found
 
-    def last_revision(self, subject: str, until: int) -> int:
-        """Return when the last correction, retraction, merge or unmerge of a subject up to a time was recorded; 0: never."""
+    def last_change(self, subject: str, until: int) -> int:
+        """Return when the last correction, retraction, merge, unmerge or terms of a subject were recorded; 0: never."""
         merges = read_merges(self._connection, [subject], until)
-        last = sa.select(sa.func.max(REVISIONS.c.recorded_at))
-        wanted = last.where(REVISIONS.c.subject_id.in_(merges.keys(subject)), REVISIONS.c.recorded_at <= until)
-        return max(self._connection.execute(wanted).scalar() or 0, merges.last_move(subject))
+        keys = merges.keys(subject)
+        last = [
+            sa.select(sa.func.max(table.c.recorded_at)).where(table.c.subject_id.in_(keys), table.c.recorded_at <= until)
+            for table in (REVISIONS, TERMS)
+        ]
+        return max(merges.last_move(subject), *(self._connection.execute(query).scalar() or 0 for query in last))
 
     def recorded_times(self, subject: str, after: int, until: int) -> set[int]:
         """Return the times of the groups in an interval that hold something of a subject."""

@@ -39,6 +39,20 @@ MERGES: Final = sa.Table(  # which subject counts for which other one, from when
     sa.Column("subject_id", sa.String, nullable=False, index=True),
     sa.Column("into", sa.String, index=True),  # null: it counts for itself again
 )
+TERMS: Final = sa.Table(  # of single patients (models.alarms.patient_terms), from when on: rows are added, never changed
+    "terms",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
+    sa.Column("subject_id", sa.String, nullable=False, index=True),
+    sa.Column("by", sa.String, nullable=False),
+    sa.Column("because", sa.String, nullable=False),
+    sa.Column("until", sa.BigInteger, index=True),  # null: until others replace them
+    sa.Column("spo2_scale", sa.Integer, nullable=False),
+    sa.Column("alarm_threshold", sa.Float),  # null, as the next one: the ward's
+    sa.Column("news2_alarm_from", sa.Integer),
+    sa.Column("limits", sa.JSON, nullable=False),  # {signal: {"low": ..., "high": ...}}
+)
 OBSERVATIONS: Final = sa.Table(
     "observations",
     METADATA,
@@ -141,6 +155,7 @@ RECORDED: Final = (
     REVISIONS,
     REGISTRATIONS,
     MERGES,
+    TERMS,
     QUARANTINE,
     REPETITIONS,
     LATEST,

@@ -15,8 +15,8 @@ from features.errors import VigilError
 MergeRule = Literal["not_in_journal", "merge_into_itself", "merge_cycle", "merged_elsewhere", "never_merged"]
 
 
-class MergeError(VigilError):
-    """Two patients cannot be merged or unmerged like that.
+class NotRecordedError(VigilError):
+    """A merge, an unmerge or terms of a patient cannot be recorded like that.
 
     Attributes:
         rule: that forbids it, also the code of the problem that the API answers.

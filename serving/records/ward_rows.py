@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from models.alarms.critical_bounds import Bound
+from models.alarms.patient_terms import Breach
 from models.alarms.policy import Cause
 from models.alarms.safety_net import Band, Reason
 from models.assessment import Basis, DecidedBy, Finding
@@ -87,8 +88,9 @@ class Alarm:
         emergency: whether NEWS2 has stayed high since the safety net sounded.
         reasons: rules of NEWS2 that held then, and ``critical_bound`` if one stood.
         basis_retracted_at: when an observation that it rests on was corrected, retracted or taken away by an unmerge.
-        bounds: the critical bounds that it was about and that have stood since, as :func:`bound_fields` describes them; None:
-            there was none.
+        bounds: the critical bounds, and limits of the patient, that it was about and that have stood since, as
+            :func:`bound_fields` describes them; None: there was none.
+        terms: the terms under which it sounded last, or was withheld; None in alarms of an earlier version.
         actions: oldest first.
     """
 
@@ -115,6 +117,7 @@ class Alarm:
     reasons: list[Reason] | None = None
     basis_retracted_at: int | None = None
     bounds: list[dict[str, Any]] | None = None
+    terms: dict[str, Any] | None = None
     actions: tuple[AlarmAction, ...] = ()
 
 
@@ -163,7 +166,7 @@ class WardUpdate:
     events: list[Event] = field(default_factory=list)
 
 
-def bound_fields(bound: Bound) -> dict[str, Any]:
+def bound_fields(bound: Bound | Breach) -> dict[str, Any]:
     """Return what is stored and shown of a bound: its signal and side, the limit and its unit, and when it was observed."""
-    names = ("signal", "side", "limit", "unit", "text", "observed_at")
+    names = ("signal", "side", "limit", "unit", "text", "observed_at", "set_by")
     return {name: getattr(bound, name) for name in names} | {"critical": bound.is_critical}

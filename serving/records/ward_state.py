@@ -5,7 +5,7 @@ So whenever the process is killed, the state is consistent: no alarm is decided 
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from features.errors import VigilError
 from features.signals import bound_name
-from models.alarms.policy import AlarmState, Episode, Hold
+from models.alarms.policy import AlarmState, Episode, Hold, limit_name
 from serving.records.database import Schema, delete_in_steps, open_database, reading, upsert, with_retries, writing
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
@@ -103,7 +103,7 @@ class WardState:
                 before = states.get(row.subject_id, AlarmState())
                 sounded = before.last_sounded_at if row.last_sounded_at is None else instant(row.last_sounded_at)
                 is_open = row.ended_at is None
-                bounds = tuple(bound_name(bound["signal"], bound["side"]) for bound in row.bounds or ())
+                bounds = tuple(_policy_name(bound) for bound in row.bounds or ())
                 episode = Episode(instant(row.opened_at), row.sounded, bool(row.emergency), bounds) if is_open else None
                 states[row.subject_id] = AlarmState(episode, sounded, before.hold)
         return states
@@ -251,6 +251,12 @@ class WardState:
                 stored = AlarmAction(action.action, action.by, action.reason, action.at)
                 actions.setdefault(action.alarm_id, []).append(stored)
         return [Alarm(**row, actions=tuple(actions.get(row["alarm_id"], ()))) for row in rows]
+
+
+def _policy_name(bound: Mapping[str, Any]) -> str:
+    """Return what the alarm policy calls a stored bound, or limit of a patient."""
+    name = limit_name if bound.get("set_by") == "staff" else bound_name
+    return name(bound["signal"], bound["side"])
 
 
 def alarm_id(subject: str, task: str, opened_at: datetime) -> str:

@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 
 from features.signals import SIGNALS
-from models.alarms.critical_bounds import Bound, applies
+from models.alarms.critical_bounds import Bound
+from models.alarms.patient_terms import Breach, PatientTerms, causes_of
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving.records.journal_lookups import Latest
+from serving.scoring.critical import find_critical
 
 MAX_CONTRIBUTIONS: Final = 5  # the strongest signals of a report
 
@@ -47,6 +49,8 @@ class RiskReport:
         contributions: the strongest first; None: not wanted, or the model cannot say.
         senders: who sent the latest value of each NEWS2 component, where the journal knows.
         bounds: that stand at :attr:`as_of`.
+        terms: what staff decided for the patient, as it holds at :attr:`as_of`; None: nothing.
+        reached: limits of the patient that their latest values reach.
     """
 
     prediction_id: str
@@ -59,11 +63,15 @@ class RiskReport:
     contributions: list[Contribution] | None = None
     senders: Mapping[str, Latest] = field(default_factory=dict)
     bounds: tuple[Bound, ...] = ()
+    terms: PatientTerms | None = None
+    reached: tuple[Breach, ...] = ()
 
-    def with_bounds(self, bounds: tuple[Bound, ...]) -> "RiskReport":
-        """Return the report with the bounds that stand. A critical one makes the band high."""
-        is_critical = any(applies(bound, news2=self.risk.score == "NEWS2") for bound in bounds)
-        return replace(self, bounds=bounds, risk=self.risk.with_critical_bound() if is_critical else self.risk)
+    def with_bounds(self, bounds: tuple[Bound, ...], terms: PatientTerms | None = None) -> "RiskReport":
+        """Return the report with the bounds that stand, and the patient's terms. What is critical makes the band high."""
+        critical = find_critical(self.risk, bounds, terms)
+        reached = tuple(one for one in critical if isinstance(one, Breach))
+        risk = self.risk.with_critical(causes_of(critical))
+        return replace(self, bounds=bounds, terms=terms, reached=reached, risk=risk)
 
     @property
     def features_hours(self) -> float:

@@ -18,6 +18,7 @@ from features.errors import VigilError
 from features.observations import TIME, check
 from features.store.client import Store
 from models.alarms.critical_bounds import bounds_among
+from models.alarms.patient_terms import PatientTerms
 from models.assessment import Finding, age_by_hours, assess_registered, usable_model
 from models.bedside import USUAL_TERMS, ScoreTerms, find_expired, has_ages
 from models.registry import RegisteredModel
@@ -25,7 +26,6 @@ from models.tasks import RiskTask
 from serving.observability.logs import error_location
 from serving.records.clock import Clock
 from serving.records.journal import Journal
-from serving.records.journal_lookups import Latest
 from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
@@ -114,9 +114,11 @@ class RiskService:
         registered = self.champion.model
         service = self._feature_service(registered)
         now = [utc(as_of) if as_of else self.clock.now(subject) for subject in subjects]
-        senders = self._senders(subjects, now)
+        known_until = {subject: microsecond(time) for subject, time in zip(subjects, now, strict=True)}
+        with self.journal.snapshot() as journal:
+            senders, own = journal.latest(known_until), journal.terms(known_until)
         declared = self.declared()
-        terms = [terms_of(senders[subject], declared) for subject in subjects]
+        terms = [terms_of(senders[subject], declared, own.get(subject)) for subject in subjects]
         found, missing = self._read_features(subjects, now, service, as_of, terms)
         reports: dict[int, RiskReport | NoReport] = {**missing}
         for part in found:
@@ -130,15 +132,19 @@ class RiskService:
                 position: replace(report, senders=senders[subjects[position]])
                 for position, report in zip(part.positions, made, strict=True)
             }
-        return self._with_bounds([reports[position] for position in range(len(subjects))])
+        return self._with_bounds([reports[position] for position in range(len(subjects))], own)
 
-    def _with_bounds(self, reports: Sequence[RiskReport | NoReport]) -> list[RiskReport | NoReport]:
-        """Return reports with the bounds that stand."""
+    def _with_bounds(
+        self, reports: Sequence[RiskReport | NoReport], own: Mapping[str, PatientTerms]
+    ) -> list[RiskReport | NoReport]:
+        """Return reports with the bounds that stand, and the terms of the patients."""
         times = {report.risk.patient: microsecond(report.as_of) for report in reports if isinstance(report, RiskReport)}
         with self.journal.snapshot() as journal:
             standing = journal.standing_bounds(times)
         return [
-            report.with_bounds(standing.get(report.risk.patient, ())) if isinstance(report, RiskReport) else report
+            report.with_bounds(standing.get(report.risk.patient, ()), own.get(report.risk.patient))
+            if isinstance(report, RiskReport)
+            else report
             for report in reports
         ]
 
@@ -179,11 +185,6 @@ class RiskService:
         rows = build_features(checked.accepted, _index(subject, time), views_to_assess(service))
         report = self._report(registered, service, rows, [time], "request", [()], [USUAL_TERMS], include)[0]
         return report.with_bounds(bounds_among(checked.accepted, time))
-
-    def _senders(self, subjects: Sequence[str], now: Sequence[pd.Timestamp]) -> dict[str, Mapping[str, Latest]]:
-        """Return the latest value of each NEWS2 component, by subject and signal; empty where the journal has none."""
-        with self.journal.snapshot() as journal:
-            return journal.latest({subject: microsecond(time) for subject, time in zip(subjects, now, strict=True)})
 
     def _read_features(
         self,

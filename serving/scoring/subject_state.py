@@ -67,7 +67,7 @@ class SubjectStates:
             return {}
         start, self.cursor = self.cursor, end
         rows = journal.observations(start, end)
-        concerned = journal.registered(start, end) | journal.revised(start, end)
+        concerned = journal.registered(start, end) | journal.termed(start, end) | journal.revised(start, end)
         moved = {key for move in journal.moves(start, end) for key in move.keys}
         for subject in concerned.keys() | moved:
             self._subjects.pop(subject, None)  # loaded again below, or when needed, with what is known of them now
@@ -91,7 +91,7 @@ class SubjectStates:
                 journal.merged_into(subject, self.cursor),
             )
             state = self._subjects[subject]
-            state.index_time = max(state.index_time, journal.last_revision(subject, self.cursor))
+            state.index_time = max(state.index_time, journal.last_change(subject, self.cursor))
             self._insert(journal.observations(0, self.cursor, subject))
         return self._subjects[subject]
 

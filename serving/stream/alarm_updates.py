@@ -9,7 +9,8 @@ import pandas as pd
 
 from features.derived import SCORE_CARRY_HOURS
 from features.kernel.plan import HOUR_US
-from models.alarms.critical_bounds import Bound, applies
+from models.alarms.critical_bounds import Bound
+from models.alarms.patient_terms import Breach, PatientTerms, causes_of, describe_terms
 from models.alarms.policy import AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
 from models.assessment import SILENT_AFTER, Assessment
 from models.registry import RegisteredModel
@@ -18,6 +19,7 @@ from serving.records.journal_snapshot import Superseded
 from serving.records.timestamps import microsecond
 from serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate, bound_fields
 from serving.records.ward_state import alarm_id
+from serving.scoring.critical import find_critical
 
 NOTIFY_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to the followers of a ward; ours
 EVENT_KINDS: Final[Mapping[str, EventKind]] = {
@@ -71,6 +73,7 @@ class Rescored:
         bounds: those that stand.
         arrived: bounds that were recorded since the last risk.
         received_from: subjects that some of their observations counted for before a merge or unmerge.
+        terms: of the patient; None: the ward's alone. They are part of the policy already.
     """
 
     risk: Assessment
@@ -81,11 +84,12 @@ class Rescored:
     bounds: tuple[Bound, ...] = ()
     arrived: Sequence[Bound] = ()
     received_from: Sequence[str] = ()
+    terms: PatientTerms | None = None
 
     @property
-    def critical(self) -> tuple[Bound, ...]:
-        """The bounds that stand and are critical for this subject."""
-        return tuple(bound for bound in self.bounds if applies(bound, news2=self.risk.score == "NEWS2"))
+    def critical(self) -> tuple[Bound | Breach, ...]:
+        """The bounds that stand and are critical for this subject, and limits of theirs that are reached."""
+        return find_critical(self.risk, self.bounds, self.terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +170,7 @@ class Updates:
         self._mark_retracted(update, subject, state, time)
         decision = self._decide(update, subject, state, memory)
         if (episode := decision.state.episode or state.episode) is not None:
-            self._record(update, self._alarm_id(key, episode), state, decision, risk, subject.critical, time)
+            self._record(update, self._alarm_id(key, episode), state, decision, risk, subject, time)
         later.states[key] = decision.state
         if (hold := decision.state.hold) is not None:
             risk = replace(risk, urgent_since=_microsecond(hold.since), dipped_at=_microsecond(hold.dipped_at))
@@ -212,14 +216,14 @@ class Updates:
         before: AlarmState,
         decision: Decision,
         risk: WardRisk,
-        critical: tuple[Bound, ...],
+        subject: Rescored,
         time: int,
     ) -> None:
         """Record what a decision does to the alarm of an episode, and the event that followers of the ward see."""
         after, event = decision.state, decision.event
         episode = after.episode or before.episode
         assert episode is not None
-        bounds = [bound_fields(bound) for bound in critical if bound.name in episode.bounds]
+        bounds = [bound_fields(bound) for bound in subject.critical if bound.name in episode.bounds]
         if event is None:
             if after.episode != before.episode:  # NEWS2 has fallen, or a bound stands no more: its next alarm is news again
                 update.changed.append(AlarmChange(alarm, {"emergency": episode.emergency, "bounds": bounds}))
@@ -230,6 +234,7 @@ class Updates:
             "reasons": risk.reasons,
             "emergency": episode.emergency,
             "bounds": bounds or None,
+            "terms": _terms_of(subject),
         }
         if before.episode is None:
             update.opened.append(
@@ -291,7 +296,7 @@ class Updates:
         return alarm_id(key, self.task, episode.opened_at)
 
     def _ward_risk(self, subject: Rescored) -> WardRisk:
-        risk = subject.risk.with_critical_bound() if subject.critical else subject.risk
+        risk = subject.risk.with_critical(causes_of(subject.critical))
         index_time, since = microsecond(risk.index_time), risk.hours_since_reading
         readings = [bound.observed_at for bound in subject.bounds]  # a sensor that reports Low is not silent
         if since is not None:
@@ -335,6 +340,17 @@ def _take_over(state: AlarmState, givers: Sequence[AlarmState]) -> AlarmState:
 def _have_alarm(states: Sequence[AlarmState]) -> bool:
     """Return whether an alarm has sounded in an open episode of any of some subjects."""
     return any(state.episode is not None and state.episode.sounded > 0 for state in states)
+
+
+def _terms_of(subject: Rescored) -> dict[str, Any]:
+    """Return the terms of an alarm, as they are stored with it: those of the policy, and what staff decided for the patient."""
+    policy = subject.policy
+    return {
+        "threshold": policy.threshold,
+        "news2_from": policy.news2_from,
+        "refractory_hours": policy.refractory_period.total_seconds() / 3600,
+        "patient": describe_terms(subject.terms),
+    }
 
 
 def risk_fields(risk: WardRisk) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Ingestion: the one way in. Every door (HTTP today) hands its observations, registrations and merges to these functions.
+"""Ingestion: the one way in. Every door (HTTP today) hands over here what arrives about patients.
 
-They replace patient identifiers by subject keys, check that the caller may act for the patients' wards, and store everything
-durably. What cannot be used is quarantined with a reason, never dropped.
+These functions replace patient identifiers by subject keys, check that the caller may act for the patients' wards, and store
+everything durably. What cannot be used is quarantined with a reason, never dropped.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from features.bounds import join_comparators, read_text
 from features.declarations import UNDECLARED, Declarations, SourceDeclaration
 from features.pseudonyms import Pseudonyms
+from models.alarms.patient_terms import PatientTerms
 from serving.auth.access import Access
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
@@ -124,7 +125,7 @@ class Ingestion:
             Whether anything was stored: False if it counts for the other already.
 
         Raises:
-            MergeError: they cannot be merged.
+            NotRecordedError: they cannot be merged.
             OtherWardError: another ward has one of them; nothing was stored.
             TooManyRefusalsError: the caller was refused too often.
             DatabaseError: nothing was stored.
@@ -139,13 +140,25 @@ class Ingestion:
             Whether anything was stored: False if it counts for itself already.
 
         Raises:
-            MergeError: it was never merged.
+            NotRecordedError: it was never merged.
             OtherWardError: another ward has the patient, or had them before; nothing was stored.
             TooManyRefusalsError: the caller was refused too often.
             DatabaseError: nothing was stored.
         """
         subject = self._pseudonyms.subject_key(patient_id)
         return self._journal.unmerge(subject, first=lambda: self._access.require_mergeable(caller, [subject]))
+
+    def set_terms(self, patient_id: str, terms: PatientTerms, caller: Caller) -> int:
+        """Let terms of a patient hold from now on, and return when that is (microseconds). On the disk when this returns.
+
+        Raises:
+            NotRecordedError: the journal does not know the patient.
+            OtherWardError: another ward has the patient; nothing was stored.
+            TooManyRefusalsError: the caller was refused too often.
+            DatabaseError: nothing was stored.
+        """
+        subject = self._pseudonyms.subject_key(patient_id)
+        return self._journal.set_terms(subject, terms, first=lambda: self._access.require_visible(caller, [subject]))
 
 
 def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from features.declarations import Declarations
 from features.errors import VigilError
 from features.kernel.plan import UNBOUNDED
 from models.alarms.critical_bounds import Bound
+from models.alarms.patient_terms import PatientTerms
 from models.alarms.policy import needs_reassessment
 from models.assessment import Assessment, assess_registered, usable_model
-from models.bedside import USUAL_TERMS, ScoreTerms
+from models.bedside import ScoreTerms
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving.observability.logs import error_location
@@ -83,6 +84,7 @@ class Rescorer:
         self._metrics = metrics
         self._clock = clock
         self._heartbeat_at = self._looked_at = self._evicted_at = _LONG_AGO
+        self._ended_until = 0  # terms that ended by then were looked for, microseconds
         self._isolate_failures = 0  # steps in which each subject is tried alone
         self._is_loaded = False
 
@@ -116,6 +118,7 @@ class Rescorer:
             self._looked_at = now
             # Risks age even if nothing arrives: those of silent subjects are renewed once an index step.
             self._scheduled |= dict.fromkeys(self._ward_state.stale_subjects(now - INDEX_STEP))
+            self._scheduled |= dict.fromkeys(sorted(self._ended_terms(now)))
             # An urgent score may have held long enough since the last look.
             self._scheduled |= dict.fromkeys(
                 key for key, state in self._memory.states.items() if needs_reassessment(state, now)
@@ -128,6 +131,12 @@ class Rescorer:
             self._wards.refresh()
             self._ward_state.heartbeat(now)
         return rescored
+
+    def _ended_terms(self, now: pd.Timestamp) -> set[str]:
+        """Return the monitored subjects whose terms have ended since the last look."""
+        since, self._ended_until = self._ended_until, microsecond(now)
+        with self._journal.snapshot() as journal:
+            return journal.ended_terms(since, self._ended_until) & self._memory.notified.keys()
 
     def _now(self) -> pd.Timestamp:
         return pd.Timestamp(self._clock())
@@ -160,6 +169,7 @@ class Rescorer:
         }
         self._logged_features_at: dict[str, pd.Timestamp] = {}
         self._has_more = True  # the journal may hold groups that were not looked at
+        self._ended_until = self._committed  # terms that ended before are in the committed risks
         self._online_store.follow(self._service)
         self._is_loaded = True
 
@@ -239,9 +249,11 @@ class Rescorer:
         if self._isolate_failures:
             monitored = [key for key in monitored if self._can_be_scored(key, time)]
         rows = self._subjects.features(monitored, time)
-        risks = assess_registered(self._registered, rows, terms=self._terms(rows))
+        times = dict(zip(rows["subject_id"].tolist(), rows["index_time"].map(microsecond).tolist(), strict=True))
         with self._journal.snapshot() as journal:
-            standing = journal.standing_bounds({risk.patient: microsecond(risk.index_time) for risk in risks})
+            terms, standing = journal.terms(times), journal.standing_bounds(times)
+            score_terms = self._score_terms(journal, times, terms)
+        risks = assess_registered(self._registered, rows, terms=score_terms)
         made_at = self._now()
         ids = [self._prediction_id(risk) for risk in risks]
         rescored = []
@@ -249,9 +261,10 @@ class Rescorer:
             ward = self._subjects.ward(risk.patient)
             policy = self._wards.settings(ward).policy(self._model)
             key = risk.patient
+            own = terms.get(key)
             givers = [move.origin for move in moves if move.target == key]
             told = (superseded.get(key, ()), standing.get(key, ()), arrived.get(key, ()), givers)
-            rescored.append(Rescored(risk, prediction_id, ward, policy, *told))
+            rescored.append(Rescored(risk, prediction_id, ward, own.own_policy(policy) if own else policy, *told, terms=own))
         update, later = self._updates.update(rescored, departed, self._memory, made_at)
         self._log_predictions(risks, ids, rows, made_at)
         self._ward_state.commit(update, self._subjects.cursor, made_at, follows=self._committed)
@@ -263,15 +276,13 @@ class Rescorer:
         self._online_store.put(rows)
         self._metrics.count_update(update, risks)
 
-    def _terms(self, rows: pd.DataFrame) -> list[ScoreTerms]:
-        """Return the terms of NEWS2 for each row. The journal is asked only if it matters who sent the values."""
+    def _score_terms(
+        self, journal: JournalSnapshot, times: Mapping[str, int], own: Mapping[str, PatientTerms]
+    ) -> list[ScoreTerms]:
+        """Return the terms of NEWS2 for each subject. The journal is asked only if it matters who sent the values."""
         declared = self._declared()
-        if not declared.any("carry_hours"):
-            return [USUAL_TERMS] * len(rows)
-        times = dict(zip(rows["subject_id"].tolist(), rows["index_time"].map(microsecond).tolist(), strict=True))
-        with self._journal.snapshot() as journal:
-            latest = journal.latest(times)
-        return [terms_of(latest[subject], declared) for subject in times]
+        latest = journal.latest(times) if declared.any("carry_hours") else {}
+        return [terms_of(latest.get(subject, {}), declared, own.get(subject)) for subject in times]
 
     def _departure(self, subject: str) -> Departure:
         """Return why a subject is not monitored."""

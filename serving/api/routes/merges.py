@@ -1,22 +1,18 @@
 """Merges: ``POST /v1/patients/merge`` and ``POST /v1/patients/unmerge``."""
 
-from collections.abc import Callable
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Security
 
 from features.kernel.plan import UNBOUNDED
-from serving.api import problems
 from serving.api.authentication import require_scopes
 from serving.api.dependencies import IdentitiesHere, IngestionHere, JournalHere, PseudonymsHere
-from serving.api.problems import ProblemError
+from serving.api.refusals import as_problems
 from serving.api.schemas.merges import MergeAnswer, MergeIn, UnmergeIn
 from serving.api.strict_route import StrictRoute
-from serving.auth.access import OtherWardError, TooManyRefusalsError
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.records.journal import Journal
-from serving.records.merges import MergeError
 
 router: Final = APIRouter(prefix="/v1/patients", tags=["observations"], route_class=StrictRoute)
 
@@ -36,7 +32,8 @@ def merge_patients(
 
     A caller restricted to wards needs the wards of both. Merging again what is merged changes nothing.
     """
-    changed = _recorded(lambda: ingestion.merge(request.patient_id, request.into, caller))
+    with as_problems():
+        changed = ingestion.merge(request.patient_id, request.into, caller)
     return _answer(request.patient_id, pseudonyms.subject_key(request.patient_id), changed, journal, identities)
 
 
@@ -50,20 +47,9 @@ def unmerge_patients(
     caller: Writer,
 ) -> MergeAnswer:
     """From now on the observations of `patient_id` count for it again, those that arrived while it was merged, too."""
-    changed = _recorded(lambda: ingestion.unmerge(request.patient_id, caller))
+    with as_problems():
+        changed = ingestion.unmerge(request.patient_id, caller)
     return _answer(request.patient_id, pseudonyms.subject_key(request.patient_id), changed, journal, identities)
-
-
-def _recorded(record: Callable[[], bool]) -> bool:
-    """Record a merge or unmerge, and return whether it was new."""
-    try:
-        return record()
-    except MergeError as error:
-        raise ProblemError(problems.cannot_merge(error)) from None
-    except OtherWardError:
-        raise ProblemError(problems.not_your_ward("patient_id")) from None
-    except TooManyRefusalsError:
-        raise ProblemError(problems.too_many_refusals()) from None
 
 
 def _answer(patient_id: str, subject: str, changed: bool, journal: Journal, identities: Identities) -> MergeAnswer:

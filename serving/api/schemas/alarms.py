@@ -10,6 +10,7 @@ from models.alarms.safety_net import Reason
 from models.assessment import Basis
 from serving.api.schemas.bounds import BoundOut, bounds_out
 from serving.api.schemas.request import Request, example
+from serving.api.schemas.terms import TermsOut, terms_out
 from serving.records.timestamps import moment
 from serving.records.ward_rows import Action, Alarm, Status
 
@@ -21,6 +22,15 @@ class AlarmActionOut(BaseModel):
     by: str
     at: datetime
     reason: Annotated[str | None, Field(description="Of an override.")]
+
+
+class AlarmTerms(BaseModel):
+    """The terms of an alarm."""
+
+    threshold: Annotated[float | None, Field(description="Probability from which the model sounds; null: no model.")]
+    news2_from: Annotated[int, Field(description="NEWS2 from which the safety net sounds.")]
+    refractory_hours: Annotated[float, Field(description="The pause after an alarm.")]
+    patient: Annotated[TermsOut | None, Field(description="What staff decided for the patient; null: nothing.")]
 
 
 class AlarmOut(BaseModel):
@@ -36,15 +46,21 @@ class AlarmOut(BaseModel):
     cause: Annotated[
         Cause | None,
         Field(
-            description="What sounded last: the model, the safety net by NEWS2, or a critical bound, such as the Low of a "
-            "glucose sensor. Null: an earlier version did not store it."
+            description="What sounded last: the model, the safety net by NEWS2, a critical bound, such as the Low of a "
+            "glucose sensor, or a limit of the patient. Null: an earlier version did not store it."
         ),
     ]
     reasons: Annotated[
         list[Reason] | None,
-        Field(description="Rules of NEWS2 that held then, and critical_bound if one stood; null: not stored."),
+        Field(description="Rules of NEWS2 that held then, and critical_bound or patient_limit if one stood; null: not stored."),
     ]
-    bounds: Annotated[list[BoundOut], Field(description="The critical bounds that it was about last.")]
+    bounds: Annotated[
+        list[BoundOut], Field(description="The critical bounds and limits of the patient that it was about last.")
+    ]
+    terms: Annotated[
+        AlarmTerms | None,
+        Field(description="Under which it sounded last, or was withheld; null: an earlier version did not store them."),
+    ]
     basis: Basis
     probability: Annotated[float | None, Field(description="Of the risk that opened it.")]
     news2: int
@@ -101,6 +117,10 @@ def alarm_out(alarm: Alarm, patient_id: str) -> AlarmOut:
     ]
     times = {name: moment(getattr(alarm, name)) for name in _TIMES}
     rest = {
-        name: getattr(alarm, name) for name in AlarmOut.model_fields if name not in {*_TIMES, "patient_id", "actions", "bounds"}
+        name: getattr(alarm, name)
+        for name in AlarmOut.model_fields
+        if name not in {*_TIMES, "patient_id", "actions", "bounds", "terms"}
     }
-    return AlarmOut(patient_id=patient_id, actions=actions, bounds=bounds_out(alarm.bounds or []), **times, **rest)
+    terms = None if alarm.terms is None else AlarmTerms(**alarm.terms | {"patient": terms_out(alarm.terms["patient"])})
+    bounds = bounds_out(alarm.bounds or [])
+    return AlarmOut(patient_id=patient_id, actions=actions, bounds=bounds, terms=terms, **times, **rest)

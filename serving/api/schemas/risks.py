@@ -25,6 +25,7 @@ from serving.api.schemas.request import (
     Request,
     example,
 )
+from serving.api.schemas.terms import TermsOut, terms_out
 from serving.instant import Instant
 from serving.scoring.risk_report import RiskReport
 
@@ -186,7 +187,10 @@ class RiskAnswer(BaseModel):
     decided_by: Annotated[DecidedBy, Field(description="What set the band; model where both agree.")]
     reasons: Annotated[
         list[Reason],
-        Field(description="Rules of NEWS2 that ask for more than routine care, and critical_bound where one stands."),
+        Field(
+            description="Rules of NEWS2 that ask for more than routine care, critical_bound where one stands, and "
+            "patient_limit where a value reaches a limit of the patient."
+        ),
     ]
     findings: list[Finding]
     unusual: Annotated[
@@ -199,6 +203,10 @@ class RiskAnswer(BaseModel):
         Field(
             description="What was reported at or beyond a limit, if no value has taken its place since. No part of the risk."
         ),
+    ]
+    terms: Annotated[TermsOut | None, Field(description="What staff decided for the patient, as it holds now; null: nothing.")]
+    limits_reached: Annotated[
+        list[BoundOut], Field(description="Limits of the patient that a latest value reaches. They make the band high.")
     ]
     contributions: Annotated[list[ContributionOut] | None, Field(description="On request.")]
     model: ModelReference
@@ -248,6 +256,8 @@ def risk_answer(report: RiskReport, patient_id: str, merged_into: str | None = N
             use_instead=None if risk.score == "NEWS2" else risk.score,
         ),
         bounds=bounds_out(report.bounds),
+        terms=terms_out(report.terms),
+        limits_reached=bounds_out(report.reached),
         contributions=None if own is None else [ContributionOut.model_validate(contribution) for contribution in own],
         model=model_reference(report.model, report.feature_service),
         data_age=DataAge(features_hours=report.features_hours, latest_reading_hours=report.latest_reading_hours),

@@ -25,7 +25,10 @@ class WardPatient(BaseModel):
     decided_by: Annotated[DecidedBy | None, Field(description="What set the band; null for seconds after an upgrade.")]
     reasons: Annotated[
         list[Reason],
-        Field(description="Rules of NEWS2 that ask for more than routine care, and critical_bound where one stands."),
+        Field(
+            description="Rules of NEWS2 that ask for more than routine care, critical_bound where one stands, and "
+            "patient_limit where a value reaches a limit of the patient."
+        ),
     ]
     news2: int
     news2_highest: int

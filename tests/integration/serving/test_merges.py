@@ -14,7 +14,7 @@ from features.batch import build_features
 from features.catalogue import STANDARD
 from features.observations import TIME
 from serving.records.journal import UNASSIGNED, Journal
-from serving.records.merges import MergeError
+from serving.records.merges import NotRecordedError
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond
 from serving.scoring.subject_state import SubjectStates, features_as_of
@@ -184,7 +184,7 @@ def test_merge_that_cannot_be_is_refused_with_field_and_rule(home, merges, asked
     for merge in merges:
         assert home.merge(*merge)
     latest = home.journal.latest()
-    with pytest.raises(MergeError) as refused:
+    with pytest.raises(NotRecordedError) as refused:
         home.unmerge(asked[0]) if asked[1] is None else home.merge(*asked)
     assert (refused.value.rule, refused.value.field) == (rule, field)
     assert home.journal.latest() == latest
@@ -337,7 +337,7 @@ def do(home, action, *arguments):
             home.unmerge(*arguments)
         elif action == "wait":
             home.time += timedelta(hours=arguments[0])
-    except MergeError:
+    except NotRecordedError:
         pass
 
 

@@ -27,6 +27,7 @@ REQUESTS = {
     "post /v1/patients": {"json": {"patients": [{"patient_id": "someone", "ward": "C"}]}},
     "post /v1/patients/merge": {"json": {"patient_id": "unknown", "into": "someone"}},
     "post /v1/patients/unmerge": {"json": {"patient_id": "unknown"}},
+    "post /v1/patients/terms": {"json": {"patient_id": "unknown", "because": "limits for this patient"}},
     "post /v1/risk": {"json": {"patient_id": "unknown"}},
     "post /v1/risks": {"json": {"patient_ids": ["unknown"]}},
     "post /v1/risk/observations": {

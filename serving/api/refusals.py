@@ -1,0 +1,22 @@
+"""Refusals of what was to be recorded of a patient, as problems of the API."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from serving.api import problems
+from serving.api.problems import ProblemError
+from serving.auth.access import OtherWardError, TooManyRefusalsError
+from serving.records.merges import NotRecordedError
+
+
+@contextmanager
+def as_problems() -> Iterator[None]:
+    """Turn refusals into problems that name ``patient_id``, or the field that is wrong."""
+    try:
+        yield
+    except NotRecordedError as error:
+        raise ProblemError(problems.not_recorded(error)) from None
+    except OtherWardError:
+        raise ProblemError(problems.not_your_ward("patient_id")) from None
+    except TooManyRefusalsError:
+        raise ProblemError(problems.too_many_refusals()) from None

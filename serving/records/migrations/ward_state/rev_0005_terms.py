@@ -1,0 +1,13 @@
+"""keep the terms under which an alarm sounded."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: Final = "0005"
+down_revision: Final = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("alarms", sa.Column("terms", sa.JSON))
