@@ -73,7 +73,7 @@ _TYPES: Final = (
         "not_in_journal",
         404,
         "Unknown patient",
-        "`{field}`: the journal knows no such patient, so there is nothing to merge.",
+        "`{field}`: the journal knows no such patient.",
         "Check the identifier. Register the patient at `/v1/patients` first.",
     ),
     ProblemType(

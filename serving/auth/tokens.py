@@ -27,6 +27,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "risk:read": "ask for the risk of a patient",
     "alarms:read": "see alarms",
     "alarms:write": "acknowledge and close alarms",
+    "terms:write": "decide the SpO2 scale, alarm thresholds and limits of single patients",
     "ward:read": "see the patients of a ward",
 }
 REQUIRED: Final = ("exp", "iat", "iss", "aud", "sub")

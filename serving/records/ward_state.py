@@ -22,7 +22,7 @@ from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
 from serving.records.ward_tables import ACTIONS, ALARMS, EVENT_NUMBERS, EVENTS, METADATA, PROGRESS, RISKS
 
-SCHEMA: Final = Schema("ward_state", METADATA, revision="0004", former_file="board.db")
+SCHEMA: Final = Schema("ward_state", METADATA, revision="0005", former_file="board.db")
 
 _ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
 _JOURNAL: Final = "journal"  # progress: time of the last group that is in the risks

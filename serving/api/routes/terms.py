@@ -19,7 +19,7 @@ router: Final = APIRouter(prefix="/v1/patients", tags=["alarms"], route_class=St
 def set_terms(
     request: TermsIn,
     ingestion: IngestionHere,
-    caller: Annotated[Caller, Security(require_scopes, scopes=["alarms:write"])],
+    caller: Annotated[Caller, Security(require_scopes, scopes=["terms:write"])],
 ) -> TermsAnswer:
     """From now on the patient is scored, and alarms sound, by these terms; what is left out is as the ward has it.
 

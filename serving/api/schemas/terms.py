@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from types import MappingProxyType
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
@@ -48,10 +47,7 @@ class TermsIn(Request):
     news2_alarm_from: Annotated[
         int | None, Field(ge=5, le=21, strict=True, description="NEWS2 at or above which an alarm sounds; 21: none does.")
     ] = None
-    limits: Annotated[
-        Mapping[str, LimitsIn],
-        Field(max_length=len(LIMITED_SIGNALS), description=f"By signal: {', '.join(LIMITED_SIGNALS)}."),
-    ] = MappingProxyType({})
+    limits: Annotated[dict[str, LimitsIn], Field(max_length=len(LIMITED_SIGNALS), description=f"By signal: {', '.join(LIMITED_SIGNALS)}.")] = Field(default_factory=dict)
 
     @field_validator("until")
     @classmethod

@@ -36,6 +36,7 @@ def test_low_becomes_an_event_and_an_alarm_at_once_with_its_cause_and_no_number(
     assert ward.events("beyond_range", *ALARM_KINDS) == [("beyond_range", "p1"), ("alarm", "p1")]
     event, alarm = (row["body"] for row in ward.rows(EVENTS) if row["kind"] in ("beyond_range", "alarm"))
     bound = {"signal": "glucose", "side": "below", "limit": 40.0, "unit": "mg/dL", "observed_at": ward.now, "critical": True}
+    bound |= {"set_by": "device"}
     assert event == bound | {"text": "at or below 40 mg/dL"}
     assert (alarm["cause"], alarm["reasons"], alarm["bounds"]) == ("critical_bound", ["critical_bound"], [event])
     (stored,) = ward.rows(ALARMS)

@@ -12,6 +12,7 @@ from tests.support.in_process_server import observations_body, running_in_proces
 
 SOURCES = '[sources.cgm]\nranges = { glucose = [40, 400] }\nunits = { glucose = "mg/dL" }\n'
 BOUND = {"signal": "glucose", "side": "below", "limit": 40.0, "unit": "mg/dL", "text": "at or below 40 mg/dL", "critical": True}
+BOUND |= {"set_by": "device"}
 
 
 @pytest.fixture

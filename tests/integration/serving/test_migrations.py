@@ -53,7 +53,7 @@ ADDED = {
     "observations": ("origin", "version", "superseded_at"),
     "quarantine": ("readmitted_at",),
     "risks": ("bounds",),
-    "alarms": ("basis_retracted_at", "bounds"),
+    "alarms": ("basis_retracted_at", "bounds", "terms"),
 }
 
 
@@ -227,7 +227,7 @@ def test_former_alarms_with_their_actions_are_what_the_api_answered(home, answer
     names = Identities(home).find(alarm.subject_id for alarm in alarms)
     shown = [alarm_out(alarm, names[alarm.subject_id]).model_dump(mode="json") for alarm in alarms]
     assert {alarm.pop("basis_retracted_at") for alarm in shown} == {None}
-    assert all(alarm.pop("bounds") == [] for alarm in shown)
+    assert all(alarm.pop("bounds") == [] and alarm.pop("terms") is None for alarm in shown)
     assert {"alarms": shown} == answers["alarms"]
     assert {action["action"] for alarm in shown for action in alarm["actions"]} == {"acknowledged", "overridden"}
 
@@ -271,9 +271,13 @@ def test_journal_without_merges_gets_them_and_keeps_its_observations(home):
     with former.snapshot() as snapshot:
         before = snapshot.observations(0, 2**62)
     with closing(sqlite3.connect(home / "journal.db")) as connection, connection:  # as revision 0003 had it
-        connection.execute("DROP TABLE merges")
+        for table in ("merges", "terms"):
+            connection.execute(f"DROP TABLE {table}")
         connection.execute("UPDATE alembic_version SET version_num = '0003'")
-    assert pending_migrations(home, journal.SCHEMA) == ["journal.db: let patients be merged and unmerged."]
+    assert pending_migrations(home, journal.SCHEMA) == [
+        "journal.db: let patients be merged and unmerged.",
+        "journal.db: let a patient have terms of their own.",
+    ]
     opened = Journal(home)
     first, second, *_ = before["subject_id"].unique()
     assert opened.merge(second, first)

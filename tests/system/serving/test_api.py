@@ -22,6 +22,7 @@ PATHS = {
     "/v1/patients": {"post"},
     "/v1/patients/merge": {"post"},
     "/v1/patients/unmerge": {"post"},
+    "/v1/patients/terms": {"post"},
     "/v1/risk": {"post"},
     "/v1/risks": {"post"},
     "/v1/risk/observations": {"post"},

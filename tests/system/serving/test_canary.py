@@ -66,6 +66,9 @@ def requests():
         yield f"post {path}", {"json": known}
         yield f"post {path}", {"json": known | {"patient_id": NOWHERE}}
         yield f"post {path}", {"json": known | {NOWHERE: NOWHERE}}
+    decided = {"patient_id": PATIENT, "because": "target 88 to 92 percent", "limits": {"heart_rate": {"high": 130}}}
+    for changes in ({}, {"patient_id": NOWHERE}, {"limits": {NOWHERE: {"low": REFUSED}}}, {"until": NOWHERE, NOWHERE: NOWHERE}):
+        yield "post /v1/patients/terms", {"json": decided | changes}
     yield (
         "post /v1/observations",
         {"json": observations_body(PATIENT, WELL, pd.Timestamp.now("UTC") - pd.Timedelta(hours=2), **fields)},

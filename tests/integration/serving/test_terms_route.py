@@ -1,0 +1,101 @@
+"""Terms of a patient over the API: who may decide, what is refused, and where they are shown."""
+
+import time
+
+import pandas as pd
+import pytest
+
+from pipelines.operations.reproduce import reproduce
+from tests.support.in_process_server import WELL, observations_body, running_in_process
+
+TERMS = "/v1/patients/terms"
+BECAUSE = "target 88 to 92 percent"
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Patient a in ward A, rescored."""
+    with running_in_process(tmp_path) as server:
+        client = server.caller()
+        client.post("/v1/patients", json={"patients": [{"patient_id": "a", "ward": "A"}]}).raise_for_status()
+        values = WELL | {"spo2": 90, "on_oxygen": 1}
+        client.post("/v1/observations", json=observations_body("a", values)).raise_for_status()
+        server.rescore()
+        yield server
+
+
+def decide(client, **fields):
+    return client.post(TERMS, json={"patient_id": "a", "because": BECAUSE, **fields})
+
+
+def risk(server, **fields):
+    answer = server.caller().post("/v1/risk", json={"patient_id": "a", **fields})
+    answer.raise_for_status()
+    return answer.json()
+
+
+def test_terms_are_shown_with_the_risk_and_change_news2_at_once(server):
+    before = risk(server)
+    assert (before["news2"]["score"], before["news2"]["spo2_scale"], before["terms"]) == (5, 1, None)
+    answer = decide(server.caller(subject="dr"), spo2_scale=2, limits={"heart_rate": {"low": 75}})
+    assert answer.status_code == 200
+    shown = risk(server)
+    assert shown["terms"] == answer.json()["terms"]
+    assert shown["terms"]["by"] == "dr"
+    assert shown["terms"]["limits"] == {"heart_rate": {"low": 75, "high": None}}
+    assert (shown["news2"]["score"], shown["news2"]["spo2_scale"]) == (2, 2)
+    assert [(one["signal"], one["set_by"]) for one in shown["limits_reached"]] == [("heart_rate", "staff")]
+    assert (shown["band"], shown["decided_by"]) == ("high", "patient_limit")
+    as_of = risk(server, as_of=before["as_of"])
+    assert (as_of["news2"]["spo2_scale"], as_of["terms"]) == (1, None)  # as it was known then
+    result = reproduce(server.home, sample=10_000)
+    assert (result.different, result.sampled >= 3) == ({}, True)
+
+
+def test_alarm_shows_the_terms_it_rests_on(server):
+    decide(server.caller(subject="dr"), limits={"heart_rate": {"high": 60}})
+    server.rescore()
+    (alarm,) = server.caller().get("/v1/alarms", params={"ward": "A"}).json()["alarms"]
+    assert (alarm["cause"], alarm["bounds"][0]["set_by"]) == ("patient_limit", "staff")
+    assert alarm["terms"]["patient"]["by"] == "dr"
+    assert alarm["terms"]["patient"]["because"] == BECAUSE
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"because": "no"}, "because"),
+        ({"because": None}, "because"),
+        ({"spo2_scale": 3}, "spo2_scale"),
+        ({"alarm_threshold": 1.0}, "alarm_threshold"),
+        ({"news2_alarm_from": 4}, "news2_alarm_from"),
+        ({"until": "2020-01-01T00:00:00Z"}, "until"),
+        ({"until": "2090-01-01T00:00:00"}, "until"),
+        ({"limits": {"heart_rate": {}}}, "limits"),
+        ({"limits": {"heart_rate": {"low": 90, "high": 80}}}, "limits"),
+        ({"limits": {"heart_rate": {"low": -1}}}, "limits"),
+        ({"limits": {"glucose": {"low": 70}}}, "limits"),
+        ({"limits": {"heart_rate": {"low": "70"}}}, "limits"),
+        ({"scale": 2}, "scale"),
+    ],
+)
+def test_impossible_terms_are_refused_by_field(server, fields, field):
+    answer = decide(server.caller(), **fields)
+    assert answer.status_code == 422
+    assert field in answer.text
+    assert risk(server)["terms"] is None
+
+
+def test_other_wards_and_unknown_patients_are_refused(server):
+    assert decide(server.caller(wards=["B"])).status_code == 403
+    unknown = server.caller().post(TERMS, json={"patient_id": "nobody", "because": BECAUSE})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_in_journal")
+
+
+def test_terms_end_when_they_say(server):
+    until = (pd.Timestamp.now("UTC") + pd.Timedelta(seconds=1.5)).isoformat()
+    assert decide(server.caller(), spo2_scale=2, until=until).status_code == 200
+    assert risk(server)["news2"]["spo2_scale"] == 2
+
+    time.sleep(1.6)
+    assert risk(server)["news2"]["spo2_scale"] == 1
