@@ -34,7 +34,7 @@ REASONS: Final = {
     "missing_subject": "subject_id is missing",
     "unclear_subject": "subject_id begins or ends with a space, or has an invisible character or one with two encodings",
     "missing_time": "observed_at or recorded_at is missing, no ISO 8601 instant, in an impossible year, or a local time whose "
-    "source declares no time zone, or at which the clocks were changed",
+    "source declares no time zone, or at which the clocks were changed; or received_at is, if its source declares that clock",
     "recorded_before_observed": "recorded_at is earlier than observed_at",
     "in_the_future": "recorded_at is later than the present",
     "unknown_status": "status is not final, corrected or retracted",
@@ -91,7 +91,8 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
             that their source declares. ``status`` (``final``, ``corrected`` or ``retracted``; missing: ``final``) and
             ``version`` (a number from 1 on, or missing) tell what a row means for those of the same message
             (:mod:`features.revisions`). A retraction needs no value. A text such as ``<40`` or ``Low`` is a bound
-            (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``, ``>`` or ``>=``.
+            (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``, ``>`` or ``>=``. ``received_at``,
+            when the gateway received it, takes the place of ``observed_at`` where its source declares that this clock counts.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.
         declared: What sources declare, by ``source``: units and time zone where they send none, measuring ranges, and
@@ -153,7 +154,7 @@ def understand(
             f"observations: missing column {', '.join(missing)}; expected {', '.join(REQUIRED)} "
             f"and optionally {', '.join(COLUMNS[len(REQUIRED) :])}, unit, comparator; got {', '.join(map(str, frame.columns))}"
         )
-    rows = frame.reset_index(drop=True)
+    rows = _by_declared_clock(frame.reset_index(drop=True), declared)
     normalised = pd.DataFrame(
         {
             "subject_id": rows["subject_id"],
@@ -177,6 +178,17 @@ def understand(
     reason = _first_reason(normalised, measures.reason, now)
     normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
     return normalised, reason
+
+
+def _by_declared_clock(rows: pd.DataFrame, declared: Declarations) -> pd.DataFrame:
+    """Return rows that were observed when their gateway received them, where their source declares that this clock counts."""
+    if not declared.any("counts_reception"):
+        return rows
+    by_gateway = np.array([declaration.counts_reception for declaration in _declarations_of(rows, declared)], dtype=bool)
+    if not by_gateway.any():
+        return rows
+    received = rows["received_at"] if "received_at" in rows else pd.Series(None, index=rows.index, dtype=object)
+    return rows.assign(observed_at=rows["observed_at"].astype(object).where(~by_gateway, received.astype(object)))
 
 
 def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:

@@ -15,6 +15,7 @@ def _times(*cases: tuple[object, str, str], zone: str | None = None) -> Iterator
         yield Case(({"signal": "heart_rate", "value": 80, "observed_at": observed_at},), (outcome,), because, declared)
 
 
+_GATEWAY_CLOCK: Final = Declarations(SourceDeclaration(counts_reception=True))
 _HEART_RATE: Final = {"signal": "heart_rate", "value": 80}
 _LOCAL: Final = Declarations(
     SourceDeclaration(time_zone=ZoneInfo("Europe/Berlin"), time_format="%d.%m.%Y %H:%M", decimal_comma=True)
@@ -81,6 +82,25 @@ TIMES: Final[Mapping[str, tuple[Case, ...]]] = {
             ("36.6", "05.02.2026 08:00", "not_a_number", "A point could divide thousands."),
             ("<35,5", "05.02.2026 08:00", "body_temperature_below_range 35.5 Cel at 2026-02-05T07:00:00Z", "A bound."),
         )
+    ),
+    "A source declares that the clock of the gateway counts": (
+        Case(
+            ({**_HEART_RATE, "observed_at": "2019-01-01T00:07:00Z", "received_at": "2026-03-01T08:00:00Z"},),
+            ("heart_rate 80 /min",),
+            "The clock of the device was never set; it was received at 08:00.",
+            _GATEWAY_CLOCK,
+        ),
+        Case(
+            ({**_HEART_RATE, "observed_at": "2026-03-01T08:00:00Z"},),
+            ("missing_time",),
+            "The gateway says nothing, and the clock of the device does not count.",
+            _GATEWAY_CLOCK,
+        ),
+        Case(
+            ({**_HEART_RATE, "observed_at": "2026-03-01T08:00:00Z", "received_at": "2026-03-01T08:05:00Z"},),
+            ("heart_rate 80 /min",),
+            "Without such a declaration the clock of the device counts.",
+        ),
     ),
     "A reading is late, or ahead of the clock (it is 12:00)": (
         Case(

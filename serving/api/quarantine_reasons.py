@@ -21,7 +21,10 @@ def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
         units = " or ".join(understood_units(signal))
     return {
         "unclear_subject": ("patient_id", "visible characters in one spelling, without blanks at the ends"),
-        "missing_time": ("observed_at", "an instant with its time zone, such as 2026-01-31T08:00:00Z, of 1990 to 2099"),
+        "missing_time": (
+            "observed_at",
+            "an instant with its time zone, such as 2026-01-31T08:00:00Z, of 1990 to 2099, or received_at if so declared",
+        ),
         "recorded_before_observed": (
             "observed_at",
             "at or before the present of the server; check both clocks, or send it again later",

@@ -101,6 +101,7 @@ def quarantine(connection: sa.Connection, observations: pd.DataFrame, reasons: I
     rows = []
     for sent, reason in zip(observations.to_dict("records"), reasons, strict=True):
         subject = sent.pop("subject_id")
+        sent.pop("received_at", None)  # among what was sent, if it was
         text = json.dumps(sent | sent.pop("sent", {}), default=str)
         row = {"recorded_at": microsecond(at), "subject_id": subject, "reason": reason}
         rows.append({**row, "observation": text, "digest": digest([subject, reason, text])})

@@ -17,7 +17,7 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -79,6 +79,7 @@ class SourceSettings(BaseModel):
         time_zone: of times that arrive without one; None: such times are not believed.
         time_format: how its times are written, by the codes of Python's strptime; None: ISO 8601.
         decimal_comma: whether texts of its values, in files, have a comma before the decimals.
+        clock: which one counts: that of the ``device``, in ``observed_at``, or of the ``gateway``, in ``received_at``.
         carry_hours: how long NEWS2 at the bedside may use a value, by signal, where that is shorter than
             usual; at least a quarter of an hour.
     """
@@ -91,6 +92,7 @@ class SourceSettings(BaseModel):
     time_zone: Annotated[str, AfterValidator(_require_zone)] | None = None
     time_format: Annotated[str, AfterValidator(_require_time_format)] | None = None
     decimal_comma: bool = False
+    clock: Literal["device", "gateway"] = "device"
     carry_hours: dict[SignalName, Annotated[float, Field(ge=0.25, le=SCORE_CARRY_HOURS)]] = {}
 
     @field_validator("units")
@@ -127,6 +129,7 @@ class SourceSettings(BaseModel):
             carry_hours=self.carry_hours,
             time_format=self.time_format,
             decimal_comma=self.decimal_comma,
+            counts_reception=self.clock == "gateway",
         )
 
 

@@ -42,6 +42,7 @@ class SentObservation:
         comparator: ``<``, ``<=``, ``>`` or ``>=`` makes the value a bound; None: it is what it says.
         observed_at: ISO 8601 with a time zone, if it can be used.
         message_id: the sender's name of the message; one sent again counts once.
+        received_at: when the gateway received it, by its own clock; None: not sent.
         status, version: whether it corrects or retracts what this message said before (:mod:`features.revisions`).
     """
 
@@ -56,6 +57,7 @@ class SentObservation:
     status: str = "final"
     version: int | None = None
     comparator: str | None = None
+    received_at: str | float | bool | None = None
 
 
 class Ingestion:
@@ -170,13 +172,15 @@ def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> d
         "value": limit,
         "comparator": join_comparators(of_text, sent.comparator),
         "unit": sent.unit,
-        "observed_at": _time(sent.observed_at, declaration),
+        "observed_at": _time(sent.received_at if declaration.counts_reception else sent.observed_at, declaration),
+        "received_at": _time(sent.received_at, declaration),
         "device_id": sent.device_id,
         "source": sent.source,
         "message_id": sent.message_id,
         "status": sent.status,
         "version": sent.version,
-        "sent": {"value": sent.value, "comparator": sent.comparator, "observed_at": sent.observed_at},
+        "sent": {"value": sent.value, "comparator": sent.comparator, "observed_at": sent.observed_at}
+        | ({} if sent.received_at is None else {"received_at": sent.received_at}),
     }
 
 

@@ -76,7 +76,7 @@ def good_bodies(rng: random.Random) -> dict[str, dict[str, Any]]:
     reading = {"signal": "heart_rate", "value": rng.randint(30, 200), "observed_at": _NOW, "unit": "/min"}
     observation = {
         "message_id": f"{CANARY}-{rng.getrandbits(48):x}", "patient_id": patient, "device_id": CANARY, "source": CANARY,
-        **reading, "observed_at": datetime.now(UTC).isoformat(),
+        **reading, "observed_at": datetime.now(UTC).isoformat(), "received_at": datetime.now(UTC).isoformat(),
     }  # fmt: skip
     one = {"patient_id": patient, "as_of": _NOW, "include": ["range"]}
     several = {"patient_ids": [patient, CANARY], "as_of": _NOW, "include": []}

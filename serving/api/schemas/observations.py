@@ -70,6 +70,16 @@ class SentObservationIn(Request):
             }
         ),
     ]
+    received_at: Annotated[
+        _Sent,
+        WithJsonSchema(
+            {
+                "anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}],
+                "description": "When the gateway first received it, by its own clock. Counts in place of observed_at where the "
+                "source declares that the clocks of its devices are not to be believed (sources.toml).",
+            }
+        ),
+    ] = None
     unit: Annotated[
         str | None,
         Field(

@@ -47,7 +47,9 @@ class TermsIn(Request):
     news2_alarm_from: Annotated[
         int | None, Field(ge=5, le=21, strict=True, description="NEWS2 at or above which an alarm sounds; 21: none does.")
     ] = None
-    limits: Annotated[dict[str, LimitsIn], Field(max_length=len(LIMITED_SIGNALS), description=f"By signal: {', '.join(LIMITED_SIGNALS)}.")] = Field(default_factory=dict)
+    limits: Annotated[
+        dict[str, LimitsIn], Field(max_length=len(LIMITED_SIGNALS), description=f"By signal: {', '.join(LIMITED_SIGNALS)}.")
+    ] = Field(default_factory=dict)
 
     @field_validator("until")
     @classmethod

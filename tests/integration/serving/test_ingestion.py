@@ -177,6 +177,25 @@ def test_what_a_source_declares_counts_from_the_next_reading_on(tmp_path):
     home.group_commit.stop()
 
 
+def test_the_clock_of_the_gateway_counts_where_its_source_declares_so(tmp_path):
+    home = Home(tmp_path)
+    never_set, received = "2019-01-01T00:07:00Z", (AT - timedelta(minutes=3)).isoformat()
+    reading = sent(observed_at=never_set, received_at=received)
+    (tmp_path / "sources.toml").write_text('[sources.g1]\nclock = "gateway"')
+    assert home.accept(reading) == [Receipt("accepted")]
+    assert home.accept(reading) == [Receipt("duplicate")]
+    assert [row["observed_at"] for row in home.rows(OBSERVATIONS)] == [microsecond(utc(AT - timedelta(minutes=3)))]
+    assert home.accept(sent(message="m2", value=81)) == [Receipt("quarantined", "missing_time")]
+    (quarantined,) = home.rows(QUARANTINE)
+    assert "received_at" not in json.loads(quarantined["observation"])  # as it was sent
+    assert home.accept(sent(message="m3", value=82, received_at="at noon")) == [Receipt("quarantined", "missing_time")]
+    assert json.loads(home.rows(QUARANTINE)[1]["observation"])["received_at"] == "at noon"
+    (tmp_path / "sources.toml").write_text("")
+    assert home.accept(sent(message="m4", value=83, received_at=received)) == [Receipt("accepted")]
+    assert home.rows(OBSERVATIONS)[-1]["observed_at"] == microsecond(utc(AT))  # the device's clock
+    home.group_commit.stop()
+
+
 def test_a_converted_reading_that_is_sent_again_is_a_duplicate(home):
     reading = sent(signal="body_temperature", value=98.6, unit="[degF]")
     assert home.accept(reading) == [Receipt("accepted")]

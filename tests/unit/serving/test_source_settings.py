@@ -41,6 +41,7 @@ def test_declarations_are_read_again_when_the_file_changes(tmp_path):
         ('[sources.cgm]\ntime_format = "%H:%M"', "does not tell a date"),
         ('[sources.cgm]\ntime_format = "%d.%m.%Y %I:%M"', "does not tell a date"),
         ("[sources.band]\ncarry_hours = { spo2 = 48 }", "carry_hours.spo2: Input should be less than or equal to 24"),
+        ('[sources.cgm]\nclock = "server"', "clock: Input should be 'device' or 'gateway'"),
         ('[sources.cgm]\ntime_zone = "Middle/Earth"', "Middle/Earth is no time zone; expected a name such as Europe/Berlin"),
         ('[sources.cgm]\nerror_codes = { glucose = ["Low"] }', "should be a valid number"),
         ("[sources.cgm]\nerror_codes = { glucose = [inf] }", "should be a finite number"),
