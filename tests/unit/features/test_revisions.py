@@ -187,7 +187,7 @@ def take(known, row, group, is_version):
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(ACTIONS)
 def test_what_counts_equals_the_reference_at_every_hour(actions):
     rows = [
