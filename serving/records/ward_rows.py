@@ -40,6 +40,7 @@ class WardRisk:
         urgent_since: since when that has been at the limit of the safety net or above.
         dipped_at: since when it has been below again, for less than a dip may last.
         bounds: that stand, as :func:`bound_fields` describes them; None: none is known.
+        terms: of the patient, as :func:`models.alarms.patient_terms.describe_terms` describes them; None: the ward's alone.
     """
 
     subject_id: str
@@ -64,6 +65,7 @@ class WardRisk:
     urgent_since: int | None = None
     dipped_at: int | None = None
     bounds: list[dict[str, Any]] | None = None
+    terms: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

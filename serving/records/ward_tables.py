@@ -31,6 +31,7 @@ RISKS: Final = sa.Table(  # the latest of each subject
     sa.Column("urgent_since", sa.BigInteger),
     sa.Column("dipped_at", sa.BigInteger),
     sa.Column("bounds", sa.JSON),  # that stand; null: none is known
+    sa.Column("terms", sa.JSON),  # of the patient; null: the ward's alone
 )
 ALARMS: Final = sa.Table(  # one row an episode
     "alarms",

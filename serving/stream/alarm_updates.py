@@ -322,6 +322,7 @@ class Updates:
             unusual=list(risk.unusual),
             net_score=risk.net_score,
             bounds=[bound_fields(bound) for bound in subject.bounds],
+            terms=describe_terms(subject.terms),
         )
 
 

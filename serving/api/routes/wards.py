@@ -19,6 +19,7 @@ from serving.api.routes.ward_events import EVENT, EventStream, first_message, st
 from serving.api.schemas.alarms import AcknowledgeIn, AlarmOut, AlarmsAnswer, OverrideIn, alarm_out
 from serving.api.schemas.bounds import bounds_out
 from serving.api.schemas.request import MAX_PATIENTS, WardName
+from serving.api.schemas.terms import terms_out
 from serving.api.schemas.wards import SafetyNetOut, WardAnswer, WardPatient
 from serving.api.strict_route import StrictRoute
 from serving.auth.tokens import Caller
@@ -188,6 +189,7 @@ def _ward_patient(risk: WardRisk, patient_id: str, alarm: Alarm | None) -> WardP
         findings=[*(["stale_data"] if is_stale else []), *(risk.findings or [])],
         unusual=risk.unusual or [],
         bounds=bounds_out(risk.bounds or []),
+        terms=terms_out(risk.terms),
         alarm_id=sounded.alarm_id if sounded else None,
         alarm_status=sounded.status if sounded else None,
         model_name=risk.model_name,

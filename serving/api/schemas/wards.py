@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from models.alarms.safety_net import Band, Reason
 from models.assessment import Basis, DecidedBy, Finding
 from serving.api.schemas.bounds import BoundOut
+from serving.api.schemas.terms import TermsOut
 from serving.records.ward_rows import Status
 
 
@@ -45,6 +46,7 @@ class WardPatient(BaseModel):
         list[str], Field(description="With outside_training: how the patient differs from those the model learned from.")
     ]
     bounds: Annotated[list[BoundOut], Field(description="What was reported at or beyond a limit, and still stands.")]
+    terms: Annotated[TermsOut | None, Field(description="What staff decided for the patient; null: nothing.")]
     alarm_id: Annotated[str | None, Field(description="Of the open episode, if an alarm sounded in it.")]
     alarm_status: Annotated[Status | None, Field(description="Both null for a caller without alarms:read.")]
     model_name: str | None

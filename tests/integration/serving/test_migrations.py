@@ -52,7 +52,7 @@ COLUMNS_OF = {"quarantine": {"reading": "observation"}, "dropped": {"readings": 
 ADDED = {
     "observations": ("origin", "version", "superseded_at"),
     "quarantine": ("readmitted_at",),
-    "risks": ("bounds",),
+    "risks": ("bounds", "terms"),
     "alarms": ("basis_retracted_at", "bounds", "terms"),
 }
 

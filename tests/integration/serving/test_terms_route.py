@@ -59,6 +59,8 @@ def test_alarm_shows_the_terms_it_rests_on(server):
     assert (alarm["cause"], alarm["bounds"][0]["set_by"]) == ("patient_limit", "staff")
     assert alarm["terms"]["patient"]["by"] == "dr"
     assert alarm["terms"]["patient"]["because"] == BECAUSE
+    (listed,) = server.caller().get("/v1/ward/patients", params={"ward": "A"}).json()["patients"]
+    assert listed["terms"] == alarm["terms"]["patient"]
 
 
 @pytest.mark.parametrize(

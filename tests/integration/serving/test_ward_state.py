@@ -43,6 +43,7 @@ def risk(patient, ward="A", hour=0, **changes):
         "urgent_since": None,
         "dipped_at": None,
         "bounds": [],
+        "terms": None,
     } | changes
     assert set(values) == set(RISKS.columns.keys())
     return WardRisk(**values)
@@ -85,6 +86,7 @@ def test_risk_round_trip_keeps_every_field(ward_state):
         dipped_at=US - 60_000_000,
         latest_reading_at=None,
         probability=None,
+        terms={"by": "dr", "limits": {"spo2": {"low": 85, "high": None}}},
     )
     commit(ward_state, WardUpdate(risks=[complete]), 1)
     assert ward_state.risks() == [complete]

@@ -1,4 +1,4 @@
-"""keep the terms under which an alarm sounded."""
+"""keep the terms of a patient with their risk, and those under which an alarm sounded."""
 
 from typing import Final
 
@@ -10,4 +10,5 @@ down_revision: Final = "0004"
 
 
 def upgrade() -> None:
+    op.add_column("risks", sa.Column("terms", sa.JSON))
     op.add_column("alarms", sa.Column("terms", sa.JSON))
