@@ -1,6 +1,6 @@
 """The signal table: every measured quantity that Vigil knows, with its code, unit, plausible range and resolution.
 
-Validation, the simulator, the bounds of the API, the Feast fields and the documentation are all derived from this table.
+Validation, the simulator, the ranges of the API, the Feast fields and the documentation are all derived from this table.
 
 Units are UCUM codes. Signal codes are LOINC codes. The plausible range is wide on purpose. It excludes what a device cannot
 measure in a living patient, such as a heart rate of 0 from a detached lead or a temperature of 99 Cel. It includes every value

@@ -72,7 +72,7 @@ def drift(
         drifted = f"{assessment.share:.0%} of the features drifted"
         plan = f"plan: {result.decision.action}, {result.decision.outcome}"
         OUT.print(f"{result.status.name.lower()}: {faults}, {drifted}; {plan}", soft_wrap=True, highlight=False)
-        page = home.reports / ("rehearsal" if replay else "") / "drift.html"
+        page = home.reports / ("drill" if replay else "") / "drift.html"
         OUT.print(f"{page}; history: vigil drift ui", soft_wrap=True)
         write(to, result.as_dict())
     raise typer.Exit(EXIT[result.status])

@@ -68,7 +68,7 @@ def carry_out(
     judged: pd.DataFrame,
     *,
     act: bool,
-    rehearsal: bool,
+    drill: bool,
     retrain: Retrain | None = None,
 ) -> Decision:
     """Carry a decision out, and return it with its outcome.
@@ -82,14 +82,14 @@ def carry_out(
         champion: the model.
         judged: predictions with a known outcome.
         act: whether to recalibrate and to retrain.
-        rehearsal: a replay is judged, so nothing in use may change.
+        drill: a replay is judged, so nothing in use may change.
         retrain: trains a challenger; None: retraining stays due.
     """
     terms = plan.terms(decision.action)
     if terms is None or decision.action == "warn":
         return decision
-    if rehearsal:
-        return _not_done(decision, f"a rehearsal: nothing was done; in earnest: {terms.does}")
+    if drill:
+        return _not_done(decision, f"a drill: nothing was done; in earnest: {terms.does}")
     if champion.withdrawn:  # a person has to reinstate it before anything else is done with it
         state = "nothing new: it is withdrawn already" if decision.action == "withdraw" else "not begun: it is withdrawn"
         return _not_done(decision, f"{state}; when the cause is gone: vigil reinstate")

@@ -168,11 +168,11 @@ def _run(
     readings = _count_readings(recent)
     if champion.withdrawn and decision.action == "none" and replay is None:
         decision = decision.model_copy(update={"outcome": _withdrawn_outcome(champion, readings)})
-    rehearsal = replay is not None
-    decision = carry_out(decision, plan, home, champion, recent.judged, act=act, rehearsal=rehearsal, retrain=retrain)
+    drill = replay is not None
+    decision = carry_out(decision, plan, home, champion, recent.judged, act=act, drill=drill, retrain=retrain)
     simulated = facts.simulated or bool(recent.facts.get("simulated"))
     result = DriftRun(
-        status=Status.BROKEN if champion.withdrawn and not rehearsal else _status(decision),
+        status=Status.BROKEN if champion.withdrawn and not drill else _status(decision),
         judged_at=present().isoformat(timespec="seconds"),
         until=recent.until.isoformat(timespec="seconds"),
         model={"name": champion.name, "version": champion.version},
@@ -184,13 +184,13 @@ def _run(
         outcomes=known,
     )
     evidence = result.as_dict()
-    if decision.action != "none" and not rehearsal:
+    if decision.action != "none" and not drill:
         record(home, decision, evidence)
     from pipelines.drift.report import write_report  # Evidently takes seconds to import, and a failing run needs none of it
 
     with timed_step("drift report"):
         write_report(home, result, recent, comparable_days(references.days, ends=recent.ends), champion)
-    if not rehearsal:
+    if not drill:
         _log_to_registry(registry, champion, result, evidence)
     return result
 

@@ -32,7 +32,7 @@ _STATUS_COLOURS: Final = {"fine": "#009E73", "drift": "#E69F00", "broken": "#D55
 def write_report(home: Home, result: DriftRun, recent: ObservedDay, reference: pd.DataFrame, champion: RegisteredModel) -> None:
     """Write ``drift.html`` and ``drift.json``, and add to the series in ``drift/`` and to Evidently's workspace.
 
-    The report of a replay goes into ``HOME/reports/rehearsal``, since it is no part of the home's history.
+    The report of a replay goes into ``HOME/reports/drill``, since it is no part of the home's history.
 
     Args:
         home: receives the reports.
@@ -41,7 +41,7 @@ def write_report(home: Home, result: DriftRun, recent: ObservedDay, reference: p
         reference: the days it was compared with.
         champion: the model; its features choose the columns that Evidently draws.
     """
-    reports = home.reports / ("rehearsal" if result.replay else "")
+    reports = home.reports / ("drill" if result.replay else "")
     series = reports / SERIES
     series.mkdir(parents=True, exist_ok=True)
     columns = _choose_columns(result, champion)

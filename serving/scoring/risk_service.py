@@ -1,4 +1,4 @@
-"""The risk service: from features to logged risk reports. The API and the main job score subjects through this one door."""
+"""The risk service: from features to logged risk reports. The API and the main job score subjects by it."""
 
 import logging
 import uuid

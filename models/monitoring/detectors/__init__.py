@@ -86,4 +86,4 @@ def _family(signal: str) -> str:
     return "pressure" if signal.endswith("_bp") else signal
 
 
-__all__ = ["Evidence", "Finding", "name_faults"]
+__all__ = ["Evidence", "Finding", "detect_faults"]

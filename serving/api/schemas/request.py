@@ -1,4 +1,4 @@
-"""What several requests of the API share. Bounds come from the signal table; validation errors never repeat the input."""
+"""What several requests of the API share. Ranges come from the signal table; validation errors never repeat the input."""
 
 from collections.abc import Mapping
 from datetime import datetime

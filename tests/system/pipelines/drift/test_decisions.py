@@ -53,7 +53,7 @@ def outcomes(home, shift, patients=400):
 
 def run_action(home, action, champion, judged, **options):
     plan, applying = rules(home, action)
-    return carry_out(decide(action, applying), plan, home, champion, judged, **{"act": False, "rehearsal": False, **options})
+    return carry_out(decide(action, applying), plan, home, champion, judged, **{"act": False, "drill": False, **options})
 
 
 def test_withdrawal_is_immediate_and_a_person_reinstates(home):
@@ -86,11 +86,11 @@ def test_drift_of_a_withdrawn_model_is_broken_until_it_is_reinstated(home):
     assert run_drift(home).status is Status.FINE
 
 
-def test_rehearsal_does_not_withdraw_the_model(home):
+def test_drill_does_not_withdraw_the_model(home):
     champion = home.registry.load(NAME)
-    decision = run_action(home, "withdraw", champion, pd.DataFrame(), rehearsal=True)
+    decision = run_action(home, "withdraw", champion, pd.DataFrame(), drill=True)
     assert not decision.carried_out
-    assert decision.outcome.startswith("a rehearsal: nothing was done; in earnest: the model and its alarm guarantee are")
+    assert decision.outcome.startswith("a drill: nothing was done; in earnest: the model and its alarm guarantee are")
     assert home.registry.version_and_withdrawal(NAME) == ("1", False)
 
 

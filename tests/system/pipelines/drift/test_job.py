@@ -72,7 +72,7 @@ def test_assessment_compares_nights_with_nights(day, champion, references):
     assert assessment.columns["drifted"].mean() < 0.05
 
 
-def test_drift_finds_an_injected_fault_in_a_rehearsal_that_changes_nothing(home, champion, week, tmp_path):
+def test_drift_finds_an_injected_fault_in_a_drill_that_changes_nothing(home, champion, week, tmp_path):
     before = sorted(path.name for path in (home / "reports").glob("drift*"))
     folder, result = tmp_path / "replay", tmp_path / "drift.json"
     with pytest.MonkeyPatch.context() as patch:
@@ -90,8 +90,8 @@ def test_drift_finds_an_injected_fault_in_a_rehearsal_that_changes_nothing(home,
     assert "arrives in Fahrenheit" in assessed.output
     assert report["decision"]["carried_out"] is False
     assert report["replay"]["fault"] == "fahrenheit"
-    page = (home / "reports" / "rehearsal" / "drift.html").read_text()
-    assert "This is a rehearsal: fahrenheit was put in" in page
+    page = (home / "reports" / "drill" / "drift.html").read_text()
+    assert "This is a drill: fahrenheit was put in" in page
     assert "not clinical evidence" in page
     assert sorted(path.name for path in (home / "reports").glob("drift*")) == before
     assert Registry(home).version_and_withdrawal("deterioration") == (champion.version, False)
