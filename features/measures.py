@@ -122,6 +122,16 @@ def _in_own_unit(
     return values, np.where(is_error, "device_error", reason)
 
 
+def name_signal(sent: object) -> object:
+    """Return the signal that a sent name or code means, or what was sent where it is unknown.
+
+    >>> name_signal("8867-4"), name_signal("heart_rate"), name_signal("mood")
+    ('heart_rate', 'heart_rate', 'mood')
+    """
+    signal, _ = _resolve_signal(sent)
+    return sent if signal is None else signal
+
+
 @functools.lru_cache(maxsize=4096)
 def _resolve_signal(name: object) -> tuple[str | None, str]:
     if isinstance(name, str):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from features.scores import ROOM_AIR
 
+FIO2: Final = "fio2"
 OXYGEN: Final = "on_oxygen"
 SUFFIX: Final = "#on_oxygen"  # of the message that an observation was derived from
 
@@ -23,7 +24,7 @@ def derive_oxygen(observations: pd.DataFrame) -> pd.DataFrame:
         observations: checked observations, with a plausible FiO2 (a FiO2 of 0 or 3 % is an artefact, not room air). If
             signals are categories, ``on_oxygen`` is one.
     """
-    is_fio2 = (observations["signal"] == "fio2").to_numpy()
+    is_fio2 = (observations["signal"] == FIO2).to_numpy()
     fio2 = observations[is_fio2]
     if not is_fio2.any():
         return fio2

@@ -38,7 +38,7 @@ def resolve(rows: pd.DataFrame) -> pd.DataFrame:
     )
     has_message = rows["message_id"].notna().to_numpy()
     messages = _message_keys(rows) if has_message.any() else rows[MESSAGE_KEY]
-    is_alike = messages.duplicated(keep=False).to_numpy() & has_message
+    is_alike = _is_alike(messages) & has_message
     repeats_message = _find_repeated_messages(rows, messages, is_alike)
     is_repeat = repeats_message.copy()
     is_repeat[~repeats_message] = rows[~repeats_message].duplicated(CONTENT).to_numpy()
@@ -47,7 +47,8 @@ def resolve(rows: pd.DataFrame) -> pd.DataFrame:
         resolved.loc[is_repeat, "outcome"] = np.where(repeats_message, "duplicate_message", "duplicate_reading")[is_repeat]
         return resolved
     message, _ = pd.factorize(rows["message_id"])
-    depends = is_alike | rows.duplicated(CONTENT, keep=False).to_numpy() | np.isin(message, message[revises])
+    of_revised = np.where(has_message, np.isin(message, message[revises & has_message]), revises | _is_alike(messages))
+    depends = is_alike | rows.duplicated(CONTENT, keep=False).to_numpy() | of_revised
     outcomes, ends = _InOrder(rows[depends]).resolve()
     resolved.loc[depends, "outcome"] = outcomes
     resolved.loc[depends, "superseded_at"] = pd.Series(ends, rows.index[depends], dtype=rows["recorded_at"].dtype)
@@ -58,6 +59,11 @@ def _message_keys(rows: pd.DataFrame) -> pd.DataFrame:
     """Return what tells messages apart. A value and a bound of one signal are then the same signal."""
     keys = rows[MESSAGE_KEY]
     return keys.assign(signal=keys["signal"].map(measured_signal)) if rows["signal"].isin(BOUNDS).any() else keys
+
+
+def _is_alike(messages: pd.DataFrame) -> np.ndarray:
+    alike: np.ndarray = messages.duplicated(keep=False).to_numpy()
+    return alike
 
 
 def _find_repeated_messages(rows: pd.DataFrame, messages: pd.DataFrame, is_alike: np.ndarray) -> np.ndarray:
@@ -119,10 +125,10 @@ class _InOrder:
             origin = self._origin[row]
             history, version = self._histories[origin], Version(self._observed[row], self._content[row], None, True, row)
             if is_version[row]:
-                outcome, superseded, _ = history.take(version, self._status[row], self._number[row], times.get(origin, ()))
+                outcome, superseded, _ = history.take(version, self._status[row], self._number[row], times.get(origin, set()))
                 self._supersede(superseded, self._recorded[row])
                 self._outcomes[row] = "duplicate_message" if outcome == "repeated" else outcome
-            elif history.has_message and any(before.observed_at == version.observed_at for before in history.versions):
+            elif history.has_message and history.has_original(version.observed_at):
                 self._outcomes[row] = "duplicate_message"
             else:
                 history.add(version)

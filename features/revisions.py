@@ -11,8 +11,10 @@ Where one message holds a signal at several times, the time has to be the same, 
 A repetition is no observation of its own. If the one that counts is retracted, so is what it repeated.
 """
 
-from collections.abc import Collection, Hashable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Hashable, Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -105,24 +107,33 @@ class Revision:
     standing: Standing
 
 
-@dataclass(slots=True)
 class History:
-    """What is known of the observations of one origin (:data:`ORIGIN`).
+    """What is known of the observations of one origin (:data:`ORIGIN`)."""
 
-    Attributes:
-        versions: the stored ones in their order.
-        revisions: what corrections and retractions made known.
-        has_message: without one, only the time tells what a version belongs to, and originals never exclude each other.
-    """
+    def __init__(
+        self, versions: Iterable[Version] = (), revisions: Iterable[Revision] = (), *, has_message: bool = True
+    ) -> None:
+        """Start from what is stored.
 
-    versions: list[Version] = field(default_factory=list)
-    revisions: list[Revision] = field(default_factory=list)
-    has_message: bool = True
+        Args:
+            versions: in their order.
+            revisions: what corrections and retractions made known.
+            has_message: without one, only the time tells what a version belongs to, and originals never exclude each other.
+        """
+        self.has_message = has_message
+        self._originals: Counter[Any] = Counter()  # how many were observed at each time, superseded ones too
+        self._counting: dict[Any, list[Version]] = {}  # by the time they were observed
+        self._standings: dict[Any, Standing] = {}  # of the newest revision by its identity_at
+        self._of_one: dict[Any, Standing] = {}  # and, of those without identity_at, by their own time
+        for version in versions:
+            self.add(version)
+        for revision in revisions:
+            self._learn(revision)
 
     def take(
-        self, version: Version, status: str, number: int | None, times: Collection[Any] = ()
+        self, version: Version, status: str, number: int | None, times: AbstractSet[Any] = frozenset()
     ) -> tuple[Outcome, list[Version], Revision | None]:
-        """Take the next version, which becomes one of :attr:`versions` if it counts.
+        """Take the next version, which is known from then on if it counts.
 
         Args:
             version: it, as it is stored if it counts; its ``number`` is set here.
@@ -139,40 +150,69 @@ class History:
             return outcome, [], None
         for superseded in counting:
             superseded.counts = False
+            self._counting[superseded.observed_at].remove(superseded)
         is_original = after.version == 1 and status == FINAL  # a source may number its correction or retraction 1
         if outcome == "counts":
             version.number = None if is_original else after.version
-            self.versions.append(version)
+            self.add(version)
         if is_original:
             return outcome, counting, None
         revision = Revision(identity_at, version.observed_at, after)
-        self.revisions.append(revision)
+        self._learn(revision)
         return outcome, counting, revision
 
+    def has_original(self, observed_at: Any) -> bool:
+        """Return whether an original of a time is known."""
+        return observed_at in self._originals
+
     def add(self, version: Version) -> None:
-        """Add an original of which no other version is known. It counts beside others of its origin."""
-        self.versions.append(version)
+        """Add a version that is stored, or an original beside others of its origin."""
+        if version.number is None:
+            self._originals[version.observed_at] += 1
+        if version.counts:
+            self._counting.setdefault(version.observed_at, []).append(version)
 
     def forget(self, version: Version) -> None:
         """Take back a version that repeats the content of another observation. An original is then as if it never came."""
-        self.versions.remove(version)
+        if version.number is None:
+            self._originals[version.observed_at] -= 1
+            if not self._originals[version.observed_at]:
+                del self._originals[version.observed_at]
+        self._counting[version.observed_at].remove(version)
 
-    def _find(self, observed_at: Any, times: Collection[Any]) -> tuple[Any | None, list[Version], Standing]:
+    def _learn(self, revision: Revision) -> None:
+        self._standings[revision.identity_at] = _newer(self._standings.get(revision.identity_at), revision.standing)
+        if revision.identity_at is None:
+            self._of_one[revision.observed_at] = _newer(self._of_one.get(revision.observed_at), revision.standing)
+
+    def _find(self, observed_at: Any, times: AbstractSet[Any]) -> tuple[Any | None, list[Version], Standing]:
         """Return the time that the identity needs (None: it needs none), what counts of it, and what is known of it."""
-        originals = {version.observed_at for version in self.versions if version.number is None} | set(times)
-        several = len(originals) > 1 or any(revision.identity_at is not None for revision in self.revisions)
-        identity_at = observed_at if several or not self.has_message else None
-        counting = [version for version in self.versions if version.counts and identity_at in (None, version.observed_at)]
-        known = [
-            revision.standing
-            for revision in self.revisions
-            if identity_at == (revision.observed_at if several and revision.identity_at is None else revision.identity_at)
-        ]
-        if known:
-            return identity_at, counting, max(known, key=lambda standing: standing.version)
+        is_one = self.has_message and not self._has_several(times)
+        if is_one:
+            counting = [version for versions in self._counting.values() for version in versions]
+            known = self._standings.get(None)
+        else:
+            counting = list(self._counting.get(observed_at, ()))
+            known = self._standings.get(observed_at)
+            if (alone := self._of_one.get(observed_at)) is not None:  # known before the message had several
+                known = _newer(known, alone)
+        identity_at = None if is_one else observed_at
+        if known is not None:
+            return identity_at, counting, known
         if counting:
             return identity_at, counting, Standing(counting[-1].number or 1, content=counting[-1].content)
         return identity_at, counting, Standing()
+
+    def _has_several(self, times: AbstractSet[Any]) -> bool:
+        """Return whether the message holds the signal at several times."""
+        if self._standings.keys() - {None}:
+            return True
+        own = self._originals.keys()
+        return len(own) > 1 or len(times) > 1 or bool(times and own and times != own)
+
+
+def _newer(known: Standing | None, other: Standing) -> Standing:
+    return other if known is None or other.version > known.version else known
 
 
 def is_revision(status: "pd.Series[Any]", version: "pd.Series[Any]") -> "pd.Series[bool]":

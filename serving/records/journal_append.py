@@ -7,10 +7,11 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.declarations import Declarations
+from features.measures import name_signal
 from features.observations import TIME, check
 from features.repeats import MESSAGE_KEY
 from features.revisions import ORIGIN
-from serving.records.journal_merges import address_revisions, read_merges, touch_survivors
+from serving.records.journal_merges import address_versions, read_merges, touch_survivors
 from serving.records.journal_rows import (
     Receipt,
     count_repetitions,
@@ -39,10 +40,12 @@ def append_group(
         declared: what sources declare.
     """
     merges = read_merges(connection, frame["subject_id"].unique())
-    frame = address_revisions(connection, frame, merges)
+    named = frame.assign(signal=frame["signal"].map(name_signal))  # a version may name the signal by another code
+    frame = frame.assign(subject_id=address_versions(connection, named, merges))
+    named = named.assign(subject_id=frame["subject_id"])
     arrived = frame.assign(
-        message_id=[digest(row) for row in _rows(frame, MESSAGE_KEY)],
-        origin=[digest_origin(row) for row in _rows(frame, ORIGIN)],
+        message_id=[digest(row) for row in _rows(named, MESSAGE_KEY)],
+        origin=[digest_origin(row) for row in _rows(named, ORIGIN)],
         observed_at=not_ahead(frame["observed_at"].astype(TIME), recorded_at),
         recorded_at=pd.Series(recorded_at, index=frame.index, dtype=TIME),
         row=range(len(frame)),

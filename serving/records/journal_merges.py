@@ -74,23 +74,27 @@ def record_unmerge(connection: sa.Connection, subject: str, next_time: Callable[
     return True
 
 
-def address_revisions(connection: sa.Connection, frame: pd.DataFrame, merges: Merges) -> pd.DataFrame:
-    """Return observations in which a correction or retraction has the key of the person under which its message is stored.
+def address_versions(connection: sa.Connection, frame: pd.DataFrame, merges: Merges) -> "pd.Series[str]":
+    """Return the subject of each observation: of a version, the key of the person under which its message is stored.
 
-    After a merge a source may correct under the surviving identifier what it sent under the other one.
+    After a merge a source may correct under the surviving identifier what it sent under the other one, or send that again.
     """
-    if not merges or "status" not in frame:
-        return frame
     addressed = frame["subject_id"].copy()
-    revisions = frame[is_revision(frame["status"], frame["version"])]
-    for row, sent in zip(revisions.index, revisions[ORIGIN].to_dict("records"), strict=True):
+    if not merges:
+        return addressed
+    keys = {own: merges.keys(merges.survivor(own)) for own in frame["subject_id"].unique()}
+    several = frame[frame["subject_id"].map(lambda own: len(keys[own]) > 1)]
+    has_status = "status" in frame
+    revises = is_revision(several["status"], several["version"]).tolist() if has_status else [False] * len(several)
+    for row, sent, revision in zip(several.index, several[ORIGIN].to_dict("records"), revises, strict=True):
         own = sent["subject_id"]
-        others = [key for key in merges.keys(merges.survivor(own)) if key != own]
-        for key in [own, *others] if others else []:
-            if _is_stored(connection, key, digest_origin({**sent, "subject_id": key}.values())):
+        # An original is another person's message if that was revised; else it counts once by its content.
+        tables = (REVISIONS, OBSERVATIONS) if revision else (REVISIONS,)
+        for key in [own, *(key for key in keys[own] if key != own)]:
+            if _is_stored(connection, key, digest_origin({**sent, "subject_id": key}.values()), tables):
                 addressed[row] = key
                 break
-    return frame.assign(subject_id=addressed)
+    return addressed
 
 
 def touch_survivors(connection: sa.Connection, subjects: Iterable[str], merges: Merges, at: int) -> None:
@@ -137,10 +141,9 @@ def require_recorded(connection: sa.Connection, subjects: dict[str, str]) -> Non
             raise NotRecordedError("not_in_journal", field)
 
 
-def _is_stored(connection: sa.Connection, subject: str, origin: bytes) -> bool:
-    """Return whether a version of an observation is stored, by the digest of its origin."""
+def _is_stored(connection: sa.Connection, subject: str, origin: bytes, tables: Iterable[sa.Table]) -> bool:
+    """Return whether one of some tables has a version of an observation, by the digest of its origin."""
     stored = [
-        sa.select(table.c.seq).where(table.c.subject_id == subject, table.c.origin == origin).limit(1)
-        for table in (REVISIONS, OBSERVATIONS)
+        sa.select(table.c.seq).where(table.c.subject_id == subject, table.c.origin == origin).limit(1) for table in tables
     ]
     return any(connection.execute(query).first() for query in stored)

@@ -34,22 +34,15 @@ class Receipt:
     reason: str | None = None
 
 
-def insert_accepted(
-    connection: sa.Connection,
-    accepted: pd.DataFrame,
-    origins: Mapping[bytes, bytes],
-    version: int | None = None,
-    superseded_at: int | None = None,
-) -> None:
+def insert_accepted(connection: sa.Connection, accepted: pd.DataFrame, origins: Mapping[bytes, bytes]) -> None:
     """Store accepted observations.
 
     Args:
         connection: of the group's transaction.
         accepted: of :func:`features.observations.check`; ``message_id`` is a digest, and of a derived observation that of the
-            message, with a suffix.
+            message, with a suffix. Perhaps with ``version`` (missing: an original) and ``superseded_at`` (microseconds;
+            missing: it counts).
         origins: digest of the origin by that of the message.
-        version: of all of them; None: they are originals.
-        superseded_at: since when they count no more, microseconds; None: they count.
     """
     if accepted.empty:
         return
@@ -65,9 +58,8 @@ def insert_accepted(
         "message": messages,
         "origin": [origins[message[:_DIGEST_BYTES]] + message[_DIGEST_BYTES:] for message in messages],
     }
+    columns |= {name: accepted[name].astype(object) for name in ("version", "superseded_at") if name in accepted}
     rows: list[Any] = pd.DataFrame(columns).to_dict("records")
-    if version is not None or superseded_at is not None:
-        rows = [row | {"version": version, "superseded_at": superseded_at} for row in rows]
     insert_new(connection, OBSERVATIONS, rows)
     latest = {row["subject_id"]: row["recorded_at"] for row in rows}
     upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at} for subject, at in latest.items()])

@@ -96,8 +96,9 @@ REVISIONS: Final = sa.Table(  # corrections and retractions, in the order in whi
     sa.Column("identity_at", sa.BigInteger),  # observed_at that names the observation, where its message holds several
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("is_retracted", sa.Boolean, nullable=False),
-    sa.Column("observed_at", sa.BigInteger),  # what this version says; null: nothing, it retracts
-    sa.Column("value", sa.Float),
+    sa.Column("observed_at", sa.BigInteger),
+    sa.Column("value", sa.Float),  # what this version says; null: nothing, it retracts
+    sa.Column("signal", sa.String),  # of which it says that: the measured one, or one of its bounds; null: an earlier version
 )
 QUARANTINE: Final = sa.Table(
     "quarantine",

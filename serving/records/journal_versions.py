@@ -3,18 +3,29 @@
 What they mean is defined in :mod:`features.revisions`. Of what was stored, only ``superseded_at`` changes, and only once.
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
 import pandas as pd
 import sqlalchemy as sa
 
 from features.declarations import Declarations
-from features.observations import check, understand
-from features.oxygen import SUFFIX
-from features.revisions import FINAL, History, Revision, Standing, Version, is_revision
+from features.observations import understand
+from features.oxygen import FIO2, OXYGEN, SUFFIX, derive_oxygen
+from features.revisions import FINAL, History, Outcome, Revision, Standing, Version, is_revision
 from features.signals import measured_signal, signal_with_bounds
 from serving.records.database import upsert
 from serving.records.journal_rows import Receipt, insert_accepted
 from serving.records.journal_tables import LATEST, OBSERVATIONS, REVISIONS
 from serving.records.timestamps import microsecond
+
+_CHUNK: Final = 500  # values in a query
+_RECEIPTS: Final[Mapping[Outcome, Receipt]] = {
+    "counts": Receipt("accepted"),
+    "retracts": Receipt("accepted"),
+    "repeated": Receipt("duplicate"),
+    "superseded": Receipt("duplicate", "superseded"),
+}
 
 
 def find_versions(connection: sa.Connection, arrived: pd.DataFrame) -> "pd.Series[bool]":
@@ -45,114 +56,148 @@ def append_versions(
     versions = arrived.reset_index(drop=True)
     if "status" not in versions:
         versions = versions.assign(status=FINAL, version=None)
-    normalised, reasons = understand(versions, recorded_at, declared)
+    understood, reasons = understand(versions, recorded_at, declared)
+    understood = understood.assign(origin=versions["origin"], row=versions["row"])
+    receipts = {row: Receipt("quarantined", reason) for row, reason in zip(versions["row"], reasons, strict=True) if reason}
+    usable = understood[(reasons == "").to_numpy()]
     at = microsecond(recorded_at)
-    times = _times_of_originals(versions, normalised, reasons)
-    histories: dict[bytes, History] = {}
-    receipts, fresh = {}, []
-    for position, (row, reason) in enumerate(zip(versions["row"], reasons, strict=True)):
-        if reason:
-            receipts[row] = Receipt("quarantined", str(reason))
-            continue
-        sent, understood = versions.iloc[[position]], normalised.iloc[position]
-        subject, origin = str(understood["subject_id"]), sent["origin"].iloc[0]
-        observed_at, signal, value = (
-            microsecond(understood["observed_at"]),
-            str(understood["signal"]),
-            float(understood["value"]),
-        )
-        if origin not in histories:
-            histories[origin] = _history(connection, subject, signal, origin, sent["message_id"].iloc[0])
-        number = None if pd.isna(understood["version"]) else int(understood["version"])
-        version = Version(observed_at, (observed_at, signal, value), None, True, None)
-        outcome, superseded, revision = histories[origin].take(
-            version, str(understood["status"]), number, times.get(origin, ())
-        )
-        if outcome in ("repeated", "superseded"):
-            receipts[row] = Receipt("duplicate", "superseded" if outcome == "superseded" else None)
-            continue
-        receipts[row] = Receipt("accepted")
-        _supersede(connection, subject, origin, superseded, at)
+    histories = _histories(connection, usable)
+    times = _times_of_originals(usable)
+    superseded: list[tuple[str, bytes, Version]] = []
+    fresh: dict[int, Version] = {}  # by position
+    revisions: list[dict[str, Any]] = []
+    sent: Any
+    for position, sent in zip(usable.index, usable.to_dict("records"), strict=True):
+        origin, observed_at = sent["origin"], microsecond(sent["observed_at"])
+        number = None if pd.isna(sent["version"]) else int(sent["version"])
+        version = Version(observed_at, (observed_at, sent["signal"], sent["value"]), None, True, None)
+        outcome, ended, revision = histories[origin].take(version, sent["status"], number, times.get(origin, set()))
+        receipts[sent["row"]] = _RECEIPTS[outcome]
+        superseded += [(sent["subject_id"], origin, one) for one in ended if one.key is not None]  # else it is of this group
         if outcome == "counts":
-            fresh.append((version, sent.drop(columns=["status", "version"])))
-        upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at}])
+            fresh[position] = version
         if revision is not None:
-            _insert_revision(connection, subject, origin, revision, None if outcome == "retracts" else value, at)
-    for version, sent in fresh:
-        origins = {sent["message_id"].iloc[0]: sent["origin"].iloc[0]}
-        superseded_at = None if version.counts else at
-        insert_accepted(connection, check(sent, declared=declared).accepted, origins, version.number, superseded_at)
+            revisions.append(_revision_row(sent, revision, at))
+    _supersede(connection, superseded, at)
+    changed = usable.loc[[receipts[row].status == "accepted" for row in usable["row"]], "subject_id"].unique()
+    upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at} for subject in changed])
+    if revisions:
+        connection.execute(REVISIONS.insert(), revisions)
+    _insert(connection, usable, fresh, at)
     return receipts
 
 
-def _times_of_originals(versions: pd.DataFrame, normalised: pd.DataFrame, reasons: "pd.Series[str]") -> dict[bytes, set[int]]:
-    """Return when the usable originals of each origin were observed."""
+def _insert(connection: sa.Connection, usable: pd.DataFrame, fresh: dict[int, Version], at: int) -> None:
+    """Store the versions that count, or counted until a later one of the group, with the oxygen that follows from them."""
+    accepted = usable.loc[list(fresh)].assign(
+        version=pd.Series([version.number for version in fresh.values()], list(fresh), dtype=object),
+        superseded_at=pd.Series([None if version.counts else at for version in fresh.values()], list(fresh), dtype=object),
+    )
+    origins = dict(zip(accepted["message_id"], accepted["origin"], strict=True))
+    together = pd.concat([accepted, derive_oxygen(accepted)]).sort_values("row", kind="stable")
+    insert_accepted(connection, together, origins)
+
+
+def _times_of_originals(usable: pd.DataFrame) -> dict[bytes, set[int]]:
+    """Return when the originals of each origin were observed."""
+    originals = usable[~is_revision(usable["status"], usable["version"]).to_numpy()]
     times: dict[bytes, set[int]] = {}
-    is_original = ~is_revision(normalised["status"], normalised["version"]) & (reasons == "").to_numpy()
-    for origin, observed_at in zip(
-        versions.loc[is_original, "origin"], normalised.loc[is_original, "observed_at"], strict=True
-    ):
+    for origin, observed_at in zip(originals["origin"], originals["observed_at"], strict=True):
         times.setdefault(origin, set()).add(microsecond(observed_at))
     return times
 
 
-def _history(connection: sa.Connection, subject: str, signal: str, origin: bytes, message: bytes) -> History:
-    """Return what the journal knows of an origin. Each of the first two queries has an index of its own.
+def _histories(connection: sa.Connection, usable: pd.DataFrame) -> dict[bytes, History]:
+    """Return what the journal knows of the origins of some versions.
 
-    A version may be a value of the signal or a bound of it.
-
-    An earlier version of Vigil stored no origin; then the message, which has the same time, tells.
+    A version may be a value of the signal or a bound of it. An earlier version of Vigil stored no origin; then the message,
+    which has the same time, tells.
     """
-    is_known = (OBSERVATIONS.c.origin == origin) | (OBSERVATIONS.c.origin.is_(None) & (OBSERVATIONS.c.message == message))
-    signals = signal_with_bounds(measured_signal(signal))
-    wanted = (OBSERVATIONS.c.subject_id == subject) & OBSERVATIONS.c.signal.in_(signals) & is_known
-    columns = [OBSERVATIONS.c[name] for name in ("seq", "observed_at", "signal", "value", "version", "superseded_at")]
+    origins = dict.fromkeys(usable["origin"])
+    stored: dict[bytes, list[Version]] = {origin: [] for origin in origins}
+    signals: dict[bytes, str] = {}  # what counts, for revisions of an earlier version of Vigil
+    origin_of = dict(zip(usable["message_id"], usable["origin"], strict=True))
+    series = usable.assign(signal=usable["signal"].map(measured_signal)).groupby(["subject_id", "signal"], sort=False)
+    for (subject, signal), own in series:
+        for row in _stored_versions(connection, str(subject), str(signal), own):
+            origin = origin_of[row.message] if row.origin is None else row.origin
+            counts = row.superseded_at is None
+            said = (row.observed_at, row.signal, row.value)
+            stored[origin].append(Version(row.observed_at, said, row.version, counts, row.seq))
+            if counts:
+                signals[origin] = row.signal
+    revisions: dict[bytes, list[Revision]] = {origin: [] for origin in origins}
+    sent_signals = dict(zip(usable["origin"], usable["signal"], strict=True))
+    for row in _stored_revisions(connection, list(origins)):
+        signal = row.signal or signals.get(row.origin, sent_signals[row.origin])
+        content = None if row.is_retracted else (row.observed_at, signal, row.value)
+        standing = Standing(row.version, row.is_retracted, content)
+        revisions[row.origin].append(Revision(row.identity_at, row.observed_at, standing))
+    return {origin: History(stored[origin], revisions[origin]) for origin in origins}
+
+
+def _stored_versions(connection: sa.Connection, subject: str, signal: str, own: pd.DataFrame) -> list["sa.Row[Any]"]:
+    """Return the stored observations of some origins of one series. Each of the two conditions has an index of its own."""
+    columns = [
+        OBSERVATIONS.c[name]
+        for name in ("seq", "observed_at", "signal", "value", "version", "superseded_at", "origin", "message")
+    ]
+    wanted = (OBSERVATIONS.c.subject_id == subject) & OBSERVATIONS.c.signal.in_(signal_with_bounds(signal))
     counts = OBSERVATIONS.c.superseded_at.is_(None)
-    rows = [row for which in (counts, ~counts) for row in connection.execute(sa.select(*columns).where(wanted, which))]
-    versions = [
-        Version(row.observed_at, (row.observed_at, row.signal, row.value), row.version, row.superseded_at is None, row.seq)
-        for row in rows
+    found: list[sa.Row[Any]] = []
+    for some in _chunks(own[["origin", "message_id"]].drop_duplicates()):
+        is_known = OBSERVATIONS.c.origin.in_(some["origin"].tolist()) | (
+            OBSERVATIONS.c.origin.is_(None) & OBSERVATIONS.c.message.in_(some["message_id"].tolist())
+        )
+        for which in (counts, ~counts):
+            found += connection.execute(sa.select(*columns).where(wanted, which, is_known)).all()
+    return found
+
+
+def _stored_revisions(connection: sa.Connection, origins: list[bytes]) -> list["sa.Row[Any]"]:
+    return [
+        row
+        for first in range(0, len(origins), _CHUNK)
+        for row in connection.execute(sa.select(REVISIONS).where(REVISIONS.c.origin.in_(origins[first : first + _CHUNK])))
     ]
-    before = next((row.signal for row in rows if row.superseded_at is None), signal)
-    revisions = [
-        Revision(
-            row.identity_at,
-            row.observed_at,
-            Standing(row.version, row.is_retracted, None if row.is_retracted else (row.observed_at, before, row.value)),
-        )
-        for row in connection.execute(sa.select(REVISIONS).where(REVISIONS.c.origin == origin))
-    ]
-    return History(versions, revisions)
 
 
-def _supersede(connection: sa.Connection, subject: str, origin: bytes, versions: list[Version], at: int) -> None:
-    """End stored versions, and the oxygen that follows from them. Those of this group have no key, and are not stored yet."""
-    for version in versions:
-        if version.key is None:
-            continue
-        derived = (
-            (OBSERVATIONS.c.subject_id == subject)
-            & (OBSERVATIONS.c.signal == "on_oxygen")
-            & (OBSERVATIONS.c.observed_at == version.observed_at)
-            & (OBSERVATIONS.c.origin == origin + SUFFIX.encode())
-        )
-        for ended in (OBSERVATIONS.c.seq == version.key, derived):
-            superseded = OBSERVATIONS.update().where(ended, OBSERVATIONS.c.superseded_at.is_(None))
-            connection.execute(superseded.values(superseded_at=at))
+def _chunks(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    return (frame.iloc[first : first + _CHUNK] for first in range(0, len(frame), _CHUNK))
 
 
-def _insert_revision(
-    connection: sa.Connection, subject: str, origin: bytes, revision: Revision, value: float | None, at: int
-) -> None:
-    connection.execute(
-        REVISIONS.insert().values(
-            recorded_at=at,
-            subject_id=subject,
-            origin=origin,
-            identity_at=revision.identity_at,
-            version=revision.standing.version,
-            is_retracted=revision.standing.is_retracted,
-            observed_at=revision.observed_at,
-            value=value,
-        )
+def _supersede(connection: sa.Connection, versions: list[tuple[str, bytes, Version]], at: int) -> None:
+    """End stored versions, and the oxygen that follows from them."""
+    if not versions:
+        return
+    counts = OBSERVATIONS.c.superseded_at.is_(None)
+    ended = OBSERVATIONS.update().where(OBSERVATIONS.c.seq == sa.bindparam("key"), counts).values(superseded_at=at)
+    connection.execute(ended, [{"key": version.key} for _, _, version in versions])
+    derived = (
+        (OBSERVATIONS.c.subject_id == sa.bindparam("subject"))
+        & (OBSERVATIONS.c.signal == OXYGEN)
+        & (OBSERVATIONS.c.observed_at == sa.bindparam("time"))
+        & (OBSERVATIONS.c.origin == sa.bindparam("derived_from"))
     )
+    of_fio2 = [
+        {"subject": subject, "time": version.observed_at, "derived_from": origin + SUFFIX.encode()}
+        for subject, origin, version in versions
+        if version.content[1] == FIO2  # type: ignore[index]
+    ]
+    if of_fio2:
+        connection.execute(OBSERVATIONS.update().where(derived, counts).values(superseded_at=at), of_fio2)
+
+
+def _revision_row(sent: Mapping[str, Any], revision: Revision, at: int) -> dict[str, Any]:
+    is_retracted = revision.standing.is_retracted
+    return {
+        "recorded_at": at,
+        "subject_id": sent["subject_id"],
+        "origin": sent["origin"],
+        "identity_at": revision.identity_at,
+        "version": revision.standing.version,
+        "is_retracted": is_retracted,
+        "observed_at": revision.observed_at,
+        "value": None if is_retracted else sent["value"],
+        "signal": sent["signal"],
+    }

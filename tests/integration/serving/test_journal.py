@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter
 
 import numpy as np
 import pandas as pd
@@ -411,6 +412,38 @@ def test_oxygen_derived_from_a_fraction_follows_its_corrections(journal):
     assert count_now(journal) == [("fio2", 21.0), ("on_oxygen", 0.0)]
     append(journal, [observation("m1", None, **fio2, status="retracted", version=None)])
     assert count_now(journal) == []
+
+
+def test_versions_are_of_one_observation_by_whatever_code_they_name_the_signal(journal):
+    append(journal, [observation("m1", 80.0)])
+    assert append(journal, [observation("m1", 88.0, signal="8867-4", status="corrected", version=None)]) == [ACCEPTED]
+    assert count_now(journal) == [("heart_rate", 88.0)]
+    append(journal, [observation("m2", 70.0, signal="8889-8")])
+    assert append(journal, [observation("m2", 71.0)]) == [Receipt("quarantined", "duplicate_message")]
+    assert append(journal, [observation("m2", None, signal="8893-0", status="retracted", version=None)]) == [ACCEPTED]
+    assert count_now(journal) == [("heart_rate", 88.0)]
+
+
+def test_a_bound_that_was_said_by_another_message_is_still_corrected_to_a_value(journal):
+    glucose = {"signal": "glucose", "unit": "mg/dL", "status": "corrected", "version": None}
+    append(journal, [observation("m2", 40.0, comparator=">", **glucose)])
+    append(journal, [observation("m1", 40.0, comparator=">", **glucose)])
+    assert append(journal, [observation("m1", 40.0, comparator=None, **glucose)]) == [ACCEPTED]
+    assert count_now(journal) == [("glucose", 40.0), ("glucose_above_range", 40.0)]
+
+
+def test_corrections_of_a_group_take_little_longer_than_its_originals(journal):
+    """One by one, each with queries of its own, they held the write lock for 11 s."""
+
+    def seconds(**changes):
+        began = perf_counter()
+        rows = [observation(f"m{n}", 60.0 + n % 60, observed_at=NOW - timedelta(seconds=n)) | changes for n in range(1_000)]
+        assert append(journal, rows) == [ACCEPTED] * 1_000
+        return perf_counter() - began
+
+    seconds(subject_id="p2")
+    originals = seconds()
+    assert seconds(status="corrected", version=2, value=130.0) < 20 * originals
 
 
 ORIGINALS = {"m1": 60.0, "m2": 80.0, "m3": 60.0}  # a message is not sent twice with other content and the same version

@@ -391,3 +391,17 @@ def test_what_counts_equals_the_reference_and_batch_equals_online_over_any_histo
     assert all(first < second for first, second in pairwise(times))
     home.journal._engine.dispose()
     shutil.rmtree(folder)
+
+
+def test_a_message_that_was_retracted_under_the_survivor_counts_no_more_when_it_is_sent_again(home):
+    """Under either identifier."""
+    home.merge("b", "a")
+    before = home.values("a")
+    home.unmerge("b")
+    home.send("b", 55)
+    message = len(home.messages) - 1
+    home.merge("b", "a")
+    assert home.send("a", None, message=message, status="retracted") == "accepted"
+    for key in ("a", "b"):
+        assert home.send(key, 55, message=message) == "duplicate"
+        assert home.values("a") == before

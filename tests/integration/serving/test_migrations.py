@@ -273,10 +273,11 @@ def test_journal_without_merges_gets_them_and_keeps_its_observations(home):
     with closing(sqlite3.connect(home / "journal.db")) as connection, connection:  # as revision 0003 had it
         for table in ("merges", "terms"):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("ALTER TABLE revisions DROP COLUMN signal")
         connection.execute("UPDATE alembic_version SET version_num = '0003'")
     assert pending_migrations(home, journal.SCHEMA) == [
         "journal.db: let patients be merged and unmerged.",
-        "journal.db: let a patient have terms of their own.",
+        "journal.db: let a patient have terms of their own, and keep of which signal or bound a revision is.",
     ]
     opened = Journal(home)
     first, second, *_ = before["subject_id"].unique()

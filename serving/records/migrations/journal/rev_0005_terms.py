@@ -1,4 +1,4 @@
-"""let a patient have terms of their own."""
+"""let a patient have terms of their own, and keep of which signal or bound a revision is."""
 
 from typing import Final
 
@@ -23,5 +23,6 @@ def upgrade() -> None:
         sa.Column("news2_alarm_from", sa.Integer),
         sa.Column("limits", sa.JSON, nullable=False),
     )
+    op.add_column("revisions", sa.Column("signal", sa.String))
     for column in ("recorded_at", "subject_id", "until"):
         op.create_index(f"ix_terms_{column}", "terms", [column])
