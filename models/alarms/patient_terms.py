@@ -3,7 +3,7 @@
 - SpO2 scale 2, for hypercapnic respiratory failure (RCP 2017, chart 1). A competent clinical decision
   maker prescribes it.
 - Their own alarm threshold of the model's risk, and their own NEWS2 from which the safety net sounds.
-- Limits of single signals: a value at or beyond one sounds an alarm, outside any budget.
+- Limits of single signals: a latest value at or beyond one sounds an alarm, outside any budget.
 
 Terms have a reason, an author, and perhaps an end. The newest ones replace all of before.
 """
@@ -72,7 +72,7 @@ class Breach:
     Attributes:
         signal, side: which limit.
         limit: in the signal's unit.
-        observed_at: of the value, microseconds UTC.
+        observed_at: of the value, microseconds UTC, to the second.
     """
 
     signal: str
@@ -84,8 +84,8 @@ class Breach:
 
     @property
     def name(self) -> str:
-        """What the alarm policy calls it, such as ``heart_rate_above_limit``."""
-        return limit_name(self.signal, self.side)
+        """What the alarm policy calls it, such as ``heart_rate_above_130_limit``."""
+        return limit_name(self.signal, self.side, self.limit)
 
     @property
     def unit(self) -> str:
@@ -110,12 +110,14 @@ def find_breaches(components: Mapping[str, Component], at: int, terms: PatientTe
         at: the time of their assessment, microseconds.
         terms: of the patient; None: there are none.
     """
+    if terms is None:
+        return ()
     breaches = []
-    for signal, limits in ({} if terms is None else terms.limits).items():
+    for signal, limits in terms.limits.items():
         component = components[signal]
         if component.value is None or component.hours is None or component.is_expired:
             continue
-        observed_at = at - round(component.hours * HOUR_US)
+        observed_at = round((at - component.hours * HOUR_US) / 1e6) * 1_000_000  # ages are float32
         if limits.low is not None and component.value <= limits.low:
             breaches.append(Breach(signal, "below", limits.low, observed_at))
         if limits.high is not None and component.value >= limits.high:
@@ -128,10 +130,8 @@ def causes_of(critical: Iterable[Bound | Breach]) -> set[CriticalCause]:
     return {"patient_limit" if isinstance(one, Breach) else "critical_bound" for one in critical}
 
 
-def describe_terms(terms: PatientTerms | None) -> dict[str, Any] | None:
-    """Return terms as they are stored with an alarm; None: the ward's alone."""
-    if terms is None:
-        return None
+def describe_terms(terms: PatientTerms) -> dict[str, Any]:
+    """Return terms as they are stored."""
     limits = {signal: {"low": own.low, "high": own.high} for signal, own in terms.limits.items()}
     names = ("recorded_at", "by", "because", "until", "spo2_scale", "alarm_threshold", "news2_alarm_from")
     return {name: getattr(terms, name) for name in names} | {"limits": limits}

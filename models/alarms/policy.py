@@ -4,8 +4,8 @@
 - The safety net sounds one if NEWS2 of sustained values is 7 or more, whatever the model says and outside any budget. If spot
   checks alone give that score, it sounds at once; if not, when the score has held for 40 minutes.
 - A critical bound (:mod:`models.alarms.critical_bounds`) sounds one at once, outside any budget.
-- A value at or beyond a limit of the patient (:mod:`models.alarms.patient_terms`) sounds one, too. After the refractory period
-  it may sound again, and not before, however often the value crosses the limit.
+- A latest value at or beyond a limit of the patient (:mod:`models.alarms.patient_terms`) sounds one at once, too, outside any
+  budget. Each limit sounds once in a refractory period, however often values cross it, whatever else has sounded.
 - Alarms of one episode share a record. An episode ends when the risk is below the threshold by a margin, NEWS2 is below 5 and
   no critical bound stands. So a patient who hovers around a limit has one episode (hysteresis).
 - After an alarm follows a refractory period. The first alarm of the safety net in an episode does not wait for its end, because
@@ -17,7 +17,8 @@
 alarms that its evaluation counted, and those of critical bounds.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -60,8 +61,7 @@ class Episode:
         opened_at: index time of the first high risk.
         sounded: number of alarms so far; 0: all were withheld.
         emergency: whether the safety net has sounded and NEWS2 has not fallen below 5 since.
-        bounds: names of the critical bounds that an alarm was about and that have stood since, and of the patient's limits that
-            it was about.
+        bounds: names of the critical bounds, and of the patient's limits, that an alarm was about and that have stood since.
     """
 
     opened_at: datetime
@@ -78,11 +78,13 @@ class AlarmState:
         episode: the open episode, if there is one.
         last_sounded_at: index time of the latest alarm.
         hold: since when NEWS2 has been at the limit of the safety net, if it is.
+        limits: when an alarm was last about each limit of the patient, by name, as far as that may matter.
     """
 
     episode: Episode | None = None
     last_sounded_at: datetime | None = None
     hold: "Hold | None" = None
+    limits: Mapping[str, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,32 +171,41 @@ def decide(
     cause: Cause = "model"
     if emergency and (not refractory or episode is None or not episode.emergency):
         cause = "news2"
-    elif (own := _cause_of_bounds(bounds, episode, is_refractory=refractory)) is not None:
-        cause = own
+    elif _has_news(bounds, episode, is_refractory=refractory):
+        cause = "critical_bound"
+    elif any(name not in _recent(policy, state, at) for name in bounds if is_limit(name)):
+        cause = "patient_limit"
     elif emergency or not high or (episode is None and refractory):
         return Decision(state)
     elif refractory or not room:
         opened = replace(state, episode=episode or Episode(at, 0))
         return Decision(opened) if episode else Decision(opened, "withheld", "model")
-    return _sound(state, at, cause, bounds)
+    return _sound(policy, state, at, cause, bounds)
 
 
-def limit_name(signal: str, side: Side) -> str:
-    """Return the name of a patient's limit.
+def limit_name(signal: str, side: Side, limit: float) -> str:
+    """Return the name of a patient's limit. Another limit is news, so it has another name.
 
-    >>> limit_name("heart_rate", "above")
-    'heart_rate_above_limit'
+    >>> limit_name("heart_rate", "above", 130)
+    'heart_rate_above_130_limit'
     """
-    return f"{signal}_{side}{_LIMIT}"
+    return f"{signal}_{side}_{limit:g}{_LIMIT}"
 
 
-def _cause_of_bounds(bounds: tuple[str, ...], episode: Episode | None, *, is_refractory: bool) -> Cause | None:
-    """Return what sounds an alarm of the bounds that stand. A critical bound does not wait, a limit does not flutter."""
-    known = set() if episode is None else set(episode.bounds)
-    news = [name for name in bounds if not is_refractory or name not in known]
-    if any(not name.endswith(_LIMIT) for name in news):
-        return "critical_bound"
-    return "patient_limit" if news and (not is_refractory or episode is not None) else None
+def is_limit(name: str) -> bool:
+    """Return whether a name is that of a patient's limit, not of a bound."""
+    return name.endswith(_LIMIT)
+
+
+def _has_news(bounds: tuple[str, ...], episode: Episode | None, *, is_refractory: bool) -> bool:
+    """Return whether a critical bound stands that sounds an alarm: it does not wait for the end of a refractory period."""
+    known = () if episode is None else episode.bounds
+    return any(not is_limit(name) and (not is_refractory or name not in known) for name in bounds)
+
+
+def _recent(policy: Policy, state: AlarmState, at: datetime) -> dict[str, datetime]:
+    """Return the limits that an alarm was about within the refractory period."""
+    return {name: time for name, time in state.limits.items() if at - time < policy.refractory_period}
 
 
 def needs_reassessment(state: AlarmState, now: datetime) -> bool:
@@ -221,7 +232,7 @@ def _rearm(episode: Episode | None, net: SafetyNetScore | None, bounds: tuple[st
     if episode is None:
         return None
     has_fallen = net is not None and net.score < ENDS_BELOW
-    standing = tuple(name for name in episode.bounds if name in bounds or name.endswith(_LIMIT))
+    standing = tuple(name for name in episode.bounds if name in bounds)
     return replace(episode, emergency=episode.emergency and not has_fallen, bounds=standing)
 
 
@@ -232,10 +243,10 @@ def _goes_on(policy: Policy, episode: Episode, risk: float | None, net: SafetyNe
     return episode.emergency or risk >= policy.rearm
 
 
-def _sound(state: AlarmState, at: datetime, cause: Cause, bounds: tuple[str, ...]) -> Decision:
+def _sound(policy: Policy, state: AlarmState, at: datetime, cause: Cause, bounds: tuple[str, ...]) -> Decision:
     episode = state.episode or Episode(at, 0)
     emergency = episode.emergency or cause == "news2"
-    about = (*bounds, *(name for name in episode.bounds if name not in bounds))
-    sounded = replace(episode, sounded=episode.sounded + 1, emergency=emergency, bounds=about)
+    sounded = replace(episode, sounded=episode.sounded + 1, emergency=emergency, bounds=bounds)
+    limits = _recent(policy, state, at) | {name: at for name in bounds if is_limit(name)}
     event: Event = "sounded_again" if episode.sounded else "sounded"
-    return Decision(replace(state, episode=sounded, last_sounded_at=at), event, cause)
+    return Decision(replace(state, episode=sounded, last_sounded_at=at, limits=limits), event, cause)

@@ -155,6 +155,13 @@ _TYPES: Final = (
         "Check the identifier: expected the one that was replaced, not the surviving one.",
     ),
     ProblemType(
+        "already_over",
+        409,
+        "Already over",
+        "`{field}`: expected a time after the one at which the terms would be recorded.",
+        "Leave `until` out, or send a later time. Check both clocks.",
+    ),
+    ProblemType(
         "body_too_large",
         413,
         "Body too large",

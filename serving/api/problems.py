@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from serving.api.openapi import find_closest_field, find_known_part
 from serving.api.problem_types import PROBLEM_TYPES
 from serving.api.schemas.problems import Problem
-from serving.records.merges import NotRecordedError
+from serving.records.not_recorded import NotRecordedError
 from serving.records.timestamps import SKEW, present, utc
 
 MEDIA_TYPE: Final = "application/problem+json"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from serving.api import problems
 from serving.api.problems import ProblemError
 from serving.auth.access import OtherWardError, TooManyRefusalsError
-from serving.records.merges import NotRecordedError
+from serving.records.not_recorded import NotRecordedError
 
 
 @contextmanager

@@ -147,13 +147,13 @@ class Journal:
             first()
             return record_unmerge(connection, subject, lambda: microsecond(self._next_time(connection)))
 
-    def set_terms(self, subject: str, terms: PatientTerms, first: Callable[[], object] = lambda: None) -> int:
-        """Let terms of a patient hold from now on, and return when that is (microseconds).
+    def set_terms(self, subject: str, terms: PatientTerms, first: Callable[[], object] = lambda: None) -> PatientTerms:
+        """Let terms of a patient hold from now on, and return them as they are recorded.
 
         ``first`` as in :meth:`merge`.
 
         Raises:
-            NotRecordedError: the journal does not know the subject.
+            NotRecordedError: the journal does not know the subject, or the terms are over already.
             DatabaseError: nothing was stored.
         """
         with writing(self._engine) as connection:

@@ -11,7 +11,8 @@ from features.revisions import ORIGIN, is_revision
 from serving.records.database import upsert
 from serving.records.journal_rows import digest_origin
 from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, REVISIONS, TERMS
-from serving.records.merges import Merge, Merges, NotRecordedError
+from serving.records.merges import Merge, Merges
+from serving.records.not_recorded import NotRecordedError
 
 _CHUNK: Final = 500  # values in a query
 # Made once, since it is executed with every risk.

@@ -8,25 +8,7 @@ counts for its own key again, in the same way. So features as of a time never ch
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
-from features.errors import VigilError
-
-MergeRule = Literal["not_in_journal", "merge_into_itself", "merge_cycle", "merged_elsewhere", "never_merged"]
-
-
-class NotRecordedError(VigilError):
-    """A merge, an unmerge or terms of a patient cannot be recorded like that.
-
-    Attributes:
-        rule: that forbids it, also the code of the problem that the API answers.
-        field: what is wrong, ``patient_id`` or ``into``.
-    """
-
-    def __init__(self, rule: MergeRule, field: str) -> None:
-        super().__init__(f"{field}: {rule}")
-        self.rule = rule
-        self.field = field
+from typing import NamedTuple
 
 
 class Merge(NamedTuple):

@@ -88,11 +88,12 @@ class Alarm:
         acted_at, acted_by, reason: of the latest action.
         cause: what sounded last; None in alarms of an earlier version, as the next two.
         emergency: whether NEWS2 has stayed high since the safety net sounded.
-        reasons: rules of NEWS2 that held then, and ``critical_bound`` if one stood.
+        reasons: rules of NEWS2 that held then, and ``critical_bound`` or ``patient_limit`` if one stood.
         basis_retracted_at: when an observation that it rests on was corrected, retracted or taken away by an unmerge.
         bounds: the critical bounds, and limits of the patient, that it was about and that have stood since, as
             :func:`bound_fields` describes them; None: there was none.
         terms: the terms under which it sounded last, or was withheld; None in alarms of an earlier version.
+        limits: when an alarm was last about each limit of the patient (:class:`models.alarms.policy.AlarmState`).
         actions: oldest first.
     """
 
@@ -120,6 +121,7 @@ class Alarm:
     basis_retracted_at: int | None = None
     bounds: list[dict[str, Any]] | None = None
     terms: dict[str, Any] | None = None
+    limits: dict[str, int] | None = None
     actions: tuple[AlarmAction, ...] = ()
 
 

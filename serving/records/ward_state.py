@@ -105,7 +105,8 @@ class WardState:
                 is_open = row.ended_at is None
                 bounds = tuple(_policy_name(bound) for bound in row.bounds or ())
                 episode = Episode(instant(row.opened_at), row.sounded, bool(row.emergency), bounds) if is_open else None
-                states[row.subject_id] = AlarmState(episode, sounded, before.hold)
+                limits = {name: instant(at) for name, at in (row.limits or {}).items()}
+                states[row.subject_id] = AlarmState(episode, sounded, before.hold, {**before.limits, **limits})
         return states
 
     def risks(self, ward: str | None = None) -> list[WardRisk]:
@@ -255,8 +256,8 @@ class WardState:
 
 def _policy_name(bound: Mapping[str, Any]) -> str:
     """Return what the alarm policy calls a stored bound, or limit of a patient."""
-    name = limit_name if bound.get("set_by") == "staff" else bound_name
-    return name(bound["signal"], bound["side"])
+    signal, side = bound["signal"], bound["side"]
+    return limit_name(signal, side, bound["limit"]) if bound.get("set_by") == "staff" else bound_name(signal, side)
 
 
 def alarm_id(subject: str, task: str, opened_at: datetime) -> str:

@@ -61,6 +61,7 @@ ALARMS: Final = sa.Table(  # one row an episode
     sa.Column("basis_retracted_at", sa.BigInteger),  # null: what it rests on still stands
     sa.Column("bounds", sa.JSON),  # the critical ones of the episode, and limits of the patient; null: none
     sa.Column("terms", sa.JSON),  # under which it sounded last; null: an earlier version
+    sa.Column("limits", sa.JSON),  # when an alarm was last about each limit of the patient, by name; null: an earlier version
 )
 _IS_OPEN: Final = ALARMS.c.ended_at.is_(None)
 sa.Index("one_open_episode_a_subject", ALARMS.c.subject_id, unique=True, sqlite_where=_IS_OPEN, postgresql_where=_IS_OPEN)

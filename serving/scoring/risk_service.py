@@ -26,6 +26,7 @@ from models.tasks import RiskTask
 from serving.observability.logs import error_location
 from serving.records.clock import Clock
 from serving.records.journal import Journal
+from serving.records.journal_lookups import Latest
 from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
@@ -111,10 +112,12 @@ class RiskService:
         Raises:
             LogUnavailableError: the reports could not be logged, so they are not given.
         """
+        # At the present, but not before what the journal holds: its clock may be ahead.
+        latest = 0 if as_of else self.journal.latest() or 0
         registered = self.champion.model
         service = self._feature_service(registered)
         now = [utc(as_of) if as_of else self.clock.now(subject) for subject in subjects]
-        known_until = {subject: microsecond(time) for subject, time in zip(subjects, now, strict=True)}
+        known_until = {subject: max(microsecond(time), latest) for subject, time in zip(subjects, now, strict=True)}
         with self.journal.snapshot() as journal:
             senders, own = journal.latest(known_until), journal.terms(known_until)
         declared = self.declared()
@@ -125,6 +128,7 @@ class RiskService:
             times = [now[position] for position in part.positions]
             if as_of is None and part.origin == "journal":
                 times = part.rows["index_time"].tolist()
+                own, terms = self._renew_terms(part, own, terms, senders, declared)
             findings = [part.findings] * len(times)
             own_terms = [terms[position] for position in part.positions]
             made = self._report(registered, service, part.rows, times, part.origin, findings, own_terms, include)
@@ -133,6 +137,24 @@ class RiskService:
                 for position, report in zip(part.positions, made, strict=True)
             }
         return self._with_bounds([reports[position] for position in range(len(subjects))], own)
+
+    def _renew_terms(
+        self,
+        part: _Rows,
+        own: Mapping[str, PatientTerms],
+        terms: Sequence[ScoreTerms],
+        senders: Mapping[str, Mapping[str, Latest]],
+        declared: Declarations,
+    ) -> tuple[dict[str, PatientTerms], list[ScoreTerms]]:
+        """Return terms as of features from the journal, which are of a later time than the question."""
+        times = dict(zip(part.rows["subject_id"], part.rows["index_time"].map(microsecond), strict=True))
+        with self.journal.snapshot() as journal:
+            later = journal.terms(times)
+        renewed = {subject: held for subject, held in own.items() if subject not in times} | later
+        score_terms = list(terms)
+        for position, subject in zip(part.positions, times, strict=True):
+            score_terms[position] = terms_of(senders[subject], declared, renewed.get(subject))
+        return renewed, score_terms
 
     def _with_bounds(
         self, reports: Sequence[RiskReport | NoReport], own: Mapping[str, PatientTerms]

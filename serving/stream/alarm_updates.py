@@ -69,11 +69,12 @@ class Rescored:
     """A subject's new risk, with the ward they are in and its policy.
 
     Attributes:
+        policy: of the ward.
         superseded: the observations that were corrected or retracted, or that an unmerge took away, since the last risk.
         bounds: those that stand.
         arrived: bounds that were recorded since the last risk.
         received_from: subjects that some of their observations counted for before a merge or unmerge.
-        terms: of the patient; None: the ward's alone. They are part of the policy already.
+        terms: of the patient; None: the ward's alone.
     """
 
     risk: Assessment
@@ -85,6 +86,11 @@ class Rescored:
     arrived: Sequence[Bound] = ()
     received_from: Sequence[str] = ()
     terms: PatientTerms | None = None
+
+    @property
+    def own_policy(self) -> Policy:
+        """The alarm policy of this patient."""
+        return self.policy if self.terms is None else self.terms.own_policy(self.policy)
 
     @property
     def critical(self) -> tuple[Bound | Breach, ...]:
@@ -191,7 +197,7 @@ class Updates:
 
     def _decide(self, update: WardUpdate, subject: Rescored, state: AlarmState, memory: Memory) -> Decision:
         """Decide by the model's risk, NEWS2 and critical bounds; only the model's alarms wait for room in the ward's budget."""
-        risk, policy = subject.risk, subject.policy
+        risk, policy = subject.risk, subject.own_policy
         if risk.score != "NEWS2":
             net: SafetyNetScore | None = SafetyNetScore(
                 0, 0
@@ -235,6 +241,7 @@ class Updates:
             "emergency": episode.emergency,
             "bounds": bounds or None,
             "terms": _terms_of(subject),
+            "limits": {name: _microsecond(at) for name, at in after.limits.items()},
         }
         if before.episode is None:
             update.opened.append(
@@ -290,7 +297,7 @@ class Updates:
         if (before := memory.notified.get(key)) is not None:  # not a second time, if they had left already
             body = {"merged_into": departure.merged_into, "survivor_ward": departure.ward} if departure.merged_into else {}
             update.events.append(Event(before.ward, key, "left", time, body))
-        return AlarmState(None, state.last_sounded_at)
+        return replace(state, episode=None, hold=None)
 
     def _alarm_id(self, key: str, episode: Episode) -> str:
         return alarm_id(key, self.task, episode.opened_at)
@@ -322,7 +329,7 @@ class Updates:
             unusual=list(risk.unusual),
             net_score=risk.net_score,
             bounds=[bound_fields(bound) for bound in subject.bounds],
-            terms=describe_terms(subject.terms),
+            terms=None if subject.terms is None else describe_terms(subject.terms),
         )
 
 
@@ -335,7 +342,7 @@ def _take_over(state: AlarmState, givers: Sequence[AlarmState]) -> AlarmState:
     holds = [own.hold for own in (state, *givers) if own.hold is not None]
     hold = min(holds, key=lambda hold: hold.since, default=None)
     is_news = state.episode is None and _have_alarm(givers)
-    return AlarmState(state.episode, None if is_news else state.last_sounded_at, hold)
+    return replace(state, last_sounded_at=None if is_news else state.last_sounded_at, hold=hold)
 
 
 def _have_alarm(states: Sequence[AlarmState]) -> bool:
@@ -345,12 +352,12 @@ def _have_alarm(states: Sequence[AlarmState]) -> bool:
 
 def _terms_of(subject: Rescored) -> dict[str, Any]:
     """Return the terms of an alarm, as they are stored with it: those of the policy, and what staff decided for the patient."""
-    policy = subject.policy
+    policy = subject.own_policy
     return {
         "threshold": policy.threshold,
         "news2_from": policy.news2_from,
         "refractory_hours": policy.refractory_period.total_seconds() / 3600,
-        "patient": describe_terms(subject.terms),
+        "patient": None if subject.terms is None else describe_terms(subject.terms),
     }
 
 

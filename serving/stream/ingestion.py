@@ -150,11 +150,11 @@ class Ingestion:
         subject = self._pseudonyms.subject_key(patient_id)
         return self._journal.unmerge(subject, first=lambda: self._access.require_mergeable(caller, [subject]))
 
-    def set_terms(self, patient_id: str, terms: PatientTerms, caller: Caller) -> int:
-        """Let terms of a patient hold from now on, and return when that is (microseconds). On the disk when this returns.
+    def set_terms(self, patient_id: str, terms: PatientTerms, caller: Caller) -> PatientTerms:
+        """Let terms of a patient hold from now on, and return them as they are recorded. On the disk when this returns.
 
         Raises:
-            NotRecordedError: the journal does not know the patient.
+            NotRecordedError: the journal does not know the patient, or the terms are over already.
             OtherWardError: another ward has the patient; nothing was stored.
             TooManyRefusalsError: the caller was refused too often.
             DatabaseError: nothing was stored.

@@ -118,7 +118,7 @@ class Rescorer:
             self._looked_at = now
             # Risks age even if nothing arrives: those of silent subjects are renewed once an index step.
             self._scheduled |= dict.fromkeys(self._ward_state.stale_subjects(now - INDEX_STEP))
-            self._scheduled |= dict.fromkeys(sorted(self._ended_terms(now)))
+            self._scheduled |= dict.fromkeys(sorted(self._ended_terms()))
             # An urgent score may have held long enough since the last look.
             self._scheduled |= dict.fromkeys(
                 key for key, state in self._memory.states.items() if needs_reassessment(state, now)
@@ -132,9 +132,9 @@ class Rescorer:
             self._ward_state.heartbeat(now)
         return rescored
 
-    def _ended_terms(self, now: pd.Timestamp) -> set[str]:
-        """Return the monitored subjects whose terms have ended since the last look."""
-        since, self._ended_until = self._ended_until, microsecond(now)
+    def _ended_terms(self) -> set[str]:
+        """Return the monitored subjects whose terms have ended since the last look, by the clock that scoring follows."""
+        since, self._ended_until = self._ended_until, microsecond(self._journal.tick())
         with self._journal.snapshot() as journal:
             return journal.ended_terms(since, self._ended_until) & self._memory.notified.keys()
 
@@ -169,7 +169,8 @@ class Rescorer:
         }
         self._logged_features_at: dict[str, pd.Timestamp] = {}
         self._has_more = True  # the journal may hold groups that were not looked at
-        self._ended_until = self._committed  # terms that ended before are in the committed risks
+        # Terms that ended before the oldest risk are in all of them.
+        self._ended_until = min((risk.index_time for risk in risks), default=self._committed)
         self._online_store.follow(self._service)
         self._is_loaded = True
 
@@ -261,10 +262,9 @@ class Rescorer:
             ward = self._subjects.ward(risk.patient)
             policy = self._wards.settings(ward).policy(self._model)
             key = risk.patient
-            own = terms.get(key)
             givers = [move.origin for move in moves if move.target == key]
             told = (superseded.get(key, ()), standing.get(key, ()), arrived.get(key, ()), givers)
-            rescored.append(Rescored(risk, prediction_id, ward, own.own_policy(policy) if own else policy, *told, terms=own))
+            rescored.append(Rescored(risk, prediction_id, ward, policy, *told, terms=terms.get(key)))
         update, later = self._updates.update(rescored, departed, self._memory, made_at)
         self._log_predictions(risks, ids, rows, made_at)
         self._ward_state.commit(update, self._subjects.cursor, made_at, follows=self._committed)

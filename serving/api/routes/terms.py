@@ -1,10 +1,10 @@
 """Terms of a patient: ``POST /v1/patients/terms``."""
 
-from dataclasses import replace
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Security
 
+from models.alarms.patient_terms import describe_terms
 from serving.api.authentication import require_scopes
 from serving.api.dependencies import IngestionHere
 from serving.api.refusals import as_problems
@@ -25,9 +25,6 @@ def set_terms(
 
     They replace all terms of before. To return to those of the ward, send a reason alone. Risks and alarms show the terms.
     """
-    terms = request.terms(caller.sub)
     with as_problems():
-        recorded_at = ingestion.set_terms(request.patient_id, terms, caller)
-    shown = terms_out(replace(terms, recorded_at=recorded_at))
-    assert shown is not None
-    return TermsAnswer(patient_id=request.patient_id, terms=shown)
+        recorded = ingestion.set_terms(request.patient_id, request.terms(caller.sub), caller)
+    return TermsAnswer(patient_id=request.patient_id, terms=terms_out(describe_terms(recorded)))

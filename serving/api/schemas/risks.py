@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from features.codes import accepted_names
 from features.signals import SIGNALS
+from models.alarms.patient_terms import describe_terms
 from models.alarms.safety_net import Band, Reason, Score
 from models.assessment import Basis, DecidedBy, Finding
 from models.bedside import Spo2Scale
@@ -256,7 +257,7 @@ def risk_answer(report: RiskReport, patient_id: str, merged_into: str | None = N
             use_instead=None if risk.score == "NEWS2" else risk.score,
         ),
         bounds=bounds_out(report.bounds),
-        terms=terms_out(report.terms),
+        terms=None if report.terms is None else terms_out(describe_terms(report.terms)),
         limits_reached=bounds_out(report.reached),
         contributions=None if own is None else [ContributionOut.model_validate(contribution) for contribution in own],
         model=model_reference(report.model, report.feature_service),

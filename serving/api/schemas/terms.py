@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, overload
 
-from pydantic import BaseModel, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, Field, StringConstraints, ValidationInfo, field_validator
 
 from features.signals import SIGNALS
-from models.alarms.patient_terms import LIMITED_SIGNALS, PatientTerms, SignalLimits, describe_terms
+from models.alarms.patient_terms import LIMITED_SIGNALS, PatientTerms, SignalLimits
 from models.bedside import Spo2Scale
 from serving.api.schemas.request import PatientId, Request, example
 from serving.instant import Instant
@@ -19,6 +19,34 @@ class LimitsIn(Request):
 
     low: Annotated[float | None, Field(strict=True)] = None
     high: Annotated[float | None, Field(strict=True)] = None
+
+
+class LimitsBySignal(Request):
+    """Limits of the signals that NEWS2 measures."""
+
+    respiratory_rate: LimitsIn | None = None
+    spo2: LimitsIn | None = None
+    systolic_bp: LimitsIn | None = None
+    heart_rate: LimitsIn | None = None
+    body_temperature: LimitsIn | None = None
+
+    @field_validator("*")
+    @classmethod
+    def _limits_are_possible(cls, limits: LimitsIn | None, info: ValidationInfo) -> LimitsIn | None:
+        if limits is None:
+            return None
+        signal = SIGNALS[str(info.field_name)]
+        given = [limit for limit in (limits.low, limits.high) if limit is not None]
+        if not given or any(not signal.low <= limit <= signal.high for limit in given) or given != sorted(set(given)):
+            raise ValueError(
+                f"expected low, high or both, low below high, from {signal.low:g} to {signal.high:g} {signal.unit}"
+            )
+        return limits
+
+    def of_patient(self) -> dict[str, SignalLimits]:
+        """Return the limits that were given, by signal."""
+        given = {name: getattr(self, name) for name in LIMITED_SIGNALS}
+        return {name: SignalLimits(limits.low, limits.high) for name, limits in given.items() if limits is not None}
 
 
 class TermsIn(Request):
@@ -40,16 +68,17 @@ class TermsIn(Request):
         Field(description="The reason. It is shown with risks and alarms."),
     ]
     until: Annotated[Instant | None, Field(description="When the terms end; default: when others replace them.")] = None
-    spo2_scale: Annotated[Spo2Scale, Field(description="2: SpO2 scale 2 of NEWS2, for hypercapnic respiratory failure.")] = 1
+    spo2_scale: Annotated[
+        int, Field(strict=True, ge=1, le=2, description="2: SpO2 scale 2 of NEWS2, for hypercapnic respiratory failure.")
+    ] = 1
     alarm_threshold: Annotated[
-        float | None, Field(gt=0, lt=1, strict=True, description="Probability at or above which a risk sounds an alarm.")
+        float | None,
+        Field(ge=0.001, le=0.999, strict=True, description="Probability at or above which a risk sounds an alarm."),
     ] = None
     news2_alarm_from: Annotated[
         int | None, Field(ge=5, le=21, strict=True, description="NEWS2 at or above which an alarm sounds; 21: none does.")
     ] = None
-    limits: Annotated[
-        dict[str, LimitsIn], Field(max_length=len(LIMITED_SIGNALS), description=f"By signal: {', '.join(LIMITED_SIGNALS)}.")
-    ] = Field(default_factory=dict)
+    limits: Annotated[LimitsBySignal, Field(description="At or beyond which a value sounds an alarm.")] = LimitsBySignal()
 
     @field_validator("until")
     @classmethod
@@ -58,20 +87,12 @@ class TermsIn(Request):
             raise ValueError("expected a time after the present of the server")
         return time
 
-    @model_validator(mode="after")
-    def _limits_are_possible(self) -> Self:
-        for name, limits in self.limits.items():
-            if name not in LIMITED_SIGNALS:
-                raise ValueError(f"limits: expected signals among {', '.join(LIMITED_SIGNALS)}")
-            signal = SIGNALS[name]
-            given = [limit for limit in (limits.low, limits.high) if limit is not None]
-            if not given or any(not signal.low <= limit <= signal.high for limit in given):
-                raise ValueError(
-                    f"limits: expected low, high or both for {name}, from {signal.low:g} to {signal.high:g} {signal.unit}"
-                )
-            if given != sorted(set(given)):
-                raise ValueError(f"limits: expected low below high for {name}")
-        return self
+    @field_validator("because")
+    @classmethod
+    def _reason_is_readable(cls, because: str) -> str:
+        if not because.isprintable():
+            raise ValueError("expected one line without invisible characters")
+        return because
 
     def terms(self, by: str) -> PatientTerms:
         """Return the terms as the journal takes them. ``by``: the caller's ``sub``."""
@@ -80,10 +101,10 @@ class TermsIn(Request):
             by=by,
             because=self.because,
             until=None if self.until is None else microsecond(utc(self.until)),
-            spo2_scale=self.spo2_scale,
+            spo2_scale=2 if self.spo2_scale == 2 else 1,
             alarm_threshold=self.alarm_threshold,
             news2_alarm_from=self.news2_alarm_from,
-            limits={name: SignalLimits(limits.low, limits.high) for name, limits in self.limits.items()},
+            limits=self.limits.of_patient(),
         )
 
 
@@ -114,11 +135,12 @@ class TermsAnswer(BaseModel):
     terms: TermsOut
 
 
-def terms_out(terms: PatientTerms | Mapping[str, Any] | None) -> TermsOut | None:
-    """Return terms of a patient, or what is stored of them, as the API shows them."""
-    fields = describe_terms(terms) if isinstance(terms, PatientTerms) else terms
-    if fields is None:
+@overload
+def terms_out(terms: Mapping[str, Any]) -> TermsOut: ...
+@overload
+def terms_out(terms: Mapping[str, Any] | None) -> TermsOut | None: ...
+def terms_out(terms: Mapping[str, Any] | None) -> TermsOut | None:
+    """Return terms of a patient, as :func:`models.alarms.patient_terms.describe_terms` describes them, for an answer."""
+    if terms is None:
         return None
-    until = fields["until"]
-    times = {"recorded_at": moment(fields["recorded_at"]), "until": None if until is None else moment(until)}
-    return TermsOut.model_validate({**fields, **times})
+    return TermsOut.model_validate({**terms, **{name: moment(terms[name]) for name in ("recorded_at", "until")}})

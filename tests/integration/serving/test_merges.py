@@ -14,7 +14,7 @@ from features.batch import build_features
 from features.catalogue import STANDARD
 from features.observations import TIME
 from serving.records.journal import UNASSIGNED, Journal
-from serving.records.merges import NotRecordedError
+from serving.records.not_recorded import NotRecordedError
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond
 from serving.scoring.subject_state import SubjectStates, features_as_of

@@ -53,7 +53,7 @@ ADDED = {
     "observations": ("origin", "version", "superseded_at"),
     "quarantine": ("readmitted_at",),
     "risks": ("bounds", "terms"),
-    "alarms": ("basis_retracted_at", "bounds", "terms"),
+    "alarms": ("basis_retracted_at", "bounds", "terms", "limits"),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from models.alarms.patient_terms import PatientTerms, SignalLimits
 from models.bedside import ScoreTerms
-from serving.records.merges import NotRecordedError
+from serving.records.not_recorded import NotRecordedError
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_tables import ALARMS, EVENTS, RISKS
 from tests.support.fake_ward import PREDICTIONS, FakeWard, heart_rate_model
@@ -26,9 +26,9 @@ def decide_terms(ward, subject="p1", hours=None, **changes):
     """Record terms of a patient, perhaps for some hours, and rescore."""
     ward.wait(minutes=1)
     until = None if hours is None else microsecond(pd.Timestamp(ward.time) + pd.Timedelta(hours=hours))
-    at = ward.journal.set_terms(subject, PatientTerms(0, "dr", "as agreed with the family", until, **changes))
+    recorded = ward.journal.set_terms(subject, PatientTerms(0, "dr", "as agreed with the family", until, **changes))
     ward.rescore()
-    return at
+    return recorded.recorded_at
 
 
 def terms_at(ward, time, subject="p1"):
@@ -89,6 +89,20 @@ def test_limit_sounds_no_second_time_after_a_restart(ward):
     assert ward.events("alarm") == [("alarm", "p1")]
 
 
+def test_limits_that_sounded_are_known_after_a_restart_though_their_values_recovered(ward):
+    decide_terms(ward, limits={"spo2": SignalLimits(low=86), "heart_rate": SignalLimits(high=95)})
+    for values in ({"spo2": 85.0}, {"spo2": 97.0}, {"heart_rate": 96.0}):
+        ward.wait(minutes=5)
+        ward.send("p1", **values)
+        ward.rescore()
+    assert len(ward.events("alarm")) == 2
+    ward.restart()
+    ward.wait(minutes=5)
+    ward.send("p1", spo2=85.0)
+    ward.rescore()
+    assert len(ward.events("alarm")) == 2
+
+
 def test_own_threshold_of_the_model_and_of_news2_decide(ward):
     decide_terms(ward, alarm_threshold=0.2, news2_alarm_from=12)
     ward.send_hourly("p1", 95)  # 0.225, below the threshold of the ward
@@ -117,6 +131,53 @@ def test_terms_of_a_merged_patient_hold_for_the_survivor_from_the_merge_on(ward)
     assert [row["news2"] for row in ward.rows(RISKS)] == [5]
 
 
+def test_terms_of_the_survivor_hold_on_when_those_of_the_merged_key_are_over(ward):
+    ward.register("p2")
+    decide_terms(ward, "p1", spo2_scale=2)
+    decide_terms(ward, "p2", hours=1, alarm_threshold=0.9)
+    ward.wait(hours=5)
+    ward.journal.merge("p2", "p1")
+    now = ward.journal.latest()
+    assert terms_at(ward, now).spo2_scale == 2
+    decide_terms(ward, "p2", hours=1, alarm_threshold=0.8)  # for the person: replaces the terms of both
+    assert terms_at(ward, ward.journal.latest()).alarm_threshold == 0.8
+    ward.wait(hours=2)
+    ward.send("p1", 80)
+    assert terms_at(ward, ward.journal.latest()) is None
+
+
+def test_terms_end_with_the_discharge(ward):
+    at = decide_terms(ward, news2_alarm_from=21)
+    ward.wait(minutes=1)
+    ward.register("p1", discharged=True)
+    ward.wait(days=3)
+    ward.register("p1")
+    assert terms_at(ward, at).news2_alarm_from == 21
+    assert terms_at(ward, ward.journal.latest()) is None
+
+
+def test_terms_that_are_over_when_they_are_recorded_are_refused(ward):
+    with pytest.raises(NotRecordedError) as refused:
+        decide_terms(ward, hours=-1, spo2_scale=2)
+    assert (refused.value.rule, refused.value.field) == ("already_over", "until")
+
+
+def test_terms_that_end_around_a_restart_are_not_overlooked(ward):
+    ward.register("p2")
+    ward.send("p1", 84, **HYPERCAPNIC)
+    decide_terms(ward, hours=1, spo2_scale=2)
+    ward.wait(minutes=50)
+    ward.send("p1", 84, **HYPERCAPNIC)
+    ward.rescore()
+    ward.wait(minutes=10, seconds=5)
+    ward.send("p2", 80)
+    ward.rescorer._take_groups()  # the terms have ended, and another patient's group is committed before the next look
+    ward.restart()
+    ward.wait(minutes=1)
+    ward.rescore()
+    assert {row["subject_id"]: row["news2"] for row in ward.rows(RISKS)}["p1"] == 5
+
+
 def test_terms_of_an_unknown_patient_are_refused(ward):
     with pytest.raises(NotRecordedError) as refused:
         decide_terms(ward, "p9", spo2_scale=2)
@@ -136,6 +197,17 @@ def test_retention_keeps_the_terms_in_force_and_deletes_the_others(ward):
     ward.wait(days=10)
     ward.journal.drop_before(pd.Timestamp(ward.time))
     assert terms_at(ward, now) is None  # nothing is known of the patient since
+
+
+def test_retention_keeps_the_terms_of_a_merged_patient_of_whom_something_is_recorded(ward):
+    ward.register("p2")
+    ward.send("p2", 84)
+    decide_terms(ward, "p2", spo2_scale=2)
+    ward.journal.merge("p2", "p1")
+    ward.wait(days=10)
+    ward.send("p1", 84)
+    ward.journal.drop_before(pd.Timestamp(ward.time) - pd.Timedelta(days=1))
+    assert terms_at(ward, ward.journal.latest()).spo2_scale == 2
 
 
 def test_terms_wake_no_one_who_has_left(ward):

@@ -10,7 +10,7 @@ from serving.api.problems import ERRORS_LISTED, unknown_patient
 from serving.api.strict_route import StrictRoute
 from serving.app import _ROUTERS
 from serving.auth.tokens import RULES
-from serving.records.merges import MergeRule, NotRecordedError
+from serving.records.not_recorded import NotRecordedError, Rule
 from tests.support import ROOT
 from tests.support.in_process_server import observations_body, running_in_process
 
@@ -173,7 +173,7 @@ def test_problem_types_have_a_function_each_that_fills_their_detail():
         problems.overloaded(),
         problems.unavailable(),
         problems.no_keys(),
-        *(problems.not_recorded(NotRecordedError(rule, "into")) for rule in get_args(MergeRule)),
+        *(problems.not_recorded(NotRecordedError(rule, "into")) for rule in get_args(Rule)),
     ]
     assert sorted(problem.code for problem in created) == sorted(PROBLEM_TYPES)
     for problem in created:

@@ -79,13 +79,25 @@ def test_alarm_shows_the_terms_it_rests_on(server):
         ({"limits": {"glucose": {"low": 70}}}, "limits"),
         ({"limits": {"heart_rate": {"low": "70"}}}, "limits"),
         ({"scale": 2}, "scale"),
+        ({"spo2_scale": True}, "spo2_scale"),
+        ({"spo2_scale": 2.0}, "spo2_scale"),
+        ({"because": "\u200b" * 12}, "because"),
+        ({"because": "see \u202e the chart of today"}, "because"),
     ],
 )
 def test_impossible_terms_are_refused_by_field(server, fields, field):
     answer = decide(server.caller(), **fields)
     assert answer.status_code == 422
     assert field in answer.text
+    if field != "scale":
+        assert [error["field"].split(".")[0] for error in answer.json()["errors"]] == [field]
     assert risk(server)["terms"] is None
+
+
+def test_refusal_does_not_repeat_what_was_sent(server):
+    answer = decide(server.caller(), limits={"mrn-4711 John Doe": {"low": "x"}})
+    assert answer.status_code == 422
+    assert "4711" not in answer.text
 
 
 def test_other_wards_and_unknown_patients_are_refused(server):

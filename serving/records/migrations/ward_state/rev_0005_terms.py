@@ -11,4 +11,5 @@ down_revision: Final = "0004"
 
 def upgrade() -> None:
     op.add_column("risks", sa.Column("terms", sa.JSON))
-    op.add_column("alarms", sa.Column("terms", sa.JSON))
+    for column in ("terms", "limits"):
+        op.add_column("alarms", sa.Column(column, sa.JSON))

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from models.alarms.patient_terms import PatientTerms, SignalLimits, find_breaches
@@ -9,7 +10,7 @@ from models.alarms.policy import AlarmState, Policy, decide, limit_name
 from models.bedside import COMPONENTS, Component
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
-ABOVE, BELOW = limit_name("heart_rate", "above"), limit_name("spo2", "below")
+ABOVE, BELOW = limit_name("heart_rate", "above", 130), limit_name("spo2", "below", 85)
 
 
 def terms(**changes):
@@ -41,6 +42,7 @@ def test_limit_is_reached_at_its_edge(value, count):
 
 def test_breach_tells_which_limit_and_when_the_value_was_observed():
     assert breaches(140, hours=1, low=45, high=130) == [(ABOVE, 130, 400_000_000)]
+    assert breaches(140, hours=float(np.float32(5 / 60)), high=130) == [(ABOVE, 130, 3_700_000_000)]  # ages are float32
 
 
 def test_unknown_or_expired_value_reaches_no_limit():
@@ -71,6 +73,23 @@ def test_limit_sounds_once_in_the_refractory_period_however_often_the_value_cros
 def test_another_limit_sounds_in_the_same_episode():
     events = events_of((ABOVE,), (ABOVE, BELOW), (ABOVE,), (ABOVE, BELOW), gap=5)
     assert events == [("sounded", "patient_limit"), ("sounded_again", "patient_limit"), (None, None), (None, None)]
+
+
+def test_limit_that_no_alarm_was_about_sounds_at_once_whatever_has_sounded_before():
+    other = limit_name("heart_rate", "above", 120)  # new terms
+    assert events_of((ABOVE,), (), (other,), gap=5)[2] == ("sounded", "patient_limit")
+    assert events_of((ABOVE,), (), (BELOW,), gap=5)[2] == ("sounded", "patient_limit")
+    by_model = decide(Policy(0.5), AlarmState(), 0.9, None, START)
+    ended = decide(Policy(0.5), by_model.state, 0.1, None, START + timedelta(minutes=5))
+    reached = decide(Policy(0.5), ended.state, 0.1, None, START + timedelta(minutes=10), bounds=(ABOVE,))
+    assert (by_model.event, ended.event, reached.event, reached.cause) == ("sounded", "ended", "sounded", "patient_limit")
+
+
+def test_episode_of_a_limit_goes_on_while_nothing_is_known():
+    opened = decide(Policy(0.2), AlarmState(), 0.1, None, START, bounds=(ABOVE,))
+    open_by_model = decide(Policy(0.2), opened.state, 0.19, None, START + timedelta(hours=1))
+    silent = decide(Policy(0.2), open_by_model.state, None, None, START + timedelta(hours=14))
+    assert (open_by_model.event, silent.event) == (None, None)
 
 
 def test_critical_bound_does_not_wait_for_a_limit():
