@@ -16,7 +16,7 @@ from features.errors import VigilError
 from features.identifiers import is_identifier
 from features.measures import MEASURE_REASONS, in_own_units
 from features.oxygen import OXYGEN, derive_oxygen
-from features.repeats import repeats_content, resolve
+from features.repeats import join_derived, resolve
 from features.revisions import FINAL, RETRACTED, STATUSES
 from features.signals import STORED, STORED_NAMES
 from features.ties import rank_severity
@@ -216,10 +216,11 @@ def _add_oxygen(accepted: pd.DataFrame, reason: "pd.Series[str]") -> pd.DataFram
     if derived.empty:
         return accepted
     is_oxygen = (accepted["signal"] == OXYGEN).to_numpy()
-    oxygen = _sort(pd.concat([accepted[is_oxygen], derived]))
-    repeats = repeats_content(oxygen)
+    sent = accepted[is_oxygen].assign(is_derived=False)
+    oxygen = _sort(pd.concat([sent, derived.assign(is_derived=True)]))
+    oxygen, repeats = join_derived(oxygen.drop(columns="is_derived"), oxygen["is_derived"].to_numpy(dtype=bool))
     reason.loc[oxygen.index[repeats].intersection(accepted.index[is_oxygen])] = "duplicate_reading"
-    together = pd.concat([accepted[~is_oxygen], oxygen[~repeats]])
+    together = pd.concat([accepted[~is_oxygen], _sort(oxygen[~repeats])])
     subject = pd.Index(accepted["subject_id"].unique()).get_indexer(together["subject_id"])
     series = subject * len(_POSITION) + _number_signals(together["signal"])
     return together.iloc[np.argsort(series, kind="stable")]

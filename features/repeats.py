@@ -153,19 +153,31 @@ def _hashable(key: Iterable[Any]) -> tuple[Any, ...]:
     return tuple(None if pd.isna(part) else part for part in key)
 
 
-def repeats_content(accepted: pd.DataFrame) -> np.ndarray:
-    """Return which rows repeat an earlier one that still counted when they were recorded."""
-    repeats: np.ndarray = accepted.duplicated(CONTENT).to_numpy()
-    if "superseded_at" not in accepted or not accepted["superseded_at"].notna().any():
-        return repeats
-    recorded, until = to_microseconds(accepted["recorded_at"]), counts_until(accepted)
-    alike = np.flatnonzero(accepted.duplicated(CONTENT, keep=False).to_numpy())
-    last_counts_until: dict[Any, int] = {}  # of the last row of this content that counts
-    keys = accepted.iloc[alike][CONTENT].itertuples(index=False, name=None)
+def join_derived(rows: pd.DataFrame, is_derived: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return from when on each row counts, in ``recorded_at``, and which rows repeat another one.
+
+    What was sent and repeats one that counts is no observation of its own. What is derived counts as long as what it is derived
+    from: if the one that it repeats is superseded before, it takes its place.
+
+    Args:
+        rows: accepted rows in the order in which they count, perhaps with ``superseded_at``.
+        is_derived: which of them are derived.
+    """
+    repeats: np.ndarray = rows.duplicated(CONTENT).to_numpy()
+    if "superseded_at" not in rows or not rows["superseded_at"].notna().any():
+        return rows, repeats
+    recorded, until = to_microseconds(rows["recorded_at"]).copy(), counts_until(rows)
+    alike = np.flatnonzero(rows.duplicated(CONTENT, keep=False).to_numpy())
+    counts_to: dict[Any, int] = {}  # until when rows of this content count so far
+    keys = rows.iloc[alike][CONTENT].itertuples(index=False, name=None)
     for recorded_at, row, key in sorted(
         zip(recorded[alike].tolist(), alike.tolist(), keys, strict=True), key=lambda one: one[:2]
     ):
-        repeats[row] = recorded_at < last_counts_until.get(key, -UNBOUNDED)
+        covered = counts_to.get(key, -UNBOUNDED)
+        begin = max(recorded_at, covered) if is_derived[row] else recorded_at
+        repeats[row] = begin < covered or (begin > recorded_at and begin >= until[row])
         if not repeats[row]:
-            last_counts_until[key] = int(until[row])
-    return repeats
+            recorded[row] = begin
+            counts_to[key] = int(until[row])
+    times = pd.Series(recorded.astype("datetime64[us]"), rows.index).dt.tz_localize("UTC").astype(rows["recorded_at"].dtype)
+    return rows.assign(recorded_at=times), repeats

@@ -17,7 +17,7 @@ from features.signals import measured_signal, signal_with_bounds
 from serving.records.database import upsert
 from serving.records.journal_rows import Receipt, insert_accepted
 from serving.records.journal_tables import LATEST, OBSERVATIONS, REVISIONS
-from serving.records.timestamps import microsecond
+from serving.records.timestamps import instants, microsecond
 
 _CHUNK: Final = 500  # values in a query
 _RECEIPTS: Final[Mapping[Outcome, Receipt]] = {
@@ -79,6 +79,7 @@ def append_versions(
         if revision is not None:
             revisions.append(_revision_row(sent, revision, at))
     _supersede(connection, superseded, at)
+    _derive_again(connection, superseded, recorded_at)
     changed = usable.loc[[receipts[row].status == "accepted" for row in usable["row"]], "subject_id"].unique()
     upsert(connection, LATEST, [{"subject_id": subject, "recorded_at": at} for subject in changed])
     if revisions:
@@ -186,6 +187,26 @@ def _supersede(connection: sa.Connection, versions: list[tuple[str, bytes, Versi
     ]
     if of_fio2:
         connection.execute(OBSERVATIONS.update().where(derived, counts).values(superseded_at=at), of_fio2)
+
+
+def _derive_again(connection: sa.Connection, ended: list[tuple[str, bytes, Version]], recorded_at: pd.Timestamp) -> None:
+    """Store the oxygen that follows from inspired fractions which still count, where what said the same has ended."""
+    times = {(subject, version.observed_at) for subject, _, version in ended if version.content[1] in (FIO2, OXYGEN)}  # type: ignore[index]
+    names = ("subject_id", "signal", "observed_at", "value", "device_id", "source", "message", "origin")
+    for subject, observed_at in sorted(times):
+        wanted = (
+            (OBSERVATIONS.c.subject_id == subject)
+            & (OBSERVATIONS.c.signal == FIO2)
+            & (OBSERVATIONS.c.observed_at == observed_at)
+            & OBSERVATIONS.c.superseded_at.is_(None)
+        )
+        rows = connection.execute(
+            sa.select(*(OBSERVATIONS.c[name] for name in names)).where(wanted).order_by(OBSERVATIONS.c.seq)
+        )
+        fio2 = pd.DataFrame(rows.all(), columns=list(names)).rename(columns={"message": "message_id"})
+        if not fio2.empty:
+            counting = fio2.assign(observed_at=instants(fio2["observed_at"]), recorded_at=recorded_at)
+            insert_accepted(connection, derive_oxygen(counting), dict(zip(fio2["message_id"], fio2["origin"], strict=True)))
 
 
 def _revision_row(sent: Mapping[str, Any], revision: Revision, at: int) -> dict[str, Any]:

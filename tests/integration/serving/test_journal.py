@@ -492,3 +492,38 @@ def test_correction_is_found_whatever_the_digest_of_its_message_ends_with(journa
         assert append(journal, [observation(name, None, status="retracted", version=None)]) == [ACCEPTED]
         assert append(journal, [observation(name, 80.0)]) == [Receipt("duplicate", "superseded")]
     assert count_now(journal) == []
+
+
+OXYGEN_MESSAGES = st.lists(
+    st.tuples(
+        st.sampled_from(["m1", "m2", "m3"]),
+        st.sampled_from(["final", "final", "corrected", "retracted"]),
+        st.sampled_from([21.0, 60.0, 70.0]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(OXYGEN_MESSAGES)
+def test_oxygen_follows_from_every_fraction_that_counts_as_it_does_in_a_file(actions):
+    with TemporaryDirectory() as home:
+        clock = Clock()
+        journal, sent, times = Journal(Path(home), clock), [], []
+        for message, status, value in actions:
+            said = {"m1": 60.0, "m2": 70.0, "m3": 21.0}[message] if status == "final" else value
+            retracts = status == "retracted"
+            row = observation(message, None if retracts else said, signal="fio2", unit="%", status=status, version=None)
+            clock.time += timedelta(minutes=1)
+            append(journal, [row])
+            times.append(journal.latest())
+            sent.append(row | {"recorded_at": instant(times[-1])})
+        checked = check(pd.DataFrame(sent)).accepted
+        for time in times:
+            ends = checked["superseded_at"]
+            now = checked[(checked["recorded_at"] <= instant(time)) & (ends.isna() | (ends > instant(time)))]
+            known = count_now(journal, time)
+            assert known == sorted(zip(now["signal"], now["value"], strict=True))
+            fractions = {float(value > 21) for signal, value in known if signal == "fio2"}
+            assert {value for signal, value in known if signal == "on_oxygen"} == fractions
