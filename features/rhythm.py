@@ -1,0 +1,92 @@
+"""The rhythm of a signal: from when on it is overdue, learned from its own past intervals.
+
+A device that has sent a value a minute is overdue after minutes, a nurse who charts every four hours is not. Intervals between
+measurements are those of ``observed_at``. A device that stores its readings and uploads them once an hour also has a rhythm of
+delivery, by ``recorded_at``; the longer of the two counts, so that late batches do not look like a rhythm of seconds.
+
+All times are microseconds.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from features.kernel.plan import HOUR_US
+
+MINUTE_US: Final = HOUR_US // 60
+
+# Every constant here is ours; docs/benchmarks.md has what they cost in events and in minutes.
+TURN_US: Final = MINUTE_US // 2  # what comes closer together is one turn: a burst of values is no rhythm of its own
+REMEMBERED: Final = 120  # intervals: two hours of a value a minute, so that the rhythm follows a change of settings
+LEAST_INTERVALS: Final = 10  # fewer are no claim: with them the quantile would be the largest of a handful
+QUANTILE: Final = 0.95  # of the intervals; one gap in twenty is no part of the rhythm
+MISSED: Final = 3  # intervals in a row; one lost message is usual, three are not
+LEAST_US: Final = 5 * MINUTE_US  # however fast the rhythm: shorter gaps are those of wireless links
+# From here on the answer is value_too_old or silent, by the longest interval between checks of RCP 2017, chart 4.
+MOST_US: Final = 12 * HOUR_US
+
+
+@dataclass(slots=True)
+class Turns:
+    """The last times of something that repeats; what comes within :data:`TURN_US` of a turn belongs to it."""
+
+    times: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED + 1))
+
+    def add(self, time: int) -> None:
+        """Add a time that is not before the last one; an earlier one changes nothing."""
+        if not self.times or time >= self.times[-1] + TURN_US:
+            self.times.append(time)
+
+    def interval(self) -> int | None:
+        """Return the upper quantile of the intervals; None: they are too few."""
+        intervals = sorted(later - earlier for earlier, later in pairwise(self.times))
+        if len(intervals) < LEAST_INTERVALS:
+            return None
+        return intervals[math.ceil(QUANTILE * len(intervals)) - 1]
+
+
+@dataclass(slots=True)
+class Rhythm:
+    """The rhythm of one signal of one subject, as one device sends it.
+
+    >>> rhythm = Rhythm()
+    >>> for minute in range(30):
+    ...     rhythm.add(minute * MINUTE_US, minute * MINUTE_US)
+    >>> rhythm.overdue_after() / MINUTE_US
+    5.0
+    """
+
+    observed: Turns = field(default_factory=Turns)
+    recorded: Turns = field(default_factory=Turns)
+
+    def add(self, observed_at: int, recorded_at: int) -> None:
+        """Add an original observation. Corrections are none: they are recorded when someone finds a mistake."""
+        self.observed.add(observed_at)
+        self.recorded.add(recorded_at)
+
+    def overdue_after(self, declared: int | None = None) -> int | None:
+        """Return how long after the last one the next observation is overdue; None: nobody can say.
+
+        Args:
+            declared: by its source. It holds where nothing was learned, and never is the signal overdue later.
+        """
+        intervals = [turns.interval() for turns in (self.observed, self.recorded)]
+        learned = None
+        if all(interval is not None for interval in intervals):
+            learned = max(LEAST_US, MISSED * max(interval for interval in intervals if interval is not None))
+        if learned is None or learned > MOST_US:
+            return declared
+        return learned if declared is None else min(learned, declared)
+
+
+def rhythm_of(times: Iterable[tuple[int, int]]) -> Rhythm:
+    """Return the rhythm of observations, each as the time it was observed and the time it was recorded, in any order."""
+    rhythm, pairs = Rhythm(), list(times)
+    for observed_at in sorted({observed for observed, _ in pairs}):
+        rhythm.observed.add(observed_at)
+    for recorded_at in sorted({recorded for _, recorded in pairs}):
+        rhythm.recorded.add(recorded_at)
+    return rhythm
