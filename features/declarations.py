@@ -26,6 +26,8 @@ class SourceDeclaration:
             :attr:`features.signals.Signal.carry_hours`; such as 2 h for a wristband.
         time_format: How its times are written (:meth:`datetime.datetime.strptime`). None: ISO 8601.
         decimal_comma: Whether texts of its values have a comma before the decimals.
+        stopped_after_minutes: How long after the last observation the next one is overdue at the latest, by signal
+            (:mod:`features.rhythm`).
     """
 
     units: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +37,7 @@ class SourceDeclaration:
     carry_hours: Mapping[str, float] = field(default_factory=dict)
     time_format: str | None = None
     decimal_comma: bool = False
+    stopped_after_minutes: Mapping[str, float] = field(default_factory=dict)
 
     def read_time(self, text: str) -> datetime | None:
         """Return the time that a text says; None: it is not written as declared. 5 March must not become 3 May.

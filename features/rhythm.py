@@ -34,18 +34,21 @@ class Turns:
     """The last times of something that repeats; what comes within :data:`TURN_US` of a turn belongs to it."""
 
     times: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED + 1))
+    _interval: int | None = field(default=None, compare=False)  # 0: not computed since the last turn
 
     def add(self, time: int) -> None:
         """Add a time that is not before the last one; an earlier one changes nothing."""
         if not self.times or time >= self.times[-1] + TURN_US:
             self.times.append(time)
+            self._interval = 0
 
     def interval(self) -> int | None:
         """Return the upper quantile of the intervals; None: they are too few."""
-        intervals = sorted(later - earlier for earlier, later in pairwise(self.times))
-        if len(intervals) < LEAST_INTERVALS:
-            return None
-        return intervals[math.ceil(QUANTILE * len(intervals)) - 1]
+        if self._interval == 0:
+            intervals = sorted(later - earlier for earlier, later in pairwise(self.times))
+            is_known = len(intervals) >= LEAST_INTERVALS
+            self._interval = intervals[math.ceil(QUANTILE * len(intervals)) - 1] if is_known else None
+        return self._interval
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@
 
     [sources.wristbands]
     carry_hours = { heart_rate = 2, spo2 = 2 }
+    stopped_after_minutes = { spo2 = 15 }
 """
 
 from collections.abc import Mapping
@@ -81,6 +82,8 @@ class SourceSettings(BaseModel):
         decimal_comma: whether texts of its values, in files, have a comma before the decimals.
         carry_hours: how long NEWS2 at the bedside may use a value, by signal, where that is shorter than
             usual; at least a quarter of an hour.
+        stopped_after_minutes: how long after the last observation the next one is overdue at the latest, by signal; at least 2
+            minutes, since wireless links have gaps, and a day at most.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -92,6 +95,7 @@ class SourceSettings(BaseModel):
     time_format: Annotated[str, AfterValidator(_require_time_format)] | None = None
     decimal_comma: bool = False
     carry_hours: dict[SignalName, Annotated[float, Field(ge=0.25, le=SCORE_CARRY_HOURS)]] = {}
+    stopped_after_minutes: dict[SignalName, Annotated[float, Field(ge=2, le=SCORE_CARRY_HOURS * 60)]] = {}
 
     @field_validator("units")
     @classmethod
@@ -127,6 +131,7 @@ class SourceSettings(BaseModel):
             carry_hours=self.carry_hours,
             time_format=self.time_format,
             decimal_comma=self.decimal_comma,
+            stopped_after_minutes=self.stopped_after_minutes,
         )
 
 
