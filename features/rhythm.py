@@ -25,22 +25,35 @@ LEAST_INTERVALS: Final = 10  # fewer are no claim: with them the quantile would 
 QUANTILE: Final = 0.95  # of the intervals; one gap in twenty is no part of the rhythm
 MISSED: Final = 3  # intervals in a row; one lost message is usual, three are not
 LEAST_US: Final = 5 * MINUTE_US  # however fast the rhythm: shorter gaps are those of wireless links
+# A gap of the last day is waited for again, if it was no longer than this: as long as half of the gaps of a wearable that is
+# taken off for washing or has lost its contact, and short enough to be told within the half hour in any case.
+TOLERATED_US: Final = 30 * MINUTE_US
+GAPS_REMEMBERED_US: Final = 24 * HOUR_US
 # From here on the answer is value_too_old or silent, by the longest interval between checks of RCP 2017, chart 4.
 MOST_US: Final = 12 * HOUR_US
 
 
 @dataclass(slots=True)
 class Turns:
-    """The last times of something that repeats; what comes within :data:`TURN_US` of a turn belongs to it."""
+    """The last times of something that repeats; what comes within :data:`TURN_US` of a turn belongs to it.
+
+    Attributes:
+        times: when each turn began.
+        gaps: the intervals longer than :data:`LEAST_US`, each with its end.
+    """
 
     times: deque[int] = field(default_factory=lambda: deque(maxlen=REMEMBERED + 1))
+    gaps: deque[tuple[int, int]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     _interval: int | None = field(default=None, compare=False)  # 0: not computed since the last turn
 
     def add(self, time: int) -> None:
         """Add a time that is not before the last one; an earlier one changes nothing."""
-        if not self.times or time >= self.times[-1] + TURN_US:
-            self.times.append(time)
-            self._interval = 0
+        if self.times and time < self.times[-1] + TURN_US:
+            return
+        if self.times and (gap := time - self.times[-1]) > LEAST_US:
+            self.gaps.append((time, gap))
+        self.times.append(time)
+        self._interval = 0
 
     def interval(self) -> int | None:
         """Return the upper quantile of the intervals; None: they are too few."""
@@ -49,6 +62,12 @@ class Turns:
             is_known = len(intervals) >= LEAST_INTERVALS
             self._interval = intervals[math.ceil(QUANTILE * len(intervals)) - 1] if is_known else None
         return self._interval
+
+    def longest_gap(self) -> int:
+        """Return the longest gap of the last day before the last turn, at most :data:`TOLERATED_US`; 0: there was none."""
+        while self.gaps and self.gaps[0][0] < self.times[-1] - GAPS_REMEMBERED_US:
+            self.gaps.popleft()
+        return min(TOLERATED_US, max((gap for _, gap in self.gaps), default=0))
 
 
 @dataclass(slots=True)
@@ -79,7 +98,8 @@ class Rhythm:
         intervals = [turns.interval() for turns in (self.observed, self.recorded)]
         learned = None
         if all(interval is not None for interval in intervals):
-            learned = max(LEAST_US, MISSED * max(interval for interval in intervals if interval is not None))
+            learned = MISSED * max(interval for interval in intervals if interval is not None)
+            learned = max(LEAST_US, learned, self.recorded.longest_gap())
         if learned is None or learned > MOST_US:
             return declared
         return learned if declared is None else min(learned, declared)

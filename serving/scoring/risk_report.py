@@ -13,6 +13,7 @@ from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving.records.journal_lookups import Latest
+from serving.records.silence_rows import Silence
 
 MAX_CONTRIBUTIONS: Final = 5  # the strongest signals of a report
 
@@ -47,6 +48,7 @@ class RiskReport:
         contributions: the strongest first; None: not wanted, or the model cannot say.
         senders: who sent the latest value of each NEWS2 component, where the journal knows.
         bounds: that stand at :attr:`as_of`.
+        stopped: signals that had stopped at :attr:`as_of`.
     """
 
     prediction_id: str
@@ -59,6 +61,11 @@ class RiskReport:
     contributions: list[Contribution] | None = None
     senders: Mapping[str, Latest] = field(default_factory=dict)
     bounds: tuple[Bound, ...] = ()
+    stopped: tuple[Silence, ...] = ()
+
+    def with_stopped(self, stopped: tuple[Silence, ...]) -> "RiskReport":
+        """Return the report with the signals that have stopped; any is a finding."""
+        return replace(self, stopped=stopped, risk=self.risk.with_stopped_signal()) if stopped else self
 
     def with_bounds(self, bounds: tuple[Bound, ...]) -> "RiskReport":
         """Return the report with the bounds that stand. A critical one makes the band high."""

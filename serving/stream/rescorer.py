@@ -39,6 +39,7 @@ from serving.scoring.champion import Champion
 from serving.scoring.subject_state import SubjectStates
 from serving.stream.alarm_updates import Departure, LastNotified, Memory, Rescored, Updates
 from serving.stream.online_store_writer import OnlineStoreWriter
+from serving.stream.silence_follower import SilenceFollower
 
 logger = logging.getLogger("vigil.rescorer")
 
@@ -82,6 +83,7 @@ class Rescorer:
         self._online_store = online_store
         self._metrics = metrics
         self._clock = clock
+        self._silences = SilenceFollower(journal, ward_state, declared, metrics)
         self._heartbeat_at = self._looked_at = self._evicted_at = _LONG_AGO
         self._isolate_failures = 0  # steps in which each subject is tried alone
         self._is_loaded = False
@@ -122,12 +124,17 @@ class Rescorer:
             )
         if self._scheduled or _has_passed(self._evicted_at, now, INDEX_STEP):
             rescored += self._rescore_scheduled(now)
+        self._silences.step(now, self._followed)
         self._isolate_failures = max(0, self._isolate_failures - 1)
         if _has_passed(self._heartbeat_at, now, _HEARTBEAT):
             self._heartbeat_at = now
             self._wards.refresh()
             self._ward_state.heartbeat(now)
         return rescored
+
+    def _followed(self) -> dict[str, str]:
+        """Return the ward of each subject whose risk is in the ward state."""
+        return {subject: told.ward for subject, told in self._memory.notified.items()}
 
     def _now(self) -> pd.Timestamp:
         return pd.Timestamp(self._clock())

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from features.declarations import Declarations
 from features.rhythm import LEAST_US, MINUTE_US, MISSED, Rhythm, Turns, rhythm_of
+from serving.records.journal_arrivals import Arrival
 from serving.records.silence_rows import Cause, DeviceReport, Silence, SilenceChanges
 
 SEVERAL: Final = 2  # patients: a source of one patient is no gateway; ours
@@ -23,17 +24,6 @@ SETTLED_US: Final = MINUTE_US  # ours
 SOURCE_LEAST_US: Final = 2 * MINUTE_US  # sooner no source is called silent; ours
 # A signal that was not sent for a day is no part of how a patient is monitored: no feature of a score reaches further back.
 FORGOTTEN_US: Final = 24 * 60 * MINUTE_US
-
-
-class Arrival(NamedTuple):
-    """One original observation, of the subject that it counts for; bounds under the signal that they are of."""
-
-    subject_id: str
-    signal: str
-    source: str | None
-    device_id: str | None
-    observed_at: int
-    recorded_at: int
 
 
 class _Sender(NamedTuple):

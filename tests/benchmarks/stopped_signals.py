@@ -12,8 +12,9 @@ from features.declarations import UNDECLARED
 from features.rhythm import MINUTE_US
 from pipelines.sources import Batch
 from pipelines.sources.simulated import SimulatedWard, devices
+from serving.records.journal_arrivals import Arrival
 from serving.records.silence_rows import Silence
-from serving.stream.silence_watch import FORGOTTEN_US, Arrival, SilenceWatch
+from serving.stream.silence_watch import FORGOTTEN_US, SilenceWatch
 from tests.benchmarks.measure import Section
 
 PATIENTS: Final = 100
