@@ -61,9 +61,7 @@ class ApiComponents:
         self.champion.stop()
 
 
-def open_risk_service(
-    settings: Settings, champion: Champion | None = None, ward_state: WardState | None = None
-) -> RiskService:
+def open_risk_service(settings: Settings, champion: Champion | None = None, ward_state: WardState | None = None) -> RiskService:
     """Return the risk service of a home: its champion, store, journal, clock, log and ward state."""
     return RiskService(
         champion=champion or Champion.loaded(settings.home, settings.task),

@@ -16,12 +16,13 @@ from features.derived import SCORE_CARRY_HOURS
 from features.kernel.plan import HOUR_US
 from serving.records.database import delete_in_steps, reading, upsert, with_retries, writing
 from serving.records.event_log import add_events
-from serving.records.silence_rows import DeviceReport, DeviceStatus, Silence, SilenceChanges
+from serving.records.silence_rows import DeviceReport, Silence, SilenceChanges
 from serving.records.timestamps import microsecond
-from serving.records.ward_rows import Event
+from serving.records.ward_rows import Event, EventKind
 from serving.records.ward_tables import DEVICE_REPORTS, SILENCES
 
 _CHUNK: Final = 500  # values in a query
+_MOST_REPORTS: Final = 5_000  # that are not settled
 _OPEN: Final = SILENCES.c.resolved_at.is_(None)
 
 
@@ -79,18 +80,26 @@ class Silences:
                         found.setdefault(silence.subject_id, []).append(silence)
         return {subject: tuple(sorted(own, key=lambda one: one.signal or "")) for subject, own in found.items()}
 
-    def report(self, source: str, device_id: str | None, status: DeviceStatus, wards: Sequence[str] | None, at: int) -> None:
-        """Store whether a device, or without one a gateway, is connected; the last report of those who see the same counts."""
-        row = {"source": source, "device_id": device_id or "", "wards": _text(wards), "status": status, "at": at}
+    def report(self, report: DeviceReport, *, by: str) -> None:
+        """Store whether a device, or a gateway, is connected, and who said so. Of those who see the same wards the last counts.
+
+        The oldest of too many are dropped: nobody may fill the table with devices that there are not.
+        """
+        row = {"source": report.source, "device_id": report.device_id or "", "wards": _text(report.wards)}
+        newest = sa.select(DEVICE_REPORTS.c.at).order_by(DEVICE_REPORTS.c.at.desc()).offset(_MOST_REPORTS).limit(1)
         with writing(self._engine) as connection:
-            upsert(connection, DEVICE_REPORTS, [row])
+            upsert(connection, DEVICE_REPORTS, [row | {"status": report.status, "at": report.at, "by": by}])
+            if (last := connection.execute(newest).scalar()) is not None:
+                connection.execute(DEVICE_REPORTS.delete().where(DEVICE_REPORTS.c.at <= last))
 
     def reports(self) -> list[DeviceReport]:
         """Return the reports that are not settled."""
         with reading(self._engine) as connection:
             rows = connection.execute(sa.select(DEVICE_REPORTS).order_by(DEVICE_REPORTS.c.at)).all()
         return [
-            DeviceReport(row.source, row.device_id or None, tuple(json.loads(row.wards)) if row.wards else None, row.status, row.at)
+            DeviceReport(
+                row.source, row.device_id or None, tuple(json.loads(row.wards)) if row.wards else None, row.status, row.at
+            )
             for row in rows
         ]
 
@@ -112,12 +121,12 @@ def _read(connection: sa.Connection, wanted: "sa.ColumnElement[bool]") -> list[S
 
 
 def _raised(silence: Silence, at: int) -> Event:
-    kind = "signal_stopped" if silence.subject_id else "source_silent"
+    kind: EventKind = "signal_stopped" if silence.subject_id else "source_silent"
     return Event(silence.ward, silence.subject_id, kind, at, silence.event_fields())
 
 
 def _returned(silence: Silence, wards: Mapping[str, str], at: int) -> Event:
-    kind = "signal_returned" if silence.subject_id else "source_returned"
+    kind: EventKind = "signal_returned" if silence.subject_id else "source_returned"
     ward = wards.get(silence.subject_id, silence.ward) if silence.subject_id else silence.ward
     return Event(ward, silence.subject_id, kind, at, silence.event_fields())
 

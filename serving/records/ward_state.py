@@ -5,7 +5,7 @@ So whenever the process is killed, the state is consistent: no alarm is decided 
 """
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -261,4 +261,3 @@ class WardState:
 def alarm_id(subject: str, task: str, opened_at: datetime) -> str:
     """Return the id of an episode's alarm: deciding it again gives the same one."""
     return str(uuid.uuid5(_ALARM_IDS, f"{task}/{subject}/{opened_at.isoformat()}"))
-

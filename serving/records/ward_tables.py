@@ -113,6 +113,7 @@ DEVICE_REPORTS: Final = sa.Table(  # what gateways say of their devices, until a
     sa.Column("wards", sa.String, primary_key=True),  # JSON of those it may speak for; empty: all
     sa.Column("status", sa.String, nullable=False),
     sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String, nullable=False),  # the caller's sub
 )
 PROGRESS: Final = sa.Table(
     "progress",

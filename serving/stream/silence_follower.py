@@ -32,9 +32,7 @@ _MAX_LOADED: Final = 50  # patients at a look
 class SilenceFollower:
     """Tells the wards which signals stopped and which sources fell silent."""
 
-    def __init__(
-        self, journal: Journal, ward_state: WardState, declared: Callable[[], Declarations], metrics: Metrics
-    ) -> None:
+    def __init__(self, journal: Journal, ward_state: WardState, declared: Callable[[], Declarations], metrics: Metrics) -> None:
         self._journal = journal
         self._silences = ward_state.silences
         self._declared = declared

@@ -1,8 +1,8 @@
 """Decides which signals stopped and which sources fell silent: from what arrived, the present, and what is known already.
 
 A signal of a patient has *stopped* when it is overdue while another signal of the patient goes on. If everything of a patient
-ceases that is no stopped signal, and if everything of a source ceases it is one event that names the source. So the source comes
-first: no signal is called stopped before its source has sent something since.
+ceases that is no stopped signal, and if everything of a source ceases it is one event that names the source. So the source
+comes first: no signal is called stopped before its source has sent something since.
 
 Pure: no database and no clock. All times are microseconds, and the present is the server's; what goes on is told by
 ``recorded_at``, and how fast by the longer rhythm of both times (:mod:`features.rhythm`).
@@ -160,9 +160,14 @@ class SilenceWatch:
             reports: the last ones of devices and gateways.
             declared: what sources declare.
         """
-        settled = [report for report in reports if report.status == "connected" or self._is_overtaken(report)]
+        last = self._last_of_devices() if reports else {}
+        settled = [own for own in reports if own.status == "connected" or last.get((own.source, own.device_id), 0) > own.at]
         look = _Look(self._subjects, self._sources, now, wards, reports, declared)
-        ended = [own for own in known if (own.subject_id is not None and own.subject_id not in wards) or now - own.since > FORGOTTEN_US]
+        ended = [
+            own
+            for own in known
+            if (own.subject_id is not None and own.subject_id not in wards) or now - own.since > FORGOTTEN_US
+        ]
         returned = [own for own in known if own not in ended and look.has_returned(own)]
         for report in settled:
             if report.status == "connected":
@@ -173,14 +178,15 @@ class SilenceWatch:
         raised = [own for own in (*look.silent_sources(), *look.stopped_signals()) if own.place not in known_places]
         return SilenceChanges(tuple(raised), tuple(returned), tuple(ended), tuple(settled))
 
-    def _is_overtaken(self, report: DeviceReport) -> bool:
-        """Return whether an observation arrived since a device was reported as disconnected."""
-        if report.device_id is None:
-            source = self._sources.get(report.source)
-            return source is not None and source.last > report.at
-        sender = _Sender(report.source, report.device_id)
-        own = (senders[sender] for streams in self._subjects.values() for senders in streams.values() if sender in senders)
-        return any(stream.last > report.at for stream in own)
+    def _last_of_devices(self) -> dict[tuple[str | None, str | None], int]:
+        """Return when each device sent last, and, without a device, each source."""
+        found: dict[tuple[str | None, str | None], int] = {}
+        for streams in self._subjects.values():
+            for senders in streams.values():
+                for sender, stream in senders.items():
+                    device = (sender.source, sender.device_id)
+                    found[device] = max(stream.last, found.get(device, 0))
+        return found | {(name, None): source.last for name, source in self._sources.items()}
 
 
 class _Look:
@@ -245,9 +251,11 @@ class _Look:
             and after <= as_often
             and self._now - stream.last <= after
             for sender, stream in senders.items()
+            if stream is not own
         )
 
     def _find_stopped(self, subject: str, signal: str, senders: Mapping[_Sender, _Stream]) -> Silence | None:
+        after: int | None
         ward, (sender, stream) = self._wards[subject], _latest(senders)
         quiet = self._now - stream.quiet_since
         if quiet > FORGOTTEN_US or (sender.source in self._silent and ward in self._silent[sender.source][1]):
@@ -274,8 +282,7 @@ class _Look:
         limits = {
             sender: after
             for sender, stream in senders.items()
-            if self._now - stream.last <= FORGOTTEN_US
-            and (after := self._overdue_after(signal, sender, stream)) is not None
+            if self._now - stream.last <= FORGOTTEN_US and (after := self._overdue_after(signal, sender, stream)) is not None
         }
         if not limits:
             return *_latest(senders), None
@@ -291,7 +298,7 @@ class _Look:
         )
 
     def _go_on(self, subject: str, signal: str, sender: _Sender, since: int) -> bool:
-        """Return whether another signal of the subject was recorded after a time, and the gateway itself has sent since then."""
+        """Return whether another signal of the subject was recorded after a time, and the gateway itself has sent since."""
         others = (stream for name, senders in self._subjects[subject].items() if name != signal for stream in senders.values())
         if not any(stream.last > since for stream in others):
             return False

@@ -1,8 +1,8 @@
 """Stopped signals on the simulated ward: how many are named although nothing failed, and how soon a cut signal is named."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,7 +15,6 @@ from pipelines.sources.simulated import SimulatedWard, devices
 from serving.records.journal_arrivals import Arrival
 from serving.records.silence_rows import Silence
 from serving.stream.silence_watch import FORGOTTEN_US, SilenceWatch
-from tests.benchmarks.measure import Section
 
 PATIENTS: Final = 100
 LOOK_US: Final = MINUTE_US // 2
@@ -51,7 +50,10 @@ def arrivals_of(batch: Batch) -> list[Arrival]:
     rows = rows[(rows["version"] == 1) & (rows["status"] == "final")].drop_duplicates(["message_id", "subject_id", "signal"])
     names = ("subject_id", "signal", "source", "device_id")
     columns = [rows[name].astype(object).tolist() for name in names]
-    return [Arrival(*row) for row in zip(*columns, microseconds(rows["observed_at"]), microseconds(rows["recorded_at"]), strict=True)]
+    return [
+        Arrival(*row)
+        for row in zip(*columns, microseconds(rows["observed_at"]), microseconds(rows["recorded_at"]), strict=True)
+    ]
 
 
 def replay(batch: Batch, cuts: Sequence[Cut] = ()) -> Replay:

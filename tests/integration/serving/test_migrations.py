@@ -291,7 +291,8 @@ def test_ward_state_without_silences_gets_them_and_keeps_its_events(home):
         connection.executescript(
             "DROP TABLE silences; DROP TABLE device_reports; DROP INDEX ix_events_at; ALTER TABLE events RENAME TO present;"
             "CREATE TABLE events (seq INTEGER NOT NULL PRIMARY KEY, ward VARCHAR NOT NULL, number INTEGER NOT NULL, "
-            "at BIGINT NOT NULL, subject_id VARCHAR NOT NULL, kind VARCHAR NOT NULL, body JSON NOT NULL, UNIQUE (ward, number));"
+            "at BIGINT NOT NULL, subject_id VARCHAR NOT NULL, kind VARCHAR NOT NULL, body JSON NOT NULL, "
+            "UNIQUE (ward, number));"
             "INSERT INTO events SELECT seq, ward, number, at, subject_id, kind, body FROM present; DROP TABLE present;"
             "CREATE INDEX ix_events_at ON events (at); UPDATE alembic_version SET version_num = '0004'"
         )

@@ -1,9 +1,10 @@
-"""Signals that stop and gateways that die, on a clock that the test sets: each is told once, within minutes, until it returns."""
+"""Signals that stop and gateways that die, on a clock that the test sets: each is told once, within minutes."""
 
 import pytest
 import sqlalchemy as sa
 
 from features.rhythm import MINUTE_US
+from serving.records.silence_rows import DeviceReport
 from serving.records.ward_tables import EVENTS, SILENCES
 from serving.stream.rescorer import Rescorer
 from tests.support.fake_ward import FakeWard
@@ -15,10 +16,10 @@ MONITOR = {"heart_rate": 80.0, "spo2": 96.0}
 class Watched(FakeWard):
     """A ward whose patients wear monitors that send a value a minute, and are charted by hand."""
 
-    def minutes(self, number, monitors, *, source="gateway-1", chart=()):
+    def minutes(self, number, monitors, *, source="gateway-1", chart=(), every=1):
         """Pass minutes; each monitor sends its signals (by patient), and a cuff of another gateway sends for some."""
-        for _ in range(number):
-            self.wait(minutes=1)
+        for _ in range(0, number, every):
+            self.wait(minutes=every)
             for patient, signals in monitors.items():
                 values = {signal: MONITOR[signal] + self.messages % 2 for signal in signals}
                 if values:
@@ -55,9 +56,8 @@ def test_a_signal_that_stops_is_told_once_within_minutes_and_again_when_it_retur
     assert ward.told() == [("signal_stopped", "p1", "spo2")]
     (event,) = [row for row in ward.rows(EVENTS) if row["kind"] == "signal_stopped"]
     assert event["ward"] == "A"
-    assert event["body"] == {
-        **{"signal": "spo2", "source": "gateway-1", "device_id": "monitor-p1", "since": stopped_at, "cause": "overdue"}
-    }
+    device = {"source": "gateway-1", "device_id": "monitor-p1"}
+    assert event["body"] == {"signal": "spo2", **device, "since": stopped_at, "cause": "overdue"}
     ward.minutes(1, {"p1": MONITOR})
     ward.minutes(10, {"p1": MONITOR})
     assert ward.told() == [("signal_stopped", "p1", "spo2"), ("signal_returned", "p1", "spo2")]
@@ -97,7 +97,7 @@ def test_another_device_that_sends_as_often_takes_over(ward):
 def test_charting_every_four_hours_is_not_expected_after_one(ward):
     for _ in range(12):
         ward.send("p1", source="gateway-2", device="chart", body_temperature=37.0 + ward.messages % 2)
-        ward.minutes(240, {"p1": []})
+        ward.minutes(240, {"p1": []}, every=30)
         ward.send("p1", heart_rate=80 + ward.messages % 2)
         ward.rescore()
     assert ward.told() == []
@@ -119,13 +119,13 @@ def test_a_gateway_of_twenty_patients_that_dies_is_one_event(ward):
     ward.register(*patients)
     ward.rescore()
     monitors = dict.fromkeys(patients, MONITOR)
-    ward.minutes(20, monitors, chart=patients[:5])
-    ward.minutes(30, {}, chart=patients[:5])
+    ward.minutes(12, monitors, chart=patients[:5])
+    ward.minutes(30, {}, chart=patients[:5], every=2)
     assert ward.told() == [("source_silent", None, "gateway-1")]
     ward.restart()
-    ward.minutes(20, {}, chart=patients[:5])
+    ward.minutes(20, {}, chart=patients[:5], every=2)
     assert ward.told() == [("source_silent", None, "gateway-1")]
-    ward.minutes(10, monitors, chart=patients[:5])
+    ward.minutes(7, monitors, chart=patients[:5])
     assert ward.told() == [("source_silent", None, "gateway-1"), ("source_returned", None, "gateway-1")]
 
 
@@ -177,7 +177,7 @@ def test_nothing_is_told_of_a_patient_who_left_and_what_is_open_ends(ward):
 def test_a_late_batch_is_no_rhythm_and_no_storm(ward):
     for _ in range(12):
         observed = [ward.time.timestamp() + 60 * minute for minute in range(60)]
-        ward.minutes(60, {"p1": []}, chart=["p1"])
+        ward.minutes(60, {"p1": []}, chart=["p1"], every=10)
         at = [ward.time.fromtimestamp(second, ward.time.tzinfo) for second in observed]
         row = {"subject_id": "p1", "signal": "heart_rate", "unit": None, "device_id": "logger", "source": "gateway-5"}
         ward.journal.append(
@@ -229,3 +229,65 @@ def test_metrics_count_what_has_stopped_and_name_nobody(ward):
     assert "vigil_silent_sources 0.0" in text
     assert "p1" not in text
     assert "gateway" not in text
+
+
+def report(ward, status, device=None, wards=None, source="gateway-1"):
+    ward.wait(seconds=1)
+    ward.ward_state.silences.report(DeviceReport(source, device, wards, status, ward.now), by="gateway")
+
+
+def test_a_disconnected_device_stops_its_signals_at_once_until_it_is_connected(ward):
+    ward.minutes(20, {"p1": MONITOR, "p2": MONITOR})
+    ward.wait(seconds=10)
+    report(ward, "disconnected", "monitor-p1")
+    ward.rescore()
+    told = [("signal_stopped", "p1", signal) for signal in MONITOR]
+    assert ward.told() == told
+    ward.minutes(10, {"p2": MONITOR})
+    assert ward.told() == told
+    ward.wait(seconds=10)
+    report(ward, "connected", "monitor-p1")
+    ward.rescore()
+    assert sorted(ward.told("signal_returned")) == [("signal_returned", "p1", signal) for signal in MONITOR]
+    ward.minutes(4, {"p2": MONITOR})
+    assert len(ward.told()) == 4  # what it has to send gets the time that it usually takes
+    assert ward.ward_state.silences.reports() == []
+
+
+def test_an_observation_of_a_disconnected_device_ends_that(ward):
+    ward.minutes(20, {"p1": MONITOR})
+    report(ward, "disconnected", "monitor-p1")
+    ward.wait(seconds=10)
+    ward.rescore()
+    ward.minutes(3, {"p1": MONITOR})
+    assert [kind for kind, *_ in ward.told()] == ["signal_stopped"] * 2 + ["signal_returned"] * 2
+    assert ward.ward_state.silences.reports() == []
+
+
+def test_a_signal_that_another_device_sends_too_has_not_stopped(ward):
+    for _ in range(20):
+        ward.minutes(1, {"p1": MONITOR})
+        ward.send("p1", source="gateway-3", device="patch", heart_rate=82.0 + ward.messages % 2)
+    report(ward, "disconnected", "monitor-p1")
+    ward.wait(seconds=10)
+    ward.rescore()
+    assert ward.told() == [("signal_stopped", "p1", "spo2")]
+
+
+def test_a_disconnected_gateway_is_one_event_even_of_one_patient(ward):
+    ward.minutes(20, {"p1": MONITOR})
+    report(ward, "disconnected")
+    ward.minutes(30, {}, chart=["p1"])
+    assert ward.told() == [("source_silent", None, "gateway-1")]
+    ward.minutes(2, {"p1": MONITOR}, chart=["p1"])
+    assert ward.told()[1:] == [("source_returned", None, "gateway-1")]
+
+
+def test_a_report_speaks_for_the_wards_of_its_caller_only(ward):
+    ward.register("p2", ward="B")
+    ward.minutes(20, {"p1": MONITOR, "p2": MONITOR})
+    report(ward, "disconnected", wards=("B",))
+    report(ward, "disconnected", source="another", wards=("A",))
+    ward.wait(seconds=10)
+    ward.rescore()
+    assert [(row["kind"], row["ward"]) for row in ward.rows(EVENTS) if row["kind"] in SILENCE_KINDS] == [("source_silent", "B")]

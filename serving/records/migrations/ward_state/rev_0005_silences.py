@@ -31,6 +31,7 @@ def upgrade() -> None:
         sa.Column("wards", sa.String, primary_key=True),
         sa.Column("status", sa.String, nullable=False),
         sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("by", sa.String, nullable=False),
     )
     # SQLite cannot take back that a column must have a value, so the table is made anew.
     op.drop_index("ix_events_at", "events")
