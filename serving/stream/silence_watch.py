@@ -53,16 +53,11 @@ class _Stream:
 
 @dataclass(slots=True)
 class _Source:
-    """A gateway: when it sent last, and how often it sends."""
+    """A gateway: when it sent last, how often it sends, and whether it is silent."""
 
     last: int = 0
-    goes_on_from: int = 0
     turns: Turns = field(default_factory=Turns)
     is_silent: bool = False
-
-    @property
-    def quiet_since(self) -> int:
-        return max(self.last, self.goes_on_from)
 
     def silent_after(self) -> int:
         interval = self.turns.interval()
@@ -129,15 +124,16 @@ class SilenceWatch:
     def _take_of_source(self, name: str, at: int) -> None:
         source = self._sources.setdefault(name, _Source())
         if source.is_silent:
+            source.is_silent = False
             self._grant_time(name, None, at)
         source.last = max(source.last, at)
         source.turns.add(at)
 
-    def _grant_time(self, name: str, device_id: str | None, at: int) -> None:
+    def _grant_time(self, name: str, device_id: str | None, at: int, subjects: Collection[str] | None = None) -> None:
         """Count the silence of everything behind a source, or of one of its devices, from its return on."""
-        if device_id is None and (source := self._sources.get(name)) is not None:
-            source.is_silent, source.goes_on_from = False, at
-        for streams in self._subjects.values():
+        for subject, streams in self._subjects.items():
+            if subjects is not None and subject not in subjects:
+                continue
             for senders in streams.values():
                 for sender, stream in senders.items():
                     if sender.source == name and device_id in (None, sender.device_id):
@@ -171,7 +167,8 @@ class SilenceWatch:
         returned = [own for own in known if own not in ended and look.has_returned(own)]
         for report in settled:
             if report.status == "connected":
-                self._grant_time(report.source, report.device_id, now)
+                allowed = {subject for subject, ward in wards.items() if report.speaks_for(ward)}
+                self._grant_time(report.source, report.device_id, now, allowed)
         standing = [report for report in reports if report not in settled]
         look = _Look(self._subjects, self._sources, now, wards, standing, declared)
         known_places = {own.place for own in known if own not in ended and own not in returned}
@@ -233,8 +230,10 @@ class _Look:
     def has_returned(self, silence: Silence) -> bool:
         """Return whether a silence has ended: by a new observation, or by a report."""
         if silence.source is not None and silence.cause == "disconnected":
-            reports = [*self._reports.get((silence.source, silence.device_id), ())]
-            if any(report.status == "connected" and report.at > silence.raised_at for report in reports):
+            reports = self._reports.get((silence.source, silence.device_id), ())
+            ward = self._wards.get(silence.subject_id or "", silence.ward)
+            own_reports = (report for report in reports if report.status == "connected" and report.speaks_for(ward))
+            if any(report.at > silence.raised_at for report in own_reports):
                 return True
         if silence.subject_id is None:
             source = self._sources.get(silence.source or "")
@@ -329,7 +328,7 @@ class _Look:
             source = self._sources[name]
             if reported:
                 found[name] = ("disconnected", reported)
-            elif self._now - source.quiet_since > source.silent_after() and sum(served.values()) >= SEVERAL:
+            elif self._now - source.last > source.silent_after() and sum(served.values()) >= SEVERAL:
                 found[name] = ("overdue", {self._wards[subject] for subject in served})
         return found
 
