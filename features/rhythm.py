@@ -25,9 +25,9 @@ LEAST_INTERVALS: Final = 10  # fewer are no claim: with them the quantile would 
 QUANTILE: Final = 0.95  # of the intervals; one gap in twenty is no part of the rhythm
 MISSED: Final = 3  # intervals in a row; one lost message is usual, three are not
 LEAST_US: Final = 5 * MINUTE_US  # however fast the rhythm: shorter gaps are those of wireless links
-# A gap of the last day is waited for again, if it was no longer than this: as long as half of the gaps of a wearable that is
-# taken off for washing or has lost its contact, and short enough to be told within the half hour in any case.
-TOLERATED_US: Final = 30 * MINUTE_US
+# A gap of the last day is waited for again, if it was no longer than this: a sensor that loses its contact now and then is told
+# less often, and one that is gone for good still within a quarter of an hour or so.
+TOLERATED_US: Final = 15 * MINUTE_US
 GAPS_REMEMBERED_US: Final = 24 * HOUR_US
 # From here on the answer is value_too_old or silent, by the longest interval between checks of RCP 2017, chart 4.
 MOST_US: Final = 12 * HOUR_US
@@ -99,7 +99,8 @@ class Rhythm:
         learned = None
         if all(interval is not None for interval in intervals):
             learned = MISSED * max(interval for interval in intervals if interval is not None)
-            learned = max(LEAST_US, learned, self.recorded.longest_gap())
+            if learned < TOLERATED_US:
+                learned = max(LEAST_US, learned, self.recorded.longest_gap())
         if learned is None or learned > MOST_US:
             return declared
         return learned if declared is None else min(learned, declared)

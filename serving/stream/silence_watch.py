@@ -172,7 +172,7 @@ class SilenceWatch:
         standing = [report for report in reports if report not in settled]
         look = _Look(self._subjects, self._sources, now, wards, standing, declared)
         known_places = {own.place for own in known if own not in ended and own not in returned}
-        raised = [own for own in (*look.silent_sources(), *look.stopped_signals()) if own.place not in known_places]
+        raised = [own for own in look.silences() if own.place not in known_places]
         return SilenceChanges(tuple(raised), tuple(returned), tuple(ended), tuple(settled))
 
     def _last_of_devices(self) -> dict[tuple[str | None, str | None], int]:
@@ -206,10 +206,16 @@ class _Look:
         for report in reports:
             self._reports.setdefault((report.source, report.device_id), []).append(report)
         self._declared = declared
+        self._served: dict[str, dict[str, bool]] = {}
+        self._silent: dict[str, tuple[Cause, set[str]]] = {}
+
+    def silences(self) -> list[Silence]:
+        """Return what is silent now: first the sources, since of a silent source no signal is told."""
         self._served = self._find_served()
         self._silent = self._find_silent_sources()
+        return [*self._silent_sources(), *self._stopped_signals()]
 
-    def silent_sources(self) -> list[Silence]:
+    def _silent_sources(self) -> list[Silence]:
         """Return a silence for each ward of each source that is silent now."""
         found = []
         for name, (cause, wards) in self._silent.items():
@@ -218,7 +224,7 @@ class _Look:
             found += [self._silence(ward, cause, source.last, source.silent_after(), name) for ward in sorted(wards)]
         return found
 
-    def stopped_signals(self) -> list[Silence]:
+    def _stopped_signals(self) -> list[Silence]:
         """Return a silence for each signal that has stopped; of a source that is silent there is none."""
         found = (
             self._find_stopped(subject, signal, senders)
@@ -359,4 +365,6 @@ class _Look:
 
 def _latest(senders: Mapping[_Sender, _Stream]) -> tuple[_Sender, _Stream]:
     """Return the sender that sent last, and what it sends."""
+    if len(senders) == 1:
+        return next(iter(senders.items()))
     return max(senders.items(), key=lambda item: item[1].last)

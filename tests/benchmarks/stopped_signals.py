@@ -170,8 +170,9 @@ def stopped_signals_section() -> Section:
         "Stopped signals",
         f"{PATIENTS} patients of the simulated ward, watched from admission to discharge: how many stopped signals a "
         "patient-day has, and after how many minutes a signal that is cut for good is named (median, range, how many of "
-        "them). In the second ward each device is taken off three times a day, for 20 minutes in the median, and the connection of a patient "
-        f"is lost 0.7 times a day: each such gap is of one to three signals, and real. {gateway}",
+        "them). In the second ward each device is taken off three times a day, for 20 minutes in the median, and the "
+        "connection of a patient is lost 0.7 times a day: each such gap is of one to three signals, and real. A cut within "
+        f"a gap that was named before does not count. {gateway}",
         ["ward", "events a patient-day", *(f"{signal}, cut" for signal in _CUT_SIGNALS)],
         lines,
     )

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 
 from features.rhythm import MINUTE_US
 from serving.records.silence_rows import DeviceReport
-from serving.records.ward_tables import EVENTS, SILENCES
+from serving.records.ward_tables import EVENTS, RISKS, SILENCES
 from serving.stream.rescorer import Rescorer
 from tests.support.fake_ward import FakeWard
 
@@ -291,3 +291,25 @@ def test_a_report_speaks_for_the_wards_of_its_caller_only(ward):
     ward.wait(seconds=10)
     ward.rescore()
     assert [(row["kind"], row["ward"]) for row in ward.rows(EVENTS) if row["kind"] in SILENCE_KINDS] == [("source_silent", "B")]
+
+
+def test_what_is_open_of_a_merged_patient_ends_and_the_survivor_is_watched(ward):
+    ward.minutes(20, {"p1": MONITOR, "p2": ["heart_rate"]})
+    ward.minutes(15, {"p1": ["heart_rate"], "p2": ["heart_rate"]})
+    assert ward.told() == [("signal_stopped", "p1", "spo2")]
+    ward.journal.merge("p1", "p2")
+    ward.minutes(4, {"p1": ["heart_rate"]})
+    assert ward.told("signal_returned") == []
+    assert ward.told()[1:] == [("signal_stopped", "p2", "spo2")]  # what is known of p1 counts for p2 now
+    assert [row["subject_id"] for row in ward.silences() if row["resolved_at"] is None] == ["p2"]
+
+
+def test_a_failure_of_the_watch_stops_no_risk_and_is_tried_again(ward, monkeypatch, caplog):
+    ward.minutes(20, {"p1": MONITOR})
+    with monkeypatch.context() as broken:
+        broken.setattr(ward.ward_state.silences, "open", lambda: 1 / 0)
+        ward.minutes(2, {"p1": ["heart_rate"]})
+        assert ward.rows(RISKS, "index_time")[0]["index_time"] == ward.now
+    assert "signals are not watched: ZeroDivisionError" in caplog.text
+    ward.minutes(12, {"p1": ["heart_rate"]})
+    assert ward.told() == [("signal_stopped", "p1", "spo2")]

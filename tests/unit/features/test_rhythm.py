@@ -65,17 +65,17 @@ def test_a_batch_that_is_uploaded_once_an_hour_is_no_rhythm_of_a_minute():
     assert minutes(rhythm_of(hourly[: 60 * 5])) is None  # five deliveries tell too little
 
 
-def test_a_gap_of_the_last_day_is_waited_for_again_up_to_half_an_hour():
+def test_a_gap_of_the_last_day_is_waited_for_again_up_to_a_quarter_of_an_hour():
     def with_gap(length, then=120):
         return minutes(live(*range(60), *range(59 + length, 59 + length + then)))
 
-    assert [with_gap(length) for length in (4, 12, 25, 200)] == [5, 12, 25, 30]
+    assert [with_gap(length) for length in (4, 8, 12, 25, 200)] == [5, 8, 12, 15, 15]
     assert with_gap(12, then=25 * 60) == 5  # a day later it is forgotten
 
 
 def test_a_late_batch_is_a_gap_of_delivery():
-    times = [(at * MINUTE_US, at * MINUTE_US if not 60 <= at < 80 else 80 * MINUTE_US) for at in range(120)]
-    assert minutes(rhythm_of(times)) == 21
+    times = [(at * MINUTE_US, at * MINUTE_US if not 60 <= at < 70 else 70 * MINUTE_US) for at in range(120)]
+    assert minutes(rhythm_of(times)) == 11
 
 
 def test_the_same_time_again_counts_once():
