@@ -24,11 +24,12 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from features.scores import NEWS2_BANDS
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from serving.observability.drift_metrics import DriftFigures
 from serving.records.journal_rows import Receipt
-from serving.records.silence_rows import Silence
+from serving.records.silence_rows import SILENCE_KINDS, Silence
 from serving.records.ward_rows import WardUpdate
 
 logger = logging.getLogger("vigil.serving")
@@ -71,6 +72,8 @@ class Metrics:
         self._silence_events = Counter(
             "vigil_silences_total", "Signals that stopped or returned, and sources, by event.", ["event"], **options
         )
+        for kind in SILENCE_KINDS:
+            self._silence_events.labels(kind)  # 0 from the start, so that the first event is an increase
         # A gauge is registered when it is first set, so that a process without a value does not report 0.
         self._feast_age = Gauge("vigil_feast_age_seconds", "Age of the oldest row of the latest batch.", registry=None)
         self._feast_rows = Counter("vigil_feast_rows_total", "Rows written into the feature store.", ["status"], **options)
@@ -84,7 +87,7 @@ class Metrics:
         )
         self._in_use: tuple[str, str, str] | None = None
         self._registered_gauges: set[Gauge] = set()
-        self._seen_stopped: set[str] = set()  # signals whose gauge was set
+        self._seen_stopped: set[str] = set(NEWS2_BANDS)  # signals whose gauge is set; vital signs always
         self._write_has_failed = False
 
     def render(self, home: Path) -> bytes:

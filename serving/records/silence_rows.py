@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 Cause = Literal["overdue", "disconnected"]
 DeviceStatus = Literal["connected", "disconnected"]
+SILENCE_KINDS: Final = ("signal_stopped", "signal_returned", "source_silent", "source_returned")  # of events
 EVENT_FIELDS: Final = ("signal", "source", "device_id", "since", "cause")
 
 

@@ -15,6 +15,7 @@ from serving.api import problems
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.records.database import DatabaseError
+from serving.records.silence_rows import SILENCE_KINDS
 from serving.records.timestamps import moment, present
 from serving.records.ward_rows import EventKind, NumberedEvent
 from serving.records.ward_state import WardState
@@ -26,12 +27,7 @@ _LOOK_SECONDS: Final = 0.25  # between reads of the ward state
 _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a quiet stream
 _MAX_EVENTS: Final = 200  # read at a time
 _KINDS: Final = (*get_args(EventKind), "reset")
-_PUBLIC_KINDS: Final = frozenset(  # the others need alarms:read
-    {
-        *("risk", "beyond_range", "silent", "left", "reset"),
-        *("signal_stopped", "signal_returned", "source_silent", "source_returned"),
-    }
-)
+_PUBLIC_KINDS: Final = frozenset({"risk", "beyond_range", "silent", "left", "reset", *SILENCE_KINDS})  # others: alarms:read
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")  # of an event; longer ones would not fit the database
 _TIMES: Final = ("index_time", "latest_reading_at", "observed_at", "since")
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}

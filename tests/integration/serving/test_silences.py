@@ -4,12 +4,11 @@ import pytest
 import sqlalchemy as sa
 
 from features.rhythm import MINUTE_US
-from serving.records.silence_rows import DeviceReport
+from serving.records.silence_rows import SILENCE_KINDS, DeviceReport
 from serving.records.ward_tables import EVENTS, RISKS, SILENCES
 from serving.stream.rescorer import Rescorer
 from tests.support.fake_ward import FakeWard
 
-SILENCE_KINDS = ("signal_stopped", "signal_returned", "source_silent", "source_returned")
 MONITOR = {"heart_rate": 80.0, "spo2": 96.0}
 
 
