@@ -28,6 +28,8 @@ class SourceDeclaration:
         decimal_comma: Whether texts of its values have a comma before the decimals.
         counts_reception: Whether a reading counts as of when the gateway received it, since the clocks of its devices are not
             to be believed.
+        stopped_after_minutes: How long after the last observation the next one is overdue at the latest, by signal
+            (:mod:`features.rhythm`).
     """
 
     units: Mapping[str, str] = field(default_factory=dict)
@@ -38,6 +40,7 @@ class SourceDeclaration:
     time_format: str | None = None
     decimal_comma: bool = False
     counts_reception: bool = False
+    stopped_after_minutes: Mapping[str, float] = field(default_factory=dict)
 
     def read_time(self, text: str) -> datetime | None:
         """Return the time that a text says; None: it is not written as declared. 5 March must not become 3 May.

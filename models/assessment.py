@@ -46,6 +46,7 @@ DecidedBy = Literal["model", "news2", "critical_bound", "patient_limit", "nothin
 Finding = Literal[
     "no_model", "withdrawn", "no_feature_store", "stale_data", "no_recent_readings", "outside_training", "model_failed",
     "hardly_known", "momentary", "news2_not_for_children", "news2_not_in_pregnancy", "silent", "value_too_old",
+    "signal_stopped",
 ]  # fmt: skip
 
 # A patient without an observation for so long is silent. It is the longest interval between checks in RCP 2017, chart 4.
@@ -112,6 +113,10 @@ class Assessment:
             return self
         by = self.decided_by if self.band == "high" else standing[0]
         return replace(self, band="high", decided_by=by, reasons=(*self.reasons, *standing))
+
+    def with_stopped_signal(self) -> "Assessment":
+        """Return the assessment while a signal has stopped. It is a finding alone: values count for as long as they may."""
+        return replace(self, findings=(*self.findings, "signal_stopped"))
 
 
 def usable_model(registered: RegisteredModel | None) -> RegisteredModel | None:

@@ -24,7 +24,7 @@ from serving.api.problems import (
     on_problem,
     on_unavailable,
 )
-from serving.api.routes import merges, observations, risks, terms, wards
+from serving.api.routes import devices, merges, observations, risks, terms, wards
 from serving.api.schemas.problems import Problem
 from serving.api.schemas.request import MAX_BODY_BYTES
 from serving.observability.metrics import CONTENT_TYPE
@@ -32,7 +32,7 @@ from serving.records.database import DatabaseError
 from serving.records.prediction_log import LogUnavailableError
 from serving.stream.group_commit import OverloadedError
 
-_ROUTERS: Final = (observations.router, merges.router, terms.router, risks.router, wards.router)
+_ROUTERS: Final = (observations.router, devices.router, merges.router, terms.router, risks.router, wards.router)
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     code: {"content": _PROBLEM, "description": HTTPStatus(code).phrase}

@@ -61,8 +61,8 @@ class ApiComponents:
         self.champion.stop()
 
 
-def open_risk_service(settings: Settings, champion: Champion | None = None) -> RiskService:
-    """Return the risk service of a home: its champion, store, journal, clock and log."""
+def open_risk_service(settings: Settings, champion: Champion | None = None, ward_state: WardState | None = None) -> RiskService:
+    """Return the risk service of a home: its champion, store, journal, clock, log and ward state."""
     return RiskService(
         champion=champion or Champion.loaded(settings.home, settings.task),
         task=TASKS[settings.task],
@@ -71,6 +71,7 @@ def open_risk_service(settings: Settings, champion: Champion | None = None) -> R
         clock=open_clock(settings.home),
         log=PredictionLog(settings.home),
         declared=SourceSettingsFile(settings.home).declarations,
+        silences=(ward_state or WardState(settings.home)).silences,
     )
 
 
@@ -82,8 +83,9 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     """
     home = settings.home
     champion = _open_champion(settings, metrics)
-    service = open_risk_service(settings, champion)
-    journal, ward_state = service.journal, WardState(home)
+    ward_state = WardState(home)
+    service = open_risk_service(settings, champion, ward_state)
+    journal = service.journal
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     access = Access(journal, settings.requests_per_second)
     group_commit = GroupCommit(journal, identities, metrics)

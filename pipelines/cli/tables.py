@@ -65,9 +65,11 @@ def sources_table(rows: Sequence[SourceRow], home_path: Path) -> RenderableType:
         table.add_column(name, no_wrap=name == "signal")
     table.add_column("accepted", justify="right", no_wrap=True)
     table.add_column("in quarantine, by reason")
+    table.add_column("overdue after", justify="right", no_wrap=True)
     for row in rows:
+        overdue = "as learned" if row.stopped_after_minutes is None else f"{row.stopped_after_minutes:g} min"
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in sorted(row.quarantined.items()))
-        table.add_row(Text(row.source or "(none named)"), row.signal, f"{row.accepted:,}", reasons)
+        table.add_row(Text(row.source or "(none named)"), row.signal, f"{row.accepted:,}", reasons, overdue)
     proposals = [row for row in rows if row.proposal is not None]
     if not proposals:
         return table

@@ -30,6 +30,8 @@ class SourceRow:
         source: name of the gateway; empty: none was named.
         accepted: observations that count.
         quarantined: the others that wait in the quarantine, by reason.
+        stopped_after_minutes: when the next observation is overdue at the latest, as the source declares; None: by what is
+            learned of each patient's rhythm alone.
         proposal: a unit that the values without a unit fit, and in words how well; None: there is none.
     """
 
@@ -37,6 +39,7 @@ class SourceRow:
     signal: str
     accepted: int
     quarantined: dict[str, int]
+    stopped_after_minutes: float | None = None
     proposal: tuple[str, str] | None = None
 
 
@@ -49,6 +52,7 @@ def summarise_sources(home: Home) -> list[SourceRow]:
     records = _open_journal(home)
     accepted = records.count_accepted()
     waiting = records.quarantined_for(list(ALL_REASONS))
+    declared = SourceSettingsFile(home.path).declarations()
     quarantined: dict[tuple[str, str], Counter[str]] = {}
     values: dict[tuple[str, str], list[float]] = {}
     for row in waiting:
@@ -62,6 +66,7 @@ def summarise_sources(home: Home) -> list[SourceRow]:
             signal if signal in STORED else "other",
             accepted.get((source, signal), 0),
             dict(quarantined.get((source, signal), {})),
+            declared.of(source or None).stopped_after_minutes.get(signal),
             propose_unit(signal, values.get((source, signal), [])),
         )
         for source, signal in sorted(accepted.keys() | quarantined.keys())

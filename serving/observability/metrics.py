@@ -5,6 +5,7 @@ They never name a patient. Labels are reasons, routes and versions. Wards are no
 
 import logging
 import time
+from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +24,12 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from features.scores import NEWS2_BANDS
 from models.assessment import Assessment
 from models.registry import RegisteredModel
 from serving.observability.drift_metrics import DriftFigures
 from serving.records.journal_rows import Receipt
+from serving.records.silence_rows import SILENCE_KINDS, Silence
 from serving.records.ward_rows import WardUpdate
 
 logger = logging.getLogger("vigil.serving")
@@ -66,17 +69,25 @@ class Metrics:
         self._failures = Counter(
             "vigil_rescoring_failures_total", "Steps of the rescorer, or patients, that failed.", **options
         )
+        self._silence_events = Counter(
+            "vigil_silences_total", "Signals that stopped or returned, and sources, by event.", ["event"], **options
+        )
+        for kind in SILENCE_KINDS:
+            self._silence_events.labels(kind)  # 0 from the start, so that the first event is an increase
         # A gauge is registered when it is first set, so that a process without a value does not report 0.
         self._feast_age = Gauge("vigil_feast_age_seconds", "Age of the oldest row of the latest batch.", registry=None)
         self._feast_rows = Counter("vigil_feast_rows_total", "Rows written into the feature store.", ["status"], **options)
         self._model = Gauge(
             "vigil_model_info", "1 for the model in use.", ["name", "version", "feature_service"], registry=None
         )
+        self._stopped_signals = Gauge("vigil_stopped_signals", "Signals that have stopped.", ["signal"], registry=None)
+        self._silent_sources = Gauge("vigil_silent_sources", "Sources that are silent.", registry=None)
         self._requests = Histogram(
             "vigil_request_seconds", "Time until an answer began.", ["path", "status"], buckets=_REQUEST_SECONDS, **options
         )
         self._in_use: tuple[str, str, str] | None = None
         self._registered_gauges: set[Gauge] = set()
+        self._seen_stopped: set[str] = set(NEWS2_BANDS)  # signals whose gauge is set; vital signs always
         self._write_has_failed = False
 
     def render(self, home: Path) -> bytes:
@@ -134,6 +145,21 @@ class Metrics:
     def count_action(self, action: str) -> None:
         """Count an action on an alarm, such as ``acknowledged``."""
         self._alarms.labels(action, "").inc()
+
+    def count_silence_events(self, kinds: Iterable[str]) -> None:
+        """Count events of signals that stopped or returned, and of sources."""
+        for kind in kinds:
+            self._silence_events.labels(kind).inc()
+
+    def set_silences(self, silences: Sequence[Silence]) -> None:
+        """Record which signals have stopped now, and how many sources are silent; nothing names a patient or a source."""
+        self._register(self._stopped_signals)
+        self._register(self._silent_sources)
+        stopped = Counts(silence.signal for silence in silences if silence.signal is not None)
+        for signal in self._seen_stopped | stopped.keys():
+            self._stopped_signals.labels(signal).set(stopped[signal])
+        self._seen_stopped |= stopped.keys()
+        self._silent_sources.set(len({silence.source for silence in silences if silence.subject_id is None}))
 
     def observe_online_store(self, oldest_seconds: float, rows: int) -> None:
         """Record a batch of rows written to the feature store, and the age of its oldest row in seconds."""

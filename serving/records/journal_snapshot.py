@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from features.repeats import CONTENT
 from models.alarms.critical_bounds import Bound
 from models.alarms.patient_terms import PatientTerms
+from serving.records.journal_arrivals import Arrival, read_arrivals, read_newest_arrivals
 from serving.records.journal_lookups import (
     Latest,
     counting,
@@ -92,6 +93,14 @@ class JournalSnapshot:
             known = OBSERVATIONS.c.subject_id.in_(merges.keys(subject)) & (OBSERVATIONS.c.recorded_at <= until)
             rows = _of_survivors(self._counting(known, until), merges)
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
+
+    def arrivals(self, after: int, until: int) -> list[Arrival]:
+        """Return the originals recorded in an interval, in that order (:func:`read_arrivals`)."""
+        return read_arrivals(self._connection, after, until)
+
+    def newest_arrivals(self, subject: str, after: int, until: int) -> list[Arrival]:
+        """Return the newest originals of each signal of a subject, recorded in an interval (:func:`read_newest_arrivals`)."""
+        return read_newest_arrivals(self._connection, subject, after, until)
 
     def latest(self, times: Mapping[str, int]) -> dict[str, Mapping[str, Latest]]:
         """Return the latest value of each NEWS2 component, by subject and signal, with who sent it (:func:`read_latest`)."""

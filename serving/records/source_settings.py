@@ -12,6 +12,7 @@
 
     [sources.wristbands]
     carry_hours = { heart_rate = 2, spo2 = 2 }
+    stopped_after_minutes = { spo2 = 15 }
 """
 
 from collections.abc import Mapping
@@ -82,6 +83,8 @@ class SourceSettings(BaseModel):
         clock: which one counts: that of the ``device``, in ``observed_at``, or of the ``gateway``, in ``received_at``.
         carry_hours: how long NEWS2 at the bedside may use a value, by signal, where that is shorter than
             usual; at least a quarter of an hour.
+        stopped_after_minutes: how long after the last observation the next one is overdue at the latest, by signal; at least 2
+            minutes, since wireless links have gaps, and a day at most.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -94,6 +97,7 @@ class SourceSettings(BaseModel):
     decimal_comma: bool = False
     clock: Literal["device", "gateway"] = "device"
     carry_hours: dict[SignalName, Annotated[float, Field(ge=0.25, le=SCORE_CARRY_HOURS)]] = {}
+    stopped_after_minutes: dict[SignalName, Annotated[float, Field(ge=2, le=SCORE_CARRY_HOURS * 60)]] = {}
 
     @field_validator("units")
     @classmethod
@@ -130,6 +134,7 @@ class SourceSettings(BaseModel):
             time_format=self.time_format,
             decimal_comma=self.decimal_comma,
             counts_reception=self.clock == "gateway",
+            stopped_after_minutes=self.stopped_after_minutes,
         )
 
 

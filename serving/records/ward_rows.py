@@ -24,6 +24,10 @@ EventKind = Literal[
     "alarm_basis_retracted",
     "acknowledged",
     "overridden",
+    "signal_stopped",
+    "signal_returned",
+    "source_silent",
+    "source_returned",
 ]
 
 
@@ -135,10 +139,13 @@ class AlarmChange:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change in a ward, before it has a number. ``body``: what followers see, beside subject, ward and time."""
+    """One change in a ward, before it has a number. ``body``: what followers see, beside subject, ward and time.
+
+    ``subject_id`` is None where the event is of a whole source.
+    """
 
     ward: str
-    subject_id: str
+    subject_id: str | None
     kind: EventKind
     at: int
     body: Mapping[str, Any] = field(default_factory=dict)

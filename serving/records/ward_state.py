@@ -5,7 +5,7 @@ So whenever the process is killed, the state is consistent: no alarm is decided 
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +18,13 @@ from features.errors import VigilError
 from features.signals import bound_name
 from models.alarms.policy import AlarmState, Episode, Hold, limit_name
 from serving.records.database import Schema, delete_in_steps, open_database, reading, upsert, with_retries, writing
+from serving.records.event_log import add_events
+from serving.records.silences import Silences
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
-from serving.records.ward_tables import ACTIONS, ALARMS, EVENT_NUMBERS, EVENTS, METADATA, PROGRESS, RISKS
+from serving.records.ward_tables import ACTIONS, ALARMS, EVENT_NUMBERS, EVENTS, METADATA, PROGRESS, RISKS, SILENCES
 
-SCHEMA: Final = Schema("ward_state", METADATA, revision="0005", former_file="board.db")
+SCHEMA: Final = Schema("ward_state", METADATA, revision="0006", former_file="board.db")
 
 _ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
 _JOURNAL: Final = "journal"  # progress: time of the last group that is in the risks
@@ -47,6 +49,7 @@ class WardState:
 
     def __init__(self, home: Path) -> None:
         self._engine = open_database(home, SCHEMA)
+        self.silences = Silences(self._engine)
 
     def reread_from(self, time: int) -> None:
         """Let the rescorer read the journal from a time (microseconds) again, where it has read further."""
@@ -72,7 +75,7 @@ class WardState:
                 connection.execute(ALARMS.insert(), opened)
             for change in update.changed:
                 connection.execute(ALARMS.update().where(ALARMS.c.alarm_id == change.alarm_id).values(dict(change.values)))
-            _add_events(connection, update.events)
+            add_events(connection, update.events)
             upsert(
                 connection,
                 PROGRESS,
@@ -198,7 +201,7 @@ class WardState:
             latest = {"status": action, "acted_at": time, "acted_by": by, "reason": reason}
             connection.execute(ALARMS.update().where(ALARMS.c.alarm_id == alarm_id).values(latest))
             connection.execute(ACTIONS.insert().values(**given, alarm_id=alarm_id, at=time))
-            _add_events(connection, [Event(alarm.ward, alarm.subject_id, action, time, {"alarm_id": alarm_id})])
+            add_events(connection, [Event(alarm.ward, alarm.subject_id, action, time, {"alarm_id": alarm_id})])
         return True
 
     def events(self, ward: str, after: int, limit: int) -> list[NumberedEvent]:
@@ -217,7 +220,7 @@ class WardState:
         return last if oldest is None else oldest - 1, last
 
     def delete_before(self, time: pd.Timestamp, *, labels: bool) -> dict[str, int]:
-        """Delete events before a time, and alarms that ended before it with their actions; return how many of each table.
+        """Delete events before a time, and alarms and silences that ended before it; return how many of each table.
 
         ``labels``: also delete alarms that were overridden with a reason, which tell whether an alarm was right.
         """
@@ -227,6 +230,7 @@ class WardState:
         deleted = {
             EVENTS.name: delete_in_steps(self._engine, EVENTS, EVENTS.c.at < at),
             ALARMS.name: delete_in_steps(self._engine, ALARMS, ended),
+            SILENCES.name: self.silences.delete_before(time),
         }
 
         def delete_actions() -> None:
@@ -238,10 +242,11 @@ class WardState:
         return deleted
 
     def subjects(self) -> set[str]:
-        """Return every subject of which a risk, an alarm or an event is stored."""
-        columns = (RISKS.c.subject_id, ALARMS.c.subject_id, EVENTS.c.subject_id)
+        """Return every subject of which a risk, an alarm, an event or a silence is stored."""
+        columns = (RISKS.c.subject_id, ALARMS.c.subject_id, EVENTS.c.subject_id, SILENCES.c.subject_id)
         with reading(self._engine) as connection:
-            return set(connection.execute(sa.union(*(sa.select(column) for column in columns))).scalars())
+            found = connection.execute(sa.union(*(sa.select(column) for column in columns))).scalars()
+            return {subject for subject in found if subject is not None}
 
     def _with_actions(self, query: "sa.Select[Any]") -> list[Alarm]:
         with reading(self._engine) as connection:
@@ -263,19 +268,3 @@ def _policy_name(bound: Mapping[str, Any]) -> str:
 def alarm_id(subject: str, task: str, opened_at: datetime) -> str:
     """Return the id of an episode's alarm: deciding it again gives the same one."""
     return str(uuid.uuid5(_ALARM_IDS, f"{task}/{subject}/{opened_at.isoformat()}"))
-
-
-def _add_events(connection: sa.Connection, events: Sequence[Event]) -> None:
-    """Insert events, each with the next number of its ward."""
-    if not events:
-        return
-    wards = sorted({event.ward for event in events})
-    last = dict.fromkeys(wards, 0)
-    query = sa.select(EVENT_NUMBERS).where(EVENT_NUMBERS.c.ward.in_(wards)).with_for_update()
-    last |= {row.ward: row.last for row in connection.execute(query)}
-    rows = []
-    for event in events:
-        last[event.ward] += 1
-        rows.append({**asdict(event), "number": last[event.ward]})
-    connection.execute(EVENTS.insert(), rows)
-    upsert(connection, EVENT_NUMBERS, [{"ward": ward, "last": number} for ward, number in last.items()])

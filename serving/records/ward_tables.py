@@ -82,7 +82,7 @@ EVENTS: Final = sa.Table(
     sa.Column("ward", sa.String, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),  # within the ward, so that it tells nothing of the others
     sa.Column("at", sa.BigInteger, nullable=False, index=True),
-    sa.Column("subject_id", sa.String, nullable=False),
+    sa.Column("subject_id", sa.String),  # null: the event is of a whole source
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("body", sa.JSON, nullable=False),
     sa.UniqueConstraint("ward", "number"),
@@ -92,6 +92,31 @@ EVENT_NUMBERS: Final = sa.Table(  # the last number that was given in each ward:
     METADATA,
     sa.Column("ward", sa.String, primary_key=True),
     sa.Column("last", sa.Integer, nullable=False),
+)
+SILENCES: Final = sa.Table(  # signals that stopped, and sources that fell silent, as told to a ward
+    "silences",
+    METADATA,
+    sa.Column("silence_id", sa.String, primary_key=True),
+    sa.Column("ward", sa.String, nullable=False),
+    sa.Column("subject_id", sa.String, index=True),  # null, as the signal: of a whole source
+    sa.Column("signal", sa.String),
+    sa.Column("source", sa.String),
+    sa.Column("device_id", sa.String),
+    sa.Column("since", sa.BigInteger, nullable=False),
+    sa.Column("overdue_after", sa.BigInteger, nullable=False),  # microseconds
+    sa.Column("cause", sa.String, nullable=False),
+    sa.Column("raised_at", sa.BigInteger, nullable=False),
+    sa.Column("resolved_at", sa.BigInteger, index=True),  # null: it has not ended
+)
+DEVICE_REPORTS: Final = sa.Table(  # what gateways say of their devices, until an observation or the rescorer settles it
+    "device_reports",
+    METADATA,
+    sa.Column("source", sa.String, primary_key=True),
+    sa.Column("device_id", sa.String, primary_key=True),  # empty: the gateway itself
+    sa.Column("wards", sa.String, primary_key=True),  # JSON of those it may speak for; empty: all
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("by", sa.String, nullable=False),  # the caller's sub
 )
 PROGRESS: Final = sa.Table(
     "progress",

@@ -14,6 +14,7 @@ from models.assessment import Assessment
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving.records.journal_lookups import Latest
+from serving.records.silence_rows import Silence
 from serving.scoring.critical import find_critical
 
 MAX_CONTRIBUTIONS: Final = 5  # the strongest signals of a report
@@ -51,6 +52,7 @@ class RiskReport:
         bounds: that stand at :attr:`as_of`.
         terms: what staff decided for the patient, as it holds at :attr:`as_of`; None: nothing.
         reached: limits of the patient that their latest values reach.
+        stopped: signals that had stopped at :attr:`as_of`.
     """
 
     prediction_id: str
@@ -65,6 +67,11 @@ class RiskReport:
     bounds: tuple[Bound, ...] = ()
     terms: PatientTerms | None = None
     reached: tuple[Breach, ...] = ()
+    stopped: tuple[Silence, ...] = ()
+
+    def with_stopped(self, stopped: tuple[Silence, ...]) -> "RiskReport":
+        """Return the report with the signals that have stopped; any is a finding."""
+        return replace(self, stopped=stopped, risk=self.risk.with_stopped_signal()) if stopped else self
 
     def with_bounds(self, bounds: tuple[Bound, ...], terms: PatientTerms | None = None) -> "RiskReport":
         """Return the report with the bounds that stand, and the patient's terms. What is critical makes the band high."""

@@ -29,6 +29,7 @@ from serving.records.journal import Journal
 from serving.records.journal_lookups import Latest
 from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
 from serving.records.registration import Registration
+from serving.records.silences import Silences
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
 from serving.scoring.bedside_terms import terms_of
 from serving.scoring.champion import Champion
@@ -91,6 +92,7 @@ class RiskService:
         clock: the present of each subject.
         log: where every prediction is written.
         declared: what sources declare at present.
+        silences: which signals had stopped as of a time.
     """
 
     champion: Champion
@@ -100,6 +102,7 @@ class RiskService:
     clock: Clock
     log: PredictionLog
     declared: Callable[[], Declarations]
+    silences: Silences
 
     def by_subject(
         self, subjects: Sequence[str], as_of: datetime | None = None, include: Collection[Include] = ()
@@ -136,7 +139,7 @@ class RiskService:
                 position: replace(report, senders=senders[subjects[position]])
                 for position, report in zip(part.positions, made, strict=True)
             }
-        return self._with_bounds([reports[position] for position in range(len(subjects))], own)
+        return self._with_present([reports[position] for position in range(len(subjects))], own)
 
     def _renew_terms(
         self,
@@ -156,15 +159,18 @@ class RiskService:
             score_terms[position] = terms_of(senders[subject], declared, renewed.get(subject))
         return renewed, score_terms
 
-    def _with_bounds(
+    def _with_present(
         self, reports: Sequence[RiskReport | NoReport], own: Mapping[str, PatientTerms]
     ) -> list[RiskReport | NoReport]:
-        """Return reports with the bounds that stand, and the terms of the patients."""
+        """Return reports with the bounds that stand, the patients' terms, and the signals that have stopped."""
         times = {report.risk.patient: microsecond(report.as_of) for report in reports if isinstance(report, RiskReport)}
         with self.journal.snapshot() as journal:
             standing = journal.standing_bounds(times)
+        stopped = self.silences.stopped(times)
         return [
-            report.with_bounds(standing.get(report.risk.patient, ()), own.get(report.risk.patient))
+            report.with_bounds(standing.get(report.risk.patient, ()), own.get(report.risk.patient)).with_stopped(
+                stopped.get(report.risk.patient, ())
+            )
             if isinstance(report, RiskReport)
             else report
             for report in reports

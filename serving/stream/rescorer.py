@@ -40,6 +40,7 @@ from serving.scoring.champion import Champion
 from serving.scoring.subject_state import SubjectStates
 from serving.stream.alarm_updates import Departure, LastNotified, Memory, Rescored, Updates
 from serving.stream.online_store_writer import OnlineStoreWriter
+from serving.stream.silence_follower import SilenceFollower
 
 logger = logging.getLogger("vigil.rescorer")
 
@@ -83,6 +84,7 @@ class Rescorer:
         self._online_store = online_store
         self._metrics = metrics
         self._clock = clock
+        self._silences = SilenceFollower(journal, ward_state, declared, metrics)
         self._heartbeat_at = self._looked_at = self._evicted_at = _LONG_AGO
         self._ended_until = 0  # terms that ended by then were looked for, microseconds
         self._isolate_failures = 0  # steps in which each subject is tried alone
@@ -125,6 +127,7 @@ class Rescorer:
             )
         if self._scheduled or _has_passed(self._evicted_at, now, INDEX_STEP):
             rescored += self._rescore_scheduled(now)
+        self._silences.step(now, self._followed)
         self._isolate_failures = max(0, self._isolate_failures - 1)
         if _has_passed(self._heartbeat_at, now, _HEARTBEAT):
             self._heartbeat_at = now
@@ -137,6 +140,10 @@ class Rescorer:
         since, self._ended_until = self._ended_until, microsecond(self._journal.tick())
         with self._journal.snapshot() as journal:
             return journal.ended_terms(since, self._ended_until) & self._memory.notified.keys()
+
+    def _followed(self) -> dict[str, str]:
+        """Return the ward of each subject whose risk is in the ward state."""
+        return {subject: told.ward for subject, told in self._memory.notified.items()}
 
     def _now(self) -> pd.Timestamp:
         return pd.Timestamp(self._clock())

@@ -82,6 +82,7 @@ def good_bodies(rng: random.Random) -> dict[str, dict[str, Any]]:
     several = {"patient_ids": [patient, CANARY], "as_of": _NOW, "include": []}
     return {
         "/v1/observations": {"observations": [observation]},
+        "/v1/devices/status": {"source": CANARY, "device_id": CANARY, "status": rng.choice(["connected", "disconnected"])},
         "/v1/patients": {
             "patients": [{"patient_id": patient, "ward": CANARY, "age": 70, "sex": "male", "unit_admitted_at": _NOW}]
         },

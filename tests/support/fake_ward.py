@@ -110,11 +110,12 @@ class FakeWard:
     def register(self, *patients, ward="A", discharged=False, age=None):
         self.journal.register([Registration(patient, ward, age=age, discharged=discharged) for patient in patients])
 
-    def send(self, patient, heart_rate=None, source=None, **others):
+    def send(self, patient, heart_rate=None, source=None, device=None, **others):
         """Send observations of the present, as one group."""
         values = others if heart_rate is None else {"heart_rate": float(heart_rate), **others}
         self.messages += 1
-        message = {"subject_id": patient, "unit": None, "device_id": None, "source": source, "message_id": f"m{self.messages}"}
+        message = {"subject_id": patient, "unit": None, "device_id": device, "source": source}
+        message["message_id"] = f"m{self.messages}"
         at = pd.Timestamp(self.time).as_unit("us")
         self.journal.append(lambda: [{**message, "signal": s, "value": v, "observed_at": at} for s, v in values.items()])
 

@@ -15,6 +15,7 @@ from serving.api import problems
 from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.records.database import DatabaseError
+from serving.records.silence_rows import SILENCE_KINDS
 from serving.records.timestamps import moment, present
 from serving.records.ward_rows import EventKind, NumberedEvent
 from serving.records.ward_state import WardState
@@ -26,9 +27,9 @@ _LOOK_SECONDS: Final = 0.25  # between reads of the ward state
 _KEEP_ALIVE_SECONDS: Final = 15.0  # so that proxies do not close a quiet stream
 _MAX_EVENTS: Final = 200  # read at a time
 _KINDS: Final = (*get_args(EventKind), "reset")
-_PUBLIC_KINDS: Final = frozenset({"risk", "beyond_range", "silent", "left", "reset"})  # the others need alarms:read
+_PUBLIC_KINDS: Final = frozenset({"risk", "beyond_range", "silent", "left", "reset", *SILENCE_KINDS})  # others: alarms:read
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")  # of an event; longer ones would not fit the database
-_TIMES: Final = ("index_time", "latest_reading_at", "observed_at")
+_TIMES: Final = ("index_time", "latest_reading_at", "observed_at", "since")
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 EVENT: Final = {  # the schema of one event in the OpenAPI document; ``data`` is a JSON object
     "type": "object",
@@ -119,7 +120,7 @@ async def stream_events(
     while True:
         try:
             events = await asyncio.to_thread(ward_state.events, ward, after, _MAX_EVENTS)
-            subjects = {event.subject_id for event in events}
+            subjects = {event.subject_id for event in events if event.subject_id is not None}
             subjects |= {event.body["merged_into"] for event in events if "merged_into" in event.body}
             names = await asyncio.to_thread(identities.find_or_empty, subjects)
         except DatabaseError as error:
@@ -149,7 +150,8 @@ def _format(event: NumberedEvent, names: Mapping[str, str], caller: Caller) -> s
         body["bounds"] = [_with_iso_times(bound) for bound in body["bounds"]]
     if (survivor := body.pop("merged_into", None)) is not None:  # hidden from those who may not see where the patient is
         body["merged_into"] = names[survivor] if caller.can_see(body.pop("survivor_ward")) else None
-    data = {"patient_id": names[event.subject_id], "ward": event.ward, "at": _iso(event.at), **body}
+    patient = None if event.subject_id is None else names[event.subject_id]
+    data = {"patient_id": patient, "ward": event.ward, "at": _iso(event.at), **body}
     return f"id: {event.number}\nevent: {event.kind}\ndata: {json.dumps(data)}\n\n"
 
 

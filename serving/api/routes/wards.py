@@ -26,7 +26,7 @@ from serving.auth.tokens import Caller
 from serving.identity.identities import Identities
 from serving.instant import Instant
 from serving.observability.metrics import Metrics
-from serving.records.timestamps import instant, moment, present, utc
+from serving.records.timestamps import instant, microsecond, moment, present, utc
 from serving.records.ward_rows import Action, Alarm, Status, WardRisk
 from serving.records.ward_state import AlreadyDoneError, WardState
 
@@ -55,7 +55,12 @@ def get_ward_patients(
     risks = ward_state.risks(ward=ward)
     names = identities.find_or_empty(risk.subject_id for risk in risks)
     alarms = ward_state.open_alarms(ward) if caller.has_scope("alarms:read") else {}
-    patients = [_ward_patient(risk, names[risk.subject_id], alarms.get(risk.subject_id)) for risk in risks]
+    now = microsecond(present())
+    stopped = ward_state.silences.stopped({risk.subject_id: now for risk in risks})
+    patients = [
+        _ward_patient(risk, names[risk.subject_id], alarms.get(risk.subject_id), is_stopped=risk.subject_id in stopped)
+        for risk in risks
+    ]
     _, alive_at = ward_state.progress()
     ward_settings.refresh()
     own = ward_settings.settings(ward).safety_net
@@ -168,7 +173,7 @@ def _require_ward(caller: Caller, ward: str) -> None:
         raise ProblemError(problems.not_your_ward("ward"))
 
 
-def _ward_patient(risk: WardRisk, patient_id: str, alarm: Alarm | None) -> WardPatient:
+def _ward_patient(risk: WardRisk, patient_id: str, alarm: Alarm | None, *, is_stopped: bool) -> WardPatient:
     sounded = alarm if alarm is not None and alarm.sounded > 0 else None
     is_stale = present() - instant(risk.index_time) > _RENEWED_WITHIN
     band = _news2_band(risk) if is_stale else risk.band
@@ -186,7 +191,11 @@ def _ward_patient(risk: WardRisk, patient_id: str, alarm: Alarm | None) -> WardP
         news2_highest=risk.news2_highest,
         latest_reading_at=moment(risk.latest_reading_at),
         expected_benefit=_expected_benefit(probability, risk.threshold),
-        findings=[*(["stale_data"] if is_stale else []), *(risk.findings or [])],
+        findings=[
+            *(["stale_data"] if is_stale else []),
+            *(risk.findings or []),
+            *(["signal_stopped"] if is_stopped else []),
+        ],
         unusual=risk.unusual or [],
         bounds=bounds_out(risk.bounds or []),
         terms=terms_out(risk.terms),

@@ -28,6 +28,8 @@ from serving.api.schemas.request import (
 )
 from serving.api.schemas.terms import TermsOut, terms_out
 from serving.instant import Instant
+from serving.records.silence_rows import Cause, Silence
+from serving.records.timestamps import instant
 from serving.scoring.risk_report import RiskReport
 
 
@@ -161,6 +163,18 @@ class DataAge(BaseModel):
     latest_reading_hours: float | None
 
 
+class StoppedSignal(BaseModel):
+    """A signal that has stopped while others go on."""
+
+    signal: str
+    since: Annotated[datetime, Field(description="When its last observation was recorded.")]
+    source: Annotated[str | None, Field(description="The gateway that sent it; null: not said.")]
+    device_id: str | None
+    cause: Annotated[
+        Cause, Field(description="overdue by its own rhythm or its source's declaration; or reported as disconnected.")
+    ]
+
+
 class RiskAnswer(BaseModel):
     """A risk, as of a time.
 
@@ -208,6 +222,9 @@ class RiskAnswer(BaseModel):
     terms: Annotated[TermsOut | None, Field(description="What staff decided for the patient, as it holds now; null: nothing.")]
     limits_reached: Annotated[
         list[BoundOut], Field(description="Limits of the patient that a latest value reaches. They make the band high.")
+    ]
+    stopped_signals: Annotated[
+        list[StoppedSignal], Field(description="What has stopped while other signals of the patient go on.")
     ]
     contributions: Annotated[list[ContributionOut] | None, Field(description="On request.")]
     model: ModelReference
@@ -259,9 +276,21 @@ def risk_answer(report: RiskReport, patient_id: str, merged_into: str | None = N
         bounds=bounds_out(report.bounds),
         terms=None if report.terms is None else terms_out(describe_terms(report.terms)),
         limits_reached=bounds_out(report.reached),
+        stopped_signals=[stopped_signal(silence) for silence in report.stopped],
         contributions=None if own is None else [ContributionOut.model_validate(contribution) for contribution in own],
         model=model_reference(report.model, report.feature_service),
         data_age=DataAge(features_hours=report.features_hours, latest_reading_hours=report.latest_reading_hours),
+    )
+
+
+def stopped_signal(silence: Silence) -> StoppedSignal:
+    """Return a signal that has stopped, as the API shows it."""
+    return StoppedSignal(
+        signal=silence.signal or "",
+        since=instant(silence.since).to_pydatetime(),
+        source=silence.source,
+        device_id=silence.device_id,
+        cause=silence.cause,
     )
 
 

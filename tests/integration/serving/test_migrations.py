@@ -288,6 +288,29 @@ def test_journal_without_merges_gets_them_and_keeps_its_observations(home):
     assert after["seq"].tolist() == before["seq"].tolist()
 
 
+def test_ward_state_without_silences_gets_them_and_keeps_its_events(home):
+    former = WardState(home)
+    (ward, *_) = sorted({risk.ward for risk in former.risks() if risk.ward})
+    before = former.events(ward, 0, 1_000)
+    with closing(sqlite3.connect(home / "ward_state.db")) as connection, connection:  # as revision 0005 had it
+        connection.executescript(
+            "DROP TABLE silences; DROP TABLE device_reports; DROP INDEX ix_events_at; ALTER TABLE events RENAME TO present;"
+            "CREATE TABLE events (seq INTEGER NOT NULL PRIMARY KEY, ward VARCHAR NOT NULL, number INTEGER NOT NULL, "
+            "at BIGINT NOT NULL, subject_id VARCHAR NOT NULL, kind VARCHAR NOT NULL, body JSON NOT NULL, "
+            "UNIQUE (ward, number));"
+            "INSERT INTO events SELECT seq, ward, number, at, subject_id, kind, body FROM present; DROP TABLE present;"
+            "CREATE INDEX ix_events_at ON events (at); UPDATE alembic_version SET version_num = '0005'"
+        )
+    assert len(pending_migrations(home, ward_state.SCHEMA)) == 1
+    opened = WardState(home)
+    assert opened.events(ward, 0, 1_000) == before
+    read_until, alive_at = opened.progress()
+    opened.commit(WardUpdate(events=[Event(ward, None, "source_silent", 0)]), read_until, alive_at, follows=read_until)
+    (last,) = opened.events(ward, before[-1].number, 10)
+    assert (last.subject_id, last.number) == (None, before[-1].number + 1)
+    assert opened.silences.open() == []
+
+
 def test_former_wards_file_is_read(home):
     settings = WardSettingsFile(home, strict=True)
     assert settings.settings("B4") == WardSettings(threshold=0.2, alarms_per_patient_day=100, refractory_hours=4)

@@ -24,6 +24,7 @@ OBSERVATION = observations_body("unknown", {"heart_rate": 80})["observations"][0
 # What each route takes, so that the right scope alone suffices. A new route is added here.
 REQUESTS = {
     "post /v1/observations": {"json": {"observations": [OBSERVATION]}},
+    "post /v1/devices/status": {"json": {"source": "unknown", "status": "connected"}},
     "post /v1/patients": {"json": {"patients": [{"patient_id": "someone", "ward": "C"}]}},
     "post /v1/patients/merge": {"json": {"patient_id": "unknown", "into": "someone"}},
     "post /v1/patients/unmerge": {"json": {"patient_id": "unknown"}},

@@ -236,10 +236,10 @@ def test_delete_before_deletes_actions_with_their_alarm(ward_state):
         ward_state.record_action(name, "acknowledged", "nurse", None, instant(US + 3 * HOUR))
     ward_state.record_action("p4-0", "overridden", "nurse", "artefact", instant(US + 3 * HOUR))
     deleted = ward_state.delete_before(instant(ended + 1), labels=False)
-    assert deleted == {"events": 1, "alarms": 1}
+    assert deleted == {"events": 1, "alarms": 1, "silences": 0}
     assert {alarm.alarm_id: len(alarm.actions) for alarm in ward_state.alarms()} == {"p2-0": 1, "p3-0": 1, "p4-0": 1}
     assert count_actions(ward_state) == 3
-    assert ward_state.delete_before(instant(ended + 1), labels=True) == {"events": 0, "alarms": 1}
+    assert ward_state.delete_before(instant(ended + 1), labels=True) == {"events": 0, "alarms": 1, "silences": 0}
     assert {alarm.alarm_id for alarm in ward_state.alarms()} == {"p2-0", "p3-0"}
     assert count_actions(ward_state) == 2
 

@@ -19,6 +19,7 @@ SICK = {"heart_rate": 135, "spo2": 85, "respiratory_rate": 32, "systolic_bp": 88
 WELL = {"heart_rate": 70, "spo2": 98, "respiratory_rate": 14, "systolic_bp": 125}
 PATHS = {
     "/v1/observations": {"post"},
+    "/v1/devices/status": {"post"},
     "/v1/patients": {"post"},
     "/v1/patients/merge": {"post"},
     "/v1/patients/unmerge": {"post"},

@@ -1,8 +1,9 @@
 """Canaries: marked identifiers, values and texts go through every route, and then everything that was written is searched.
 
 Only ``identities.db`` may hold an identifier. A refused value may be in the journal's quarantine, an accepted one in the
-journal, the prediction log and the feature store. Texts of an observation are in the journal only, the note of an override in
-the ward state. What a request holds where nothing is expected (path, query, headers) is stored nowhere.
+journal, the prediction log and the feature store. Texts of an observation are in the journal only, but for the names of device
+and gateway: the ward state has them with a signal that stopped, and the note of an override. What a request holds where nothing
+is expected (path, query, headers) is stored nowhere.
 """
 
 import io
@@ -80,6 +81,9 @@ def requests():
         {"json": {"observations": [observation(unit=DEVICE), observation(observed_at=DEVICE, **fields)]}},
     )
     yield "post /v1/observations", {"json": {"observations": [observation(value=[REFUSED + 1], patient_id="")]}}
+    known = {"source": GATEWAY, "device_id": DEVICE, "status": "disconnected"}
+    for wrong in ({}, {"status": NOWHERE}, {NOWHERE: NOWHERE}, {"device_id": f" {NOWHERE}"}):
+        yield "post /v1/devices/status", {"json": known | wrong}
     yield "post /v1/risk", {"json": {"patient_id": PATIENT}}
     yield "post /v1/risk", {"json": {"patient_id": OTHER}}
     yield "post /v1/risk", {"json": {"patient_id": PATIENT, "as_of": "2090-01-01T00:00:00Z"}}
@@ -230,8 +234,8 @@ def test_log_and_metrics_hold_no_patient_data(server, home):
         ({PATIENT.encode()}, {"identities.db"}),
         ({OTHER.encode()}, set()),  # no observation of them was sent
         ({WARD.encode()}, {"journal.db", "ward_state.db"}),
-        ({DEVICE.encode()}, {"journal.db"}),
-        ({GATEWAY.encode()}, {"journal.db"}),
+        ({DEVICE.encode()}, {"journal.db", "ward_state.db"}),  # of a signal that stopped, with its event
+        ({GATEWAY.encode()}, {"journal.db", "ward_state.db"}),
         ({NOTE.encode()}, {"ward_state.db"}),
         ({CALLER.encode()}, {"ward_state.db"}),
         ({NOWHERE.encode()}, {"journal.db"}),  # names of signals and messages, in the quarantine
