@@ -12,11 +12,11 @@ import pandas as pd
 
 from features.bounds import read_bounds
 from features.declarations import UNDECLARED, Declarations, SourceDeclaration
+from features.duplicates import join_derived, resolve
 from features.errors import VigilError
 from features.identifiers import is_identifier
 from features.measures import MEASURE_REASONS, in_own_units
 from features.oxygen import OXYGEN, derive_oxygen
-from features.repeats import join_derived, resolve
 from features.revisions import FINAL, RETRACTED, STATUSES
 from features.signals import STORED, STORED_NAMES
 from features.ties import rank_severity

@@ -7,9 +7,9 @@ import pandas as pd
 import sqlalchemy as sa
 
 from features.declarations import Declarations
+from features.duplicates import MESSAGE_KEY
 from features.measures import name_signal
 from features.observations import TIME, check
-from features.repeats import MESSAGE_KEY
 from features.revisions import ORIGIN
 from serving.records.journal_merges import address_versions, read_merges, touch_survivors
 from serving.records.journal_rows import (

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.repeats import CONTENT
+from features.duplicates import CONTENT
 from models.alarms.critical_bounds import Bound
 from models.alarms.patient_terms import PatientTerms
 from serving.records.journal_arrivals import Arrival, read_arrivals, read_newest_arrivals

@@ -31,8 +31,8 @@ from serving.records.prediction_log import Origin, PredictionLog, logged_feature
 from serving.records.registration import Registration
 from serving.records.silences import Silences
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
-from serving.scoring.bedside_terms import terms_of
 from serving.scoring.champion import Champion
+from serving.scoring.news2_terms import terms_of
 from serving.scoring.risk_report import Include, NoReport, RiskReport, contributions_of, range_of
 from serving.scoring.subject_state import features_as_of
 

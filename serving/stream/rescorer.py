@@ -35,8 +35,8 @@ from serving.records.prediction_log import PredictionLog, prediction
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
-from serving.scoring.bedside_terms import terms_of
 from serving.scoring.champion import Champion
+from serving.scoring.news2_terms import terms_of
 from serving.scoring.subject_state import SubjectStates
 from serving.stream.alarm_updates import Departure, LastNotified, Memory, Rescored, Updates
 from serving.stream.online_store_writer import OnlineStoreWriter
