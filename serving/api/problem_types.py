@@ -162,6 +162,13 @@ _TYPES: Final = (
         "Leave `until` out, or send a later time. Check both clocks.",
     ),
     ProblemType(
+        "limits_cross",
+        409,
+        "Limits cross",
+        "`{field}`: expected the low limit of a signal below its high one; so each value would sound an alarm.",
+        "Correct the limits.",
+    ),
+    ProblemType(
         "body_too_large",
         413,
         "Body too large",

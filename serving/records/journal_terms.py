@@ -35,10 +35,13 @@ def record_terms(connection: sa.Connection, subject: str, terms: PatientTerms, n
     """Record terms of a subject from now on, and return them as they are recorded.
 
     Raises:
-        NotRecordedError: the journal does not know the subject, or the terms are over already.
+        NotRecordedError: the journal does not know the subject, the terms are over already, or a low limit is not below the
+            high one.
     """
     require_recorded(connection, {"patient_id": subject})
     survivor = read_merges(connection, [subject]).survivor(subject)
+    if any(own.low is not None and own.high is not None and own.low >= own.high for own in terms.limits.values()):
+        raise NotRecordedError("limits_cross", "limits")
     recorded = replace(terms, recorded_at=next_time())
     if not recorded.hold_at(recorded.recorded_at):
         raise NotRecordedError("already_over", "until")

@@ -120,7 +120,7 @@ class Rescorer:
             self._looked_at = now
             # Risks age even if nothing arrives: those of silent subjects are renewed once an index step.
             self._scheduled |= dict.fromkeys(self._ward_state.stale_subjects(now - INDEX_STEP))
-            self._scheduled |= dict.fromkeys(sorted(self._ended_terms()))
+            self._scheduled |= dict.fromkeys(sorted(self._ended_terms(now)))
             # An urgent score may have held long enough since the last look.
             self._scheduled |= dict.fromkeys(
                 key for key, state in self._memory.states.items() if needs_reassessment(state, now)
@@ -135,9 +135,9 @@ class Rescorer:
             self._ward_state.heartbeat(now)
         return rescored
 
-    def _ended_terms(self) -> set[str]:
-        """Return the monitored subjects whose terms have ended since the last look, by the clock that scoring follows."""
-        since, self._ended_until = self._ended_until, microsecond(self._journal.tick())
+    def _ended_terms(self, now: pd.Timestamp) -> set[str]:
+        """Return the monitored subjects whose terms have ended since the last look."""
+        since, self._ended_until = self._ended_until, max(self._ended_until, microsecond(now))
         with self._journal.snapshot() as journal:
             return journal.ended_terms(since, self._ended_until) & self._memory.notified.keys()
 
@@ -207,6 +207,7 @@ class Rescorer:
     def _rescore_scheduled(self, now: pd.Timestamp) -> int:
         """Rescore some of the scheduled subjects as of the present, after the subjects of all groups until then."""
         present = microsecond(self._journal.tick())
+        self._ended_until = min(self._ended_until, present)  # what ends after the time of scoring is looked for again
         while self._take_groups(until=present):
             pass
         self._has_more = True

@@ -2,51 +2,40 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, overload
+from typing import Annotated, Any, Final, overload
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, create_model
 
 from features.signals import SIGNALS
 from models.alarms.patient_terms import LIMITED_SIGNALS, PatientTerms, SignalLimits
 from models.bedside import Spo2Scale
 from serving.api.schemas.request import PatientId, Request, example
 from serving.instant import Instant
-from serving.records.timestamps import microsecond, moment, present, utc
+from serving.records.timestamps import microsecond, moment, utc
+
+# Control, combining and invisible characters, direction marks, and spaces other than the plain one.
+_HIDDEN: Final = (
+    r"\x00-\x1f\x7f-\xa0\xad\u0300-\u036f\u061c\u1680\u2000-\u200f\u2028-\u202f\u205f-\u206f\u3000\ufe00-\ufe0f\ufeff"
+)
+_READABLE: Final = f"^[^ {_HIDDEN}][^{_HIDDEN}]*$"
 
 
-class LimitsIn(Request):
-    """At or beyond which a value of the signal sounds an alarm, in the signal's own unit; null or absent: no such limit."""
+def _limit_of(name: str) -> Any:
+    """Return the type of a limit of a signal: a number in its plausible range, in its own unit."""
+    signal = SIGNALS[name]
+    return Annotated[float | None, Field(strict=True, ge=signal.low, le=signal.high, description=f"{signal.unit}; null: none.")]
 
-    low: Annotated[float | None, Field(strict=True)] = None
-    high: Annotated[float | None, Field(strict=True)] = None
+
+def _limits_of(name: str) -> type[Request]:
+    limit = _limit_of(name)
+    documentation = f"At or beyond which a value of {name} sounds an alarm."
+    return create_model(f"LimitsOf_{name}", __base__=Request, __doc__=documentation, low=(limit, None), high=(limit, None))
 
 
-class LimitsBySignal(Request):
-    """Limits of the signals that NEWS2 measures."""
-
-    respiratory_rate: LimitsIn | None = None
-    spo2: LimitsIn | None = None
-    systolic_bp: LimitsIn | None = None
-    heart_rate: LimitsIn | None = None
-    body_temperature: LimitsIn | None = None
-
-    @field_validator("*")
-    @classmethod
-    def _limits_are_possible(cls, limits: LimitsIn | None, info: ValidationInfo) -> LimitsIn | None:
-        if limits is None:
-            return None
-        signal = SIGNALS[str(info.field_name)]
-        given = [limit for limit in (limits.low, limits.high) if limit is not None]
-        if not given or any(not signal.low <= limit <= signal.high for limit in given) or given != sorted(set(given)):
-            raise ValueError(
-                f"expected low, high or both, low below high, from {signal.low:g} to {signal.high:g} {signal.unit}"
-            )
-        return limits
-
-    def of_patient(self) -> dict[str, SignalLimits]:
-        """Return the limits that were given, by signal."""
-        given = {name: getattr(self, name) for name in LIMITED_SIGNALS}
-        return {name: SignalLimits(limits.low, limits.high) for name, limits in given.items() if limits is not None}
+_BY_SIGNAL: Final[dict[str, Any]] = {name: (_limits_of(name) | None, None) for name in LIMITED_SIGNALS}
+LimitsBySignal = create_model(
+    "LimitsBySignal", __base__=Request, __doc__="Limits of the signals that NEWS2 measures.", **_BY_SIGNAL
+)
 
 
 class TermsIn(Request):
@@ -64,8 +53,12 @@ class TermsIn(Request):
     patient_id: PatientId
     because: Annotated[
         str,
-        StringConstraints(strip_whitespace=True, min_length=10, max_length=500),
-        Field(description="The reason. It is shown with risks and alarms."),
+        Field(
+            min_length=10,
+            max_length=500,
+            pattern=_READABLE,
+            description="The reason, shown with risks and alarms.",
+        ),
     ]
     until: Annotated[Instant | None, Field(description="When the terms end; default: when others replace them.")] = None
     spo2_scale: Annotated[
@@ -78,21 +71,7 @@ class TermsIn(Request):
     news2_alarm_from: Annotated[
         int | None, Field(ge=5, le=21, strict=True, description="NEWS2 at or above which an alarm sounds; 21: none does.")
     ] = None
-    limits: Annotated[LimitsBySignal, Field(description="At or beyond which a value sounds an alarm.")] = LimitsBySignal()
-
-    @field_validator("until")
-    @classmethod
-    def _end_is_ahead(cls, time: datetime | None) -> datetime | None:
-        if time is not None and utc(time) <= present():
-            raise ValueError("expected a time after the present of the server")
-        return time
-
-    @field_validator("because")
-    @classmethod
-    def _reason_is_readable(cls, because: str) -> str:
-        if not because.isprintable():
-            raise ValueError("expected one line without invisible characters")
-        return because
+    limits: LimitsBySignal = LimitsBySignal()
 
     def terms(self, by: str) -> PatientTerms:
         """Return the terms as the journal takes them. ``by``: the caller's ``sub``."""
@@ -104,7 +83,7 @@ class TermsIn(Request):
             spo2_scale=2 if self.spo2_scale == 2 else 1,
             alarm_threshold=self.alarm_threshold,
             news2_alarm_from=self.news2_alarm_from,
-            limits=self.limits.of_patient(),
+            limits={name: SignalLimits(own.low, own.high) for name, own in self.limits if own is not None},
         )
 
 

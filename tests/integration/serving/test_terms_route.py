@@ -71,10 +71,7 @@ def test_alarm_shows_the_terms_it_rests_on(server):
         ({"spo2_scale": 3}, "spo2_scale"),
         ({"alarm_threshold": 1.0}, "alarm_threshold"),
         ({"news2_alarm_from": 4}, "news2_alarm_from"),
-        ({"until": "2020-01-01T00:00:00Z"}, "until"),
         ({"until": "2090-01-01T00:00:00"}, "until"),
-        ({"limits": {"heart_rate": {}}}, "limits"),
-        ({"limits": {"heart_rate": {"low": 90, "high": 80}}}, "limits"),
         ({"limits": {"heart_rate": {"low": -1}}}, "limits"),
         ({"limits": {"glucose": {"low": 70}}}, "limits"),
         ({"limits": {"heart_rate": {"low": "70"}}}, "limits"),
@@ -91,6 +88,20 @@ def test_impossible_terms_are_refused_by_field(server, fields, field):
     assert field in answer.text
     if field != "scale":
         assert [error["field"].split(".")[0] for error in answer.json()["errors"]] == [field]
+    assert risk(server)["terms"] is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"until": "2020-01-01T00:00:00Z"}, "already_over"),
+        ({"limits": {"heart_rate": {"low": 90, "high": 80}}}, "limits_cross"),
+        ({"limits": {"spo2": {"low": 90, "high": 90}}}, "limits_cross"),
+    ],
+)
+def test_terms_that_could_not_hold_are_refused(server, fields, code):
+    answer = decide(server.caller(), **fields)
+    assert (answer.status_code, answer.json()["code"]) == (409, code)
     assert risk(server)["terms"] is None
 
 

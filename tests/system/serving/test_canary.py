@@ -237,7 +237,7 @@ def test_log_and_metrics_hold_no_patient_data(server, home):
         ({DEVICE.encode()}, {"journal.db", "ward_state.db"}),  # of a signal that stopped, with its event
         ({GATEWAY.encode()}, {"journal.db", "ward_state.db"}),
         ({NOTE.encode()}, {"ward_state.db"}),
-        ({CALLER.encode()}, {"ward_state.db"}),
+        ({CALLER.encode()}, {"journal.db", "ward_state.db"}),  # of terms, actions and reports
         ({NOWHERE.encode()}, {"journal.db"}),  # names of signals and messages, in the quarantine
         (spellings(REFUSED), {"journal.db"}),
         (spellings(REFUSED + 1), set()),
