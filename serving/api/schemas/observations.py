@@ -10,6 +10,7 @@ from serving.api.schemas.bounds import Comparator
 from serving.api.schemas.request import (
     MAX_OBSERVATIONS,
     MAX_PATIENTS,
+    WHOLE,
     Name,
     PatientFacts,
     PatientId,
@@ -98,11 +99,8 @@ class SentObservationIn(Request):
         ),
     ] = "final"
     version: Annotated[
-        int | None,
+        Annotated[int, Field(strict=True, ge=1, le=1_000_000), WHOLE] | None,
         Field(
-            strict=True,
-            ge=1,
-            le=1_000_000,
             description="Number of this version of the observation. One that arrives after a newer one changes nothing. "
             "Default: versions are numbered as they arrive, the original 1.",
         ),

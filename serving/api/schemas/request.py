@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from features.identifiers import IDENTIFIER
 from serving.instant import Instant
@@ -45,6 +45,14 @@ Included = Annotated[
         "and highest probability that the evidence supports).",
     ),
 ]
+
+
+def _without_decimals(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+# As JSON schema has it: 2.0 is an integer, and true is none. It stands last, so that the document has the limits beside it.
+WHOLE: Final = BeforeValidator(_without_decimals)
 
 Sex = Literal["female", "male", "other", "unknown"]  # HL7 AdministrativeGender
 _SEX_CODES: Final[Mapping[Sex, float]] = {"female": 0.0, "male": 1.0}  # of the feature; else it is unknown

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, create_model
 from features.signals import SIGNALS
 from models.alarms.patient_terms import LIMITED_SIGNALS, PatientTerms, SignalLimits
 from models.bedside import Spo2Scale
-from serving.api.schemas.request import PatientId, Request, example
+from serving.api.schemas.request import WHOLE, PatientId, Request, example
 from serving.instant import Instant
 from serving.records.timestamps import microsecond, moment, utc
 
@@ -62,14 +62,17 @@ class TermsIn(Request):
     ]
     until: Annotated[Instant | None, Field(description="When the terms end; default: when others replace them.")] = None
     spo2_scale: Annotated[
-        int, Field(strict=True, ge=1, le=2, description="2: SpO2 scale 2 of NEWS2, for hypercapnic respiratory failure.")
+        int,
+        Field(strict=True, ge=1, le=2, description="2: SpO2 scale 2 of NEWS2, for hypercapnic respiratory failure."),
+        WHOLE,
     ] = 1
     alarm_threshold: Annotated[
         float | None,
         Field(ge=0.001, le=0.999, strict=True, description="Probability at or above which a risk sounds an alarm."),
     ] = None
     news2_alarm_from: Annotated[
-        int | None, Field(ge=5, le=21, strict=True, description="NEWS2 at or above which an alarm sounds; 21: none does.")
+        Annotated[int, Field(strict=True, ge=5, le=21), WHOLE] | None,
+        Field(description="NEWS2 at or above which an alarm sounds; 21: none does."),
     ] = None
     limits: LimitsBySignal = LimitsBySignal()
 
