@@ -3,12 +3,17 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pipelines.environment import prepare_process
 from tests.support import ROOT
 
 pytest_plugins = ["tests.support.trained_ward", "tests.support.servers"]
 COHORTS = ROOT.parent / "shared" / "data"
+
+# How long the first inputs take tells of the machine, not of the tests.
+settings.register_profile("vigil", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vigil")
 
 
 @pytest.fixture(scope="session", autouse=True)
