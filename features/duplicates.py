@@ -38,10 +38,11 @@ def resolve(rows: pd.DataFrame) -> pd.DataFrame:
     )
     has_message = rows["message_id"].notna().to_numpy()
     messages = _message_keys(rows) if has_message.any() else rows[MESSAGE_KEY]
-    is_alike = _is_alike(messages) & has_message
+    is_alike = _is_alike(messages) & has_message if has_message.any() else has_message
     repeats_message = _find_repeated_messages(rows, messages, is_alike)
     is_repeat = repeats_message.copy()
-    is_repeat[~repeats_message] = rows[~repeats_message].duplicated(CONTENT).to_numpy()
+    others = rows[~repeats_message] if repeats_message.any() else rows  # a copy takes time
+    is_repeat[~repeats_message] = others.duplicated(CONTENT).to_numpy()
     revises = is_revision(rows["status"], rows["version"]).to_numpy() if "status" in rows else np.zeros(len(rows), dtype=bool)
     if not revises.any() and not (is_repeat & is_alike & ~repeats_message).any():
         resolved.loc[is_repeat, "outcome"] = np.where(repeats_message, "duplicate_message", "duplicate_reading")[is_repeat]

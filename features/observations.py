@@ -119,7 +119,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     resolved = resolve(usable)
     counts, retracts = resolved["outcome"] == "counts", resolved["outcome"] == "retracts"
     reason.loc[resolved.index[~counts & ~retracts]] = resolved["outcome"]
-    accepted = usable[counts]
+    accepted = usable if counts.all() else usable[counts]
     if has_versions:
         accepted = accepted.assign(superseded_at=resolved.loc[counts, "superseded_at"])
     accepted = _add_oxygen(accepted, reason)
