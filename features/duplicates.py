@@ -91,9 +91,7 @@ class _InOrder:
         keys = rows[ORIGIN].assign(signal=rows["signal"].map(measured_signal))
         self._origin = [_hashable(key) for key in keys.itertuples(index=False, name=None)]
         self._content = [_hashable(key) for key in rows[CONTENT].itertuples(index=False, name=None)]
-        self._revises = [
-            status != FINAL or (number or 1) > 1 for status, number in zip(self._status, self._number, strict=True)
-        ]
+        self._revises = is_revision(rows["status"], rows["version"]).tolist() if "status" in rows else [False] * len(rows)
         self._outcomes = [""] * len(rows)
         self._ends: list[Any] = [pd.NaT] * len(rows)
         self._histories = {origin: History(has_message=origin[1] is not None) for origin in self._origin}

@@ -220,7 +220,10 @@ def _add_oxygen(accepted: pd.DataFrame, reason: "pd.Series[str]") -> pd.DataFram
     oxygen = _sort(pd.concat([sent, derived.assign(is_derived=True)]))
     oxygen, repeats = join_derived(oxygen.drop(columns="is_derived"), oxygen["is_derived"].to_numpy(dtype=bool))
     reason.loc[oxygen.index[repeats].intersection(accepted.index[is_oxygen])] = "duplicate_reading"
-    together = pd.concat([accepted[~is_oxygen], _sort(oxygen[~repeats])])
+    oxygen = oxygen[~repeats]
+    if "superseded_at" in oxygen:  # then some may count from later on
+        oxygen = _sort(oxygen)
+    together = pd.concat([accepted[~is_oxygen], oxygen])
     subject = pd.Index(accepted["subject_id"].unique()).get_indexer(together["subject_id"])
     series = subject * len(_POSITION) + _number_signals(together["signal"])
     return together.iloc[np.argsort(series, kind="stable")]

@@ -90,7 +90,7 @@ class Rhythm:
         self.recorded.add(recorded_at)
 
     def overdue_after(self, declared: int | None = None) -> int | None:
-        """Return how long after the last one the next observation is overdue; None: nobody can say.
+        """Return how long after the last one the next observation is overdue; None: it is unknown.
 
         Args:
             declared: by its source. It holds where nothing was learned, and never is the signal overdue later.

@@ -26,6 +26,7 @@ _RETRY_SECONDS: Final = 60  # in which a job tries again where others write with
 _SPARE_BYTES: Final = 500_000_000  # of a disk, or, if that is less,
 _SPARE_SHARE: Final = 0.05
 _ROWS_DELETED: Final = 2_000  # in one transaction
+_CHUNK: Final = 500  # values in a query
 _PAGES_FREED: Final = 500  # in one transaction
 _PAUSE_SECONDS: Final = 0.01  # for others who wait to write: SQLite does not queue them
 _CHECKPOINT_MILLISECONDS: Final = 100
@@ -136,6 +137,11 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
             yield connection
     except sa.exc.DatabaseError as error:
         raise _unusable(engine, error) from None
+
+
+def in_chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield values in parts that one query can name."""
+    return (values[first : first + _CHUNK] for first in range(0, len(values), _CHUNK))
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -28,6 +28,7 @@ from serving.records.database import (
     ChangeWatch,
     Schema,
     delete_in_steps,
+    in_chunks,
     open_database,
     reading,
     upsert,
@@ -62,7 +63,6 @@ logger = logging.getLogger("vigil.serving")
 SCHEMA: Final = Schema("journal", METADATA, revision="0005")
 UNASSIGNED: Final = ""  # the ward of subjects that are not registered
 
-_CHUNK: Final = 500  # values in a query
 _CLOCK_SLACK_US: Final = 60_000_000
 # Executed before every risk, so it is compiled once.
 _LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
@@ -193,9 +193,9 @@ class Journal:
             at = self._next_time(connection)
             receipts = append_group(connection, pd.DataFrame.from_records(list(rows.values())), at, declared) if rows else []
             taken = [seq for seq, receipt in zip(rows, receipts, strict=True) if receipt.status != "quarantined"]
-            for first in range(0, len(taken), _CHUNK):
-                some = QUARANTINE.c.seq.in_(taken[first : first + _CHUNK])
-                connection.execute(QUARANTINE.update().where(some).values(readmitted_at=microsecond(at)))
+            for some in in_chunks(taken):
+                readmitted = QUARANTINE.update().where(QUARANTINE.c.seq.in_(some))
+                connection.execute(readmitted.values(readmitted_at=microsecond(at)))
             decision = {"by": by, "reason": because, "declarations": declarations, "observations": len(taken)}
             connection.execute(READMISSIONS.insert().values(recorded_at=microsecond(at), **decision))
         return receipts

@@ -14,11 +14,11 @@ from features.scores import NEWS2_BANDS
 from features.signals import BOUNDS, STORED_NAMES
 from features.ties import rank_severity
 from models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
+from serving.records.database import in_chunks
 from serving.records.journal_merges import read_merges
 from serving.records.journal_tables import OBSERVATIONS, RETENTIONS
 from serving.records.merges import Merges
 
-_CHUNK: Final = 500  # values in a query
 _SINCE: Final[sa.BindParameter[int]] = sa.bindparam("since", type_=sa.BigInteger)
 _UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
 _OF_KEYS: Final = OBSERVATIONS.c.subject_id.in_(sa.bindparam("keys", expanding=True))
@@ -137,8 +137,7 @@ def read_bounds(connection: sa.Connection, subject: str, after: int, until: int)
 def read_standing_bounds(connection: sa.Connection, times: Mapping[str, int]) -> dict[str, tuple[Bound, ...]]:
     """Return the bounds that stand, each subject's at a time of its own (microseconds); only of subjects that have any."""
     subjects, standing = list(times), {}
-    for first in range(0, len(subjects), _CHUNK):
-        some = subjects[first : first + _CHUNK]
+    for some in in_chunks(subjects):
         ends = [times[subject] for subject in some]
         merges = read_merges(connection, some, max(ends))
         keys = [key for subject in some for key in merges.keys(subject)]

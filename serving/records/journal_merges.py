@@ -8,13 +8,12 @@ import sqlalchemy as sa
 
 from features.kernel.plan import UNBOUNDED
 from features.revisions import ORIGIN, is_revision
-from serving.records.database import upsert
+from serving.records.database import in_chunks, upsert
 from serving.records.journal_rows import digest_origin
 from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, REVISIONS, TERMS
 from serving.records.merges import Merge, Merges
 from serving.records.not_recorded import NotRecordedError
 
-_CHUNK: Final = 500  # values in a query
 # Made once, since it is executed with every risk.
 _OF_SOME: Final = sa.select(MERGES).where(
     MERGES.c.subject_id.in_(sa.bindparam("some", expanding=True)) | MERGES.c.into.in_(sa.bindparam("some", expanding=True)),
@@ -31,8 +30,8 @@ def read_merges(connection: sa.Connection, subjects: Iterable[str], until: int =
         known |= new
         wanted = sorted(new)
         new = set()
-        for first in range(0, len(wanted), _CHUNK):
-            for row in connection.execute(_OF_SOME, {"some": wanted[first : first + _CHUNK], "until": until}):
+        for some in in_chunks(wanted):
+            for row in connection.execute(_OF_SOME, {"some": some, "until": until}):
                 found[row.seq] = Merge(row.recorded_at, row.subject_id, row.into)
                 new |= {row.subject_id, row.into or row.subject_id} - known
     return Merges([found[seq] for seq in sorted(found)])

@@ -10,13 +10,12 @@ from typing import Any, Final, Literal
 import pandas as pd
 import sqlalchemy as sa
 
-from serving.records.database import insert_new, upsert
+from serving.records.database import in_chunks, insert_new, upsert
 from serving.records.journal_tables import LATEST, OBSERVATIONS, QUARANTINE, REPETITIONS
 from serving.records.timestamps import microsecond, microseconds
 
 Status = Literal["accepted", "duplicate", "quarantined"]
 
-_CHUNK: Final = 500  # values in a query
 _DIGEST_BYTES: Final = 16
 
 
@@ -81,9 +80,9 @@ def find_stored(connection: sa.Connection, messages: "pd.Series[bytes]") -> dict
     wanted = messages.drop_duplicates().tolist()
     stored: dict[bytes, tuple[int, tuple[str, float]]] = {}
     columns = [OBSERVATIONS.c[name] for name in ("message", "seq", "signal", "value")]
-    for first in range(0, len(wanted), _CHUNK):
-        chunk = OBSERVATIONS.c.message.in_(wanted[first : first + _CHUNK]) & OBSERVATIONS.c.superseded_at.is_(None)
-        rows = connection.execute(sa.select(*columns).where(chunk))
+    for some in in_chunks(wanted):
+        counts = OBSERVATIONS.c.message.in_(some) & OBSERVATIONS.c.superseded_at.is_(None)
+        rows = connection.execute(sa.select(*columns).where(counts))
         stored |= {row.message: (row.seq, (row.signal, row.value)) for row in rows}
     return stored
 

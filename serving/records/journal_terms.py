@@ -12,13 +12,12 @@ import sqlalchemy as sa
 
 from features.kernel.plan import UNBOUNDED
 from models.alarms.patient_terms import PatientTerms, SignalLimits, describe_terms
-from serving.records.database import upsert
+from serving.records.database import in_chunks, upsert
 from serving.records.journal_merges import read_merges, require_recorded
 from serving.records.journal_tables import LATEST, REGISTRATIONS, TERMS
 from serving.records.merges import Merges
 from serving.records.not_recorded import NotRecordedError
 
-_CHUNK: Final = 500  # values in a query
 _COLUMNS: Final = [TERMS.c[field.name] for field in fields(PatientTerms)]
 # Made once, since it is executed with every risk.
 _OF_KEYS: Final = (
@@ -59,8 +58,7 @@ def read_terms(connection: sa.Connection, times: Mapping[str, int]) -> dict[str,
     if not subjects or connection.execute(sa.select(TERMS.c.seq).limit(1)).first() is None:
         return {}
     found: dict[str, PatientTerms] = {}
-    for first in range(0, len(subjects), _CHUNK):
-        some = subjects[first : first + _CHUNK]
+    for some in in_chunks(subjects):
         until = max(times[subject] for subject in some)
         merges = read_merges(connection, some, until)
         keys = [key for subject in some for key in merges.keys(subject)]
@@ -131,10 +129,8 @@ def delete_terms_before(connection: sa.Connection, time: int) -> int:
     persons = {key: merges.survivor(key) for key in newest}
     wanted = sorted({*persons, *persons.values()})
     known: set[str] = set()
-    for first in range(0, len(wanted), _CHUNK):
-        recent = sa.select(LATEST.c.subject_id).where(
-            LATEST.c.subject_id.in_(wanted[first : first + _CHUNK]), LATEST.c.recorded_at >= time
-        )
+    for some in in_chunks(wanted):
+        recent = sa.select(LATEST.c.subject_id).where(LATEST.c.subject_id.in_(some), LATEST.c.recorded_at >= time)
         known |= set(connection.execute(recent).scalars())
     superfluous = [
         row.seq
@@ -143,8 +139,8 @@ def delete_terms_before(connection: sa.Connection, time: int) -> int:
         or (row.until is not None and row.until < time)
         or not known & {row.subject_id, persons[row.subject_id]}
     ]
-    for first in range(0, len(superfluous), _CHUNK):
-        connection.execute(TERMS.delete().where(TERMS.c.seq.in_(superfluous[first : first + _CHUNK])))
+    for numbers in in_chunks(superfluous):
+        connection.execute(TERMS.delete().where(TERMS.c.seq.in_(numbers)))
     return len(superfluous)
 
 

@@ -3,7 +3,7 @@
 What they mean is defined in :mod:`features.revisions`. Of what was stored, only ``superseded_at`` changes, and only once.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import pandas as pd
@@ -14,12 +14,11 @@ from features.observations import understand
 from features.oxygen import FIO2, OXYGEN, SUFFIX, derive_oxygen
 from features.revisions import FINAL, History, Outcome, Revision, Standing, Version, is_revision
 from features.signals import measured_signal, signal_with_bounds
-from serving.records.database import upsert
+from serving.records.database import in_chunks, upsert
 from serving.records.journal_rows import Receipt, insert_accepted
 from serving.records.journal_tables import LATEST, OBSERVATIONS, REVISIONS
 from serving.records.timestamps import instants, microsecond
 
-_CHUNK: Final = 500  # values in a query
 _RECEIPTS: Final[Mapping[Outcome, Receipt]] = {
     "counts": Receipt("accepted"),
     "retracts": Receipt("accepted"),
@@ -38,8 +37,8 @@ def find_versions(connection: sa.Connection, arrived: pd.DataFrame) -> "pd.Serie
     if connection.execute(sa.select(REVISIONS.c.seq).limit(1)).first() is not None:
         known = sa.select(REVISIONS.c.origin).where(REVISIONS.c.origin.in_(sa.bindparam("origins", expanding=True))).distinct()
         wanted = arrived["origin"].drop_duplicates().tolist()
-        for first in range(0, len(wanted), 500):
-            origins |= set(connection.execute(known, {"origins": wanted[first : first + 500]}).scalars())
+        for some in in_chunks(wanted):
+            origins |= set(connection.execute(known, {"origins": some}).scalars())
     if not origins:
         return pd.Series(False, index=arrived.index)
     # Not Series.isin, which compares bytes as fixed-width text: a digest that ends with a zero byte would never be found.
@@ -146,9 +145,9 @@ def _stored_versions(connection: sa.Connection, subject: str, signal: str, own: 
     wanted = (OBSERVATIONS.c.subject_id == subject) & OBSERVATIONS.c.signal.in_(signal_with_bounds(signal))
     counts = OBSERVATIONS.c.superseded_at.is_(None)
     found: list[sa.Row[Any]] = []
-    for some in _chunks(own[["origin", "message_id"]].drop_duplicates()):
-        is_known = OBSERVATIONS.c.origin.in_(some["origin"].tolist()) | (
-            OBSERVATIONS.c.origin.is_(None) & OBSERVATIONS.c.message.in_(some["message_id"].tolist())
+    for some in in_chunks(list(dict.fromkeys(zip(own["origin"], own["message_id"], strict=True)))):
+        is_known = OBSERVATIONS.c.origin.in_([origin for origin, _ in some]) | (
+            OBSERVATIONS.c.origin.is_(None) & OBSERVATIONS.c.message.in_([message for _, message in some])
         )
         for which in (counts, ~counts):
             found += connection.execute(sa.select(*columns).where(wanted, which, is_known)).all()
@@ -158,13 +157,9 @@ def _stored_versions(connection: sa.Connection, subject: str, signal: str, own: 
 def _stored_revisions(connection: sa.Connection, origins: list[bytes]) -> list["sa.Row[Any]"]:
     return [
         row
-        for first in range(0, len(origins), _CHUNK)
-        for row in connection.execute(sa.select(REVISIONS).where(REVISIONS.c.origin.in_(origins[first : first + _CHUNK])))
+        for some in in_chunks(origins)
+        for row in connection.execute(sa.select(REVISIONS).where(REVISIONS.c.origin.in_(some)))
     ]
-
-
-def _chunks(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    return (frame.iloc[first : first + _CHUNK] for first in range(0, len(frame), _CHUNK))
 
 
 def _supersede(connection: sa.Connection, versions: list[tuple[str, bytes, Version]], at: int) -> None:

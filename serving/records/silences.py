@@ -14,14 +14,13 @@ import sqlalchemy as sa
 
 from features.derived import SCORE_CARRY_HOURS
 from features.kernel.plan import HOUR_US
-from serving.records.database import delete_in_steps, reading, upsert, with_retries, writing
+from serving.records.database import delete_in_steps, in_chunks, reading, upsert, with_retries, writing
 from serving.records.event_log import add_events
 from serving.records.silence_rows import DeviceReport, Silence, SilenceChanges
 from serving.records.timestamps import microsecond
 from serving.records.ward_rows import Event, EventKind
 from serving.records.ward_tables import DEVICE_REPORTS, SILENCES
 
-_CHUNK: Final = 500  # values in a query
 _MOST_REPORTS: Final = 5_000  # that are not settled
 _OPEN: Final = SILENCES.c.resolved_at.is_(None)
 
@@ -38,7 +37,7 @@ class Silences:
             return _read(connection, _OPEN)
 
     def commit(self, changes: SilenceChanges, wards: Mapping[str, str], at: int) -> list[Event]:
-        """Commit what a look found, and return the events that followers are told: of what nobody committed before.
+        """Commit what a look found, and return the events that followers are told: of what was not committed before.
 
         Args:
             changes: what was found.
@@ -71,8 +70,8 @@ class Silences:
         """
         subjects, found = list(times), dict[str, list[Silence]]()
         with reading(self._engine) as connection:
-            for first in range(0, len(subjects), _CHUNK):
-                for silence in _read(connection, SILENCES.c.subject_id.in_(subjects[first : first + _CHUNK])):
+            for some in in_chunks(subjects):
+                for silence in _read(connection, SILENCES.c.subject_id.in_(some)):
                     assert silence.subject_id is not None  # it is one of those asked for
                     time = times[silence.subject_id]
                     is_over = silence.resolved_at is not None and silence.resolved_at <= time
@@ -83,7 +82,7 @@ class Silences:
     def report(self, report: DeviceReport, *, by: str) -> None:
         """Store whether a device, or a gateway, is connected, and who said so. Of those who see the same wards the last counts.
 
-        The oldest of too many are dropped: nobody may fill the table with devices that there are not.
+        The oldest of too many are dropped: no caller may fill the table with devices that do not exist.
         """
         row = {"source": report.source, "device_id": report.device_id or "", "wards": _text(report.wards)}
         newest = sa.select(DEVICE_REPORTS.c.at).order_by(DEVICE_REPORTS.c.at.desc()).offset(_MOST_REPORTS).limit(1)

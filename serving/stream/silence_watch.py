@@ -71,7 +71,7 @@ class SilenceWatch:
     """What is remembered of the signals of subjects, in memory; made of their observations again when the process starts."""
 
     def __init__(self, begins_at: int) -> None:
-        """Watch from a time on: nothing is called overdue for a time in which nobody watched."""
+        """Watch from a time on: nothing is called overdue for a time in which no one watched."""
         self._begins_at = begins_at
         self._subjects: dict[str, _Streams] = {}
         self._sources: dict[str, _Source] = {}

@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.Column("at", sa.BigInteger, nullable=False),
         sa.Column("by", sa.String, nullable=False),
     )
-    # SQLite cannot take back that a column must have a value, so the table is made anew.
+    # SQLite cannot take back that a column must have a value, so a new table takes its place.
     op.drop_index("ix_events_at", "events")
     op.rename_table("events", "former_events")
     op.create_table(
