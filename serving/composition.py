@@ -9,6 +9,7 @@ from features.store.client import Store
 from models.tasks import TASKS
 from serving.api.concurrency import ShortLivedCache
 from serving.api.routes.ward_events import OpenStreams
+from serving.api.standing_answers import StandingAnswers
 from serving.auth.access import Access
 from serving.auth.local_tokens import JWKS_FILE, LOCAL_FOLDER, create_local_keys
 from serving.auth.tokens import TokenVerifier
@@ -24,6 +25,7 @@ from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
 from serving.scoring.champion import Champion
 from serving.scoring.risk_service import RiskService
+from serving.scoring.standing import StandingRisks
 from serving.settings import Settings
 from serving.stream.group_commit import GroupCommit
 from serving.stream.ingestion import Ingestion
@@ -50,6 +52,7 @@ class ApiComponents:
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
     risk_service: RiskService
+    standing_answers: StandingAnswers
     streams: OpenStreams
     tokens: TokenVerifier
     ward_settings: WardSettingsFile
@@ -63,15 +66,19 @@ class ApiComponents:
 
 def open_risk_service(settings: Settings, champion: Champion | None = None, ward_state: WardState | None = None) -> RiskService:
     """Return the risk service of a home: its champion, store, journal, clock, log and ward state."""
+    champion = champion or Champion.loaded(settings.home, settings.task)
+    ward_state = ward_state or WardState(settings.home)
+    task, journal, clock = TASKS[settings.task], Journal(settings.home), open_clock(settings.home)
     return RiskService(
-        champion=champion or Champion.loaded(settings.home, settings.task),
-        task=TASKS[settings.task],
+        champion=champion,
+        task=task,
         store=Store(settings.home),
-        journal=Journal(settings.home),
-        clock=open_clock(settings.home),
+        journal=journal,
+        clock=clock,
         log=PredictionLog(settings.home),
         declared=SourceSettingsFile(settings.home).declarations,
-        silences=(ward_state or WardState(settings.home)).silences,
+        silences=ward_state.silences,
+        standing=StandingRisks(champion, task, journal, ward_state, clock),
     )
 
 
@@ -115,6 +122,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,
+        standing_answers=StandingAnswers(service.standing, pseudonyms),
         streams=OpenStreams(),
         tokens=tokens,
         ward_settings=WardSettingsFile(home),

@@ -5,9 +5,11 @@ Without them uvicorn accepts any number of headers and waits for the end of a he
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
+from starlette.types import ASGIApp
 from uvicorn import config as uvicorn_config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -136,6 +138,16 @@ class LimitedProtocol(HttpToolsProtocol):
 _idle: Final[dict[LimitedProtocol, None]] = {}  # idle connections of this process, the longest idle first
 
 
-def install() -> None:
-    """Make every uvicorn server of this process use :class:`LimitedProtocol`. BentoML creates them and has no option for it."""
-    uvicorn_config.HTTP_PROTOCOLS["auto"] = f"{__name__}:{LimitedProtocol.__name__}"
+def install(front: Callable[[ASGIApp], ASGIApp]) -> None:
+    """Make every uvicorn server of this process use :class:`LimitedProtocol`. BentoML creates them and has no option for it.
+
+    Args:
+        front: returns what a server calls in place of its application.
+    """
+
+    class Protocol(LimitedProtocol):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.app = front(self.app)
+
+    uvicorn_config.HTTP_PROTOCOLS["auto"] = Protocol  # type: ignore[assignment]  # uvicorn takes a class as well

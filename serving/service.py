@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from features.errors import VigilError
 from serving import http_limits, supervisor
+from serving.api.front import Front
 from serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
 from serving.app import create_app, paths
 from serving.composition import open_api, open_rescorer
@@ -27,13 +28,13 @@ from serving.settings import Settings
 logger = logging.getLogger("vigil.serving")
 
 circus.create_standalone_arbiter = supervisor.create_supervisor
-http_limits.install()
 
 _STORE_METRICS_SECONDS: Final = 1.0
 # BentoML's own metrics are off: they would hold whatever path a caller invents, and patient data in it.
 _QUIET: Final[dict[str, Any]] = {"workers": 1, "logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
 
 api = create_app()
+http_limits.install(lambda app: Front(app, api.state))
 _metrics: Final = Metrics()  # of this process
 
 

@@ -135,3 +135,9 @@ def describe_terms(terms: PatientTerms) -> dict[str, Any]:
     limits = {signal: {"low": own.low, "high": own.high} for signal, own in terms.limits.items()}
     names = ("recorded_at", "by", "because", "until", "spo2_scale", "alarm_threshold", "news2_alarm_from")
     return {name: getattr(terms, name) for name in names} | {"limits": limits}
+
+
+def restore_terms(described: Mapping[str, Any]) -> PatientTerms:
+    """Return the terms that :func:`describe_terms` described."""
+    limits = {signal: SignalLimits(**own) for signal, own in described["limits"].items()}
+    return PatientTerms(**{**described, "limits": limits})

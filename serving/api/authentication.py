@@ -46,7 +46,7 @@ class BearerTokenMiddleware:
         components: _Components = scope["app"].state.components
         tokens, access = components.tokens, components.access
         try:
-            token = _extract_bearer_token(scope["headers"])
+            token = extract_bearer_token(scope["headers"])
             caller = await run_in_threadpool(tokens.verify, token) if tokens.may_block else tokens.verify(token)
         except UnauthorizedError as error:
             await problems.to_response(problems.invalid_token(error.rule))(scope, receive, send)
@@ -60,7 +60,7 @@ class BearerTokenMiddleware:
                 await problems.to_response(problems.too_many_requests(access.requests_per_second))(scope, receive, send)
 
 
-def _extract_bearer_token(headers: list[tuple[bytes, bytes]]) -> str:
+def extract_bearer_token(headers: list[tuple[bytes, bytes]]) -> str:
     """Return the token of the Authorization header; empty unless there is exactly one such header with a bearer token."""
     values = [value for name, value in headers if name == b"authorization"]
     if len(values) != 1:

@@ -31,6 +31,11 @@ _HEADERS: Final = [
 _TLS_HEADER: Final = (b"strict-transport-security", b"max-age=31536000")
 
 
+def security_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return the headers of every answer to a request."""
+    return [*_HEADERS, _TLS_HEADER] if scope.get("scheme") == "https" else _HEADERS
+
+
 class AllowedPathsMiddleware:
     """Middleware that answers 404 for every path that is not documented, and redirects ``/`` to the documentation.
 
@@ -85,7 +90,7 @@ class SecurityHeadersMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = [*_HEADERS, _TLS_HEADER] if scope.get("scheme") == "https" else _HEADERS
+        headers = security_headers(scope)
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -5,11 +5,8 @@ from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Final
 
-from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import FixedWindowRateLimiter
-
 from features.errors import VigilError
+from serving.auth.rate import RateLimit
 from serving.auth.tokens import Caller
 from serving.records.journal import UNASSIGNED, Journal
 from serving.records.timestamps import present
@@ -17,7 +14,7 @@ from serving.records.timestamps import present
 logger = logging.getLogger("vigil.serving")
 
 _RESERVATION: Final = timedelta(hours=1)  # a registration without an observation holds a patient for so long
-_REFUSALS: Final = RateLimitItemPerMinute(10)  # of one caller
+_REFUSALS_A_MINUTE: Final = 10  # of one caller
 
 
 class OtherWardError(VigilError):
@@ -33,13 +30,13 @@ class Access:
 
     def __init__(self, journal: Journal, requests_per_second: int) -> None:
         self._journal = journal
-        self._limiter = FixedWindowRateLimiter(MemoryStorage())
-        self._rate = RateLimitItemPerSecond(requests_per_second)
+        self._requests = RateLimit(requests_per_second)
+        self._refusals = RateLimit(_REFUSALS_A_MINUTE, seconds=60)
         self.requests_per_second = requests_per_second
 
     def is_within_rate(self, caller: Caller) -> bool:
         """Count one request of a caller, and return whether the caller keeps the rate limit."""
-        return self._limiter.hit(self._rate, caller.sub)
+        return self._requests.hit(caller.sub)
 
     def invisible_subjects(self, caller: Caller, subjects: Iterable[str]) -> set[str]:
         """Return the subjects that a caller may not see: the caller is restricted to wards, and they are elsewhere."""
@@ -101,12 +98,12 @@ class Access:
         )
 
     def _require_patience(self, caller: Caller) -> None:
-        if caller.wards is not None and not self._limiter.test(_REFUSALS, "refused", caller.sub):
+        if caller.wards is not None and not self._refusals.has_room(caller.sub):
             raise TooManyRefusalsError("too many requests for patients of other wards")
 
     def _refuse(self, caller: Caller, subjects: Collection[str]) -> None:
         """Refuse, where there are such subjects. Each refusal tells that a patient exists, so they are counted."""
         if subjects:
             logger.warning("caller %s was refused: a patient is in a ward outside of the caller's token", caller.sub)
-            self._limiter.hit(_REFUSALS, "refused", caller.sub)
+            self._refusals.hit(caller.sub)
             raise OtherWardError("patients of other wards")

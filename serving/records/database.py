@@ -7,6 +7,7 @@ migrated when it is opened, inside one transaction that other processes wait for
 import logging
 import shutil
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -220,6 +221,35 @@ def is_nearly_full(folder: Path) -> bool:
     return usage.free < min(_SPARE_BYTES, usage.total * _SPARE_SHARE)
 
 
+class Lookup:
+    """A query for few rows that is asked with every request. It goes to the driver as it stands, outside of any transaction.
+
+    SQLAlchemy takes ten times as long to run such a query as SQLite to answer it. Values come as the driver has them: JSON is
+    text. Threads may share it.
+    """
+
+    def __init__(self, engine: sa.Engine, query: "sa.Select[Any]") -> None:
+        self._path = Path(str(engine.url.database))
+        compiled = query.compile(engine)
+        self._text, self._names = str(compiled), tuple(compiled.positiontup or ())
+        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
+        self._connection = _open_reader(self._path)
+        self._lock = threading.Lock()
+
+    def rows(self, **values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows of the query, for values of its parameters.
+
+        Raises:
+            DatabaseError: it cannot be read.
+        """
+        given = self._constants | values
+        try:
+            with self._lock:
+                return self._connection.execute(self._text, [given[name] for name in self._names]).fetchall()
+        except sqlite3.Error as error:
+            raise _problem(self._path, error) from None
+
+
 class ChangeWatch:
     """Tells whether a database was written since the last look, at next to no cost. For one thread.
 
@@ -247,6 +277,12 @@ def _engine(path: Path, *, writes: bool) -> sa.Engine:
         url = sa.URL.create("sqlite", database=f"file:{path.resolve()}", query={"mode": "ro", "uri": "true"})
     # hide_parameters: an error must not carry a patient's row into a log.
     return sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _WAIT_SECONDS})
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    """Open a file for reading only, for any thread."""
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_WAIT_SECONDS, check_same_thread=False)
 
 
 def _take_over_former_file(home: Path, schema: Schema) -> None:
@@ -299,10 +335,9 @@ def _unusable(engine: sa.Engine, error: sa.exc.DatabaseError) -> Exception:
     return error
 
 
-def _problem(path: Path, error: sa.exc.DatabaseError) -> DatabaseError:
-    return DatabaseError(
-        f"{path.name}: cannot be used ({type(error.orig).__name__}); is it locked or damaged, or is the disk full?"
-    )
+def _problem(path: Path, error: sa.exc.DatabaseError | sqlite3.Error) -> DatabaseError:
+    cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
+    return DatabaseError(f"{path.name}: cannot be used ({type(cause).__name__}); is it locked or damaged, or is the disk full?")
 
 
 def _set_durability(connection: Any, _record: object) -> None:

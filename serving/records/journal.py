@@ -26,6 +26,7 @@ from models.alarms.patient_terms import PatientTerms
 from serving.records.clock import SteadyClock
 from serving.records.database import (
     ChangeWatch,
+    Lookup,
     Schema,
     delete_in_steps,
     in_chunks,
@@ -68,6 +69,13 @@ _CLOCK_SLACK_US: Final = 60_000_000
 _LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
     LATEST.c.subject_id.in_(sa.bindparam("subjects", expanding=True))
 )
+_SINCE: Final = sa.bindparam("since", type_=sa.BigInteger)
+_IS_NEWS: Final = sa.select(
+    sa.or_(
+        sa.exists().where(LATEST.c.subject_id == sa.bindparam("subject", type_=sa.String), LATEST.c.recorded_at > _SINCE),
+        *(sa.exists().where(table.c.recorded_at > _SINCE) for table in (REGISTRATIONS, MERGES, TERMS, RETENTIONS)),
+    )
+)
 
 
 class Quarantined(NamedTuple):
@@ -86,6 +94,7 @@ class Journal:
         self._engine = open_database(home, SCHEMA)
         self._clock = clock or SteadyClock()
         self._is_ahead = False
+        self._is_news = Lookup(self._engine, _IS_NEWS)
         self._watch = ChangeWatch(self._engine)
 
     def append(self, group: Callable[[], Sequence[Mapping[str, Any]]], declared: Declarations = UNDECLARED) -> list[Receipt]:
@@ -231,6 +240,13 @@ class Journal:
         """Return when the last observation of each subject was recorded, microseconds; subjects without one are left out."""
         with reading(self._engine) as connection:
             return {row.subject_id: row.recorded_at for row in connection.execute(_LATEST_OF, {"subjects": subjects})}
+
+    def is_news(self, subject: str, since: int) -> bool:
+        """Return whether anything was recorded after a time (microseconds) that may matter for the risk of a subject.
+
+        Observations of the subject do. Registrations, merges, terms and retentions are rare, so any counts.
+        """
+        return bool(self._is_news.rows(subject=subject, since=since)[0][0])
 
     def waiting_since(self, time: int) -> pd.Timestamp | None:
         """Return when the first group after a time (microseconds) was recorded; None: there is none."""

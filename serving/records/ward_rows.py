@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from features.signals import bound_name
 from models.alarms.critical_bounds import Bound
 from models.alarms.patient_terms import Breach
 from models.alarms.policy import Cause
@@ -45,6 +46,7 @@ class WardRisk:
         dipped_at: since when it has been below again, for less than a dip may last.
         bounds: that stand, as :func:`bound_fields` describes them; None: none is known.
         terms: of the patient, as :func:`models.alarms.patient_terms.describe_terms` describes them; None: the ward's alone.
+        assessment: the rest of it, as :mod:`serving.scoring.standing` describes it; None in a row of an earlier version.
     """
 
     subject_id: str
@@ -70,6 +72,7 @@ class WardRisk:
     dipped_at: int | None = None
     bounds: list[dict[str, Any]] | None = None
     terms: dict[str, Any] | None = None
+    assessment: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +184,8 @@ def bound_fields(bound: Bound | Breach) -> dict[str, Any]:
     """Return what is stored and shown of a bound: its signal and side, the limit and its unit, and when it was observed."""
     names = ("signal", "side", "limit", "unit", "text", "observed_at", "set_by")
     return {name: getattr(bound, name) for name in names} | {"critical": bound.is_critical}
+
+
+def restore_bound(fields: Mapping[str, Any]) -> Bound:
+    """Return the bound that :func:`bound_fields` described."""
+    return Bound(bound_name(fields["signal"], fields["side"]), fields["limit"], fields["observed_at"])

@@ -4,9 +4,10 @@ Everything one step of the rescorer decides is committed in one transaction, wit
 So whenever the process is killed, the state is consistent: no alarm is decided twice, and none is lost.
 """
 
+import json
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -17,19 +18,54 @@ import sqlalchemy as sa
 from features.errors import VigilError
 from features.signals import bound_name
 from models.alarms.policy import AlarmState, Episode, Hold, limit_name
-from serving.records.database import Schema, delete_in_steps, open_database, reading, upsert, with_retries, writing
+from serving.records.database import Lookup, Schema, delete_in_steps, open_database, reading, upsert, with_retries, writing
 from serving.records.event_log import add_events
 from serving.records.silences import Silences
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
 from serving.records.ward_tables import ACTIONS, ALARMS, EVENT_NUMBERS, EVENTS, METADATA, PROGRESS, RISKS, SILENCES
 
-SCHEMA: Final = Schema("ward_state", METADATA, revision="0006", former_file="board.db")
+SCHEMA: Final = Schema("ward_state", METADATA, revision="0007", former_file="board.db")
 
 _ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
 _JOURNAL: Final = "journal"  # progress: time of the last group that is in the risks
 _HEARTBEAT: Final = "heartbeat"
 _ALARM_COLUMNS: Final = tuple(column.name for column in ALARMS.columns)
+
+
+_OF_SUBJECT: Final = sa.bindparam("subject", type_=sa.String)
+_STANDING: Final = sa.select(
+    sa.select(PROGRESS.c.at).where(PROGRESS.c.name == sa.literal(_JOURNAL)).scalar_subquery(),
+    sa.select(sa.func.max(sa.func.coalesce(SILENCES.c.resolved_at, SILENCES.c.raised_at)))
+    .where(SILENCES.c.subject_id == _OF_SUBJECT)
+    .scalar_subquery(),
+    *RISKS.columns,
+).where(RISKS.c.subject_id == _OF_SUBJECT)
+_RISK_COLUMNS: Final = {column.name: isinstance(column.type, sa.JSON) for column in RISKS.columns}  # whether it is JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The latest risk of a subject, as it is stored, and how far it reaches.
+
+    Attributes:
+        read_until: time up to which the journal is in the risks, microseconds.
+        silence_changed_at: when a signal of the subject last stopped or returned; None: never.
+        stored: the columns of the risk, by name; JSON is text.
+    """
+
+    read_until: int
+    silence_changed_at: int | None
+    stored: Mapping[str, Any]
+
+    def risk(self) -> WardRisk:
+        """Return the risk."""
+        return WardRisk(
+            **{
+                name: json.loads(value) if _RISK_COLUMNS[name] and value is not None else value
+                for name, value in self.stored.items()
+            }
+        )
 
 
 class OvertakenError(VigilError):
@@ -49,6 +85,7 @@ class WardState:
 
     def __init__(self, home: Path) -> None:
         self._engine = open_database(home, SCHEMA)
+        self._standing = Lookup(self._engine, _STANDING)
         self.silences = Silences(self._engine)
 
     def reread_from(self, time: int) -> None:
@@ -117,6 +154,12 @@ class WardState:
         query = sa.select(RISKS) if ward is None else sa.select(RISKS).where(RISKS.c.ward == ward)
         with reading(self._engine) as connection:
             return [WardRisk(**row) for row in connection.execute(query).mappings()]
+
+    def standing(self, subject: str) -> Standing | None:
+        """Return the latest risk of a subject; None: there is none."""
+        for read_until, silence_changed_at, *columns in self._standing.rows(subject=subject):
+            return Standing(read_until or 0, silence_changed_at, dict(zip(_RISK_COLUMNS, columns, strict=True)))
+        return None
 
     def stale_subjects(self, since: pd.Timestamp) -> list[str]:
         """Return the subjects whose latest risk is as of an earlier time."""

@@ -32,6 +32,7 @@ RISKS: Final = sa.Table(  # the latest of each subject
     sa.Column("dipped_at", sa.BigInteger),
     sa.Column("bounds", sa.JSON),  # that stand; null: none is known
     sa.Column("terms", sa.JSON),  # of the patient; null: the ward's alone
+    sa.Column("assessment", sa.JSON),  # the rest of it (serving.scoring.standing); null: an earlier version
 )
 ALARMS: Final = sa.Table(  # one row an episode
     "alarms",

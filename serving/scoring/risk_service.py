@@ -34,6 +34,7 @@ from serving.records.timestamps import instant, microsecond, not_ahead, present,
 from serving.scoring.champion import Champion
 from serving.scoring.news2_terms import terms_of
 from serving.scoring.risk_report import Include, NoReport, RiskReport, contributions_of, range_of
+from serving.scoring.standing import StandingRisks
 from serving.scoring.subject_state import features_as_of
 
 logger = logging.getLogger("vigil.serving")
@@ -93,6 +94,7 @@ class RiskService:
         log: where every prediction is written.
         declared: what sources declare at present.
         silences: which signals had stopped as of a time.
+        standing: finds the risks that need not be made again.
     """
 
     champion: Champion
@@ -103,18 +105,30 @@ class RiskService:
     log: PredictionLog
     declared: Callable[[], Declarations]
     silences: Silences
+    standing: StandingRisks
 
     def by_subject(
         self, subjects: Sequence[str], as_of: datetime | None = None, include: Collection[Include] = ()
     ) -> list[RiskReport | NoReport]:
         """Return a report of each subject, in order, or the reason why there is none.
 
-        Features come from the online store where its row is of the present and knows the last observations; else from the
-        journal, if that knows the subject. If neither has them, NEWS2 is made of the last row that the store had.
+        A risk that stands is reported again: the same prediction, as of its own time. Else features come from the online store
+        where its row is of the present and knows the last observations, or from the journal, if that knows the subject. If
+        neither has them, NEWS2 is made of the last row that the store had.
 
         Raises:
             LogUnavailableError: the reports could not be logged, so they are not given.
         """
+        if as_of is not None:
+            return self._make(subjects, as_of, include)
+        found = {subject: standing for subject in subjects if (standing := self.standing.find(subject)) is not None}
+        others = [subject for subject in subjects if subject not in found]
+        made = dict(zip(others, self._make(others, None, include) if others else (), strict=True))
+        return [made[subject] if subject in made else self.standing.report(found[subject], include) for subject in subjects]
+
+    def _make(
+        self, subjects: Sequence[str], as_of: datetime | None, include: Collection[Include]
+    ) -> list[RiskReport | NoReport]:
         # At the present, but not before what the journal holds: its clock may be ahead.
         latest = 0 if as_of else self.journal.latest() or 0
         registered = self.champion.model

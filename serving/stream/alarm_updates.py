@@ -20,6 +20,7 @@ from serving.records.timestamps import microsecond
 from serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate, bound_fields
 from serving.records.ward_state import alarm_id
 from serving.scoring.critical import find_critical
+from serving.scoring.standing import describe_assessment
 
 NOTIFY_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to the followers of a ward; ours
 EVENT_KINDS: Final[Mapping[str, EventKind]] = {
@@ -330,6 +331,7 @@ class Updates:
             net_score=risk.net_score,
             bounds=[bound_fields(bound) for bound in subject.bounds],
             terms=None if subject.terms is None else describe_terms(subject.terms),
+            assessment=describe_assessment(subject.risk),
         )
 
 

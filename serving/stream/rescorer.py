@@ -172,7 +172,7 @@ class Rescorer:
         self._scheduled = {  # subjects to be rescored although nothing arrived, in order
             risk.subject_id: None
             for risk in risks
-            if (risk.model_version, risk.feature_service) != in_use or risk.decided_by is None
+            if (risk.model_version, risk.feature_service) != in_use or risk.assessment is None
         }
         self._logged_features_at: dict[str, pd.Timestamp] = {}
         self._has_more = True  # the journal may hold groups that were not looked at

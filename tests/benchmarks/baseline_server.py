@@ -1,10 +1,11 @@
-"""The baseline for the API: a minimal Starlette endpoint with the same features and the same prediction.
+"""The baselines for the API: minimal Starlette endpoints, one with the same features and the same prediction, one with one row.
 
-It has no token, no check, no log, no NEWS2 and no time of the data. Run it with ``uvicorn
+They have no token, no check, no log, no NEWS2 and no time of the data. Run them with ``uvicorn
 tests.benchmarks.baseline_server:app``, with home and task in the environment.
 """
 
 import json
+import sqlite3
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from models.registry import Registry
+from serving.records.ward_state import SCHEMA
 from serving.settings import Settings
 
 settings = Settings()
 model = Registry(settings.home).load(settings.task).model
+ward_state = sqlite3.connect(f"file:{settings.home / SCHEMA.file}?mode=ro", uri=True)
 store = FeatureStore(fs_yaml_file=settings.home / "feature_store.yaml")
 service = store.get_feature_service(str(model.metadata_["feature_service"]))
 
@@ -35,4 +38,12 @@ async def risk(request: Request) -> JSONResponse:
     return JSONResponse({"patient_id": patient, "probability": 1 / (1 + np.exp(-margin))})
 
 
-app = Starlette(routes=[Route("/risk", risk, methods=["POST"])])
+async def row(request: Request) -> JSONResponse:
+    """Answer with the row of a patient in the ward state."""
+    patient = json.loads(await request.body())["patient_id"]
+    cursor = ward_state.execute("SELECT * FROM risks WHERE subject_id = ?", (patient,))
+    names = [column[0] for column in cursor.description]
+    return JSONResponse(dict(zip(names, cursor.fetchone(), strict=True)))
+
+
+app = Starlette(routes=[Route("/risk", risk, methods=["POST"]), Route("/row", row, methods=["POST"])])

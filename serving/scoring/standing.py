@@ -1,0 +1,134 @@
+"""The risk that stands: what the rescorer made of a subject counts until something new is recorded of them.
+
+So most answers are read and not made again: the same prediction, as of the time it was made for.
+"""
+
+import json
+from collections.abc import Collection
+from dataclasses import asdict, astuple, dataclass, replace
+from datetime import timedelta
+from typing import Any, Final
+
+from features.catalogue import INDEX_STEP, views_to_assess
+from models.alarms.patient_terms import restore_terms
+from models.assessment import Assessment, usable_model
+from models.bedside import Component, ScoreTerms
+from models.tasks import RiskTask
+from serving.records.clock import Clock
+from serving.records.journal import Journal
+from serving.records.timestamps import instant, microsecond
+from serving.records.ward_rows import WardRisk, restore_bound
+from serving.records.ward_state import Standing, WardState
+from serving.scoring.champion import Champion
+from serving.scoring.risk_report import Contribution, Include, RiskReport, contributions_of, range_of
+from serving.scoring.subject_state import features_as_of
+
+_INDEX_STEP_US: Final = INDEX_STEP // timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class StandingRisks:
+    """Finds the risks that stand."""
+
+    champion: Champion
+    task: RiskTask
+    journal: Journal
+    ward_state: WardState
+    clock: Clock
+
+    def find(self, subject: str) -> Standing | None:
+        """Return the risk that stands for a subject; None: it has to be made.
+
+        It stands while it is of the model in use and not stale, and nothing has happened since that could change it.
+        """
+        standing = self.ward_state.standing(subject)
+        if standing is None or not self._is_current(standing):
+            return None
+        # In this order: what is recorded in between is seen.
+        return None if self.journal.is_news(subject, standing.read_until) else standing
+
+    def report(self, standing: Standing, include: Collection[Include] = ()) -> RiskReport:
+        """Return the report of a risk that stands, as it was logged. ``include``: what else to report."""
+        risk = standing.risk()
+        times = {risk.subject_id: risk.index_time}
+        with self.journal.snapshot() as journal:
+            senders = journal.latest(times)[risk.subject_id]
+        bounds = tuple(map(restore_bound, risk.bounds or ()))
+        has_stopped = standing.silence_changed_at is not None
+        stopped = self.ward_state.silences.stopped(times).get(risk.subject_id, ()) if has_stopped else ()
+        model = usable_model(self.champion.model)
+        assessment = restore_assessment(risk)
+        report = RiskReport(
+            risk.prediction_id,
+            assessment,
+            assessment.index_time,
+            self.task,
+            model,
+            risk.feature_service,
+            senders=senders,
+        )
+        if "contributions" in include:
+            report = replace(report, contributions=self._contributions(report))
+        if "range" in include:
+            report = replace(report, range=range_of(model, assessment))
+        terms = None if risk.terms is None else restore_terms(risk.terms)
+        return report.with_bounds(bounds, terms).with_stopped(stopped)
+
+    def _contributions(self, report: RiskReport) -> list[Contribution] | None:
+        """Return the contributions of a report, from the features that its risk was made of."""
+        risk = report.risk
+        with self.journal.snapshot() as journal:
+            rows = features_as_of(
+                journal, views_to_assess(report.feature_service), [risk.patient], microsecond(risk.index_time)
+            )
+        return contributions_of(report.model, rows, [risk])[0]
+
+    def _is_current(self, standing: Standing) -> bool:
+        stored, registered = standing.stored, self.champion.model
+        model = usable_model(registered)
+        in_use = (model.version if model else None, registered.feature_service if registered else self.task.feature_service)
+        index_time, now = stored["index_time"], microsecond(self.clock.now(stored["subject_id"]))
+        terms = json.loads(stored["terms"] or "null")
+        return (
+            (stored["model_version"], stored["feature_service"]) == in_use
+            and 0 <= now - index_time < _INDEX_STEP_US
+            and stored["assessment"] is not None
+            and (standing.silence_changed_at or 0) <= index_time
+            and (terms is None or terms["until"] is None or now < terms["until"])
+        )
+
+
+def describe_assessment(risk: Assessment) -> dict[str, Any]:
+    """Return what is stored of an assessment beside the columns of :class:`WardRisk`."""
+    return {
+        "band": risk.band,
+        "decided_by": risk.decided_by,
+        "reasons": risk.reasons,
+        "components": {signal: astuple(component) for signal, component in risk.components.items()},
+        "terms": asdict(risk.terms),
+        "net_spot": risk.net_spot,
+        "score": risk.score,
+        "hours_since_reading": risk.hours_since_reading,
+    }
+
+
+def restore_assessment(risk: WardRisk) -> Assessment:
+    """Return the assessment that a risk was made of, without what critical bounds changed."""
+    assert risk.assessment is not None
+    rest = dict(risk.assessment)
+    terms = rest.pop("terms")
+    return Assessment(
+        patient=risk.subject_id,
+        index_time=instant(risk.index_time),
+        basis=risk.basis,
+        probability=risk.probability,
+        news2=risk.news2,
+        news2_highest=risk.news2_highest,
+        net_score=risk.net_score,
+        findings=tuple(risk.findings or ()),
+        unusual=tuple(risk.unusual or ()),
+        components={signal: Component(*values) for signal, values in rest.pop("components").items()},
+        terms=ScoreTerms(tuple(terms["carry_hours"]), terms["spo2_scale"]),
+        reasons=tuple(rest.pop("reasons")),
+        **rest,
+    )
