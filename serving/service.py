@@ -4,6 +4,7 @@ If either dies it is started again. Health, readiness and workers are BentoML's;
 application. So every error has one form, also where BentoML's own validation refuses a request.
 """
 
+import gc
 import logging
 import os
 import threading
@@ -99,6 +100,8 @@ class Vigil:
         # Otherwise BentoML would call the rescorer over HTTP at each probe; its heartbeat says whether it lives.
         self.rescoring = None
         api.state.components = self.components
+        gc.collect()
+        gc.freeze()  # what lives as long as the process is not looked through again and again
 
     async def __is_ready__(self) -> bool:
         """Return whether the server is ready; the log says what is missing. Computed in a thread: it may wait for Feast."""

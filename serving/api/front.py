@@ -22,7 +22,9 @@ from serving.observability.metrics import Metrics
 
 _PATH: Final = "/v1/risk"
 _SCOPE: Final = "risk:read"
+_JSON: Final = (b"content-type", b"application/json")
 _MOST_BYTES: Final = 1_000  # of a body that names one patient
+_decode: Final = json.JSONDecoder(object_pairs_hook=tuple).decode  # pairs show a key that is repeated
 
 
 class FrontComponents(Protocol):
@@ -53,43 +55,34 @@ class Front:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
+        components: FrontComponents = self._state.components
         message = await receive()
-        answer = self._find(scope, message)
+        answer = _find(components, scope["headers"], message)
         if answer is None:
             await self._app(scope, _receive_again(message, receive), send)
             return
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(answer)),
-            *security_headers(scope),
-        ]
-        self._components.metrics.observe_request(_PATH, 200, time.perf_counter() - began)
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        components.metrics.observe_request(_PATH, 200, time.perf_counter() - began)
+        length = (b"content-length", b"%d" % len(answer))
+        await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length, *security_headers(scope)]})
         await send({"type": "http.response.body", "body": answer})
 
-    @property
-    def _components(self) -> FrontComponents:
-        components: FrontComponents = self._state.components
-        return components
 
-    def _find(self, scope: Scope, message: Message) -> bytes | None:
-        """Return the answer to a request that names a patient and nothing else; None: it goes the whole way."""
-        body, headers = message.get("body", b""), dict(scope["headers"])
-        is_plain = headers.get(b"content-type") == b"application/json" and b"content-encoding" not in headers
-        if not is_plain or message.get("more_body") or len(body) > _MOST_BYTES:
-            return None
-        components = self._components
-        if components.tokens.may_block:
-            return None
-        try:
-            caller = components.tokens.verify(extract_bearer_token(scope["headers"]))
-            match json.loads(body, object_pairs_hook=tuple):  # pairs show a key that is repeated
-                case (("patient_id", str(patient_id)),) if caller.has_scope(_SCOPE):
-                    answer = components.standing_answers.find(caller, patient_id)
-                    return answer if answer is not None and components.access.is_within_rate(caller) else None
-        except (ValueError, ValidationError, VigilError):
-            pass  # the route says what is wrong
+def _find(components: FrontComponents, headers: list[tuple[bytes, bytes]], message: Message) -> bytes | None:
+    """Return the answer to a request that names a patient and nothing else; None: it goes the whole way."""
+    body = message.get("body", b"")
+    if message.get("more_body") or len(body) > _MOST_BYTES or _JSON not in headers or components.tokens.may_block:
         return None
+    if any(name == b"content-encoding" for name, _ in headers):
+        return None
+    try:
+        caller = components.tokens.verify(extract_bearer_token(headers))
+        match _decode(body.decode()):
+            case (("patient_id", str(patient_id)),) if caller.has_scope(_SCOPE):
+                answer = components.standing_answers.find(caller, patient_id)
+                return answer if answer is not None and components.access.is_within_rate(caller) else None
+    except (ValueError, ValidationError, VigilError):
+        pass  # the route says what is wrong
+    return None
 
 
 def _receive_again(message: Message, receive: Receive) -> Receive:

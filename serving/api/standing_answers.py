@@ -1,21 +1,35 @@
 """Answers with risks that stand, written as JSON once."""
 
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 from features.pseudonyms import Pseudonyms
+from models.registry import RegisteredModel
 from serving.api.schemas.risks import RiskRequest, risk_answer
 from serving.auth.tokens import Caller
-from serving.scoring.standing import StandingRisks
+from serving.scoring.standing import StandingRisks, stands_until
 
 _MOST_ANSWERS: Final = 10_000  # remembered, of about 2 KB each
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
+    """One answer.
+
+    Attributes:
+        subject, prediction_id, silence_changed_at, ward, model: of the risk.
+        until: when the risk stands no more, seconds.
+        body: JSON.
+    """
+
     subject: str
-    version: tuple[object, ...]  # of what it was made of
+    prediction_id: str
+    silence_changed_at: int | None
+    ward: str
+    model: RegisteredModel | None
+    until: float
     body: bytes
 
 
@@ -25,20 +39,39 @@ class StandingAnswers:
     def __init__(self, risks: StandingRisks, pseudonyms: Pseudonyms) -> None:
         self._risks, self._pseudonyms = risks, pseudonyms
         self._answers: OrderedDict[str, _Answer] = OrderedDict()  # by patient identifier
+        self._standing: set[str] = set()  # those that stand, as nothing was written since they were found
 
     def find(self, caller: Caller, patient_id: str) -> bytes | None:
         """Return the answer about a patient; None: the route has to answer."""
-        known = self._answers.get(patient_id)
+        if self._risks.have_changed():
+            self._standing.clear()
+        answer = self._answers.get(patient_id)
+        if answer is None or not self._stands(patient_id, answer):
+            answer = self._renew(patient_id, answer)
+        return answer.body if answer is not None and caller.can_see(answer.ward) else None
+
+    def _stands(self, patient_id: str, answer: _Answer) -> bool:
+        return patient_id in self._standing and answer.model is self._risks.champion.model and time.time() < answer.until
+
+    def _renew(self, patient_id: str, known: _Answer | None) -> _Answer | None:
+        """Return an answer that stands, the known one if it does; None: there is none."""
+        self._standing.discard(patient_id)
         subject = self._pseudonyms.subject_key(patient_id) if known is None else known.subject
+        model = self._risks.champion.model
         standing = self._risks.find(subject)
-        if standing is None or not caller.can_see(standing.stored["ward"]):
+        if standing is None:
             return None
-        version = (standing.stored["prediction_id"], standing.silence_changed_at)
-        if known is None or known.version != version:
+        ward, prediction_id = standing.stored["ward"], standing.stored["prediction_id"]
+        until = stands_until(standing) / 1e6
+        same = (prediction_id, standing.silence_changed_at, ward, model, until)
+        if known is None or (known.prediction_id, known.silence_changed_at, known.ward, known.model, known.until) != same:
             RiskRequest(patient_id=patient_id)
-            answer = risk_answer(self._risks.report(standing), patient_id)
-            known = self._answers[patient_id] = _Answer(subject, version, answer.model_dump_json().encode())
+            body = risk_answer(self._risks.report(standing), patient_id).model_dump_json().encode()
+            known = self._answers[patient_id] = _Answer(
+                subject, prediction_id, standing.silence_changed_at, ward, model, until, body
+            )
             if len(self._answers) > _MOST_ANSWERS:
                 self._answers.popitem(last=False)
         self._answers.move_to_end(patient_id)
-        return known.body
+        self._standing.add(patient_id)
+        return known

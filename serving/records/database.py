@@ -257,15 +257,15 @@ class ChangeWatch:
     """
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
-        self._connection: Any = None
+        self._path = Path(str(engine.url.database))
+        self._cursor: sqlite3.Cursor | None = None
         self._seen: int | None = None
 
     def has_changed(self) -> bool:
         """Return whether any other connection wrote since this was called last."""
-        if self._connection is None:
-            self._connection = self._engine.raw_connection()  # outside of any transaction, which would see nothing new
-        version = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
+        if self._cursor is None:
+            self._cursor = _open_reader(self._path).cursor()  # outside of any transaction, which would see nothing new
+        (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
         before, self._seen = self._seen, version
         return bool(version != before)
 

@@ -18,7 +18,17 @@ import sqlalchemy as sa
 from features.errors import VigilError
 from features.signals import bound_name
 from models.alarms.policy import AlarmState, Episode, Hold, limit_name
-from serving.records.database import Lookup, Schema, delete_in_steps, open_database, reading, upsert, with_retries, writing
+from serving.records.database import (
+    ChangeWatch,
+    Lookup,
+    Schema,
+    delete_in_steps,
+    open_database,
+    reading,
+    upsert,
+    with_retries,
+    writing,
+)
 from serving.records.event_log import add_events
 from serving.records.silences import Silences
 from serving.records.timestamps import instant, microsecond
@@ -86,6 +96,7 @@ class WardState:
     def __init__(self, home: Path) -> None:
         self._engine = open_database(home, SCHEMA)
         self._standing = Lookup(self._engine, _STANDING)
+        self._watch = ChangeWatch(self._engine)
         self.silences = Silences(self._engine)
 
     def reread_from(self, time: int) -> None:
@@ -154,6 +165,10 @@ class WardState:
         query = sa.select(RISKS) if ward is None else sa.select(RISKS).where(RISKS.c.ward == ward)
         with reading(self._engine) as connection:
             return [WardRisk(**row) for row in connection.execute(query).mappings()]
+
+    def has_changed(self) -> bool:
+        """Return whether another connection wrote since the last call. For one thread."""
+        return self._watch.has_changed()
 
     def standing(self, subject: str) -> Standing | None:
         """Return the latest risk of a subject; None: there is none."""

@@ -47,6 +47,11 @@ class StandingRisks:
         # In this order: what is recorded in between is seen.
         return None if self.journal.is_news(subject, standing.read_until) else standing
 
+    def have_changed(self) -> bool:
+        """Return whether anything was written since the last call that a risk may no longer stand for. For one thread."""
+        has_changed = self.ward_state.has_changed()
+        return self.journal.has_changed() or has_changed
+
     def report(self, standing: Standing, include: Collection[Include] = ()) -> RiskReport:
         """Return the report of a risk that stands, as it was logged. ``include``: what else to report."""
         risk = standing.risk()
@@ -87,15 +92,20 @@ class StandingRisks:
         stored, registered = standing.stored, self.champion.model
         model = usable_model(registered)
         in_use = (model.version if model else None, registered.feature_service if registered else self.task.feature_service)
-        index_time, now = stored["index_time"], microsecond(self.clock.now(stored["subject_id"]))
-        terms = json.loads(stored["terms"] or "null")
+        now = microsecond(self.clock.now(stored["subject_id"]))
         return (
             (stored["model_version"], stored["feature_service"]) == in_use
-            and 0 <= now - index_time < _INDEX_STEP_US
             and stored["assessment"] is not None
-            and (standing.silence_changed_at or 0) <= index_time
-            and (terms is None or terms["until"] is None or now < terms["until"])
+            and stored["index_time"] <= now < stands_until(standing)
+            and (standing.silence_changed_at or 0) <= stored["index_time"]
         )
+
+
+def stands_until(standing: Standing) -> int:
+    """Return when a risk stands no more, even if nothing happens: it is stale then, or the patient's terms end."""
+    terms = json.loads(standing.stored["terms"] or "null")
+    end: int = standing.stored["index_time"] + _INDEX_STEP_US
+    return end if terms is None or terms["until"] is None else min(end, terms["until"])
 
 
 def describe_assessment(risk: Assessment) -> dict[str, Any]:
