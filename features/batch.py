@@ -246,6 +246,11 @@ def _fill(planned: Computation, readings: ObservationArrays, index_times: IndexT
     """Write the features of a block of subjects into a matrix of shape (n_features, n_rows)."""
     windows = np.empty((planned.width, len(index_times.times)))
     compute_window_statistics(planned.plan, readings, index_times.times, index_times.bounds, windows)
+    fill_from_windows(planned, windows, index_times, matrix)
+
+
+def fill_from_windows(planned: Computation, windows: Float64, index_times: IndexTimes, matrix: Float32) -> None:
+    """Write features into a matrix of shape (n_features, n_rows), from window statistics of shape (planned.width, n_rows)."""
     columns: dict[str, Float64] = {name: windows[column] for name, column in planned.inputs}
     columns |= {
         "age": index_times.age,

@@ -4,6 +4,7 @@ Only recent observations are kept. Observations older than the longest window of
 The first day is kept, because a late observation may still change its beginning.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numba
@@ -11,16 +12,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import IndexTimes, compute_features, encode_observations, plan_computation, severity
+from features.batch import (
+    IndexTimes,
+    compute_features,
+    encode_observations,
+    fill_from_windows,
+    plan_computation,
+    severity,
+)
 from features.catalogue import STANDARD
-from features.kernel import ObservationArrays
+from features.kernel import ObservationArrays, compute_window_statistics
 from features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan
 from features.signals import BOUNDS, STORED_NAMES
 
 # Observations of each signal for which there is space at first. Few patients have bounds.
 _INITIAL_CAPACITY: Final = np.array([4 if name in BOUNDS else 64 for name in STORED_NAMES])
 
+_ONE_ROW: Final = np.array([0, 1])  # bounds of index times
+
 Float32 = NDArray[np.float32]
+Float64 = NDArray[np.float64]
 
 
 class SubjectFeatures:
@@ -60,8 +71,8 @@ class SubjectFeatures:
         Raises:
             ValueError: An admission time has no time zone.
         """
-        self._views = views
-        self._patient = {
+        self.views = views
+        self.patient = {
             "age": age,
             "sex": sex,
             "unit_admitted": _to_microseconds(unit_admitted_at),
@@ -122,17 +133,31 @@ class SubjectFeatures:
         """
         if (np.diff(times) < 0).any():
             raise ValueError("times: not in order; expected ascending times; sort them first")
-        if len(times) and times[0] < self._forgotten_at:
-            raise ValueError("times: observations were forgotten up to a later time; expected that time or later")
+        self._check_remembered(times)
         index_times = IndexTimes(
             times=times,
             bounds=np.array([0, len(times)]),
-            **{name: np.full(len(times), value) for name, value in self._patient.items()},
+            **{name: np.full(len(times), value) for name, value in self.patient.items()},
         )
-        readings = ObservationArrays(
-            self._observed, self._recorded, self._steps, self._begin[:, None], self._end[:, None], self._forgotten
-        )
-        return compute_features(readings, index_times, self._views)
+        return compute_features(self._readings, index_times, self.views)
+
+    def compute_windows(self, time: Int64, out: Float64) -> None:
+        """Write the window statistics as known at a time, shape (1,), into an array of shape (n_statistics, 1).
+
+        Raises:
+            ValueError: The time lies before the latest time that was passed to :meth:`forget`.
+        """
+        self._check_remembered(time)
+        compute_window_statistics(plan_computation(self.views).plan, self._readings, time, _ONE_ROW, out)
+
+    @property
+    def _readings(self) -> ObservationArrays:
+        begin, end = self._begin[:, None], self._end[:, None]
+        return ObservationArrays(self._observed, self._recorded, self._steps, begin, end, self._forgotten)
+
+    def _check_remembered(self, times: Int64) -> None:
+        if len(times) and times[0] < self._forgotten_at:
+            raise ValueError("times: observations were forgotten up to a later time; expected that time or later")
 
     def forget(self, t: int) -> None:
         """Replace old observations by their sums, if no feature at or after a time depends on more than the sums.
@@ -140,7 +165,7 @@ class SubjectFeatures:
         Args:
             t: Microseconds UTC. Features can no longer be computed for earlier times.
         """
-        longest = _longest_windows(plan_computation(self._views).plan)
+        longest = _longest_windows(plan_computation(self.views).plan)
         _forget(self._observed, self._recorded, self._steps, self._begin, self._end, longest, t, self._forgotten)
         self._forgotten_at = max(self._forgotten_at, t)
 
@@ -154,6 +179,32 @@ class SubjectFeatures:
             arrays.append(new)
         self._observed, self._recorded, self._steps = arrays
         self._begin, self._end = begin, begin + self._end - self._begin
+
+
+def features_of_each(patients: Sequence[SubjectFeatures], times: Int64) -> Float32:
+    """Compute the features of several patients, each as known at a time of its own, as :meth:`SubjectFeatures.at` does.
+
+    What is derived from the windows is computed for all of them at once; one by one that takes most of the time.
+
+    Args:
+        patients: All of the same views; at least one.
+        times: Microseconds UTC, shape (n_patients,).
+
+    Returns:
+        Array of shape (n_patients, n_features).
+
+    Raises:
+        ValueError: A time lies before the latest time that was passed to :meth:`SubjectFeatures.forget`.
+    """
+    planned = plan_computation(patients[0].views)
+    windows = np.empty((len(patients), planned.width, 1))
+    for row, patient in enumerate(patients):
+        patient.compute_windows(times[row : row + 1], windows[row])
+    known = {name: np.array([patient.patient[name] for patient in patients]) for name in patients[0].patient}
+    index_times = IndexTimes(times=times, bounds=np.arange(len(patients) + 1), **known)
+    matrix = np.empty((len(planned.features), len(patients)), dtype=np.float32)
+    fill_from_windows(planned, np.ascontiguousarray(windows[:, :, 0].T), index_times, matrix)
+    return matrix.T
 
 
 def _longest_windows(plan: Plan) -> Int64:

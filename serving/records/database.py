@@ -11,14 +11,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from features.errors import VigilError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 logger = logging.getLogger("vigil.serving")
 
@@ -143,6 +146,11 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
 def in_chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
     """Yield values in parts that one query can name."""
     return (values[first : first + _CHUNK] for first in range(0, len(values), _CHUNK))
+
+
+def as_row(record: "DataclassInstance") -> dict[str, Any]:
+    """Return the fields of a dataclass as a row. ``dataclasses.asdict`` would copy whatever they hold, which takes long."""
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -1,11 +1,10 @@
 """The events of the wards, as they are written: each with the next number of its ward. Called inside a transaction."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import sqlalchemy as sa
 
-from serving.records.database import upsert
+from serving.records.database import as_row, upsert
 from serving.records.ward_rows import Event
 from serving.records.ward_tables import EVENT_NUMBERS, EVENTS
 
@@ -21,6 +20,6 @@ def add_events(connection: sa.Connection, events: Sequence[Event]) -> None:
     rows = []
     for event in events:
         last[event.ward] += 1
-        rows.append({**asdict(event), "number": last[event.ward]})
+        rows.append({**as_row(event), "number": last[event.ward]})
     connection.execute(EVENTS.insert(), rows)
     upsert(connection, EVENT_NUMBERS, [{"ward": ward, "last": number} for ward, number in last.items()])

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -18,6 +18,7 @@ from models.registry import RegisteredModel
 from serving.records.database import (
     DatabaseError,
     Schema,
+    as_row,
     delete_in_steps,
     insert_new,
     is_nearly_full,
@@ -114,7 +115,7 @@ class PredictionLog:
         Raises:
             LogUnavailableError: they could not be written.
         """
-        rows = [asdict(prediction) for prediction in predictions]
+        rows = [as_row(prediction) for prediction in predictions]
         if not rows:
             return
         if keep_free and is_nearly_full(self._folder):

@@ -6,7 +6,6 @@ once, whatever process raises it, and a restart repeats none.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Final
 
 import pandas as pd
@@ -14,7 +13,7 @@ import sqlalchemy as sa
 
 from features.derived import SCORE_CARRY_HOURS
 from features.kernel.plan import HOUR_US
-from serving.records.database import delete_in_steps, in_chunks, reading, upsert, with_retries, writing
+from serving.records.database import as_row, delete_in_steps, in_chunks, reading, upsert, with_retries, writing
 from serving.records.event_log import add_events
 from serving.records.silence_rows import DeviceReport, Silence, SilenceChanges
 from serving.records.timestamps import microsecond
@@ -53,7 +52,7 @@ class Silences:
             taken = {own.place for own in stand.values() if own not in over}
             new = [own for own in changes.raised if own.place not in taken]
             if new:
-                connection.execute(SILENCES.insert(), [asdict(own) for own in new])
+                connection.execute(SILENCES.insert(), [as_row(own) for own in new])
             events = [_returned(own, wards, at) for own in changes.returned if own in over]
             events += [_raised(own, at) for own in new]
             add_events(connection, events)

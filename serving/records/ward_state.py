@@ -7,7 +7,7 @@ So whenever the process is killed, the state is consistent: no alarm is decided 
 import json
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +22,7 @@ from serving.records.database import (
     ChangeWatch,
     Lookup,
     Schema,
+    as_row,
     delete_in_steps,
     open_database,
     reading,
@@ -115,7 +116,7 @@ class WardState:
             present = connection.execute(sa.select(PROGRESS.c.at).where(PROGRESS.c.name == _JOURNAL)).scalar() or 0
             if present != follows:
                 raise OvertakenError("ward state: another rescorer writes it, too; end all servers of this home but one")
-            upsert(connection, RISKS, [asdict(risk) for risk in update.risks])
+            upsert(connection, RISKS, [as_row(risk) for risk in update.risks])
             for subject in update.removed:
                 connection.execute(RISKS.delete().where(RISKS.c.subject_id == subject))
             if update.opened:

@@ -5,7 +5,7 @@ So most answers are read and not made again: the same prediction, as of the time
 
 import json
 from collections.abc import Collection
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
@@ -114,8 +114,11 @@ def describe_assessment(risk: Assessment) -> dict[str, Any]:
         "band": risk.band,
         "decided_by": risk.decided_by,
         "reasons": risk.reasons,
-        "components": {signal: astuple(component) for signal, component in risk.components.items()},
-        "terms": asdict(risk.terms),
+        "components": {
+            signal: (component.points, component.value, component.hours, component.is_expired)
+            for signal, component in risk.components.items()
+        },
+        "terms": (risk.terms.carry_hours, risk.terms.spo2_scale),
         "net_spot": risk.net_spot,
         "score": risk.score,
         "hours_since_reading": risk.hours_since_reading,
@@ -126,7 +129,7 @@ def restore_assessment(risk: WardRisk) -> Assessment:
     """Return the assessment that a risk was made of, without what critical bounds changed."""
     assert risk.assessment is not None
     rest = dict(risk.assessment)
-    terms = rest.pop("terms")
+    carry_hours, spo2_scale = rest.pop("terms")
     return Assessment(
         patient=risk.subject_id,
         index_time=instant(risk.index_time),
@@ -138,7 +141,7 @@ def restore_assessment(risk: WardRisk) -> Assessment:
         findings=tuple(risk.findings or ()),
         unusual=tuple(risk.unusual or ()),
         components={signal: Component(*values) for signal, values in rest.pop("components").items()},
-        terms=ScoreTerms(tuple(terms["carry_hours"]), terms["spo2_scale"]),
+        terms=ScoreTerms(tuple(carry_hours), spo2_scale),
         reasons=tuple(rest.pop("reasons")),
         **rest,
     )

@@ -13,7 +13,7 @@ import pandas as pd
 
 from features.batch import encode_observations, plan_computation
 from features.kernel.plan import UNBOUNDED
-from features.online import SubjectFeatures
+from features.online import SubjectFeatures, features_of_each
 from serving.records.journal import UNASSIGNED
 from serving.records.journal_snapshot import JournalSnapshot
 from serving.records.registration import RecordedRegistration
@@ -116,9 +116,10 @@ class SubjectStates:
         """Return features of subjects as of their last group, or of a later time: ``subject_id, index_time`` and features."""
         states = [self._subjects[subject] for subject in subjects]
         times = np.array([state.index_time if time is None else time for state in states], dtype=np.int64)
-        matrix = np.empty((len(subjects), len(self.names)), dtype=np.float32)
-        for row, state in enumerate(states):
-            matrix[row] = state.features.at(times[row : row + 1])[0]
+        if states:
+            matrix = features_of_each([state.features for state in states], times)
+        else:
+            matrix = np.empty((0, len(self.names)), dtype=np.float32)
         frame = pd.DataFrame(matrix, columns=list(self.names), copy=False)
         frame.insert(0, "index_time", pd.Series(times.astype("datetime64[us]")).dt.tz_localize("UTC"))
         frame.insert(0, "subject_id", list(subjects))

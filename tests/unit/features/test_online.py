@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from features.batch import KEYS, build_features, encode_observations, plan_computation
 from features.catalogue import STANDARD, VIEWS, list_features
-from features.online import SubjectFeatures
+from features.online import SubjectFeatures, features_of_each
 from tests.unit.features.test_build import HOUR, T0, index, observations, rows_of_one_patient
 
 PATIENT = {"age": 70.0, "sex": 0.0, "unit_admitted_at": T0 - 2 * HOUR, "hospital_admitted_at": T0 - 5 * HOUR}
@@ -149,3 +149,17 @@ def test_series_may_grow_beyond_its_initial_capacity_in_any_chunks():
     assert len(patient) == 1000
     assert len(plan_computation().signals) > 30
     assert_same(patient.at(np.array([microseconds(17)])), build_features(accepted, index(17)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(rows_of_one_patient(), min_size=1, max_size=4), st.sampled_from([STANDARD, ("stay",), ("patient", "pressure")]))
+def test_features_of_several_patients_at_once_are_those_of_each(patients, views):
+    each = []
+    for age, rows in enumerate(patients):
+        patient = SubjectFeatures(**PATIENT | {"age": 50.0 + age}, views=views)
+        patient.add(observations(*rows))
+        each.append(patient)
+    times = np.array([microseconds(number) for number in range(len(each))])
+    together = features_of_each(each, times)
+    for row, patient in enumerate(each):
+        np.testing.assert_array_equal(together[row : row + 1], patient.at(times[row : row + 1]))
