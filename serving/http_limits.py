@@ -5,6 +5,7 @@ Without them uvicorn accepts any number of headers and waits for the end of a he
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp
 from uvicorn import config as uvicorn_config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+ARRIVED: Final = "arrived"  # in a request's state: when its head was complete, by time.perf_counter
 MAX_HEAD_BYTES: Final = 32_768  # of a request's line and headers; a token may take 8 KB of it
 HEAD_TIMEOUT_SECONDS: Final = 10.0  # from the first byte of a request, or the connection, to the end of its headers
 # Idle connections have no request in progress. They have sent nothing or part of a head, or are kept for the next request.
@@ -78,9 +80,10 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """End the timeout: a request is in progress."""
+        """End the timeout: a request is in progress, and waits until the application is called."""
         self._end_head()
         _idle.pop(self, None)
+        self.scope["state"][ARRIVED] = time.perf_counter()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:

@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Final
 
 import bentoml
@@ -23,7 +24,7 @@ from serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddlew
 from serving.app import create_app, paths
 from serving.composition import open_api, open_rescorer
 from serving.observability.logs import error_location
-from serving.observability.metrics import Metrics
+from serving.observability.metrics import RESCORER, Metrics
 from serving.settings import Settings
 
 logger = logging.getLogger("vigil.serving")
@@ -32,7 +33,7 @@ circus.create_standalone_arbiter = supervisor.create_supervisor
 
 _STORE_METRICS_SECONDS: Final = 1.0
 # BentoML's own metrics are off: they would hold whatever path a caller invents, and patient data in it.
-_QUIET: Final[dict[str, Any]] = {"workers": 1, "logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
+_QUIET: Final[dict[str, Any]] = {"logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
 
 api = create_app()
 http_limits.install(lambda app: Front(app, api.state))
@@ -49,21 +50,39 @@ def _starting(process: str) -> Iterator[None]:
         supervisor.exit_cannot_start(process, reason)
 
 
-@bentoml.service(name="rescorer", **_QUIET)
+def _number_of_workers() -> int:
+    """Return how many processes answer requests. Where a setting is wrong, one process starts and says so."""
+    try:
+        return Settings().workers
+    except ValidationError:
+        return 1
+
+
+def _store_metrics(home: Path, stopped: threading.Event) -> None:
+    """Store the metrics of this process again and again, in a thread of its own."""
+
+    def run() -> None:
+        while not stopped.wait(_STORE_METRICS_SECONDS):
+            _metrics.store(home)
+
+    threading.Thread(target=run, name="metrics", daemon=True).start()
+
+
+@bentoml.service(name="rescorer", workers=1, **_QUIET)
 class Rescoring:
     """The process that reads the journal and renews risks."""
 
     def __init__(self) -> None:
+        _metrics.process = RESCORER
         with _starting("rescorer"):
             settings = Settings()
-            self.home = settings.home
             self.components = open_rescorer(settings, _metrics)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
         self.components.champion.follow()
         self.components.online_store.start()
         self.thread.start()
-        threading.Thread(target=self._store_metrics, name="metrics", daemon=True).start()
+        _store_metrics(settings.home, self.stopped)
 
     def _run(self) -> None:
         """Rescore until stopped. If that ends in any other way, the process ends and another one is started."""
@@ -72,10 +91,6 @@ class Rescoring:
         except BaseException as error:  # noqa: BLE001 - whatever it is: a process without this thread monitors no patient
             logger.critical("the rescorer ends: %s at %s", type(error).__name__, error_location(error))
             os._exit(1)
-
-    def _store_metrics(self) -> None:
-        while not self.stopped.wait(_STORE_METRICS_SECONDS):
-            _metrics.store(self.home)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
@@ -86,16 +101,21 @@ class Rescoring:
         self.components.online_store.stop()
 
 
-@bentoml.service(name="vigil", traffic={"timeout": 10}, **_QUIET)
+@bentoml.service(name="vigil", workers=_number_of_workers(), traffic={"timeout": 10}, **_QUIET)
 @bentoml.asgi_app(api, path="/")
 class Vigil:
-    """The process that answers requests."""
+    """A process that answers requests. Several share a home, as its databases order what they write."""
 
     rescoring = bentoml.depends(Rescoring)
 
     def __init__(self) -> None:
         with _starting("prediction API"):
-            self.components = open_api(Settings(), _metrics)
+            settings = Settings()
+            self.components = open_api(settings, _metrics)
+        self.stopped = threading.Event()
+        if settings.workers > 1:
+            _metrics.process += f"-{bentoml.server_context.worker_index}"
+            _store_metrics(settings.home, self.stopped)
         self.components.champion.follow()
         # Otherwise BentoML would call the rescorer over HTTP at each probe; its heartbeat says whether it lives.
         self.rescoring = None
@@ -110,6 +130,7 @@ class Vigil:
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
         """Write what is waiting."""
+        self.stopped.set()
         self.components.close()
 
 

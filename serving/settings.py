@@ -27,8 +27,12 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = Field(
         default="text", description="Format of log lines: `text` for people, `json` for programs."
     )
+    workers: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=1, description="Processes that answer requests. Each takes about 0.7 GB; one rescorer serves them all."
+    )
     requests_per_second: Annotated[int, Field(ge=1)] = Field(
-        default=1_000, description="Requests that one caller may send in a second. More are answered with 429."
+        default=1_000,
+        description="Requests that one caller may send in a second to each of the processes. More are answered with 429.",
     )
 
 

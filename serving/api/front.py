@@ -1,7 +1,7 @@
 """The front of the API: what is answered before BentoML and FastAPI look at a request.
 
-A risk that stands is read, in a tenth of the time that the whole way takes. Whatever is not just that goes the whole way, a
-refusal above all.
+A risk that stands is read, in a tenth of the time that the whole way takes. A question that has waited too long is refused, in
+less. Everything else goes the whole way.
 """
 
 import json
@@ -13,15 +13,23 @@ from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from features.errors import VigilError
+from serving.api import problems
 from serving.api.authentication import extract_bearer_token
+from serving.api.concurrency import MAX_WAIT_SECONDS
 from serving.api.middleware import security_headers
 from serving.api.standing_answers import StandingAnswers
 from serving.auth.access import Access
 from serving.auth.tokens import TokenVerifier
+from serving.http_limits import ARRIVED
 from serving.observability.metrics import Metrics
 
 _PATH: Final = "/v1/risk"
+# Refused where they would wait. Observations, alarms and lists of wards are not.
+_QUESTIONS: Final = frozenset(
+    {_PATH, "/v1/risks", "/v1/risk/observations", "/v1/risk/history", "/v1/risk/anomalies", "/v1/visit-summary"}
+)
 _SCOPE: Final = "risk:read"
+_BUSY: Final = problems.to_response(problems.busy())
 _JSON: Final = (b"content-type", b"application/json")
 _MOST_BYTES: Final = 1_000  # of a body that names one patient
 _decode: Final = json.JSONDecoder(object_pairs_hook=tuple).decode  # pairs show a key that is repeated
@@ -51,19 +59,24 @@ class Front:
         self._app, self._state = app, state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != _PATH or scope["method"] != "POST" or scope["query_string"]:
+        if scope["type"] != "http" or scope["path"] not in _QUESTIONS:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
         components: FrontComponents = self._state.components
-        message = await receive()
-        answer = _find(components, scope["headers"], message)
-        if answer is None:
-            await self._app(scope, _receive_again(message, receive), send)
-            return
-        components.metrics.observe_request(_PATH, 200, time.perf_counter() - began)
-        length = (b"content-length", b"%d" % len(answer))
-        await send({"type": "http.response.start", "status": 200, "headers": [_JSON, length, *security_headers(scope)]})
+        message = None
+        if began - scope["state"].pop(ARRIVED, began) > MAX_WAIT_SECONDS:
+            status, headers, answer = _BUSY.status_code, _BUSY.raw_headers, bytes(_BUSY.body)
+        else:
+            if scope["path"] == _PATH and scope["method"] == "POST" and not scope["query_string"]:
+                message = await receive()
+            found = None if message is None else _find(components, scope["headers"], message)
+            if found is None:
+                await self._app(scope, receive if message is None else _receive_again(message, receive), send)
+                return
+            status, headers, answer = 200, [_JSON, (b"content-length", b"%d" % len(found))], found
+        components.metrics.observe_request(scope["path"], status, time.perf_counter() - began)
+        await send({"type": "http.response.start", "status": status, "headers": [*headers, *security_headers(scope)]})
         await send({"type": "http.response.body", "body": answer})
 
 

@@ -205,11 +205,12 @@ _TYPES: Final = (
         "Wait for `Retry-After`. Send several observations or patients in one request.",
     ),
     ProblemType(
-        "too_many_at_a_time",
+        "too_much_at_a_time",
         429,
-        "Too many requests at a time",
-        "`requests`: expected at most {limit} at a time of one caller for `/v1/risks`, histories, anomalies and summaries.",
-        "Wait for some answers, or ask for several patients in one request to `/v1/risks`.",
+        "Too much at a time",
+        "`requests`: expected at most {limit:g} s of computing to wait of one caller: risks that have to be made, histories, "
+        "anomalies and summaries.",
+        "Wait for `Retry-After`, and for some answers. A risk that stands is read, and needs no computing.",
     ),
     ProblemType(
         "too_many_refusals",
@@ -238,6 +239,13 @@ _TYPES: Final = (
         "Overloaded",
         "`observations`: more arrive than can be written. Nothing of this request was stored.",
         "Send it again after `Retry-After`.",
+    ),
+    ProblemType(
+        "busy",
+        503,
+        "Busy",
+        "`requests`: more is asked than can be answered soon. Nothing was computed.",
+        "Ask again after `Retry-After`.",
     ),
     ProblemType(
         "unavailable",

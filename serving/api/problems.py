@@ -105,9 +105,14 @@ def too_many_requests(per_second: int) -> Problem:
     return create_problem("too_many_requests", limit=per_second)
 
 
-def too_many_at_a_time(most: int) -> Problem:
-    """Create the problem of a caller with too many unanswered requests."""
-    return create_problem("too_many_at_a_time", limit=most)
+def too_much_at_a_time(seconds: float) -> Problem:
+    """Create the problem of a caller with too much work that waits."""
+    return create_problem("too_much_at_a_time", limit=seconds)
+
+
+def busy() -> Problem:
+    """Create the problem of a question that would have to wait too long."""
+    return create_problem("busy")
 
 
 def too_many_streams(most: int) -> Problem:

@@ -35,7 +35,9 @@ from serving.records.ward_rows import WardUpdate
 logger = logging.getLogger("vigil.serving")
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
-FILE: Final = "rescorer.prom"  # metrics of the rescorer's process, in the home
+RESCORER: Final = "rescorer"  # names a process, and its file of metrics in the home
+_SUFFIX: Final = ".prom"
+_FRESH_SECONDS: Final = 15.0  # after which the file of another API process is of one that has ended
 _SECONDS: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10, 30, 60, 300)
 _REQUEST_SECONDS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _PROBABILITIES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -44,10 +46,12 @@ _PROBABILITIES: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0
 class Metrics:
     """The metrics of one process of the server.
 
-    The rescorer's process writes its metrics to :data:`FILE`. The API's process reads them and adds its own.
+    Each process writes its metrics to a file. The API process that is asked adds those of the others to its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, process: str = "api") -> None:
+        """``process``: names the process among those of the server."""
+        self.process = process
         _count_in_memory()
         self._registry = CollectorRegistry()
         options: dict[str, Any] = {"registry": self._registry}
@@ -91,15 +95,15 @@ class Metrics:
         self._write_has_failed = False
 
     def render(self, home: Path) -> bytes:
-        """Return the metrics of both processes of the server, and those of drift, in Prometheus' text format."""
+        """Return the metrics of all processes of the server, and those of drift, in Prometheus' text format."""
         registry = CollectorRegistry()
-        registry.register(_CombinedCollector(self._registry, home / FILE))
+        registry.register(_CombinedCollector(self._registry, home, self.process))
         registry.register(DriftFigures(home))
         return generate_latest(registry)
 
     def store(self, home: Path) -> None:
-        """Write this process's metrics to :data:`FILE`. A failure is logged once; the next call tries again."""
-        path = home / FILE
+        """Write the metrics of this process to its file. A failure is logged once; the next call tries again."""
+        path = home / f"{self.process}{_SUFFIX}"
         unfinished = path.with_suffix(".unfinished")
         try:
             unfinished.write_bytes(generate_latest(self._registry))
@@ -107,7 +111,7 @@ class Metrics:
             self._write_has_failed = False
         except OSError as error:
             if not self._write_has_failed:
-                logger.warning("%s: cannot be written (%s); the rescorer's metrics are late", FILE, type(error).__name__)
+                logger.warning("%s: cannot be written (%s); its metrics are late", path.name, type(error).__name__)
             self._write_has_failed = True
 
     def observe_request(self, path: str, status: int, seconds: float) -> None:
@@ -187,31 +191,40 @@ class Metrics:
 
 
 class _CombinedCollector(Collector):
-    """Collector that adds the metrics of another process, from its file, to those of this one.
+    """Collector that adds the metrics of the other processes, from their files, to those of this one.
 
-    If both have set a gauge, this process's value counts.
+    If several have set a gauge, this process's value counts.
     """
 
-    def __init__(self, own: CollectorRegistry, other_file: Path) -> None:
+    def __init__(self, own: CollectorRegistry, home: Path, process: str) -> None:
         self._own = own
-        self._other_file = other_file
+        self._home = home
+        self._process = process
 
     def collect(self) -> Iterable[Metric]:
         """Return all metric families."""
         families = {family.name: family for family in self._own.collect()}
-        try:
-            text, written_at = self._other_file.read_text(), self._other_file.stat().st_mtime
-            others = list(text_string_to_metric_families(text))
-        except (OSError, ValueError):  # the other process has not written yet
-            return list(families.values())
-        for family in others:
-            if family.name in families:
-                _add_samples(families[family.name], family)
-            else:
+        for path in sorted(self._home.glob(f"*{_SUFFIX}")):
+            if path.stem == self._process:
+                continue
+            try:
+                text, written_at = path.read_text(), path.stat().st_mtime
+                others = list(text_string_to_metric_families(text))
+            except (OSError, ValueError):  # the other process has ended, or not written yet
+                continue
+            age = max(0.0, time.time() - written_at)
+            if path.stem == RESCORER:
+                family = Metric("vigil_rescorer_metrics_age_seconds", "Time since the rescorer wrote its metrics.", "gauge")
+                family.add_sample(family.name, {}, age)
                 families[family.name] = family
-        age = Metric("vigil_rescorer_metrics_age_seconds", "Time since the rescorer wrote its metrics.", "gauge")
-        age.add_sample(age.name, {}, max(0.0, time.time() - written_at))
-        return [*families.values(), age]
+            elif age > _FRESH_SECONDS:
+                continue
+            for other in others:
+                if other.name in families:
+                    _add_samples(families[other.name], other)
+                else:
+                    families[other.name] = other
+        return [*families.values()]
 
 
 def _add_samples(family: Metric, other: Metric) -> None:

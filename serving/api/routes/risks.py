@@ -7,15 +7,13 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 import pandas as pd
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Response, Security
 
 from features.kernel.plan import UNBOUNDED
 from features.pseudonyms import Pseudonyms
 from serving.api import problems
 from serving.api.authentication import require_scopes
-from serving.api.concurrency import CallerConcurrencyLimiter
+from serving.api.concurrency import Workload
 from serving.api.dependencies import (
     AccessHere,
     ChampionHere,
@@ -71,11 +69,7 @@ from serving.scoring.risk_service import RiskService, UnusableObservation, Unusa
 
 router: Final = APIRouter(prefix="/v1", tags=["risk"], route_class=StrictRoute)
 
-# Python computes in one thread at a time; more threads would only wait for each other. Two: one computes while the other
-# writes.
-_TWO_AT_A_TIME: Final = CapacityLimiter(2)
-
-_LIMITER: Final = CallerConcurrencyLimiter()
+_WORKLOAD: Final = Workload()
 
 Reader = Annotated[Caller, Security(require_scopes, scopes=["risk:read"])]
 
@@ -172,7 +166,7 @@ CourseHere = Annotated[Course, Depends(_course)]
 async def get_risk(request: RiskRequest, service: RiskServiceHere, patients: PatientsHere, caller: Reader) -> Response:
     """The risk from the patient's latest features; NEWS2 with its interval where the model cannot be asked, and why."""
     work = partial(_risk_items, service, patients, caller, [request.patient_id], request.as_of, request.include)
-    item = (await run_sync(work, limiter=_TWO_AT_A_TIME))[0]
+    (item,) = await _WORKLOAD.run(caller, work)
     if item.problem:
         raise ProblemError(item.problem)
     assert item.risk is not None
@@ -182,24 +176,29 @@ async def get_risk(request: RiskRequest, service: RiskServiceHere, patients: Pat
 @router.post("/risks", summary=f"Risk of up to {MAX_PATIENTS} patients")
 async def get_risks(request: RisksRequest, service: RiskServiceHere, patients: PatientsHere, caller: Reader) -> RisksAnswer:
     """The risks in the order of the request; each patient has a risk or the problem that prevents it."""
-    work = partial(_risk_items, service, patients, caller, request.patient_ids, request.as_of, request.include)
-    return RisksAnswer(items=await _LIMITER.run(caller, work))
+    work = partial(_risk_items, service, patients, caller, as_of=request.as_of, include=request.include)
+    wanted = list(dict.fromkeys(request.patient_ids))  # one asked for twice is made once
+    items = dict(zip(wanted, await _WORKLOAD.run_parts(caller, work, wanted), strict=True))
+    return RisksAnswer(items=[items[patient_id] for patient_id in request.patient_ids])
 
 
 @router.post("/risk/observations", summary="Risk from observations in the request")
-def get_risk_from_observations(
+async def get_risk_from_observations(
     request: ObservationsRequest, service: RiskServiceHere, pseudonyms: PseudonymsHere, caller: Reader
 ) -> RiskAnswer:
     """Features are computed from these observations alone, by the same definition as in training."""
-    del caller  # nothing about other patients is read
-    subject = replace(request.registration(), subject_id=pseudonyms.subject_key(request.patient_id))
-    frame = pd.DataFrame([observation.model_dump() for observation in request.observations])
-    try:
-        report = service.from_observations(subject, frame, request.as_of, request.include)
-    except UnusableObservationsError as error:
-        errors = [_unusable(observation) for observation in error.observations]
-        raise ProblemError(problems.unusable_observations(errors)) from None
-    return risk_answer(report, request.patient_id)
+
+    def work() -> RiskAnswer:  # nothing about other patients is read
+        subject = replace(request.registration(), subject_id=pseudonyms.subject_key(request.patient_id))
+        frame = pd.DataFrame([observation.model_dump() for observation in request.observations])
+        try:
+            report = service.from_observations(subject, frame, request.as_of, request.include)
+        except UnusableObservationsError as error:
+            errors = [_unusable(observation) for observation in error.observations]
+            raise ProblemError(problems.unusable_observations(errors)) from None
+        return risk_answer(report, request.patient_id)
+
+    return await _WORKLOAD.run(caller, work)
 
 
 @router.post("/risk/history", summary="Risks of a patient over time, and where they are going")
@@ -207,7 +206,7 @@ async def get_risk_history(
     request: HistoryRequest, patients: PatientsHere, course: CourseHere, caller: Reader
 ) -> HistoryAnswer:
     """Past risks of the patient, made when observations arrived or a caller asked; thinned to the last of each interval."""
-    return await _LIMITER.run(caller, lambda: course.history(patients.visible(caller, request.patient_id), request))
+    return await _WORKLOAD.run(caller, lambda: course.history(patients.visible(caller, request.patient_id), request))
 
 
 @router.post("/risk/anomalies", summary="How far each vital sign is from the patient's own usual")
@@ -230,7 +229,7 @@ async def get_anomalies(
             signals=signals,
         )
 
-    return await _LIMITER.run(caller, work)
+    return await _WORKLOAD.run(caller, work)
 
 
 @router.post("/visit-summary", summary="Everything for a teleconsultation in one answer")
@@ -258,7 +257,7 @@ async def get_visit_summary(
             data_gaps=[] if row is None else [GapOut.model_validate(gap) for gap in gaps(row)],
         )
 
-    return await _LIMITER.run(caller, work)
+    return await _WORKLOAD.run(caller, work)
 
 
 def _risk_items(

@@ -222,7 +222,7 @@ def test_metrics_count_what_has_stopped_and_name_nobody(ward):
     ward.minutes(15, {"p1": ["heart_rate"]})
     page = ward.rescorer._metrics
     page.store(ward.home)
-    text = (ward.home / "rescorer.prom").read_text()
+    text = (ward.home / f"{page.process}.prom").read_text()
     assert 'vigil_stopped_signals{signal="spo2"} 1.0' in text
     assert 'vigil_silences_total{event="signal_stopped"} 1.0' in text
     assert "vigil_silent_sources 0.0" in text
