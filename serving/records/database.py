@@ -4,7 +4,9 @@ Each database has one owner in this folder, who declares its tables as a :class:
 migrated when it is opened, inside one transaction that other processes wait for.
 """
 
+import functools
 import logging
+import operator
 import shutil
 import sqlite3
 import threading
@@ -150,7 +152,14 @@ def in_chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
 
 def as_row(record: "DataclassInstance") -> dict[str, Any]:
     """Return the fields of a dataclass as a row. ``dataclasses.asdict`` would copy whatever they hold, which takes long."""
-    return {field.name: getattr(record, field.name) for field in fields(record)}
+    names, values = _fields(type(record))
+    return dict(zip(names, values(record), strict=True))
+
+
+@functools.cache
+def _fields(kind: "type[DataclassInstance]") -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    names = tuple(field.name for field in fields(kind))
+    return names, operator.attrgetter(*names)
 
 
 def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -61,6 +61,8 @@ class LastNotified:
             return True
         if self.probability is None or other.probability is None:
             return False
+        if self.probability == other.probability:
+            return False
         before, now = log_odds([self.probability, other.probability])
         return bool(abs(now - before) >= NOTIFY_LOG_ODDS)
 

@@ -20,7 +20,7 @@ from serving.observability.metrics import Metrics
 logger = logging.getLogger("vigil.rescorer")
 
 _BATCH_ROWS: Final = 50
-_DUTY: Final = 0.3  # share of the time spent on writing
+_DUTY: Final = 0.1  # share of the time spent on writing: who asks for a monitored patient reads the risk that stands
 
 
 class OnlineStoreWriter:
@@ -30,7 +30,7 @@ class OnlineStoreWriter:
         self._store = store
         self._metrics = metrics
         self._service = ""
-        self._rows: dict[str, pd.DataFrame] = {}  # by subject; oldest first
+        self._rows: dict[str, tuple[pd.DataFrame, int]] = {}  # by subject, a frame and the row in it; oldest first
         self._changed = threading.Condition()
         self._stopped = False
         self._is_failing = False
@@ -51,7 +51,7 @@ class OnlineStoreWriter:
         """Hand over new rows: ``subject_id, index_time`` and the features of the service's views."""
         with self._changed:
             for row, subject in enumerate(rows["subject_id"]):
-                self._rows[subject] = rows.iloc[row : row + 1]
+                self._rows[subject] = rows, row
             self._changed.notify()
 
     def stop(self) -> None:
@@ -87,5 +87,5 @@ class OnlineStoreWriter:
             if not self._rows:
                 return None
             subjects = list(self._rows)[:_BATCH_ROWS]
-            rows = [self._rows.pop(subject) for subject in subjects]
+            rows = [frame.iloc[row : row + 1] for frame, row in map(self._rows.pop, subjects)]
             return self._service, pd.concat(rows, ignore_index=True)
