@@ -69,11 +69,14 @@ _CLOCK_SLACK_US: Final = 60_000_000
 _LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
     LATEST.c.subject_id.in_(sa.bindparam("subjects", expanding=True))
 )
-_SINCE: Final = sa.bindparam("since", type_=sa.BigInteger)
+_READ_UNTIL: Final = sa.bindparam("read_until", type_=sa.BigInteger)
 _IS_NEWS: Final = sa.select(
     sa.or_(
-        sa.exists().where(LATEST.c.subject_id == sa.bindparam("subject", type_=sa.String), LATEST.c.recorded_at > _SINCE),
-        *(sa.exists().where(table.c.recorded_at > _SINCE) for table in (REGISTRATIONS, MERGES, TERMS, RETENTIONS)),
+        sa.exists().where(
+            LATEST.c.subject_id == sa.bindparam("subject", type_=sa.String),
+            LATEST.c.recorded_at > sa.bindparam("index_time", type_=sa.BigInteger),
+        ),
+        *(sa.exists().where(table.c.recorded_at > _READ_UNTIL) for table in (REGISTRATIONS, MERGES, TERMS, RETENTIONS)),
     )
 )
 
@@ -241,12 +244,16 @@ class Journal:
         with reading(self._engine) as connection:
             return {row.subject_id: row.recorded_at for row in connection.execute(_LATEST_OF, {"subjects": subjects})}
 
-    def is_news(self, subject: str, since: int) -> bool:
-        """Return whether anything was recorded after a time (microseconds) that may matter for the risk of a subject.
+    def is_news(self, subject: str, index_time: int, read_until: int) -> bool:
+        """Return whether anything was recorded that may matter for a risk of a subject and is not in it.
 
-        Observations of the subject do. Registrations, merges, terms and retentions are rare, so any counts.
+        Args:
+            subject: of the risk.
+            index_time: up to when observations of the subject are in it, microseconds.
+            read_until: up to when the journal was read for it. Registrations, merges, terms and retentions are rare, so any
+                recorded later counts.
         """
-        return bool(self._is_news.rows(subject=subject, since=since)[0][0])
+        return bool(self._is_news.rows(subject=subject, index_time=index_time, read_until=read_until)[0][0])
 
     def waiting_since(self, time: int) -> pd.Timestamp | None:
         """Return when the first group after a time (microseconds) was recorded; None: there is none."""

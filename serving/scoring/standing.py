@@ -45,7 +45,8 @@ class StandingRisks:
         if standing is None or not self._is_current(standing):
             return None
         # In this order: what is recorded in between is seen.
-        return None if self.journal.is_news(subject, standing.read_until) else standing
+        is_news = self.journal.is_news(subject, standing.stored["index_time"], standing.read_until)
+        return None if is_news else standing
 
     def have_changed(self) -> bool:
         """Return whether anything was written since the last call that a risk may no longer stand for. For one thread."""

@@ -110,7 +110,7 @@ def measure_freshness(home: Path, task: str, *, patients: int, seconds: float, g
         cores_idle = (_processor(home) - idle) / 3
         with _RiskWatcher(home) as watcher:
             began, before = time.time(), _processor(home)
-            sent = asyncio.run(_send(port, token, names, gateways, seconds + WARM_UP_SECONDS, home))
+            sent = asyncio.run(_send_and_watch(port, token, names, gateways, seconds + WARM_UP_SECONDS, home))
             elapsed, spent = time.time() - began, _processor(home) - before
             time.sleep(3)
         sizes = _sizes(home)
@@ -139,6 +139,14 @@ def measure_freshness(home: Path, task: str, *, patients: int, seconds: float, g
     )
 
 
+def monitor(port: int, home: Path, names: list[str], seconds: int = 5) -> None:
+    """Register patients, send readings of them for some seconds, and wait until their risks are made."""
+    token = create_local_token(home, subject="bench", scopes=None, wards=None, lifetime=timedelta(hours=4))
+    asyncio.run(_register(port, token, names))
+    asyncio.run(_send(port, token, names, 4, seconds))
+    time.sleep(3)
+
+
 @dataclass
 class _Sent:
     """The times of sending and acknowledgement of each patient's readings, and the memory meanwhile."""
@@ -161,7 +169,8 @@ async def _register(port: int, token: str, names: list[str]) -> None:
     connection.close()
 
 
-async def _send(port: int, token: str, names: list[str], gateways: int, seconds: float, home: Path) -> _Sent:
+async def _send(port: int, token: str, names: list[str], gateways: int, seconds: float) -> dict[str, list[tuple[float, float]]]:
+    """Send a reading a second of each patient; return when each was sent and acknowledged."""
     acknowledged: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     rng = np.random.default_rng(1)
     began = time.time()
@@ -183,14 +192,21 @@ async def _send(port: int, token: str, names: list[str], gateways: int, seconds:
                 acknowledged[name].append((at, now))
         connection.close()
 
+    await asyncio.gather(*(gateway(number) for number in range(gateways)))
+    return acknowledged
+
+
+async def _send_and_watch(port: int, token: str, names: list[str], gateways: int, seconds: float, home: Path) -> "_Sent":
+    """Send readings, and measure the server's memory after a third of the time and at its end."""
+
     async def memory() -> tuple[float, float]:
         await asyncio.sleep(WARM_UP_SECONDS + (seconds - WARM_UP_SECONDS) / 3)
         first = await asyncio.to_thread(_memory, home)
-        await asyncio.sleep(max(0.0, began + seconds - 1 - time.time()))
+        await asyncio.sleep((seconds - WARM_UP_SECONDS) * 2 / 3 - 1)
         return first, await asyncio.to_thread(_memory, home)
 
-    memory_used, *_ = await asyncio.gather(memory(), *(gateway(number) for number in range(gateways)))
-    return _Sent(acknowledged, memory_used)
+    used, acknowledged = await asyncio.gather(memory(), _send(port, token, names, gateways, seconds))
+    return _Sent(acknowledged, used)
 
 
 def _reading(name: str, signal: str, noise: float, message: str, at: float) -> dict[str, object]:

@@ -57,12 +57,25 @@ async def closed_loop(port: int, requests: list[bytes], connections: int, second
     return latencies
 
 
+async def send_each(port: int, requests: list[bytes]) -> list[float]:
+    """Send each request once, one after the other, and return the latencies in seconds."""
+    connection, latencies = Connection(port), []
+    for request in requests:
+        started = time.perf_counter()
+        status, body = await connection.send(request)
+        latencies.append(time.perf_counter() - started)
+        if status != 200:
+            raise RuntimeError(f"status {status}: {body[:500]!r}")
+    connection.close()
+    return latencies
+
+
 async def open_loop(port: int, requests: list[bytes], rate: float, seconds: float) -> tuple[list[float], int]:
     """Send requests at a fixed rate per second, whether or not earlier ones were answered.
 
     Returns:
-        The latencies in seconds, and how many requests were refused (429, 503) or timed out (504). A latency counts from the
-        time the request was due, so the waiting time behind a slow server is included.
+        The latencies in seconds of what was answered, and how many requests were refused (429, 503) or timed out (504). A
+        latency counts from the time the request was due, so the waiting time behind a slow server is included.
     """
     latencies: list[float] = []
     refused = 0
@@ -73,10 +86,11 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
         nonlocal refused
         connection = free.pop() if free else Connection(port)
         status, _ = await connection.send(requests[number % len(requests)])
-        latencies.append(time.perf_counter() - due)
-        if status in _OVERLOADED:
+        if status == 200:
+            latencies.append(time.perf_counter() - due)
+        elif status in _OVERLOADED:
             refused += 1
-        elif status != 200:
+        else:
             raise RuntimeError(f"status {status}")
         free.append(connection)
 

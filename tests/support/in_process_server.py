@@ -7,6 +7,7 @@ from datetime import timedelta
 import pandas as pd
 from fastapi.testclient import TestClient
 
+from serving.api.front import Front
 from serving.app import create_app
 from serving.auth.local_tokens import create_local_token
 from serving.auth.tokens import SCOPES
@@ -45,11 +46,11 @@ class InProcessServer:
 
     def caller(self, scopes=tuple(SCOPES), wards=None, subject="tests"):
         token = create_local_token(self.home, subject=subject, scopes=scopes, wards=wards, lifetime=timedelta(hours=1))
-        return TestClient(self.app, headers={"Authorization": f"Bearer {token}"})
+        return TestClient(Front(self.app, self.app.state), headers={"Authorization": f"Bearer {token}"})
 
     def stranger(self):
         """Return a client without a token."""
-        return TestClient(self.app)
+        return TestClient(Front(self.app, self.app.state))
 
     def problems(self):
         """Return what keeps the server from being ready."""
