@@ -1,7 +1,9 @@
 """A risk that stands is read: the rescorer's own prediction, until something new is known of the patient."""
 
 import asyncio
+import sqlite3
 import time
+from contextlib import closing
 from types import SimpleNamespace
 
 import pandas as pd
@@ -116,6 +118,18 @@ def test_risk_stands_no_more_once_something_is_new(server, monkeypatch, news):
         server.rescore()
         (stored,) = server.components.ward_state.risks()
         assert ask(server)["prediction_id"] == stored.prediction_id
+
+
+def test_risk_of_an_earlier_version_is_made_again(server):
+    with closing(sqlite3.connect(server.home / "ward_state.db")) as connection, connection:
+        connection.execute("UPDATE risks SET assessment = NULL")
+    first = server.components.ward_state.risks()[0].prediction_id
+    assert ask(server)["prediction_id"] != first
+    server.rescorer._is_loaded = False  # as after the upgrade, when the server starts
+    server.rescore()
+    (stored,) = server.components.ward_state.risks()
+    assert stored.assessment is not None
+    assert ask(server)["prediction_id"] == stored.prediction_id != first
 
 
 def test_only_who_may_see_a_patient_reads_their_risk(server):
