@@ -120,6 +120,8 @@ def train(
         default = next(iter(models))
         model = models[default]
         model.domain_ = fit_domain_of_use(model, frame, augmented, seed)
+        del augmented  # a gigabyte of a large cohort, which the references below need
+        release_memory()
         if reason := model.metadata_.get("no_promise"):
             CONSOLE.print(f"  no alarm guarantee: {reason}", highlight=False)
         registry.log(
