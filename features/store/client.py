@@ -26,8 +26,10 @@ from filelock import FileLock
 from features.catalogue import SERVICES, VIEWS, service_views
 from features.errors import VigilError
 from features.observations import TIME
+from features.store.bulk_loading import load_rows
 from features.store.migration import is_former, migrate_online, migrate_partitions
 from features.store.partitions import FeaturePartitions
+from features.store.quick_import import without_type_checks
 
 UNUSED_SUBJECT_KEY: Final = "-"  # no patient has this subject key
 _ONLINE_CHUNK: Final = 200  # patients in one read from the online store
@@ -85,7 +87,7 @@ class Store:
         quoted = {name: json.dumps(str(path), ensure_ascii=False) for name, path in paths.items()}
         unfinished = self._config.with_suffix(".unfinished")  # other processes see the store once everything is registered
         unfinished.write_text(string.Template(template).substitute(quoted))
-        with _quiet():
+        with _quiet(), without_type_checks():
             from features.store.definitions import SUBJECT_ENTITY, feature_services, feature_views
 
             views = feature_views(self.partitions.folder, self.partitions.views)
@@ -188,7 +190,7 @@ class Store:
             fingerprint = self.partitions.read_fingerprint(partition)
             for view in service_views(service):
                 if loaded.get(f"{view}/{partition}") != fingerprint:
-                    self._write_online(view, self.partitions.read_latest(partition, view))
+                    self._load_online(view, self.partitions.read_latest(partition, view))
                     loaded[f"{view}/{partition}"] = fingerprint
             unfinished = self._materialized.with_suffix(".unfinished")
             unfinished.write_text(json.dumps(loaded, indent=1))
@@ -218,6 +220,14 @@ class Store:
         keys = {"subject_id": features["subject_id"].astype(object), "event_timestamp": times, "created_timestamp": times}
         for view in service_views(service):
             self._write_online(view, pd.DataFrame({**keys, **features[[feature.name for feature in VIEWS[view]]]}))
+
+    def _load_online(self, view: str, rows: pd.DataFrame) -> None:
+        """Write many rows. Only SQLite has a quicker way than Feast's."""
+        feast = self._open()
+        if feast.config.online_store.type == "sqlite":
+            load_rows(feast, Path(feast.config.online_store.path), view, rows, [feature.name for feature in VIEWS[view]])
+        else:
+            self._write_online(view, rows)
 
     def _write_online(self, view: str, rows: pd.DataFrame) -> None:
         names = [feature.name for feature in VIEWS[view]]
@@ -298,7 +308,8 @@ class Store:
             if self.is_former:
                 self.migrate()
                 return self._open()
-            from feast import FeatureStore
+            with without_type_checks():
+                from feast import FeatureStore
 
             self._feast = FeatureStore(fs_yaml_file=self._config)
         return self._feast

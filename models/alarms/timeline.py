@@ -288,7 +288,7 @@ def _microseconds(duration: timedelta) -> int:
     return duration // timedelta(microseconds=1)
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _fire(
     subject: Int64,
     time: Int64,
@@ -328,7 +328,7 @@ def _fire(
     return fired
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _count(
     subject: Int64, lead: Int64, fired: NDArray[np.bool_], counted: NDArray[np.bool_], horizon: int, subjects: int
 ) -> tuple[Int64, Int64, Int64, NDArray[np.bool_], Int64]:

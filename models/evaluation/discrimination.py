@@ -64,7 +64,7 @@ def roc_and_pr_curves(label: Float64, probability: Float64, points: int = 101) -
     }
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
 def _areas_under_curves(
     event: NDArray[np.bool_], last_of_tie: NDArray[np.bool_], patient: Int64, times: NDArray[np.int32]
 ) -> NDArray[np.float64]:

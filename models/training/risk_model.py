@@ -4,7 +4,7 @@ A model's predictions must stay bit-identical: same seeds, same order of operati
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
@@ -20,7 +20,8 @@ from features.errors import VigilError
 from models.cohort import assign_folds
 from models.training.lightgbm_single_row import raw_scores
 from models.training.measurement_augmentation import TRUNCATED_RECORDS, Augmented
-from models.training.members import draw_rows, map_on_cores
+from models.training.members import draw_rows, map_on_cores, preparing_alone
+from models.training.tree_scorer import score_many
 from models.training.venn_abers import VennAbers
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ Float32 = NDArray[np.float32]
 Band = Literal["low", "medium", "high"]
 
 _EDGE: Final = 1e-9  # probabilities are kept this far from 0 and 1, so that log-odds stay finite
-_CHUNK: Final = 100_000  # rows of a frame that are copied at once
+_CHUNK: Final = 20_000  # rows of a frame that are copied at once; a copy of a whole cohort would take a gigabyte more
 _MIN_ROWS_FOR_THREADS: Final = 1_000  # fewer rows are scored before threads have started
-_SCORED_AT_ONCE: Final = 100_000  # rows; a second matrix of all rows would take another gigabyte
 _MAX_SINGLE_ROWS: Final = 30  # up to so many rows, scoring one after the other is faster
+_MIN_ROWS_TO_PREPARE: Final = 1_000  # for fewer rows, preparing the trees of a booster takes longer than it saves
 
 
 class TooFewEventsError(VigilError):
@@ -161,7 +162,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             TooFewEventsError: fewer patients have an event, or have none, than there are folds.
         """
-        matrix, labels = self.matrix(X), np.asarray(y, dtype=np.float64)
+        labels = np.asarray(y, dtype=np.float64)
+        self.matrix(X.head(0))  # raises if columns are missing
         self.classes_ = np.array([0, 1])
         self.thresholds_ = {}
         self.certificate_ = None
@@ -178,15 +180,18 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             repeat, left_out = repeat_and_fold
             draw = self.seed + 1000 * repeat + left_out
             is_left_out = divisions[repeat] == left_out
-            seen, rows = self._draw_training_rows(matrix, labels, ~is_left_out & ~np.isnan(labels), augmented, draw)
-            member = clone(self.learner)
-            if "random_state" in member.get_params():
-                member.set_params(random_state=draw)
-            if self.smallest_leaf is not None:
-                member.set_params(min_child_samples=max(1, round(self.smallest_leaf * len(seen))))
-            member.fit(seen, labels[rows].astype(np.int64))
+            with preparing_alone() as prepared:
+                seen, rows = self._draw_training_rows(X, labels, ~is_left_out & ~np.isnan(labels), augmented, draw)
+                member = clone(self.learner)
+                if "random_state" in member.get_params():
+                    member.set_params(random_state=draw)
+                if self.smallest_leaf is not None:
+                    member.set_params(min_child_samples=max(1, round(self.smallest_leaf * len(seen))))
+                _fit_prepared(member, seen, labels[rows].astype(np.int64), prepared)
+            del seen  # a quarter of a gigabyte for a large cohort
             unseen = np.flatnonzero(is_left_out)
-            return member, unseen, _raw_scores(member, matrix, unseen)
+            parts = [unseen[first : first + _CHUNK] for first in range(0, len(unseen), _CHUNK)]
+            return member, unseen, np.concatenate([_raw_scores(member, self.matrix(X.take(part))) for part in parts])
 
         members: list[Any] = []
         raw = np.zeros(len(labels))
@@ -217,15 +222,15 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def margin(self, X: pd.DataFrame) -> Float64:
         """Return calibrated log-odds, shape (n_rows,); bit-identical for a row whatever other rows are scored with it."""
-        if len(X) > _CHUNK:  # a copy of a whole cohort would take a gigabyte more
+        if len(X) > _CHUNK:
             parts = [X.iloc[first : first + _CHUNK] for first in range(0, len(X), _CHUNK)]
             return np.concatenate([self.margin(part) for part in parts])
-        matrix, rows = self.matrix(X), np.arange(len(X))
-        apply = map_on_cores if len(rows) > _MIN_ROWS_FOR_THREADS else map
-        total = np.full(len(rows), self.intercept_)
+        matrix = self.matrix(X)
+        apply = map_on_cores if len(X) > _MIN_ROWS_FOR_THREADS else map
+        total = np.full(len(X), self.intercept_)
         for weight, view in zip(self.weights_, self.members_, strict=True):
             # Number by number, in one order. Sums and products of a whole matrix round differently for one row and for many.
-            total += weight * (sum(apply(lambda member: _raw_scores(member, matrix, rows), view)) / len(view))
+            total += weight * (sum(apply(lambda member: _raw_scores(member, matrix), view)) / len(view))
         return total
 
     def predict_proba(self, X: pd.DataFrame) -> Float64:
@@ -314,7 +319,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _draw_training_rows(
         self,
-        matrix: Float32,
+        X: pd.DataFrame,
         labels: Float64,
         known: NDArray[np.bool_],
         augmented: Sequence[Augmented],
@@ -331,7 +336,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         drawn = draw_rows(as_measured, labels, self.max_negatives, [draw, 0])
         _require_events(labels[drawn])
         share = (labels[drawn] == 0).sum() / (labels[as_measured] == 0).sum()
-        parts, rows = [matrix[drawn]], [drawn]
+        parts, rows = [self.matrix(X.take(drawn))], [drawn]
         for number, way in enumerate(augmented, start=1):
             positions = np.flatnonzero(known[way.rows])
             label, hours = labels[way.rows[positions]], way.hours[positions]
@@ -342,21 +347,32 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate(parts), np.concatenate(rows)
 
 
-def _raw_scores(member: Any, matrix: Float32, rows: NDArray[np.int64]) -> Float64:
+def _fit_prepared(member: Any, seen: Float32, labels: NDArray[np.int64], prepared: Callable[[], None]) -> None:
+    """Fit a member, and call ``prepared`` once its rows are prepared: of LightGBM, before its first tree."""
+    if not isinstance(member, lightgbm.LGBMClassifier):
+        prepared()
+        member.fit(seen, labels)
+        return
+
+    def begin_tree(_: lightgbm.callback.CallbackEnv) -> None:
+        prepared()
+
+    begin_tree.before_iteration = True  # type: ignore[attr-defined]
+    member.fit(seen, labels, callbacks=[begin_tree])
+
+
+def _raw_scores(member: Any, matrix: Float32) -> Float64:
     """Return a member's log-odds of some rows, shape (n_rows,)."""
-    raw = np.empty(len(rows))
-    for first in range(0, len(rows), _SCORED_AT_ONCE):
-        part = matrix[rows[first : first + _SCORED_AT_ONCE]]  # a copy, which a learner may change in place
-        if isinstance(member, lightgbm.LGBMClassifier):
-            # The booster itself, because the checks of its wrapper take ten times as long as one row. One thread, because on a
-            # busy machine two would wait for each other longer than for the row.
-            is_small = len(part) <= _MAX_SINGLE_ROWS
-            booster = member.booster_
-            scores = raw_scores(booster, part) if is_small else booster.predict(part, raw_score=True, num_threads=1)
-        else:
-            scores = log_odds(member.predict_proba(part)[:, 1])
-        raw[first : first + len(part)] = scores
-    return raw
+    if not isinstance(member, lightgbm.LGBMClassifier):
+        return log_odds(member.predict_proba(matrix.copy())[:, 1])  # a learner may change its rows in place
+    # The booster itself, because the checks of its wrapper take ten times as long as one row. One thread, because on a busy
+    # machine two would wait for each other longer than for the row.
+    booster = member.booster_
+    if len(matrix) <= _MAX_SINGLE_ROWS:
+        return raw_scores(booster, matrix)
+    if len(matrix) < _MIN_ROWS_TO_PREPARE:
+        return np.asarray(booster.predict(matrix, raw_score=True, num_threads=1))
+    return score_many(booster, matrix)
 
 
 def _require_events(labels: Float64) -> None:

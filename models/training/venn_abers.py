@@ -11,12 +11,13 @@ where few patients were as ill. It is the mean over several draws, because a sin
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+import numba
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.isotonic import IsotonicRegression
+from scipy.optimize import isotonic_regression
 
 from models.cohort import number_patients
 
@@ -55,11 +56,9 @@ class VennAbers:
         hours = np.bincount(patient)[patient] * len(patients) / len(patient)
         has_one_row_each = len(patients) == len(patient)
         draws = [_draw_row_per_patient(patient, generator) for _ in range(1 if has_one_row_each else _DRAWS)]
+        evidence = [_Evidence.of(score[rows], label[rows], hours[rows]) for rows in draws]
         low, high = (
-            np.mean(
-                [[_fit_at(score[rows], label[rows], hours[rows], knot, outcome) for knot in knots] for rows in draws], axis=0
-            )
-            for outcome in (0.0, 1.0)
+            np.mean([[drawn.fit_at(knot, outcome) for knot in knots] for drawn in evidence], axis=0) for outcome in (0.0, 1.0)
         )
         return cls(knots, low, high)
 
@@ -77,8 +76,38 @@ def _draw_row_per_patient(patient: NDArray[np.int64], generator: np.random.Gener
     return shuffled[~pd.Series(patient[shuffled]).duplicated().to_numpy()]
 
 
-def _fit_at(score: Float64, label: Float64, weight: Float64, knot: float, outcome: float) -> float:
-    """Return the isotonic fit at a knot after an example of that score and outcome, of weight 1, has joined the evidence."""
-    isotonic = IsotonicRegression(out_of_bounds="clip")
-    isotonic.fit(np.append(score, knot), np.append(label, outcome), sample_weight=np.append(weight, 1.0))
-    return float(isotonic.predict([knot])[0])
+class _Evidence(NamedTuple):
+    """Examples in order of score and label, each of shape (n_rows,). They are sorted once for all knots."""
+
+    score: Float64
+    label: Float64
+    weight: Float64
+
+    @classmethod
+    def of(cls, score: Float64, label: Float64, weight: Float64) -> "_Evidence":
+        order = np.lexsort((label, score))
+        return cls(score[order], label[order], weight[order])
+
+    def fit_at(self, knot: float, outcome: float) -> float:
+        """Return the isotonic fit at a knot after an example of that score and outcome, of weight 1, has joined."""
+        first, last = np.searchsorted(self.score, knot, side="left"), np.searchsorted(self.score, knot, side="right")
+        position = first + np.searchsorted(self.label[first:last], outcome, side="right")
+        score, label, weight = (
+            np.insert(values, position, value) for values, value in zip(self, (knot, outcome, 1.0), strict=True)
+        )
+        score, label, weight = _join_ties(score, label, weight)
+        return float(np.interp(knot, score, isotonic_regression(label, weights=weight).x))
+
+
+@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+def _join_ties(score: Float64, label: Float64, weight: Float64) -> tuple[Float64, Float64, Float64]:
+    """Return the distinct scores, ascending, with the mean label and the sum of weights of each."""
+    distinct, sums, weights = np.empty_like(score), np.empty_like(score), np.empty_like(score)
+    last = -1
+    for row in range(len(score)):
+        if last < 0 or score[row] > distinct[last]:
+            last += 1
+            distinct[last], sums[last], weights[last] = score[row], 0.0, 0.0
+        sums[last] += label[row] * weight[row]
+        weights[last] += weight[row]
+    return distinct[: last + 1], sums[: last + 1] / weights[: last + 1], weights[: last + 1]

@@ -21,13 +21,13 @@ from models.evaluation.safety import count_emergencies
 from models.seeds import SEED
 from models.statistics.bootstrap import Resamples, percentile_interval
 from models.tasks import TASKS
-from models.training.candidate_models import AS_MEASURED, candidates
+from models.training.candidate_models import candidates
 from models.training.measurement_augmentation import Augmented
 from models.training.risk_model import RiskModel
 from pipelines.challenges import Benchmark, BenchmarkError, to_predictions
 from pipelines.challenges.frames import read_augmented, read_frame
-from pipelines.jobs.train import fit
-from pipelines.progress import timed_step, track
+from pipelines.jobs.train import fit_all
+from pipelines.progress import track
 from pipelines.sources.cinc2019 import Cinc2019
 
 OUTER_FOLDS: Final = 5
@@ -149,23 +149,20 @@ def _cross_validate(models: Models, training: pd.DataFrame, augmented: Sequence[
         unseen = fold == left_out
         augmented_seen = [way.select(~unseen) for way in augmented]
         seen, others = training[~unseen], training[unseen]
-        fitted = _fit_all(models, seen, augmented_seen, f", fold {left_out + 1}")
+        fitted = _fit_all(models, seen, augmented_seen, f"fold {left_out + 1}: fit")
         for name, answers in _score_all(fitted, others).items():
             scored[name].append(answers)
     return {name: pd.concat(parts).sort_index() for name, parts in scored.items()}
 
 
 def _fit_all(
-    models: Models, training: pd.DataFrame, augmented: Sequence[Augmented], title: str = ""
+    models: Models, training: pd.DataFrame, augmented: Sequence[Augmented], title: str = "fit"
 ) -> dict[str, tuple[RiskModel, float]]:
     """Fit each model, and choose its utility threshold on the training patients."""
-    fitted, utility = {}, Utility.from_labels(training["label"].to_numpy(np.float64), training["subject_id"])
-    for name, unfitted in models.items():
-        model = clone(unfitted)
-        with timed_step(f"fit {name}{title}"):
-            risk = fit(model, training, TASKS["sepsis"], () if name in AS_MEASURED else augmented)
-            fitted[name] = model, utility.threshold(risk)
-    return fitted
+    fitted = {name: clone(unfitted) for name, unfitted in models.items()}
+    utility = Utility.from_labels(training["label"].to_numpy(np.float64), training["subject_id"])
+    risks = fit_all(fitted, training, TASKS["sepsis"], augmented, title)
+    return {name: (model, utility.threshold(risks[name])) for name, model in fitted.items()}
 
 
 def _score_all(fitted: Mapping[str, tuple[RiskModel, float]], testing: pd.DataFrame) -> dict[str, Scored]:

@@ -13,7 +13,7 @@ from features.batch import build_features
 from models.assessment import safety_net_scores
 from models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, index_times, number_patients
 from models.evaluation.comparison import SECTIONS, Candidate, EvaluationSet
-from models.evaluation.robustness import list_losses, measure_loss, sample_subjects
+from models.evaluation.robustness import Loss, list_losses, measure_loss, sample_subjects
 from models.evaluation.subgroups import assign_groups
 from models.registry import RegisteredModel
 from models.reporting.figures import draw_curves
@@ -22,6 +22,7 @@ from models.reporting.report import render_report
 from models.reporting.style import report_style
 from models.seeds import SEED
 from models.statistics.bootstrap import RESAMPLES
+from models.training.members import map_side_by_side
 from models.training.risk_model import RiskModel
 from models.version_history import describe_training
 from pipelines.cohort_store import CohortStore
@@ -75,10 +76,9 @@ def evaluate(home: Home, version: str | None = None, name: str | None = None) ->
     candidates = {name: score_candidate(model, frame) for name, model in track(models.items(), "score", len(models))}
     held_out = evaluation_set(cohort, frame, candidates)
     result: dict[str, Any] = _provenance(cohort, registered, models)
-    for section in track(SECTIONS, "evaluate", len(SECTIONS)):
-        result |= section(held_out)
-    with timed_step("robustness to losing readings"):
-        result["robustness"] = _examine_robustness(cohort, frame, held_out, models[held_out.default])
+    for section in track(map_side_by_side(lambda describe: describe(held_out), SECTIONS), "evaluate", len(SECTIONS)):
+        result |= section
+    result["robustness"] = _examine_robustness(cohort, frame, held_out, models[held_out.default])
     with timed_step("behaviour and domain of use"):
         result |= _examine_behaviour_and_domain(cohort, registered.model, frame, held_out)
 
@@ -172,13 +172,25 @@ def _examine_robustness(cohort: CohortStore, frame: pd.DataFrame, held_out: Eval
     stays = cohort.read("stays")
     index = index_times(stays[stays["subject_id"].isin(patients)], cohort.task.index)
     observations = read_observations(cohort, patients)
-    threshold = model.thresholds_["high"]
-    effects = []
-    for loss in list_losses(observations["signal"].unique()):
-        features = build_features(observations[loss.remaining(observations, SEED)], index, required_views(model))
-        assert features["index_time"].equals(rows["index_time"])  # both are sorted by subject and time
-        change = measure_loss(rows, model.risk(features), threshold, seed=SEED, net=safety_net_scores(features))
-        effects.append({"what": loss.what, **change})
+    sampled = frame[is_sampled].reset_index(drop=True)
+    threshold, net, views = model.thresholds_["high"], safety_net_scores(sampled), required_views(model)
+
+    def measure(loss: Loss) -> dict[str, Any]:
+        remains = loss.remaining(observations, SEED)
+        losing = observations.loc[~remains, "subject_id"].unique()  # for all others, features and risk stay as they are
+        is_changed = sampled["subject_id"].isin(losing).to_numpy()
+        left = observations[remains & observations["subject_id"].isin(losing)]
+        features = build_features(left, index[index["subject_id"].isin(losing)], views)
+        assert (features["index_time"].array == sampled.loc[is_changed, "index_time"].array).all()  # sorted by subject and time
+        risk = rows["probability"].to_numpy(np.float64, copy=True)
+        risk[is_changed] = model.risk(features)
+        changed_net = {name: scores.copy() for name, scores in net.items()}
+        for name, scores in safety_net_scores(features).items():
+            changed_net[name][is_changed] = scores
+        return {"what": loss.what, **measure_loss(rows, risk, threshold, seed=SEED, net=changed_net)}
+
+    losses = list_losses(observations["signal"].unique())
+    effects = list(track(map_side_by_side(measure, losses), "robustness to losing readings", len(losses)))
     return {"patients": len(patients), "losses": effects}
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import hashlib
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ from models.seeds import SEED
 from models.tasks import RiskTask
 from models.training.candidate_models import AS_MEASURED, candidates
 from models.training.measurement_augmentation import Augmented, augment, join_parts, share_of_negatives
+from models.training.members import map_side_by_side, release_memory
 from models.training.risk_model import RiskModel
 from pipelines.cohort_store import CohortStore
 from pipelines.home import Home
@@ -102,6 +104,7 @@ def train(
     with timed_step("training frame through Feast"):
         frame = home.features.read_training_frame(read_labelled_index(cohort, "train"), task.feature_service)
     augmented = _augment(cohort, frame, task)
+    release_memory()
     registry = home.registry
     provenance = {
         "task": task.name,
@@ -111,14 +114,14 @@ def train(
         "data_digest": digest(frame),
     }
     with registry.run(task.name, dataset=(facts.source, str(provenance["data_digest"]))) as run_id:
-        out_of_fold = {}
-        for variant, model in models.items():
-            with timed_step(f"fit {variant}"):
-                out_of_fold[variant] = fit(model, frame, task, () if variant in AS_MEASURED else augmented)
+        out_of_fold = fit_all(models, frame, task, augmented)
+        for model in models.values():
             model.metadata_ |= provenance
         default = next(iter(models))
         model = models[default]
         model.domain_ = fit_domain_of_use(model, frame, augmented, seed)
+        del augmented  # a gigabyte of a large cohort, which the references below need
+        release_memory()
         if reason := model.metadata_.get("no_promise"):
             CONSOLE.print(f"  no alarm guarantee: {reason}", highlight=False)
         registry.log(
@@ -178,6 +181,24 @@ def digest(frame: pd.DataFrame) -> str:
         values = frame[column]
         hashed.update(np.ascontiguousarray(values.astype("int64") if values.dtype.kind == "M" else values).tobytes())
     return hashed.hexdigest()
+
+
+def fit_all(
+    models: Mapping[str, RiskModel], frame: pd.DataFrame, task: RiskTask, augmented: Sequence[Augmented], title: str = "fit"
+) -> dict[str, NDArray[np.float64]]:
+    """Fit every variant (:func:`fit`), two cores busy to the end: while one sets its thresholds, another one learns.
+
+    Returns:
+        The out-of-fold risks of each variant.
+    """
+
+    def fit_one(variant: str) -> NDArray[np.float64]:
+        started = time.monotonic()
+        risk = fit(models[variant], frame, task, () if variant in AS_MEASURED else augmented)
+        CONSOLE.print(f"  {title} {variant}: done in {time.monotonic() - started:.1f} s", highlight=False)
+        return risk
+
+    return dict(zip(models, track(map_side_by_side(fit_one, list(models)), title, len(models)), strict=True))
 
 
 def fit(model: RiskModel, frame: pd.DataFrame, task: RiskTask, augmented: Sequence[Augmented] = ()) -> NDArray[np.float64]:
@@ -259,12 +280,15 @@ def _register(
 def _augment(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tuple[Augmented, ...]:
     """Return the rows of a training frame with changed habits and truncated records. They never happened: Feast has none."""
     rows = frame[[*KEYS, "label"]].assign(row=np.arange(len(frame)))
-    negative_share, parts = share_of_negatives(float((frame["label"] == 0).sum())), []
-    for part in track(range(cohort.count_partitions()), "changed habits and cut records", cohort.count_partitions()):
+    negative_share, partitions = share_of_negatives(float((frame["label"] == 0).sum())), range(cohort.count_partitions())
+
+    def augment_partition(part: int) -> tuple[Augmented, ...]:
         index = rows.merge(cohort.read_partition("stays", part), on="subject_id", validate="m:1")
         observations = cohort.read_partition("observations", part)
         is_trained_on = observations["subject_id"].isin(index["subject_id"])
-        parts.append(augment(observations[is_trained_on], index, SERVICES[task.feature_service], negative_share=negative_share))
+        return augment(observations[is_trained_on], index, SERVICES[task.feature_service], negative_share=negative_share)
+
+    parts = track(map_side_by_side(augment_partition, partitions), "changed habits and cut records", len(partitions))
     return join_parts(parts)
 
 
