@@ -20,8 +20,8 @@ def compute_extremes(series: Series, first: Int64, scale: int, column: Int64, ou
     lowest = out[column[MIN], rows] if column[MIN] >= 0 else np.empty(len(first))
     highest = out[column[MAX], rows] if column[MAX] >= 0 else np.empty(len(first))
     if len(series.arrival):
-        _compute_extreme_of_late(series, first, -1, scale, lowest)
-        _compute_extreme_of_late(series, first, 1, scale, highest)
+        for sign, extreme in ((-1, lowest), (1, highest)):
+            _compute_extreme_of_late(series, first, sign, scale, extreme)
     else:
         _compute_extremes_in_order(series, first, scale, lowest, highest)
 
@@ -55,8 +55,8 @@ def _compute_extremes_in_order(series: Series, first: Int64, scale: int, lowest:
                 low, high = min(low, steps[i]), max(high, steps[i])
             begin = max(begin, end)
             lowest[later], highest[later] = min(lowest[later], float(low)), max(highest[later], float(high))
-        _divide(lowest[row:stop], scale)
-        _divide(highest[row:stop], scale)
+        for extreme in (lowest, highest):
+            _divide(extreme[row:stop], scale)
         row = stop
 
 

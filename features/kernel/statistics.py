@@ -75,13 +75,13 @@ def compute_sums(
     series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale: int, column: Int64, out: Float64, rows: slice
 ) -> None:
     """Compute count, mean, standard deviation and slope from sums, sums of squares and cross-products."""
-    if len(cumulated) == 0:
-        sums = _sum_windows(series, first, forgotten, column[SLOPE] >= 0)
-        _compute_from_sums(sums, series.times, scale, column, out, rows)
-        return
-    for begin in range(0, len(first), _BLOCK_ROWS):
-        end = min(begin + _BLOCK_ROWS, len(first))
-        sums = _subtract_cumulated(cumulated, first[begin:end], series.arrived[begin:end], forgotten)
+    block_rows = _BLOCK_ROWS if len(cumulated) else max(len(first), 1)
+    for begin in range(0, len(first), block_rows):
+        end = min(begin + block_rows, len(first))
+        if len(cumulated):
+            sums = _subtract_cumulated(cumulated, first[begin:end], series.arrived[begin:end], forgotten)
+        else:
+            sums = _sum_windows(series, first, forgotten, column[SLOPE] >= 0)
         block = slice(rows.start + begin, rows.start + end)
         _compute_from_sums(sums, series.times[begin:end], scale, column, out, block)
 
@@ -94,7 +94,9 @@ def _compute_from_sums(sums: Int64, times: Int64, scale: int, column: Int64, out
     """
     n, v, vv = sums[0], sums[1], sums[2]
     if column[COUNT] >= 0:
-        out[column[COUNT], rows] = n
+        count = out[column[COUNT], rows]
+        for row in range(len(n)):
+            count[row] = n[row]
     if column[MEAN] >= 0:
         mean = out[column[MEAN], rows]
         for row in range(len(n)):

@@ -221,6 +221,11 @@ def test_signals_without_a_feature_change_nothing():
     assert results[0] == results[1] == [[3], [3]]
 
 
+def test_late_observations_of_a_subject_without_index_times_are_accepted():
+    result = compute_one_series([0, 5, 9], [7000, 7100, 7200], [], recorded=[20, 5, 9])
+    assert {len(values) for values in result.values()} == {0}
+
+
 def test_plan_without_features_accepts_an_empty_output():
     _, planned = plan_kernel((), ("heart_rate",))
     observed, bounds = np.array([1], dtype=np.int64), (np.array([[0]]), np.array([[1]]))
