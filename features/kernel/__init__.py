@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from features import windows
 from features.errors import VigilError
 from features.kernel import statistics
+from features.kernel.extremes import compute_extremes
 from features.kernel.plan import (
     AGE,
     CHANGE,
@@ -52,7 +53,7 @@ from features.kernel.plan import (
     Plan,
 )
 from features.kernel.rank_tree import Ranks, rank_values
-from features.kernel.series import Candidates, Series, count_up_to, find_candidates, order_by_arrival
+from features.kernel.series import Series, count_up_to, order_by_arrival
 from features.kernel.sustained import compute_sustained
 
 Float64 = NDArray[np.float64]
@@ -102,8 +103,6 @@ class _Shared(NamedTuple):
     """Intermediate results that the windows of one series share."""
 
     cumulated: Int64
-    lowest: Candidates
-    highest: Candidates
     ranks: Ranks
     forgotten: Int64
 
@@ -159,24 +158,26 @@ def _compiled() -> Callable[[Plan, ObservationArrays, Int64, Int64, Float64], No
         for signal in range(len(plan.steps_per_unit)):
             for subject in range(len(index_bounds) - 1):
                 rows = slice(index_bounds[subject], index_bounds[subject + 1])
-                _compute_series(plan, readings, signal, subject, index_times[rows], out[:, rows])
+                _compute_series(plan, readings, signal, subject, index_times[rows], out, rows)
         return digest
 
     return all_series  # type: ignore[no-any-return]
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _compute_series(plan: Plan, readings: ObservationArrays, signal: int, subject: int, times: Int64, out: Float64) -> None:
+def _compute_series(
+    plan: Plan, readings: ObservationArrays, signal: int, subject: int, times: Int64, out: Float64, rows: slice
+) -> None:
     begin, end = readings.begin[signal, subject], readings.end[signal, subject]
     first_window, end_windows = plan.windows[signal], plan.windows[signal + 1]
     if begin == end or first_window == end_windows:
         for window in range(first_window, end_windows):
-            _fill_without_observations(plan, window, out)
+            _fill_without_observations(plan, window, out[:, rows])
         return
     series = order_by_arrival(readings.observed[begin:end], readings.recorded[begin:end], readings.steps[begin:end], times)
     shared = _prepare_shared(plan, readings, signal, subject, series)
     for window in range(first_window, end_windows):
-        _compute_window(plan, window, plan.steps_per_unit[signal], series, shared, out)
+        _compute_window(plan, window, plan.steps_per_unit[signal], series, shared, out, rows)
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
@@ -184,12 +185,10 @@ def _prepare_shared(plan: Plan, readings: ObservationArrays, signal: int, subjec
     of_signal = slice(plan.windows[signal], plan.windows[signal + 1])
     column, width = plan.column[of_signal], plan.width[of_signal]
     is_ranked = np.maximum(column[:, MEDIAN], column[:, IQR]) >= 0
-    start = count_up_to(series.observed, series.times[:1], np.where(is_ranked, width, 0).max())[0]
+    start = count_up_to(series.observed, series.times[:1], np.where(is_ranked, width, 0).max())[0] if is_ranked.any() else 0
     return _Shared(
         cumulated=statistics.cumulate(series, column[:, SLOPE].max() >= 0),
-        lowest=find_candidates(series, -1, column[:, MIN].max() >= 0),
-        highest=find_candidates(series, 1, column[:, MAX].max() >= 0),
-        ranks=rank_values(series.steps, start if is_ranked.any() else len(series.steps)),
+        ranks=rank_values(series.steps if is_ranked.any() else series.steps[:0], start),
         forgotten=readings.forgotten[signal, subject] if len(readings.forgotten) else np.zeros(3, dtype=np.int64),
     )
 
@@ -204,29 +203,29 @@ def _fill_without_observations(plan: Plan, window: int, out: Float64) -> None:
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _compute_window(plan: Plan, window: int, scale: int, series: Series, shared: _Shared, out: Float64) -> None:
+def _compute_window(plan: Plan, window: int, scale: int, series: Series, shared: _Shared, out: Float64, rows: slice) -> None:
     """Compute the statistics of one window, family by family."""
     width, column = plan.width[window], plan.column[window]
     if width == FIRST_DAY:
-        statistics.compute_first_day(series, scale, column, out)
+        statistics.compute_first_day(series, scale, column, out[:, rows])
         return
     first = count_up_to(series.observed, series.times, width)  # first observation, known or not, that is not too old
     if max(column[COUNT], column[MEAN], column[STD], column[SLOPE]) >= 0:
         forgotten = shared.forgotten if width == UNBOUNDED else np.zeros(3, dtype=np.int64)
-        statistics.compute_sums(series, shared.cumulated, first, forgotten, scale, column, out)
-    if column[MIN] >= 0:
-        statistics.compute_extreme(series, shared.lowest, first, -1, scale, out[column[MIN]])
-    if column[MAX] >= 0:
-        statistics.compute_extreme(series, shared.highest, first, 1, scale, out[column[MAX]])
+        statistics.compute_sums(series, shared.cumulated, first, forgotten, scale, column, out, rows)
+    if max(column[MIN], column[MAX]) >= 0:
+        compute_extremes(series, first, scale, column, out, rows)
     if max(column[LAST], column[AGE], column[CHANGE], column[STEP]) >= 0:
-        statistics.compute_ends(series, first, scale, column, out)
+        statistics.compute_ends(series, first, scale, column, out[:, rows])
     if max(column[MEDIAN], column[IQR]) >= 0:
-        statistics.compute_quartiles(series, shared.ranks, first, scale, column, out)
+        statistics.compute_quartiles(series, shared.ranks, first, scale, column, out[:, rows])
     if column[DIFF_STD] >= 0:
-        statistics.compute_difference_std(series, first, scale, out[column[DIFF_STD]])
+        statistics.compute_difference_std(series, first, scale, out[column[DIFF_STD], rows])
     if column[EMA] >= 0:
-        statistics.compute_exponential_mean(series, first, width / windows.EMA_HALF_LIVES, scale, out[column[EMA]])
+        statistics.compute_exponential_mean(series, first, width / windows.EMA_HALF_LIVES, scale, out[column[EMA], rows])
     if max(column[SUSTAINED], column[RECENT]) >= 0:
-        compute_sustained(series, first, scale, column, out)
+        compute_sustained(series, first, scale, column, out[:, rows])
     for rule in range(plan.rules[window], plan.rules[window + 1]):
-        statistics.compute_hours_beyond(series, first, plan.threshold[rule], plan.above[rule], out[plan.rule_column[rule]])
+        statistics.compute_hours_beyond(
+            series, first, plan.threshold[rule], plan.above[rule], out[plan.rule_column[rule], rows]
+        )

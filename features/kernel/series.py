@@ -22,16 +22,6 @@ class Series(NamedTuple):
     arrived: Int64  # number of observations that have arrived by each index time
 
 
-class Candidates(NamedTuple):
-    """Observations that may become the extreme of a window.
-
-    Of observations that arrive together, these are only the ones that are more extreme than all later ones.
-    """
-
-    observation: Int64  # empty if all observations are candidates, in order
-    begin: Int64  # at each index time the candidates from begin to arrived enter the window
-
-
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def order_by_arrival(observed: Int64, recorded: Int64, steps: Int64, times: Int64) -> Series:
     """Determine which observations of a series are known at each index time."""
@@ -87,24 +77,3 @@ def count_up_to(moments: Int64, times: Int64, ago: int) -> Int64:
                 stride //= 2
         counts[row] = low
     return counts
-
-
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def find_candidates(series: Series, sign: int, needed: bool) -> Candidates:
-    """Find the candidates for the highest (sign 1) or lowest (sign -1) value of any window."""
-    begin = np.zeros(len(series.times), dtype=np.int64)
-    begin[1:] = series.arrived[:-1]
-    arrive_together = len(series.steps) > 4 * len(begin)  # if not, a selection saves little
-    if len(series.arrival) or not arrive_together or not needed:
-        return Candidates(series.arrival, begin)
-    observation = np.empty(len(series.steps), dtype=np.int64)
-    for row in range(len(begin)):
-        position, end = series.arrived[row], begin[row]
-        most_extreme = 0
-        for i in range(position - 1, end - 1, -1):
-            if position == series.arrived[row] or sign * series.steps[i] > most_extreme:
-                most_extreme = sign * series.steps[i]
-                position -= 1
-                observation[position] = i
-        begin[row] = position
-    return Candidates(observation, begin)

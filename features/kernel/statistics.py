@@ -29,11 +29,12 @@ from features.kernel.plan import (
     Int64,
 )
 from features.kernel.rank_tree import Ranks, compute_quartile, update_count
-from features.kernel.series import Candidates, Series
+from features.kernel.series import Series
 from features.windows import HOLD_HOURS
 
 _DAY_US: Final = 24 * HOUR_US
 _HOLD_US: Final = HOLD_HOURS * HOUR_US
+_BLOCK_ROWS: Final = 1024  # sums of so many windows stay in the processor's first cache
 
 Float64 = NDArray[np.float64]
 
@@ -49,7 +50,8 @@ def cumulate(series: Series, slope: bool) -> Int64:
     """
     if len(series.arrival) or len(series.times) == 1:
         return np.empty((0, 0), dtype=np.int64)
-    sums = np.zeros((len(series.steps) + 1, 5 if slope else 2), dtype=np.int64)
+    sums = np.empty((len(series.steps) + 1, 5 if slope else 2), dtype=np.int64)
+    sums[0] = 0
     v = vv = x = xx = xv = 0
     for i in range(len(series.steps)):
         step = series.steps[i]
@@ -70,56 +72,100 @@ def cumulate(series: Series, slope: bool) -> Int64:
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
 def compute_sums(
-    series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale: int, column: Int64, out: Float64
+    series: Series, cumulated: Int64, first: Int64, forgotten: Int64, scale: int, column: Int64, out: Float64, rows: slice
 ) -> None:
     """Compute count, mean, standard deviation and slope from sums, sums of squares and cross-products."""
-    observed, steps, arrival, arrival_rank, times, arrived = series
+    block_rows = _BLOCK_ROWS if len(cumulated) else max(len(first), 1)
+    for begin in range(0, len(first), block_rows):
+        end = min(begin + block_rows, len(first))
+        if len(cumulated):
+            sums = _subtract_cumulated(cumulated, first[begin:end], series.arrived[begin:end], forgotten)
+        else:
+            sums = _sum_windows(series, first, forgotten, column[SLOPE] >= 0)
+        block = slice(rows.start + begin, rows.start + end)
+        _compute_from_sums(sums, series.times[begin:end], scale, column, out, block)
+
+
+@numba.njit(nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def _compute_from_sums(sums: Int64, times: Int64, scale: int, column: Int64, out: Float64, rows: slice) -> None:
+    """Compute the planned statistics from the count and the sums of each window.
+
+    Each statistic has its own loop: the compiler makes vector instructions of a loop that does one thing.
+    """
+    n, v, vv = sums[0], sums[1], sums[2]
+    if column[COUNT] >= 0:
+        count = out[column[COUNT], rows]
+        for row in range(len(n)):
+            count[row] = n[row]
+    if column[MEAN] >= 0:
+        mean = out[column[MEAN], rows]
+        for row in range(len(n)):
+            mean[row] = v[row] / (n[row] * scale) if n[row] else np.nan
+    if column[STD] >= 0:
+        std = out[column[STD], rows]
+        if float(n.max()) * float(vv.max()) < 2.0**62:  # 64 bits hold the products, because v * v <= n * vv
+            for row in range(len(n)):
+                variance = (n[row] * vv[row] - v[row] * v[row]) / (n[row] * (n[row] - 1))
+                std[row] = np.sqrt(variance) / scale if n[row] > 1 else np.nan
+        else:
+            for row in range(len(n)):
+                std[row] = _standard_deviation(n[row], v[row], vv[row]) / scale
+    if column[SLOPE] >= 0:
+        slope, x, xx, xv = out[column[SLOPE], rows], sums[3], sums[4], sums[5]
+        for row in range(len(n)):
+            slope[row] = _slope(n[row], v[row], x[row], xx[row], xv[row], times[row] // SECOND_US) / scale
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _subtract_cumulated(cumulated: Int64, first: Int64, arrived: Int64, forgotten: Int64) -> Int64:
+    """Return the count and the sums of each window, shape (1 + sums, n_rows), from the sums of the first i observations."""
+    sums = np.empty((1 + cumulated.shape[1], len(first)), dtype=np.int64)
+    for row in range(len(first)):
+        begin, end = first[row], max(arrived[row], first[row])
+        sums[0, row] = forgotten[0] + end - begin
+        sums[1, row] = forgotten[1] + cumulated[end, 0] - cumulated[begin, 0]
+        sums[2, row] = forgotten[2] + cumulated[end, 1] - cumulated[begin, 1]
+        for i in range(2, cumulated.shape[1]):
+            sums[1 + i, row] = cumulated[end, i] - cumulated[begin, i]
+    return sums
+
+
+@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+def _sum_windows(series: Series, first: Int64, forgotten: Int64, slope: bool) -> Int64:
+    """Return the count and the sums of each window, shape (1 + sums, n_rows), in any order of arrival."""
+    observed, steps, arrival, arrival_rank, _, arrived = series
     has_late = len(arrival_rank) > 0
-    count, mean, std, slope = column[COUNT], column[MEAN], column[STD], column[SLOPE]
+    sums = np.empty((6 if slope else 3, len(first)), dtype=np.int64)
     n, v, vv = forgotten
     x = xx = xv = 0
     left = known = 0
-    for row in range(len(times)):
-        if len(cumulated):
-            begin, end = first[row], max(arrived[row], first[row])
-            n = forgotten[0] + end - begin
-            v = forgotten[1] + cumulated[end, 0] - cumulated[begin, 0]
-            vv = forgotten[2] + cumulated[end, 1] - cumulated[begin, 1]
-            if slope >= 0:
-                x = cumulated[end, 2] - cumulated[begin, 2]
-                xx = cumulated[end, 3] - cumulated[begin, 3]
-                xv = cumulated[end, 4] - cumulated[begin, 4]
-        else:
-            for i in range(left, first[row]):
-                if (arrival_rank[i] if has_late else i) < known:
-                    n -= 1
-                    v -= steps[i]
-                    vv -= steps[i] * steps[i]
-                    if slope >= 0:
-                        second = observed[i] // SECOND_US
-                        x -= second
-                        xx -= second * second
-                        xv -= second * steps[i]
-            for a in range(known, arrived[row]):
-                i = arrival[a] if has_late else a
-                if i >= first[row]:
-                    n += 1
-                    v += steps[i]
-                    vv += steps[i] * steps[i]
-                    if slope >= 0:
-                        second = observed[i] // SECOND_US
-                        x += second
-                        xx += second * second
-                        xv += second * steps[i]
-            left, known = first[row], arrived[row]
-        if count >= 0:
-            out[count, row] = n
-        if mean >= 0:
-            out[mean, row] = v / (n * scale) if n else np.nan
-        if std >= 0:
-            out[std, row] = _standard_deviation(n, v, vv) / scale
-        if slope >= 0:
-            out[slope, row] = _slope(n, v, x, xx, xv, times[row] // SECOND_US) / scale
+    for row in range(len(first)):
+        for i in range(left, first[row]):
+            if (arrival_rank[i] if has_late else i) < known:
+                n -= 1
+                v -= steps[i]
+                vv -= steps[i] * steps[i]
+                if slope:
+                    second = observed[i] // SECOND_US
+                    x -= second
+                    xx -= second * second
+                    xv -= second * steps[i]
+        for a in range(known, arrived[row]):
+            i = arrival[a] if has_late else a
+            if i >= first[row]:
+                n += 1
+                v += steps[i]
+                vv += steps[i] * steps[i]
+                if slope:
+                    second = observed[i] // SECOND_US
+                    x += second
+                    xx += second * second
+                    xv += second * steps[i]
+        left, known = first[row], arrived[row]
+        sums[0, row], sums[1, row], sums[2, row] = n, v, vv
+        if slope:
+            sums[3, row], sums[4, row], sums[5, row] = x, xx, xv
+    return sums
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
@@ -134,55 +180,6 @@ def _slope(n: int, v: int, x: int, xx: int, xv: int, now: int) -> float:
     x, xx, xv = x - n * now, xx - 2 * now * x + n * now * now, xv - now * v
     spread = difference_of_products(n, xx, x, x)
     return difference_of_products(n, xv, x, v) / spread * 3600 if spread > 0 else np.nan
-
-
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def compute_extreme(series: Series, candidates: Candidates, first: Int64, sign: int, scale: int, out: Float64) -> None:
-    """Compute the highest (sign 1) or lowest (sign -1) value.
-
-    The queue holds, in order of time, the observations that may still become the extreme. Each is more extreme than all
-    observations after it. A late observation is inserted between others.
-    """
-    steps, arrived = series.steps, series.arrived
-    is_selection = len(candidates.observation) > 0
-    queue, signed_steps = (
-        np.empty(len(steps), dtype=np.int64),
-        np.empty(len(steps), dtype=np.int64),
-    )  # observations, and sign * value
-    begin = end = 0
-    for row in range(len(arrived)):
-        while begin < end and queue[begin] < first[row]:
-            begin += 1
-        for a in range(candidates.begin[row], arrived[row]):
-            i = candidates.observation[a] if is_selection else a
-            if i < first[row]:
-                continue
-            signed_step = sign * steps[i]
-            if begin < end and queue[end - 1] > i:
-                end = _insert_late(queue, signed_steps, begin, end, i, signed_step)
-                continue
-            while begin < end and signed_steps[end - 1] <= signed_step:
-                end -= 1
-            queue[end], signed_steps[end] = i, signed_step
-            end += 1
-        out[row] = sign * signed_steps[begin] / scale if begin < end else np.nan
-
-
-@numba.njit(nogil=True)  # type: ignore[untyped-decorator]
-def _insert_late(queue: Int64, signed_steps: Int64, begin: int, end: int, i: int, signed_step: int) -> int:
-    """Insert a late observation into the queue and return the new end of the queue."""
-    later = end
-    while later > begin and queue[later - 1] > i:
-        later -= 1
-    if signed_steps[later] >= signed_step:
-        return end  # a later observation is at least as extreme, and stays longer
-    position = later
-    while position > begin and signed_steps[position - 1] <= signed_step:
-        position -= 1
-    queue[position + 1 : position + 1 + end - later] = queue[later:end].copy()
-    signed_steps[position + 1 : position + 1 + end - later] = signed_steps[later:end].copy()
-    queue[position], signed_steps[position] = i, signed_step
-    return end + 1 + position - later
 
 
 @numba.njit(nogil=True)  # type: ignore[untyped-decorator]

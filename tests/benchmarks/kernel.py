@@ -50,8 +50,11 @@ class Month:
 
         def compute(patient: int) -> np.ndarray:
             own = slice(self.bounds[patient], self.bounds[patient + 1])
-            steps = np.concatenate([np.rint(self.values[name][own] * 100).astype(np.int64) for name in names])
-            readings = ObservationArrays(observed, observed, steps, begin, begin + MINUTES, np.zeros((0, 0, 3), dtype=np.int64))
+            steps = np.empty((len(names), MINUTES), dtype=np.int64)
+            for signal, name in enumerate(names):
+                steps[signal] = np.rint(self.values[name][own] * 100)
+            forgotten = np.zeros((0, 0, 3), dtype=np.int64)
+            readings = ObservationArrays(observed, observed, steps.ravel(), begin, begin + MINUTES, forgotten)
             t = times[bounds[patient] : bounds[patient + 1]]
             compute_window_statistics(planned, readings, t, np.array([0, len(t)]), out[patient])
             return out[patient]

@@ -151,6 +151,23 @@ def test_late_observations_give_the_statistics_of_the_known_observations_alone(s
             np.testing.assert_array_equal(values[row], alone[name][0], err_msg=name)
 
 
+@pytest.mark.parametrize("delay", [0, 40, 300])  # minutes; the longest delay exceeds the window, which then is empty
+@pytest.mark.parametrize("largest", [300, 50_000_000])  # sums of squares whose products fit 64 bits, and some that do not
+def test_extremes_and_std_at_every_reading_equal_those_of_the_window(delay, largest):
+    minutes = np.arange(500)
+    steps = np.random.default_rng(2026).integers(-largest, largest, len(minutes))
+    statistics = order_by_signal(declare_statistics(["heart_rate"], 3, "min", "max", "std"))
+    result = compute_one_series(
+        minutes * MINUTE_US, steps, (minutes + 5) * MINUTE_US, statistics, recorded=(minutes + delay) * MINUTE_US
+    )
+    for row, t in enumerate(minutes + 5):
+        window = steps[(minutes > t - 180) & (minutes + delay <= t)]
+        expected = (window.min() / 100, window.max() / 100) if len(window) else (np.nan, np.nan)
+        np.testing.assert_array_equal((result["min_3h"][row], result["max_3h"][row]), expected)
+        std = window.std(ddof=1) / 100 if len(window) > 1 else np.nan
+        np.testing.assert_allclose(result["std_3h"][row], std, rtol=1e-12)
+
+
 @settings(max_examples=50, deadline=None)
 @given(late_series(), st.integers(0, 60 * 60))
 def test_forgotten_observations_still_count_so_far(series, minute):
@@ -204,6 +221,11 @@ def test_signals_without_a_feature_change_nothing():
     assert results[0] == results[1] == [[3], [3]]
 
 
+def test_late_observations_of_a_subject_without_index_times_are_accepted():
+    result = compute_one_series([0, 5, 9], [7000, 7100, 7200], [], recorded=[20, 5, 9])
+    assert {len(values) for values in result.values()} == {0}
+
+
 def test_plan_without_features_accepts_an_empty_output():
     _, planned = plan_kernel((), ("heart_rate",))
     observed, bounds = np.array([1], dtype=np.int64), (np.array([[0]]), np.array([[1]]))
@@ -216,7 +238,7 @@ def test_compiled_kernel_depends_on_all_source_files():
     sources = [Path(windows.__file__), *sorted(Path(kernel.__file__).parent.glob("*.py"))]
     digest = hashlib.blake2b(b"".join(source.read_bytes() for source in sources)).hexdigest()
     assert [cell.cell_contents for cell in kernel._compiled().py_func.__closure__] == [digest]
-    assert len(sources) == 8
+    assert len(sources) == 9
 
 
 def test_sustained_is_the_median_of_15_minutes_while_observations_are_recent():
