@@ -44,6 +44,7 @@ def risk(patient, ward="A", hour=0, **changes):
         "dipped_at": None,
         "bounds": [],
         "terms": None,
+        "assessment": {"band": "medium", "components": {"spo2": [0, 97.0, 0.5, False]}},
     } | changes
     assert set(values) == set(RISKS.columns.keys())
     return WardRisk(**values)
