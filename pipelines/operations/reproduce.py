@@ -37,13 +37,12 @@ from pipelines.progress import track
 from serving.records.journal import Journal
 from serving.records.journal_snapshot import JournalSnapshot
 from serving.records.prediction_log import (
-    ORIGINS,
     OUTPUTS,
     SCHEMA,
     PredictionLog,
-    features_from_json,
     logged_features,
 )
+from serving.records.prediction_rows import ORIGINS, features_frame
 from serving.records.timestamps import instant, microsecond
 from serving.scoring.subject_state import features_as_of
 
@@ -212,7 +211,7 @@ class _Group:
         if not set(list_features("scores")) <= set(names):
             return {}  # NEWS2 was made of features that are not in the log
         keys = self._rows(rows)[["subject_id", "index_time"]]
-        features = features_from_json(self.logged["features"][list(rows)], names)
+        features = features_frame(self.logged["features"][list(rows)], names)
         return self._differences(list(rows), pd.concat([keys, features], axis=1))
 
     def _differences(self, rows: list[int], features: pd.DataFrame) -> dict[int, list[str]]:

@@ -44,6 +44,16 @@ _DIALECT_INSERT: Final = {"sqlite": sqlite.insert, "postgresql": postgresql.inse
 T = TypeVar("T")
 
 
+class Digest(sa.LargeBinary):
+    """Bytes that go to the driver, and come from it, as they are. SQLAlchemy would wrap each in an object of the driver."""
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        """Return no conversion."""
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> None:
+        """Return no conversion."""
+
+
 class DatabaseError(VigilError):
     """A database of the home cannot be written or read."""
 
@@ -166,6 +176,35 @@ def insert_new(connection: sa.Connection, table: sa.Table, rows: Sequence[Mappin
     """Insert rows; one that conflicts with a row that exists is left out."""
     if rows:
         connection.execute(_insert(connection, table).on_conflict_do_nothing(), [*rows])
+
+
+def number_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
+    """Return the number of each row of a table that stores texts once for many other rows; those that are new are inserted.
+
+    Args:
+        connection: of a transaction that writes.
+        table: a primary key ``id``, and texts that are unique together.
+        rows: the texts.
+    """
+    wanted = list(dict.fromkeys(rows))
+    numbers = find_numbers(connection, table, wanted)
+    if new := [row for row in wanted if row not in numbers]:
+        names = [column.name for column in table.columns if not column.primary_key]
+        insert_new(connection, table, [dict(zip(names, row, strict=True)) for row in new])
+        numbers |= find_numbers(connection, table, new)
+    return numbers
+
+
+def find_numbers(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
+    """Return the number of each row of such a table, of those that are there."""
+    texts = [column for column in table.columns if not column.primary_key]
+    # One list for each column: for a list of rows SQLite uses no index.
+    query = sa.select(table.c.id, *texts).where(*(text.in_(sa.bindparam(text.name, expanding=True)) for text in texts))
+    numbers: dict[tuple[str, ...], int] = {}
+    for some in in_chunks(rows):
+        lists = {text.name: list(set(column)) for text, column in zip(texts, zip(*some, strict=True), strict=True)}
+        numbers |= {tuple(row[1:]): row[0] for row in connection.execute(query, lists)}
+    return numbers
 
 
 def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -37,6 +37,7 @@ from serving.records.database import (
     writing,
 )
 from serving.records.journal_append import append_group
+from serving.records.journal_intervals import recorded_before, recorded_between, recorded_since
 from serving.records.journal_merges import delete_merges_before, read_merges, record_merge, record_unmerge
 from serving.records.journal_rows import Receipt
 from serving.records.journal_snapshot import JournalSnapshot
@@ -45,14 +46,16 @@ from serving.records.journal_tables import (
     LATEST,
     MERGES,
     METADATA,
-    OBSERVATIONS,
+    OBSERVATION_ROWS,
+    OTHERS_RECORDED,
     QUARANTINE,
     READMISSIONS,
-    RECORDED,
     REGISTRATIONS,
     REPETITIONS,
     RETENTIONS,
     REVISIONS,
+    SENDERS,
+    SERIES,
     TERMS,
 )
 from serving.records.journal_terms import delete_terms_before, record_terms
@@ -61,10 +64,12 @@ from serving.records.timestamps import instant, microsecond
 
 logger = logging.getLogger("vigil.serving")
 
-SCHEMA: Final = Schema("journal", METADATA, revision="0005")
+SCHEMA: Final = Schema("journal", METADATA, revision="0006")
 UNASSIGNED: Final = ""  # the ward of subjects that are not registered
 
 _CLOCK_SLACK_US: Final = 60_000_000
+# Each of the two conditions has an index by series.
+_COUNTING_OR_NOT: Final = (OBSERVATION_ROWS.c.superseded_at.is_(None), OBSERVATION_ROWS.c.superseded_at.is_not(None))
 # Executed before every risk, so it is compiled once.
 _LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
     LATEST.c.subject_id.in_(sa.bindparam("subjects", expanding=True))
@@ -214,8 +219,17 @@ class Journal:
 
     def count_accepted(self) -> dict[tuple[str, str], int]:
         """Return how many observations count, by source (empty: none was named) and signal."""
-        source = sa.func.coalesce(OBSERVATIONS.c.source, "")
-        query = sa.select(source, OBSERVATIONS.c.signal, sa.func.count()).group_by(source, OBSERVATIONS.c.signal)
+        rows = OBSERVATION_ROWS
+        by_number = sa.select(rows.c.series, rows.c.sender, sa.func.count().label("number")).group_by(
+            rows.c.series, rows.c.sender
+        )
+        counts = by_number.subquery()
+        query = (
+            sa.select(SENDERS.c.source, SERIES.c.signal, sa.func.sum(counts.c.number))
+            .join_from(counts, SERIES, SERIES.c.id == counts.c.series)
+            .join(SENDERS, SENDERS.c.id == counts.c.sender)
+            .group_by(SENDERS.c.source, SERIES.c.signal)
+        )
         with reading(self._engine) as connection:
             return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
@@ -259,8 +273,10 @@ class Journal:
         """Return when the first group after a time (microseconds) was recorded; None: there is none."""
         first = [
             sa.select(sa.func.min(table.c.recorded_at)).where(table.c.recorded_at > time)
-            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, MERGES, TERMS)
+            for table in (REVISIONS, REGISTRATIONS, MERGES, TERMS)
         ]
+        rows = OBSERVATION_ROWS
+        first.append(sa.select(rows.c.recorded_at).where(recorded_since(time + 1, rows)).order_by(rows.c.seq).limit(1))
         with reading(self._engine) as connection:
             times = [at for query in first if (at := connection.execute(query).scalar()) is not None]
         return instant(min(times)) if times else None
@@ -308,15 +324,26 @@ class Journal:
             last = connection.execute(sa.select(GROUP_TIME.c.recorded_at)).scalar()
             if last is None or last <= now:
                 return None
-            union = sa.union(*(sa.select(table.c.recorded_at) for table in RECORDED))
-            recorded = connection.execute(union).scalars().all()
-            ahead = sorted(at for at in recorded if at > now)
-            correct = max((at for at in recorded if at <= now), default=0)
+            in_order = OBSERVATION_ROWS.c.seq.desc()
+            recorded = [sa.select(OBSERVATION_ROWS.c.recorded_at).where(recorded_since(now + 1, OBSERVATION_ROWS))]
+            correct_ones = [
+                sa.select(OBSERVATION_ROWS.c.recorded_at)
+                .where(recorded_before(now + 1, OBSERVATION_ROWS))
+                .order_by(in_order)
+                .limit(1)
+            ]
+            for table in OTHERS_RECORDED:
+                recorded.append(sa.select(table.c.recorded_at).where(table.c.recorded_at > now))
+                correct_ones.append(sa.select(sa.func.max(table.c.recorded_at)).where(table.c.recorded_at <= now))
+            ahead = sorted(connection.execute(sa.union(*recorded)).scalars())
+            correct = max(connection.execute(query).scalar() or 0 for query in correct_ones)
             begin = max(now - len(ahead), correct)
             for position, at in enumerate(ahead, start=1):
-                superseded = OBSERVATIONS.update().where(OBSERVATIONS.c.superseded_at == at)
-                connection.execute(superseded.values(superseded_at=begin + position))
-                for table in RECORDED:
+                superseded = OBSERVATION_ROWS.c.superseded_at == at
+                connection.execute(OBSERVATION_ROWS.update().where(superseded).values(superseded_at=begin + position))
+                is_of_group = recorded_between(at, at, OBSERVATION_ROWS)
+                connection.execute(OBSERVATION_ROWS.update().where(is_of_group).values(recorded_at=begin + position))
+                for table in OTHERS_RECORDED:
                     connection.execute(table.update().where(table.c.recorded_at == at).values(recorded_at=begin + position))
             connection.execute(GROUP_TIME.update().values(recorded_at=begin + len(ahead)))
         return correct
@@ -335,14 +362,22 @@ class Journal:
         at = microsecond(time)
         old = REGISTRATIONS.c.recorded_at < at
         last_known = sa.select(sa.func.max(REGISTRATIONS.c.seq)).where(old).group_by(REGISTRATIONS.c.subject_id)
-        observed_since = sa.exists().where(
-            OBSERVATIONS.c.subject_id == REGISTRATIONS.c.subject_id, OBSERVATIONS.c.recorded_at >= at
-        )
+        since = [
+            sa.exists().where(
+                SERIES.c.subject_id == REGISTRATIONS.c.subject_id,
+                OBSERVATION_ROWS.c.series == SERIES.c.id,
+                OBSERVATION_ROWS.c.recorded_at >= at,
+                which,
+            )
+            for which in _COUNTING_OR_NOT
+        ]
+        observed_since = sa.or_(*since)
+        count = sa.select(sa.func.count()).select_from(OBSERVATION_ROWS).where(recorded_before(at, OBSERVATION_ROWS))
+        with reading(self._engine) as connection:  # it takes a while, and nothing is recorded as of then any more
+            observations = int(connection.execute(count).scalar_one())
 
         def drop() -> int:
             with writing(self._engine) as connection:
-                count = sa.select(sa.func.count()).select_from(OBSERVATIONS).where(OBSERVATIONS.c.recorded_at < at)
-                observations = int(connection.execute(count).scalar_one())
                 connection.execute(LATEST.delete().where(LATEST.c.recorded_at < at))
                 delete_terms_before(connection, at)
                 delete_merges_before(connection, at)
@@ -359,12 +394,22 @@ class Journal:
         return with_retries(drop)
 
     def delete_before(self, time: pd.Timestamp) -> dict[str, int]:
-        """Delete observations, quarantined ones and repetitions recorded before a time; return how many of each table."""
+        """Delete observations, quarantined ones and repetitions recorded before a time; return how many of each table.
+
+        Series without observations are deleted with them: they name subjects.
+        """
         at = microsecond(time)
-        return {
-            table.name: delete_in_steps(self._engine, table, table.c.recorded_at < at)
-            for table in (OBSERVATIONS, REVISIONS, QUARANTINE, REPETITIONS)
+        deleted = {
+            OBSERVATION_ROWS.name: delete_in_steps(self._engine, OBSERVATION_ROWS, recorded_before(at, OBSERVATION_ROWS)),
+            **{
+                table.name: delete_in_steps(self._engine, table, table.c.recorded_at < at)
+                for table in (REVISIONS, QUARANTINE, REPETITIONS)
+            },
         }
+        of_series = OBSERVATION_ROWS.c.series == SERIES.c.id
+        is_empty = sa.and_(*(~sa.exists().where(of_series, which) for which in _COUNTING_OR_NOT))
+        delete_in_steps(self._engine, SERIES, is_empty)
+        return deleted
 
     def forget(self, subjects: Sequence[str], delete: Callable[[list[str]], int]) -> int:
         """Call a function with those of some subjects of which the journal holds nothing; return what it returns.
@@ -376,7 +421,7 @@ class Journal:
         def forget_unknown() -> int:
             with writing(self._engine) as connection:
                 known: set[str] = set()
-                for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, TERMS, QUARANTINE, REPETITIONS):
+                for table in (SERIES, REVISIONS, REGISTRATIONS, TERMS, QUARANTINE, REPETITIONS):
                     query = sa.select(table.c.subject_id).distinct().where(table.c.subject_id.in_(subjects))
                     known |= set(connection.execute(query).scalars())
                 known |= read_merges(connection, subjects).named

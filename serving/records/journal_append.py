@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
@@ -11,8 +12,11 @@ from features.duplicates import MESSAGE_KEY
 from features.measures import name_signal
 from features.observations import TIME, check
 from features.revisions import ORIGIN
+from features.signals import measured_signal
 from serving.records.journal_merges import address_versions, read_merges, touch_survivors
 from serving.records.journal_rows import (
+    DIGEST_BYTES,
+    Address,
     Receipt,
     count_repetitions,
     digest,
@@ -20,10 +24,10 @@ from serving.records.journal_rows import (
     find_stored,
     insert_accepted,
     quarantine,
+    shorten,
 )
-from serving.records.journal_tables import OBSERVATIONS
 from serving.records.journal_versions import append_versions, find_versions
-from serving.records.timestamps import microsecond, not_ahead
+from serving.records.timestamps import microsecond, microseconds, not_ahead
 
 _REPEATS: Final = ("duplicate_message", "duplicate_reading")
 
@@ -55,7 +59,7 @@ def append_group(
     if versions.any():
         receipts = append_versions(connection, arrived[versions], recorded_at, declared)
         arrived = arrived[~versions]
-    receipts |= _append_originals(connection, arrived, recorded_at, declared)
+    receipts |= _append_originals(connection, arrived, _addresses(named, arrived), recorded_at, declared)
     in_order = [receipts[row] for row in range(len(frame))]
     repeated = [row for row, receipt in enumerate(in_order) if receipt.status == "duplicate"]
     count_repetitions(connection, frame.iloc[repeated], recorded_at)
@@ -71,26 +75,52 @@ def _rows(frame: pd.DataFrame, columns: Sequence[str]) -> Iterator[tuple[Any, ..
     return zip(*(frame[name].tolist() for name in columns), strict=True)
 
 
+def _addresses(named: pd.DataFrame, arrived: pd.DataFrame) -> dict[bytes, Address]:
+    """Return where the journal has what arrived, by the digest of the message. What has no subject or signal cannot be used."""
+    sent = named.loc[arrived.index]
+    times = microseconds(sent["observed_at"].astype(TIME)).tolist()
+    rows = zip(arrived["message_id"], sent["subject_id"], sent["signal"], times, arrived["origin"], strict=True)
+    return {
+        message: Address(subject, measured_signal(signal), observed_at, shorten(origin))
+        for message, subject, signal, observed_at, origin in rows
+        if isinstance(subject, str) and isinstance(signal, str)
+    }
+
+
 def _append_originals(
-    connection: sa.Connection, arrived: pd.DataFrame, recorded_at: pd.Timestamp, declared: Declarations
+    connection: sa.Connection,
+    arrived: pd.DataFrame,
+    addresses: dict[bytes, Address],
+    recorded_at: pd.Timestamp,
+    declared: Declarations,
 ) -> dict[int, Receipt]:
     """Store observations of which no other version is known; return what became of them by row."""
     if arrived.empty:
         return {}
-    last_seq = connection.execute(sa.select(sa.func.max(OBSERVATIONS.c.seq))).scalar() or 0
+    stored = find_stored(connection, addresses)
     checked = check(arrived.drop(columns=["status", "version"], errors="ignore"), recorded_at, declared)
-    insert_accepted(connection, checked.accepted, dict(zip(arrived["message_id"], arrived["origin"], strict=True)))
-    stored = find_stored(connection, arrived["message_id"])
+    is_new = [message[:DIGEST_BYTES] not in stored.messages for message in checked.accepted["message_id"]]
+    new = checked.accepted[np.array(is_new, dtype=bool)]
+    origins = dict(zip(arrived["message_id"], arrived["origin"], strict=True))
+    insert_accepted(connection, new.assign(origin=[origins[message[:DIGEST_BYTES]] for message in new["message_id"]]))
+    contents = zip(*(new[name].tolist() for name in ("subject_id", "signal")), microseconds(new["observed_at"]).tolist(),
+                   new["value"].tolist(), strict=True)  # fmt: skip
+    inserted = {
+        message: (content[1], content[3])
+        for message, content in zip(new["message_id"], contents, strict=True)
+        if content not in stored.contents
+    }
+    known = stored.messages | inserted
     unusable = dict(zip(checked.quarantined["row"], checked.quarantined["reason"], strict=True))
     receipts = {}
-    contents = checked.content.itertuples(index=False, name=None)
-    for row, message, content in zip(arrived["row"], arrived["message_id"], contents, strict=True):
+    for row, message, content in zip(
+        arrived["row"], arrived["message_id"], _rows(checked.content, ("signal", "value")), strict=True
+    ):
         reason = unusable.get(row)
-        seq, stored_content = stored.get(message, (0, content))  # not stored: another message had the same content
         if reason is not None and reason not in _REPEATS:
             receipts[row] = Receipt("quarantined", reason)
-        elif content != stored_content:
+        elif content != known.get(message, content):  # not known: another message had the same content
             receipts[row] = Receipt("quarantined", "duplicate_message")
         else:
-            receipts[row] = Receipt("accepted" if seq > last_seq and reason is None else "duplicate")
+            receipts[row] = Receipt("accepted" if message in inserted and reason is None else "duplicate")
     return receipts

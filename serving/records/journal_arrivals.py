@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from features.oxygen import SUFFIX
 from features.rhythm import REMEMBERED
 from features.signals import STORED_NAMES, measured_signal
+from serving.records.journal_intervals import recorded_between
 from serving.records.journal_merges import read_merges
 from serving.records.journal_tables import OBSERVATIONS
 from serving.records.merges import Merges
@@ -22,11 +23,7 @@ _COLUMNS: Final = [
 _IS_ORIGINAL: Final = OBSERVATIONS.c.version.is_(None) | (OBSERVATIONS.c.version == 1)
 _SINCE: Final[sa.BindParameter[int]] = sa.bindparam("since", type_=sa.BigInteger)
 _UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
-_ARRIVED: Final = (
-    sa.select(*_COLUMNS)
-    .where(OBSERVATIONS.c.recorded_at.between(_SINCE, _UNTIL), _IS_ORIGINAL)
-    .order_by(OBSERVATIONS.c.recorded_at, OBSERVATIONS.c.seq)
-)
+_ARRIVED: Final = sa.select(*_COLUMNS).where(recorded_between(_SINCE, _UNTIL), _IS_ORIGINAL).order_by(OBSERVATIONS.c.seq)
 # The newest of each signal, by the index of contents: no more is read than a rhythm needs, however long the stay.
 _NEWEST: Final = sa.union_all(
     *(

@@ -15,6 +15,7 @@ from features.signals import BOUNDS, STORED_NAMES
 from features.ties import rank_severity
 from models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
 from serving.records.database import in_chunks
+from serving.records.journal_intervals import recorded_between
 from serving.records.journal_merges import read_merges
 from serving.records.journal_tables import OBSERVATIONS, RETENTIONS
 from serving.records.merges import Merges
@@ -42,7 +43,7 @@ class Latest(NamedTuple):
 
 
 def counting(
-    columns: Sequence["sa.Column[Any]"], wanted: sa.ColumnElement[bool], until: "int | sa.BindParameter[int]"
+    columns: Sequence["sa.ColumnElement[Any]"], wanted: sa.ColumnElement[bool], until: "int | sa.BindParameter[int]"
 ) -> "sa.CompoundSelect[Any]":
     """Return the query of those observations that count at a time.
 
@@ -58,7 +59,7 @@ def _conditions(wanted: sa.ColumnElement[bool], until: "int | sa.BindParameter[i
     return [wanted & OBSERVATIONS.c.superseded_at.is_(None), wanted & (OBSERVATIONS.c.superseded_at > until)]
 
 
-def _columns(*names: str) -> "list[sa.Column[Any]]":
+def _columns(*names: str) -> "list[sa.ColumnElement[Any]]":
     return [OBSERVATIONS.c[name] for name in names]
 
 
@@ -81,7 +82,7 @@ _NEWEST: Final = _newest_two()
 _BOUND_COLUMNS: Final = _columns("subject_id", "signal", "value", "observed_at", "recorded_at", "seq")
 _IS_BOUND: Final = OBSERVATIONS.c.signal.in_(BOUNDS)
 _OBSERVED: Final = OBSERVATIONS.c.observed_at.between(_SINCE, _UNTIL)
-_ARRIVED_BOUNDS: Final = counting(_BOUND_COLUMNS, _IS_BOUND & OBSERVATIONS.c.recorded_at.between(_SINCE, _UNTIL), _UNTIL)
+_ARRIVED_BOUNDS: Final = counting(_BOUND_COLUMNS, _IS_BOUND & recorded_between(_SINCE, _UNTIL), _UNTIL)
 _BOUNDS_OF: Final = counting(_BOUND_COLUMNS, _OF_KEYS & _IS_BOUND & _OBSERVED, _UNTIL)
 _VALUES: Final = counting(
     _columns("signal", "observed_at", "value"),

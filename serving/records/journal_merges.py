@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from features.kernel.plan import UNBOUNDED
 from features.revisions import ORIGIN, is_revision
 from serving.records.database import in_chunks, upsert
-from serving.records.journal_rows import digest_origin
+from serving.records.journal_intervals import recorded_since
+from serving.records.journal_rows import digest_origin, shorten
 from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, REVISIONS, TERMS
 from serving.records.merges import Merge, Merges
 from serving.records.not_recorded import NotRecordedError
@@ -89,9 +90,8 @@ def address_versions(connection: sa.Connection, frame: pd.DataFrame, merges: Mer
     for row, sent, revision in zip(several.index, several[ORIGIN].to_dict("records"), revises, strict=True):
         own = sent["subject_id"]
         # An original is another person's message if that was revised; else it counts once by its content.
-        tables = (REVISIONS, OBSERVATIONS) if revision else (REVISIONS,)
         for key in [own, *(key for key in keys[own] if key != own)]:
-            if _is_stored(connection, key, digest_origin({**sent, "subject_id": key}.values()), tables):
+            if _is_stored(connection, key, digest_origin({**sent, "subject_id": key}.values()), revised=not revision):
                 addressed[row] = key
                 break
     return addressed
@@ -117,8 +117,11 @@ def delete_merges_before(connection: sa.Connection, time: int) -> None:
                 person.add(key)
                 waiting += linked.pop(key)
         since = [
-            sa.select(table.c.subject_id).where(table.c.subject_id.in_(person), table.c.recorded_at >= time).limit(1)
-            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS, MERGES, TERMS)
+            sa.select(table.c.subject_id).where(table.c.subject_id.in_(person), since_then).limit(1)
+            for table, since_then in (
+                (OBSERVATIONS, recorded_since(time)),
+                *((table, table.c.recorded_at >= time) for table in (REVISIONS, REGISTRATIONS, MERGES, TERMS)),
+            )
         ]
         if not any(connection.execute(query).first() for query in since):
             connection.execute(MERGES.delete().where(MERGES.c.subject_id.in_(person)))
@@ -141,9 +144,15 @@ def require_recorded(connection: sa.Connection, subjects: dict[str, str]) -> Non
             raise NotRecordedError("not_in_journal", field)
 
 
-def _is_stored(connection: sa.Connection, subject: str, origin: bytes, tables: Iterable[sa.Table]) -> bool:
-    """Return whether one of some tables has a version of an observation, by the digest of its origin."""
+def _is_stored(connection: sa.Connection, subject: str, origin: bytes, *, revised: bool) -> bool:
+    """Return whether a version of an observation is stored, or, if ``revised``, a correction or retraction of it.
+
+    ``origin``: its digest.
+    """
+    own = (OBSERVATIONS.c.subject_id == subject) & (OBSERVATIONS.c.origin == shorten(origin))
+    counts = OBSERVATIONS.c.superseded_at.is_(None)
     stored = [
-        sa.select(table.c.seq).where(table.c.subject_id == subject, table.c.origin == origin).limit(1) for table in tables
+        sa.select(REVISIONS.c.seq).where(REVISIONS.c.subject_id == subject, REVISIONS.c.origin == origin),
+        *(() if revised else (sa.select(OBSERVATIONS.c.seq).where(own, which) for which in (counts, ~counts))),
     ]
-    return any(connection.execute(query).first() for query in stored)
+    return any(connection.execute(query.limit(1)).first() for query in stored)

@@ -7,6 +7,7 @@ from the merge on. Here is the one place that applies merges; features, reproduc
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from features.duplicates import CONTENT
 from models.alarms.critical_bounds import Bound
 from models.alarms.patient_terms import PatientTerms
 from serving.records.journal_arrivals import Arrival, read_arrivals, read_newest_arrivals
+from serving.records.journal_intervals import recorded_between
 from serving.records.journal_lookups import (
     Latest,
     counting,
@@ -28,6 +30,7 @@ from serving.records.journal_lookups import (
 from serving.records.journal_merges import read_merges
 from serving.records.journal_tables import (
     MERGES,
+    OBSERVATION_ROWS,
     OBSERVATIONS,
     QUARANTINE,
     REGISTRATIONS,
@@ -41,6 +44,7 @@ from serving.records.merges import Merges, Move
 from serving.records.registration import RecordedRegistration
 from serving.records.timestamps import instants
 
+_UNREAD: Final = ("message", "origin", "version", "superseded_at")
 _SENT: Final = ["signal", "value", "comparator", "observed_at", "device_id", "source"]
 
 
@@ -62,8 +66,9 @@ class JournalSnapshot:
 
         None: there is no group in the interval.
         """
-        new = sa.select(OBSERVATIONS.c.recorded_at).where(OBSERVATIONS.c.recorded_at.between(after + 1, until))
-        some = new.order_by(OBSERVATIONS.c.recorded_at).limit(most).subquery()
+        rows = OBSERVATION_ROWS
+        new = sa.select(rows.c.recorded_at).where(recorded_between(after + 1, until, rows))
+        some = new.order_by(rows.c.seq).limit(most).subquery()
         last, number = self._connection.execute(sa.select(sa.func.max(some.c.recorded_at), sa.func.count())).one()
         if number == most:
             return int(last)
@@ -85,13 +90,12 @@ class JournalSnapshot:
         deleting them.
         """
         if subject is None:
-            rows = self._counting(OBSERVATIONS.c.recorded_at.between(after + 1, until), until)
+            rows = self._frame(_OF_ALL, {"since": after + 1, "until": until})
             merges = read_merges(self._connection, rows["subject_id"].unique(), until)
             rows = self._only_first(rows, merges, until)
         else:
             merges = read_merges(self._connection, [subject], until)
-            known = OBSERVATIONS.c.subject_id.in_(merges.keys(subject)) & (OBSERVATIONS.c.recorded_at <= until)
-            rows = _of_survivors(self._counting(known, until), merges)
+            rows = _of_survivors(self._frame(_OF_KEYS, {"keys": merges.keys(subject), "until": until}), merges)
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
 
     def arrivals(self, after: int, until: int) -> list[Arrival]:
@@ -195,11 +199,13 @@ class JournalSnapshot:
     def recorded_times(self, subject: str, after: int, until: int) -> set[int]:
         """Return the times of the groups in an interval that hold something of a subject."""
         merges = read_merges(self._connection, [subject], until)
+        tables: dict[sa.FromClause, sa.ColumnElement[bool]] = {
+            OBSERVATIONS: recorded_between(after + 1, until),
+            **{table: table.c.recorded_at.between(after + 1, until) for table in (REVISIONS, REGISTRATIONS)},
+        }
         queries = [
-            sa.select(table.c.recorded_at).where(
-                table.c.subject_id.in_({subject, *merges.keys(subject)}), table.c.recorded_at.between(after + 1, until)
-            )
-            for table in (OBSERVATIONS, REVISIONS, REGISTRATIONS)
+            sa.select(table.c.recorded_at).where(table.c.subject_id.in_({subject, *merges.keys(subject)}), in_interval)
+            for table, in_interval in tables.items()
         ]
         moved = {move.recorded_at for move in merges.moves if after < move.recorded_at <= until}
         return moved | set(self._connection.execute(sa.union(*queries)).scalars())
@@ -223,11 +229,6 @@ class JournalSnapshot:
         recorded_at = instants(rows["recorded_at"])
         return rows.assign(recorded_at=recorded_at, observed_at=recorded_at, reason="duplicate_message", value=np.nan)
 
-    def _counting(self, wanted: sa.ColumnElement[bool], until: int) -> pd.DataFrame:
-        """Return rows of observations that counted at a time, whatever they were superseded by since."""
-        columns = [column for column in OBSERVATIONS.c if column.name not in ("origin", "version", "superseded_at")]
-        return self._frame(counting(columns, wanted, until).order_by("recorded_at", "seq"))
-
     def _only_first(self, rows: pd.DataFrame, merges: Merges, until: int) -> pd.DataFrame:
         """Return rows under the keys of survivors, without those that repeat what was known under another key."""
         if not merges:
@@ -238,7 +239,7 @@ class JournalSnapshot:
             keys = [key for group in groups for key in group]
             times = rows.loc[rows["subject_id"].isin(keys), "observed_at"]
             near = OBSERVATIONS.c.subject_id.in_(keys) & OBSERVATIONS.c.observed_at.between(int(times.min()), int(times.max()))
-            known = self._counting(near & (OBSERVATIONS.c.recorded_at <= until), until)
+            known = self._frame(_counting(near, until))
             is_first = rows["seq"].isin(_of_survivors(known, merges)["seq"])
             rows = rows[is_first | ~rows["subject_id"].isin(keys)]
         return rows.assign(subject_id=survivors[rows.index])
@@ -247,8 +248,7 @@ class JournalSnapshot:
         """Return the observations that counted for a subject until a move took them away."""
         before = move.recorded_at - 1
         merges = read_merges(self._connection, move.keys, before)
-        own = OBSERVATIONS.c.subject_id.in_(move.keys) & (OBSERVATIONS.c.recorded_at <= before)
-        rows = _of_survivors(self._counting(own, before), merges)
+        rows = _of_survivors(self._frame(_OF_KEYS, {"keys": sorted(move.keys), "until": before}), merges)
         return [Superseded(*row) for row in zip(rows["observed_at"].tolist(), rows["recorded_at"].tolist(), strict=True)]
 
     def _named(self, rows: pd.DataFrame, until: int) -> pd.DataFrame:
@@ -256,9 +256,23 @@ class JournalSnapshot:
         merges = read_merges(self._connection, rows["subject_id"].dropna().unique(), until)
         return rows.assign(subject_id=rows["subject_id"].map(merges.survivor, na_action="ignore"))
 
-    def _frame(self, query: "sa.Select[Any] | sa.CompoundSelect[Any]") -> pd.DataFrame:
-        result = self._connection.execute(query)
+    def _frame(
+        self, query: "sa.Select[Any] | sa.CompoundSelect[Any]", values: Mapping[str, Any] = MappingProxyType({})
+    ) -> pd.DataFrame:
+        result = self._connection.execute(query, values)
         return pd.DataFrame(result.all(), columns=list(result.keys()))
+
+
+def _counting(wanted: sa.ColumnElement[bool], until: "int | sa.BindParameter[int]") -> "sa.CompoundSelect[Any]":
+    """Return the query of observations that counted at a time, whatever they were superseded by since."""
+    columns = [column for column in OBSERVATIONS.c if column.name not in _UNREAD]
+    return counting(columns, wanted, until).order_by("recorded_at", "seq")
+
+
+# Made once, since they are executed with every group and every subject.
+_UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
+_OF_ALL: Final = _counting(recorded_between(sa.bindparam("since", type_=sa.BigInteger), _UNTIL), _UNTIL)
+_OF_KEYS: Final = _counting(OBSERVATIONS.c.subject_id.in_(sa.bindparam("keys", expanding=True)), _UNTIL)
 
 
 def _of_survivors(rows: pd.DataFrame, merges: Merges) -> pd.DataFrame:

@@ -4,18 +4,9 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from serving.records.database import Digest
+
 METADATA: Final = sa.MetaData()
-
-
-class Digest(sa.LargeBinary):
-    """Bytes that go to the driver, and come from it, as they are. SQLAlchemy would wrap each in an object of the driver."""
-
-    def bind_processor(self, dialect: sa.Dialect) -> None:
-        """Return no conversion."""
-
-    def result_processor(self, dialect: sa.Dialect, coltype: object) -> None:
-        """Return no conversion."""
-
 
 REGISTRATIONS: Final = sa.Table(  # what is known of a subject, from when on: rows are added, never changed
     "registrations",
@@ -53,38 +44,83 @@ TERMS: Final = sa.Table(  # of single patients (models.alarms.patient_terms), fr
     sa.Column("news2_alarm_from", sa.Integer),
     sa.Column("limits", sa.JSON, nullable=False),  # {signal: {"low": ..., "high": ...}}
 )
-OBSERVATIONS: Final = sa.Table(
-    "observations",
+SERIES: Final = sa.Table(  # what an observation is of; deleted with the last observation
+    "series",
     METADATA,
-    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("subject_id", sa.String, nullable=False),
     sa.Column("signal", sa.String, nullable=False),
+    sa.UniqueConstraint("subject_id", "signal", name="one_series"),
+)
+SENDERS: Final = sa.Table(  # who sent it; what is not said is empty
+    "senders",
+    METADATA,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("source", sa.String, nullable=False),
+    sa.Column("device_id", sa.String, nullable=False),
+    sa.UniqueConstraint("source", "device_id", name="one_sender"),
+)
+OBSERVATION_ROWS: Final = sa.Table(  # there are more of them than of anything else, so they refer to texts by number
+    "observations",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),  # ascends with recorded_at
+    sa.Column("series", sa.Integer, nullable=False),
     sa.Column("observed_at", sa.BigInteger, nullable=False),
     sa.Column("value", sa.Float, nullable=False),
-    sa.Column("recorded_at", sa.BigInteger, nullable=False, index=True),
-    sa.Column("device_id", sa.String),
-    sa.Column("source", sa.String),
-    sa.Column("message", Digest, nullable=False),  # digest of MESSAGE_KEY
-    sa.Column("origin", Digest),  # digest of what its versions have in common (features.revisions.ORIGIN)
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),
+    sa.Column("sender", sa.Integer, nullable=False),
+    # The beginning of the digest of what its versions have in common (features.revisions.ORIGIN), enough to tell them apart
+    # within a series; of a derived observation with a suffix. Null: an early version of Vigil stored none.
+    sa.Column("origin", Digest),
+    # Digest of MESSAGE_KEY where series, observed_at and origin do not tell it: the time that was sent was ahead of the clock,
+    # so that of the group was stored, or there is no origin.
+    sa.Column("message", Digest),
     sa.Column("version", sa.Integer),  # null: the original
     sa.Column("superseded_at", sa.BigInteger),  # from when on a newer version counts in its place
 )
-_COUNTS: Final = OBSERVATIONS.c.superseded_at.is_(None)  # of versions, one counts: messages and contents are unique among those
-sa.Index("observations_message", OBSERVATIONS.c.message, unique=True, sqlite_where=_COUNTS, postgresql_where=_COUNTS)
+_COUNTS: Final = OBSERVATION_ROWS.c.superseded_at.is_(None)  # of versions, one counts: contents are unique among those
+_HAS_MESSAGE: Final = OBSERVATION_ROWS.c.message.is_not(None) & _COUNTS
+sa.Index(
+    "observations_message", OBSERVATION_ROWS.c.message, unique=True, sqlite_where=_HAS_MESSAGE, postgresql_where=_HAS_MESSAGE
+)
 sa.Index(
     "observations_content",
-    *(OBSERVATIONS.c[name] for name in ("subject_id", "signal", "observed_at", "value")),
+    *(OBSERVATION_ROWS.c[name] for name in ("series", "observed_at", "value")),
     unique=True,
     sqlite_where=_COUNTS,
     postgresql_where=_COUNTS,
 )
-sa.Index("observations_superseded_at", OBSERVATIONS.c.superseded_at, sqlite_where=~_COUNTS, postgresql_where=~_COUNTS)
+sa.Index("observations_superseded_at", OBSERVATION_ROWS.c.superseded_at, sqlite_where=~_COUNTS, postgresql_where=~_COUNTS)
+sa.Index("observations_superseded", OBSERVATION_ROWS.c.series, sqlite_where=~_COUNTS, postgresql_where=~_COUNTS)
+
+
+def is_milestone(rows: sa.FromClause = OBSERVATION_ROWS) -> sa.ColumnElement[bool]:
+    """Return the condition that a row is one in 64, those whose time of recording is in an index."""
+    # Literals: SQLite uses a partial index only where the query repeats its condition to the letter.
+    return rows.c.seq.op("&")(sa.literal_column("63")) == sa.literal_column("0")
+
+
 sa.Index(
-    "observations_superseded",
-    OBSERVATIONS.c.subject_id,
-    OBSERVATIONS.c.signal,
-    sqlite_where=~_COUNTS,
-    postgresql_where=~_COUNTS,
+    "observations_milestones",
+    OBSERVATION_ROWS.c.recorded_at,
+    sqlite_where=is_milestone(),
+    postgresql_where=is_milestone(),
+)
+OBSERVATIONS: Final = (  # each observation as a whole
+    sa.select(
+        OBSERVATION_ROWS.c.seq,
+        SERIES.c.subject_id,
+        SERIES.c.signal,
+        OBSERVATION_ROWS.c.observed_at,
+        OBSERVATION_ROWS.c.value,
+        OBSERVATION_ROWS.c.recorded_at,
+        sa.func.nullif(SENDERS.c.device_id, "").label("device_id"),
+        sa.func.nullif(SENDERS.c.source, "").label("source"),
+        *(OBSERVATION_ROWS.c[name] for name in ("message", "origin", "version", "superseded_at")),
+    )
+    .join(SERIES, SERIES.c.id == OBSERVATION_ROWS.c.series)
+    .join(SENDERS, SENDERS.c.id == OBSERVATION_ROWS.c.sender)
+    .subquery("whole_observations")
 )
 REVISIONS: Final = sa.Table(  # corrections and retractions, in the order in which they became known
     "revisions",
@@ -151,8 +187,7 @@ RETENTIONS: Final = sa.Table(  # from each row on, observations recorded before 
     sa.Column("before", sa.BigInteger, nullable=False),
     sa.Column("observations", sa.Integer, nullable=False),
 )
-RECORDED: Final = (
-    OBSERVATIONS,
+OTHERS_RECORDED: Final = (
     REVISIONS,
     REGISTRATIONS,
     MERGES,
@@ -161,4 +196,4 @@ RECORDED: Final = (
     REPETITIONS,
     LATEST,
     RETENTIONS,
-)  # tables with a time of recording
+)  # tables with a time of recording, beside the observations

@@ -15,8 +15,8 @@ from features.oxygen import FIO2, OXYGEN, SUFFIX, derive_oxygen
 from features.revisions import FINAL, History, Outcome, Revision, Standing, Version, is_revision
 from features.signals import measured_signal, signal_with_bounds
 from serving.records.database import in_chunks, upsert
-from serving.records.journal_rows import Receipt, insert_accepted
-from serving.records.journal_tables import LATEST, OBSERVATIONS, REVISIONS
+from serving.records.journal_rows import DIGEST_BYTES, Receipt, insert_accepted, shorten
+from serving.records.journal_tables import LATEST, OBSERVATION_ROWS, OBSERVATIONS, REVISIONS, SERIES
 from serving.records.timestamps import instants, microsecond
 
 _RECEIPTS: Final[Mapping[Outcome, Receipt]] = {
@@ -93,9 +93,7 @@ def _insert(connection: sa.Connection, usable: pd.DataFrame, fresh: dict[int, Ve
         version=pd.Series([version.number for version in fresh.values()], list(fresh), dtype=object),
         superseded_at=pd.Series([None if version.counts else at for version in fresh.values()], list(fresh), dtype=object),
     )
-    origins = dict(zip(accepted["message_id"], accepted["origin"], strict=True))
-    together = pd.concat([accepted, derive_oxygen(accepted)]).sort_values("row", kind="stable")
-    insert_accepted(connection, together, origins)
+    insert_accepted(connection, pd.concat([accepted, derive_oxygen(accepted)]).sort_values("row", kind="stable"))
 
 
 def _times_of_originals(usable: pd.DataFrame) -> dict[bytes, set[int]]:
@@ -116,11 +114,12 @@ def _histories(connection: sa.Connection, usable: pd.DataFrame) -> dict[bytes, H
     origins = dict.fromkeys(usable["origin"])
     stored: dict[bytes, list[Version]] = {origin: [] for origin in origins}
     signals: dict[bytes, str] = {}  # what counts, for revisions of an earlier version of Vigil
-    origin_of = dict(zip(usable["message_id"], usable["origin"], strict=True))
+    of_message = dict(zip(usable["message_id"], usable["origin"], strict=True))
+    of_short = {shorten(origin): origin for origin in origins}
     series = usable.assign(signal=usable["signal"].map(measured_signal)).groupby(["subject_id", "signal"], sort=False)
     for (subject, signal), own in series:
         for row in _stored_versions(connection, str(subject), str(signal), own):
-            origin = origin_of[row.message] if row.origin is None else row.origin
+            origin = of_message[row.message] if row.origin is None else of_short[row.origin]
             counts = row.superseded_at is None
             said = (row.observed_at, row.signal, row.value)
             stored[origin].append(Version(row.observed_at, said, row.version, counts, row.seq))
@@ -146,7 +145,7 @@ def _stored_versions(connection: sa.Connection, subject: str, signal: str, own: 
     counts = OBSERVATIONS.c.superseded_at.is_(None)
     found: list[sa.Row[Any]] = []
     for some in in_chunks(list(dict.fromkeys(zip(own["origin"], own["message_id"], strict=True)))):
-        is_known = OBSERVATIONS.c.origin.in_([origin for origin, _ in some]) | (
+        is_known = OBSERVATIONS.c.origin.in_([shorten(origin) for origin, _ in some]) | (
             OBSERVATIONS.c.origin.is_(None) & OBSERVATIONS.c.message.in_([message for _, message in some])
         )
         for which in (counts, ~counts):
@@ -166,22 +165,23 @@ def _supersede(connection: sa.Connection, versions: list[tuple[str, bytes, Versi
     """End stored versions, and the oxygen that follows from them."""
     if not versions:
         return
-    counts = OBSERVATIONS.c.superseded_at.is_(None)
-    ended = OBSERVATIONS.update().where(OBSERVATIONS.c.seq == sa.bindparam("key"), counts).values(superseded_at=at)
+    rows = OBSERVATION_ROWS
+    counts = rows.c.superseded_at.is_(None)
+    ended = rows.update().where(rows.c.seq == sa.bindparam("key"), counts).values(superseded_at=at)
     connection.execute(ended, [{"key": version.key} for _, _, version in versions])
+    of_oxygen = sa.select(SERIES.c.id).where(SERIES.c.subject_id == sa.bindparam("subject"), SERIES.c.signal == OXYGEN)
     derived = (
-        (OBSERVATIONS.c.subject_id == sa.bindparam("subject"))
-        & (OBSERVATIONS.c.signal == OXYGEN)
-        & (OBSERVATIONS.c.observed_at == sa.bindparam("time"))
-        & (OBSERVATIONS.c.origin == sa.bindparam("derived_from"))
+        (rows.c.series == of_oxygen.scalar_subquery())
+        & (rows.c.observed_at == sa.bindparam("time"))
+        & (rows.c.origin == sa.bindparam("derived_from"))
     )
     of_fio2 = [
-        {"subject": subject, "time": version.observed_at, "derived_from": origin + SUFFIX.encode()}
+        {"subject": subject, "time": version.observed_at, "derived_from": shorten(origin) + SUFFIX.encode()}
         for subject, origin, version in versions
         if version.content[1] == FIO2  # type: ignore[index]
     ]
     if of_fio2:
-        connection.execute(OBSERVATIONS.update().where(derived, counts).values(superseded_at=at), of_fio2)
+        connection.execute(rows.update().where(derived, counts).values(superseded_at=at), of_fio2)
 
 
 def _derive_again(connection: sa.Connection, ended: list[tuple[str, bytes, Version]], recorded_at: pd.Timestamp) -> None:
@@ -198,10 +198,12 @@ def _derive_again(connection: sa.Connection, ended: list[tuple[str, bytes, Versi
         rows = connection.execute(
             sa.select(*(OBSERVATIONS.c[name] for name in names)).where(wanted).order_by(OBSERVATIONS.c.seq)
         )
-        fio2 = pd.DataFrame(rows.all(), columns=list(names)).rename(columns={"message": "message_id"})
+        fio2 = pd.DataFrame(rows.all(), columns=list(names))
         if not fio2.empty:
-            counting = fio2.assign(observed_at=instants(fio2["observed_at"]), recorded_at=recorded_at)
-            insert_accepted(connection, derive_oxygen(counting), dict(zip(fio2["message_id"], fio2["origin"], strict=True)))
+            # A digest that is not stored is not needed: these are recorded later than observed.
+            messages = [message or bytes(DIGEST_BYTES) for message in fio2.pop("message")]
+            counting = fio2.assign(observed_at=instants(fio2["observed_at"]), recorded_at=recorded_at, message_id=messages)
+            insert_accepted(connection, derive_oxygen(counting))
 
 
 def _revision_row(sent: Mapping[str, Any], revision: Revision, at: int) -> dict[str, Any]:

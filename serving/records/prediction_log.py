@@ -1,11 +1,9 @@
 """The prediction log: every prediction, with its features where reproduction or drift needs them."""
 
 import json
-import math
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -18,83 +16,28 @@ from models.registry import RegisteredModel
 from serving.records.database import (
     DatabaseError,
     Schema,
-    as_row,
     delete_in_steps,
-    insert_new,
     is_nearly_full,
     open_database,
     reading,
     writing,
 )
+from serving.records.prediction_rows import Origin, Prediction, features_frame, insert_predictions, unpack_features
+from serving.records.prediction_tables import METADATA, PREDICTIONS, ROWS, SUBJECTS
 from serving.records.timestamps import instants, microsecond
 
-# Where the features came from: the online store, observations in the request, the journal when someone asked for a risk, or the
-# journal when observations arrived.
-Origin = Literal["online_store", "request", "journal", "rescorer"]
-ORIGINS: Final[tuple[Origin, ...]] = get_args(Origin)
 # What a prediction says, beside when and of which subject: the columns that a reproduction compares.
 OUTPUTS: Final = ("basis", "probability", "band", "decided_by", "news2", "news2_highest", "net_score", "net_spot")
 
-_METADATA: Final = sa.MetaData()
-_PREDICTIONS: Final = sa.Table(
-    "predictions",
-    _METADATA,
-    sa.Column("seq", sa.Integer, primary_key=True),
-    sa.Column("prediction_id", sa.String, nullable=False, unique=True),
-    sa.Column("made_at", sa.BigInteger, nullable=False, index=True),  # microseconds UTC, as the next two times
-    sa.Column("origin", sa.String, nullable=False),
-    sa.Column("subject_id", sa.String, nullable=False),
-    sa.Column("as_of", sa.BigInteger, nullable=False),
-    sa.Column("index_time", sa.BigInteger, nullable=False),
-    sa.Column("basis", sa.String, nullable=False),
-    sa.Column("probability", sa.Float),  # null where NEWS2 alone answered
-    sa.Column("band", sa.String, nullable=False),
-    sa.Column("news2", sa.Integer, nullable=False),
-    sa.Column("news2_highest", sa.Integer, nullable=False),
-    sa.Column("model_name", sa.String),
-    sa.Column("model_version", sa.String),
-    sa.Column("feature_service", sa.String, nullable=False),
-    sa.Column("decided_by", sa.String),  # null: an earlier version, in which the model decided wherever it was asked
-    # NEWS2 of sustained values, and its points of spot checks; null where the safety net does not apply.
-    sa.Column("net_score", sa.Integer),
-    sa.Column("net_spot", sa.Integer),
-    sa.Column("terms", sa.String),  # JSON of models.bedside.ScoreTerms; null: an earlier version, as in retrospective protocols
-    sa.Column("features", sa.String),  # JSON object; null: not stored, since the journal holds what they are made of
-)
-sa.Index("predictions_of_a_subject", _PREDICTIONS.c.subject_id, _PREDICTIONS.c.index_time)
-SCHEMA: Final = Schema("predictions", _METADATA, revision="0003")
+SCHEMA: Final = Schema("predictions", METADATA, revision="0004")
 
+_HAS_PREDICTION: Final = sa.exists().where(ROWS.c.subject == SUBJECTS.c.id)
 _TIMES: Final = ("made_at", "as_of", "index_time")
 _CHUNK: Final = 500  # values in a query
 
 
 class LogUnavailableError(VigilError):
     """A prediction could not be logged, so it must not be given."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One prediction as it is logged; times are microseconds, the outputs those of :class:`models.assessment.Assessment`."""
-
-    prediction_id: str
-    made_at: int
-    origin: Origin
-    subject_id: str
-    as_of: int
-    index_time: int
-    basis: str
-    probability: float | None
-    band: str
-    news2: int
-    news2_highest: int
-    model_name: str | None
-    model_version: str | None
-    feature_service: str
-    decided_by: str | None
-    net_score: int | None
-    net_spot: int | None
-    terms: str | None
-    features: str | None
 
 
 class PredictionLog:
@@ -115,14 +58,14 @@ class PredictionLog:
         Raises:
             LogUnavailableError: they could not be written.
         """
-        rows = [as_row(prediction) for prediction in predictions]
+        rows = list(predictions)
         if not rows:
             return
         if keep_free and is_nearly_full(self._folder):
             raise LogUnavailableError(f"{SCHEMA.file}: the disk is nearly full, and the rest is for observations; make room")
         try:
             with writing(self._engine) as connection:
-                insert_new(connection, _PREDICTIONS, rows)
+                insert_predictions(connection, rows)
         except DatabaseError as error:
             raise LogUnavailableError(str(error)) from None
 
@@ -131,13 +74,15 @@ class PredictionLog:
 
         Those made from observations in a request are left out: the caller may have invented them.
         """
-        query = sa.select(*(column for column in _PREDICTIONS.columns if column.name != "features")).where(
-            _PREDICTIONS.c.subject_id == subject,
-            _PREDICTIONS.c.origin != "request",
-            _PREDICTIONS.c.index_time > microsecond(since),
-            _PREDICTIONS.c.index_time <= microsecond(until),
+        query = sa.select(
+            *(column for column in PREDICTIONS.columns if column.name not in ("feature_names", "features"))
+        ).where(
+            PREDICTIONS.c.subject_id == subject,
+            PREDICTIONS.c.origin != "request",
+            PREDICTIONS.c.index_time > microsecond(since),
+            PREDICTIONS.c.index_time <= microsecond(until),
         )
-        return self._frame(query.order_by(_PREDICTIONS.c.index_time, _PREDICTIONS.c.made_at))
+        return self._frame(query.order_by(PREDICTIONS.c.index_time, PREDICTIONS.c.made_at))
 
     def hourly(self, model_name: str, model_version: str, since: pd.Timestamp, *, with_features: bool = False) -> pd.DataFrame:
         """Return the rescorer's risks by one model version: the last of each subject and hour.
@@ -150,27 +95,26 @@ class PredictionLog:
         Returns:
             ``subject_id, index_time, probability, net_score, net_spot``, by subject and time.
         """
-        former = _PREDICTIONS.c.decided_by.is_(None)  # an earlier version stored the chart's score only
+        former = PREDICTIONS.c.decided_by.is_(None)  # an earlier version stored the chart's score only
         net = [
-            sa.case((former, _PREDICTIONS.c.news2), else_=_PREDICTIONS.c[name]).label(name)
-            for name in ("net_score", "net_spot")
+            sa.case((former, PREDICTIONS.c.news2), else_=PREDICTIONS.c[name]).label(name) for name in ("net_score", "net_spot")
         ]
-        query = sa.select(_PREDICTIONS.c.subject_id, _PREDICTIONS.c.index_time, _PREDICTIONS.c.probability, *net).where(
-            _PREDICTIONS.c.model_name == model_name,
-            _PREDICTIONS.c.model_version == model_version,
-            _PREDICTIONS.c.origin == "rescorer",
-            _PREDICTIONS.c.basis == "model",
-            _PREDICTIONS.c.index_time >= microsecond(since),
+        query = sa.select(PREDICTIONS.c.subject_id, PREDICTIONS.c.index_time, PREDICTIONS.c.probability, *net).where(
+            PREDICTIONS.c.model_name == model_name,
+            PREDICTIONS.c.model_version == model_version,
+            PREDICTIONS.c.origin == "rescorer",
+            PREDICTIONS.c.basis == "model",
+            PREDICTIONS.c.index_time >= microsecond(since),
         )
         if with_features:
-            query = query.where(_PREDICTIONS.c.features.is_not(None))
+            query = query.where(PREDICTIONS.c.features.is_not(None))
         rows = self._frame(query).astype({"net_score": "float64", "net_spot": "float64"})
         rows = rows.sort_values(["subject_id", "index_time"], ignore_index=True)
         return rows[~rows.assign(hour=rows["index_time"].dt.floor("h")).duplicated(["subject_id", "hour"], keep="last")]
 
     def has_live_predictions(self) -> bool:
         """Return whether a ward was ever monitored, so that the rescorer made any prediction."""
-        query = sa.select(_PREDICTIONS.c.seq).where(_PREDICTIONS.c.origin == "rescorer").limit(1)
+        query = sa.select(PREDICTIONS.c.seq).where(PREDICTIONS.c.origin == "rescorer").limit(1)
         with reading(self._engine) as connection:
             return connection.execute(query).first() is not None
 
@@ -179,47 +123,51 @@ class PredictionLog:
 
         Versions may differ; a feature that one of them did not have is missing.
         """
-        query = sa.select(_PREDICTIONS).where(
-            _PREDICTIONS.c.model_name == model_name,
-            _PREDICTIONS.c.basis == "model",
-            _PREDICTIONS.c.features.is_not(None),
+        query = sa.select(PREDICTIONS).where(
+            PREDICTIONS.c.model_name == model_name,
+            PREDICTIONS.c.basis == "model",
+            PREDICTIONS.c.features.is_not(None),
         )
         if since is not None:
-            query = query.where(_PREDICTIONS.c.made_at >= microsecond(since))
-        rows = self._frame(query.order_by(_PREDICTIONS.c.made_at))
-        values = features_from_json(rows.pop("features"), features)
+            query = query.where(PREDICTIONS.c.made_at >= microsecond(since))
+        rows = self._frame(query.order_by(PREDICTIONS.c.made_at))
+        values = features_frame(rows.pop("features"), features)
         # What both the log and the features hold, such as NEWS2, is returned as the feature.
         return pd.concat([rows.drop(columns=[name for name in features if name in rows]), values], axis=1)
 
     def sample(self, number: int, seed: int) -> pd.DataFrame:
-        """Return a random sample of predictions, or all if there are no more; all columns, features as JSON."""
+        """Return a random sample of predictions, or all if there are no more; all columns, features as a mapping."""
         with reading(self._engine) as connection:
-            rows = np.array(connection.execute(sa.select(_PREDICTIONS.c.seq)).scalars().all(), dtype=np.int64)
+            rows = np.array(connection.execute(sa.select(ROWS.c.seq)).scalars().all(), dtype=np.int64)
         if len(rows) > number:
             rows = np.random.default_rng(seed).choice(np.sort(rows), number, replace=False)
         chunks = [rows[first : first + _CHUNK].tolist() for first in range(0, len(rows), _CHUNK)] or [[]]
-        frames = [self._frame(sa.select(_PREDICTIONS).where(_PREDICTIONS.c.seq.in_(chunk))) for chunk in chunks]
+        frames = [self._frame(sa.select(PREDICTIONS).where(PREDICTIONS.c.seq.in_(chunk))) for chunk in chunks]
         return pd.concat(frames, ignore_index=True)
 
     def delete_before(self, time: pd.Timestamp) -> int:
-        """Delete predictions made before a time; return how many."""
-        return delete_in_steps(self._engine, _PREDICTIONS, _PREDICTIONS.c.made_at < microsecond(time))
+        """Delete predictions made before a time, and the keys of subjects that have no other; return how many predictions."""
+        deleted = delete_in_steps(self._engine, ROWS, ROWS.c.made_at < microsecond(time))
+        delete_in_steps(self._engine, SUBJECTS, ~_HAS_PREDICTION)
+        return deleted
 
     def subjects(self) -> set[str]:
         """Return every subject of which a prediction is stored."""
         with reading(self._engine) as connection:
-            return set(connection.execute(sa.select(_PREDICTIONS.c.subject_id).distinct()).scalars())
+            return set(connection.execute(sa.select(SUBJECTS.c.subject_id).where(_HAS_PREDICTION)).scalars())
 
     def _frame(self, query: "sa.Select[Any]") -> pd.DataFrame:
         with reading(self._engine) as connection:
             result = connection.execute(query)
             rows = pd.DataFrame(result.all(), columns=list(result.keys()))
+        if "features" in rows:
+            names = {text: json.loads(text) for text in rows["feature_names"].dropna().unique()}
+            packed = zip(rows.pop("feature_names"), rows["features"], strict=True)
+            features = [
+                None if own is None else dict(zip(names[text], unpack_features(own), strict=True)) for text, own in packed
+            ]
+            rows["features"] = pd.Series(features, rows.index, dtype=object)
         return rows.assign(**{time: instants(rows[time]) for time in _TIMES if time in rows})
-
-
-def features_from_json(stored: Iterable[str], names: Sequence[str]) -> pd.DataFrame:
-    """Return features from the JSON of the log: one row a prediction, float32."""
-    return pd.DataFrame([json.loads(text) for text in stored], columns=list(names), dtype="float32")
 
 
 def logged_features(registered: RegisteredModel, known: Container[str]) -> list[str]:
@@ -260,11 +208,5 @@ def prediction(
         model_version=registered.version if registered else None,
         feature_service=feature_service,
         terms=risk.terms.to_json(),
-        features=_json(features),
+        features=features,
     )
-
-
-def _json(features: Mapping[str, float] | None) -> str | None:
-    if features is None:
-        return None
-    return json.dumps({name: None if math.isnan(value) else value for name, value in features.items()})

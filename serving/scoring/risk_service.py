@@ -27,7 +27,8 @@ from serving.observability.logs import error_location
 from serving.records.clock import Clock
 from serving.records.journal import Journal
 from serving.records.journal_lookups import Latest
-from serving.records.prediction_log import Origin, PredictionLog, logged_features, prediction
+from serving.records.prediction_log import PredictionLog, logged_features, prediction
+from serving.records.prediction_rows import Origin
 from serving.records.registration import Registration
 from serving.records.silences import Silences
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc

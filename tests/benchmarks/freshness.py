@@ -39,7 +39,7 @@ class Freshness:
         cores_idle: the same before the first reading.
         max_rate: readings accepted per second from gateways that send without pause.
         refreshes: updates of a risk per second.
-        bytes_per_reading, bytes_per_risk: on the disk.
+        bytes_per_reading, bytes_per_risk: by which the journal and the prediction log grew on the disk.
     """
 
     patients: int
@@ -105,7 +105,7 @@ def measure_freshness(home: Path, task: str, *, patients: int, seconds: float, g
         port = int(url.rpartition(":")[2])
         asyncio.run(_register(port, token, names))
         time.sleep(20)  # until all of them are in the feature store
-        idle_memory, idle = _memory(home), _processor(home)
+        idle_memory, idle, empty = _memory(home), _processor(home), _sizes(home)
         time.sleep(3)
         cores_idle = (_processor(home) - idle) / 3
         with _RiskWatcher(home) as watcher:
@@ -134,8 +134,8 @@ def measure_freshness(home: Path, task: str, *, patients: int, seconds: float, g
         cores_idle=cores_idle,
         max_rate=max_rate,
         refreshes=readings / elapsed,
-        bytes_per_reading=sizes["journal.db"] / readings,
-        bytes_per_risk=sizes["predictions.db"] / readings,
+        bytes_per_reading=(sizes["journal.db"] - empty["journal.db"]) / readings,
+        bytes_per_risk=(sizes["predictions.db"] - empty["predictions.db"]) / readings,
     )
 
 

@@ -19,13 +19,12 @@ from models.registry import CHAMPION, RegisteredModel, Registry
 from serving.records import journal, prediction_log, ward_state
 from serving.records.database import Schema
 from serving.records.journal_tables import OBSERVATIONS, REGISTRATIONS
+from serving.records.prediction_tables import PREDICTIONS
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_tables import ALARMS, EVENTS, RISKS
 from serving.scoring.subject_state import features_as_of
 from tests.soak.gateway import Gateway
 from tests.soak.home import TASK
-
-_PREDICTIONS = prediction_log.SCHEMA.metadata.tables["predictions"]
 
 
 def file_faults(home: Path) -> list[str]:
@@ -88,7 +87,7 @@ def alarm_faults(home: Path) -> list[str]:
     ended = {name for kind, name, _ in notified if kind == "alarm_ended"}
     if not ended <= {alarm["alarm_id"] for alarm in alarms if alarm["ended_at"] is not None}:
         faults.append("alarms: an alarm_ended event of an open alarm")
-    logged = {row["prediction_id"]: row for row in rows(home, prediction_log.SCHEMA, _PREDICTIONS)[0]}
+    logged = {row["prediction_id"]: row for row in rows(home, prediction_log.SCHEMA, PREDICTIONS)[0]}
     for alarm in alarms:
         risk = logged.get(alarm["prediction_id"])
         if risk is None or (risk["probability"], risk["index_time"]) != (alarm["probability"], alarm["opened_at"]):

@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from models.registry import RegisteredModel
 from models.tasks import TASKS
 from serving.observability.metrics import Metrics
-from serving.records import prediction_log
 from serving.records.journal import Journal
 from serving.records.prediction_log import PredictionLog
+from serving.records.prediction_tables import PREDICTIONS
 from serving.records.registration import Registration
 from serving.records.source_settings import SourceSettingsFile
 from serving.records.timestamps import microsecond
@@ -23,7 +23,6 @@ from serving.stream.rescorer import Rescorer
 START = datetime(2026, 2, 1, 12, tzinfo=UTC)
 SICK = {"respiratory_rate": 32.0, "spo2": 85.0, "systolic_bp": 88.0}  # NEWS2 of 9 without the heart rate
 HEART_RATE = "heart_rate_last_24h"
-PREDICTIONS = prediction_log.SCHEMA.metadata.tables["predictions"]
 
 
 class HeartRateModel:

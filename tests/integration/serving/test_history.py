@@ -1,10 +1,13 @@
 """The course of a subject's risk, and its trend."""
 
+import uuid
+
 import pandas as pd
 import pytest
 
 from serving.records.clock import WallClock
-from serving.records.prediction_log import Prediction, PredictionLog
+from serving.records.prediction_log import PredictionLog
+from serving.records.prediction_rows import Prediction
 from serving.records.timestamps import microsecond, present
 from serving.scoring.history import MAX_POINTS, risk_history, trend_of
 
@@ -46,7 +49,7 @@ def prediction(number, index_time, probability=0.5, origin="rescorer"):
     outputs |= {"decided_by": "model", "net_score": 3, "net_spot": 3}
     model = {"model_name": "m", "model_version": "1", "feature_service": "s"}
     at = microsecond(index_time)
-    return Prediction(f"id-{number}", at, origin, "p1", at, at, **outputs, **model, terms=None, features=None)
+    return Prediction(str(uuid.UUID(int=number)), at, origin, "p1", at, at, **outputs, **model, terms=None, features=None)
 
 
 def test_risk_history_is_thinned_to_the_last_of_each_interval(tmp_path):

@@ -9,25 +9,31 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from threading import Barrier
 
+import numpy as np
 import pandas as pd
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from features.oxygen import SUFFIX
+from models.bedside import ScoreTerms
 from serving.api.schemas.alarms import alarm_out
 from serving.identity import identities
 from serving.identity.identities import Identities
 from serving.records import journal, prediction_log, ward_state
 from serving.records.database import DatabaseError, open_database, pending_migrations
 from serving.records.journal import Journal
-from serving.records.migrations import head, titles, upgrade
+from serving.records.journal_rows import Receipt, digest, digest_origin
+from serving.records.migrations import _config, head, titles, upgrade
 from serving.records.prediction_log import OUTPUTS, PredictionLog
-from serving.records.timestamps import microsecond
+from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Event, WardUpdate
 from serving.records.ward_settings import WardSettings, WardSettingsFile
 from serving.records.ward_state import WardState
 from tests.support import HOMES
+from tests.support.whole_rows import open_whole
 
 SCHEMAS = {schema.name: schema for schema in (journal.SCHEMA, ward_state.SCHEMA, prediction_log.SCHEMA, identities.SCHEMA)}
 # Former file and table -> present table.
@@ -163,6 +169,9 @@ def test_former_home_keeps_every_row(home):
     assert [change for schema in SCHEMAS.values() for change in pending_migrations(home, schema)] == []
     present = {PRESENT_FILE.get(file, file): list(tables.values()) for file, tables in TABLES.items()}
     after = tables_of(home, present)
+    with open_whole(home, "journal.db") as connection:
+        connection.row_factory = sqlite3.Row
+        after["observations"] = [dict(row) for row in connection.execute("SELECT * FROM observed ORDER BY seq")]
     for tables in TABLES.values():
         for former, table in tables.items():
             assert len(after[table]) == len(before[former]), table
@@ -176,14 +185,47 @@ def test_former_home_keeps_every_row(home):
             assert after[table] == expected, table
 
 
+def assert_same_features(before, after, names):
+    """Check that features are the same to the last bit of float32, in which they were computed, in their order."""
+    if before is None:
+        assert (after, names) == (None, None)
+        return
+    before, after = json.loads(before), json.loads(after)
+    assert list(before) == list(after) == json.loads(names)
+    assert {name: None if value is None else np.float32(value) for name, value in before.items()} == after
+
+
 def test_former_prediction_log_keeps_every_value_and_its_order(home):
     before = read(home / "predictions.db", "SELECT * FROM predictions ORDER BY rowid")
     PredictionLog(home)
-    after = read(home / "predictions.db", "SELECT * FROM predictions ORDER BY seq")
+    with open_whole(home, "predictions.db") as connection:
+        connection.row_factory = sqlite3.Row
+        after = [dict(row) for row in connection.execute("SELECT * FROM logged ORDER BY seq")]
     times = ("made_at", "as_of", "index_time")
+    assert len({row["features"] for row in before}) > 5
     for former, row in zip(before, after, strict=True):
         expected = {name: microsecond(pd.Timestamp(former.pop(name))) for name in times}
+        features, names = row.pop("features"), row.pop("feature_names")
+        assert_same_features(former.pop("features"), features, names)
         assert row == {"seq": row["seq"], "subject_id": former.pop("patient_id"), **expected, **former, "terms": None}
+
+
+def test_predictions_of_the_version_before_numbers_keep_their_terms_and_how_many_there_are(home):
+    upgrade_to(home, prediction_log.SCHEMA, "0003")
+    terms = ScoreTerms(spo2_scale=2).to_json()
+    with closing(sqlite3.connect(home / "predictions.db")) as connection, connection:
+        connection.execute("UPDATE predictions SET terms = ? WHERE seq % 2", (terms,))
+        connection.execute("UPDATE predictions SET as_of = index_time + 5 WHERE seq = 3")
+    before = read(home / "predictions.db", "SELECT seq, prediction_id, subject_id, as_of, terms FROM predictions ORDER BY seq")
+    log = PredictionLog(home)
+    with open_whole(home, "predictions.db") as connection:
+        after = connection.execute("SELECT seq, prediction_id, subject_id, as_of, terms FROM logged ORDER BY seq").fetchall()
+    assert after == [tuple(row.values()) for row in before]
+    assert log.subjects() == {row["subject_id"] for row in before}
+    assert log.delete_before(instant(2**50)) == 0
+    assert log.delete_before(instant(2**52)) == len(before)
+    assert log.subjects() == set()
+    assert read(home / "predictions.db", "SELECT * FROM subjects") == []
 
 
 def test_former_predictions_are_what_the_api_answered(home, answers):
@@ -266,26 +308,126 @@ def test_former_journal_has_its_observations_and_registrations(home):
     assert opened.wards_of(wards) == wards
 
 
+def upgrade_to(home, schema, revision):
+    """Bring a file to an earlier revision than the present one, as the version of then left it."""
+    engine = sa.create_engine(f"sqlite:///{home / schema.file}")
+    with engine.begin() as connection:
+        command.upgrade(_config(schema.name, connection), revision)
+    engine.dispose()
+
+
 def test_journal_without_merges_gets_them_and_keeps_its_observations(home):
-    former = Journal(home)
-    with former.snapshot() as snapshot:
-        before = snapshot.observations(0, 2**62)
-    with closing(sqlite3.connect(home / "journal.db")) as connection, connection:  # as revision 0003 had it
-        for table in ("merges", "terms"):
-            connection.execute(f"DROP TABLE {table}")
-        connection.execute("ALTER TABLE revisions DROP COLUMN signal")
-        connection.execute("UPDATE alembic_version SET version_num = '0003'")
+    upgrade_to(home, journal.SCHEMA, "0003")
+    before = read(home / "journal.db", "SELECT seq, subject_id FROM observations ORDER BY seq")
     assert pending_migrations(home, journal.SCHEMA) == [
         "journal.db: let patients be merged and unmerged.",
         "journal.db: let a patient have terms of their own, and keep of which signal or bound a revision is.",
+        f"journal.db: {titles('journal', '0005')[0]}",
     ]
     opened = Journal(home)
-    first, second, *_ = before["subject_id"].unique()
+    subjects = [row["subject_id"] for row in before]
+    first, second, *_ = dict.fromkeys(subjects)
     assert opened.merge(second, first)
     with opened.snapshot() as snapshot:
         after = snapshot.observations(0, 2**62)
-        assert len(snapshot.observations(0, 2**62, first)) == before["subject_id"].isin([first, second]).sum()
-    assert after["seq"].tolist() == before["seq"].tolist()
+        assert len(snapshot.observations(0, 2**62, first)) == subjects.count(first) + subjects.count(second)
+    assert after["seq"].tolist() == [row["seq"] for row in before]
+
+
+RECORDED_AT = [1_795_000_000_000_000, 1_795_000_060_000_000, 1_795_000_120_000_000]  # three groups
+# As revision 0005 stored them: group, signal, seconds before its time, value, source, message, version, superseded by.
+BEFORE_NUMBERS = [
+    (0, "heart_rate", 3, 80.0, "g1", "m1", None, None),
+    (0, "heart_rate", 0, 81.0, "g1", "ahead", None, None),  # sent with a time 2 s ahead, which was stored as that of the group
+    (0, "fio2", 5, 40.0, "g1", "oxygen", None, None),
+    (0, "on_oxygen", 5, 1.0, "g1", "oxygen", None, None),  # follows from it
+    (1, "heart_rate", 4, 90.0, None, "m2", None, 2),
+    (2, "heart_rate", 64, 95.0, None, "m2", 2, None),
+]
+
+
+def sent(signal, value, time, source, message, **more):
+    row = {"subject_id": "p1", "signal": signal, "value": value, "unit": None, "device_id": None, "source": source}
+    return {**row, "observed_at": instant(time), "message_id": message, **more}
+
+
+@pytest.fixture
+def before_numbers(tmp_path):
+    """A journal of revision 0005, whose rows hold texts."""
+    upgrade_to(tmp_path, journal.SCHEMA, "0005")
+    rows = []
+    for group, signal, seconds, value, source, message, version, superseded in BEFORE_NUMBERS:
+        at, is_derived = RECORDED_AT[group] - seconds * 1_000_000, signal == "on_oxygen"
+        origin = [source, message, "p1", "fio2" if is_derived else signal]
+        time = instant(at + (2_000_000 if message == "ahead" else 0))
+        digests = [one + (SUFFIX.encode() if is_derived else b"") for one in (digest([*origin, time]), digest_origin(origin))]
+        ended = None if superseded is None else RECORDED_AT[superseded]
+        rows.append(("p1", signal, at, value, RECORDED_AT[group], source, *digests, version, ended))
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
+        connection.executemany(
+            "INSERT INTO observations (subject_id, signal, observed_at, value, recorded_at, source, message, origin, version, "
+            "superseded_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        connection.execute("INSERT INTO group_time VALUES (1, ?)", (RECORDED_AT[-1],))
+        of_m2 = digest_origin([None, "m2", "p1", "heart_rate"])
+        connection.execute(
+            "INSERT INTO revisions (recorded_at, subject_id, origin, version, is_retracted, observed_at, value, signal) "
+            "VALUES (?, 'p1', ?, 2, 0, ?, 95.0, 'heart_rate')",
+            (RECORDED_AT[2], of_m2, RECORDED_AT[1] - 4_000_000),
+        )
+    return tmp_path
+
+
+def values_at(opened, until):
+    with opened.snapshot() as snapshot:
+        rows = snapshot.observations(0, until, "p1")
+    return sorted(zip(rows["signal"], rows["value"], strict=True))
+
+
+def test_observations_of_the_version_before_numbers_count_when_they_did(before_numbers):
+    (title,) = pending_migrations(before_numbers, journal.SCHEMA)
+    assert title.startswith("journal.db: let observations refer to series and senders by number")
+    opened = Journal(before_numbers)
+    of_first_group = [("fio2", 40.0), ("heart_rate", 80.0), ("heart_rate", 81.0), ("on_oxygen", 1.0)]
+    for until, also in zip(RECORDED_AT, ([], [("heart_rate", 90.0)], [("heart_rate", 95.0)]), strict=True):
+        assert values_at(opened, until) == sorted(of_first_group + also)
+    assert opened.count_accepted() == {
+        ("g1", "fio2"): 1,
+        ("g1", "heart_rate"): 2,
+        ("g1", "on_oxygen"): 1,
+        ("", "heart_rate"): 2,
+    }
+
+
+def test_messages_of_the_version_before_numbers_are_known_when_they_are_sent_again(before_numbers):
+    opened = Journal(before_numbers)
+    first, second = RECORDED_AT[:2]
+    again = [
+        sent("heart_rate", 80.0, first - 3_000_000, "g1", "m1"),
+        sent("heart_rate", 81.0, first + 2_000_000, "g1", "ahead"),
+        sent("fio2", 40.0, first - 5_000_000, "g1", "oxygen"),
+        sent("heart_rate", 90.0, second - 4_000_000, None, "m2"),
+    ]
+    assert [receipt.status for receipt in opened.append(lambda: again)] == ["duplicate"] * 4
+    other = [
+        sent("heart_rate", 99.0, first - 3_000_000, "g1", "m1"),
+        sent("heart_rate", 99.0, first + 2_000_000, "g1", "ahead"),
+    ]
+    assert opened.append(lambda: other) == [Receipt("quarantined", "duplicate_message")] * 2
+
+
+def test_observations_of_the_version_before_numbers_are_corrected_and_retracted(before_numbers):
+    opened = Journal(before_numbers)
+    first, second = RECORDED_AT[:2]
+    versions = [
+        sent("heart_rate", 70.0, first - 3_000_000, "g1", "m1", status="corrected", version=None),
+        sent("fio2", None, first - 5_000_000, "g1", "oxygen", status="retracted", version=None),
+        sent("heart_rate", None, second - 4_000_000, None, "m2", status="retracted", version=3),
+    ]
+    assert [receipt.status for receipt in opened.append(lambda: versions)] == ["accepted"] * 3
+    assert values_at(opened, 2**62) == [("heart_rate", 70.0), ("heart_rate", 81.0)]
+    assert ("heart_rate", 80.0) in values_at(opened, RECORDED_AT[2])
 
 
 def test_ward_state_without_silences_gets_them_and_keeps_its_events(home):

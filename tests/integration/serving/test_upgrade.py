@@ -14,6 +14,7 @@ from serving.records.migrations.ward_state import rev_0001_baseline as ward_stat
 from serving.records.ward_state import WardState
 from serving.records.ward_tables import ALARMS, RISKS
 from tests.support.fake_ward import PREDICTIONS, SICK, FakeWard, heart_rate_model
+from tests.support.whole_rows import open_whole
 
 # Columns that came with the safety net, by file and table as they were named then.
 LATER_COLUMNS = {
@@ -31,8 +32,9 @@ FORMER = {
         "journal.db",
         {
             "patients": "SELECT * FROM present.registrations",
-            "readings": "SELECT seq, subject_id, signal, observed_at, value, recorded_at, device_id, source, message "
-            "FROM present.observations",
+            "readings": "SELECT seq, subject_id, signal, observed_at, value, recorded_at, device_id, source, "
+            "COALESCE(message, CAST(seq AS BLOB)) "
+            "FROM present.whole",
             "quarantine": "SELECT seq, recorded_at, subject_id, reason, observation, digest FROM present.quarantine",
             "repeated": "SELECT * FROM present.repetitions",
             "latest": "SELECT * FROM present.latest",
@@ -62,7 +64,7 @@ FORMER = {
         {
             "predictions": "SELECT prediction_id, {made_at}, origin, subject_id, {as_of}, {index_time}, basis, probability, "
             "band, news2, news2_highest, model_name, model_version, feature_service, decided_by, net_score, net_spot, features "
-            "FROM present.predictions ORDER BY seq"
+            "FROM present.whole ORDER BY seq"
         },
     ),
 }
@@ -78,6 +80,9 @@ def isoformat(column):
 def make_former(home):
     """Write the databases of a home as an early version had them."""
     times = {name: isoformat(name) for name in ("made_at", "as_of", "index_time")}
+    for file, view in (("predictions.db", "logged"), ("journal.db", "observed")):
+        with open_whole(home, file) as connection:
+            connection.execute(f"CREATE TABLE whole AS SELECT * FROM {view}")
     for present, (baseline, former, tables) in FORMER.items():
         (home / present).rename(home / "present.db")
         for suffix in ("-wal", "-shm"):

@@ -133,7 +133,7 @@ def test_backup_holds_every_acknowledged_reading_and_its_identity(moved):
     assert acknowledged > 3 * len(LIVE) * len(USUAL)
     assert count(home, "journal.db", "observations") >= acknowledged
     with closing(sqlite3.connect(home / "journal.db")) as connection:
-        subjects = [subject for (subject,) in connection.execute("SELECT DISTINCT subject_id FROM observations")]
+        subjects = [subject for (subject,) in connection.execute("SELECT DISTINCT subject_id FROM series")]
     assert set(Identities(home).find(subjects).values()) == set(LIVE)
     assert set(subjects) == {open_pseudonyms(home).subject_key(patient) for patient in LIVE}
 
@@ -146,7 +146,8 @@ def test_backup_journal_holds_the_groups_that_the_ward_state_was_computed_from(m
     with closing(sqlite3.connect(home / "journal.db")) as connection:
         assert connection.execute("SELECT recorded_at FROM group_time").fetchone()[0] >= read_until
     assert len(names) == len(LIVE)
-    assert count(home, "predictions.db", "predictions", f"prediction_id IN {tuple(names)}") == len(names)
+    hexes = tuple(name.replace("-", "").upper() for name in names)
+    assert count(home, "predictions.db", "predictions", f"hex(prediction_id) IN {hexes}") == len(names)
 
 
 def test_restored_home_reproduces_every_prediction(moved):

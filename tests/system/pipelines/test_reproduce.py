@@ -22,6 +22,7 @@ from serving.records.prediction_log import PredictionLog
 from serving.records.registration import Registration
 from serving.settings import Settings
 from tests.support.live_ward import TASK, LiveWard
+from tests.support.whole_rows import open_whole
 
 ALL = 10_000
 LIVE = ("live-1", "live-2", "live-3")
@@ -32,7 +33,7 @@ def now():
 
 
 def predictions(home, query, *values):
-    with closing(sqlite3.connect(home / "predictions.db")) as connection, connection:
+    with open_whole(home, "predictions.db") as connection:
         return connection.execute(query, values).fetchall()
 
 
@@ -91,19 +92,19 @@ def outside_training(home):
     """Return the number of held-out patients outside the domain of use."""
     ((number,),) = predictions(
         home,
-        "SELECT COUNT(*) FROM predictions WHERE origin = 'online_store' AND basis = 'news2' AND as_of = index_time",
+        "SELECT COUNT(*) FROM logged WHERE origin = 'online_store' AND basis = 'news2' AND as_of = index_time",
     )
     return number
 
 
 def test_reproduce_makes_predictions_of_every_origin_again_bit_for_bit(predicted):
-    logged = Counter(predictions(predicted, "SELECT origin, basis FROM predictions"))
+    logged = Counter(predictions(predicted, "SELECT origin, basis FROM logged"))
     assert logged["rescorer", "model"] >= 12
     # Without a model: of the patient who sent, and of all patients whose last risk was of a model.
     assert logged["rescorer", "news2"] == 4
     assert (logged["journal", "model"], logged["online_store", "news2"]) == (6, 3 + outside_training(predicted))
     assert predictions(
-        predicted, "SELECT COUNT(*) FROM predictions WHERE origin = 'online_store' AND subject_id IN (?, ?, ?)", *LIVE
+        predicted, "SELECT COUNT(*) FROM logged WHERE origin = 'online_store' AND subject_id IN (?, ?, ?)", *LIVE
     ) == [(3,)]
     result = reproduce(predicted, ALL)
     assert result.different == {}
@@ -115,7 +116,7 @@ def test_reproduce_makes_predictions_of_every_origin_again_bit_for_bit(predicted
 
 
 def test_reproduce_makes_predictions_of_a_withdrawal_again(predicted):
-    before = Counter(predictions(predicted, "SELECT origin, basis FROM predictions"))
+    before = Counter(predictions(predicted, "SELECT origin, basis FROM logged"))
     registry = Registry(predicted)
     version = registry.version_with_alias(TASK, "champion")
     registry.withdraw(TASK, version, "its certificate does not hold", now().to_pydatetime())
@@ -127,7 +128,7 @@ def test_reproduce_makes_predictions_of_a_withdrawal_again(predicted):
     stay = CohortStore(predicted).read("stays").iloc[0]["subject_id"]
     reports = service.by_subject([*LIVE, stay])
     assert {(report.risk.basis, report.risk.findings[0]) for report in reports} == {("news2", "withdrawn")}
-    since = Counter(predictions(predicted, "SELECT origin, basis FROM predictions")) - before
+    since = Counter(predictions(predicted, "SELECT origin, basis FROM logged")) - before
     # The rescorer: of the patients who sent, and of all patients again, whose risks were of the withdrawn model.
     assert since == {("rescorer", "news2"): 3 + 3, ("journal", "news2"): 3, ("online_store", "news2"): 1}
     for trusted in (False, True):
@@ -155,8 +156,8 @@ def test_risk_uses_an_observation_of_the_same_second_as_the_online_store_row(pre
 
 
 def test_reproduce_names_a_tampered_prediction_and_its_columns_but_no_patient(predicted, tmp_path):
-    (wrong, probability), (worse, _), (stale, _) = [
-        predictions(predicted, f"SELECT prediction_id, probability FROM predictions WHERE {which} LIMIT 1")[0]
+    (wrong, a_row, probability), (worse, another, _), (stale, last, _) = [
+        predictions(predicted, f"SELECT prediction_id, seq, probability FROM logged WHERE {which} LIMIT 1")[0]
         for which in (
             "origin = 'rescorer' AND basis = 'model'",
             "origin = 'request'",
@@ -164,27 +165,34 @@ def test_reproduce_names_a_tampered_prediction_and_its_columns_but_no_patient(pr
         )
     ]
     a_bit = math.nextafter(probability, 1)
-    predictions(predicted, "UPDATE predictions SET probability = ? WHERE prediction_id = ?", a_bit, wrong)
-    predictions(predicted, "UPDATE predictions SET band = 'none' WHERE prediction_id = ?", worse)
-    predictions(predicted, "UPDATE predictions SET news2 = news2 + 1 WHERE prediction_id = ?", stale)
+    predictions(predicted, "UPDATE predictions SET probability = ? WHERE seq = ?", a_bit, a_row)
+    predictions(
+        predicted,
+        "INSERT INTO contexts SELECT 0, origin, basis, 'none', decided_by, model_name, model_version, "
+        "feature_service, terms FROM contexts WHERE id = (SELECT context FROM predictions WHERE seq = ?)",
+        another,
+    )
+    predictions(predicted, "UPDATE predictions SET context = 0 WHERE seq = ?", another)
+    predictions(predicted, "UPDATE predictions SET news2 = news2 + 1 WHERE seq = ?", last)
     assert reproduce(predicted, ALL).different == {wrong: ["probability"], worse: ["band"], stale: ["news2"]}
     result = CliRunner().invoke(
         app, ["reproduce", "--home", str(predicted), "--sample", str(ALL), "--json", str(tmp_path / "reproduction.json")]
     )
     assert result.exit_code == 1
     assert f"different: {wrong}: probability" in result.output
-    subjects = [subject for (subject,) in predictions(predicted, "SELECT subject_id FROM predictions")]
+    subjects = [subject for (subject,) in predictions(predicted, "SELECT subject_id FROM logged")]
     assert not [subject for subject in subjects if subject in result.output]
     assert wrong in (tmp_path / "reproduction.json").read_text()
 
 
 def test_reproduce_notices_changed_and_lost_observations(predicted):
     with closing(sqlite3.connect(predicted / "journal.db")) as connection, connection:
-        connection.execute("UPDATE observations SET value = value + 1 WHERE subject_id = ? AND signal = 'heart_rate'", LIVE[:1])
-        connection.execute("DELETE FROM observations WHERE subject_id = ?", LIVE[1:2])
+        of_subject = "series IN (SELECT id FROM series WHERE subject_id = ? AND signal LIKE ?)"
+        connection.execute(f"UPDATE observations SET value = value + 1 WHERE {of_subject}", (LIVE[0], "heart_rate"))
+        connection.execute(f"DELETE FROM observations WHERE {of_subject}", (LIVE[1], "%"))
     result = reproduce(predicted, ALL)
     assert result.origins["rescorer"]["different"] >= 4
-    of_the_third = predictions(predicted, "SELECT prediction_id FROM predictions WHERE subject_id = ?", LIVE[2])
+    of_the_third = predictions(predicted, "SELECT prediction_id FROM logged WHERE subject_id = ?", LIVE[2])
     assert not set(result.different) & {name for (name,) in of_the_third}
 
 

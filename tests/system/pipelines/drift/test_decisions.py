@@ -1,6 +1,7 @@
 """Decisions: a withdrawal is immediate, a change of the model waits for --act and for evidence, and all are recorded."""
 
 import json
+import uuid
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ from pipelines.drift.job import run_drift
 from pipelines.home import Home
 from pipelines.jobs.train import Trained
 from pipelines.operations.restore import restore
-from serving.records.prediction_log import Prediction, PredictionLog
+from serving.records.prediction_log import PredictionLog
+from serving.records.prediction_rows import Prediction
 from serving.records.timestamps import microsecond
 
 NAME = "deterioration"
@@ -161,11 +163,12 @@ def _log(home, champion):
     at = now - pd.to_timedelta((now.hour - rows["hour"]) % 24, unit="h")
     PredictionLog(home.path).append(
         Prediction(
-            prediction_id=f"ward-{number}", made_at=microsecond(time), origin="rescorer", subject_id=f"bed-{row['number']}",
+            prediction_id=str(uuid.UUID(int=number)), made_at=microsecond(time), origin="rescorer",
+            subject_id=f"bed-{row['number']}",
             as_of=microsecond(time), index_time=microsecond(time), basis="model", probability=float(row["probability"]),
             band="low", news2=1, news2_highest=1, model_name=NAME, model_version="1",
             feature_service=champion.feature_service, decided_by=None, net_score=None, net_spot=None, terms=None,
-            features=json.dumps({name: float(row[name]) for name in champion.model.features}),
+            features={name: float(row[name]) for name in champion.model.features},
         )
         for number, (time, (_, row)) in enumerate(zip(at, rows.iterrows(), strict=True))
     )  # fmt: skip
