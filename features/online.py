@@ -117,7 +117,9 @@ class SubjectFeatures:
         if not _is_strictly_sorted(signal, observed, recorded):
             order = np.lexsort((steps, severity(signal, steps), recorded, observed, signal))
             new = signal[order], observed[order], recorded[order], steps[order]
-        _merge(self._observed, self._recorded, self._steps, self._begin, self._end, *new)
+        if _merge(self._observed, self._recorded, self._steps, self._begin, self._end, *new):
+            for code in np.unique(signal):
+                self._order_ties(code)
 
     def at(self, times: Int64) -> Float32:
         """Compute the features as known at each time.
@@ -168,6 +170,14 @@ class SubjectFeatures:
         longest = _longest_windows(plan_computation(self.views).plan)
         _forget(self._observed, self._recorded, self._steps, self._begin, self._end, longest, t, self._forgotten)
         self._forgotten_at = max(self._forgotten_at, t)
+
+    def _order_ties(self, signal: int) -> None:
+        """Order what was observed and recorded at one time by severity, though it was added one after the other."""
+        kept = slice(self._begin[signal], self._end[signal])
+        observed, recorded, steps = self._observed[kept], self._recorded[kept], self._steps[kept]
+        order = np.lexsort((steps, severity(np.full(len(steps), signal), steps), recorded, observed))
+        for column in (observed, recorded, steps):
+            column[:] = column[order]
 
     def _reallocate(self, capacity: Int64) -> None:
         begin = np.cumsum(capacity) - capacity
@@ -242,14 +252,16 @@ def _merge(
     observed: Int64,
     recorded: Int64,
     steps: Int64,
-) -> None:
+) -> bool:
     """Merge new observations into the kept series. Both are ordered by signal, time observed, time recorded and severity.
+
+    Returns whether a new and a kept observation were observed and recorded at one time, so that they may be out of order.
 
     The work is proportional to the number of new observations, and of kept observations since the earliest new one. The same
     value at the same time counts once, by its first delivery, as in :func:`features.observations.check`. Only the kept values
     of the same time are searched. These are few, because a signal has only some hundred different values.
     """
-    first = 0
+    first, has_ties = 0, False
     while first < len(signal):
         s = signal[first]
         last = first
@@ -261,6 +273,8 @@ def _merge(
         later_steps = kept_steps[since : end[s]].copy()
         i, j, target, same_time = 0, first, since, since
         while i < len(later_observed) or j < last:
+            if i < len(later_observed) and j < last:
+                has_ties |= (observed[j], recorded[j]) == (later_observed[i], later_recorded[i])
             if i == len(later_observed) or (j < last and (observed[j], recorded[j]) < (later_observed[i], later_recorded[i])):
                 next_observed, next_recorded, next_steps = observed[j], recorded[j], steps[j]
                 j += 1
@@ -277,6 +291,7 @@ def _merge(
                 target += 1
         end[s] = target
         first = last
+    return has_ties
 
 
 @numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]

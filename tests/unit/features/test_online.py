@@ -56,6 +56,15 @@ def test_online_features_do_not_depend_on_the_order_of_arrival(rows, random):
     assert_same(patient.at(times), build_features(accepted, index(0, 3)))
 
 
+@pytest.mark.parametrize("values", [(27, 20), (20, 27), (45, 210, 72)])
+def test_of_values_at_one_time_the_worse_is_the_latest_in_whatever_order_they_arrive(values):
+    accepted = observations(*[(0.0, "heart_rate", value) for value in values])
+    patient = SubjectFeatures(**PATIENT)
+    for row in range(len(accepted)):
+        patient.add(accepted.iloc[[row]])
+    assert_same(patient.at(np.array([microseconds(1)])), build_features(accepted, index(1)))
+
+
 def test_forget_keeps_the_first_day_and_the_longest_window():
     minutes = np.arange(0, 8 * 1440)
     accepted = observations(*[(minute / 60, "heart_rate", 60 + minute % 37) for minute in minutes])
