@@ -2,14 +2,18 @@
 
 If either dies it is started again. Health, readiness and workers are BentoML's; the routes are FastAPI's, mounted as an ASGI
 application. So every error has one form, also where BentoML's own validation refuses a request.
+
+The supervisor imports this module to learn which processes to start. So what only a process needs is imported when it starts,
+and both start within a second.
 """
 
+import functools
 import logging
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import bentoml
 from bentoml._internal.utils import circus
@@ -17,12 +21,13 @@ from pydantic import ValidationError
 
 from features.errors import VigilError
 from serving import http_limits, supervisor
-from serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
-from serving.app import create_app, paths
-from serving.composition import open_api, open_rescorer
-from serving.observability.logs import error_location
-from serving.observability.metrics import Metrics
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.serving")
 
@@ -33,8 +38,35 @@ _STORE_METRICS_SECONDS: Final = 1.0
 # BentoML's own metrics are off: they would hold whatever path a caller invents, and patient data in it.
 _QUIET: Final[dict[str, Any]] = {"workers": 1, "logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
 
-api = create_app()
-_metrics: Final = Metrics()  # of this process
+
+@functools.cache
+def _application() -> "FastAPI":
+    """Return the application of the process that answers requests."""
+    from serving.app import create_app
+
+    return create_app()
+
+
+async def _api(scope: "Scope", receive: "Receive", send: "Send") -> None:
+    await _application()(scope, receive, send)
+
+
+def _guard(app: "ASGIApp") -> "ASGIApp":
+    """Return BentoML's whole application within the middleware that every request passes, also one to BentoML's own paths."""
+    from serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
+    from serving.app import paths
+
+    known = paths(_application())
+    app = SecurityHeadersMiddleware(AllowedPathsMiddleware(app, paths=known))
+    return RequestMetricsMiddleware(app, paths=known, metrics=_metrics())
+
+
+@functools.cache
+def _metrics() -> "Metrics":
+    """Return the metrics of this process."""
+    from serving.observability.metrics import Metrics
+
+    return Metrics()
 
 
 @contextmanager
@@ -43,6 +75,8 @@ def _starting(process: str) -> Iterator[None]:
     try:
         yield
     except (VigilError, OSError, ValidationError) as error:
+        from serving.observability.logs import error_location
+
         reason = str(error) if isinstance(error, VigilError) else f"{type(error).__name__} at {error_location(error)}"
         supervisor.exit_cannot_start(process, reason)
 
@@ -53,9 +87,11 @@ class Rescoring:
 
     def __init__(self) -> None:
         with _starting("rescorer"):
+            from serving.composition import open_rescorer
+
             settings = Settings()
             self.home = settings.home
-            self.components = open_rescorer(settings, _metrics)
+            self.components = open_rescorer(settings, _metrics())
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
         self.components.champion.follow()
@@ -68,12 +104,14 @@ class Rescoring:
         try:
             self.components.rescorer.run(stopped=self.stopped.is_set)
         except BaseException as error:  # noqa: BLE001 - whatever it is: a process without this thread monitors no patient
+            from serving.observability.logs import error_location
+
             logger.critical("the rescorer ends: %s at %s", type(error).__name__, error_location(error))
             os._exit(1)
 
     def _store_metrics(self) -> None:
         while not self.stopped.wait(_STORE_METRICS_SECONDS):
-            _metrics.store(self.home)
+            _metrics().store(self.home)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def stop(self) -> None:
@@ -85,7 +123,7 @@ class Rescoring:
 
 
 @bentoml.service(name="vigil", traffic={"timeout": 10}, **_QUIET)
-@bentoml.asgi_app(api, path="/")
+@bentoml.asgi_app(_api, path="/")
 class Vigil:
     """The process that answers requests."""
 
@@ -93,11 +131,13 @@ class Vigil:
 
     def __init__(self) -> None:
         with _starting("prediction API"):
-            self.components = open_api(Settings(), _metrics)
+            from serving.composition import open_api
+
+            self.components = open_api(Settings(), _metrics())
         self.components.champion.follow()
         # Otherwise BentoML would call the rescorer over HTTP at each probe; its heartbeat says whether it lives.
         self.rescoring = None
-        api.state.components = self.components
+        _application().state.components = self.components
 
     async def __is_ready__(self) -> bool:
         """Return whether the server is ready; the log says what is missing. Computed in a thread: it may wait for Feast."""
@@ -109,8 +149,4 @@ class Vigil:
         self.components.close()
 
 
-# The first one added is the first that a request meets. (Vigil is a Service since its decorator, which mypy does not see.)
-_PATHS: Final = paths(api)
-Vigil.add_asgi_middleware(RequestMetricsMiddleware, paths=_PATHS, metrics=_metrics)  # type: ignore[attr-defined]
-Vigil.add_asgi_middleware(SecurityHeadersMiddleware)  # type: ignore[attr-defined]
-Vigil.add_asgi_middleware(AllowedPathsMiddleware, paths=_PATHS)  # type: ignore[attr-defined]
+Vigil.add_asgi_middleware(_guard)  # type: ignore[attr-defined]  # a Service since its decorator, which mypy does not see

@@ -5,7 +5,7 @@ import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from features.catalogue import SAFETY_NET, list_features
 from features.errors import VigilError
 from models.assessment import Assessment
-from models.registry import RegisteredModel
 from serving.records.database import (
     DatabaseError,
     Schema,
@@ -26,6 +25,9 @@ from serving.records.database import (
     writing,
 )
 from serving.records.timestamps import instants, microsecond
+
+if TYPE_CHECKING:
+    from models.registry import RegisteredModel
 
 # Where the features came from: the online store, observations in the request, the journal when someone asked for a risk, or the
 # journal when observations arrived.
@@ -221,7 +223,7 @@ def features_from_json(stored: Iterable[str], names: Sequence[str]) -> pd.DataFr
     return pd.DataFrame([json.loads(text) for text in stored], columns=list(names), dtype="float32")
 
 
-def logged_features(registered: RegisteredModel, known: Container[str]) -> list[str]:
+def logged_features(registered: "RegisteredModel", known: Container[str]) -> list[str]:
     """Return the features stored with a prediction: what the model read, and what the safety net used, where known."""
     return [*registered.model.features, *(name for name in list_features(SAFETY_NET) if name in known)]
 
@@ -230,7 +232,7 @@ def prediction(
     risk: Assessment,
     prediction_id: str,
     origin: Origin,
-    registered: RegisteredModel | None,
+    registered: "RegisteredModel | None",
     feature_service: str,
     made_at: pd.Timestamp,
     *,
