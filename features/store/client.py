@@ -26,6 +26,7 @@ from filelock import FileLock
 from features.catalogue import SERVICES, VIEWS, service_views
 from features.errors import VigilError
 from features.observations import TIME
+from features.store.feast_import import import_feast
 from features.store.migration import is_former, migrate_online, migrate_partitions
 from features.store.partitions import FeaturePartitions
 
@@ -86,13 +87,12 @@ class Store:
         unfinished = self._config.with_suffix(".unfinished")  # other processes see the store once everything is registered
         unfinished.write_text(string.Template(template).substitute(quoted))
         with _quiet():
+            import_feast()  # before the definitions, which import it too
             from features.store.definitions import SUBJECT_ENTITY, feature_services, feature_views
 
             views = feature_views(self.partitions.folder, self.partitions.views)
             services = feature_services(views)
-            from feast import FeatureStore
-
-            feast, self._services = FeatureStore(fs_yaml_file=unfinished), {}
+            feast, self._services = import_feast().FeatureStore(fs_yaml_file=unfinished), {}
             feast.apply([SUBJECT_ENTITY, *views.values(), *services])
             for service in {service.name for service in feast.list_feature_services()} - {service.name for service in services}:
                 feast.delete_feature_service(service)  # registered by an earlier build
@@ -298,9 +298,7 @@ class Store:
             if self.is_former:
                 self.migrate()
                 return self._open()
-            from feast import FeatureStore
-
-            self._feast = FeatureStore(fs_yaml_file=self._config)
+            self._feast = import_feast().FeatureStore(fs_yaml_file=self._config)
         return self._feast
 
 
