@@ -7,7 +7,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,10 @@ from models.bedside import (
     read_column,
     read_components,
 )
-from models.registry import RegisteredModel
-from models.training.risk_model import RiskModel
+
+if TYPE_CHECKING:  # their libraries take seconds, and who only reads a decision needs none of them
+    from models.registry import RegisteredModel
+    from models.training.risk_model import RiskModel
 
 Basis = Literal["model", "news2"]
 DecidedBy = Literal["model", "news2", "critical_bound", "patient_limit", "nothing"]
@@ -119,13 +121,13 @@ class Assessment:
         return replace(self, findings=(*self.findings, "signal_stopped"))
 
 
-def usable_model(registered: RegisteredModel | None) -> RegisteredModel | None:
+def usable_model(registered: "RegisteredModel | None") -> "RegisteredModel | None":
     """Return the model if it may be asked; None if there is none or it is withdrawn."""
     return None if registered is None or registered.withdrawn else registered
 
 
 def assess_registered(
-    registered: RegisteredModel | None,
+    registered: "RegisteredModel | None",
     rows: pd.DataFrame,
     findings: Sequence[tuple[Finding, ...]] | None = None,
     terms: Sequence[ScoreTerms] | None = None,
@@ -143,7 +145,7 @@ def assess_registered(
 
 
 def assess(
-    model: RiskModel | None,
+    model: "RiskModel | None",
     rows: pd.DataFrame,
     findings: Sequence[tuple[Finding, ...]] | None = None,
     terms: Sequence[ScoreTerms] | None = None,
@@ -244,7 +246,7 @@ def _scores(rows: pd.DataFrame) -> list[_Scores]:
 
 
 def _ask_model(
-    model: RiskModel | None, rows: pd.DataFrame, obstacles: list[list[Any]], pregnant: list[bool]
+    model: "RiskModel | None", rows: pd.DataFrame, obstacles: list[list[Any]], pregnant: list[bool]
 ) -> tuple[NDArray[np.float64], list[tuple[str, ...]]]:
     """Return the model's risk of each row, NaN if it is not asked or fails, and what is unusual about the patient.
 
@@ -272,7 +274,7 @@ def _ask_model(
 
 
 def _find_unusual(
-    model: RiskModel | None, rows: pd.DataFrame, obstacles: list[list[Any]], pregnant: list[bool]
+    model: "RiskModel | None", rows: pd.DataFrame, obstacles: list[list[Any]], pregnant: list[bool]
 ) -> list[tuple[str, ...]]:
     """Return what distinguishes each patient from those of training, and add the obstacle ``outside_training``."""
     unusual: list[tuple[str, ...]] = [()] * len(rows)
@@ -292,7 +294,7 @@ def _find_unusual(
 
 
 def _risk(
-    model: RiskModel | None,
+    model: "RiskModel | None",
     patient: str,
     index_time: pd.Timestamp,
     scores: _Scores,

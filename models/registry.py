@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pandas as pd
+import skops.io  # type: ignore[import-untyped]  # noqa: F401 - before MLflow: it looks through all modules that are loaded
 from pyarrow import ArrowException
 
 from features.errors import VigilError

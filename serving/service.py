@@ -2,8 +2,12 @@
 
 If either dies it is started again. Health, readiness and workers are BentoML's; the routes are FastAPI's, mounted as an ASGI
 application. So every error has one form, also where BentoML's own validation refuses a request.
+
+The supervisor imports this module to learn which processes to start. So what only a process needs is imported when it starts,
+and both start within a second.
 """
 
+import functools
 import gc
 import logging
 import os
@@ -11,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import bentoml
 from bentoml._internal.utils import circus
@@ -19,13 +23,13 @@ from pydantic import ValidationError
 
 from features.errors import VigilError
 from serving import http_limits, supervisor
-from serving.api.front import Front
-from serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
-from serving.app import create_app, paths
-from serving.composition import open_api, open_rescorer
-from serving.observability.logs import error_location
-from serving.observability.metrics import RESCORER, Metrics
 from serving.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.serving")
 
@@ -35,19 +39,52 @@ _STORE_METRICS_SECONDS: Final = 1.0
 # BentoML's own metrics are off: they would hold whatever path a caller invents, and patient data in it.
 _QUIET: Final[dict[str, Any]] = {"logging": {"access": {"enabled": False}}, "metrics": {"enabled": False}}
 
-api = create_app()
-http_limits.install(lambda app: Front(app, api.state))
-_metrics: Final = Metrics()  # of this process
+
+@functools.cache
+def _application() -> "FastAPI":
+    """Return the application of the process that answers requests."""
+    from serving.app import create_app
+
+    return create_app()
 
 
-@contextmanager
-def _starting(process: str) -> Iterator[None]:
-    """End the process if it cannot start, with one line that says why."""
-    try:
-        yield
-    except (VigilError, OSError, ValidationError) as error:
-        reason = str(error) if isinstance(error, VigilError) else f"{type(error).__name__} at {error_location(error)}"
-        supervisor.exit_cannot_start(process, reason)
+async def _api(scope: "Scope", receive: "Receive", send: "Send") -> None:
+    await _application()(scope, receive, send)
+
+
+def _front(app: "ASGIApp") -> "ASGIApp":
+    """Return BentoML's whole application with the front before it, which answers most questions."""
+    from serving.api.front import Front
+
+    return Front(app, _application().state)
+
+
+def _guard(app: "ASGIApp") -> "ASGIApp":
+    """Return BentoML's whole application within the middleware that every request passes, also one to BentoML's own paths."""
+    from serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
+    from serving.app import paths
+
+    known = paths(_application())
+    app = SecurityHeadersMiddleware(AllowedPathsMiddleware(app, paths=known))
+    return RequestMetricsMiddleware(app, paths=known, metrics=_metrics())
+
+
+@functools.cache
+def _metrics() -> "Metrics":
+    """Return the metrics of this process."""
+    from serving.observability.metrics import Metrics
+
+    return Metrics()
+
+
+def _store_metrics(home: Path, stopped: threading.Event) -> None:
+    """Store the metrics of this process again and again, in a thread of its own."""
+
+    def run() -> None:
+        while not stopped.wait(_STORE_METRICS_SECONDS):
+            _metrics().store(home)
+
+    threading.Thread(target=run, name="metrics", daemon=True).start()
 
 
 def _number_of_workers() -> int:
@@ -58,14 +95,16 @@ def _number_of_workers() -> int:
         return 1
 
 
-def _store_metrics(home: Path, stopped: threading.Event) -> None:
-    """Store the metrics of this process again and again, in a thread of its own."""
+@contextmanager
+def _starting(process: str) -> Iterator[None]:
+    """End the process if it cannot start, with one line that says why."""
+    try:
+        yield
+    except (VigilError, OSError, ValidationError) as error:
+        from serving.observability.logs import error_location
 
-    def run() -> None:
-        while not stopped.wait(_STORE_METRICS_SECONDS):
-            _metrics.store(home)
-
-    threading.Thread(target=run, name="metrics", daemon=True).start()
+        reason = str(error) if isinstance(error, VigilError) else f"{type(error).__name__} at {error_location(error)}"
+        supervisor.exit_cannot_start(process, reason)
 
 
 @bentoml.service(name="rescorer", workers=1, **_QUIET)
@@ -73,10 +112,13 @@ class Rescoring:
     """The process that reads the journal and renews risks."""
 
     def __init__(self) -> None:
-        _metrics.process = RESCORER
         with _starting("rescorer"):
-            settings = Settings()
-            self.components = open_rescorer(settings, _metrics)
+            from serving.composition import open_rescorer
+            from serving.observability.metrics import RESCORER
+
+            settings, metrics = Settings(), _metrics()
+            metrics.process = RESCORER
+            self.components = open_rescorer(settings, metrics)
         self.stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
         self.components.champion.follow()
@@ -89,6 +131,8 @@ class Rescoring:
         try:
             self.components.rescorer.run(stopped=self.stopped.is_set)
         except BaseException as error:  # noqa: BLE001 - whatever it is: a process without this thread monitors no patient
+            from serving.observability.logs import error_location
+
             logger.critical("the rescorer ends: %s at %s", type(error).__name__, error_location(error))
             os._exit(1)
 
@@ -102,7 +146,7 @@ class Rescoring:
 
 
 @bentoml.service(name="vigil", workers=_number_of_workers(), traffic={"timeout": 10}, **_QUIET)
-@bentoml.asgi_app(api, path="/")
+@bentoml.asgi_app(_api, path="/")
 class Vigil:
     """A process that answers requests. Several share a home, as its databases order what they write."""
 
@@ -110,16 +154,18 @@ class Vigil:
 
     def __init__(self) -> None:
         with _starting("prediction API"):
-            settings = Settings()
-            self.components = open_api(settings, _metrics)
+            from serving.composition import open_api
+
+            settings, metrics = Settings(), _metrics()
+            self.components = open_api(settings, metrics)
         self.stopped = threading.Event()
         if settings.workers > 1:
-            _metrics.process += f"-{bentoml.server_context.worker_index}"
+            metrics.process += f"-{bentoml.server_context.worker_index}"
             _store_metrics(settings.home, self.stopped)
         self.components.champion.follow()
         # Otherwise BentoML would call the rescorer over HTTP at each probe; its heartbeat says whether it lives.
         self.rescoring = None
-        api.state.components = self.components
+        _application().state.components = self.components
         gc.collect()
         gc.freeze()  # what lives as long as the process is not looked through again and again
 
@@ -134,8 +180,5 @@ class Vigil:
         self.components.close()
 
 
-# The first one added is the first that a request meets. (Vigil is a Service since its decorator, which mypy does not see.)
-_PATHS: Final = paths(api)
-Vigil.add_asgi_middleware(RequestMetricsMiddleware, paths=_PATHS, metrics=_metrics)  # type: ignore[attr-defined]
-Vigil.add_asgi_middleware(SecurityHeadersMiddleware)  # type: ignore[attr-defined]
-Vigil.add_asgi_middleware(AllowedPathsMiddleware, paths=_PATHS)  # type: ignore[attr-defined]
+http_limits.install(_front)
+Vigil.add_asgi_middleware(_guard)  # type: ignore[attr-defined]  # a Service since its decorator, which mypy does not see

@@ -3,10 +3,12 @@
 import os
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from pipelines.environment import prepare_process
 from tests.support import ROOT
+from tests.support.compiled_kernel import start_compiling
 
 pytest_plugins = ["tests.support.trained_ward", "tests.support.servers"]
 COHORTS = ROOT.parent / "shared" / "data"
@@ -16,9 +18,28 @@ settings.register_profile("vigil", suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("vigil")
 
 
+def pytest_configure(config):
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):  # it distributes tests to others
+        config.kernel_lock = start_compiling()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tell each test process which file is locked while the kernel is compiled."""
+    node.workerinput["kernel_lock"] = str(node.config.kernel_lock)
+
+
+def pytest_unconfigure(config):
+    if lock := getattr(config, "kernel_lock", None):
+        lock.unlink(missing_ok=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _quiet_process():
+def _quiet_process(request):
     prepare_process()
+    if lock := getattr(request.config, "workerinput", {}).get("kernel_lock"):
+        with FileLock(lock):  # the kernel is being compiled
+            pass
 
 
 def _open_cohort(*parts):

@@ -26,10 +26,9 @@ from filelock import FileLock
 from features.catalogue import SERVICES, VIEWS, service_views
 from features.errors import VigilError
 from features.observations import TIME
-from features.store.bulk_loading import load_rows
+from features.store.feast_import import import_feast
 from features.store.migration import is_former, migrate_online, migrate_partitions
 from features.store.partitions import FeaturePartitions
-from features.store.quick_import import without_type_checks
 
 UNUSED_SUBJECT_KEY: Final = "-"  # no patient has this subject key
 _ONLINE_CHUNK: Final = 200  # patients in one read from the online store
@@ -87,14 +86,13 @@ class Store:
         quoted = {name: json.dumps(str(path), ensure_ascii=False) for name, path in paths.items()}
         unfinished = self._config.with_suffix(".unfinished")  # other processes see the store once everything is registered
         unfinished.write_text(string.Template(template).substitute(quoted))
-        with _quiet(), without_type_checks():
+        with _quiet():
+            import_feast()  # before the definitions, which import it too
             from features.store.definitions import SUBJECT_ENTITY, feature_services, feature_views
 
             views = feature_views(self.partitions.folder, self.partitions.views)
             services = feature_services(views)
-            from feast import FeatureStore
-
-            feast, self._services = FeatureStore(fs_yaml_file=unfinished), {}
+            feast, self._services = import_feast().FeatureStore(fs_yaml_file=unfinished), {}
             feast.apply([SUBJECT_ENTITY, *views.values(), *services])
             for service in {service.name for service in feast.list_feature_services()} - {service.name for service in services}:
                 feast.delete_feature_service(service)  # registered by an earlier build
@@ -190,7 +188,7 @@ class Store:
             fingerprint = self.partitions.read_fingerprint(partition)
             for view in service_views(service):
                 if loaded.get(f"{view}/{partition}") != fingerprint:
-                    self._load_online(view, self.partitions.read_latest(partition, view))
+                    self._write_online(view, self.partitions.read_latest(partition, view))
                     loaded[f"{view}/{partition}"] = fingerprint
             unfinished = self._materialized.with_suffix(".unfinished")
             unfinished.write_text(json.dumps(loaded, indent=1))
@@ -220,14 +218,6 @@ class Store:
         keys = {"subject_id": features["subject_id"].astype(object), "event_timestamp": times, "created_timestamp": times}
         for view in service_views(service):
             self._write_online(view, pd.DataFrame({**keys, **features[[feature.name for feature in VIEWS[view]]]}))
-
-    def _load_online(self, view: str, rows: pd.DataFrame) -> None:
-        """Write many rows. Only SQLite has a quicker way than Feast's."""
-        feast = self._open()
-        if feast.config.online_store.type == "sqlite":
-            load_rows(feast, Path(feast.config.online_store.path), view, rows, [feature.name for feature in VIEWS[view]])
-        else:
-            self._write_online(view, rows)
 
     def _write_online(self, view: str, rows: pd.DataFrame) -> None:
         names = [feature.name for feature in VIEWS[view]]
@@ -308,10 +298,7 @@ class Store:
             if self.is_former:
                 self.migrate()
                 return self._open()
-            with without_type_checks():
-                from feast import FeatureStore
-
-            self._feast = FeatureStore(fs_yaml_file=self._config)
+            self._feast = import_feast().FeatureStore(fs_yaml_file=self._config)
         return self._feast
 
 

@@ -10,6 +10,8 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
+from features.store.feast_import import import_feast
+
 REVISION: Final = "# Revision 2 of the stored features."  # a line of feature_store.yaml
 _FORMER_KEY: Final = "patient_id"
 _KEY: Final = "subject_id"
@@ -38,6 +40,7 @@ def migrate_online(database: Path) -> None:
     """Rename the join key in every row of the online store, in one transaction."""
     if not database.exists():
         return
+    import_feast()
     with contextlib.closing(sqlite3.connect(database)) as online, online:
         online.create_function("renamed", 1, _rename_key, deterministic=True)
         for (table,) in online.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():

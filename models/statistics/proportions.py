@@ -5,7 +5,6 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import beta
 
 from models.statistics.bootstrap import Float64, Interval
 
@@ -25,6 +24,8 @@ def clopper_pearson(positive: float, n: float, tail: float = TAIL) -> Interval:
     """
     if n <= 0:
         return float("nan"), float("nan")
+    from scipy.stats import beta
+
     low = float(beta.ppf(tail, positive, n - positive + 1)) if positive > 0 else 0.0
     high = float(beta.ppf(1 - tail, positive + 1, n - positive)) if positive < n else 1.0
     return low, high

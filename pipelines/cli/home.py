@@ -59,7 +59,6 @@ def serve(
     with job(home_path) as home:
         import os
 
-        from models.registry import NoModelError
         from pipelines.operations.server import Tls, bind_socket, check_exposure, server_command
         from pipelines.operations.upgrade import upgrade as upgrade_home
 
@@ -70,21 +69,9 @@ def serve(
         check_exposure(home, host, tls)
         listener = bind_socket(host, port)
         upgrade_home(home)
-        task = home.served_task
-        try:
-            home.existing_registry().version_with_alias(task, "champion")
-        except NoModelError as error:
-            OUT.print(f"no model, so risks are NEWS2 until there is one: {error}", soft_wrap=True, highlight=False)
-        except Exception as error:  # noqa: BLE001 - a broken registry must not keep the server from taking readings
-            OUT.print(
-                f"no model, so risks are NEWS2 until there is one: registry {home_path / 'mlflow.db'} cannot be read "
-                f"({type(error).__name__}); restore it from a backup",
-                soft_wrap=True,
-                highlight=False,
-            )
         url = f"{'https' if tls else 'http'}://{host}:{port}/v1/docs"
         OUT.print(f"{url}  (for a token: vigil token --home {home_path}; stop: Ctrl-C)")
-        command, environment = server_command(listener, home, task, tls)
+        command, environment = server_command(listener, home, home.served_task, tls)
         os.execve(command[0], command, environment)  # noqa: S606 - our own module
 
 

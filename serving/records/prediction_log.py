@@ -3,7 +3,7 @@
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from features.catalogue import SAFETY_NET, list_features
 from features.errors import VigilError
 from models.assessment import Assessment
-from models.registry import RegisteredModel
 from serving.records.database import (
     DatabaseError,
     Schema,
@@ -25,6 +24,9 @@ from serving.records.database import (
 from serving.records.prediction_rows import Origin, Prediction, features_frame, insert_predictions, unpack_features
 from serving.records.prediction_tables import METADATA, PREDICTIONS, ROWS, SUBJECTS
 from serving.records.timestamps import instants, microsecond
+
+if TYPE_CHECKING:
+    from models.registry import RegisteredModel
 
 # What a prediction says, beside when and of which subject: the columns that a reproduction compares.
 OUTPUTS: Final = ("basis", "probability", "band", "decided_by", "news2", "news2_highest", "net_score", "net_spot")
@@ -170,7 +172,7 @@ class PredictionLog:
         return rows.assign(**{time: instants(rows[time]) for time in _TIMES if time in rows})
 
 
-def logged_features(registered: RegisteredModel, known: Container[str]) -> list[str]:
+def logged_features(registered: "RegisteredModel", known: Container[str]) -> list[str]:
     """Return the features stored with a prediction: what the model read, and what the safety net used, where known."""
     return [*registered.model.features, *(name for name in list_features(SAFETY_NET) if name in known)]
 
@@ -179,7 +181,7 @@ def prediction(
     risk: Assessment,
     prediction_id: str,
     origin: Origin,
-    registered: RegisteredModel | None,
+    registered: "RegisteredModel | None",
     feature_service: str,
     made_at: pd.Timestamp,
     *,

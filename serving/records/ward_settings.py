@@ -13,7 +13,7 @@
 import math
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
 
@@ -21,8 +21,10 @@ from features.errors import VigilError
 from models.alarms.policy import Policy
 from models.alarms.safety_net import ALARM_FROM
 from models.alarms.timeline import REFRACTORY_PERIOD
-from models.registry import RegisteredModel
 from serving.records.settings_file import SettingsFile
+
+if TYPE_CHECKING:
+    from models.registry import RegisteredModel
 
 FILE: Final = "wards.toml"
 
@@ -72,7 +74,7 @@ class WardSettings(BaseModel):
         rate = self.alarms_per_patient_day or default_rate
         return max(1, math.floor(rate * patients))
 
-    def policy(self, registered: RegisteredModel | None) -> Policy:
+    def policy(self, registered: "RegisteredModel | None") -> Policy:
         """Return when an alarm sounds here: by the model, if there is one, and by NEWS2 in any case."""
         return Policy(
             threshold=None if registered is None else self.threshold or registered.model.thresholds_["high"],

@@ -64,11 +64,15 @@ class Champion:
             self._complaint = ""
         except NoModelError as error:
             if self._model is None:
-                self._complain(f"no model, so risks are NEWS2: {error}")
+                self._complain(f"no model, so risks are NEWS2 until there is one: {error}")
         except VigilError as error:
             self._complain(f"{error}; going on with what is in use")
         except Exception as error:  # noqa: BLE001 - a registry in trouble must not stop a server that has a model
-            self._complain(f"registry: {type(error).__name__}; going on with what is in use")
+            trouble = f"registry {self._home / 'mlflow.db'} cannot be read ({type(error).__name__}); restore it from a backup"
+            if self._model is None:
+                self._complain(f"no model, so risks are NEWS2 until there is one: {trouble}")
+            else:
+                self._complain(f"{trouble}; going on with what is in use")
 
     def _use(self, model: RegisteredModel) -> None:
         self._model = model

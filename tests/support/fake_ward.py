@@ -112,11 +112,19 @@ class FakeWard:
     def send(self, patient, heart_rate=None, source=None, device=None, **others):
         """Send observations of the present, as one group."""
         values = others if heart_rate is None else {"heart_rate": float(heart_rate), **others}
+        self.send_together(self.message(patient, source, device, values))
+
+    def message(self, patient, source, device, values):
+        """Return a message of the present, an observation a signal."""
         self.messages += 1
         message = {"subject_id": patient, "unit": None, "device_id": device, "source": source}
         message["message_id"] = f"m{self.messages}"
         at = pd.Timestamp(self.time).as_unit("us")
-        self.journal.append(lambda: [{**message, "signal": s, "value": v, "observed_at": at} for s, v in values.items()])
+        return [{**message, "signal": signal, "value": value, "observed_at": at} for signal, value in values.items()]
+
+    def send_together(self, *messages):
+        """Send messages as one group, as the server writes those that arrive at the same time."""
+        self.journal.append(lambda: [observation for message in messages for observation in message])
 
     def revise(self, message, signal, value, observed_at, patient="p1"):
         """Correct an observation that was sent, or, with the value None, retract it."""

@@ -11,13 +11,13 @@ from pipelines.cli.main import app
 from serving.api.problem_types import PROBLEM_TYPES
 from serving.api.schemas.history import MAX_HOURS
 from serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from serving.app import create_app
 from serving.auth.tokens import SCOPES
 from serving.observability.metrics import Metrics
 from serving.records.source_settings import SourceSettings
 from serving.records.timestamps import SKEW
 from serving.records.ward_rows import EventKind
 from serving.records.ward_settings import SafetyNetSettings, WardSettings
-from serving.service import api
 from serving.settings import Settings
 from serving.stream.alarm_updates import RISK_EVENT_FIELDS
 from tests.support import ROOT
@@ -33,7 +33,7 @@ def first_cells():
 
 
 def test_every_route_is_there_with_its_scope():
-    for path, methods in api.openapi()["paths"].items():
+    for path, methods in create_app().openapi()["paths"].items():
         for method, operation in methods.items():
             if not operation["security"]:
                 assert f"`GET {path}`" in PAGE
@@ -44,7 +44,12 @@ def test_every_route_is_there_with_its_scope():
 
 def test_no_route_is_there_that_does_not_exist():
     named = {tuple(route) for route in re.findall(r"`(GET|POST) (/v1/[\w/-]+)", PAGE)}
-    offered = {(m.upper(), path) for path, methods in api.openapi()["paths"].items() for m in methods if path.startswith("/v1")}
+    offered = {
+        (m.upper(), path)
+        for path, methods in create_app().openapi()["paths"].items()
+        for m in methods
+        if path.startswith("/v1")
+    }
     assert named == offered
 
 

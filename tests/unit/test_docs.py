@@ -5,7 +5,7 @@ import re
 from features.cases.page import cases_page
 from features.catalogue_page import catalogue_page
 from pipelines.cli.main import app
-from serving.service import api
+from serving.app import create_app
 from tests.support import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -21,7 +21,7 @@ def test_every_command_is_in_the_readme():
 
 
 def test_every_route_is_in_the_readme():
-    routes = {f"{method.upper()} {path}" for path, methods in api.openapi()["paths"].items() for method in methods}
+    routes = {f"{method.upper()} {path}" for path, methods in create_app().openapi()["paths"].items() for method in methods}
     assert {route for route in routes if f"`{route}`" not in README} == set()
 
 

@@ -18,7 +18,7 @@ def importers(library):
     ("library", "allowed"),
     [
         ("mlflow", {"models/mlflow_store.py"}),
-        ("feast", {f"features/store/{name}.py" for name in ("client", "definitions", "migration")}),
+        ("feast", {f"features/store/{name}.py" for name in ("definitions", "feast_import", "migration")}),
         ("evidently", {"pipelines/drift/evidently_report.py"}),
         ("bentoml", {"serving/service.py", "serving/supervisor.py"}),
     ],

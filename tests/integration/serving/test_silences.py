@@ -19,12 +19,16 @@ class Watched(FakeWard):
         """Pass minutes; each monitor sends its signals (by patient), and a cuff of another gateway sends for some."""
         for _ in range(0, number, every):
             self.wait(minutes=every)
+            group = []
             for patient, signals in monitors.items():
                 values = {signal: MONITOR[signal] + self.messages % 2 for signal in signals}
                 if values:
-                    self.send(patient, source=source, device=f"monitor-{patient}", **values)
+                    group.append(self.message(patient, source, f"monitor-{patient}", values))
             for patient in chart:
-                self.send(patient, source="gateway-2", device=f"cuff-{patient}", systolic_bp=120.0 + self.messages % 2)
+                cuff = {"systolic_bp": 120.0 + self.messages % 2}
+                group.append(self.message(patient, "gateway-2", f"cuff-{patient}", cuff))
+            if group:
+                self.send_together(*group)
             self.rescore()
 
     def told(self, *kinds):

@@ -1,8 +1,5 @@
 """The feature store: nothing from after t, nothing stale, no row dropped, and online features bit-identical to offline ones."""
 
-import contextlib
-import sqlite3
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -168,9 +165,9 @@ def test_materialize_loads_only_new_partitions(tmp_path, features, monkeypatch):
         store.partitions.write(part, frame, f"first {part}")
     store.apply()
     written = []
-    write = Store._load_online
+    write = Store._write_online
     monkeypatch.setattr(
-        Store, "_load_online", lambda self, view, rows: written.append((view, *rows["subject_id"])) or write(self, view, rows)
+        Store, "_write_online", lambda self, view, rows: written.append((view, *rows["subject_id"])) or write(self, view, rows)
     )
     list(store.materialize("vital_signs_v1"))
     assert len(written) == 2 * len(service_views("vital_signs_v1"))
@@ -210,18 +207,18 @@ def test_interrupted_materialize_is_completed_by_the_next(tmp_path, features, mo
     for part, frame in enumerate(features.values()):
         store.partitions.write(part, frame, f"{part}")
     store.apply()
-    write = Store._load_online
+    write = Store._write_online
 
     def cut_off(self, view, rows):
         if (view, *rows["subject_id"]) == ("support", "b"):
             raise KeyboardInterrupt
         write(self, view, rows)
 
-    monkeypatch.setattr(Store, "_load_online", cut_off)
+    monkeypatch.setattr(Store, "_write_online", cut_off)
     with pytest.raises(KeyboardInterrupt):
         list(store.materialize("vital_signs_v1"))
     assert store.online(["b"], "vital_signs_v1")["index_time"].isna().all()  # an incomplete row counts as missing
-    monkeypatch.setattr(Store, "_load_online", write)
+    monkeypatch.setattr(Store, "_write_online", write)
     list(store.materialize("vital_signs_v1"))
     assert store.online(["a", "b"], "vital_signs_v1")["index_time"].tolist() == [T0 + 4 * HOUR, T0 + 5 * HOUR]
 
@@ -264,26 +261,3 @@ def test_training_frame_ignores_features_that_were_created_later(tmp_path, featu
     result = store.read_training_frame(requests(("a", 3)), "vital_signs_v1")
     assert result[[feature.name for feature in VIEWS["scores"]]].isna().all(axis=None)
     assert not result[[feature.name for feature in VIEWS["patient"]]].isna().all(axis=None)
-
-
-def test_materialize_writes_the_rows_that_feast_would_write(tmp_path, features):
-    tables = []
-    for bulk in (True, False):
-        store = Store(tmp_path / str(bulk))
-        store.home.mkdir()
-        rows = pd.concat([features["b"], features["a"]])
-        store.partitions.write(0, rows, fingerprint="both")
-        store.apply()
-        for view in store.partitions.views:
-            write = store._load_online if bulk else store._write_online
-            for _ in range(2):  # the second time, the rows are there
-                write(view, store.partitions.read_latest(0, view))
-        with contextlib.closing(sqlite3.connect(store.home / "feast" / "online.db")) as online:
-            tables.append(
-                {
-                    view: online.execute(f'SELECT * FROM "vigil_{view}" ORDER BY entity_key, feature_name').fetchall()
-                    for view in store.partitions.views
-                }
-            )
-    assert tables[0] == tables[1]
-    assert sum(map(len, tables[0].values())) == 2 * len(NAMES)

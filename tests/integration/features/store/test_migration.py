@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from feast.infra.key_encoding_utils import deserialize_entity_key
 
 from features.catalogue import SERVICES
 from features.store import migration
@@ -39,6 +38,8 @@ def former(tmp_path, monkeypatch):
 
 def stored(home):
     """Return the columns of every feature file and the keys of every online row."""
+    from feast.infra.key_encoding_utils import deserialize_entity_key
+
     columns = {name for path in (home / "features").glob("*/*.parquet") for name in pq.read_schema(path).names}
     with closing(sqlite3.connect(home / "feast" / "online.db")) as online:
         tables = [table for (table,) in online.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
@@ -89,6 +90,8 @@ def test_online_store_of_a_home_of_the_version_before_keeps_every_row(tmp_path):
         migration.migrate_online(database)
         after = pd.read_sql(query, online)
     assert len(before) > 0
+    from feast.infra.key_encoding_utils import deserialize_entity_key
+
     values = [column for column in before if column != "entity_key"]
     pd.testing.assert_frame_equal(before[values], after[values])
     for former_key, key in zip(before["entity_key"], after["entity_key"], strict=True):
