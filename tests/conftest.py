@@ -20,7 +20,7 @@ settings.load_profile("vigil")
 
 def pytest_configure(config):
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):  # it distributes tests to others
-        config.kernel_lock = start_compiling()
+        config.kernel_compiler, config.kernel_lock = start_compiling()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -30,8 +30,9 @@ def pytest_configure_node(node):
 
 
 def pytest_unconfigure(config):
-    if lock := getattr(config, "kernel_lock", None):
-        lock.unlink(missing_ok=True)
+    if compiler := getattr(config, "kernel_compiler", None):
+        compiler.wait()
+        config.kernel_lock.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,12 +14,11 @@ from filelock import FileLock
 from tests.support import ROOT
 
 
-def start_compiling() -> Path:
-    """Compile in a process of its own; return the file that it locks until the end."""
+def start_compiling() -> tuple["subprocess.Popen[bytes]", Path]:
+    """Compile in a process of its own; return it and the file that it locks until the end."""
     descriptor, lock = tempfile.mkstemp(prefix="vigil-kernel-", suffix=".lock")
     os.close(descriptor)
-    subprocess.Popen([sys.executable, "-m", __name__, lock], cwd=ROOT)
-    return Path(lock)
+    return subprocess.Popen([sys.executable, "-m", __name__, lock], cwd=ROOT), Path(lock)
 
 
 def _compile() -> None:
