@@ -197,14 +197,20 @@ def number_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple
 
 def find_numbers(connection: sa.Connection, table: sa.Table, rows: Sequence[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
     """Return the number of each row of such a table, of those that are there."""
-    texts = [column for column in table.columns if not column.primary_key]
-    # One list for each column: for a list of rows SQLite uses no index.
-    query = sa.select(table.c.id, *texts).where(*(text.in_(sa.bindparam(text.name, expanding=True)) for text in texts))
+    query = _numbers_query(table)
+    names = [column.name for column in table.columns if not column.primary_key]
     numbers: dict[tuple[str, ...], int] = {}
     for some in in_chunks(rows):
-        lists = {text.name: list(set(column)) for text, column in zip(texts, zip(*some, strict=True), strict=True)}
+        lists = {name: list(set(column)) for name, column in zip(names, zip(*some, strict=True), strict=True)}
         numbers |= {tuple(row[1:]): row[0] for row in connection.execute(query, lists)}
     return numbers
+
+
+@functools.cache
+def _numbers_query(table: sa.Table) -> "sa.Select[Any]":
+    """Return the query of numbers by texts. It has a list for each column: for a list of rows SQLite uses no index."""
+    texts = [column for column in table.columns if not column.primary_key]
+    return sa.select(table.c.id, *texts).where(*(text.in_(sa.bindparam(text.name, expanding=True)) for text in texts))
 
 
 def upsert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -28,7 +28,6 @@ from serving.records.database import (
     ChangeWatch,
     Lookup,
     Schema,
-    delete_in_steps,
     in_chunks,
     open_database,
     reading,
@@ -38,7 +37,8 @@ from serving.records.database import (
 )
 from serving.records.journal_append import append_group
 from serving.records.journal_intervals import recorded_before, recorded_between, recorded_since
-from serving.records.journal_merges import delete_merges_before, read_merges, record_merge, record_unmerge
+from serving.records.journal_merges import read_merges, record_merge, record_unmerge
+from serving.records.journal_retention import delete_recorded_before, drop_recorded_before
 from serving.records.journal_rows import Receipt
 from serving.records.journal_snapshot import JournalSnapshot
 from serving.records.journal_tables import (
@@ -52,13 +52,12 @@ from serving.records.journal_tables import (
     READMISSIONS,
     REGISTRATIONS,
     REPETITIONS,
-    RETENTIONS,
     REVISIONS,
     SENDERS,
     SERIES,
     TERMS,
 )
-from serving.records.journal_terms import delete_terms_before, record_terms
+from serving.records.journal_terms import record_terms
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond
 
@@ -68,8 +67,6 @@ SCHEMA: Final = Schema("journal", METADATA, revision="0006")
 UNASSIGNED: Final = ""  # the ward of subjects that are not registered
 
 _CLOCK_SLACK_US: Final = 60_000_000
-# Each of the two conditions has an index by series.
-_COUNTING_OR_NOT: Final = (OBSERVATION_ROWS.c.superseded_at.is_(None), OBSERVATION_ROWS.c.superseded_at.is_not(None))
 # Executed before every risk, so it is compiled once.
 _LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
     LATEST.c.subject_id.in_(sa.bindparam("subjects", expanding=True))
@@ -359,57 +356,16 @@ class Journal:
         Returns:
             How many registrations were deleted.
         """
-        at = microsecond(time)
-        old = REGISTRATIONS.c.recorded_at < at
-        last_known = sa.select(sa.func.max(REGISTRATIONS.c.seq)).where(old).group_by(REGISTRATIONS.c.subject_id)
-        since = [
-            sa.exists().where(
-                SERIES.c.subject_id == REGISTRATIONS.c.subject_id,
-                OBSERVATION_ROWS.c.series == SERIES.c.id,
-                OBSERVATION_ROWS.c.recorded_at >= at,
-                which,
-            )
-            for which in _COUNTING_OR_NOT
-        ]
-        observed_since = sa.or_(*since)
-        count = sa.select(sa.func.count()).select_from(OBSERVATION_ROWS).where(recorded_before(at, OBSERVATION_ROWS))
-        with reading(self._engine) as connection:  # it takes a while, and nothing is recorded as of then any more
-            observations = int(connection.execute(count).scalar_one())
-
-        def drop() -> int:
-            with writing(self._engine) as connection:
-                connection.execute(LATEST.delete().where(LATEST.c.recorded_at < at))
-                delete_terms_before(connection, at)
-                delete_merges_before(connection, at)
-                is_needed = observed_since | sa.exists().where(
-                    (MERGES.c.subject_id == REGISTRATIONS.c.subject_id) | (MERGES.c.into == REGISTRATIONS.c.subject_id)
-                )
-                superfluous = old & ~(REGISTRATIONS.c.seq.in_(last_known) & is_needed)
-                registrations = connection.execute(REGISTRATIONS.delete().where(superfluous)).rowcount
-                if observations or registrations:
-                    dropped_at = microsecond(self._next_time(connection))
-                    connection.execute(RETENTIONS.insert().values(recorded_at=dropped_at, before=at, observations=observations))
-            return registrations
-
-        return with_retries(drop)
+        return drop_recorded_before(
+            self._engine, microsecond(time), lambda connection: microsecond(self._next_time(connection))
+        )
 
     def delete_before(self, time: pd.Timestamp) -> dict[str, int]:
         """Delete observations, quarantined ones and repetitions recorded before a time; return how many of each table.
 
         Series without observations are deleted with them: they name subjects.
         """
-        at = microsecond(time)
-        deleted = {
-            OBSERVATION_ROWS.name: delete_in_steps(self._engine, OBSERVATION_ROWS, recorded_before(at, OBSERVATION_ROWS)),
-            **{
-                table.name: delete_in_steps(self._engine, table, table.c.recorded_at < at)
-                for table in (REVISIONS, QUARANTINE, REPETITIONS)
-            },
-        }
-        of_series = OBSERVATION_ROWS.c.series == SERIES.c.id
-        is_empty = sa.and_(*(~sa.exists().where(of_series, which) for which in _COUNTING_OR_NOT))
-        delete_in_steps(self._engine, SERIES, is_empty)
-        return deleted
+        return delete_recorded_before(self._engine, microsecond(time))
 
     def forget(self, subjects: Sequence[str], delete: Callable[[list[str]], int]) -> int:
         """Call a function with those of some subjects of which the journal holds nothing; return what it returns.
