@@ -160,12 +160,12 @@ def _content(message: dict[str, Any]) -> tuple[str, int, float]:
     return message["signal"], microsecond(pd.Timestamp(message["observed_at"])), float(message["value"])
 
 
-def rows(home: Path, schema: Schema, *tables: sa.Table) -> list[list[dict[str, Any]]]:
+def rows(home: Path, schema: Schema, *tables: sa.FromClause) -> list[list[dict[str, Any]]]:
     """Read all rows of some tables of one database, in one transaction."""
     engine = sa.create_engine(f"sqlite:///{home / schema.file}")
     with engine.connect() as connection:
         connection.exec_driver_sql("BEGIN")
-        results = [connection.execute(sa.select(table).order_by(*table.primary_key.columns)).mappings() for table in tables]
+        results = [connection.execute(sa.select(table).order_by(*table.primary_key)).mappings() for table in tables]
         rows_of_tables = [[dict(row) for row in result] for result in results]
     engine.dispose()
     return rows_of_tables
