@@ -52,6 +52,7 @@ from serving.records.journal_tables import (
     READMISSIONS,
     REGISTRATIONS,
     REPETITIONS,
+    RETENTIONS,
     REVISIONS,
     SENDERS,
     SERIES,
