@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import bentoml
 from bentoml._internal.utils import circus
 from pydantic import ValidationError
+from starlette.applications import Starlette
 
 from features.errors import VigilError
 from serving import http_limits, supervisor
@@ -27,6 +28,7 @@ from serving.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+    from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from serving.observability.metrics import Metrics
@@ -48,8 +50,18 @@ def _application() -> "FastAPI":
     return create_app()
 
 
-async def _api(scope: "Scope", receive: "Receive", send: "Send") -> None:
-    await _application()(scope, receive, send)
+class _Application(Starlette):
+    """The application, made when it is first needed. BentoML asks its routes which requests are for it."""
+
+    def __init__(self) -> None:
+        """Make nothing yet."""
+
+    @property
+    def routes(self) -> "list[BaseRoute]":
+        return _application().routes
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        await _application()(scope, receive, send)
 
 
 def _front(app: "ASGIApp") -> "ASGIApp":
@@ -146,7 +158,7 @@ class Rescoring:
 
 
 @bentoml.service(name="vigil", workers=_number_of_workers(), traffic={"timeout": 10}, **_QUIET)
-@bentoml.asgi_app(_api, path="/")
+@bentoml.asgi_app(_Application(), path="/")
 class Vigil:
     """A process that answers requests. Several share a home, as its databases order what they write."""
 

@@ -9,7 +9,6 @@ import logging
 import operator
 import shutil
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vigil.serving")
 
-_WAIT_SECONDS: Final = 5  # for another writer
+WAIT_SECONDS: Final = 5  # for another writer
 _RETRY_SECONDS: Final = 60  # in which a job tries again where others write without a pause
 _SPARE_BYTES: Final = 500_000_000  # of a disk, or, if that is less,
 _SPARE_SHARE: Final = 0.05
@@ -96,7 +95,7 @@ def open_database(home: Path, schema: Schema) -> sa.Engine:
         with writing(engine) as connection:  # the lock under which one process migrates
             _migrate(connection, schema)
     except sa.exc.DatabaseError as error:
-        raise _problem(path, error) from None
+        raise unusable_file(path, error) from None
     return engine
 
 
@@ -116,7 +115,7 @@ def pending_migrations(home: Path, schema: Schema) -> list[str]:
         with engine.connect() as connection:
             revision = _revision(connection, schema)
     except sa.exc.DatabaseError as error:
-        raise _problem(path, error) from None
+        raise unusable_file(path, error) from None
     finally:
         engine.dispose()
     renamed = [] if path.name == schema.file else [f"{path.name}: rename to {schema.file}"]
@@ -283,68 +282,13 @@ def is_nearly_full(folder: Path) -> bool:
     return usage.free < min(_SPARE_BYTES, usage.total * _SPARE_SHARE)
 
 
-class Lookup:
-    """A query for few rows that is asked with every request. It goes to the driver as it stands, outside of any transaction.
-
-    SQLAlchemy takes ten times as long to run such a query as SQLite to answer it. Values come as the driver has them: JSON is
-    text. Threads may share it.
-    """
-
-    def __init__(self, engine: sa.Engine, query: "sa.Select[Any]") -> None:
-        self._path = Path(str(engine.url.database))
-        compiled = query.compile(engine)
-        self._text, self._names = str(compiled), tuple(compiled.positiontup or ())
-        self._constants = {name: value for name, value in compiled.params.items() if value is not None}
-        self._connection = _open_reader(self._path)
-        self._lock = threading.Lock()
-
-    def rows(self, **values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows of the query, for values of its parameters.
-
-        Raises:
-            DatabaseError: it cannot be read.
-        """
-        given = self._constants | values
-        try:
-            with self._lock:
-                return self._connection.execute(self._text, [given[name] for name in self._names]).fetchall()
-        except sqlite3.Error as error:
-            raise _problem(self._path, error) from None
-
-
-class ChangeWatch:
-    """Tells whether a database was written since the last look, at next to no cost. For one thread.
-
-    It is a seam: SQLite counts the commits of other connections; a server would notify instead.
-    """
-
-    def __init__(self, engine: sa.Engine) -> None:
-        self._path = Path(str(engine.url.database))
-        self._cursor: sqlite3.Cursor | None = None
-        self._seen: int | None = None
-
-    def has_changed(self) -> bool:
-        """Return whether any other connection wrote since this was called last."""
-        if self._cursor is None:
-            self._cursor = _open_reader(self._path).cursor()  # outside of any transaction, which would see nothing new
-        (version,) = self._cursor.execute("PRAGMA data_version").fetchone()
-        before, self._seen = self._seen, version
-        return bool(version != before)
-
-
 def _engine(path: Path, *, writes: bool) -> sa.Engine:
     # As an object: put into a text, a path with % or ? would be another one.
     url = sa.URL.create("sqlite", database=str(path.resolve()))
     if not writes:
         url = sa.URL.create("sqlite", database=f"file:{path.resolve()}", query={"mode": "ro", "uri": "true"})
     # hide_parameters: an error must not carry a patient's row into a log.
-    return sa.create_engine(url, hide_parameters=True, connect_args={"timeout": _WAIT_SECONDS})
-
-
-def _open_reader(path: Path) -> sqlite3.Connection:
-    """Open a file for reading only, for any thread."""
-    uri = f"{path.resolve().as_uri()}?mode=ro"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_WAIT_SECONDS, check_same_thread=False)
+    return sa.create_engine(url, hide_parameters=True, connect_args={"timeout": WAIT_SECONDS})
 
 
 def _take_over_former_file(home: Path, schema: Schema) -> None:
@@ -393,11 +337,12 @@ def _insert(connection: sa.Connection, table: sa.Table) -> Any:
 def _unusable(engine: sa.Engine, error: sa.exc.DatabaseError) -> Exception:
     """Return what is wrong with a file: locked, full or damaged. Other errors are faults of the code, and stay as they are."""
     if isinstance(error, sa.exc.OperationalError) or type(error) is sa.exc.DatabaseError:
-        return _problem(Path(str(engine.url.database)), error)
+        return unusable_file(Path(str(engine.url.database)), error)
     return error
 
 
-def _problem(path: Path, error: sa.exc.DatabaseError | sqlite3.Error) -> DatabaseError:
+def unusable_file(path: Path, error: sa.exc.DatabaseError | sqlite3.Error) -> DatabaseError:
+    """Return the error of a file that cannot be used, without what its rows hold."""
     cause = error.orig if isinstance(error, sa.exc.DatabaseError) else error
     return DatabaseError(f"{path.name}: cannot be used ({type(cause).__name__}); is it locked or damaged, or is the disk full?")
 

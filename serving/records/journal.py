@@ -25,8 +25,6 @@ from features.kernel.plan import UNBOUNDED
 from models.alarms.patient_terms import PatientTerms
 from serving.records.clock import SteadyClock
 from serving.records.database import (
-    ChangeWatch,
-    Lookup,
     Schema,
     in_chunks,
     open_database,
@@ -37,6 +35,7 @@ from serving.records.database import (
 )
 from serving.records.journal_append import append_group
 from serving.records.journal_intervals import recorded_before, recorded_between, recorded_since
+from serving.records.journal_lookups import IS_NEWS
 from serving.records.journal_merges import read_merges, record_merge, record_unmerge
 from serving.records.journal_retention import delete_recorded_before, drop_recorded_before
 from serving.records.journal_rows import Receipt
@@ -52,13 +51,13 @@ from serving.records.journal_tables import (
     READMISSIONS,
     REGISTRATIONS,
     REPETITIONS,
-    RETENTIONS,
     REVISIONS,
     SENDERS,
     SERIES,
     TERMS,
 )
 from serving.records.journal_terms import record_terms
+from serving.records.lookups import ChangeWatch, Lookup
 from serving.records.registration import Registration
 from serving.records.timestamps import instant, microsecond
 
@@ -71,16 +70,6 @@ _CLOCK_SLACK_US: Final = 60_000_000
 # Executed before every risk, so it is compiled once.
 _LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
     LATEST.c.subject_id.in_(sa.bindparam("subjects", expanding=True))
-)
-_READ_UNTIL: Final = sa.bindparam("read_until", type_=sa.BigInteger)
-_IS_NEWS: Final = sa.select(
-    sa.or_(
-        sa.exists().where(
-            LATEST.c.subject_id == sa.bindparam("subject", type_=sa.String),
-            LATEST.c.recorded_at > sa.bindparam("index_time", type_=sa.BigInteger),
-        ),
-        *(sa.exists().where(table.c.recorded_at > _READ_UNTIL) for table in (REGISTRATIONS, MERGES, TERMS, RETENTIONS)),
-    )
 )
 
 
@@ -100,7 +89,7 @@ class Journal:
         self._engine = open_database(home, SCHEMA)
         self._clock = clock or SteadyClock()
         self._is_ahead = False
-        self._is_news = Lookup(self._engine, _IS_NEWS)
+        self._is_news = Lookup(self._engine, IS_NEWS)
         self._watch = ChangeWatch(self._engine)
 
     def append(self, group: Callable[[], Sequence[Mapping[str, Any]]], declared: Declarations = UNDECLARED) -> list[Receipt]:

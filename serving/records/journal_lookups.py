@@ -17,12 +17,23 @@ from models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
 from serving.records.database import in_chunks
 from serving.records.journal_intervals import recorded_between
 from serving.records.journal_merges import read_merges
-from serving.records.journal_tables import OBSERVATIONS, RETENTIONS
+from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, RETENTIONS, TERMS
 from serving.records.merges import Merges
 
 _SINCE: Final[sa.BindParameter[int]] = sa.bindparam("since", type_=sa.BigInteger)
 _UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
 _OF_KEYS: Final = OBSERVATIONS.c.subject_id.in_(sa.bindparam("keys", expanding=True))
+# Whether anything was recorded that a risk of a subject may lack (Journal.is_news).
+_READ_UNTIL: Final = sa.bindparam("read_until", type_=sa.BigInteger)
+IS_NEWS: Final = sa.select(
+    sa.or_(
+        sa.exists().where(
+            LATEST.c.subject_id == sa.bindparam("subject", type_=sa.String),
+            LATEST.c.recorded_at > sa.bindparam("index_time", type_=sa.BigInteger),
+        ),
+        *(sa.exists().where(table.c.recorded_at > _READ_UNTIL) for table in (REGISTRATIONS, MERGES, TERMS, RETENTIONS)),
+    )
+)
 
 
 class Latest(NamedTuple):

@@ -19,8 +19,6 @@ from features.errors import VigilError
 from features.signals import bound_name
 from models.alarms.policy import AlarmState, Episode, Hold, limit_name
 from serving.records.database import (
-    ChangeWatch,
-    Lookup,
     Schema,
     as_row,
     delete_in_steps,
@@ -31,6 +29,7 @@ from serving.records.database import (
     writing,
 )
 from serving.records.event_log import add_events
+from serving.records.lookups import ChangeWatch, Lookup
 from serving.records.silences import Silences
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate

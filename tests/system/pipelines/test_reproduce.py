@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -37,6 +38,18 @@ def predictions(home, query, *values):
         return connection.execute(query, values).fetchall()
 
 
+class NothingStands:
+    """Finds no risk that stands."""
+
+    def find(self, _):
+        return None
+
+
+def making_service(home):
+    """Return the risk service of a home, which makes every risk, though one may stand: those are the rescorer's."""
+    return replace(open_risk_service(Settings(home=home, task=TASK)), standing=NothingStands())
+
+
 @pytest.fixture(scope="module")
 def predicted_once(ward_backup, tmp_path_factory):
     """A home with predictions of every origin."""
@@ -57,7 +70,7 @@ def predicted_once(ward_backup, tmp_path_factory):
     without_model.rescore()
     ward = LiveWard(own_home, now() - pd.Timedelta(seconds=30))
     asked_about = ward.time - pd.Timedelta(hours=4)
-    service = open_risk_service(Settings(home=own_home, task=TASK))
+    service = making_service(own_home)
     service.by_subject(LIVE, asked_about.to_pydatetime())  # from the journal: the store has none of them yet
     service.by_subject(LIVE)
     ward.send(*LIVE)
@@ -124,7 +137,7 @@ def test_reproduce_makes_predictions_of_a_withdrawal_again(predicted):
     ward = LiveWard(predicted, now())
     ward.send(*LIVE)
     ward.rescore()
-    service = open_risk_service(Settings(home=predicted, task=TASK))
+    service = making_service(predicted)
     stay = CohortStore(predicted).read("stays").iloc[0]["subject_id"]
     reports = service.by_subject([*LIVE, stay])
     assert {(report.risk.basis, report.risk.findings[0]) for report in reports} == {("news2", "withdrawn")}

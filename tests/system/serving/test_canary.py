@@ -1,9 +1,9 @@
 """Canaries: marked identifiers, values and texts go through every route, and then everything that was written is searched.
 
 Only ``identities.db`` may hold an identifier. A refused value may be in the journal's quarantine, an accepted one in the
-journal, the prediction log and the feature store. Texts of an observation are in the journal only, but for the names of device
-and gateway: the ward state has them with a signal that stopped, and the note of an override. What a request holds where nothing
-is expected (path, query, headers) is stored nowhere.
+journal, the feature store, with the latest risk in the ward state, and compressed in the prediction log. Texts of an
+observation are in the journal only, but for the names of device and gateway: the ward state has them with a signal that
+stopped, and the note of an override. What a request holds where nothing is expected (path, query, headers) is stored nowhere.
 """
 
 import io
@@ -241,7 +241,7 @@ def test_log_and_metrics_hold_no_patient_data(server, home):
         ({NOWHERE.encode()}, {"journal.db"}),  # names of signals and messages, in the quarantine
         (spellings(REFUSED), {"journal.db"}),
         (spellings(REFUSED + 1), set()),
-        (spellings(GIVEN), {"journal.db", "predictions.db", "feast/online.db"}),
+        (spellings(GIVEN), {"journal.db", "ward_state.db", "feast/online.db"}),
     ],
     ids=["patient", "other", "ward", "device", "gateway", "note", "caller", "nowhere", "refused", "never stored", "given"],
 )
