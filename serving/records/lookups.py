@@ -1,4 +1,4 @@
-"""Reads that are made with every request, past SQLAlchemy: single rows by a query that is made once, and whether all is as before."""
+"""Reads made with every request, past SQLAlchemy: single rows by a query made once, and whether all is as before."""
 
 import sqlite3
 import threading
