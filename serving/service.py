@@ -53,9 +53,6 @@ def _application() -> "FastAPI":
 class _Application(Starlette):
     """The application, made when it is first needed. BentoML asks its routes which requests are for it."""
 
-    def __init__(self) -> None:
-        """Make nothing yet."""
-
     @property
     def routes(self) -> "list[BaseRoute]":
         return _application().routes

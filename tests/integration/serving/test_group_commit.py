@@ -186,7 +186,7 @@ def test_cancelled_request_does_not_hinder_the_others(group_commit, gate):
 
 
 def test_no_observation_is_stored_without_the_identity_of_its_subject(group_commit, gate, journal, tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
     group_commit._identities = Identities(tmp_path)
     gate.open.set()
     other = sqlite3.connect(tmp_path / "identities.db", isolation_level=None)

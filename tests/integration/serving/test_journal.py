@@ -299,7 +299,7 @@ def test_empty_group_stores_nothing(journal):
 
 
 def test_failed_write_stores_nothing_and_can_be_tried_again(tmp_path, clock, monkeypatch):
-    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
     journal = Journal(tmp_path, clock)
     other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -127,7 +127,7 @@ def test_commit_that_does_not_follow_the_present_state_changes_nothing(ward_stat
 
 
 def test_commit_to_a_locked_database_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
     ward_state = WardState(tmp_path)
     with sqlite3.connect(tmp_path / "ward_state.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")

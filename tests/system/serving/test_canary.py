@@ -342,7 +342,7 @@ def test_component_that_fails_is_a_500_without_patient_data(in_process, componen
 
 @pytest.mark.parametrize("file", ["journal.db", "ward_state.db", "identities.db", "predictions.db"])
 def test_unusable_database_is_a_503_without_patient_data(tmp_path, file, log, capfd, monkeypatch):
-    monkeypatch.setattr("serving.records.database._WAIT_SECONDS", 0)
+    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
     with running_in_process(tmp_path) as in_process:
         client = in_process.caller()
         client.post("/v1/observations", json=observations_body(PATIENT, SICK)).raise_for_status()
