@@ -134,12 +134,14 @@ class Metrics:
 
     def count_update(self, update: WardUpdate, risks: Sequence[Assessment]) -> None:
         """Record the risks and alarms of a rescoring."""
+        bases = Counts((risk.basis, risk.band, risk.decided_by) for risk in risks)
+        for labels, number in bases.items():
+            self._bases.labels(*labels).inc(number)
+        for finding, number in Counts(finding for risk in risks for finding in risk.findings).items():
+            self._findings.labels(finding).inc(number)
+        for reason, number in Counts(reason for risk in risks for reason in risk.reasons).items():
+            self._reasons.labels(reason).inc(number)
         for risk in risks:
-            self._bases.labels(risk.basis, risk.band, risk.decided_by).inc()
-            for finding in risk.findings:
-                self._findings.labels(finding).inc()
-            for reason in risk.reasons:
-                self._reasons.labels(reason).inc()
             if risk.probability is not None:
                 self._risks.observe(risk.probability)
         for event in update.events:

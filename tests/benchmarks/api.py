@@ -34,7 +34,7 @@ ROUNDS = 7
 SECONDS = 4.0
 CONNECTIONS = 8
 CALLERS = 16
-MONITORED = 500
+MONITORED = 2_000
 
 
 def api_section(seconds: float = 60) -> Section:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from features.pseudonyms import open_pseudonyms
 from pipelines.home import Home
 from pipelines.operations.server import running_server
+from serving.api.schemas.request import MAX_PATIENTS
 from serving.auth.local_tokens import create_local_token
 from serving.records.ward_state import SCHEMA
 from tests.benchmarks.http import Connection, format_request
@@ -163,9 +164,11 @@ def _first_risk(seen: list[tuple[int, float]], sent_at: float) -> float:
 async def _register(port: int, token: str, names: list[str]) -> None:
     connection = Connection(port)
     patients = [{"patient_id": name, "ward": f"W{number % 20}", "age": 70} for number, name in enumerate(names)]
-    status, body = await connection.send(format_request("/v1/patients", json.dumps({"patients": patients}).encode(), token))
-    if status != 200:
-        raise RuntimeError(f"status {status}: {body[:300]!r}")
+    for first in range(0, len(patients), MAX_PATIENTS):
+        request = json.dumps({"patients": patients[first : first + MAX_PATIENTS]}).encode()
+        status, body = await connection.send(format_request("/v1/patients", request, token))
+        if status != 200:
+            raise RuntimeError(f"status {status}: {body[:300]!r}")
     connection.close()
 
 
