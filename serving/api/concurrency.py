@@ -17,7 +17,7 @@ from serving.auth.tokens import Caller
 T = TypeVar("T")
 U = TypeVar("U")
 
-MAX_WAIT_SECONDS: Final = 0.3  # until a question is computed; one that would wait longer is refused
+MAX_WAIT_SECONDS: Final = 0.2  # until a question is computed; one that would wait longer is refused
 MAX_OWN_SECONDS: Final = MAX_WAIT_SECONDS / 2  # of computing that one caller may have waiting
 _THREADS: Final = 2  # Python computes in one thread at a time; the other may wait for the disk
 _PART: Final = 25  # patients of one question that are computed before others have their turn

@@ -29,7 +29,7 @@ service = store.get_feature_service(str(model.metadata_["feature_service"]))
 async def risk(request: Request) -> JSONResponse:
     """Answer with the probability of a patient."""
     patient = json.loads(await request.body())["patient_id"]
-    features: dict[str, Any] = store.get_online_features(service, [{"patient_id": patient}]).to_dict()
+    features: dict[str, Any] = store.get_online_features(service, [{"subject_id": patient}]).to_dict()
     row = np.array([[np.nan if features[name][0] is None else features[name][0] for name in model.features]], dtype=np.float32)
     views = [
         np.mean([member.booster_.predict(row, raw_score=True, num_threads=1)[0] for member in view]) for view in model.members_
