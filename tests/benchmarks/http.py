@@ -14,7 +14,17 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request, and return status and body of the answer."""
+        """Send a request, and return status and body of the answer. A connection that was closed while idle is opened anew."""
+        was_open = self._streams is not None
+        try:
+            return await self._send(request)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            if not was_open:
+                raise
+            self.close()
+            return await self._send(request)
+
+    async def _send(self, request: bytes) -> tuple[int, bytes]:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
