@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.api import problems
 from serving.api.authentication import extract_bearer_token
 from serving.api.concurrency import MAX_WAIT_SECONDS
-from serving.api.middleware import security_headers
+from serving.api.middleware import receive_again, security_headers
 from serving.api.standing_answers import StandingAnswers
 from serving.auth.access import Access
 from serving.auth.tokens import TokenVerifier
@@ -70,7 +70,7 @@ class Front:
                 message = await receive()
             found = None if message is None else _find(components, scope["headers"], message)
             if found is None:
-                await self._app(scope, receive if message is None else _receive_again(message, receive), send)
+                await self._app(scope, receive if message is None else receive_again(message, receive), send)
                 return
             status, headers, answer = 200, [_JSON, (b"content-length", b"%d" % len(found))], found
         components.metrics.observe_request(scope["path"], status, time.perf_counter() - began)
@@ -96,12 +96,3 @@ def _find(components: FrontComponents, headers: list[tuple[bytes, bytes]], messa
     except Exception:  # noqa: BLE001 - whatever it is, the whole way says what is wrong, and without patient data
         return None
     return None
-
-
-def _receive_again(message: Message, receive: Receive) -> Receive:
-    messages = [message]
-
-    async def receive_first() -> Message:
-        return messages.pop() if messages else await receive()
-
-    return receive_first

@@ -36,6 +36,16 @@ def security_headers(scope: Scope) -> list[tuple[bytes, bytes]]:
     return [*_HEADERS, _TLS_HEADER] if scope.get("scheme") == "https" else _HEADERS
 
 
+def receive_again(message: Message, receive: Receive) -> Receive:
+    """Return what receives a message that was received already, and then what follows it."""
+    messages = [message]
+
+    async def receive_first() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_first
+
+
 class AllowedPathsMiddleware:
     """Middleware that answers 404 for every path that is not documented, and redirects ``/`` to the documentation.
 
@@ -129,12 +139,8 @@ class BodySizeLimitMiddleware:
         if len(body) > self.max_bytes:
             await problems.to_response(problems.body_too_large(self.max_bytes))(scope, receive, send)
             return
-        messages: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
-
-        async def receive_body() -> Message:
-            return messages.pop() if messages else await receive()
-
-        await self.app(scope, receive_body, send)
+        whole: Message = {"type": "http.request", "body": bytes(body), "more_body": False}
+        await self.app(scope, receive_again(whole, receive), send)
 
 
 class UnhandledErrorMiddleware:

@@ -74,7 +74,7 @@ def _compare_made(home: Path) -> list[list[str]]:
 
 
 def _compare_read(home: Path) -> list[list[str]]:
-    """Compare risks that stand: of monitored patients of whom nothing new is recorded."""
+    """Compare risks that stand. The patients are monitored, and nothing new is recorded of them."""
     names = [f"read-{number}" for number in range(200)]
     pseudonyms = open_pseudonyms(home)
     requests = _format_requests(home, names)

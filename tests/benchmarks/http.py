@@ -14,7 +14,7 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def send(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request, and return status and body of the answer. A connection that was closed while idle is opened anew."""
+        """Send a request, and return status and body of the answer. It reopens a connection that the server closed."""
         was_open = self._streams is not None
         try:
             return await self._send(request)
