@@ -18,6 +18,7 @@ from models.tasks import TASKS
 from pipelines.home import Home
 from pipelines.table_files import read_table
 from serving.records.source_settings import SourceSettingsFile
+from serving.scoring.champion import service_in_use
 
 OPTIONAL_COLUMNS: Final = ("age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at")  # facts about the patient
 
@@ -51,7 +52,7 @@ def score_file(home: Home, path: Path, task: str) -> tuple[pd.DataFrame, pd.Data
         reasons = checked.quarantined["reason"].value_counts().to_dict()
         raise ScoreFileError(f"{path}: no reading can be used: {reasons}; expected names and units as in docs/features.md")
     registered = _load_champion(home, task)
-    service = registered.feature_service if registered else TASKS[task].feature_service
+    service = service_in_use(registered, TASKS[task])
     index = _index(table, checked.accepted, path)
     rows = build_features(checked.accepted, index, views_to_assess(service))
     risks = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))

@@ -2,8 +2,7 @@
 
 import time
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from features.pseudonyms import Pseudonyms
 from models.registry import RegisteredModel
@@ -14,22 +13,21 @@ from serving.scoring.standing import StandingRisks, stands_until
 _MOST_ANSWERS: Final = 10_000  # remembered, of about 2 KB each
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """One answer.
+class _Basis(NamedTuple):
+    """What an answer was made of. ``until``: when the risk stands no more, seconds."""
 
-    Attributes:
-        subject, prediction_id, silence_changed_at, ward, model: of the risk.
-        until: when the risk stands no more, seconds.
-        body: JSON.
-    """
-
-    subject: str
     prediction_id: str
     silence_changed_at: int | None
     ward: str
     model: RegisteredModel | None
     until: float
+
+
+class _Answer(NamedTuple):
+    """One answer about a subject, as JSON."""
+
+    subject: str
+    basis: _Basis
     body: bytes
 
 
@@ -48,10 +46,11 @@ class StandingAnswers:
         answer = self._answers.get(patient_id)
         if answer is None or not self._stands(patient_id, answer):
             answer = self._renew(patient_id, answer)
-        return answer.body if answer is not None and caller.can_see(answer.ward) else None
+        return answer.body if answer is not None and caller.can_see(answer.basis.ward) else None
 
     def _stands(self, patient_id: str, answer: _Answer) -> bool:
-        return patient_id in self._standing and answer.model is self._risks.champion.model and time.time() < answer.until
+        is_as_found = patient_id in self._standing and answer.basis.model is self._risks.champion.model
+        return is_as_found and time.time() < answer.basis.until
 
     def _renew(self, patient_id: str, known: _Answer | None) -> _Answer | None:
         """Return an answer that stands, the known one if it does; None: there is none."""
@@ -61,15 +60,13 @@ class StandingAnswers:
         standing = self._risks.find(subject)
         if standing is None:
             return None
-        ward, prediction_id = standing.stored["ward"], standing.stored["prediction_id"]
+        stored = standing.stored
         until = stands_until(standing) / 1e6
-        same = (prediction_id, standing.silence_changed_at, ward, model, until)
-        if known is None or (known.prediction_id, known.silence_changed_at, known.ward, known.model, known.until) != same:
+        basis = _Basis(stored["prediction_id"], standing.silence_changed_at, stored["ward"], model, until)
+        if known is None or known.basis != basis:
             RiskRequest(patient_id=patient_id)
             body = risk_answer(self._risks.report(standing), patient_id).model_dump_json().encode()
-            known = self._answers[patient_id] = _Answer(
-                subject, prediction_id, standing.silence_changed_at, ward, model, until, body
-            )
+            known = self._answers[patient_id] = _Answer(subject, basis, body)
             if len(self._answers) > _MOST_ANSWERS:
                 self._answers.popitem(last=False)
         self._answers.move_to_end(patient_id)

@@ -226,7 +226,7 @@ class _CombinedCollector(Collector):
                     _add_samples(families[other.name], other)
                 else:
                     families[other.name] = other
-        return [*families.values()]
+        return list(families.values())
 
 
 def _add_samples(family: Metric, other: Metric) -> None:

@@ -11,7 +11,7 @@ from serving.auth.tokens import TokenVerifier
 from serving.records.journal import Journal
 from serving.records.timestamps import instant, present
 from serving.records.ward_state import WardState
-from serving.scoring.champion import Champion
+from serving.scoring.champion import Champion, service_in_use
 
 logger = logging.getLogger("vigil.serving")
 
@@ -47,7 +47,7 @@ class Readiness:
         except Exception as error:  # noqa: BLE001 - whatever it is, no token can be verified
             problems.append(f"tokens: {error}")
         try:
-            self.store.online([UNUSED_SUBJECT_KEY], registered.feature_service if registered else self.task.feature_service)
+            self.store.online([UNUSED_SUBJECT_KEY], service_in_use(registered, self.task))
         except Exception as error:  # noqa: BLE001 - whatever it is, it cannot be read
             problems.append(f"feature store: {type(error).__name__}")
         try:

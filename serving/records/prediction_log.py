@@ -16,6 +16,7 @@ from serving.records.database import (
     DatabaseError,
     Schema,
     delete_in_steps,
+    in_chunks,
     is_nearly_full,
     open_database,
     reading,
@@ -35,7 +36,6 @@ SCHEMA: Final = Schema("predictions", METADATA, revision="0004")
 
 _HAS_PREDICTION: Final = sa.exists().where(ROWS.c.subject == SUBJECTS.c.id)
 _TIMES: Final = ("made_at", "as_of", "index_time")
-_CHUNK: Final = 500  # values in a query
 
 
 class LogUnavailableError(VigilError):
@@ -143,7 +143,7 @@ class PredictionLog:
             rows = np.array(connection.execute(sa.select(ROWS.c.seq)).scalars().all(), dtype=np.int64)
         if len(rows) > number:
             rows = np.random.default_rng(seed).choice(np.sort(rows), number, replace=False)
-        chunks = [rows[first : first + _CHUNK].tolist() for first in range(0, len(rows), _CHUNK)] or [[]]
+        chunks = list(in_chunks(rows.tolist())) or [[]]
         frames = [self._frame(sa.select(PREDICTIONS).where(PREDICTIONS.c.seq.in_(chunk))) for chunk in chunks]
         return pd.concat(frames, ignore_index=True)
 

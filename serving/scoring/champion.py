@@ -14,6 +14,7 @@ from typing import Final
 from features.catalogue import SERVICES
 from features.errors import VigilError
 from models.registry import CHAMPION, NoModelError, RegisteredModel, Registry
+from models.tasks import RiskTask
 
 logger = logging.getLogger("vigil.serving")
 
@@ -99,6 +100,11 @@ class Champion:
     def _follow(self) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
             self.look()
+
+
+def service_in_use(registered: RegisteredModel | None, task: RiskTask) -> str:
+    """Return the feature service of the model in use; without one, that of the task."""
+    return registered.feature_service if registered else task.feature_service
 
 
 def _require_features(model: RegisteredModel) -> None:

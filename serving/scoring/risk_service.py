@@ -32,7 +32,7 @@ from serving.records.prediction_rows import Origin
 from serving.records.registration import Registration
 from serving.records.silences import Silences
 from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
-from serving.scoring.champion import Champion
+from serving.scoring.champion import Champion, service_in_use
 from serving.scoring.news2_terms import terms_of
 from serving.scoring.risk_report import Include, NoReport, RiskReport, contributions_of, range_of
 from serving.scoring.standing import StandingRisks
@@ -133,7 +133,7 @@ class RiskService:
         # At the present, but not before what the journal holds: its clock may be ahead.
         latest = 0 if as_of else self.journal.latest() or 0
         registered = self.champion.model
-        service = self._feature_service(registered)
+        service = service_in_use(registered, self.task)
         now = [utc(as_of) if as_of else self.clock.now(subject) for subject in subjects]
         known_until = {subject: max(microsecond(time), latest) for subject, time in zip(subjects, now, strict=True)}
         with self.journal.snapshot() as journal:
@@ -224,7 +224,7 @@ class RiskService:
         if unusable:
             raise UnusableObservationsError(unusable)
         registered = self.champion.model
-        service = self._feature_service(registered)
+        service = service_in_use(registered, self.task)
         rows = build_features(checked.accepted, _index(subject, time), views_to_assess(service))
         report = self._report(registered, service, rows, [time], "request", [()], [USUAL_TERMS], include)[0]
         return report.with_bounds(bounds_among(checked.accepted, time))
@@ -323,9 +323,6 @@ class RiskService:
             keep_free=True,
         )
         return reports
-
-    def _feature_service(self, registered: RegisteredModel | None) -> str:
-        return registered.feature_service if registered else self.task.feature_service
 
 
 def _index(subject: Registration, time: pd.Timestamp) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from serving.records.journal import Journal
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_rows import WardRisk, restore_bound
 from serving.records.ward_state import Standing, WardState
-from serving.scoring.champion import Champion
+from serving.scoring.champion import Champion, service_in_use
 from serving.scoring.risk_report import Contribution, Include, RiskReport, contributions_of, range_of
 from serving.scoring.subject_state import features_as_of
 
@@ -92,7 +92,7 @@ class StandingRisks:
     def _is_current(self, standing: Standing) -> bool:
         stored, registered = standing.stored, self.champion.model
         model = usable_model(registered)
-        in_use = (model.version if model else None, registered.feature_service if registered else self.task.feature_service)
+        in_use = (model.version if model else None, service_in_use(registered, self.task))
         now = microsecond(self.clock.now(stored["subject_id"]))
         return (
             (stored["model_version"], stored["feature_service"]) == in_use
@@ -119,7 +119,7 @@ def describe_assessment(risk: Assessment) -> dict[str, Any]:
             signal: (component.points, component.value, component.hours, component.is_expired)
             for signal, component in risk.components.items()
         },
-        "terms": (risk.terms.carry_hours, risk.terms.spo2_scale),
+        "terms": risk.terms.to_json(),
         "net_spot": risk.net_spot,
         "score": risk.score,
         "hours_since_reading": risk.hours_since_reading,
@@ -130,7 +130,6 @@ def restore_assessment(risk: WardRisk) -> Assessment:
     """Return the assessment that a risk was made of, without what critical bounds changed."""
     assert risk.assessment is not None
     rest = dict(risk.assessment)
-    carry_hours, spo2_scale = rest.pop("terms")
     return Assessment(
         patient=risk.subject_id,
         index_time=instant(risk.index_time),
@@ -142,7 +141,7 @@ def restore_assessment(risk: WardRisk) -> Assessment:
         findings=tuple(risk.findings or ()),
         unusual=tuple(risk.unusual or ()),
         components={signal: Component(*values) for signal, values in rest.pop("components").items()},
-        terms=ScoreTerms(tuple(carry_hours), spo2_scale),
+        terms=ScoreTerms.from_json(rest.pop("terms")),
         reasons=tuple(rest.pop("reasons")),
         **rest,
     )

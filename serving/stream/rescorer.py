@@ -35,7 +35,7 @@ from serving.records.prediction_log import PredictionLog, prediction
 from serving.records.timestamps import instant, microsecond
 from serving.records.ward_settings import WardSettingsFile
 from serving.records.ward_state import WardState
-from serving.scoring.champion import Champion
+from serving.scoring.champion import Champion, service_in_use
 from serving.scoring.news2_terms import terms_of
 from serving.scoring.subject_state import SubjectStates
 from serving.stream.alarm_updates import Departure, LastNotified, Memory, Rescored, Updates
@@ -158,7 +158,7 @@ class Rescorer:
         """Start from the committed ward state, with a model or without."""
         self._is_loaded = False
         self._registered, self._model = registered, usable_model(registered)
-        self._service = registered.feature_service if registered else self._task.feature_service
+        self._service = service_in_use(registered, self._task)
         self._committed, _ = self._ward_state.progress()  # time up to which the journal is in the committed risks
         self._subjects = SubjectStates(views_to_assess(self._service), self._committed)
         self._updates = Updates(self._task.name, self._model, self._service, self._has_room)
