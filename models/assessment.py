@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.derived import SCORE_CARRY_HOURS
+from features.derived import SCORE_CARRY_HOURS, Columns
 from features.scores import NEWS2_BANDS
 from models.alarms.safety_net import (
     ADULT_FROM,
@@ -36,6 +36,7 @@ from models.bedside import (
     apply_terms,
     find_expired,
     read_column,
+    read_columns,
     read_components,
 )
 
@@ -55,6 +56,8 @@ Finding = Literal[
 SILENT_AFTER: Final = timedelta(hours=12)
 
 _COMPONENTS: Final = {signal: f"news2_{signal}" for signal in NEWS2_BANDS}
+_NET_FEATURES: Final = {"net_score": "news2_sustained", "net_spot": "news2_sustained_spot"}
+_NET_NEEDED: Final = pd.Index([*_COMPONENTS.values(), *_NET_FEATURES.values(), "age", "pregnant"])
 _HIGHEST_POINTS: Final = {signal: max(points) for signal, (_, points) in NEWS2_BANDS.items()}
 # Components that are measured in the patient. Oxygen is given to the patient.
 _MEASURED: Final = tuple(signal for signal in NEWS2_BANDS if signal != "on_oxygen")
@@ -162,8 +165,9 @@ def assess(
     if rows.empty:
         return []
     terms = terms if terms is not None else [RETROSPECTIVE] * len(rows)
-    expired = find_expired(rows, terms)
-    by_terms = apply_terms(rows, terms, expired)
+    columns = read_columns(rows)
+    expired = find_expired(columns, terms)
+    by_terms = apply_terms(columns, terms, expired)
     scores, components = _scores(by_terms), read_components(by_terms, expired)
     obstacles = [list(row) for row in findings] if findings is not None else [[] for _ in range(len(rows))]
     for row_scores, row_obstacles in zip(scores, obstacles, strict=True):
@@ -189,10 +193,15 @@ def safety_net_scores(rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
     Args:
         rows: features, as :func:`assess` takes them.
     """
-    points = rows[list(_COMPONENTS.values())].to_numpy(np.float64)
-    applies = ~np.isnan(points).all(axis=1) & ~(read_column(rows, "age") < ADULT_FROM) & (read_column(rows, "pregnant") != 1)
+    return _net_scores(read_columns(rows, _NET_NEEDED))
+
+
+def _net_scores(columns: Columns) -> dict[str, NDArray[np.float64]]:
+    points = _points(columns)
+    is_adult = ~(read_column(columns, "age") < ADULT_FROM)
+    applies = ~np.isnan(points).all(axis=1) & is_adult & (read_column(columns, "pregnant") != 1)
     chart = np.nansum(points, axis=1)
-    sustained = {"net_score": read_column(rows, "news2_sustained"), "net_spot": read_column(rows, "news2_sustained_spot")}
+    sustained = {name: read_column(columns, feature) for name, feature in _NET_FEATURES.items()}
     return {name: np.where(applies, np.where(np.isnan(value), chart, value), np.nan) for name, value in sustained.items()}
 
 
@@ -232,16 +241,20 @@ class _Scores(NamedTuple):
     score: Score
 
 
-def _scores(rows: pd.DataFrame) -> list[_Scores]:
+def _points(columns: Columns) -> NDArray[np.float64]:
+    """Return the points of each component of NEWS2, shape (n_rows, 7)."""
+    return np.column_stack([columns[name] for name in _COMPONENTS.values()])
+
+
+def _scores(columns: Columns) -> list[_Scores]:
     """Return the scores of each row."""
-    points = rows[list(_COMPONENTS.values())].to_numpy(np.float64)
-    chart_worst = np.fmax.reduce(points, axis=1)
-    worst = read_column(rows, "news2_sustained_worst")
-    ages, pregnant = read_column(rows, "age").tolist(), read_column(rows, "pregnant").tolist()
+    chart_worst = np.fmax.reduce(_points(columns), axis=1)
+    worst = read_column(columns, "news2_sustained_worst")
+    ages, pregnant = read_column(columns, "age").tolist(), read_column(columns, "pregnant").tolist()
     applying = [applicable_score(age, is_pregnant) for age, is_pregnant in zip(ages, pregnant, strict=True)]
-    hours = rows["hours_since_reading"].to_numpy(np.float64).tolist()
+    hours = columns["hours_since_reading"].tolist()
     worst = np.where(np.isnan(worst), chart_worst, worst).tolist()
-    net = [value.tolist() for value in safety_net_scores(rows).values()]
+    net = [value.tolist() for value in _net_scores(columns).values()]
     return [_Scores(*values) for values in zip(hours, *net, worst, applying, strict=True)]
 
 

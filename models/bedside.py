@@ -14,20 +14,24 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.derived import SCORE_CARRY_HOURS
+from features.derived import SCORE_CARRY_HOURS, Columns, Float64
 from features.derived_scores import SUSTAINED_NEWS2, read_sustained_levels, sum_sustained_news2
 from features.scores import NEWS2_BANDS, assign_points, assign_spo2_scale_2
 from features.signals import SIGNALS
 from features.windows import WindowFeature
 
 Spo2Scale = Literal[1, 2]
-Float64 = NDArray[np.float64]
 
 COMPONENTS: Final = tuple(NEWS2_BANDS)
 _AGES: Final = tuple(f"{signal}_age_{SCORE_CARRY_HOURS}h" for signal in COMPONENTS)
 _POINTS: Final = tuple(f"news2_{signal}" for signal in COMPONENTS)
 SUSTAINED: Final = [feature.name for feature in SUSTAINED_NEWS2.features]
 _LEVELS: Final = [need.name for need in SUSTAINED_NEWS2.needs if isinstance(need, WindowFeature)]  # what these are made of
+_LATEST: Final = [f"{signal}_last_{SCORE_CARRY_HOURS}h" for signal in COMPONENTS]
+_PATIENT: Final = ["age", "pregnant", "hours_since_reading"]  # whether a score applies
+NEEDED: Final = pd.Index(  # for NEWS2 at the bedside
+    dict.fromkeys([*_POINTS, *_AGES, *_LATEST, *SUSTAINED, *_LEVELS, *_PATIENT])
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,49 +94,57 @@ def has_ages(columns: Collection[str]) -> bool:
     return set(_AGES).issubset(columns)
 
 
-def find_expired(rows: pd.DataFrame, terms: Sequence[ScoreTerms]) -> NDArray[np.bool_]:
+def read_columns(rows: pd.DataFrame, names: "pd.Index[str]" = NEEDED) -> Columns:
+    """Return columns of feature rows, each of shape (n_rows,). Those that the rows lack are left out.
+
+    All are taken from the frame at once: one by one, a frame of one row takes longer than everything that is made of them.
+    """
+    positions = rows.columns.get_indexer(names)
+    matrix = rows.take(positions[positions >= 0], axis=1).to_numpy(np.float64)
+    return dict(zip(names[positions >= 0], matrix.T, strict=True))
+
+
+def find_expired(columns: Columns, terms: Sequence[ScoreTerms]) -> NDArray[np.bool_]:
     """Return which components have a value that is too old to count; shape (n_rows, 7).
 
     Args:
-        rows: features. Without the ages of the values none is too old.
+        columns: features. Without the ages of the values none is too old.
         terms: of each row.
     """
-    if not has_ages(rows.columns):
-        return np.zeros((len(rows), len(COMPONENTS)), dtype=bool)
+    if not has_ages(columns):
+        return np.zeros((len(terms), len(COMPONENTS)), dtype=bool)
     limits = np.array([row.carry_hours for row in terms], dtype=np.float64).reshape(-1, len(COMPONENTS))
-    expired: NDArray[np.bool_] = rows[list(_AGES)].to_numpy(np.float64) >= np.minimum(limits, SCORE_CARRY_HOURS)
+    ages = np.column_stack([columns[name] for name in _AGES])
+    expired: NDArray[np.bool_] = ages >= np.minimum(limits, SCORE_CARRY_HOURS)
     return expired
 
 
-def apply_terms(rows: pd.DataFrame, terms: Sequence[ScoreTerms], expired: NDArray[np.bool_]) -> pd.DataFrame:
-    """Return rows in which the features of NEWS2 follow the terms of each patient.
+def apply_terms(columns: Columns, terms: Sequence[ScoreTerms], expired: NDArray[np.bool_]) -> Columns:
+    """Return columns in which the features of NEWS2 follow the terms of each patient.
 
-    Where rows lack the view ``sustained_levels``, the latest values represent a patient whose components the terms change:
+    Where columns lack the view ``sustained_levels``, the latest values represent a patient whose components the terms change:
     what a sum of sustained values is made of cannot be told from it.
 
     Args:
-        rows: features of the view ``scores``, and of ``vital_signs`` and ``support`` where a service has them.
+        columns: features of the view ``scores``, and of ``vital_signs`` and ``support`` where a service has them.
         terms: of each row.
         expired: as :func:`find_expired` returns it.
     """
     by_scale_2 = np.array([row.spo2_scale == 2 for row in terms])
     if not expired.any() and not by_scale_2.any():
-        return rows
-    latest = {signal: read_column(rows, f"{signal}_last_{SCORE_CARRY_HOURS}h") for signal in ("spo2", "on_oxygen")}
-    points = {signal: rows[name].to_numpy(np.float64) for signal, name in zip(COMPONENTS, _POINTS, strict=True)}
+        return columns
+    latest = {signal: read_column(columns, f"{signal}_last_{SCORE_CARRY_HOURS}h") for signal in ("spo2", "on_oxygen")}
+    points = {signal: columns[name] for signal, name in zip(COMPONENTS, _POINTS, strict=True)}
     own_points = _by_terms(points, latest, expired, by_scale_2)
-    changed = rows.assign(**dict(zip(_POINTS, own_points.values(), strict=True)))
-    if not set(SUSTAINED) <= set(rows.columns):
+    changed = {**columns, **dict(zip(_POINTS, own_points.values(), strict=True))}
+    if not columns.keys() >= set(SUSTAINED):
         return changed
-    if set(_LEVELS) <= set(rows.columns):
-        columns = {name: rows[name].to_numpy(np.float64) for name in _LEVELS}
+    if columns.keys() >= set(_LEVELS):
         levels = read_sustained_levels(columns)
         points = {signal: assign_points(bands, levels[signal]) for signal, bands in NEWS2_BANDS.items()}
-        sustained = sum_sustained_news2(_by_terms(points, levels, expired, by_scale_2), columns)
-    else:
-        is_changed = expired.any(axis=1) | by_scale_2
-        sustained = {name: np.where(is_changed, np.nan, rows[name].to_numpy(np.float64)) for name in SUSTAINED}
-    return changed.assign(**sustained)
+        return {**changed, **sum_sustained_news2(_by_terms(points, levels, expired, by_scale_2), columns)}
+    is_changed = expired.any(axis=1) | by_scale_2
+    return changed | {name: np.where(is_changed, np.nan, columns[name]) for name in SUSTAINED}
 
 
 def _by_terms(
@@ -147,13 +159,13 @@ def _by_terms(
     }
 
 
-def read_components(rows: pd.DataFrame, expired: NDArray[np.bool_]) -> list[dict[str, Component]]:
-    """Return the components of each row to which :func:`apply_terms` was applied, by signal."""
+def read_components(columns: Columns, expired: NDArray[np.bool_]) -> list[dict[str, Component]]:
+    """Return the components of each row to whose columns :func:`apply_terms` was applied, by signal."""
     of_signal = []
     for position, signal in enumerate(COMPONENTS):
         steps = SIGNALS[signal].steps_per_unit
-        latest = np.rint(read_column(rows, f"{signal}_last_{SCORE_CARRY_HOURS}h") * steps) / steps
-        points, hours = read_column(rows, _POINTS[position]), read_column(rows, _AGES[position])
+        latest = np.rint(read_column(columns, f"{signal}_last_{SCORE_CARRY_HOURS}h") * steps) / steps
+        points, hours = read_column(columns, _POINTS[position]), read_column(columns, _AGES[position])
         numbers = zip(points.tolist(), latest.tolist(), hours.tolist(), expired[:, position].tolist(), strict=True)
         of_signal.append(
             [
@@ -168,6 +180,6 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def read_column(rows: pd.DataFrame, name: str) -> Float64:
-    """Return a feature; NaN if the rows lack it."""
-    return rows[name].to_numpy(np.float64) if name in rows else np.full(len(rows), np.nan)
+def read_column(columns: Columns, name: str) -> Float64:
+    """Return a column of :func:`read_columns`; NaN if the rows lack it."""
+    return columns[name] if name in columns else np.full(len(columns[_POINTS[0]]), np.nan)

@@ -247,7 +247,7 @@ class Store:
             StoreError: The home has no features of the service.
         """
         if not patient_ids:
-            return pd.DataFrame(columns=["subject_id", "index_time", *SERVICES[service]])
+            return pd.DataFrame(columns=_columns(service))
         chunks = [
             self._online_chunk(patient_ids[first : first + _ONLINE_CHUNK], service)
             for first in range(0, len(patient_ids), _ONLINE_CHUNK)
@@ -272,9 +272,10 @@ class Store:
             ],
             dtype=np.float32,
         )
-        rows = pd.DataFrame(features.T, columns=_columns(service))
+        rows = pd.DataFrame(features.T, copy=False)
         rows.insert(0, "subject_id", list(patient_ids))
         rows.insert(1, "index_time", pd.DatetimeIndex(times).tz_localize("UTC"))
+        rows.columns = _columns(service)
         return rows
 
     def _service(self, name: str) -> Any:
@@ -304,8 +305,8 @@ class Store:
 
 @functools.cache
 def _columns(service: str) -> "pd.Index[str]":
-    """Return the columns of a service, always as the same object, so that pandas builds its lookup table only once."""
-    return pd.Index(SERVICES[service])
+    """Return the columns of online rows, always as the same object, so that pandas builds its lookup table only once."""
+    return pd.Index(["subject_id", "index_time", *SERVICES[service]])
 
 
 @contextlib.contextmanager

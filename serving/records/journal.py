@@ -67,10 +67,8 @@ SCHEMA: Final = Schema("journal", METADATA, revision="0006")
 UNASSIGNED: Final = ""  # the ward of subjects that are not registered
 
 _CLOCK_SLACK_US: Final = 60_000_000
-# Executed before every risk, so it is compiled once.
-_LATEST_OF: Final = sa.select(LATEST.c.subject_id, LATEST.c.recorded_at).where(
-    LATEST.c.subject_id.in_(sa.bindparam("subjects", expanding=True))
-)
+_LAST_GROUP: Final = sa.select(GROUP_TIME.c.recorded_at)
+_LATEST_OF: Final = sa.select(LATEST.c.recorded_at).where(LATEST.c.subject_id == sa.bindparam("subject"))
 
 
 class Quarantined(NamedTuple):
@@ -90,6 +88,7 @@ class Journal:
         self._clock = clock or SteadyClock()
         self._is_ahead = False
         self._is_news = Lookup(self._engine, IS_NEWS)
+        self._last_group, self._latest_of = Lookup(self._engine, _LAST_GROUP), Lookup(self._engine, _LATEST_OF)
         self._watch = ChangeWatch(self._engine)
 
     def append(self, group: Callable[[], Sequence[Mapping[str, Any]]], declared: Declarations = UNDECLARED) -> list[Receipt]:
@@ -237,13 +236,12 @@ class Journal:
 
     def latest(self) -> int | None:
         """Return the time of the last group, microseconds."""
-        with reading(self._engine) as connection:
-            return connection.execute(sa.select(GROUP_TIME.c.recorded_at)).scalar()
+        rows = self._last_group.rows()
+        return rows[0][0] if rows else None
 
     def latest_of(self, subjects: Sequence[str]) -> dict[str, int]:
         """Return when the last observation of each subject was recorded, microseconds; subjects without one are left out."""
-        with reading(self._engine) as connection:
-            return {row.subject_id: row.recorded_at for row in connection.execute(_LATEST_OF, {"subjects": subjects})}
+        return {subject: rows[0][0] for subject in subjects if (rows := self._latest_of.rows(subject=subject))}
 
     def is_news(self, subject: str, index_time: int, read_until: int) -> bool:
         """Return whether anything was recorded that may matter for a risk of a subject and is not in it.

@@ -19,7 +19,8 @@ from serving.records.merges import Merges
 from serving.records.not_recorded import NotRecordedError
 
 _COLUMNS: Final = [TERMS.c[field.name] for field in fields(PatientTerms)]
-# Made once, since it is executed with every risk.
+# Made once, since they are executed with every risk.
+_ANY: Final = sa.select(TERMS.c.seq).limit(1)
 _OF_KEYS: Final = (
     sa.select(TERMS.c.subject_id, *_COLUMNS)
     .where(
@@ -55,7 +56,7 @@ def read_terms(connection: sa.Connection, times: Mapping[str, int]) -> dict[str,
     Terms end with a discharge of the subject.
     """
     subjects = list(times)
-    if not subjects or connection.execute(sa.select(TERMS.c.seq).limit(1)).first() is None:
+    if not subjects or connection.execute(_ANY).first() is None:
         return {}
     found: dict[str, PatientTerms] = {}
     for some in in_chunks(subjects):

@@ -22,7 +22,7 @@ from serving.records.database import (
     reading,
     writing,
 )
-from serving.records.prediction_rows import Origin, Prediction, features_frame, insert_predictions, unpack_features
+from serving.records.prediction_rows import Numbers, Origin, Prediction, features_frame, insert_predictions, unpack_features
 from serving.records.prediction_tables import METADATA, PREDICTIONS, ROWS, SUBJECTS
 from serving.records.timestamps import instants, microsecond
 
@@ -48,6 +48,7 @@ class PredictionLog:
     def __init__(self, home: Path) -> None:
         self._folder = home
         self._engine = open_database(home, SCHEMA)
+        self._numbers: Numbers = {}
 
     def append(self, predictions: Iterable[Prediction], *, keep_free: bool = False) -> None:
         """Write predictions; they are on the disk when this returns. One that is there already, by its id, stays as it is.
@@ -67,9 +68,10 @@ class PredictionLog:
             raise LogUnavailableError(f"{SCHEMA.file}: the disk is nearly full, and the rest is for observations; make room")
         try:
             with writing(self._engine) as connection:
-                insert_predictions(connection, rows)
+                numbers = insert_predictions(connection, rows, self._numbers)
         except DatabaseError as error:
             raise LogUnavailableError(str(error)) from None
+        self._numbers |= numbers
 
     def history(self, subject: str, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
         """Return a subject's predictions by index time (after since, up to until), oldest first; all columns but the features.

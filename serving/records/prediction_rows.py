@@ -50,25 +50,44 @@ class Prediction:
     features: Mapping[str, float] | None
 
 
-def insert_predictions(connection: sa.Connection, predictions: Sequence[Prediction]) -> None:
-    """Store predictions, but none that is there already by its id."""
+Numbers = dict[tuple[str, ...], int]  # of the contexts and the names of features that are stored, by their texts
+
+
+def insert_predictions(connection: sa.Connection, predictions: Sequence[Prediction], known: Numbers) -> Numbers:
+    """Store predictions, but none that is there already by its id.
+
+    Args:
+        connection: of a transaction that writes.
+        predictions: those to store.
+        known: numbers that were committed before.
+
+    Returns:
+        The numbers that these predictions need, for later calls once the transaction is committed.
+    """
     contexts = [tuple(getattr(prediction, name) or "" for name in _CONTEXT) for prediction in predictions]
     names = [_names(prediction.features) for prediction in predictions]
     subject_numbers = number_rows(connection, SUBJECTS, [(prediction.subject_id,) for prediction in predictions])
-    context_numbers = number_rows(connection, CONTEXTS, contexts)
-    name_numbers = number_rows(connection, FEATURE_NAMES, [(own,) for own in names if own is not None])
+    numbers = _number(connection, CONTEXTS, set(contexts), known)
+    numbers |= _number(connection, FEATURE_NAMES, {(own,) for own in names if own is not None}, known)
     rows = [
         {
             **{name: getattr(prediction, name) for name in _OWN},
             "subject": subject_numbers[(prediction.subject_id,)],
-            "context": context_numbers[context],
+            "context": numbers[context],
             "as_of": None if prediction.as_of == prediction.index_time else prediction.as_of,
-            "feature_names": None if own is None else name_numbers[(own,)],
+            "feature_names": None if own is None else numbers[(own,)],
             "features": None if prediction.features is None else pack_features(prediction.features.values()),
         }
         for prediction, context, own in zip(predictions, contexts, names, strict=True)
     ]
     insert_new(connection, ROWS, rows)
+    return numbers
+
+
+def _number(connection: sa.Connection, table: sa.Table, texts: set[tuple[str, ...]], known: Numbers) -> Numbers:
+    """Return the numbers of rows that hardly ever are new, and that nothing deletes."""
+    numbers = {own: known[own] for own in texts if own in known}
+    return numbers | number_rows(connection, table, sorted(texts - numbers.keys()))
 
 
 def pack_features(values: Iterable[float]) -> bytes:

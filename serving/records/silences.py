@@ -6,7 +6,7 @@ once, whatever process raises it, and a restart repeats none.
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import sqlalchemy as sa
@@ -21,7 +21,9 @@ from serving.records.ward_rows import Event, EventKind
 from serving.records.ward_tables import DEVICE_REPORTS, SILENCES
 
 _MOST_REPORTS: Final = 5_000  # that are not settled
-_OPEN: Final = SILENCES.c.resolved_at.is_(None)
+_IN_ORDER: Final = sa.select(SILENCES).order_by(SILENCES.c.raised_at, SILENCES.c.silence_id)
+_OPEN: Final = _IN_ORDER.where(SILENCES.c.resolved_at.is_(None))
+_OF_SOME: Final = _IN_ORDER.where(SILENCES.c.subject_id.in_(sa.bindparam("some", expanding=True)))  # made with every risk
 
 
 class Silences:
@@ -70,7 +72,7 @@ class Silences:
         subjects, found = list(times), dict[str, list[Silence]]()
         with reading(self._engine) as connection:
             for some in in_chunks(subjects):
-                for silence in _read(connection, SILENCES.c.subject_id.in_(some)):
+                for silence in _read(connection, _OF_SOME, some=list(some)):
                     assert silence.subject_id is not None  # it is one of those asked for
                     time = times[silence.subject_id]
                     is_over = silence.resolved_at is not None and silence.resolved_at <= time
@@ -113,9 +115,8 @@ class Silences:
         return delete_in_steps(self._engine, SILENCES, SILENCES.c.resolved_at < at)
 
 
-def _read(connection: sa.Connection, wanted: "sa.ColumnElement[bool]") -> list[Silence]:
-    query = sa.select(SILENCES).where(wanted).order_by(SILENCES.c.raised_at, SILENCES.c.silence_id)
-    return [Silence(**row) for row in connection.execute(query).mappings()]
+def _read(connection: sa.Connection, query: "sa.Select[Any]", **values: Any) -> list[Silence]:
+    return [Silence(**row) for row in connection.execute(query, values).mappings()]
 
 
 def _raised(silence: Silence, at: int) -> Event:

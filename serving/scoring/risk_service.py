@@ -20,7 +20,7 @@ from features.store.client import Store
 from models.alarms.critical_bounds import bounds_among
 from models.alarms.patient_terms import PatientTerms
 from models.assessment import Finding, age_by_hours, assess_registered, usable_model
-from models.bedside import USUAL_TERMS, ScoreTerms, find_expired, has_ages
+from models.bedside import USUAL_TERMS, ScoreTerms, find_expired, has_ages, read_columns
 from models.registry import RegisteredModel
 from models.tasks import RiskTask
 from serving.observability.logs import error_location
@@ -354,7 +354,8 @@ def _needs_levels(rows: pd.DataFrame, service: str, terms: Sequence[ScoreTerms])
     """Return for which rows the terms change NEWS2, so that it is made of sustained levels, which the store lacks."""
     if not has_ages(SERVICES[service]):
         return np.ones(len(rows), dtype=bool)
-    needs: NDArray[np.bool_] = find_expired(rows, terms).any(axis=1) | np.array([own.spo2_scale == 2 for own in terms])
+    is_expired = find_expired(read_columns(rows), terms).any(axis=1)
+    needs: NDArray[np.bool_] = is_expired | np.array([own.spo2_scale == 2 for own in terms])
     return needs
 
 

@@ -33,7 +33,7 @@ TASK = "deterioration"
 ROUNDS = 7
 SECONDS = 4.0
 CONNECTIONS = 8
-CALLERS = 16
+CALLERS = 64  # of each connection several, so that none is refused for its rate
 MONITORED = 2_000
 
 
@@ -54,7 +54,7 @@ def api_section(seconds: float = 60) -> Section:
         "the risk of a patient who is not monitored, from features in Feast's SQLite, a complete answer without contributions, "
         "logged to disk; the baseline is a Starlette endpoint with the same read and the same prediction "
         "(`tests/benchmarks/baseline_server.py`). The baselines check no token and do nothing else. Vigil and baseline are "
-        "measured in turn, each with one process that answers. The open loop sends at a fixed rate, from 16 callers, and the "
+        "measured in turn, each with one process that answers. The open loop sends at a fixed rate, from 64 callers, and the "
         "latency of a request counts from the time it was due.",
         ["measurement", "Vigil", "baseline", "ratio"],
         rows,
