@@ -4,6 +4,7 @@ The features of NEWS2 carry a value for a day and score SpO2 by scale 1, as retr
 staff see follows the terms here. The model's own features are not changed.
 """
 
+import functools
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -46,6 +47,7 @@ class ScoreTerms:
     carry_hours: tuple[float, ...] = tuple(SIGNALS[signal].carry_hours for signal in COMPONENTS)
     spo2_scale: Spo2Scale = 1
 
+    @functools.lru_cache(maxsize=1024)  # noqa: B019 - terms are few, and written with every risk
     def to_json(self) -> str:
         """Return the terms as the prediction log stores them."""
         return json.dumps({"carry_hours": self.carry_hours, "spo2_scale": self.spo2_scale})

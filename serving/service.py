@@ -116,6 +116,12 @@ def _starting(process: str) -> Iterator[None]:
         supervisor.exit_cannot_start(process, reason)
 
 
+def _freeze() -> None:
+    """Let the garbage collector pass over what lives as long as the process. It would look through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @bentoml.service(name="rescorer", workers=1, **_QUIET)
 class Rescoring:
     """The process that reads the journal and renews risks."""
@@ -132,6 +138,7 @@ class Rescoring:
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
         self.components.champion.follow()
         self.components.online_store.start()
+        _freeze()
         self.thread.start()
         _store_metrics(settings.home, self.stopped)
 
@@ -175,8 +182,7 @@ class Vigil:
         # Otherwise BentoML would call the rescorer over HTTP at each probe; its heartbeat says whether it lives.
         self.rescoring = None
         _application().state.components = self.components
-        gc.collect()
-        gc.freeze()  # what lives as long as the process is not looked through again and again
+        _freeze()
 
     async def __is_ready__(self) -> bool:
         """Return whether the server is ready; the log says what is missing. Computed in a thread: it may wait for Feast."""

@@ -32,7 +32,7 @@ Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Band = Literal["low", "medium", "high"]
 
-_EDGE: Final = 1e-9  # probabilities are kept this far from 0 and 1, so that log-odds stay finite
+EDGE: Final = 1e-9  # probabilities are kept this far from 0 and 1, so that log-odds stay finite
 _CHUNK: Final = 20_000  # rows of a frame that are copied at once; a copy of a whole cohort would take a gigabyte more
 _MIN_ROWS_FOR_THREADS: Final = 1_000  # fewer rows are scored before threads have started
 _MAX_SINGLE_ROWS: Final = 30  # up to so many rows, scoring one after the other is faster
@@ -57,7 +57,7 @@ def log_odds(probability: ArrayLike) -> Float64:
     >>> log_odds([0.5, 0.75]).round(4).tolist()
     [0.0, 1.0986]
     """
-    p = np.clip(np.asarray(probability, dtype=np.float64), _EDGE, 1 - _EDGE)
+    p = np.clip(np.asarray(probability, dtype=np.float64), EDGE, 1 - EDGE)
     return np.asarray(np.log(p / (1 - p)))
 
 

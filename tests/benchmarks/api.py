@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -70,7 +70,7 @@ def _compare_made(home: Path) -> list[list[str]]:
         port = _port_of(url)
         _check_same_risk(url, requests[0], next(iter(identifiers)), baseline_port)
         rows = _compare("risk by id, made", (port, requests), (baseline_port, others))
-        return [*rows, *_measure_load("made", port, requests)]
+        return [*rows, *_measure_load("made", port, requests, (0.25, 0.5, 0.75, 1.25, 3.0))]
 
 
 def _compare_read(home: Path) -> list[list[str]]:
@@ -83,7 +83,7 @@ def _compare_read(home: Path) -> list[list[str]]:
         port = _port_of(url)
         monitor(port, home, names)
         rows = _compare("risk by id, read", (port, requests), (baseline_port, others))
-        rows += _measure_load("read", port, requests)
+        rows += _measure_load("read", port, requests, (0.25, 0.5, 0.75))  # the client cannot send faster than it is answered
         rows.append(_first_read(port, home, names, requests, baseline_port, others))
     os.environ["VIGIL_WORKERS"] = "2"
     try:
@@ -200,12 +200,12 @@ def _baseline_server(home: Path) -> Iterator[int]:
         server.wait()
 
 
-def _measure_load(kind: str, port: int, requests: list[bytes]) -> list[list[str]]:
+def _measure_load(kind: str, port: int, requests: list[bytes], shares: Iterable[float]) -> list[list[str]]:
     """Measure latencies at shares of the maximum throughput."""
     asyncio.run(closed_loop(port, requests, CONNECTIONS, 2.0))
     maximum = len(_measure(port, requests, CONNECTIONS)) / SECONDS
     rows = []
-    for share in (0.25, 0.5, 0.75, 1.25, 3.0):
+    for share in shares:
         latencies, refused = asyncio.run(open_loop(port, requests, share * maximum, 8.0))
         p50, p95, p99 = 1e3 * np.quantile(latencies, [0.5, 0.95, 0.99])
         rows.append(

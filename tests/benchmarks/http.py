@@ -84,8 +84,9 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
     """Send requests at a fixed rate per second, whether or not earlier ones were answered.
 
     Returns:
-        The latencies in seconds of what was answered, and how many requests were refused (429, 503) or timed out (504). A
-        latency counts from the time the request was due, so the waiting time behind a slow server is included.
+        The latencies in seconds of what was answered, and how many requests were refused (429, 503), timed out (504) or found
+        more connections open than the server takes. A latency counts from the time the request was due, so the waiting time
+        behind a slow server is included.
     """
     latencies: list[float] = []
     refused = 0
@@ -95,7 +96,12 @@ async def open_loop(port: int, requests: list[bytes], rate: float, seconds: floa
     async def send_one(number: int, due: float) -> None:
         nonlocal refused
         connection = free.pop() if free else Connection(port)
-        status, _ = await connection.send(requests[number % len(requests)])
+        try:
+            status, _ = await connection.send(requests[number % len(requests)])
+        except (asyncio.IncompleteReadError, ConnectionError):
+            connection.close()
+            refused += 1
+            return
         if status == 200:
             latencies.append(time.perf_counter() - due)
         elif status in _OVERLOADED:
