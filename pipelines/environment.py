@@ -4,6 +4,7 @@ import logging
 import os
 import warnings
 from pathlib import Path
+from string import Template
 from typing import Final
 
 _NO_TELEMETRY: Final = {
@@ -33,6 +34,16 @@ def prepare_process() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", message="IProgress not found")  # a notebook without widgets works as well
     logging.getLogger("bentoml").setLevel(logging.ERROR)
+
+
+def expand_variables(text: str) -> str:
+    """Return a text in which the values of environment variables stand for their names, such as ``$PASSWORD``.
+
+    Raises:
+        KeyError: there is no variable of a name.
+        ValueError: a dollar sign stands before no name.
+    """
+    return Template(text).substitute(os.environ)
 
 
 def server_environment(home_path: Path, task: str) -> dict[str, str]:

@@ -1,13 +1,18 @@
 """Tables that people or other programs hand over: CSV and Parquet files, whose columns have to be told apart by their names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow.parquet as pq
 
 from features.errors import VigilError
+
+_DATES: Final = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%d.%m.%y")
+# How programs write local times, beside ISO 8601.
+TIME_FORMATS: Final = tuple(f"{date} {time}" for date in _DATES for time in ("%H:%M:%S", "%H:%M", "%I:%M:%S %p", "%I:%M %p"))
 
 
 class RepeatedColumnError(VigilError):
@@ -59,3 +64,20 @@ def refuse_repeated_columns(path: Path, names: Iterable[str]) -> None:
         if name in seen:
             raise RepeatedColumnError(f"{path}: column {name} is there more than once; expected each once; remove the others")
         seen.add(name)
+
+
+def formats_of(texts: Sequence[str], formats: Iterable[str], *, least: float = 1.0) -> list[str]:
+    """Return the formats in which at least a share of some texts are times.
+
+    >>> formats_of(["05.03.2026 08:00", "17.03.2026 09:30"], TIME_FORMATS)
+    ['%d.%m.%Y %H:%M']
+    """
+    return [one for one in formats if texts and sum(_is_time(text, one) for text in texts) >= least * len(texts)]
+
+
+def _is_time(text: str, written: str) -> bool:
+    try:
+        datetime.strptime(text, written)  # noqa: DTZ007 - nobody uses the time itself
+    except ValueError:
+        return False
+    return True

@@ -101,7 +101,7 @@ def ui(port: UiPort = 8001, home_path: HomePath = DEFAULT_HOME) -> None:
 
 def simulate_fault(
     name: FaultName,
-    source: SourceName = "simulated",
+    source: SourceName = None,
     data: Data = None,
     strength: Strength = 0.5,
     seed: Seed = 7,
@@ -123,7 +123,7 @@ def simulate_fault(
         from pipelines.sources import open_source
         from pipelines.sources.simulated import SimulatedWard
 
-        patients = SimulatedWard(seed=seed) if source == "simulated" and data is None else open_source(source, data)
+        patients = SimulatedWard(seed=seed) if source in (None, "simulated") and data is None else open_source(source, data)
         folder = folder or home.path / FOLDER / name
         recent, hit = simulate(home, name, patients, strength=strength, seed=seed, where=tuple(where or ()), to=folder)
         if hit is not None:

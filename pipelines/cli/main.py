@@ -7,10 +7,23 @@ from typing import Annotated, Any
 import typer
 
 from features.errors import VigilError
+from pipelines.cli.cohort import cohort_app
 from pipelines.cli.drift import drift_app, reinstate, simulate_fault, withdraw
 from pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, sources, token, upgrade
 from pipelines.cli.models import evaluate, models, promote, score, train
-from pipelines.cli.options import DEFAULT_HOME, OUT, Data, HomePath, Json, SourceName, job, reported_errors, write, write_page
+from pipelines.cli.options import (
+    DEFAULT_HOME,
+    OUT,
+    Data,
+    HomePath,
+    Json,
+    Mapping,
+    SourceName,
+    job,
+    reported_errors,
+    write,
+    write_page,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,12 +38,18 @@ Protocol = Annotated[
     str,
     typer.Argument(
         help="cinc2012, cinc2019 or ahe2009: an open challenge; travel2019 or travel2012: transport to other units and "
-        "hospitals; net: the cost of the safety net, on the simulated ward."
+        "hospitals; cgm: hypoglycaemia on glucose monitors; net: the cost of the safety net, on the simulated ward."
     ),
 ]
-TrainSet = Annotated[Path | None, typer.Option("--train", help="Training set, as the challenge distributes it.")]
+TrainSet = Annotated[
+    list[Path] | None,
+    typer.Option("--train", help="Training set, as it is distributed; for cgm several: repeat it, or name their folder."),
+]
 TestSet = Annotated[
-    Path | None, typer.Option("--test", help="Test set, scored once; without it cinc2019 is five-fold by patient.")
+    list[Path] | None,
+    typer.Option(
+        "--test", help="Test set, scored once, as --train; without it cinc2019 is five-fold by patient, cgm leaves sets out."
+    ),
 ]
 Only = Annotated[
     str | None,
@@ -63,8 +82,9 @@ Replace = Annotated[bool, typer.Option("--replace", help="Also replace the cohor
 
 @app.command()
 def run(
-    source: SourceName = "simulated",
+    source: SourceName = None,
     data: Data = None,
+    mapping: Mapping = None,
     replace: Replace = False,
     home_path: HomePath = DEFAULT_HOME,
     to: Json = None,
@@ -77,7 +97,7 @@ def run(
         from pipelines.jobs.run import run as run_jobs
         from pipelines.sources import open_source
 
-        result = run_jobs(open_source(source, data), home, replace=replace)
+        result = run_jobs(open_source(source, data, mapping), home, replace=replace)
         OUT.print(run_table(result, home_path))
         OUT.print(where_to_look(home_path), soft_wrap=True, highlight=False)
         write(to, {**asdict(result), "drift": result.drift.as_dict()})
@@ -87,8 +107,9 @@ def run(
 
 @app.command()
 def ingest(
-    source: SourceName = "simulated",
+    source: SourceName = None,
     data: Data = None,
+    mapping: Mapping = None,
     replace: Replace = False,
     home_path: HomePath = DEFAULT_HOME,
     to: Json = None,
@@ -101,7 +122,7 @@ def ingest(
         from pipelines.jobs.ingest import ingest as ingest_source
         from pipelines.sources import open_source
 
-        facts = ingest_source(open_source(source, data), home, replace=replace)
+        facts = ingest_source(open_source(source, data, mapping), home, replace=replace)
         OUT.print(ingest_table(facts))
         write(to, asdict(facts))
     raise typer.Exit(0 if facts.observations else 1)
@@ -188,9 +209,9 @@ def benchmark(
     """Run an open challenge by its frozen protocol: choices on the training set, one score on the test set."""
     with reported_errors(to, rows):
         from pipelines.challenges.run import run as run_protocol
-        from pipelines.cli.tables import benchmark_table
+        from pipelines.cli.benchmark_tables import benchmark_table
 
-        result = run_protocol(protocol, train_set, test_set, only)
+        result = run_protocol(protocol, train_set or [], test_set or [], only)
         OUT.print(benchmark_table(result))
         write(to, {**result.facts, "models": result.metrics})
         if rows is not None:
@@ -218,5 +239,6 @@ _OTHERS: tuple[Callable[..., None], ...] = (
 for command in _OTHERS:
     app.command()(command)
 app.command("replay", hidden=True)(reproduce)  # the former name
+app.add_typer(cohort_app, name="cohort")
 app.add_typer(drift_app, name="drift")
 app.command("simulate-fault")(simulate_fault)

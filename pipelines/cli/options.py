@@ -17,8 +17,13 @@ from pipelines.home import Home
 HomePath = Annotated[Path, typer.Option("--home", help="Directory that holds everything of one installation.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
 SourceName = Annotated[
-    str, typer.Option("--source", help="Data source: simulated, cinc2019, cinc2012, eicu_sepsis, eicu_aki or ahe2009.")
+    str | None,
+    typer.Option(
+        "--source",
+        help="Data source: simulated (default), cinc2019, cinc2012, eicu_sepsis, eicu_aki, ahe2009; table: any, by --mapping.",
+    ),
 ]
+Mapping = Annotated[Path | None, typer.Option("--mapping", help="What the columns of your own tables are, as TOML.")]
 Data = Annotated[Path | None, typer.Option("--data", help="File or folder of the data; the simulated ward needs none.")]
 
 DEFAULT_HOME: Final = Path(".vigil")
@@ -26,6 +31,7 @@ OUT: Final = Console(markup=False)  # texts may hold names that callers chose, a
 DEFECT_STATUS: Final = 70  # EX_SOFTWARE of sysexits.h
 EXIT_1_MEANINGS: Final = {  # what exit status 1 means, for the commands that use it
     "ingest": "no reading can be used",
+    "cohort check": "no reading can be used",
     "score": "readings were left out",
     "drift": "the data or the model drifted: the change control plan asks for an action",
     "reproduce": "a prediction differs",

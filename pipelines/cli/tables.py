@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, get_args
 
-import numpy as np
 import pandas as pd
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -17,7 +16,6 @@ from rich.text import Text
 from features.observations import REASONS
 from models.formatting import format_number
 from models.reporting.style import order_models
-from pipelines.challenges import Benchmark
 from pipelines.cohort_store import CohortFacts
 from pipelines.environment import DEFAULT_PORT, LOOPBACK
 from pipelines.jobs.evaluate import Metrics
@@ -157,55 +155,6 @@ def scores_table(risks: pd.DataFrame, left_out: pd.DataFrame) -> RenderableType:
     return Group(*parts)
 
 
-_BENCHMARK_COLUMNS: Final = {
-    "auroc": "AUROC",
-    "auroc_0_to_2_h": "0-2 h",
-    "auroc_2_to_6_h": "2-6 h",
-    "auroc_6_to_12_h": "6-12 h",
-    "auroc_12_to_48_h": "12-48 h",
-    "auroc_48_to_end_h": "48 h on",
-    "auroc_0_to_12_h": "0-12 h",
-    "behind_best": "behind best",
-    "standard_error": "standard error",
-    "auprc": "AUPRC",
-    "utility": "utility",
-    "event1": "Event 1",
-    "event2": "Event 2",
-    "calibration_slope": "slope",
-    "auroc_seen": "learned from",
-    "domain_share_of_rows": "outside domain",
-    "domain_auroc_inside": "AUROC inside",
-    "domain_auroc_outside": "outside",
-    "alarms_per_patient_day": "alarms/day",
-    "event_recall": "recall",
-    "alarm_precision": "precision",
-    "lead_time_hours": "lead, h",
-    "own_alarms_per_patient_day": "alarms/day, own threshold",
-    "own_event_recall": "recall, own threshold",
-    "testA_correct": "A, right",
-    "testA_correct_when_told": "A, told how many",
-    "testA_records": "of",
-    "testB_correct": "B, right",
-    "testB_correct_when_told": "B, told how many",
-    "testB_records": "of",
-    "testB_auroc": "B, AUROC",
-}
-
-
-def benchmark_table(result: Benchmark) -> Table:
-    """Show models in rows and the protocol's figures in columns, with 95 % intervals if there are any."""
-    known = {name for values in result.metrics.values() for name, value in values.items() if np.isfinite(value)}
-    shown = [name for name in _BENCHMARK_COLUMNS if name in known]
-    title = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in result.facts.items())
-    table = Table(title=title, title_justify="left", padding=(0, 0, 0, 1))
-    table.add_column("model", no_wrap=True)
-    for name in shown:
-        table.add_column(_BENCHMARK_COLUMNS[name], justify="right")
-    for model, values in result.metrics.items():
-        table.add_row(model, *(_with_interval(values, name) for name in shown))
-    return table
-
-
 def wards_table(proposals: Sequence[Proposal], home_path: Path) -> Table:
     """Show wards in rows; the last column is the threshold for ``wards.toml``."""
     caption = f"(none): patients in no ward. Thresholds go into {home_path / 'wards.toml'}"
@@ -244,16 +193,6 @@ def retention_table(deleted: Deleted) -> Table:
     for file_and_table, rows in deleted.rows.items():
         table.add_row(*file_and_table.split(), f"{rows:,}")
     return table
-
-
-def _with_interval(values: Mapping[str, float], name: str) -> str:
-    if not np.isfinite(values.get(name, np.nan)):
-        return ""
-    if values[name] == int(values[name]):
-        return f"{values[name]:.0f}"
-    digits = 1 if name == "event2" else 3
-    interval = f" ({values[f'{name}_low']:.{digits}f}-{values[f'{name}_high']:.{digits}f})" if f"{name}_low" in values else ""
-    return f"{values[name]:.{digits}f}{interval}"
 
 
 def _tool(name: str) -> str:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from features.declarations import OWN_UNITS
 from features.identifiers import is_identifier
 from features.observations import TIME, check
 from features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
@@ -46,10 +45,10 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     quarantined: Counter[tuple[str, str]] = Counter()
     subjects = events = observations = retractions = 0
     for part, identified in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
-        _check_stays(identified)
+        check_stays(identified)
         batch = _pseudonymise(identified, pseudonyms)
         identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
-        checked = check(batch.observations, now, OWN_UNITS)
+        checked = check(batch.observations, now, source.declared)
         stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
         quarantine = checked.quarantined
         if stray.any():
@@ -128,7 +127,7 @@ def _check_columns(stays: pd.DataFrame, outcomes: pd.DataFrame) -> None:
         )
 
 
-def _check_stays(batch: Batch) -> None:
+def check_stays(batch: Batch) -> None:
     """Check the contract of stays and outcomes.
 
     Raises:

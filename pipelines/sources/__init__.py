@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 import pandas as pd
 
+from features.declarations import Declarations
 from features.errors import VigilError
 
 
@@ -14,6 +15,7 @@ class SourceError(VigilError):
     """An error for data that cannot be read as the source that was named."""
 
 
+TABLE: Final = "table"  # the source of any tables, by a mapping
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
 OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
 
@@ -64,12 +66,14 @@ class Source(Protocol):
         simulated: whether the patients are simulated.
         deidentified: whether the patients are simulated, or were de-identified by the publisher of the data.
         task: a name in :data:`models.tasks.TASKS`: the risk that can be learned from this cohort's outcomes.
+        declared: what the source declares of its observations: units and the like.
     """
 
     name: str
     simulated: bool
     deidentified: bool
     task: str
+    declared: Declarations
 
     def __len__(self) -> int:
         """Return the number of batches that :meth:`batches` yields."""
@@ -134,12 +138,13 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
 }
 
 
-def open_source(name: str, data: Path | None) -> Source:
+def open_source(name: str | None, data: Path | None, mapping: Path | None = None) -> Source:
     """Open a source by name over the data at a path.
 
     Args:
-        name: a key of :data:`SOURCES`.
-        data: path of the data; None for the simulated ward.
+        name: a key of :data:`SOURCES`, or :data:`TABLE`. None: a mapping means tables, else it is the simulated ward.
+        data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
+        mapping: what the columns of tables are.
 
     Raises:
         SourceError: there is no such source, or its data cannot be read.
@@ -149,6 +154,15 @@ def open_source(name: str, data: Path | None) -> Source:
         >>> ward.task, len(ward)
         ('deterioration', 6)
     """
+    name = name or ("simulated" if mapping is None else TABLE)
+    if name == TABLE:
+        from pipelines.sources.table import TableCohort
+
+        if mapping is None:
+            raise SourceError("--mapping is missing: table needs one; draft it from the tables: vigil cohort draft FILES")
+        return TableCohort(mapping, data)
+    if mapping is not None:
+        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE}")
     if name not in SOURCES:
-        raise SourceError(f"--source {name}: no such source; choose one of {', '.join(SOURCES)}")
+        raise SourceError(f"--source {name}: no such source; choose one of {', '.join((*SOURCES, TABLE))}")
     return SOURCES[name](data)

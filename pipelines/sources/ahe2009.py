@@ -15,6 +15,7 @@ from typing import Final
 
 import pandas as pd
 
+from features.declarations import OWN_UNITS
 from features.observations import TIME
 from features.signals import SIGNALS
 from pipelines.sources import Batch, SourceError
@@ -41,6 +42,7 @@ class Ahe2009:
     name = "ahe2009"
     simulated = False
     deidentified = True
+    declared = OWN_UNITS
     task = "hypotension"
 
     def __init__(self, data: Path, split: str | None = None) -> None:

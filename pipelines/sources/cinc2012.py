@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from features.declarations import OWN_UNITS
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
 from pipelines.sources._shared.facts import plausible_age
@@ -70,6 +71,7 @@ class Cinc2012:
     name = "cinc2012"
     simulated = False
     deidentified = True
+    declared = OWN_UNITS
     task = "mortality"
 
     def __init__(self, data: Path) -> None:

@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
+from features.declarations import OWN_UNITS
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError, refuse_large
 from pipelines.sources._shared.facts import plausible_age, plausible_sex, time_after
@@ -54,6 +55,7 @@ class Cinc2019:
     name = "cinc2019"
     simulated = False
     deidentified = True
+    declared = OWN_UNITS
     task = "sepsis"
 
     def __init__(self, data: Path) -> None:

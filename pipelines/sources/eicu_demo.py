@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 import pandas as pd
 
+from features.declarations import OWN_UNITS
 from features.observations import TIME
 from pipelines.sources import Batch, SourceError
 from pipelines.sources._shared.facts import plausible_age, time_after
@@ -53,6 +54,7 @@ class EicuDemo:
 
     simulated = False
     deidentified = True
+    declared = OWN_UNITS
 
     def __init__(self, data: Path, task: Literal["sepsis", "aki"]) -> None:
         self.name = f"eicu_{task}"

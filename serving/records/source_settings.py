@@ -43,7 +43,7 @@ def _require_signal(name: str) -> str:
     return name
 
 
-def _require_zone(name: str) -> str:
+def require_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -92,7 +92,7 @@ class SourceSettings(BaseModel):
     units: dict[SignalName, str] = {}
     ranges: dict[SignalName, tuple[Finite, Finite]] = {}
     error_codes: dict[SignalName, list[Finite]] = {}
-    time_zone: Annotated[str, AfterValidator(_require_zone)] | None = None
+    time_zone: Annotated[str, AfterValidator(require_zone)] | None = None
     time_format: Annotated[str, AfterValidator(_require_time_format)] | None = None
     decimal_comma: bool = False
     clock: Literal["device", "gateway"] = "device"

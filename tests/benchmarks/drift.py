@@ -19,6 +19,7 @@ from evidently import Dataset, Report
 from evidently.presets import DataDriftPreset
 
 from features.catalogue import SERVICES
+from features.declarations import OWN_UNITS
 from features.store.client import Store
 from models.cohort import label_index_times
 from models.monitoring.detectors import Evidence, Finding, detect_faults
@@ -247,6 +248,7 @@ class _Part:
     """A source of some stays of another source."""
 
     simulated, deidentified = False, True
+    declared = OWN_UNITS
 
     def __init__(self, source: Source, subjects: set[str]) -> None:
         self.name, self.task = source.name, source.task

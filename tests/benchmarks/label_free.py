@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from features.catalogue import FEATURES, SERVICES
+from features.declarations import OWN_UNITS
 from features.signals import signal_names
 from models.alarms.timeline import AlarmTimeline, threshold_at_budget
 from models.cohort import LABEL_COLUMNS, assign_folds
@@ -133,6 +134,7 @@ class Changed:
     change: Change
 
     name, simulated, deidentified = "changed", False, True
+    declared = OWN_UNITS
 
     @property
     def task(self) -> str:

@@ -24,7 +24,9 @@ def plausible_sex(codes: "pd.Series[float]") -> "pd.Series[float]":
     return codes.astype("float64").where(codes.isin([0, 1]))
 
 
-def time_after(start: pd.Timestamp, offset: "pd.Series[float]", unit: Literal["h", "min"]) -> "pd.Series[pd.Timestamp]":
+def time_after(
+    start: pd.Timestamp, offset: "pd.Series[float]", unit: Literal["s", "min", "h", "d"]
+) -> "pd.Series[pd.Timestamp]":
     """Return times an offset after a start (before it, if negative), NaT where one lies ten years away."""
     largest = _LONGEST / pd.Timedelta(1, unit)
     return (start + pd.to_timedelta(offset.where(offset.abs() <= largest), unit=unit)).astype(TIME)

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from features.declarations import OWN_UNITS
 from pipelines.sources import Batch
 from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND
 from pipelines.sources.simulated.mistakes import add_mistakes
@@ -39,6 +40,7 @@ class SimulatedWard:
     name = "simulated"
     simulated = True
     deidentified = True
+    declared = OWN_UNITS
     task = "deterioration"
 
     def __init__(self, patients: int = 600, seed: int = 20260101, patients_per_batch: int = 100) -> None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from features.declarations import OWN_UNITS
 from features.observations import ObservationError
 from features.pseudonyms import KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from models.cohort import patient_of
@@ -21,7 +22,7 @@ SIM_0, SIM_1 = (Pseudonyms(OPEN_KEY).subject_key(name) for name in ("sim-000000"
 class Edited:
     """The simulated ward with changed tables."""
 
-    name, simulated, task = "edited", True, "deterioration"
+    name, simulated, task, declared = "edited", True, "deterioration", OWN_UNITS
 
     def __init__(self, change=lambda batch: batch, *, deidentified=True):
         self.change = change

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from typer.testing import CliRunner
 
 from pipelines.cli.main import app
-from pipelines.operations.sources import propose_unit
+from pipelines.proposed_units import propose_unit
 from serving.auth.tokens import Caller
 from serving.records.journal import Journal
 from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, READMISSIONS

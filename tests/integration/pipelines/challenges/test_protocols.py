@@ -96,7 +96,7 @@ def test_cinc2019_predictions_do_not_depend_on_labels_of_the_test_set(sepsis, tm
         header, *lines = file.read_text().splitlines()
         cells = [line.rsplit("|", 1)[0] + f"|{int(number % 2)}" for line in lines]
         (relabelled / file.name).write_text("\n".join([header, *cells]) + "\n")
-    first, second = (run("cinc2019", train, folder).predictions for folder in (test, relabelled))
+    first, second = (run("cinc2019", [train], [folder]).predictions for folder in (test, relabelled))
     pd.testing.assert_frame_equal(first, second)
 
 
@@ -120,7 +120,7 @@ def test_cinc2019_cross_validation_scores_no_patient_it_learned_from(sepsis, mon
 
     monkeypatch.setattr(RiskModel, "cross_fit", fit)
     monkeypatch.setattr(RiskModel, "risk", risk)
-    benchmark = run("cinc2019", train, None)
+    benchmark = run("cinc2019", [train])
     assert len(leaks) == 5 * len(benchmark.metrics)
     assert not any(leaks)
     assert {"physiology", "workflow"} < set(benchmark.metrics)
@@ -152,7 +152,7 @@ def test_read_augmented_returns_the_rows_of_read_frame_and_augmented_rows_of_the
 
 def test_cinc2012_scores_each_stay_once_also_without_an_observation(deaths):
     train, test = deaths
-    benchmark = run("cinc2012", train, test)
+    benchmark = run("cinc2012", [train], [test])
     of_default = benchmark.predictions[benchmark.predictions["model"] == "all_signals"]
     assert sorted(of_default["subject_id"]) == sorted(file.stem for file in test.iterdir())
     died = pd.read_csv(test.parent / "Outcomes-y.txt", dtype={"RecordID": str}).set_index("RecordID")["In-hospital_death"]
@@ -166,18 +166,18 @@ def test_cinc2012_scores_each_stay_once_also_without_an_observation(deaths):
 
 def test_cinc2012_error_asks_for_a_test_set(deaths):
     with pytest.raises(BenchmarkError, match="--test is missing: cinc2012 is trained on one set and scored on another"):
-        run("cinc2012", deaths[0], None)
+        run("cinc2012", [deaths[0]])
 
 
 def test_run_explains_an_unknown_protocol_and_a_missing_set(tmp_path):
     with pytest.raises(BenchmarkError, match="mimic: no such benchmark; choose one of cinc2012, cinc2019, ahe2009"):
-        run("mimic", tmp_path, None)
+        run("mimic", [tmp_path])
     with pytest.raises(SourceError):
-        run("cinc2019", tmp_path / "nowhere.zip", None)
+        run("cinc2019", [tmp_path / "nowhere.zip"])
 
 
 def test_ahe2009_scores_both_test_sets(ahe2009):
-    benchmark = run("ahe2009", ahe2009, None)
+    benchmark = run("ahe2009", [ahe2009])
     assert len(benchmark.predictions) == 2 * 50
     assert (benchmark.metrics["all_signals"]["testA_records"], benchmark.metrics["all_signals"]["testB_records"]) == (10, 40)
     assert benchmark.metrics["all_signals"]["testB_auroc"] > 0.7
@@ -197,7 +197,7 @@ def test_transportability_scores_units_left_out_by_members_that_saw_none_of_them
         return original(self, X, y, groups, augmented)
 
     monkeypatch.setattr(RiskModel, "cross_fit", fit)
-    benchmark = run("travel2019", train, None)
+    benchmark = run("travel2019", [train])
     of_fits = [frozenset(patients) for patients in learned[:3]]  # of the first candidate: all units, then each left out
     all_patients = of_fits[0]
     assert of_fits == [all_patients, all_patients - unit1, frozenset(unit1)]

@@ -10,7 +10,7 @@ from pipelines.sources.simulated import SimulatedWard
 @pytest.fixture
 def benchmark(monkeypatch):
     monkeypatch.setattr(safety_net, "SimulatedWard", lambda **options: SimulatedWard(patients=36, **options))
-    return run("net", None, None)
+    return run("net", [])
 
 
 def test_alarm_rates_use_the_same_patient_days_however_often_the_score_is_read(benchmark):
@@ -30,8 +30,8 @@ def test_safety_net_does_not_alarm_on_artefacts_as_the_chart_does(benchmark):
 
 def test_protocol_on_the_simulated_ward_takes_no_set_and_challenges_need_one(tmp_path):
     with pytest.raises(BenchmarkError, match="--train, --test: net runs on the simulated ward; leave them out"):
-        run("net", tmp_path, None)
+        run("net", [tmp_path])
     with pytest.raises(BenchmarkError, match="--train is missing: cinc2019 needs the set to train on"):
-        run("cinc2019", None, None)
+        run("cinc2019", [])
     with pytest.raises(BenchmarkError, match="--only: cinc2012 fits all its models; leave it out"):
-        run("cinc2012", tmp_path, tmp_path, "all_signals")
+        run("cinc2012", [tmp_path], [tmp_path], "all_signals")

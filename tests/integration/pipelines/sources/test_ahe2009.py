@@ -7,7 +7,7 @@ import pytest
 from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import index_times
-from pipelines.jobs.ingest import _check_stays
+from pipelines.jobs.ingest import check_stays
 from pipelines.sources import SourceError, open_source
 from pipelines.sources.ahe2009 import T0, Ahe2009, find_first_episode
 
@@ -58,7 +58,7 @@ def test_ahe2009_observations_end_before_the_forecast_starts(folder):
 
 def test_ahe2009_stay_ends_at_the_forecast_start_which_is_an_index_time(folder):
     batch = single_batch(Ahe2009(folder).batches())
-    _check_stays(batch)
+    check_stays(batch)
     stays = batch.stays.set_index("subject_id")
     assert ((stays["start"] - T0) / MINUTE).to_dict() == {"A1": -60, "C1": -60, "H1": -120, "H2": -120}
     assert stays["end"].eq(T0).all()
@@ -148,7 +148,7 @@ def test_ahe2009_error_names_missing_data(folder):
 )
 def test_ahe2009_records_have_the_published_counts(ahe2009, split, stays, events):
     batch = single_batch(Ahe2009(ahe2009, split).batches())
-    _check_stays(batch)
+    check_stays(batch)
     assert (len(batch.stays), len(batch.outcomes)) == (stays, events)
     assert len(batch.observations) == 600 * stays
     assert batch.observations["observed_at"].lt(T0).all()

@@ -9,7 +9,7 @@ import pytest
 from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import index_times
-from pipelines.jobs.ingest import _check_stays
+from pipelines.jobs.ingest import check_stays
 from pipelines.sources import SourceError, open_source
 from pipelines.sources.cinc2012 import EPOCH, Cinc2012
 
@@ -85,7 +85,7 @@ def test_cinc2012_observations_have_signal_time_value_and_device_of_the_file(fol
 
 def test_cinc2012_stays_last_48_hours_and_have_the_statics_of_the_file(folder):
     batch = single_batch(Cinc2012(folder).batches())
-    _check_stays(batch)
+    check_stays(batch)
     stays = batch.stays.set_index("subject_id")
     assert stays.index.tolist() == ["100001", "100002", "100003", "100004", "100005"]
     assert stays["start"].eq(EPOCH).all()
@@ -158,7 +158,7 @@ def test_cinc2012_batches_together_equal_the_whole_set(folder, monkeypatch):
 def test_cinc2012_reads_a_set_without_any_observation_or_death(tmp_path):
     texts = {"1": make_record("1", "00:00,Weight,-1"), "2": "Time,Parameter,Value\n", "3": "Time,Parameter,Value"}
     batch = single_batch(Cinc2012(write_set(tmp_path / "set-x", texts, [f"{stay},-1,-1,-1,-1,0" for stay in texts])).batches())
-    _check_stays(batch)
+    check_stays(batch)
     assert batch.observations.empty
     assert batch.outcomes.empty
     assert batch.stays["age"].fillna(-1).tolist() == [61, -1, -1]

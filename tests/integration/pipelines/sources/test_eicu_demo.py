@@ -8,7 +8,7 @@ from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import assign_splits, index_times, label_index_times, patient_of
 from models.tasks import TASKS
-from pipelines.jobs.ingest import _check_stays
+from pipelines.jobs.ingest import check_stays
 from pipelines.sources import SourceError, open_source
 from pipelines.sources.eicu_demo import EPOCH, SIGNALS_BY_COLUMN, EicuDemo
 
@@ -96,7 +96,7 @@ def test_eicu_observations_have_signal_time_and_value_of_the_hourly_table(folder
 
 def test_eicu_stays_and_outcomes_follow_from_labels_and_statics(folder):
     batch = single_batch(EicuDemo(folder, "sepsis").batches())
-    _check_stays(batch)
+    check_stays(batch)
     stays = batch.stays.set_index("subject_id")
     assert ((stays["end"] - stays["start"]) / HOUR).to_dict() == {"002-1~3": 13, "003-7~21": 8, "002-1~104": 7}
     assert stays["start"].eq(EPOCH).all()
@@ -119,7 +119,7 @@ def test_eicu_task_has_the_stays_of_its_own_labels(folder):
     assert batch.stays["subject_id"].tolist() == ["003-7~21"]
     assert batch.outcomes.empty
     assert batch.observations["observed_at"].max() == EPOCH  # the label table ends before hour 8
-    _check_stays(batch)
+    check_stays(batch)
 
 
 def change_table(folder, name, change):
@@ -164,7 +164,7 @@ def test_eicu_error_names_missing_data(folder):
 def test_eicu_demo_has_the_published_counts_and_labels(eicu_demo, task, stays, events, unknown):
     """Counts are the published ones, onsets alone give the labels of the file, and nothing lies after the end of a stay."""
     batch = single_batch(open_source(f"eicu_{task}", eicu_demo).batches())
-    _check_stays(batch)
+    check_stays(batch)
     split = assign_splits(batch.stays["subject_id"])
     assert split.groupby(batch.stays["subject_id"].map(patient_of).to_numpy()).nunique().max() == 1
     assert (len(batch.stays), len(batch.outcomes), int((~batch.outcomes["onset_known"]).sum())) == (stays, events, unknown)

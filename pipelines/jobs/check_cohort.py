@@ -1,0 +1,175 @@
+"""Look at a cohort before anything is made of it: what would be taken, what would be quarantined and why, and the outcome."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from features.observations import check
+from features.signals import SIGNALS, measured_signal
+from models.cohort import index_times, label_index_times, patient_of
+from models.tasks import TASKS
+from pipelines.jobs.ingest import check_stays
+from pipelines.progress import track
+from pipelines.sources import Source
+
+_FACTS: Final = ("age", "sex", "unit", "unit_admitted_at", "hospital_admitted_at")
+_FEW_EVENTS: Final = 50  # below which intervals are so wide that a model can hardly be judged; ours
+
+
+@dataclass(frozen=True)
+class SignalFacts:
+    """What a cohort holds of one signal.
+
+    Attributes:
+        unit: of the figures.
+        accepted: observations that can be used.
+        stays: with at least one of them.
+        low, median, high: the 1st, 50th and 99th percentile of their values; NaN: none.
+        quarantined: readings that cannot be used, by reason.
+    """
+
+    unit: str
+    accepted: int = 0
+    stays: int = 0
+    low: float = np.nan
+    median: float = np.nan
+    high: float = np.nan
+    quarantined: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CohortCheck:
+    """What would become of a cohort.
+
+    Attributes:
+        name, task: of the cohort.
+        stays, patients: their numbers.
+        hours: median length of a stay.
+        known: share of stays of which each fact is known.
+        events: stays with the outcome; ``onset_hours``: median time from the start to a known onset.
+        index_times, positive: times at which the task asks, and those with a positive label.
+        signals: by name; ``other`` for names that are none.
+        left_out: rows of long tables whose code stands for no signal, by table and code.
+        warnings: what to look at, in sentences.
+    """
+
+    name: str
+    task: str
+    stays: int
+    patients: int
+    hours: float
+    known: dict[str, float]
+    events: int
+    onset_hours: float
+    index_times: int
+    positive: int
+    signals: dict[str, SignalFacts]
+    left_out: dict[str, dict[str, int]]
+    warnings: list[str]
+
+
+def check_cohort(source: Source) -> CohortCheck:
+    """Check a source as :func:`pipelines.jobs.ingest.ingest` would, and write nothing.
+
+    Raises:
+        SourceError: its tables break their contract.
+    """
+    now, task = pd.Timestamp(datetime.now(UTC)), TASKS[source.task]
+    quarantined: Counter[tuple[str, str]] = Counter()
+    values: dict[str, list[np.ndarray]] = {}
+    stays_with: Counter[str] = Counter()
+    all_stays, all_outcomes, times, positive = [], [], 0, 0
+    for batch in track(source.batches(), f"check {source.name}", len(source)):
+        check_stays(batch)
+        checked = check(batch.observations, now, source.declared)
+        stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
+        accepted = checked.accepted[~stray]
+        for signal, own in accepted.groupby("signal", observed=True):
+            values.setdefault(str(signal), []).append(own["value"].to_numpy())
+            stays_with[str(signal)] += own["subject_id"].nunique()
+        quarantined.update(zip(checked.quarantined["signal"].astype(str), checked.quarantined["reason"], strict=True))
+        quarantined.update((str(signal), "no_stay") for signal in checked.accepted.loc[stray, "signal"])
+        labelled = label_index_times(index_times(batch.stays, task.index), batch.outcomes, task)
+        times, positive = times + int(labelled["label"].notna().sum()), positive + int((labelled["label"] == 1).sum())
+        all_stays.append(batch.stays)
+        all_outcomes.append(batch.outcomes)
+    stays, outcomes = pd.concat(all_stays, ignore_index=True), pd.concat(all_outcomes, ignore_index=True)
+    known = outcomes[outcomes["onset_known"].astype(bool)].merge(stays, on="subject_id")
+    signals = _signals(values, stays_with, quarantined)
+    result = CohortCheck(
+        name=source.name,
+        task=task.name,
+        stays=len(stays),
+        patients=len({patient_of(str(subject)) for subject in stays["subject_id"]}),
+        hours=_hours(stays["end"] - stays["start"]),
+        known={name: float(stays[name].notna().mean()) for name in _FACTS},
+        events=len(outcomes),
+        onset_hours=_hours(known["onset"] - known["start"]),
+        index_times=times,
+        positive=positive,
+        signals=signals,
+        left_out=getattr(source, "left_out", {}),
+        warnings=[],
+    )
+    result.warnings.extend(_warnings(result, known))
+    return result
+
+
+def _signals(
+    values: dict[str, list[np.ndarray]], stays: Counter[str], quarantined: Counter[tuple[str, str]]
+) -> dict[str, SignalFacts]:
+    reasons: dict[str, dict[str, int]] = {}
+    for (signal, reason), count in sorted(quarantined.items()):
+        name = signal if signal in SIGNALS else "other"
+        reasons.setdefault(name, {}).setdefault(reason, 0)
+        reasons[name][reason] += count
+    present = [name for name in SIGNALS if name in values or name in reasons]
+    found = {}
+    for name in present:
+        numbers = np.concatenate(
+            [array for signal, parts in values.items() if signal == name for array in parts] or [np.empty(0)]
+        )
+        bounds = sum(
+            len(array) for signal, parts in values.items() if measured_signal(signal) == name != signal for array in parts
+        )
+        low, median, high = np.quantile(numbers, [0.01, 0.5, 0.99]).tolist() if len(numbers) else [np.nan] * 3
+        found[name] = SignalFacts(
+            SIGNALS[name].unit, len(numbers) + bounds, stays[name], low, median, high, reasons.get(name, {})
+        )
+    if "other" in reasons:
+        found["other"] = SignalFacts("", quarantined=reasons["other"])
+    return found
+
+
+def _hours(durations: "pd.Series[pd.Timedelta]") -> float:
+    return float((durations / pd.Timedelta(hours=1)).median())
+
+
+def _warnings(result: CohortCheck, known: pd.DataFrame) -> list[str]:
+    accepted = sum(signal.accepted for signal in result.signals.values())
+    unusable = sum(sum(signal.quarantined.values()) for signal in result.signals.values())
+    warnings = []
+    if not accepted:
+        warnings.append("no reading can be used, so no model can learn from this cohort")
+    elif unusable > accepted / 20:
+        warnings.append(f"{unusable / (accepted + unusable):.0%} of the readings would be quarantined: look at the reasons")
+    for name, signal in result.signals.items():
+        if name in SIGNALS and signal.accepted and not SIGNALS[name].low <= signal.median <= SIGNALS[name].high:
+            warnings.append(f"{name}: a median of {signal.median:g} {signal.unit} is hardly possible: check its unit")
+    if not result.events:
+        warnings.append("no stay has the outcome, so no model can be trained")
+    elif result.events < _FEW_EVENTS:
+        warnings.append(f"{result.events} stays have the outcome: too few to judge a model well; expect wide intervals")
+    if result.events == result.stays:
+        warnings.append("every stay has the outcome: there is nothing to tell apart")
+    late = int((known["onset"] > known["end"] + timedelta(hours=1)).sum())
+    if late:
+        warnings.append(f"{late} onsets lie more than an hour after the end of their stay")
+    early = int((known["onset"] < known["start"]).sum())
+    if early:
+        warnings.append(f"{early} onsets lie before the start of their stay; label them as not known, or correct them")
+    return warnings

@@ -1,0 +1,161 @@
+"""Reading the tables of a mapping: columns of CSV and Parquet files, and of queries. Texts of CSV files stay as they are."""
+
+import csv
+from collections.abc import Collection, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import sqlalchemy as sa
+
+from pipelines.environment import expand_variables
+from pipelines.sources import SourceError
+from pipelines.sources._shared.parquet import read_columns
+from pipelines.sources.table.mapping import FileSettings, TableSettings
+from pipelines.table_files import refuse_repeated_columns
+
+PARQUET: Final = (".parquet", ".pq")
+LINE: Final = "line"  # the column that tells in which line of its file a row begins, or its number in another table
+_MOST_SHOWN: Final = 20
+
+
+def read_rows(
+    table: TableSettings, columns: Collection[str], folder: Path, settings: FileSettings, url: str | None
+) -> pd.DataFrame:
+    """Read columns of a table.
+
+    Args:
+        table: which.
+        columns: their names. One that is asked for twice is read once.
+        folder: of the data.
+        settings: how the file is written.
+        url: of the database; a query needs it.
+
+    Returns:
+        The columns, and :data:`LINE`. Those of a CSV file are texts; no value is None.
+
+    Raises:
+        SourceError: the table cannot be read, or lacks a column.
+    """
+    wanted = list(dict.fromkeys(columns))
+    if table.query is not None:
+        assert url is not None  # the mapping was checked
+        rows, first = _read_query(table.query, wanted, url, folder), 1
+    else:
+        path = folder / str(table.file)
+        if path.suffix in PARQUET:
+            rows, first = read_columns(path, *wanted), 1
+        else:
+            rows, first = _read_csv(path, wanted, settings)
+    return rows.assign(**{LINE: range(first, first + len(rows))})
+
+
+def read_header(path: Path, settings: FileSettings) -> tuple[list[str], int]:
+    """Return the names of the columns of a CSV file, and how many lines come before them.
+
+    A line such as ``sep=;``, which Excel writes and reads, is not one of the table.
+
+    Raises:
+        SourceError: the file cannot be read, or holds no such line.
+    """
+    try:
+        with path.open(encoding=_with_mark(settings.encoding), newline="") as file:
+            skipped = settings.skip_lines
+            lines = list(islice(file, skipped + 2))
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read ({type(error).__name__}); expected a CSV or Parquet file") from None
+    except UnicodeError:
+        raise SourceError(
+            f'{path}: is not written in {settings.encoding}; name its encoding: encoding = "cp1252", for example'
+        ) from None
+    if lines[skipped:] and lines[skipped].lower().startswith("sep="):
+        skipped += 1
+    if len(lines) <= skipped:
+        raise SourceError(f"{path}: has no line {skipped + 1}; expected the names of its columns there")
+    names = next(csv.reader([lines[skipped]], delimiter=settings.delimiter))
+    names = [name.strip() for name in names]
+    refuse_repeated_columns(path, names)
+    return names, skipped
+
+
+def _read_csv(path: Path, columns: Sequence[str], settings: FileSettings) -> tuple[pd.DataFrame, int]:
+    names, skipped = read_header(path, settings)
+    _require_columns(path.name, columns, names, settings)
+    wrong: list[int] = []
+
+    def refuse(row: pyarrow.csv.InvalidRow) -> str:
+        wrong.append(row.actual_columns)
+        return "skip"
+
+    try:
+        table = pyarrow.csv.read_csv(
+            path,
+            pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped + 1, encoding=settings.encoding),
+            pyarrow.csv.ParseOptions(
+                delimiter=settings.delimiter, newlines_in_values=True, invalid_row_handler=refuse, ignore_empty_lines=True
+            ),
+            pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=list(columns),
+            ),
+        )
+    except (OSError, pa.ArrowException, UnicodeError) as error:
+        raise SourceError(
+            f"{path}: cannot be read as CSV ({type(error).__name__}); expected {len(names)} columns divided by "
+            f"{settings.delimiter!r} in {settings.encoding}"
+        ) from None
+    if wrong:
+        raise SourceError(
+            f"{path}: {len(wrong)} rows do not have {len(names)} columns divided by {settings.delimiter!r}, the first has "
+            f"{wrong[0]}; correct them, or the delimiter; a text that holds the delimiter stands in quotation marks"
+        )
+    trimmed = {name: pc.utf8_trim_whitespace(table[name]) for name in columns}
+    missing = pa.array(["", *settings.missing])
+    known = {name: pc.if_else(pc.is_in(texts, missing), None, texts) for name, texts in trimmed.items()}
+    return pa.table(known).to_pandas(), skipped + 2
+
+
+def _read_query(query: str, columns: Sequence[str], url: str, folder: Path) -> pd.DataFrame:
+    try:
+        address = sa.make_url(expand_variables(url))
+    except KeyError as error:
+        raise SourceError(f"database: {error.args[0]}: no such environment variable; set it, or correct the URL") from None
+    except (ValueError, sa.exc.ArgumentError):
+        raise SourceError(
+            "database: no URL of a database; expected such as postgresql+psycopg://reader:$PASSWORD@host/ehr"
+        ) from None
+    if address.get_backend_name() == "sqlite" and address.database:
+        path = folder / address.database
+        if not path.is_file():  # SQLite would make it
+            raise SourceError(f"database: {path}: no such file; expected one of SQLite")
+        address = address.set(database=str(path))
+    try:
+        engine = sa.create_engine(address)
+        with engine.connect() as connection:
+            rows = pd.read_sql_query(sa.text(query), connection)
+    except (sa.exc.SQLAlchemyError, ImportError) as error:  # its message may hold a password, or values
+        cause = type(getattr(error, "orig", None) or error).__name__
+        raise SourceError(f"query: the database refuses it ({cause}); try it there: {query}") from None
+    refuse_repeated_columns(Path("query"), rows.columns)
+    _require_columns("query", columns, list(rows.columns), None)
+    return rows[list(columns)]
+
+
+def _require_columns(title: str, columns: Sequence[str], present: Sequence[str], settings: FileSettings | None) -> None:
+    missing = [name for name in columns if name not in present]
+    if not missing:
+        return
+    shown = ", ".join(present[:_MOST_SHOWN]) + (", ..." if len(present) > _MOST_SHOWN else "")
+    hint = ""
+    if settings is not None and len(present) == 1:
+        hint = f"; is {settings.delimiter!r} its delimiter?"
+    raise SourceError(f"{title}: no column {', '.join(missing)}; it has {shown}{hint}")
+
+
+def _with_mark(encoding: str) -> str:
+    """Return the encoding that drops the mark with which some programs begin a file in UTF-8."""
+    return "utf-8-sig" if encoding == "utf-8" else encoding

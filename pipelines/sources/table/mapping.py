@@ -1,0 +1,306 @@
+"""The mapping of a cohort: a TOML file that says what each column of its tables is.
+
+::
+
+    name = "ward-b4"
+    task = "deterioration"
+
+    [default]                                   # how the files are written
+    delimiter = ";"
+    encoding = "cp1252"
+    decimal_comma = true
+    time_zone = "Europe/Berlin"
+    time_format = "%d.%m.%Y %H:%M"
+    units = { body_temperature = "[degF]" }
+
+    [[observations]]                            # wide: a column a signal
+    file = "vitals.csv"
+    stay = "Fall"
+    time = "Zeit"
+    signals = { heart_rate = "HF", body_temperature = "Temp" }
+
+    [[observations]]                            # long: a row a value
+    file = "lab.csv"
+    stay = "Fall"
+    time = "Zeit"
+    signal = "Parameter"
+    value = "Wert"
+    codes = { Krea = "creatinine" }
+
+    [stays]
+    file = "stays.csv"
+    stay = "Fall"
+    start = "Aufnahme"
+    end = "Entlassung"
+    age = "Alter"
+
+    [outcomes]
+    file = "stays.csv"
+    stay = "Fall"
+    onset = "Verlegung_ITS"
+"""
+
+import codecs
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from features.codes import accepted_names
+from features.declarations import Declarations
+from features.signals import SIGNALS
+from models.tasks import TASKS
+from pipelines.sources import SourceError
+from serving.records.source_settings import SignalName, SourceSettings
+
+Name = Annotated[str, Field(min_length=1)]
+Texts = list[str]
+
+
+def _require_encoding(name: str) -> str:
+    try:
+        return codecs.lookup(name).name
+    except LookupError:
+        raise ValueError(f"{name} is no encoding; expected a name such as utf-8 or cp1252") from None
+
+
+def _require_task(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(f"{name} is no task; expected one of {', '.join(TASKS)}")
+    return name
+
+
+def _require_known_codes(codes: dict[str, str]) -> dict[str, str]:
+    if unknown := sorted(set(codes.values()) - set(SIGNALS)):
+        raise ValueError(f"{', '.join(unknown)}: no signals; the signals are in docs/features.md")
+    return codes
+
+
+class FileSettings(SourceSettings):
+    """How a file is written: what a source declares (:class:`SourceSettings`), and for CSV how its rows are divided.
+
+    Attributes:
+        delimiter: between columns.
+        encoding: of the text, as Python names it.
+        skip_lines: lines before the one with the names of columns.
+        missing: texts that stand for no value, beside an empty one.
+    """
+
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","
+    encoding: Annotated[str, AfterValidator(_require_encoding)] = "utf-8"
+    skip_lines: Annotated[int, Field(ge=0)] = 0
+    missing: Sequence[str] = ()
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TableSettings(_Part):
+    """One table: a file, or the query of a database.
+
+    Attributes:
+        file: CSV or Parquet, as a path from the folder of the data.
+        query: SQL, run in :attr:`CohortMapping.database`.
+        stay: the column that names the stay. Of patients with one stay each it may be the patient's.
+        offset: unit of times that are numbers: they count from the admission, and all stays begin at one date.
+    """
+
+    file: Name | None = None
+    query: Name | None = None
+    stay: Name
+    offset: Literal["s", "min", "h", "d"] | None = None
+
+    @model_validator(mode="after")
+    def _require_one_origin(self) -> Self:
+        if (self.file is None) == (self.query is None):
+            raise ValueError("expected either file or query")
+        return self
+
+    @property
+    def title(self) -> str:
+        """What messages call the table."""
+        return self.file or "query"
+
+
+class ObservationTable(TableSettings):
+    """A table of observations: wide, with a column a signal, or long, with a row a value.
+
+    Attributes:
+        time: the column that says when they were observed.
+        recorded: that says when they were known; default: when they were observed.
+        device: that names the device.
+        signals: wide: the column of each signal.
+        signal: long: the column that names the signal.
+        value, unit: long: the columns of value and unit.
+        codes: long: which texts of the column ``signal`` stand for which signals. Rows with other texts are left out. Default:
+            names of signals, and LOINC and MDC codes.
+    """
+
+    time: Name
+    recorded: Name | None = None
+    device: Name | None = None
+    signals: dict[SignalName, Name] = {}
+    signal: Name | None = None
+    value: Name | None = None
+    unit: Name | None = None
+    codes: Annotated[dict[str, str], AfterValidator(_require_known_codes)] = {}
+
+    @model_validator(mode="after")
+    def _require_one_form(self) -> Self:
+        is_long = self.signal is not None and self.value is not None
+        if bool(self.signals) == is_long:
+            raise ValueError("expected either signals (wide: a column a signal), or signal and value (long: a row a value)")
+        if self.signals and (self.signal or self.value or self.unit or self.codes):
+            raise ValueError("signal, value, unit and codes belong to a long table; a wide one has signals alone")
+        return self
+
+    def known_codes(self) -> dict[str, str]:
+        """Return which texts of a long table stand for which signals, or codes of signals."""
+        return self.codes or {name: name for name in accepted_names()}
+
+
+class SexCodes(_Part):
+    """Which texts mean which sex, whatever their case. Any other text is unknown."""
+
+    female: Texts = ["female", "f"]
+    male: Texts = ["male", "m"]
+
+
+class StayTable(TableSettings):
+    """The table of stays. Several rows of a stay must agree.
+
+    Attributes:
+        patient: the column that names the patient, where some have several stays. All of them belong to one split.
+        start, end: of monitoring; default: the first and the last observation.
+        age: in years.
+        born: date of birth, of which the age at the start is made; one of the two.
+        sex: told by ``sex_codes``.
+        site, ward: where the stay was.
+        unit_admitted_at, hospital_admitted_at: times.
+    """
+
+    patient: Name | None = None
+    start: Name | None = None
+    end: Name | None = None
+    age: Name | None = None
+    born: Name | None = None
+    sex: Name | None = None
+    sex_codes: SexCodes = SexCodes()
+    site: Name | None = None
+    ward: Name | None = None
+    unit_admitted_at: Name | None = None
+    hospital_admitted_at: Name | None = None
+
+    @model_validator(mode="after")
+    def _require_one_age(self) -> Self:
+        if self.age and self.born:
+            raise ValueError("expected either age or born")
+        return self
+
+
+class OutcomeTable(TableSettings):
+    """Where the outcomes are: the time of an onset, or a label a row, or whether it happened by the end of the stay.
+
+    Attributes:
+        onset: the column with the time of the onset; empty: there was none.
+        label: the column that is true at the times (column ``time``) when the outcome is about to happen, or has.
+        lead_hours: for how long before its onset the label is true already.
+        event: the column that is true where the outcome happened at the end of the stay, such as death.
+        time: of the labels.
+        true: texts that mean true, whatever their case.
+    """
+
+    onset: Name | None = None
+    label: Name | None = None
+    lead_hours: Annotated[float, Field(ge=0, le=72)] = 0
+    event: Name | None = None
+    time: Name | None = None
+    true: Texts = ["1", "1.0", "true", "yes"]
+
+    @model_validator(mode="after")
+    def _require_one_form(self) -> Self:
+        if sum(column is not None for column in (self.onset, self.label, self.event)) != 1:
+            raise ValueError("expected one of onset, label and event")
+        if (self.label is None) != (self.time is None):
+            raise ValueError("label and time belong together: the label holds at that time")
+        return self
+
+
+class CohortMapping(_Part):
+    """A mapping.
+
+    Attributes:
+        name: of the cohort, as reports show it.
+        task: the question, whose outcome is in the data.
+        deidentified: whether its publisher de-identified the patients.
+        database: SQLAlchemy URL for queries; ``$NAME`` stands for an environment variable, such as a password.
+        default: how files are written.
+        files: how single files are written, by name, where that differs. What is left out here is as in ``default``.
+        observations, stays, outcomes: the tables. Without ``stays`` nothing but observations is known of patients.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+    task: Annotated[str, AfterValidator(_require_task)] = "deterioration"
+    deidentified: bool = False
+    database: Name | None = None
+    default: FileSettings = FileSettings()
+    files: dict[str, FileSettings] = {}
+    observations: Annotated[list[ObservationTable], Field(min_length=1)]
+    stays: StayTable | None = None
+    outcomes: OutcomeTable | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inherit(cls, content: Any) -> Any:
+        """Let each file have what the default says, where it says nothing itself."""
+        match content:
+            case {"default": dict(default), "files": dict(files)}:
+                return {**content, "files": {name: {**default, **own} for name, own in files.items()}}
+        return content
+
+    @model_validator(mode="after")
+    def _require_consistency(self) -> Self:
+        tables = self.tables
+        if unknown := sorted(set(self.files) - {table.file for table in tables}):
+            raise ValueError(f"files: {', '.join(unknown)}: no table reads it; expected the name that a table has as its file")
+        if self.database is None and any(table.query for table in tables):
+            raise ValueError("database is missing: a query needs the URL of one")
+        return self
+
+    @property
+    def tables(self) -> list[TableSettings]:
+        """All tables."""
+        return [*self.observations, *filter(None, (self.stays, self.outcomes))]
+
+    def settings_of(self, table: TableSettings) -> FileSettings:
+        """Return how the file of a table is written."""
+        return self.files.get(table.title, self.default)
+
+    def declarations(self) -> Declarations:
+        """Return what the files declare; the source of an observation is the title of its table."""
+        return Declarations(self.default.declaration(), {name: own.declaration() for name, own in self.files.items()})
+
+
+_TOP: Final = ", ".join(CohortMapping.model_fields)
+
+
+def read_mapping(path: Path) -> CohortMapping:
+    """Read a mapping.
+
+    Raises:
+        SourceError: it cannot be used; all that is wrong with it is named.
+    """
+    try:
+        return CohortMapping.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        wrong = [f"{'.'.join(map(str, one['loc'])) or 'mapping'}: {one['msg']}" for one in error.errors()]
+        raise SourceError(f"--mapping {path}: {'; '.join(wrong)}; the top level has {_TOP}") from None
+    except OSError as error:
+        raise SourceError(
+            f"--mapping {path}: cannot be read ({type(error).__name__}); draft one: vigil cohort draft FILES --out {path.name}"
+        ) from None
+    except ValueError as error:  # TOML errors are ValueErrors
+        raise SourceError(f"--mapping {path}: {error}; expected TOML") from None
