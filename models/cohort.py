@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from features.catalogue import INDEX_STEP
-from models.tasks import Index, RiskTask
+from models.tasks import Index, Population, RiskTask
 
 Split = Literal["train", "held_out"]
 
@@ -52,14 +52,14 @@ def label_index_times(index: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTas
     """Label index times.
 
     Args:
-        index: columns ``subject_id, index_time, end``.
+        index: columns ``subject_id, index_time, end``. With ``start, age`` the task's population is asked alone.
         outcomes: columns ``subject_id, onset, kind, onset_known``, at most one row per subject.
         task: what counts as positive.
 
     Returns:
         The index with three more columns. ``onset`` is NaT without an event. ``onset_known`` is False if the event began before
         the record. ``label`` is 1 if the onset lies in (t, t + horizon], else 0. Times after the onset, and horizons cut off by
-        the end of the stay, have the label that the task states; it is NaN if the task leaves the time out.
+        the end of the stay, have the label that the task states; it is NaN if the task leaves the time out, or the patient.
     """
     labelled = index.merge(outcomes[["subject_id", "onset", "onset_known"]], on="subject_id", how="left", validate="m:1")
     onset, t = labelled["onset"], labelled["index_time"]
@@ -71,8 +71,21 @@ def label_index_times(index: pd.DataFrame, outcomes: pd.DataFrame, task: RiskTas
     ahead = has_event & ~after & (onset <= t + task.horizon)
     cut_off = ~has_event & (t + task.horizon > labelled["end"])
     value = {"positive": 1.0, "negative": 0.0, "left_out": np.nan}
-    labelled["label"] = np.select([after, ahead, cut_off], [value[task.after_onset], 1.0, value[task.cut_off]], default=0.0)
+    label = np.select([after, ahead, cut_off], [value[task.after_onset], 1.0, value[task.cut_off]], default=0.0)
+    limited = task.population != Population() and "start" in labelled
+    labelled["label"] = np.where(_is_asked(labelled, task.population), label, np.nan) if limited else label
     return labelled
+
+
+def _is_asked(index: pd.DataFrame, population: Population) -> NDArray[np.bool_]:
+    """Return at which index times a population is asked about."""
+    asked = (index["index_time"] - index["start"] >= population.first).to_numpy()
+    age = index["age"].to_numpy(np.float64)
+    if population.age_from is not None:
+        asked &= ~(age < population.age_from)
+    if population.age_below is not None:
+        asked &= ~(age >= population.age_below)
+    return asked
 
 
 def patient_of(subject_id: str) -> str:

@@ -1,8 +1,9 @@
 """Tasks: the questions that models answer, each with outcome, horizon, labels and feature service."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Rule = Literal["positive", "negative", "left_out"]
 Index = Literal["hourly", "end"]
@@ -22,6 +23,20 @@ class AlarmTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Population:
+    """Of whom, and from when on, a question is asked.
+
+    Attributes:
+        first: after the start of a stay, in which nothing is asked yet.
+        age_from, age_below: years; None: no limit. Who is of unknown age is asked about.
+    """
+
+    first: timedelta = timedelta(0)
+    age_from: float | None = None
+    age_below: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RiskTask:
     """A question that a model answers at index times t: does the outcome begin in (t, t + horizon]?
 
@@ -33,7 +48,8 @@ class RiskTask:
         after_onset: label of index times at or after the onset.
         cut_off: label of index times at which the horizon ends after the stay, if no onset was seen.
         index: the index times: ``hourly`` from the start of the stay, or its ``end`` alone.
-        promise: the alarm guarantee that an hourly task aims for.
+        alarm_target: the alarm guarantee that an hourly task aims for.
+        population: of whom it is asked, in training and evaluation. Who was not among them is outside a model's domain of use.
     """
 
     name: str
@@ -44,6 +60,7 @@ class RiskTask:
     cut_off: Rule
     index: Index = "hourly"
     alarm_target: AlarmTarget = AlarmTarget(alarms_per_patient_day=0.5, precision=0.05)
+    population: Population = Population()
 
 
 _TABLE = (
@@ -104,3 +121,9 @@ _TABLE = (
 )
 
 TASKS: Final[dict[str, RiskTask]] = {task.name: task for task in _TABLE}
+
+
+def is_asked_once(metadata: Mapping[str, Any]) -> bool:
+    """Return whether the task of a model is asked once a stay, by what its training stored of it."""
+    index = metadata.get("index")  # models of earlier versions lack it, and their tasks are built in
+    return bool((TASKS[str(metadata["task"])].index if index is None else index) == "end")

@@ -11,7 +11,8 @@ import pandas as pd
 
 from features.errors import VigilError
 from models.monitoring.received import merge_received
-from models.tasks import TASKS, RiskTask
+from models.own_tasks import find_task
+from models.tasks import RiskTask
 
 
 class NoCohortError(VigilError):
@@ -104,7 +105,7 @@ class CohortStore:
     @property
     def task(self) -> RiskTask:
         """The task of the cohort: its outcomes are the labels."""
-        return TASKS[self.facts.task]
+        return find_task(self.facts.task, self.folder.parent)
 
     def count_partitions(self) -> int:
         """Return the number of partitions."""

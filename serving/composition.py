@@ -6,7 +6,7 @@ from typing import Final
 
 from features.pseudonyms import Pseudonyms, open_pseudonyms
 from features.store.client import Store
-from models.tasks import TASKS
+from models.own_tasks import find_task
 from serving.api.concurrency import ShortLivedCache
 from serving.api.routes.ward_events import OpenStreams
 from serving.api.standing_answers import StandingAnswers
@@ -68,7 +68,7 @@ def open_risk_service(settings: Settings, champion: Champion | None = None, ward
     """Return the risk service of a home: its champion, store, journal, clock, log and ward state."""
     champion = champion or Champion.loaded(settings.home, settings.task)
     ward_state = ward_state or WardState(settings.home)
-    task, journal, clock = TASKS[settings.task], Journal(settings.home), open_clock(settings.home)
+    task, journal, clock = find_task(settings.task, settings.home), Journal(settings.home), open_clock(settings.home)
     return RiskService(
         champion=champion,
         task=task,
@@ -151,7 +151,7 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> RescorerComponents:
         journal=Journal(settings.home),
         ward_state=WardState(settings.home),
         champion=champion,
-        task=TASKS[settings.task],
+        task=find_task(settings.task, settings.home),
         log=PredictionLog(settings.home),
         wards=WardSettingsFile(settings.home),
         declared=SourceSettingsFile(settings.home).declarations,

@@ -10,7 +10,7 @@ from models.monitoring.feature_drift import COLUMNS, TooFewPatientsError, compar
 from models.monitoring.performance import estimate_day_performance, measure_performance
 from models.monitoring.reference import References, summarise_highest_risks
 from models.registry import RegisteredModel
-from models.tasks import TASKS
+from models.tasks import is_asked_once
 
 DAY: Final = pd.Timedelta(days=1)
 LOG_COLUMNS: Final = ["subject_id", "index_time", "probability", "model_version", "feature_service"]
@@ -101,7 +101,7 @@ def assess_day(day: ObservedDay, champion: RegisteredModel, references: Referenc
     """
     reference, columns = comparable_days(references.days, ends=day.ends), [*champion.model.features, PREDICTION]
     log = day.log.assign(hour=day.log["index_time"].dt.hour)
-    if day.ends or TASKS[str(champion.model.metadata_["task"])].index == "end":  # one hour a patient, at any time of day
+    if day.ends or is_asked_once(champion.model.metadata_):  # one hour a patient, at any time of day
         reference, log = reference.assign(hour=0), log.assign(hour=0)
     of_champion = log[(log["model_version"] == champion.version).to_numpy()]
     findings = detect_faults(

@@ -19,7 +19,6 @@ from models.formatting import NONE, format_interval, format_number, format_perce
 from models.reporting import behaviour_tables, tables
 from models.reporting.style import display_name
 from models.reporting.tables import Result, Row, Table
-from models.tasks import TASKS
 
 _TEMPLATE: Final = "model_card.md"
 
@@ -125,7 +124,7 @@ def render_model_card(evaluation: Mapping[str, Any], training: Mapping[str, Any]
         unknown=answered.unknown,
         outcome=_escape(tables.describe_outcome(evaluation["task"])),
         times="once per stay" if evaluation["once"] else "at each full hour of a stay",
-        rules=TASKS.get(evaluation["task"]["name"]),
+        rules=evaluation["task"] if "after_onset" in evaluation["task"] else None,
         source=_escape(evaluation["source"]),
         step_hours=f"{INDEX_STEP / timedelta(hours=1):g}",
         findings=tables.summarise_results(evaluation),

@@ -12,7 +12,6 @@ from features.catalogue import group_by_view
 from features.declarations import OWN_UNITS
 from features.observations import check
 from models.cohort import index_times, label_index_times
-from models.tasks import TASKS
 from models.training.measurement_augmentation import (
     Augmented,
     Way,
@@ -95,7 +94,7 @@ def _read_with(
 
 def _read_batches(source: Source, role: str) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Yield the accepted observations and the labelled index of each batch. ``row`` is the position in the whole frame."""
-    task, first = TASKS[source.task], 0
+    task, first = source.task, 0
     for batch in track(source.batches(), f"read {role}", len(source)):
         index = label_index_times(index_times(batch.stays, task.index), batch.outcomes, task)
         index = index.sort_values(KEYS, ignore_index=True)

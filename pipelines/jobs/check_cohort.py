@@ -11,7 +11,6 @@ import pandas as pd
 from features.observations import check
 from features.signals import SIGNALS, measured_signal
 from models.cohort import index_times, label_index_times, patient_of
-from models.tasks import TASKS
 from pipelines.jobs.ingest import check_stays
 from pipelines.progress import track
 from pipelines.sources import Source
@@ -78,7 +77,7 @@ def check_cohort(source: Source) -> CohortCheck:
     Raises:
         SourceError: its tables break their contract.
     """
-    now, task = pd.Timestamp(datetime.now(UTC)), TASKS[source.task]
+    now, task = pd.Timestamp(datetime.now(UTC)), source.task
     quarantined: Counter[tuple[str, str]] = Counter()
     values: dict[str, list[np.ndarray]] = {}
     stays_with: Counter[str] = Counter()

@@ -148,7 +148,13 @@ def _provenance(cohort: CohortStore, registered: RegisteredModel, models: dict[s
         "source": facts.source,
         "simulated": facts.simulated,
         "version": registered.version,
-        "task": {"name": task.name, "outcome": task.outcome, "horizon_hours": task.horizon.total_seconds() / 3600},
+        "task": {
+            "name": task.name,
+            "outcome": task.outcome,
+            "horizon_hours": task.horizon.total_seconds() / 3600,
+            "after_onset": task.after_onset,
+            "cut_off": task.cut_off,
+        },
         "made": {
             "data_digest": registered.model.metadata_.get("data_digest"),
             "no_promise": registered.model.metadata_.get("no_promise"),

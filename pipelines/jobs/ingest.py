@@ -13,6 +13,7 @@ from features.identifiers import is_identifier
 from features.observations import TIME, check
 from features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from features.signals import STORED
+from models.own_tasks import store_task
 from pipelines.cohort_store import CohortFacts, NoCohortError
 from pipelines.home import Home
 from pipelines.operations.upgrade import upgrade
@@ -41,6 +42,8 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     pseudonyms, identities = _open_pseudonyms(source, home), Identities(home.path)
     home.cohort.clear()
     home.features.withdraw()  # they are the former cohort's
+    if own := getattr(source, "own_task", None):
+        store_task(own, home.path)
     now = now or pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[tuple[str, str]] = Counter()
     subjects = events = observations = retractions = 0
@@ -74,7 +77,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     facts = CohortFacts(
         source=source.name,
         simulated=source.simulated,
-        task=source.task,
+        task=source.task.name,
         subjects=subjects,
         events=events,
         observations=observations,

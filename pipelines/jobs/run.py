@@ -7,7 +7,6 @@ from importlib.metadata import version as installed
 from typing import Any, Final
 
 from features.errors import VigilError
-from models.tasks import TASKS
 from pipelines.cohort_store import CohortFacts
 from pipelines.drift.job import DriftRun, run_drift
 from pipelines.home import Home
@@ -133,7 +132,7 @@ def run(source: Source, home: Home, *, replace: bool = False) -> RunResult:
 
 def _predict_held_out(home: Home, task: str) -> str:
     """Predict for every held-out patient; return the subject key of the one at highest risk."""
-    reports = predict_held_out(home, open_risk_service(Settings(home=home.path, task=TASKS[task].name)))
+    reports = predict_held_out(home, open_risk_service(Settings(home=home.path, task=task)))
     if not reports:
         raise VigilError(
             f"no held-out patient has a risk of the model {task}: the champion is withdrawn, or no patient has a recent "

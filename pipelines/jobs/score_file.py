@@ -13,8 +13,8 @@ from features.errors import VigilError
 from features.observations import REQUIRED, check
 from models.assessment import assess_registered
 from models.bedside import USUAL_TERMS
+from models.own_tasks import find_task
 from models.registry import NoModelError, RegisteredModel
-from models.tasks import TASKS
 from pipelines.home import Home
 from pipelines.table_files import read_table
 from serving.records.source_settings import SourceSettingsFile
@@ -52,7 +52,7 @@ def score_file(home: Home, path: Path, task: str) -> tuple[pd.DataFrame, pd.Data
         reasons = checked.quarantined["reason"].value_counts().to_dict()
         raise ScoreFileError(f"{path}: no reading can be used: {reasons}; expected names and units as in docs/features.md")
     registered = _load_champion(home, task)
-    service = service_in_use(registered, TASKS[task])
+    service = service_in_use(registered, find_task(task, home.path))
     index = _index(table, checked.accepted, path)
     rows = build_features(checked.accepted, index, views_to_assess(service))
     risks = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))

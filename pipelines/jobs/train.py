@@ -108,6 +108,7 @@ def train(
     registry = home.registry
     provenance = {
         "task": task.name,
+        "index": task.index,
         "source": facts.source,
         "simulated": facts.simulated,
         "feature_service": task.feature_service,

@@ -35,6 +35,7 @@ from features.errors import VigilError
 from features.files import read_hex_key, write_new
 from features.pseudonyms import CHECK_FILE, KEY_FILE
 from models.monitoring.change_control_plan import FILE as PLAN_FILE
+from models.own_tasks import FILE as TASKS_FILE
 from pipelines.drift.decisions import DECISIONS_FOLDER as DECISIONS
 from pipelines.home import Home
 from pipelines.operations.upgrade import FILE as VERSION_FILE
@@ -64,6 +65,7 @@ FILES: Final = (
     ward_settings.FILE,
     source_settings.FILE,
     CLOCK_FILE,
+    TASKS_FILE,
     STORE_CONFIGURATION,
     "features",
     "mlartifacts",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from features.declarations import Declarations
 from features.errors import VigilError
+from models.tasks import RiskTask
 
 
 class SourceError(VigilError):
@@ -65,14 +66,14 @@ class Source(Protocol):
         name: of the source, as ``--source`` takes it.
         simulated: whether the patients are simulated.
         deidentified: whether the patients are simulated, or were de-identified by the publisher of the data.
-        task: a name in :data:`models.tasks.TASKS`: the risk that can be learned from this cohort's outcomes.
+        task: the question, whose answer can be learned from this cohort's outcomes.
         declared: what the source declares of its observations: units and the like.
     """
 
     name: str
     simulated: bool
     deidentified: bool
-    task: str
+    task: RiskTask
     declared: Declarations
 
     def __len__(self) -> int:
@@ -151,7 +152,7 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
 
     Example:
         >>> ward = open_source("simulated", None)
-        >>> ward.task, len(ward)
+        >>> ward.task.name, len(ward)
         ('deterioration', 6)
     """
     name = name or ("simulated" if mapping is None else TABLE)

@@ -18,6 +18,7 @@ import pandas as pd
 from features.declarations import OWN_UNITS
 from features.observations import TIME
 from features.signals import SIGNALS
+from models.tasks import TASKS
 from pipelines.sources import Batch, SourceError
 from pipelines.sources._shared.parquet import read_columns
 from pipelines.sources._shared.wide import to_observations
@@ -43,7 +44,7 @@ class Ahe2009:
     simulated = False
     deidentified = True
     declared = OWN_UNITS
-    task = "hypotension"
+    task = TASKS["hypotension"]
 
     def __init__(self, data: Path, split: str | None = None) -> None:
         if not data.is_dir():

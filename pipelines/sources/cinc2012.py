@@ -22,6 +22,7 @@ import pyarrow.csv as pacsv
 
 from features.declarations import OWN_UNITS
 from features.observations import TIME
+from models.tasks import TASKS
 from pipelines.sources import Batch, SourceError, refuse_large
 from pipelines.sources._shared.facts import plausible_age
 from pipelines.table_files import read_csv
@@ -72,7 +73,7 @@ class Cinc2012:
     simulated = False
     deidentified = True
     declared = OWN_UNITS
-    task = "mortality"
+    task = TASKS["mortality"]
 
     def __init__(self, data: Path) -> None:
         self.data = data

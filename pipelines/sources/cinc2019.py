@@ -21,6 +21,7 @@ import pyarrow.csv as pacsv
 
 from features.declarations import OWN_UNITS
 from features.observations import TIME
+from models.tasks import TASKS
 from pipelines.sources import Batch, SourceError, refuse_large
 from pipelines.sources._shared.facts import plausible_age, plausible_sex, time_after
 from pipelines.sources._shared.wide import to_observations
@@ -56,7 +57,7 @@ class Cinc2019:
     simulated = False
     deidentified = True
     declared = OWN_UNITS
-    task = "sepsis"
+    task = TASKS["sepsis"]
 
     def __init__(self, data: Path) -> None:
         self.data = data

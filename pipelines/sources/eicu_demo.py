@@ -19,6 +19,7 @@ import pandas as pd
 
 from features.declarations import OWN_UNITS
 from features.observations import TIME
+from models.tasks import TASKS
 from pipelines.sources import Batch, SourceError
 from pipelines.sources._shared.facts import plausible_age, time_after
 from pipelines.sources._shared.parquet import read_columns
@@ -58,7 +59,7 @@ class EicuDemo:
 
     def __init__(self, data: Path, task: Literal["sepsis", "aki"]) -> None:
         self.name = f"eicu_{task}"
-        self.task: str = task
+        self.task = TASKS[task]
         self.data = data
         if not data.is_dir():
             raise SourceError(f"--data {data}: expected the folder of hourly.parquet and label_{task}.parquet; there is none")
@@ -75,7 +76,7 @@ class EicuDemo:
         yield Batch(
             observations=pd.concat([self._read_hourly(stays), self._read_admission(stays)], ignore_index=True),
             stays=stays,
-            outcomes=_outcomes(self._labels, kind=self.task),
+            outcomes=_outcomes(self._labels, kind=self.task.name),
         )
 
     def _read_hourly(self, stays: pd.DataFrame) -> pd.DataFrame:

@@ -34,7 +34,7 @@ from models.evaluation.label_free import Reliability, estimate_performance
 from models.evaluation.robustness import Loss
 from models.seeds import SEED
 from models.statistics.bootstrap import RESAMPLES, Resamples, percentile_interval
-from models.tasks import TASKS
+from models.tasks import TASKS, RiskTask
 from models.training.candidate_models import model_features as learned_features
 from models.training.candidate_models import tree_model
 from models.training.measurement_augmentation import Augmented, other_habits
@@ -137,7 +137,7 @@ class Changed:
     declared = OWN_UNITS
 
     @property
-    def task(self) -> str:
+    def task(self) -> RiskTask:
         return self.source.task
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from features.pseudonyms import open_pseudonyms
 from models.monitoring.assessment import DAY, ObservedDay
 from models.monitoring.received import check_received
 from models.registry import RegisteredModel, Registry
-from models.tasks import TASKS
+from models.tasks import RiskTask
 from pipelines.drift.drill.injection import Hit, inject
 from pipelines.drift.drill.replay import Replay, build_replay, predict_hourly
 from pipelines.drift.inputs import label_predictions, write_replay
@@ -51,7 +51,7 @@ def simulate_fault(
     until = replay.stays["start"].max() if name in NEEDS_OUTCOMES else since + DAY
     with timed_step("fault and predictions"):
         recent, hit = inject_and_predict(
-            replay, name, champion, since=since, until=until, strength=strength, seed=seed, where=where
+            replay, name, champion, since=since, until=until, strength=strength, seed=seed, where=where, task=home.cohort.task
         )
     facts: dict[str, Any] = {
         "fault": None if hit is None else hit.fault, "signal": hit and hit.signal, "where": list(hit.where) if hit else [],
@@ -72,6 +72,7 @@ def inject_and_predict(
     strength: float,
     seed: int,
     where: tuple[str, ...] = (),
+    task: RiskTask,
 ) -> tuple[ObservedDay, Hit | None]:
     """Put a fault into a replay from ``since`` on, and return the readings, predictions and outcomes known at ``until``."""
     hit = None
@@ -86,7 +87,7 @@ def inject_and_predict(
     rows = check_received(replay.readings[((recorded > until - 2 * DAY) & (recorded <= until)).to_numpy()])
     ended = replay.stays[(replay.stays["end"] <= until).to_numpy()] if over_weeks else replay.stays.iloc[:0]
     log_of_ended = log[log["subject_id"].isin(ended["subject_id"])]
-    judged = label_predictions(log_of_ended, ended, replay.outcomes, TASKS[str(champion.model.metadata_["task"])])
+    judged = label_predictions(log_of_ended, ended, replay.outcomes, task)
     last_day = log[(log["index_time"] > until - DAY).to_numpy()].reset_index(drop=True)
     return ObservedDay(until, rows, last_day, ends=False, judged=judged, facts={}), hit
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 
 from features.declarations import OWN_UNITS
+from models.tasks import TASKS
 from pipelines.sources import Batch
 from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND
 from pipelines.sources.simulated.mistakes import add_mistakes
@@ -41,7 +42,7 @@ class SimulatedWard:
     simulated = True
     deidentified = True
     declared = OWN_UNITS
-    task = "deterioration"
+    task = TASKS["deterioration"]
 
     def __init__(self, patients: int = 600, seed: int = 20260101, patients_per_batch: int = 100) -> None:
         """Describe the ward. Nothing is simulated until :meth:`batches`.

@@ -42,7 +42,8 @@ class TableCohort:
             data: folder of the tables; default: that of the mapping.
         """
         self.mapping = read_mapping(mapping)
-        self.name, self.task, self.deidentified = self.mapping.name, self.mapping.task, self.mapping.deidentified
+        self.name, self.deidentified = self.mapping.name, self.mapping.deidentified
+        self.task, self.own_task = self.mapping.question()
         self.declared = self.mapping.declarations()
         self.left_out: dict[str, dict[str, int]] = {}  # rows of long tables whose code stands for no signal, by table and code
         self.data = data or mapping.parent
@@ -137,7 +138,7 @@ class TableCohort:
             {
                 "subject_id": known.loc[outcomes.index, "subject_id"].array,
                 "onset": outcomes["onset"].astype(TIME).array,
-                "kind": self.task,
+                "kind": self.task.name,
                 "onset_known": outcomes["onset_known"].array,
             }
         )

@@ -51,7 +51,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from features.codes import accepted_names
 from features.declarations import Declarations
 from features.signals import SIGNALS
-from models.tasks import TASKS
+from models.own_tasks import TaskSettings
+from models.tasks import TASKS, RiskTask
 from pipelines.sources import SourceError
 from serving.records.source_settings import SignalName, SourceSettings
 
@@ -234,7 +235,7 @@ class CohortMapping(_Part):
 
     Attributes:
         name: of the cohort, as reports show it.
-        task: the question, whose outcome is in the data.
+        task: the question, whose outcome is in the data: the name of a built-in one, or a table (:class:`TaskSettings`).
         deidentified: whether its publisher de-identified the patients.
         database: SQLAlchemy URL for queries; ``$NAME`` stands for an environment variable, such as a password.
         default: how files are written.
@@ -243,7 +244,7 @@ class CohortMapping(_Part):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-    task: Annotated[str, AfterValidator(_require_task)] = "deterioration"
+    task: Annotated[str, AfterValidator(_require_task)] | TaskSettings = "deterioration"
     deidentified: bool = False
     database: Name | None = None
     default: FileSettings = FileSettings()
@@ -269,6 +270,10 @@ class CohortMapping(_Part):
         if self.database is None and any(table.query for table in tables):
             raise ValueError("database is missing: a query needs the URL of one")
         return self
+
+    def question(self) -> tuple[RiskTask, TaskSettings | None]:
+        """Return the task, and the settings of one that is not built in."""
+        return (TASKS[self.task], None) if isinstance(self.task, str) else (self.task.task(), self.task)
 
     @property
     def tables(self) -> list[TableSettings]:

@@ -14,6 +14,7 @@ from features.declarations import OWN_UNITS
 from features.observations import check
 from features.store.client import Store
 from models.cohort import index_times
+from models.tasks import TASKS
 from pipelines.cohort_store import CohortStore
 from pipelines.home import Home
 from pipelines.jobs import build_features as build_module
@@ -34,7 +35,7 @@ build(Home(Path(sys.argv[1])))
 
 def ward(task="deterioration", **settings):
     source = SimulatedWard(**{"patients": 20, "patients_per_batch": 20 // PARTS, **settings})
-    source.task = task
+    source.task = TASKS[task]
     return source
 
 

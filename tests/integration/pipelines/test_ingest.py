@@ -9,6 +9,7 @@ from features.declarations import OWN_UNITS
 from features.observations import ObservationError
 from features.pseudonyms import KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from models.cohort import patient_of
+from models.tasks import TASKS
 from pipelines.cohort_store import CohortStore, NoCohortError
 from pipelines.home import Home
 from pipelines.jobs.ingest import ingest
@@ -22,7 +23,7 @@ SIM_0, SIM_1 = (Pseudonyms(OPEN_KEY).subject_key(name) for name in ("sim-000000"
 class Edited:
     """The simulated ward with changed tables."""
 
-    name, simulated, task, declared = "edited", True, "deterioration", OWN_UNITS
+    name, simulated, task, declared = "edited", True, TASKS["deterioration"], OWN_UNITS
 
     def __init__(self, change=lambda batch: batch, *, deidentified=True):
         self.change = change

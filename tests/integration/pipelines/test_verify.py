@@ -6,6 +6,7 @@ import pytest
 
 from features.catalogue import STANDARD, list_features
 from features.kernel.plan import UNBOUNDED
+from models.tasks import TASKS
 from pipelines.home import Home
 from pipelines.jobs.build_features import build
 from pipelines.jobs.ingest import ingest
@@ -55,7 +56,7 @@ def test_verify_features_notices_an_online_side_that_ignores_corrections(ward, m
 
 def test_verify_features_compares_views_that_only_the_task_reads(tmp_path):
     source = SimulatedWard(patients=3, patients_per_batch=3)
-    source.task = "mortality"
+    source.task = TASKS["mortality"]
     ingest(source, Home(tmp_path))
     build(Home(tmp_path))
     features = len(list_features(*STANDARD, "stay", "organs"))

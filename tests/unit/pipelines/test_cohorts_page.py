@@ -3,6 +3,7 @@
 import re
 import tomllib
 
+from models.own_tasks import TaskSettings
 from pipelines.sources.table.mapping import CohortMapping, FileSettings, ObservationTable, OutcomeTable, StayTable
 from tests.support import ROOT
 
@@ -12,15 +13,20 @@ OF_GATEWAYS = {"clock", "carry_hours", "stopped_after_minutes"}
 
 
 def test_its_example_is_a_mapping():
-    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-    mapping = CohortMapping.model_validate(tomllib.loads(example))
-    assert len(mapping.tables) == 4
+    example, task = (tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL))
+    assert len(CohortMapping.model_validate(example).tables) == 4
+    assert CohortMapping.model_validate(example | task).question()[0].name == "icu_transfer"
+    given = TaskSettings.model_validate(task["task"])
+    least = TaskSettings(name=given.name, outcome=given.outcome, horizon_hours=given.horizon_hours)
+    assert given.model_copy(update={"first_hours": 0, "age_from": None}) == least
 
 
 def test_every_field_is_explained():
     named = set(re.findall(r"`\[?(\w+)", PAGE))
     named |= {name for pair in re.findall(r"^(\w+) =|^\[+(\w+)", PAGE, flags=re.MULTILINE) for name in pair}
     fields = {
-        name for part in (CohortMapping, FileSettings, ObservationTable, StayTable, OutcomeTable) for name in part.model_fields
+        name
+        for part in (CohortMapping, TaskSettings, FileSettings, ObservationTable, StayTable, OutcomeTable)
+        for name in part.model_fields
     }
     assert fields - OF_GATEWAYS - named == set()

@@ -69,7 +69,7 @@ def single_batch(batches):
 
 def test_eicu_observations_have_signal_time_and_value_of_the_hourly_table(folder):
     source = EicuDemo(folder, "sepsis")
-    assert (source.name, source.task, len(source)) == ("eicu_sepsis", "sepsis", 1)
+    assert (source.name, source.task.name, len(source)) == ("eicu_sepsis", "sepsis", 1)
     readings = single_batch(source.batches()).observations
     hour = (readings["observed_at"] - EPOCH) / HOUR
     observations = sorted(zip(readings["subject_id"], hour, readings["signal"], readings["value"].round(6), strict=True))
@@ -115,7 +115,7 @@ def test_eicu_stays_and_outcomes_follow_from_labels_and_statics(folder):
 def test_eicu_task_has_the_stays_of_its_own_labels(folder):
     source = open_source("eicu_aki", folder)
     batch = single_batch(source.batches())
-    assert (source.name, source.task) == ("eicu_aki", "aki")
+    assert (source.name, source.task.name) == ("eicu_aki", "aki")
     assert batch.stays["subject_id"].tolist() == ["003-7~21"]
     assert batch.outcomes.empty
     assert batch.observations["observed_at"].max() == EPOCH  # the label table ends before hour 8

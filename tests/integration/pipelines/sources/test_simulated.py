@@ -55,7 +55,7 @@ def checked(batches: list[Batch]) -> CheckedObservations:
 
 def test_simulated_ward_is_a_source() -> None:
     source: Source = open_source("simulated", None)
-    assert (source.name, source.simulated, source.task, len(source)) == ("simulated", True, "deterioration", 6)
+    assert (source.name, source.simulated, source.task.name, len(source)) == ("simulated", True, "deterioration", 6)
 
 
 def test_simulated_ward_puts_the_remaining_patients_into_the_last_batch() -> None:

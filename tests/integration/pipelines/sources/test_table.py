@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from features.observations import check
+from pipelines.home import Home
 from pipelines.jobs.check_cohort import check_cohort
-from pipelines.jobs.ingest import check_stays
+from pipelines.jobs.ingest import check_stays, ingest
 from pipelines.sources import SourceError, open_source
 from pipelines.table_files import RepeatedColumnError
 from tests.support.tables import write_german_cohort
@@ -219,3 +220,16 @@ ONE = "id,t,hr,glu\na,2026-03-05T08:00:00Z,80,\n"
 def test_what_is_wrong_is_named(cohort, mapping, files, message):
     with pytest.raises((SourceError, RepeatedColumnError), match=message):
         read(cohort(mapping, **files))
+
+
+def test_a_mapping_may_bring_its_own_task(cohort, tmp_path):
+    task = '[task]\nname = "icu_transfer"\noutcome = "transfer to intensive care"\nhorizon_hours = 24\n'
+    outcome = '[outcomes]\nfile = "v.csv"\nstay = "id"\nonset = "onset"\n'
+    source = cohort(HEAD.replace("[default]", task + "[default]") + VITALS + outcome, v_csv=OUTCOME_ROWS)
+    home = Home(tmp_path / "home")
+    facts = ingest(source, home)
+    assert facts.task == home.served_task == "icu_transfer"
+    assert home.cohort.task == source.task
+    assert home.cohort.task.horizon.total_seconds() == 24 * 3600
+    with pytest.raises(SourceError, match="sepsis is built in"):
+        cohort(HEAD.replace("[default]", task.replace("icu_transfer", "sepsis") + "[default]") + VITALS, v_csv=OUTCOME_ROWS)

@@ -13,6 +13,7 @@ from models.monitoring.assessment import DAY, assess_day
 from models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError
 from models.monitoring.report_schema import DriftReport, Status
 from models.registry import NoModelError, Registry
+from models.tasks import TASKS
 from pipelines.cli.main import app
 from pipelines.cohort_store import CohortStore
 from pipelines.drift.drill.simulate import inject_and_predict
@@ -39,7 +40,9 @@ def day(replay, champion):
 
     def simulate(fault="none", strength=0.7):
         begin = until - DAY
-        return inject_and_predict(replay, fault, champion, since=begin, until=until, strength=strength, seed=5)
+        return inject_and_predict(
+            replay, fault, champion, since=begin, until=until, strength=strength, seed=5, task=TASKS["deterioration"]
+        )
 
     return simulate
 

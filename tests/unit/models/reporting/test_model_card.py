@@ -43,7 +43,13 @@ def evaluated(tmp_path, ward, *, simulated=False):
         "source": "cinc2019",
         "simulated": simulated,
         "version": "7",
-        "task": {"name": "sepsis", "outcome": "sepsis (Sepsis-3)", "horizon_hours": 6.0},
+        "task": {
+            "name": "sepsis",
+            "outcome": "sepsis (Sepsis-3)",
+            "horizon_hours": 6.0,
+            "after_onset": "positive",
+            "cut_off": "negative",
+        },
         "made": {
             "data_digest": "ab" * 16,
             "feature_service": "vital_signs_v1",
@@ -253,7 +259,17 @@ def test_missing_alarm_guarantee_is_a_limit(evaluation):
 def test_card_of_one_prediction_per_stay_has_no_alarms(tmp_path):
     once = evaluated(tmp_path, held_out(patients=300, once=True))
     page = render_model_card(
-        once | {"task": {"name": "mortality", "outcome": "death in hospital", "horizon_hours": 240_000.0}}, TRAINING
+        once
+        | {
+            "task": {
+                "name": "mortality",
+                "outcome": "death in hospital",
+                "horizon_hours": 240_000.0,
+                "after_onset": "positive",
+                "cut_off": "negative",
+            }
+        },
+        TRAINING,
     )
     assert "Death in hospital, predicted once per stay." in page
     assert "no alarms sound, and there is no alarm guarantee" in page

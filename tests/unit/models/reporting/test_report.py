@@ -48,7 +48,13 @@ def as_json(tmp_path, ward, *, losses=True, **facts):
         "source": "<cohort & co>",
         "simulated": False,
         "version": "7",
-        "task": {"name": "sepsis", "outcome": "sepsis (Sepsis-3)", "horizon_hours": 6.0},
+        "task": {
+            "name": "sepsis",
+            "outcome": "sepsis (Sepsis-3)",
+            "horizon_hours": 6.0,
+            "after_onset": "positive",
+            "cut_off": "negative",
+        },
         "made": {
             "data_digest": "ab" * 16,
             "feature_service": "deterioration_v1",
