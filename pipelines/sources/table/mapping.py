@@ -46,7 +46,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from features.codes import accepted_names
 from features.declarations import Declarations
@@ -77,6 +77,13 @@ def _require_known_codes(codes: dict[str, str]) -> dict[str, str]:
     if unknown := sorted(set(codes.values()) - set(SIGNALS)):
         raise ValueError(f"{', '.join(unknown)}: no signals; the signals are in docs/features.md")
     return codes
+
+
+# The name of a task, or a table with one; which of both is told by its kind, so that messages are about that one.
+Task = Annotated[
+    Annotated[str, AfterValidator(_require_task), Tag("name")] | Annotated[TaskSettings, Tag("table")],
+    Discriminator(lambda task: "table" if isinstance(task, dict | TaskSettings) else "name"),
+]
 
 
 class FileSettings(SourceSettings):
@@ -244,7 +251,7 @@ class CohortMapping(_Part):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-    task: Annotated[str, AfterValidator(_require_task)] | TaskSettings = "deterioration"
+    task: Task = "deterioration"
     deidentified: bool = False
     database: Name | None = None
     default: FileSettings = FileSettings()
