@@ -181,7 +181,9 @@ CUSTOMARY: Final[Mapping[str, tuple[str, ...]]] = {
 
 # Spellings that are not UCUM, in small letters.
 _SPELLINGS: Final = {
-    **dict.fromkeys(("bpm", "beats/min", "beats per minute", "breaths/min", "breaths per minute", "1/min", "rpm"), "/min"),
+    **dict.fromkeys(
+        ("bpm", "beats/min", "beats per minute", "breaths/min", "breaths per minute", "1/min", "rpm", "insp/min"), "/min"
+    ),
     **dict.fromkeys(("mmhg", "mm hg", "mm_hg"), "mm[Hg]"),
     **dict.fromkeys(("degc", "°c", "c", "celsius", "degrees celsius"), "Cel"),
     **dict.fromkeys(("degf", "°f", "f", "fahrenheit", "degrees fahrenheit"), "[degF]"),
@@ -191,7 +193,7 @@ _SPELLINGS: Final = {
     **dict.fromkeys(("in", "inch", "inches"), "[in_i]"),
     **dict.fromkeys(("mg%", "mg/100ml"), "mg/dL"),
     **dict.fromkeys(("iu/l", "[iu]/l", "u/l"), "U/L"),
-    **dict.fromkeys(("k/ul", "10^3/ul", "x10^3/ul", "10e3/ul", "10*3/ul", "thou/ul"), "10*3/uL"),
+    **dict.fromkeys(("k/ul", "10^3/ul", "x10^3/ul", "10e3/ul", "10*3/ul", "thou/ul", "k/mcl"), "10*3/uL"),
     **dict.fromkeys(("10^9/l", "x10^9/l", "10e9/l", "10*9/l"), "10*9/L"),
     **dict.fromkeys(("sec", "seconds"), "s"),
     "ph": "[pH]",

@@ -72,3 +72,8 @@ def eicu_demo():
 @pytest.fixture(scope="session")
 def ahe2009():
     return _open_cohort("ahe2009")
+
+
+@pytest.fixture(scope="session")
+def mimic4_demo_meds():
+    return _open_cohort("mimic4_demo_meds")

@@ -23,7 +23,10 @@ SourceName = Annotated[
         help="Data source: simulated (default), cinc2019, cinc2012, eicu_sepsis, eicu_aki, ahe2009; table: any, by --mapping.",
     ),
 ]
-Mapping = Annotated[Path | None, typer.Option("--mapping", help="What the columns of your own tables are, as TOML.")]
+Mapping = Annotated[
+    Path | None,
+    typer.Option("--mapping", help="What the columns of your own tables are, as TOML; or mimic4, eicu, omop, mimic4_meds."),
+]
 Data = Annotated[Path | None, typer.Option("--data", help="File or folder of the data; the simulated ward needs none.")]
 
 DEFAULT_HOME: Final = Path(".vigil")

@@ -51,7 +51,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
         check_stays(identified)
         batch = _pseudonymise(identified, pseudonyms)
         identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
-        checked = check(batch.observations, now, source.declared)
+        checked = check(batch.observations, None if source.shifted_dates else now, source.declared)
         stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
         quarantine = checked.quarantined
         if stray.any():

@@ -68,6 +68,7 @@ class Source(Protocol):
         deidentified: whether the patients are simulated, or were de-identified by the publisher of the data.
         task: the question, whose answer can be learned from this cohort's outcomes.
         declared: what the source declares of its observations: units and the like.
+        shifted_dates: whether its times may lie in the future, as publishers shift them.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Source(Protocol):
     deidentified: bool
     task: RiskTask
     declared: Declarations
+    shifted_dates: bool
 
     def __len__(self) -> int:
         """Return the number of batches that :meth:`batches` yields."""

@@ -43,7 +43,7 @@ class Ahe2009:
     name = "ahe2009"
     simulated = False
     deidentified = True
-    declared = OWN_UNITS
+    declared, shifted_dates = OWN_UNITS, False
     task = TASKS["hypotension"]
 
     def __init__(self, data: Path, split: str | None = None) -> None:

@@ -72,7 +72,7 @@ class Cinc2012:
     name = "cinc2012"
     simulated = False
     deidentified = True
-    declared = OWN_UNITS
+    declared, shifted_dates = OWN_UNITS, False
     task = TASKS["mortality"]
 
     def __init__(self, data: Path) -> None:

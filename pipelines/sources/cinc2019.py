@@ -56,7 +56,7 @@ class Cinc2019:
     name = "cinc2019"
     simulated = False
     deidentified = True
-    declared = OWN_UNITS
+    declared, shifted_dates = OWN_UNITS, False
     task = TASKS["sepsis"]
 
     def __init__(self, data: Path) -> None:

@@ -55,7 +55,7 @@ class EicuDemo:
 
     simulated = False
     deidentified = True
-    declared = OWN_UNITS
+    declared, shifted_dates = OWN_UNITS, False
 
     def __init__(self, data: Path, task: Literal["sepsis", "aki"]) -> None:
         self.name = f"eicu_{task}"

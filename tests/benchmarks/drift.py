@@ -248,7 +248,7 @@ class _Part:
     """A source of some stays of another source."""
 
     simulated, deidentified = False, True
-    declared = OWN_UNITS
+    declared, shifted_dates = OWN_UNITS, False
 
     def __init__(self, source: Source, subjects: set[str]) -> None:
         self.name, self.task = source.name, source.task

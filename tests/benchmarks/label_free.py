@@ -134,7 +134,7 @@ class Changed:
     change: Change
 
     name, simulated, deidentified = "changed", False, True
-    declared = OWN_UNITS
+    declared, shifted_dates = OWN_UNITS, False
 
     @property
     def task(self) -> RiskTask:

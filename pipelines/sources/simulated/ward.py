@@ -41,7 +41,7 @@ class SimulatedWard:
     name = "simulated"
     simulated = True
     deidentified = True
-    declared = OWN_UNITS
+    declared, shifted_dates = OWN_UNITS, False
     task = TASKS["deterioration"]
 
     def __init__(self, patients: int = 600, seed: int = 20260101, patients_per_batch: int = 100) -> None:

@@ -12,7 +12,7 @@ from features.observations import TIME
 from pipelines.sources import OUTCOMES, Batch, SourceError
 from pipelines.sources.table.columns import is_among, read_names, read_times
 from pipelines.sources.table.files import LINE, read_rows
-from pipelines.sources.table.mapping import ObservationTable, OutcomeTable, StayTable, TableSettings, read_mapping
+from pipelines.sources.table.mapping import ObservationTable, OutcomeTable, StayTable, TableSettings, read_mapping, read_text
 from pipelines.sources.table.stays import (
     FACTS,
     KEY,
@@ -38,16 +38,18 @@ class TableCohort:
         """Read the mapping. No table is read before :meth:`batches`.
 
         Args:
-            mapping: its file.
+            mapping: its file, or the name of one that comes with Vigil.
             data: folder of the tables; default: that of the mapping.
         """
         self.mapping = read_mapping(mapping)
         self.name, self.deidentified = self.mapping.name, self.mapping.deidentified
         self.task, self.own_task = self.mapping.question()
-        self.declared = self.mapping.declarations()
+        self.declared, self.shifted_dates = self.mapping.declarations(), self.mapping.shifted_dates
         self.left_out: dict[str, dict[str, int]] = {}  # rows of long tables whose code stands for no signal, by table and code
         self.data = data or mapping.parent
-        self.digest = hashlib.blake2b(mapping.read_bytes(), digest_size=8).hexdigest()  # by which a run knows where to go on
+        self.digest = hashlib.blake2b(
+            read_text(mapping).encode(), digest_size=8
+        ).hexdigest()  # by which a run knows where to go on
         if not self.data.is_dir():
             raise SourceError(f"--data {self.data}: expected the folder of the tables that the mapping names")
         self._batch: Batch | None = None

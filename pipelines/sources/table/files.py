@@ -1,6 +1,7 @@
 """Reading the tables of a mapping: columns of CSV and Parquet files, and of queries. Texts of CSV files stay as they are."""
 
 import csv
+import re
 from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,11 @@ from pipelines.sources._shared.parquet import read_columns
 from pipelines.sources.table.mapping import FileSettings, TableSettings
 from pipelines.table_files import refuse_repeated_columns
 
+FILES: Final = "files"  # the database of a mapping whose queries run over the files of its folder
 PARQUET: Final = (".parquet", ".pq")
+# DuckDB's functions, by the kind of file. F and T would be taken as false and true.
+_CSV: Final = "read_csv('{}', auto_type_candidates = ['BIGINT', 'DOUBLE', 'TIMESTAMP', 'DATE', 'VARCHAR'])"
+_READERS: Final = {"csv": _CSV, "csv.gz": _CSV, "parquet": "read_parquet('{}')"}
 LINE: Final = "line"  # the column that tells in which line of its file a row begins, or its number in another table
 _MOST_SHOWN: Final = 20
 
@@ -119,14 +124,50 @@ def _read_csv(path: Path, columns: Sequence[str], settings: FileSettings) -> tup
     return pa.table(known).to_pandas(), skipped + 2
 
 
-def _read_query(query: str, columns: Sequence[str], url: str, folder: Path) -> pd.DataFrame:
+def _read_query(query: str, columns: Sequence[str], database: str, folder: Path) -> pd.DataFrame:
+    rows = _query_files(query, folder) if database == FILES else _query_database(query, database, folder)
+    refuse_repeated_columns(Path("query"), rows.columns)
+    _require_columns("query", columns, list(rows.columns), None)
+    return rows[list(columns)]
+
+
+def _query_files(query: str, folder: Path) -> pd.DataFrame:
+    """Run a query over the files of a folder and its subfolders by DuckDB, which does not load them.
+
+    A file ``icu/chartevents.csv.gz`` is the table ``chartevents``. Others are read by their paths in the folder.
+    """
+    import duckdb
+
+    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    try:
+        connection.execute(f"SET file_search_path = '{_quoted(str(folder.resolve()))}'")
+        for path in sorted(folder.rglob("*")):
+            name, _, kind = path.name.partition(".")
+            if kind in _READERS and re.search(rf"\b{re.escape(name)}\b", query):
+                rows = _READERS[kind].format(_quoted(str(path.resolve())))
+                connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM {rows}')  # noqa: S608 - names of files, quoted
+        return connection.sql(query).to_arrow_table().to_pandas()
+    except duckdb.Error as error:
+        # What these say is about names of files, tables and columns. Others may quote values.
+        says = isinstance(error, duckdb.IOException | duckdb.CatalogException | duckdb.BinderException | duckdb.ParserException)
+        told = str(error).partition("\n")[0] if says else type(error).__name__
+        raise SourceError(f"query: DuckDB cannot run it over {folder}: {told}") from None
+    finally:
+        connection.close()
+
+
+def _quoted(text: str) -> str:
+    return text.replace("'", "''")
+
+
+def _query_database(query: str, url: str, folder: Path) -> pd.DataFrame:
     try:
         address = sa.make_url(expand_variables(url))
     except KeyError as error:
         raise SourceError(f"database: {error.args[0]}: no such environment variable; set it, or correct the URL") from None
     except (ValueError, sa.exc.ArgumentError):
         raise SourceError(
-            "database: no URL of a database; expected such as postgresql+psycopg://reader:$PASSWORD@host/ehr"
+            "database: no URL of a database; expected such as postgresql+psycopg://reader:$PASSWORD@host/ehr, or files"
         ) from None
     if address.get_backend_name() == "sqlite" and address.database:
         path = folder / address.database
@@ -136,13 +177,10 @@ def _read_query(query: str, columns: Sequence[str], url: str, folder: Path) -> p
     try:
         engine = sa.create_engine(address)
         with engine.connect() as connection:
-            rows = pd.read_sql_query(sa.text(query), connection)
+            return pd.read_sql_query(sa.text(query), connection)
     except (sa.exc.SQLAlchemyError, ImportError) as error:  # its message may hold a password, or values
         cause = type(getattr(error, "orig", None) or error).__name__
         raise SourceError(f"query: the database refuses it ({cause}); try it there: {query}") from None
-    refuse_repeated_columns(Path("query"), rows.columns)
-    _require_columns("query", columns, list(rows.columns), None)
-    return rows[list(columns)]
 
 
 def _require_columns(title: str, columns: Sequence[str], present: Sequence[str], settings: FileSettings | None) -> None:

@@ -43,6 +43,7 @@
 import codecs
 import tomllib
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -244,7 +245,9 @@ class CohortMapping(_Part):
         name: of the cohort, as reports show it.
         task: the question, whose outcome is in the data: the name of a built-in one, or a table (:class:`TaskSettings`).
         deidentified: whether its publisher de-identified the patients.
-        database: SQLAlchemy URL for queries; ``$NAME`` stands for an environment variable, such as a password.
+        shifted_dates: whether times may lie in any year, the future too, as publishers shift them.
+        database: for queries: ``files``, the CSV and Parquet files of the folder, or an SQLAlchemy URL, in which ``$NAME``
+            stands for an environment variable, such as a password.
         default: how files are written.
         files: how single files are written, by name, where that differs. What is left out here is as in ``default``.
         observations, stays, outcomes: the tables. Without ``stays`` nothing but observations is known of patients.
@@ -253,6 +256,7 @@ class CohortMapping(_Part):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
     task: Task = "deterioration"
     deidentified: bool = False
+    shifted_dates: bool = False
     database: Name | None = None
     default: FileSettings = FileSettings()
     files: dict[str, FileSettings] = {}
@@ -296,7 +300,23 @@ class CohortMapping(_Part):
         return Declarations(self.default.declaration(), {name: own.declaration() for name, own in self.files.items()})
 
 
+_SHIPPED: Final = resources.files("pipelines.sources.table").joinpath("shipped")
 _TOP: Final = ", ".join(CohortMapping.model_fields)
+
+
+def shipped() -> list[str]:
+    """Return the names of the mappings that come with Vigil: those of published layouts."""
+    return sorted(one.name.removesuffix(".toml") for one in _SHIPPED.iterdir() if one.name.endswith(".toml"))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a mapping: of a file, or of one of :func:`shipped`, by its name.
+
+    Raises:
+        OSError: there is none, or it cannot be read.
+    """
+    own = _SHIPPED / f"{path}.toml"
+    return (own if not path.exists() and str(path) in shipped() else path).read_text(encoding="utf-8")
 
 
 def read_mapping(path: Path) -> CohortMapping:
@@ -306,13 +326,14 @@ def read_mapping(path: Path) -> CohortMapping:
         SourceError: it cannot be used; all that is wrong with it is named.
     """
     try:
-        return CohortMapping.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return CohortMapping.model_validate(tomllib.loads(read_text(path)))
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, one['loc'])) or 'mapping'}: {one['msg']}" for one in error.errors()]
         raise SourceError(f"--mapping {path}: {'; '.join(wrong)}; the top level has {_TOP}") from None
     except OSError as error:
         raise SourceError(
-            f"--mapping {path}: cannot be read ({type(error).__name__}); draft one: vigil cohort draft FILES --out {path.name}"
+            f"--mapping {path}: cannot be read ({type(error).__name__}); draft it: vigil cohort draft FILES --out {path.name}; "
+            f"or name one that comes with Vigil: {', '.join(shipped())}"
         ) from None
     except ValueError as error:  # TOML errors are ValueErrors
         raise SourceError(f"--mapping {path}: {error}; expected TOML") from None

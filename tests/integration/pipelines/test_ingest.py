@@ -24,6 +24,7 @@ class Edited:
     """The simulated ward with changed tables."""
 
     name, simulated, task, declared = "edited", True, TASKS["deterioration"], OWN_UNITS
+    shifted_dates = False
 
     def __init__(self, change=lambda batch: batch, *, deidentified=True):
         self.change = change
