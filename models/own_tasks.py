@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -12,6 +13,7 @@ from features.errors import VigilError
 from models.tasks import TASKS, AlarmTarget, Population, RiskTask
 
 FILE: Final = "tasks.json"
+GROUP: Final = "vigil.tasks"  # of entry points: tasks of installed packages
 
 
 class TaskError(VigilError):
@@ -77,16 +79,20 @@ class TaskSettings(BaseModel):
 
 
 def find_task(name: str, home: Path) -> RiskTask:
-    """Return a task by its name: a built-in one, or one of the home.
+    """Return a task by its name: a built-in one, one of an installed package (:data:`GROUP`), or one of the home.
 
     Raises:
         TaskError: there is none.
     """
     if name in TASKS:
         return TASKS[name]
+    installed = entry_points(group=GROUP)
+    if name in installed.names:
+        task: RiskTask = installed[name].load()
+        return task
     own = _read(home)
     if name not in own:
-        known = ", ".join([*TASKS, *own])
+        known = ", ".join([*TASKS, *sorted(installed.names), *own])
         raise TaskError(f"{name}: no such task in {home}; expected one of {known}; a cohort brings its own: docs/cohorts.md")
     return own[name].task()
 

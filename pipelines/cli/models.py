@@ -125,7 +125,7 @@ def score(file: Readings, out: ScoresTo = None, home_path: HomePath = DEFAULT_HO
     """Score the readings of a file with the champion: one risk for each patient. Exits 1 if readings were left out."""
     with job(home_path, out) as home:
         from pipelines.cli.tables import scores_table
-        from pipelines.jobs.score_file import score_file
+        from pipelines.jobs.score_readings import score_file
 
         risks, left_out = score_file(home, file, home.served_task)
         OUT.print(scores_table(risks, left_out))

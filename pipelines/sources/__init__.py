@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -16,6 +17,7 @@ class SourceError(VigilError):
     """An error for data that cannot be read as the source that was named."""
 
 
+GROUP: Final = "vigil.sources"  # of entry points: functions that take the path of the data and return a source
 TABLE: Final = "table"  # the source of any tables, by a mapping
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
 OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
@@ -145,7 +147,8 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
     """Open a source by name over the data at a path.
 
     Args:
-        name: a key of :data:`SOURCES`, or :data:`TABLE`. None: a mapping means tables, else it is the simulated ward.
+        name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's source (:data:`GROUP`). None: a
+            mapping means tables, else it is the simulated ward.
         data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
         mapping: what the columns of tables are.
 
@@ -166,6 +169,11 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
         return TableCohort(mapping, data)
     if mapping is not None:
         raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE}")
-    if name not in SOURCES:
-        raise SourceError(f"--source {name}: no such source; choose one of {', '.join((*SOURCES, TABLE))}")
-    return SOURCES[name](data)
+    if name in SOURCES:
+        return SOURCES[name](data)
+    installed = entry_points(group=GROUP)
+    if name not in installed.names:
+        known = (*SOURCES, TABLE, *sorted(installed.names))
+        raise SourceError(f"--source {name}: no such source; choose one of {', '.join(known)}")
+    source: Source = installed[name].load()(data)
+    return source

@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -138,22 +138,22 @@ def _query_files(query: str, folder: Path) -> pd.DataFrame:
     """
     import duckdb
 
-    connection = duckdb.connect(config={"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"})
+    options: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     try:
-        connection.execute(f"SET file_search_path = '{_quoted(str(folder.resolve()))}'")
-        for path in sorted(folder.rglob("*")):
-            name, _, kind = path.name.partition(".")
-            if kind in _READERS and re.search(rf"\b{re.escape(name)}\b", query):
-                rows = _READERS[kind].format(_quoted(str(path.resolve())))
-                connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM {rows}')  # noqa: S608 - names of files, quoted
-        return connection.sql(query).to_arrow_table().to_pandas()
+        with duckdb.connect(config=options) as connection:
+            connection.execute(f"SET file_search_path = '{_quoted(str(folder.resolve()))}'")
+            for path in sorted(folder.rglob("*")):
+                name, _, kind = path.name.partition(".")
+                if kind in _READERS and re.search(rf"\b{re.escape(name)}\b", query):
+                    reader = _READERS[kind].format(_quoted(str(path.resolve())))
+                    connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM {reader}')  # noqa: S608 - names, quoted
+            rows: pd.DataFrame = connection.sql(query).to_arrow_table().to_pandas()
     except duckdb.Error as error:
         # What these say is about names of files, tables and columns. Others may quote values.
         says = isinstance(error, duckdb.IOException | duckdb.CatalogException | duckdb.BinderException | duckdb.ParserException)
         told = str(error).partition("\n")[0] if says else type(error).__name__
         raise SourceError(f"query: DuckDB cannot run it over {folder}: {told}") from None
-    finally:
-        connection.close()
+    return rows
 
 
 def _quoted(text: str) -> str:

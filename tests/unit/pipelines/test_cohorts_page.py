@@ -13,7 +13,7 @@ OF_GATEWAYS = {"clock", "carry_hours", "stopped_after_minutes"}
 
 
 def test_its_example_is_a_mapping():
-    example, task = (tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL))
+    example, task, _ = (tomllib.loads(text) for text in re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL))
     assert len(CohortMapping.model_validate(example).tables) == 4
     assert CohortMapping.model_validate(example | task).question()[0].name == "icu_transfer"
     given = TaskSettings.model_validate(task["task"])

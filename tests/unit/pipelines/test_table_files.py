@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.drift.inputs import read_outcomes
-from pipelines.jobs.score_file import _read
+from pipelines.jobs.score_readings import _read
 from pipelines.sources._shared.parquet import read_columns
 from pipelines.sources.cinc2012 import OUTCOME_COLUMNS, _read_results
 from pipelines.table_files import RepeatedColumnError, read_csv, read_table

@@ -1,0 +1,153 @@
+"""Score readings with the champion: one risk for each patient, as of their last reading. Nothing is stored."""
+
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from pyarrow import ArrowException
+
+from features.batch import build_features
+from features.catalogue import views_to_assess
+from features.errors import VigilError
+from features.observations import REQUIRED, check
+from models.assessment import Assessment, assess_registered
+from models.bedside import USUAL_TERMS
+from models.own_tasks import find_task
+from models.registry import NoModelError, RegisteredModel
+from pipelines.home import Home
+from pipelines.table_files import read_table
+from serving.records.source_settings import SourceSettingsFile
+from serving.scoring.champion import service_in_use
+from serving.scoring.risk_report import contributions_of
+
+OPTIONAL_COLUMNS: Final = ("age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at")  # facts about the patient
+
+_SEX: Final = {"female": 0.0, "male": 1.0}
+
+
+class ScoreFileError(VigilError):
+    """Readings that cannot be scored."""
+
+
+def score_file(home: Home, path: Path, task: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score the patients of a CSV or Parquet file; see :func:`score_readings`.
+
+    Raises:
+        ScoreFileError: the file cannot be read, lacks a column, or holds no reading that can be used.
+    """
+    return score_readings(home, _read(path), task, title=str(path))
+
+
+def score_readings(
+    home: Home, readings: pd.DataFrame, task: str, version: str | None = None, *, title: str = "readings"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score the patients of some readings.
+
+    Args:
+        home: whose model answers; without a champion the answers are NEWS2.
+        readings: one row a reading: ``subject_id, observed_at, signal, value``, optionally ``unit, recorded_at``, and facts
+            about the patient, the same in all their rows: :data:`OPTIONAL_COLUMNS` (age in years, sex ``female`` or ``male``).
+        task: name of the registered model.
+        version: of the model; default: the champion.
+        title: what messages call them.
+
+    Returns:
+        For each patient ``subject_id, as_of, basis, probability, band, decided_by, news2, news2_highest, findings``; and the
+        readings that cannot be used, with the ``reason``.
+
+    Raises:
+        ScoreFileError: a column is missing, or no reading can be used.
+        NoModelError: there is no such version.
+    """
+    rows, registered, unused = _features_of(home, readings, task, version, title)
+    risks = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))
+    answers = pd.DataFrame(
+        {
+            "subject_id": [risk.patient for risk in risks],
+            "as_of": [risk.index_time for risk in risks],
+            **{
+                name: [getattr(risk, name) for risk in risks]
+                for name in ("basis", "probability", "band", "decided_by", "news2", "news2_highest")
+            },
+            "findings": [" ".join(risk.findings) for risk in risks],
+        }
+    )
+    return answers, unused
+
+
+def explain_readings(home: Home, readings: pd.DataFrame, task: str, version: str | None = None) -> pd.DataFrame:
+    """Return which signals move the risk of each patient most from that of an average one.
+
+    Args:
+        home, readings, task, version: as :func:`score_readings` takes them.
+
+    Returns:
+        ``subject_id, signal, log_odds, measured``, the strongest signal of each patient first. Patients without a probability,
+        and models that cannot say, have no rows.
+
+    Raises:
+        ScoreFileError: as :func:`score_readings`.
+    """
+    rows, registered, _ = _features_of(home, readings, task, version, "readings")
+    risks: list[Assessment] = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))
+    found = [
+        (risk.patient, one.signal, one.log_odds, one.measured)
+        for risk, own in zip(risks, contributions_of(registered, rows, risks), strict=True)
+        for one in own or ()
+    ]
+    return pd.DataFrame(found, columns=["subject_id", "signal", "log_odds", "measured"])
+
+
+def _features_of(
+    home: Home, readings: pd.DataFrame, task: str, version: str | None, title: str
+) -> tuple[pd.DataFrame, RegisteredModel | None, pd.DataFrame]:
+    """Return the features of each patient as of their last reading, the model, and the readings that cannot be used."""
+    if missing := [column for column in REQUIRED if column not in readings]:
+        raise ScoreFileError(f"{title}: lacks {', '.join(missing)}; expected a row a reading with {', '.join(REQUIRED)}")
+    checked = check(readings, declared=SourceSettingsFile(home.path).declarations())
+    if checked.accepted.empty:
+        reasons = checked.quarantined["reason"].value_counts().to_dict()
+        raise ScoreFileError(f"{title}: no reading can be used: {reasons}; expected names and units as in docs/features.md")
+    registered = _load_champion(home, task) if version is None else home.existing_registry().load(task, version)
+    service = service_in_use(registered, find_task(task, home.path))
+    rows = build_features(checked.accepted, index_of_last(readings, checked.accepted, title), views_to_assess(service))
+    return rows, registered, checked.quarantined
+
+
+def index_of_last(readings: pd.DataFrame, accepted: pd.DataFrame, title: str) -> pd.DataFrame:
+    """Return one row for each patient: the time of their last reading, and the facts about them.
+
+    Raises:
+        ScoreFileError: rows of a patient state several facts.
+    """
+    index = accepted.groupby("subject_id", sort=True)["recorded_at"].max().rename("index_time").reset_index()
+    columns = [name for name in OPTIONAL_COLUMNS if name in readings]
+    facts = readings[["subject_id", *columns]].drop_duplicates()
+    if facts["subject_id"].duplicated().any():
+        raise ScoreFileError(f"{title}: {', '.join(columns)}: differ within a patient; expected the same in all of their rows")
+    index = index.merge(facts, on="subject_id", how="left")
+    for name in OPTIONAL_COLUMNS:
+        value = index[name] if name in index else pd.Series(np.nan, index=index.index)
+        if name.endswith("_at"):
+            index[name] = pd.to_datetime(value, utc=True, format="ISO8601").astype("datetime64[us, UTC]")
+        else:
+            index[name] = value.replace(_SEX).astype(float) if name == "sex" else value.astype(float)
+    return index
+
+
+def _read(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        raise ScoreFileError(f"{path}: no such file; expected a CSV or Parquet file of readings")
+    try:
+        text = {"subject_id": str, "signal": str, "unit": str, "observed_at": str, "recorded_at": str}
+        return read_table(path, dtype=text)
+    except (OSError, ValueError, ArrowException) as error:
+        raise ScoreFileError(f"{path}: cannot be read ({type(error).__name__}); expected CSV (.csv) or Parquet") from None
+
+
+def _load_champion(home: Home, task: str) -> RegisteredModel | None:
+    try:
+        return home.existing_registry().load(task)
+    except NoModelError:
+        return None

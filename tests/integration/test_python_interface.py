@@ -1,0 +1,87 @@
+"""``import vigil``: frames in and frames out, of the kind that was given, and the same results as the commands."""
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import vigil
+from pipelines.jobs.score_readings import score_readings
+from tests.support.tables import write_german_cohort
+
+ROWS = {
+    "subject_id": ["a"] * 4 + ["b"] * 4,
+    "observed_at": ["2026-03-05T08:00:00Z"] * 8,
+    "signal": ["heart_rate", "respiratory_rate", "spo2", "systolic_bp"] * 2,
+    "value": [80.0, 16.0, 97.0, 125.0, 131.0, 26.0, 88.0, 88.0],
+    "age": [70.0] * 8,
+}
+KINDS = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "arrow": pa.table}
+
+
+def to_pandas(frame):
+    return frame if isinstance(frame, pd.DataFrame) else frame.to_pandas()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_news2_of_any_frame(kind):
+    make = KINDS[kind]
+    scored = vigil.news2(make({"spo2": [97, 91, None], "respiratory_rate": [16, 25, None], "name": ["a", "b", "c"]}))
+    assert isinstance(scored, type(make({"a": [1]})))
+    rows = to_pandas(scored)
+    assert rows["news2"].tolist() == [0, 6, 0]
+    assert rows["news2_highest"].tolist() == [14, 20, 20]
+    assert rows["name"].tolist() == ["a", "b", "c"]
+
+
+def test_news2_without_a_component_says_what_is_expected():
+    with pytest.raises(vigil.VigilError, match="no component of NEWS2; expected some of respiratory_rate.*got pulse"):
+        vigil.news2(pd.DataFrame({"pulse": [80]}))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_of_any_frame(kind):
+    built = to_pandas(vigil.features(KINDS[kind](ROWS)))
+    assert built["subject_id"].tolist() == ["a", "b"]
+    assert built["heart_rate_mean_1h"].tolist() == [80.0, 131.0]
+    assert built["age"].tolist() == [70.0, 70.0]
+    with pytest.raises(vigil.VigilError, match="no such feature service; expected one of"):
+        vigil.features(KINDS[kind](ROWS), service="mine")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_champion_answers_as_the_command_does(home, kind):
+    champion = vigil.Home(home).champion()
+    risks = to_pandas(champion.predict(KINDS[kind](ROWS)))
+    expected, _ = score_readings(champion.home.inner, pd.DataFrame(ROWS), "deterioration")
+    assert risks["probability"].tolist() == expected["probability"].tolist()
+    assert risks["news2"].tolist() == expected["news2"].tolist()
+    explained = to_pandas(champion.explain(KINDS[kind](ROWS)))
+    assert set(explained["subject_id"]) <= {"a", "b"}
+
+
+def test_fifteen_lines_from_tables_to_an_evaluated_model(tmp_path, few_trees):  # noqa: ARG001
+    mapping, _ = write_german_cohort(tmp_path / "ward", 90)
+
+    cohort = vigil.read_cohort(mapping)
+    page = cohort._repr_html_()
+    home = vigil.Home(tmp_path / "home")
+    facts = home.ingest(cohort)
+    trained = home.train(only="all_signals")
+    metrics = home.evaluate(trained.version)
+
+    assert "station-b4: " in page
+    assert "body_temperature" in page
+    assert facts["task"] == "deterioration"
+    assert trained.version == "1"
+    assert metrics.loc["all_signals", "auroc_low"] < metrics.loc["all_signals", "auroc"]
+    assert home.report.exists()
+    assert cohort.observations["signal"].nunique() == 6
+    assert set(cohort.outcomes["subject_id"]) <= set(cohort.stays["subject_id"])
+
+
+def test_what_is_no_cohort_is_refused(tmp_path):
+    with pytest.raises(vigil.VigilError, match="cannot be read"):
+        vigil.read_cohort(tmp_path / "cohort.toml")
+    with pytest.raises(vigil.VigilError, match="--data is missing"):
+        vigil.read_cohort("cinc2019")
