@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from models.formatting import format_interval, format_number
 from models.reporting import behaviour_tables, figures, tables
 from models.reporting.style import display_name, render_svg, report_style
+from models.reporting.verdict import judge, list_figures
 
 Result = Mapping[str, Any]
 
@@ -35,6 +36,8 @@ def render_report(result: Result) -> str:
         rows="stays" if result["once"] else "patient-hours",
         number=format_number,
         interval=format_interval,
+        verdict=judge(result),
+        leading=list_figures(result),
         findings=tables.summarise_results(result),
         tables={
             "models": tables.tabulate_models(result),
