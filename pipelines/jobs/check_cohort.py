@@ -16,6 +16,11 @@ from pipelines.progress import track
 from pipelines.sources import Source
 
 _FACTS: Final = ("age", "sex", "unit", "unit_admitted_at", "hospital_admitted_at")
+_LEAST: Final = 20  # observations or stays from which a share is looked at; ours
+_LAST: Final = timedelta(hours=1)  # of a stay
+_LONG: Final = timedelta(hours=12)  # stays that are shorter have little beside their last hour
+_MOST_AT_THE_END: Final = 0.5  # share of a signal's observations in the last hour; ours
+_MOST_AFTERWARDS: Final = 0.8  # share of stays in which a signal is first charted after the onset; ours
 _FEW_EVENTS: Final = 50  # below which intervals are so wide that a model can hardly be judged; ours
 
 
@@ -82,6 +87,7 @@ def check_cohort(source: Source) -> CohortCheck:
     values: dict[str, list[np.ndarray]] = {}
     stays_with: Counter[str] = Counter()
     all_stays, all_outcomes, times, positive = [], [], 0, 0
+    charted = []
     for batch in track(source.batches(), f"check {source.name}", len(source)):
         check_stays(batch)
         checked = check(batch.observations, now, source.declared)
@@ -92,6 +98,7 @@ def check_cohort(source: Source) -> CohortCheck:
             stays_with[str(signal)] += own["subject_id"].nunique()
         quarantined.update(zip(checked.quarantined["signal"].astype(str), checked.quarantined["reason"], strict=True))
         quarantined.update((str(signal), "no_stay") for signal in checked.accepted.loc[stray, "signal"])
+        charted.append(_when_charted(accepted, batch.stays, batch.outcomes))
         labelled = label_index_times(index_times(batch.stays, task.index), batch.outcomes, task)
         times, positive = times + int(labelled["label"].notna().sum()), positive + int((labelled["label"] == 1).sum())
         all_stays.append(batch.stays)
@@ -114,8 +121,45 @@ def check_cohort(source: Source) -> CohortCheck:
         left_out=getattr(source, "left_out", {}),
         warnings=[],
     )
-    result.warnings.extend(_warnings(result, known))
+    result.warnings.extend([*_warnings(result, known), *_leaks(pd.concat(charted).groupby(level=0).sum())])
     return result
+
+
+def _when_charted(observations: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Return by signal when it is charted.
+
+    Returns:
+        ``observations`` of long stays, ``at_end`` of them in the last hour; ``stays`` with a known onset that have the signal,
+        ``afterwards`` of them for the first time after the onset.
+    """
+    rows = observations[["subject_id", "signal", "observed_at"]].merge(stays[["subject_id", "start", "end"]], on="subject_id")
+    rows["signal"] = rows["signal"].astype(str)
+    long = rows[rows["end"] - rows["start"] >= _LONG]
+    known = outcomes.loc[outcomes["onset_known"].astype(bool), ["subject_id", "onset"]]
+    first = rows.groupby(["subject_id", "signal"])["observed_at"].min().reset_index().merge(known, on="subject_id")
+    counts = {
+        "observations": long["signal"],
+        "at_end": long.loc[long["observed_at"] > long["end"] - _LAST, "signal"],
+        "stays": first["signal"],
+        "afterwards": first.loc[first["observed_at"] >= first["onset"], "signal"],
+    }
+    return pd.DataFrame({name: of.value_counts() for name, of in counts.items()}).fillna(0).astype(int)
+
+
+def _leaks(charted: pd.DataFrame) -> list[str]:
+    """Return warnings of signals by which a model may know what it is asked about: they come with the end, or after the onset."""
+    warnings = []
+    for signal, row in charted.iterrows():
+        if row["observations"] >= _LEAST and row["at_end"] > _MOST_AT_THE_END * row["observations"]:
+            share = row["at_end"] / row["observations"]
+            warnings.append(f"{signal}: {share:.0%} of it is charted in the last hour of a stay, so it may tell of its end")
+        if row["stays"] >= _LEAST and row["afterwards"] > _MOST_AFTERWARDS * row["stays"]:
+            share = row["afterwards"] / row["stays"]
+            warnings.append(
+                f"{signal}: in {share:.0%} of the stays with the outcome it is first charted after the onset, so it may be a "
+                "consequence of it"
+            )
+    return warnings
 
 
 def _signals(

@@ -233,3 +233,19 @@ def test_a_mapping_may_bring_its_own_task(cohort, tmp_path):
     assert home.cohort.task.horizon.total_seconds() == 24 * 3600
     with pytest.raises(SourceError, match="sepsis is built in"):
         cohort(HEAD.replace("[default]", task.replace("icu_transfer", "sepsis") + "[default]") + VITALS, v_csv=OUTCOME_ROWS)
+
+
+def test_what_comes_with_the_end_or_after_the_onset_is_named(cohort):
+    rows = ["id,t,hr,glu,rr,onset"]
+    for stay in range(25):
+        for hour in range(14):
+            glucose = 100 if hour == 13 else ""  # at the discharge
+            breaths = 20 if hour > 6 else ""  # once it was noticed
+            rows.append(f"{stay},2026-03-05T{hour:02}:30:00Z,80,{glucose},{breaths},2026-03-05T06:00:00Z")
+    mapping = (HEAD + VITALS).replace('glucose = "glu"', 'glucose = "glu", respiratory_rate = "rr"')
+    mapping = mapping.replace('time_zone = "Europe/Berlin"', 'time_zone = "Europe/Berlin"\nunits = { glucose = "mg/dL" }')
+    result = check_cohort(cohort(mapping + '[outcomes]\nfile = "v.csv"\nstay = "id"\nonset = "onset"\n', v_csv="\n".join(rows)))
+    text = "; ".join(result.warnings)
+    assert "glucose: 100% of it is charted in the last hour of a stay" in text
+    assert "respiratory_rate: in 100% of the stays with the outcome it is first charted after the onset" in text
+    assert "heart_rate" not in text
