@@ -147,7 +147,7 @@ def _when_charted(observations: pd.DataFrame, stays: pd.DataFrame, outcomes: pd.
 
 
 def _leaks(charted: pd.DataFrame) -> list[str]:
-    """Return warnings of signals by which a model may know what it is asked about: they come with the end, or after the onset."""
+    """Return warnings of signals that may give the answer away: they come with the end of a stay, or after the onset."""
     warnings = []
     for signal, row in charted.iterrows():
         if row["observations"] >= _LEAST and row["at_end"] > _MOST_AT_THE_END * row["observations"]:
