@@ -78,6 +78,10 @@ def main() -> None:
         sys.stderr.write(f"measuring {name} ...\n")
         section = by_name[name]()
         parts[section.title] = section.markdown()
+        _write(parts)  # after each section, since a run that is cut off has measured something
+
+
+def _write(parts: dict[str, str]) -> None:
     introduction = INTRODUCTION.format(when=datetime.now(UTC).date(), cores=os.cpu_count(), python=platform.python_version())
     PAGE.write_text("\n".join(part.rstrip("\n") + "\n" for part in (introduction, *parts.values())))
 
