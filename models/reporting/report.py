@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from models.formatting import format_interval, format_number
 from models.reporting import behaviour_tables, figures, tables
+from models.reporting.explanation_figures import draw_explanations
 from models.reporting.style import display_name, render_svg, report_style
 from models.reporting.verdict import judge, list_figures
 
@@ -23,11 +24,12 @@ def render_report(result: Result) -> str:
 
     Args:
         result: ``evaluation.json`` as read from the file: the sections of :mod:`models.evaluation.comparison`, and ``source,
-            simulated, version, task, made``. ``robustness, behaviour`` and ``domain`` are optional.
+            simulated, version, task, made``. ``robustness, behaviour, domain`` and ``explanations`` are optional.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resources.files("models.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
     losses = result.get("robustness", {}).get("losses")
+    has_explanations = any(signal["groups"] for signal in result.get("explanations", ()))
     large_groups = [row for row in result["subgroups"] if row["enough"]]
     return template.render(
         result=result,
@@ -61,6 +63,7 @@ def render_report(result: Result) -> str:
             "subgroups": _draw_svg(figures.draw_subgroups, result) if len(large_groups) > 1 else "",
             "robustness": _draw_svg(figures.draw_losses, result) if losses else "",
             "ranges": _draw_svg(figures.draw_ranges, result) if result["ranges"] else "",
+            "explanations": _draw_svg(draw_explanations, result) if has_explanations else "",
         },
     )
 

@@ -13,6 +13,7 @@ from features.batch import build_features
 from models.assessment import safety_net_scores
 from models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, index_times, number_patients
 from models.evaluation.comparison import SECTIONS, Candidate, EvaluationSet
+from models.evaluation.explanations import explain_signals
 from models.evaluation.robustness import Loss, list_losses, measure_loss, sample_subjects
 from models.evaluation.subgroups import assign_groups
 from models.registry import RegisteredModel
@@ -79,6 +80,8 @@ def evaluate(home: Home, version: str | None = None, name: str | None = None) ->
     for section in track(map_side_by_side(lambda describe: describe(held_out), SECTIONS), "evaluate", len(SECTIONS)):
         result |= section
     result["robustness"] = _examine_robustness(cohort, frame, held_out, models[held_out.default])
+    with timed_step("explanations"):
+        result["explanations"] = explain_signals(registered.model, frame, SEED)
     with timed_step("behaviour and domain of use"):
         result |= _examine_behaviour_and_domain(cohort, registered.model, frame, held_out)
 
