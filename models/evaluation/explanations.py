@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from features.signals import SIGNALS
 from models.training.risk_model import RiskModel
 
-_ROWS: Final = 4_000  # sampled; TreeSHAP takes a millisecond a row and member
+_ROWS: Final = 1_000  # sampled; TreeSHAP takes a millisecond a row and member
 _SIGNALS: Final = 8  # shown: those with the largest mean contribution
-_GROUPS: Final = 12  # of rows by value, as equal as ties allow
+_GROUPS: Final = 10  # of rows by value, as equal as ties allow
 _LEAST: Final = 20  # rows in a group
 _WINDOWS: Final = (24, 72)  # hours, by which the latest value of a signal is a feature
 

@@ -33,11 +33,12 @@ class Figure(NamedTuple):
 
 def judge(result: Result) -> Verdict:
     """Judge the default model: against the score in use and the clock, and by its alarm guarantee."""
-    sentences, is_good = [], True
-    for name in _RIVALS:
-        gain = result["gains"].get(name)
-        if gain is None:
-            continue
+    sentences = []
+    rivals = {name: result["gains"][name] for name in _RIVALS if name in result["gains"]}
+    is_good = bool(rivals)
+    if not rivals:
+        sentences.append("Nothing was fitted beside it that it could be compared with, so this is no verdict.")
+    for name, gain in rivals.items():
         is_better = gain["auroc_low"] is not None and gain["auroc_low"] > 0
         is_good &= is_better
         rank = "ranks patients better than" if is_better else "does NOT rank patients better than"

@@ -55,6 +55,12 @@ def test_a_model_without_a_guarantee_says_so_where_alarms_sound():
     assert "It has no alarm guarantee." not in judge(evaluated(alarms=False)).sentences
 
 
+def test_a_model_alone_is_not_called_good():
+    verdict = judge(evaluated(held=True) | {"gains": {}})
+    assert not verdict.is_good
+    assert "so this is no verdict" in verdict.sentences[0]
+
+
 @pytest.mark.parametrize("alarms", [True, False])
 def test_there_are_five_figures(alarms):
     assert len(list_figures(evaluated(alarms=alarms))) == 5
