@@ -91,6 +91,8 @@ def _look_at_csv(path: Path) -> InspectedTable:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({type(error).__name__}); expected a CSV or Parquet file") from None
     encoding = _encoding(start)
+    if encoding != "utf-16" and b"\0" in start:
+        raise SourceError(f"{path}: is no text; expected CSV or Parquet; a workbook has to be saved as CSV first")
     lines = start.decode(encoding, errors="ignore").splitlines()[:_SAMPLE]
     first = 1 if lines and lines[0].lower().startswith("sep=") else 0
     widths = {sign: Counter(len(row) for row in csv.reader(lines[first : first + 200], delimiter=sign)) for sign in _DELIMITERS}

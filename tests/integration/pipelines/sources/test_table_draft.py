@@ -108,6 +108,7 @@ def test_hours_since_admission_and_a_label_a_row(drafted):
     [
         ({"v_csv": "a,b\n1,2\n"}, None, "no file has a time beside vital signs"),
         ({"v_csv": ""}, None, "has no rows"),
+        ({"v_xlsx": "PK\x03\x04\x00\x00workbook"}, None, "is no text; .* a workbook has to be saved as CSV first"),
         ({"v_csv": "patient,time,hr\n" + rows_of()}, "Mars/Base", "Mars/Base is no time zone"),
     ],
 )
