@@ -16,9 +16,9 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 SET_A = ROOT.parent / "shared" / "data" / "cinc2019" / "training_setA.zip"  # its path in continuous integration
 INTRODUCTION = """# Benchmarks
 
-Written by `make bench` (`python -m tests.benchmarks --help`) on {when}, {cores} cores, Python {python}. Vigil and the
-alternative ran in turn, in one run on the same machine. A ratio is the median over the rounds, with its range. The machine is
-shared and noisy, so read ratios, not seconds. No test asserts these figures.
+Written by `make bench` (`python -m tests.benchmarks --help`) on {cores} cores, Python {python}; each section says when. Vigil
+and the alternative ran in turn, in one run on the same machine. A ratio is the median over the rounds, with its range. The
+machine is shared and noisy, so read ratios, not seconds. No test asserts these figures.
 """
 
 
@@ -77,12 +77,12 @@ def main() -> None:
     for name in [options.only] if options.only else by_name:
         sys.stderr.write(f"measuring {name} ...\n")
         section = by_name[name]()
-        parts[section.title] = section.markdown()
+        parts[section.title] = f"{section.markdown().rstrip()}\n\nMeasured on {datetime.now(UTC).date()}.\n"
         _write(parts)  # after each section, since a run that is cut off has measured something
 
 
 def _write(parts: dict[str, str]) -> None:
-    introduction = INTRODUCTION.format(when=datetime.now(UTC).date(), cores=os.cpu_count(), python=platform.python_version())
+    introduction = INTRODUCTION.format(cores=os.cpu_count(), python=platform.python_version())
     PAGE.write_text("\n".join(part.rstrip("\n") + "\n" for part in (introduction, *parts.values())))
 
 
