@@ -213,7 +213,9 @@ def test_one_address_has_so_many_connections_and_no_more(proxy):
 def test_the_page_shows_every_exit_status_as_it_is():
     assert exit_table() in PAGE
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    commands |= {group.name for group in app.registered_groups}
+    for group in app.registered_groups:
+        below = group.typer_instance.registered_commands
+        commands |= {group.name, *(f"{group.name} {command.callback.__name__}" for command in below)}
     assert set(EXIT_1_MEANINGS) <= commands
 
 
