@@ -17,6 +17,7 @@ Everything here calls the rooms behind it (``features``, ``models``, ``pipelines
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -33,7 +34,7 @@ from features.scores import NEWS2_BANDS, compute_score
 if TYPE_CHECKING:  # their libraries take seconds, and scores need none of them
     from pipelines.jobs.check_cohort import CohortCheck
     from pipelines.jobs.train import Trained
-    from pipelines.sources import Source
+    from pipelines.sources import Batch, Source
     from pipelines.sources.table.draft import Draft
 
 __all__ = ["Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "news2", "read_cohort"]
@@ -77,8 +78,12 @@ class Cohort:
         return check_cohort(self.source)
 
     def _table(self, name: str) -> pd.DataFrame:
-        tables: list[pd.DataFrame] = [getattr(batch, name) for batch in self.source.batches()]
+        tables: list[pd.DataFrame] = [getattr(batch, name) for batch in self._batches]
         return pd.concat(tables, ignore_index=True)
+
+    @cached_property
+    def _batches(self) -> "list[Batch]":
+        return list(self.source.batches())
 
     def _repr_html_(self) -> str:
         result = self.check()
