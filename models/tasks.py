@@ -24,7 +24,7 @@ class AlarmTarget:
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Of whom, and from when on, a question is asked.
+    """Which patients a question is about, and from when on it is asked.
 
     Attributes:
         first: after the start of a stay, in which nothing is asked yet.
@@ -49,7 +49,7 @@ class RiskTask:
         cut_off: label of index times at which the horizon ends after the stay, if no onset was seen.
         index: the index times: ``hourly`` from the start of the stay, or its ``end`` alone.
         alarm_target: the alarm guarantee that an hourly task aims for.
-        population: of whom it is asked, in training and evaluation. Who was not among them is outside a model's domain of use.
+        population: of whom it is asked, in training and evaluation. Patients unlike them are outside a model's domain of use.
     """
 
     name: str
@@ -121,6 +121,17 @@ _TABLE = (
 )
 
 TASKS: Final[dict[str, RiskTask]] = {task.name: task for task in _TABLE}
+
+
+def describe_task(task: RiskTask) -> dict[str, Any]:
+    """Return what ``evaluation.json`` says of a task."""
+    return {
+        "name": task.name,
+        "outcome": task.outcome,
+        "horizon_hours": task.horizon.total_seconds() / 3600,
+        "after_onset": task.after_onset,
+        "cut_off": task.cut_off,
+    }
 
 
 def is_asked_once(metadata: Mapping[str, Any]) -> bool:

@@ -77,7 +77,7 @@ def formats_of(texts: Sequence[str], formats: Iterable[str], *, least: float = 1
 
 def _is_time(text: str, written: str) -> bool:
     try:
-        datetime.strptime(text, written)  # noqa: DTZ007 - nobody uses the time itself
+        datetime.strptime(text, written)  # noqa: DTZ007 - the time itself is not used
     except ValueError:
         return False
     return True

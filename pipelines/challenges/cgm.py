@@ -1,4 +1,4 @@
-"""Hypoglycaemia within 30 and 60 minutes on continuous glucose monitors, on people whom no model has seen.
+"""Hypoglycaemia within 30 and 60 minutes on continuous glucose monitors, on people from whom no model has learned.
 
 Index times are readings of 70 mg/dL or more. One is positive if a reading below 70 follows within the horizon. Left out are
 times whose horizon holds no reading, and those within 30 minutes after a reading below 70. Everything is chosen on the training
@@ -38,7 +38,7 @@ HORIZONS: Final = (30, 60)  # minutes
 RECALL: Final = 0.8  # of the episodes of the training sets, at the frozen threshold; ours
 DEFAULT: Final = "all_signals"  # what benchmarks call the default model
 
-_RECOVERY: Final = 30 * MINUTE  # after a low reading nobody needs a prediction
+_RECOVERY: Final = 30 * MINUTE  # after a low reading a prediction comes too late
 _SILENCE: Final = 30 * MINUTE  # between two alarms; ours
 _LONGEST_GAP: Final = 60 * MINUTE  # between readings; a longer one is not monitored time
 _FOLDS: Final = 5
@@ -163,7 +163,7 @@ class _Fitted:
 
 
 def _fit(name: str, sets: Sequence[CgmSet], horizon: int) -> _Fitted:
-    """Fit a model, and choose its threshold on risks that it gives to persons whom its members have not seen."""
+    """Fit a model, and choose its threshold on risks that its members give to people from whom they have not learned."""
     asked = [ask(own.glucose, horizon) for own in sets]
     frame = pd.concat([own.features[question.is_asked] for own, question in zip(sets, asked, strict=True)], ignore_index=True)
     label = np.concatenate([question.label[question.is_asked] for question in asked]).astype(np.float64)
@@ -268,11 +268,11 @@ def count_alarms(glucose: Glucose, question: Question, is_high: Bool, horizon: i
     }
 
 
-def _linear(*columns: str) -> Callable[[int, list[str]], RiskModel]:
+def _linear(column: str) -> Callable[[int, list[str]], RiskModel]:
     """Return how to make a model of one column, by which a baseline becomes a probability. Its ranks stay as they are."""
 
     def make(horizon: int, _: list[str]) -> RiskModel:
-        return RiskModel(LogisticRegression(), [column.format(horizon=horizon) for column in columns], folds=_FOLDS, seed=SEED)
+        return RiskModel(LogisticRegression(), [column.format(horizon=horizon)], folds=_FOLDS, seed=SEED)
 
     return make
 

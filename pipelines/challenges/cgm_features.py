@@ -101,7 +101,7 @@ def _features_of(time: Int64, value: Float64) -> dict[str, Float64]:
 
 
 def _value_before(time: Int64, value: Float64, back: int) -> Float64:
-    """Return the latest value at least ``back`` before each time, NaT where it is older than tolerated."""
+    """Return the latest value at least ``back`` before each time, NaN where it is older than tolerated."""
     position = np.searchsorted(time, time - back, side="right") - 1
     found = time[np.maximum(position, 0)]
     is_near = (position >= 0) & (time - back - found <= _TOLERANCE)

@@ -8,10 +8,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.observations import check
 from features.signals import SIGNALS, measured_signal
 from models.cohort import index_times, label_index_times, patient_of
-from pipelines.jobs.ingest import check_stays
+from pipelines.jobs.ingest import check_observations, check_stays
 from pipelines.progress import track
 from pipelines.sources import Source
 
@@ -82,7 +81,7 @@ def check_cohort(source: Source) -> CohortCheck:
     Raises:
         SourceError: its tables break their contract.
     """
-    now, task = None if source.shifted_dates else pd.Timestamp(datetime.now(UTC)), source.task
+    now, task = pd.Timestamp(datetime.now(UTC)), source.task
     quarantined: Counter[tuple[str, str]] = Counter()
     values: dict[str, list[np.ndarray]] = {}
     stays_with: Counter[str] = Counter()
@@ -90,15 +89,12 @@ def check_cohort(source: Source) -> CohortCheck:
     charted = []
     for batch in track(source.batches(), f"check {source.name}", len(source)):
         check_stays(batch)
-        checked = check(batch.observations, now, source.declared)
-        stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
-        accepted = checked.accepted[~stray]
-        for signal, own in accepted.groupby("signal", observed=True):
+        checked = check_observations(batch, source, now)
+        for signal, own in checked.accepted.groupby("signal", observed=True):
             values.setdefault(str(signal), []).append(own["value"].to_numpy())
             stays_with[str(signal)] += own["subject_id"].nunique()
         quarantined.update(zip(checked.quarantined["signal"].astype(str), checked.quarantined["reason"], strict=True))
-        quarantined.update((str(signal), "no_stay") for signal in checked.accepted.loc[stray, "signal"])
-        charted.append(_when_charted(accepted, batch.stays, batch.outcomes))
+        charted.append(_when_charted(checked.accepted, batch.stays, batch.outcomes))
         labelled = label_index_times(index_times(batch.stays, task.index), batch.outcomes, task)
         times, positive = times + int(labelled["label"].notna().sum()), positive + int((labelled["label"] == 1).sum())
         all_stays.append(batch.stays)

@@ -23,6 +23,7 @@ from models.reporting.report import render_report
 from models.reporting.style import report_style
 from models.seeds import SEED
 from models.statistics.bootstrap import RESAMPLES
+from models.tasks import describe_task
 from models.training.members import map_side_by_side
 from models.training.risk_model import RiskModel
 from models.version_history import describe_training
@@ -151,13 +152,7 @@ def _provenance(cohort: CohortStore, registered: RegisteredModel, models: dict[s
         "source": facts.source,
         "simulated": facts.simulated,
         "version": registered.version,
-        "task": {
-            "name": task.name,
-            "outcome": task.outcome,
-            "horizon_hours": task.horizon.total_seconds() / 3600,
-            "after_onset": task.after_onset,
-            "cut_off": task.cut_off,
-        },
+        "task": describe_task(task),
         "made": {
             "data_digest": registered.model.metadata_.get("data_digest"),
             "no_promise": registered.model.metadata_.get("no_promise"),

@@ -5,12 +5,13 @@ identifier.
 """
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pandas as pd
 
 from features.identifiers import is_identifier
-from features.observations import TIME, check
+from features.observations import TIME, CheckedObservations, check
 from features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from features.signals import STORED
 from models.own_tasks import store_task
@@ -51,14 +52,11 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
         check_stays(identified)
         batch = _pseudonymise(identified, pseudonyms)
         identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
-        checked = check(batch.observations, None if source.shifted_dates else now, source.declared)
-        stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
+        checked = check_observations(batch, source, now)
         quarantine = checked.quarantined
-        if stray.any():
-            quarantine = pd.concat([quarantine, checked.accepted[stray].assign(reason="no_stay")], ignore_index=True)
         home.cohort.write(
             part,
-            observations=checked.accepted[~stray],
+            observations=checked.accepted,
             quarantine=quarantine.astype({"value": "string"}),  # unchanged, and some values are no numbers
             retractions=checked.retractions.astype({"value": "string"}),
             stays=batch.stays,
@@ -67,7 +65,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
         quarantined.update(zip(quarantine["signal"].astype(str), quarantine["reason"], strict=True))
         subjects += len(batch.stays)
         events += len(batch.outcomes)
-        observations += int((~stray).sum())
+        observations += len(checked.accepted)
         retractions += len(checked.retractions)
     reasons: Counter[str] = Counter()
     signals: dict[str, Counter[str]] = {}
@@ -87,6 +85,24 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     )
     home.cohort.finish(facts)
     return facts
+
+
+def check_observations(batch: Batch, source: Source, now: pd.Timestamp) -> CheckedObservations:
+    """Check the observations of a batch by what its source declares. Those that belong to no stay are quarantined, too.
+
+    Args:
+        batch: of the source.
+        source: whose declarations count.
+        now: the present; times of a source that shifts its dates may lie after it.
+    """
+    checked = check(batch.observations, None if source.shifted_dates else now, source.declared)
+    stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
+    if not stray.any():
+        return checked
+    parts = [checked.quarantined, checked.accepted[stray].assign(reason="no_stay")]
+    columns = dict.fromkeys(name for part in parts for name in part)
+    quarantined = pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(columns=list(columns))
+    return replace(checked, accepted=checked.accepted[~stray], quarantined=quarantined)
 
 
 def _refuse_other_source(source: Source, home: Home) -> None:

@@ -47,9 +47,8 @@ class TableCohort:
         self.declared, self.shifted_dates = self.mapping.declarations(), self.mapping.shifted_dates
         self.left_out: dict[str, dict[str, int]] = {}  # rows of long tables whose code stands for no signal, by table and code
         self.data = data or mapping.parent
-        self.digest = hashlib.blake2b(
-            read_text(mapping).encode(), digest_size=8
-        ).hexdigest()  # by which a run knows where to go on
+        # By this a run that was interrupted knows whether the mapping is still the same.
+        self.digest = hashlib.blake2b(read_text(mapping).encode(), digest_size=8).hexdigest()
         if not self.data.is_dir():
             raise SourceError(f"--data {self.data}: expected the folder of the tables that the mapping names")
         self._batch: Batch | None = None

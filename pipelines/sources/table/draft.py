@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pipelines.sources import SourceError
 from pipelines.sources.table.inspection import InspectedTable, inspect, numbers_of, settle_unit
-from pipelines.sources.table.names import find_signal, is_outcome
+from pipelines.sources.table.names import find_signal, is_outcome, spellings
 from serving.records.source_settings import require_zone
 
 _TRUE: Final = {"1", "1.0", "true", "yes", "y", "ja", "j", "t"}
@@ -119,7 +119,7 @@ def _stays_text(table: InspectedTable) -> str:
         column = table.facts.get(name)
         if column is None or column == table.key or (name == "born" and "age" in table.facts):
             continue
-        if table.key and table.rows.groupby(table.key)[column].nunique().max() > 1:
+        if table.varies(column):
             table.doubt(f"{column} differs within a stay, so it is left out of [stays]")
             continue
         lines.append(f"{name} = {_text(column)}")
@@ -150,7 +150,7 @@ def _outcomes_text(tables: Sequence[InspectedTable], stays: InspectedTable) -> t
         stays.doubt("no column looks like an outcome; without [outcomes] risks can be made, and no model can be trained")
         return "", "deterioration"
     table, column, form = found[0]
-    words = set(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower()))
+    words = {word for spelling in spellings(column) for word in spelling.split()}
     task = next((name for names, name in _TASKS if words & set(names.split())), "deterioration")
     table.doubt(f"{column} is taken as the outcome ({form}) of the task {task}; say so if it is another")
     if others := [f"{other} of {its.path.name}" for its, other, _ in found[1:]]:
@@ -174,8 +174,9 @@ def _outcome_form(table: InspectedTable, column: str) -> str | None:
     texts = {text.lower() for text in table.values(column)}
     if table.key is None or not texts or not texts <= _TRUE | _FALSE:
         return None
-    varies = table.rows.groupby(table.key)[column].nunique().max() > 1
-    return "label" if varies and "time" in table.facts else None if varies else "event"
+    if not table.varies(column):
+        return "event"
+    return "label" if "time" in table.facts else None
 
 
 def _settings_text(tables: Sequence[InspectedTable]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Looking at a file whose columns nobody has described: how it is written, and what its columns seem to be."""
+"""Looking at a file whose columns are not described: how it is written, and what its columns seem to be."""
 
 import csv
 import re
@@ -52,6 +52,10 @@ class InspectedTable:
     def is_observed(self) -> bool:
         return "time" in self.facts and (self.is_long or bool(self.signals))
 
+    def varies(self, column: str) -> bool:
+        """Return whether a column differs within any stay."""
+        return self.key is not None and bool(self.rows.groupby(self.key)[column].nunique().max() > 1)
+
     def doubt(self, text: str) -> None:
         self.doubts.append(f"{self.path.name}: {text}")
 
@@ -61,6 +65,11 @@ class InspectedTable:
 
 
 def inspect(path: Path, time_zone: str | None) -> InspectedTable:
+    """Look at a file. ``time_zone``: of times without one; None: it is not known.
+
+    Raises:
+        SourceError: the file cannot be read, or has no rows.
+    """
     if path.suffix in PARQUET:
         try:
             batch = next(pq.ParquetFile(path).iter_batches(batch_size=_SAMPLE))

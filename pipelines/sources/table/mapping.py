@@ -51,7 +51,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from features.codes import accepted_names
 from features.declarations import Declarations
-from features.signals import SIGNALS
 from models.own_tasks import TaskSettings
 from models.tasks import TASKS, RiskTask
 from pipelines.sources import SourceError
@@ -72,12 +71,6 @@ def _require_task(name: str) -> str:
     if name not in TASKS:
         raise ValueError(f"{name} is no task; expected one of {', '.join(TASKS)}")
     return name
-
-
-def _require_known_codes(codes: dict[str, str]) -> dict[str, str]:
-    if unknown := sorted(set(codes.values()) - set(SIGNALS)):
-        raise ValueError(f"{', '.join(unknown)}: no signals; the signals are in docs/features.md")
-    return codes
 
 
 # The name of a task, or a table with one; which of both is told by its kind, so that messages are about that one.
@@ -155,7 +148,7 @@ class ObservationTable(TableSettings):
     signal: Name | None = None
     value: Name | None = None
     unit: Name | None = None
-    codes: Annotated[dict[str, str], AfterValidator(_require_known_codes)] = {}
+    codes: dict[str, SignalName] = {}
 
     @model_validator(mode="after")
     def _require_one_form(self) -> Self:

@@ -126,7 +126,7 @@ def find_signal(name: str) -> tuple[str | None, str | None]:
     elif last:
         divisions.append((last.group(1), last.group(2)))
     for called, unit in divisions:
-        signal = next((_SIGNAL_OF[words] for words in _spellings(called) if words in _SIGNAL_OF), None)
+        signal = next((_SIGNAL_OF[words] for words in spellings(called) if words in _SIGNAL_OF), None)
         if signal is not None:
             return signal, unit if unit and find_conversion(signal, unit) else None
     return None, None
@@ -138,15 +138,15 @@ def find_fact(name: str) -> str | None:
     >>> find_fact("Fall-Nr."), find_fact("admit_time"), find_fact("Temp")
     ('stay', 'start', None)
     """
-    return next((_FACT_OF[words] for words in _spellings(name) if words in _FACT_OF), None)
+    return next((_FACT_OF[words] for words in spellings(name) if words in _FACT_OF), None)
 
 
 def is_outcome(name: str) -> bool:
     """Return whether a column is called after something that may be an outcome."""
-    return any(_OUTCOME.search(words) for words in _spellings(name))
+    return any(_OUTCOME.search(words) for words in spellings(name))
 
 
-def _spellings(name: str) -> list[str]:
+def spellings(name: str) -> list[str]:
     """Return a name in small letters without signs, as it is and with its inner capitals as beginnings of words."""
     return [
         " ".join(re.findall(r"[a-z0-9]+", text.lower().translate(_FOLDED)))

@@ -11,6 +11,7 @@ from features.catalogue import SERVICES
 from models.alarms.guarantee import Certificate
 from models.evaluation.comparison import SECTIONS
 from models.reporting.model_card import ITEMS, list_limits, render_model_card
+from models.tasks import TASKS, describe_task
 from pipelines.results import write_json
 from tests.support.evaluation_sections import answered as vignettes_answered
 from tests.support.evaluation_sections import behaviour, domain, examination
@@ -43,13 +44,7 @@ def evaluated(tmp_path, ward, *, simulated=False):
         "source": "cinc2019",
         "simulated": simulated,
         "version": "7",
-        "task": {
-            "name": "sepsis",
-            "outcome": "sepsis (Sepsis-3)",
-            "horizon_hours": 6.0,
-            "after_onset": "positive",
-            "cut_off": "negative",
-        },
+        "task": describe_task(TASKS["sepsis"]),
         "made": {
             "data_digest": "ab" * 16,
             "feature_service": "vital_signs_v1",

@@ -13,6 +13,7 @@ from models.reporting import behaviour_tables, tables
 from models.reporting.report import render_report
 from models.reporting.style import display_name, order_models
 from models.reporting.tables import describe_outcome
+from models.tasks import TASKS, describe_task
 from pipelines.results import write_json
 from tests.support.evaluation_sections import answered, behaviour, domain, examination
 from tests.support.synthetic_risks import held_out
@@ -48,13 +49,7 @@ def as_json(tmp_path, ward, *, losses=True, **facts):
         "source": "<cohort & co>",
         "simulated": False,
         "version": "7",
-        "task": {
-            "name": "sepsis",
-            "outcome": "sepsis (Sepsis-3)",
-            "horizon_hours": 6.0,
-            "after_onset": "positive",
-            "cut_off": "negative",
-        },
+        "task": describe_task(TASKS["sepsis"]),
         "made": {
             "data_digest": "ab" * 16,
             "feature_service": "deterioration_v1",
