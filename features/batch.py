@@ -14,15 +14,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.catalogue import DECLARED, STANDARD, VIEWS, list_features
-from features.derived import DerivedFeatures
-from features.kernel import ObservationArrays, compute_window_statistics
-from features.kernel.plan import HOUR_US, Int64, Plan, order_by_signal, plan_kernel
-from features.observations import TIME, ObservationError
-from features.revisions import split_by_validity
-from features.signals import STORED, STORED_NAMES
-from features.ties import rank_severity
-from features.windows import WindowFeature
+from vigil.features.catalogue import DECLARED, STANDARD, VIEWS, list_features
+from vigil.features.derived import DerivedFeatures
+from vigil.features.kernel import ObservationArrays, compute_window_statistics
+from vigil.features.kernel.plan import HOUR_US, Int64, Plan, order_by_signal, plan_kernel
+from vigil.features.observations import TIME, ObservationError
+from vigil.features.revisions import split_by_validity
+from vigil.features.signals import STORED, STORED_NAMES
+from vigil.features.ties import rank_severity
+from vigil.features.windows import WindowFeature
 
 KEYS: Final = ["subject_id", "index_time"]
 PATIENT_COLUMNS: Final = ("age", "sex", "unit_admitted_at", "hospital_admitted_at")
@@ -138,7 +138,7 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
     """Compute the features of some views as known at each index time.
 
     Args:
-        observations: Checked observations (:func:`features.observations.check`), in any order. One with ``superseded_at``
+        observations: Checked observations (:func:`vigil.features.observations.check`), in any order. One with ``superseded_at``
             counts before that time only.
         index: One row is one index time: ``subject_id``, ``index_time``, and the patient's ``age``, ``sex``,
             ``unit_admitted_at`` and ``hospital_admitted_at``. The column ``pregnant`` is optional.
@@ -214,7 +214,7 @@ def _check_index(index: pd.DataFrame) -> None:
 
 
 def compute_features(readings: ObservationArrays, index_times: IndexTimes, views: tuple[str, ...] = STANDARD) -> Float32:
-    """Compute features from arrays. :func:`build_features` and :mod:`features.online` share this function.
+    """Compute features from arrays. :func:`build_features` and :mod:`vigil.features.online` share this function.
 
     Subjects are computed in blocks on all cores, so that the data of a block stay in the processor's cache.
 
@@ -334,7 +334,7 @@ def _find_positions(names: "pd.Series[str]", index: "pd.Index[str]") -> Int64:
 
 
 def severity(signal: Int64, steps: Int64) -> Float64:
-    """Return the severity (:func:`features.ties.rank_severity`) of encoded observations."""
+    """Return the severity (:func:`vigil.features.ties.rank_severity`) of encoded observations."""
     return rank_severity(signal, steps / plan_computation().plan.steps_per_unit[signal])
 
 

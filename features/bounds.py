@@ -1,8 +1,8 @@
 """Bounds: what a device or a laboratory reports where it cannot give a value, such as ``<40`` or ``Low``.
 
 A bound says that the value is at or beyond a limit. It is not a number of its signal. It is stored as an observation of a
-signal of its own (:data:`features.signals.BOUNDS`), whose value is the limit. ``<`` and ``<=`` are stored alike, as the weaker
-of the two, which always holds: at or below the limit.
+signal of its own (:data:`vigil.features.signals.BOUNDS`), whose value is the limit. ``<`` and ``<=`` are stored alike, as the
+weaker of the two, which always holds: at or below the limit.
 
 ``Low`` and ``High`` name the ends of the device's measuring range. They can be used where the source declares that range.
 """
@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.declarations import SourceDeclaration
-from features.signals import BOUNDS, Side, bound_name
+from vigil.features.declarations import SourceDeclaration
+from vigil.features.signals import BOUNDS, Side, bound_name
 
 LOW: Final = "low"
 HIGH: Final = "high"

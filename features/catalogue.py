@@ -9,7 +9,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Final
 
-from features.derived import (
+from vigil.features.derived import (
     MEASUREMENT_ERROR,
     PATIENT,
     PREGNANCY,
@@ -21,12 +21,12 @@ from features.derived import (
     declare_organ_measures,
     declare_personal_baseline,
 )
-from features.derived_scores import CONTINUOUS, SIRS, SOFA, SUSTAINED_NEWS2, declare_charted_score
-from features.errors import VigilError
-from features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
-from features.services import load_services
-from features.signals import SIGNALS, signal_names
-from features.windows import Feature, Reflects, WindowFeature, declare_statistics
+from vigil.features.derived_scores import CONTINUOUS, SIRS, SOFA, SUSTAINED_NEWS2, declare_charted_score
+from vigil.features.errors import VigilError
+from vigil.features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
+from vigil.features.services import load_services
+from vigil.features.signals import SIGNALS, signal_names
+from vigil.features.windows import Feature, Reflects, WindowFeature, declare_statistics
 
 
 class CatalogueError(VigilError):
@@ -142,10 +142,10 @@ def list_features_reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
 
 
 # A service that a model was trained on never changes, even if its views gain features. So it is stored as a list of names in
-# ``features/services``. A new set of features is a new list (:func:`features.services.store_service`). Every stored service
-# holds the scores, because an answer shows NEWS2 and the age of its observations. The services that tasks use today also hold
-# the safety net; under an older service the safety net uses the NEWS2 of the view ``scores``. The last three services follow
-# the standard views. They are for comparisons; no stored model may use them.
+# ``features/services``. A new set of features is a new list (:func:`vigil.features.services.store_service`). Every stored
+# service holds the scores, because an answer shows NEWS2 and the age of its observations. The services that tasks use today
+# also hold the safety net; under an older service the safety net uses the NEWS2 of the view ``scores``. The last three services
+# follow the standard views. They are for comparisons; no stored model may use them.
 SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
     **load_services(),
     "everything": list_features(*STANDARD),

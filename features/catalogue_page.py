@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from features.catalogue import SERVICES, STANDARD, VIEWS, service_views
-from features.codes import LOINC, MDC, accepted_codes
-from features.markdown import markdown_table
-from features.signals import SIGNALS, bounded_signals
-from features.units import CUSTOMARY, understood_units
-from features.windows import STATISTICS
+from vigil.features.catalogue import SERVICES, STANDARD, VIEWS, service_views
+from vigil.features.codes import LOINC, MDC, accepted_codes
+from vigil.features.markdown import markdown_table
+from vigil.features.signals import SIGNALS, bounded_signals
+from vigil.features.units import CUSTOMARY, understood_units
+from vigil.features.windows import STATISTICS
 
 _INTRODUCTION = """# Features
 

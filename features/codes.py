@@ -9,7 +9,7 @@ So 2708-6 alone decides nothing. It takes the category of the observation, ``vit
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from features.signals import SIGNALS
+from vigil.features.signals import SIGNALS
 
 LOINC: Final = "http://loinc.org"
 MDC: Final = "urn:iso:std:iso:11073:10101"

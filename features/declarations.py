@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from features.signals import STORED
+from vigil.features.signals import STORED
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,19 +17,19 @@ class SourceDeclaration:
     """The declaration of one source.
 
     Attributes:
-        units: Unit of the values that arrive without one, by signal (:mod:`features.units`).
+        units: Unit of the values that arrive without one, by signal (:mod:`vigil.features.units`).
         ranges: Lowest and highest value that the devices measure, by signal, in the declared unit or else the signal's own:
-            what ``Low`` and ``High`` stand for (:mod:`features.bounds`).
+            what ``Low`` and ``High`` stand for (:mod:`vigil.features.bounds`).
         error_codes: Values that say what is wrong with the device, by signal; such as 9, 10 and 12 of a glucose sensor.
         time_zone: That of its times without one. None: such times are not believed.
         carry_hours: How long a score at the bedside may use its values, by signal, where that is shorter than
-            :attr:`features.signals.Signal.carry_hours`; such as 2 h for a wristband.
+            :attr:`vigil.features.signals.Signal.carry_hours`; such as 2 h for a wristband.
         time_format: How its times are written (:meth:`datetime.datetime.strptime`). None: ISO 8601.
         decimal_comma: Whether texts of its values have a comma before the decimals.
         counts_reception: Whether a reading counts as of when the gateway received it, since the clocks of its devices are not
             to be believed.
         stopped_after_minutes: How long after the last observation the next one is overdue at the latest, by signal
-            (:mod:`features.rhythm`).
+            (:mod:`vigil.features.rhythm`).
     """
 
     units: Mapping[str, str] = field(default_factory=dict)

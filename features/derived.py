@@ -1,6 +1,6 @@
 """Features derived from other features: ratios, organ measures, the personal baseline, and the intensity of monitoring.
 
-Early-warning scores are in :mod:`features.derived_scores`.
+Early-warning scores are in :mod:`vigil.features.derived_scores`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -10,9 +10,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features import scores
-from features.signals import SIGNALS
-from features.windows import Feature, WindowFeature, declare_statistics
+from vigil.features import scores
+from vigil.features.signals import SIGNALS
+from vigil.features.windows import Feature, WindowFeature, declare_statistics
 
 Float64 = NDArray[np.float64]
 Columns = Mapping[str, Float64]

@@ -1,11 +1,11 @@
-"""Early-warning scores as derived features. Their charts and formulas are in :mod:`features.scores`."""
+"""Early-warning scores as derived features. Their charts and formulas are in :mod:`vigil.features.scores`."""
 
 from typing import Final
 
 import numpy as np
 
-from features import scores
-from features.derived import (
+from vigil.features import scores
+from vigil.features.derived import (
     LABORATORY_CARRY_HOURS,
     RATIOS,
     SCORE_CARRY_HOURS,
@@ -15,7 +15,7 @@ from features.derived import (
     declare_latest,
     read_latest,
 )
-from features.windows import CONTINUOUS_MIN_COUNT, Feature, declare_statistics
+from vigil.features.windows import CONTINUOUS_MIN_COUNT, Feature, declare_statistics
 
 
 def declare_charted_score(

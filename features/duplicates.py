@@ -14,9 +14,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.kernel.plan import UNBOUNDED
-from features.revisions import FINAL, ORIGIN, History, Version, counts_until, is_revision, to_microseconds
-from features.signals import BOUNDS, measured_signal
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.features.revisions import FINAL, ORIGIN, History, Version, counts_until, is_revision, to_microseconds
+from vigil.features.signals import BOUNDS, measured_signal
 
 CONTENT: Final = ["subject_id", "signal", "observed_at", "value"]
 # Each gateway numbers its own messages, and one message may carry several observations.
@@ -27,8 +27,8 @@ def resolve(rows: pd.DataFrame) -> pd.DataFrame:
     """Return what each row means, and when a newer version superseded it.
 
     Args:
-        rows: usable observations and retractions in the order of :data:`features.observations.KEY`; their index is the order of
-            arrival. Perhaps with ``status, version``.
+        rows: usable observations and retractions in the order of :data:`vigil.features.observations.KEY`; their index is the
+            order of arrival. Perhaps with ``status, version``.
 
     Returns:
         ``outcome``: ``counts``, ``retracts``, or the reason why the row does not count; ``superseded_at``.

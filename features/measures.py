@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.bounds import SIDES, find_limit
-from features.codes import LOINC, MDC, contradicts_code, resolve_codes
-from features.declarations import OWN_UNITS, Declarations, SourceDeclaration
-from features.signals import SIGNALS, STORED, bound_name
-from features.units import UNCHANGED, Conversion, canonical_unit, competing_conversions, find_conversion
+from vigil.features.bounds import SIDES, find_limit
+from vigil.features.codes import LOINC, MDC, contradicts_code, resolve_codes
+from vigil.features.declarations import OWN_UNITS, Declarations, SourceDeclaration
+from vigil.features.signals import SIGNALS, STORED, bound_name
+from vigil.features.units import UNCHANGED, Conversion, canonical_unit, competing_conversions, find_conversion
 
 # Reasons of this module, in the order in which they apply.
 MEASURE_REASONS: Final = (
@@ -61,7 +61,8 @@ def in_own_units(
         unit: Unit of each value; missing or empty where none was sent. None: none was sent at all.
         source: Where each value comes from.
         declared: Declarations of the sources.
-        comparator: Of each value that is a bound, as :func:`features.bounds.read_bounds` returns it. None: there are no bounds.
+        comparator: Of each value that is a bound, as :func:`vigil.features.bounds.read_bounds` returns it. None: there are no
+            bounds.
     """
     if signal.empty or (unit is None and comparator is None and declared is OWN_UNITS and signal.isin(STORED).all()):
         return Measures(signal, value, np.full(len(signal), "", dtype=object))

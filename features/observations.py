@@ -10,16 +10,16 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.bounds import read_bounds
-from features.declarations import UNDECLARED, Declarations, SourceDeclaration
-from features.duplicates import join_derived, resolve
-from features.errors import VigilError
-from features.identifiers import is_identifier
-from features.measures import MEASURE_REASONS, in_own_units
-from features.oxygen import OXYGEN, derive_oxygen
-from features.revisions import FINAL, RETRACTED, STATUSES
-from features.signals import STORED, STORED_NAMES
-from features.ties import rank_severity
+from vigil.features.bounds import read_bounds
+from vigil.features.declarations import UNDECLARED, Declarations, SourceDeclaration
+from vigil.features.duplicates import join_derived, resolve
+from vigil.features.errors import VigilError
+from vigil.features.identifiers import is_identifier
+from vigil.features.measures import MEASURE_REASONS, in_own_units
+from vigil.features.oxygen import OXYGEN, derive_oxygen
+from vigil.features.revisions import FINAL, RETRACTED, STATUSES
+from vigil.features.signals import STORED, STORED_NAMES
+from vigil.features.ties import rank_severity
 
 TIME: Final = "datetime64[us, UTC]"  # microseconds: Feast cannot materialize nanoseconds
 REQUIRED: Final = ("subject_id", "observed_at", "signal", "value")
@@ -67,7 +67,7 @@ class CheckedObservations:
     Attributes:
         accepted: Usable observations with the columns :data:`COLUMNS`, sorted by :data:`KEY`; of values recorded together, the
             worst is the last. Values are rounded to the resolution of their signal. Oxygen that follows from an inspired
-            fraction (:mod:`features.oxygen`) is among them.
+            fraction (:mod:`vigil.features.oxygen`) is among them.
             Where the frame has ``status`` or ``version``, ``superseded_at`` is when a newer version was recorded, or NaT.
         retractions: Rows that retract an observation, unchanged.
         quarantined: The other rows, unchanged, with a column ``reason`` (a key of :data:`REASONS`).
@@ -86,13 +86,14 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     Args:
         frame: One row is one observation. Required columns: ``subject_id``, ``observed_at`` (with time zone), ``signal``,
             ``value``. Optional columns: ``recorded_at`` (default: ``observed_at``), ``device_id``, ``source``,
-            ``message_id``, and ``unit`` (:mod:`features.units`). A value without a unit is taken in the signal's own where no
-            other unit could be meant, else it is quarantined. Times are timestamps, or texts in ISO 8601 or the format
+            ``message_id``, and ``unit`` (:mod:`vigil.features.units`). A value without a unit is taken in the signal's own
+            where no other unit could be meant, else it is quarantined. Times are timestamps, or texts in ISO 8601 or the format
             that their source declares. ``status`` (``final``, ``corrected`` or ``retracted``; missing: ``final``) and
             ``version`` (a number from 1 on, or missing) tell what a row means for those of the same message
-            (:mod:`features.revisions`). A retraction needs no value. A text such as ``<40`` or ``Low`` is a bound
-            (:mod:`features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``, ``>`` or ``>=``. ``received_at``,
-            when the gateway received it, takes the place of ``observed_at`` where its source declares that this clock counts.
+            (:mod:`vigil.features.revisions`). A retraction needs no value. A text such as ``<40`` or ``Low`` is a bound
+            (:mod:`vigil.features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``, ``>`` or ``>=``.
+            ``received_at``, when the gateway received it, takes the place of ``observed_at`` where its source declares that
+            this clock counts.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.
         declared: What sources declare, by ``source``: units and time zone where they send none, measuring ranges, and

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import (
+from vigil.features.batch import (
     IndexTimes,
     compute_features,
     encode_observations,
@@ -20,10 +20,10 @@ from features.batch import (
     plan_computation,
     severity,
 )
-from features.catalogue import STANDARD
-from features.kernel import ObservationArrays, compute_window_statistics
-from features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan
-from features.signals import BOUNDS, STORED_NAMES
+from vigil.features.catalogue import STANDARD
+from vigil.features.kernel import ObservationArrays, compute_window_statistics
+from vigil.features.kernel.plan import HOUR_US, UNBOUNDED, Int64, Plan
+from vigil.features.signals import BOUNDS, STORED_NAMES
 
 # Observations of each signal for which there is space at first. Few patients have bounds.
 _INITIAL_CAPACITY: Final = np.array([4 if name in BOUNDS else 64 for name in STORED_NAMES])
@@ -102,7 +102,7 @@ class SubjectFeatures:
         self.insert(*encode_observations(observations))
 
     def insert(self, signal: Int64, observed: Int64, recorded: Int64, steps: Int64) -> None:
-        """Add observations that :func:`features.batch.encode_observations` encoded as arrays.
+        """Add observations that :func:`vigil.features.batch.encode_observations` encoded as arrays.
 
         Args:
             signal: Position of the signal in ``computation().signals``.
@@ -258,8 +258,8 @@ def _merge(
     Returns whether a new and a kept observation were observed and recorded at one time, so that they may be out of order.
 
     The work is proportional to the number of new observations, and of kept observations since the earliest new one. The same
-    value at the same time counts once, by its first delivery, as in :func:`features.observations.check`. Only the kept values
-    of the same time are searched. These are few, because a signal has only some hundred different values.
+    value at the same time counts once, by its first delivery, as in :func:`vigil.features.observations.check`. Only the kept
+    values of the same time are searched. These are few, because a signal has only some hundred different values.
     """
     first, has_ties = 0, False
     while first < len(signal):

@@ -7,7 +7,7 @@ from typing import Final
 
 import pandas as pd
 
-from features.scores import ROOM_AIR
+from vigil.features.scores import ROOM_AIR
 
 FIO2: Final = "fio2"
 OXYGEN: Final = "on_oxygen"
@@ -17,8 +17,8 @@ SUFFIX: Final = "#on_oxygen"  # of the message that an observation was derived f
 def derive_oxygen(observations: pd.DataFrame) -> pd.DataFrame:
     """Return observations of ``on_oxygen`` that follow from an inspired fraction: 1 above that of room air, else 0.
 
-    Where oxygen was charted at the same time, both observations count, as two of one source would (:mod:`features.ties`). So
-    the outcome does not depend on which arrived first.
+    Where oxygen was charted at the same time, both observations count, as two of one source would (:mod:`vigil.features.ties`).
+    So the outcome does not depend on which arrived first.
 
     Args:
         observations: checked observations, with a plausible FiO2 (a FiO2 of 0 or 3 % is an artefact, not room air). If

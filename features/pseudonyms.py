@@ -16,8 +16,8 @@ from typing import Final, NewType
 
 import pandas as pd
 
-from features.errors import VigilError
-from features.files import write_new
+from vigil.features.errors import VigilError
+from vigil.features.files import write_new
 
 SubjectKey = NewType("SubjectKey", str)
 """Pseudonym of a subject, as stored in columns named ``subject_id``. A patient identifier is a plain ``str``."""
@@ -67,7 +67,7 @@ class Pseudonyms:
         """Return the subject key of a patient identifier: 24 letters and digits.
 
         Some sources name a stay ``<patient>~<stay>``. Both parts are then replaced separately, so that stays of one patient
-        can still be grouped (:func:`models.cohort.patient_of`).
+        can still be grouped (:func:`vigil.models.cohort.patient_of`).
         """
         patient, tilde, stay = identifier.partition("~")
         return SubjectKey(self._encode(patient) + (f"~{self._encode(identifier)}" if tilde and stay else ""))

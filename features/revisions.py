@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.kernel.plan import UNBOUNDED, Int64
+from vigil.features.kernel.plan import UNBOUNDED, Int64
 
 FINAL: Final = "final"
 CORRECTED: Final = "corrected"

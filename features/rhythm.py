@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from features.kernel.plan import HOUR_US
+from vigil.features.kernel.plan import HOUR_US
 
 MINUTE_US: Final = HOUR_US // 60
 

@@ -28,12 +28,12 @@ class Signal:
         unit: UCUM unit of every value of this signal.
         low, high: Plausible range in ``unit``, both ends included.
         usual: About the middle of an adult's reference interval. Of several values of one time, those farther from it count as
-            the worse (:mod:`features.ties`); nothing else uses it. Laboratory values: ABIM Laboratory Test Reference Ranges,
-            2024.
+            the worse (:mod:`vigil.features.ties`); nothing else uses it. Laboratory values: ABIM Laboratory Test Reference
+            Ranges, 2024.
         steps_per_unit: 1 / resolution. A stored value is always a whole number of these steps.
         carry_hours: How long a score at the bedside may use a value. Our choice: the longest interval between checks in RCP
-            2017, chart 4. A source may declare a shorter time (:mod:`features.declarations`). Protocols that look back carry a
-            value for :data:`features.derived.SCORE_CARRY_HOURS`.
+            2017, chart 4. A source may declare a shorter time (:mod:`vigil.features.declarations`). Protocols that look back
+            carry a value for :data:`vigil.features.derived.SCORE_CARRY_HOURS`.
         coded: Whether the value is a code and not a quantity. Only whole numbers are then valid, and none is rounded.
         limit_of: Of a bound (:data:`BOUNDS`): the signal that is bounded. The value is then the limit.
     """

@@ -10,8 +10,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.scores import NEWS2_BANDS, assign_points
-from features.signals import STORED, STORED_NAMES
+from vigil.features.scores import NEWS2_BANDS, assign_points
+from vigil.features.signals import STORED, STORED_NAMES
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -25,7 +25,7 @@ def rank_severity(signal: Int64, values: Float64) -> Float64:
     """Return a number for each value that is larger the worse the value is, to order values of one signal.
 
     Args:
-        signal: position of each value's signal in :data:`features.signals.STORED_NAMES`.
+        signal: position of each value's signal in :data:`vigil.features.signals.STORED_NAMES`.
         values: in the unit of the signal, within its plausible range.
 
     >>> code = STORED_NAMES.index("spo2")

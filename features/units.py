@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from features.signals import SIGNALS, STORED
+from vigil.features.signals import SIGNALS, STORED
 
 _ATOMIC_WEIGHT: Final = {
     "H": "1.008",

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from features.signals import SIGNALS, STORED
+from vigil.features.signals import SIGNALS, STORED
 
 Reflects = Literal["physiology", "workflow"]
 Window = int | Literal["so_far", "first_day"]
@@ -61,7 +61,7 @@ class Statistic:
         unit: Unit of the statistic, in which ``{unit}`` stands for the unit of the signal.
         reflects: As in :class:`Feature`.
         windows: ``hours``: only windows of a number of hours are allowed. ``any``: unbounded windows are allowed too; old
-            observations may then be replaced by their sums (:mod:`features.online`). ``not_first_day``: like ``any``, but
+            observations may then be replaced by their sums (:mod:`vigil.features.online`). ``not_first_day``: like ``any``, but
             without ``first_day``.
         threshold: Whether the statistic needs a threshold.
     """

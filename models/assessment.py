@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.derived import SCORE_CARRY_HOURS, Columns
-from features.scores import NEWS2_BANDS
-from models.alarms.safety_net import (
+from vigil.features.derived import SCORE_CARRY_HOURS, Columns
+from vigil.features.scores import NEWS2_BANDS
+from vigil.models.alarms.safety_net import (
     ADULT_FROM,
     ALARM_FROM,
     Band,
@@ -28,7 +28,7 @@ from models.alarms.safety_net import (
     news2_reasons,
     worse_band,
 )
-from models.bedside import (
+from vigil.models.bedside import (
     RETROSPECTIVE,
     SUSTAINED,
     Component,
@@ -41,8 +41,8 @@ from models.bedside import (
 )
 
 if TYPE_CHECKING:  # their libraries take seconds, and who only reads a decision needs none of them
-    from models.registry import RegisteredModel
-    from models.training.risk_model import RiskModel
+    from vigil.models.registry import RegisteredModel
+    from vigil.models.training.risk_model import RiskModel
 
 Basis = Literal["model", "news2"]
 DecidedBy = Literal["model", "news2", "critical_bound", "patient_limit", "nothing"]

@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.derived import SCORE_CARRY_HOURS, Columns, Float64
-from features.derived_scores import SUSTAINED_NEWS2, read_sustained_levels, sum_sustained_news2
-from features.scores import NEWS2_BANDS, assign_points, assign_spo2_scale_2
-from features.signals import SIGNALS
-from features.windows import WindowFeature
+from vigil.features.derived import SCORE_CARRY_HOURS, Columns, Float64
+from vigil.features.derived_scores import SUSTAINED_NEWS2, read_sustained_levels, sum_sustained_news2
+from vigil.features.scores import NEWS2_BANDS, assign_points, assign_spo2_scale_2
+from vigil.features.signals import SIGNALS
+from vigil.features.windows import WindowFeature
 
 Spo2Scale = Literal[1, 2]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from features.catalogue import INDEX_STEP
-from models.tasks import Index, Population, RiskTask
+from vigil.features.catalogue import INDEX_STEP
+from vigil.models.tasks import Index, Population, RiskTask
 
 Split = Literal["train", "held_out"]
 

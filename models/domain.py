@@ -6,7 +6,7 @@ that are learned from its training patients, and outside them NEWS2 answers (on 
 Abu-Hanna A, Bellazzi R. Evaluating pointwise reliability of machine learning prediction. J Biomed Inform 2022;127:103996).
 
 Five checks are made of each row: age, hours of history, observations per signal, the pattern of missing vital signs, and the
-combination of their latest values (:mod:`models.typical_values`). Each may put a fifth of a stated share of the training
+combination of their latest values (:mod:`vigil.models.typical_values`). Each may put a fifth of a stated share of the training
 patient-hours outside, where a patient weighs 1 however long the stay. Together they put at most that share outside
 (Bonferroni's inequality). A row without any vital sign is always outside. Such rows teach nothing here and are not part of the
 share.
@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.catalogue import VITALS
-from features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
-from features.errors import VigilError
-from models.cohort import assign_folds, number_patients
-from models.typical_values import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
+from vigil.features.catalogue import VITALS
+from vigil.features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
+from vigil.features.errors import VigilError
+from vigil.models.cohort import assign_folds, number_patients
+from vigil.models.typical_values import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -8,9 +8,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from features.catalogue import SERVICES
-from features.errors import VigilError
-from models.tasks import TASKS, AlarmTarget, Population, RiskTask
+from vigil.features.catalogue import SERVICES
+from vigil.features.errors import VigilError
+from vigil.models.tasks import TASKS, AlarmTarget, Population, RiskTask
 
 FILE: Final = "tasks.json"
 GROUP: Final = "vigil.tasks"  # of entry points: tasks of installed packages

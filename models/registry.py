@@ -13,11 +13,11 @@ import pandas as pd
 import skops.io  # type: ignore[import-untyped]  # noqa: F401 - before MLflow: it looks through all modules that are loaded
 from pyarrow import ArrowException
 
-from features.errors import VigilError
-from models.mlflow_store import MlflowException, MlflowStore, ModelVersion
-from models.provenance import current_commit, library_versions
-from models.stored_model import TRUSTED_TYPES, read_model
-from models.training.risk_model import RiskModel
+from vigil.features.errors import VigilError
+from vigil.models.mlflow_store import MlflowException, MlflowStore, ModelVersion
+from vigil.models.provenance import current_commit, library_versions
+from vigil.models.stored_model import TRUSTED_TYPES, read_model
+from vigil.models.training.risk_model import RiskModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,16 +14,16 @@ from typing import Any, Final
 import skops.io  # type: ignore[import-untyped]
 from skops.io.exceptions import UntrustedTypesFoundException  # type: ignore[import-untyped]
 
-from features.errors import VigilError
-from models.training.risk_model import RiskModel
+from vigil.features.errors import VigilError
+from vigil.models.training.risk_model import RiskModel
 
 # Every type that a stored model may hold beyond scikit-learn's own. Reviewed: none of them runs code when it is loaded.
 TRUSTED_TYPES: Final = [
-    "models.training.risk_model.RiskModel",
-    "models.training.venn_abers.VennAbers",
-    "models.alarms.guarantee.Certificate",
-    "models.domain.DomainOfUse",
-    "models.typical_values.Combination",
+    "vigil.models.training.risk_model.RiskModel",
+    "vigil.models.training.venn_abers.VennAbers",
+    "vigil.models.alarms.guarantee.Certificate",
+    "vigil.models.domain.DomainOfUse",
+    "vigil.models.typical_values.Combination",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
     "collections.OrderedDict",
@@ -34,11 +34,16 @@ _FILE: Final = "model.skops"
 _SCHEMA: Final = "schema.json"  # in the file: the class of each object
 # Former names of modules and of attributes of the model, so that models of earlier versions can be read.
 _FORMER_MODULES: Final = {
-    "models.risk_model": "models.training.risk_model",
-    "models.ranges": "models.training.venn_abers",
-    "models.certificate": "models.alarms.guarantee",
-    "models.usual": "models.typical_values",
-    "models.personal_baseline": "models.typical_values",
+    "models.risk_model": "vigil.models.training.risk_model",
+    "models.ranges": "vigil.models.training.venn_abers",
+    "models.certificate": "vigil.models.alarms.guarantee",
+    "models.usual": "vigil.models.typical_values",
+    "models.personal_baseline": "vigil.models.typical_values",
+    "models.training.risk_model": "vigil.models.training.risk_model",
+    "models.training.venn_abers": "vigil.models.training.venn_abers",
+    "models.alarms.guarantee": "vigil.models.alarms.guarantee",
+    "models.domain": "vigil.models.domain",
+    "models.typical_values": "vigil.models.typical_values",
 }
 _FORMER_ATTRIBUTES: Final = {"facts_": "metadata_", "most_negatives": "max_negatives"}
 

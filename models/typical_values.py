@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import chi2, norm
 
-from features.derived import MEASUREMENT_ERROR
+from vigil.features.derived import MEASUREMENT_ERROR
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -186,8 +186,8 @@ def _fit_scale(values: Float64, weight: Float64, error: float) -> tuple[Float64,
     """Return edges and lines (:class:`Combination`) of one vital sign.
 
     Levels that share a value, such as those of an SpO2 of 100, meet at their middle. Beyond the outermost edge the scale
-    continues with the slope from the median to that edge. One measurement error (:data:`features.derived.MEASUREMENT_ERROR`) is
-    at most one unit.
+    continues with the slope from the median to that edge. One measurement error
+    (:data:`vigil.features.derived.MEASUREMENT_ERROR`) is at most one unit.
     """
     edges, lines = np.full(len(_LEVELS), np.inf), np.zeros((len(_LEVELS) + 1, 3))
     quantiles = weighted_quantiles(values, weight, _LEVELS)

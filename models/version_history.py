@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from models.registry import VERSION_TAG, WITHDRAWN, RegisteredModel, Registry
+from vigil.models.registry import VERSION_TAG, WITHDRAWN, RegisteredModel, Registry
 
 
 def describe_training(registry: Registry, registered: RegisteredModel) -> dict[str, Any]:

@@ -6,14 +6,14 @@ import pandas as pd
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from features.kernel.plan import UNBOUNDED
-from features.revisions import counts_until
-from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
-from features.signals import SIGNALS
-from models.cohort import index_times
-from models.registry import RegisteredModel
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.features.revisions import counts_until
+from vigil.features.scores import NEWS2_HIGH, NEWS2_MEDIUM
+from vigil.features.signals import SIGNALS
+from vigil.models.cohort import index_times
+from vigil.models.registry import RegisteredModel
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
 
 SIGNALS_SHOWN: Final = ("heart_rate", "systolic_bp", "respiratory_rate", "spo2", "body_temperature", "glucose")
 

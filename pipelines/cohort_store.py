@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from features.errors import VigilError
-from models.monitoring.received import merge_received
-from models.own_tasks import find_task
-from models.tasks import RiskTask
+from vigil.features.errors import VigilError
+from vigil.models.monitoring.received import merge_received
+from vigil.models.own_tasks import find_task
+from vigil.models.tasks import RiskTask
 
 
 class NoCohortError(VigilError):
@@ -121,7 +121,7 @@ class CohortStore:
         return pd.read_parquet(self._path(table, part), filters=filters)
 
     def received(self, part: int) -> pd.DataFrame:
-        """Read the observations of a partition as they arrived, quarantined ones too (:mod:`models.monitoring.received`)."""
+        """Read the observations of a partition as they arrived, quarantined ones too, by :func:`merge_received`."""
         return merge_received(self.read_partition("observations", part), self.read_partition("quarantine", part))
 
     def digest(self, table: str, part: int) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from features.store.client import Store
-    from models.registry import Registry
-    from pipelines.cohort_store import CohortStore
+    from vigil.features.store.client import Store
+    from vigil.models.registry import Registry
+    from vigil.pipelines.cohort_store import CohortStore
 
 DEFAULT_TASK: Final = "deterioration"  # served where no cohort was ingested
 
@@ -32,21 +32,21 @@ class Home:
     @cached_property
     def cohort(self) -> "CohortStore":
         """The ingested cohort."""
-        from pipelines.cohort_store import CohortStore
+        from vigil.pipelines.cohort_store import CohortStore
 
         return CohortStore(self.path)
 
     @cached_property
     def features(self) -> "Store":
         """The feature store."""
-        from features.store.client import Store
+        from vigil.features.store.client import Store
 
         return Store(self.path)
 
     @cached_property
     def registry(self) -> "Registry":
         """Runs and models. MLflow makes an empty registry where there is none; see :meth:`existing_registry`."""
-        from models.registry import Registry
+        from vigil.models.registry import Registry
 
         return Registry(self.path)
 
@@ -57,7 +57,7 @@ class Home:
             NoModelError: the home has none.
         """
         if "registry" not in vars(self):
-            from models.registry import Registry
+            from vigil.models.registry import Registry
 
             self.registry = Registry.open_existing(self.path)
         return self.registry
@@ -70,7 +70,7 @@ class Home:
     @property
     def served_task(self) -> str:
         """Name of the task that a server of this home answers: the cohort's, or :data:`DEFAULT_TASK` without a cohort."""
-        from pipelines.cohort_store import NoCohortError
+        from vigil.pipelines.cohort_store import NoCohortError
 
         try:
             return self.cohort.task.name

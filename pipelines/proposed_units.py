@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from features.signals import SIGNALS
-from features.units import find_conversion, understood_units
+from vigil.features.signals import SIGNALS
+from vigil.features.units import find_conversion, understood_units
 
 _LEAST_READINGS: Final = 10  # from which a unit is proposed; ours
 _NEAR: Final = math.log(2.5)  # of a median to the usual value; twice as near as that of any other unit

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow.parquet as pq
 
-from features.errors import VigilError
+from vigil.features.errors import VigilError
 
 _DATES: Final = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%Y/%m/%d", "%d.%m.%y")
 # How programs write local times, beside ISO 8601.

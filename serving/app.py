@@ -10,12 +10,12 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from features.store.client import StoreError
-from serving.api.authentication import BearerTokenMiddleware
-from serving.api.dependencies import MetricsPageHere
-from serving.api.middleware import BodySizeLimitMiddleware, UnhandledErrorMiddleware
-from serving.api.openapi import add_health_routes
-from serving.api.problems import (
+from vigil.features.store.client import StoreError
+from vigil.serving.api.authentication import BearerTokenMiddleware
+from vigil.serving.api.dependencies import MetricsPageHere
+from vigil.serving.api.middleware import BodySizeLimitMiddleware, UnhandledErrorMiddleware
+from vigil.serving.api.openapi import add_health_routes
+from vigil.serving.api.problems import (
     MEDIA_TYPE,
     ProblemError,
     on_http,
@@ -24,13 +24,13 @@ from serving.api.problems import (
     on_problem,
     on_unavailable,
 )
-from serving.api.routes import devices, merges, observations, risks, terms, wards
-from serving.api.schemas.problems import Problem
-from serving.api.schemas.request import MAX_BODY_BYTES
-from serving.observability.metrics import CONTENT_TYPE
-from serving.records.database import DatabaseError
-from serving.records.prediction_log import LogUnavailableError
-from serving.stream.group_commit import OverloadedError
+from vigil.serving.api.routes import devices, merges, observations, risks, terms, wards
+from vigil.serving.api.schemas.problems import Problem
+from vigil.serving.api.schemas.request import MAX_BODY_BYTES
+from vigil.serving.observability.metrics import CONTENT_TYPE
+from vigil.serving.records.database import DatabaseError
+from vigil.serving.records.prediction_log import LogUnavailableError
+from vigil.serving.stream.group_commit import OverloadedError
 
 _ROUTERS: Final = (observations.router, devices.router, merges.router, terms.router, risks.router, wards.router)
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}

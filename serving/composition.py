@@ -4,40 +4,40 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from features.pseudonyms import Pseudonyms, open_pseudonyms
-from features.store.client import Store
-from models.own_tasks import find_task
-from serving.api.concurrency import ShortLivedCache
-from serving.api.routes.ward_events import OpenStreams
-from serving.api.standing_answers import StandingAnswers
-from serving.auth.access import Access
-from serving.auth.local_tokens import JWKS_FILE, LOCAL_FOLDER, create_local_keys
-from serving.auth.tokens import TokenVerifier
-from serving.identity.identities import Identities
-from serving.observability.logs import configure_logging
-from serving.observability.metrics import Metrics
-from serving.observability.readiness import Readiness
-from serving.records.clock import Clock, open_clock
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog
-from serving.records.source_settings import SourceSettingsFile
-from serving.records.ward_settings import WardSettingsFile
-from serving.records.ward_state import WardState
-from serving.scoring.champion import Champion
-from serving.scoring.risk_service import RiskService
-from serving.scoring.standing import StandingRisks
-from serving.settings import Settings
-from serving.stream.group_commit import GroupCommit
-from serving.stream.ingestion import Ingestion
-from serving.stream.online_store_writer import OnlineStoreWriter
-from serving.stream.rescorer import Rescorer
+from vigil.features.pseudonyms import Pseudonyms, open_pseudonyms
+from vigil.features.store.client import Store
+from vigil.models.own_tasks import find_task
+from vigil.serving.api.concurrency import ShortLivedCache
+from vigil.serving.api.routes.ward_events import OpenStreams
+from vigil.serving.api.standing_answers import StandingAnswers
+from vigil.serving.auth.access import Access
+from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_FOLDER, create_local_keys
+from vigil.serving.auth.tokens import TokenVerifier
+from vigil.serving.identity.identities import Identities
+from vigil.serving.observability.logs import configure_logging
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.observability.readiness import Readiness
+from vigil.serving.records.clock import Clock, open_clock
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.source_settings import SourceSettingsFile
+from vigil.serving.records.ward_settings import WardSettingsFile
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.scoring.champion import Champion
+from vigil.serving.scoring.risk_service import RiskService
+from vigil.serving.scoring.standing import StandingRisks
+from vigil.serving.settings import Settings
+from vigil.serving.stream.group_commit import GroupCommit
+from vigil.serving.stream.ingestion import Ingestion
+from vigil.serving.stream.online_store_writer import OnlineStoreWriter
+from vigil.serving.stream.rescorer import Rescorer
 
 _CACHE_SECONDS: Final = 1.0  # of what anyone may ask for without a token: readiness and metrics
 
 
 @dataclass(frozen=True)
 class ApiComponents:
-    """The components of the process that answers requests. Routes get them singly (:mod:`serving.api.dependencies`)."""
+    """The components of the process that answers requests. Routes get them singly (:mod:`vigil.serving.api.dependencies`)."""
 
     access: Access
     champion: Champion

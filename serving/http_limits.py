@@ -1,7 +1,7 @@
 """Limits on connections and request heads, enforced by uvicorn's HTTP protocol before the application is called.
 
 Without them uvicorn accepts any number of headers and waits for the end of a head without a limit. The limits on bodies are in
-:mod:`serving.api.middleware`.
+:mod:`vigil.serving.api.middleware`.
 """
 
 import asyncio

@@ -22,16 +22,16 @@ from bentoml._internal.utils import circus
 from pydantic import ValidationError
 from starlette.applications import Starlette
 
-from features.errors import VigilError
-from serving import http_limits, supervisor
-from serving.settings import Settings
+from vigil.features.errors import VigilError
+from vigil.serving import http_limits, supervisor
+from vigil.serving.settings import Settings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.routing import BaseRoute
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from serving.observability.metrics import Metrics
+    from vigil.serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.serving")
 
@@ -45,7 +45,7 @@ _QUIET: Final[dict[str, Any]] = {"logging": {"access": {"enabled": False}}, "met
 @functools.cache
 def _application() -> "FastAPI":
     """Return the application of the process that answers requests."""
-    from serving.app import create_app
+    from vigil.serving.app import create_app
 
     return create_app()
 
@@ -63,15 +63,15 @@ class _Application(Starlette):
 
 def _front(app: "ASGIApp") -> "ASGIApp":
     """Return BentoML's whole application with the front before it, which answers most questions."""
-    from serving.api.front import Front
+    from vigil.serving.api.front import Front
 
     return Front(app, _application().state)
 
 
 def _guard(app: "ASGIApp") -> "ASGIApp":
     """Return BentoML's whole application within the middleware that every request passes, also one to BentoML's own paths."""
-    from serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
-    from serving.app import paths
+    from vigil.serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
+    from vigil.serving.app import paths
 
     known = paths(_application())
     app = SecurityHeadersMiddleware(AllowedPathsMiddleware(app, paths=known))
@@ -81,7 +81,7 @@ def _guard(app: "ASGIApp") -> "ASGIApp":
 @functools.cache
 def _metrics() -> "Metrics":
     """Return the metrics of this process."""
-    from serving.observability.metrics import Metrics
+    from vigil.serving.observability.metrics import Metrics
 
     return Metrics()
 
@@ -110,7 +110,7 @@ def _starting(process: str) -> Iterator[None]:
     try:
         yield
     except (VigilError, OSError, ValidationError) as error:
-        from serving.observability.logs import error_location
+        from vigil.serving.observability.logs import error_location
 
         reason = str(error) if isinstance(error, VigilError) else f"{type(error).__name__} at {error_location(error)}"
         supervisor.exit_cannot_start(process, reason)
@@ -128,8 +128,8 @@ class Rescoring:
 
     def __init__(self) -> None:
         with _starting("rescorer"):
-            from serving.composition import open_rescorer
-            from serving.observability.metrics import RESCORER
+            from vigil.serving.composition import open_rescorer
+            from vigil.serving.observability.metrics import RESCORER
 
             settings, metrics = Settings(), _metrics()
             metrics.process = RESCORER
@@ -147,7 +147,7 @@ class Rescoring:
         try:
             self.components.rescorer.run(stopped=self.stopped.is_set)
         except BaseException as error:  # noqa: BLE001 - whatever it is: a process without this thread monitors no patient
-            from serving.observability.logs import error_location
+            from vigil.serving.observability.logs import error_location
 
             logger.critical("the rescorer ends: %s at %s", type(error).__name__, error_location(error))
             os._exit(1)
@@ -170,7 +170,7 @@ class Vigil:
 
     def __init__(self) -> None:
         with _starting("prediction API"):
-            from serving.composition import open_api
+            from vigil.serving.composition import open_api
 
             settings, metrics = Settings(), _metrics()
             self.components = open_api(settings, metrics)

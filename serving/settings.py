@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
+from vigil.serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
 SOCKET_VARIABLE: Final = "VIGIL_SOCKET"  # sets Settings.socket
 

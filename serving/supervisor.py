@@ -19,7 +19,7 @@ from bentoml._internal.utils.circus import Arbiter
 from circus.exc import ConflictError  # type: ignore[import-untyped]
 from circus.sockets import CircusSocket  # type: ignore[import-untyped]
 
-from serving.settings import Settings
+from vigil.serving.settings import Settings
 
 _API_SOCKET: Final = "_bento_api_server"  # BentoML's name for the socket of the API
 _EX_CONFIG: Final = 78  # exit status of sysexits.h: a configuration error

@@ -6,9 +6,9 @@ import pytest
 from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
-from pipelines.environment import prepare_process
 from tests.support import ROOT
 from tests.support.compiled_kernel import start_compiling
+from vigil.pipelines.environment import prepare_process
 
 pytest_plugins = ["tests.support.trained_ward", "tests.support.servers"]
 COHORTS = ROOT.parent / "shared" / "data"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from features.cases.case import Case
+from vigil.features.cases.case import Case
 
 
 def _versions(*rows: tuple[str, str, float | None, Mapping[str, object]]) -> tuple[dict[str, object], ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from features.declarations import UNDECLARED, Declarations
+from vigil.features.declarations import UNDECLARED, Declarations
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class Case:
 
     Attributes:
         sent: Rows as they are sent, in their order. ``subject_id`` and ``observed_at`` may be left out.
-        outcome: What is right, in the words of :func:`features.cases.page.find_outcome`.
+        outcome: What is right, in the words of :func:`vigil.features.cases.page.find_outcome`.
         because: Why that is right, in a short sentence.
         declared: What sources have declared.
     """

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from features.cases.case import Case
-from features.declarations import Declarations, SourceDeclaration
+from vigil.features.cases.case import Case
+from vigil.features.declarations import Declarations, SourceDeclaration
 
 
 def _values(*cases: tuple[str, object, object, str, str]) -> tuple[Case, ...]:

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import pandas as pd
 
-from features.cases import CASES
-from features.cases.case import Case
-from features.markdown import markdown_table
-from features.observations import REASONS, ObservationError, check
-from features.signals import STORED
+from vigil.features.cases import CASES
+from vigil.features.cases.case import Case
+from vigil.features.markdown import markdown_table
+from vigil.features.observations import REASONS, ObservationError, check
+from vigil.features.signals import STORED
 
 _OBSERVED_AT: Final = "2026-03-01T08:00:00Z"  # of a row that states no time
 _NOW: Final = pd.Timestamp("2026-03-01T12:00:00Z")

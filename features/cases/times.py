@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from features.cases.case import Case
-from features.declarations import Declarations, SourceDeclaration
+from vigil.features.cases.case import Case
+from vigil.features.declarations import Declarations, SourceDeclaration
 
 
 def _times(*cases: tuple[object, str, str], zone: str | None = None) -> Iterator[Case]:

@@ -24,11 +24,11 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from features import windows
-from features.errors import VigilError
-from features.kernel import statistics
-from features.kernel.extremes import compute_extremes
-from features.kernel.plan import (
+from vigil.features import windows
+from vigil.features.errors import VigilError
+from vigil.features.kernel import statistics
+from vigil.features.kernel.extremes import compute_extremes
+from vigil.features.kernel.plan import (
     AGE,
     CHANGE,
     COUNT,
@@ -52,9 +52,9 @@ from features.kernel.plan import (
     Int64,
     Plan,
 )
-from features.kernel.rank_tree import Ranks, rank_values
-from features.kernel.series import Series, count_up_to, order_by_arrival
-from features.kernel.sustained import compute_sustained
+from vigil.features.kernel.rank_tree import Ranks, rank_values
+from vigil.features.kernel.series import Series, count_up_to, order_by_arrival
+from vigil.features.kernel.sustained import compute_sustained
 
 Float64 = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ class ObservationArrays(NamedTuple):
     """Observations of some subjects as arrays.
 
     A series is the observations of one signal of one subject. It is a contiguous run, ordered by observed_at and recorded_at;
-    of several at one time, the last counts as the latest (:mod:`features.ties`).
+    of several at one time, the last counts as the latest (:mod:`vigil.features.ties`).
 
     Attributes:
         observed, recorded: Microseconds UTC, shape (n_observations,).

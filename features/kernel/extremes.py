@@ -6,8 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernel.plan import MAX, MIN, Int64
-from features.kernel.series import Series
+from vigil.features.kernel.plan import MAX, MIN, Int64
+from vigil.features.kernel.series import Series
 
 _NONE: Final = 2**62  # lowest value of an empty window, in steps; its highest value is -_NONE
 

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from features.signals import STORED
-from features.windows import STATISTICS, WindowFeature
+from vigil.features.signals import STORED
+from vigil.features.windows import STATISTICS, WindowFeature
 
 SECOND_US: Final = 1_000_000
 HOUR_US: Final = 3600 * SECOND_US

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from features.kernel.plan import Int64
+from vigil.features.kernel.plan import Int64
 
 
 class Series(NamedTuple):

@@ -12,8 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernel.exact import difference_of_products
-from features.kernel.plan import (
+from vigil.features.kernel.exact import difference_of_products
+from vigil.features.kernel.plan import (
     AGE,
     CHANGE,
     COUNT,
@@ -28,9 +28,9 @@ from features.kernel.plan import (
     STEP,
     Int64,
 )
-from features.kernel.rank_tree import Ranks, compute_quartile, update_count
-from features.kernel.series import Series
-from features.windows import HOLD_HOURS
+from vigil.features.kernel.rank_tree import Ranks, compute_quartile, update_count
+from vigil.features.kernel.series import Series
+from vigil.features.windows import HOLD_HOURS
 
 _DAY_US: Final = 24 * HOUR_US
 _HOLD_US: Final = HOLD_HOURS * HOUR_US
@@ -269,7 +269,8 @@ def compute_difference_std(series: Series, first: Int64, scale: int, out: Float6
 def compute_hours_beyond(series: Series, first: Int64, threshold: int, above: int, out: Float64) -> None:
     """Compute the hours beyond a threshold.
 
-    Each value holds until the next observation, the latest until t, and each for at most :data:`features.windows.HOLD_HOURS`.
+    Each value holds until the next observation, the latest until t, and each for at most
+    :data:`vigil.features.windows.HOLD_HOURS`.
     """
     pairs = _sum_over_pairs(series, first, True, threshold, above)
     for row in range(len(first)):

@@ -6,9 +6,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from features.kernel.plan import RECENT, SECOND_US, SUSTAINED, Int64
-from features.kernel.series import Series
-from features.windows import CONTINUOUS_MINUTES, SUSTAINED_MIN_COUNT, SUSTAINED_MINUTES
+from vigil.features.kernel.plan import RECENT, SECOND_US, SUSTAINED, Int64
+from vigil.features.kernel.series import Series
+from vigil.features.windows import CONTINUOUS_MINUTES, SUSTAINED_MIN_COUNT, SUSTAINED_MINUTES
 
 _SUSTAINED_US: Final = SUSTAINED_MINUTES * 60 * SECOND_US
 _CONTINUOUS_US: Final = CONTINUOUS_MINUTES * 60 * SECOND_US
@@ -20,8 +20,8 @@ Float64 = NDArray[np.float64]
 def compute_sustained(series: Series, first: Int64, scale: int, column: Int64, out: Float64) -> None:
     """Compute a level that an artefact of a minute does not change, and the number of recent observations.
 
-    Both are defined in :data:`features.windows.STATISTICS` as ``sustained`` and ``recent``. The 15 minutes of the median end at
-    the latest observation.
+    Both are defined in :data:`vigil.features.windows.STATISTICS` as ``sustained`` and ``recent``. The 15 minutes of the median
+    end at the latest observation.
     """
     observed, steps, arrival, arrival_rank, times, arrived = series
     has_late = len(arrival_rank) > 0

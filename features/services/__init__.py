@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from features.errors import VigilError
+from vigil.features.errors import VigilError
 
 _MARK: Final = "# "
 

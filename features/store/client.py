@@ -23,12 +23,12 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from features.catalogue import SERVICES, VIEWS, service_views
-from features.errors import VigilError
-from features.observations import TIME
-from features.store.feast_import import import_feast
-from features.store.migration import is_former, migrate_online, migrate_partitions
-from features.store.partitions import FeaturePartitions
+from vigil.features.catalogue import SERVICES, VIEWS, service_views
+from vigil.features.errors import VigilError
+from vigil.features.observations import TIME
+from vigil.features.store.feast_import import import_feast
+from vigil.features.store.migration import is_former, migrate_online, migrate_partitions
+from vigil.features.store.partitions import FeaturePartitions
 
 UNUSED_SUBJECT_KEY: Final = "-"  # no patient has this subject key
 _ONLINE_CHUNK: Final = 200  # patients in one read from the online store
@@ -77,7 +77,7 @@ class Store:
                 f"{self.partitions.folder}: no features; expected those of a cohort; build them first: vigil features"
             )
         self._migrate_files()
-        template = resources.files("features.store").joinpath("feature_store.yaml").read_text()
+        template = resources.files("vigil.features.store").joinpath("feature_store.yaml").read_text()
         (self.home / "feast").mkdir(exist_ok=True)
         if not self._online.exists():  # it is new or was removed, so no partition is loaded
             self._materialized.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ class Store:
         unfinished.write_text(string.Template(template).substitute(quoted))
         with _quiet():
             import_feast()  # before the definitions, which import it too
-            from features.store.definitions import SUBJECT_ENTITY, feature_services, feature_views
+            from vigil.features.store.definitions import SUBJECT_ENTITY, feature_services, feature_views
 
             views = feature_views(self.partitions.folder, self.partitions.views)
             services = feature_services(views)

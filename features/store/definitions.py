@@ -8,7 +8,7 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueT
 from feast.data_format import ParquetFormat
 from feast.types import Float32
 
-from features.catalogue import INDEX_STEP, SERVICES, VIEWS, service_views
+from vigil.features.catalogue import INDEX_STEP, SERVICES, VIEWS, service_views
 
 SUBJECT_ENTITY: Final = Entity(name="subject", join_keys=["subject_id"], value_type=ValueType.STRING)
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import pyarrow.parquet as pq
 
-from features.store.feast_import import import_feast
+from vigil.features.store.feast_import import import_feast
 
 REVISION: Final = "# Revision 2 of the stored features."  # a line of feature_store.yaml
 _FORMER_KEY: Final = "patient_id"

@@ -13,8 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.catalogue import VIEWS, group_by_view
-from features.observations import TIME
+from vigil.features.catalogue import VIEWS, group_by_view
+from vigil.features.observations import TIME
 
 _FINGERPRINT: Final = b"vigil.fingerprint"
 
@@ -41,7 +41,7 @@ class FeaturePartitions:
 
         Args:
             partition: Number of the partition.
-            features: Output of :func:`features.batch.build_features` for the patients of the partition.
+            features: Output of :func:`vigil.features.batch.build_features` for the patients of the partition.
             fingerprint: Fingerprint of the data and code that the features were computed from.
         """
         views = list(group_by_view(features.columns))

@@ -6,8 +6,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import AlarmCounts, AlarmTimeline, threshold_at_budget, threshold_at_recall
-from models.statistics.bootstrap import percentile_interval, ratio
+from vigil.models.alarms.timeline import AlarmCounts, AlarmTimeline, threshold_at_budget, threshold_at_recall
+from vigil.models.statistics.bootstrap import percentile_interval, ratio
 
 BUDGETS: Final = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # alarms per patient-day
 _RATE: Final = "alarms_per_patient_day"

@@ -2,8 +2,8 @@
 
 A threshold gets the guarantee if, on patients that the model has not seen, two confidence limits keep it: the upper limit of
 alarms per patient-day and the lower limit of alarm precision. Both are exact binomial limits with the design effect of patients
-(:func:`models.statistics.proportions.proportion_limits`). Their error is divided by Bonferroni among the thresholds that were
-tried and
+(:func:`vigil.models.statistics.proportions.proportion_limits`). Their error is divided by Bonferroni among the thresholds that
+were tried and
 the two halves of the guarantee (after Angelopoulos AN, Bates S, Candes EJ, Jordan MI, Lei L. Learn then test. arXiv 2110.01052,
 2021).
 """
@@ -13,9 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from models.alarms.timeline import STEPS_PER_DAY, AlarmCounts, AlarmTimeline, threshold_at_budget
-from models.statistics.proportions import proportion_limits
-from models.tasks import AlarmTarget
+from vigil.models.alarms.timeline import STEPS_PER_DAY, AlarmCounts, AlarmTimeline, threshold_at_budget
+from vigil.models.statistics.proportions import proportion_limits
+from vigil.models.tasks import AlarmTarget
 
 CONFIDENCE: Final = 0.95
 _SHARES: Final = np.linspace(0.95, 0.5, 10)  # the thresholds to try, by their share of the allowed alarms

@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from features.kernel.plan import HOUR_US
-from features.signals import SIGNALS, Side
-from models.alarms.critical_bounds import Bound
-from models.alarms.policy import Policy, limit_name
-from models.alarms.safety_net import CriticalCause
-from models.bedside import COMPONENTS, Component, Spo2Scale
+from vigil.features.kernel.plan import HOUR_US
+from vigil.features.signals import SIGNALS, Side
+from vigil.models.alarms.critical_bounds import Bound
+from vigil.models.alarms.policy import Policy, limit_name
+from vigil.models.alarms.safety_net import CriticalCause
+from vigil.models.bedside import COMPONENTS, Component, Spo2Scale
 
 # Signals that can have limits: what NEWS2 measures as a number. Their latest value and its age are in every assessment.
 LIMITED_SIGNALS: Final = tuple(name for name in COMPONENTS if not SIGNALS[name].coded)

@@ -3,9 +3,9 @@
 - The model sounds an alarm if its risk is at or above the ward's threshold.
 - The safety net sounds one if NEWS2 of sustained values is 7 or more, whatever the model says and outside any budget. If spot
   checks alone give that score, it sounds at once; if not, when the score has held for 40 minutes.
-- A critical bound (:mod:`models.alarms.critical_bounds`) sounds one at once, outside any budget.
-- A latest value at or beyond a limit of the patient (:mod:`models.alarms.patient_terms`) sounds one at once, too, outside any
-  budget. Each limit sounds once in a refractory period, however often values cross it, whatever else has sounded.
+- A critical bound (:mod:`vigil.models.alarms.critical_bounds`) sounds one at once, outside any budget.
+- A latest value at or beyond a limit of the patient (:mod:`vigil.models.alarms.patient_terms`) sounds one at once, too, outside
+  any budget. Each limit sounds once in a refractory period, however often values cross it, whatever else has sounded.
 - Alarms of one episode share a record. An episode ends when the risk is below the threshold by a margin, NEWS2 is below 5 and
   no critical bound stands. So a patient who hovers around a limit has one episode (hysteresis).
 - After an alarm follows a refractory period. The first alarm of the safety net in an episode does not wait for its end, because
@@ -13,8 +13,8 @@
 - A ward may have an alarm budget. An alarm for which it has no room is withheld and recorded. It sounds as soon as there is
   room.
 
-:meth:`models.alarms.timeline.AlarmTimeline.alarms_at` applies the same rules to a cohort, without bounds. So a ward gets the
-alarms that its evaluation counted, and those of critical bounds.
+:meth:`vigil.models.alarms.timeline.AlarmTimeline.alarms_at` applies the same rules to a cohort, without bounds. So a ward gets
+the alarms that its evaluation counted, and those of critical bounds.
 """
 
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from features.signals import Side
-from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
-from models.alarms.timeline import REFRACTORY_PERIOD
+from vigil.features.signals import Side
+from vigil.models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
+from vigil.models.alarms.timeline import REFRACTORY_PERIOD
 
 Event = Literal["sounded", "sounded_again", "withheld", "ended"]
 Cause = Literal["model", "news2", "critical_bound", "patient_limit"]

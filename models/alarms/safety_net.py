@@ -8,7 +8,7 @@ import math
 from datetime import timedelta
 from typing import Final, Literal
 
-from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
+from vigil.features.scores import NEWS2_HIGH, NEWS2_MEDIUM
 
 Band = Literal["unknown", "low", "medium", "high"]
 CriticalCause = Literal["critical_bound", "patient_limit"]  # what makes a band high by itself

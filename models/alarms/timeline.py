@@ -3,7 +3,7 @@
 The rules are those of circEWS (Hyland SL, et al. Early prediction of circulatory failure in the intensive care unit using
 machine learning. Nat Med 2020;26:364-373). Only the hours before the onset count. An alarm sounds when the risk reaches the
 threshold. A refractory period follows. After it the next alarm sounds if the risk is at or above the threshold. The safety net
-sounds beside the model, by the rules of :mod:`models.alarms.policy`.
+sounds beside the model, by the rules of :mod:`vigil.models.alarms.policy`.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from features.catalogue import INDEX_STEP
-from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
-from models.cohort import number_patients
-from models.statistics.bootstrap import Resamples, percentile_bounds, ratio
-from models.statistics.proportions import clopper_pearson, proportion_limits
+from vigil.features.catalogue import INDEX_STEP
+from vigil.models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
+from vigil.models.cohort import number_patients
+from vigil.models.statistics.bootstrap import Resamples, percentile_bounds, ratio
+from vigil.models.statistics.proportions import clopper_pearson, proportion_limits
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -301,7 +301,7 @@ def _fire(
     holds_for: int,
     longest_dip: int,
 ) -> NDArray[np.bool_]:
-    """Return where an alarm sounds, by the rules of :func:`models.alarms.policy.decide` without a budget."""
+    """Return where an alarm sounds, by the rules of :func:`vigil.models.alarms.policy.decide` without a budget."""
     fired = np.zeros(len(time), dtype=np.bool_)
     last, emergency, since, dipped_at = -1, False, -1, -1
     for i in range(len(time)):

@@ -11,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.batch import build_features
-from features.scores import NEWS2_BANDS, NEWS2_MEDIUM, compute_score
-from models.behaviour.moments import LENGTHS, Bool, Float64, Moments, classify_length
-from models.behaviour.vignettes import WELL, Answer
-from models.training.risk_model import log_odds
+from vigil.features.batch import build_features
+from vigil.features.scores import NEWS2_BANDS, NEWS2_MEDIUM, compute_score
+from vigil.models.behaviour.moments import LENGTHS, Bool, Float64, Moments, classify_length
+from vigil.models.behaviour.vignettes import WELL, Answer
+from vigil.models.training.risk_model import log_odds
 
 RiskOf = Callable[[pd.DataFrame], Float64]
 """Function from feature rows to probabilities, shape (n_rows,)."""

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pandas as pd
 
-from models.behaviour.directions import RiskOf, measure_history_effect, measure_removal, measure_worsening
-from models.behaviour.moments import MOST_MOMENTS, choose_moments, split_into_moments
-from models.behaviour.vignettes import (
+from vigil.models.behaviour.directions import RiskOf, measure_history_effect, measure_removal, measure_worsening
+from vigil.models.behaviour.moments import MOST_MOMENTS, choose_moments, split_into_moments
+from vigil.models.behaviour.vignettes import (
     HISTORIES,
     Answer,
     Outcome,
@@ -19,7 +19,7 @@ from models.behaviour.vignettes import (
     evaluate_vignettes,
     load_vignettes,
 )
-from models.domain import DomainOfUse
+from vigil.models.domain import DomainOfUse
 
 # The largest share of answers above the highest right band, among vignettes that have one. The limit is ours. No answer may be
 # too low: an unnecessary review costs minutes, and a missed one may cost a life. But a ward stops trusting a model that calls a
@@ -43,7 +43,7 @@ def examine_behaviour(
         risk: function from feature rows to the model's probabilities alone.
         views: feature views that both read, including those of the safety net.
         observations: checked observations of patients that the model has not seen.
-        index: their index times, as :func:`features.batch.build_features` expects them.
+        index: their index times, as :func:`vigil.features.batch.build_features` expects them.
         at_most: the number of index times to try.
 
     Returns:

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import KEYS, build_features
-from features.derived import SCORE_CARRY_HOURS
-from features.observations import TIME
-from features.revisions import counts_until
+from vigil.features.batch import KEYS, build_features
+from vigil.features.derived import SCORE_CARRY_HOURS
+from vigil.features.observations import TIME
+from vigil.features.revisions import counts_until
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -35,7 +35,7 @@ class Moments:
     Attributes:
         observations: checked observations; ``subject_id`` is the name of the moment. They were observed and recorded by its
             index time, and are ordered by moment, signal, ``observed_at``, ``recorded_at`` and value.
-        index: one row per moment, in order of its name, as :func:`features.batch.build_features` expects it.
+        index: one row per moment, in order of its name, as :func:`vigil.features.batch.build_features` expects it.
         length: length of the history: hours since the first observation became known, shape (n_moments,).
     """
 
@@ -84,7 +84,7 @@ def choose_moments(observations: pd.DataFrame, index: pd.DataFrame, *, at_most: 
 
     Args:
         observations: checked observations.
-        index: one row per index time, as :func:`features.batch.build_features` expects it. Index times without a known
+        index: one row per index time, as :func:`vigil.features.batch.build_features` expects it. Index times without a known
             observation are left out.
         at_most: the number of moments to choose.
     """
@@ -104,7 +104,7 @@ def split_into_moments(observations: pd.DataFrame, index: pd.DataFrame) -> Momen
 
     Args:
         observations: checked observations.
-        index: one row per index time, as :func:`features.batch.build_features` expects it.
+        index: one row per index time, as :func:`vigil.features.batch.build_features` expects it.
     """
     index = index.sort_values(KEYS, kind="stable", ignore_index=True)
     subject = pd.Index(index["subject_id"].unique()).get_indexer(pd.Index(observations["subject_id"].astype(object)))

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal, Self, get_args
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from features.batch import build_features
-from features.declarations import OWN_UNITS
-from features.derived import MEASUREMENT_ERROR
-from features.errors import VigilError
-from features.observations import TIME, check
-from features.signals import SIGNALS
-from models.alarms.safety_net import Band, urgency_rank
+from vigil.features.batch import build_features
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.features.errors import VigilError
+from vigil.features.observations import TIME, check
+from vigil.features.signals import SIGNALS
+from vigil.models.alarms.safety_net import Band, urgency_rank
 
 if TYPE_CHECKING:
-    from models.assessment import Assessment
+    from vigil.models.assessment import Assessment
 
 History = Literal["none", "short_constant", "short_leading", "long_spaced", "long_hourly"]
 Fault = Literal["band_too_low", "alarm", "findings", "band_too_high"]
@@ -192,7 +192,7 @@ def build_records(vignettes: Iterable[Vignette], history: History) -> tuple[pd.D
         history: the history to build.
 
     Returns:
-        Observations and index, as :func:`features.batch.build_features` expects them.
+        Observations and index, as :func:`vigil.features.batch.build_features` expects them.
     """
     chosen = [vignette for vignette in vignettes if history in vignette.histories]
     readings, index = [], []

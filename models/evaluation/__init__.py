@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import build_timeline
-from models.evaluation.calibration import measure_calibration, resample_calibration
-from models.evaluation.discrimination import measure_discrimination, resample_discrimination
-from models.evaluation.net_benefit import net_benefit, resample_net_benefit
-from models.statistics.bootstrap import Float64, Resamples, basic_interval, percentile_bounds
-from models.training.risk_model import TooFewEventsError
+from vigil.models.alarms.timeline import build_timeline
+from vigil.models.evaluation.calibration import measure_calibration, resample_calibration
+from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from vigil.models.evaluation.net_benefit import net_benefit, resample_net_benefit
+from vigil.models.statistics.bootstrap import Float64, Resamples, basic_interval, percentile_bounds
+from vigil.models.training.risk_model import TooFewEventsError
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from models.statistics.bootstrap import Float64, Int64, Resamples, ratio
-from models.statistics.proportions import group_proportions
-from models.training.risk_model import from_log_odds, log_odds
+from vigil.models.statistics.bootstrap import Float64, Int64, Resamples, ratio
+from vigil.models.statistics.proportions import group_proportions
+from vigil.models.training.risk_model import from_log_odds, log_odds
 
 BINS: Final = 10
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.statistics.bootstrap import Resamples, ratio
+from vigil.models.statistics.bootstrap import Resamples, ratio
 
 Float64 = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -13,18 +13,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.scores import NEWS2_HIGH, NEWS2_MEDIUM
-from models.alarms.budget import compare_with_rule, evaluate_budgets, summarise_alarms
-from models.alarms.guarantee import Certificate, check_guarantee
-from models.alarms.timeline import HORIZON, REFRACTORY_PERIOD, AlarmTimeline
-from models.evaluation import Evaluation, evaluate_predictions
-from models.evaluation.calibration import count_risks, measure_reliability
-from models.evaluation.discrimination import roc_and_pr_curves
-from models.evaluation.net_benefit import choose_thresholds, compare_net_benefit, compute_decision_curve
-from models.evaluation.ranges import measure_coverage
-from models.evaluation.safety import count_emergencies
-from models.evaluation.subgroups import MIN_PATIENTS, measure_subgroups
-from models.statistics.bootstrap import Float64, Resamples, percentile_interval
+from vigil.features.scores import NEWS2_HIGH, NEWS2_MEDIUM
+from vigil.models.alarms.budget import compare_with_rule, evaluate_budgets, summarise_alarms
+from vigil.models.alarms.guarantee import Certificate, check_guarantee
+from vigil.models.alarms.timeline import HORIZON, REFRACTORY_PERIOD, AlarmTimeline
+from vigil.models.evaluation import Evaluation, evaluate_predictions
+from vigil.models.evaluation.calibration import count_risks, measure_reliability
+from vigil.models.evaluation.discrimination import roc_and_pr_curves
+from vigil.models.evaluation.net_benefit import choose_thresholds, compare_net_benefit, compute_decision_curve
+from vigil.models.evaluation.ranges import measure_coverage
+from vigil.models.evaluation.safety import count_emergencies
+from vigil.models.evaluation.subgroups import MIN_PATIENTS, measure_subgroups
+from vigil.models.statistics.bootstrap import Float64, Resamples, percentile_interval
 
 NEWS2: Final = "news2"  # the model with the score as its only feature
 RULES: Final = {f"NEWS2 >= {points}": points for points in (NEWS2_MEDIUM, NEWS2_HIGH)}
@@ -37,7 +37,7 @@ class Candidate:
     Attributes:
         risk: probability of each row, shape (n_rows,).
         threshold: the frozen alarm threshold, a probability.
-        certificate: the alarm guarantee stated in training (:mod:`models.alarms.guarantee`), if there is one.
+        certificate: the alarm guarantee stated in training (:mod:`vigil.models.alarms.guarantee`), if there is one.
         low, high: limits of the risk range of each row, if any.
         medium: probability from which the band is medium; None: there is no such band.
     """
@@ -60,9 +60,9 @@ class EvaluationSet:
         rows: ``subject_id, index_time, onset, onset_known, label``, one row per index time.
         candidates: models by name; the first is the default model.
         news2: NEWS2 of each row, if known.
-        groups: the groups of each row (:func:`models.evaluation.subgroups.assign_groups`), if known.
+        groups: the groups of each row (:func:`vigil.models.evaluation.subgroups.assign_groups`), if known.
         seed: seed of the bootstrap. It is the same for all models, so that differences are paired.
-        net: the safety net's columns of each row (:func:`models.assessment.safety_net_scores`); empty: evaluate without a
+        net: the safety net's columns of each row (:func:`vigil.models.assessment.safety_net_scores`); empty: evaluate without a
             safety net.
     """
 

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from models.statistics.bootstrap import Float64, Int64, Resamples
+from vigil.models.statistics.bootstrap import Float64, Int64, Resamples
 
 
 def measure_discrimination(label: Float64, probability: Float64) -> dict[str, float]:

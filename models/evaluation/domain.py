@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
-from models.cohort import number_patients
-from models.evaluation.discrimination import resample_discrimination
-from models.statistics.bootstrap import Float64, Resamples, percentile_interval
-from models.statistics.proportions import clopper_pearson, proportion_limits
+from vigil.models.cohort import number_patients
+from vigil.models.evaluation.discrimination import resample_discrimination
+from vigil.models.statistics.bootstrap import Float64, Resamples, percentile_interval
+from vigil.models.statistics.proportions import clopper_pearson, proportion_limits
 
 
 def measure_domain_of_use(
@@ -15,11 +15,11 @@ def measure_domain_of_use(
 ) -> dict[str, float | int | None]:
     """Count rows and patients outside the domain of use, and measure how the model ranks inside and outside.
 
-    Limits of shares are exact. Those of rows use the design effect of patients (:mod:`models.statistics.proportions`). Limits
-    of the AUROC come from a bootstrap of patients.
+    Limits of shares are exact. Those of rows use the design effect of patients (:mod:`vigil.models.statistics.proportions`).
+    Limits of the AUROC come from a bootstrap of patients.
 
     Args:
-        domain_outside: whether each row is outside, shape (n_rows,) (:meth:`models.domain.DomainOfUse.outside`).
+        domain_outside: whether each row is outside, shape (n_rows,) (:meth:`vigil.models.domain.DomainOfUse.outside`).
         label: 0 or 1; NaN for rows that count for the shares only.
         risk: the model's risk of each row, also outside. Any score that ranks will do. NaN: the model gave no risk.
         subject_id: subject of each row.

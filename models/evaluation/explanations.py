@@ -1,8 +1,8 @@
 """What a model makes of each signal: how its contribution to the log-odds of the risk depends on the latest value.
 
-Contributions are those of TreeSHAP (:meth:`models.training.risk_model.RiskModel.contributions`), of a sample of rows. They are
-reported for groups of rows of similar value, so that a report holds no row of a patient. A contribution says what the model
-uses, not what causes the outcome.
+Contributions are those of TreeSHAP (:meth:`vigil.models.training.risk_model.RiskModel.contributions`), of a sample of rows.
+They are reported for groups of rows of similar value, so that a report holds no row of a patient. A contribution says what the
+model uses, not what causes the outcome.
 """
 
 from typing import Any, Final
@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.signals import SIGNALS
-from models.training.risk_model import RiskModel
+from vigil.features.signals import SIGNALS
+from vigil.models.training.risk_model import RiskModel
 
 _ROWS: Final = 1_000  # sampled; TreeSHAP takes a millisecond a row and member
 _SIGNALS: Final = 8  # shown: those with the largest mean contribution

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import AlarmCounts, AlarmTimeline, rows_before_onset
-from models.evaluation.comparison import EvaluationSet
-from models.evaluation.discrimination import measure_discrimination, resample_discrimination
-from models.evaluation.subgroups import count_group, iterate_groups
-from models.statistics.bootstrap import Float64, Resamples, percentile_interval, ratio
+from vigil.models.alarms.timeline import AlarmCounts, AlarmTimeline, rows_before_onset
+from vigil.models.evaluation.comparison import EvaluationSet
+from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from vigil.models.evaluation.subgroups import count_group, iterate_groups
+from vigil.models.statistics.bootstrap import Float64, Resamples, percentile_interval, ratio
 
 Groups = list[dict[str, Any]]
 

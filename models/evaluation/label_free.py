@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.isotonic import isotonic_regression
 
-from features.errors import VigilError
-from models.statistics.bootstrap import RESAMPLES, Float64, Int64, Resamples, percentile_bounds, ratio
+from vigil.features.errors import VigilError
+from vigil.models.statistics.bootstrap import RESAMPLES, Float64, Int64, Resamples, percentile_bounds, ratio
 
 METRICS: Final = ("auroc", "auprc", "brier", "prevalence", "precision", "recall", "alerts")
 _BINS: Final = 1000  # bins of equal size of the out-of-fold risks
@@ -93,8 +93,8 @@ def estimate_performance(
     """Estimate the metrics of index times without labels.
 
     ``auroc``, ``auprc`` (average precision), ``brier`` and ``prevalence`` (share of index times with a positive label) are the
-    metrics that :func:`models.evaluation.evaluate_predictions` measures. At the threshold there are ``precision`` (of index
-    times at or above
+    metrics that :func:`vigil.models.evaluation.evaluate_predictions` measures. At the threshold there are ``precision`` (of
+    index times at or above
     it), ``recall`` (of positive index times) and ``alerts`` (share of index times at or above it, which is known exactly).
 
     Args:

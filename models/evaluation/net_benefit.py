@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.statistics.bootstrap import Float64, Interval, Resamples, percentile_interval
+from vigil.models.statistics.bootstrap import Float64, Interval, Resamples, percentile_interval
 
 POINTS: Final = 40
 

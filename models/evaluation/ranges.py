@@ -3,9 +3,9 @@
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from models.evaluation.calibration import assign_risk_groups
-from models.statistics.bootstrap import Float64
-from models.statistics.proportions import group_proportions
+from vigil.models.evaluation.calibration import assign_risk_groups
+from vigil.models.statistics.bootstrap import Float64
+from vigil.models.statistics.proportions import group_proportions
 
 
 def measure_coverage(label: Float64, probability: Float64, low: Float64, high: Float64, subject_id: ArrayLike) -> pd.DataFrame:
@@ -13,7 +13,7 @@ def measure_coverage(label: Float64, probability: Float64, low: Float64, high: F
 
     A single outcome is 0 or 1 and lies in no range. A range can be compared with the frequency of the event among rows of
     similar risk. That frequency is itself known only within an interval
-    (:func:`models.statistics.proportions.group_proportions`).
+    (:func:`vigil.models.statistics.proportions.group_proportions`).
 
     Args:
         label: 0 or 1, shape (n_rows,).

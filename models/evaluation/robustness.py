@@ -11,10 +11,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.signals import SIGNALS, Kind, signal_names
-from models.alarms.timeline import build_timeline
-from models.evaluation.discrimination import measure_discrimination, resample_discrimination
-from models.statistics.bootstrap import Float64, Resamples, percentile_interval
+from vigil.features.signals import SIGNALS, Kind, signal_names
+from vigil.models.alarms.timeline import build_timeline
+from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from vigil.models.statistics.bootstrap import Float64, Resamples, percentile_interval
 
 LOST_SHARES: Final = (0.1, 0.3, 0.5)
 # The largest sample: enough patients for useful intervals, and few enough that a job can compute features a dozen times.
@@ -83,12 +83,12 @@ def measure_loss(
     """Measure a loss: metrics after it, and their changes with 95 % intervals of the paired differences.
 
     Args:
-        frame: as for :func:`models.evaluation.evaluate_predictions`, with ``probability`` from all observations.
+        frame: as for :func:`vigil.models.evaluation.evaluate_predictions`, with ``probability`` from all observations.
         degraded: probability of the same rows from the remaining observations, shape (n_rows,).
         threshold: the frozen alarm threshold.
         seed: seed of the bootstrap.
-        net: the safety net's columns from the remaining observations (:func:`models.assessment.safety_net_scores`); None: no
-            safety net.
+        net: the safety net's columns from the remaining observations (:func:`vigil.models.assessment.safety_net_scores`); None:
+            no safety net.
 
     Returns:
         ``auroc, event_recall, alarms_per_patient_day`` after the loss; each also with ``_change, _change_low, _change_high``.

@@ -9,8 +9,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from models.alarms.safety_net import ALARM_FROM
-from models.alarms.timeline import REFRACTORY_PERIOD, AlarmTimeline
+from vigil.models.alarms.safety_net import ALARM_FROM
+from vigil.models.alarms.timeline import REFRACTORY_PERIOD, AlarmTimeline
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

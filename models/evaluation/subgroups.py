@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import AlarmTimeline, rows_before_onset
-from models.evaluation.calibration import fit_slope, resample_slope
-from models.evaluation.discrimination import measure_discrimination, resample_discrimination
-from models.statistics.bootstrap import Resamples, percentile_bounds
+from vigil.models.alarms.timeline import AlarmTimeline, rows_before_onset
+from vigil.models.evaluation.calibration import fit_slope, resample_slope
+from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from vigil.models.statistics.bootstrap import Resamples, percentile_bounds
 
 # The fewest patients with an event, and without one, for which a metric shows more than chance. Twenty is our choice. For
 # comparison, calibration curves are unstable below 200 events (Van Calster B, et al. J Clin Epidemiol 2016;74:167-176).
@@ -55,7 +55,7 @@ def measure_subgroups(frame: pd.DataFrame, membership: pd.DataFrame, threshold: 
     the last hour before it. A patient with an event is one with a positive label in the group.
 
     Args:
-        frame: as for :func:`models.evaluation.evaluate_predictions`.
+        frame: as for :func:`vigil.models.evaluation.evaluate_predictions`.
         membership: a table with the same index and one categorical column per grouping (:func:`assign_groups`).
         threshold: the frozen alarm threshold; None for tasks with one prediction per stay.
         seed: seed of the bootstrap.

@@ -5,12 +5,12 @@ from typing import Any, Final
 
 import pandas as pd
 
-from models.monitoring.detectors import Evidence, Finding, detect_faults
-from models.monitoring.feature_drift import COLUMNS, TooFewPatientsError, compare_columns
-from models.monitoring.performance import estimate_day_performance, measure_performance
-from models.monitoring.reference import References, summarise_highest_risks
-from models.registry import RegisteredModel
-from models.tasks import is_asked_once
+from vigil.models.monitoring.detectors import Evidence, Finding, detect_faults
+from vigil.models.monitoring.feature_drift import COLUMNS, TooFewPatientsError, compare_columns
+from vigil.models.monitoring.performance import estimate_day_performance, measure_performance
+from vigil.models.monitoring.reference import References, summarise_highest_risks
+from vigil.models.registry import RegisteredModel
+from vigil.models.tasks import is_asked_once
 
 DAY: Final = pd.Timedelta(days=1)
 LOG_COLUMNS: Final = ["subject_id", "index_time", "probability", "model_version", "feature_service"]
@@ -23,7 +23,7 @@ class ObservedDay:
 
     Attributes:
         until: the end of the day to assess.
-        rows: observations received in the two days before (:data:`models.monitoring.received.COLUMNS`).
+        rows: observations received in the two days before (:data:`vigil.models.monitoring.received.COLUMNS`).
         log: predictions of the last day: :data:`LOG_COLUMNS` and the model's features.
         ends: whether they are each patient's last hour, as ``vigil predict`` makes them, and not the hours of a ward.
         judged: predictions with a known outcome, of that day or before: ``subject_id, index_time, probability, label``.
@@ -51,9 +51,9 @@ class DriftAssessment:
 
     Attributes:
         findings: detected faults, and questions.
-        columns: :func:`models.monitoring.feature_drift.compare_columns` of the features and the predicted risk.
-        estimated: :func:`models.monitoring.performance.estimate_day_performance`.
-        known: :func:`models.monitoring.performance.measure_performance`.
+        columns: :func:`vigil.models.monitoring.feature_drift.compare_columns` of the features and the predicted risk.
+        estimated: :func:`vigil.models.monitoring.performance.estimate_day_performance`.
+        known: :func:`vigil.models.monitoring.performance.measure_performance`.
         patients: with a prediction or a reading, whichever are more.
     """
 
@@ -79,7 +79,7 @@ class DriftAssessment:
         return bool(self.columns.loc[self.columns["column"] == PREDICTION, "drifted"].any())
 
     def figures(self) -> dict[str, float]:
-        """Return the figures for :meth:`models.monitoring.change_control_plan.Plan.decide`."""
+        """Return the figures for :meth:`vigil.models.monitoring.change_control_plan.Plan.decide`."""
         figures = {
             "patients": float(self.patients),
             "prediction_drifted": float(self.prediction_drifted),

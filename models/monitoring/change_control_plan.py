@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from features.errors import VigilError
-from models.monitoring.detectors import Finding
-from models.monitoring.faults import FAULTS
-from models.monitoring.report_schema import Action, PlannedAction
+from vigil.features.errors import VigilError
+from vigil.models.monitoring.detectors import Finding
+from vigil.models.monitoring.faults import FAULTS
+from vigil.models.monitoring.report_schema import Action, PlannedAction
 
 FILE: Final = "pccp.yaml"
 
@@ -174,7 +174,7 @@ def read_plan(home: Path) -> Plan:
         PlanError: it cannot be read; the message names the field and what was expected.
     """
     own = home / FILE
-    text = own.read_text() if own.exists() else resources.files("models.monitoring").joinpath(FILE).read_text()
+    text = own.read_text() if own.exists() else resources.files("vigil.models.monitoring").joinpath(FILE).read_text()
     return check_plan(text, str(own) if own.exists() else FILE)
 
 

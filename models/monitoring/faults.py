@@ -1,6 +1,6 @@
 """Faults that Vigil knows by name: what goes wrong with data, and with what a model learned.
 
-:mod:`pipelines.drift.drill.injection` puts each fault into a replay. :mod:`models.monitoring.detectors` finds it.
+:mod:`vigil.pipelines.drift.drill.injection` puts each fault into a replay. :mod:`vigil.models.monitoring.detectors` finds it.
 """
 
 from dataclasses import dataclass

@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from features.errors import VigilError
-from models.statistics.ranks import compare_clustered
+from vigil.features.errors import VigilError
+from vigil.models.statistics.ranks import compare_clustered
 
 Float64 = NDArray[np.float64]
 

@@ -5,12 +5,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from models.cohort import number_patients
-from models.evaluation.calibration import measure_calibration, resample_calibration
-from models.evaluation.discrimination import measure_discrimination, resample_discrimination
-from models.evaluation.label_free import EstimateError, Reliability, estimate_performance
-from models.seeds import SEED
-from models.statistics.bootstrap import Float64, Resamples, percentile_interval
+from vigil.models.cohort import number_patients
+from vigil.models.evaluation.calibration import measure_calibration, resample_calibration
+from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from vigil.models.evaluation.label_free import EstimateError, Reliability, estimate_performance
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import Float64, Resamples, percentile_interval
 
 LEAST_PATIENTS: Final = 30
 LEAST_EVENTS: Final = 5  # patients with an event, and patients without: fewer say nothing about ranks
@@ -28,8 +28,8 @@ def estimate_day_performance(
         threshold: of the high band.
 
     Returns:
-        The figures of :func:`models.evaluation.label_free.estimate_performance`, ``auroc_before`` (AUROC expected of training
-        patients) and ``auroc_lost`` (that less the AUROC of the log). None where risks are too few.
+        The figures of :func:`vigil.models.evaluation.label_free.estimate_performance`, ``auroc_before`` (AUROC expected of
+        training patients) and ``auroc_lost`` (that less the AUROC of the log). None where risks are too few.
     """
     try:
         reliability = Reliability.fit(trained["probability"], trained["label"], trained["subject_id"].astype(str), seed=SEED)

@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.declarations import OWN_UNITS
-from features.observations import TIME, check, to_numbers
-from features.signals import BOUNDS, measured_signal
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import TIME, check, to_numbers
+from vigil.features.signals import BOUNDS, measured_signal
 
 # ``value`` is a number, or NaN: a bound, or no number. ``reason`` is why a reading was not used
 # (features.observations.REASONS), or empty.
@@ -20,7 +20,7 @@ def check_received(readings: pd.DataFrame) -> pd.DataFrame:
     """Check readings, and return all of them in order of arrival.
 
     Args:
-        readings: unchecked, with the columns of :mod:`features.observations`.
+        readings: unchecked, with the columns of :mod:`vigil.features.observations`.
 
     Returns:
         :data:`COLUMNS`; an unusable reading has a reason.

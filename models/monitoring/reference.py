@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.monitoring.signal_reference import READING_REFERENCE
-from models.registry import NoModelError, RegisteredModel, Registry
+from vigil.models.monitoring.signal_reference import READING_REFERENCE
+from vigil.models.registry import NoModelError, RegisteredModel, Registry
 
 REFERENCE: Final = "reference.parquet"
 AUROC: Final = "out_of_fold.auroc"  # metric of the run
@@ -26,7 +26,7 @@ class References:
     Attributes:
         days: :func:`sample_patient_days`.
         judged: :func:`select_judged_hours`.
-        readings: :func:`models.monitoring.signal_reference.build_reading_reference`.
+        readings: :func:`vigil.models.monitoring.signal_reference.build_reading_reference`.
         auroc: AUROC of training patients, out of fold. A recalibrated version keeps that of the first.
     """
 

@@ -1,4 +1,6 @@
-"""The schema of ``drift.json``: :mod:`pipelines.drift` writes it, :mod:`serving.observability.drift_metrics` reads it.
+"""The schema of ``drift.json``.
+
+:mod:`vigil.pipelines.drift` writes it, :mod:`vigil.serving.observability.drift_metrics` reads it.
 
 Field names are the keys of the file. A run that fails writes ``status``, ``judged_at`` and ``error`` alone, so all other fields
 have defaults. Undefined figures are null.
@@ -38,7 +40,7 @@ class FindingRecord(_Record):
     """One fault at one location.
 
     Attributes:
-        fault: a key of :data:`models.monitoring.faults.FAULTS`.
+        fault: a key of :data:`vigil.models.monitoring.faults.FAULTS`.
         signal: the signal it hits; None: all, or none in particular.
         place: what ``where`` names.
         where: a gateway, a device, two swapped devices, or empty for the ward.
@@ -66,7 +68,7 @@ class FindingRecord(_Record):
 
 
 class ColumnRecord(_Record):
-    """One feature, or the risk, compared with the reference (:func:`models.monitoring.feature_drift.compare_columns`)."""
+    """One feature, or the risk, compared with the reference (:func:`vigil.models.monitoring.feature_drift.compare_columns`)."""
 
     column: str
     effect: Figure = None
@@ -96,7 +98,7 @@ class ColumnsRecord(_Record):
 
 
 class ExpectedPerformance(_Record):
-    """Performance expected without labels (:func:`models.evaluation.label_free.estimate_performance`), with 95 % intervals.
+    """Performance expected without labels, with 95 % intervals (:func:`vigil.models.evaluation.label_free`).
 
     Attributes:
         auroc_before: AUROC expected of training patients.
@@ -158,7 +160,7 @@ class PeriodPerformance(_Record):
 
 
 class MeasuredPerformance(PeriodPerformance):
-    """Performance measured over all known outcomes, and week by week (:func:`models.monitoring.performance.measured`).
+    """Performance measured over all known outcomes, and week by week (:func:`vigil.models.monitoring.performance.measured`).
 
     Attributes:
         auroc_before: AUROC of training patients, out of fold.

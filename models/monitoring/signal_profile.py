@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.monitoring.received import REPEATS
+from vigil.models.monitoring.received import REPEATS
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -50,7 +50,7 @@ def profile_signals(rows: pd.DataFrame) -> pd.DataFrame:
     """Summarise readings in one row for each window, patient, signal, device and gateway.
 
     Args:
-        rows: :data:`models.monitoring.received.COLUMNS` and ``window``, a whole number.
+        rows: :data:`vigil.models.monitoring.received.COLUMNS` and ``window``, a whole number.
 
     Returns:
         :data:`KEYS` and these numbers:

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.monitoring.signal_profile import profile_signals
+from vigil.models.monitoring.signal_profile import profile_signals
 
 READING_REFERENCE: Final = "reading_reference.parquet"
 MOST_PATIENTS: Final = 500
@@ -19,12 +19,12 @@ def build_reading_reference(received: Iterable[pd.DataFrame], patients: "pd.Inde
     """Profile the days of at most about twice :data:`MOST_PATIENTS` training patients.
 
     Args:
-        received: the parts of a cohort, each with the columns of :data:`models.monitoring.received.COLUMNS`.
+        received: the parts of a cohort, each with the columns of :data:`vigil.models.monitoring.received.COLUMNS`.
         patients: those to choose from.
 
     Returns:
-        The columns of :func:`models.monitoring.signal_profile.profile_signals`. Patients, devices and gateways are numbers,
-        and there are no dates.
+        The columns of :func:`vigil.models.monitoring.signal_profile.profile_signals`. Patients, devices and gateways are
+        numbers, and there are no dates.
     """
     chosen = set(patients[:: max(1, len(patients) // MOST_PATIENTS)])
     parts = [profile_days(rows[rows["subject_id"].isin(chosen)]) for rows in received]

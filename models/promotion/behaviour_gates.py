@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from models.behaviour.directions import (
+from vigil.models.behaviour.directions import (
     FEWEST_CASES,
     HISTORY_FACTOR,
     LARGEST_FALL,
@@ -13,9 +13,9 @@ from models.behaviour.directions import (
     MOST_VIOLATIONS_OF_A_SIGNAL,
     TOLERANCE,
 )
-from models.behaviour.examination import MOST_TOO_HIGH
-from models.formatting import format_number, format_percent
-from models.promotion.gate import Gate
+from vigil.models.behaviour.examination import MOST_TOO_HIGH
+from vigil.models.formatting import format_number, format_percent
+from vigil.models.promotion.gate import Gate
 
 _MOST_NAMED: Final = 3  # the number of faults to name; the report shows all
 
@@ -24,7 +24,7 @@ def check_vignettes(summary: Mapping[str, Any]) -> Gate:
     """Check that the full answers, with safety net and domain of use, are right for the clinical vignettes.
 
     Args:
-        summary: the summary of all vignettes (:func:`models.behaviour.examination.summarise_outcomes`).
+        summary: the summary of all vignettes (:func:`vigil.models.behaviour.examination.summarise_outcomes`).
     """
     failures = [failure for failure in summary["failed"] if failure["fault"] != "band_too_high"]
     shown = failures or ([] if summary["passed"] else summary["failed"])
@@ -57,7 +57,8 @@ def check_directions(examination: Mapping[str, Any]) -> Gate:
     """Check that the risk does not fall when a patient is made worse, and that no one signal or short history decides alone.
 
     Args:
-        examination: with ``worsening, history, removal`` and ``removal_of_vignettes`` (:mod:`models.behaviour.directions`).
+        examination: with ``worsening, history, removal`` and ``removal_of_vignettes``
+            (:mod:`vigil.models.behaviour.directions`).
     """
     tests = {name: examination[name] for name in ("worsening", "history", "removal", "removal_of_vignettes")}
     return Gate(

@@ -5,7 +5,7 @@ behaviour when it is trained.
 
 Each gate takes metrics, and states whether they pass, what was found, what was expected, and what to do if they do not. All
 limits are written in this package. Both models are evaluated on the same rows and the same resamples of the patients
-(:mod:`models.statistics.bootstrap`), so all differences are paired.
+(:mod:`vigil.models.statistics.bootstrap`), so all differences are paired.
 """
 
 import math
@@ -13,14 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from models.alarms.guarantee import Certificate, check_guarantee
-from models.alarms.timeline import AlarmTimeline
-from models.evaluation.comparison import EvaluationSet, measure_models
-from models.evaluation.group_changes import Groups, compare_groups
-from models.formatting import format_interval, format_number, format_percent, format_percent_interval
-from models.promotion.behaviour_gates import check_directions, check_vignettes
-from models.promotion.gate import Gate
-from models.tasks import RiskTask
+from vigil.models.alarms.guarantee import Certificate, check_guarantee
+from vigil.models.alarms.timeline import AlarmTimeline
+from vigil.models.evaluation.comparison import EvaluationSet, measure_models
+from vigil.models.evaluation.group_changes import Groups, compare_groups
+from vigil.models.formatting import format_interval, format_number, format_percent, format_percent_interval
+from vigil.models.promotion.behaviour_gates import check_directions, check_vignettes
+from vigil.models.promotion.gate import Gate
+from vigil.models.tasks import RiskTask
 
 __all__ = ["Gate", "GateResults", "check_behaviour", "describe_refusal", "evaluate_gates"]
 
@@ -46,7 +46,7 @@ class GateResults:
     Attributes:
         gates: every gate, in order.
         held_out: ``patients, events, index_times`` of the evaluation.
-        metrics: metrics of each model by name (:class:`models.evaluation.Evaluation`).
+        metrics: metrics of each model by name (:class:`vigil.models.evaluation.Evaluation`).
         left_out: names of gates that were left out because there is no champion to compare with.
     """
 
@@ -70,7 +70,7 @@ def evaluate_gates(
         facts: metadata of the challenger (``RiskModel.metadata_``), and those of the champion. Without a champion the
             second are those of the cohort.
         digest: digest of the training data as the feature store gives them now.
-        examination: the challenger's behaviour (:func:`models.behaviour.examination.examine_behaviour`).
+        examination: the challenger's behaviour (:func:`vigil.models.behaviour.examination.examine_behaviour`).
         task: the task. With one prediction per stay there are no alarms and no alarm guarantee.
     """
     once, (challenger, *champions) = task.index == "end", held_out.candidates
@@ -96,7 +96,7 @@ def check_behaviour(examination: Mapping[str, Any]) -> list[Gate]:
     """Evaluate the gates of behaviour, which a first champion must pass too.
 
     Args:
-        examination: the result of :func:`models.behaviour.examination.examine_behaviour`.
+        examination: the result of :func:`vigil.models.behaviour.examination.examine_behaviour`.
     """
     return [check_vignettes(examination["vignettes"]), check_directions(examination)]
 
@@ -182,7 +182,7 @@ def check_subgroups(compared: Groups) -> Gate:
     the cheaper mistake.
 
     Args:
-        compared: the result of :func:`models.evaluation.group_changes.compare_groups`.
+        compared: the result of :func:`vigil.models.evaluation.group_changes.compare_groups`.
     """
     judged = [row for row in compared if row["enough"]]
     harmed = {_group_name(row): harm for row in judged if (harm := _describe_harm(row))}
@@ -208,9 +208,9 @@ def check_alarm_guarantee(
 
     Args:
         certificate: the alarm guarantee stated in training, if there is one.
-        outcome: its check on the held-out patients (:func:`models.alarms.guarantee.check_guarantee`).
+        outcome: its check on the held-out patients (:func:`vigil.models.alarms.guarantee.check_guarantee`).
         once_per_stay: whether there is one prediction per stay. If so, no guarantee is required.
-        reason: why training stated none, if known (:func:`models.alarms.guarantee.explain_no_guarantee`).
+        reason: why training stated none, if known (:func:`vigil.models.alarms.guarantee.explain_no_guarantee`).
     """
     expected, figures = "an alarm guarantee from training", dict(outcome or {})
     if once_per_stay:

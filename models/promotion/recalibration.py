@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from features.errors import VigilError
-from models.cohort import assign_folds, number_patients
-from models.evaluation.calibration import fit_line, fit_shift, measure_calibration
-from models.promotion.gates import HIGHEST_SLOPE, LOWEST_SLOPE, MOST_SHIFT
-from models.statistics.bootstrap import Float64, Resamples, percentile_interval, ratio
-from models.training.risk_model import RiskModel, from_log_odds, log_odds
-from models.training.venn_abers import VennAbers
+from vigil.features.errors import VigilError
+from vigil.models.cohort import assign_folds, number_patients
+from vigil.models.evaluation.calibration import fit_line, fit_shift, measure_calibration
+from vigil.models.promotion.gates import HIGHEST_SLOPE, LOWEST_SLOPE, MOST_SHIFT
+from vigil.models.statistics.bootstrap import Float64, Resamples, percentile_interval, ratio
+from vigil.models.training.risk_model import RiskModel, from_log_odds, log_odds
+from vigil.models.training.venn_abers import VennAbers
 
 SLOPE_ALPHA: Final = 0.05  # the slope is fitted too if the likelihood ratio test has a p value below this
 

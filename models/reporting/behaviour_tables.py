@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from models.behaviour.directions import FEWEST_CASES, HISTORY_FACTOR, TOLERANCE
-from models.formatting import NONE, format_interval, format_limits, format_number, format_percent, format_percent_interval
-from models.reporting.tables import Table
+from vigil.models.behaviour.directions import FEWEST_CASES, HISTORY_FACTOR, TOLERANCE
+from vigil.models.formatting import NONE, format_interval, format_limits, format_number, format_percent, format_percent_interval
+from vigil.models.reporting.tables import Table
 
 Result = Mapping[str, Any]
 

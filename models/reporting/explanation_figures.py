@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from models.reporting.style import DEFAULT_COLOUR, name_signal, name_unit
+from vigil.models.reporting.style import DEFAULT_COLOUR, name_signal, name_unit
 
 _COLUMNS: Final = 4
 _UNKNOWN_COLOUR: Final = "#888888"

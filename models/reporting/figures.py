@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from models.reporting.style import DEFAULT_COLOUR, display_name, label_axes, line_style, order_models
-from models.reporting.tables import name_group
-from models.statistics.bootstrap import Float64
+from vigil.models.reporting.style import DEFAULT_COLOUR, display_name, label_axes, line_style, order_models
+from vigil.models.reporting.tables import name_group
+from vigil.models.statistics.bootstrap import Float64
 
 Result = Mapping[str, Any]
 

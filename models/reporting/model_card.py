@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined
 
-from features.catalogue import FEATURES, INDEX_STEP
-from features.signals import SIGNALS
-from models.formatting import NONE, format_interval, format_number, format_percent
-from models.reporting import behaviour_tables, tables
-from models.reporting.style import display_name
-from models.reporting.tables import Result, Row, Table
+from vigil.features.catalogue import FEATURES, INDEX_STEP
+from vigil.features.signals import SIGNALS
+from vigil.models.formatting import NONE, format_interval, format_number, format_percent
+from vigil.models.reporting import behaviour_tables, tables
+from vigil.models.reporting.style import display_name
+from vigil.models.reporting.tables import Result, Row, Table
 
 _TEMPLATE: Final = "model_card.md"
 
@@ -103,8 +103,8 @@ def render_model_card(evaluation: Mapping[str, Any], training: Mapping[str, Any]
     """Render the model card of a version as Markdown.
 
     Args:
-        evaluation: ``evaluation.json`` as read from the file (:func:`models.reporting.report.render_report`).
-        training: facts about the training of the version (:func:`models.version_history.describe_training`).
+        evaluation: ``evaluation.json`` as read from the file (:func:`vigil.models.reporting.report.render_report`).
+        training: facts about the training of the version (:func:`vigil.models.version_history.describe_training`).
     """
     answered = _AnsweredItems()
     environment = Environment(
@@ -114,7 +114,9 @@ def render_model_card(evaluation: Mapping[str, Any], training: Mapping[str, Any]
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    template = environment.from_string(resources.files("models.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
+    template = environment.from_string(
+        resources.files("vigil.models.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    )
     units = [row for row in evaluation["subgroups"] if row["by"] == "unit" and row["enough"]]
     return template.render(
         result=evaluation,

@@ -8,11 +8,11 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from models.formatting import format_interval, format_number
-from models.reporting import behaviour_tables, figures, tables
-from models.reporting.explanation_figures import draw_explanations
-from models.reporting.style import display_name, render_svg, report_style
-from models.reporting.verdict import judge, list_figures
+from vigil.models.formatting import format_interval, format_number
+from vigil.models.reporting import behaviour_tables, figures, tables
+from vigil.models.reporting.explanation_figures import draw_explanations
+from vigil.models.reporting.style import display_name, render_svg, report_style
+from vigil.models.reporting.verdict import judge, list_figures
 
 Result = Mapping[str, Any]
 
@@ -23,11 +23,13 @@ def render_report(result: Result) -> str:
     """Render the evaluation report as HTML.
 
     Args:
-        result: ``evaluation.json`` as read from the file: the sections of :mod:`models.evaluation.comparison`, and ``source,
-            simulated, version, task, made``. ``robustness, behaviour, domain`` and ``explanations`` are optional.
+        result: ``evaluation.json`` as read from the file: the sections of :mod:`vigil.models.evaluation.comparison`, and
+            ``source, simulated, version, task, made``. ``robustness, behaviour, domain`` and ``explanations`` are optional.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files("models.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
+    template = environment.from_string(
+        resources.files("vigil.models.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    )
     losses = result.get("robustness", {}).get("losses")
     has_explanations = any(signal["groups"] for signal in result.get("explanations", ()))
     large_groups = [row for row in result["subgroups"] if row["enough"]]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from models.formatting import (
+from vigil.models.formatting import (
     NONE,
     format_interval,
     format_limits,
@@ -12,7 +12,7 @@ from models.formatting import (
     format_percent,
     format_percent_interval,
 )
-from models.reporting.style import describe_knowledge, display_name, order_models
+from vigil.models.reporting.style import describe_knowledge, display_name, order_models
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from models.formatting import format_interval, format_percent_interval
-from models.reporting.style import display_name
+from vigil.models.formatting import format_interval, format_percent_interval
+from vigil.models.reporting.style import display_name
 
 Result = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from models.cohort import number_patients
+from vigil.models.cohort import number_patients
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

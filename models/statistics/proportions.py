@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from models.statistics.bootstrap import Float64, Interval
+from vigil.models.statistics.bootstrap import Float64, Interval
 
 TAIL: Final = 0.025  # on either side of a 95 % interval
 

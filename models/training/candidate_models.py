@@ -9,9 +9,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from features.catalogue import FEATURES, SAFETY_NET, list_features, list_features_reflecting
-from features.signals import signal_names
-from models.training.risk_model import RiskModel
+from vigil.features.catalogue import FEATURES, SAFETY_NET, list_features, list_features_reflecting
+from vigil.features.signals import signal_names
+from vigil.models.training.risk_model import RiskModel
 
 DEFAULT: Final = "all_signals"  # default of models that are asked every hour
 # Default of models that are asked once per stay. It ranks as well there, and depends less on a hospital's measurement habits

@@ -7,7 +7,7 @@ random for each patient.
 
 A record has nearly always run for a while before a patient is ill. So a model may learn that only a change matters, and a level
 says little. Therefore it also learns from *truncated records* of every patient: as if monitoring had begun late, and from the
-last set of observations alone (:mod:`models.training.truncated_records`).
+last set of observations alone (:mod:`vigil.models.training.truncated_records`).
 
 What a model learns from all of them holds for all (domain randomisation: Tobin J, et al. Domain randomization for transferring
 deep neural networks from simulation to the real world. IROS 2017:23-30).
@@ -31,11 +31,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from features.batch import KEYS, build_features
-from features.catalogue import group_by_view
-from features.signals import STORED, Kind, measured_signal
-from models.training.draws import draw_per_row
-from models.training.truncated_records import last_sets, late_start
+from vigil.features.batch import KEYS, build_features
+from vigil.features.catalogue import group_by_view
+from vigil.features.signals import STORED, Kind, measured_signal
+from vigil.models.training.draws import draw_per_row
+from vigil.models.training.truncated_records import last_sets, late_start
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -127,9 +127,9 @@ def augment(
     """Make the augmented rows of patients.
 
     Args:
-        observations: checked observations (:func:`features.observations.check`) of subjects of the index.
-        index: an index as :func:`features.batch.build_features` takes. It also has the stay's ``start``, ``label`` (NaN: the
-            row is left out) and ``row``, the position in the training frame.
+        observations: checked observations (:func:`vigil.features.observations.check`) of subjects of the index.
+        index: an index as :func:`vigil.features.batch.build_features` takes. It also has the stay's ``start``, ``label`` (NaN:
+            the row is left out) and ``row``, the position in the training frame.
         features: names of the features to make.
         negative_share: share of the rows without an event that other and changed habits keep (:func:`share_of_negatives`). Rows
             with an event all stay.
@@ -239,7 +239,7 @@ def other_habits(observations: pd.DataFrame) -> pd.DataFrame:
     """Return the observations that other habits would have left, drawn for each patient.
 
     Args:
-        observations: checked observations (:func:`features.observations.check`).
+        observations: checked observations (:func:`vigil.features.observations.check`).
 
     Returns:
         Some of their rows, in the same order.
@@ -260,7 +260,7 @@ def changed_habits(observations: pd.DataFrame, draw: int) -> pd.DataFrame:
       the signal, and values stay within its plausible range.
 
     Args:
-        observations: checked observations (:func:`features.observations.check`).
+        observations: checked observations (:func:`vigil.features.observations.check`).
         draw: number of the draw; other draws are independent.
 
     Returns:

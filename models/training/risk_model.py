@@ -15,18 +15,18 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.linear_model import LogisticRegression
 
-from features.catalogue import FEATURES
-from features.errors import VigilError
-from models.cohort import assign_folds
-from models.training.lightgbm_single_row import raw_scores
-from models.training.measurement_augmentation import TRUNCATED_RECORDS, Augmented
-from models.training.members import draw_rows, map_on_cores, preparing_alone
-from models.training.tree_scorer import score_many
-from models.training.venn_abers import VennAbers
+from vigil.features.catalogue import FEATURES
+from vigil.features.errors import VigilError
+from vigil.models.cohort import assign_folds
+from vigil.models.training.lightgbm_single_row import raw_scores
+from vigil.models.training.measurement_augmentation import TRUNCATED_RECORDS, Augmented
+from vigil.models.training.members import draw_rows, map_on_cores, preparing_alone
+from vigil.models.training.tree_scorer import score_many
+from vigil.models.training.venn_abers import VennAbers
 
 if TYPE_CHECKING:
-    from models.alarms.guarantee import Certificate
-    from models.domain import DomainOfUse
+    from vigil.models.alarms.guarantee import Certificate
+    from vigil.models.domain import DomainOfUse
 
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
@@ -153,8 +153,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             X: a frame with the model's columns.
             y: 0, 1, or NaN for rows that are scored and not learned from, shape (n_rows,).
             groups: subject of each row. All rows of a patient are in one fold.
-            augmented: rows of X as recorded in other ways (:mod:`models.training.measurement_augmentation`). Members learn from
-                them too, with the labels and groups of X. Calibration is that of X.
+            augmented: rows of X as recorded in other ways (:mod:`vigil.models.training.measurement_augmentation`). Members
+                learn from them too, with the labels and groups of X. Calibration is that of X.
 
         Returns:
             The calibrated out-of-fold risk of every row, shape (n_rows,).
@@ -247,7 +247,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.range_of(self.risk(X))
 
     def range_of(self, risk: Float64) -> tuple[Float64, Float64]:
-        """Return the range of each risk (:class:`models.training.venn_abers.VennAbers`), widened to hold the risk itself."""
+        """Return the range of each risk, by :class:`VennAbers`, widened to hold the risk itself."""
         low, high = self.ranges_.range(risk)
         return np.minimum(low, risk), np.maximum(high, risk)
 

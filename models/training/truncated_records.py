@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import KEYS
-from features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
-from features.revisions import counts_until
-from features.signals import STORED, Kind
-from models.training.draws import draw_per_row
+from vigil.features.batch import KEYS
+from vigil.features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
+from vigil.features.revisions import counts_until
+from vigil.features.signals import STORED, Kind
+from vigil.models.training.draws import draw_per_row
 
 Int64 = NDArray[np.int64]
 

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
 
-from models.cohort import number_patients
+from vigil.models.cohort import number_patients
 
 Float64 = NDArray[np.float64]
 

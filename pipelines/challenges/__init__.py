@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from features.errors import VigilError
+from vigil.features.errors import VigilError
 
 PREDICTIONS = ("model", "subject_id", "index_time", "probability", "alarm")
 

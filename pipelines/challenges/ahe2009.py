@@ -7,17 +7,17 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from features.catalogue import SERVICES
-from models.evaluation.discrimination import resample_discrimination
-from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, percentile_interval
-from models.statistics.proportions import clopper_pearson
-from models.tasks import TASKS
-from models.training.candidate_models import DEFAULT, small_cohort_model
-from pipelines.challenges import Benchmark, to_predictions
-from pipelines.challenges.frames import read_frame
-from pipelines.progress import timed_step
-from pipelines.sources.ahe2009 import Ahe2009
+from vigil.features.catalogue import SERVICES
+from vigil.models.evaluation.discrimination import resample_discrimination
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import Resamples, percentile_interval
+from vigil.models.statistics.proportions import clopper_pearson
+from vigil.models.tasks import TASKS
+from vigil.models.training.candidate_models import DEFAULT, small_cohort_model
+from vigil.pipelines.challenges import Benchmark, to_predictions
+from vigil.pipelines.challenges.frames import read_frame
+from vigil.pipelines.progress import timed_step
+from vigil.pipelines.sources.ahe2009 import Ahe2009
 
 TEST_SETS: Final = ("testA", "testB")
 THRESHOLD: Final = 0.5  # the challenge counts correct answers; half of the training records have an episode

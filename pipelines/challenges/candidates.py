@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from features.catalogue import list_features_reflecting
-from models.seeds import SEED
-from models.training.candidate_models import DEFAULT, DEFAULT_PER_STAY, linear_model, model_features, tree_model
-from models.training.measurement_augmentation import TRAINING_WAYS, TRUNCATED_RECORDS, Way
-from models.training.risk_model import RiskModel
+from vigil.features.catalogue import list_features_reflecting
+from vigil.models.seeds import SEED
+from vigil.models.training.candidate_models import DEFAULT, DEFAULT_PER_STAY, linear_model, model_features, tree_model
+from vigil.models.training.measurement_augmentation import TRAINING_WAYS, TRUNCATED_RECORDS, Way
+from vigil.models.training.risk_model import RiskModel
 
 Float64 = NDArray[np.float64]
 

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from models.evaluation.discrimination import resample_discrimination
-from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, percentile_interval
-from models.training.risk_model import RiskModel
-from pipelines.challenges import PREDICTIONS, Benchmark, BenchmarkError
-from pipelines.challenges.cgm_features import LAGS, MINUTE, Glucose, compute_features, read_glucose
-from pipelines.progress import timed_step, track
-from pipelines.sources.cgm import read_cgm_set
+from vigil.models.evaluation.discrimination import resample_discrimination
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import Resamples, percentile_interval
+from vigil.models.training.risk_model import RiskModel
+from vigil.pipelines.challenges import PREDICTIONS, Benchmark, BenchmarkError
+from vigil.pipelines.challenges.cgm_features import LAGS, MINUTE, Glucose, compute_features, read_glucose
+from vigil.pipelines.progress import timed_step, track
+from vigil.pipelines.sources.cgm import read_cgm_set
 
 Float64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]

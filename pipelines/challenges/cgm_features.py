@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.observations import CheckedObservations
-from features.signals import SIGNALS, bound_name
+from vigil.features.observations import CheckedObservations
+from vigil.features.signals import SIGNALS, bound_name
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]

@@ -6,18 +6,18 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.catalogue import SERVICES
-from models.cohort import LABEL_COLUMNS
-from models.evaluation import evaluate_predictions
-from models.evaluation.challenges import choose_event1_threshold, resample_events, score_event1, score_event2
-from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, basic_interval, percentile_interval
-from models.tasks import TASKS
-from models.training.candidate_models import AS_MEASURED, candidates, score_model
-from pipelines.challenges import Benchmark, BenchmarkError, to_predictions
-from pipelines.challenges.frames import read_augmented, read_frame
-from pipelines.progress import timed_step
-from pipelines.sources.cinc2012 import Cinc2012
+from vigil.features.catalogue import SERVICES
+from vigil.models.cohort import LABEL_COLUMNS
+from vigil.models.evaluation import evaluate_predictions
+from vigil.models.evaluation.challenges import choose_event1_threshold, resample_events, score_event1, score_event2
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import Resamples, basic_interval, percentile_interval
+from vigil.models.tasks import TASKS
+from vigil.models.training.candidate_models import AS_MEASURED, candidates, score_model
+from vigil.pipelines.challenges import Benchmark, BenchmarkError, to_predictions
+from vigil.pipelines.challenges.frames import read_augmented, read_frame
+from vigil.pipelines.progress import timed_step
+from vigil.pipelines.sources.cinc2012 import Cinc2012
 
 _SERVICE: Final = TASKS["mortality"].feature_service
 _SEVERITY: Final = ("saps_i", "first_day_sofa")  # from the outcome files

@@ -9,26 +9,26 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from features.catalogue import SERVICES
-from models.alarms.budget import compare_with_rule, summarise_alarms
-from models.alarms.timeline import AlarmTimeline, count_alarms_where
-from models.assessment import safety_net_scores
-from models.cohort import LABEL_COLUMNS, assign_folds
-from models.evaluation import evaluate_predictions
-from models.evaluation.challenges import Utility
-from models.evaluation.comparison import RULES
-from models.evaluation.safety import count_emergencies
-from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, percentile_interval
-from models.tasks import TASKS
-from models.training.candidate_models import candidates
-from models.training.measurement_augmentation import Augmented
-from models.training.risk_model import RiskModel
-from pipelines.challenges import Benchmark, BenchmarkError, to_predictions
-from pipelines.challenges.frames import read_augmented, read_frame
-from pipelines.jobs.train import fit_all
-from pipelines.progress import track
-from pipelines.sources.cinc2019 import Cinc2019
+from vigil.features.catalogue import SERVICES
+from vigil.models.alarms.budget import compare_with_rule, summarise_alarms
+from vigil.models.alarms.timeline import AlarmTimeline, count_alarms_where
+from vigil.models.assessment import safety_net_scores
+from vigil.models.cohort import LABEL_COLUMNS, assign_folds
+from vigil.models.evaluation import evaluate_predictions
+from vigil.models.evaluation.challenges import Utility
+from vigil.models.evaluation.comparison import RULES
+from vigil.models.evaluation.safety import count_emergencies
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import Resamples, percentile_interval
+from vigil.models.tasks import TASKS
+from vigil.models.training.candidate_models import candidates
+from vigil.models.training.measurement_augmentation import Augmented
+from vigil.models.training.risk_model import RiskModel
+from vigil.pipelines.challenges import Benchmark, BenchmarkError, to_predictions
+from vigil.pipelines.challenges.frames import read_augmented, read_frame
+from vigil.pipelines.jobs.train import fit_all
+from vigil.pipelines.progress import track
+from vigil.pipelines.sources.cinc2019 import Cinc2019
 
 OUTER_FOLDS: Final = 5
 _SERVICE: Final = TASKS["sepsis"].feature_service
@@ -124,7 +124,7 @@ def count_safety_net_alarms(scored: pd.DataFrame) -> dict[str, float]:
 
     Args:
         scored: as :func:`compute_figures` takes it, with ``high, medium`` and the columns of
-            :func:`models.assessment.safety_net_scores`.
+            :func:`vigil.models.assessment.safety_net_scores`.
 
     Returns:
         The figures of :func:`summary` with the prefixes ``model_, net_, both_``, and those of :func:`emergencies` with

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import KEYS, build_features
-from features.catalogue import group_by_view
-from features.declarations import OWN_UNITS
-from features.observations import check
-from models.cohort import index_times, label_index_times
-from models.training.measurement_augmentation import (
+from vigil.features.batch import KEYS, build_features
+from vigil.features.catalogue import group_by_view
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.models.cohort import index_times, label_index_times
+from vigil.models.training.measurement_augmentation import (
     Augmented,
     Way,
     augment,
@@ -20,8 +20,8 @@ from models.training.measurement_augmentation import (
     join_parts,
     share_of_negatives,
 )
-from pipelines.progress import track
-from pipelines.sources import Source
+from vigil.pipelines.progress import track
+from vigil.pipelines.sources import Source
 
 T = TypeVar("T")
 Float32 = NDArray[np.float32]

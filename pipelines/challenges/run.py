@@ -4,13 +4,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from pipelines.challenges import Benchmark, BenchmarkError
-from pipelines.challenges.ahe2009 import ahe2009
-from pipelines.challenges.cgm import cgm
-from pipelines.challenges.cinc2012 import cinc2012
-from pipelines.challenges.cinc2019 import cinc2019
-from pipelines.challenges.safety_net import safety_net
-from pipelines.challenges.transportability import transportability2012, transportability2019
+from vigil.pipelines.challenges import Benchmark, BenchmarkError
+from vigil.pipelines.challenges.ahe2009 import ahe2009
+from vigil.pipelines.challenges.cgm import cgm
+from vigil.pipelines.challenges.cinc2012 import cinc2012
+from vigil.pipelines.challenges.cinc2019 import cinc2019
+from vigil.pipelines.challenges.safety_net import safety_net
+from vigil.pipelines.challenges.transportability import transportability2012, transportability2019
 
 PROTOCOLS: Final[dict[str, Callable[..., Benchmark]]] = {
     "cinc2012": cinc2012,

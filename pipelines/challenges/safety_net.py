@@ -9,17 +9,17 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.batch import KEYS, build_features
-from features.declarations import OWN_UNITS
-from features.observations import TIME, check
-from models.alarms.budget import summarise_alarms
-from models.alarms.timeline import AlarmTimeline
-from models.assessment import safety_net_scores, without_sustained_values
-from models.seeds import SEED
-from pipelines.challenges import PREDICTIONS, Benchmark
-from pipelines.progress import track
-from pipelines.sources import Batch
-from pipelines.sources.simulated import SimulatedWard
+from vigil.features.batch import KEYS, build_features
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import TIME, check
+from vigil.models.alarms.budget import summarise_alarms
+from vigil.models.alarms.timeline import AlarmTimeline
+from vigil.models.assessment import safety_net_scores, without_sustained_values
+from vigil.models.seeds import SEED
+from vigil.pipelines.challenges import PREDICTIONS, Benchmark
+from vigil.pipelines.progress import track
+from vigil.pipelines.sources import Batch
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 _VIEWS: Final = ("scores", "patient", "safety_net")
 _SEED: Final = 7  # the times of the net were chosen on the ward of the default seed, not on this one

@@ -1,11 +1,11 @@
 """Performance of a model in another hospital, imitated within one cohort, and the choice of a model by it.
 
-Every candidate (:mod:`pipelines.challenges.candidates`) is evaluated in four settings:
+Every candidate (:mod:`vigil.pipelines.challenges.candidates`) is evaluated in four settings:
 
 - *Home*: five-fold cross-validation by patient.
 - *Changed habits*: the same patients as a hospital of very different measurement habits would have recorded them
-  (:func:`models.training.measurement_augmentation.changed_habits`). No model learns from this draw. Each patient is scored by
-  the member that has not seen them.
+  (:func:`vigil.models.training.measurement_augmentation.changed_habits`). No model learns from this draw. Each patient is
+  scored by the member that has not seen them.
 - *Units left out*: each unit in turn, scored by a model that has seen no patient of it.
 - *Both*: the units left out, under changed habits.
 
@@ -29,38 +29,38 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 
-from features.catalogue import SERVICES
-from models.alarms.timeline import (
+from vigil.features.catalogue import SERVICES
+from vigil.models.alarms.timeline import (
     AlarmTimeline,
     build_timeline,
     count_alarms_where,
     threshold_at_budget,
     threshold_without_labels,
 )
-from models.cohort import LABEL_COLUMNS, assign_folds
-from models.evaluation.calibration import measure_calibration
-from models.evaluation.discrimination import measure_discrimination, resample_discrimination
-from models.evaluation.domain import measure_domain_of_use
-from models.seeds import SEED
-from models.statistics.bootstrap import Resamples, percentile_interval
-from models.tasks import TASKS
-from models.training.candidate_models import CLOCK, DEFAULT, DEFAULT_PER_STAY, tree_model
-from models.training.measurement_augmentation import Augmented
-from models.training.risk_model import RiskModel
-from pipelines.challenges import PREDICTIONS, Benchmark, BenchmarkError, to_predictions
-from pipelines.challenges.candidates import (
+from vigil.models.cohort import LABEL_COLUMNS, assign_folds
+from vigil.models.evaluation.calibration import measure_calibration
+from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from vigil.models.evaluation.domain import measure_domain_of_use
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import Resamples, percentile_interval
+from vigil.models.tasks import TASKS
+from vigil.models.training.candidate_models import CLOCK, DEFAULT, DEFAULT_PER_STAY, tree_model
+from vigil.models.training.measurement_augmentation import Augmented
+from vigil.models.training.risk_model import RiskModel
+from vigil.pipelines.challenges import PREDICTIONS, Benchmark, BenchmarkError, to_predictions
+from vigil.pipelines.challenges.candidates import (
     Candidate,
     gap_to_best,
     linear_candidates,
     simplest_within_one_error,
     tree_candidates,
 )
-from pipelines.challenges.frames import read_compared, read_frame
-from pipelines.jobs.train import fit_domain_of_use
-from pipelines.progress import timed_step, track
-from pipelines.sources.cinc2012 import Cinc2012
-from pipelines.sources.cinc2019 import Cinc2019
-from pipelines.sources.eicu_demo import EicuDemo
+from vigil.pipelines.challenges.frames import read_compared, read_frame
+from vigil.pipelines.jobs.train import fit_domain_of_use
+from vigil.pipelines.progress import timed_step, track
+from vigil.pipelines.sources.cinc2012 import Cinc2012
+from vigil.pipelines.sources.cinc2019 import Cinc2019
+from vigil.pipelines.sources.eicu_demo import EicuDemo
 
 QUIET_HOURS: Final = 20_000  # for each member; fewer than in training, since a study fits many members
 TRANSFER_FOLDS: Final = 3  # of a model for a unit left out; five would take twice as long as all the rest

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from rich.table import Table
 
-from pipelines.challenges import Benchmark
+from vigil.pipelines.challenges import Benchmark
 
 _BENCHMARK_COLUMNS: Final = {
     "auroc": "AUROC",

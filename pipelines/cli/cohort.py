@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from features.errors import VigilError
-from pipelines.cli.options import OUT, Data, Json, Mapping, SourceName, reported_errors, write
+from vigil.features.errors import VigilError
+from vigil.pipelines.cli.options import OUT, Data, Json, Mapping, SourceName, reported_errors, write
 
 cohort_app = typer.Typer(
     no_args_is_help=True, help="Bring your own tables: draft a mapping of their columns, and check what becomes of them."
@@ -21,8 +21,8 @@ TimeZone = Annotated[str | None, typer.Option("--time-zone", help="Of times with
 def draft(files: Files, out: MappingTo = Path("cohort.toml"), time_zone: TimeZone = None) -> None:
     """Propose a mapping from the names, units and values of columns, with its doubts. Look at it before you use it."""
     with reported_errors(out):
-        from pipelines.cli.cohort_tables import doubts_text
-        from pipelines.sources.table.draft import draft as draft_mapping
+        from vigil.pipelines.cli.cohort_tables import doubts_text
+        from vigil.pipelines.sources.table.draft import draft as draft_mapping
 
         if out.exists():
             raise VigilError(f"--out {out}: exists; name another file, or remove it first")
@@ -37,9 +37,9 @@ def check(source: SourceName = None, data: Data = None, mapping: Mapping = None,
     with reported_errors(to):
         from dataclasses import asdict
 
-        from pipelines.cli.cohort_tables import check_tables
-        from pipelines.jobs.check_cohort import check_cohort
-        from pipelines.sources import open_source
+        from vigil.pipelines.cli.cohort_tables import check_tables
+        from vigil.pipelines.jobs.check_cohort import check_cohort
+        from vigil.pipelines.sources import open_source
 
         result = check_cohort(open_source(source, data, mapping))
         OUT.print(check_tables(result))

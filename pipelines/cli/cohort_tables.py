@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from features.observations import REASONS
-from pipelines.jobs.check_cohort import CohortCheck, SignalFacts
+from vigil.features.observations import REASONS
+from vigil.pipelines.jobs.check_cohort import CohortCheck, SignalFacts
 
 _MOST_CODES: Final = 8
 _NAMES: Final = {"unit": "ward", "unit_admitted_at": "admission to the unit", "hospital_admitted_at": "to the hospital"}

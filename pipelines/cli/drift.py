@@ -1,12 +1,12 @@
-"""The commands about drift, and about taking a model out of use. Thin, like all of :mod:`pipelines.cli`."""
+"""The commands about drift, and about taking a model out of use. Thin, like all of :mod:`vigil.pipelines.cli`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipelines.cli.options import DEFAULT_HOME, OUT, Data, HomePath, Json, SourceName, job, write
-from pipelines.environment import LOOPBACK
+from vigil.pipelines.cli.options import DEFAULT_HOME, OUT, Data, HomePath, Json, SourceName, job, write
+from vigil.pipelines.environment import LOOPBACK
 
 drift_app = typer.Typer(
     invoke_without_command=True,
@@ -57,9 +57,9 @@ def drift(
     if context.invoked_subcommand is not None:
         return
     with job(home_path, to) as home:
-        from pipelines.drift.job import EXIT
-        from pipelines.drift.job import run_drift as assess
-        from pipelines.jobs.train import train
+        from vigil.pipelines.drift.job import EXIT
+        from vigil.pipelines.drift.job import run_drift as assess
+        from vigil.pipelines.jobs.train import train
 
         result = assess(home, hours=hours, outcomes=outcomes, replay=replay, act=act, retrain=train)
         assessment = result.assessment
@@ -86,7 +86,7 @@ def ui(port: UiPort = 8001, home_path: HomePath = DEFAULT_HOME) -> None:
         import shutil
         import sys
 
-        from features.errors import VigilError
+        from vigil.features.errors import VigilError
 
         workspace = home.reports / "evidently"
         if not workspace.is_dir():
@@ -112,16 +112,16 @@ def simulate_fault(
 ) -> None:
     """Put a fault into a replay of patients from outside this home, for vigil drift --replay to assess."""
     with job(home_path, to) as home:
-        from models.monitoring.faults import FAULTS
+        from vigil.models.monitoring.faults import FAULTS
 
         if name == "list":
             for fault in FAULTS.values():
                 OUT.print(f"{fault.name}: {fault.says}", highlight=False)
             return
-        from pipelines.drift.drill.simulate import FOLDER
-        from pipelines.drift.drill.simulate import simulate_fault as simulate
-        from pipelines.sources import open_source
-        from pipelines.sources.simulated import SimulatedWard
+        from vigil.pipelines.drift.drill.simulate import FOLDER
+        from vigil.pipelines.drift.drill.simulate import simulate_fault as simulate
+        from vigil.pipelines.sources import open_source
+        from vigil.pipelines.sources.simulated import SimulatedWard
 
         patients = SimulatedWard(seed=seed) if source in (None, "simulated") and data is None else open_source(source, data)
         folder = folder or home.path / FOLDER / name
@@ -141,7 +141,7 @@ def simulate_fault(
 def withdraw(because: Because, version: Version = None, home_path: HomePath = DEFAULT_HOME) -> None:
     """Take a model out of use at once, and record the reason: risks are NEWS2 until it is reinstated."""
     with job(home_path) as home:
-        from pipelines.drift.decisions import withdraw as withdraw_version
+        from vigil.pipelines.drift.decisions import withdraw as withdraw_version
 
         OUT.print(withdraw_version(home, because, version).outcome, highlight=False)
 
@@ -149,6 +149,6 @@ def withdraw(because: Because, version: Version = None, home_path: HomePath = DE
 def reinstate(because: Because, version: Version = None, home_path: HomePath = DEFAULT_HOME) -> None:
     """Put a withdrawn model back into use when the cause is gone, and record the reason."""
     with job(home_path) as home:
-        from pipelines.drift.decisions import reinstate as reinstate_version
+        from vigil.pipelines.drift.decisions import reinstate as reinstate_version
 
         OUT.print(reinstate_version(home, because, version).outcome, highlight=False)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from features.errors import VigilError
-from pipelines.cli.options import DEFAULT_HOME, OUT, HomePath, Json, job, write
-from pipelines.environment import DEFAULT_PORT, LOOPBACK
+from vigil.features.errors import VigilError
+from vigil.pipelines.cli.options import DEFAULT_HOME, OUT, HomePath, Json, job, write
+from vigil.pipelines.environment import DEFAULT_PORT, LOOPBACK
 
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to listen on.")]
 Host = Annotated[str, typer.Option("--host", help="Address to listen on. Beyond this machine TLS is required.")]
@@ -59,8 +59,8 @@ def serve(
     with job(home_path) as home:
         import os
 
-        from pipelines.operations.server import Tls, bind_socket, check_exposure, server_command
-        from pipelines.operations.upgrade import upgrade as upgrade_home
+        from vigil.pipelines.operations.server import Tls, bind_socket, check_exposure, server_command
+        from vigil.pipelines.operations.upgrade import upgrade as upgrade_home
 
         if (certificate is None) != (key is None):
             raise VigilError("--certificate, --key: one without the other; expected both, or none")
@@ -80,8 +80,8 @@ def upgrade(check: Check = False, home_path: HomePath = DEFAULT_HOME, to: Json =
     with job(home_path, to) as home:
         from dataclasses import asdict
 
-        from pipelines.operations.upgrade import plan_upgrade
-        from pipelines.operations.upgrade import upgrade as upgrade_home
+        from vigil.pipelines.operations.upgrade import plan_upgrade
+        from vigil.pipelines.operations.upgrade import upgrade as upgrade_home
 
         result = plan_upgrade(home) if check else upgrade_home(home)
         OUT.print(result.summary(), soft_wrap=True, highlight=False)
@@ -100,7 +100,7 @@ def token(
     with job(home_path):
         from datetime import timedelta
 
-        from serving.auth.local_tokens import create_local_token
+        from vigil.serving.auth.local_tokens import create_local_token
 
         lifetime = timedelta(hours=hours)
         typer.echo(create_local_token(home_path, subject=subject, scopes=scope or None, wards=ward or None, lifetime=lifetime))
@@ -109,8 +109,8 @@ def token(
 def reproduce(sample: Sample = 200, seed: Seed = 2026, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
     """Make past predictions again from journal, cohort and registry. Exits 0 if all are equal bit for bit, else 1."""
     with job(home_path, to) as home:
-        from pipelines.cli.tables import reproduction_table
-        from pipelines.operations.reproduce import reproduce as reproduce_predictions
+        from vigil.pipelines.cli.tables import reproduction_table
+        from vigil.pipelines.operations.reproduce import reproduce as reproduce_predictions
 
         result = reproduce_predictions(home.path, sample, seed)
         OUT.print(reproduction_table(result))
@@ -123,7 +123,7 @@ def reproduce(sample: Sample = 200, seed: Seed = 2026, home_path: HomePath = DEF
 def clock(settle: Settle = False, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
     """Show whether readings were recorded while the clock was ahead. Exits 1 if so; --settle corrects their times."""
     with job(home_path, to) as home:
-        from pipelines.operations.clock import check_clock, settle_clock
+        from vigil.pipelines.operations.clock import check_clock, settle_clock
 
         result = settle_clock(home) if settle else check_clock(home)
         OUT.print(result.summary(), soft_wrap=True, highlight=False)
@@ -141,9 +141,9 @@ def sources(
     with job(home_path, to) as home:
         from dataclasses import asdict
 
-        from pipelines.cli.tables import sources_table
-        from pipelines.operations.sources import readmit as take_quarantined
-        from pipelines.operations.sources import summarise_sources
+        from vigil.pipelines.cli.tables import sources_table
+        from vigil.pipelines.operations.sources import readmit as take_quarantined
+        from vigil.pipelines.operations.sources import summarise_sources
 
         if readmit != (because is not None):
             raise VigilError("--readmit, --because: expected both or neither; the reason is recorded with your user name")
@@ -161,8 +161,8 @@ def sources(
 def retention(days: Days, labels: Labels = False, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
     """Delete old readings, predictions, events, ended alarms and unused identities. The server may run meanwhile."""
     with job(home_path, to) as home:
-        from pipelines.cli.tables import retention_table
-        from pipelines.operations.retention import retention as delete_old_records
+        from vigil.pipelines.cli.tables import retention_table
+        from vigil.pipelines.operations.retention import retention as delete_old_records
 
         deleted = delete_old_records(home.path, days, labels=labels)
         OUT.print(retention_table(deleted))
@@ -172,8 +172,8 @@ def retention(days: Days, labels: Labels = False, home_path: HomePath = DEFAULT_
 def backup(to: BackupTo, home_path: HomePath = DEFAULT_HOME) -> None:
     """Copy everything that cannot be computed again. The server may run meanwhile. A backup identifies patients."""
     with job(home_path) as home:
-        from pipelines.operations.backup import BACKUP_KEY
-        from pipelines.operations.backup import backup as back_up_home
+        from vigil.pipelines.operations.backup import BACKUP_KEY
+        from vigil.pipelines.operations.backup import backup as back_up_home
 
         files = back_up_home(home, to).files
         OUT.print(
@@ -186,7 +186,7 @@ def backup(to: BackupTo, home_path: HomePath = DEFAULT_HOME) -> None:
 def restore(source: BackupFrom, key: BackupKey = None, trust: Trust = False, home_path: HomePath = DEFAULT_HOME) -> None:
     """Make a home from a backup, at any path. Every byte and the signature are checked first."""
     with job(home_path) as home:
-        from pipelines.operations.restore import restore as restore_home
+        from vigil.pipelines.operations.restore import restore as restore_home
 
         if (key is None) == (not trust):
             raise VigilError(

@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from features.errors import VigilError
-from pipelines.cli.cohort import cohort_app
-from pipelines.cli.drift import drift_app, reinstate, simulate_fault, withdraw
-from pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, sources, token, upgrade
-from pipelines.cli.models import evaluate, models, promote, score, train
-from pipelines.cli.options import (
+from vigil.features.errors import VigilError
+from vigil.pipelines.cli.cohort import cohort_app
+from vigil.pipelines.cli.drift import drift_app, reinstate, simulate_fault, withdraw
+from vigil.pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, sources, token, upgrade
+from vigil.pipelines.cli.models import evaluate, models, promote, score, train
+from vigil.pipelines.cli.options import (
     DEFAULT_HOME,
     OUT,
     Data,
@@ -93,9 +93,9 @@ def run(
     with job(home_path, to) as home:
         from dataclasses import asdict
 
-        from pipelines.cli.tables import run_table, where_to_look
-        from pipelines.jobs.run import run as run_jobs
-        from pipelines.sources import open_source
+        from vigil.pipelines.cli.tables import run_table, where_to_look
+        from vigil.pipelines.jobs.run import run as run_jobs
+        from vigil.pipelines.sources import open_source
 
         result = run_jobs(open_source(source, data, mapping), home, replace=replace)
         OUT.print(run_table(result, home_path))
@@ -118,9 +118,9 @@ def ingest(
     with job(home_path, to) as home:
         from dataclasses import asdict
 
-        from pipelines.cli.tables import ingest_table
-        from pipelines.jobs.ingest import ingest as ingest_source
-        from pipelines.sources import open_source
+        from vigil.pipelines.cli.tables import ingest_table
+        from vigil.pipelines.jobs.ingest import ingest as ingest_source
+        from vigil.pipelines.sources import open_source
 
         facts = ingest_source(open_source(source, data, mapping), home, replace=replace)
         OUT.print(ingest_table(facts))
@@ -139,12 +139,12 @@ def features(
     """Compute the features of new and changed data at every index time, and register them in Feast."""
     with job(home_path, to) as home:
         if catalogue:
-            from features.catalogue_page import catalogue_page
+            from vigil.features.catalogue_page import catalogue_page
 
             write_page("--catalogue", catalogue, catalogue_page())
             OUT.print(f"{catalogue}: every feature, explained")
         if cases:
-            from features.cases.page import cases_page
+            from vigil.features.cases.page import cases_page
 
             write_page("--cases", cases, cases_page())
             OUT.print(f"{cases}: what becomes of what arrives")
@@ -152,7 +152,7 @@ def features(
             return
         from dataclasses import asdict
 
-        from pipelines.jobs.build_features import build
+        from vigil.pipelines.jobs.build_features import build
 
         built = build(home)
         OUT.print(
@@ -161,7 +161,7 @@ def features(
         )
         result: dict[str, Any] = {"index_times": built.index_times, "computed": built.computed, "kept": built.reused}
         if verify:
-            from pipelines.jobs.verify_features import verify_features
+            from vigil.pipelines.jobs.verify_features import verify_features
 
             verified = verify_features(home)
             OUT.print(
@@ -177,7 +177,7 @@ def features(
 def materialize(home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
     """Load the latest features of each patient into the online store."""
     with job(home_path, to) as home:
-        from pipelines.jobs.build_features import materialize as materialize_features
+        from vigil.pipelines.jobs.build_features import materialize as materialize_features
 
         patients = materialize_features(home)
         OUT.print(f"{patients:,} patients in {home_path / 'feast'}")
@@ -188,9 +188,9 @@ def materialize(home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
 def predict(home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
     """Predict for every held-out patient as the server does, and log the predictions."""
     with job(home_path, to) as home:
-        from pipelines.jobs.predict import predict_held_out
-        from serving.composition import open_risk_service
-        from serving.settings import Settings
+        from vigil.pipelines.jobs.predict import predict_held_out
+        from vigil.serving.composition import open_risk_service
+        from vigil.serving.settings import Settings
 
         reports = predict_held_out(home, open_risk_service(Settings(home=home.path, task=home.cohort.task.name)))
         OUT.print(f"{len(reports):,} predictions in {home_path / 'predictions.db'}")
@@ -208,8 +208,8 @@ def benchmark(
 ) -> None:
     """Run an open challenge by its frozen protocol: choices on the training set, one score on the test set."""
     with reported_errors(to, rows):
-        from pipelines.challenges.run import run as run_protocol
-        from pipelines.cli.benchmark_tables import benchmark_table
+        from vigil.pipelines.challenges.run import run as run_protocol
+        from vigil.pipelines.cli.benchmark_tables import benchmark_table
 
         result = run_protocol(protocol, train_set or [], test_set or [], only)
         OUT.print(benchmark_table(result))
@@ -224,8 +224,8 @@ def wards(days: LookBack = 7, home_path: HomePath = DEFAULT_HOME, to: Json = Non
     with job(home_path, to) as home:
         from dataclasses import asdict
 
-        from pipelines.cli.tables import wards_table
-        from pipelines.jobs.ward_thresholds import propose_thresholds
+        from vigil.pipelines.cli.tables import wards_table
+        from vigil.pipelines.jobs.ward_thresholds import propose_thresholds
 
         proposals = propose_thresholds(home.path, home.cohort.task, days)
         OUT.print(wards_table(proposals, home_path))

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from features.errors import VigilError
-from pipelines.cli.options import DEFAULT_HOME, OUT, HomePath, Json, job, write
+from vigil.features.errors import VigilError
+from vigil.pipelines.cli.options import DEFAULT_HOME, OUT, HomePath, Json, job, write
 
 Version = Annotated[str | None, typer.Option("--version", help="Model version; default: the champion.")]
 ChallengerVersion = Annotated[str | None, typer.Option("--version", help="Model version; default: the challenger.")]
@@ -58,7 +58,7 @@ def train(
     with job(home_path, to) as home:
         from dataclasses import asdict
 
-        from pipelines.jobs.train import train as train_models
+        from vigil.pipelines.jobs.train import train as train_models
 
         named = dict(_setting(text) for text in settings or ())
         trained = asdict(train_models(home, seed, name=name, service=service, only=only, settings=named))
@@ -72,8 +72,8 @@ def train(
 def models(name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
     """List the versions of the model: alias, time of training, and figures on held-out patients."""
     with job(home_path, to) as home:
-        from models.version_history import list_versions
-        from pipelines.cli.tables import versions_table
+        from vigil.models.version_history import list_versions
+        from vigil.pipelines.cli.tables import versions_table
 
         listed = list_versions(home.existing_registry(), name or home.cohort.task.name)
         OUT.print(versions_table(listed))
@@ -83,8 +83,8 @@ def models(name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json 
 def evaluate(version: Version = None, name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
     """Evaluate a model version and its baselines on the held-out patients."""
     with job(home_path, to) as home:
-        from pipelines.cli.tables import metrics_table
-        from pipelines.jobs.evaluate import evaluate as evaluate_models
+        from vigil.pipelines.cli.tables import metrics_table
+        from vigil.pipelines.jobs.evaluate import evaluate as evaluate_models
 
         metrics = evaluate_models(home, version, name)
         OUT.print(metrics_table(metrics, "Held-out patients"))
@@ -100,8 +100,8 @@ def promote(
             raise VigilError(
                 f"--version {version}: --rollback returns to the champion before this one; leave one of the two out"
             )
-        from pipelines.jobs.promote import PromotionRefusedError, roll_back
-        from pipelines.jobs.promote import promote as promote_model
+        from vigil.pipelines.jobs.promote import PromotionRefusedError, roll_back
+        from vigil.pipelines.jobs.promote import promote as promote_model
 
         try:
             decision = roll_back(home) if rollback else promote_model(home, version)
@@ -124,8 +124,8 @@ def promote(
 def score(file: Readings, out: ScoresTo = None, home_path: HomePath = DEFAULT_HOME) -> None:
     """Score the readings of a file with the champion: one risk for each patient. Exits 1 if readings were left out."""
     with job(home_path, out) as home:
-        from pipelines.cli.tables import scores_table
-        from pipelines.jobs.score_readings import score_file
+        from vigil.pipelines.cli.tables import scores_table
+        from vigil.pipelines.jobs.score_readings import score_file
 
         risks, left_out = score_file(home, file, home.served_task)
         OUT.print(scores_table(risks, left_out))

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from features.errors import VigilError
-from pipelines.environment import DEBUG, is_debugging, prepare_process
-from pipelines.home import Home
+from vigil.features.errors import VigilError
+from vigil.pipelines.environment import DEBUG, is_debugging, prepare_process
+from vigil.pipelines.home import Home
 
 HomePath = Annotated[Path, typer.Option("--home", help="Directory that holds everything of one installation.")]
 Json = Annotated[Path | None, typer.Option("--json", help="Also write the result to this file, as JSON.")]
@@ -102,7 +102,7 @@ def _check_results(paths: Iterable[Path | None]) -> None:
 def write(to: Path | None, result: dict[str, Any]) -> None:
     """Write a result as JSON, if ``--json`` asks for it."""
     if to is not None:
-        from pipelines.results import write_json
+        from vigil.pipelines.results import write_json
 
         write_json(to, result)
 

@@ -13,17 +13,17 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from features.observations import REASONS
-from models.formatting import format_number
-from models.reporting.style import order_models
-from pipelines.cohort_store import CohortFacts
-from pipelines.environment import DEFAULT_PORT, LOOPBACK
-from pipelines.jobs.evaluate import Metrics
-from pipelines.jobs.run import RunResult
-from pipelines.jobs.ward_thresholds import Proposal
-from pipelines.operations.reproduce import Reproduction, Verdict
-from pipelines.operations.retention import Deleted
-from pipelines.operations.sources import SourceRow
+from vigil.features.observations import REASONS
+from vigil.models.formatting import format_number
+from vigil.models.reporting.style import order_models
+from vigil.pipelines.cohort_store import CohortFacts
+from vigil.pipelines.environment import DEFAULT_PORT, LOOPBACK
+from vigil.pipelines.jobs.evaluate import Metrics
+from vigil.pipelines.jobs.run import RunResult
+from vigil.pipelines.jobs.ward_thresholds import Proposal
+from vigil.pipelines.operations.reproduce import Reproduction, Verdict
+from vigil.pipelines.operations.retention import Deleted
+from vigil.pipelines.operations.sources import SourceRow
 
 _COLUMNS: Final = {
     "auprc": "AUPRC",
@@ -253,7 +253,7 @@ def _prediction_text(answer: Mapping[str, Any] | None) -> str:
 
 def where_to_look(home_path: Path) -> str:
     """Return commands that open the results, one a line, each ready to copy."""
-    from models.registry import registry_uri
+    from vigil.models.registry import registry_uri
 
     untracked, path = "DO_NOT_TRACK=true", shlex.quote(str(home_path))
     return "\n".join(

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-from features.errors import VigilError
-from models.monitoring.change_control_plan import ActionTerms, Plan, Rule
-from models.monitoring.reference import References, select_judged_hours
-from models.monitoring.report_schema import Action, Decision
-from models.promotion.recalibration import RecalibrationError, recalibrate
-from models.registry import CHAMPION, RegisteredModel, Registry
-from models.seeds import SEED
-from models.version_history import describe_training
-from pipelines.home import Home
-from pipelines.results import replace_json
-from serving.records.timestamps import present
-from serving.records.ward_settings import WardSettingsFile
+from vigil.features.errors import VigilError
+from vigil.models.monitoring.change_control_plan import ActionTerms, Plan, Rule
+from vigil.models.monitoring.reference import References, select_judged_hours
+from vigil.models.monitoring.report_schema import Action, Decision
+from vigil.models.promotion.recalibration import RecalibrationError, recalibrate
+from vigil.models.registry import CHAMPION, RegisteredModel, Registry
+from vigil.models.seeds import SEED
+from vigil.models.version_history import describe_training
+from vigil.pipelines.home import Home
+from vigil.pipelines.results import replace_json
+from vigil.serving.records.timestamps import present
+from vigil.serving.records.ward_settings import WardSettingsFile
 
 DECISIONS_FOLDER: Final = "decisions"  # under HOME: one file for each decision, never removed
 _LOCK: Final = "acting.lock"  # held while a model is recalibrated or trained

@@ -1,7 +1,7 @@
 """Evidently's part of the report: columns that drifted, data quality, and ranking where outcomes are known.
 
 No other module imports Evidently. It gets one row a patient and day, and the bound of Vigil's own tests
-(:mod:`models.monitoring.feature_drift`), since its default tests count each hour of a patient as a patient.
+(:mod:`vigil.models.monitoring.feature_drift`), since its default tests count each hour of a patient as a patient.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from evidently.sdk.panels import PanelMetric, line_plot_panel
 from evidently.ui.workspace import Workspace
 from scipy.stats import mannwhitneyu
 
-from models.monitoring.assessment import PREDICTION
+from vigil.models.monitoring.assessment import PREDICTION
 
 FOLDER: Final = "evidently"  # under HOME/reports
 KEPT: Final = 200  # snapshots in the workspace: about a week with a run every hour

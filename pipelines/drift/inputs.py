@@ -7,20 +7,20 @@ from typing import Final
 import pandas as pd
 from pyarrow import ArrowException
 
-from features.errors import VigilError
-from features.observations import TIME
-from features.pseudonyms import open_pseudonyms
-from models.cohort import label_index_times
-from models.monitoring.assessment import DAY, LOG_COLUMNS, ObservedDay
-from models.monitoring.report_schema import OutcomesRecord
-from models.registry import RegisteredModel, Registry
-from models.tasks import RiskTask
-from pipelines.cohort_store import CohortStore
-from pipelines.drift.received_observations import received_by_server
-from pipelines.table_files import read_table
-from serving.identity.identities import Identities
-from serving.records.prediction_log import SCHEMA, PredictionLog
-from serving.records.timestamps import present
+from vigil.features.errors import VigilError
+from vigil.features.observations import TIME
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.models.cohort import label_index_times
+from vigil.models.monitoring.assessment import DAY, LOG_COLUMNS, ObservedDay
+from vigil.models.monitoring.report_schema import OutcomesRecord
+from vigil.models.registry import RegisteredModel, Registry
+from vigil.models.tasks import RiskTask
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.drift.received_observations import received_by_server
+from vigil.pipelines.table_files import read_table
+from vigil.serving.identity.identities import Identities
+from vigil.serving.records.prediction_log import SCHEMA, PredictionLog
+from vigil.serving.records.timestamps import present
 
 JUDGED: Final = 90 * DAY  # of predictions with a known outcome
 OUTCOME_COLUMNS: Final = ("patient_id", "end", "onset")

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import pandas as pd
 
-from features.errors import VigilError
-from models.monitoring.assessment import DriftAssessment, ObservedDay, assess_day, comparable_days
-from models.monitoring.change_control_plan import Plan, read_plan
-from models.monitoring.reference import References
-from models.monitoring.report_schema import (
+from vigil.features.errors import VigilError
+from vigil.models.monitoring.assessment import DriftAssessment, ObservedDay, assess_day, comparable_days
+from vigil.models.monitoring.change_control_plan import Plan, read_plan
+from vigil.models.monitoring.reference import References
+from vigil.models.monitoring.report_schema import (
     REPORT_FILE,
     ColumnsRecord,
     Decision,
@@ -23,13 +23,13 @@ from models.monitoring.report_schema import (
     Status,
     without_nan,
 )
-from models.registry import RegisteredModel, Registry
-from pipelines.drift.decisions import Retrain, carry_out, decide, record, reinstated_at
-from pipelines.drift.inputs import count_known, read_home, read_outcomes, read_replay
-from pipelines.home import Home
-from pipelines.progress import timed_step
-from pipelines.results import replace_json
-from serving.records.timestamps import present
+from vigil.models.registry import RegisteredModel, Registry
+from vigil.pipelines.drift.decisions import Retrain, carry_out, decide, record, reinstated_at
+from vigil.pipelines.drift.inputs import count_known, read_home, read_outcomes, read_replay
+from vigil.pipelines.home import Home
+from vigil.pipelines.progress import timed_step
+from vigil.pipelines.results import replace_json
+from vigil.serving.records.timestamps import present
 
 EXIT: Final[Mapping[Status, int]] = {Status.FINE: 0, Status.DRIFT: 1, Status.BROKEN: 3}  # 2: wrong use of the command
 _SHOWN_COLUMNS: Final = 20  # in a report, or all that drifted
@@ -118,7 +118,7 @@ def run_drift(
     Args:
         home: holds the champion, its references and the plan.
         hours: how far to look back for predictions; default: a day.
-        outcomes: a file of known outcomes (:func:`pipelines.drift.inputs.read_outcomes`).
+        outcomes: a file of known outcomes (:func:`vigil.pipelines.drift.inputs.read_outcomes`).
         replay: a folder of ``vigil simulate-fault``, assessed in place of the home's last day. Then nothing in use changes.
         act: also recalibrate or retrain, where the plan asks for it. A withdrawal does not need it.
         retrain: trains a challenger; None: retraining stays due.
@@ -186,7 +186,9 @@ def _run(
     evidence = result.as_dict()
     if decision.action != "none" and not drill:
         record(home, decision, evidence)
-    from pipelines.drift.report import write_report  # Evidently takes seconds to import, and a failing run needs none of it
+    from vigil.pipelines.drift.report import (
+        write_report,
+    )  # Evidently takes seconds to import, and a failing run needs none of it
 
     with timed_step("drift report"):
         write_report(home, result, recent, comparable_days(references.days, ends=recent.ends), champion)

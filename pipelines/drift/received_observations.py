@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from models.monitoring.received import COLUMNS, merge_received
-from serving.records.journal import SCHEMA, Journal
-from serving.records.timestamps import microsecond
+from vigil.models.monitoring.received import COLUMNS, merge_received
+from vigil.serving.records.journal import SCHEMA, Journal
+from vigil.serving.records.timestamps import microsecond
 
 
 def received_by_server(home: Path, since: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
     """Return what the server received after a time, up to another.
 
-    The columns are those of :data:`models.monitoring.received.COLUMNS`. A home without a server received nothing. Repeated
-    observations were counted, not stored: each is a row without a value, as of the time it arrived.
+    The columns are those of :data:`vigil.models.monitoring.received.COLUMNS`. A home without a server received nothing.
+    Repeated observations were counted, not stored: each is a row without a value, as of the time it arrived.
     """
     if not (home / SCHEMA.file).exists():
         empty = pd.DataFrame(columns=list(COLUMNS))

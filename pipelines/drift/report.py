@@ -11,15 +11,15 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from models.monitoring.assessment import PREDICTION, ObservedDay
-from models.monitoring.feature_drift import FALSE_DISCOVERY_RATE
-from models.monitoring.report_schema import REPORT_FILE, DriftReport
-from models.registry import RegisteredModel
-from models.reporting.style import label_axes, render_svg, report_style
-from pipelines.drift import evidently_report
-from pipelines.drift.job import DriftRun
-from pipelines.home import Home
-from pipelines.results import replace_json
+from vigil.models.monitoring.assessment import PREDICTION, ObservedDay
+from vigil.models.monitoring.feature_drift import FALSE_DISCOVERY_RATE
+from vigil.models.monitoring.report_schema import REPORT_FILE, DriftReport
+from vigil.models.registry import RegisteredModel
+from vigil.models.reporting.style import label_axes, render_svg, report_style
+from vigil.pipelines.drift import evidently_report
+from vigil.pipelines.drift.job import DriftRun
+from vigil.pipelines.home import Home
+from vigil.pipelines.results import replace_json
 
 PAGE: Final = "drift.html"  # under HOME/reports
 SERIES: Final = "drift"  # under HOME/reports: one JSON file for each run
@@ -66,7 +66,7 @@ def write_report(home: Home, result: DriftRun, recent: ObservedDay, reference: p
 def _render_page(content: dict[str, Any], history: list[DriftReport], evidently_page: str) -> str:
     """Put Vigil's report above what Evidently draws."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resources.files("pipelines.drift").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
+    template = environment.from_string(resources.files("vigil.pipelines.drift").joinpath(_TEMPLATE).read_text(encoding="utf-8"))
     with report_style():
         drawn = Markup(render_svg(_draw_history(history))) if len(history) > 1 else ""  # noqa: S704 - letters are outlines, not text
     ours = template.render(result=content, colour=_STATUS_COLOURS[content["status"]], history=drawn, shown=SHOWN)

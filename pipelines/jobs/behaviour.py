@@ -5,18 +5,18 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.batch import build_features
-from features.catalogue import SAFETY_NET, group_by_view, list_features
-from features.scores import NEWS2_HIGH
-from models.assessment import Assessment, assess
-from models.behaviour.examination import count_vignettes_outside, examine_behaviour
-from models.cohort import assign_splits, index_times
-from models.domain import DomainOfUse
-from models.evaluation.domain import measure_domain_of_use
-from models.evaluation.robustness import sample_subjects
-from models.training.risk_model import Float64, RiskModel
-from pipelines.cohort_store import CohortStore
-from pipelines.sources.simulated.arrivals import simulate_arrivals
+from vigil.features.batch import build_features
+from vigil.features.catalogue import SAFETY_NET, group_by_view, list_features
+from vigil.features.scores import NEWS2_HIGH
+from vigil.models.assessment import Assessment, assess
+from vigil.models.behaviour.examination import count_vignettes_outside, examine_behaviour
+from vigil.models.cohort import assign_splits, index_times
+from vigil.models.domain import DomainOfUse
+from vigil.models.evaluation.domain import measure_domain_of_use
+from vigil.models.evaluation.robustness import sample_subjects
+from vigil.models.training.risk_model import Float64, RiskModel
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.sources.simulated.arrivals import simulate_arrivals
 
 # Our choice: some 500 of so many arrivals are emergencies by NEWS2, so a miss of one in a hundred shows.
 ARRIVALS: Final = 2_000
@@ -26,7 +26,7 @@ def examine_held_out_behaviour(cohort: CohortStore, model: RiskModel) -> dict[st
     """Examine a model on the vignettes, and on a sample of held-out patients with observations changed on purpose.
 
     Returns:
-        As :func:`models.behaviour.examination.examine_behaviour`.
+        As :func:`vigil.models.behaviour.examination.examine_behaviour`.
     """
     stays = cohort.read("stays")
     stays = stays[assign_splits(stays["subject_id"]) == "held_out"]
@@ -79,9 +79,9 @@ def examine_domain(
         seed: of the bootstrap.
 
     Returns:
-        ``summary`` (:meth:`models.domain.DomainOfUse.fit`), ``held_out``
-        (:func:`models.evaluation.domain.measure_domain_of_use`, on rows
-        with an observation) and ``vignettes`` (:func:`models.behaviour.examination.count_vignettes_outside`).
+        ``summary`` (:meth:`vigil.models.domain.DomainOfUse.fit`), ``held_out``
+        (:func:`vigil.models.evaluation.domain.measure_domain_of_use`, on rows
+        with an observation) and ``vignettes`` (:func:`vigil.models.behaviour.examination.count_vignettes_outside`).
     """
     domain: DomainOfUse | None = getattr(model, "domain_", None)
     if domain is None:

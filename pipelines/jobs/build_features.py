@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from features.batch import build_features, fingerprint_definition
-from features.catalogue import views_to_compute
-from models.cohort import index_times
-from pipelines.home import Home
-from pipelines.progress import timed_step, track
-from serving.records.clock import store_replay_clock
+from vigil.features.batch import build_features, fingerprint_definition
+from vigil.features.catalogue import views_to_compute
+from vigil.models.cohort import index_times
+from vigil.pipelines.home import Home
+from vigil.pipelines.progress import timed_step, track
+from vigil.serving.records.clock import store_replay_clock
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.signals import SIGNALS, measured_signal
-from models.cohort import index_times, label_index_times, patient_of
-from pipelines.jobs.ingest import check_observations, check_stays
-from pipelines.progress import track
-from pipelines.sources import Source
+from vigil.features.signals import SIGNALS, measured_signal
+from vigil.models.cohort import index_times, label_index_times, patient_of
+from vigil.pipelines.jobs.ingest import check_observations, check_stays
+from vigil.pipelines.progress import track
+from vigil.pipelines.sources import Source
 
 _FACTS: Final = ("age", "sex", "unit", "unit_admitted_at", "hospital_admitted_at")
 _LEAST: Final = 20  # observations or stays from which a share is looked at; ours
@@ -76,7 +76,7 @@ class CohortCheck:
 
 
 def check_cohort(source: Source) -> CohortCheck:
-    """Check a source as :func:`pipelines.jobs.ingest.ingest` would, and write nothing.
+    """Check a source as :func:`vigil.pipelines.jobs.ingest.ingest` would, and write nothing.
 
     Raises:
         SourceError: its tables break their contract.

@@ -1,6 +1,6 @@
 """Evaluate a registered model and its baselines on the held-out patients, which no training job reads.
 
-:mod:`models.evaluation` computes the figures. This job collects them, writes the report and logs it.
+:mod:`vigil.models.evaluation` computes the figures. This job collects them, writes the report and logs it.
 """
 
 import json
@@ -9,36 +9,36 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.batch import build_features
-from models.assessment import safety_net_scores
-from models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, index_times, number_patients
-from models.evaluation.comparison import SECTIONS, Candidate, EvaluationSet
-from models.evaluation.explanations import explain_signals
-from models.evaluation.robustness import Loss, list_losses, measure_loss, sample_subjects
-from models.evaluation.subgroups import assign_groups
-from models.registry import RegisteredModel
-from models.reporting.figures import draw_curves
-from models.reporting.model_card import render_model_card
-from models.reporting.report import render_report
-from models.reporting.style import report_style
-from models.seeds import SEED
-from models.statistics.bootstrap import RESAMPLES
-from models.tasks import describe_task
-from models.training.members import map_side_by_side
-from models.training.risk_model import RiskModel
-from models.version_history import describe_training
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.jobs.behaviour import (
+from vigil.features.batch import build_features
+from vigil.models.assessment import safety_net_scores
+from vigil.models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, index_times, number_patients
+from vigil.models.evaluation.comparison import SECTIONS, Candidate, EvaluationSet
+from vigil.models.evaluation.explanations import explain_signals
+from vigil.models.evaluation.robustness import Loss, list_losses, measure_loss, sample_subjects
+from vigil.models.evaluation.subgroups import assign_groups
+from vigil.models.registry import RegisteredModel
+from vigil.models.reporting.figures import draw_curves
+from vigil.models.reporting.model_card import render_model_card
+from vigil.models.reporting.report import render_report
+from vigil.models.reporting.style import report_style
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import RESAMPLES
+from vigil.models.tasks import describe_task
+from vigil.models.training.members import map_side_by_side
+from vigil.models.training.risk_model import RiskModel
+from vigil.models.version_history import describe_training
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.behaviour import (
     examine_arrivals,
     examine_domain,
     examine_held_out_behaviour,
     read_observations,
     required_views,
 )
-from pipelines.jobs.train import read_labelled_index
-from pipelines.progress import timed_step, track
-from pipelines.results import write_json
+from vigil.pipelines.jobs.train import read_labelled_index
+from vigil.pipelines.progress import timed_step, track
+from vigil.pipelines.results import write_json
 
 REPORT: Final = "evaluation"  # HOME/reports/evaluation.html, .json and .png
 CARD: Final = "model_card.md"  # in the same folder
@@ -121,7 +121,7 @@ def evaluation_set(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[st
     """Return candidates with the rows they are judged on.
 
     Numbers take the place of subject keys, so no report can hold one. The numbers still show which stays belong to one
-    patient, as the keys did (:func:`models.cohort.patient_of`).
+    patient, as the keys did (:func:`vigil.models.cohort.patient_of`).
     """
     stay, subject_ids = pd.factorize(frame["subject_id"])
     patient, _ = number_patients(subject_ids)

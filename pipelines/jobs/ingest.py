@@ -1,7 +1,7 @@
 """Ingest a source: check its observations, quarantine and count those that cannot be used, and store stays and outcomes.
 
-Patient identifiers end here. From here on a subject has a pseudonym, and only :mod:`serving.identity.identities` knows the
-identifier.
+Patient identifiers end here. From here on a subject has a pseudonym, and only :mod:`vigil.serving.identity.identities` knows
+the identifier.
 """
 
 from collections import Counter
@@ -10,17 +10,17 @@ from datetime import UTC, datetime
 
 import pandas as pd
 
-from features.identifiers import is_identifier
-from features.observations import TIME, CheckedObservations, check
-from features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
-from features.signals import STORED
-from models.own_tasks import store_task
-from pipelines.cohort_store import CohortFacts, NoCohortError
-from pipelines.home import Home
-from pipelines.operations.upgrade import upgrade
-from pipelines.progress import track
-from pipelines.sources import OUTCOMES, STAYS, Batch, Source, SourceError
-from serving.identity.identities import Identities
+from vigil.features.identifiers import is_identifier
+from vigil.features.observations import TIME, CheckedObservations, check
+from vigil.features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
+from vigil.features.signals import STORED
+from vigil.models.own_tasks import store_task
+from vigil.pipelines.cohort_store import CohortFacts, NoCohortError
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.upgrade import upgrade
+from vigil.pipelines.progress import track
+from vigil.pipelines.sources import OUTCOMES, STAYS, Batch, Source, SourceError
+from vigil.serving.identity.identities import Identities
 
 
 def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, replace: bool = False) -> CohortFacts:

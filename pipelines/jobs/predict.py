@@ -5,14 +5,14 @@ import urllib.request
 from datetime import timedelta
 from typing import Any, Final
 
-from models.cohort import split_of
-from pipelines.home import Home
-from pipelines.operations.server import ServerError, running_server
-from pipelines.progress import CONSOLE, timed_step, track
-from serving.auth.local_tokens import create_local_token
-from serving.identity.identities import Identities
-from serving.scoring.risk_report import NoReport, RiskReport
-from serving.scoring.risk_service import RiskService
+from vigil.models.cohort import split_of
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.server import ServerError, running_server
+from vigil.pipelines.progress import CONSOLE, timed_step, track
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.identity.identities import Identities
+from vigil.serving.scoring.risk_report import NoReport, RiskReport
+from vigil.serving.scoring.risk_service import RiskService
 
 _CHUNK: Final = 500  # patients scored at a time
 _TOKEN_LIFETIME: Final = timedelta(minutes=5)

@@ -1,6 +1,6 @@
 """Promote a challenger that passes every gate on the held-out patients, or return to the previous champion.
 
-:mod:`models.promotion.gates` defines the gates. This job puts both models through them and records the decision:
+:mod:`vigil.models.promotion.gates` defines the gates. This job puts both models through them and records the decision:
 ``HOME/reports/promotion.json`` holds the last one; the MLflow run and the tags of the version that it is about hold them all.
 """
 
@@ -11,19 +11,19 @@ from typing import Any, Final
 
 import pandas as pd
 
-from features.errors import VigilError
-from models.evaluation.comparison import EvaluationSet
-from models.promotion.gates import GateResults, describe_refusal, evaluate_gates
-from models.registry import CHALLENGER, CHAMPION, RegisteredModel, Registry
-from models.seeds import SEED
-from models.statistics.bootstrap import RESAMPLES
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.jobs.behaviour import examine_held_out_behaviour
-from pipelines.jobs.evaluate import evaluation_set, score_candidate
-from pipelines.jobs.train import digest, read_labelled_index
-from pipelines.progress import timed_step
-from pipelines.results import write_json
+from vigil.features.errors import VigilError
+from vigil.models.evaluation.comparison import EvaluationSet
+from vigil.models.promotion.gates import GateResults, describe_refusal, evaluate_gates
+from vigil.models.registry import CHALLENGER, CHAMPION, RegisteredModel, Registry
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import RESAMPLES
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.behaviour import examine_held_out_behaviour
+from vigil.pipelines.jobs.evaluate import evaluation_set, score_candidate
+from vigil.pipelines.jobs.train import digest, read_labelled_index
+from vigil.pipelines.progress import timed_step
+from vigil.pipelines.results import write_json
 
 REPORT: Final = "promotion.json"  # under HOME/reports
 

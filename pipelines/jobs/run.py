@@ -6,20 +6,20 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version as installed
 from typing import Any, Final
 
-from features.errors import VigilError
-from pipelines.cohort_store import CohortFacts
-from pipelines.drift.job import DriftRun, run_drift
-from pipelines.home import Home
-from pipelines.jobs.build_features import build, materialize
-from pipelines.jobs.evaluate import Metrics, evaluate
-from pipelines.jobs.ingest import ingest
-from pipelines.jobs.predict import predict_held_out, predict_over_http
-from pipelines.jobs.train import Trained, train
-from pipelines.operations.server import ServerError
-from pipelines.progress import CONSOLE
-from pipelines.sources import Source, SourceError
-from serving.composition import open_risk_service
-from serving.settings import Settings
+from vigil.features.errors import VigilError
+from vigil.pipelines.cohort_store import CohortFacts
+from vigil.pipelines.drift.job import DriftRun, run_drift
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.build_features import build, materialize
+from vigil.pipelines.jobs.evaluate import Metrics, evaluate
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.jobs.predict import predict_held_out, predict_over_http
+from vigil.pipelines.jobs.train import Trained, train
+from vigil.pipelines.operations.server import ServerError
+from vigil.pipelines.progress import CONSOLE
+from vigil.pipelines.sources import Source, SourceError
+from vigil.serving.composition import open_risk_service
+from vigil.serving.settings import Settings
 
 FILE: Final = "run.json"  # in the home, until a run is finished
 

@@ -7,19 +7,19 @@ import numpy as np
 import pandas as pd
 from pyarrow import ArrowException
 
-from features.batch import build_features
-from features.catalogue import views_to_assess
-from features.errors import VigilError
-from features.observations import REQUIRED, check
-from models.assessment import Assessment, assess_registered
-from models.bedside import USUAL_TERMS
-from models.own_tasks import find_task
-from models.registry import NoModelError, RegisteredModel
-from pipelines.home import Home
-from pipelines.table_files import read_table
-from serving.records.source_settings import SourceSettingsFile
-from serving.scoring.champion import service_in_use
-from serving.scoring.risk_report import contributions_of
+from vigil.features.batch import build_features
+from vigil.features.catalogue import views_to_assess
+from vigil.features.errors import VigilError
+from vigil.features.observations import REQUIRED, check
+from vigil.models.assessment import Assessment, assess_registered
+from vigil.models.bedside import USUAL_TERMS
+from vigil.models.own_tasks import find_task
+from vigil.models.registry import NoModelError, RegisteredModel
+from vigil.pipelines.home import Home
+from vigil.pipelines.table_files import read_table
+from vigil.serving.records.source_settings import SourceSettingsFile
+from vigil.serving.scoring.champion import service_in_use
+from vigil.serving.scoring.risk_report import contributions_of
 
 OPTIONAL_COLUMNS: Final = ("age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at")  # facts about the patient
 

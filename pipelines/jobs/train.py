@@ -13,30 +13,30 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import KEYS
-from features.catalogue import SERVICES
-from features.errors import VigilError
-from models.alarms.guarantee import explain_no_guarantee, find_guarantee
-from models.alarms.timeline import AlarmTimeline, threshold_at_budget
-from models.assessment import safety_net_scores
-from models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, Split, assign_splits, index_times, label_index_times
-from models.domain import DomainOfUse, columns_read
-from models.evaluation.challenges import choose_event1_threshold
-from models.evaluation.discrimination import measure_discrimination
-from models.monitoring.reference import AUROC, JUDGED_REFERENCE, REFERENCE, sample_patient_days, select_judged_hours
-from models.monitoring.signal_reference import READING_REFERENCE, build_reading_reference
-from models.promotion.gates import Gate, check_behaviour, describe_refusal
-from models.registry import Registry
-from models.seeds import SEED
-from models.tasks import RiskTask
-from models.training.candidate_models import AS_MEASURED, candidates
-from models.training.measurement_augmentation import Augmented, augment, join_parts, share_of_negatives
-from models.training.members import map_side_by_side, release_memory
-from models.training.risk_model import RiskModel
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.jobs.behaviour import examine_held_out_behaviour
-from pipelines.progress import CONSOLE, timed_step, track
+from vigil.features.batch import KEYS
+from vigil.features.catalogue import SERVICES
+from vigil.features.errors import VigilError
+from vigil.models.alarms.guarantee import explain_no_guarantee, find_guarantee
+from vigil.models.alarms.timeline import AlarmTimeline, threshold_at_budget
+from vigil.models.assessment import safety_net_scores
+from vigil.models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, Split, assign_splits, index_times, label_index_times
+from vigil.models.domain import DomainOfUse, columns_read
+from vigil.models.evaluation.challenges import choose_event1_threshold
+from vigil.models.evaluation.discrimination import measure_discrimination
+from vigil.models.monitoring.reference import AUROC, JUDGED_REFERENCE, REFERENCE, sample_patient_days, select_judged_hours
+from vigil.models.monitoring.signal_reference import READING_REFERENCE, build_reading_reference
+from vigil.models.promotion.gates import Gate, check_behaviour, describe_refusal
+from vigil.models.registry import Registry
+from vigil.models.seeds import SEED
+from vigil.models.tasks import RiskTask
+from vigil.models.training.candidate_models import AS_MEASURED, candidates
+from vigil.models.training.measurement_augmentation import Augmented, augment, join_parts, share_of_negatives
+from vigil.models.training.members import map_side_by_side, release_memory
+from vigil.models.training.risk_model import RiskModel
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.behaviour import examine_held_out_behaviour
+from vigil.pipelines.progress import CONSOLE, timed_step, track
 
 # The medium band asks staff for a look, the high band for action. Our choice: looks may be this many times as frequent.
 LOOKS_PER_ALARM: Final = 3

@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import KEYS, PATIENT_COLUMNS, encode_observations
-from features.catalogue import STANDARD, list_features, views_to_compute
-from features.errors import VigilError
-from features.kernel.plan import UNBOUNDED, Int64
-from features.observations import TIME
-from features.online import SubjectFeatures
-from features.revisions import counts_until
-from models.cohort import index_times
-from pipelines.cohort_store import CohortStore
-from pipelines.environment import prepare_process
-from pipelines.home import Home
-from pipelines.progress import track
+from vigil.features.batch import KEYS, PATIENT_COLUMNS, encode_observations
+from vigil.features.catalogue import STANDARD, list_features, views_to_compute
+from vigil.features.errors import VigilError
+from vigil.features.kernel.plan import UNBOUNDED, Int64
+from vigil.features.observations import TIME
+from vigil.features.online import SubjectFeatures
+from vigil.features.revisions import counts_until
+from vigil.models.cohort import index_times
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.environment import prepare_process
+from vigil.pipelines.home import Home
+from vigil.pipelines.progress import track
 
 EVERYTHING: Final = "everything"  # the feature service of all standard features
 

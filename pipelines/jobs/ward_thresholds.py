@@ -10,15 +10,15 @@ from typing import Final
 
 import pandas as pd
 
-from features.errors import VigilError
-from models.alarms.timeline import STEPS_PER_DAY, AlarmTimeline, threshold_at_budget
-from models.registry import RegisteredModel, Registry
-from models.tasks import RiskTask
-from serving.records.journal import UNASSIGNED
-from serving.records.prediction_log import PredictionLog
-from serving.records.timestamps import present
-from serving.records.ward_settings import WardSettings, WardSettingsFile
-from serving.records.ward_state import WardState
+from vigil.features.errors import VigilError
+from vigil.models.alarms.timeline import STEPS_PER_DAY, AlarmTimeline, threshold_at_budget
+from vigil.models.registry import RegisteredModel, Registry
+from vigil.models.tasks import RiskTask
+from vigil.serving.records.journal import UNASSIGNED
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.timestamps import present
+from vigil.serving.records.ward_settings import WardSettings, WardSettingsFile
+from vigil.serving.records.ward_state import WardState
 
 FEWEST_PATIENT_DAYS: Final = 20.0  # below them nothing is proposed: about ten alarms at the usual budget
 

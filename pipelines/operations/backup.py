@@ -31,20 +31,20 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Final
 
-from features.errors import VigilError
-from features.files import read_hex_key, write_new
-from features.pseudonyms import CHECK_FILE, KEY_FILE
-from models.monitoring.change_control_plan import FILE as PLAN_FILE
-from models.own_tasks import FILE as TASKS_FILE
-from pipelines.drift.decisions import DECISIONS_FOLDER as DECISIONS
-from pipelines.home import Home
-from pipelines.operations.upgrade import FILE as VERSION_FILE
-from pipelines.operations.upgrade import database_files
-from pipelines.progress import timed_step, track
-from serving.auth.local_tokens import LOCAL_FOLDER
-from serving.identity import identities
-from serving.records import journal, prediction_log, source_settings, ward_settings, ward_state
-from serving.records.clock import FILE as CLOCK_FILE
+from vigil.features.errors import VigilError
+from vigil.features.files import read_hex_key, write_new
+from vigil.features.pseudonyms import CHECK_FILE, KEY_FILE
+from vigil.models.monitoring.change_control_plan import FILE as PLAN_FILE
+from vigil.models.own_tasks import FILE as TASKS_FILE
+from vigil.pipelines.drift.decisions import DECISIONS_FOLDER as DECISIONS
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.upgrade import FILE as VERSION_FILE
+from vigil.pipelines.operations.upgrade import database_files
+from vigil.pipelines.progress import timed_step, track
+from vigil.serving.auth.local_tokens import LOCAL_FOLDER
+from vigil.serving.identity import identities
+from vigil.serving.records import journal, prediction_log, source_settings, ward_settings, ward_state
+from vigil.serving.records.clock import FILE as CLOCK_FILE
 
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.hmac"

@@ -6,12 +6,12 @@ from typing import Any
 
 import pandas as pd
 
-from features.errors import VigilError
-from pipelines.home import Home
-from serving.records import journal
-from serving.records.journal import Journal
-from serving.records.timestamps import SKEW, instant
-from serving.records.ward_state import WardState
+from vigil.features.errors import VigilError
+from vigil.pipelines.home import Home
+from vigil.serving.records import journal
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.timestamps import SKEW, instant
+from vigil.serving.records.ward_state import WardState
 
 
 @dataclass(frozen=True)

@@ -24,27 +24,27 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from features.batch import build_features
-from features.catalogue import INDEX_STEP, SERVICES, list_features, views_to_assess
-from features.errors import VigilError
-from features.observations import TIME
-from models.assessment import Assessment, Finding, age_by_hours, assess_registered
-from models.bedside import RETROSPECTIVE, ScoreTerms
-from models.registry import RegisteredModel, Registry
-from models.seeds import SEED
-from pipelines.cohort_store import CohortStore, NoCohortError
-from pipelines.progress import track
-from serving.records.journal import Journal
-from serving.records.journal_snapshot import JournalSnapshot
-from serving.records.prediction_log import (
+from vigil.features.batch import build_features
+from vigil.features.catalogue import INDEX_STEP, SERVICES, list_features, views_to_assess
+from vigil.features.errors import VigilError
+from vigil.features.observations import TIME
+from vigil.models.assessment import Assessment, Finding, age_by_hours, assess_registered
+from vigil.models.bedside import RETROSPECTIVE, ScoreTerms
+from vigil.models.registry import RegisteredModel, Registry
+from vigil.models.seeds import SEED
+from vigil.pipelines.cohort_store import CohortStore, NoCohortError
+from vigil.pipelines.progress import track
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_snapshot import JournalSnapshot
+from vigil.serving.records.prediction_log import (
     OUTPUTS,
     SCHEMA,
     PredictionLog,
     logged_features,
 )
-from serving.records.prediction_rows import ORIGINS, features_frame
-from serving.records.timestamps import instant, microsecond
-from serving.scoring.subject_state import features_as_of
+from vigil.serving.records.prediction_rows import ORIGINS, features_frame
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.scoring.subject_state import features_as_of
 
 SAMPLE: Final = 200
 

@@ -8,8 +8,8 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipelines.home import Home
-from pipelines.operations.backup import (
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.backup import (
     MANIFEST,
     SIGNATURE,
     STORE_CONFIGURATION,
@@ -23,7 +23,7 @@ from pipelines.operations.backup import (
     sign,
     with_folder,
 )
-from pipelines.progress import timed_step, track
+from vigil.pipelines.progress import timed_step, track
 
 
 def restore(source: Path, home: Home, key: Path | None = None) -> Manifest:

@@ -11,17 +11,17 @@ from typing import Final
 
 import pandas as pd
 
-from features.errors import VigilError
-from pipelines.cohort_store import CohortStore
-from pipelines.progress import timed_step
-from serving.identity import identities
-from serving.identity.identities import Identities
-from serving.records import journal, prediction_log, ward_state
-from serving.records.database import free_space
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog
-from serving.records.timestamps import present
-from serving.records.ward_state import WardState
+from vigil.features.errors import VigilError
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.progress import timed_step
+from vigil.serving.identity import identities
+from vigil.serving.identity.identities import Identities
+from vigil.serving.records import journal, prediction_log, ward_state
+from vigil.serving.records.database import free_space
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.timestamps import present
+from vigil.serving.records.ward_state import WardState
 
 FEWEST_DAYS: Final = 4
 

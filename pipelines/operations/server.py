@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 
-from features.errors import VigilError
-from features.pseudonyms import open_pseudonyms
-from pipelines.environment import LOOPBACK, server_environment
-from pipelines.home import Home
-from serving.settings import SOCKET_VARIABLE
+from vigil.features.errors import VigilError
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.pipelines.environment import LOOPBACK, server_environment
+from vigil.pipelines.home import Home
+from vigil.serving.settings import SOCKET_VARIABLE
 
-SERVICE: Final = "serving.service:Vigil"
+SERVICE: Final = "vigil.serving.service:Vigil"
 
 _START_SECONDS: Final = 600  # a busy machine may take minutes to load the libraries of two processes
 

@@ -6,15 +6,15 @@ from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from features.errors import VigilError
-from features.observations import REASONS as ALL_REASONS
-from features.signals import STORED
-from pipelines.home import Home
-from pipelines.proposed_units import propose_unit
-from serving.records import journal
-from serving.records.journal import Journal
-from serving.records.source_settings import SourceSettingsFile
-from serving.stream.ingestion import SentObservation, to_row
+from vigil.features.errors import VigilError
+from vigil.features.observations import REASONS as ALL_REASONS
+from vigil.features.signals import STORED
+from vigil.pipelines.home import Home
+from vigil.pipelines.proposed_units import propose_unit
+from vigil.serving.records import journal
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.source_settings import SourceSettingsFile
+from vigil.serving.stream.ingestion import SentObservation, to_row
 
 REASONS: Final = ("missing_unit", "missing_time", "undeclared_range")  # what a declaration can put right
 

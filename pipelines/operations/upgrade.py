@@ -9,13 +9,13 @@ from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from typing import Final
 
-from features.errors import VigilError
-from features.pseudonyms import CHECK_FILE, KEY_FILE, open_pseudonyms
-from pipelines.home import Home
-from pipelines.results import replace_json
-from serving.identity import identities
-from serving.records import journal, prediction_log, ward_state
-from serving.records.database import Schema, open_database, pending_migrations
+from vigil.features.errors import VigilError
+from vigil.features.pseudonyms import CHECK_FILE, KEY_FILE, open_pseudonyms
+from vigil.pipelines.home import Home
+from vigil.pipelines.results import replace_json
+from vigil.serving.identity import identities
+from vigil.serving.records import journal, prediction_log, ward_state
+from vigil.serving.records.database import Schema, open_database, pending_migrations
 
 FILE: Final = "version.json"
 SCHEMAS: Final = (ward_state.SCHEMA, prediction_log.SCHEMA, journal.SCHEMA, identities.SCHEMA)

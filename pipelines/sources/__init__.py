@@ -8,9 +8,9 @@ from typing import Final, Protocol
 
 import pandas as pd
 
-from features.declarations import Declarations
-from features.errors import VigilError
-from models.tasks import RiskTask
+from vigil.features.declarations import Declarations
+from vigil.features.errors import VigilError
+from vigil.models.tasks import RiskTask
 
 
 class SourceError(VigilError):
@@ -48,7 +48,7 @@ class Batch:
     """A part of a cohort: some of its subjects, each complete.
 
     Attributes:
-        observations: columns of :mod:`features.observations`, unchecked, ``unit`` optional.
+        observations: columns of :mod:`vigil.features.observations`, unchecked, ``unit`` optional.
         stays: columns :data:`STAYS`, one row for each subject. ``start, end`` of monitoring (UTC); ``unit_admitted_at,
             hospital_admitted_at`` (may be NaT); ``age`` (years); ``sex`` (0 female, 1 male); ``site``; ``unit`` (ward; may be
             missing).
@@ -90,7 +90,7 @@ class Source(Protocol):
 
 
 def _simulated(data: Path | None) -> Source:
-    from pipelines.sources.simulated import SimulatedWard
+    from vigil.pipelines.sources.simulated import SimulatedWard
 
     if data is not None:
         raise SourceError("--data: the simulated ward takes no data; leave --data out, or name another --source")
@@ -98,31 +98,31 @@ def _simulated(data: Path | None) -> Source:
 
 
 def _cinc2019(data: Path | None) -> Source:
-    from pipelines.sources.cinc2019 import Cinc2019
+    from vigil.pipelines.sources.cinc2019 import Cinc2019
 
     return Cinc2019(_require_path(data, "cinc2019 needs the official training_setA.zip or a folder of .psv files"))
 
 
 def _cinc2012(data: Path | None) -> Source:
-    from pipelines.sources.cinc2012 import Cinc2012
+    from vigil.pipelines.sources.cinc2012 import Cinc2012
 
     return Cinc2012(_require_path(data, "cinc2012 needs set-a.tar.gz or the folder set-a, with Outcomes-a.txt beside it"))
 
 
 def _eicu_sepsis(data: Path | None) -> Source:
-    from pipelines.sources.eicu_demo import EicuDemo
+    from vigil.pipelines.sources.eicu_demo import EicuDemo
 
     return EicuDemo(_require_path(data, "eicu_sepsis needs the folder of hourly.parquet and label_sepsis.parquet"), "sepsis")
 
 
 def _eicu_aki(data: Path | None) -> Source:
-    from pipelines.sources.eicu_demo import EicuDemo
+    from vigil.pipelines.sources.eicu_demo import EicuDemo
 
     return EicuDemo(_require_path(data, "eicu_aki needs the folder of hourly.parquet and label_aki.parquet"), "aki")
 
 
 def _ahe2009(data: Path | None) -> Source:
-    from pipelines.sources.ahe2009 import Ahe2009
+    from vigil.pipelines.sources.ahe2009 import Ahe2009
 
     return Ahe2009(_require_path(data, "ahe2009 needs the folder of map_1min.parquet and records.parquet"))
 
@@ -162,7 +162,7 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
     """
     name = name or ("simulated" if mapping is None else TABLE)
     if name == TABLE:
-        from pipelines.sources.table import TableCohort
+        from vigil.pipelines.sources.table import TableCohort
 
         if mapping is None:
             raise SourceError("--mapping is missing: table needs one; draft it from the tables: vigil cohort draft FILES")

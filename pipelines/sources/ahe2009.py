@@ -15,13 +15,13 @@ from typing import Final
 
 import pandas as pd
 
-from features.declarations import OWN_UNITS
-from features.observations import TIME
-from features.signals import SIGNALS
-from models.tasks import TASKS
-from pipelines.sources import Batch, SourceError
-from pipelines.sources._shared.parquet import read_columns
-from pipelines.sources._shared.wide import to_observations
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import TIME
+from vigil.features.signals import SIGNALS
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources._shared.parquet import read_columns
+from vigil.pipelines.sources._shared.wide import to_observations
 
 T0: Final = pd.Timestamp("2009-01-01T00:00:00Z").as_unit(
     "us"

@@ -14,10 +14,10 @@ from typing import Final
 
 import pandas as pd
 
-from features.declarations import Declarations, SourceDeclaration
-from features.observations import CheckedObservations, check
-from pipelines.sources import SourceError
-from pipelines.table_files import TIME_FORMATS, formats_of
+from vigil.features.declarations import Declarations, SourceDeclaration
+from vigil.features.observations import CheckedObservations, check
+from vigil.pipelines.sources import SourceError
+from vigil.pipelines.table_files import TIME_FORMATS, formats_of
 
 TIME_COLUMN: Final = "timestamp"
 VALUE_COLUMN: Final = "glucose_value_mg_dl"

@@ -3,7 +3,7 @@
 Silva I, Moody G, Scott DJ, Celi LA, Mark RG. Predicting in-hospital mortality of ICU patients. Comput Cardiol 2012;39:245-248.
 Each stay has one file (NNNNNN.txt) in long form: ``Time,Parameter,Value``. Time is HH:MM since admission to the unit. A value
 of -1 means unknown and gives no observation. Every other value is passed on unchanged, for
-:func:`features.observations.check` to accept or quarantine.
+:func:`vigil.features.observations.check` to accept or quarantine.
 """
 
 import io
@@ -20,12 +20,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from features.declarations import OWN_UNITS
-from features.observations import TIME
-from models.tasks import TASKS
-from pipelines.sources import Batch, SourceError, refuse_large
-from pipelines.sources._shared.facts import plausible_age
-from pipelines.table_files import read_csv
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import TIME
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources import Batch, SourceError, refuse_large
+from vigil.pipelines.sources._shared.facts import plausible_age
+from vigil.pipelines.table_files import read_csv
 
 EPOCH: Final = pd.Timestamp("2012-01-01T00:00:00Z").as_unit(
     "us"

@@ -19,12 +19,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from features.declarations import OWN_UNITS
-from features.observations import TIME
-from models.tasks import TASKS
-from pipelines.sources import Batch, SourceError, refuse_large
-from pipelines.sources._shared.facts import plausible_age, plausible_sex, time_after
-from pipelines.sources._shared.wide import to_observations
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import TIME
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources import Batch, SourceError, refuse_large
+from vigil.pipelines.sources._shared.facts import plausible_age, plausible_sex, time_after
+from vigil.pipelines.sources._shared.wide import to_observations
 
 EPOCH: Final = pd.Timestamp("2019-01-01T00:00:00Z").as_unit(
     "us"

@@ -8,7 +8,7 @@ h, as in YAIB, and the labels refer to the same hours. A label is true from six 
 six hours after the onset. Where the first hour is already positive the onset is unknown: it lies at most six hours later.
 
 A stay is a subject, named ``<patient>~<stay>``. Some patients have several stays, which all belong to one split
-(:func:`models.cohort.patient_of`).
+(:func:`vigil.models.cohort.patient_of`).
 """
 
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from features.declarations import OWN_UNITS
-from features.observations import TIME
-from models.tasks import TASKS
-from pipelines.sources import Batch, SourceError
-from pipelines.sources._shared.facts import plausible_age, time_after
-from pipelines.sources._shared.parquet import read_columns
-from pipelines.sources._shared.wide import to_observations
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import TIME
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources._shared.facts import plausible_age, time_after
+from vigil.pipelines.sources._shared.parquet import read_columns
+from vigil.pipelines.sources._shared.wide import to_observations
 
 EPOCH: Final = pd.Timestamp("2014-01-01T00:00:00Z").as_unit(
     "us"

@@ -7,11 +7,11 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityS
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serving.api import problems
-from serving.api.problems import ProblemError
-from serving.auth.access import Access
-from serving.auth.jwks import KeysUnavailableError
-from serving.auth.tokens import Caller, TokenVerifier, UnauthorizedError
+from vigil.serving.api import problems
+from vigil.serving.api.problems import ProblemError
+from vigil.serving.auth.access import Access
+from vigil.serving.auth.jwks import KeysUnavailableError
+from vigil.serving.auth.tokens import Caller, TokenVerifier, UnauthorizedError
 
 _PUBLIC_PATHS: Final = ("/v1/docs", "/v1/openapi.json", "/metrics")  # no patient data
 _BEARER: Final = HTTPBearer(

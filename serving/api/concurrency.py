@@ -10,9 +10,9 @@ from typing import Final, Generic, TypeVar
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from serving.api import problems
-from serving.api.problems import ProblemError
-from serving.auth.tokens import Caller
+from vigil.serving.api import problems
+from vigil.serving.api.problems import ProblemError
+from vigil.serving.auth.tokens import Caller
 
 T = TypeVar("T")
 U = TypeVar("U")

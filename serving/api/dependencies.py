@@ -1,23 +1,23 @@
-"""What routes take: one component each, handed over by FastAPI. :mod:`serving.composition` makes them."""
+"""What routes take: one component each, handed over by FastAPI. :mod:`vigil.serving.composition` makes them."""
 
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from features.pseudonyms import Pseudonyms
-from serving.api.concurrency import ShortLivedCache
-from serving.api.routes.ward_events import OpenStreams
-from serving.auth.access import Access
-from serving.identity.identities import Identities
-from serving.observability.metrics import Metrics
-from serving.records.clock import Clock
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog
-from serving.records.ward_settings import WardSettingsFile
-from serving.records.ward_state import WardState
-from serving.scoring.champion import Champion
-from serving.scoring.risk_service import RiskService
-from serving.stream.ingestion import Ingestion
+from vigil.features.pseudonyms import Pseudonyms
+from vigil.serving.api.concurrency import ShortLivedCache
+from vigil.serving.api.routes.ward_events import OpenStreams
+from vigil.serving.auth.access import Access
+from vigil.serving.identity.identities import Identities
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.clock import Clock
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.ward_settings import WardSettingsFile
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.scoring.champion import Champion
+from vigil.serving.scoring.risk_service import RiskService
+from vigil.serving.stream.ingestion import Ingestion
 
 
 class _Component:

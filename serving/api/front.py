@@ -11,15 +11,15 @@ from typing import Final, Protocol
 from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api import problems
-from serving.api.authentication import extract_bearer_token
-from serving.api.concurrency import MAX_WAIT_SECONDS
-from serving.api.middleware import receive_again, security_headers
-from serving.api.standing_answers import StandingAnswers
-from serving.auth.access import Access
-from serving.auth.tokens import TokenVerifier
-from serving.http_limits import ARRIVED
-from serving.observability.metrics import Metrics
+from vigil.serving.api import problems
+from vigil.serving.api.authentication import extract_bearer_token
+from vigil.serving.api.concurrency import MAX_WAIT_SECONDS
+from vigil.serving.api.middleware import receive_again, security_headers
+from vigil.serving.api.standing_answers import StandingAnswers
+from vigil.serving.auth.access import Access
+from vigil.serving.auth.tokens import TokenVerifier
+from vigil.serving.http_limits import ARRIVED
+from vigil.serving.observability.metrics import Metrics
 
 _PATH: Final = "/v1/risk"
 # Refused where they would wait. Observations, alarms and lists of wards are not.

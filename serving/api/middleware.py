@@ -8,9 +8,9 @@ from typing import Final
 from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.api import problems
-from serving.observability.logs import error_location
-from serving.observability.metrics import Metrics
+from vigil.serving.api import problems
+from vigil.serving.observability.logs import error_location
+from vigil.serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.serving")
 

@@ -1,13 +1,13 @@
 """The table of problem types (RFC 9457): code, status, title, detail and what to do.
 
-:mod:`serving.api.problems` makes the API's errors from it. The table of errors in ``docs/api.md`` is generated from it.
+:mod:`vigil.serving.api.problems` makes the API's errors from it. The table of errors in ``docs/api.md`` is generated from it.
 """
 
 import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from serving.auth.tokens import RULES
+from vigil.serving.auth.tokens import RULES
 
 
 class ProblemType(NamedTuple):

@@ -1,4 +1,4 @@
-"""Errors of the API as RFC 9457 problems, made from the table in :mod:`serving.api.problem_types`, and their handlers.
+"""Errors of the API as RFC 9457 problems, made from the table in :mod:`vigil.serving.api.problem_types`, and their handlers.
 
 A problem is returned as a response. It is never raised through the server, which would log its traceback.
 """
@@ -14,11 +14,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from serving.api.openapi import find_closest_field, find_known_part
-from serving.api.problem_types import PROBLEM_TYPES
-from serving.api.schemas.problems import Problem
-from serving.records.not_recorded import NotRecordedError
-from serving.records.timestamps import SKEW, present, utc
+from vigil.serving.api.openapi import find_closest_field, find_known_part
+from vigil.serving.api.problem_types import PROBLEM_TYPES
+from vigil.serving.api.schemas.problems import Problem
+from vigil.serving.records.not_recorded import NotRecordedError
+from vigil.serving.records.timestamps import SKEW, present, utc
 
 MEDIA_TYPE: Final = "application/problem+json"
 ERRORS_LISTED: Final = 20
@@ -66,7 +66,7 @@ no_keys = partial(create_problem, "no_keys")
 
 
 def invalid_token(rule: str) -> Problem:
-    """Create the problem of a refused token. ``rule`` is a key of :data:`serving.auth.tokens.RULES`."""
+    """Create the problem of a refused token. ``rule`` is a key of :data:`vigil.serving.auth.tokens.RULES`."""
     return create_problem(f"token_{rule}")
 
 

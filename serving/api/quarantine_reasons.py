@@ -1,15 +1,15 @@
 """Explanations of quarantine reasons: the field and what was expected, never the value."""
 
-from features.observations import REASONS
-from features.signals import SIGNALS, bounded_signals
-from features.units import understood_units
+from vigil.features.observations import REASONS
+from vigil.features.signals import SIGNALS, bounded_signals
+from vigil.features.units import understood_units
 
 
 def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
     """Return the field behind a quarantine reason and what was expected there.
 
     Args:
-        reason: a key of :data:`features.observations.REASONS`.
+        reason: a key of :data:`vigil.features.observations.REASONS`.
         signal: the signal of the observation; it may be unknown.
 
     >>> explain_quarantine("implausible", "spo2")

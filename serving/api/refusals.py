@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from serving.api import problems
-from serving.api.problems import ProblemError
-from serving.auth.access import OtherWardError, TooManyRefusalsError
-from serving.records.not_recorded import NotRecordedError
+from vigil.serving.api import problems
+from vigil.serving.api.problems import ProblemError
+from vigil.serving.auth.access import OtherWardError, TooManyRefusalsError
+from vigil.serving.records.not_recorded import NotRecordedError
 
 
 @contextmanager

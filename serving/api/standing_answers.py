@@ -4,11 +4,11 @@ import time
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
-from features.pseudonyms import Pseudonyms
-from models.registry import RegisteredModel
-from serving.api.schemas.risks import RiskRequest, risk_answer
-from serving.auth.tokens import Caller
-from serving.scoring.standing import StandingRisks, stands_until
+from vigil.features.pseudonyms import Pseudonyms
+from vigil.models.registry import RegisteredModel
+from vigil.serving.api.schemas.risks import RiskRequest, risk_answer
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.scoring.standing import StandingRisks, stands_until
 
 _MOST_ANSWERS: Final = 10_000  # remembered, of about 2 KB each
 

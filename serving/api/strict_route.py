@@ -13,8 +13,8 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 
-from serving.api import problems
-from serving.api.problems import ProblemError
+from vigil.serving.api import problems
+from vigil.serving.api.problems import ProblemError
 
 
 class StrictRoute(APIRoute):

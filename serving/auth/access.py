@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable
 from datetime import timedelta
 from typing import Final
 
-from features.errors import VigilError
-from serving.auth.rate import RateLimit
-from serving.auth.tokens import Caller
-from serving.records.journal import UNASSIGNED, Journal
-from serving.records.timestamps import present
+from vigil.features.errors import VigilError
+from vigil.serving.auth.rate import RateLimit
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.records.journal import UNASSIGNED, Journal
+from vigil.serving.records.timestamps import present
 
 logger = logging.getLogger("vigil.serving")
 

@@ -17,7 +17,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, build_opener
 
 import jwt
 
-from features.errors import VigilError
+from vigil.features.errors import VigilError
 
 logger = logging.getLogger("vigil.serving")
 

@@ -12,9 +12,9 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from features.errors import VigilError
-from features.files import write_new
-from serving.auth.tokens import MAX_LIFETIME, SCOPES, is_printable_name
+from vigil.features.errors import VigilError
+from vigil.features.files import write_new
+from vigil.serving.auth.tokens import MAX_LIFETIME, SCOPES, is_printable_name
 
 LOCAL_ISSUER: Final = "vigil-local"
 LOCAL_AUDIENCE: Final = "vigil"
@@ -31,7 +31,7 @@ def create_local_token(
     Args:
         home: the home whose key signs the token.
         subject: the caller's name, the token's ``sub``.
-        scopes: keys of :data:`serving.auth.tokens.SCOPES`; None: all scopes.
+        scopes: keys of :data:`vigil.serving.auth.tokens.SCOPES`; None: all scopes.
         wards: the wards that the token covers; None: all wards.
         lifetime: from now, 1 s to 24 h.
 
@@ -87,7 +87,7 @@ def sign_token(
         issuer: the token's ``iss``.
         audience: the token's ``aud``.
         subject: the token's ``sub``.
-        scopes: keys of :data:`serving.auth.tokens.SCOPES`.
+        scopes: keys of :data:`vigil.serving.auth.tokens.SCOPES`.
         wards: the wards that the token covers; None: all wards.
         lifetime: from ``now``, 1 s to 24 h.
         now: the time of issue.

@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple
 
 import jwt
 
-from features.errors import VigilError
-from serving.auth.jwks import ALGORITHMS, ED25519_NAMES, JwksFile, JwksUrl, KeysByKid
+from vigil.features.errors import VigilError
+from vigil.serving.auth.jwks import ALGORITHMS, ED25519_NAMES, JwksFile, JwksUrl, KeysByKid
 
 SCOPES: Final[Mapping[str, str]] = {
     "observations:write": "send observations of patients",

@@ -7,7 +7,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from serving.records.database import Schema, insert_new, open_database, reading, writing
+from vigil.serving.records.database import Schema, insert_new, open_database, reading, writing
 
 logger = logging.getLogger("vigil.serving")
 

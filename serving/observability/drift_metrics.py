@@ -13,8 +13,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from pydantic import ValidationError
 
-from features.signals import STORED
-from models.monitoring.report_schema import REPORT_FILE, DriftReport, FindingRecord, Status
+from vigil.features.signals import STORED
+from vigil.models.monitoring.report_schema import REPORT_FILE, DriftReport, FindingRecord, Status
 
 STATUS: Final = {status.name.lower(): int(status) for status in Status}
 OTHER: Final = "other"  # in place of a label that names no fault or no signal

@@ -6,7 +6,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
-from models.registry import RegisteredModel
+from vigil.models.registry import RegisteredModel
 
 LogFormat = Literal["text", "json"]
 

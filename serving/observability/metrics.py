@@ -24,13 +24,13 @@ from prometheus_client import (
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from features.scores import NEWS2_BANDS
-from models.assessment import Assessment
-from models.registry import RegisteredModel
-from serving.observability.drift_metrics import DriftFigures
-from serving.records.journal_rows import Receipt
-from serving.records.silence_rows import SILENCE_KINDS, Silence
-from serving.records.ward_rows import WardUpdate
+from vigil.features.scores import NEWS2_BANDS
+from vigil.models.assessment import Assessment
+from vigil.models.registry import RegisteredModel
+from vigil.serving.observability.drift_metrics import DriftFigures
+from vigil.serving.records.journal_rows import Receipt
+from vigil.serving.records.silence_rows import SILENCE_KINDS, Silence
+from vigil.serving.records.ward_rows import WardUpdate
 
 logger = logging.getLogger("vigil.serving")
 

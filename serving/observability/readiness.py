@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from features.store.client import UNUSED_SUBJECT_KEY, Store
-from models.tasks import RiskTask
-from serving.auth.tokens import TokenVerifier
-from serving.records.journal import Journal
-from serving.records.timestamps import instant, present
-from serving.records.ward_state import WardState
-from serving.scoring.champion import Champion, service_in_use
+from vigil.features.store.client import UNUSED_SUBJECT_KEY, Store
+from vigil.models.tasks import RiskTask
+from vigil.serving.auth.tokens import TokenVerifier
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.timestamps import instant, present
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.scoring.champion import Champion, service_in_use
 
 logger = logging.getLogger("vigil.serving")
 

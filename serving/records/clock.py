@@ -9,8 +9,8 @@ from typing import Final, Protocol
 
 import pandas as pd
 
-from features.observations import TIME
-from serving.records.timestamps import present
+from vigil.features.observations import TIME
+from vigil.serving.records.timestamps import present
 
 logger = logging.getLogger("vigil.serving")
 

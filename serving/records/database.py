@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from features.errors import VigilError
+from vigil.features.errors import VigilError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -123,7 +123,7 @@ def pending_migrations(home: Path, schema: Schema) -> list[str]:
     renamed = [] if path.name == schema.file else [f"{path.name}: rename to {schema.file}"]
     if revision in (None, schema.revision):
         return renamed
-    from serving.records.migrations import titles
+    from vigil.serving.records.migrations import titles
 
     return renamed + [f"{schema.file}: {title}" for title in titles(schema.name, revision)]
 
@@ -312,7 +312,7 @@ def _migrate(connection: sa.Connection, schema: Schema) -> None:
         _REVISIONS.create(connection)
         connection.execute(_REVISIONS.insert().values(version_num=schema.revision))
         return
-    from serving.records.migrations import upgrade
+    from vigil.serving.records.migrations import upgrade
 
     logger.info("%s: migrating from revision %s to %s", schema.file, revision, schema.revision)
     upgrade(connection, schema.name)

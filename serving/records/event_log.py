@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from serving.records.database import as_row, upsert
-from serving.records.ward_rows import Event
-from serving.records.ward_tables import EVENT_NUMBERS, EVENTS
+from vigil.serving.records.database import as_row, upsert
+from vigil.serving.records.ward_rows import Event
+from vigil.serving.records.ward_tables import EVENT_NUMBERS, EVENTS
 
 
 def add_events(connection: sa.Connection, events: Sequence[Event]) -> None:

@@ -5,7 +5,7 @@ An observation is on the disk before it is acknowledged. What becomes durable to
 will appear before it later: features as of a time are those of the groups up to it, today and in a year. An observation that
 arrives again is recognised by its message and by its content. It counts once, and the repetition is counted.
 
-Subjects appear by their key; only :mod:`serving.identity.identities` knows their identifiers.
+Subjects appear by their key; only :mod:`vigil.serving.identity.identities` knows their identifiers.
 """
 
 import json
@@ -20,11 +20,11 @@ from typing import Any, Final, NamedTuple
 import pandas as pd
 import sqlalchemy as sa
 
-from features.declarations import UNDECLARED, Declarations
-from features.kernel.plan import UNBOUNDED
-from models.alarms.patient_terms import PatientTerms
-from serving.records.clock import SteadyClock
-from serving.records.database import (
+from vigil.features.declarations import UNDECLARED, Declarations
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.models.alarms.patient_terms import PatientTerms
+from vigil.serving.records.clock import SteadyClock
+from vigil.serving.records.database import (
     Schema,
     in_chunks,
     open_database,
@@ -33,14 +33,14 @@ from serving.records.database import (
     with_retries,
     writing,
 )
-from serving.records.journal_append import append_group
-from serving.records.journal_intervals import recorded_before, recorded_between, recorded_since
-from serving.records.journal_lookups import IS_NEWS
-from serving.records.journal_merges import read_merges, record_merge, record_unmerge
-from serving.records.journal_retention import delete_recorded_before, drop_recorded_before
-from serving.records.journal_rows import Receipt
-from serving.records.journal_snapshot import JournalSnapshot
-from serving.records.journal_tables import (
+from vigil.serving.records.journal_append import append_group
+from vigil.serving.records.journal_intervals import recorded_before, recorded_between, recorded_since
+from vigil.serving.records.journal_lookups import IS_NEWS
+from vigil.serving.records.journal_merges import read_merges, record_merge, record_unmerge
+from vigil.serving.records.journal_retention import delete_recorded_before, drop_recorded_before
+from vigil.serving.records.journal_rows import Receipt
+from vigil.serving.records.journal_snapshot import JournalSnapshot
+from vigil.serving.records.journal_tables import (
     GROUP_TIME,
     LATEST,
     MERGES,
@@ -56,10 +56,10 @@ from serving.records.journal_tables import (
     SERIES,
     TERMS,
 )
-from serving.records.journal_terms import record_terms
-from serving.records.lookups import ChangeWatch, Lookup
-from serving.records.registration import Registration
-from serving.records.timestamps import instant, microsecond
+from vigil.serving.records.journal_terms import record_terms
+from vigil.serving.records.lookups import ChangeWatch, Lookup
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import instant, microsecond
 
 logger = logging.getLogger("vigil.serving")
 
@@ -97,8 +97,8 @@ class Journal:
         Args:
             group: returns the observations; called inside the transaction, before anything is written. Each has ``subject_id,
                 signal, value, unit, observed_at`` (None where it could not be read), ``device_id, source, message_id``, perhaps
-                ``status, version`` (:mod:`features.revisions`), and perhaps ``sent``: the fields as the sender wrote them, for
-                the quarantine.
+                ``status, version`` (:mod:`vigil.features.revisions`), and perhaps ``sent``: the fields as the sender wrote
+                them, for the quarantine.
             declared: what sources declare of their units.
 
         Returns:

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.declarations import Declarations
-from features.duplicates import MESSAGE_KEY
-from features.measures import name_signal
-from features.observations import TIME, check
-from features.revisions import ORIGIN
-from features.signals import measured_signal
-from serving.records.journal_merges import address_versions, read_merges, touch_survivors
-from serving.records.journal_rows import (
+from vigil.features.declarations import Declarations
+from vigil.features.duplicates import MESSAGE_KEY
+from vigil.features.measures import name_signal
+from vigil.features.observations import TIME, check
+from vigil.features.revisions import ORIGIN
+from vigil.features.signals import measured_signal
+from vigil.serving.records.journal_merges import address_versions, read_merges, touch_survivors
+from vigil.serving.records.journal_rows import (
     DIGEST_BYTES,
     Address,
     Receipt,
@@ -26,8 +26,8 @@ from serving.records.journal_rows import (
     quarantine,
     shorten,
 )
-from serving.records.journal_versions import append_versions, find_versions
-from serving.records.timestamps import microsecond, microseconds, not_ahead
+from vigil.serving.records.journal_versions import append_versions, find_versions
+from vigil.serving.records.timestamps import microsecond, microseconds, not_ahead
 
 _REPEATS: Final = ("duplicate_message", "duplicate_reading")
 
@@ -39,7 +39,7 @@ def append_group(
 
     Args:
         connection: in a transaction.
-        frame: the observations, as :meth:`serving.records.journal.Journal.append` takes them.
+        frame: the observations, as :meth:`vigil.serving.records.journal.Journal.append` takes them.
         recorded_at: the time of the group.
         declared: what sources declare.
     """

@@ -8,13 +8,13 @@ from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 
-from features.oxygen import SUFFIX
-from features.rhythm import REMEMBERED
-from features.signals import STORED_NAMES, measured_signal
-from serving.records.journal_intervals import recorded_between
-from serving.records.journal_merges import read_merges
-from serving.records.journal_tables import OBSERVATIONS
-from serving.records.merges import Merges
+from vigil.features.oxygen import SUFFIX
+from vigil.features.rhythm import REMEMBERED
+from vigil.features.signals import STORED_NAMES, measured_signal
+from vigil.serving.records.journal_intervals import recorded_between
+from vigil.serving.records.journal_merges import read_merges
+from vigil.serving.records.journal_tables import OBSERVATIONS
+from vigil.serving.records.merges import Merges
 
 _DERIVED: Final = SUFFIX.encode()
 _COLUMNS: Final = [

@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from serving.records.journal_tables import OBSERVATION_ROWS, OBSERVATIONS, is_milestone
+from vigil.serving.records.journal_tables import OBSERVATION_ROWS, OBSERVATIONS, is_milestone
 
 Time = int | sa.BindParameter[int]
 

@@ -10,15 +10,15 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import sqlalchemy as sa
 
-from features.scores import NEWS2_BANDS
-from features.signals import BOUNDS, STORED_NAMES
-from features.ties import rank_severity
-from models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
-from serving.records.database import in_chunks
-from serving.records.journal_intervals import recorded_between
-from serving.records.journal_merges import read_merges
-from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, RETENTIONS, TERMS
-from serving.records.merges import Merges
+from vigil.features.scores import NEWS2_BANDS
+from vigil.features.signals import BOUNDS, STORED_NAMES
+from vigil.features.ties import rank_severity
+from vigil.models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
+from vigil.serving.records.database import in_chunks
+from vigil.serving.records.journal_intervals import recorded_between
+from vigil.serving.records.journal_merges import read_merges
+from vigil.serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, RETENTIONS, TERMS
+from vigil.serving.records.merges import Merges
 
 _SINCE: Final[sa.BindParameter[int]] = sa.bindparam("since", type_=sa.BigInteger)
 _UNTIL: Final[sa.BindParameter[int]] = sa.bindparam("until", type_=sa.BigInteger)
@@ -43,7 +43,7 @@ class Latest(NamedTuple):
         value: in the signal's unit.
         observed_at: microseconds UTC.
         source, device_id: who sent it; None: not said.
-        is_contested: whether another value of the same time was sent; :mod:`features.ties` says which one counts.
+        is_contested: whether another value of the same time was sent; :mod:`vigil.features.ties` says which one counts.
     """
 
     value: float

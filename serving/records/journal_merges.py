@@ -6,14 +6,14 @@ from typing import Final
 import pandas as pd
 import sqlalchemy as sa
 
-from features.kernel.plan import UNBOUNDED
-from features.revisions import ORIGIN, is_revision
-from serving.records.database import in_chunks, upsert
-from serving.records.journal_intervals import recorded_since
-from serving.records.journal_rows import digest_origin, shorten
-from serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, REVISIONS, TERMS
-from serving.records.merges import Merge, Merges
-from serving.records.not_recorded import NotRecordedError
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.features.revisions import ORIGIN, is_revision
+from vigil.serving.records.database import in_chunks, upsert
+from vigil.serving.records.journal_intervals import recorded_since
+from vigil.serving.records.journal_rows import digest_origin, shorten
+from vigil.serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, REVISIONS, TERMS
+from vigil.serving.records.merges import Merge, Merges
+from vigil.serving.records.not_recorded import NotRecordedError
 
 # Made once, since it is executed with every risk.
 _OF_SOME: Final = sa.select(MERGES).where(

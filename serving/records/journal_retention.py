@@ -5,10 +5,10 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from serving.records.database import delete_in_steps, reading, with_retries, writing
-from serving.records.journal_intervals import recorded_before
-from serving.records.journal_merges import delete_merges_before
-from serving.records.journal_tables import (
+from vigil.serving.records.database import delete_in_steps, reading, with_retries, writing
+from vigil.serving.records.journal_intervals import recorded_before
+from vigil.serving.records.journal_merges import delete_merges_before
+from vigil.serving.records.journal_tables import (
     LATEST,
     MERGES,
     OBSERVATION_ROWS,
@@ -19,7 +19,7 @@ from serving.records.journal_tables import (
     REVISIONS,
     SERIES,
 )
-from serving.records.journal_terms import delete_terms_before
+from vigil.serving.records.journal_terms import delete_terms_before
 
 # Each of the two conditions has an index by series.
 _COUNTING_OR_NOT: Final = (OBSERVATION_ROWS.c.superseded_at.is_(None), OBSERVATION_ROWS.c.superseded_at.is_not(None))
@@ -28,7 +28,7 @@ _COUNTING_OR_NOT: Final = (OBSERVATION_ROWS.c.superseded_at.is_(None), OBSERVATI
 def drop_recorded_before(engine: sa.Engine, at: int, next_time: Callable[[sa.Connection], int]) -> int:
     """Let observations recorded before a time (microseconds) count no more, and delete the registrations of then.
 
-    :meth:`serving.records.journal.Journal.drop_before` says which stay. Return how many registrations were deleted.
+    :meth:`vigil.serving.records.journal.Journal.drop_before` says which stay. Return how many registrations were deleted.
     """
     old = REGISTRATIONS.c.recorded_at < at
     last_known = sa.select(sa.func.max(REGISTRATIONS.c.seq)).where(old).group_by(REGISTRATIONS.c.subject_id)

@@ -10,10 +10,10 @@ from typing import Any, Final, Literal
 import pandas as pd
 import sqlalchemy as sa
 
-from features.signals import measured_signal, signal_with_bounds
-from serving.records.database import in_chunks, insert_new, number_rows, upsert
-from serving.records.journal_tables import LATEST, OBSERVATION_ROWS, QUARANTINE, REPETITIONS, SENDERS, SERIES
-from serving.records.timestamps import microsecond, microseconds
+from vigil.features.signals import measured_signal, signal_with_bounds
+from vigil.serving.records.database import in_chunks, insert_new, number_rows, upsert
+from vigil.serving.records.journal_tables import LATEST, OBSERVATION_ROWS, QUARANTINE, REPETITIONS, SENDERS, SERIES
+from vigil.serving.records.timestamps import microsecond, microseconds
 
 Status = Literal["accepted", "duplicate", "quarantined"]
 
@@ -45,8 +45,8 @@ class Receipt:
 
     Attributes:
         status: whether it counts.
-        reason: why it was quarantined, a key of :data:`features.observations.REASONS`; of a duplicate ``superseded`` if a newer
-            version is known.
+        reason: why it was quarantined, a key of :data:`vigil.features.observations.REASONS`; of a duplicate ``superseded`` if a
+            newer version is known.
     """
 
     status: Status
@@ -87,9 +87,9 @@ def insert_accepted(connection: sa.Connection, accepted: pd.DataFrame) -> None:
 
     Args:
         connection: of the group's transaction.
-        accepted: of :func:`features.observations.check`; ``message_id`` is a digest, and of a derived observation that of the
-            message, with a suffix. With ``origin``, the digest of its message's origin, and perhaps with ``version`` (missing:
-            an original) and ``superseded_at`` (microseconds; missing: it counts).
+        accepted: of :func:`vigil.features.observations.check`; ``message_id`` is a digest, and of a derived observation that of
+            the message, with a suffix. With ``origin``, the digest of its message's origin, and perhaps with ``version``
+            (missing: an original) and ``superseded_at`` (microseconds; missing: it counts).
     """
     if accepted.empty:
         return

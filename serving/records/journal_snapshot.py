@@ -1,7 +1,8 @@
 """The journal as it stands at one moment, for those who make features or look for faults.
 
-Subjects are survivors of merges (:mod:`serving.records.merges`): what is recorded of a merged key appears as its survivor's,
-from the merge on. Here is the one place that applies merges; features, reproduction and drift follow without knowing of them.
+Subjects are survivors of merges (:mod:`vigil.serving.records.merges`): what is recorded of a merged key appears as its
+survivor's, from the merge on. Here is the one place that applies merges; features, reproduction and drift follow without
+knowing of them.
 """
 
 import json
@@ -14,12 +15,12 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.duplicates import CONTENT
-from models.alarms.critical_bounds import Bound
-from models.alarms.patient_terms import PatientTerms
-from serving.records.journal_arrivals import Arrival, read_arrivals, read_newest_arrivals
-from serving.records.journal_intervals import recorded_between
-from serving.records.journal_lookups import (
+from vigil.features.duplicates import CONTENT
+from vigil.models.alarms.critical_bounds import Bound
+from vigil.models.alarms.patient_terms import PatientTerms
+from vigil.serving.records.journal_arrivals import Arrival, read_arrivals, read_newest_arrivals
+from vigil.serving.records.journal_intervals import recorded_between
+from vigil.serving.records.journal_lookups import (
     Latest,
     counting,
     read_arrived_bounds,
@@ -27,8 +28,8 @@ from serving.records.journal_lookups import (
     read_latest,
     read_standing_bounds,
 )
-from serving.records.journal_merges import read_merges
-from serving.records.journal_tables import (
+from vigil.serving.records.journal_merges import read_merges
+from vigil.serving.records.journal_tables import (
     MERGES,
     OBSERVATION_ROWS,
     OBSERVATIONS,
@@ -39,10 +40,10 @@ from serving.records.journal_tables import (
     REVISIONS,
     TERMS,
 )
-from serving.records.journal_terms import read_ended_terms, read_termed, read_terms
-from serving.records.merges import Merges, Move
-from serving.records.registration import RecordedRegistration
-from serving.records.timestamps import instants
+from vigil.serving.records.journal_terms import read_ended_terms, read_termed, read_terms
+from vigil.serving.records.merges import Merges, Move
+from vigil.serving.records.registration import RecordedRegistration
+from vigil.serving.records.timestamps import instants
 
 _UNREAD: Final = ("message", "origin", "version", "superseded_at")
 _SENT: Final = ["signal", "value", "comparator", "observed_at", "device_id", "source"]

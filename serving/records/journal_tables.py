@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from serving.records.database import Digest
+from vigil.serving.records.database import Digest
 
 METADATA: Final = sa.MetaData()
 

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from features.kernel.plan import UNBOUNDED
-from models.alarms.patient_terms import PatientTerms, SignalLimits, describe_terms
-from serving.records.database import in_chunks, upsert
-from serving.records.journal_merges import read_merges, require_recorded
-from serving.records.journal_tables import LATEST, REGISTRATIONS, TERMS
-from serving.records.merges import Merges
-from serving.records.not_recorded import NotRecordedError
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.models.alarms.patient_terms import PatientTerms, SignalLimits, describe_terms
+from vigil.serving.records.database import in_chunks, upsert
+from vigil.serving.records.journal_merges import read_merges, require_recorded
+from vigil.serving.records.journal_tables import LATEST, REGISTRATIONS, TERMS
+from vigil.serving.records.merges import Merges
+from vigil.serving.records.not_recorded import NotRecordedError
 
 _COLUMNS: Final = [TERMS.c[field.name] for field in fields(PatientTerms)]
 # Made once, since they are executed with every risk.

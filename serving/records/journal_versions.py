@@ -1,6 +1,6 @@
 """Versions of observations in the journal: corrections and retractions, applied one by one as they arrive.
 
-What they mean is defined in :mod:`features.revisions`. Of what was stored, only ``superseded_at`` changes, and only once.
+What they mean is defined in :mod:`vigil.features.revisions`. Of what was stored, only ``superseded_at`` changes, and only once.
 """
 
 from collections.abc import Mapping
@@ -9,15 +9,15 @@ from typing import Any, Final
 import pandas as pd
 import sqlalchemy as sa
 
-from features.declarations import Declarations
-from features.observations import understand
-from features.oxygen import FIO2, OXYGEN, SUFFIX, derive_oxygen
-from features.revisions import FINAL, History, Outcome, Revision, Standing, Version, is_revision
-from features.signals import measured_signal, signal_with_bounds
-from serving.records.database import in_chunks, upsert
-from serving.records.journal_rows import DIGEST_BYTES, Receipt, insert_accepted, shorten
-from serving.records.journal_tables import LATEST, OBSERVATION_ROWS, OBSERVATIONS, REVISIONS, SERIES
-from serving.records.timestamps import instants, microsecond
+from vigil.features.declarations import Declarations
+from vigil.features.observations import understand
+from vigil.features.oxygen import FIO2, OXYGEN, SUFFIX, derive_oxygen
+from vigil.features.revisions import FINAL, History, Outcome, Revision, Standing, Version, is_revision
+from vigil.features.signals import measured_signal, signal_with_bounds
+from vigil.serving.records.database import in_chunks, upsert
+from vigil.serving.records.journal_rows import DIGEST_BYTES, Receipt, insert_accepted, shorten
+from vigil.serving.records.journal_tables import LATEST, OBSERVATION_ROWS, OBSERVATIONS, REVISIONS, SERIES
+from vigil.serving.records.timestamps import instants, microsecond
 
 _RECEIPTS: Final[Mapping[Outcome, Receipt]] = {
     "counts": Receipt("accepted"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from serving.records.database import WAIT_SECONDS, unusable_file
+from vigil.serving.records.database import WAIT_SECONDS, unusable_file
 
 
 class Lookup:

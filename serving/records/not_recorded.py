@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from features.errors import VigilError
+from vigil.features.errors import VigilError
 
 Rule = Literal[
     "not_in_journal", "merge_into_itself", "merge_cycle", "merged_elsewhere", "never_merged", "already_over", "limits_cross"

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.catalogue import SAFETY_NET, list_features
-from features.errors import VigilError
-from models.assessment import Assessment
-from serving.records.database import (
+from vigil.features.catalogue import SAFETY_NET, list_features
+from vigil.features.errors import VigilError
+from vigil.models.assessment import Assessment
+from vigil.serving.records.database import (
     DatabaseError,
     Schema,
     delete_in_steps,
@@ -22,12 +22,19 @@ from serving.records.database import (
     reading,
     writing,
 )
-from serving.records.prediction_rows import Numbers, Origin, Prediction, features_frame, insert_predictions, unpack_features
-from serving.records.prediction_tables import METADATA, PREDICTIONS, ROWS, SUBJECTS
-from serving.records.timestamps import instants, microsecond
+from vigil.serving.records.prediction_rows import (
+    Numbers,
+    Origin,
+    Prediction,
+    features_frame,
+    insert_predictions,
+    unpack_features,
+)
+from vigil.serving.records.prediction_tables import METADATA, PREDICTIONS, ROWS, SUBJECTS
+from vigil.serving.records.timestamps import instants, microsecond
 
 if TYPE_CHECKING:
-    from models.registry import RegisteredModel
+    from vigil.models.registry import RegisteredModel
 
 # What a prediction says, beside when and of which subject: the columns that a reproduction compares.
 OUTPUTS: Final = ("basis", "probability", "band", "decided_by", "news2", "news2_highest", "net_score", "net_spot")

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from serving.records.database import insert_new, number_rows
-from serving.records.prediction_tables import CONTEXTS, FEATURE_NAMES, ROWS, SUBJECTS
+from vigil.serving.records.database import insert_new, number_rows
+from vigil.serving.records.prediction_tables import CONTEXTS, FEATURE_NAMES, ROWS, SUBJECTS
 
 # Where the features came from: the online store, observations in the request, the journal when someone asked for a risk, or the
 # journal when observations arrived.
@@ -24,7 +24,7 @@ _OWN: Final = ("prediction_id", "made_at", "index_time", "probability", "news2",
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One prediction as it is logged; times are microseconds, the outputs those of :class:`models.assessment.Assessment`.
+    """One prediction as it is logged; times are microseconds, the outputs those of :class:`vigil.models.assessment.Assessment`.
 
     ``prediction_id`` is a UUID. ``features`` are stored as float32, in which they are computed.
     """

@@ -1,4 +1,4 @@
-"""The tables of the prediction log. Only :mod:`serving.records.prediction_log` reads or writes them.
+"""The tables of the prediction log. Only :mod:`vigil.serving.records.prediction_log` reads or writes them.
 
 Vigil stores more predictions than anything else but observations, so a row holds numbers only. What many predictions have in
 common is stored once and referred to by number: the subject, what was predicted by which model under which terms, and the names
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from serving.records.database import Digest
+from vigil.serving.records.database import Digest
 
 METADATA: Final = sa.MetaData()
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from features.errors import VigilError
+from vigil.features.errors import VigilError
 
 logger: Final = logging.getLogger("vigil.serving")
 

@@ -11,14 +11,14 @@ from typing import Any, Final
 import pandas as pd
 import sqlalchemy as sa
 
-from features.derived import SCORE_CARRY_HOURS
-from features.kernel.plan import HOUR_US
-from serving.records.database import as_row, delete_in_steps, in_chunks, reading, upsert, with_retries, writing
-from serving.records.event_log import add_events
-from serving.records.silence_rows import DeviceReport, Silence, SilenceChanges
-from serving.records.timestamps import microsecond
-from serving.records.ward_rows import Event, EventKind
-from serving.records.ward_tables import DEVICE_REPORTS, SILENCES
+from vigil.features.derived import SCORE_CARRY_HOURS
+from vigil.features.kernel.plan import HOUR_US
+from vigil.serving.records.database import as_row, delete_in_steps, in_chunks, reading, upsert, with_retries, writing
+from vigil.serving.records.event_log import add_events
+from vigil.serving.records.silence_rows import DeviceReport, Silence, SilenceChanges
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.records.ward_rows import Event, EventKind
+from vigil.serving.records.ward_tables import DEVICE_REPORTS, SILENCES
 
 _MOST_REPORTS: Final = 5_000  # that are not settled
 _IN_ORDER: Final = sa.select(SILENCES).order_by(SILENCES.c.raised_at, SILENCES.c.silence_id)

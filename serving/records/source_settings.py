@@ -23,12 +23,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from features.declarations import Declarations, SourceDeclaration
-from features.derived import SCORE_CARRY_HOURS
-from features.errors import VigilError
-from features.signals import SIGNALS, bounded_signals
-from features.units import find_conversion, understood_units
-from serving.records.settings_file import SettingsFile
+from vigil.features.declarations import Declarations, SourceDeclaration
+from vigil.features.derived import SCORE_CARRY_HOURS
+from vigil.features.errors import VigilError
+from vigil.features.signals import SIGNALS, bounded_signals
+from vigil.features.units import find_conversion, understood_units
+from vigil.serving.records.settings_file import SettingsFile
 
 FILE: Final = "sources.toml"
 
@@ -73,7 +73,7 @@ class SourceSettings(BaseModel):
     """The declaration of one source.
 
     Attributes:
-        units: unit of values that arrive without one, by signal; one of :func:`features.units.understood_units`.
+        units: unit of values that arrive without one, by signal; one of :func:`vigil.features.units.understood_units`.
         ranges: lowest and highest value that the devices measure, by signal: what Low and High stand for. In the declared unit,
             or else the signal's own.
         error_codes: values that say what is wrong with the device, by signal.
@@ -146,7 +146,7 @@ class _File(BaseModel):
 
 
 class SourceSettingsFile:
-    """The declarations of one home (:class:`serving.records.settings_file.SettingsFile`)."""
+    """The declarations of one home (:class:`vigil.serving.records.settings_file.SettingsFile`)."""
 
     def __init__(self, home: Path, *, strict: bool = False) -> None:
         """Read the file, if there is one.

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.observations import TIME
+from vigil.features.observations import TIME
 
 SKEW: Final = pd.Timedelta(seconds=5)  # by which a sender's clock may be ahead of ours; such times count as the present
 

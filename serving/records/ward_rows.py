@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from features.signals import bound_name
-from models.alarms.critical_bounds import Bound
-from models.alarms.patient_terms import Breach
-from models.alarms.policy import Cause
-from models.alarms.safety_net import Band, Reason
-from models.assessment import Basis, DecidedBy, Finding
+from vigil.features.signals import bound_name
+from vigil.models.alarms.critical_bounds import Bound
+from vigil.models.alarms.patient_terms import Breach
+from vigil.models.alarms.policy import Cause
+from vigil.models.alarms.safety_net import Band, Reason
+from vigil.models.assessment import Basis, DecidedBy, Finding
 
 Action = Literal["acknowledged", "overridden"]
 Status = Literal["open", "acknowledged", "overridden"]
@@ -45,8 +45,9 @@ class WardRisk:
         urgent_since: since when that has been at the limit of the safety net or above.
         dipped_at: since when it has been below again, for less than a dip may last.
         bounds: that stand, as :func:`bound_fields` describes them; None: none is known.
-        terms: of the patient, as :func:`models.alarms.patient_terms.describe_terms` describes them; None: the ward's alone.
-        assessment: the rest of it, as :mod:`serving.scoring.standing` describes it; None in a row of an earlier version.
+        terms: of the patient, as :func:`vigil.models.alarms.patient_terms.describe_terms` describes them; None: the ward's
+            alone.
+        assessment: the rest of it, as :mod:`vigil.serving.scoring.standing` describes it; None in a row of an earlier version.
     """
 
     subject_id: str
@@ -100,7 +101,7 @@ class Alarm:
         bounds: the critical bounds, and limits of the patient, that it was about and that have stood since, as
             :func:`bound_fields` describes them; None: there was none.
         terms: the terms under which it sounded last, or was withheld; None in alarms of an earlier version.
-        limits: when an alarm was last about each limit of the patient (:class:`models.alarms.policy.AlarmState`).
+        limits: when an alarm was last about each limit of the patient (:class:`vigil.models.alarms.policy.AlarmState`).
         actions: oldest first.
     """
 

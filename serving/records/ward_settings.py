@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, StringConstraints
 
-from features.errors import VigilError
-from models.alarms.policy import Policy
-from models.alarms.safety_net import ALARM_FROM
-from models.alarms.timeline import REFRACTORY_PERIOD
-from serving.records.settings_file import SettingsFile
+from vigil.features.errors import VigilError
+from vigil.models.alarms.policy import Policy
+from vigil.models.alarms.safety_net import ALARM_FROM
+from vigil.models.alarms.timeline import REFRACTORY_PERIOD
+from vigil.serving.records.settings_file import SettingsFile
 
 if TYPE_CHECKING:
-    from models.registry import RegisteredModel
+    from vigil.models.registry import RegisteredModel
 
 FILE: Final = "wards.toml"
 
@@ -91,7 +91,7 @@ class _File(BaseModel):
 
 
 class WardSettingsFile:
-    """The ward settings of one home (:class:`serving.records.settings_file.SettingsFile`)."""
+    """The ward settings of one home (:class:`vigil.serving.records.settings_file.SettingsFile`)."""
 
     def __init__(self, home: Path, *, strict: bool = False) -> None:
         """Read the file, if there is one.

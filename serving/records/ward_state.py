@@ -15,10 +15,10 @@ from typing import Any, Final
 import pandas as pd
 import sqlalchemy as sa
 
-from features.errors import VigilError
-from features.signals import bound_name
-from models.alarms.policy import AlarmState, Episode, Hold, limit_name
-from serving.records.database import (
+from vigil.features.errors import VigilError
+from vigil.features.signals import bound_name
+from vigil.models.alarms.policy import AlarmState, Episode, Hold, limit_name
+from vigil.serving.records.database import (
     Schema,
     as_row,
     delete_in_steps,
@@ -28,12 +28,12 @@ from serving.records.database import (
     with_retries,
     writing,
 )
-from serving.records.event_log import add_events
-from serving.records.lookups import ChangeWatch, Lookup
-from serving.records.silences import Silences
-from serving.records.timestamps import instant, microsecond
-from serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
-from serving.records.ward_tables import ACTIONS, ALARMS, EVENT_NUMBERS, EVENTS, METADATA, PROGRESS, RISKS, SILENCES
+from vigil.serving.records.event_log import add_events
+from vigil.serving.records.lookups import ChangeWatch, Lookup
+from vigil.serving.records.silences import Silences
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
+from vigil.serving.records.ward_tables import ACTIONS, ALARMS, EVENT_NUMBERS, EVENTS, METADATA, PROGRESS, RISKS, SILENCES
 
 SCHEMA: Final = Schema("ward_state", METADATA, revision="0007", former_file="board.db")
 

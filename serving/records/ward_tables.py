@@ -1,4 +1,4 @@
-"""The tables of the ward state. Only :mod:`serving.records.ward_state` reads or writes them."""
+"""The tables of the ward state. Only :mod:`vigil.serving.records.ward_state` reads or writes them."""
 
 from typing import Final
 

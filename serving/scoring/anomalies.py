@@ -6,11 +6,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.derived import MEASUREMENT_ERROR
-from features.signals import SIGNALS
-from serving.records.journal import Journal
-from serving.records.timestamps import microsecond
-from serving.scoring.subject_state import features_as_of
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.features.signals import SIGNALS
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.scoring.subject_state import features_as_of
 
 # Standard deviations from a patient's own usual that are called unusual: beyond them lies 1 of 400 of a normal distribution.
 UNUSUAL: Final = 3.0

@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from features.catalogue import SERVICES
-from features.errors import VigilError
-from models.registry import CHAMPION, NoModelError, RegisteredModel, Registry
-from models.tasks import RiskTask
+from vigil.features.catalogue import SERVICES
+from vigil.features.errors import VigilError
+from vigil.models.registry import CHAMPION, NoModelError, RegisteredModel, Registry
+from vigil.models.tasks import RiskTask
 
 logger = logging.getLogger("vigil.serving")
 

@@ -1,9 +1,9 @@
 """What calls for action by itself, whatever the model and NEWS2 say."""
 
-from models.alarms.critical_bounds import Bound, applies
-from models.alarms.patient_terms import Breach, PatientTerms, find_breaches
-from models.assessment import Assessment
-from serving.records.timestamps import microsecond
+from vigil.models.alarms.critical_bounds import Bound, applies
+from vigil.models.alarms.patient_terms import Breach, PatientTerms, find_breaches
+from vigil.models.assessment import Assessment
+from vigil.serving.records.timestamps import microsecond
 
 
 def find_critical(risk: Assessment, bounds: tuple[Bound, ...], terms: PatientTerms | None) -> tuple[Bound | Breach, ...]:

@@ -6,18 +6,18 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from features.catalogue import service_views
-from models.alarms.critical_bounds import Bound
-from models.alarms.safety_net import Band
-from models.assessment import Basis, DecidedBy, usable_model
-from models.registry import RegisteredModel
-from models.training.risk_model import log_odds
-from serving.records.clock import Clock
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog
-from serving.records.timestamps import microsecond, present
-from serving.scoring.risk_report import Contribution, strongest_contributions
-from serving.scoring.subject_state import features_as_of
+from vigil.features.catalogue import service_views
+from vigil.models.alarms.critical_bounds import Bound
+from vigil.models.alarms.safety_net import Band
+from vigil.models.assessment import Basis, DecidedBy, usable_model
+from vigil.models.registry import RegisteredModel
+from vigil.models.training.risk_model import log_odds
+from vigil.serving.records.clock import Clock
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.scoring.risk_report import Contribution, strongest_contributions
+from vigil.serving.scoring.subject_state import features_as_of
 
 CHANGES_HOURS: Final = 6  # the shorter of the windows that most features look back
 MAX_POINTS: Final = 200

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from features.declarations import Declarations
-from models.alarms.patient_terms import PatientTerms
-from models.bedside import USUAL_TERMS, ScoreTerms, carries_from
-from serving.records.journal_lookups import Latest
+from vigil.features.declarations import Declarations
+from vigil.models.alarms.patient_terms import PatientTerms
+from vigil.models.bedside import USUAL_TERMS, ScoreTerms, carries_from
+from vigil.serving.records.journal_lookups import Latest
 
 
 def terms_of(latest: Mapping[str, Latest], declared: Declarations, own: PatientTerms | None) -> ScoreTerms:

@@ -7,15 +7,15 @@ from typing import Any, Final, Literal
 import numpy as np
 import pandas as pd
 
-from features.signals import SIGNALS
-from models.alarms.critical_bounds import Bound
-from models.alarms.patient_terms import Breach, PatientTerms, causes_of
-from models.assessment import Assessment
-from models.registry import RegisteredModel
-from models.tasks import RiskTask
-from serving.records.journal_lookups import Latest
-from serving.records.silence_rows import Silence
-from serving.scoring.critical import find_critical
+from vigil.features.signals import SIGNALS
+from vigil.models.alarms.critical_bounds import Bound
+from vigil.models.alarms.patient_terms import Breach, PatientTerms, causes_of
+from vigil.models.assessment import Assessment
+from vigil.models.registry import RegisteredModel
+from vigil.models.tasks import RiskTask
+from vigil.serving.records.journal_lookups import Latest
+from vigil.serving.records.silence_rows import Silence
+from vigil.serving.scoring.critical import find_critical
 
 MAX_CONTRIBUTIONS: Final = 5  # the strongest signals of a report
 

@@ -11,32 +11,32 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import build_features
-from features.catalogue import INDEX_STEP, SERVICES, views_to_assess
-from features.declarations import Declarations
-from features.errors import VigilError
-from features.observations import TIME, check
-from features.store.client import Store
-from models.alarms.critical_bounds import bounds_among
-from models.alarms.patient_terms import PatientTerms
-from models.assessment import Finding, age_by_hours, assess_registered, usable_model
-from models.bedside import USUAL_TERMS, ScoreTerms, find_expired, has_ages, read_columns
-from models.registry import RegisteredModel
-from models.tasks import RiskTask
-from serving.observability.logs import error_location
-from serving.records.clock import Clock
-from serving.records.journal import Journal
-from serving.records.journal_lookups import Latest
-from serving.records.prediction_log import PredictionLog, logged_features, prediction
-from serving.records.prediction_rows import Origin
-from serving.records.registration import Registration
-from serving.records.silences import Silences
-from serving.records.timestamps import instant, microsecond, not_ahead, present, utc
-from serving.scoring.champion import Champion, service_in_use
-from serving.scoring.news2_terms import terms_of
-from serving.scoring.risk_report import Include, NoReport, RiskReport, contributions_of, range_of
-from serving.scoring.standing import StandingRisks
-from serving.scoring.subject_state import features_as_of
+from vigil.features.batch import build_features
+from vigil.features.catalogue import INDEX_STEP, SERVICES, views_to_assess
+from vigil.features.declarations import Declarations
+from vigil.features.errors import VigilError
+from vigil.features.observations import TIME, check
+from vigil.features.store.client import Store
+from vigil.models.alarms.critical_bounds import bounds_among
+from vigil.models.alarms.patient_terms import PatientTerms
+from vigil.models.assessment import Finding, age_by_hours, assess_registered, usable_model
+from vigil.models.bedside import USUAL_TERMS, ScoreTerms, find_expired, has_ages, read_columns
+from vigil.models.registry import RegisteredModel
+from vigil.models.tasks import RiskTask
+from vigil.serving.observability.logs import error_location
+from vigil.serving.records.clock import Clock
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_lookups import Latest
+from vigil.serving.records.prediction_log import PredictionLog, logged_features, prediction
+from vigil.serving.records.prediction_rows import Origin
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.silences import Silences
+from vigil.serving.records.timestamps import instant, microsecond, not_ahead, present, utc
+from vigil.serving.scoring.champion import Champion, service_in_use
+from vigil.serving.scoring.news2_terms import terms_of
+from vigil.serving.scoring.risk_report import Include, NoReport, RiskReport, contributions_of, range_of
+from vigil.serving.scoring.standing import StandingRisks
+from vigil.serving.scoring.subject_state import features_as_of
 
 logger = logging.getLogger("vigil.serving")
 
@@ -49,7 +49,7 @@ _STEP_HOURS: Final = INDEX_STEP / timedelta(hours=1)
 class UnusableObservation:
     """An observation of a request that cannot be used. ``row``: its position; None: the time asked about is the problem.
 
-    ``reason``: a key of :data:`features.observations.REASONS`, ``after_as_of`` or ``in_the_future``.
+    ``reason``: a key of :data:`vigil.features.observations.REASONS`, ``after_as_of`` or ``in_the_future``.
     """
 
     row: int | None

@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final
 
-from features.catalogue import INDEX_STEP, views_to_assess
-from models.alarms.patient_terms import restore_terms
-from models.assessment import Assessment, usable_model
-from models.bedside import Component, ScoreTerms
-from models.tasks import RiskTask
-from serving.records.clock import Clock
-from serving.records.journal import Journal
-from serving.records.timestamps import instant, microsecond
-from serving.records.ward_rows import WardRisk, restore_bound
-from serving.records.ward_state import Standing, WardState
-from serving.scoring.champion import Champion, service_in_use
-from serving.scoring.risk_report import Contribution, Include, RiskReport, contributions_of, range_of
-from serving.scoring.subject_state import features_as_of
+from vigil.features.catalogue import INDEX_STEP, views_to_assess
+from vigil.models.alarms.patient_terms import restore_terms
+from vigil.models.assessment import Assessment, usable_model
+from vigil.models.bedside import Component, ScoreTerms
+from vigil.models.tasks import RiskTask
+from vigil.serving.records.clock import Clock
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.records.ward_rows import WardRisk, restore_bound
+from vigil.serving.records.ward_state import Standing, WardState
+from vigil.serving.scoring.champion import Champion, service_in_use
+from vigil.serving.scoring.risk_report import Contribution, Include, RiskReport, contributions_of, range_of
+from vigil.serving.scoring.subject_state import features_as_of
 
 _INDEX_STEP_US: Final = INDEX_STEP // timedelta(microseconds=1)
 

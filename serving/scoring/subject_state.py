@@ -1,7 +1,7 @@
 """The state of subjects in memory: who they are, and their observations as far as a feature may yet need them.
 
 Features are bit-identical whether the process ran without a break or rebuilt its state from the journal: both are made of the
-groups recorded up to a time, by :class:`features.online.SubjectFeatures`.
+groups recorded up to a time, by :class:`vigil.features.online.SubjectFeatures`.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features.batch import encode_observations, plan_computation
-from features.kernel.plan import UNBOUNDED
-from features.online import SubjectFeatures, features_of_each
-from serving.records.journal import UNASSIGNED
-from serving.records.journal_snapshot import JournalSnapshot
-from serving.records.registration import RecordedRegistration
-from serving.records.timestamps import instant
+from vigil.features.batch import encode_observations, plan_computation
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.features.online import SubjectFeatures, features_of_each
+from vigil.serving.records.journal import UNASSIGNED
+from vigil.serving.records.journal_snapshot import JournalSnapshot
+from vigil.serving.records.registration import RecordedRegistration
+from vigil.serving.records.timestamps import instant
 
 
 @dataclass

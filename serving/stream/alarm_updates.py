@@ -8,20 +8,20 @@ from typing import Any, Final
 
 import pandas as pd
 
-from features.derived import SCORE_CARRY_HOURS
-from features.kernel.plan import HOUR_US
-from models.alarms.critical_bounds import Bound
-from models.alarms.patient_terms import Breach, PatientTerms, causes_of, describe_terms
-from models.alarms.policy import AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
-from models.assessment import SILENT_AFTER, Assessment
-from models.registry import RegisteredModel
-from models.training.risk_model import EDGE
-from serving.records.journal_snapshot import Superseded
-from serving.records.timestamps import microsecond
-from serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate, bound_fields
-from serving.records.ward_state import alarm_id
-from serving.scoring.critical import find_critical
-from serving.scoring.standing import describe_assessment
+from vigil.features.derived import SCORE_CARRY_HOURS
+from vigil.features.kernel.plan import HOUR_US
+from vigil.models.alarms.critical_bounds import Bound
+from vigil.models.alarms.patient_terms import Breach, PatientTerms, causes_of, describe_terms
+from vigil.models.alarms.policy import AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
+from vigil.models.assessment import SILENT_AFTER, Assessment
+from vigil.models.registry import RegisteredModel
+from vigil.models.training.risk_model import EDGE
+from vigil.serving.records.journal_snapshot import Superseded
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.records.ward_rows import Alarm, AlarmChange, Event, EventKind, WardRisk, WardUpdate, bound_fields
+from vigil.serving.records.ward_state import alarm_id
+from vigil.serving.scoring.critical import find_critical
+from vigil.serving.scoring.standing import describe_assessment
 
 NOTIFY_LOG_ODDS: Final = 0.25  # a risk that moved by this much is news to the followers of a ward; ours
 EVENT_KINDS: Final[Mapping[str, EventKind]] = {
@@ -67,7 +67,7 @@ class LastNotified:
 
 
 def _log_odds(probability: float) -> float:
-    """Return the log-odds of one number, in a twentieth of the time that :func:`models.training.risk_model.log_odds` takes."""
+    """Return the log-odds of one number, in a twentieth of the time that the model's own function for arrays takes."""
     p = min(max(probability, EDGE), 1 - EDGE)
     return math.log(p / (1 - p))
 

@@ -11,12 +11,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from features.declarations import UNDECLARED, Declarations
-from features.errors import VigilError
-from serving.identity.identities import Identities
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.journal_rows import Receipt
+from vigil.features.declarations import UNDECLARED, Declarations
+from vigil.features.errors import VigilError
+from vigil.serving.identity.identities import Identities
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_rows import Receipt
 
 _MAX_REQUESTS: Final = 1_000  # waiting
 _MAX_OBSERVATIONS: Final = 50_000  # in them: memory is bounded, too
@@ -59,7 +59,7 @@ class GroupCommit:
         """Return a future of what became of each observation, done when they are on the disk.
 
         Args:
-            observations: as for :meth:`serving.records.journal.Journal.append`.
+            observations: as for :meth:`vigil.serving.records.journal.Journal.append`.
             identifiers: by subject key.
             check: called inside the transaction, before anything is written; if it raises, the request is refused with that
                 error, and the others of the group go on.

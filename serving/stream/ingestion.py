@@ -14,19 +14,19 @@ from typing import Any, Final
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
-from features.bounds import join_comparators, read_text
-from features.declarations import UNDECLARED, Declarations, SourceDeclaration
-from features.pseudonyms import Pseudonyms
-from models.alarms.patient_terms import PatientTerms
-from serving.auth.access import Access
-from serving.auth.tokens import Caller
-from serving.identity.identities import Identities
-from serving.instant import Instant
-from serving.records.journal import Journal
-from serving.records.journal_rows import Receipt
-from serving.records.registration import Registration
-from serving.records.timestamps import utc
-from serving.stream.group_commit import GroupCommit
+from vigil.features.bounds import join_comparators, read_text
+from vigil.features.declarations import UNDECLARED, Declarations, SourceDeclaration
+from vigil.features.pseudonyms import Pseudonyms
+from vigil.models.alarms.patient_terms import PatientTerms
+from vigil.serving.auth.access import Access
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.identity.identities import Identities
+from vigil.serving.instant import Instant
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_rows import Receipt
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import utc
+from vigil.serving.stream.group_commit import GroupCommit
 
 _INSTANT: Final[TypeAdapter[datetime]] = TypeAdapter(Instant)
 
@@ -38,12 +38,12 @@ class SentObservation:
     Attributes:
         patient_id: the patient identifier.
         signal, unit: names that may be unknown; ``unit`` None: none was sent.
-        value: a number, if it can be used; or a text that is a bound (:mod:`features.bounds`).
+        value: a number, if it can be used; or a text that is a bound (:mod:`vigil.features.bounds`).
         comparator: ``<``, ``<=``, ``>`` or ``>=`` makes the value a bound; None: it is what it says.
         observed_at: ISO 8601 with a time zone, if it can be used.
         message_id: the sender's name of the message; one sent again counts once.
         received_at: when the gateway received it, by its own clock; None: not sent.
-        status, version: whether it corrects or retracts what this message said before (:mod:`features.revisions`).
+        status, version: whether it corrects or retracts what this message said before (:mod:`vigil.features.revisions`).
     """
 
     message_id: str
@@ -164,7 +164,7 @@ class Ingestion:
 
 
 def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> dict[str, Any]:
-    """Return an observation as :meth:`serving.records.journal.Journal.append` takes it."""
+    """Return an observation as :meth:`vigil.serving.records.journal.Journal.append` takes it."""
     limit, of_text = read_text(sent.value) if isinstance(sent.value, str) else (_number(sent.value), None)
     return {
         "subject_id": key,

@@ -13,9 +13,9 @@ from typing import Final
 
 import pandas as pd
 
-from features.store.client import Store
-from serving.observability.logs import error_location
-from serving.observability.metrics import Metrics
+from vigil.features.store.client import Store
+from vigil.serving.observability.logs import error_location
+from vigil.serving.observability.metrics import Metrics
 
 logger = logging.getLogger("vigil.rescorer")
 

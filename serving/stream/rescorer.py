@@ -15,32 +15,32 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.catalogue import INDEX_STEP, views_to_assess
-from features.declarations import Declarations
-from features.errors import VigilError
-from features.kernel.plan import UNBOUNDED
-from models.alarms.critical_bounds import Bound
-from models.alarms.patient_terms import PatientTerms
-from models.alarms.policy import needs_reassessment
-from models.assessment import Assessment, assess_registered, usable_model
-from models.bedside import ScoreTerms
-from models.registry import RegisteredModel
-from models.tasks import RiskTask
-from serving.observability.logs import error_location
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.journal_snapshot import JournalSnapshot, Superseded
-from serving.records.merges import Move
-from serving.records.prediction_log import PredictionLog, prediction
-from serving.records.timestamps import instant, microsecond
-from serving.records.ward_settings import WardSettingsFile
-from serving.records.ward_state import WardState
-from serving.scoring.champion import Champion, service_in_use
-from serving.scoring.news2_terms import terms_of
-from serving.scoring.subject_state import SubjectStates
-from serving.stream.alarm_updates import Departure, LastNotified, Memory, Rescored, Updates
-from serving.stream.online_store_writer import OnlineStoreWriter
-from serving.stream.silence_follower import SilenceFollower
+from vigil.features.catalogue import INDEX_STEP, views_to_assess
+from vigil.features.declarations import Declarations
+from vigil.features.errors import VigilError
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.models.alarms.critical_bounds import Bound
+from vigil.models.alarms.patient_terms import PatientTerms
+from vigil.models.alarms.policy import needs_reassessment
+from vigil.models.assessment import Assessment, assess_registered, usable_model
+from vigil.models.bedside import ScoreTerms
+from vigil.models.registry import RegisteredModel
+from vigil.models.tasks import RiskTask
+from vigil.serving.observability.logs import error_location
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_snapshot import JournalSnapshot, Superseded
+from vigil.serving.records.merges import Move
+from vigil.serving.records.prediction_log import PredictionLog, prediction
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.records.ward_settings import WardSettingsFile
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.scoring.champion import Champion, service_in_use
+from vigil.serving.scoring.news2_terms import terms_of
+from vigil.serving.scoring.subject_state import SubjectStates
+from vigil.serving.stream.alarm_updates import Departure, LastNotified, Memory, Rescored, Updates
+from vigil.serving.stream.online_store_writer import OnlineStoreWriter
+from vigil.serving.stream.silence_follower import SilenceFollower
 
 logger = logging.getLogger("vigil.rescorer")
 

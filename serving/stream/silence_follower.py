@@ -11,15 +11,15 @@ from typing import Final
 
 import pandas as pd
 
-from features.declarations import Declarations
-from features.kernel.plan import UNBOUNDED
-from serving.observability.logs import error_location
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.journal_snapshot import JournalSnapshot
-from serving.records.timestamps import microsecond
-from serving.records.ward_state import WardState
-from serving.stream.silence_watch import FORGOTTEN_US, SilenceWatch
+from vigil.features.declarations import Declarations
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.serving.observability.logs import error_location
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_snapshot import JournalSnapshot
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.stream.silence_watch import FORGOTTEN_US, SilenceWatch
 
 logger = logging.getLogger("vigil.rescorer")
 

@@ -5,7 +5,7 @@ ceases that is no stopped signal, and if everything of a source ceases it is one
 comes first: no signal is called stopped before its source has sent something since.
 
 Pure: no database and no clock. All times are microseconds, and the present is the server's; what goes on is told by
-``recorded_at``, and how fast by the longer rhythm of both times (:mod:`features.rhythm`).
+``recorded_at``, and how fast by the longer rhythm of both times (:mod:`vigil.features.rhythm`).
 """
 
 import uuid
@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from features.declarations import Declarations
-from features.rhythm import LEAST_US, MINUTE_US, MISSED, Rhythm, Turns, rhythm_of
-from serving.records.journal_arrivals import Arrival
-from serving.records.silence_rows import Cause, DeviceReport, Silence, SilenceChanges
+from vigil.features.declarations import Declarations
+from vigil.features.rhythm import LEAST_US, MINUTE_US, MISSED, Rhythm, Turns, rhythm_of
+from vigil.serving.records.journal_arrivals import Arrival
+from vigil.serving.records.silence_rows import Cause, DeviceReport, Silence, SilenceChanges
 
 SEVERAL: Final = 2  # patients: a source of one patient is no gateway; ours
 # What a gateway stored comes back device by device: a signal is called stopped when the others have gone on for so long.

@@ -20,17 +20,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.batch import group_observations, plan_computation
-from features.catalogue import STANDARD, VITALS, list_features
-from features.kernel import compute_window_statistics
-from features.kernel.plan import order_by_signal, plan_kernel
-from features.windows import declare_statistics
-from models.cohort import index_times
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.jobs.ingest import ingest
-from pipelines.sources.cinc2019 import Cinc2019
 from tests.benchmarks.measure import Section, in_process, in_turn
+from vigil.features.batch import group_observations, plan_computation
+from vigil.features.catalogue import STANDARD, VITALS, list_features
+from vigil.features.kernel import compute_window_statistics
+from vigil.features.kernel.plan import order_by_signal, plan_kernel
+from vigil.features.windows import declare_statistics
+from vigil.models.cohort import index_times
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.sources.cinc2019 import Cinc2019
 
 STAYS: Final = 500  # enough that the start of Python is not most of meds-tab's time
 ROUNDS: Final = 3
@@ -233,10 +233,10 @@ import sys
 import time
 from pathlib import Path
 
-from features.batch import build_features
-from features.store.partitions import FeatureParts
-from models.cohort import index_times
-from pipelines.cohort_store import CohortStore
+from vigil.features.batch import build_features
+from vigil.features.store.partitions import FeatureParts
+from vigil.models.cohort import index_times
+from vigil.pipelines.cohort_store import CohortStore
 
 started = time.perf_counter()
 cohort = CohortStore(Path(sys.argv[1]))

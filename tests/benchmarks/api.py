@@ -15,18 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
-from features.pseudonyms import open_pseudonyms
-from pipelines.cohort_store import CohortStore
-from pipelines.environment import server_environment
-from pipelines.home import Home
-from pipelines.jobs.run import run
-from pipelines.operations.server import running_server
-from pipelines.sources.simulated import SimulatedWard
-from serving.auth.local_tokens import create_local_token
-from serving.identity.identities import Identities
 from tests.benchmarks.freshness import Freshness, measure_freshness, monitor
 from tests.benchmarks.http import Connection, closed_loop, format_request, open_loop, send_each
 from tests.benchmarks.measure import Section
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.environment import server_environment
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.run import run
+from vigil.pipelines.operations.server import running_server
+from vigil.pipelines.sources.simulated import SimulatedWard
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.identity.identities import Identities
 
 PATIENTS = 220
 TASK = "deterioration"

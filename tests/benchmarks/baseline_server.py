@@ -15,9 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from models.registry import Registry
-from serving.records.ward_state import SCHEMA
-from serving.settings import Settings
+from vigil.models.registry import Registry
+from vigil.serving.records.ward_state import SCHEMA
+from vigil.serving.settings import Settings
 
 settings = Settings()
 model = Registry(settings.home).load(settings.task).model

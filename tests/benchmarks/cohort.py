@@ -8,12 +8,12 @@ from tests.benchmarks.measure import Process, Section, format_seconds, in_proces
 _FEATURES = """
 import sys, time
 from pathlib import Path
-from pipelines.environment import prepare_process
+from vigil.pipelines.environment import prepare_process
 prepare_process()
-from pipelines.home import Home
-from pipelines.jobs.build_features import build
-from pipelines.jobs.ingest import ingest
-from pipelines.sources.{module} import {source}
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.build_features import build
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.sources.{module} import {source}
 started = time.perf_counter()
 source = {source}({argument})
 {limit}
@@ -42,11 +42,11 @@ print(time.perf_counter() - started)
 _FRAME = """
 import sys, time
 from pathlib import Path
-from pipelines.environment import prepare_process
+from vigil.pipelines.environment import prepare_process
 prepare_process()
-from features.store.client import Store
-from models.cohort import index_times
-from pipelines.cohort_store import CohortStore
+from vigil.features.store.client import Store
+from vigil.models.cohort import index_times
+from vigil.pipelines.cohort_store import CohortStore
 started = time.perf_counter()
 home = Path(sys.argv[1])
 index = index_times(CohortStore(home).read("stays"))[["subject_id", "index_time"]]
@@ -135,8 +135,8 @@ def _cells(process: Process) -> list[str]:
 
 def _size(home: Path) -> tuple[int, int]:
     """Return the numbers of stays and index times."""
-    from models.cohort import index_times
-    from pipelines.cohort_store import CohortStore
+    from vigil.models.cohort import index_times
+    from vigil.pipelines.cohort_store import CohortStore
 
     stays = CohortStore(home).read("stays")
     return len(stays), len(index_times(stays))
@@ -144,7 +144,7 @@ def _size(home: Path) -> tuple[int, int]:
 
 def _count_readings(home: Path) -> int:
     """Return the number of readings, including quarantined ones."""
-    from pipelines.cohort_store import CohortStore
+    from vigil.pipelines.cohort_store import CohortStore
 
     facts = CohortStore(home).facts
     return facts.observations + sum(facts.quarantined.values())

@@ -18,32 +18,32 @@ import pandas as pd
 from evidently import Dataset, Report
 from evidently.presets import DataDriftPreset
 
-from features.catalogue import SERVICES
-from features.declarations import OWN_UNITS
-from features.store.client import Store
-from models.cohort import label_index_times
-from models.monitoring.detectors import Evidence, Finding, detect_faults
-from models.monitoring.faults import FAULTS
-from models.monitoring.feature_drift import compare_columns
-from models.monitoring.received import check_received
-from models.monitoring.reference import sample_patient_days, select_judged_hours, summarise_highest_risks
-from models.monitoring.signal_reference import build_reading_reference, profile_days
-from models.registry import RegisteredModel
-from models.seeds import SEED
-from models.tasks import TASKS
-from models.training.candidate_models import DEFAULT, candidates
-from pipelines.cohort_store import CohortStore
-from pipelines.drift.drill.injection import READING_FAULTS, FaultError, Hit, inject
-from pipelines.drift.drill.replay import BEDS, Replay, build_replay, predict_hourly
-from pipelines.home import Home
-from pipelines.jobs.build_features import build
-from pipelines.jobs.ingest import ingest
-from pipelines.jobs.train import fit, read_labelled_index
-from pipelines.sources import Source
-from pipelines.sources.cinc2019 import Cinc2019
-from pipelines.sources.eicu_demo import EicuDemo
-from pipelines.sources.simulated import SimulatedWard
 from tests.benchmarks.measure import Section
+from vigil.features.catalogue import SERVICES
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.store.client import Store
+from vigil.models.cohort import label_index_times
+from vigil.models.monitoring.detectors import Evidence, Finding, detect_faults
+from vigil.models.monitoring.faults import FAULTS
+from vigil.models.monitoring.feature_drift import compare_columns
+from vigil.models.monitoring.received import check_received
+from vigil.models.monitoring.reference import sample_patient_days, select_judged_hours, summarise_highest_risks
+from vigil.models.monitoring.signal_reference import build_reading_reference, profile_days
+from vigil.models.registry import RegisteredModel
+from vigil.models.seeds import SEED
+from vigil.models.tasks import TASKS
+from vigil.models.training.candidate_models import DEFAULT, candidates
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.drift.drill.injection import READING_FAULTS, FaultError, Hit, inject
+from vigil.pipelines.drift.drill.replay import BEDS, Replay, build_replay, predict_hourly
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.build_features import build
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.jobs.train import fit, read_labelled_index
+from vigil.pipelines.sources import Source
+from vigil.pipelines.sources.cinc2019 import Cinc2019
+from vigil.pipelines.sources.eicu_demo import EicuDemo
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 TRAINED_ON = 20260101
 THRESHOLD_SEEDS = "11 to 19"

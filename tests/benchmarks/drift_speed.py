@@ -5,11 +5,11 @@ import pandas as pd
 from evidently import Dataset, Report
 from evidently.presets import DataDriftPreset
 
-from models.evaluation.label_free import estimate_performance
-from models.monitoring.feature_drift import compare_columns
-from pipelines.drift.evidently_report import compare, render_page
-from pipelines.drift.report import SHOWN, average_by_patient
 from tests.benchmarks.measure import Section, in_turn
+from vigil.models.evaluation.label_free import estimate_performance
+from vigil.models.monitoring.feature_drift import compare_columns
+from vigil.pipelines.drift.evidently_report import compare, render_page
+from vigil.pipelines.drift.report import SHOWN, average_by_patient
 
 PREDICTIONS, FEATURES, PATIENTS = 100_000, 100, 4_200
 ROUNDS = 3

@@ -13,13 +13,13 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from features.pseudonyms import open_pseudonyms
-from pipelines.home import Home
-from pipelines.operations.server import running_server
-from serving.api.schemas.request import MAX_PATIENTS
-from serving.auth.local_tokens import create_local_token
-from serving.records.ward_state import SCHEMA
 from tests.benchmarks.http import Connection, format_request
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.server import running_server
+from vigil.serving.api.schemas.request import MAX_PATIENTS
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.records.ward_state import SCHEMA
 
 SIGNALS = {"heart_rate": 80, "respiratory_rate": 16, "spo2": 96, "systolic_bp": 125, "body_temperature": 37}
 POLL_SECONDS = 0.05  # each poll reads the risks of all patients, on the same two cores

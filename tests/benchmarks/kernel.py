@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from features.kernel import ObservationArrays, compute_window_statistics
-from features.kernel.plan import HOUR_US, order_by_signal, plan_kernel
-from features.windows import declare_statistics
 from tests.benchmarks.measure import Section, in_turn
+from vigil.features.kernel import ObservationArrays, compute_window_statistics
+from vigil.features.kernel.plan import HOUR_US, order_by_signal, plan_kernel
+from vigil.features.windows import declare_statistics
 
 SIGNALS = ("heart_rate", "respiratory_rate", "spo2", "systolic_bp", "diastolic_bp", "mean_bp")
 PATIENTS, MINUTES = 100, 43_200  # a month each: 4.3 M readings of each signal

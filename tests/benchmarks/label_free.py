@@ -2,7 +2,7 @@
 
 Four methods are compared:
 
-- that of Vigil: :func:`models.evaluation.label_free.estimate_performance` with the reliability of the out-of-fold risks;
+- that of Vigil: :func:`vigil.models.evaluation.label_free.estimate_performance` with the reliability of the out-of-fold risks;
 - the same without reliability;
 - the out-of-fold figure plus the difference of the expected figures of both cohorts (Guillory D, et al. Predicting with
   confidence on unseen distributions. ICCV 2021);
@@ -23,27 +23,27 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from features.catalogue import FEATURES, SERVICES
-from features.declarations import OWN_UNITS
-from features.signals import signal_names
-from models.alarms.timeline import AlarmTimeline, threshold_at_budget
-from models.cohort import LABEL_COLUMNS, assign_folds
-from models.evaluation.calibration import measure_calibration
-from models.evaluation.discrimination import measure_discrimination, resample_discrimination
-from models.evaluation.label_free import Reliability, estimate_performance
-from models.evaluation.robustness import Loss
-from models.seeds import SEED
-from models.statistics.bootstrap import RESAMPLES, Resamples, percentile_interval
-from models.tasks import TASKS, RiskTask
-from models.training.candidate_models import model_features as learned_features
-from models.training.candidate_models import tree_model
-from models.training.measurement_augmentation import Augmented, other_habits
-from models.training.risk_model import RiskModel, log_odds
-from pipelines.challenges.frames import read_augmented, read_frame
-from pipelines.sources import Batch, Source
-from pipelines.sources.cinc2019 import Cinc2019
-from pipelines.sources.simulated import SimulatedWard
 from tests.benchmarks.measure import Section
+from vigil.features.catalogue import FEATURES, SERVICES
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.signals import signal_names
+from vigil.models.alarms.timeline import AlarmTimeline, threshold_at_budget
+from vigil.models.cohort import LABEL_COLUMNS, assign_folds
+from vigil.models.evaluation.calibration import measure_calibration
+from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
+from vigil.models.evaluation.label_free import Reliability, estimate_performance
+from vigil.models.evaluation.robustness import Loss
+from vigil.models.seeds import SEED
+from vigil.models.statistics.bootstrap import RESAMPLES, Resamples, percentile_interval
+from vigil.models.tasks import TASKS, RiskTask
+from vigil.models.training.candidate_models import model_features as learned_features
+from vigil.models.training.candidate_models import tree_model
+from vigil.models.training.measurement_augmentation import Augmented, other_habits
+from vigil.models.training.risk_model import RiskModel, log_odds
+from vigil.pipelines.challenges.frames import read_augmented, read_frame
+from vigil.pipelines.sources import Batch, Source
+from vigil.pipelines.sources.cinc2019 import Cinc2019
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 Float64 = NDArray[np.float64]
 

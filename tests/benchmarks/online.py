@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from features.batch import encode_observations
-from features.catalogue import SERVICES, STANDARD, list_features
-from features.kernel.plan import SECOND_US
-from features.observations import TIME, check
-from features.online import SubjectFeatures
-from features.store.client import Store
-from models.cohort import index_times
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.jobs.build_features import build
-from pipelines.jobs.ingest import ingest
-from pipelines.sources.simulated import SimulatedWard
 from tests.benchmarks.measure import Section
+from vigil.features.batch import encode_observations
+from vigil.features.catalogue import SERVICES, STANDARD, list_features
+from vigil.features.kernel.plan import SECOND_US
+from vigil.features.observations import TIME, check
+from vigil.features.online import SubjectFeatures
+from vigil.features.store.client import Store
+from vigil.models.cohort import index_times
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.build_features import build
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 PATIENTS = 60
 ROUNDS = 300

@@ -16,29 +16,29 @@ import numpy as np
 import pandas as pd
 from starlette.datastructures import State
 
-from features.signals import SIGNALS as UNITS
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.jobs.run import run
-from pipelines.sources.simulated import SimulatedWard
-from serving.api.front import Front
-from serving.auth.local_tokens import create_local_token
-from serving.composition import open_api, open_rescorer
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.journal_snapshot import JournalSnapshot
-from serving.records.registration import Registration
-from serving.records.ward_state import WardState
-from serving.scoring import risk_service
-from serving.scoring.subject_state import SubjectStates
-from serving.settings import Settings
-from serving.stream import rescorer as rescoring
-from serving.stream.alarm_updates import Updates
-from serving.stream.online_store_writer import OnlineStoreWriter
-from serving.stream.silence_follower import SilenceFollower
 from tests.benchmarks.api import TASK
 from tests.benchmarks.freshness import SIGNALS
 from tests.benchmarks.measure import Section
+from vigil.features.signals import SIGNALS as UNITS
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.run import run
+from vigil.pipelines.sources.simulated import SimulatedWard
+from vigil.serving.api.front import Front
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.composition import open_api, open_rescorer
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_snapshot import JournalSnapshot
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.scoring import risk_service
+from vigil.serving.scoring.subject_state import SubjectStates
+from vigil.serving.settings import Settings
+from vigil.serving.stream import rescorer as rescoring
+from vigil.serving.stream.alarm_updates import Updates
+from vigil.serving.stream.online_store_writer import OnlineStoreWriter
+from vigil.serving.stream.silence_follower import SilenceFollower
 
 PATIENTS = 220
 MONITORED = 1_000

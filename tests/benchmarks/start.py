@@ -15,17 +15,24 @@ from urllib.error import URLError
 
 import psutil
 
-from pipelines.environment import LOOPBACK
-from pipelines.home import Home
-from pipelines.jobs.run import run
-from pipelines.operations.server import bind_socket
-from pipelines.sources.simulated import SimulatedWard
 from tests.benchmarks.measure import Section, format_seconds
+from vigil.pipelines.environment import LOOPBACK
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.run import run
+from vigil.pipelines.operations.server import bind_socket
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 PATIENTS = 220
 ROUNDS = 5
-VIGIL = [sys.executable, "-c", "from pipelines.cli.main import app; app()"]
-IMPORTS = ("features", "features.batch", "models", "models.registry", "serving.service", "serving.composition")
+VIGIL = [sys.executable, "-c", "from vigil.pipelines.cli.main import app; app()"]
+IMPORTS = (
+    "vigil.features",
+    "vigil.features.batch",
+    "vigil.models",
+    "vigil.models.registry",
+    "vigil.serving.service",
+    "vigil.serving.composition",
+)
 
 Spent = tuple[float, float]  # seconds from the start, and seconds of processors
 

@@ -8,14 +8,14 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.declarations import UNDECLARED
-from features.rhythm import MINUTE_US
-from pipelines.sources import Batch
-from pipelines.sources.simulated import SimulatedWard, devices
-from serving.records.journal_arrivals import Arrival
-from serving.records.silence_rows import Silence
-from serving.stream.silence_watch import FORGOTTEN_US, SilenceWatch
 from tests.benchmarks.measure import Section
+from vigil.features.declarations import UNDECLARED
+from vigil.features.rhythm import MINUTE_US
+from vigil.pipelines.sources import Batch
+from vigil.pipelines.sources.simulated import SimulatedWard, devices
+from vigil.serving.records.journal_arrivals import Arrival
+from vigil.serving.records.silence_rows import Silence
+from vigil.serving.stream.silence_watch import FORGOTTEN_US, SilenceWatch
 
 PATIENTS: Final = 60
 _CUT_SIGNALS: Final = ("spo2", "systolic_bp", "body_temperature", "glucose")

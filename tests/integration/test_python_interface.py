@@ -6,8 +6,8 @@ import pyarrow as pa
 import pytest
 
 import vigil
-from pipelines.jobs.score_readings import score_readings
 from tests.support.tables import write_german_cohort
+from vigil.pipelines.jobs.score_readings import score_readings
 
 ROWS = {
     "subject_id": ["a"] * 4 + ["b"] * 4,

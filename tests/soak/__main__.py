@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.environment import prepare_process
-from pipelines.home import Home
-from pipelines.operations.server import running_server
 from tests.soak.attacks import run as run_attacks
 from tests.soak.attacks import table
 from tests.soak.fuzz import fuzz
 from tests.soak.home import TASK, copy_home, make_home, token_for
 from tests.soak.kill import kill_often
 from tests.soak.schema import check_schema
+from vigil.pipelines.environment import prepare_process
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.server import running_server
 
 BEGIN, END = "<!-- attacks -->", "<!-- end of attacks -->"
 MAX_FAULTS_SHOWN = 20  # for each part

@@ -22,14 +22,14 @@ from pathlib import Path
 import httpx
 import psutil
 
-from pipelines.home import Home
-from pipelines.operations.server import start_server, wait_for
-from serving.auth.local_tokens import create_local_token
-from serving.http_limits import HEAD_TIMEOUT_SECONDS, MAX_HEAD_BYTES
-from serving.records import journal
-from serving.records.journal_tables import OBSERVATIONS
 from tests.soak.home import TASK
 from tests.soak.invariants import rows
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.server import start_server, wait_for
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.http_limits import HEAD_TIMEOUT_SECONDS, MAX_HEAD_BYTES
+from vigil.serving.records import journal
+from vigil.serving.records.journal_tables import OBSERVATIONS
 
 _MAX_SENT = 64 * MAX_HEAD_BYTES  # bytes of a head; a server that accepts so many has no limit
 

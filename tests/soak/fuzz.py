@@ -12,10 +12,10 @@ from typing import Any
 
 import httpx
 
-from serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
-from serving.records import journal
-from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS
 from tests.soak import invariants
+from vigil.serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from vigil.serving.records import journal
+from vigil.serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS
 
 CANARY = "canary-5c1e"  # in every text that is sent; must appear neither in an error answer nor in a log
 _NOW = "2026-02-01T12:00:00Z"

@@ -5,16 +5,16 @@ from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
-from features.store.client import Store
-from models.training import candidate_models
-from pipelines.home import Home
-from pipelines.jobs.build_features import build, materialize
-from pipelines.jobs.ingest import ingest
-from pipelines.jobs.train import train
-from pipelines.sources.simulated import SimulatedWard
-from serving.auth.local_tokens import create_local_token
-from serving.identity import identities
-from serving.records import journal, prediction_log, ward_state
+from vigil.features.store.client import Store
+from vigil.models.training import candidate_models
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.build_features import build, materialize
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.jobs.train import train
+from vigil.pipelines.sources.simulated import SimulatedWard
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.identity import identities
+from vigil.serving.records import journal, prediction_log, ward_state
 
 TASK = "deterioration"
 # Databases that the API writes, with their -wal and -shm files.

@@ -10,21 +10,21 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from features.batch import build_features
-from features.catalogue import service_views, views_to_compute
-from features.observations import TIME
-from features.pseudonyms import open_pseudonyms
-from models.assessment import assess_registered
-from models.registry import CHAMPION, RegisteredModel, Registry
-from serving.records import journal, prediction_log, ward_state
-from serving.records.database import Schema
-from serving.records.journal_tables import OBSERVATIONS, REGISTRATIONS
-from serving.records.prediction_tables import PREDICTIONS
-from serving.records.timestamps import instant, microsecond
-from serving.records.ward_tables import ALARMS, EVENTS, RISKS
-from serving.scoring.subject_state import features_as_of
 from tests.soak.gateway import Gateway
 from tests.soak.home import TASK
+from vigil.features.batch import build_features
+from vigil.features.catalogue import service_views, views_to_compute
+from vigil.features.observations import TIME
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.models.assessment import assess_registered
+from vigil.models.registry import CHAMPION, RegisteredModel, Registry
+from vigil.serving.records import journal, prediction_log, ward_state
+from vigil.serving.records.database import Schema
+from vigil.serving.records.journal_tables import OBSERVATIONS, REGISTRATIONS
+from vigil.serving.records.prediction_tables import PREDICTIONS
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.records.ward_tables import ALARMS, EVENTS, RISKS
+from vigil.serving.scoring.subject_state import features_as_of
 
 
 def file_faults(home: Path) -> list[str]:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import psutil
 
-from pipelines.home import Home
-from pipelines.operations.server import ServerError, start_server, wait_for
-from serving.records import ward_settings
-from serving.records.ward_state import SCHEMA, WardState
-from serving.records.ward_tables import ALARMS
 from tests.soak import invariants
 from tests.soak.gateway import WARDS, Follower, Gateway
 from tests.soak.home import TASK, token_for
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.server import ServerError, start_server, wait_for
+from vigil.serving.records import ward_settings
+from vigil.serving.records.ward_state import SCHEMA, WardState
+from vigil.serving.records.ward_tables import ALARMS
 
 GATEWAYS = 3
 THRESHOLD = 0.3  # between the risks that the small ward's model gives to well and to sick patients

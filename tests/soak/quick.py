@@ -3,8 +3,8 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from serving.records.ward_settings import WardSettings
-from serving.service import Vigil
+from vigil.serving.records.ward_settings import WardSettings
+from vigil.serving.service import Vigil
 
 __all__ = ["Vigil"]
 

@@ -24,8 +24,8 @@ def start_compiling() -> tuple["subprocess.Popen[bytes]", Path]:
 def _compile() -> None:
     import pandas as pd
 
-    from features.batch import build_features
-    from features.observations import check
+    from vigil.features.batch import build_features
+    from vigil.features.observations import check
 
     at = pd.Timestamp("2026-01-31T08:00:00Z")
     frame = pd.DataFrame({"subject_id": ["a"], "observed_at": at, "signal": "heart_rate", "value": 80.0})

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from models.monitoring.detectors import Evidence
-from models.monitoring.received import check_received
-from models.monitoring.signal_reference import profile_days
-from pipelines.drift.drill.replay import Replay
+from vigil.models.monitoring.detectors import Evidence
+from vigil.models.monitoring.received import check_received
+from vigil.models.monitoring.signal_reference import profile_days
+from vigil.pipelines.drift.drill.replay import Replay
 
 START = pd.Timestamp("2026-03-01T05:17Z")
 UNTIL = START + pd.Timedelta(days=2)

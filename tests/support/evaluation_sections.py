@@ -1,7 +1,7 @@
 """Examples of the sections ``behaviour`` and ``domain`` of an evaluation."""
 
-from models.behaviour.examination import summarise_outcomes
-from models.behaviour.vignettes import Outcome, load_vignettes
+from vigil.models.behaviour.examination import summarise_outcomes
+from vigil.models.behaviour.vignettes import Outcome, load_vignettes
 
 
 def answered(faults):

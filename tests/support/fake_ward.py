@@ -6,19 +6,19 @@ import numpy as np
 import pandas as pd
 import sqlalchemy as sa
 
-from models.registry import RegisteredModel
-from models.tasks import TASKS
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog
-from serving.records.prediction_tables import PREDICTIONS
-from serving.records.registration import Registration
-from serving.records.source_settings import SourceSettingsFile
-from serving.records.timestamps import microsecond
-from serving.records.ward_settings import WardSettingsFile
-from serving.records.ward_state import WardState
-from serving.records.ward_tables import ALARMS, EVENTS, RISKS
-from serving.stream.rescorer import Rescorer
+from vigil.models.registry import RegisteredModel
+from vigil.models.tasks import TASKS
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.prediction_tables import PREDICTIONS
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.source_settings import SourceSettingsFile
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.records.ward_settings import WardSettingsFile
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.records.ward_tables import ALARMS, EVENTS, RISKS
+from vigil.serving.stream.rescorer import Rescorer
 
 START = datetime(2026, 2, 1, 12, tzinfo=UTC)
 SICK = {"respiratory_rate": 32.0, "spo2": 85.0, "systolic_bp": 88.0}  # NEWS2 of 9 without the heart rate

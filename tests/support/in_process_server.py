@@ -7,14 +7,14 @@ from datetime import timedelta
 import pandas as pd
 from fastapi.testclient import TestClient
 
-from serving.api.front import Front
-from serving.app import create_app
-from serving.auth.local_tokens import create_local_token
-from serving.auth.tokens import SCOPES
-from serving.composition import open_api, open_rescorer
-from serving.observability.metrics import Metrics
-from serving.observability.readiness import Readiness
-from serving.settings import Settings
+from vigil.serving.api.front import Front
+from vigil.serving.app import create_app
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.auth.tokens import SCOPES
+from vigil.serving.composition import open_api, open_rescorer
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.observability.readiness import Readiness
+from vigil.serving.settings import Settings
 
 SICK = {"heart_rate": 135, "spo2": 85, "respiratory_rate": 32, "systolic_bp": 88}  # NEWS2 of 12
 WELL = {"heart_rate": 70, "spo2": 98, "respiratory_rate": 14, "systolic_bp": 125}  # of 0

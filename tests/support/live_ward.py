@@ -3,19 +3,19 @@
 import numpy as np
 import pandas as pd
 
-from features.store.client import Store
-from models.tasks import TASKS
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog
-from serving.records.registration import Registration
-from serving.records.source_settings import SourceSettingsFile
-from serving.records.timestamps import microsecond
-from serving.records.ward_settings import WardSettingsFile
-from serving.records.ward_state import WardState
-from serving.scoring.champion import Champion
-from serving.stream.online_store_writer import OnlineStoreWriter
-from serving.stream.rescorer import Rescorer
+from vigil.features.store.client import Store
+from vigil.models.tasks import TASKS
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.source_settings import SourceSettingsFile
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.records.ward_settings import WardSettingsFile
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.scoring.champion import Champion
+from vigil.serving.stream.online_store_writer import OnlineStoreWriter
+from vigil.serving.stream.rescorer import Rescorer
 
 TASK = "deterioration"
 USUAL = {"heart_rate": (88, 6), "respiratory_rate": (17, 2), "spo2": (95, 1.5), "systolic_bp": (118, 9)}  # mean, SD

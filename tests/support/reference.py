@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from features.windows import WindowFeature
+from vigil.features.windows import WindowFeature
 
 Observation = tuple[pd.Timestamp, pd.Timestamp, float]  # observed_at, recorded_at, value
 HOUR = pd.Timedelta(hours=1)

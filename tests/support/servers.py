@@ -6,12 +6,12 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from pipelines.home import DEFAULT_TASK, Home
-from pipelines.operations.server import running_server
-from serving.auth.jwks import ALGORITHMS
-from serving.auth.local_tokens import create_local_token
-from serving.auth.tokens import SCOPES, TokenVerifier
 from tests.support.tokens import AUDIENCE, ISSUER, Clock, Signer, write_jwks
+from vigil.pipelines.home import DEFAULT_TASK, Home
+from vigil.pipelines.operations.server import running_server
+from vigil.serving.auth.jwks import ALGORITHMS
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.auth.tokens import SCOPES, TokenVerifier
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +42,7 @@ def tokens(jwks, clock):
 @pytest.fixture(scope="session")
 def served_home(ward_backup, tmp_path_factory):
     """Path of the home that :func:`server` serves, a copy of the trained ward."""
-    from pipelines.operations.restore import restore
+    from vigil.pipelines.operations.restore import restore
 
     folder = tmp_path_factory.mktemp("served") / "home"
     restore(ward_backup, Home(folder))
@@ -59,7 +59,7 @@ def server(served_home):
 @pytest.fixture(scope="module")
 def easily_alarmed(served_home):
     """Name of a ward in which every risk sounds an alarm."""
-    from serving.records.ward_settings import FILE as WARDS
+    from vigil.serving.records.ward_settings import FILE as WARDS
 
     wards = served_home / WARDS
     before = wards.read_bytes() if wards.exists() else None

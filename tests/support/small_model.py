@@ -5,11 +5,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from features.batch import build_features
-from models.domain import DomainOfUse
-from models.registry import Registry
-from models.training.risk_model import RiskModel
 from tests.support.synthetic_behaviour import VIEWS, ward
+from vigil.features.batch import build_features
+from vigil.models.domain import DomainOfUse
+from vigil.models.registry import Registry
+from vigil.models.training.risk_model import RiskModel
 
 NAME = "deterioration"
 FEATURES = ["age", "hours_in_unit", "heart_rate_last_24h", "heart_rate_count_24h", "spo2_last_24h", "spo2_count_24h"]

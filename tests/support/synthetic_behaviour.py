@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from features.catalogue import SERVICES, group_by_view
-from features.declarations import OWN_UNITS
-from features.observations import check
-from features.signals import SIGNALS
+from vigil.features.catalogue import SERVICES, group_by_view
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.features.signals import SIGNALS
 
 START = pd.Timestamp("2026-03-01T06:00:00Z")
 VIEWS = tuple(group_by_view(SERVICES["vital_signs_v3"]))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipelines.sources.cinc2019 import HEADER
+from vigil.pipelines.sources.cinc2019 import HEADER
 
 
 def write_cinc2019(folder, number_of_stays, seed):

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from models.evaluation.comparison import Candidate, EvaluationSet
-from models.evaluation.subgroups import assign_groups
+from vigil.models.evaluation.comparison import Candidate, EvaluationSet
+from vigil.models.evaluation.subgroups import assign_groups
 
 T0 = pd.Timestamp("2026-03-01T00:00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)

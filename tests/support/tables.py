@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipelines.sources.simulated import SimulatedWard
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 COLUMNS = {
     "HF": "heart_rate",

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import strategies as st
 
-from serving.auth.tokens import RULES, TokenVerifier, UnauthorizedError
+from vigil.serving.auth.tokens import RULES, TokenVerifier, UnauthorizedError
 
 ISSUER = "https://issuer.example/"
 AUDIENCE = "vigil"

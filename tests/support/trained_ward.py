@@ -9,7 +9,7 @@ from contextlib import closing
 import pytest
 from filelock import FileLock
 
-from pipelines.home import Home
+from vigil.pipelines.home import Home
 
 # Other imports are in the fixtures: they take seconds, and most tests need none of them.
 
@@ -17,7 +17,7 @@ from pipelines.home import Home
 @pytest.fixture(scope="session")
 def few_trees():
     """Train with fewer trees than a hospital would want, in this process."""
-    from models.training import candidate_models
+    from vigil.models.training import candidate_models
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(candidate_models, "HOURLY", {**candidate_models.HOURLY, "n_estimators": 80, "learning_rate": 0.1})
@@ -27,9 +27,9 @@ def few_trees():
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory, few_trees):  # noqa: ARG001 - the model has few trees
     """The main job on a small ward: (its result, the path of the home). The first test process runs it, and others wait."""
-    from pipelines.jobs.run import run
-    from pipelines.operations.backup import backup
-    from pipelines.sources.simulated import SimulatedWard
+    from vigil.pipelines.jobs.run import run
+    from vigil.pipelines.operations.backup import backup
+    from vigil.pipelines.sources.simulated import SimulatedWard
 
     session = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -77,7 +77,7 @@ def ward_backup(chain):
 @pytest.fixture(scope="module")
 def own_home(ward_backup, tmp_path_factory):
     """Path of a copy of that home that the tests of a module may change; it has no reports."""
-    from pipelines.operations.restore import restore
+    from vigil.pipelines.operations.restore import restore
 
     folder = tmp_path_factory.mktemp("own") / "home"
     restore(ward_backup, Home(folder))

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy.dialects import sqlite
 
-from serving.records.journal_tables import OBSERVATIONS
-from serving.records.prediction_rows import unpack_features
-from serving.records.prediction_tables import PREDICTIONS
+from vigil.serving.records.journal_tables import OBSERVATIONS
+from vigil.serving.records.prediction_rows import unpack_features
+from vigil.serving.records.prediction_tables import PREDICTIONS
 
 _WHOLE = {"predictions.db": ("logged", PREDICTIONS), "journal.db": ("observed", OBSERVATIONS)}
 _SHOWN = {"prediction_id": "uuid_text(prediction_id)", "features": "features_text(feature_names, features)"}

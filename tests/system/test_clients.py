@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from features.kernel.plan import UNBOUNDED
-from features.pseudonyms import open_pseudonyms
-from serving.auth.local_tokens import create_local_token
-from serving.records.journal import Journal
-from serving.records.ward_state import WardState
 from tests.support import ROOT
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.ward_state import WardState
 
 CLIENTS = ROOT / "docs" / "clients"
 

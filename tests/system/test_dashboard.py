@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.auth.local_tokens import create_local_token
 from tests.support import ROOT
+from vigil.serving.auth.local_tokens import create_local_token
 
 DASHBOARD = json.loads((ROOT / "docs" / "grafana.json").read_text())
 EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]

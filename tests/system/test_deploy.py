@@ -18,11 +18,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from pipelines.cli.main import app
-from pipelines.cli.options import EXIT_1_MEANINGS, exit_table
-from pipelines.operations.server import bind_socket
-from serving.settings import settings_table
 from tests.support import ROOT
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.cli.options import EXIT_1_MEANINGS, exit_table
+from vigil.pipelines.operations.server import bind_socket
+from vigil.serving.settings import settings_table
 
 DEPLOY = ROOT / "docs" / "deploy"
 PAGE = DEPLOY.with_suffix(".md").read_text()

@@ -4,9 +4,9 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from pipelines.home import Home
-from pipelines.jobs.train import train
 from tests.support import ROOT
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.train import train
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 

@@ -5,22 +5,22 @@ from typing import get_args
 
 import pytest
 
-from features.observations import REASONS
-from models.assessment import Finding
-from pipelines.cli.main import app
-from serving.api.problem_types import PROBLEM_TYPES
-from serving.api.schemas.history import MAX_HOURS
-from serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
-from serving.app import create_app
-from serving.auth.tokens import SCOPES
-from serving.observability.metrics import Metrics
-from serving.records.source_settings import SourceSettings
-from serving.records.timestamps import SKEW
-from serving.records.ward_rows import EventKind
-from serving.records.ward_settings import SafetyNetSettings, WardSettings
-from serving.settings import Settings
-from serving.stream.alarm_updates import RISK_EVENT_FIELDS
 from tests.support import ROOT
+from vigil.features.observations import REASONS
+from vigil.models.assessment import Finding
+from vigil.pipelines.cli.main import app
+from vigil.serving.api.problem_types import PROBLEM_TYPES
+from vigil.serving.api.schemas.history import MAX_HOURS
+from vigil.serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
+from vigil.serving.app import create_app
+from vigil.serving.auth.tokens import SCOPES
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.source_settings import SourceSettings
+from vigil.serving.records.timestamps import SKEW
+from vigil.serving.records.ward_rows import EventKind
+from vigil.serving.records.ward_settings import SafetyNetSettings, WardSettings
+from vigil.serving.settings import Settings
+from vigil.serving.stream.alarm_updates import RISK_EVENT_FIELDS
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| `")]

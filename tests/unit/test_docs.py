@@ -2,11 +2,11 @@
 
 import re
 
-from features.cases.page import cases_page
-from features.catalogue_page import catalogue_page
-from pipelines.cli.main import app
-from serving.app import create_app
 from tests.support import ROOT
+from vigil.features.cases.page import cases_page
+from vigil.features.catalogue_page import catalogue_page
+from vigil.pipelines.cli.main import app
+from vigil.serving.app import create_app
 
 README = (ROOT / "README.md").read_text()
 DEVELOPMENT = (ROOT / "DEVELOPMENT.md").read_text()

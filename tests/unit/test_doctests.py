@@ -13,6 +13,6 @@ MODULES = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests_of_module_pass(name):
-    results = doctest.testmod(importlib.import_module(f"features.{name}"))
+    results = doctest.testmod(importlib.import_module(f"vigil.features.{name}"))
     assert results.attempted > 0
     assert results.failed == 0

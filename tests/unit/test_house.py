@@ -6,7 +6,7 @@ import pytest
 
 from tests.support import ROOT
 
-MODULES = [path for room in ("features", "models", "serving", "pipelines") for path in (ROOT / room).rglob("*.py")]
+MODULES = [path for room in ("features", "models", "serving", "pipelines", "vigil") for path in (ROOT / room).rglob("*.py")]
 
 
 def importers(library):

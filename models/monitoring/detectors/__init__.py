@@ -6,24 +6,24 @@ They run from the most specific to the least. What a specific fault explains is 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from models.monitoring.detectors.evidence import Evidence
-from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.offset_and_noise import detect_noise, detect_offset
-from models.monitoring.detectors.population import (
+from vigil.models.monitoring.detectors.evidence import Evidence
+from vigil.models.monitoring.detectors.finding import Finding
+from vigil.models.monitoring.detectors.offset_and_noise import detect_noise, detect_offset
+from vigil.models.monitoring.detectors.population import (
     detect_age_mix,
     detect_outcome_shift,
     detect_severity_mix,
     detect_version_mismatch,
 )
-from models.monitoring.detectors.swapped_devices import detect_swapped_devices
-from models.monitoring.detectors.timing import (
+from vigil.models.monitoring.detectors.swapped_devices import detect_swapped_devices
+from vigil.models.monitoring.detectors.timing import (
     detect_changed_rate,
     detect_clock_error,
     detect_duplicates,
     detect_late_messages,
     detect_missing_signal,
 )
-from models.monitoring.detectors.values import (
+from vigil.models.monitoring.detectors.values import (
     detect_other_unit,
     detect_rounding,
     detect_stuck_sensor,

@@ -6,10 +6,10 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from features.derived import MEASUREMENT_ERROR
-from models.monitoring.detectors.step_changes import DAY, SLOTS, StepChanges, measure_step_changes
-from models.monitoring.signal_profile import profile_signals
-from models.monitoring.signal_reference import LEAST_HOURS, covered_hours
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.models.monitoring.detectors.step_changes import DAY, SLOTS, StepChanges, measure_step_changes
+from vigil.models.monitoring.signal_profile import profile_signals
+from vigil.models.monitoring.signal_reference import LEAST_HOURS, covered_hours
 
 BEFORE, NOW = 0, 1  # windows: the day before, the last day
 
@@ -19,13 +19,14 @@ class Evidence:
     """The data that detectors examine. What is None is not examined.
 
     Attributes:
-        rows: readings of the last two days (:mod:`models.monitoring.received`).
+        rows: readings of the last two days (:mod:`vigil.models.monitoring.received`).
         until: the end of the last day.
-        reference: profiles of training patients' days (:mod:`models.monitoring.signal_reference`).
+        reference: profiles of training patients' days (:mod:`vigil.models.monitoring.signal_reference`).
         log: predictions of the last day: ``subject_id, index_time, probability, model_version, feature_service`` and features.
         champion: its model version and feature service.
-        population: training patients' days (:func:`models.monitoring.reference.sample_patient_days`, those drawn as days).
-        judged: patients with a known outcome (:func:`models.monitoring.reference.summarise_highest_risks`).
+        population: training patients' days (:func:`vigil.models.monitoring.reference.sample_patient_days`, those drawn as
+            days).
+        judged: patients with a known outcome (:func:`vigil.models.monitoring.reference.summarise_highest_risks`).
         judged_reference: the same of training patients.
     """
 
@@ -83,7 +84,7 @@ class Evidence:
         return [signal for signal in MEASUREMENT_ERROR if (self.now["signal"] == signal).any()]
 
     def step_changes(self, signal: str, slots: int = SLOTS) -> StepChanges:
-        """Return the step changes of a vital sign (:func:`models.monitoring.detectors.step_changes.measure_step_changes`)."""
+        """Return the step changes of a vital sign, as :func:`measure_step_changes` does."""
         if signal not in self._step_changes:
             self._step_changes[signal] = measure_step_changes(self.rows, signal, self.until)
         return self._step_changes[signal][slots]

@@ -5,8 +5,8 @@ from typing import Final
 
 import pandas as pd
 
-from models.monitoring.faults import FAULTS
-from models.monitoring.report_schema import FindingRecord, Scope
+from vigil.models.monitoring.faults import FAULTS
+from vigil.models.monitoring.report_schema import FindingRecord, Scope
 
 # A finding that rests on fewer readings is a question to staff, and no fault: nothing follows from it. Ours: a patient in
 # shock, or a typing error, makes one or two strange readings; a device or a gateway at fault makes all of them.
@@ -18,7 +18,7 @@ class Finding:
     """A detected fault, or a question whether there is one.
 
     Attributes:
-        fault: a key of :data:`models.monitoring.faults.FAULTS`.
+        fault: a key of :data:`vigil.models.monitoring.faults.FAULTS`.
         signal: the signal it hits; None: all, or none in particular.
         scope: what ``where`` names.
         where: a gateway, a device, two swapped devices, or empty for the ward.

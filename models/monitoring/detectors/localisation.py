@@ -7,8 +7,8 @@ from typing import Final
 import pandas as pd
 from scipy import stats
 
-from models.monitoring.detectors.finding import Finding
-from models.monitoring.report_schema import Scope
+from vigil.models.monitoring.detectors.finding import Finding
+from vigil.models.monitoring.report_schema import Scope
 
 ALPHA: Final = 1e-5  # for one gateway and signal; some tens of them are examined daily
 LEAST_SHARE: Final = 0.3  # of a gateway's patients

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.derived import MEASUREMENT_ERROR
-from models.monitoring.detectors.evidence import BEFORE, NOW, Evidence
-from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.localisation import locate
-from models.monitoring.detectors.step_changes import MAD
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.models.monitoring.detectors.evidence import BEFORE, NOW, Evidence
+from vigil.models.monitoring.detectors.finding import Finding
+from vigil.models.monitoring.detectors.localisation import locate
+from vigil.models.monitoring.detectors.step_changes import MAD
 
 Float64 = NDArray[np.float64]
 

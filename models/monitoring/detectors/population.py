@@ -10,11 +10,11 @@ from scipy import stats
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
-from models.evaluation.calibration import fit_shift
-from models.monitoring.detectors.evidence import Evidence
-from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.step_changes import DAY
-from models.statistics.ranks import auroc, compare_clustered
+from vigil.models.evaluation.calibration import fit_shift
+from vigil.models.monitoring.detectors.evidence import Evidence
+from vigil.models.monitoring.detectors.finding import Finding
+from vigil.models.monitoring.detectors.step_changes import DAY
+from vigil.models.statistics.ranks import auroc, compare_clustered
 
 Float64 = NDArray[np.float64]
 

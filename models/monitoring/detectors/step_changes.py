@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.derived import MEASUREMENT_ERROR
+from vigil.features.derived import MEASUREMENT_ERROR
 
 Float64 = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def measure_step_changes(rows: pd.DataFrame, signal: str, until: pd.Timestamp) -
 
     Args:
         rows: readings of the last two days; accepted ones are used.
-        signal: a key of :data:`features.derived.MEASUREMENT_ERROR`.
+        signal: a key of :data:`vigil.features.derived.MEASUREMENT_ERROR`.
         until: the end of the last day.
 
     Returns:

@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.derived import MEASUREMENT_ERROR
-from models.monitoring.detectors.evidence import Evidence
-from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.step_changes import LONG, MAD, SHORT, SLOTS, median
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.models.monitoring.detectors.evidence import Evidence
+from vigil.models.monitoring.detectors.finding import Finding
+from vigil.models.monitoring.detectors.step_changes import LONG, MAD, SHORT, SLOTS, median
 
 Float64 = NDArray[np.float64]
 

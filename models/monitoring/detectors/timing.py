@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.monitoring.detectors.evidence import BEFORE, Evidence
-from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.localisation import locate
+from vigil.models.monitoring.detectors.evidence import BEFORE, Evidence
+from vigil.models.monitoring.detectors.finding import Finding
+from vigil.models.monitoring.detectors.localisation import locate
 
 SHIFT: Final = 2.0  # minutes by which a clock is wrong; synchronised clocks keep to seconds
 ZONE: Final = 55.0  # minutes from which an offset may be a time zone, if it is near a quarter of an hour as all zones are

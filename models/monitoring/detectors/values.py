@@ -6,10 +6,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from models.monitoring.detectors.evidence import Evidence
-from models.monitoring.detectors.finding import Finding
-from models.monitoring.detectors.localisation import Location, locate
-from models.monitoring.signal_profile import LADDER, UNIT_OF, UNITS
+from vigil.models.monitoring.detectors.evidence import Evidence
+from vigil.models.monitoring.detectors.finding import Finding
+from vigil.models.monitoring.detectors.localisation import Location, locate
+from vigil.models.monitoring.signal_profile import LADDER, UNIT_OF, UNITS
 
 CONVERTED, CONVERTED_ALONE = 0.15, 0.5  # of a patient's readings; where no other patient shows it
 SWAPPED: Final = 0.15  # of a patient's pairs, where others of the gateway show it too

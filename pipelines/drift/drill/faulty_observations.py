@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from features.derived import MEASUREMENT_ERROR
-from features.signals import SIGNALS
-from models.monitoring.signal_profile import UNIT_OF
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.features.signals import SIGNALS
+from vigil.models.monitoring.signal_profile import UNIT_OF
 
 Scope = Literal["gateway", "device", "pair"]
 Mask = NDArray[np.bool_]

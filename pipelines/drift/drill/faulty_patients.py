@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.errors import VigilError
-from pipelines.drift.drill.replay import Replay
+from vigil.features.errors import VigilError
+from vigil.pipelines.drift.drill.replay import Replay
 
 _DAY: Final = pd.Timedelta(days=1)
 _BEFORE_END: Final = pd.Timedelta(hours=2)  # of a stay: the time of an event that the cohort does not have

@@ -6,11 +6,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.derived import MEASUREMENT_ERROR
-from models.monitoring.faults import FAULTS
-from pipelines.drift.drill.faulty_observations import READING_FAULTS, Injection
-from pipelines.drift.drill.faulty_patients import PATIENT_FAULTS, FaultError
-from pipelines.drift.drill.replay import Replay
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.models.monitoring.faults import FAULTS
+from vigil.pipelines.drift.drill.faulty_observations import READING_FAULTS, Injection
+from vigil.pipelines.drift.drill.faulty_patients import PATIENT_FAULTS, FaultError
+from vigil.pipelines.drift.drill.replay import Replay
 
 _DAY: Final = pd.Timedelta(days=1)
 _LEAST: Final = 6  # readings of a patient, over at least the next: with fewer in a day, a fault cannot show within the day
@@ -49,7 +49,7 @@ def inject(
 
     Args:
         replay: of a ward.
-        name: a key of :data:`models.monitoring.faults.FAULTS`.
+        name: a key of :data:`vigil.models.monitoring.faults.FAULTS`.
         since: readings observed before stay as they are.
         strength: 0 (hardly) to 1 (grossly).
         seed: of the location, the signal and all draws.

@@ -6,13 +6,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.batch import build_features
-from features.catalogue import service_views
-from features.declarations import OWN_UNITS
-from features.observations import check
-from models.cohort import index_times
-from models.registry import RegisteredModel
-from pipelines.sources import Source
+from vigil.features.batch import build_features
+from vigil.features.catalogue import service_views
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.models.cohort import index_times
+from vigil.models.registry import RegisteredModel
+from vigil.pipelines.sources import Source
 
 BEDS: Final = 60  # for cohorts that admit all patients on one date, as de-identified ones do
 GATEWAYS: Final = 4
@@ -23,7 +23,7 @@ class Replay:
     """A cohort as it would arrive.
 
     Attributes:
-        readings: unchecked, the columns of :mod:`features.observations`, in order of arrival.
+        readings: unchecked, the columns of :mod:`vigil.features.observations`, in order of arrival.
         stays, outcomes: as in a source.
         log: predictions, the columns of :func:`predict_hourly`. None: there are none.
     """

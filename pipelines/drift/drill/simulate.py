@@ -7,17 +7,17 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.pseudonyms import open_pseudonyms
-from models.monitoring.assessment import DAY, ObservedDay
-from models.monitoring.received import check_received
-from models.registry import RegisteredModel, Registry
-from models.tasks import RiskTask
-from pipelines.drift.drill.injection import Hit, inject
-from pipelines.drift.drill.replay import Replay, build_replay, predict_hourly
-from pipelines.drift.inputs import label_predictions, write_replay
-from pipelines.home import Home
-from pipelines.progress import timed_step
-from pipelines.sources import Source
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.models.monitoring.assessment import DAY, ObservedDay
+from vigil.models.monitoring.received import check_received
+from vigil.models.registry import RegisteredModel, Registry
+from vigil.models.tasks import RiskTask
+from vigil.pipelines.drift.drill.injection import Hit, inject
+from vigil.pipelines.drift.drill.replay import Replay, build_replay, predict_hourly
+from vigil.pipelines.drift.inputs import label_predictions, write_replay
+from vigil.pipelines.home import Home
+from vigil.pipelines.progress import timed_step
+from vigil.pipelines.sources import Source
 
 FOLDER: Final = "replays"  # under HOME
 NEEDS_OUTCOMES: Final = ("prevalence", "concept")  # they show once outcomes are known, so weeks are replayed

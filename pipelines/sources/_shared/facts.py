@@ -4,7 +4,7 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from features.observations import TIME
+from vigil.features.observations import TIME
 
 OLDEST: Final = 130  # years, as the API accepts
 _LONGEST: Final = pd.Timedelta(days=3660)  # between an admission and the record; far above any stay

@@ -6,8 +6,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.sources import SourceError
-from pipelines.table_files import refuse_repeated_columns
+from vigil.pipelines.sources import SourceError
+from vigil.pipelines.table_files import refuse_repeated_columns
 
 
 def read_columns(path: Path, *columns: str) -> pd.DataFrame:

@@ -8,8 +8,15 @@ from typing import Final
 
 import numpy as np
 
-from pipelines.sources.simulated.deterioration import DETERIORATIONS, Course, Deterioration, choose, deteriorate, draw_prodrome
-from pipelines.sources.simulated.physiology import Patient
+from vigil.pipelines.sources.simulated.deterioration import (
+    DETERIORATIONS,
+    Course,
+    Deterioration,
+    choose,
+    deteriorate,
+    draw_prodrome,
+)
+from vigil.pipelines.sources.simulated.physiology import Patient
 
 LONGEST_HOURS: Final = 240.0  # of a stay
 

@@ -10,12 +10,12 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.scores import NEWS2_BANDS
-from pipelines.sources.simulated.admissions import draw_illness
-from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND, SIGNAL_NAMES, Readings, draw_rounds, observe
-from pipelines.sources.simulated.physiology import Patient, complete_course, draw_patient, simulate_baseline
-from pipelines.sources.simulated.tables import to_timestamps
-from pipelines.sources.simulated.ward import ADMISSION_DAYS, FIRST_DAY
+from vigil.features.scores import NEWS2_BANDS
+from vigil.pipelines.sources.simulated.admissions import draw_illness
+from vigil.pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND, SIGNAL_NAMES, Readings, draw_rounds, observe
+from vigil.pipelines.sources.simulated.physiology import Patient, complete_course, draw_patient, simulate_baseline
+from vigil.pipelines.sources.simulated.tables import to_timestamps
+from vigil.pipelines.sources.simulated.ward import ADMISSION_DAYS, FIRST_DAY
 
 MINUTES: Final = 60  # of physiology; they hold the first round and no other
 
@@ -54,9 +54,9 @@ def simulate_arrivals(number: int, seed: int) -> tuple[pd.DataFrame, pd.DataFram
     Returns:
         observations: ``subject_id, observed_at, signal, value, recorded_at``. Each patient has one observation of each of the
             seven components of NEWS2, all at one time.
-        index: one row for each patient, as :func:`features.batch.build_features` takes it: ``subject_id, index_time`` (when
-            the last of the set is recorded), ``age, sex, unit_admitted_at, hospital_admitted_at``. It also holds ``state``, a
-            name in :data:`STATES`.
+        index: one row for each patient, as :func:`vigil.features.batch.build_features` takes it: ``subject_id, index_time``
+            (when the last of the set is recorded), ``age, sex, unit_admitted_at, hospital_admitted_at``. It also holds
+            ``state``, a name in :data:`STATES`.
     """
     patients = [_simulate_arrival(seed, serial) for serial in range(number)]
     subjects = pd.array([f"arrival-{serial:06d}" for serial in range(number)], dtype="string[pyarrow]")

@@ -6,9 +6,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from features.revisions import FINAL, STATUSES
-from features.signals import SIGNALS
-from pipelines.sources.simulated.deterioration import Course, FloatArray
+from vigil.features.revisions import FINAL, STATUSES
+from vigil.features.signals import SIGNALS
+from vigil.pipelines.sources.simulated.deterioration import Course, FloatArray
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -123,7 +123,7 @@ class Readings:
         device: index into :data:`DEVICES`.
         message: number of the message, unique within the stay. A message holds one reading. A repeated one keeps its number,
             and so do the versions of a reading.
-        status: index into :data:`features.revisions.STATUSES`.
+        status: index into :data:`vigil.features.revisions.STATUSES`.
         version: number of this version of the reading.
     """
 

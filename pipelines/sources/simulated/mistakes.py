@@ -17,9 +17,9 @@ from typing import Final
 
 import numpy as np
 
-from features.revisions import CORRECTED, RETRACTED, STATUSES
-from features.signals import SIGNALS
-from pipelines.sources.simulated.devices import (
+from vigil.features.revisions import CORRECTED, RETRACTED, STATUSES
+from vigil.features.signals import SIGNALS
+from vigil.pipelines.sources.simulated.devices import (
     DEVICES,
     FIRST_SPARE_MESSAGE,
     MESSAGES_PER_SIGNAL,
@@ -28,7 +28,7 @@ from pipelines.sources.simulated.devices import (
     IntArray,
     Readings,
 )
-from pipelines.sources.simulated.physiology import draw_patient
+from vigil.pipelines.sources.simulated.physiology import draw_patient
 
 # Ours, and so are the times: enough that a small ward has each kind.
 MISTYPED_SHARE: Final = 0.02  # of typed readings
@@ -49,7 +49,7 @@ def add_mistakes(readings: Readings, rng: np.random.Generator) -> Readings:
     """Return the readings of a stay with the mistakes of those who typed them in, and with what put them right.
 
     Args:
-        readings: of one stay, as :func:`pipelines.sources.simulated.devices.observe` returns them.
+        readings: of one stay, as :func:`vigil.pipelines.sources.simulated.devices.observe` returns them.
         rng: the generator of this stay's mistakes.
     """
     typed = np.flatnonzero(np.isin(readings.device, _TYPED))

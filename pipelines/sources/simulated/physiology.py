@@ -6,8 +6,8 @@ from typing import Final
 
 import numpy as np
 
-from pipelines.sources.simulated.deterioration import Course, FloatArray
-from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, IntArray
+from vigil.pipelines.sources.simulated.deterioration import Course, FloatArray
+from vigil.pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, IntArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from pipelines.sources.simulated.admissions import (
+from vigil.pipelines.sources.simulated.admissions import (
     DAYS_BEFORE,
     FROM_ANOTHER_UNIT_SHARE,
     HOURS_UNMONITORED,
@@ -18,8 +18,8 @@ from pipelines.sources.simulated.admissions import (
     choose_monitoring,
     draw_illness,
 )
-from pipelines.sources.simulated.deterioration import DETERIORATIONS, DISTURBANCES, Course, choose, deteriorate, disturb
-from pipelines.sources.simulated.devices import (
+from vigil.pipelines.sources.simulated.deterioration import DETERIORATIONS, DISTURBANCES, Course, choose, deteriorate, disturb
+from vigil.pipelines.sources.simulated.devices import (
     CGM,
     CHART,
     CUFF,
@@ -32,7 +32,7 @@ from pipelines.sources.simulated.devices import (
     draw_rounds,
     observe,
 )
-from pipelines.sources.simulated.physiology import Patient, complete_course, simulate_baseline
+from vigil.pipelines.sources.simulated.physiology import Patient, complete_course, simulate_baseline
 
 # A stay has a minimum length and an exponential remainder, cut off without heaping. The distribution is the same with and
 # without an event, so the time in the unit does not predict one. The middle half lies between one and a half and five days.

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from features.revisions import STATUSES
-from pipelines.sources import Batch
-from pipelines.sources.simulated.devices import DEVICES, MESSAGES_PER_SIGNAL, SIGNAL_NAMES, IntArray, Readings
-from pipelines.sources.simulated.stays import UNITS, Stay
+from vigil.features.revisions import STATUSES
+from vigil.pipelines.sources import Batch
+from vigil.pipelines.sources.simulated.devices import DEVICES, MESSAGES_PER_SIGNAL, SIGNAL_NAMES, IntArray, Readings
+from vigil.pipelines.sources.simulated.stays import UNITS, Stay
 
 MESSAGES_PER_STAY: Final = len(SIGNAL_NAMES) * MESSAGES_PER_SIGNAL
 

@@ -8,14 +8,14 @@ from typing import Final
 
 import numpy as np
 
-from features.declarations import OWN_UNITS
-from models.tasks import TASKS
-from pipelines.sources import Batch
-from pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND
-from pipelines.sources.simulated.mistakes import add_mistakes
-from pipelines.sources.simulated.physiology import draw_patient
-from pipelines.sources.simulated.stays import Stay, simulate_stay
-from pipelines.sources.simulated.tables import to_batch
+from vigil.features.declarations import OWN_UNITS
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources import Batch
+from vigil.pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND
+from vigil.pipelines.sources.simulated.mistakes import add_mistakes
+from vigil.pipelines.sources.simulated.physiology import draw_patient
+from vigil.pipelines.sources.simulated.stays import Stay, simulate_stay
+from vigil.pipelines.sources.simulated.tables import to_batch
 
 FIRST_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)
 ADMISSION_DAYS: Final = 42  # stays start within six weeks

@@ -1,5 +1,5 @@
-"""A cohort of any tables, by a mapping that people write: which column is what (:mod:`pipelines.sources.table.mapping`)."""
+"""A cohort of any tables, by a mapping that people write: :mod:`vigil.pipelines.sources.table.mapping` says what is what."""
 
-from pipelines.sources.table.cohort import TableCohort
+from vigil.pipelines.sources.table.cohort import TableCohort
 
 __all__ = ["TableCohort"]

@@ -8,12 +8,19 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from features.observations import TIME
-from pipelines.sources import OUTCOMES, Batch, SourceError
-from pipelines.sources.table.columns import is_among, read_names, read_times
-from pipelines.sources.table.files import LINE, read_rows
-from pipelines.sources.table.mapping import ObservationTable, OutcomeTable, StayTable, TableSettings, read_mapping, read_text
-from pipelines.sources.table.stays import (
+from vigil.features.observations import TIME
+from vigil.pipelines.sources import OUTCOMES, Batch, SourceError
+from vigil.pipelines.sources.table.columns import is_among, read_names, read_times
+from vigil.pipelines.sources.table.files import LINE, read_rows
+from vigil.pipelines.sources.table.mapping import (
+    ObservationTable,
+    OutcomeTable,
+    StayTable,
+    TableSettings,
+    read_mapping,
+    read_text,
+)
+from vigil.pipelines.sources.table.stays import (
     FACTS,
     KEY,
     facts_of,

@@ -6,10 +6,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from features.declarations import SourceDeclaration
-from pipelines.sources._shared.facts import time_after
-from pipelines.sources.table.files import LINE
-from pipelines.sources.table.mapping import TableSettings
+from vigil.features.declarations import SourceDeclaration
+from vigil.pipelines.sources._shared.facts import time_after
+from vigil.pipelines.sources.table.files import LINE
+from vigil.pipelines.sources.table.mapping import TableSettings
 
 EPOCH: Final = pd.Timestamp("2000-01-01T00:00:00Z").as_unit("us")  # of times that count from the admission; any date will do
 _MOST_LINES: Final = 5

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pipelines.sources import SourceError
-from pipelines.sources.table.inspection import InspectedTable, inspect, numbers_of, settle_unit
-from pipelines.sources.table.names import find_signal, is_outcome, spellings
-from serving.records.source_settings import require_zone
+from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources.table.inspection import InspectedTable, inspect, numbers_of, settle_unit
+from vigil.pipelines.sources.table.names import find_signal, is_outcome, spellings
+from vigil.serving.records.source_settings import require_zone
 
 _TRUE: Final = {"1", "1.0", "true", "yes", "y", "ja", "j", "t"}
 _FALSE: Final = {"0", "0.0", "false", "no", "n", "nein", "f"}

@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import sqlalchemy as sa
 
-from pipelines.environment import expand_variables
-from pipelines.sources import SourceError
-from pipelines.sources._shared.parquet import read_columns
-from pipelines.sources.table.mapping import FileSettings, TableSettings
-from pipelines.table_files import refuse_repeated_columns
+from vigil.pipelines.environment import expand_variables
+from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources._shared.parquet import read_columns
+from vigil.pipelines.sources.table.mapping import FileSettings, TableSettings
+from vigil.pipelines.table_files import refuse_repeated_columns
 
 FILES: Final = "files"  # the database of a mapping whose queries run over the files of its folder
 PARQUET: Final = (".parquet", ".pq")

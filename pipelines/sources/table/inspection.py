@@ -12,14 +12,14 @@ from typing import Any, Final
 import pandas as pd
 import pyarrow.parquet as pq
 
-from features.declarations import SourceDeclaration
-from features.signals import SIGNALS
-from features.units import canonical_unit, competing_conversions
-from pipelines.proposed_units import propose_unit
-from pipelines.sources import SourceError
-from pipelines.sources.table.files import PARQUET
-from pipelines.sources.table.names import find_fact, find_signal
-from pipelines.table_files import TIME_FORMATS, formats_of
+from vigil.features.declarations import SourceDeclaration
+from vigil.features.signals import SIGNALS
+from vigil.features.units import canonical_unit, competing_conversions
+from vigil.pipelines.proposed_units import propose_unit
+from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources.table.files import PARQUET
+from vigil.pipelines.sources.table.names import find_fact, find_signal
+from vigil.pipelines.table_files import TIME_FORMATS, formats_of
 
 _SAMPLE: Final = 20_000  # rows of a file that are looked at
 _LOOKED_AT: Final = 2_000  # values of a column

@@ -49,12 +49,12 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from features.codes import accepted_names
-from features.declarations import Declarations
-from models.own_tasks import TaskSettings
-from models.tasks import TASKS, RiskTask
-from pipelines.sources import SourceError
-from serving.records.source_settings import SignalName, SourceSettings
+from vigil.features.codes import accepted_names
+from vigil.features.declarations import Declarations
+from vigil.models.own_tasks import TaskSettings
+from vigil.models.tasks import TASKS, RiskTask
+from vigil.pipelines.sources import SourceError
+from vigil.serving.records.source_settings import SignalName, SourceSettings
 
 Name = Annotated[str, Field(min_length=1)]
 Texts = list[str]
@@ -293,7 +293,7 @@ class CohortMapping(_Part):
         return Declarations(self.default.declaration(), {name: own.declaration() for name, own in self.files.items()})
 
 
-_SHIPPED: Final = resources.files("pipelines.sources.table").joinpath("shipped")
+_SHIPPED: Final = resources.files("vigil.pipelines.sources.table").joinpath("shipped")
 _TOP: Final = ", ".join(CohortMapping.model_fields)
 
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from features.signals import SIGNALS
-from features.units import find_conversion
+from vigil.features.signals import SIGNALS
+from vigil.features.units import find_conversion
 
 # Beside the names in the signal table. A name that means two things, such as RR (respiratory rate, or Riva-Rocci's blood
 # pressure), is listed where it is used most; a draft doubts what its values do not fit.

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 
-from features.declarations import SourceDeclaration
-from features.observations import TIME
-from pipelines.sources import SourceError
-from pipelines.sources._shared.facts import plausible_age
-from pipelines.sources.table.columns import expected_time, is_among, read_names, read_times, where
-from pipelines.sources.table.files import LINE
-from pipelines.sources.table.mapping import OutcomeTable, StayTable
+from vigil.features.declarations import SourceDeclaration
+from vigil.features.observations import TIME
+from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources._shared.facts import plausible_age
+from vigil.pipelines.sources.table.columns import expected_time, is_among, read_names, read_times, where
+from vigil.pipelines.sources.table.files import LINE
+from vigil.pipelines.sources.table.mapping import OutcomeTable, StayTable
 
 KEY = "stay"  # the column that names the stay, as the tables do
 TIMES = ("start", "end", "unit_admitted_at", "hospital_admitted_at", "born")
@@ -65,7 +65,7 @@ def read_declared_times(
 def make_stays(
     facts: pd.DataFrame, table: StayTable, declaration: SourceDeclaration, seen: pd.DataFrame, site: str
 ) -> pd.DataFrame:
-    """Return the stays as a source gives them (:data:`pipelines.sources.STAYS`), and :data:`KEY`.
+    """Return the stays as a source gives them (:data:`vigil.pipelines.sources.STAYS`), and :data:`KEY`.
 
     Args:
         facts: one row a stay, by its name.

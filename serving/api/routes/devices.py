@@ -4,13 +4,13 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Security
 
-from serving.api.authentication import require_scopes
-from serving.api.dependencies import WardStateHere
-from serving.api.schemas.devices import DeviceStatusAnswer, DeviceStatusIn
-from serving.api.strict_route import StrictRoute
-from serving.auth.tokens import Caller
-from serving.records.silence_rows import DeviceReport
-from serving.records.timestamps import microsecond, present
+from vigil.serving.api.authentication import require_scopes
+from vigil.serving.api.dependencies import WardStateHere
+from vigil.serving.api.schemas.devices import DeviceStatusAnswer, DeviceStatusIn
+from vigil.serving.api.strict_route import StrictRoute
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.records.silence_rows import DeviceReport
+from vigil.serving.records.timestamps import microsecond, present
 
 router: Final = APIRouter(prefix="/v1/devices", tags=["observations"], route_class=StrictRoute)
 

@@ -4,15 +4,15 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Security
 
-from features.kernel.plan import UNBOUNDED
-from serving.api.authentication import require_scopes
-from serving.api.dependencies import IdentitiesHere, IngestionHere, JournalHere, PseudonymsHere
-from serving.api.refusals import as_problems
-from serving.api.schemas.merges import MergeAnswer, MergeIn, UnmergeIn
-from serving.api.strict_route import StrictRoute
-from serving.auth.tokens import Caller
-from serving.identity.identities import Identities
-from serving.records.journal import Journal
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.serving.api.authentication import require_scopes
+from vigil.serving.api.dependencies import IdentitiesHere, IngestionHere, JournalHere, PseudonymsHere
+from vigil.serving.api.refusals import as_problems
+from vigil.serving.api.schemas.merges import MergeAnswer, MergeIn, UnmergeIn
+from vigil.serving.api.strict_route import StrictRoute
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.identity.identities import Identities
+from vigil.serving.records.journal import Journal
 
 router: Final = APIRouter(prefix="/v1/patients", tags=["observations"], route_class=StrictRoute)
 

@@ -4,17 +4,17 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Security
 
-from serving.api import problems
-from serving.api.authentication import require_scopes
-from serving.api.dependencies import IngestionHere
-from serving.api.problems import ProblemError
-from serving.api.quarantine_reasons import explain_quarantine
-from serving.api.schemas.observations import ObservationsIn, PatientsAnswer, PatientsIn, ReceiptOut, ReceiptsAnswer
-from serving.api.schemas.request import MAX_OBSERVATIONS, MAX_PATIENTS
-from serving.api.strict_route import StrictRoute
-from serving.auth.access import OtherWardError, TooManyRefusalsError
-from serving.auth.tokens import Caller
-from serving.stream.ingestion import SentObservation
+from vigil.serving.api import problems
+from vigil.serving.api.authentication import require_scopes
+from vigil.serving.api.dependencies import IngestionHere
+from vigil.serving.api.problems import ProblemError
+from vigil.serving.api.quarantine_reasons import explain_quarantine
+from vigil.serving.api.schemas.observations import ObservationsIn, PatientsAnswer, PatientsIn, ReceiptOut, ReceiptsAnswer
+from vigil.serving.api.schemas.request import MAX_OBSERVATIONS, MAX_PATIENTS
+from vigil.serving.api.strict_route import StrictRoute
+from vigil.serving.auth.access import OtherWardError, TooManyRefusalsError
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.stream.ingestion import SentObservation
 
 router: Final = APIRouter(prefix="/v1", tags=["observations"], route_class=StrictRoute)
 

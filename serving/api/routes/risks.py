@@ -9,12 +9,12 @@ from typing import Annotated, Any, Final
 import pandas as pd
 from fastapi import APIRouter, Depends, Response, Security
 
-from features.kernel.plan import UNBOUNDED
-from features.pseudonyms import Pseudonyms
-from serving.api import problems
-from serving.api.authentication import require_scopes
-from serving.api.concurrency import Workload
-from serving.api.dependencies import (
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.features.pseudonyms import Pseudonyms
+from vigil.serving.api import problems
+from vigil.serving.api.authentication import require_scopes
+from vigil.serving.api.concurrency import Workload
+from vigil.serving.api.dependencies import (
     AccessHere,
     ChampionHere,
     ClockHere,
@@ -25,11 +25,11 @@ from serving.api.dependencies import (
     RiskServiceHere,
     WardStateHere,
 )
-from serving.api.problems import ProblemError
-from serving.api.quarantine_reasons import explain_quarantine
-from serving.api.schemas.alarms import AlarmOut, alarm_out
-from serving.api.schemas.bounds import bounds_out
-from serving.api.schemas.history import (
+from vigil.serving.api.problems import ProblemError
+from vigil.serving.api.quarantine_reasons import explain_quarantine
+from vigil.serving.api.schemas.alarms import AlarmOut, alarm_out
+from vigil.serving.api.schemas.bounds import bounds_out
+from vigil.serving.api.schemas.history import (
     AnomaliesAnswer,
     AnomaliesRequest,
     AnomalyOut,
@@ -40,9 +40,9 @@ from serving.api.schemas.history import (
     TrendOut,
     VisitSummary,
 )
-from serving.api.schemas.problems import Problem
-from serving.api.schemas.request import MAX_PATIENTS
-from serving.api.schemas.risks import (
+from vigil.serving.api.schemas.problems import Problem
+from vigil.serving.api.schemas.request import MAX_PATIENTS
+from vigil.serving.api.schemas.risks import (
     ContributionOut,
     ObservationsRequest,
     RiskAnswer,
@@ -52,20 +52,20 @@ from serving.api.schemas.risks import (
     RisksRequest,
     risk_answer,
 )
-from serving.api.strict_route import StrictRoute
-from serving.auth.access import Access
-from serving.auth.tokens import Caller
-from serving.identity.identities import Identities
-from serving.records.clock import Clock
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog
-from serving.records.timestamps import microsecond, present, utc
-from serving.records.ward_state import WardState
-from serving.scoring.anomalies import anomalies, baseline_row, gaps
-from serving.scoring.champion import Champion
-from serving.scoring.history import recent_bounds, recent_changes, risk_history
-from serving.scoring.risk_report import Include, NoReport
-from serving.scoring.risk_service import RiskService, UnusableObservation, UnusableObservationsError
+from vigil.serving.api.strict_route import StrictRoute
+from vigil.serving.auth.access import Access
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.identity.identities import Identities
+from vigil.serving.records.clock import Clock
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.timestamps import microsecond, present, utc
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.scoring.anomalies import anomalies, baseline_row, gaps
+from vigil.serving.scoring.champion import Champion
+from vigil.serving.scoring.history import recent_bounds, recent_changes, risk_history
+from vigil.serving.scoring.risk_report import Include, NoReport
+from vigil.serving.scoring.risk_service import RiskService, UnusableObservation, UnusableObservationsError
 
 router: Final = APIRouter(prefix="/v1", tags=["risk"], route_class=StrictRoute)
 

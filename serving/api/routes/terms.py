@@ -4,13 +4,13 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Security
 
-from models.alarms.patient_terms import describe_terms
-from serving.api.authentication import require_scopes
-from serving.api.dependencies import IngestionHere
-from serving.api.refusals import as_problems
-from serving.api.schemas.terms import TermsAnswer, TermsIn, terms_out
-from serving.api.strict_route import StrictRoute
-from serving.auth.tokens import Caller
+from vigil.models.alarms.patient_terms import describe_terms
+from vigil.serving.api.authentication import require_scopes
+from vigil.serving.api.dependencies import IngestionHere
+from vigil.serving.api.refusals import as_problems
+from vigil.serving.api.schemas.terms import TermsAnswer, TermsIn, terms_out
+from vigil.serving.api.strict_route import StrictRoute
+from vigil.serving.auth.tokens import Caller
 
 router: Final = APIRouter(prefix="/v1/patients", tags=["alarms"], route_class=StrictRoute)
 

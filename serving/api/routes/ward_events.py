@@ -11,14 +11,14 @@ from typing import Any, Final, get_args
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from serving.api import problems
-from serving.auth.tokens import Caller
-from serving.identity.identities import Identities
-from serving.records.database import DatabaseError
-from serving.records.silence_rows import SILENCE_KINDS
-from serving.records.timestamps import moment, present
-from serving.records.ward_rows import EventKind, NumberedEvent
-from serving.records.ward_state import WardState
+from vigil.serving.api import problems
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.identity.identities import Identities
+from vigil.serving.records.database import DatabaseError
+from vigil.serving.records.silence_rows import SILENCE_KINDS
+from vigil.serving.records.timestamps import moment, present
+from vigil.serving.records.ward_rows import EventKind, NumberedEvent
+from vigil.serving.records.ward_state import WardState
 
 logger = logging.getLogger("vigil.serving")
 

@@ -9,26 +9,33 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema
 
-from features.catalogue import INDEX_STEP
-from models.alarms.safety_net import ALARM_FROM, Band, news2_band, news2_reasons, urgency_rank
-from serving.api import problems
-from serving.api.authentication import require_scopes
-from serving.api.dependencies import IdentitiesHere, JournalHere, MetricsHere, StreamsHere, WardSettingsHere, WardStateHere
-from serving.api.problems import ProblemError
-from serving.api.routes.ward_events import EVENT, EventStream, first_message, stream_events
-from serving.api.schemas.alarms import AcknowledgeIn, AlarmOut, AlarmsAnswer, OverrideIn, alarm_out
-from serving.api.schemas.bounds import bounds_out
-from serving.api.schemas.request import MAX_PATIENTS, WardName
-from serving.api.schemas.terms import terms_out
-from serving.api.schemas.wards import SafetyNetOut, WardAnswer, WardPatient
-from serving.api.strict_route import StrictRoute
-from serving.auth.tokens import Caller
-from serving.identity.identities import Identities
-from serving.instant import Instant
-from serving.observability.metrics import Metrics
-from serving.records.timestamps import instant, microsecond, moment, present, utc
-from serving.records.ward_rows import Action, Alarm, Status, WardRisk
-from serving.records.ward_state import AlreadyDoneError, WardState
+from vigil.features.catalogue import INDEX_STEP
+from vigil.models.alarms.safety_net import ALARM_FROM, Band, news2_band, news2_reasons, urgency_rank
+from vigil.serving.api import problems
+from vigil.serving.api.authentication import require_scopes
+from vigil.serving.api.dependencies import (
+    IdentitiesHere,
+    JournalHere,
+    MetricsHere,
+    StreamsHere,
+    WardSettingsHere,
+    WardStateHere,
+)
+from vigil.serving.api.problems import ProblemError
+from vigil.serving.api.routes.ward_events import EVENT, EventStream, first_message, stream_events
+from vigil.serving.api.schemas.alarms import AcknowledgeIn, AlarmOut, AlarmsAnswer, OverrideIn, alarm_out
+from vigil.serving.api.schemas.bounds import bounds_out
+from vigil.serving.api.schemas.request import MAX_PATIENTS, WardName
+from vigil.serving.api.schemas.terms import terms_out
+from vigil.serving.api.schemas.wards import SafetyNetOut, WardAnswer, WardPatient
+from vigil.serving.api.strict_route import StrictRoute
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.identity.identities import Identities
+from vigil.serving.instant import Instant
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.timestamps import instant, microsecond, moment, present, utc
+from vigil.serving.records.ward_rows import Action, Alarm, Status, WardRisk
+from vigil.serving.records.ward_state import AlreadyDoneError, WardState
 
 router: Final = APIRouter(prefix="/v1", tags=["wards"], route_class=StrictRoute)
 

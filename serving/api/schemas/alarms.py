@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from models.alarms.policy import Cause
-from models.alarms.safety_net import Reason
-from models.assessment import Basis
-from serving.api.schemas.bounds import BoundOut, bounds_out
-from serving.api.schemas.request import Request, example
-from serving.api.schemas.terms import TermsOut, terms_out
-from serving.records.timestamps import moment
-from serving.records.ward_rows import Action, Alarm, Status
+from vigil.models.alarms.policy import Cause
+from vigil.models.alarms.safety_net import Reason
+from vigil.models.assessment import Basis
+from vigil.serving.api.schemas.bounds import BoundOut, bounds_out
+from vigil.serving.api.schemas.request import Request, example
+from vigil.serving.api.schemas.terms import TermsOut, terms_out
+from vigil.serving.records.timestamps import moment
+from vigil.serving.records.ward_rows import Action, Alarm, Status
 
 
 class AlarmActionOut(BaseModel):

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from features.signals import Side
-from models.alarms.critical_bounds import Bound
-from models.alarms.patient_terms import Breach
-from serving.records.timestamps import moment
-from serving.records.ward_rows import bound_fields
+from vigil.features.signals import Side
+from vigil.models.alarms.critical_bounds import Bound
+from vigil.models.alarms.patient_terms import Breach
+from vigil.serving.records.timestamps import moment
+from vigil.serving.records.ward_rows import bound_fields
 
 Comparator = Literal["<", "<=", ">", ">="]
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from serving.api.schemas.request import Name, Request, example
-from serving.records.silence_rows import DeviceStatus
+from vigil.serving.api.schemas.request import Name, Request, example
+from vigil.serving.records.silence_rows import DeviceStatus
 
 
 class DeviceStatusIn(Request):

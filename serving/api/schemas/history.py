@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from models.alarms.safety_net import Band
-from models.assessment import Basis, DecidedBy
-from serving.api.schemas.alarms import AlarmOut
-from serving.api.schemas.bounds import BoundOut
-from serving.api.schemas.request import AsOf, MergedInto, PatientId, Request, example
-from serving.api.schemas.risks import ContributionOut, RiskAnswer
-from serving.scoring.anomalies import UNUSUAL
-from serving.scoring.history import CHANGES_HOURS
+from vigil.models.alarms.safety_net import Band
+from vigil.models.assessment import Basis, DecidedBy
+from vigil.serving.api.schemas.alarms import AlarmOut
+from vigil.serving.api.schemas.bounds import BoundOut
+from vigil.serving.api.schemas.request import AsOf, MergedInto, PatientId, Request, example
+from vigil.serving.api.schemas.risks import ContributionOut, RiskAnswer
+from vigil.serving.scoring.anomalies import UNUSUAL
+from vigil.serving.scoring.history import CHANGES_HOURS
 
 MAX_HOURS = 24 * 7
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from serving.api.schemas.request import PatientId, Request, example
+from vigil.serving.api.schemas.request import PatientId, Request, example
 
 
 class MergeIn(Request):

@@ -4,10 +4,10 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, Field, StrictBool, StrictFloat, WithJsonSchema
 
-from features.codes import accepted_names
-from features.signals import bounded_signals
-from serving.api.schemas.bounds import Comparator
-from serving.api.schemas.request import (
+from vigil.features.codes import accepted_names
+from vigil.features.signals import bounded_signals
+from vigil.serving.api.schemas.bounds import Comparator
+from vigil.serving.api.schemas.request import (
     MAX_OBSERVATIONS,
     MAX_PATIENTS,
     WHOLE,

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from features.identifiers import IDENTIFIER
-from serving.instant import Instant
-from serving.records.registration import Registration
-from serving.records.timestamps import SKEW, microsecond, present, utc
-from serving.scoring.risk_report import Include
+from vigil.features.identifiers import IDENTIFIER
+from vigil.serving.instant import Instant
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import SKEW, microsecond, present, utc
+from vigil.serving.scoring.risk_report import Include
 
 MAX_PATIENTS = 500
 MAX_OBSERVATIONS = 5_000

@@ -5,16 +5,16 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from features.codes import accepted_names
-from features.signals import SIGNALS
-from models.alarms.patient_terms import describe_terms
-from models.alarms.safety_net import Band, Reason, Score
-from models.assessment import Basis, DecidedBy, Finding
-from models.bedside import Spo2Scale
-from models.registry import RegisteredModel
-from serving.api.schemas.bounds import BoundOut, Comparator, bounds_out
-from serving.api.schemas.problems import Problem
-from serving.api.schemas.request import (
+from vigil.features.codes import accepted_names
+from vigil.features.signals import SIGNALS
+from vigil.models.alarms.patient_terms import describe_terms
+from vigil.models.alarms.safety_net import Band, Reason, Score
+from vigil.models.assessment import Basis, DecidedBy, Finding
+from vigil.models.bedside import Spo2Scale
+from vigil.models.registry import RegisteredModel
+from vigil.serving.api.schemas.bounds import BoundOut, Comparator, bounds_out
+from vigil.serving.api.schemas.problems import Problem
+from vigil.serving.api.schemas.request import (
     MAX_OBSERVATIONS,
     MAX_PATIENTS,
     POSSIBLE_PREGNANCY,
@@ -26,11 +26,11 @@ from serving.api.schemas.request import (
     Request,
     example,
 )
-from serving.api.schemas.terms import TermsOut, terms_out
-from serving.instant import Instant
-from serving.records.silence_rows import Cause, Silence
-from serving.records.timestamps import instant
-from serving.scoring.risk_report import RiskReport
+from vigil.serving.api.schemas.terms import TermsOut, terms_out
+from vigil.serving.instant import Instant
+from vigil.serving.records.silence_rows import Cause, Silence
+from vigil.serving.records.timestamps import instant
+from vigil.serving.scoring.risk_report import RiskReport
 
 
 class RiskRequest(Request):

@@ -6,12 +6,12 @@ from typing import Annotated, Any, Final, overload
 
 from pydantic import BaseModel, Field, create_model
 
-from features.signals import SIGNALS
-from models.alarms.patient_terms import LIMITED_SIGNALS, PatientTerms, SignalLimits
-from models.bedside import Spo2Scale
-from serving.api.schemas.request import WHOLE, PatientId, Request, example
-from serving.instant import Instant
-from serving.records.timestamps import microsecond, moment, utc
+from vigil.features.signals import SIGNALS
+from vigil.models.alarms.patient_terms import LIMITED_SIGNALS, PatientTerms, SignalLimits
+from vigil.models.bedside import Spo2Scale
+from vigil.serving.api.schemas.request import WHOLE, PatientId, Request, example
+from vigil.serving.instant import Instant
+from vigil.serving.records.timestamps import microsecond, moment, utc
 
 # Control, combining and invisible characters, direction marks, and spaces other than the plain one.
 _HIDDEN: Final = (
@@ -122,7 +122,7 @@ def terms_out(terms: Mapping[str, Any]) -> TermsOut: ...
 @overload
 def terms_out(terms: Mapping[str, Any] | None) -> TermsOut | None: ...
 def terms_out(terms: Mapping[str, Any] | None) -> TermsOut | None:
-    """Return terms of a patient, as :func:`models.alarms.patient_terms.describe_terms` describes them, for an answer."""
+    """Return terms of a patient, as :func:`vigil.models.alarms.patient_terms.describe_terms` describes them, for an answer."""
     if terms is None:
         return None
     return TermsOut.model_validate({**terms, **{name: moment(terms[name]) for name in ("recorded_at", "until")}})

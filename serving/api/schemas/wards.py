@@ -5,11 +5,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from models.alarms.safety_net import Band, Reason
-from models.assessment import Basis, DecidedBy, Finding
-from serving.api.schemas.bounds import BoundOut
-from serving.api.schemas.terms import TermsOut
-from serving.records.ward_rows import Status
+from vigil.models.alarms.safety_net import Band, Reason
+from vigil.models.assessment import Basis, DecidedBy, Finding
+from vigil.serving.api.schemas.bounds import BoundOut
+from vigil.serving.api.schemas.terms import TermsOut
+from vigil.serving.records.ward_rows import Status
 
 
 class WardPatient(BaseModel):

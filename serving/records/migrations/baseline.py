@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from features.errors import VigilError
+from vigil.features.errors import VigilError
 
 
 def complete(metadata: sa.MetaData) -> None:

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from features import services
-from features.catalogue import SERVICES, VIEWS
-from features.services import ServiceError, load_services, store_service
 from tests.support import ROOT
+from vigil.features import services
+from vigil.features.catalogue import SERVICES, VIEWS
+from vigil.features.services import ServiceError, load_services, store_service
 
 # The additions that DEVELOPMENT.md describes: a line in the signal table, and a declaration in a standard view.
 SIGNALS = """    Signal("crp", "laboratory", "1988-5", "mg/L", 0.1, 700, 3, steps_per_unit=10),
@@ -22,10 +22,10 @@ FEATURE = """        WindowFeature("spo2", "hours_below", 24, 90, "a test"),
 SCRIPT = """
 import json, sys
 import pandas as pd
-from features.batch import build_features
-from features.catalogue import SERVICES, VIEWS
-from features.declarations import OWN_UNITS
-from features.observations import check
+from vigil.features.batch import build_features
+from vigil.features.catalogue import SERVICES, VIEWS
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
 at = pd.Timestamp("2026-01-31T08:00:00Z")
 values = [("crp", 12.5), ("skin_temperature", 31.5), ("spo2", 88.0)]
 frame = pd.DataFrame([{"subject_id": "a", "observed_at": at, "signal": s, "value": v} for s, v in values])
@@ -40,8 +40,8 @@ print(json.dumps({
     "missing": sorted(name for name in names if name not in rows),
 }))
 # Import all modules that iterate over the tables.
-import models.domain, models.training.candidate_models, models.training.measurement_augmentation
-import serving.scoring.history, serving.scoring.risk_service
+import vigil.models.domain, vigil.models.training.candidate_models, vigil.models.training.measurement_augmentation
+import vigil.serving.scoring.history, vigil.serving.scoring.risk_service
 """
 
 
@@ -49,9 +49,9 @@ import serving.scoring.history, serving.scoring.risk_service
 def result(tmp_path_factory):
     """Output of the script in a copy of the code with the additions."""
     folder = tmp_path_factory.mktemp("grown")
-    for package in ("features", "models", "serving", "pipelines"):
+    for package in ("features", "models", "serving", "pipelines", "vigil"):
         # The compiled kernel is copied too: Numba uses it as long as the kernel's files are the same, which they are.
-        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.pyc"))
+        shutil.copytree(ROOT / package, folder / package, symlinks=True, ignore=shutil.ignore_patterns("*.pyc"))
     for file, before, after in (
         ("signals.py", '    Signal("troponin_t",', SIGNALS),
         ("catalogue.py", '        WindowFeature("glucose", "hours_below", 24, 70,', FEATURE),

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from features.kernel.plan import HOUR_US, order_by_signal
-from features.windows import declare_statistics
 from tests.unit.features.kernel.test_kernel import compute_one_series
+from vigil.features.kernel.plan import HOUR_US, order_by_signal
+from vigil.features.windows import declare_statistics
 
 
 def test_ten_million_observations_of_one_patient():

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.assessment import assess
-from models.promotion.recalibration import recalibrate
-from models.registry import CHALLENGER, CHAMPION, NoModelError, Registry
-from models.training.risk_model import RiskModel
-from models.version_history import list_versions
 from tests.support.small_model import NAME, feature_rows, fit_small_model, store
+from vigil.models.assessment import assess
+from vigil.models.promotion.recalibration import recalibrate
+from vigil.models.registry import CHALLENGER, CHAMPION, NoModelError, Registry
+from vigil.models.training.risk_model import RiskModel
+from vigil.models.version_history import list_versions
 
 
 @pytest.fixture(scope="module")

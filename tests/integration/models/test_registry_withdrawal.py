@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from models.registry import CHALLENGER, CHAMPION, NoModelError, Registry, Withdrawal
+from vigil.models.registry import CHALLENGER, CHAMPION, NoModelError, Registry, Withdrawal
 
 NAME = "deterioration"
 AT = datetime(2026, 2, 1, 14, tzinfo=timezone(timedelta(hours=2)))

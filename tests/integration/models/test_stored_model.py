@@ -10,11 +10,11 @@ import pytest
 import skops.io
 from sklearn.preprocessing import StandardScaler
 
-from models import stored_model
-from models.registry import Registry
-from models.stored_model import UntrustedModelError, read_model
 from tests.support import HOMES
 from tests.support.small_model import NAME, feature_rows, fit_small_model, store
+from vigil.models import stored_model
+from vigil.models.registry import Registry
+from vigil.models.stored_model import UntrustedModelError, read_model
 
 FORMER_HOME = HOMES / "before_2026_12.tar.xz"
 

@@ -8,27 +8,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.catalogue import STANDARD, VIEWS
-from features.declarations import OWN_UNITS
-from features.observations import check
-from features.store.client import Store
-from models.cohort import index_times
-from models.tasks import TASKS
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.jobs import build_features as build_module
-from pipelines.jobs.build_features import BuildResult, build
-from pipelines.jobs.ingest import ingest
-from pipelines.sources.cinc2019 import Cinc2019
-from pipelines.sources.simulated import SimulatedWard
+from vigil.features.batch import build_features
+from vigil.features.catalogue import STANDARD, VIEWS
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.features.store.client import Store
+from vigil.models.cohort import index_times
+from vigil.models.tasks import TASKS
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs import build_features as build_module
+from vigil.pipelines.jobs.build_features import BuildResult, build
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.sources.cinc2019 import Cinc2019
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 PARTS = 4
 BUILD = """
 import sys
 from pathlib import Path
-from pipelines.home import Home
-from pipelines.jobs.build_features import build
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.build_features import build
 build(Home(Path(sys.argv[1])))
 """
 
@@ -120,7 +120,7 @@ def test_build_completes_a_run_that_was_killed(tmp_path, uninterrupted, written)
 
 
 def test_features_at_a_time_do_not_depend_on_later_observations_of_real_stays(cinc2019_zip, monkeypatch):
-    monkeypatch.setattr("pipelines.sources.cinc2019.STAYS_PER_BATCH", 40)
+    monkeypatch.setattr("vigil.pipelines.sources.cinc2019.STAYS_PER_BATCH", 40)
     batch = next(iter(Cinc2019(cinc2019_zip).batches()))
     observations, index = check(batch.observations, declared=OWN_UNITS).accepted, index_times(batch.stays)
     whole = build_features(observations, index, VIEWS)

@@ -5,17 +5,17 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from features.declarations import OWN_UNITS
-from features.observations import ObservationError
-from features.pseudonyms import KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
-from models.cohort import patient_of
-from models.tasks import TASKS
-from pipelines.cohort_store import CohortStore, NoCohortError
-from pipelines.home import Home
-from pipelines.jobs.ingest import ingest
-from pipelines.sources import Batch, SourceError
-from pipelines.sources.simulated import SimulatedWard
-from serving.identity.identities import Identities
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import ObservationError
+from vigil.features.pseudonyms import KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
+from vigil.models.cohort import patient_of
+from vigil.models.tasks import TASKS
+from vigil.pipelines.cohort_store import CohortStore, NoCohortError
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources.simulated import SimulatedWard
+from vigil.serving.identity.identities import Identities
 
 SIM_0, SIM_1 = (Pseudonyms(OPEN_KEY).subject_key(name) for name in ("sim-000000", "sim-000001"))
 

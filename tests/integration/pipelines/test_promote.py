@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from features.store.client import Store
-from models.registry import CHALLENGER, NoModelError, Registry
-from models.tasks import TASKS
-from models.training.risk_model import RiskModel
-from pipelines.cli.main import app
-from pipelines.cohort_store import CohortFacts, CohortStore
-from pipelines.home import Home
-from pipelines.jobs.promote import NothingToPromoteError, PromotionRefusedError, WithdrawnError, promote, roll_back
-from pipelines.jobs.train import digest, fit, read_labelled_index
 from tests.support.evaluation_sections import answered, examination
+from vigil.features.store import client as store_client
+from vigil.features.store.client import Store
+from vigil.models.registry import CHALLENGER, NoModelError, Registry
+from vigil.models.tasks import TASKS
+from vigil.models.training.risk_model import RiskModel
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.cohort_store import CohortFacts, CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.promote import NothingToPromoteError, PromotionRefusedError, WithdrawnError, promote, roll_back
+from vigil.pipelines.jobs.train import digest, fit, read_labelled_index
 
 NAME = "deterioration"
 START = pd.Timestamp("2026-03-01T00:00:00Z").as_unit("us")
@@ -99,9 +100,9 @@ def shared(tmp_path_factory, learned):
 @pytest.fixture
 def ward(shared, monkeypatch):
     """That home as it was: version 1 is champion, version 2 challenger; later versions have no alias."""
-    monkeypatch.setattr("features.store.client.Store", SyntheticStore)
+    monkeypatch.setattr(store_client, "Store", SyntheticStore)
     # The ward has no observations to examine.
-    monkeypatch.setattr("pipelines.jobs.promote.examine_held_out_behaviour", lambda *_: examination())
+    monkeypatch.setattr("vigil.pipelines.jobs.promote.examine_held_out_behaviour", lambda *_: examination())
     client = Registry(shared).client
     for version in client.search_model_versions(f"name = '{NAME}'"):
         for tag in version.tags:
@@ -237,7 +238,7 @@ def test_challenger_of_other_data_is_refused_by_gate_data(ward, learned, monkeyp
             frame.loc[0, "spo2_min_24h"] += np.float32(0.01)  # one value of one hour
             return frame
 
-    monkeypatch.setattr("features.store.client.Store", Changed)
+    monkeypatch.setattr(store_client, "Store", Changed)
     failed, line = assert_refused(ward, "data")
     assert failed == ["data"]
     assert learned[0]["sees"].metadata_["data_digest"] in line
@@ -282,7 +283,7 @@ def test_each_gate_of_behaviour_can_refuse_alone(ward, monkeypatch, gate, change
         examined.append(model)
         return examination(**changed)
 
-    monkeypatch.setattr("pipelines.jobs.promote.examine_held_out_behaviour", examine)
+    monkeypatch.setattr("vigil.pipelines.jobs.promote.examine_held_out_behaviour", examine)
     failed, _ = assert_refused(ward, gate)
     assert failed == [gate]
     assert [model.features for model in examined] == [SEES]  # the challenger
@@ -312,7 +313,7 @@ def test_without_a_champion_promotion_leaves_out_the_gates_that_compare(uncrowne
 
 @pytest.mark.parametrize(("gate", "version", "changed"), [("vignettes", "2", {"vignettes": TOO_LOW})])
 def test_without_a_champion_a_gate_can_refuse_too(uncrowned, monkeypatch, gate, version, changed):
-    monkeypatch.setattr("pipelines.jobs.promote.examine_held_out_behaviour", lambda *_: examination(**changed))
+    monkeypatch.setattr("vigil.pipelines.jobs.promote.examine_held_out_behaviour", lambda *_: examination(**changed))
     with pytest.raises(PromotionRefusedError, match=f"is not promoted, gate {gate}: found "):
         promote(Home(uncrowned), version)
     assert aliases(uncrowned) == {"challenger": "2"}

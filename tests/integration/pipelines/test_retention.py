@@ -11,19 +11,19 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.main import app
-from pipelines.cohort_store import CohortFacts, CohortStore
-from pipelines.operations.reproduce import reproduce
-from pipelines.operations.retention import retention
-from serving.identity.identities import Identities
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.prediction_log import PredictionLog
-from serving.records.timestamps import microsecond
-from serving.records.ward_state import WardState
-from serving.scoring.subject_state import SubjectStates, features_as_of
-from serving.stream.group_commit import GroupCommit
 from tests.support.live_ward import USUAL, LiveWard
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.cohort_store import CohortFacts, CohortStore
+from vigil.pipelines.operations.reproduce import reproduce
+from vigil.pipelines.operations.retention import retention
+from vigil.serving.identity.identities import Identities
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.scoring.subject_state import SubjectStates, features_as_of
+from vigil.serving.stream.group_commit import GroupCommit
 
 DAYS = 5
 SICK = {"heart_rate": 135, "respiratory_rate": 32, "spo2": 85}  # NEWS2 of 9

@@ -9,14 +9,14 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from pipelines.cli.main import app
-from pipelines.proposed_units import propose_unit
-from serving.auth.tokens import Caller
-from serving.records.journal import Journal
-from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, READMISSIONS
-from serving.records.timestamps import microsecond, utc
-from serving.settings import Settings
-from serving.stream.ingestion import SentObservation
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.proposed_units import propose_unit
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_tables import OBSERVATIONS, QUARANTINE, READMISSIONS
+from vigil.serving.records.timestamps import microsecond, utc
+from vigil.serving.settings import Settings
+from vigil.serving.stream.ingestion import SentObservation
 
 AT = datetime.now(UTC) - timedelta(hours=2)
 GLUCOSE = [5.1, 6.3, 7.8, 5.5, 11.2, 4.9, 6.0, 7.1, 8.4, 5.8]
@@ -29,8 +29,8 @@ def vigil(*arguments):
 @pytest.fixture
 def home(tmp_path):
     """A home to which a gateway sent glucose without a unit, and times without a zone."""
-    from serving.composition import open_api
-    from serving.observability.metrics import Metrics
+    from vigil.serving.composition import open_api
+    from vigil.serving.observability.metrics import Metrics
 
     components = open_api(Settings(home=tmp_path), Metrics())
     readings = [{"signal": "glucose", "value": value} for value in GLUCOSE]

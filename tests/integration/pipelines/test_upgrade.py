@@ -6,12 +6,12 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from features.pseudonyms import CHECK_FILE, open_pseudonyms
-from pipelines.cli.main import app
-from pipelines.home import Home
-from pipelines.operations.upgrade import FILE, NewerHomeError, plan_upgrade, upgrade
-from serving.records.migrations import titles
-from serving.records.migrations.journal import rev_0001_baseline
+from vigil.features.pseudonyms import CHECK_FILE, open_pseudonyms
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.upgrade import FILE, NewerHomeError, plan_upgrade, upgrade
+from vigil.serving.records.migrations import titles
+from vigil.serving.records.migrations.journal import rev_0001_baseline
 
 
 @pytest.fixture

@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.catalogue import STANDARD, list_features
-from features.kernel.plan import UNBOUNDED
-from models.tasks import TASKS
-from pipelines.home import Home
-from pipelines.jobs.build_features import build
-from pipelines.jobs.ingest import ingest
-from pipelines.jobs.verify_features import SkewError, VerificationResult, _verify_part, verify_features
-from pipelines.sources.cinc2019 import Cinc2019
-from pipelines.sources.simulated import SimulatedWard
+from vigil.features.catalogue import STANDARD, list_features
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.models.tasks import TASKS
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.build_features import build
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.jobs.verify_features import SkewError, VerificationResult, _verify_part, verify_features
+from vigil.pipelines.sources.cinc2019 import Cinc2019
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_verify_features_notices_an_online_side_that_ignores_corrections(ward, m
     home, _ = ward
     assert Home(home).cohort.read_partition("observations", 1)["superseded_at"].notna().any()
     _verify_part(home, 1)
-    monkeypatch.setattr("pipelines.jobs.verify_features.counts_until", lambda rows: np.full(len(rows), UNBOUNDED))
+    monkeypatch.setattr("vigil.pipelines.jobs.verify_features.counts_until", lambda rows: np.full(len(rows), UNBOUNDED))
     with pytest.raises(SkewError, match="values of the batch and of the online computation differ"):
         _verify_part(home, 1)
 
@@ -66,7 +66,7 @@ def test_verify_features_compares_views_that_only_the_task_reads(tmp_path):
 
 
 def test_verify_features_passes_on_real_stays(cinc2019_zip, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.sources.cinc2019.STAYS_PER_BATCH", 60)
+    monkeypatch.setattr("vigil.pipelines.sources.cinc2019.STAYS_PER_BATCH", 60)
     source = Cinc2019(cinc2019_zip)
     source._files = source._files[:60]
     ingest(source, Home(tmp_path))

@@ -5,9 +5,9 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from features.derived import MEASUREMENT_ERROR
-from serving.scoring.anomalies import GAP_HOURS, UNUSUAL, anomalies, baseline_row, gaps
 from tests.support.fake_ward import FakeWard
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.serving.scoring.anomalies import GAP_HOURS, UNUSUAL, anomalies, baseline_row, gaps
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from features.declarations import Declarations, SourceDeclaration
-from serving.records.timestamps import microsecond
-from serving.records.ward_tables import ALARMS, EVENTS
 from tests.support.fake_ward import SICK, FakeWard, heart_rate_model
+from vigil.features.declarations import Declarations, SourceDeclaration
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.records.ward_tables import ALARMS, EVENTS
 
 DECLARED = Declarations(sources={"cgm": SourceDeclaration(ranges={"glucose": (40.0, 400.0)}, units={"glucose": "mg/dL"})})
 ALARM_KINDS = ("alarm", "alarm_ended", "alarm_basis_retracted")

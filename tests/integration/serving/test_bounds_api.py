@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.main import app
 from tests.support.in_process_server import observations_body, running_in_process
+from vigil.pipelines.cli.main import app
 
 SOURCES = '[sources.cgm]\nranges = { glucose = [40, 400] }\nunits = { glucose = "mg/dL" }\n'
 BOUND = {"signal": "glucose", "side": "below", "limit": 40.0, "unit": "mg/dL", "text": "at or below 40 mg/dL", "critical": True}

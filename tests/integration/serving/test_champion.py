@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from models.registry import Registry
-from models.training.risk_model import RiskModel
-from serving.scoring.champion import Champion
+from vigil.models.registry import Registry
+from vigil.models.training.risk_model import RiskModel
+from vigil.serving.scoring.champion import Champion
 
 COLUMNS = ["heart_rate_mean_6h", "spo2_min_24h"]
 NAME = "deterioration"
@@ -142,7 +142,7 @@ def test_champion_without_a_registry_is_none_and_no_registry_is_created(tmp_path
 
 
 def test_champion_registered_later_is_used_without_a_restart(home, fitted, monkeypatch):
-    monkeypatch.setattr("serving.scoring.champion._LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("vigil.serving.scoring.champion._LOOK_SECONDS", 0.05)
     home.mkdir()
     champion = Champion.loaded(home, NAME)
     register(home, fitted)

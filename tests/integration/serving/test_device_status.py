@@ -7,8 +7,8 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from pipelines.operations.reproduce import reproduce
 from tests.support.in_process_server import WELL, observations_body, running_in_process
+from vigil.pipelines.operations.reproduce import reproduce
 
 PATH = "/v1/devices/status"
 MONITOR = {"source": "gateway-1", "device_id": "monitor-1"}
@@ -17,7 +17,7 @@ MONITOR = {"source": "gateway-1", "device_id": "monitor-1"}
 @pytest.fixture
 def server(tmp_path, monkeypatch):
     """Patient a-1 in ward A and b-1 in ward B: each with a monitor of gateway-1, and a thermometer that names no source."""
-    monkeypatch.setattr("serving.stream.silence_follower.LOOK_EVERY", timedelta(0))
+    monkeypatch.setattr("vigil.serving.stream.silence_follower.LOOK_EVERY", timedelta(0))
     with running_in_process(tmp_path) as server:
         client = server.caller()
         for number, patient in enumerate(("a-1", "b-1"), start=1):
@@ -147,7 +147,7 @@ def test_what_is_said_twice_is_refused(server):
 
 
 def test_reports_of_devices_that_are_not_there_fill_no_table(server, monkeypatch):
-    monkeypatch.setattr("serving.records.silences._MOST_REPORTS", 3)
+    monkeypatch.setattr("vigil.serving.records.silences._MOST_REPORTS", 3)
     for number in range(6):
         report(server, source="nowhere", device_id=f"device-{number}")
     stored = server.components.ward_state.silences.reports()

@@ -8,10 +8,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from serving.composition import _CACHE_SECONDS
-from serving.observability.drift_metrics import STATUS, DriftFigures
 from tests.support import ROOT
 from tests.support.in_process_server import running_in_process
+from vigil.serving.composition import _CACHE_SECONDS
+from vigil.serving.observability.drift_metrics import STATUS, DriftFigures
 
 PAGE = (ROOT / "docs" / "api.md").read_text()
 

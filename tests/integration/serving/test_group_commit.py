@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
-from features.errors import VigilError
-from serving.identity.identities import Identities
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.journal_tables import OBSERVATIONS
-from serving.stream.group_commit import GroupCommit, OverloadedError
+from vigil.features.errors import VigilError
+from vigil.serving.identity.identities import Identities
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_tables import OBSERVATIONS
+from vigil.serving.stream.group_commit import GroupCommit, OverloadedError
 
 NOW = datetime.now(UTC)
 
@@ -186,7 +186,7 @@ def test_cancelled_request_does_not_hinder_the_others(group_commit, gate):
 
 
 def test_no_observation_is_stored_without_the_identity_of_its_subject(group_commit, gate, journal, tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
+    monkeypatch.setattr("vigil.serving.records.database.WAIT_SECONDS", 0)
     group_commit._identities = Identities(tmp_path)
     gate.open.set()
     other = sqlite3.connect(tmp_path / "identities.db", isolation_level=None)

@@ -5,11 +5,11 @@ import uuid
 import pandas as pd
 import pytest
 
-from serving.records.clock import WallClock
-from serving.records.prediction_log import PredictionLog
-from serving.records.prediction_rows import Prediction
-from serving.records.timestamps import microsecond, present
-from serving.scoring.history import MAX_POINTS, risk_history, trend_of
+from vigil.serving.records.clock import WallClock
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.prediction_rows import Prediction
+from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.scoring.history import MAX_POINTS, risk_history, trend_of
 
 T = pd.Timestamp("2026-02-01T12:00:00Z")
 

@@ -8,8 +8,8 @@ import time
 import pytest
 import uvicorn
 
-from serving import http_limits
-from serving.http_limits import MAX_HEAD_BYTES, LimitedProtocol
+from vigil.serving import http_limits
+from vigil.serving.http_limits import MAX_HEAD_BYTES, LimitedProtocol
 
 
 async def echo(scope, receive, send):

@@ -4,8 +4,8 @@ import sqlite3
 
 import pytest
 
-from serving.identity.identities import FILE, Identities
-from serving.records.database import DatabaseError
+from vigil.serving.identity.identities import FILE, Identities
+from vigil.serving.records.database import DatabaseError
 
 
 def test_identities_are_found_again(tmp_path):
@@ -41,7 +41,7 @@ def test_identities_can_be_deleted(tmp_path):
 
 
 def test_identities_that_cannot_be_written_are_not_named_in_the_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
+    monkeypatch.setattr("vigil.serving.records.database.WAIT_SECONDS", 0)
     identities = Identities(tmp_path)
     with sqlite3.connect(tmp_path / FILE, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -9,19 +9,19 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
-from features.pseudonyms import open_pseudonyms
-from serving.auth.access import Access, OtherWardError
-from serving.auth.tokens import Caller
-from serving.identity.identities import Identities
-from serving.observability.metrics import Metrics
-from serving.records.journal import Journal
-from serving.records.journal_rows import Receipt
-from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS
-from serving.records.registration import Registration
-from serving.records.source_settings import SourceSettingsFile
-from serving.records.timestamps import microsecond, utc
-from serving.stream.group_commit import GroupCommit
-from serving.stream.ingestion import Ingestion, SentObservation
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.serving.auth.access import Access, OtherWardError
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.identity.identities import Identities
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_rows import Receipt
+from vigil.serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.source_settings import SourceSettingsFile
+from vigil.serving.records.timestamps import microsecond, utc
+from vigil.serving.stream.group_commit import GroupCommit
+from vigil.serving.stream.ingestion import Ingestion, SentObservation
 
 AT = datetime.now(UTC) - timedelta(minutes=1)
 

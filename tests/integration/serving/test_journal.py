@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.kernel.plan import UNBOUNDED
-from features.observations import check
-from serving.records.database import DatabaseError
-from serving.records.journal import Journal
-from serving.records.journal_rows import Receipt, digest_origin
-from serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS
-from serving.records.registration import Registration
-from serving.records.timestamps import SKEW, instant, microsecond
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.features.observations import check
+from vigil.serving.records.database import DatabaseError
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_rows import Receipt, digest_origin
+from vigil.serving.records.journal_tables import OBSERVATIONS, QUARANTINE, REGISTRATIONS, REPETITIONS
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import SKEW, instant, microsecond
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 ACCEPTED, DUPLICATE = Receipt("accepted"), Receipt("duplicate")
@@ -299,7 +299,7 @@ def test_empty_group_stores_nothing(journal):
 
 
 def test_failed_write_stores_nothing_and_can_be_tried_again(tmp_path, clock, monkeypatch):
-    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
+    monkeypatch.setattr("vigil.serving.records.database.WAIT_SECONDS", 0)
     journal = Journal(tmp_path, clock)
     other = sqlite3.connect(tmp_path / "journal.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -6,8 +6,8 @@ import re
 import pandas as pd
 import pytest
 
-from pipelines.operations.reproduce import reproduce
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
+from vigil.pipelines.operations.reproduce import reproduce
 
 MERGE, UNMERGE = "/v1/patients/merge", "/v1/patients/unmerge"
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from serving.records.timestamps import instant
-from serving.records.ward_tables import ALARMS, EVENTS, RISKS
 from tests.support.fake_ward import SICK, FakeWard, heart_rate_model
+from vigil.serving.records.timestamps import instant
+from vigil.serving.records.ward_tables import ALARMS, EVENTS, RISKS
 
 
 @pytest.fixture

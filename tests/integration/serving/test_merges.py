@@ -10,14 +10,14 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from features.batch import build_features
-from features.catalogue import STANDARD
-from features.observations import TIME
-from serving.records.journal import UNASSIGNED, Journal
-from serving.records.not_recorded import NotRecordedError
-from serving.records.registration import Registration
-from serving.records.timestamps import instant, microsecond
-from serving.scoring.subject_state import SubjectStates, features_as_of
+from vigil.features.batch import build_features
+from vigil.features.catalogue import STANDARD
+from vigil.features.observations import TIME
+from vigil.serving.records.journal import UNASSIGNED, Journal
+from vigil.serving.records.not_recorded import NotRecordedError
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.scoring.subject_state import SubjectStates, features_as_of
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 KEYS = ("a", "b", "c")

@@ -17,23 +17,23 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from features.oxygen import SUFFIX
-from models.bedside import ScoreTerms
-from serving.api.schemas.alarms import alarm_out
-from serving.identity import identities
-from serving.identity.identities import Identities
-from serving.records import journal, prediction_log, ward_state
-from serving.records.database import DatabaseError, open_database, pending_migrations
-from serving.records.journal import Journal
-from serving.records.journal_rows import Receipt, digest, digest_origin
-from serving.records.migrations import _config, head, titles, upgrade
-from serving.records.prediction_log import OUTPUTS, PredictionLog
-from serving.records.timestamps import instant, microsecond
-from serving.records.ward_rows import Event, WardUpdate
-from serving.records.ward_settings import WardSettings, WardSettingsFile
-from serving.records.ward_state import WardState
 from tests.support import HOMES
 from tests.support.whole_rows import open_whole
+from vigil.features.oxygen import SUFFIX
+from vigil.models.bedside import ScoreTerms
+from vigil.serving.api.schemas.alarms import alarm_out
+from vigil.serving.identity import identities
+from vigil.serving.identity.identities import Identities
+from vigil.serving.records import journal, prediction_log, ward_state
+from vigil.serving.records.database import DatabaseError, open_database, pending_migrations
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_rows import Receipt, digest, digest_origin
+from vigil.serving.records.migrations import _config, head, titles, upgrade
+from vigil.serving.records.prediction_log import OUTPUTS, PredictionLog
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.records.ward_rows import Event, WardUpdate
+from vigil.serving.records.ward_settings import WardSettings, WardSettingsFile
+from vigil.serving.records.ward_state import WardState
 
 SCHEMAS = {schema.name: schema for schema in (journal.SCHEMA, ward_state.SCHEMA, prediction_log.SCHEMA, identities.SCHEMA)}
 # Former file and table -> present table.
@@ -128,7 +128,7 @@ def migrated_from_nothing(folder, schema):
 
 def migrated_from_baseline(folder, schema):
     former = sa.create_engine(f"sqlite:///{folder / (schema.former_file or schema.file)}")
-    module = importlib.import_module(f"serving.records.migrations.{schema.name}.rev_0001_baseline")
+    module = importlib.import_module(f"vigil.serving.records.migrations.{schema.name}.rev_0001_baseline")
     module._METADATA.create_all(former)
     former.dispose()
     return open_database(folder, schema)
@@ -504,7 +504,7 @@ def test_new_home_opens_in_several_threads_at_once(tmp_path):
 def test_migration_that_fails_leaves_the_database_as_it_was(home, monkeypatch):
     with closing(sqlite3.connect(home / "journal.db")) as connection:
         before = list(connection.iterdump())
-    module = "serving.records.migrations"
+    module = "vigil.serving.records.migrations"
 
     def fails(connection, name):
         upgrade(connection, name)

@@ -2,10 +2,10 @@
 
 import pytest
 
-from models.bedside import USUAL_TERMS, ScoreTerms, carries_from
-from serving.records.journal_lookups import Latest
-from serving.records.ward_tables import ALARMS, RISKS
 from tests.support.fake_ward import PREDICTIONS, SICK, FakeWard, heart_rate_model
+from vigil.models.bedside import USUAL_TERMS, ScoreTerms, carries_from
+from vigil.serving.records.journal_lookups import Latest
+from vigil.serving.records.ward_tables import ALARMS, RISKS
 
 
 @pytest.fixture

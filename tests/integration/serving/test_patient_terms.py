@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 
-from models.alarms.patient_terms import PatientTerms, SignalLimits
-from models.bedside import ScoreTerms
-from serving.records.not_recorded import NotRecordedError
-from serving.records.timestamps import instant, microsecond
-from serving.records.ward_tables import ALARMS, EVENTS, RISKS
 from tests.support.fake_ward import PREDICTIONS, FakeWard, heart_rate_model
+from vigil.models.alarms.patient_terms import PatientTerms, SignalLimits
+from vigil.models.bedside import ScoreTerms
+from vigil.serving.records.not_recorded import NotRecordedError
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.records.ward_tables import ALARMS, EVENTS, RISKS
 
 HYPERCAPNIC = {"spo2": 90.0, "respiratory_rate": 18.0, "systolic_bp": 130.0, "on_oxygen": 1.0}  # 5 by scale 1, 2 by scale 2
 HIGH = {"limits": {"heart_rate": SignalLimits(high=95)}}

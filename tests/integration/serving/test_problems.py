@@ -4,15 +4,15 @@ from typing import get_args
 
 import pytest
 
-from serving.api import problems
-from serving.api.problem_types import PROBLEM_TYPES, problem_table
-from serving.api.problems import ERRORS_LISTED, unknown_patient
-from serving.api.strict_route import StrictRoute
-from serving.app import _ROUTERS
-from serving.auth.tokens import RULES
-from serving.records.not_recorded import NotRecordedError, Rule
 from tests.support import ROOT
 from tests.support.in_process_server import observations_body, running_in_process
+from vigil.serving.api import problems
+from vigil.serving.api.problem_types import PROBLEM_TYPES, problem_table
+from vigil.serving.api.problems import ERRORS_LISTED, unknown_patient
+from vigil.serving.api.strict_route import StrictRoute
+from vigil.serving.app import _ROUTERS
+from vigil.serving.auth.tokens import RULES
+from vigil.serving.records.not_recorded import NotRecordedError, Rule
 
 API_PAGE = ROOT / "docs" / "api.md"
 

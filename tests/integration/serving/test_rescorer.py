@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from models.alarms.policy import AlarmState, Policy, SafetyNetScore, decide
-from serving.records.timestamps import instant
-from serving.records.ward_tables import ALARMS, EVENTS, RISKS
-from serving.scoring.subject_state import SubjectStates
 from tests.support.fake_ward import PREDICTIONS, SICK, FakeWard, heart_rate_model
+from vigil.models.alarms.policy import AlarmState, Policy, SafetyNetScore, decide
+from vigil.serving.records.timestamps import instant
+from vigil.serving.records.ward_tables import ALARMS, EVENTS, RISKS
+from vigil.serving.scoring.subject_state import SubjectStates
 
 ALARM_KINDS = ("alarm", "alarm_withheld", "alarm_ended")
 
@@ -350,7 +350,7 @@ def test_killed_within_a_step_the_step_is_repeated_and_nothing_is_sent_twice(tmp
 
 
 def test_failed_commit_is_tried_again(ward, monkeypatch):
-    monkeypatch.setattr("serving.stream.rescorer._RETRY_SECONDS", 0)
+    monkeypatch.setattr("vigil.serving.stream.rescorer._RETRY_SECONDS", 0)
     commit, left = ward.ward_state.commit, [3]
 
     def fails_at_first(*arguments, **named):

@@ -8,22 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.catalogue import VIEWS
-from features.codes import LOINC, accepted_codes
-from features.observations import TIME, check
-from features.signals import BOUNDS, SIGNALS, bounded_signals
-from features.units import CONVERSIONS
-from pipelines.sources.simulated.tables import to_batch
-from pipelines.sources.simulated.ward import simulate_patient
-from serving.auth.tokens import Caller
-from serving.composition import open_api
-from serving.observability.metrics import Metrics
-from serving.records.source_settings import SourceSettingsFile
-from serving.records.timestamps import instant, microsecond
-from serving.scoring.subject_state import features_as_of
-from serving.settings import Settings
-from serving.stream.ingestion import SentObservation
+from vigil.features.batch import build_features
+from vigil.features.catalogue import VIEWS
+from vigil.features.codes import LOINC, accepted_codes
+from vigil.features.observations import TIME, check
+from vigil.features.signals import BOUNDS, SIGNALS, bounded_signals
+from vigil.features.units import CONVERSIONS
+from vigil.pipelines.sources.simulated.tables import to_batch
+from vigil.pipelines.sources.simulated.ward import simulate_patient
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.composition import open_api
+from vigil.serving.observability.metrics import Metrics
+from vigil.serving.records.source_settings import SourceSettingsFile
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.scoring.subject_state import features_as_of
+from vigil.serving.settings import Settings
+from vigil.serving.stream.ingestion import SentObservation
 
 PATIENT = "patient-1"
 STAY_WITH_MISTAKES = 415  # of the simulated ward: spot checks, one round of the neighbour, three slips

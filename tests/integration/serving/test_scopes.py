@@ -12,13 +12,13 @@ import sqlalchemy as sa
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from serving.app import create_app
-from serving.auth.local_tokens import JWKS_FILE, KEY_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
-from serving.auth.tokens import SCOPES
-from serving.records.journal_tables import REGISTRATIONS
-from serving.records.ward_tables import EVENTS
 from tests.support.in_process_server import SICK, observations_body, running_in_process
 from tests.support.tokens import encode_compact
+from vigil.serving.app import create_app
+from vigil.serving.auth.local_tokens import JWKS_FILE, KEY_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
+from vigil.serving.auth.tokens import SCOPES
+from vigil.serving.records.journal_tables import REGISTRATIONS
+from vigil.serving.records.ward_tables import EVENTS
 
 OBSERVATION = observations_body("unknown", {"heart_rate": 80})["observations"][0]
 # What each route takes, so that the right scope alone suffices. A new route is added here.

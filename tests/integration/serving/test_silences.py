@@ -3,11 +3,11 @@
 import pytest
 import sqlalchemy as sa
 
-from features.rhythm import MINUTE_US
-from serving.records.silence_rows import SILENCE_KINDS, DeviceReport
-from serving.records.ward_tables import EVENTS, RISKS, SILENCES
-from serving.stream.rescorer import Rescorer
 from tests.support.fake_ward import FakeWard
+from vigil.features.rhythm import MINUTE_US
+from vigil.serving.records.silence_rows import SILENCE_KINDS, DeviceReport
+from vigil.serving.records.ward_tables import EVENTS, RISKS, SILENCES
+from vigil.serving.stream.rescorer import Rescorer
 
 MONITOR = {"heart_rate": 80.0, "spo2": 96.0}
 

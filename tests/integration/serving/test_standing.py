@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from serving.api import standing_answers
-from serving.api.concurrency import MAX_WAIT_SECONDS
-from serving.api.front import Front
-from serving.http_limits import ARRIVED
-from serving.records.clock import WallClock
-from serving.records.timestamps import microsecond
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
+from vigil.serving.api import standing_answers
+from vigil.serving.api.concurrency import MAX_WAIT_SECONDS
+from vigil.serving.api.front import Front
+from vigil.serving.http_limits import ARRIVED
+from vigil.serving.records.clock import WallClock
+from vigil.serving.records.timestamps import microsecond
 
 BECAUSE = "COPD, target of 88 to 92 %, ordered on the round"
 AT = pd.Timestamp.now("UTC").floor("s")

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from features.batch import build_features, plan_computation
-from features.catalogue import STANDARD, VIEWS
-from features.observations import TIME
-from features.signals import SIGNALS
-from serving.records.journal import UNASSIGNED, Journal
-from serving.records.journal_tables import OBSERVATIONS, RETENTIONS
-from serving.records.registration import Registration
-from serving.records.timestamps import instant, microsecond
-from serving.scoring.subject_state import SubjectStates, features_as_of
+from vigil.features.batch import build_features, plan_computation
+from vigil.features.catalogue import STANDARD, VIEWS
+from vigil.features.observations import TIME
+from vigil.features.signals import SIGNALS
+from vigil.serving.records.journal import UNASSIGNED, Journal
+from vigil.serving.records.journal_tables import OBSERVATIONS, RETENTIONS
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.scoring.subject_state import SubjectStates, features_as_of
 
 NOW = datetime(2026, 2, 1, 12, tzinfo=UTC)
 RANGES = {"heart_rate": (60, 140), "respiratory_rate": (10, 30), "spo2": (85, 100), "systolic_bp": (80, 160), "lactate": (1, 6)}

@@ -5,8 +5,8 @@ import time
 import pandas as pd
 import pytest
 
-from pipelines.operations.reproduce import reproduce
 from tests.support.in_process_server import WELL, observations_body, running_in_process
+from vigil.pipelines.operations.reproduce import reproduce
 
 TERMS = "/v1/patients/terms"
 BECAUSE = "target 88 to 92 percent"

@@ -6,15 +6,15 @@ from contextlib import closing
 import pytest
 import sqlalchemy as sa
 
-from features.errors import VigilError
-from serving.records.journal_tables import REGISTRATIONS
-from serving.records.migrations.journal import rev_0001_baseline as journal_baseline
-from serving.records.migrations.predictions import rev_0001_baseline as predictions_baseline
-from serving.records.migrations.ward_state import rev_0001_baseline as ward_state_baseline
-from serving.records.ward_state import WardState
-from serving.records.ward_tables import ALARMS, RISKS
 from tests.support.fake_ward import PREDICTIONS, SICK, FakeWard, heart_rate_model
 from tests.support.whole_rows import open_whole
+from vigil.features.errors import VigilError
+from vigil.serving.records.journal_tables import REGISTRATIONS
+from vigil.serving.records.migrations.journal import rev_0001_baseline as journal_baseline
+from vigil.serving.records.migrations.predictions import rev_0001_baseline as predictions_baseline
+from vigil.serving.records.migrations.ward_state import rev_0001_baseline as ward_state_baseline
+from vigil.serving.records.ward_state import WardState
+from vigil.serving.records.ward_tables import ALARMS, RISKS
 
 # Columns that came with the safety net, by file and table as they were named then.
 LATER_COLUMNS = {

@@ -11,11 +11,11 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from serving.api.routes.ward_events import MAX_STREAMS, first_message
-from serving.auth.local_tokens import create_local_token
-from serving.records.database import DatabaseError
-from serving.records.ward_tables import EVENTS
 from tests.support.in_process_server import WELL, observations_body, running_in_process
+from vigil.serving.api.routes.ward_events import MAX_STREAMS, first_message
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.records.database import DatabaseError
+from vigil.serving.records.ward_tables import EVENTS
 
 FOLLOWED = {"ward": "A", "seconds": 0}
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from serving.records.ward_rows import WardUpdate
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
+from vigil.serving.records.ward_rows import WardUpdate
 
 MINUTE = 60_000_000
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from models.alarms.policy import AlarmState, Episode, Hold
-from serving.records.database import DatabaseError
-from serving.records.timestamps import instant, microsecond
-from serving.records.ward_rows import Alarm, AlarmAction, AlarmChange, Event, NumberedEvent, WardRisk, WardUpdate
-from serving.records.ward_state import AlreadyDoneError, OvertakenError, WardState, alarm_id
-from serving.records.ward_tables import ACTIONS, ALARMS, EVENTS, RISKS
+from vigil.models.alarms.policy import AlarmState, Episode, Hold
+from vigil.serving.records.database import DatabaseError
+from vigil.serving.records.timestamps import instant, microsecond
+from vigil.serving.records.ward_rows import Alarm, AlarmAction, AlarmChange, Event, NumberedEvent, WardRisk, WardUpdate
+from vigil.serving.records.ward_state import AlreadyDoneError, OvertakenError, WardState, alarm_id
+from vigil.serving.records.ward_tables import ACTIONS, ALARMS, EVENTS, RISKS
 
 T = pd.Timestamp("2026-02-01T12:00:00Z").as_unit("us")
 US = microsecond(T)
@@ -127,7 +127,7 @@ def test_commit_that_does_not_follow_the_present_state_changes_nothing(ward_stat
 
 
 def test_commit_to_a_locked_database_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
+    monkeypatch.setattr("vigil.serving.records.database.WAIT_SECONDS", 0)
     ward_state = WardState(tmp_path)
     with sqlite3.connect(tmp_path / "ward_state.db", isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from pipelines.cohort_store import CohortStore
-from serving.api.schemas.risks import risk_answer
-from serving.composition import open_risk_service
-from serving.records.ward_tables import ALARMS, RISKS
-from serving.settings import Settings
 from tests.support.fake_ward import PREDICTIONS, SICK, FakeWard, FixedChampion, heart_rate_model
 from tests.support.in_process_server import SICK as VERY_SICK
 from tests.support.in_process_server import WELL, observations_body, running_in_process
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.serving.api.schemas.risks import risk_answer
+from vigil.serving.composition import open_risk_service
+from vigil.serving.records.ward_tables import ALARMS, RISKS
+from vigil.serving.settings import Settings
 
 
 @pytest.fixture(scope="module")

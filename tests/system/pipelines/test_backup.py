@@ -15,18 +15,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from features.pseudonyms import open_pseudonyms
-from features.store.client import Store
-from models.registry import Registry
-from pipelines.cli.main import app
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.operations.backup import BACKUP_KEY, MANIFEST, BackupError, backup
-from pipelines.operations.reproduce import reproduce
-from pipelines.operations.restore import restore, verify_backup
-from pipelines.operations.server import running_server
-from serving.auth.local_tokens import create_local_token
-from serving.identity.identities import Identities
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.features.store.client import Store
+from vigil.models.registry import Registry
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.backup import BACKUP_KEY, MANIFEST, BackupError, backup
+from vigil.pipelines.operations.reproduce import reproduce
+from vigil.pipelines.operations.restore import restore, verify_backup
+from vigil.pipelines.operations.server import running_server
+from vigil.serving.auth.local_tokens import create_local_token
+from vigil.serving.identity.identities import Identities
 
 LIVE = ("MRN 1", "MRN 2", "MRN 3")
 USUAL = {"heart_rate": 88, "respiratory_rate": 19, "spo2": 94, "systolic_bp": 118}

@@ -13,14 +13,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from pipelines.cli.main import app
-from pipelines.cli.options import OUT
-from pipelines.home import Home
-from pipelines.jobs.train import Trained
-from pipelines.operations.restore import restore
-from serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
-from serving.auth.tokens import SCOPES, Caller, TokenVerifier, UnauthorizedError
 from tests.support.in_process_server import SICK, WELL
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.cli.options import OUT
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.train import Trained
+from vigil.pipelines.operations.restore import restore
+from vigil.serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
+from vigil.serving.auth.tokens import SCOPES, Caller, TokenVerifier, UnauthorizedError
 
 COMMANDS = [
     *("run", "ingest", "features", "train", "evaluate", "materialize", "predict", "drift", "serve", "token"),
@@ -33,7 +33,7 @@ def vigil(*arguments):
 
 
 def test_help_lists_every_command_and_imports_nothing_heavy():
-    code = "import sys; from pipelines.cli.main import app; print(*sys.modules)"
+    code = "import sys; from vigil.pipelines.cli.main import app; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"numpy", "pandas", "sklearn", "lightgbm", "mlflow", "feast", "bentoml", "evidently", "matplotlib", "jwt"} & set(
         modules
@@ -71,7 +71,7 @@ def test_unexpected_error_exits_70_and_shows_its_place_but_not_its_message(tmp_p
     def fail(*_):
         raise RuntimeError("sim-000017")
 
-    monkeypatch.setattr("pipelines.jobs.build_features.build", fail)
+    monkeypatch.setattr("vigil.pipelines.jobs.build_features.build", fail)
     result = vigil("features", "--home", tmp_path)
     assert result.exit_code == 70
     assert "unexpected RuntimeError at" in result.output
@@ -120,7 +120,7 @@ def test_drift_can_be_repeated_after_a_run(ward_backup, tmp_path):
 def test_train_prints_in_one_line_why_a_first_version_is_not_champion(tmp_path, monkeypatch):
     refused = "version 1 of sepsis is challenger and there is no champion, gate vignettes: " + "found, expected, to do; " * 20
     monkeypatch.setattr(
-        "pipelines.jobs.train.train", lambda *_, **__: Trained("sepsis", "1", "challenger", "run", refused.strip())
+        "vigil.pipelines.jobs.train.train", lambda *_, **__: Trained("sepsis", "1", "challenger", "run", refused.strip())
     )
     result = vigil("train", "--home", tmp_path, "--json", tmp_path / "trained.json")
     assert result.exit_code == 0, result.output

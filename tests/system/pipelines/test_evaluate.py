@@ -7,16 +7,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.store.client import Store
-from models import version_history
-from models.cohort import split_of
-from models.registry import Registry
-from models.reporting.model_card import ITEMS, render_model_card
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.jobs.evaluate import evaluate
-from pipelines.jobs.train import read_labelled_index
 from tests.unit.models.reporting.test_model_card import answered_items, unknown_items
+from vigil.features.store.client import Store
+from vigil.models import version_history
+from vigil.models.cohort import split_of
+from vigil.models.registry import Registry
+from vigil.models.reporting.model_card import ITEMS, render_model_card
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.evaluate import evaluate
+from vigil.pipelines.jobs.train import read_labelled_index
 
 
 @pytest.fixture(scope="module")

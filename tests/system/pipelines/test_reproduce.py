@@ -12,18 +12,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from models.registry import Registry
-from pipelines.cli.main import app
-from pipelines.cohort_store import CohortStore
-from pipelines.home import Home
-from pipelines.operations.reproduce import reproduce
-from pipelines.operations.restore import restore
-from serving.composition import open_risk_service
-from serving.records.prediction_log import PredictionLog
-from serving.records.registration import Registration
-from serving.settings import Settings
 from tests.support.live_ward import TASK, LiveWard
 from tests.support.whole_rows import open_whole
+from vigil.models.registry import Registry
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.reproduce import reproduce
+from vigil.pipelines.operations.restore import restore
+from vigil.serving.composition import open_risk_service
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.registration import Registration
+from vigil.serving.settings import Settings
 
 ALL = 10_000
 LIVE = ("live-1", "live-2", "live-3")

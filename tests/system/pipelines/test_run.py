@@ -15,27 +15,27 @@ import pytest
 from pyarrow.feather import write_feather
 from sklearn.base import clone
 
-import pipelines.jobs.behaviour
-from features.pseudonyms import open_pseudonyms
-from features.store.client import Store, StoreError
-from models.alarms.timeline import AlarmTimeline
-from models.cohort import split_of
-from models.domain import DomainOfUse
-from models.registry import Registry
-from models.tasks import AlarmTarget
-from models.training.candidate_models import score_model, small_cohort_model
-from models.training.risk_model import RiskModel, TooFewEventsError
-from pipelines.cohort_store import CohortFacts, CohortStore
-from pipelines.home import Home
-from pipelines.jobs.build_features import build
-from pipelines.jobs.ingest import ingest
-from pipelines.jobs.run import NoChampionError, ResumableSteps, run
-from pipelines.jobs.train import REFERENCE, Trained, fit, read_labelled_index, train
-from pipelines.operations.server import ServerError
-from pipelines.sources.simulated import SimulatedWard
-from serving.identity.identities import Identities
-from serving.records.prediction_log import PredictionLog
 from tests.support.evaluation_sections import answered, examination
+from vigil.features.pseudonyms import open_pseudonyms
+from vigil.features.store.client import Store, StoreError
+from vigil.models.alarms.timeline import AlarmTimeline
+from vigil.models.cohort import split_of
+from vigil.models.domain import DomainOfUse
+from vigil.models.registry import Registry
+from vigil.models.tasks import AlarmTarget
+from vigil.models.training.candidate_models import score_model, small_cohort_model
+from vigil.models.training.risk_model import RiskModel, TooFewEventsError
+from vigil.pipelines.cohort_store import CohortFacts, CohortStore
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs import behaviour
+from vigil.pipelines.jobs.build_features import build
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.jobs.run import NoChampionError, ResumableSteps, run
+from vigil.pipelines.jobs.train import REFERENCE, Trained, fit, read_labelled_index, train
+from vigil.pipelines.operations.server import ServerError
+from vigil.pipelines.sources.simulated import SimulatedWard
+from vigil.serving.identity.identities import Identities
+from vigil.serving.records.prediction_log import PredictionLog
 
 MODELS = ["all_signals", "physiology", "workflow", "clock", "vital_signs", "logistic", "news2", "qsofa", "sirs", "mews"]
 
@@ -184,9 +184,9 @@ def test_training_steps_read_only_patients_of_their_split(home, tmp_path, monkey
         return original_examine(answer, risk, views, observations, index)
 
     original_fit, original_watch, original_domain = RiskModel.cross_fit, AlarmTimeline.from_frame, DomainOfUse.fit
-    original_examine = pipelines.jobs.behaviour.examine_behaviour
+    original_examine = behaviour.examine_behaviour
     monkeypatch.setattr(DomainOfUse, "fit", domain)
-    monkeypatch.setattr("pipelines.jobs.behaviour.examine_behaviour", examine)
+    monkeypatch.setattr(behaviour, "examine_behaviour", examine)
     opened = Home(home)
     opened.features, opened.registry = RecordingStore(home), Registry(tmp_path)
     monkeypatch.setattr(RiskModel, "cross_fit", fit)
@@ -241,7 +241,7 @@ def quickly_trained(monkeypatch):
     """Train one small model only."""
     features = ["age", "hours_in_unit", "heart_rate_last_24h", "heart_rate_count_24h", "news2"]
     small = small_cohort_model(features, seed=1)
-    monkeypatch.setattr("pipelines.jobs.train.candidates", lambda *_, **__: {"all_signals": clone(small)})
+    monkeypatch.setattr("vigil.pipelines.jobs.train.candidates", lambda *_, **__: {"all_signals": clone(small)})
 
 
 @pytest.mark.usefixtures("quickly_trained")
@@ -249,7 +249,7 @@ def test_first_version_that_fails_a_gate_of_behaviour_is_challenger_and_the_next
     opened = Home(home)
     opened.registry = registry = Registry(tmp_path)
     too_low = answered({("septic_shock", "none"): ("band_too_low", "band low, no alarm by NEWS2")})
-    monkeypatch.setattr("pipelines.jobs.train.examine_held_out_behaviour", lambda *_: examination(vignettes=too_low))
+    monkeypatch.setattr("vigil.pipelines.jobs.train.examine_held_out_behaviour", lambda *_: examination(vignettes=too_low))
     first = train(opened)
     assert (first.version, first.alias) == ("1", "challenger")
     assert not registry.has_champion("deterioration")
@@ -265,11 +265,11 @@ def test_first_version_that_fails_a_gate_of_behaviour_is_challenger_and_the_next
     logged = registry.load_dictionary(first.run_id, "first_version.json")["gates"]
     assert [(gate["name"], gate["passed"]) for gate in logged] == [("vignettes", False), ("directions", True)]
 
-    monkeypatch.setattr("pipelines.jobs.train.examine_held_out_behaviour", lambda *_: examination())
+    monkeypatch.setattr("vigil.pipelines.jobs.train.examine_held_out_behaviour", lambda *_: examination())
     second = train(opened)
     assert (second.version, second.alias, second.refused) == ("2", "champion", None)
     monkeypatch.setattr(
-        "pipelines.jobs.train.examine_held_out_behaviour", lambda *_: pytest.fail("promotion examines a later version")
+        "vigil.pipelines.jobs.train.examine_held_out_behaviour", lambda *_: pytest.fail("promotion examines a later version")
     )
     third = train(opened)
     assert (third.version, third.alias, third.refused) == ("3", "challenger", None)
@@ -278,7 +278,7 @@ def test_first_version_that_fails_a_gate_of_behaviour_is_challenger_and_the_next
 def test_run_ends_with_one_error_if_the_first_version_is_refused(tmp_path, monkeypatch):
     done = []
     facts = CohortFacts("simulated", True, "deterioration", 1, 0, 9, {})
-    monkeypatch.setattr("pipelines.cohort_store.CohortStore.facts", facts)
+    monkeypatch.setattr("vigil.pipelines.cohort_store.CohortStore.facts", facts)
     trained = Trained(
         "deterioration", "1", "challenger", "run", "version 1 of deterioration is challenger, gate directions: ..."
     )
@@ -290,7 +290,7 @@ def test_run_ends_with_one_error_if_the_first_version_is_refused(tmp_path, monke
         ("materialize", 3),
     ):
         monkeypatch.setattr(
-            f"pipelines.jobs.run.{stage}", lambda *_, stage=stage, returned=returned, **__: done.append(stage) or returned
+            f"vigil.pipelines.jobs.run.{stage}", lambda *_, stage=stage, returned=returned, **__: done.append(stage) or returned
         )
     with pytest.raises(NoChampionError, match=r"gate directions: \.\.\.; the run ends before its prediction and drift report"):
         run(SimulatedWard(patients=1), Home(tmp_path))
@@ -324,7 +324,7 @@ def test_run_resumes_where_it_was_interrupted(tmp_path, monkeypatch):
         return work
 
     for name in results:
-        monkeypatch.setattr(f"pipelines.jobs.run.{name}", stage(name))
+        monkeypatch.setattr(f"vigil.pipelines.jobs.run.{name}", stage(name))
     ward = SimulatedWard(patients=1)
     with pytest.raises(ServerError, match="evaluate was cut off"):
         run(ward, Home(tmp_path))

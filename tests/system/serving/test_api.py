@@ -8,9 +8,9 @@ import httpx
 import pandas as pd
 import pytest
 
-from pipelines.cohort_store import CohortStore
-from serving.api.schemas.request import MAX_BODY_BYTES, MAX_PATIENTS
-from serving.identity.identities import Identities
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.serving.api.schemas.request import MAX_BODY_BYTES, MAX_PATIENTS
+from vigil.serving.identity.identities import Identities
 
 NOW = "2026-02-01T12:00:00Z"
 CANARY = "canary-7f3a"  # marks identifiers and texts that must not be repeated

@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from serving.app import create_app
-from serving.stream.ingestion import Ingestion
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
+from vigil.serving.app import create_app
+from vigil.serving.stream.ingestion import Ingestion
 
 CANARY = "canary-9c41"
 PATIENT, OTHER, MERGED = f"{CANARY}-patient", f"{CANARY}-other", f"{CANARY}-merged"  # identifiers
@@ -342,7 +342,7 @@ def test_component_that_fails_is_a_500_without_patient_data(in_process, componen
 
 @pytest.mark.parametrize("file", ["journal.db", "ward_state.db", "identities.db", "predictions.db"])
 def test_unusable_database_is_a_503_without_patient_data(tmp_path, file, log, capfd, monkeypatch):
-    monkeypatch.setattr("serving.records.database.WAIT_SECONDS", 0)
+    monkeypatch.setattr("vigil.serving.records.database.WAIT_SECONDS", 0)
     with running_in_process(tmp_path) as in_process:
         client = in_process.caller()
         client.post("/v1/observations", json=observations_body(PATIENT, SICK)).raise_for_status()
@@ -368,7 +368,7 @@ def test_unusable_database_is_a_503_without_patient_data(tmp_path, file, log, ca
 
 
 def test_rescorer_that_fails_logs_the_place_and_no_patient_data(in_process, log, capfd, monkeypatch):
-    monkeypatch.setattr("serving.stream.rescorer._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("vigil.serving.stream.rescorer._RETRY_SECONDS", 0.01)
     broken = threading.Event()
 
     def fail(*_, **__):

@@ -7,8 +7,8 @@ import httpx
 import jsonschema_rs
 import pytest
 
-from serving.records import ward_settings
 from tests.soak.home import token_for
+from vigil.serving.records import ward_settings
 
 FIRST = ["/v1/patients", "/v1/observations"]  # the other requests need these
 SICK = {"heart_rate": 138, "respiratory_rate": 31, "spo2": 84, "systolic_bp": 84, "body_temperature": 39.4, "consciousness": 1}

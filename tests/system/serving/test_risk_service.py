@@ -7,25 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.observations import TIME
-from features.store.client import Store, StoreError
-from models.assessment import assess
-from models.bedside import USUAL_TERMS
-from models.cohort import index_times
-from models.registry import Registry
-from pipelines.cohort_store import CohortStore
-from serving.api.routes.risks import _problem as risk_problem
-from serving.api.schemas.risks import risk_answer
-from serving.composition import open_risk_service
-from serving.records.clock import ReplayClock, WallClock, open_clock
-from serving.records.journal import Journal
-from serving.records.prediction_log import LogUnavailableError, PredictionLog
-from serving.records.registration import Registration
-from serving.records.timestamps import microsecond
-from serving.scoring.risk_report import NoReport
-from serving.scoring.risk_service import UnusableObservation, UnusableObservationsError
-from serving.settings import Settings
+from vigil.features.batch import build_features
+from vigil.features.observations import TIME
+from vigil.features.store.client import Store, StoreError
+from vigil.models.assessment import assess
+from vigil.models.bedside import USUAL_TERMS
+from vigil.models.cohort import index_times
+from vigil.models.registry import Registry
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.serving.api.routes.risks import _problem as risk_problem
+from vigil.serving.api.schemas.risks import risk_answer
+from vigil.serving.composition import open_risk_service
+from vigil.serving.records.clock import ReplayClock, WallClock, open_clock
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.prediction_log import LogUnavailableError, PredictionLog
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.scoring.risk_report import NoReport
+from vigil.serving.scoring.risk_service import UnusableObservation, UnusableObservationsError
+from vigil.serving.settings import Settings
 
 HOUR = pd.Timedelta(hours=1)
 

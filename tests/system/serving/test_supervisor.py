@@ -12,14 +12,14 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from pipelines.environment import LOOPBACK
-from pipelines.home import Home
-from pipelines.operations.server import ServerError, bind_socket, start_server, wait_for
-from serving.service import Rescoring
-from serving.supervisor import raise_open_file_limit
 from tests.soak.home import TASK
+from vigil.pipelines.environment import LOOPBACK
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.server import ServerError, bind_socket, start_server, wait_for
+from vigil.serving.service import Rescoring
+from vigil.serving.supervisor import raise_open_file_limit
 
-SERVE = [sys.executable, "-c", "from pipelines.cli.main import app; app()", "serve", "--home"]
+SERVE = [sys.executable, "-c", "from vigil.pipelines.cli.main import app; app()", "serve", "--home"]
 
 
 def serve(home, *options):
@@ -131,6 +131,6 @@ def test_rescorer_process_exits_when_its_thread_fails(monkeypatch):
 
     rescoring = object.__new__(Rescoring.inner)
     rescoring.components, rescoring.stopped = SimpleNamespace(rescorer=FailingRescorer()), threading.Event()
-    monkeypatch.setattr("serving.service.os._exit", exit_statuses.append)
+    monkeypatch.setattr("vigil.serving.service.os._exit", exit_statuses.append)
     rescoring._run()
     assert exit_statuses == [1]

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.bounds import read_text
-from features.catalogue import STANDARD, VIEWS, views_to_compute
-from features.declarations import UNDECLARED, Declarations, SourceDeclaration
-from features.observations import check
-from features.signals import BOUNDS, SIGNALS
-from models.tasks import TASKS
+from vigil.features.batch import build_features
+from vigil.features.bounds import read_text
+from vigil.features.catalogue import STANDARD, VIEWS, views_to_compute
+from vigil.features.declarations import UNDECLARED, Declarations, SourceDeclaration
+from vigil.features.observations import check
+from vigil.features.signals import BOUNDS, SIGNALS
+from vigil.models.tasks import TASKS
 
 TIME = pd.Timestamp("2026-01-31T08:00:00Z")
 DECLARED = Declarations(sources={"g": SourceDeclaration(ranges={"glucose": (40, 400)})})

@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.batch import _with_needs, build_features, group_observations, plan_computation
-from features.catalogue import DECLARED, STANDARD, VIEWS, list_features
-from features.declarations import OWN_UNITS
-from features.derived import MEASUREMENT_ERROR
-from features.kernel import compute_window_statistics
-from features.kernel.plan import order_by_signal, plan_kernel
-from features.observations import TIME, ObservationError, check
-from features.signals import SIGNALS, STORED
-from features.windows import WindowFeature
 from tests.support.reference import window_statistic
+from vigil.features import batch
+from vigil.features.batch import _with_needs, build_features, group_observations, plan_computation
+from vigil.features.catalogue import DECLARED, STANDARD, VIEWS, list_features
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.derived import MEASUREMENT_ERROR
+from vigil.features.kernel import compute_window_statistics
+from vigil.features.kernel.plan import order_by_signal, plan_kernel
+from vigil.features.observations import TIME, ObservationError, check
+from vigil.features.signals import SIGNALS, STORED
+from vigil.features.windows import WindowFeature
 
 T0 = pd.Timestamp("2026-03-01T08:00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
@@ -300,7 +301,7 @@ def test_blocks_of_subjects_do_not_mix(monkeypatch):
     rows = pd.concat([observations((-1, "heart_rate", 60 + n), subject_id=name) for n, (name, _) in enumerate(stays)])
     grid = pd.concat([index(*range(hours + 1), subject_id=name) for name, hours in stays])
     whole = build_features(rows, grid)
-    monkeypatch.setattr("features.batch._BLOCK_ROWS", 5)
+    monkeypatch.setattr(batch, "_BLOCK_ROWS", 5)
     pd.testing.assert_frame_equal(build_features(rows, grid), whole, check_exact=True)
     assert whole.groupby("subject_id")["heart_rate_last_24h"].first().tolist() == list(range(60, 90))
 

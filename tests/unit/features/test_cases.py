@@ -2,10 +2,10 @@
 
 import pytest
 
-from features.cases import CASES
-from features.cases.case import Case
-from features.cases.page import find_outcome
-from features.observations import REASONS
+from vigil.features.cases import CASES
+from vigil.features.cases.case import Case
+from vigil.features.cases.page import find_outcome
+from vigil.features.observations import REASONS
 
 ALL = [case for cases in CASES.values() for case in cases]
 

@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from features.catalogue import (
+from vigil.features.catalogue import (
     FEATURES,
     SAFETY_NET,
     SERVICES,
@@ -17,9 +17,9 @@ from features.catalogue import (
     service_views,
     views_to_compute,
 )
-from features.signals import SIGNALS
-from features.windows import WindowFeature
-from models.tasks import TASKS
+from vigil.features.signals import SIGNALS
+from vigil.features.windows import WindowFeature
+from vigil.models.tasks import TASKS
 
 
 def test_feature_names_are_unique_and_every_feature_has_a_description():

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from features.files import write_new
+from vigil.features.files import write_new
 
 
 def write_with_umask(umask, path, content, mode):

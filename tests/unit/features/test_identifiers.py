@@ -5,7 +5,7 @@ import unicodedata
 
 import pytest
 
-from features.identifiers import IDENTIFIER, is_identifier
+from vigil.features.identifiers import IDENTIFIER, is_identifier
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The check of observations: which are accepted, which are quarantined and why. No row is lost.
 
-What becomes of single readings is in the table of :mod:`features.cases`.
+What becomes of single readings is in the table of :mod:`vigil.features.cases`.
 """
 
 import re
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.observations import COLUMNS, REASONS, ObservationError, check
-from features.signals import SIGNALS
+from vigil.features.observations import COLUMNS, REASONS, ObservationError, check
+from vigil.features.signals import SIGNALS
 
 T = pd.Timestamp("2026-03-01T08:00:00Z")
 

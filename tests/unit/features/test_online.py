@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.batch import KEYS, build_features, encode_observations, plan_computation
-from features.catalogue import STANDARD, VIEWS, list_features
-from features.online import SubjectFeatures, features_of_each
 from tests.unit.features.test_build import HOUR, T0, index, observations, rows_of_one_patient
+from vigil.features.batch import KEYS, build_features, encode_observations, plan_computation
+from vigil.features.catalogue import STANDARD, VIEWS, list_features
+from vigil.features.online import SubjectFeatures, features_of_each
 
 PATIENT = {"age": 70.0, "sex": 0.0, "unit_admitted_at": T0 - 2 * HOUR, "hospital_admitted_at": T0 - 5 * HOUR}
 NAMES = list(list_features(*STANDARD))

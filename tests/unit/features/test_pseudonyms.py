@@ -8,8 +8,8 @@ from contextlib import closing
 import pandas as pd
 import pytest
 
-from features.pseudonyms import CHECK_FILE, KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
-from models.cohort import patient_of
+from vigil.features.pseudonyms import CHECK_FILE, KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
+from vigil.models.cohort import patient_of
 
 SECRET = bytes(range(KEY_BYTES))
 

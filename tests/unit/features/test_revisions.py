@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.batch import build_features, encode_observations
-from features.catalogue import STANDARD, list_features
-from features.observations import ObservationError, check
-from features.online import SubjectFeatures
-from pipelines.jobs.verify_features import online_features
 from tests.unit.features.test_build import HOUR, T0, index
+from vigil.features.batch import build_features, encode_observations
+from vigil.features.catalogue import STANDARD, list_features
+from vigil.features.observations import ObservationError, check
+from vigil.features.online import SubjectFeatures
+from vigil.pipelines.jobs.verify_features import online_features
 
 NAMES = ["heart_rate_last_24h", "heart_rate_mean_24h", "heart_rate_count_24h", "heart_rate_count_so_far"]
 

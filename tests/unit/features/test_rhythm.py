@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from features.rhythm import LEAST_INTERVALS, LEAST_US, MINUTE_US, Rhythm, rhythm_of
+from vigil.features.rhythm import LEAST_INTERVALS, LEAST_US, MINUTE_US, Rhythm, rhythm_of
 
 
 def minutes(rhythm, declared=None):

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.batch import build_features
-from features.scores import (
+from tests.unit.features.test_build import index, observations
+from vigil.features.batch import build_features
+from vigil.features.scores import (
     MEWS_BANDS,
     NEWS2_BANDS,
     QSOFA_BANDS,
@@ -20,7 +21,6 @@ from features.scores import (
     compute_sirs,
     compute_spo2_fio2,
 )
-from tests.unit.features.test_build import index, observations
 
 # Bands as printed: (lowest, highest, points). None is an open end. Printed values are 1 apart, those of temperature 0.1.
 PRINTED = {

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features, encode_observations, plan_computation
-from features.observations import check
-from features.online import SubjectFeatures
-from features.signals import SIGNALS
+from vigil.features.batch import build_features, encode_observations, plan_computation
+from vigil.features.observations import check
+from vigil.features.online import SubjectFeatures
+from vigil.features.signals import SIGNALS
 
 T = pd.Timestamp("2026-03-01T08:00:00Z")
 MINUTE = pd.Timedelta(minutes=1)

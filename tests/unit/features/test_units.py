@@ -1,4 +1,5 @@
-"""Units and codes: their constants, exact conversion, and what names a signal. Single values are in :mod:`features.cases`."""
+"""Units and codes: their constants, exact conversion, and what names a signal. Single values are in
+:mod:`vigil.features.cases`."""
 
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from fractions import Fraction
@@ -8,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.codes import LOINC, MDC, MDC_UNITS, accepted_codes, resolve_codes
-from features.declarations import OWN_UNITS
-from features.observations import check
-from features.signals import SIGNALS
-from features.units import CONVERSIONS, CUSTOMARY, canonical_unit, find_conversion, understood_units
+from vigil.features.codes import LOINC, MDC, MDC_UNITS, accepted_codes, resolve_codes
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.features.signals import SIGNALS
+from vigil.features.units import CONVERSIONS, CUSTOMARY, canonical_unit, find_conversion, understood_units
 
 T = pd.Timestamp("2026-03-01T08:00:00Z")
 

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.declarations import OWN_UNITS
-from features.observations import check
-from models.alarms.safety_net import join_reasons
-from models.assessment import age_by_hours, assess, assess_registered, safety_net_scores
-from models.registry import RegisteredModel
+from vigil.features.batch import build_features
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.models.alarms.safety_net import join_reasons
+from vigil.models.assessment import age_by_hours, assess, assess_registered, safety_net_scores
+from vigil.models.registry import RegisteredModel
 
 NOW = pd.Timestamp("2026-03-01T12:00Z").as_unit("us")
 WELL = {

@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.catalogue import SUSTAINED_LEVELS, views_to_assess, views_to_compute
-from features.declarations import OWN_UNITS
-from features.observations import check
-from features.scores import assign_spo2_scale_2
-from models.assessment import assess
-from models.bedside import COMPONENTS, RETROSPECTIVE, USUAL_TERMS, ScoreTerms, carries_from
+from vigil.features.batch import build_features
+from vigil.features.catalogue import SUSTAINED_LEVELS, views_to_assess, views_to_compute
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.features.scores import assign_spo2_scale_2
+from vigil.models.assessment import assess
+from vigil.models.bedside import COMPONENTS, RETROSPECTIVE, USUAL_TERMS, ScoreTerms, carries_from
 
 NOW = pd.Timestamp("2026-03-01T12:00Z").as_unit("us")
 LEVELS = (*views_to_compute("deterioration_v3"), SUSTAINED_LEVELS)

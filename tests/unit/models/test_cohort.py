@@ -6,8 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.cohort import HELD_OUT_SHARE, assign_folds, assign_splits, index_times, label_index_times, patient_of, split_of
-from models.tasks import TASKS
+from vigil.models.cohort import (
+    HELD_OUT_SHARE,
+    assign_folds,
+    assign_splits,
+    index_times,
+    label_index_times,
+    patient_of,
+    split_of,
+)
+from vigil.models.tasks import TASKS
 
 T0 = pd.Timestamp("2026-03-01T00:30:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 import skops.io
 
-from features.catalogue import SERVICES
-from models.cohort import patient_of
-from models.domain import CHECKED, SHARE_OUTSIDE, DomainError, DomainOfUse
-from models.typical_values import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
+from vigil.features.catalogue import SERVICES
+from vigil.models.cohort import patient_of
+from vigil.models.domain import CHECKED, SHARE_OUTSIDE, DomainError, DomainOfUse
+from vigil.models.typical_values import Combination, patterns, rate_limits, usual_patterns, weighted_quantiles
 
 COUNTED = (*CHECKED, "diastolic_bp", "mean_bp")
 # Each vital sign varies about its level. A common part of patient and hour makes them correlate.
@@ -145,7 +145,7 @@ def test_domain_is_bit_identical_for_a_row_whatever_other_rows_are_judged(domain
 
 def test_domain_survives_storage(domain):
     stored = skops.io.dumps(domain)
-    trusted = ["models.domain.DomainOfUse", "models.typical_values.Combination"]
+    trusted = ["vigil.models.domain.DomainOfUse", "vigil.models.typical_values.Combination"]
     assert sorted(skops.io.get_untrusted_types(data=stored)) == trusted
     again = skops.io.loads(stored, trusted=trusted)
     X, _ = ward(40, seed=6)

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from models.cohort import index_times, label_index_times
-from models.own_tasks import FILE, TaskError, TaskSettings, find_task, store_task
-from models.tasks import TASKS, is_asked_once
+from vigil.models.cohort import index_times, label_index_times
+from vigil.models.own_tasks import FILE, TaskError, TaskSettings, find_task, store_task
+from vigil.models.tasks import TASKS, is_asked_once
 
 OWN = TaskSettings(name="icu_transfer", outcome="transfer to intensive care", horizon_hours=24)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.scores import NEWS2_BANDS, NEWS2_HIGH, compute_score
-from models.domain import DomainOfUse
-from pipelines.jobs.behaviour import examine_arrivals, examine_domain, read_observations, required_views
-from pipelines.sources.simulated.arrivals import simulate_arrivals
 from tests.support.synthetic_behaviour import VIEWS, ward
+from vigil.features.batch import build_features
+from vigil.features.scores import NEWS2_BANDS, NEWS2_HIGH, compute_score
+from vigil.models.domain import DomainOfUse
+from vigil.pipelines.jobs.behaviour import examine_arrivals, examine_domain, read_observations, required_views
+from vigil.pipelines.sources.simulated.arrivals import simulate_arrivals
 
 FEATURES = ["age", "heart_rate_last_24h", "heart_rate_count_24h", "spo2_last_24h", "spo2_count_24h"]
 

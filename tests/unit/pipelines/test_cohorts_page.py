@@ -3,9 +3,9 @@
 import re
 import tomllib
 
-from models.own_tasks import TaskSettings
-from pipelines.sources.table.mapping import CohortMapping, FileSettings, ObservationTable, OutcomeTable, StayTable
 from tests.support import ROOT
+from vigil.models.own_tasks import TaskSettings
+from vigil.pipelines.sources.table.mapping import CohortMapping, FileSettings, ObservationTable, OutcomeTable, StayTable
 
 PAGE = (ROOT / "docs/cohorts.md").read_text()
 # Of sources of the API, not of cohorts.

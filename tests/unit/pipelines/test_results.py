@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines.results import write_json
+from vigil.pipelines.results import write_json
 
 
 def test_write_json_turns_nan_and_infinity_into_null(tmp_path):

@@ -4,11 +4,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.drift.inputs import read_outcomes
-from pipelines.jobs.score_readings import _read
-from pipelines.sources._shared.parquet import read_columns
-from pipelines.sources.cinc2012 import OUTCOME_COLUMNS, _read_results
-from pipelines.table_files import RepeatedColumnError, read_csv, read_table
+from vigil.pipelines.drift.inputs import read_outcomes
+from vigil.pipelines.jobs.score_readings import _read
+from vigil.pipelines.sources._shared.parquet import read_columns
+from vigil.pipelines.sources.cinc2012 import OUTCOME_COLUMNS, _read_results
+from vigil.pipelines.table_files import RepeatedColumnError, read_csv, read_table
 
 
 def test_read_csv_refuses_a_repeated_column_and_names_it(tmp_path):

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.jobs.ward_thresholds import _propose
-from serving.records.ward_settings import SafetyNetSettings, WardSettings
+from vigil.pipelines.jobs.ward_thresholds import _propose
+from vigil.serving.records.ward_settings import SafetyNetSettings, WardSettings
 
 CHAMPION = SimpleNamespace(model=SimpleNamespace(thresholds_={"medium": 0.05, "high": 0.2}))
 START = pd.Timestamp("2026-03-01", tz="UTC").as_unit("us")

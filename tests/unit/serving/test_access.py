@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pandas as pd
 import pytest
 
-from serving.auth.access import Access, OtherWardError, TooManyRefusalsError
-from serving.auth.tokens import Caller
-from serving.records.journal import Journal
-from serving.records.registration import Registration
-from serving.records.timestamps import utc
+from vigil.serving.auth.access import Access, OtherWardError, TooManyRefusalsError
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import utc
 
 ALL = Caller("all", frozenset(), None, math.inf)
 WARD_A = Caller("a", frozenset(), frozenset({"A"}), math.inf)

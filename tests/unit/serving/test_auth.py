@@ -9,17 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.auth.jwks import ALGORITHMS, ED25519_NAMES
-from serving.auth.tokens import (
-    LEEWAY_SECONDS,
-    MAX_LIFETIME,
-    MAX_TOKEN_BYTES,
-    REQUIRED,
-    SCOPES,
-    Caller,
-    TokenVerifier,
-    UnauthorizedError,
-)
 from tests.support.tokens import (
     AUDIENCE,
     CANARY,
@@ -34,6 +23,17 @@ from tests.support.tokens import (
     encode_compact,
     refusal_rule,
     write_jwks,
+)
+from vigil.serving.auth.jwks import ALGORITHMS, ED25519_NAMES
+from vigil.serving.auth.tokens import (
+    LEEWAY_SECONDS,
+    MAX_LIFETIME,
+    MAX_TOKEN_BYTES,
+    REQUIRED,
+    SCOPES,
+    Caller,
+    TokenVerifier,
+    UnauthorizedError,
 )
 
 
@@ -63,7 +63,7 @@ def test_token_cache_returns_the_same_caller(tokens, signer):
 
 
 def test_token_cache_drops_the_least_recently_used(tokens, signer, monkeypatch):
-    monkeypatch.setattr("serving.auth.tokens._MAX_CACHED_TOKENS", 2)
+    monkeypatch.setattr("vigil.serving.auth.tokens._MAX_CACHED_TOKENS", 2)
     a, b, c = [signer.sign(sub=name) for name in "abc"]
     caller_a, caller_b = tokens.verify(a), tokens.verify(b)
     tokens.verify(a)

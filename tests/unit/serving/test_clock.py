@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serving.records.clock import SteadyClock
+from vigil.serving.records.clock import SteadyClock
 
 NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from serving.api.concurrency import MAX_OWN_SECONDS, MAX_WAIT_SECONDS, Workload
-from serving.api.problems import ProblemError
-from serving.auth.rate import RateLimit
-from serving.auth.tokens import Caller
+from vigil.serving.api.concurrency import MAX_OWN_SECONDS, MAX_WAIT_SECONDS, Workload
+from vigil.serving.api.problems import ProblemError
+from vigil.serving.auth.rate import RateLimit
+from vigil.serving.auth.tokens import Caller
 
 
 def caller(name):

@@ -11,8 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from features.errors import VigilError
-from serving.auth.local_tokens import (
+from tests.support.tokens import AUDIENCE, ISSUER, NOW, SECOND, base64url, create_verifier, refusal_rule
+from vigil.features.errors import VigilError
+from vigil.serving.auth.local_tokens import (
     JWKS_FILE,
     KEY_FILE,
     LOCAL_AUDIENCE,
@@ -22,8 +23,7 @@ from serving.auth.local_tokens import (
     create_local_token,
     sign_token,
 )
-from serving.auth.tokens import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller, TokenVerifier
-from tests.support.tokens import AUDIENCE, ISSUER, NOW, SECOND, base64url, create_verifier, refusal_rule
+from vigil.serving.auth.tokens import LEEWAY_SECONDS, MAX_LIFETIME, SCOPES, Caller, TokenVerifier
 
 
 def sign_test_token(folder, **changes):

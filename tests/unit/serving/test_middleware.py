@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from serving.api.middleware import (
+from vigil.serving.api.middleware import (
     AllowedPathsMiddleware,
     BodySizeLimitMiddleware,
     RequestMetricsMiddleware,

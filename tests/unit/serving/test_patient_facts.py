@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pydantic import ValidationError
 
-from serving.api.schemas.request import PatientFacts
+from vigil.serving.api.schemas.request import PatientFacts
 
 
 @pytest.mark.parametrize(("sex", "code"), [("female", 0.0), ("male", 1.0), ("other", None), ("unknown", None), (None, None)])

@@ -5,8 +5,8 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import pytest
 
-from features.declarations import SourceDeclaration
-from serving.records.source_settings import SourceSettingsError, SourceSettingsFile
+from vigil.features.declarations import SourceDeclaration
+from vigil.serving.records.source_settings import SourceSettingsError, SourceSettingsFile
 
 
 def write(home, text):

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.auth.jwks import ALGORITHMS, KeysUnavailableError
 from tests.support.tokens import (
     CANARY,
     JSON,
@@ -29,6 +28,7 @@ from tests.support.tokens import (
     refusal_rule,
     write_jwks,
 )
+from vigil.serving.auth.jwks import ALGORITHMS, KeysUnavailableError
 
 # Keys in a file
 

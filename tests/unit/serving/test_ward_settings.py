@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from models.alarms.policy import Policy
-from serving.records.ward_settings import WardSettings, WardSettingsError, WardSettingsFile
 from tests.support.fake_ward import heart_rate_model
+from vigil.models.alarms.policy import Policy
+from vigil.serving.records.ward_settings import WardSettings, WardSettingsError, WardSettingsFile
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from serving.records.migrations.baseline import complete
+from vigil.serving.records.migrations.baseline import complete
 
 revision: Final = "0001"
 down_revision: Final = None

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.catalogue import SERVICES, STANDARD, VIEWS, list_features, service_views
-from features.observations import TIME
-from features.store.client import Store, StoreError
+from vigil.features.catalogue import SERVICES, STANDARD, VIEWS, list_features, service_views
+from vigil.features.observations import TIME
+from vigil.features.store import client
+from vigil.features.store.client import Store, StoreError
 
 T0 = pd.Timestamp("2026-03-01T08:00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)
@@ -149,7 +150,7 @@ def test_withdrawn_features_cannot_be_read(tmp_path, features):
 def test_training_frame_joins_a_large_frame_in_chunks_and_in_order(store, monkeypatch):
     request = requests(*[(subject, hour) for hour in (4, 3, 2, 1) for subject in "ab"])
     whole = store.read_training_frame(request, "vital_signs_v1")
-    monkeypatch.setattr("features.store.client._JOIN_VALUES", 3 * len(SERVICES["vital_signs_v1"]))
+    monkeypatch.setattr(client, "_JOIN_VALUES", 3 * len(SERVICES["vital_signs_v1"]))
     pd.testing.assert_frame_equal(store.read_training_frame(request, "vital_signs_v1"), whole, check_exact=True)
     assert whole["label"].tolist() == [6, 4, 2, 0, 7, 5, 3, 1]
 

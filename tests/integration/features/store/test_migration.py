@@ -9,11 +9,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from features.catalogue import SERVICES
-from features.store import migration
-from features.store.client import Store, StoreError
 from tests.integration.features.store.test_client import random_features, requests
 from tests.support import HOMES
+from vigil.features.catalogue import SERVICES
+from vigil.features.store import client, migration
+from vigil.features.store.client import Store, StoreError
 
 SERVICE = "vital_signs_v3"
 
@@ -72,7 +72,7 @@ def test_interrupted_migration_is_repeated(former, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("features.store.client.migrate_online", interrupted)
+        patch.setattr(client, "migrate_online", interrupted)
         with pytest.raises(KeyboardInterrupt):
             Store(former).online(["a"], SERVICE)
     assert Store(former).is_former

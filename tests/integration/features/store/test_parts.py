@@ -3,9 +3,9 @@
 import pandas as pd
 import pytest
 
-from features.catalogue import FEATURES, STANDARD, VIEWS, list_features
-from features.observations import TIME
-from features.store.partitions import FeaturePartitions
+from vigil.features.catalogue import FEATURES, STANDARD, VIEWS, list_features
+from vigil.features.observations import TIME
+from vigil.features.store.partitions import FeaturePartitions
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from models.promotion.recalibration import RecalibrationError, recalibrate
-from models.training.risk_model import RiskModel, from_log_odds, log_odds
+from vigil.models.promotion.recalibration import RecalibrationError, recalibrate
+from vigil.models.training.risk_model import RiskModel, from_log_odds, log_odds
 
 
 def cohort(patients, shift=0.0, slope=1.0, seed=0):

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from features.catalogue import FEATURES
-from models.cohort import assign_folds
-from models.evaluation.ranges import measure_coverage
-from models.training.candidate_models import small_cohort_model
-from models.training.measurement_augmentation import Augmented
-from models.training.risk_model import (
+from vigil.features.catalogue import FEATURES
+from vigil.models.cohort import assign_folds
+from vigil.models.evaluation.ranges import measure_coverage
+from vigil.models.training.candidate_models import small_cohort_model
+from vigil.models.training.measurement_augmentation import Augmented
+from vigil.models.training.risk_model import (
     FeatureMismatchError,
     NoThresholdError,
     RiskModel,

@@ -4,7 +4,7 @@ import lightgbm
 import numpy as np
 import pytest
 
-from models.training.tree_scorer import TreeScorer, score_many
+from vigil.models.training.tree_scorer import TreeScorer, score_many
 
 ROWS = 3_000
 

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.challenges import BenchmarkError
-from pipelines.challenges.cgm import MODELS, Question, ask, count_alarms
-from pipelines.challenges.cgm_features import MINUTE, Glucose, compute_features, read_glucose
-from pipelines.challenges.run import run
-from pipelines.sources import SourceError
-from pipelines.sources.cgm import read_cgm_set, read_local_times
+from vigil.pipelines.challenges import BenchmarkError
+from vigil.pipelines.challenges.cgm import MODELS, Question, ask, count_alarms
+from vigil.pipelines.challenges.cgm_features import MINUTE, Glucose, compute_features, read_glucose
+from vigil.pipelines.challenges.run import run
+from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources.cgm import read_cgm_set, read_local_times
 
 HEAD = "timestamp,glucose_value_mg_dl\n"
 

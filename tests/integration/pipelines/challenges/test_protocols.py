@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from models.evaluation.challenges import Utility, score_event1
-from models.training.candidate_models import CLOCK
-from models.training.risk_model import RiskModel
-from pipelines.challenges import PREDICTIONS, BenchmarkError
-from pipelines.challenges.candidates import simplest_within_one_error
-from pipelines.challenges.cinc2019 import compute_figures
-from pipelines.challenges.frames import read_augmented, read_frame
-from pipelines.challenges.run import run
-from pipelines.cli.main import app
-from pipelines.sources import SourceError
-from pipelines.sources.cinc2019 import Cinc2019
 from tests.support import synthetic_challenges as synthetic
+from vigil.models.evaluation.challenges import Utility, score_event1
+from vigil.models.training.candidate_models import CLOCK
+from vigil.models.training.risk_model import RiskModel
+from vigil.pipelines.challenges import PREDICTIONS, BenchmarkError
+from vigil.pipelines.challenges.candidates import simplest_within_one_error
+from vigil.pipelines.challenges.cinc2019 import compute_figures
+from vigil.pipelines.challenges.frames import read_augmented, read_frame
+from vigil.pipelines.challenges.run import run
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources.cinc2019 import Cinc2019
 
 SMALL = {"n_estimators": 15, "min_child_samples": 10}
 
@@ -27,7 +27,7 @@ SMALL = {"n_estimators": 15, "min_child_samples": 10}
 def _small_models(monkeypatch):
     """Use small models: the protocols are tested, not the models."""
     for kind in ("HOURLY", "PER_STAY"):
-        monkeypatch.setattr(f"models.training.candidate_models.{kind}", {**SMALL, "num_leaves": 4})
+        monkeypatch.setattr(f"vigil.models.training.candidate_models.{kind}", {**SMALL, "num_leaves": 4})
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_cinc2019_cross_validation_scores_no_patient_it_learned_from(sepsis, mon
 
 
 def test_read_augmented_returns_the_rows_of_read_frame_and_augmented_rows_of_them(sepsis, monkeypatch):
-    monkeypatch.setattr("pipelines.sources.cinc2019.STAYS_PER_BATCH", 25)  # three batches
+    monkeypatch.setattr("vigil.pipelines.sources.cinc2019.STAYS_PER_BATCH", 25)  # three batches
     features = ["heart_rate_count_24h", "heart_rate_last_24h", "lactate_last_72h", "age", "hours_in_unit"]
     frame, ways = read_augmented(Cinc2019(sepsis[0]), features, "set")
     pd.testing.assert_frame_equal(frame, read_frame(Cinc2019(sepsis[0]), features, "set"))

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.challenges import BenchmarkError, safety_net
-from pipelines.challenges.run import run
-from pipelines.sources.simulated import SimulatedWard
+from vigil.pipelines.challenges import BenchmarkError, safety_net
+from vigil.pipelines.challenges.run import run
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.observations import TIME
-from models.monitoring.detectors import Evidence, detect_faults
-from models.monitoring.faults import FAULTS
-from models.monitoring.received import check_received
-from models.monitoring.signal_reference import profile_days
-from pipelines.drift.drill.injection import READING_FAULTS, inject
 from tests.support.drifting_ward import LEVELS, SINCE, UNTIL, evidence, reference, ward
+from vigil.features.observations import TIME
+from vigil.models.monitoring.detectors import Evidence, detect_faults
+from vigil.models.monitoring.faults import FAULTS
+from vigil.models.monitoring.received import check_received
+from vigil.models.monitoring.signal_reference import profile_days
+from vigil.pipelines.drift.drill.injection import READING_FAULTS, inject
 
 
 @pytest.fixture(scope="module")

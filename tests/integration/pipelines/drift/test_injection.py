@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.monitoring.faults import FAULTS
-from pipelines.drift.drill.injection import PATIENT_FAULTS, READING_FAULTS, FaultError, inject
-from pipelines.drift.drill.replay import Replay
 from tests.support.drifting_ward import SINCE, UNTIL, ward
+from vigil.models.monitoring.faults import FAULTS
+from vigil.pipelines.drift.drill.injection import PATIENT_FAULTS, READING_FAULTS, FaultError, inject
+from vigil.pipelines.drift.drill.replay import Replay
 
 KEYS = ["subject_id", "device_id", "source", "signal", "observed_at", "value", "recorded_at"]
 

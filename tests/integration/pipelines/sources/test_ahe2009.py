@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.declarations import OWN_UNITS
-from features.observations import check
-from models.cohort import index_times
-from pipelines.jobs.ingest import check_stays
-from pipelines.sources import SourceError, open_source
-from pipelines.sources.ahe2009 import T0, Ahe2009, find_first_episode
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.models.cohort import index_times
+from vigil.pipelines.jobs.ingest import check_stays
+from vigil.pipelines.sources import SourceError, open_source
+from vigil.pipelines.sources.ahe2009 import T0, Ahe2009, find_first_episode
 
 MINUTE = pd.Timedelta(minutes=1)
 

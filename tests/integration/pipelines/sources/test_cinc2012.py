@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.declarations import OWN_UNITS
-from features.observations import check
-from models.cohort import index_times
-from pipelines.jobs.ingest import check_stays
-from pipelines.sources import SourceError, open_source
-from pipelines.sources.cinc2012 import EPOCH, Cinc2012
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.models.cohort import index_times
+from vigil.pipelines.jobs.ingest import check_stays
+from vigil.pipelines.sources import SourceError, open_source
+from vigil.pipelines.sources.cinc2012 import EPOCH, Cinc2012
 
 HOUR = pd.Timedelta(hours=1)
 OUTCOME_HEADER = "RecordID,SAPS-I,SOFA,Length_of_stay,Survival,In-hospital_death\n"
@@ -145,7 +145,7 @@ def test_cinc2012_set_name_gives_the_path_of_its_outcomes(tmp_path, monkeypatch)
 
 def test_cinc2012_batches_together_equal_the_whole_set(folder, monkeypatch):
     whole = single_batch(Cinc2012(folder).batches())
-    monkeypatch.setattr("pipelines.sources.cinc2012.STAYS_PER_BATCH", 2)
+    monkeypatch.setattr("vigil.pipelines.sources.cinc2012.STAYS_PER_BATCH", 2)
     source = Cinc2012(folder)
     parts = list(source.batches())
     assert len(source) == len(parts) == 3

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.declarations import OWN_UNITS
-from features.observations import check
-from models.cohort import index_times, label_index_times
-from models.tasks import TASKS
-from pipelines.sources import SourceError, open_source
-from pipelines.sources.cinc2019 import EPOCH, HEADER, Cinc2019
+from vigil.features.batch import build_features
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.models.cohort import index_times, label_index_times
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources import SourceError, open_source
+from vigil.pipelines.sources.cinc2019 import EPOCH, HEADER, Cinc2019
 
 HOUR = pd.Timedelta(hours=1)
 

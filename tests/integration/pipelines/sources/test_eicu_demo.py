@@ -4,13 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.declarations import OWN_UNITS
-from features.observations import check
-from models.cohort import assign_splits, index_times, label_index_times, patient_of
-from models.tasks import TASKS
-from pipelines.jobs.ingest import check_stays
-from pipelines.sources import SourceError, open_source
-from pipelines.sources.eicu_demo import EPOCH, SIGNALS_BY_COLUMN, EicuDemo
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.models.cohort import assign_splits, index_times, label_index_times, patient_of
+from vigil.models.tasks import TASKS
+from vigil.pipelines.jobs.ingest import check_stays
+from vigil.pipelines.sources import SourceError, open_source
+from vigil.pipelines.sources.eicu_demo import EPOCH, SIGNALS_BY_COLUMN, EicuDemo
 
 HOUR = pd.Timedelta(hours=1)
 

@@ -2,17 +2,17 @@
 
 import pytest
 
-from models.own_tasks import find_task
-from pipelines.home import Home
-from pipelines.jobs.ingest import ingest
-from pipelines.sources import SourceError, open_source
+from vigil.models.own_tasks import find_task
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.ingest import ingest
+from vigil.pipelines.sources import SourceError, open_source
 
 MODULE = """
 from dataclasses import replace
 from datetime import timedelta
 
-from models.tasks import TASKS
-from pipelines.sources.simulated import SimulatedWard
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources.simulated import SimulatedWard
 
 FALL = replace(TASKS["deterioration"], name="fall", outcome="fall", horizon=timedelta(hours=8))
 

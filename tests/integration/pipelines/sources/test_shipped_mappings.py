@@ -8,11 +8,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from features.observations import check
-from pipelines.jobs.check_cohort import check_cohort
-from pipelines.jobs.ingest import check_stays
-from pipelines.sources import SourceError, open_source
-from pipelines.sources.table.mapping import shipped
+from vigil.features.observations import check
+from vigil.pipelines.jobs.check_cohort import check_cohort
+from vigil.pipelines.jobs.ingest import check_stays
+from vigil.pipelines.sources import SourceError, open_source
+from vigil.pipelines.sources.table.mapping import shipped
 
 
 def read(name, folder):

@@ -6,22 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.declarations import OWN_UNITS
-from features.observations import COLUMNS, TIME, CheckedObservations, check
-from features.scores import NEWS2_BANDS
-from features.signals import SIGNALS
-from models.cohort import index_times, label_index_times, patient_of, split_of
-from models.tasks import TASKS
-from pipelines.sources import Batch, Source, open_source
-from pipelines.sources.simulated import SimulatedWard
-from pipelines.sources.simulated.admissions import MONITORING, choose_monitoring
-from pipelines.sources.simulated.arrivals import STATES, simulate_arrivals
-from pipelines.sources.simulated.deterioration import DETERIORATIONS, DISTURBANCES, Deterioration, deteriorate
-from pipelines.sources.simulated.devices import DEVICES, TROLLEY
-from pipelines.sources.simulated.stays import UNITS, Stay
-from pipelines.sources.simulated.ward import name_stays, simulate_patient
 from tests.support.mistakes import without_mistakes
+from vigil.features.batch import build_features
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import COLUMNS, TIME, CheckedObservations, check
+from vigil.features.scores import NEWS2_BANDS
+from vigil.features.signals import SIGNALS
+from vigil.models.cohort import index_times, label_index_times, patient_of, split_of
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources import Batch, Source, open_source
+from vigil.pipelines.sources.simulated import SimulatedWard
+from vigil.pipelines.sources.simulated.admissions import MONITORING, choose_monitoring
+from vigil.pipelines.sources.simulated.arrivals import STATES, simulate_arrivals
+from vigil.pipelines.sources.simulated.deterioration import DETERIORATIONS, DISTURBANCES, Deterioration, deteriorate
+from vigil.pipelines.sources.simulated.devices import DEVICES, TROLLEY
+from vigil.pipelines.sources.simulated.stays import UNITS, Stay
+from vigil.pipelines.sources.simulated.ward import name_stays, simulate_patient
 
 PATIENTS, SEED = 360, 7
 HOUR = pd.Timedelta("1h")

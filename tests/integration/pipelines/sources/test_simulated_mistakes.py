@@ -4,14 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.declarations import OWN_UNITS
-from features.observations import COLUMNS, check
-from pipelines.sources.simulated import SimulatedWard
-from pipelines.sources.simulated.devices import CHART, DEVICES, SIGNAL_NAMES, THERMOMETER, TROLLEY, Device, Readings
-from pipelines.sources.simulated.mistakes import _slip
-from pipelines.sources.simulated.tables import to_batch
-from pipelines.sources.simulated.ward import _simulate_stays
 from tests.support.mistakes import without_mistakes
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import COLUMNS, check
+from vigil.pipelines.sources.simulated import SimulatedWard
+from vigil.pipelines.sources.simulated.devices import CHART, DEVICES, SIGNAL_NAMES, THERMOMETER, TROLLEY, Device, Readings
+from vigil.pipelines.sources.simulated.mistakes import _slip
+from vigil.pipelines.sources.simulated.tables import to_batch
+from vigil.pipelines.sources.simulated.ward import _simulate_stays
 
 PATIENTS, SEED = 120, 7
 

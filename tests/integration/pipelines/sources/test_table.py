@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.observations import check
-from pipelines.home import Home
-from pipelines.jobs.check_cohort import check_cohort
-from pipelines.jobs.ingest import check_stays, ingest
-from pipelines.sources import SourceError, open_source
-from pipelines.table_files import RepeatedColumnError
 from tests.support.tables import write_german_cohort
+from vigil.features.observations import check
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.check_cohort import check_cohort
+from vigil.pipelines.jobs.ingest import check_stays, ingest
+from vigil.pipelines.sources import SourceError, open_source
+from vigil.pipelines.table_files import RepeatedColumnError
 
 HEAD = 'name = "ward"\n[default]\ntime_zone = "Europe/Berlin"\n'
 VITALS = '[[observations]]\nfile = "v.csv"\nstay = "id"\ntime = "t"\nsignals = { heart_rate = "hr", glucose = "glu" }\n'

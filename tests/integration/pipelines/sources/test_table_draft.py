@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipelines.jobs.check_cohort import check_cohort
-from pipelines.sources import SourceError, open_source
-from pipelines.sources.table.draft import draft
-from pipelines.sources.table.mapping import read_mapping
 from tests.support.tables import write_german_cohort
+from vigil.pipelines.jobs.check_cohort import check_cohort
+from vigil.pipelines.sources import SourceError, open_source
+from vigil.pipelines.sources.table.draft import draft
+from vigil.pipelines.sources.table.mapping import read_mapping
 
 
 @pytest.fixture

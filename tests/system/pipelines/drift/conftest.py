@@ -2,10 +2,10 @@
 
 import pytest
 
-from models.monitoring.reference import References
-from models.registry import Registry
-from pipelines.drift.drill.replay import build_replay
-from pipelines.sources.simulated import SimulatedWard, ward
+from vigil.models.monitoring.reference import References
+from vigil.models.registry import Registry
+from vigil.pipelines.drift.drill.replay import build_replay
+from vigil.pipelines.sources.simulated import SimulatedWard, ward
 
 
 @pytest.fixture(scope="module")

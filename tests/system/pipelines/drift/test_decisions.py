@@ -9,20 +9,28 @@ import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
 
-from models.monitoring.change_control_plan import FILE, read_plan
-from models.monitoring.reference import References
-from models.monitoring.report_schema import Status
-from models.training.risk_model import from_log_odds, log_odds
-from pipelines.cli.main import app
-from pipelines.drift.decisions import DECISIONS_FOLDER, ReinstateError, carry_out, decide, record, reinstate, reinstated_at
-from pipelines.drift.inputs import read_home
-from pipelines.drift.job import run_drift
-from pipelines.home import Home
-from pipelines.jobs.train import Trained
-from pipelines.operations.restore import restore
-from serving.records.prediction_log import PredictionLog
-from serving.records.prediction_rows import Prediction
-from serving.records.timestamps import microsecond
+from vigil.models.monitoring.change_control_plan import FILE, read_plan
+from vigil.models.monitoring.reference import References
+from vigil.models.monitoring.report_schema import Status
+from vigil.models.training.risk_model import from_log_odds, log_odds
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.drift.decisions import (
+    DECISIONS_FOLDER,
+    ReinstateError,
+    carry_out,
+    decide,
+    record,
+    reinstate,
+    reinstated_at,
+)
+from vigil.pipelines.drift.inputs import read_home
+from vigil.pipelines.drift.job import run_drift
+from vigil.pipelines.home import Home
+from vigil.pipelines.jobs.train import Trained
+from vigil.pipelines.operations.restore import restore
+from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.prediction_rows import Prediction
+from vigil.serving.records.timestamps import microsecond
 
 NAME = "deterioration"
 

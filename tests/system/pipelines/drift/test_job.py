@@ -9,19 +9,19 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from models.monitoring.assessment import DAY, assess_day
-from models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError
-from models.monitoring.report_schema import DriftReport, Status
-from models.registry import NoModelError, Registry
-from models.tasks import TASKS
-from pipelines.cli.main import app
-from pipelines.cohort_store import CohortStore
-from pipelines.drift.drill.simulate import inject_and_predict
-from pipelines.drift.inputs import DriftInputError, read_home
-from pipelines.drift.job import EXIT, _without_devices
-from pipelines.home import Home
-from serving.identity.identities import Identities
-from serving.records.prediction_log import SCHEMA
+from vigil.models.monitoring.assessment import DAY, assess_day
+from vigil.models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError
+from vigil.models.monitoring.report_schema import DriftReport, Status
+from vigil.models.registry import NoModelError, Registry
+from vigil.models.tasks import TASKS
+from vigil.pipelines.cli.main import app
+from vigil.pipelines.cohort_store import CohortStore
+from vigil.pipelines.drift.drill.simulate import inject_and_predict
+from vigil.pipelines.drift.inputs import DriftInputError, read_home
+from vigil.pipelines.drift.job import EXIT, _without_devices
+from vigil.pipelines.home import Home
+from vigil.serving.identity.identities import Identities
+from vigil.serving.records.prediction_log import SCHEMA
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_drift_finds_an_injected_fault_in_a_drill_that_changes_nothing(home, cha
     before = sorted(path.name for path in (home / "reports").glob("drift*"))
     folder, result = tmp_path / "replay", tmp_path / "drift.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.sources.simulated.SimulatedWard", lambda **_: week)
+        patch.setattr("vigil.pipelines.sources.simulated.SimulatedWard", lambda **_: week)
         simulated = vigil("simulate-fault", "fahrenheit", "--home", home, "--to", folder, "--seed", 5)
     assert simulated.exit_code == 0, simulated.output
     assert "fahrenheit: body_temperature at gateway-" in simulated.output
@@ -152,7 +152,7 @@ def test_drift_reports_a_damaged_log_in_one_line(home, tmp_path, monkeypatch):
     broken = tmp_path / SCHEMA.file
     broken.write_bytes((home / SCHEMA.file).read_bytes()[:3000])
     monkeypatch.setattr(
-        "pipelines.drift.job.read_home", lambda *_, **__: read_home(tmp_path, Registry(home).load("deterioration"))
+        "vigil.pipelines.drift.job.read_home", lambda *_, **__: read_home(tmp_path, Registry(home).load("deterioration"))
     )
     result = vigil("drift", "--home", home)
     assert result.exit_code == 3

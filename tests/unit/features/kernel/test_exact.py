@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.kernel.exact import difference_of_products
+from vigil.features.kernel.exact import difference_of_products
 
 INTEGERS = st.one_of(
     *[st.integers(-(2**bits), 2**bits - 1) for bits in (3, 31, 32, 40, 62)], st.sampled_from([0, 1, -1, 2**62, -(2**62)])

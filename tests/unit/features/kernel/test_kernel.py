@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import kernel, windows
-from features.catalogue import DECLARED
-from features.kernel import KernelOverflowError, ObservationArrays, compute_window_statistics
-from features.kernel.plan import HOUR_US, order_by_signal, plan_kernel
-from features.signals import STORED
-from features.windows import STATISTICS, WindowFeature, declare_statistics
+from vigil.features import kernel, windows
+from vigil.features.catalogue import DECLARED
+from vigil.features.kernel import KernelOverflowError, ObservationArrays, compute_window_statistics
+from vigil.features.kernel.plan import HOUR_US, order_by_signal, plan_kernel
+from vigil.features.signals import STORED
+from vigil.features.windows import STATISTICS, WindowFeature, declare_statistics
 
 MINUTE_US = HOUR_US // 60
 ALL = order_by_signal(

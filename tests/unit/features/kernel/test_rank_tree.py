@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.kernel.rank_tree import compute_quartile, find_kth, rank_values, update_count
+from vigil.features.kernel.rank_tree import compute_quartile, find_kth, rank_values, update_count
 
 VALUES = st.lists(st.integers(-50, 50) | st.integers(-(10**6), 10**6), min_size=1, max_size=40)
 

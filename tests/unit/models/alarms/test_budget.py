@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.alarms.budget import BUDGETS, compare_with_rule, evaluate_budgets, summarise_alarms
-from models.alarms.timeline import AlarmTimeline
 from tests.support.synthetic_risks import held_out
 from tests.unit.models.alarms.test_timeline import watched
+from vigil.models.alarms.budget import BUDGETS, compare_with_rule, evaluate_budgets, summarise_alarms
+from vigil.models.alarms.timeline import AlarmTimeline
 
 
 def ten_patients():

@@ -4,11 +4,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from features.scores import NEWS2_BANDS, assign_points
-from features.signals import BOUNDS
-from features.units import CONVERSIONS
-from models.alarms.critical_bounds import CRITICAL_LIMITS, STANDS_US, Bound, applies, is_critical, standing_bounds
-from models.alarms.policy import AlarmState, Policy, SafetyNetScore, decide
+from vigil.features.scores import NEWS2_BANDS, assign_points
+from vigil.features.signals import BOUNDS
+from vigil.features.units import CONVERSIONS
+from vigil.models.alarms.critical_bounds import CRITICAL_LIMITS, STANDS_US, Bound, applies, is_critical, standing_bounds
+from vigil.models.alarms.policy import AlarmState, Policy, SafetyNetScore, decide
 
 MINUTE = 60_000_000
 LOW, HIGH = "glucose_below_range", "glucose_above_range"

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.observations import TIME
-from models.alarms.guarantee import Certificate, check_guarantee, explain_no_guarantee, find_guarantee
-from models.alarms.timeline import AlarmTimeline
-from models.tasks import AlarmTarget
+from vigil.features.observations import TIME
+from vigil.models.alarms.guarantee import Certificate, check_guarantee, explain_no_guarantee, find_guarantee
+from vigil.models.alarms.timeline import AlarmTimeline
+from vigil.models.tasks import AlarmTarget
 
 START = pd.Timestamp("2026-01-01T00:00:00Z")
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from models.alarms.patient_terms import PatientTerms, SignalLimits, find_breaches
-from models.alarms.policy import AlarmState, Policy, decide, limit_name
-from models.bedside import COMPONENTS, Component
+from vigil.models.alarms.patient_terms import PatientTerms, SignalLimits, find_breaches
+from vigil.models.alarms.policy import AlarmState, Policy, decide, limit_name
+from vigil.models.bedside import COMPONENTS, Component
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
 ABOVE, BELOW = limit_name("heart_rate", "above", 130), limit_name("spo2", "below", 85)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.alarms.policy import REARM_SHARE, AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
-from models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
-from models.alarms.timeline import REFRACTORY_PERIOD, AlarmTimeline
+from vigil.models.alarms.policy import REARM_SHARE, AlarmState, Decision, Episode, Policy, SafetyNetScore, decide
+from vigil.models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR
+from vigil.models.alarms.timeline import REFRACTORY_PERIOD, AlarmTimeline
 
 START = datetime(2026, 2, 1, tzinfo=UTC)
 POLICY = Policy(0.5)

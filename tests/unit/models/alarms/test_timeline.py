@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.alarms.timeline import (
+from tests.support.synthetic_risks import HOUR, T0
+from vigil.models.alarms.timeline import (
     AlarmTimeline,
     rows_before_onset,
     threshold_at_budget,
     threshold_at_recall,
     threshold_without_labels,
 )
-from models.statistics.proportions import clopper_pearson
-from tests.support.synthetic_risks import HOUR, T0
+from vigil.models.statistics.proportions import clopper_pearson
 
 
 def watched(risks, onset=None, subject_id="a", known=True):

@@ -6,8 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.assessment import assess
-from models.behaviour.directions import (
+from tests.support.synthetic_behaviour import VIEWS, level, logistic, ward
+from tests.unit.models.behaviour.test_moments import checked, index_of, reading
+from vigil.models.assessment import assess
+from vigil.models.behaviour.directions import (
     FEWEST_CASES,
     _worsen,
     measure_history_effect,
@@ -15,9 +17,7 @@ from models.behaviour.directions import (
     measure_worsening,
     worsen_value,
 )
-from models.behaviour.moments import choose_moments, split_into_moments
-from tests.support.synthetic_behaviour import VIEWS, level, logistic, ward
-from tests.unit.models.behaviour.test_moments import checked, index_of, reading
+from vigil.models.behaviour.moments import choose_moments, split_into_moments
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from models.assessment import assess
-from models.behaviour.examination import MOST_TOO_HIGH, examine_behaviour, summarise_outcomes
-from models.behaviour.vignettes import Outcome, load_vignettes
 from tests.support.synthetic_behaviour import VIEWS, level, logistic, ward
+from vigil.models.assessment import assess
+from vigil.models.behaviour.examination import MOST_TOO_HIGH, examine_behaviour, summarise_outcomes
+from vigil.models.behaviour.vignettes import Outcome, load_vignettes
 
 SECTIONS = ["vignettes", "worsening", "history", "removal", "removal_of_vignettes"]
 

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.declarations import OWN_UNITS
-from features.observations import check
-from models.behaviour.moments import LENGTHS, choose_moments, classify_length, split_into_moments
 from tests.support.synthetic_behaviour import START, VIEWS, index_of, ward
+from vigil.features.batch import build_features
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import check
+from vigil.models.behaviour.moments import LENGTHS, choose_moments, classify_length, split_into_moments
 
 HOUR = pd.Timedelta(hours=1)
 

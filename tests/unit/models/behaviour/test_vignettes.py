@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.scores import NEWS2_BANDS, compute_score
-from models.assessment import Finding, assess
-from models.behaviour.vignettes import (
+from tests.support.synthetic_behaviour import VIEWS
+from vigil.features.scores import NEWS2_BANDS, compute_score
+from vigil.models.assessment import Finding, assess
+from vigil.models.behaviour.vignettes import (
     HISTORIES,
     SHOWN_AT,
     Vignette,
@@ -19,7 +20,6 @@ from models.behaviour.vignettes import (
     evaluate_vignettes,
     load_vignettes,
 )
-from tests.support.synthetic_behaviour import VIEWS
 
 LIBRARY = load_vignettes()
 BY_NAME = {vignette.name: vignette for vignette in LIBRARY}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation.challenges import Utility, choose_event1_threshold, score_event1, score_event2
+from vigil.models.evaluation.challenges import Utility, choose_event1_threshold, score_event1, score_event2
 
 
 def of_one_stay(labels, alarms):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from models.evaluation.domain import measure_domain_of_use
+from vigil.models.evaluation.domain import measure_domain_of_use
 
 
 def test_judged_counts_rows_and_patients_outside():

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from models.evaluation.explanations import explain_signals
-from models.reporting.explanation_figures import draw_explanations
-from models.training.risk_model import RiskModel
+from vigil.models.evaluation.explanations import explain_signals
+from vigil.models.reporting.explanation_figures import draw_explanations
+from vigil.models.training.risk_model import RiskModel
 
 COLUMNS = ["heart_rate_last_24h", "spo2_last_24h", "age", "hours_in_unit"]
 

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from features.errors import VigilError
-from models.evaluation.label_free import METRICS, EstimateError, Reliability, estimate_performance
-from models.statistics.bootstrap import RESAMPLES, Resamples, percentile_interval
+from vigil.features.errors import VigilError
+from vigil.models.evaluation.label_free import METRICS, EstimateError, Reliability, estimate_performance
+from vigil.models.statistics.bootstrap import RESAMPLES, Resamples, percentile_interval
 
 SEED = 3
 

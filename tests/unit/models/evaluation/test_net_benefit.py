@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evaluation.net_benefit import (
+from vigil.models.evaluation.net_benefit import (
     choose_thresholds,
     compare_net_benefit,
     compute_decision_curve,
     net_benefit,
     resample_net_benefit,
 )
-from models.statistics.bootstrap import Resamples
+from vigil.models.statistics.bootstrap import Resamples
 
 LABEL = np.array([1.0, 0, 1, 0, 0])
 RISK = np.array([0.8, 0.6, 0.4, 0.2, 0.1])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.evaluation.ranges import measure_coverage
+from vigil.models.evaluation.ranges import measure_coverage
 
 
 def rows(n=4000, seed=0):

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation.robustness import MAX_PATIENTS, MAX_READINGS, Loss, list_losses, measure_loss, sample_subjects
 from tests.support.synthetic_risks import held_out, logistic
+from vigil.models.evaluation.robustness import MAX_PATIENTS, MAX_READINGS, Loss, list_losses, measure_loss, sample_subjects
 
 
 def readings(n=3000):

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from models.alarms.timeline import AlarmTimeline
-from models.evaluation.safety import count_emergencies
 from tests.support.synthetic_risks import HOUR, T0
+from vigil.models.alarms.timeline import AlarmTimeline
+from vigil.models.evaluation.safety import count_emergencies
 
 
 def stay(name, risks, scores, spots=None):

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.evaluation import evaluate_predictions
-from models.evaluation.subgroups import MIN_PATIENTS, assign_groups, measure_subgroups
 from tests.support.synthetic_risks import HOUR, T0, held_out
+from vigil.models.evaluation import evaluate_predictions
+from vigil.models.evaluation.subgroups import MIN_PATIENTS, assign_groups, measure_subgroups
 
 
 def stay(**known):

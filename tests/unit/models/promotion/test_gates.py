@@ -7,14 +7,17 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from models.alarms.guarantee import Certificate
-from models.alarms.timeline import AlarmTimeline
-from models.behaviour.directions import FEWEST_CASES
-from models.evaluation.comparison import Candidate, EvaluationSet
-from models.evaluation.group_changes import compare_groups
-from models.evaluation.subgroups import assign_groups, measure_subgroups
-from models.promotion.behaviour_gates import check_directions, check_vignettes
-from models.promotion.gates import (
+from tests.support.evaluation_sections import answered, examination
+from tests.support.synthetic_risks import held_out as made_up
+from tests.support.synthetic_risks import logistic, ward
+from vigil.models.alarms.guarantee import Certificate
+from vigil.models.alarms.timeline import AlarmTimeline
+from vigil.models.behaviour.directions import FEWEST_CASES
+from vigil.models.evaluation.comparison import Candidate, EvaluationSet
+from vigil.models.evaluation.group_changes import compare_groups
+from vigil.models.evaluation.subgroups import assign_groups, measure_subgroups
+from vigil.models.promotion.behaviour_gates import check_directions, check_vignettes
+from vigil.models.promotion.gates import (
     check_alarm_guarantee,
     check_calibration,
     check_data,
@@ -23,10 +26,7 @@ from models.promotion.gates import (
     describe_refusal,
     evaluate_gates,
 )
-from models.tasks import TASKS
-from tests.support.evaluation_sections import answered, examination
-from tests.support.synthetic_risks import held_out as made_up
-from tests.support.synthetic_risks import logistic, ward
+from vigil.models.tasks import TASKS
 
 FACTS = {"task": "sepsis", "source": "cinc2019", "simulated": False, "data_digest": "aa"}
 CERTIFICATE = Certificate(0.3, 0.5, 0.05, 0.95, 900, 0.4, 0.49, 0.08, 0.06)

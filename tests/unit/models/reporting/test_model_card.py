@@ -7,15 +7,15 @@ from dataclasses import asdict
 
 import pytest
 
-from features.catalogue import SERVICES
-from models.alarms.guarantee import Certificate
-from models.evaluation.comparison import SECTIONS
-from models.reporting.model_card import ITEMS, list_limits, render_model_card
-from models.tasks import TASKS, describe_task
-from pipelines.results import write_json
 from tests.support.evaluation_sections import answered as vignettes_answered
 from tests.support.evaluation_sections import behaviour, domain, examination
 from tests.support.synthetic_risks import held_out
+from vigil.features.catalogue import SERVICES
+from vigil.models.alarms.guarantee import Certificate
+from vigil.models.evaluation.comparison import SECTIONS
+from vigil.models.reporting.model_card import ITEMS, list_limits, render_model_card
+from vigil.models.tasks import TASKS, describe_task
+from vigil.pipelines.results import write_json
 
 TRAINING = {
     "trained_at": "2026-03-01T12:00:00+00:00",

@@ -7,16 +7,16 @@ from html.parser import HTMLParser
 
 import pytest
 
-from models.evaluation.comparison import SECTIONS, count_alarms
-from models.formatting import format_interval, format_number, format_percent_interval
-from models.reporting import behaviour_tables, tables
-from models.reporting.report import render_report
-from models.reporting.style import display_name, order_models
-from models.reporting.tables import describe_outcome
-from models.tasks import TASKS, describe_task
-from pipelines.results import write_json
 from tests.support.evaluation_sections import answered, behaviour, domain, examination
 from tests.support.synthetic_risks import held_out
+from vigil.models.evaluation.comparison import SECTIONS, count_alarms
+from vigil.models.formatting import format_interval, format_number, format_percent_interval
+from vigil.models.reporting import behaviour_tables, tables
+from vigil.models.reporting.report import render_report
+from vigil.models.reporting.style import display_name, order_models
+from vigil.models.reporting.tables import describe_outcome
+from vigil.models.tasks import TASKS, describe_task
+from vigil.pipelines.results import write_json
 
 CANARY = "canary-"
 SECTION_IDS = {
@@ -28,7 +28,7 @@ ADDRESS = re.compile(r"(?:https?:)?//\w|\burl\((?!#)|\b(?:src|href)=\"(?!#)|@imp
 
 @dataclass(frozen=True)
 class Certificate:
-    """The fields of :class:`models.alarms.guarantee.Certificate`."""
+    """The fields of :class:`vigil.models.alarms.guarantee.Certificate`."""
 
     threshold: float = 0.3
     max_alarms_per_patient_day: float = 0.5
@@ -88,7 +88,7 @@ def page(result):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Replace drawing, which takes seconds, in tests of the text."""
-    monkeypatch.setattr("models.reporting.report._draw_svg", lambda *_: "")
+    monkeypatch.setattr("vigil.models.reporting.report._draw_svg", lambda *_: "")
 
 
 class Elements(HTMLParser):
@@ -178,7 +178,7 @@ def test_report_shows_an_alarm_guarantee_and_whether_it_held(result, ward, monke
         figures = {"alarms_per_patient_day": 0.7, "alarms_upper": 0.8, "precision": 0.3, "precision_lower": 0.2}
         return {**figures, "event_recall": 0.6, "held": held}
 
-    monkeypatch.setattr("models.evaluation.comparison.check_guarantee", check)
+    monkeypatch.setattr("vigil.models.evaluation.comparison.check_guarantee", check)
     default = replace(ward.candidates["all_signals"], certificate=Certificate())
     promises = count_alarms(replace(ward, candidates={"all_signals": default}))["promises"]
     assert promises["all_signals"]["certificate"] == asdict(Certificate())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.reporting.verdict import judge, list_figures
+from vigil.models.reporting.verdict import judge, list_figures
 
 
 def evaluated(news2=(0.08, 0.02, 0.13), clock=(0.2, 0.15, 0.25), held=None, alarms=True):

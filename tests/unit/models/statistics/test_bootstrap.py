@@ -8,10 +8,17 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from models.evaluation.calibration import measure_calibration, resample_calibration, resample_slope
-from models.evaluation.discrimination import resample_discrimination
-from models.statistics.bootstrap import RESAMPLES, Resamples, basic_interval, percentile_bounds, percentile_interval, ratio
 from tests.support.synthetic_risks import logistic
+from vigil.models.evaluation.calibration import measure_calibration, resample_calibration, resample_slope
+from vigil.models.evaluation.discrimination import resample_discrimination
+from vigil.models.statistics.bootstrap import (
+    RESAMPLES,
+    Resamples,
+    basic_interval,
+    percentile_bounds,
+    percentile_interval,
+    ratio,
+)
 
 
 def patients(n=60, hours=12, seed=0, levels=None):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from models.statistics.proportions import clopper_pearson, group_proportions, proportion_limits
+from vigil.models.statistics.proportions import clopper_pearson, group_proportions, proportion_limits
 
 
 @pytest.mark.parametrize(("positive", "n"), [(0, 20), (3, 20), (20, 20), (1, 7)])

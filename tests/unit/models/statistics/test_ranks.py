@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from models.statistics.ranks import auroc, compare_clustered
+from vigil.models.statistics.ranks import auroc, compare_clustered
 
 
 def rounded_normal(size, seed, shift=0.0):

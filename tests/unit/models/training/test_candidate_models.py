@@ -2,9 +2,9 @@
 
 import pytest
 
-from features.catalogue import FEATURES, SERVICES
-from features.signals import SIGNALS
-from models.training.candidate_models import AS_MEASURED, CLOCK, SCORES, candidates
+from vigil.features.catalogue import FEATURES, SERVICES
+from vigil.features.signals import SIGNALS
+from vigil.models.training.candidate_models import AS_MEASURED, CLOCK, SCORES, candidates
 
 
 @pytest.mark.parametrize("service", ["deterioration_v2", "vital_signs_v3"])

@@ -7,7 +7,7 @@ import lightgbm
 import numpy as np
 import pytest
 
-from models.training.lightgbm_single_row import raw_scores
+from vigil.models.training.lightgbm_single_row import raw_scores
 
 
 def booster(columns=12, **settings):
@@ -56,7 +56,7 @@ def test_raw_scores_refuse_a_row_of_another_width():
 
 
 def test_raw_scores_release_their_predictor_with_its_booster():
-    from models.training.lightgbm_single_row import _PREDICTORS
+    from vigil.models.training.lightgbm_single_row import _PREDICTORS
 
     before = len(_PREDICTORS)
     model, matrix = booster(5)

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from features.batch import build_features
-from features.catalogue import group_by_view
-from features.declarations import OWN_UNITS
-from features.observations import TIME, check
-from features.signals import SIGNALS
-from models.training.measurement_augmentation import (
+from vigil.features.batch import build_features
+from vigil.features.catalogue import group_by_view
+from vigil.features.declarations import OWN_UNITS
+from vigil.features.observations import TIME, check
+from vigil.features.signals import SIGNALS
+from vigil.models.training.measurement_augmentation import (
     EVALUATION_DRAW,
     LEAST_SHARE,
     MAX_NEGATIVES,
@@ -29,7 +29,7 @@ from models.training.measurement_augmentation import (
     other_habits,
     share_of_negatives,
 )
-from models.training.truncated_records import CARRY_HOURS, LAST_SETS, LATE_HOURS, last_sets, late_start
+from vigil.models.training.truncated_records import CARRY_HOURS, LAST_SETS, LATE_HOURS, last_sets, late_start
 
 START = pd.Timestamp("2026-01-01T00:00:00Z")
 HOUR = pd.Timedelta(hours=1)

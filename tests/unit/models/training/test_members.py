@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from models.training.members import map_on_cores, map_side_by_side, preparing_alone
+from vigil.models.training.members import map_on_cores, map_side_by_side, preparing_alone
 
 
 def test_map_on_cores_within_map_side_by_side_gives_every_result_in_order():

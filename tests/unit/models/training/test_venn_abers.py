@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.isotonic import IsotonicRegression
 
-from models.evaluation.ranges import measure_coverage
-from models.training.venn_abers import VennAbers
+from vigil.models.evaluation.ranges import measure_coverage
+from vigil.models.training.venn_abers import VennAbers
 
 
 def world(n, seed):

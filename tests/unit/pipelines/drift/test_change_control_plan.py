@@ -5,11 +5,11 @@ from importlib import resources
 import pandas as pd
 import pytest
 
-from models.monitoring.change_control_plan import FILE, PlanError, check_plan, read_plan
-from models.monitoring.detectors import Finding
-from models.monitoring.faults import FAULTS
+from vigil.models.monitoring.change_control_plan import FILE, PlanError, check_plan, read_plan
+from vigil.models.monitoring.detectors import Finding
+from vigil.models.monitoring.faults import FAULTS
 
-TEXT = resources.files("models.monitoring").joinpath(FILE).read_text()
+TEXT = resources.files("vigil.models.monitoring").joinpath(FILE).read_text()
 
 
 def finding(fault, affected=3, where=()):

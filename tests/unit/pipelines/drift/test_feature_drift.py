@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError, compare_columns
+from vigil.models.monitoring.feature_drift import OtherFeaturesError, TooFewPatientsError, compare_columns
 
 COLUMNS = [f"f{number}" for number in range(20)]
 

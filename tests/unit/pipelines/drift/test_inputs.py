@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models.monitoring.assessment import ObservedDay
-from models.tasks import TASKS
-from pipelines.drift.inputs import DriftInputError, label_predictions, read_outcomes, read_replay, write_replay
+from vigil.models.monitoring.assessment import ObservedDay
+from vigil.models.tasks import TASKS
+from vigil.pipelines.drift.inputs import DriftInputError, label_predictions, read_outcomes, read_replay, write_replay
 
 T0 = pd.Timestamp("2026-03-01T00:00Z").as_unit("us")
 HOUR = pd.Timedelta(hours=1)

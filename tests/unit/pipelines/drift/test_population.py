@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from models.monitoring.detectors import Evidence, detect_faults
-from models.statistics.ranks import auroc
 from tests.support.drifting_ward import UNTIL, reference, ward
+from vigil.models.monitoring.detectors import Evidence, detect_faults
+from vigil.models.statistics.ranks import auroc
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def detected(usual, **more):
 
 
 def rows():
-    from models.monitoring.received import check_received
+    from vigil.models.monitoring.received import check_received
 
     return check_received(ward(patients=1).readings.iloc[:0])
 

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from models.monitoring.received import COLUMNS, check_received
-from models.monitoring.signal_profile import profile_signals
-from pipelines.drift.received_observations import received_by_server
+from vigil.models.monitoring.received import COLUMNS, check_received
+from vigil.models.monitoring.signal_profile import profile_signals
+from vigil.pipelines.drift.received_observations import received_by_server
 
 TIME = pd.Timestamp("2026-03-01T00:00Z").as_unit("us")
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pipelines.drift.drill.replay import BEDS, assign_beds
+from vigil.pipelines.drift.drill.replay import BEDS, assign_beds
 
 START = pd.Timestamp("2019-01-01T00:00Z").as_unit("us")
 

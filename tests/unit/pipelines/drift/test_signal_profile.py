@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from models.monitoring.received import check_received
-from models.monitoring.signal_profile import profile_signals
+from vigil.models.monitoring.received import check_received
+from vigil.models.monitoring.signal_profile import profile_signals
 
 START = pd.Timestamp("2026-03-01T00:00Z")
 

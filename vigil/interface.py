@@ -1,19 +1,4 @@
-"""Vigil from Python: cohorts, scores, features, models and risks, frames in and frames out.
-
-::
-
-    import vigil
-
-    cohort = vigil.read_cohort("cohort.toml")          # a mapping of your tables, or "simulated", or "cinc2019" and its path
-    home = vigil.Home("home")
-    home.ingest(cohort)
-    home.train()
-    home.evaluate()                                    # a frame: a row a model, with intervals
-    home.champion().predict(readings)                  # a row a patient
-
-Frames are pandas. Functions that take a frame also take Polars, Arrow and others, by narwhals, and return the same kind.
-Everything here calls the rooms behind it (``features``, ``models``, ``pipelines``) and adds nothing to them.
-"""
+"""The Python interface: what ``import vigil`` offers. It calls the rooms and adds nothing to them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +13,14 @@ import pandas as pd
 import pyarrow as pa
 from narwhals.typing import IntoDataFrameT as Frame
 
-from features.errors import VigilError
-from features.scores import NEWS2_BANDS, compute_score
+from vigil.features.errors import VigilError
+from vigil.features.scores import NEWS2_BANDS, compute_score
 
 if TYPE_CHECKING:  # their libraries take seconds, and scores need none of them
-    from pipelines.jobs.check_cohort import CohortCheck
-    from pipelines.jobs.train import Trained
-    from pipelines.sources import Batch, Source
-    from pipelines.sources.table.draft import Draft
+    from vigil.pipelines.jobs.check_cohort import CohortCheck
+    from vigil.pipelines.jobs.train import Trained
+    from vigil.pipelines.sources import Batch, Source
+    from vigil.pipelines.sources.table.draft import Draft
 
 __all__ = ["Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "news2", "read_cohort"]
 
@@ -53,7 +38,7 @@ class Cohort:
     @property
     def observations(self) -> pd.DataFrame:
         """The readings that can be used, checked and in the signals' own units."""
-        from features.observations import check
+        from vigil.features.observations import check
 
         return check(self._table("observations"), declared=self.source.declared).accepted
 
@@ -73,7 +58,7 @@ class Cohort:
         Raises:
             VigilError: its tables break their contract.
         """
-        from pipelines.jobs.check_cohort import check_cohort
+        from vigil.pipelines.jobs.check_cohort import check_cohort
 
         return check_cohort(self.source)
 
@@ -115,7 +100,7 @@ def read_cohort(source: str | Path, data: str | Path | None = None) -> Cohort:
     >>> read_cohort("simulated").source.name
     'simulated'
     """
-    from pipelines.sources import SOURCES, open_source
+    from vigil.pipelines.sources import SOURCES, open_source
 
     path = None if data is None else Path(data)
     if str(source) in SOURCES:
@@ -133,7 +118,7 @@ def draft_mapping(*files: str | Path, time_zone: str | None = None) -> "Draft":
     Raises:
         VigilError: a file cannot be read, or none holds observations.
     """
-    from pipelines.sources.table.draft import draft
+    from vigil.pipelines.sources.table.draft import draft
 
     return draft([Path(file) for file in files], time_zone)
 
@@ -174,7 +159,7 @@ def features(readings: Frame, index: Any = None, service: str = "vital_signs_v3"
     """Return features of subjects, by the same definition as training and serving have them.
 
     Args:
-        readings: a row a reading: ``subject_id, observed_at, signal, value``, and others (:mod:`features.observations`).
+        readings: a row a reading: ``subject_id, observed_at, signal, value``, and others (:mod:`vigil.features.observations`).
         index: ``subject_id, index_time``, and ``age, sex, pregnant, unit_admitted_at, hospital_admitted_at`` where known.
             Default: the last reading of each subject, with the facts that readings state.
         service: name of a feature service.
@@ -185,10 +170,10 @@ def features(readings: Frame, index: Any = None, service: str = "vital_signs_v3"
     Raises:
         VigilError: there is no such service, a column is missing, or no reading can be used.
     """
-    from features.batch import build_features
-    from features.catalogue import SERVICES, service_views
-    from features.observations import check
-    from pipelines.jobs.score_readings import OPTIONAL_COLUMNS, index_of_last
+    from vigil.features.batch import build_features
+    from vigil.features.catalogue import SERVICES, service_views
+    from vigil.features.observations import check
+    from vigil.pipelines.jobs.score_readings import OPTIONAL_COLUMNS, index_of_last
 
     if service not in SERVICES:
         raise VigilError(f"service={service!r}: no such feature service; expected one of {', '.join(SERVICES)}")
@@ -227,7 +212,7 @@ class Model:
         Raises:
             VigilError: a column is missing, no reading can be used, or there is no such version.
         """
-        from pipelines.jobs.score_readings import score_readings
+        from vigil.pipelines.jobs.score_readings import score_readings
 
         return _like(readings, score_readings(self.home.inner, _pandas(readings), self.task, self.version)[0])
 
@@ -236,7 +221,7 @@ class Model:
 
         ``readings``: as :meth:`predict` takes them.
         """
-        from pipelines.jobs.score_readings import explain_readings
+        from vigil.pipelines.jobs.score_readings import explain_readings
 
         return _like(readings, explain_readings(self.home.inner, _pandas(readings), self.task, self.version))
 
@@ -246,8 +231,8 @@ class Home:
 
     def __init__(self, path: str | Path) -> None:
         """Open or make a home at a path."""
-        from pipelines.environment import prepare_process
-        from pipelines.home import Home as Inner
+        from vigil.pipelines.environment import prepare_process
+        from vigil.pipelines.home import Home as Inner
 
         prepare_process()
         self.inner: Final = Inner(Path(path))
@@ -263,8 +248,8 @@ class Home:
         """
         from dataclasses import asdict
 
-        from pipelines.jobs.build_features import build
-        from pipelines.jobs.ingest import ingest
+        from vigil.pipelines.jobs.build_features import build
+        from vigil.pipelines.jobs.ingest import ingest
 
         facts = ingest(cohort.source, self.inner, replace=replace)
         build(self.inner)
@@ -282,7 +267,7 @@ class Home:
         Raises:
             VigilError: the home has no cohort, or too few outcomes.
         """
-        from pipelines.jobs.train import train
+        from vigil.pipelines.jobs.train import train
 
         return train(self.inner, seed, only=only)
 
@@ -295,7 +280,7 @@ class Home:
         Raises:
             VigilError: there is no such version.
         """
-        from pipelines.jobs.evaluate import evaluate
+        from vigil.pipelines.jobs.evaluate import evaluate
 
         return pd.DataFrame(evaluate(self.inner, version)).T.rename_axis("model")
 
