@@ -45,7 +45,7 @@ class Pseudonyms:
     'bfkwjlrkg7dxrhdl2qzwn3i4'
     >>> Pseudonyms(b"too short")
     Traceback (most recent call last):
-    features.pseudonyms.PseudonymError: pseudonym key: 9 bytes; expected 32
+    vigil.features.pseudonyms.PseudonymError: pseudonym key: 9 bytes; expected 32
     """
 
     def __init__(self, key: bytes) -> None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from narwhals.typing import IntoDataFrameT as Frame
 
 from vigil.features.errors import VigilError
+from vigil.features.extras import require
 from vigil.features.scores import NEWS2_BANDS, compute_score
 
 if TYPE_CHECKING:  # their libraries take seconds, and scores need none of them
@@ -172,15 +173,15 @@ def features(readings: Frame, index: Any = None, service: str = "vital_signs_v3"
     """
     from vigil.features.batch import build_features
     from vigil.features.catalogue import SERVICES, service_views
+    from vigil.features.last_readings import FACTS, index_of_last
     from vigil.features.observations import check
-    from vigil.pipelines.jobs.score_readings import OPTIONAL_COLUMNS, index_of_last
 
     if service not in SERVICES:
         raise VigilError(f"service={service!r}: no such feature service; expected one of {', '.join(SERVICES)}")
     rows = _pandas(readings)
     accepted = check(rows).accepted
     times = index_of_last(rows, accepted, "readings") if index is None else _pandas(index)
-    times = times.assign(**{name: np.nan for name in OPTIONAL_COLUMNS if name not in times})
+    times = times.assign(**{name: np.nan for name in FACTS if name not in times})
     built = build_features(accepted, times, service_views(service))
     return _like(readings, built[["subject_id", "index_time", *SERVICES[service]]])
 
@@ -230,7 +231,12 @@ class Home:
     """The directory of one installation, as the commands of ``vigil`` use it."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open or make a home at a path."""
+        """Open or make a home at a path.
+
+        Raises:
+            MissingExtraError: Vigil is installed without what homes need.
+        """
+        require("service")
         from vigil.pipelines.environment import prepare_process
         from vigil.pipelines.home import Home as Inner
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from vigil.features.errors import VigilError
+from vigil.features.extras import MissingExtraError
 from vigil.pipelines.environment import DEBUG, is_debugging, prepare_process
 from vigil.pipelines.home import Home
 
@@ -68,6 +69,11 @@ def reported_errors(*results: Path | None) -> Iterator[None]:
     try:
         _check_results(results)
         yield
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"vigil: {error.name} is not installed; this command needs more libraries: pip install 'vigil[service]'", err=True
+        )
+        sys.exit(MissingExtraError.exit_status)
     except VigilError as error:
         typer.echo(f"vigil: {error}", err=True)
         sys.exit(error.exit_status)
