@@ -4,7 +4,7 @@ BIN := .venv/bin
 HOME_DIR ?= .vigil
 WORKERS := --numprocesses auto --dist loadfile --no-loadscope-reorder # the tests of a file share fixtures
 
-.PHONY: help install demo serve test test-fast soak bench check lock notebooks clean
+.PHONY: help install demo serve test test-fast soak bench check lock notebooks wheel clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,9 @@ lock: ## Resolve pyproject.toml anew into requirements.lock (needs uv).
 
 notebooks: install ## Execute the notebooks and keep their plots.
 	VIGIL_HOME=$(abspath $(HOME_DIR)) $(BIN)/jupyter-execute --inplace notebooks/*.ipynb
+
+wheel: install ## The distribution for other environments, in dist/.
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## Remove what the jobs made.
 	rm -rf $(HOME_DIR)
