@@ -30,9 +30,10 @@ from vigil.serving.api.schemas.request import MAX_BODY_BYTES
 from vigil.serving.observability.metrics import CONTENT_TYPE
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.prediction_log import LogUnavailableError
+from vigil.serving.smart.routes import router as smart_router
 from vigil.serving.stream.group_commit import OverloadedError
 
-_ROUTERS: Final = (observations.router, devices.router, merges.router, terms.router, risks.router, wards.router)
+_ROUTERS: Final = (observations.router, devices.router, merges.router, terms.router, risks.router, wards.router, smart_router)
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     code: {"content": _PROBLEM, "description": HTTPStatus(code).phrase}

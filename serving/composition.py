@@ -11,7 +11,7 @@ from vigil.serving.api.concurrency import ShortLivedCache
 from vigil.serving.api.routes.ward_events import OpenStreams
 from vigil.serving.api.standing_answers import StandingAnswers
 from vigil.serving.auth.access import Access
-from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_FOLDER, create_local_keys
+from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
 from vigil.serving.identity.identities import Identities
 from vigil.serving.observability.logs import configure_logging
@@ -27,6 +27,7 @@ from vigil.serving.scoring.champion import Champion
 from vigil.serving.scoring.risk_service import RiskService
 from vigil.serving.scoring.standing import StandingRisks
 from vigil.serving.settings import Settings
+from vigil.serving.smart.service import SmartService, open_smart
 from vigil.serving.stream.group_commit import GroupCommit
 from vigil.serving.stream.ingestion import Ingestion
 from vigil.serving.stream.online_store_writer import OnlineStoreWriter
@@ -52,6 +53,7 @@ class ApiComponents:
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
     risk_service: RiskService
+    smart: SmartService
     standing_answers: StandingAnswers
     streams: OpenStreams
     tokens: TokenVerifier
@@ -96,10 +98,14 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     access = Access(journal, settings.requests_per_second)
     group_commit = GroupCommit(journal, identities, metrics)
-    if not settings.token_keys:
-        create_local_keys(home / LOCAL_FOLDER)
-    keys = settings.token_keys or home / LOCAL_FOLDER / JWKS_FILE
-    tokens = TokenVerifier(issuer=settings.token_issuer, audience=settings.token_audience, jwks=keys)
+    smart = open_smart(home, settings.url)
+    own_keys = home / LOCAL_FOLDER / JWKS_FILE
+    tokens = TokenVerifier(
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        jwks=settings.token_keys or own_keys,
+        own=(LOCAL_ISSUER, LOCAL_AUDIENCE, own_keys),
+    )
     readiness = Readiness(champion, service.task, tokens, service.store, journal, ward_state)
     return ApiComponents(
         access=access,
@@ -122,6 +128,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,
+        smart=smart,
         standing_answers=StandingAnswers(service.standing, pseudonyms),
         streams=OpenStreams(),
         tokens=tokens,
