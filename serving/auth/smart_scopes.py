@@ -24,7 +24,7 @@ PERMISSIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "ward:read": {"Patient": "rs", "Encounter": "rs", "Group": "rs"},
 }
 # What a SMART token must allow to have a scope of Vigil, and so the routes under /v1.
-_NEEDED: Final[Mapping[str, tuple[str, str]]] = {
+NEEDED: Final[Mapping[str, tuple[str, str]]] = {
     "observations:write": ("Observation", "cu"),
     "patients:write": ("Patient", "cu"),
     "risk:read": ("RiskAssessment", "rs"),
@@ -69,7 +69,7 @@ def smart_scopes(permissions: Permissions) -> list[str]:
 def own_scopes(permissions: Permissions) -> frozenset[str]:
     """Return the scopes of Vigil that permissions amount to."""
     return frozenset(
-        scope for scope, (resource, needed) in _NEEDED.items() if permissions.get(resource, frozenset()).issuperset(needed)
+        scope for scope, (resource, needed) in NEEDED.items() if permissions.get(resource, frozenset()).issuperset(needed)
     )
 
 

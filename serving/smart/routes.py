@@ -27,7 +27,9 @@ ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _FIELDS: Final = ("grant_type", "scope", "client_assertion_type", "client_assertion")
 _FORM: Final = "application/x-www-form-urlencoded"
 _MOST_BYTES: Final = 32 * 1024
+_PUBLIC: Final[dict[str, Any]] = {"security": []}
 _BODY: Final[dict[str, Any]] = {
+    **_PUBLIC,
     "requestBody": {
         "required": True,
         "content": {
@@ -39,7 +41,7 @@ _BODY: Final[dict[str, Any]] = {
                 }
             }
         },
-    }
+    },
 }
 
 
@@ -56,7 +58,7 @@ class _RefusedError(Exception):
         self.code, self.description = code, description
 
 
-@router.get(CONFIGURATION_PATH, summary="Where clients get tokens, and how (SMART App Launch)")
+@router.get(CONFIGURATION_PATH, summary="Where clients get tokens, and how (SMART App Launch)", openapi_extra=_PUBLIC)
 async def smart_configuration(service: Annotated[SmartService, Depends(_service)]) -> dict[str, Any]:
     """The SMART configuration of this server. It needs no token."""
     return {
