@@ -44,6 +44,7 @@ class SentObservation:
         message_id: the sender's name of the message; one sent again counts once.
         received_at: when the gateway received it, by its own clock; None: not sent.
         status, version: whether it corrects or retracts what this message said before (:mod:`vigil.features.revisions`).
+        refused: why the door refuses it, a key of :data:`vigil.features.observations.REASONS`; it goes into the quarantine.
     """
 
     message_id: str
@@ -58,6 +59,7 @@ class SentObservation:
     version: int | None = None
     comparator: str | None = None
     received_at: str | float | bool | None = None
+    refused: str | None = None
 
 
 class Ingestion:
@@ -179,6 +181,7 @@ def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> d
         "message_id": sent.message_id,
         "status": sent.status,
         "version": sent.version,
+        **({} if sent.refused is None else {"refused": sent.refused}),
         "sent": {"value": sent.value, "comparator": sent.comparator, "observed_at": sent.observed_at}
         | ({} if sent.received_at is None else {"received_at": sent.received_at}),
     }
