@@ -63,6 +63,10 @@ class Pseudonyms:
         """Whether the key is the public :data:`OPEN_KEY`, which suits only simulated and published patients."""
         return hmac.compare_digest(self._key, OPEN_KEY)
 
+    def derive(self, purpose: str) -> bytes:
+        """Return a secret of 32 bytes for another purpose, from which the key cannot be found."""
+        return hmac.digest(self._key, f"vigil: {purpose}".encode(), "sha256")
+
     def subject_key(self, identifier: str) -> SubjectKey:
         """Return the subject key of a patient identifier: 24 letters and digits.
 

@@ -13,11 +13,17 @@ from vigil.serving.api.standing_answers import StandingAnswers
 from vigil.serving.auth.access import Access
 from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
+from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
+from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
 from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
+from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
+from vigil.serving.records.database import open_database
+from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.source_settings import SourceSettingsFile
@@ -43,6 +49,7 @@ class ApiComponents:
     access: Access
     champion: Champion
     clock: Clock
+    directory: Directory
     group_commit: GroupCommit
     identities: Identities
     ingestion: Ingestion
@@ -98,7 +105,8 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     access = Access(journal, settings.requests_per_second)
     group_commit = GroupCommit(journal, identities, metrics)
-    smart = open_smart(home, settings.url)
+    connections = open_database(home, connection_tables.SCHEMA)
+    smart = open_smart(home, settings.url, connections)
     own_keys = home / LOCAL_FOLDER / JWKS_FILE
     tokens = TokenVerifier(
         issuer=settings.token_issuer,
@@ -111,6 +119,9 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         access=access,
         champion=champion,
         clock=service.clock,
+        directory=Directory(
+            pseudonyms, identities, FhirNames(connections), FhirSettingsFile(home), f"{settings.url}{FHIR_BASE}"
+        ),
         group_commit=group_commit,
         identities=identities,
         ingestion=Ingestion(

@@ -18,6 +18,7 @@ _PUBLIC_PATHS: Final = (
     "/v1/docs",
     "/v1/openapi.json",
     "/metrics",
+    "/fhir/metadata",
     "/fhir/.well-known/smart-configuration",
     "/auth/token",
 )

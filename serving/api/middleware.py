@@ -2,13 +2,13 @@
 
 import logging
 import time
-from collections.abc import Collection
 from typing import Final
 
 from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vigil.serving.api import problems
+from vigil.serving.api.known_paths import KnownPaths
 from vigil.serving.observability.logs import error_location
 from vigil.serving.observability.metrics import Metrics
 
@@ -52,9 +52,9 @@ class AllowedPathsMiddleware:
     BentoML's own pages are among the refused paths: they would load scripts from other servers.
     """
 
-    def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, paths: KnownPaths) -> None:
         self.app = app
-        self.paths = frozenset(paths)
+        self.paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
@@ -65,7 +65,7 @@ class AllowedPathsMiddleware:
             await self.app(scope, receive, send)
 
     def _is_allowed(self, path: str) -> bool:
-        return path in self.paths or path in _BENTOML_PATHS or path.startswith(_BENTOML_ASSETS)
+        return path in _BENTOML_PATHS or self.paths.template(path) is not None or path.startswith(_BENTOML_ASSETS)
 
 
 class RequestMetricsMiddleware:
@@ -74,16 +74,16 @@ class RequestMetricsMiddleware:
     Other paths are counted as ``other``, because a path that a caller invents could hold patient data.
     """
 
-    def __init__(self, app: ASGIApp, paths: Collection[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, paths: KnownPaths, metrics: Metrics) -> None:
         self.app = app
-        self.paths = frozenset(paths)
+        self.paths = paths
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _BENTOML_PATHS:
             await self.app(scope, receive, send)
             return
-        start, path = time.perf_counter(), scope["path"] if scope["path"] in self.paths else "other"
+        start, path = time.perf_counter(), self.paths.template(scope["path"]) or "other"
 
         async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":

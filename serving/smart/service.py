@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import sqlalchemy as sa
+
 from vigil.serving.auth.local_tokens import KEY_FILE, LOCAL_FOLDER, create_local_keys
 from vigil.serving.records.used_assertions import UsedAssertions
 from vigil.serving.smart.assertions import AssertionVerifier
 from vigil.serving.smart.clients import Clients
 
-FHIR_BASE: Final = "/fhir"
-CONFIGURATION_PATH: Final = f"{FHIR_BASE}/.well-known/smart-configuration"
+CONFIGURATION_PATH: Final = "/fhir/.well-known/smart-configuration"
 TOKEN_PATH: Final = "/auth/token"  # noqa: S105 - a path
 TOKEN_SECONDS: Final = 300  # as SMART App Launch 2.2 recommends at most
 
@@ -30,7 +31,7 @@ class SmartService:
     key: bytes
 
 
-def open_smart(home: Path, url: str) -> SmartService:
+def open_smart(home: Path, url: str, connections: sa.Engine) -> SmartService:
     """Return the token endpoint of a home that others reach at ``url``.
 
     Raises:
@@ -38,5 +39,5 @@ def open_smart(home: Path, url: str) -> SmartService:
     """
     create_local_keys(home / LOCAL_FOLDER)
     token_url = f"{url}{TOKEN_PATH}"
-    verifier = AssertionVerifier(Clients(home), UsedAssertions(home), token_url)
+    verifier = AssertionVerifier(Clients(home), UsedAssertions(connections), token_url)
     return SmartService(token_url, verifier, (home / LOCAL_FOLDER / KEY_FILE).read_bytes())
