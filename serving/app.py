@@ -27,6 +27,8 @@ from vigil.serving.api.problems import (
 from vigil.serving.api.routes import devices, merges, observations, risks, terms, wards
 from vigil.serving.api.schemas.problems import Problem
 from vigil.serving.api.schemas.request import MAX_BODY_BYTES
+from vigil.serving.fhir.operations import MAX_BODY_BYTES as MAX_FHIR_BYTES
+from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.outcomes import FhirError, OutcomeMiddleware, on_fhir_error
 from vigil.serving.fhir.routes import router as fhir_router
 from vigil.serving.observability.metrics import CONTENT_TYPE
@@ -78,7 +80,7 @@ def create_app() -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     # The last one added is the first that a request meets: without a valid token, no body is read.
-    app.add_middleware(BodySizeLimitMiddleware, max_bytes=MAX_BODY_BYTES)
+    app.add_middleware(BodySizeLimitMiddleware, max_bytes=MAX_BODY_BYTES, larger={FHIR_BASE: MAX_FHIR_BYTES})
     app.add_middleware(BearerTokenMiddleware)
     app.add_middleware(UnhandledErrorMiddleware)
     app.add_middleware(OutcomeMiddleware)

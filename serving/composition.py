@@ -14,6 +14,7 @@ from vigil.serving.auth.access import Access
 from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
 from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.inbound import Inbound
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
@@ -24,6 +25,7 @@ from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
 from vigil.serving.records.database import open_database
 from vigil.serving.records.fhir_names import FhirNames
+from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.source_settings import SourceSettingsFile
@@ -50,6 +52,7 @@ class ApiComponents:
     champion: Champion
     clock: Clock
     directory: Directory
+    fhir: Inbound
     group_commit: GroupCommit
     identities: Identities
     ingestion: Ingestion
@@ -115,23 +118,25 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         own=(LOCAL_ISSUER, LOCAL_AUDIENCE, own_keys),
     )
     readiness = Readiness(champion, service.task, tokens, service.store, journal, ward_state)
+    ingestion = Ingestion(
+        pseudonyms=pseudonyms,
+        identities=identities,
+        journal=journal,
+        access=access,
+        group_commit=group_commit,
+        declared=service.declared,
+    )
+    fhir_settings = FhirSettingsFile(home)
+    directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
     return ApiComponents(
         access=access,
         champion=champion,
         clock=service.clock,
-        directory=Directory(
-            pseudonyms, identities, FhirNames(connections), FhirSettingsFile(home), f"{settings.url}{FHIR_BASE}"
-        ),
+        directory=directory,
+        fhir=Inbound(directory, ingestion, journal, pseudonyms, FhirObservations(connections), fhir_settings.own_codes),
         group_commit=group_commit,
         identities=identities,
-        ingestion=Ingestion(
-            pseudonyms=pseudonyms,
-            identities=identities,
-            journal=journal,
-            access=access,
-            group_commit=group_commit,
-            declared=service.declared,
-        ),
+        ingestion=ingestion,
         journal=journal,
         log=service.log,
         metrics=metrics,

@@ -287,8 +287,8 @@ def _parse_scopes(claims: Mapping[str, Any]) -> tuple[frozenset[str], Permission
 def parse_allowed(names: Collection[str]) -> tuple[frozenset[str], Permissions]:
     """Return the scopes of Vigil, and the permissions on FHIR resources, that names allow. Unknown names allow nothing."""
     smart = parse_smart_scopes(names)
-    scopes = own_scopes(smart) | SCOPES.keys() & set(names)
-    return scopes, union([smart, permissions_of(scopes)])
+    named = SCOPES.keys() & set(names)
+    return own_scopes(smart) | named, union([smart, permissions_of(named)])
 
 
 def _parse_names(value: object) -> list[str]:

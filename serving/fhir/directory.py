@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from vigil.features.pseudonyms import Pseudonyms
 from vigil.serving.fhir.ids import ResourceIds
-from vigil.serving.fhir.references import identifier_keys, read_local
+from vigil.serving.fhir.references import identifier_keys, read_local, without_version
 from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
 from vigil.serving.records.fhir_names import FhirNames
@@ -37,6 +37,7 @@ class Directory:
         """
         if (identifier := self._identifier(key)) is not None:
             return identifier
+        key = without_version(key)
         subject = self._own_subject(key) or self._names.find([self._name(key)]).get(self._name(key))
         return None if subject is None else self._identities.find([subject]).get(subject)
 

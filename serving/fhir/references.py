@@ -38,6 +38,11 @@ def identifier_keys(resource: Mapping[str, Any]) -> Iterator[str]:
             yield key
 
 
+def without_version(reference: str) -> str:
+    """Return a reference to the present version of what a reference to one version means."""
+    return _VERSION.sub("", reference)
+
+
 def read_local(reference: Any) -> tuple[str, str] | None:
     """Return type and id of a relative or absolute reference to a resource of a server; None: it is none.
 

@@ -51,3 +51,9 @@ class FhirSettingsFile(SettingsFile[FhirSettings]):
         """
         expected = "patient_system, base_urls and own_codes; see docs/fhir.md"
         super().__init__(home / FILE, FhirSettings, FhirSettingsError, expected, strict=strict)
+
+    def own_codes(self) -> dict[tuple[str, str], str]:
+        """Return the signals of the hospital's own codes now, by system and code."""
+        self.refresh()
+        pairs = ((key.rpartition("|"), signal) for key, signal in self.content.own_codes.items())
+        return {(system, code): signal for (system, _, code), signal in pairs}

@@ -4,8 +4,8 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from vigil.serving.fhir.routes import metadata
+from vigil.serving.fhir.routes import bundles, metadata, writes
 
-router: Final = APIRouter(prefix="/fhir", include_in_schema=False)
-for _part in (metadata.router,):
+router: Final = APIRouter(include_in_schema=False)
+for _part in (metadata.router, bundles.router, writes.router):
     router.include_router(_part)

@@ -34,5 +34,15 @@ class Offered:
         return described
 
 
-RESOURCES: Final[tuple[Offered, ...]] = ()
-SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ()
+_CONDITIONAL: Final = (("conditionalCreate", True), ("conditionalUpdate", True))
+
+RESOURCES: Final[tuple[Offered, ...]] = (
+    Offered("Encounter", ("create", "update")),
+    Offered(
+        "Observation",
+        ("create", "update", "delete"),
+        details=(("versioning", "versioned-update"), ("updateCreate", True), *_CONDITIONAL),
+    ),
+    Offered("Patient", ("create", "update"), details=(("updateCreate", True), *_CONDITIONAL)),
+)
+SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ("transaction", "batch")
