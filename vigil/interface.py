@@ -255,7 +255,31 @@ class Home:
         build(self.inner)
         return asdict(facts)
 
-    def train(self, only: str | None = None, seed: int = 2026) -> "Trained":
+    def tune(self, minutes: float = 20.0, *, rival: bool = False, anew: bool = False, seed: int = 2026) -> pd.DataFrame:
+        """Search settings of the default model on training patients; return the leaderboard, the best model first.
+
+        A search that was stopped continues. What was found is in ``reports/tuning.json`` of the home, for :meth:`train`.
+
+        Args:
+            minutes: how long to search; reading the data and fitting the leaderboard come on top of it.
+            rival: also search with FLAML, for as many minutes.
+            anew: begin a search even if there is one to continue.
+            seed: of folds, members and searchers.
+
+        Returns:
+            A row a model: ``log_loss, auprc, auroc`` on training patients set aside from the search, ``gain_log_loss`` and
+            ``gain_auprc`` over the default, each with ``_low`` and ``_high``; the first three on the folds as ``folds_...``.
+
+        Raises:
+            VigilError: Optuna or FLAML is not installed, the home has no cohort, or too few outcomes.
+        """
+        from vigil.pipelines.jobs.tune import tune
+
+        return tune(self.inner, minutes, rival=rival, anew=anew, seed=seed).leaderboard
+
+    def train(
+        self, only: str | None = None, seed: int = 2026, params: "str | Path | Mapping[str, Any] | None" = None
+    ) -> "Trained":
         """Fit, calibrate and register the model and its baselines; return what was registered.
 
         A first version is the champion, if it passes the gates of behaviour; ``refused`` says why it is not.
@@ -263,13 +287,16 @@ class Home:
         Args:
             only: one variant, such as ``logistic``; default: all.
             seed: of the members.
+            params: settings of the registered variant by name, or a file of them, such as ``reports/tuning.json`` of the home.
 
         Raises:
-            VigilError: the home has no cohort, or too few outcomes.
+            VigilError: the home has no cohort, too few outcomes, or there is no such setting.
         """
+        from vigil.pipelines.jobs.proposal import Proposal
         from vigil.pipelines.jobs.train import train
 
-        return train(self.inner, seed, only=only)
+        proposal = Proposal.read(Path(params)) if isinstance(params, str | Path) else Proposal(params or {})
+        return train(self.inner, seed, only=only, proposal=proposal)
 
     def evaluate(self, version: str | None = None) -> pd.DataFrame:
         """Examine a version on the held-out patients; return a row a model, and write the report into the home.
