@@ -349,6 +349,11 @@ class Registry:
         """Load a dictionary that was logged with a run."""
         return dict(json.loads(self.store.download(f"runs:/{run_id}/{name}").read_text()))
 
+    def find_dictionary(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """Load a dictionary that may have been logged with a run; None if it was not."""
+        logged = {file.path for file in self.client.list_artifacts(run_id)}
+        return self.load_dictionary(run_id, name) if name in logged else None
+
     def load_table(self, run_id: str, name: str) -> pd.DataFrame:
         """Load a table that was logged with a run.
 

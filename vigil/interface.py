@@ -311,6 +311,36 @@ class Home:
 
         return pd.DataFrame(evaluate(self.inner, version)).T.rename_axis("model")
 
+    def leaderboard(self) -> pd.DataFrame:
+        """Return a row for each variant and baseline of each version, with its figures in the version's last evaluation.
+
+        Rows of the same ``held_out`` compare with each other; among these the highest AUPRC comes first.
+
+        Raises:
+            VigilError: the home has no model.
+        """
+        from vigil.models.version_history import list_variants
+
+        variants = list_variants(self.inner.existing_registry(), self.inner.cohort.task.name)
+        return pd.DataFrame([{**one, **one["metrics"]} for one in variants]).drop(columns="metrics", errors="ignore")
+
+    def training_rows(self, service: str | None = None) -> pd.DataFrame:
+        """Return the rows that training learns from: of training patients only, the label of each index time and its features.
+
+        Args:
+            service: feature service; default: the task's.
+
+        Returns:
+            ``subject_id, index_time, onset, onset_known, label`` (NaN: not learned from) and the features of the service.
+
+        Raises:
+            VigilError: the home has no cohort or no features, or there is no such service.
+        """
+        from vigil.pipelines.jobs.train import choose_task, read_labelled_index
+
+        task = choose_task(self.inner.cohort, service)
+        return self.inner.features.read_training_frame(read_labelled_index(self.inner.cohort, "train"), task.feature_service)
+
     def champion(self) -> Model:
         """Return the model in use."""
         return Model(self, self.inner.served_task)

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from statistics import median
 from typing import Any, Final, Literal, Protocol
 
 import lightgbm
@@ -89,8 +90,9 @@ class OptunaSearcher:
         self._space = {name: _distribution(own) for name, own in space.items()}
         self._study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed + len(former)),  # else a resumed search would repeat its first draws
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=self._UNPRUNED, n_warmup_steps=1),
+            pruner=optuna.pruners.NopPruner(),  # Optuna's medians compare a trial's best fold, so an easy one would save them all
         )
+        self._complete = [trial for trial in former if trial.is_complete]
         for trial in former:
             self._study.add_trial(
                 optuna.trial.create_trial(
@@ -111,13 +113,17 @@ class OptunaSearcher:
         return dict(self._asked.params)
 
     def is_hopeless(self, trial: Trial) -> bool:
-        """Return whether a trial is worse than the median of the earlier ones at this fold."""
-        self._asked.report(trial.losses[-1], len(trial.losses) - 1)
-        return bool(self._asked.should_prune())
+        """Return whether a trial is worse than the median of the complete ones at the same fold."""
+        fold = len(trial.losses) - 1
+        self._asked.report(trial.losses[fold], fold)
+        if fold == 0 or len(self._complete) < self._UNPRUNED:
+            return False
+        return trial.losses[fold] > median(own.losses[fold] for own in self._complete)
 
     def tell(self, trial: Trial) -> None:
         """Learn from a trial that has ended."""
         if trial.is_complete:
+            self._complete.append(trial)
             self._study.tell(self._asked, trial.losses[-1])
         else:
             self._study.tell(self._asked, state=self._states.PRUNED)

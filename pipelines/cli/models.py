@@ -27,6 +27,9 @@ Proposed = Annotated[
         "--params", help="Settings as JSON, such as what vigil tune found: HOME/reports/tuning.json. --set comes first."
     ),
 ]
+Leaderboard = Annotated[
+    bool, typer.Option("--leaderboard", help="Instead list the variants and baselines of all versions, the best first.")
+]
 Minutes = Annotated[float, typer.Option("--minutes", min=0.0, help="How long to search; it is kept to within a fold.")]
 Rival = Annotated[bool, typer.Option("--rival", help="Also search with FLAML, for as many minutes on the same folds.")]
 Anew = Annotated[bool, typer.Option("--anew", help="Begin a search, where an earlier one would be continued.")]
@@ -95,7 +98,7 @@ def tune(
     A search that was stopped or killed continues. What it finds becomes a version by: vigil train --params FILE.
     """
     with job(home_path, to) as home:
-        from vigil.pipelines.cli.search_tables import tuning_table
+        from vigil.pipelines.cli.model_tables import tuning_table
         from vigil.pipelines.jobs.tune import tune as search_settings
 
         result = search_settings(home, minutes, rival=rival, service=service, anew=anew, seed=seed)
@@ -103,13 +106,21 @@ def tune(
         write(to, result.as_dict())
 
 
-def models(name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+def models(
+    name: ModelName = None, leaderboard: Leaderboard = False, home_path: HomePath = DEFAULT_HOME, to: Json = None
+) -> None:
     """List the versions of the model: alias, time of training, and figures on held-out patients."""
     with job(home_path, to) as home:
-        from vigil.models.version_history import list_versions
-        from vigil.pipelines.cli.tables import versions_table
+        from vigil.models.version_history import list_variants, list_versions
+        from vigil.pipelines.cli.model_tables import variants_table, versions_table
 
-        listed = list_versions(home.existing_registry(), name or home.cohort.task.name)
+        registry, name = home.existing_registry(), name or home.cohort.task.name
+        if leaderboard:
+            variants = list_variants(registry, name)
+            OUT.print(variants_table(variants))
+            write(to, {"variants": variants})
+            return
+        listed = list_versions(registry, name)
         OUT.print(versions_table(listed))
         write(to, {"versions": listed})
 

@@ -1,7 +1,8 @@
-"""The table of a search, which ``vigil tune`` prints."""
+"""Tables of versions and their variants, and of a search."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -71,3 +72,56 @@ def _notes(result: Tuning, reports: Path) -> list[str]:
     if result.simulated:
         lines.append("Simulated ward: these figures show that the search works. They are no clinical evidence.")
     return lines
+
+
+def versions_table(versions: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Show versions of a model, newest first, with their figures on held-out patients; blank if not evaluated."""
+    table = Table(
+        padding=(0, 0, 0, 1),
+        caption="alarms: per patient-day. For runs, times and reasons: --json FILE.",
+        caption_justify="left",
+    )
+    for heading in ("version", "alias", "trained", "AUROC (95 % CI)", "slope", "alarms", "recall"):
+        table.add_column(heading, justify="left" if heading in {"alias", "trained"} else "right", no_wrap=True)
+    notes: list[Text] = []
+    for version in versions:
+        figures = version["metrics"]
+        auroc = "{auroc:.3f} ({auroc_low:.2f}-{auroc_high:.2f})".format(**figures) if "auroc_low" in figures else ""
+        others = (figures.get(name) for name in ("calibration_slope", "alarms_per_patient_day", "event_recall"))
+        cells = [auroc, *("" if value is None else f"{value:.2f}" for value in others)]
+        table.add_row(str(version["version"]), version["alias"], version["trained_at"][:10], *cells)
+        reasons = {state: version[state] for state in ("withdrawn", "refused_by", "ungated") if version[state]}
+        notes += [Text(f"version {version['version']}: {state.replace('_', ' ')}: {why}") for state, why in reasons.items()]
+    return Group(table, *notes)
+
+
+def variants_table(variants: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Show variants and baselines of all versions, the best first, with their figures on held-out patients."""
+    if not variants:
+        return Text("No version is evaluated; evaluate one first: vigil evaluate")
+    table = Table(
+        padding=(0, 0, 0, 1),
+        caption="*: the variant that is the version. alarms: per patient-day. Held-out patients; each version by its last "
+        "evaluation. A line parts figures of other held-out rows, which do not compare.",
+        caption_justify="left",
+    )
+    for heading in ("version", "variant", "AUPRC (95 % CI)", "AUROC (95 % CI)", "slope", "alarms"):
+        table.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
+    for one, following in zip(variants, [*variants[1:], None], strict=True):
+        figures = one["metrics"]
+        table.add_row(
+            f"{one['version']} {one['alias']}".strip(),
+            f"{one['variant']}*" if one["is_registered"] else one["variant"],
+            *(_with_interval(figures, name) for name in ("auprc", "auroc")),
+            *(
+                "" if figures.get(name) is None else f"{figures[name]:.2f}"
+                for name in ("calibration_slope", "alarms_per_patient_day")
+            ),
+            end_section=following is not None and following["held_out"] != one["held_out"],
+        )
+    return table
+
+
+def _with_interval(figures: Mapping[str, Any], name: str) -> str:
+    low, high = figures[f"{name}_low"], figures[f"{name}_high"]
+    return f"{figures[name]:.3f}" + ("" if low is None else f" ({low:.2f}-{high:.2f})")
