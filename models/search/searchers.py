@@ -90,7 +90,7 @@ class OptunaSearcher:
         self._space = {name: _distribution(own) for name, own in space.items()}
         self._study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed + len(former)),  # else a resumed search would repeat its first draws
-            pruner=optuna.pruners.NopPruner(),  # Optuna's medians compare a trial's best fold, so an easy one would save them all
+            pruner=optuna.pruners.NopPruner(),  # Optuna compares the best fold so far, which an easy one decides
         )
         self._complete = [trial for trial in former if trial.is_complete]
         for trial in former:
