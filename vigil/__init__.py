@@ -23,8 +23,9 @@ import vigil.features  # noqa: F401 - first, since importing a package sets the 
 
 if TYPE_CHECKING:
     from vigil.interface import Cohort, Home, Model, VigilError, draft_mapping, features, news2, read_cohort
+    from vigil.models.training.risk_model import RiskModel
 
-__all__ = ["Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "news2", "read_cohort"]
+__all__ = ["Cohort", "Home", "Model", "RiskModel", "VigilError", "draft_mapping", "features", "news2", "read_cohort"]
 
 del features
 
@@ -35,6 +36,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'vigil' has no attribute {name!r}")
     from vigil import interface
 
+    if name == "RiskModel":  # its libraries take seconds, which the others need not
+        from vigil.models.training.risk_model import RiskModel
+
+        return RiskModel
     return getattr(interface, name)
 
 

@@ -261,7 +261,31 @@ class Home:
         build(self.inner)
         return asdict(facts)
 
-    def train(self, only: str | None = None, seed: int = 2026) -> "Trained":
+    def tune(self, minutes: float = 20.0, *, rival: bool = False, anew: bool = False, seed: int = 2026) -> pd.DataFrame:
+        """Search settings of the default model on training patients; return the leaderboard, the best model first.
+
+        A search that was stopped continues. What was found is in ``reports/tuning.json`` of the home, for :meth:`train`.
+
+        Args:
+            minutes: how long to search; reading the data and fitting the leaderboard come on top of it.
+            rival: also search with FLAML, for as many minutes.
+            anew: begin a search even if there is one to continue.
+            seed: of folds, members and searchers.
+
+        Returns:
+            A row a model: ``log_loss, auprc, auroc`` on training patients set aside from the search, ``gain_log_loss`` and
+            ``gain_auprc`` over the default, each with ``_low`` and ``_high``; the first three on the folds as ``folds_...``.
+
+        Raises:
+            VigilError: Optuna or FLAML is not installed, the home has no cohort, or too few outcomes.
+        """
+        from vigil.pipelines.jobs.tune import tune
+
+        return tune(self.inner, minutes, rival=rival, anew=anew, seed=seed).leaderboard
+
+    def train(
+        self, only: str | None = None, seed: int = 2026, params: "str | Path | Mapping[str, Any] | None" = None
+    ) -> "Trained":
         """Fit, calibrate and register the model and its baselines; return what was registered.
 
         A first version is the champion, if it passes the gates of behaviour; ``refused`` says why it is not.
@@ -269,13 +293,16 @@ class Home:
         Args:
             only: one variant, such as ``logistic``; default: all.
             seed: of the members.
+            params: settings of the registered variant by name, or a file of them, such as ``reports/tuning.json`` of the home.
 
         Raises:
-            VigilError: the home has no cohort, or too few outcomes.
+            VigilError: the home has no cohort, too few outcomes, or there is no such setting.
         """
+        from vigil.pipelines.jobs.proposal import Proposal
         from vigil.pipelines.jobs.train import train
 
-        return train(self.inner, seed, only=only)
+        proposal = Proposal.read(Path(params)) if isinstance(params, str | Path) else Proposal(params or {})
+        return train(self.inner, seed, only=only, proposal=proposal)
 
     def evaluate(self, version: str | None = None) -> pd.DataFrame:
         """Examine a version on the held-out patients; return a row a model, and write the report into the home.
@@ -289,6 +316,36 @@ class Home:
         from vigil.pipelines.jobs.evaluate import evaluate
 
         return pd.DataFrame(evaluate(self.inner, version)).T.rename_axis("model")
+
+    def leaderboard(self) -> pd.DataFrame:
+        """Return a row for each variant and baseline of each version, with its figures in the version's last evaluation.
+
+        Rows of the same ``held_out`` compare with each other; among these the highest AUPRC comes first.
+
+        Raises:
+            VigilError: the home has no model.
+        """
+        from vigil.models.version_history import list_variants
+
+        variants = list_variants(self.inner.existing_registry(), self.inner.cohort.task.name)
+        return pd.DataFrame([{**one, **one["metrics"]} for one in variants]).drop(columns="metrics", errors="ignore")
+
+    def training_rows(self, service: str | None = None) -> pd.DataFrame:
+        """Return the rows that training learns from: of training patients only, the label of each index time and its features.
+
+        Args:
+            service: feature service; default: the task's.
+
+        Returns:
+            ``subject_id, index_time, onset, onset_known, label`` (NaN: not learned from) and the features of the service.
+
+        Raises:
+            VigilError: the home has no cohort or no features, or there is no such service.
+        """
+        from vigil.pipelines.jobs.train import choose_task, read_labelled_index
+
+        task = choose_task(self.inner.cohort, service)
+        return self.inner.features.read_training_frame(read_labelled_index(self.inner.cohort, "train"), task.feature_service)
 
     def champion(self) -> Model:
         """Return the model in use."""
