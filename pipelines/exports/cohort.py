@@ -1,4 +1,4 @@
-"""Export the cohort of a home: the parts of it that belong together, the format that is asked for, and what it says of itself."""
+"""Export the cohort of a home: whole patients at a time, in the format that is asked for, with what it says of itself."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from vigil.pipelines.progress import track
 from vigil.pipelines.sources import Batch
 from vigil.pipelines.sources._shared.origin import ORIGIN, Origin
 
-Writer = Callable[[Iterator[Batch], CohortStore, Path], None]
+Writer = Callable[[Iterator[Batch], CohortStore, Path], int]  # returns the number of observations
 FORMATS: Final[dict[str, Writer]] = {"meds": write_meds, "omop": write_omop}
 
 
@@ -30,7 +30,8 @@ class Exported:
     Attributes:
         format: a key of :data:`FORMATS`.
         folder: where it is.
-        patients, stays, observations, outcomes: their numbers.
+        patients, stays, outcomes: their numbers.
+        observations: their number, as far as the format holds them.
     """
 
     format: str
@@ -68,10 +69,12 @@ def export_cohort(home: Home, written: str, out: Path) -> Exported:
         own_task=None if own is None else own.model_dump(),
     )
     shards = int(stays["shard"].max()) + 1 if len(stays) else 0
-    FORMATS[written](track(_whole_patients(home.cohort, stays), f"export {facts.source}", shards), home.cohort, out)
+    observations = FORMATS[written](
+        track(_whole_patients(home.cohort, stays), f"export {facts.source}", shards), home.cohort, out
+    )
     origin.write(out / ORIGIN)  # last, so that an unfinished export has none
     patients = stays["subject_id"].map(patient_of).nunique()
-    return Exported(written, out, patients, facts.subjects, facts.observations, facts.events)
+    return Exported(written, out, patients, facts.subjects, observations, facts.events)
 
 
 def _stays_by_shard(cohort: CohortStore) -> pd.DataFrame:
@@ -84,7 +87,7 @@ def _stays_by_shard(cohort: CohortStore) -> pd.DataFrame:
 def _whole_patients(cohort: CohortStore, stays: pd.DataFrame) -> Iterator[Batch]:
     """Yield the cohort in parts of whole patients."""
     for _, own in stays.groupby("shard"):
-        wanted = [(int(part), rows["subject_id"].tolist()) for part, rows in own.groupby("part")]
+        wanted = [(part, own.loc[own["part"] == part, "subject_id"].tolist()) for part in sorted(set(own["part"].tolist()))]
         observations, of_stays, outcomes = (
             pd.concat([cohort.read_partition(table, part, subjects) for part, subjects in wanted], ignore_index=True)
             for table in ("observations", "stays", "outcomes")

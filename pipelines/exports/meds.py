@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pandas as pd
 import pyarrow as pa
@@ -20,12 +20,12 @@ from vigil.models.cohort import index_times, label_index_times, split_of
 from vigil.models.tasks import RiskTask
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.sources import Batch
+from vigil.pipelines.sources._shared.origin import OUTCOME
 from vigil.pipelines.sources.meds.vocabulary import (
     AGE,
     CODES,
     EXTENSIONS,
     MEDS_VERSION,
-    OUTCOME,
     SEXES,
     SIGNAL_OF,
     START,
@@ -55,9 +55,7 @@ _LABELS: Final = pa.schema(
         pa.field("boolean_value", pa.bool_(), nullable=False),
     ]
 )
-_SPLITS: Final = pa.schema(
-    [pa.field("subject_id", pa.int64(), nullable=False), pa.field("split", pa.string(), nullable=False)]
-)
+_SPLITS: Final = pa.schema([pa.field("subject_id", pa.int64(), nullable=False), pa.field("split", pa.string(), nullable=False)])
 _CODES: Final = pa.schema(
     [
         pa.field("code", pa.string(), nullable=False),
@@ -70,8 +68,8 @@ _CODES: Final = pa.schema(
 )
 
 
-def write_meds(batches: Iterator[Batch], cohort: CohortStore, out: Path) -> None:
-    """Write a cohort as a MEDS data set.
+def write_meds(batches: Iterator[Batch], cohort: CohortStore, out: Path) -> int:
+    """Write a cohort as a MEDS data set; return the number of observations.
 
     Args:
         batches: the cohort in parts of whole patients; each becomes one shard of each split.
@@ -83,6 +81,7 @@ def write_meds(batches: Iterator[Batch], cohort: CohortStore, out: Path) -> None
     for folder in (metadata, out / "labels"):
         folder.mkdir(parents=True, exist_ok=True)
     codes: set[str] = set()
+    observations = 0
     with pq.ParquetWriter(out / "labels" / f"{task.name}.parquet", _LABELS) as labels:
         for shard, batch in enumerate(batches):
             events = events_of(batch).assign(subject_id=lambda events: events[STAY].map(numbers))
@@ -91,8 +90,9 @@ def write_meds(batches: Iterator[Batch], cohort: CohortStore, out: Path) -> None
             for name, rows in events.groupby(split):
                 path = out / "data" / str(name) / f"{shard}.parquet"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                rows = rows.sort_values(["subject_id", "time"], kind="stable", na_position="first")
-                pq.write_table(pa.Table.from_pandas(rows, SCHEMA, preserve_index=False), path)
+                ordered = rows.sort_values(["subject_id", "time"], kind="stable", na_position="first")
+                pq.write_table(pa.Table.from_pandas(ordered, SCHEMA, preserve_index=False), path)
+            observations += len(batch.observations)
             labels.write_table(_labels(batch, task, numbers))
     pq.write_table(_codes(codes), metadata / "codes.parquet")
     splits = {number: split_of(subject) for subject, number in numbers.items()}
@@ -107,10 +107,11 @@ def write_meds(batches: Iterator[Batch], cohort: CohortStore, out: Path) -> None
         **{kind: list(names) for kind, names in EXTENSIONS.items()},
     }
     (metadata / "dataset.json").write_text(json.dumps(description, indent=1) + "\n")
+    return observations
 
 
 def events_of(batch: Batch) -> pd.DataFrame:
-    """Return the events of a batch without their MEDS subjects; of one time, a stay begins before what is observed, and ends after."""
+    """Return the events of a batch without their MEDS subjects; of one time, the start of a stay is first and its end last."""
     stays = batch.stays.rename(columns={"subject_id": STAY, "unit": "ward"})
     facts = stays[[STAY]]
     at = {code: facts.assign(code=code, time=stays[column]).dropna(subset="time") for code, column in TIMES.items()}
@@ -156,7 +157,7 @@ def _codes(codes: set[str]) -> pa.Table:
     for code in sorted(codes):
         description, parents = describe(code)
         signal = SIGNAL_OF.get(code.removeprefix(SUPERSEDED))
-        row = {"code": code, "description": description, "parent_codes": parents, "signal": signal}
+        row: dict[str, Any] = {"code": code, "description": description, "parent_codes": parents, "signal": signal}
         if signal is not None:
             row |= {"unit": STORED[signal].unit, "resolution": STORED[signal].resolution}
         rows.append(row)

@@ -94,6 +94,11 @@ def is_export(source: Source) -> bool:
     return bool(getattr(source, "is_export", False))
 
 
+def check_readings(readings: pd.DataFrame, source: Source, now: pd.Timestamp | None = None) -> CheckedObservations:
+    """Check readings by what their source declares; those of an export were resolved before."""
+    return check_resolved(readings, now) if is_export(source) else check(readings, now, source.declared)
+
+
 def check_observations(batch: Batch, source: Source, now: pd.Timestamp) -> CheckedObservations:
     """Check the observations of a batch by what its source declares. Those that belong to no stay are quarantined, too.
 
@@ -102,11 +107,7 @@ def check_observations(batch: Batch, source: Source, now: pd.Timestamp) -> Check
         source: whose declarations count.
         now: the present; times of a source that shifts its dates may lie after it.
     """
-    present = None if source.shifted_dates else now
-    if is_export(source):
-        checked = check_resolved(batch.observations, present)
-    else:
-        checked = check(batch.observations, present, source.declared)
+    checked = check_readings(batch.observations, source, None if source.shifted_dates else now)
     stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
     if not stray.any():
         return checked

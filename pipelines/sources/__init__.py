@@ -72,8 +72,8 @@ class Source(Protocol):
         declared: what the source declares of its observations: units and the like.
         shifted_dates: whether its times may lie in the future, as publishers shift them.
 
-    A source may also have ``own_task``, the settings of a task that is not built in, and ``is_export``. The cohort that it holds
-    was then exported by Vigil: its subjects are subject keys already, and its observations were resolved
+    A source may also have ``own_task``, the settings of a task that is not built in, and ``is_export``: the cohort that it
+    holds was exported by Vigil. Its subjects are subject keys already, and its observations were resolved
     (:mod:`vigil.features.resolved`).
     """
 
@@ -137,6 +137,12 @@ def _meds(data: Path | None) -> Source:
     return open_meds(_require_path(data, "meds needs the folder of a MEDS data set, with data and metadata in it"))
 
 
+def _omop(data: Path | None) -> Source:
+    from vigil.pipelines.sources.omop import open_omop
+
+    return open_omop(_require_path(data, "omop needs the folder of OMOP tables, one CSV or Parquet file a table"))
+
+
 def _require_path(data: Path | None, need: str) -> Path:
     if data is None:
         raise SourceError(f"--data is missing: {need}")
@@ -151,6 +157,7 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
     "eicu_aki": _eicu_aki,
     "ahe2009": _ahe2009,
     "meds": _meds,
+    "omop": _omop,
 }
 
 

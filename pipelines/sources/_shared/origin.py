@@ -12,6 +12,7 @@ from vigil.models.tasks import RiskTask
 from vigil.pipelines.sources import SourceError
 
 ORIGIN: Final = "vigil.json"  # in the folder of an export
+OUTCOME: Final = {True: "OUTCOME//", False: "OUTCOME_BY//"}  # codes: before the kind, by whether the onset is known
 _FORMAT: Final = 1  # of the exported tables; a change that an older version would misread raises it
 
 

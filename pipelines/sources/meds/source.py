@@ -14,11 +14,10 @@ from vigil.features.declarations import OWN_UNITS
 from vigil.features.observations import TIME
 from vigil.features.pseudonyms import is_subject_key
 from vigil.pipelines.sources import Batch, SourceError
-from vigil.pipelines.sources._shared.origin import ORIGIN, read_origin
+from vigil.pipelines.sources._shared.origin import ORIGIN, OUTCOME, read_origin
 from vigil.pipelines.sources.meds.vocabulary import (
     AGE,
     EXTENSIONS,
-    OUTCOME,
     SEXES,
     SIGNAL_OF,
     START,
@@ -68,7 +67,9 @@ class MedsExport:
         events = _events([_read_table(path) for path in paths])
         codes = pd.Series(events["code"].cat.categories)
         signal_of = {code: SIGNAL_OF.get(code.removeprefix(SUPERSEDED)) for code in codes}
-        is_known = codes.map(signal_of).notna() | codes.isin([AGE, *SEXES, *TIMES]) | codes.str.startswith(tuple(OUTCOME.values()))
+        is_known = (
+            codes.map(signal_of).notna() | codes.isin([AGE, *SEXES, *TIMES]) | codes.str.startswith(tuple(OUTCOME.values()))
+        )
         others = Counter(events.loc[events["code"].isin(codes[~is_known]), "code"])
         if others:
             self.left_out[f"shard {paths[0].stem}"] = dict(others)

@@ -1,7 +1,7 @@
 """Codes and columns of a cohort as MEDS: what each event is called, and which column holds what MEDS has no place for.
 
-An observation has the code ``LOINC//8867-4//min``: vocabulary, code, unit (UCUM, without a slash at its beginning). Signals without
-a LOINC code, and bounds, have ``VIGIL//on_oxygen//1``. A value that was corrected or retracted later has the prefix
+An observation has the code ``LOINC//8867-4//min``: vocabulary, code, unit (UCUM, without a slash at its beginning). Signals
+without a LOINC code, and bounds, have ``VIGIL//on_oxygen//1``. A value that was corrected or retracted later has the prefix
 ``SUPERSEDED//``, so that no reader takes it for one that counts.
 """
 
@@ -12,6 +12,7 @@ from typing import Final
 from vigil.features.errors import VigilError
 from vigil.features.signals import STORED, Signal
 from vigil.models.cohort import patient_of
+from vigil.pipelines.sources._shared.origin import OUTCOME
 
 # The standard that is written: https://github.com/Medical-Event-Data-Standard/meds
 MEDS_VERSION: Final = "0.4"
@@ -26,7 +27,6 @@ TIMES: Final = {
     "UNIT_ADMISSION": "unit_admitted_at",
     "HOSPITAL_ADMISSION": "hospital_admitted_at",
 }
-OUTCOME: Final = {True: "OUTCOME//", False: "OUTCOME_BY//"}  # before the kind, by whether the onset is known
 SUPERSEDED: Final = "SUPERSEDED//"
 EXTENSIONS: Final = {  # by the list of dataset.json that names them
     "raw_source_id_columns": (STAY, "message_id"),
