@@ -11,6 +11,7 @@ import pandas as pd
 
 from vigil.features.declarations import OWN_UNITS
 from vigil.features.duplicates import CONTENT
+from vigil.features.kernel.plan import UNBOUNDED
 from vigil.features.observations import COLUMNS, CheckedObservations, sort_observations, understand
 from vigil.features.revisions import counts_until, to_microseconds
 
@@ -57,13 +58,17 @@ def check_resolved(frame: pd.DataFrame, now: pd.Timestamp | None = None) -> Chec
 
 
 def _repeats(rows: pd.DataFrame) -> np.ndarray:
-    """Return which rows say what another one says that counts already when they are recorded."""
+    """Return which rows say what another one says that counts already when they are recorded.
+
+    A row that was superseded in the group that it came with counts at no time, so it repeats nothing.
+    """
     repeats = np.zeros(len(rows), dtype=bool)
     alike = np.flatnonzero(rows.duplicated(CONTENT, keep=False))
     if len(alike):
-        same = rows.iloc[alike].assign(recorded=to_microseconds(rows["recorded_at"])[alike], until=counts_until(rows)[alike])
-        same = same.assign(position=alike).sort_values("recorded", kind="stable")
+        recorded, until = to_microseconds(rows["recorded_at"])[alike], counts_until(rows)[alike]
+        same = rows.iloc[alike].assign(position=alike, recorded=recorded, until=until)[until > recorded]
+        same = same.sort_values("recorded", kind="stable")
         content = [same[name].astype(object) for name in CONTENT]
-        before = same.groupby(content, sort=False)["until"].transform(lambda until: until.cummax().shift(fill_value=-1))
+        before = same.groupby(content, sort=False)["until"].transform(lambda until: until.cummax().shift(fill_value=-UNBOUNDED))
         repeats[same["position"]] = (same["recorded"] < before).to_numpy()
     return repeats

@@ -64,16 +64,11 @@ class MedsExport:
             yield self._read(self._shards[shard])
 
     def _read(self, paths: list[Path]) -> Batch:
-        events = _events([_read_table(path) for path in paths])
-        codes = pd.Series(events["code"].cat.categories)
-        signal_of = {code: SIGNAL_OF.get(code.removeprefix(SUPERSEDED)) for code in codes}
-        is_known = (
-            codes.map(signal_of).notna() | codes.isin([AGE, *SEXES, *TIMES]) | codes.str.startswith(tuple(OUTCOME.values()))
-        )
-        others = Counter(events.loc[events["code"].isin(codes[~is_known]), "code"])
+        events = join_shards([_read_table(path) for path in paths])
+        others = Counter(events.loc[events["code"].isin(_unknown_codes(events)), "code"])
         if others:
             self.left_out[f"shard {paths[0].stem}"] = dict(others)
-        return Batch(_observations(events, signal_of), _stays(events), _outcomes(events))
+        return batch_of(events)
 
 
 def _read_table(path: Path) -> pa.Table:
@@ -90,14 +85,28 @@ def _read_table(path: Path) -> pa.Table:
     return table
 
 
-def _events(tables: list[pa.Table]) -> pd.DataFrame:
+def join_shards(tables: list[pa.Table]) -> pd.DataFrame:
+    """Return the events of several files of one shard, with their times in UTC."""
     events: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries().to_pandas()
     for name in ("time", "recorded_at", "superseded_at"):
         events[name] = events[name].dt.tz_localize("UTC").astype(TIME)
     return events
 
 
-def _observations(events: pd.DataFrame, signal_of: dict[str, str | None]) -> pd.DataFrame:
+def batch_of(events: pd.DataFrame) -> Batch:
+    """Return the cohort that events of an export hold. Values are float32 still: the check rounds them to their resolution."""
+    return Batch(_observations(events), _stays(events), _outcomes(events))
+
+
+def _unknown_codes(events: pd.DataFrame) -> list[str]:
+    """Return the codes that an export does not write."""
+    known = {AGE, *SEXES, *TIMES, *SIGNAL_OF}
+    codes = [code for code in events["code"].cat.categories if not code.startswith(tuple(OUTCOME.values()))]
+    return [code for code in codes if code.removeprefix(SUPERSEDED) not in known]
+
+
+def _observations(events: pd.DataFrame) -> pd.DataFrame:
+    signal_of = {code: SIGNAL_OF.get(code.removeprefix(SUPERSEDED)) for code in events["code"].cat.categories}
     signal = events["code"].astype(object).map(signal_of)
     rows = events.loc[signal.notna(), [STAY, *_OBSERVED]]
     rows = rows.rename(columns={STAY: "subject_id", "time": "observed_at", "numeric_value": "value"})
