@@ -124,7 +124,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     usable = normalised[reason == ""]
     if isinstance(usable["signal"].dtype, pd.CategoricalDtype):  # sorted by name, as texts are, and on_oxygen among them
         usable = usable.assign(signal=usable["signal"].cat.set_categories(list(_POSITION)))
-    usable = _sort(usable)
+    usable = sort_observations(usable)
     resolved = resolve(usable)
     counts, retracts = resolved["outcome"] == "counts", resolved["outcome"] == "retracts"
     reason.loc[resolved.index[~counts & ~retracts]] = resolved["outcome"]
@@ -213,7 +213,8 @@ def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
     )
 
 
-def _sort(accepted: pd.DataFrame) -> pd.DataFrame:
+def sort_observations(accepted: pd.DataFrame) -> pd.DataFrame:
+    """Return usable observations in the order in which they count: by :data:`KEY`, and the worst of a time last."""
     severity = rank_severity(_number_signals(accepted["signal"]), accepted["value"].to_numpy())
     return accepted.assign(severity=severity).sort_values([*KEY, "severity", "value"], kind="stable").drop(columns="severity")
 
@@ -228,12 +229,12 @@ def _add_oxygen(accepted: pd.DataFrame, reason: "pd.Series[str]") -> pd.DataFram
         return accepted
     is_oxygen = (accepted["signal"] == OXYGEN).to_numpy()
     sent = accepted[is_oxygen].assign(is_derived=False)
-    oxygen = _sort(pd.concat([sent, derived.assign(is_derived=True)]))
+    oxygen = sort_observations(pd.concat([sent, derived.assign(is_derived=True)]))
     oxygen, repeats = join_derived(oxygen.drop(columns="is_derived"), oxygen["is_derived"].to_numpy(dtype=bool))
     reason.loc[oxygen.index[repeats].intersection(accepted.index[is_oxygen])] = "duplicate_reading"
     oxygen = oxygen[~repeats]
     if "superseded_at" in oxygen:  # then some may count from later on
-        oxygen = _sort(oxygen)
+        oxygen = sort_observations(oxygen)
     together = pd.concat([accepted[~is_oxygen], oxygen])
     subject = pd.Index(accepted["subject_id"].unique()).get_indexer(together["subject_id"])
     series = subject * len(_POSITION) + _number_signals(together["signal"])

@@ -8,6 +8,7 @@ the secret key ensures this.
 
 import base64
 import hmac
+import re
 import secrets
 import sqlite3
 from contextlib import closing
@@ -30,6 +31,7 @@ KEY_BYTES: Final = 32
 OPEN_KEY: Final = b"vigil: nobody is hidden by this."
 
 _CHECK_TEXT: Final = "vigil: is this the key?"
+_SUBJECT_KEY: Final = re.compile(r"[a-z2-7]{24}(~[a-z2-7]{24})?")  # of 15 bytes in base32, and those of the stay
 _PSEUDONYM_BYTES: Final = 15  # 120 bits: among 10^9 patients, two share a pseudonym with a probability of 10^-18
 
 
@@ -88,6 +90,15 @@ class Pseudonyms:
     def _encode(self, part: str) -> str:
         digest = hmac.digest(self._key, part.encode(), "sha256")[:_PSEUDONYM_BYTES]
         return base64.b32encode(digest).decode().lower()
+
+
+def is_subject_key(text: str) -> bool:
+    """Return whether a text has the form of a subject key.
+
+    >>> is_subject_key("bfkwjlrkg7dxrhdl2qzwn3i4"), is_subject_key("MRN 4711")
+    (True, False)
+    """
+    return _SUBJECT_KEY.fullmatch(text) is not None
 
 
 def open_pseudonyms(home: Path, first: bytes | None = None) -> Pseudonyms:

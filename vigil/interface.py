@@ -39,9 +39,9 @@ class Cohort:
     @property
     def observations(self) -> pd.DataFrame:
         """The readings that can be used, checked and in the signals' own units."""
-        from vigil.features.observations import check
+        from vigil.pipelines.jobs.ingest import check_readings
 
-        return check(self._table("observations"), declared=self.source.declared).accepted
+        return check_readings(self._table("observations"), self.source).accepted
 
     @property
     def stays(self) -> pd.DataFrame:

@@ -71,6 +71,10 @@ class Source(Protocol):
         task: the question, whose answer can be learned from this cohort's outcomes.
         declared: what the source declares of its observations: units and the like.
         shifted_dates: whether its times may lie in the future, as publishers shift them.
+
+    A source may also have ``own_task``, the settings of a task that is not built in, and ``is_export``: the cohort that it
+    holds was exported by Vigil. Its subjects are subject keys already, and its observations were resolved
+    (:mod:`vigil.features.resolved`).
     """
 
     name: str
@@ -127,6 +131,18 @@ def _ahe2009(data: Path | None) -> Source:
     return Ahe2009(_require_path(data, "ahe2009 needs the folder of map_1min.parquet and records.parquet"))
 
 
+def _meds(data: Path | None) -> Source:
+    from vigil.pipelines.sources.meds import open_meds
+
+    return open_meds(_require_path(data, "meds needs the folder of a MEDS data set, with data and metadata in it"))
+
+
+def _omop(data: Path | None) -> Source:
+    from vigil.pipelines.sources.omop import open_omop
+
+    return open_omop(_require_path(data, "omop needs the folder of OMOP tables, one CSV or Parquet file a table"))
+
+
 def _require_path(data: Path | None, need: str) -> Path:
     if data is None:
         raise SourceError(f"--data is missing: {need}")
@@ -140,6 +156,8 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
     "eicu_sepsis": _eicu_sepsis,
     "eicu_aki": _eicu_aki,
     "ahe2009": _ahe2009,
+    "meds": _meds,
+    "omop": _omop,
 }
 
 

@@ -100,7 +100,8 @@ class TableCohort:
 
     def _read_observations(self, table: ObservationTable) -> pd.DataFrame:
         columns = {KEY: table.stay, "observed_at": table.time, "recorded_at": table.recorded, "device_id": table.device}
-        columns |= {"signal": table.signal, "value": table.value, "unit": table.unit, **table.signals}
+        columns |= {"signal": table.signal, "value": table.value, "unit": table.unit, "comparator": table.comparator}
+        columns |= table.signals
         rows = self._rows(table, columns)
         for name in ("observed_at", "recorded_at"):
             if name in rows:

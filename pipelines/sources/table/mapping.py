@@ -137,6 +137,7 @@ class ObservationTable(TableSettings):
         signals: wide: the column of each signal.
         signal: long: the column that names the signal.
         value, unit: long: the columns of value and unit.
+        comparator: long: the column that makes a value a bound: ``<``, ``<=``, ``>`` or ``>=``; else it is empty.
         codes: long: which texts of the column ``signal`` stand for which signals. Rows with other texts are left out. Default:
             names of signals, and LOINC and MDC codes.
     """
@@ -148,6 +149,7 @@ class ObservationTable(TableSettings):
     signal: Name | None = None
     value: Name | None = None
     unit: Name | None = None
+    comparator: Name | None = None
     codes: dict[str, SignalName] = {}
 
     @model_validator(mode="after")
@@ -155,8 +157,8 @@ class ObservationTable(TableSettings):
         is_long = self.signal is not None and self.value is not None
         if bool(self.signals) == is_long:
             raise ValueError("expected either signals (wide: a column a signal), or signal and value (long: a row a value)")
-        if self.signals and (self.signal or self.value or self.unit or self.codes):
-            raise ValueError("signal, value, unit and codes belong to a long table; a wide one has signals alone")
+        if self.signals and (self.signal or self.value or self.unit or self.comparator or self.codes):
+            raise ValueError("signal, value, unit, comparator and codes belong to a long table; a wide one has signals alone")
         return self
 
     def known_codes(self) -> dict[str, str]:
