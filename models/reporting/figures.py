@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from vigil.models.formatting import format_interval
 from vigil.models.reporting.style import DEFAULT_COLOUR, display_name, label_axes, line_style, order_models
 from vigil.models.reporting.tables import name_group
 from vigil.models.statistics.bootstrap import Float64
@@ -28,6 +29,8 @@ def draw_ranking(result: Result) -> Figure:
     for axes, metric, title in zip(figure.subplots(1, 2, sharey=True), ("auroc", "auprc"), ("AUROC", "AUPRC"), strict=True):
         for position, name in enumerate(models):
             _draw_dot(axes, result["models"][name], metric, position, line_style(name, models[-1])["color"])
+            shown = format_interval(result["models"][name], metric)
+            axes.text(1.01, position, shown, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
         guide = "chance" if metric == "auroc" else "prevalence"
         label_axes(axes, f"{title} with 95 % interval; dotted: {guide}", "", title)
         axes.set_yticks(range(len(models)), [display_name(name) for name in models])

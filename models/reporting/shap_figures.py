@@ -107,7 +107,7 @@ def _draw(draw: Callable[[], None], size: tuple[float, float]) -> Figure:
     interactive = plt.isinteractive()
     with report_style(), _shap_style(), _seeded(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)  # a column without values is drawn in grey
-        figure = plt.figure(figsize=size, layout="constrained")
+        figure: Figure = plt.figure(figsize=size, layout="constrained")
         try:
             draw()
         finally:
@@ -116,8 +116,8 @@ def _draw(draw: Callable[[], None], size: tuple[float, float]) -> Figure:
         figure.set_size_inches(*size)
         for axes in figure.axes:
             axes.tick_params(labelsize=9)
-            axes.xaxis.label.set_size(9)
-            axes.yaxis.label.set_size(9)
+            axes.xaxis.label.set_fontsize(9)
+            axes.yaxis.label.set_fontsize(9)
             for text in axes.texts:
                 text.set_fontsize(8)
     return figure

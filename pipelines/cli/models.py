@@ -21,6 +21,20 @@ OnlyVariant = Annotated[
 VariantSettings = Annotated[
     list[str] | None, typer.Option("--set", help="A setting of the registered variant, such as num_leaves=8; repeatable.")
 ]
+GroupedBy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        help="Attribute to examine fairness by: sex, age_band, ward, site, or one that a mapping or --attributes brings; "
+        "repeatable. Default: all that divide the patients.",
+    ),
+]
+AttributesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--attributes", help="CSV or Parquet with more attributes: subject_id (of stays, or of patients), and others."
+    ),
+]
 Readings = Annotated[
     Path, typer.Argument(help="CSV or Parquet: subject_id, observed_at, signal, value; optionally unit, age, sex and others.")
 ]
@@ -80,13 +94,22 @@ def models(name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json 
         write(to, {"versions": listed})
 
 
-def evaluate(version: Version = None, name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
-    """Evaluate a model version and its baselines on the held-out patients."""
+def evaluate(
+    version: Version = None,
+    name: ModelName = None,
+    by: GroupedBy = None,
+    attributes: AttributesFile = None,
+    home_path: HomePath = DEFAULT_HOME,
+    to: Json = None,
+) -> None:
+    """Evaluate a model version and its baselines on the held-out patients, and its fairness to groups of them."""
     with job(home_path, to) as home:
         from vigil.pipelines.cli.tables import metrics_table
         from vigil.pipelines.jobs.evaluate import evaluate as evaluate_models
+        from vigil.pipelines.jobs.fairness import read_attributes
 
-        metrics = evaluate_models(home, version, name)
+        brought = None if attributes is None else read_attributes(attributes)
+        metrics = evaluate_models(home, version, name, by=by or (), attributes=brought)
         OUT.print(metrics_table(metrics, "Held-out patients"))
         write(to, {"models": metrics})
 
