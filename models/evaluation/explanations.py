@@ -19,7 +19,7 @@ from vigil.models.training.risk_model import RiskModel
 _ROWS: Final = 1_000  # sampled; TreeSHAP takes a millisecond a row and member
 _SIGNALS: Final = 8  # shown: those with the largest mean contribution
 _FEATURES: Final = 12
-_DOTS: Final = 300  # of a signal or feature; a page holds a drawn element a dot
+_DOTS: Final = 200  # of a signal or feature; a page holds a drawn element a dot
 _GROUPS: Final = 10  # of rows by value, as equal as ties allow
 _LEAST: Final = 20  # rows in a group
 _BINS: Final = 24  # of the density of values

@@ -148,15 +148,16 @@ def _measure_attribute(
         for metric in METRICS:
             rows[name][metric] = points[metric].get(name, np.nan)
         rows[name] |= _limit_shares(labelled["label"].to_numpy(np.float64), flagged, members[name], resamples)
-        if name not in judged:
+        if name in judged:
+            rows[name]["auroc_low"], rows[name]["auroc_high"] = percentile_interval(draws[name]["auroc"])
+        else:
             rows[name]["auroc"] = np.nan
-            continue
-        rows[name]["auroc_low"], rows[name]["auroc_high"] = percentile_interval(draws[name]["auroc"])
-        if name == reference:
-            rows[name]["reference"] = True
-        elif reference is not None:
+    for name in judged:
+        rows[name]["reference"] = name == reference
+        if reference is not None and name != reference:
             rows[name] |= _compare(rows[name], rows[reference], draws[name], draws[reference])
-    return sorted(rows.values(), key=lambda row: (not row["enough"], _nan_last(row["true_positive_rate"])))
+    worst_first = sorted((rows[name] for name in judged), key=lambda row: _nan_last(row["true_positive_rate"]))
+    return [*worst_first, *(rows[name] for name in names if name not in judged)]
 
 
 def _compute_points(labelled: pd.DataFrame, flagged: NDArray[np.bool_], groups: "pd.Series[str]") -> pd.DataFrame:

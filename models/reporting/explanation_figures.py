@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vigil.features.display_names import capitalise, name_signal, unit_of_signal
+from vigil.features.signals import SIGNALS
 from vigil.models.reporting.style import DEFAULT_COLOUR
 
 _COLUMNS: Final = 4
@@ -21,10 +23,10 @@ def draw_explanations(result: Mapping[str, Any]) -> Figure:
     shown: Sequence[Mapping[str, Any]] = [signal for signal in result["explanations"] if signal["groups"]]
     rows = -(-len(shown) // _COLUMNS)
     figure = Figure(figsize=(9.5, 2.5 * rows), layout="constrained")
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False, sharey=True).flat
+    panels = list(figure.subplots(rows, _COLUMNS, squeeze=False, sharey=True).flat)
     for axes, signal in zip(panels, shown, strict=False):
         _draw_signal(axes, signal)
-    for axes in list(panels)[len(shown) :]:
+    for axes in panels[len(shown) :]:
         axes.set_axis_off()
     for axes in figure.axes[::_COLUMNS]:
         axes.set_ylabel("change of the log-odds")
@@ -43,6 +45,8 @@ def _draw_signal(axes: Axes, signal: Mapping[str, Any]) -> None:
         _draw_density(axes, density)
     axes.set_title(capitalise(name_signal(signal["signal"])), fontsize=9)
     axes.set_xlabel(unit_of_signal(signal["signal"]) or "value")
+    if signal["signal"] in SIGNALS and SIGNALS[signal["signal"]].coded:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_density(axes: Axes, density: Mapping[str, Any]) -> None:

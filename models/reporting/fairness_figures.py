@@ -7,12 +7,12 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from vigil.features.display_names import capitalise, name_signal
 from vigil.models.evaluation.fairness import SMALLEST_CELL
-from vigil.models.formatting import NONE, format_interval, format_percent_interval
-from vigil.models.reporting.style import DEFAULT_COLOUR
+from vigil.models.formatting import format_interval, format_percent_interval
+from vigil.models.reporting.style import DEFAULT_COLOUR, percent_tick
 from vigil.models.reporting.tables import Table
 
 Row = Mapping[str, Any]
@@ -21,10 +21,10 @@ _WIDTH: Final = 9.5  # inches
 _PANELS: Final = 4  # of calibration in a line
 _FEW_COLOUR: Final = "#8a94a0"
 _SHARES: Final = {
-    "selection_rate": "flagged, of all",
-    "true_positive_rate": "flagged, before an event",
-    "false_positive_rate": "flagged, without an event",
-    "precision": "right, of the flagged",
+    "selection_rate": "flagged,\nof all",
+    "true_positive_rate": "flagged,\nbefore an event",
+    "false_positive_rate": "flagged,\nwithout an event",
+    "precision": "before an event,\nof the flagged",
 }
 _COMPARED: Final = {"true_positive_rate": "flagged before an event", "false_positive_rate": "flagged without", "auroc": "AUROC"}
 
@@ -40,15 +40,16 @@ def draw_fairness(groups: Sequence[Row]) -> Figure:
         rows += [by, *members]
     figure = Figure(figsize=(_WIDTH, 0.9 + 0.26 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(_SHARES), sharey=True)
+    panels[0].text(-0.03, 1.01, "patients / with an event", transform=panels[0].transAxes, ha="right", va="bottom", fontsize=8)
     for axes, (metric, title) in zip(panels, _SHARES.items(), strict=True):
         for position, row in enumerate(rows):
             if not isinstance(row, str):
                 _draw_share(axes, row, metric, len(rows) - 1 - position)
         axes.set_title(title, fontsize=9)
         axes.set(ylim=(-0.6, len(rows) - 0.4), xlim=(0, None))
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+        axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.tick_params(axis="y", length=0)
-        axes.locator_params(axis="x", nbins=4)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
     labels = [capitalise(name_attribute(row)) if isinstance(row, str) else _label_group(row) for row in rows]
     panels[0].set_yticks(range(len(rows)), labels[::-1])
     for text, row in zip(panels[0].get_yticklabels(), rows[::-1], strict=True):
@@ -70,7 +71,7 @@ def draw_group_calibration(points: Sequence[Row], groups: Sequence[Row] = ()) ->
     panels = [(key, list(members)) for key, members in groupby(points, key=lambda row: (row["by"], row["group"]))]
     lines = max(1, -(-len(panels) // _PANELS))
     figure = Figure(figsize=(_WIDTH, 2.3 * lines), layout="constrained")
-    drawn = figure.subplots(lines, _PANELS, squeeze=False, sharex=True, sharey=True).flat
+    drawn = list(figure.subplots(lines, _PANELS, squeeze=False, sharex=True, sharey=True).flat)
     for axes, (key, members) in zip(drawn, panels, strict=False):
         x, y, low, high = (
             np.array([row[name] for row in members], dtype=float)
@@ -83,11 +84,12 @@ def draw_group_calibration(points: Sequence[Row], groups: Sequence[Row] = ()) ->
         size = sizes.get(key)
         counted = f"\n{size['patients']:,} patients, {size['events']:,} with an event" if size else ""
         axes.set_title(f"{capitalise(name_attribute(key[0]))}: {key[1]}{counted}", fontsize=8)
-    for axes in list(drawn)[len(panels) :]:
+    for axes in drawn[len(panels) :]:
         axes.set_axis_off()
     for axes in figure.axes:
-        axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
-        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=None, symbol=" %"))
+        axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
+        axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.set(xlim=(0, None), ylim=(0, None))
     figure.supxlabel("predicted risk, mean of a fifth", fontsize=9)
     figure.supylabel("observed frequency", fontsize=9)
@@ -109,7 +111,7 @@ def summarise_fairness(result: Mapping[str, Any]) -> list[str]:
         worst, reference = judged[0], next(row for row in judged if row["reference"])
         other = judged[-1] if worst is reference else reference
         sentences.append(
-            f"{name}: of the {rows_named} before an event the fewest are flagged in {_count(worst)}: "
+            f"{name}: of the {rows_named} before an event the fewest are flagged in the group {_count(worst)}: "
             f"{format_percent_interval(worst, 'true_positive_rate')}; in {_count(other)} "
             f"{format_percent_interval(other, 'true_positive_rate')}. {_describe_gap(worst, other)}{small}"
         )
@@ -164,7 +166,7 @@ def _draw_share(axes: Axes, row: Row, metric: str, position: int) -> None:
 
 def _label_group(row: Row) -> str:
     few = "" if row["enough"] else ", too few"
-    return f"{row['group']} ({format_count(row['patients'])} patients, {format_count(row['events'])} with an event{few})"
+    return f"{row['group']}: {format_count(row['patients'])} / {format_count(row['events'])}{few}"
 
 
 def _count(row: Row) -> str:
@@ -173,13 +175,15 @@ def _count(row: Row) -> str:
 
 def _describe_gap(worst: Row, other: Row) -> str:
     """Describe the difference between two groups of which one is the reference, and whether it may be chance."""
-    compared = other if worst["reference"] else worst
-    low, high = compared["true_positive_rate_difference_low"], compared["true_positive_rate_difference_high"]
+    reference, compared = (worst, other) if worst["reference"] else (other, worst)
+    low, high = (compared[f"true_positive_rate_difference_{end}"] for end in ("low", "high"))
     shown = {f"gap{end}": _points(compared[f"true_positive_rate_difference{end}"]) for end in ("", "_low", "_high")}
-    interval = format_interval(shown, "gap", 0, signed=True)
-    if interval == NONE or low is None or low <= 0 <= high:
-        return f"The difference, {interval} percentage points in {compared['group']}, may be chance."
-    return f"The difference is {interval} percentage points in {compared['group']}."
+    between = (
+        f"{format_interval(shown, 'gap', 0, signed=True)} percentage points from {reference['group']} to {compared['group']}"
+    )
+    if low is None or high is None or low <= 0 <= high:
+        return f"The difference, {between}, may be chance."
+    return f"The difference is {between}."
 
 
 def _points(share: float | None) -> float | None:

@@ -66,11 +66,14 @@ def draw_waterfall(explained: Mapping[str, Any], *, by: str = "signal") -> Figur
     shown = min(_SHOWN, len(parts))
     figure = _draw(lambda: shap.plots.waterfall(one, max_display=shown, show=False), (_WIDTH, 1.6 + 0.36 * shown))
     axes, *others = figure.axes
+    if shown < len(parts):
+        axes.set_yticks(axes.get_yticks(), [text.get_text().replace(" features", f" {by}s") for text in axes.get_yticklabels()])
     for twin in others:  # they hold formulas, which the title says in words
         twin.set_axis_off()
     axes.set_xlabel("log-odds of the risk (0.7 more doubles the odds)")
     average = format_percent(1 / (1 + np.exp(-baseline)), 1)
-    axes.set_title(f"From the average patient, {average}, to this one, {format_percent(explained['risk'], 1)}", fontsize=10)
+    with report_style():
+        axes.set_title(f"From the average patient, {average}, to this one, {format_percent(explained['risk'], 1)}")
     return figure
 
 

@@ -111,6 +111,15 @@ def label_axes(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set(xlabel=x, ylabel=y, title=title)
 
 
+def percent_tick(value: float, _: int | None = None) -> str:
+    """Return the label of a tick in percent, for matplotlib's ``FuncFormatter``.
+
+    >>> percent_tick(0.125), percent_tick(0.2)
+    ('12.5 %', '20 %')
+    """
+    return f"{100 * value:.3g} %"
+
+
 def render_svg(figure: Figure) -> str:
     """Return a figure as an SVG element of an HTML page, without namespaces, which are addresses."""
     with report_style():

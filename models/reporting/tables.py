@@ -290,7 +290,8 @@ def tabulate_subgroups(result: Result) -> Table:
 
 def name_group(row: Row) -> str:
     """Return the name of a group as readers see it."""
-    return "all patients" if row["by"] == "all" else f"{row['by']}: {row['group']}"
+    by = "ward" if row["by"] == "unit" else row["by"]
+    return "all patients" if by == "all" else f"{by}: {row['group']}"
 
 
 def tabulate_losses(result: Result) -> Table:
