@@ -54,6 +54,7 @@ _UNIT_NAMES: Final = {
     "1": "",
     "{count}": "",
     "{score}": "points",
+    "{ACVPU}": "points",
 }
 # What the numbers of a code mean, from 0 on.
 _CODES: Final = {

@@ -264,5 +264,5 @@ def _sort_into_groups(values: "pd.Series[Any]") -> "pd.Categorical[str]":
     return pd.Categorical(texts, [*sorted(set(texts) - {UNKNOWN}), UNKNOWN])
 
 
-def _nan_last(value: float) -> float:
+def _nan_last(value: Any) -> float:
     return float("inf") if np.isnan(value) else value

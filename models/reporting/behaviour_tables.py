@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from vigil.features.display_names import capitalise, name_signal
+from vigil.features.display_names import name_signal
 from vigil.features.signals import STORED
 from vigil.models.behaviour.directions import FEWEST_CASES, HISTORY_FACTOR, TOLERANCE
 from vigil.models.formatting import NONE, format_interval, format_limits, format_number, format_percent, format_percent_interval
@@ -42,7 +42,7 @@ def tabulate_vignettes(result: Result) -> Table:
         [
             answer["title"],
             f"{answer['news2']}",
-            answer["expected"],
+            _as_words(answer["expected"]).replace("news2", name_signal("news2")),
             *(_band_with_fault(answer, tabulate_history) for tabulate_history in _HISTORY),
             "NO" if answer["faults"] else "yes",
         ]
@@ -69,7 +69,7 @@ def tabulate_worsening(result: Result) -> Table:
         verdict = "NOT met" if signal in broken else "met" if any_length["cases"] >= FEWEST_CASES else "too few to judge"
         shares = (_share_of_cases(cases.get((signal, length))) for length in lengths)
         falls = [format_number(any_length[size], 2) for size in ("fall_median", "fall_p95")]
-        rows.append([capitalise(name_signal(signal)) if signal != "all" else "All signals", *shares, *falls, verdict])
+        rows.append([name_signal(signal) if signal != "all" else "all signals", *shares, *falls, verdict])
     names = ["history of any length" if length == _ANY_LENGTH else f"history {length}" for length in lengths]
     return Table(["made worse", *names, "median fall, log-odds", "95th percentile", "limits"], rows)
 

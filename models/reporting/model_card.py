@@ -14,7 +14,7 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined
 
 from vigil.features.catalogue import FEATURES, INDEX_STEP
-from vigil.features.display_names import capitalise, name_feature, name_signal, name_unit
+from vigil.features.display_names import name_feature, name_signal, name_unit
 from vigil.features.signals import SIGNALS
 from vigil.models.formatting import NONE, format_interval, format_number, format_percent
 from vigil.models.reporting import behaviour_tables, fairness_figures, tables
@@ -251,7 +251,7 @@ def _features(names: Iterable[str]) -> str:
         code, unit = (definition.loinc or NONE, _describe_unit(definition.unit)) if definition else (NONE, NONE)
         spoken = name_signal(signal)
         listed = ", ".join(f"{name_feature(name).removeprefix(f'{spoken}, ')} `{name}`" for name in features)
-        rows.append([capitalise(spoken), code, unit, f"{len(features)}", listed])
+        rows.append([spoken, code, unit, f"{len(features)}", listed])
     return _to_markdown(
         Table(["signal", "LOINC", "unit of readings (UCUM code)", "features", "what they are, and names"], rows)
     )
@@ -259,7 +259,7 @@ def _features(names: Iterable[str]) -> str:
 
 def _describe_unit(code: str) -> str:
     """Return a unit as people write it, with its UCUM code where that differs."""
-    return code if name_unit(code) == code else f"{name_unit(code) or 'none'} (`{code}`)"
+    return code if name_unit(code) == code else f"{name_unit(code) or 'none'} ({code})"
 
 
 def _fairness(evaluation: Result) -> dict[str, Any]:

@@ -37,7 +37,6 @@ def render_report(result: Result) -> str:
         resources.files("vigil.models.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     )
     losses = result.get("robustness", {}).get("losses")
-    has_explanations = any(signal["groups"] for signal in result.get("explanations", ()))
     large_groups = [row for row in result["subgroups"] if row["enough"]]
     return template.render(
         result=result,
@@ -72,7 +71,7 @@ def render_report(result: Result) -> str:
             "subgroups": _draw_svg(figures.draw_subgroups, result) if len(large_groups) > 1 else "",
             "robustness": _draw_svg(figures.draw_losses, result) if losses else "",
             "ranges": _draw_svg(figures.draw_ranges, result) if result["ranges"] else "",
-            **(_explanations(result) if has_explanations else {}),
+            **_explanations(result),
         },
     )
 
@@ -121,17 +120,15 @@ def _fairness(result: Result) -> dict[str, Any]:
     }
 
 
-def _explanations(result: Result) -> dict[str, Markup]:
-    """Return the figures of the section about explanations; reports of earlier versions hold the curves alone."""
+def _explanations(result: Result) -> dict[str, str]:
+    """Return the figures of the section about explanations; empty texts for a model that cannot say."""
     signals, features, example = (result.get(name) for name in ("explanations", "feature_explanations", "example"))
-    drawn = {"explanations": _draw_svg(draw_explanations, result)}
-    if signals and "swarm" in signals[0]:
-        drawn["swarm"] = _draw_svg(shap_figures.draw_signal_swarm, signals)
-    if features:
-        drawn["feature_swarm"] = _draw_svg(shap_figures.draw_feature_swarm, features)
-    if example:
-        drawn["example"] = _draw_svg(shap_figures.draw_waterfall, example)
-    return drawn
+    return {
+        "explanations": _draw_svg(draw_explanations, result) if any(one["groups"] for one in signals or ()) else "",
+        "swarm": _draw_svg(shap_figures.draw_signal_swarm, signals) if signals else "",
+        "feature_swarm": _draw_svg(shap_figures.draw_feature_swarm, features) if features else "",
+        "example": _draw_svg(shap_figures.draw_waterfall, example) if example else "",
+    }
 
 
 def _draw_svg(draw: Callable[[Any], Figure], result: Any) -> Markup:
