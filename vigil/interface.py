@@ -178,9 +178,9 @@ def features(readings: Frame, index: Any = None, service: str = "vital_signs_v3"
 
     if service not in SERVICES:
         raise VigilError(f"service={service!r}: no such feature service; expected one of {', '.join(SERVICES)}")
-    rows = _pandas(readings)
+    rows = to_pandas(readings)
     accepted = check(rows).accepted
-    times = index_of_last(rows, accepted, "readings") if index is None else _pandas(index)
+    times = index_of_last(rows, accepted, "readings") if index is None else to_pandas(index)
     times = times.assign(**{name: np.nan for name in FACTS if name not in times})
     built = build_features(accepted, times, service_views(service))
     return _like(readings, built[["subject_id", "index_time", *SERVICES[service]]])
@@ -215,7 +215,7 @@ class Model:
         """
         from vigil.pipelines.jobs.score_readings import score_readings
 
-        return _like(readings, score_readings(self.home.inner, _pandas(readings), self.task, self.version)[0])
+        return _like(readings, score_readings(self.home.inner, to_pandas(readings), self.task, self.version)[0])
 
     def explain(self, readings: Frame) -> Frame:
         """Return the signals that move each risk most: ``subject_id, signal, log_odds, measured``.
@@ -224,7 +224,7 @@ class Model:
         """
         from vigil.pipelines.jobs.score_readings import explain_readings
 
-        return _like(readings, explain_readings(self.home.inner, _pandas(readings), self.task, self.version))
+        return _like(readings, explain_readings(self.home.inner, to_pandas(readings), self.task, self.version))
 
 
 class Home:
@@ -304,18 +304,63 @@ class Home:
         proposal = Proposal.read(Path(params)) if isinstance(params, str | Path) else Proposal(params or {})
         return train(self.inner, seed, only=only, proposal=proposal)
 
-    def evaluate(self, version: str | None = None) -> pd.DataFrame:
+    def evaluate(
+        self, version: str | None = None, by: Sequence[str] = (), attributes: Frame | str | Path | None = None
+    ) -> pd.DataFrame:
         """Examine a version on the held-out patients; return a row a model, and write the report into the home.
 
         Args:
             version: of the model; default: the champion.
+            by, attributes: the groups of its section about fairness, as :meth:`fairness` takes them.
 
         Raises:
-            VigilError: there is no such version.
+            VigilError: there is no such version, or no such attribute.
         """
         from vigil.pipelines.jobs.evaluate import evaluate
 
-        return pd.DataFrame(evaluate(self.inner, version)).T.rename_axis("model")
+        return pd.DataFrame(evaluate(self.inner, version, by=by, attributes=_attributes(attributes))).T.rename_axis("model")
+
+    def fairness(
+        self, by: Sequence[str] = (), attributes: Frame | str | Path | None = None, version: str | None = None
+    ) -> pd.DataFrame:
+        """Return how a version treats groups of the held-out patients: a row a group, the worst of each attribute first.
+
+        Args:
+            by: attributes: ``sex, age_band, ward``, ``site``, or one that a mapping or ``attributes`` brings. Default: all
+                that divide these patients.
+            attributes: a frame or a file (CSV, Parquet): ``subject_id`` (of stays or of patients, as the source names them),
+                and a column an attribute.
+            version: of the model; default: the champion.
+
+        Returns:
+            ``by, group, patients, events, index_times, prevalence, enough, reference``; ``selection_rate,
+            true_positive_rate, false_positive_rate, precision, auroc``, each with ``_low, _high`` (95 %), ``_difference`` and
+            ``_ratio`` to the largest group, which have ``_low, _high`` too. ``enough`` is False where nothing can be concluded.
+
+        Raises:
+            VigilError: there is no such version, or no such attribute.
+        """
+        from vigil.pipelines.jobs.evaluate import examine_version_fairness
+
+        return examine_version_fairness(self.inner, by, _attributes(attributes), version).groups
+
+    def group_calibration(
+        self, by: Sequence[str] = (), attributes: Frame | str | Path | None = None, version: str | None = None
+    ) -> pd.DataFrame:
+        """Return observed frequencies by fifth of the predicted risk, in each group that is large enough to judge.
+
+        Args:
+            by, attributes, version: as :meth:`fairness` takes them.
+
+        Returns:
+            ``by, group, predicted, observed, observed_low, observed_high, n``.
+
+        Raises:
+            VigilError: as :meth:`fairness`.
+        """
+        from vigil.pipelines.jobs.evaluate import examine_version_fairness
+
+        return examine_version_fairness(self.inner, by, _attributes(attributes), version).calibration
 
     def leaderboard(self) -> pd.DataFrame:
         """Return a row for each variant and baseline of each version, with its figures in the version's last evaluation.
@@ -361,9 +406,18 @@ class Home:
         return self.inner.reports / "evaluation.html"
 
 
-def _pandas(frame: Any) -> pd.DataFrame:
-    rows: pd.DataFrame = frame if isinstance(frame, pd.DataFrame) else nw.from_native(frame, eager_only=True).to_pandas()
+def to_pandas(frame: Any) -> pd.DataFrame:
+    """Return a frame of any kind as one of pandas."""
+    rows: pd.DataFrame = frame if isinstance(frame, pd.DataFrame) else nw.from_native(frame, eager_only=True).toto_pandas()
     return rows
+
+
+def _attributes(given: Any) -> pd.DataFrame | None:
+    if isinstance(given, str | Path):
+        from vigil.pipelines.jobs.fairness import read_attributes
+
+        return read_attributes(Path(given))
+    return None if given is None else to_pandas(given)
 
 
 def _like(frame: Frame, result: pd.DataFrame) -> Frame:
@@ -371,7 +425,7 @@ def _like(frame: Frame, result: pd.DataFrame) -> Frame:
     backend = nw.from_native(frame, eager_only=True).implementation
     same: Any = result
     if not isinstance(frame, pd.DataFrame):
-        same = nw.from_arrow(pa.Table.from_pandas(result, preserve_index=False), backend=backend).to_native()
+        same = nw.from_arrow(pa.Table.fromto_pandas(result, preserve_index=False), backend=backend).to_native()
     return cast("Frame", same)
 
 

@@ -336,14 +336,15 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Whether :meth:`contributions` work: the members are tree ensembles."""
         return isinstance(self._unfitted_learner, lightgbm.LGBMClassifier)
 
-    def contributions(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return TreeSHAP contributions to the calibrated log-odds, summed over the features of each signal.
+    def contributions(self, X: pd.DataFrame, by: Literal["signal", "feature"] = "signal") -> pd.DataFrame:
+        """Return TreeSHAP contributions to the calibrated log-odds, of features or summed over those of each signal.
 
         Lundberg SM, et al. From local explanations to global understanding with explainable AI for trees. Nat Mach Intell
         2020;2:56-67. A row adds up to :meth:`margin`.
 
         Returns:
-            One row for each row of X and one column for each signal, in log-odds; ``baseline`` is that of the average patient.
+            One row for each row of X and one column for each signal (or feature), in log-odds; ``baseline`` is that of the
+            average patient.
 
         Raises:
             TypeError: the members are not tree ensembles.
@@ -355,10 +356,12 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weight * np.mean([np.asarray(member.predict(matrix, pred_contrib=True)) for member in view], axis=0)
             for weight, view in zip(self.weights_, self.members_, strict=True)
         )
+        baseline = shap[:, -1] + self.intercept_
+        if by == "feature":
+            return pd.DataFrame(shap[:, :-1], columns=self.features, index=X.index).assign(baseline=baseline)
         signal, signals = pd.factorize(np.array([FEATURES[name].signal for name in self.features], dtype=object))
         membership = np.eye(len(signals))[signal]  # (n_features, n_signals)
-        by_signal = pd.DataFrame(shap[:, :-1] @ membership, columns=signals, index=X.index)
-        return by_signal.assign(baseline=shap[:, -1] + self.intercept_)
+        return pd.DataFrame(shap[:, :-1] @ membership, columns=signals, index=X.index).assign(baseline=baseline)
 
     def contribution_changes(self, before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
         """Return how much each signal moved the log-odds from one index time to another.

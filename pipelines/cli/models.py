@@ -33,6 +33,20 @@ Leaderboard = Annotated[
 Minutes = Annotated[float, typer.Option("--minutes", min=0.0, help="How long to search; it is kept to within a fold.")]
 Rival = Annotated[bool, typer.Option("--rival", help="Also search with FLAML, for as many minutes on the same folds.")]
 Anew = Annotated[bool, typer.Option("--anew", help="Begin a search, where an earlier one would be continued.")]
+GroupedBy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        help="Attribute to examine fairness by: sex, age_band, ward, site, or one that a mapping or --attributes brings; "
+        "repeatable. Default: all that divide the patients.",
+    ),
+]
+AttributesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--attributes", help="CSV or Parquet with more attributes: subject_id (of stays, or of patients), and others."
+    ),
+]
 Readings = Annotated[
     Path, typer.Argument(help="CSV or Parquet: subject_id, observed_at, signal, value; optionally unit, age, sex and others.")
 ]
@@ -125,13 +139,22 @@ def models(
         write(to, {"versions": listed})
 
 
-def evaluate(version: Version = None, name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
-    """Evaluate a model version and its baselines on the held-out patients."""
+def evaluate(
+    version: Version = None,
+    name: ModelName = None,
+    by: GroupedBy = None,
+    attributes: AttributesFile = None,
+    home_path: HomePath = DEFAULT_HOME,
+    to: Json = None,
+) -> None:
+    """Evaluate a model version and its baselines on the held-out patients, and its fairness to groups of them."""
     with job(home_path, to) as home:
         from vigil.pipelines.cli.tables import metrics_table
         from vigil.pipelines.jobs.evaluate import evaluate as evaluate_models
+        from vigil.pipelines.jobs.fairness import read_attributes
 
-        metrics = evaluate_models(home, version, name)
+        brought = None if attributes is None else read_attributes(attributes)
+        metrics = evaluate_models(home, version, name, by=by or (), attributes=brought)
         OUT.print(metrics_table(metrics, "Held-out patients"))
         write(to, {"models": metrics})
 

@@ -56,7 +56,7 @@ def score_readings(
         ObservationError: rows of a patient state several facts.
         NoModelError: there is no such version.
     """
-    rows, registered, unused = _features_of(home, readings, task, version, title)
+    rows, registered, unused = features_of_readings(home, readings, task, version, title)
     risks = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))
     answers = pd.DataFrame(
         {
@@ -85,7 +85,7 @@ def explain_readings(home: Home, readings: pd.DataFrame, task: str, version: str
     Raises:
         ScoreFileError: as :func:`score_readings`.
     """
-    rows, registered, _ = _features_of(home, readings, task, version, "readings")
+    rows, registered, _ = features_of_readings(home, readings, task, version, "readings")
     risks: list[Assessment] = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))
     found = [
         (risk.patient, one.signal, one.log_odds, one.measured)
@@ -95,10 +95,14 @@ def explain_readings(home: Home, readings: pd.DataFrame, task: str, version: str
     return pd.DataFrame(found, columns=["subject_id", "signal", "log_odds", "measured"])
 
 
-def _features_of(
+def features_of_readings(
     home: Home, readings: pd.DataFrame, task: str, version: str | None, title: str
 ) -> tuple[pd.DataFrame, RegisteredModel | None, pd.DataFrame]:
-    """Return the features of each patient as of their last reading, the model, and the readings that cannot be used."""
+    """Return the features of each patient as of their last reading, the model, and the readings that cannot be used.
+
+    Raises:
+        ScoreFileError, NoModelError: as :func:`score_readings`.
+    """
     if missing := [column for column in REQUIRED if column not in readings]:
         raise ScoreFileError(f"{title}: lacks {', '.join(missing)}; expected a row a reading with {', '.join(REQUIRED)}")
     checked = check(readings, declared=SourceSettingsFile(home.path).declarations())

@@ -1,12 +1,14 @@
 """Data sources. Each turns one kind of data into the same three tables, so the rest of the chain does not depend on it."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 import pandas as pd
+from pydantic import AfterValidator
 
 from vigil.features.declarations import Declarations
 from vigil.features.errors import VigilError
@@ -21,6 +23,21 @@ GROUP: Final = "vigil.sources"  # of entry points: functions that take the path 
 TABLE: Final = "table"  # the source of any tables, by a mapping
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
 OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
+
+# What else tables about stays, and their index times, hold.
+_TAKEN: Final = {"stay", "patient", "born", "ward", "age_band", "index_time", "label", "probability"}
+
+
+def _require_attribute_name(name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,39}", name):
+        raise ValueError(f"{name} is no name of an attribute; expected small letters, digits and _, such as insurance")
+    if name in {*STAYS, *OUTCOMES, *_TAKEN}:
+        raise ValueError(f"{name} has a meaning of its own; name the attribute differently")
+    return name
+
+
+AttributeName = Annotated[str, AfterValidator(_require_attribute_name)]
+"""Name of an attribute: a column of stays beside :data:`STAYS`, by which patients are grouped."""
 
 _LARGEST_STAY_FILE: Final = 10_000_000  # bytes; enough for years of hourly rows
 
@@ -49,9 +66,9 @@ class Batch:
 
     Attributes:
         observations: columns of :mod:`vigil.features.observations`, unchecked, ``unit`` optional.
-        stays: columns :data:`STAYS`, one row for each subject. ``start, end`` of monitoring (UTC); ``unit_admitted_at,
-            hospital_admitted_at`` (may be NaT); ``age`` (years); ``sex`` (0 female, 1 male); ``site``; ``unit`` (ward; may be
-            missing).
+        stays: columns :data:`STAYS` and attributes (:data:`AttributeName`), one row for each subject. ``start, end`` of
+            monitoring (UTC); ``unit_admitted_at, hospital_admitted_at`` (may be NaT); ``age`` (years); ``sex`` (0 female, 1
+            male); ``site``; ``unit`` (ward; may be missing).
         outcomes: columns :data:`OUTCOMES`. A subject without a row has no event. ``onset_known`` is False where the event had
             begun before the record, so that ``onset`` is only its latest possible time.
     """

@@ -80,6 +80,52 @@ def test_fifteen_lines_from_tables_to_an_evaluated_model(tmp_path, few_trees):  
     assert set(cohort.outcomes["subject_id"]) <= set(cohort.stays["subject_id"])
 
 
+def test_fairness_is_a_row_a_group_by_columns_of_stays_and_by_attributes_that_are_brought(home):
+    own = vigil.Home(home)
+    payer = pd.DataFrame({"subject_id": [f"sim-{n:06}" for n in range(400)], "payer": ["public", "private"] * 200})
+    groups = own.fairness(by=["sex", "payer"], attributes=payer)
+    assert groups["by"].unique().tolist() == ["sex", "payer"]
+    sizes = groups.groupby("by")["patients"].sum()
+    assert sizes["sex"] == sizes["payer"]  # every held-out patient is in one group of each
+    assert {"female", "male", "public", "private"} == set(groups["group"])
+    defined = groups["true_positive_rate"].notna()
+    assert groups.loc[defined, "true_positive_rate_low"].le(groups.loc[defined, "true_positive_rate"]).all()
+    assert len(vigil.plots.fairness(groups).axes) == 4
+    points = own.group_calibration(by=["sex"])
+    assert set(points["group"]) == set(groups.loc[(groups["by"] == "sex") & groups["enough"], "group"])
+    assert vigil.plots.calibration(points).axes
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"subject_id": ["sim-000001"] * 2, "payer": ["a", "b"]}, "1 names again; expected one row for each"),
+        ({"subject_id": ["nobody"], "payer": ["a"]}, "none is of a stay of this home"),
+        ({"subject_id": ["sim-000001"], "sex": ["f"]}, "sex: the stays have that already"),
+        ({"name": ["sim-000001"], "payer": ["a"]}, "expected subject_id and others"),
+    ],
+)
+def test_attributes_that_cannot_be_joined_are_refused(home, attributes, message):
+    with pytest.raises(vigil.VigilError, match=message):
+        vigil.Home(home).fairness(attributes=pd.DataFrame(attributes))
+
+
+def test_pictures_are_figures_of_the_champions_contributions(home):
+    champion = vigil.Home(home).champion()
+    swarm = vigil.plots.beeswarm(champion, pl.DataFrame(ROWS), number=3)
+    assert len(swarm.axes[0].get_yticklabels()) == 3
+    features = vigil.plots.beeswarm(champion, by="feature", number=4)  # of held-out hours
+    assert len(features.axes[0].get_yticklabels()) == 4
+    waterfall = vigil.plots.waterfall(champion, pd.DataFrame(ROWS), "b")
+    risk = champion.predict(pd.DataFrame(ROWS)).set_index("subject_id")["probability"]["b"]
+    assert waterfall.axes[0].get_title(loc="left").endswith(f"to this one, {100 * risk:.1f} %")
+    assert vigil.plots.dependence(champion).axes
+    with pytest.raises(vigil.VigilError, match="the readings are of 2; expected one"):
+        vigil.plots.waterfall(champion, pd.DataFrame(ROWS))
+    with pytest.raises(vigil.VigilError, match="too few patients with a value"):
+        vigil.plots.dependence(champion, pd.DataFrame(ROWS))
+
+
 def test_what_is_no_cohort_is_refused(tmp_path):
     with pytest.raises(vigil.VigilError, match="cannot be read"):
         vigil.read_cohort(tmp_path / "cohort.toml")
