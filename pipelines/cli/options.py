@@ -20,12 +20,16 @@ SourceName = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="Data source: simulated (default), cinc2019, cinc2012, eicu_sepsis, eicu_aki, ahe2009; table: any, by --mapping.",
+        help="Data source: simulated (default), cinc2019, cinc2012, eicu_sepsis, eicu_aki, ahe2009; fhir: a FHIR "
+        "export; table: any, by --mapping.",
     ),
 ]
 Mapping = Annotated[
     Path | None,
-    typer.Option("--mapping", help="What the columns of your own tables are, as TOML; or mimic4, eicu, omop, mimic4_meds."),
+    typer.Option(
+        "--mapping",
+        help="What the columns of your own tables are, as TOML; or mimic4, eicu, omop, mimic4_meds. With fhir: its settings.",
+    ),
 ]
 Data = Annotated[Path | None, typer.Option("--data", help="File or folder of the data; the simulated ward needs none.")]
 

@@ -19,6 +19,7 @@ class SourceError(VigilError):
 
 GROUP: Final = "vigil.sources"  # of entry points: functions that take the path of the data and return a source
 TABLE: Final = "table"  # the source of any tables, by a mapping
+FHIR: Final = "fhir"  # the source of a FHIR export, perhaps with settings
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
 OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
 
@@ -127,6 +128,12 @@ def _ahe2009(data: Path | None) -> Source:
     return Ahe2009(_require_path(data, "ahe2009 needs the folder of map_1min.parquet and records.parquet"))
 
 
+def _fhir(data: Path | None, settings: Path | None = None) -> Source:
+    from vigil.pipelines.sources.fhir import FhirCohort
+
+    return FhirCohort(_require_path(data, "fhir needs the folder of a FHIR $export, or of Bundles"), settings)
+
+
 def _require_path(data: Path | None, need: str) -> Path:
     if data is None:
         raise SourceError(f"--data is missing: {need}")
@@ -140,6 +147,7 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
     "eicu_sepsis": _eicu_sepsis,
     "eicu_aki": _eicu_aki,
     "ahe2009": _ahe2009,
+    FHIR: _fhir,
 }
 
 
@@ -150,7 +158,7 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
         name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's source (:data:`GROUP`). None: a
             mapping means tables, else it is the simulated ward.
         data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
-        mapping: what the columns of tables are.
+        mapping: what the columns of tables are, or the settings of a FHIR cohort.
 
     Raises:
         SourceError: there is no such source, or its data cannot be read.
@@ -167,8 +175,10 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
         if mapping is None:
             raise SourceError("--mapping is missing: table needs one; draft it from the tables: vigil cohort draft FILES")
         return TableCohort(mapping, data)
+    if name == FHIR:
+        return _fhir(data, mapping)
     if mapping is not None:
-        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE}")
+        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE} or {FHIR}")
     if name in SOURCES:
         return SOURCES[name](data)
     installed = entry_points(group=GROUP)
