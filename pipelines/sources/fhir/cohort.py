@@ -171,10 +171,10 @@ def _assign(rows: pd.DataFrame, stays: list[Stay]) -> "pd.Series[Any]":
     # A retraction may have neither encounter nor time; its message is of a stay.
     missing = subject.isna() & rows["message_id"].notna() & rows["encounter"].isna()
     if missing.any():
-        known = pd.DataFrame({"message": rows["message_id"], "patient": rows["patient"], "subject": subject}).dropna()
-        known = known.drop_duplicates(["message", "patient"]).set_index(["message", "patient"])["subject"]
-        keys = pd.MultiIndex.from_frame(rows.loc[missing, ["message_id", "patient"]])
-        subject.loc[missing] = known.reindex(keys).to_numpy()
+        messages = pd.MultiIndex.from_frame(rows[["message_id", "patient"]])
+        of_message = pd.Series(subject.to_numpy(), messages).dropna()
+        of_message = of_message[~of_message.index.duplicated()]
+        subject.loc[missing] = of_message.reindex(messages[missing.to_numpy()]).to_numpy()
     return subject.where(subject.notna(), rows["patient"])
 
 

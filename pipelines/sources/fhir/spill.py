@@ -115,7 +115,7 @@ class Spill:
         for name in _TIMES:
             columns[name] = table[name].cast(pa.timestamp("us", "UTC")).to_pandas().astype(TIME)
         columns["version"] = pd.array(table["version"].to_pylist(), dtype="Int64")
-        rows = pd.DataFrame(columns)[_SCHEMA.names]
+        rows = pd.DataFrame({name: columns[name] for name in _SCHEMA.names})
         texts = rows["text"].notna()
         if texts.any():
             rows["value"] = rows["value"].astype(object).where(~texts, rows["text"])

@@ -63,7 +63,7 @@ def test_its_stays_and_outcomes_are_those_of_the_ward(export):
     other = other.reindex(own.index)
     for name in ("start", "end", "sex", "unit"):
         assert (own[name] == other[name]).all(), name
-    assert (own["age"] - other["age"]).abs().max() < 0.01
+    assert (own["age"] - other["age"]).abs().max() < 0.1  # who returns is older by days
     onsets = [dict(zip(batch.outcomes["subject_id"], batch.outcomes["onset"], strict=True)) for batch in (got, ward)]
     assert onsets[0] == onsets[1]
     assert any("~" in name for name in own.index)
@@ -89,7 +89,8 @@ def test_as_one_bundle_it_is_the_same(export, native, tmp_path):
 
 
 def test_parts_on_the_disk_change_nothing(export, native, tmp_path, monkeypatch):
-    monkeypatch.setattr(spill, "_LEAST", 1000)
+    monkeypatch.setattr(spill, "_LEAST", 500)
+    monkeypatch.setattr(spill, "_ROWS_A_FILE", 1)
     monkeypatch.setattr("vigil.pipelines.sources.fhir.cohort._STAYS_PER_BATCH", 4)
     largest = []
     flush = spill.Spill.flush
@@ -97,8 +98,8 @@ def test_parts_on_the_disk_change_nothing(export, native, tmp_path, monkeypatch)
     source = open_source("fhir", export)
     assert len(source) > 3
     assert_alike(ingested(source, tmp_path), native)
-    assert max(largest) == 1000
-    assert len(largest) > 10
+    assert max(largest) == 500
+    assert len(largest) > 5
 
 
 # Small exports, written from the specification.
