@@ -22,13 +22,15 @@ SourceName = Annotated[
     typer.Option(
         "--source",
         help="Data source: simulated (default), cinc2019, cinc2012, eicu_sepsis, eicu_aki, ahe2009; meds, omop: an export of "
-        "Vigil, or another data set of that format; table: any, by --mapping.",
+        "Vigil, or another data set of that format; fhir: a FHIR export; table: any, by --mapping.",
     ),
 ]
 Mapping = Annotated[
     Path | None,
     typer.Option(
-        "--mapping", help="What the columns of your own tables are, as TOML; or mimic4, eicu, omop, meds, mimic4_meds."
+        "--mapping",
+        help="What the columns of your own tables are, as TOML; or mimic4, eicu, omop, meds, mimic4_meds. With fhir: its "
+        "settings.",
     ),
 ]
 Data = Annotated[Path | None, typer.Option("--data", help="File or folder of the data; the simulated ward needs none.")]

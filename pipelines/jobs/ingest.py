@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from vigil.features.identifiers import is_identifier
+from vigil.features.measures import name_signal
 from vigil.features.observations import TIME, CheckedObservations, check
 from vigil.features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from vigil.features.resolved import check_resolved
@@ -64,7 +65,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
             stays=batch.stays,
             outcomes=batch.outcomes,
         )
-        quarantined.update(zip(quarantine["signal"].astype(str), quarantine["reason"], strict=True))
+        quarantined.update(zip(quarantine["signal"].map(name_signal).astype(str), quarantine["reason"], strict=True))
         subjects += len(batch.stays)
         events += len(batch.outcomes)
         observations += len(checked.accepted)

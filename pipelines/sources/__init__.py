@@ -21,6 +21,7 @@ class SourceError(VigilError):
 
 GROUP: Final = "vigil.sources"  # of entry points: functions that take the path of the data and return a source
 TABLE: Final = "table"  # the source of any tables, by a mapping
+FHIR: Final = "fhir"  # the source of a FHIR export, perhaps with settings
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
 OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
 
@@ -160,6 +161,12 @@ def _omop(data: Path | None) -> Source:
     return open_omop(_require_path(data, "omop needs the folder of OMOP tables, one CSV or Parquet file a table"))
 
 
+def _fhir(data: Path | None, settings: Path | None = None) -> Source:
+    from vigil.pipelines.sources.fhir import FhirCohort
+
+    return FhirCohort(_require_path(data, "fhir needs the folder of a FHIR $export, or of Bundles"), settings)
+
+
 def _require_path(data: Path | None, need: str) -> Path:
     if data is None:
         raise SourceError(f"--data is missing: {need}")
@@ -175,6 +182,7 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
     "ahe2009": _ahe2009,
     "meds": _meds,
     "omop": _omop,
+    FHIR: _fhir,
 }
 
 
@@ -185,7 +193,7 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
         name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's source (:data:`GROUP`). None: a
             mapping means tables, else it is the simulated ward.
         data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
-        mapping: what the columns of tables are.
+        mapping: what the columns of tables are, or the settings of a FHIR cohort.
 
     Raises:
         SourceError: there is no such source, or its data cannot be read.
@@ -202,8 +210,10 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
         if mapping is None:
             raise SourceError("--mapping is missing: table needs one; draft it from the tables: vigil cohort draft FILES")
         return TableCohort(mapping, data)
+    if name == FHIR:
+        return _fhir(data, mapping)
     if mapping is not None:
-        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE}")
+        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE} or {FHIR}")
     if name in SOURCES:
         return SOURCES[name](data)
     installed = entry_points(group=GROUP)

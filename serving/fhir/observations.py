@@ -86,7 +86,8 @@ class MappedObservation:
     Attributes:
         patient_id: the patient identifier.
         observed_at: in microseconds since 1970, UTC. None of what was retracted: it had no time, which is then not needed.
-        issued: when the result became known, in microseconds since 1970, UTC.
+        issued: when this version became known, in microseconds since 1970, UTC: ``issued``, or of a correction or retraction
+            else ``meta.lastUpdated``.
         device_id: of the device.
         encounter: the key of the encounter, such as ``Encounter/7``.
         version: number of this version of it; None: it has none.
@@ -185,11 +186,7 @@ class ObservationMapper:
         if status is None:  # no result yet
             mapped.absent += 1
             return
-        try:
-            mapped.observed_at = read_effective(resource)
-        except RefusedError:
-            if status != RETRACTED:
-                raise
+        mapped.observed_at = _read_time(resource, status)
         says = _Statement(status, self._name(resource), status != FINAL or (mapped.version or 1) > 1)
         self._add_own(resource, concept, says, mapped, has_parts=bool(parts))
         for part, component, path in parts:
@@ -210,6 +207,8 @@ class ObservationMapper:
         mapped.version = _read_version(resource, status)
         if "issued" in resource:
             mapped.issued = read_instant_or_none(resource["issued"])
+        if mapped.issued is None and status in (CORRECTED, RETRACTED) and isinstance(meta := resource.get("meta"), dict):
+            mapped.issued = read_instant_or_none(meta.get("lastUpdated"))
         if "device" in resource:
             mapped.device_id = read_device(resource)
         encounter = resource.get("encounter")
@@ -341,6 +340,16 @@ def _read_status(resource: Mapping[str, Any]) -> str | None:
     if status == "registered" and not VALUES.isdisjoint(resource):
         raise RefusedError("unknown_status", "Observation.status", "registered: no result yet", "preliminary or final")
     return STATUSES[status]
+
+
+def _read_time(resource: Mapping[str, Any], status: str) -> int | None:
+    """Return when it was observed. A retraction needs no time."""
+    try:
+        return read_effective(resource)
+    except RefusedError:
+        if status == RETRACTED:
+            return None
+        raise
 
 
 def _require_no_other_focus(resource: Mapping[str, Any], patient: str, find: FindPatient) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -631,3 +632,21 @@ def test_the_check_takes_whatever_the_mapper_gives(resources):
     checked = check(rows)
     left = len(checked.quarantined) + len(checked.retractions)
     assert len(rows) <= left + len(checked.accepted)  # oxygen that was derived is beside them
+
+
+def test_mapping_takes_no_longer_than_a_few_times_the_parsing_of_its_json():
+    texts = [json.dumps(seed) for seed in SEEDS] * 250
+    resources = [json.loads(text) for text in texts]
+    mapping, parsing = (_least_seconds(work, inputs) for work, inputs in ((MAPPER.map, resources), (json.loads, texts)))
+    assert mapping < 5 * parsing  # about 1.7 times
+
+
+def _least_seconds(work, inputs):
+    """Return the least of several times that the processor takes, which other processes disturb least."""
+    times = []
+    for _ in range(5):
+        started = time.process_time()
+        for each in inputs:
+            work(each)
+        times.append(time.process_time() - started)
+    return min(times)
