@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from vigil.features.signals import SIGNALS, Kind, signal_names
+from vigil.features.signal import Kind
+from vigil.features.signals import SIGNALS, signal_names
 from vigil.models.alarms.timeline import build_timeline
 from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
 from vigil.models.statistics.bootstrap import Float64, Resamples, percentile_interval

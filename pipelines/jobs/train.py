@@ -100,6 +100,7 @@ def train(
     if service is not None:
         task = dataclasses.replace(task, feature_service=_require_known("--service", service, SERVICES))
     name = name or task.name
+    home.record_use("services", [task.feature_service])
     models = _select(candidates(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings or {})
     with timed_step("training frame through Feast"):
         frame = home.features.read_training_frame(read_labelled_index(cohort, "train"), task.feature_service)
