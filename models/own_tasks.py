@@ -51,7 +51,7 @@ class TaskSettings(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$"), AfterValidator(_require_new)]
     outcome: Annotated[str, Field(min_length=3, max_length=80)]
-    horizon_hours: Annotated[float, Field(ge=0.5, le=24 * 366)]
+    horizon_hours: Annotated[float, Field(ge=0.5, le=24 * 10_000)]
     feature_service: Annotated[str, AfterValidator(_require_service)] = "vital_signs_v3"
     index: Literal["hourly", "end"] = "hourly"
     after_onset: Literal["positive", "left_out"] = "left_out"
