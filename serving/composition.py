@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from vigil.features.installed import record_use, require_packages
 from vigil.features.pseudonyms import Pseudonyms, open_pseudonyms
+from vigil.features.signals import SIGNALS
 from vigil.features.store.client import Store
 from vigil.models.own_tasks import find_task
 from vigil.serving.api.concurrency import ShortLivedCache
@@ -77,7 +79,12 @@ class ApiComponents:
 
 
 def open_risk_service(settings: Settings, champion: Champion | None = None, ward_state: WardState | None = None) -> RiskService:
-    """Return the risk service of a home: its champion, store, journal, clock, log and ward state."""
+    """Return the risk service of a home: its champion, store, journal, clock, log and ward state.
+
+    Raises:
+        PackageError: an installed package that the home uses is missing.
+    """
+    require_packages(settings.home)
     champion = champion or Champion.loaded(settings.home, settings.task)
     ward_state = ward_state or WardState(settings.home)
     task, journal, clock = find_task(settings.task, settings.home), Journal(settings.home), open_clock(settings.home)
@@ -101,6 +108,8 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         VigilError: a file of the home cannot be used.
     """
     home = settings.home
+    require_packages(home)
+    record_use(home, "signals", SIGNALS)  # from now on observations of any of them are taken
     champion = _open_champion(settings, metrics)
     ward_state = WardState(home)
     service = open_risk_service(settings, champion, ward_state)
@@ -168,6 +177,7 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> RescorerComponents:
     Raises:
         VigilError: a file of the home cannot be used.
     """
+    require_packages(settings.home)
     champion = _open_champion(settings, metrics)
     online_store = OnlineStoreWriter(Store(settings.home), metrics)
     rescorer = Rescorer(

@@ -106,6 +106,7 @@ def train(
     proposal.require_service(task.feature_service)
     settings = {**proposal.parameters, **(settings or {})}
     name = name or task.name
+    home.record_use("services", [task.feature_service])
     models = _select(candidates(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings)
     with timed_step("training frame through Feast"):
         frame = home.features.read_training_frame(read_labelled_index(cohort, "train"), task.feature_service)

@@ -33,6 +33,7 @@ from typing import Final
 
 from vigil.features.errors import VigilError
 from vigil.features.files import read_hex_key, write_new
+from vigil.features.installed import FILE as PACKAGES_FILE
 from vigil.features.pseudonyms import CHECK_FILE, KEY_FILE
 from vigil.models.monitoring.change_control_plan import FILE as PLAN_FILE
 from vigil.models.own_tasks import FILE as TASKS_FILE
@@ -71,6 +72,7 @@ FILES: Final = (
     fhir_settings.FILE,
     CLOCK_FILE,
     TASKS_FILE,
+    PACKAGES_FILE,
     STORE_CONFIGURATION,
     "features",
     "mlartifacts",

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Final, Protocol
 
@@ -12,6 +11,7 @@ from pydantic import AfterValidator
 
 from vigil.features.declarations import Declarations
 from vigil.features.errors import VigilError
+from vigil.features.installed import find_entry_points
 from vigil.models.tasks import RiskTask
 
 
@@ -19,7 +19,6 @@ class SourceError(VigilError):
     """An error for data that cannot be read as the source that was named."""
 
 
-GROUP: Final = "vigil.sources"  # of entry points: functions that take the path of the data and return a source
 TABLE: Final = "table"  # the source of any tables, by a mapping
 FHIR: Final = "fhir"  # the source of a FHIR export, perhaps with settings
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
@@ -190,8 +189,9 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
     """Open a source by name over the data at a path.
 
     Args:
-        name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's source (:data:`GROUP`). None: a
-            mapping means tables, else it is the simulated ward.
+        name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's entry point ``vigil.sources``, a
+            function that takes the path of the data and returns a source. None: a mapping means tables, else it is the
+            simulated ward.
         data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
         mapping: what the columns of tables are, or the settings of a FHIR cohort.
 
@@ -214,11 +214,11 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
         return _fhir(data, mapping)
     if mapping is not None:
         raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE} or {FHIR}")
+    installed = find_entry_points("vigil.sources", taken={*SOURCES, TABLE})
     if name in SOURCES:
         return SOURCES[name](data)
-    installed = entry_points(group=GROUP)
-    if name not in installed.names:
-        known = (*SOURCES, TABLE, *sorted(installed.names))
+    if name not in installed:
+        known = (*SOURCES, TABLE, *installed)
         raise SourceError(f"--source {name}: no such source; choose one of {', '.join(known)}")
     source: Source = installed[name].load()(data)
     return source
