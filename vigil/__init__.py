@@ -22,9 +22,22 @@ from typing import TYPE_CHECKING, Any
 import vigil.features  # noqa: F401 - first, since importing a package sets the attribute of its name: it is to be the function
 
 if TYPE_CHECKING:
-    from vigil.interface import Cohort, Home, Model, VigilError, draft_mapping, features, news2, read_cohort
+    from vigil.interface import (
+        Cohort,
+        Home,
+        Model,
+        VigilError,
+        draft_mapping,
+        features,
+        glucose_profile,
+        news2,
+        read_cohort,
+        time_in_range,
+    )
 
-__all__ = ["Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "news2", "read_cohort"]
+__all__ = [
+    "Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "glucose_profile", "news2", "read_cohort", "time_in_range",
+]  # fmt: skip
 
 del features
 

@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # their libraries take seconds, and scores need none of them
     from vigil.pipelines.sources import Batch, Source
     from vigil.pipelines.sources.table.draft import Draft
 
-__all__ = ["Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "news2", "read_cohort"]
+__all__ = [
+    "Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "glucose_profile", "news2", "read_cohort", "time_in_range",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,53 @@ def features(readings: Frame, index: Any = None, service: str = "vital_signs_v3"
     times = times.assign(**{name: np.nan for name in OPTIONAL_COLUMNS if name not in times})
     built = build_features(accepted, times, service_views(service))
     return _like(readings, built[["subject_id", "index_time", *SERVICES[service]]])
+
+
+def time_in_range(
+    frame: Frame,
+    *,
+    unit: str | None = None,
+    time_zone: str | None = None,
+    sensor_range: tuple[float, float] | None = None,
+    days: float = 14,
+) -> Frame:
+    """Return time in range and the other consensus figures of glucose monitors: a row a patient.
+
+    :func:`vigil.features.glucose.time_in_range` has the arguments, the columns and the sources.
+
+    Raises:
+        VigilError: a column, a unit or the range of the sensors is missing, or no reading can be used.
+    """
+    from vigil.features import glucose
+
+    return _like(
+        frame,
+        glucose.time_in_range(_pandas(frame), unit=unit, time_zone=time_zone, sensor_range=sensor_range, days=days),
+    )
+
+
+def glucose_profile(
+    frame: Frame,
+    *,
+    time_zone: str | Mapping[str, str],
+    unit: str | None = None,
+    sensor_range: tuple[float, float] | None = None,
+    days: float = 14,
+    bin_minutes: int = 15,
+) -> Frame:
+    """Return the ambulatory glucose profile: percentiles by time of day, a row for each patient and quarter of an hour.
+
+    :func:`vigil.features.glucose.glucose_profile` has the arguments, the columns and the sources.
+
+    Raises:
+        VigilError: as :func:`time_in_range`; or a time zone is unknown, or bins do not divide the day.
+    """
+    from vigil.features import glucose
+
+    profile = glucose.glucose_profile(
+        _pandas(frame), time_zone=time_zone, unit=unit, sensor_range=sensor_range, days=days, bin_minutes=bin_minutes
+    )
+    return _like(frame, profile)
 
 
 @dataclass(frozen=True)
