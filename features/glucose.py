@@ -1,13 +1,13 @@
 """Time in range and the ambulatory glucose profile of continuous glucose monitors (CGM).
 
-Ranges, and the rule that 70 % of 14 days are enough: Battelino T, et al. Clinical targets for continuous glucose monitoring data
-interpretation: recommendations from the international consensus on time in range. Diabetes Care 2019;42:1593-1603. The same
-figures are the endpoints of trials: Battelino T, et al. Continuous glucose monitoring and metrics for clinical trials: an
-international consensus statement. Lancet Diabetes Endocrinol 2023;11:42-57.
+Ranges, and the rule that 70 % of 14 days are enough: Battelino T, et al. Clinical targets for continuous glucose monitoring
+data interpretation: recommendations from the international consensus on time in range. Diabetes Care 2019;42:1593-1603. Trials
+report the same figures: Battelino T, et al. Continuous glucose monitoring and metrics for clinical trials: an international
+consensus statement. Lancet Diabetes Endocrinol 2023;11:42-57.
 
 Shares are of time and not of readings, since sensors differ in how often they measure. A reading stands for the time until the
-next one, and at most for the interval of its sensor: so no gap is filled. The interval is the median of the nine spacings around
-the reading, and never more than 15 minutes. The consensus leaves this open; it is our choice.
+next one, and at most for the interval of its sensor: so no gap is filled. The interval is the median of the nine spacings
+around the reading, and never more than 15 minutes. The consensus leaves this open; it is our choice.
 
 A value is put into a range as a whole number of mg/dL, since the ranges are written so (70-180, then 181-250). Then values in
 mmol/L with one decimal fall into the same ranges as the consensus states for mmol/L.
@@ -64,8 +64,8 @@ def time_in_range(
     """Return the consensus figures of each patient over their last days.
 
     Args:
-        frame: a row a reading: ``subject_id, observed_at, signal, value``, and others (:mod:`vigil.features.observations`). Rows
-            of other signals than glucose do not count.
+        frame: a row a reading: ``subject_id, observed_at, signal, value``, and others (:mod:`vigil.features.observations`).
+            Rows of other signals than glucose do not count.
         unit: of the results, and of values that state none, such as ``mmol/L``. None: mg/dL, and every value states its unit.
         time_zone: of times without one, such as ``Europe/Berlin``.
         sensor_range: lowest and highest value that the sensors measure, in ``unit``: what ``Low`` and ``High`` stand for.
@@ -76,8 +76,8 @@ def time_in_range(
 
         - ``subject_id``; ``start, end`` of the period (UTC); ``readings`` in it; ``left_out``: readings that could not be used,
           of any time, duplicates apart;
-        - ``active``: percent of the period with an active sensor; ``sufficient``: whether the period has 14 days or more and the
-          sensor was active for 70 % of it or more;
+        - ``active``: percent of the period with an active sensor; ``sufficient``: whether the period has 14 days or more and
+          the sensor was active for 70 % of it or more;
         - percent of the active time: ``very_low`` (below 54 mg/dL), ``low`` (54-69), ``in_range`` (70-180), ``high`` (181-250),
           ``very_high`` (above 250), and ``at_limit``: with Low or High in place of a value, one mg/dL beyond the limit;
         - weighted by time: ``mean`` (in ``unit``), ``gmi`` (percent), ``cv`` (percent: standard deviation over mean).
@@ -120,7 +120,7 @@ def time_in_range(
     table.insert(3, "left_out", left_out)
     table["readings"] = table["readings"].fillna(0).astype(np.int64)
     table["active"] = table["active"].fillna(0.0)
-    table["sufficient"] = table["sufficient"].eq(True)  # noqa: FBT003 - False where there is none
+    table["sufficient"] = table["sufficient"].eq(True)
     return table.reset_index()
 
 
@@ -266,7 +266,7 @@ def _minutes(readings: pd.DataFrame) -> Float64:
     time = readings["observed_at"].to_numpy("datetime64[us]").astype(np.int64)
     subject = readings["subject_id"].to_numpy()
     until_next = np.append(np.diff(time) / _MINUTE, np.nan)
-    until_next[np.append(subject[1:] != subject[:-1], True)] = np.nan  # noqa: FBT003
+    until_next[np.append(subject[1:] != subject[:-1], True)] = np.nan
     spacings = pd.Series(until_next).groupby(subject, sort=False)
     around = spacings.transform(lambda own: own.rolling(_SPACINGS, center=True, min_periods=1).median())
     interval = around.fillna(_LONGEST_INTERVAL).clip(upper=_LONGEST_INTERVAL).to_numpy()
@@ -307,8 +307,8 @@ def _require_meaning(reasons: "pd.Series[str]", accepted: int | None) -> None:
         raise GlucoseError(f"unit: {number:,} readings state none; give unit='mg/dL' or unit='mmol/L', or a column unit")
     if number := int(counts.get("undeclared_range", 0)):
         raise GlucoseError(
-            f"sensor_range: {number:,} readings are Low or High, and what the sensor measures is not stated; give, for example, "
-            "sensor_range=(40, 400) in mg/dL"
+            f"sensor_range: {number:,} readings are Low or High, and what the sensor measures is not stated; give, for "
+            "example, sensor_range=(40, 400) in mg/dL"
         )
     if accepted is None:
         why = ", ".join(f"{reason} {number:,}" for reason, number in counts.items())

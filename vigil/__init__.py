@@ -36,8 +36,17 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
-    "Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "glucose_profile", "news2", "read_cohort", "time_in_range",
-]  # fmt: skip
+    "Cohort",
+    "Home",
+    "Model",
+    "VigilError",
+    "draft_mapping",
+    "features",
+    "glucose_profile",
+    "news2",
+    "read_cohort",
+    "time_in_range",
+]
 
 del features
 

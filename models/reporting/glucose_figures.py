@@ -127,7 +127,7 @@ def _draw_profile(axes: Axes, profile: pd.DataFrame, unit: str) -> None:
     axes.fill_between(hour, profile["p05"], profile["p95"], color=_LINE, alpha=0.15, linewidth=0, label="5 to 95 %")
     axes.fill_between(hour, profile["p25"], profile["p75"], color=_LINE, alpha=0.35, linewidth=0, label="25 to 75 %")
     axes.plot(hour, profile["median"], color=_LINE, linewidth=2, label="median")
-    axes.set(xlim=(0, 24), xticks=range(0, 25, 3), ylim=(0, max(_HIGHEST[unit], 1.05 * float(profile["p95"].max()))))
+    axes.set(xlim=(0, 24), xticks=range(0, 25, 3), ylim=(0, max(1.1 * _HIGHEST[unit], 1.15 * float(profile["p95"].max()))))
     axes.set_xticklabels([f"{at:02d}:00" for at in range(0, 25, 3)])
     axes.set_yticks([0, *limits, _HIGHEST[unit]])
     axes.grid(visible=False)

@@ -40,14 +40,36 @@ def test_shares_mean_gmi_and_cv_of_a_fortnight_are_those_computed_by_hand():
     assert (row["start"], row["end"]) == (START, START + pd.Timedelta(days=14))
 
 
-@pytest.mark.parametrize(("value", "name"), [(53, "very_low"), (54, "low"), (69, "low"), (70, "in_range"), (180, "in_range"),
-                                             (181, "high"), (250, "high"), (251, "very_high")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (53, "very_low"),
+        (54, "low"),
+        (69, "low"),
+        (70, "in_range"),
+        (180, "in_range"),
+        (181, "high"),
+        (250, "high"),
+        (251, "very_high"),
+    ],
+)
 def test_limits_belong_to_the_ranges_of_the_consensus(value, name):
     assert figures(frame([0, 5], [value, value]))[name] == 100
 
 
-@pytest.mark.parametrize(("value", "name"), [(2.9, "very_low"), (3.0, "low"), (3.8, "low"), (3.9, "in_range"), (10.0, "in_range"),
-                                             (10.1, "high"), (13.9, "high"), (14.0, "very_high")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (2.9, "very_low"),
+        (3.0, "low"),
+        (3.8, "low"),
+        (3.9, "in_range"),
+        (10.0, "in_range"),
+        (10.1, "high"),
+        (13.9, "high"),
+        (14.0, "very_high"),
+    ],
+)
 def test_mmol_per_litre_has_the_limits_that_the_consensus_states_for_it(value, name):
     row = figures(frame([0, 5], [value, value], unit=None), unit="mmol/L")
     assert row[name] == 100
