@@ -97,8 +97,8 @@ def time_in_range(
     readings, left_out = read_sensors(frame, unit=unit, time_zone=time_zone, sensor_range=sensor_range)
     per_unit = 1 / _own_per_unit(unit or OWN_UNIT)
     rows = []
-    for (subject, end), own in _last_days(readings, days).groupby(["subject_id", "end"]):
-        value, minutes = own["value"].to_numpy(), own["minutes"].to_numpy()
+    for subject, own in _last_days(readings, days).groupby("subject_id"):
+        value, minutes, end = own["value"].to_numpy(), own["minutes"].to_numpy(), own["end"].iloc[0]
         mean = float(np.average(value, weights=minutes))
         active = 100 * float(minutes.sum()) / (days * _DAY_MINUTES)
         rows.append(
@@ -240,7 +240,8 @@ def local_times(readings: pd.DataFrame, time_zone: str | Mapping[str, str]) -> "
         GlucoseError: a time zone is unknown, or that of a patient is missing.
     """
     if isinstance(time_zone, str):
-        return readings["observed_at"].dt.tz_convert(_zone(time_zone)).dt.tz_localize(None)
+        everywhere: pd.Series[pd.Timestamp] = readings["observed_at"].dt.tz_convert(_zone(time_zone)).dt.tz_localize(None)
+        return everywhere
     zones = readings["subject_id"].map(dict(time_zone))
     if zones.isna().any():
         raise GlucoseError("time_zone: none for some of the patients; expected one for each subject_id, or one for all")
@@ -270,7 +271,8 @@ def _minutes(readings: pd.DataFrame) -> Float64:
     spacings = pd.Series(until_next).groupby(subject, sort=False)
     around = spacings.transform(lambda own: own.rolling(_SPACINGS, center=True, min_periods=1).median())
     interval = around.fillna(_LONGEST_INTERVAL).clip(upper=_LONGEST_INTERVAL).to_numpy()
-    return np.fmin(until_next, interval)
+    minutes: Float64 = np.fmin(until_next, interval)
+    return minutes
 
 
 def _shares(value: Float64, minutes: Float64) -> dict[str, float]:

@@ -42,8 +42,14 @@ def _course(home: Home, subject_id: str, registered: RegisteredModel) -> pd.Data
     return rows[["index_time", "news2", "news2_highest"]].assign(probability=registered.model.risk(rows))
 
 
-def patient_chart(home: Home, subject_id: str, hours: int = 36) -> Figure:
+def patient_chart(home: Home, subject_id: str, hours: int = 36, version: str | None = None) -> Figure:
     """Draw the last hours of a stay: risk, NEWS2 and the signals below each other, with the onset if there is one.
+
+    Args:
+        home: whose cohort holds the stay.
+        subject_id: of the stay.
+        hours: before its last index time.
+        version: of the model; default: the champion.
 
     Raises:
         KeyError: the cohort has no stay of this subject.
@@ -51,7 +57,7 @@ def patient_chart(home: Home, subject_id: str, hours: int = 36) -> Figure:
     cohort = home.cohort
     outcomes = cohort.read("outcomes").set_index("subject_id")
     onset = outcomes["onset"].get(subject_id)
-    registered = home.registry.load(cohort.task.name)
+    registered = home.registry.load(cohort.task.name, version)
     course = _course(home, subject_id, registered)
     start = course["index_time"].max() - pd.Timedelta(hours=hours)
     course = course[course["index_time"] > start]

@@ -266,6 +266,17 @@ class Model:
         rows = frame[[name for name in _RISK_ROWS if name in frame]]
         return rows.assign(probability=registered.model.risk(frame), **(safety_net_scores(frame) if "news2" in frame else {}))
 
+    def chart(self, subject_id: str, hours: int = 36) -> "Figure":
+        """Draw the last hours of a stay of the home's cohort: risk, NEWS2 and the signals below each other.
+
+        Raises:
+            KeyError: the cohort has no stay of this subject.
+            VigilError: there is no such version.
+        """
+        from vigil.pipelines.charts import patient_chart
+
+        return patient_chart(self.home.inner, subject_id, hours, self.version)
+
     @property
     def alarm_threshold(self) -> float:
         """The risk from which an alarm sounds, as training froze it."""
@@ -365,17 +376,6 @@ class Home:
     def version(self, version: str) -> Model:
         """Return a version of the model, whether it is in use or not."""
         return Model(self, self.inner.served_task, version)
-
-    def chart(self, subject_id: str, hours: int = 36) -> "Figure":
-        """Draw the last hours of a stay: the champion's risk, NEWS2 and the signals below each other.
-
-        Raises:
-            KeyError: the cohort has no stay of this subject.
-            VigilError: there is no champion.
-        """
-        from vigil.pipelines.charts import patient_chart
-
-        return patient_chart(self.inner, subject_id, hours)
 
     @property
     def report(self) -> Path:

@@ -28,7 +28,7 @@ class EvaluationTable(pd.DataFrame):
 
     def _repr_html_(self) -> str:
         if not {"prevalence", "patients"} <= set(self.columns) or self.empty:
-            return str(super()._repr_html_())  # type: ignore[operator]
+            return str(pd.DataFrame(self)._repr_html_())  # type: ignore[operator]
         first = self.iloc[0]
         shown = {name: title for name, title in _SHOWN.items() if name in self and bool(self[name].notna().any())}
         rows = [(str(model), *(_with_interval(figures, name) for name in shown)) for model, figures in self.iterrows()]
