@@ -26,7 +26,18 @@ import vigil.features  # noqa: F401 - first, since importing a package sets the 
 
 if TYPE_CHECKING:
     from vigil import plots
-    from vigil.interface import Cohort, Home, Model, VigilError, draft_mapping, features, news2, read_cohort
+    from vigil.interface import (
+        Cohort,
+        Home,
+        Model,
+        VigilError,
+        draft_mapping,
+        features,
+        glucose_profile,
+        news2,
+        read_cohort,
+        time_in_range,
+    )
     from vigil.models.training.risk_model import RiskModel
 
 __all__ = [
@@ -37,9 +48,11 @@ __all__ = [
     "VigilError",
     "draft_mapping",
     "features",
+    "glucose_profile",
     "news2",
     "plots",
     "read_cohort",
+    "time_in_range",
 ]
 
 del features
