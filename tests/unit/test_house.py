@@ -18,6 +18,8 @@ def importers(library):
     ("library", "allowed"),
     [
         ("mlflow", {"models/mlflow_store.py"}),
+        ("optuna", {"models/search/searchers.py"}),
+        ("flaml", {"models/search/searchers.py"}),
         ("feast", {f"features/store/{name}.py" for name in ("definitions", "feast_import", "migration")}),
         ("evidently", {"pipelines/drift/evidently_report.py"}),
         ("bentoml", {"serving/service.py", "serving/supervisor.py"}),

@@ -4,10 +4,13 @@ import json
 
 import pandas as pd
 import pytest
+from lightgbm import LGBMClassifier
+from sklearn.model_selection import GroupKFold, cross_val_score
 from typer.testing import CliRunner
 
 import vigil
-from vigil.models.cohort import assign_splits
+from vigil.features.catalogue import SERVICES
+from vigil.models.cohort import LABEL_COLUMNS, assign_splits
 from vigil.models.search.space import Range
 from vigil.models.training.candidate_models import linear_model, score_model, tree_model
 from vigil.pipelines.cli.main import app
@@ -56,6 +59,17 @@ def test_tune_reads_training_patients_only_and_sets_a_fifth_of_them_aside(search
     sides = result.patients
     assert sides["set_aside"]["patients"] == pytest.approx(0.2 * sum(own["patients"] for own in sides.values()), abs=3)
     assert sides["set_aside"]["events"] >= 1
+
+
+def test_training_rows_are_those_of_training_patients_for_any_estimator(small_search):
+    rows = vigil.Home(small_search).training_rows()
+    assert set(assign_splits(rows["subject_id"])) == {"train"}
+    assert rows.columns[:5].tolist() == LABEL_COLUMNS
+    known = rows.dropna(subset="label")
+    model = vigil.RiskModel(LGBMClassifier(n_estimators=20, verbosity=-1), folds=2)
+    scores = cross_val_score(model, known, known["label"], groups=known["subject_id"], cv=GroupKFold(2), scoring="roc_auc")
+    assert scores.min() > 0.6
+    assert model.fit(known, known["label"]).feature_names_in_.tolist() == list(SERVICES["vital_signs_v3"])
 
 
 def test_tune_compares_what_was_found_with_default_baselines_and_rival(searched):
