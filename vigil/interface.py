@@ -255,6 +255,20 @@ class Home:
         build(self.inner)
         return asdict(facts)
 
+    def export(self, folder: str | Path, written: str = "meds") -> None:
+        """Write the cohort for other programs, under pseudonyms; ``read_cohort(written, folder)`` reads it back.
+
+        Args:
+            folder: new, or empty.
+            written: ``meds`` or ``omop``.
+
+        Raises:
+            VigilError: the home has no cohort, the folder holds files, or there is no such format.
+        """
+        from vigil.pipelines.exports import export_cohort
+
+        export_cohort(self.inner, written, Path(folder))
+
     def train(self, only: str | None = None, seed: int = 2026) -> "Trained":
         """Fit, calibrate and register the model and its baselines; return what was registered.
 
