@@ -29,8 +29,16 @@ KEY: Final = ["subject_id", "signal", "observed_at", "recorded_at"]  # then by s
 _POSITION: Final = {name: position for position, name in enumerate(STORED_NAMES)}
 _LARGEST: Final = 2**62  # far above the plausible range of every signal
 
+# What a door refuses before the check: what it found is not in the columns of an observation.
+DOOR_REASONS: Final = {
+    "malformed": "the message breaks the rules of its format",
+    "unknown_modifier": "the message has a part that changes its meaning, and that is not understood",
+    "imprecise_time": "the time is a date, or part of one",
+    "interval": "the value is of a period, and not of a time",
+}
 # Reasons in the order in which they are tested. An observation is quarantined for the first reason that applies.
 REASONS: Final = {
+    **DOOR_REASONS,
     "missing_subject": "subject_id is missing",
     "unclear_subject": "subject_id begins or ends with a space, or has an invisible character or one with two encodings",
     "missing_time": "observed_at or recorded_at is missing, no ISO 8601 instant, in an impossible year, or a local time whose "
@@ -93,7 +101,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
             (:mod:`vigil.features.revisions`). A retraction needs no value. A text such as ``<40`` or ``Low`` is a bound
             (:mod:`vigil.features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``, ``>`` or ``>=``.
             ``received_at``, when the gateway received it, takes the place of ``observed_at`` where its source declares that
-            this clock counts.
+            this clock counts. ``refused`` is the reason for which a door refused the row; missing: it did not.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.
         declared: What sources declare, by ``source``: units and time zone where they send none, measuring ranges, and
@@ -177,6 +185,8 @@ def understand(
     )
     normalised["signal"], normalised["value"] = measures.signal, measures.value
     reason = _first_reason(normalised, measures.reason, now)
+    if "refused" in rows:
+        reason = reason.where(rows["refused"].isna(), rows["refused"])
     normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
     return normalised, reason
 

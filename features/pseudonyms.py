@@ -47,7 +47,7 @@ class Pseudonyms:
     'bfkwjlrkg7dxrhdl2qzwn3i4'
     >>> Pseudonyms(b"too short")
     Traceback (most recent call last):
-    features.pseudonyms.PseudonymError: pseudonym key: 9 bytes; expected 32
+    vigil.features.pseudonyms.PseudonymError: pseudonym key: 9 bytes; expected 32
     """
 
     def __init__(self, key: bytes) -> None:
@@ -64,6 +64,10 @@ class Pseudonyms:
     def is_open(self) -> bool:
         """Whether the key is the public :data:`OPEN_KEY`, which suits only simulated and published patients."""
         return hmac.compare_digest(self._key, OPEN_KEY)
+
+    def derive(self, purpose: str) -> bytes:
+        """Return a secret of 32 bytes for another purpose, from which the key cannot be found."""
+        return hmac.digest(self._key, f"vigil: {purpose}".encode(), "sha256")
 
     def subject_key(self, identifier: str) -> SubjectKey:
         """Return the subject key of a patient identifier: 24 letters and digits.

@@ -11,10 +11,11 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from vigil.features.identifiers import is_identifier
+from vigil.features.measures import name_signal
 from vigil.features.observations import TIME, CheckedObservations, check
 from vigil.features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from vigil.features.resolved import check_resolved
-from vigil.features.signals import STORED
+from vigil.features.signals import STORED, measured_signal
 from vigil.models.own_tasks import store_task
 from vigil.pipelines.cohort_store import CohortFacts, NoCohortError
 from vigil.pipelines.home import Home
@@ -48,6 +49,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
         store_task(own, home.path)
     now = now or pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[tuple[str, str]] = Counter()
+    used: set[str] = set()
     subjects = events = observations = retractions = 0
     for part, identified in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
         check_stays(identified)
@@ -64,11 +66,14 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
             stays=batch.stays,
             outcomes=batch.outcomes,
         )
-        quarantined.update(zip(quarantine["signal"].astype(str), quarantine["reason"], strict=True))
+        used.update(map(measured_signal, checked.accepted["signal"].unique()))
+        quarantined.update(zip(quarantine["signal"].map(name_signal).astype(str), quarantine["reason"], strict=True))
         subjects += len(batch.stays)
         events += len(batch.outcomes)
         observations += len(checked.accepted)
         retractions += len(checked.retractions)
+    home.record_use("signals", used)
+    home.record_use("tasks", [source.task.name])
     reasons: Counter[str] = Counter()
     signals: dict[str, Counter[str]] = {}
     for (signal, reason), count in sorted(quarantined.items()):

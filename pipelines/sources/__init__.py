@@ -1,15 +1,17 @@
 """Data sources. Each turns one kind of data into the same three tables, so the rest of the chain does not depend on it."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 import pandas as pd
+from pydantic import AfterValidator
 
 from vigil.features.declarations import Declarations
 from vigil.features.errors import VigilError
+from vigil.features.installed import find_entry_points
 from vigil.models.tasks import RiskTask
 
 
@@ -17,10 +19,25 @@ class SourceError(VigilError):
     """An error for data that cannot be read as the source that was named."""
 
 
-GROUP: Final = "vigil.sources"  # of entry points: functions that take the path of the data and return a source
 TABLE: Final = "table"  # the source of any tables, by a mapping
+FHIR: Final = "fhir"  # the source of a FHIR export, perhaps with settings
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
 OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
+
+# What else tables about stays, and their index times, hold.
+_TAKEN: Final = {"stay", "patient", "born", "ward", "age_band", "index_time", "label", "probability"}
+
+
+def _require_attribute_name(name: str) -> str:
+    if not re.fullmatch("[a-z][a-z0-9_]{0,39}", name):
+        raise ValueError(f"{name} is no name of an attribute; expected small letters, digits and _, such as insurance")
+    if name in {*STAYS, *OUTCOMES, *_TAKEN}:
+        raise ValueError(f"{name} has a meaning of its own; name the attribute differently")
+    return name
+
+
+AttributeName = Annotated[str, AfterValidator(_require_attribute_name)]
+"""Name of an attribute: a column of stays beside :data:`STAYS`, by which patients are grouped."""
 
 _LARGEST_STAY_FILE: Final = 10_000_000  # bytes; enough for years of hourly rows
 
@@ -49,9 +66,9 @@ class Batch:
 
     Attributes:
         observations: columns of :mod:`vigil.features.observations`, unchecked, ``unit`` optional.
-        stays: columns :data:`STAYS`, one row for each subject. ``start, end`` of monitoring (UTC); ``unit_admitted_at,
-            hospital_admitted_at`` (may be NaT); ``age`` (years); ``sex`` (0 female, 1 male); ``site``; ``unit`` (ward; may be
-            missing).
+        stays: columns :data:`STAYS` and attributes (:data:`AttributeName`), one row for each subject. ``start, end`` of
+            monitoring (UTC); ``unit_admitted_at, hospital_admitted_at`` (may be NaT); ``age`` (years); ``sex`` (0 female, 1
+            male); ``site``; ``unit`` (ward; may be missing).
         outcomes: columns :data:`OUTCOMES`. A subject without a row has no event. ``onset_known`` is False where the event had
             begun before the record, so that ``onset`` is only its latest possible time.
     """
@@ -143,6 +160,12 @@ def _omop(data: Path | None) -> Source:
     return open_omop(_require_path(data, "omop needs the folder of OMOP tables, one CSV or Parquet file a table"))
 
 
+def _fhir(data: Path | None, settings: Path | None = None) -> Source:
+    from vigil.pipelines.sources.fhir import FhirCohort
+
+    return FhirCohort(_require_path(data, "fhir needs the folder of a FHIR $export, or of Bundles"), settings)
+
+
 def _require_path(data: Path | None, need: str) -> Path:
     if data is None:
         raise SourceError(f"--data is missing: {need}")
@@ -158,6 +181,7 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
     "ahe2009": _ahe2009,
     "meds": _meds,
     "omop": _omop,
+    FHIR: _fhir,
 }
 
 
@@ -165,10 +189,11 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
     """Open a source by name over the data at a path.
 
     Args:
-        name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's source (:data:`GROUP`). None: a
-            mapping means tables, else it is the simulated ward.
+        name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's entry point ``vigil.sources``, a
+            function that takes the path of the data and returns a source. None: a mapping means tables, else it is the
+            simulated ward.
         data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
-        mapping: what the columns of tables are.
+        mapping: what the columns of tables are, or the settings of a FHIR cohort.
 
     Raises:
         SourceError: there is no such source, or its data cannot be read.
@@ -185,13 +210,15 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
         if mapping is None:
             raise SourceError("--mapping is missing: table needs one; draft it from the tables: vigil cohort draft FILES")
         return TableCohort(mapping, data)
+    if name == FHIR:
+        return _fhir(data, mapping)
     if mapping is not None:
-        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE}")
+        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE} or {FHIR}")
+    installed = find_entry_points("vigil.sources", taken={*SOURCES, TABLE})
     if name in SOURCES:
         return SOURCES[name](data)
-    installed = entry_points(group=GROUP)
-    if name not in installed.names:
-        known = (*SOURCES, TABLE, *sorted(installed.names))
+    if name not in installed:
+        known = (*SOURCES, TABLE, *installed)
         raise SourceError(f"--source {name}: no such source; choose one of {', '.join(known)}")
     source: Source = installed[name].load()(data)
     return source

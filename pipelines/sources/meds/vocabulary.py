@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from vigil.features.errors import VigilError
-from vigil.features.signals import STORED, Signal
+from vigil.features.signal import Signal
+from vigil.features.signals import STORED
 from vigil.models.cohort import patient_of
 from vigil.pipelines.sources._shared.origin import OUTCOME
 

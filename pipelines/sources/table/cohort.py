@@ -124,7 +124,8 @@ class TableCohort:
         if table is None:
             table, facts = StayTable(file="observations", stay=KEY), stays_of_observations(seen)
         else:
-            facts = facts_of(self._rows(table, {KEY: table.stay, **{name: getattr(table, name) for name in FACTS}}), table)
+            columns = {KEY: table.stay, **{name: getattr(table, name) for name in FACTS}, **table.attributes}
+            facts = facts_of(self._rows(table, columns), table)
         return make_stays(facts, table, self.declared.of(table.title), seen, self.name)
 
     def _read_outcomes(self, table: OutcomeTable | None, stays: pd.DataFrame) -> pd.DataFrame:

@@ -53,7 +53,7 @@ from vigil.features.codes import accepted_names
 from vigil.features.declarations import Declarations
 from vigil.models.own_tasks import TaskSettings
 from vigil.models.tasks import TASKS, RiskTask
-from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources import AttributeName, SourceError
 from vigil.serving.records.source_settings import SignalName, SourceSettings
 
 Name = Annotated[str, Field(min_length=1)]
@@ -184,6 +184,8 @@ class StayTable(TableSettings):
         sex: told by ``sex_codes``.
         site, ward: where the stay was.
         unit_admitted_at, hospital_admitted_at: times.
+        attributes: other columns by which patients are grouped when fairness is examined, such as insurance, by a name for
+            each. No model reads them.
     """
 
     patient: Name | None = None
@@ -197,6 +199,7 @@ class StayTable(TableSettings):
     ward: Name | None = None
     unit_admitted_at: Name | None = None
     hospital_admitted_at: Name | None = None
+    attributes: dict[AttributeName, Name] = {}
 
     @model_validator(mode="after")
     def _require_one_age(self) -> Self:
