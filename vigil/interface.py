@@ -333,6 +333,20 @@ class Home:
         build(self.inner)
         return asdict(facts)
 
+    def export(self, folder: str | Path, written: str = "meds") -> None:
+        """Write the cohort for other programs, under pseudonyms; ``read_cohort(written, folder)`` reads it back.
+
+        Args:
+            folder: new, or empty.
+            written: ``meds`` or ``omop``.
+
+        Raises:
+            VigilError: the home has no cohort, the folder holds files, or there is no such format.
+        """
+        from vigil.pipelines.exports import export_cohort
+
+        export_cohort(self.inner, written, Path(folder))
+
     def tune(self, minutes: float = 20.0, *, rival: bool = False, anew: bool = False, seed: int = 2026) -> pd.DataFrame:
         """Search settings of the default model on training patients; return the leaderboard, the best model first.
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vigil.features.declarations import OWN_UNITS
-from vigil.features.observations import TIME
+from vigil.features.observations import TIME, to_resolution
 from vigil.features.pseudonyms import is_subject_key
 from vigil.pipelines.sources import Batch, SourceError
 from vigil.pipelines.sources._shared.origin import ORIGIN, OUTCOME, read_origin
@@ -94,7 +94,7 @@ def join_shards(tables: list[pa.Table]) -> pd.DataFrame:
 
 
 def batch_of(events: pd.DataFrame) -> Batch:
-    """Return the cohort that events of an export hold. Values are float32 still: the check rounds them to their resolution."""
+    """Return the cohort that events of an export hold, with values at the resolution of their signals."""
     return Batch(_observations(events), _stays(events), _outcomes(events))
 
 
@@ -110,7 +110,9 @@ def _observations(events: pd.DataFrame) -> pd.DataFrame:
     signal = events["code"].astype(object).map(signal_of)
     rows = events.loc[signal.notna(), [STAY, *_OBSERVED]]
     rows = rows.rename(columns={STAY: "subject_id", "time": "observed_at", "numeric_value": "value"})
-    rows = rows.assign(signal=signal[signal.notna()].astype("category"), value=rows["value"].astype("float64"))
+    rows = rows.assign(signal=signal[signal.notna()].astype("category"))
+    # Before any check: as float32 the least plausible value, 0.01, lies below itself.
+    rows["value"] = to_resolution(rows["value"].to_numpy("float64"), rows["signal"])
     rows["subject_id"] = rows["subject_id"].astype("string")
     if rows["superseded_at"].isna().all():
         rows = rows.drop(columns="superseded_at")
