@@ -113,9 +113,12 @@ def _refuse_constant(_: str) -> None:
     raise ValueError("no number of JSON")
 
 
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one for every line
+
+
 def _parse(text: bytes, name: str, line: int) -> dict[str, Any]:
     try:
-        resource = json.loads(text, parse_constant=_refuse_constant)
+        resource = _DECODER.decode(text.decode())
     except (ValueError, RecursionError):
         raise SourceError(f"{name}: line {line}: no JSON; expected one resource a line, as $export writes them") from None
     if not isinstance(resource, dict):
