@@ -58,6 +58,7 @@ class Patients:
 
     >>> patients = Patients(base_urls=["https://ehr.example/fhir"])
     >>> patients.add({"resourceType": "Patient", "id": "12", "identifier": [{"system": "urn:mrn", "value": "4711"}]})
+    '12'
     >>> [patients.find(key) for key in ("Patient/12", "https://ehr.example/fhir/Patient/12", "urn:mrn|4711", "Patient/13")]
     ['12', '12', '12', None]
     """

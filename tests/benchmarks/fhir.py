@@ -36,8 +36,8 @@ def fhir_section() -> Section:
     rows.append(_bulk())
     return Section(
         "FHIR",
-        "Processor time of one Observation: mapping (parsed JSON to readings), beside `json.loads` of its text alone. Median of "
-        f"{ROUNDS} rounds of {NUMBER:,}. The last row is the batch of a bulk export of {PATIENTS} simulated patients, from "
+        "Processor time of one Observation: mapping (parsed JSON to readings), beside `json.loads` of its text alone. Median "
+        f"of {ROUNDS} rounds of {NUMBER:,}. The last row is the batch of a bulk export of {PATIENTS} simulated patients, from "
         "files to the frame that the check takes, beside `json.loads` of all its lines.",
         ["Observation", "mapping", "parsing", "ratio"],
         rows,

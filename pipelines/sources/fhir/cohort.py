@@ -23,6 +23,7 @@ from vigil.serving.fhir.refusals import RefusedError
 from vigil.serving.records.timestamps import SKEW
 
 _STAYS_PER_BATCH: Final = 500
+_BYTES_PER_BATCH: Final = 150_000_000  # of its files: some 300,000 readings
 _OBSERVATION_COLUMNS: Final = (
     "subject_id", "observed_at", "signal", "value", "unit", "comparator", "recorded_at", "device_id", "source", "message_id",
     "status", "version", "refused", "path", "file", "line",
@@ -55,7 +56,9 @@ class FhirCohort:
             raise SourceError(f"--data {data}: not there; expected the folder of a FHIR $export")
 
     def __len__(self) -> int:
-        return max(1, -(-len(self._stays.stays) // _STAYS_PER_BATCH))
+        stays = self._stays.stays
+        wanted = max(-(-len(stays) // _STAYS_PER_BATCH), -(-self._export.size // _BYTES_PER_BATCH))
+        return max(1, min(wanted, len({stay.patient for stay in stays})))
 
     @property
     def left_out(self) -> dict[str, dict[str, int]]:

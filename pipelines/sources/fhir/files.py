@@ -17,6 +17,7 @@ from vigil.serving.fhir.times import read_instant_or_none
 
 _LINES: Final = (".ndjson", ".ndjson.gz", ".jsonl", ".jsonl.gz")
 _WHOLE: Final = (".json", ".json.gz")
+_EXPANSION: Final = 15  # bytes of NDJSON in one that is gzipped, roughly
 _GZIP: Final = b"\x1f\x8b"
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -55,6 +56,11 @@ class Export:
         self.files = [each for each in candidates if each.name.lower().endswith((*_LINES, *_WHOLE)) and each.is_file()]
         if not self.files:
             raise SourceError(f"--data {path}: no {' or '.join((*_LINES[:2], *_WHOLE))}; expected the files of a FHIR $export")
+
+    @property
+    def size(self) -> int:
+        """How many bytes the files have; of gzipped ones about how many they will have."""
+        return sum(path.stat().st_size * (_EXPANSION if path.name.endswith(".gz") else 1) for path in self.files)
 
     def observations(self) -> Iterator[Entry]:
         """Yield the Observations."""
@@ -113,9 +119,12 @@ def _refuse_constant(_: str) -> None:
     raise ValueError("no number of JSON")
 
 
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)  # json.loads would make one for every line
+
+
 def _parse(text: bytes, name: str, line: int) -> dict[str, Any]:
     try:
-        resource = json.loads(text, parse_constant=_refuse_constant)
+        resource = _DECODER.decode(text.decode())
     except (ValueError, RecursionError):
         raise SourceError(f"{name}: line {line}: no JSON; expected one resource a line, as $export writes them") from None
     if not isinstance(resource, dict):

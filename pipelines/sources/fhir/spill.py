@@ -1,11 +1,10 @@
 """Readings on their way from files to stays: divided by patient on the disk, so that no more than a part is in memory."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -126,11 +125,11 @@ class Spill:
 _TIMES: Final = ("observed_at", "recorded_at")
 
 
-def divide(patients: list[str], number: int) -> dict[str, int]:
-    """Return the part of each patient, for parts of about as many stays.
+def divide(patients: Iterable[str], number: int) -> dict[str, int]:
+    """Return the part of each patient, for parts of about as many patients.
 
-    Args:
-        patients: of the stays, ordered; one with several stays is named several times.
-        number: of parts.
+    >>> divide(["a", "a", "b", "c"], 2)
+    {'a': 0, 'b': 0, 'c': 1}
     """
-    return dict(zip(patients, (np.arange(len(patients)) * number // max(len(patients), 1)).tolist(), strict=True))
+    unique = list(dict.fromkeys(patients))
+    return {patient: position * number // len(unique) for position, patient in enumerate(unique)}

@@ -96,7 +96,7 @@ def test_parts_on_the_disk_change_nothing(export, native, tmp_path, monkeypatch)
     flush = spill.Spill.flush
     monkeypatch.setattr(spill.Spill, "flush", lambda self: (largest.append(self._waiting), flush(self)))
     source = open_source("fhir", export)
-    assert len(source) > 3
+    assert len(source) == 4
     assert_alike(ingested(source, tmp_path), native)
     assert max(largest) == 500
     assert len(largest) > 5
@@ -379,6 +379,28 @@ def test_a_result_counts_from_when_it_was_issued(tmp_path):
     _, batch = batch_of(tmp_path, PATIENT, encounter(), *readings)
     late = (batch.observations["recorded_at"] - batch.observations["observed_at"]) / pd.Timedelta(hours=1)
     assert late.tolist() == [0, 1, 0]
+
+
+def test_large_files_make_more_batches_of_whole_patients(tmp_path, monkeypatch):
+    monkeypatch.setattr("vigil.pipelines.sources.fhir.cohort._BYTES_PER_BATCH", 100)
+    others = [PATIENT | {"id": name} for name in ("13", "14")]
+    of_others = [encounter(f"e{name}", name) for name in ("13", "14")]
+    readings = [observation(), observation(id="o2", subject={"reference": "Patient/13"})]
+    for resource in (
+        PATIENT,
+        *others,
+        encounter(),
+        encounter("e2", start="2026-03-01T00:00:00Z", end=None),
+        *of_others,
+        *readings,
+    ):
+        with (tmp_path / f"{resource['resourceType']}.ndjson").open("a") as file:
+            file.write(json.dumps(resource) + "\n")
+    batches = list(FhirCohort(tmp_path).batches())
+    assert [batch.stays["subject_id"].tolist() for batch in batches] == [["12~e1", "12~e2"], ["13~e13"], ["14~e14"]]
+    assert [len(batch.observations) for batch in batches] == [1, 1, 0]
+    facts = ingest(FhirCohort(tmp_path), Home(tmp_path / "home"))
+    assert (facts.subjects, facts.observations) == (4, 2)
 
 
 @pytest.mark.parametrize(

@@ -638,7 +638,7 @@ def test_mapping_takes_no_longer_than_a_few_times_the_parsing_of_its_json():
     texts = [json.dumps(seed) for seed in SEEDS] * 250
     resources = [json.loads(text) for text in texts]
     mapping, parsing = (_least_seconds(work, inputs) for work, inputs in ((MAPPER.map, resources), (json.loads, texts)))
-    assert mapping < 5 * parsing  # about 1.7 times
+    assert mapping < 6 * parsing  # two to three times, by docs/benchmarks.md
 
 
 def _least_seconds(work, inputs):
