@@ -345,7 +345,7 @@ class Home:
 
 def to_pandas(frame: Any) -> pd.DataFrame:
     """Return a frame of any kind as one of pandas."""
-    rows: pd.DataFrame = frame if isinstance(frame, pd.DataFrame) else nw.from_native(frame, eager_only=True).toto_pandas()
+    rows: pd.DataFrame = frame if isinstance(frame, pd.DataFrame) else nw.from_native(frame, eager_only=True).to_pandas()
     return rows
 
 

@@ -6,8 +6,8 @@ import importlib
 import pytest
 
 MODULES = [
-    "batch", "cases.page", "catalogue", "catalogue_page", "identifiers", "markdown", "observations", "online", "pseudonyms",
-    "scores", "services", "signals", "windows",
+    "batch", "cases.page", "catalogue", "catalogue_page", "display_names", "identifiers", "markdown", "observations", "online",
+    "pseudonyms", "scores", "services", "signals", "windows",
 ]  # fmt: skip
 
 

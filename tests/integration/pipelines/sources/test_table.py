@@ -207,7 +207,7 @@ ONE = "id,t,hr,glu\na,2026-03-05T08:00:00Z,80,\n"
         (HEAD + VITALS, {"v_csv": "id,t,hr,glu\nä,b,c,d\n".encode("cp1252")}, "encoding"),
         (HEAD + VITALS, {}, "v.csv: cannot be read"),
         (
-            HEAD + VITALS + STAYS.split("start")[0] + 'attributes = { payer = "payer" }\n',
+            HEAD + VITALS + STAYS.split("start", maxsplit=1)[0] + 'attributes = { payer = "payer" }\n',
             {"v_csv": ONE, "s_csv": "id,payer\na,public\na,private\n"},
             r"s\.csv: payer: 1 stays have several",
         ),
