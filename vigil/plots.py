@@ -127,7 +127,12 @@ def calibration(points: pd.DataFrame) -> "Figure":
 
     Args:
         points: as :meth:`vigil.Home.group_calibration` returns them.
+
+    Raises:
+        VigilError: there are none.
     """
+    if points.empty:
+        raise VigilError("points: no group is large enough to judge; expected 20 patients with an event and 20 without in one")
     from vigil.models.reporting.fairness_figures import draw_group_calibration
     from vigil.models.reporting.style import report_style
 

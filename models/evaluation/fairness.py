@@ -29,6 +29,9 @@ SMALLEST_CELL: Final = 11
 
 _STANDARD: Final = {"age_band": "age, years", "sex": "sex", "ward": "unit", "unit": "unit"}  # groupings that are made already
 _NO_ATTRIBUTES: Final = {"subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "index_time", "age"}
+_COMPARED: Final = [
+    f"{metric}_{kind}{end}" for metric in METRICS for kind in ("difference", "ratio") for end in ("", "_low", "_high")
+]
 _MOST_VALUES: Final = 6  # of a number that is not divided into quarters
 _FIFTHS: Final = 5  # groups by risk in a calibration plot of a few patients
 
@@ -151,7 +154,8 @@ def _measure_attribute(
         if name in judged:
             rows[name]["auroc_low"], rows[name]["auroc_high"] = percentile_interval(draws[name]["auroc"])
         else:
-            rows[name]["auroc"] = np.nan
+            rows[name] |= dict.fromkeys(("auroc", "auroc_low", "auroc_high"), np.nan)
+        rows[name] |= dict.fromkeys(_COMPARED, np.nan)
     for name in judged:
         rows[name]["reference"] = name == reference
         if reference is not None and name != reference:

@@ -22,6 +22,8 @@ def importers(library):
         ("flaml", {"models/search/searchers.py"}),
         ("feast", {f"features/store/{name}.py" for name in ("definitions", "feast_import", "migration")}),
         ("evidently", {"pipelines/drift/evidently_report.py"}),
+        ("shap", {"models/reporting/shap_figures.py"}),
+        ("fairlearn", {"models/evaluation/fairness.py"}),
         ("bentoml", {"serving/service.py", "serving/supervisor.py"}),
     ],
 )

@@ -122,6 +122,14 @@ def test_intervals_are_those_of_a_slow_bootstrap_of_patients(evaluated):
     assert (other["auroc_low"], other["auroc_high"]) == pytest.approx((low, high))
 
 
+def test_the_columns_are_the_same_where_no_group_is_large_enough(counted):
+    few = held_out(patients=12)
+    table = measure_fairness(few.frame(few.default), few.groups[["sex"]], 0.2, seed=1)
+    assert set(table) == set(counted)
+    assert table.filter(like="_difference").isna().all(axis=None)
+    assert not table["reference"].any()
+
+
 def test_calibration_of_a_group_is_that_of_fifths_of_its_rows(evaluated):
     _, frame, membership, _ = evaluated
     points = measure_group_calibration(frame, membership)
