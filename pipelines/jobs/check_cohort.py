@@ -114,8 +114,8 @@ def check_cohort(source: Source) -> CohortCheck:
         index_times=times,
         positive=positive,
         signals=signals,
-        left_out=getattr(source, "left_out", {}),
-        warnings=[],
+        left_out={table: dict(codes) for table, codes in source.left_out.items()},
+        warnings=[*source.notes],
     )
     result.warnings.extend([*_warnings(result, known), *_leaks(pd.concat(charted).groupby(level=0).sum())])
     return result

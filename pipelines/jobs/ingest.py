@@ -43,8 +43,8 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     pseudonyms, identities = _open_pseudonyms(source, home), Identities(home.path)
     home.cohort.clear()
     home.features.withdraw()  # they are the former cohort's
-    if own := getattr(source, "own_task", None):
-        store_task(own, home.path)
+    if source.own_task is not None:
+        store_task(source.own_task, home.path)
     now = now or pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[tuple[str, str]] = Counter()
     used: set[str] = set()

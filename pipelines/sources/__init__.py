@@ -1,15 +1,18 @@
 """Data sources. Each turns one kind of data into the same three tables, so the rest of the chain does not depend on it."""
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import Final
 
 import pandas as pd
 
-from vigil.features.declarations import Declarations
+from vigil.features.declarations import OWN_UNITS, Declarations
 from vigil.features.errors import VigilError
-from vigil.features.installed import find_entry_points
+from vigil.features.installed import describe, find_entry_points, load, refuse
+from vigil.models.own_tasks import TaskSettings
 from vigil.models.tasks import RiskTask
 
 
@@ -60,32 +63,38 @@ class Batch:
     outcomes: pd.DataFrame
 
 
-class Source(Protocol):
-    """The interface of a data source.
+class Source(ABC):
+    """The base of data sources.
 
     Attributes:
         name: of the source, as ``--source`` takes it.
+        task: the question, whose answer can be learned from this cohort's outcomes.
         simulated: whether the patients are simulated.
         deidentified: whether the patients are simulated, or were de-identified by the publisher of the data.
-        task: the question, whose answer can be learned from this cohort's outcomes.
         declared: what the source declares of its observations: units and the like.
         shifted_dates: whether its times may lie in the future, as publishers shift them.
+        own_task: the settings of the task, where it is neither built in nor of an installed package. The home stores them.
+        left_out: rows that are no observations of a signal, by table and code; known after the last batch.
+        notes: what to know about the cohort, in sentences.
     """
 
     name: str
-    simulated: bool
-    deidentified: bool
     task: RiskTask
-    declared: Declarations
-    shifted_dates: bool
+    simulated: bool = False
+    deidentified: bool = False
+    declared: Declarations = OWN_UNITS
+    shifted_dates: bool = False
+    own_task: TaskSettings | None = None
+    left_out: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of batches that :meth:`batches` yields."""
-        ...
 
+    @abstractmethod
     def batches(self) -> Iterator[Batch]:
         """Yield the cohort in batches. Each subject is in exactly one, and their order never changes."""
-        ...
 
 
 def _simulated(data: Path | None) -> Source:
@@ -142,7 +151,7 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
 }
 
 
-def open_source(name: str | None, data: Path | None, mapping: Path | None = None) -> Source:
+def open_source(name: str | None, data: Path | None, mapping: Path | None = None, task: Path | None = None) -> Source:
     """Open a source by name over the data at a path.
 
     Args:
@@ -151,9 +160,11 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
             simulated ward.
         data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
         mapping: what the columns of tables are.
+        task: a task file of ACES, in place of the mapping's task.
 
     Raises:
         SourceError: there is no such source, or its data cannot be read.
+        PackageError: what an installed package adds is no source.
 
     Example:
         >>> ward = open_source("simulated", None)
@@ -166,14 +177,21 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
 
         if mapping is None:
             raise SourceError("--mapping is missing: table needs one; draft it from the tables: vigil cohort draft FILES")
-        return TableCohort(mapping, data)
+        return TableCohort(mapping, data, task)
     if mapping is not None:
         raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE}")
+    if task is not None:
+        raise SourceError(f"--task: {name} has a task of its own; leave it out, or bring tables by a --mapping")
     installed = find_entry_points("vigil.sources", taken={*SOURCES, TABLE})
     if name in SOURCES:
         return SOURCES[name](data)
     if name not in installed:
         known = (*SOURCES, TABLE, *installed)
         raise SourceError(f"--source {name}: no such source; choose one of {', '.join(known)}")
-    source: Source = installed[name].load()(data)
+    opened = load(installed[name], object)
+    source = opened(data) if callable(opened) else opened
+    if not isinstance(source, Source):
+        refuse(
+            f"{describe(installed[name])}: vigil.sources {name}", f"gives {type(source).__name__}; expected a {__name__}.Source"
+        )
     return source

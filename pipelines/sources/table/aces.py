@@ -1,8 +1,8 @@
 """Task files of ACES, read as a question of Vigil: which realisations of its windows there are, and what each one's label is.
 
 Xu J, Gallifant J, Johnson AEW, McDermott MBA. ACES: Automatic Cohort Extraction System for Event-Streams. ICLR 2025
-(arXiv:2406.19653). A *predicate* says which events count. The *trigger* is an event from which *windows* are laid out in time. A
-realisation is a trigger at which every window exists and holds as many events as its ``has`` allows.
+(arXiv:2406.19653). A *predicate* says which events count. The *trigger* is an event from which *windows* are laid out in time.
+A realisation is a trigger at which every window exists and holds as many events as its ``has`` allows.
 
 The question is asked once a realisation, at its ``index_timestamp``: does an event of the predicate ``label`` lie in the window
 with the label? What this cannot be is refused: an error names the predicate or the window.
@@ -22,15 +22,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vigil.models.own_tasks import TaskSettings
 from vigil.pipelines.sources import SourceError
 
-SUFFIXES: Final = (".yaml", ".yml")
 ANY_EVENT: Final = "_ANY_EVENT"
 RECORD_START: Final = "_RECORD_START"
 RECORD_END: Final = "_RECORD_END"
 SPECIAL: Final = (ANY_EVENT, RECORD_START, RECORD_END)
 
 _SUPPORTED: Final = (
-    "predicates of code (a text, regex or any), value_min and value_max, or of expr and(...) and or(...); patient_demographics; a "
-    "trigger; windows with start, end, has, one label and one index_timestamp"
+    "predicates of code (a text, regex or any), value_min and value_max, or expr: and(...), or(...); patient_demographics; "
+    "a trigger; windows with start, end, has, one label and one index_timestamp"
 )
 _UNITS: Final = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600}
 _SECONDS: Final = {**_UNITS, "d": 86400, "day": 86400, "w": 604800, "week": 604800}
@@ -117,7 +116,7 @@ def read_boundary(text: str) -> Boundary:
     """
     match = re.fullmatch(r"\s*(?P<reference>\w+(\.(start|end))?)\s*((?P<how>->|<-|\+|-)\s*(?P<what>.+?)\s*)?", text)
     if match is None:
-        raise ValueError(f"{text!r} is no boundary; expected REFERENCE, REFERENCE + TIME, REFERENCE -> PREDICATE or <- PREDICATE")
+        raise ValueError(f"{text!r} is no boundary; expected REFERENCE, REFERENCE + TIME, REFERENCE -> EVENT or <- EVENT")
     reference, how, what = match["reference"], match["how"], match["what"]
     if how is None:
         return Boundary(reference)
@@ -171,7 +170,7 @@ class Window(_Part):
     def _require_one_anchor(self) -> Self:
         of_start, of_end = self.boundaries
         if (of_start.reference == "end") == (of_end.reference == "start"):
-            raise ValueError("expected one of start and end to depend on the other, which depends on the trigger or another window")
+            raise ValueError("expected one of start and end to depend on the other, and that on the trigger or another window")
         inner = of_start if of_start.reference == "end" else of_end
         is_backwards = inner.is_before if inner.event else inner.offset < timedelta(0)
         if is_backwards != (inner is of_start) and (inner.event or inner.offset):
@@ -193,7 +192,7 @@ class Window(_Part):
 
 
 class Metadata(BaseModel):
-    """What ACES does not read, and Vigil does: ``name`` and ``outcome`` of the task, and the ``feature_service`` of its models."""
+    """What Vigil reads beside ACES: ``name`` and ``outcome`` of the task, and the ``feature_service`` of its models."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -215,12 +214,12 @@ class AcesTask(_Part):
     @model_validator(mode="after")
     def _require_consistency(self) -> Self:
         if self.trigger == ANY_EVENT:
-            raise ValueError(f"trigger: {ANY_EVENT} asks at every event; expected a predicate, so that a stay is asked about once")
+            raise ValueError(f"trigger: {ANY_EVENT} asks at every event; expected a predicate, for a question once a stay")
         known = {*self.predicates, *self.patient_demographics, *SPECIAL}
         used = {(f"predicates.{name}", part) for name, predicate in self.predicates.items() for part in predicate.parts}
         for name, window in self.windows.items():
             events = {boundary.event for boundary in window.boundaries}
-            used |= {(f"windows.{name}", part) for part in {*window.has, *events, window.label} - {None, "*"}}
+            used |= {(f"windows.{name}", part) for part in {*window.has, *events, window.label} if part and part != "*"}
             for boundary in window.boundaries:
                 of = boundary.reference.partition(".")[0]
                 if of not in {*self.windows, "trigger", "start", "end"}:
@@ -232,7 +231,7 @@ class AcesTask(_Part):
             if len(with_it) != 1:
                 raise ValueError(f"windows: {', '.join(with_it) or 'none'} have {field}; expected one window with it")
         if len(list(self.in_order())) != len(self.windows):
-            raise ValueError("windows: they depend on each other in a circle; expected each to depend on the trigger in the end")
+            raise ValueError("windows: some depend on each other in a circle; expected the trigger at the end of each chain")
         if self._is_circular():
             raise ValueError("predicates: expr of one depends on itself")
         return self
