@@ -31,6 +31,7 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     from tests.benchmarks.drift_speed import speed_section
     from tests.benchmarks.kernel import kernel_section
     from tests.benchmarks.label_free import label_free_section
+    from tests.benchmarks.large_cohort import large_cohort_section
     from tests.benchmarks.online import online_section
     from tests.benchmarks.profile import profile_section
     from tests.benchmarks.start import start_section
@@ -41,6 +42,7 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     by_name["stopped_signals"] = stopped_signals_section
     by_name["api"] = lambda: api_section(seconds)
     by_name["profile"] = profile_section
+    by_name["large_cohort"] = large_cohort_section
     by_name["start"] = start_section
     by_name["drift"] = lambda: drift_section(cinc2019)
     if cinc2019:

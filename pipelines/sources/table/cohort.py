@@ -30,7 +30,7 @@ from vigil.pipelines.sources.table.stays import (
 )
 
 _STAYS_PER_BATCH: Final = 2_000
-_EVENTS: Final = "events"  # the name of their table, and of what is left out of them
+EVENTS: Final = "events"  # the name of their table, and of what is left out of them
 
 
 class TableCohort(Source):
@@ -53,12 +53,14 @@ class TableCohort(Source):
         self.declared, self.shifted_dates = self.mapping.declarations(), self.mapping.shifted_dates
         self.data = data or mapping.parent
         self.aces: AcesTask | None = None
+        self._asked: set[int] = set()  # questions that fell into a stay
+        self._notes: tuple[str, ...] = ()
         own = self.mapping.task
         if task is None and isinstance(own, str) and own.endswith(ACES_SUFFIXES):
             task = mapping.parent / own
         if task is not None:
             self.aces, self.own_task = read_aces(task)
-            self.notes = self._require_events(task)
+            self.notes = self._notes = self._require_events(task)
             text += task.read_text(encoding="utf-8")
         elif not isinstance(own, str):
             self.own_task = own
@@ -72,7 +74,7 @@ class TableCohort(Source):
         return len(self._parts)
 
     def batches(self) -> Iterator[Batch]:
-        self.left_out = {}
+        self.left_out, self._asked = {}, set()
         for parts in self._parts:
             frames = [self._read_observations(number, parts) for number in range(len(self.mapping.observations))]
             observations = pd.concat(frames, ignore_index=True)
@@ -90,7 +92,10 @@ class TableCohort(Source):
                 outcomes = self._read_outcomes(stays, parts)
                 sent = observations.pop(KEY)
                 observations.insert(0, "subject_id", sent.map(names).fillna(sent))
-            yield Batch(observations.reset_index(drop=True), stays.drop(columns=[KEY, PATIENT], errors="ignore"), outcomes)
+            yield Batch(observations.reset_index(drop=True), stays.drop(columns=[KEY, PATIENT]), outcomes)
+        if self.aces is not None and (elsewhere := len(self._realised) - len(self._asked)):
+            note = f"{elsewhere:,} of {len(self._realised):,} questions of the task fall into no stay, and are left out"
+            self.notes = (*self._notes, note)
 
     @cached_property
     def _parts(self) -> list[list[int]]:
@@ -203,6 +208,7 @@ class TableCohort(Source):
         """Return stays that end when a question of the ACES task is asked, a stay a question, and their outcomes."""
         asked = stays.merge(self._realised, on=PATIENT, how="inner")
         asked = asked[(asked["asked_at"] >= asked["start"]) & (asked["asked_at"] <= asked["end"])]
+        self._asked |= set(asked["question"])
         number = asked.groupby("subject_id")["asked_at"].rank(method="first").astype(int)
         several = asked.groupby("subject_id")["asked_at"].transform("size") > 1
         asked = asked.assign(
@@ -216,22 +222,24 @@ class TableCohort(Source):
 
     @cached_property
     def _realised(self) -> pd.DataFrame:
-        """The questions of the ACES task: ``patient, asked_at, label, onset``."""
+        """The questions of the ACES task: ``question`` (its number), patient, ``asked_at, label, onset``."""
         table = self.mapping.events
         assert table is not None
         assert self.aces is not None
         spool, columns = Spool(), {"patient": table.patient, "time": table.time, "code": table.code, "value": table.value}
-        self._add(spool, _EVENTS, table.patient, table, columns)
+        self._add(spool, EVENTS, table.patient, table, columns)
         spool.finish()
         realised = []
-        for parts in spool.batches(_EVENTS, _STAYS_PER_BATCH):
-            rows = self._rows(_EVENTS, parts, columns, spool)
+        for parts in spool.batches(EVENTS, _STAYS_PER_BATCH):
+            rows = self._rows(EVENTS, parts, columns, spool)
             times = read_declared_times(rows, "time", table, self.declared.of(table.title))
             value = pd.to_numeric(rows["value"], errors="coerce") if "value" in rows else pd.Series(np.nan, rows.index)
             events = pd.DataFrame({"time": times, "code": rows["code"], "value": value})
             realised.append(realise(self.aces, events.assign(patient=read_names(rows["patient"]))))
         rows = pd.concat(realised, ignore_index=True)
-        return rows[["patient", "asked_at", "label", "onset"]].rename(columns={"patient": PATIENT})
+        return (
+            rows[["patient", "asked_at", "label", "onset"]].rename(columns={"patient": PATIENT}).reset_index(names="question")
+        )
 
 
 def _columns_of_observations(table: ObservationTable) -> dict[str, str | None]:
