@@ -272,33 +272,27 @@ class AcesTask(_Part):
 
     def horizon(self) -> timedelta | None:
         """Return the time from the question to the end of the window with the label; None: an event ends it."""
-        index = f"{self.index_window}.{self.windows[self.index_window].index_timestamp}"
-        offsets = self._offsets()
-        end = offsets.get(f"{self.labelled}.end")
-        return None if end is None or index not in offsets else end - offsets[index]
+        return self._times.get(f"{self.labelled}.end")
 
-    def _offsets(self) -> Mapping[str, timedelta]:
-        """Return the time from the trigger to each boundary that no event decides."""
-        known = {"trigger": timedelta(0)}
-        for name in self.in_order():
-            window = self.windows[name]
-            sides = ("start", "end") if window.anchor == "start" else ("end", "start")
-            for side in sides:
-                boundary = window.boundaries[0 if side == "start" else 1]
-                of = boundary.reference if boundary.reference not in {"start", "end"} else f"{name}.{boundary.reference}"
-                if boundary.event is None and of in known:
-                    known[f"{name}.{side}"] = known[of] + boundary.offset
+    @cached_property
+    def _times(self) -> Mapping[str, timedelta]:
+        """The time from the question to each boundary that no event parts from it."""
+        known = {f"{self.index_window}.{self.windows[self.index_window].index_timestamp}": timedelta(0)}
+        steps = []
+        for name, window in self.windows.items():
+            for side, boundary in zip(("start", "end"), window.boundaries, strict=True):
+                if boundary.event is None:
+                    is_inner = boundary.reference in {"start", "end"}
+                    of = f"{name}.{boundary.reference}" if is_inner else boundary.reference
+                    steps += [(of, f"{name}.{side}", boundary.offset), (f"{name}.{side}", of, -boundary.offset)]
+        while more := {to: known[of] + offset for of, to, offset in steps if of in known and to not in known}:
+            known |= more
         return known
 
     def windows_after_the_question(self) -> list[str]:
-        """Return the windows whose ``has`` looks beyond the time of the question, as far as no event decides their end."""
-        offsets = self._offsets()
-        asked = offsets.get(f"{self.index_window}.{self.windows[self.index_window].index_timestamp}")
-        return [
-            name
-            for name, window in self.windows.items()
-            if window.has and (asked is None or offsets.get(f"{name}.end", asked + timedelta(1)) > asked)
-        ]
+        """Return the windows whose ``has`` may look beyond the time of the question."""
+        later = timedelta(1)  # a time that an event decides may be
+        return [name for name, own in self.windows.items() if own.has and self._times.get(f"{name}.end", later) > timedelta(0)]
 
     def settings(self, path: Path) -> TaskSettings:
         """Return the task: asked once a stay, at its end; what happened later than the horizon is none of it."""

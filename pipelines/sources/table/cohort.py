@@ -18,7 +18,7 @@ from vigil.pipelines.sources.table.aces_windows import realise
 from vigil.pipelines.sources.table.columns import is_among, read_names, read_times
 from vigil.pipelines.sources.table.files import LINE, iterate_rows
 from vigil.pipelines.sources.table.mapping import ACES_SUFFIXES, ObservationTable, Origin, OutcomeTable, StayTable, read_mapping
-from vigil.pipelines.sources.table.spool import Spool
+from vigil.pipelines.sources.table.spool import Spool, stack
 from vigil.pipelines.sources.table.stays import (
     FACTS,
     KEY,
@@ -77,7 +77,7 @@ class TableCohort(Source):
         self.left_out, self._asked = {}, set()
         for parts in self._parts:
             frames = [self._read_observations(number, parts) for number in range(len(self.mapping.observations))]
-            observations = pd.concat(frames, ignore_index=True)
+            observations = stack(frames)
             stays = self._read_stays(observations, parts)
             names = stays.set_index(KEY)["subject_id"]
             if self.aces is not None:

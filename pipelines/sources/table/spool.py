@@ -64,7 +64,7 @@ class Spool:
         for name, rows, part in self._held:
             if name == table and (is_in := np.isin(part, parts)).any():
                 frames.append((rows if is_in.all() else rows.filter(pa.array(is_in))).to_pandas())
-        return pd.concat(frames, ignore_index=True) if frames else self._empty[table]
+        return stack(frames) if frames else self._empty[table]
 
     @property
     def tables(self) -> list[str]:
@@ -109,6 +109,12 @@ class Spool:
             paths.append(Path(self._folder.name) / f"{self._written}.parquet")
             writer = self._writers[table, part] = pq.ParquetWriter(paths[-1], schema, compression="lz4")
         return writer
+
+
+def stack(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows of all frames, which have the same columns. Those without rows decide no type."""
+    filled = [frame for frame in frames if len(frame)] or frames[:1]
+    return pd.concat(filled, ignore_index=True)
 
 
 def part_of(names: Sequence[Any]) -> Int64:

@@ -81,6 +81,15 @@ def test_each_admission_that_fits_is_one_question(read):
     assert task.windows_after_the_question() == ["gap"]
 
 
+def test_the_horizon_is_counted_from_the_question_also_where_an_event_decides_it(read):
+    first = "  input: {start: trigger, end: start -> lactate, start_inclusive: false, index_timestamp: end}\n"
+    rest = "  target: {start: input.end, end: start + 3 days, start_inclusive: false, label: death}\n"
+    before = '  before: {start: end - 2h, end: input.end, has: {death: "(None, 0)"}}\n'
+    task, settings = read(TASK[: TASK.index("  input:")] + first + before + rest)
+    assert settings.horizon_hours == 72
+    assert task.windows_after_the_question() == []
+
+
 def test_values_limits_and_duplicates_count_as_aces_counts_them(read):
     target = "  target:\n    start: input.end\n    end: start + 10h\n    start_inclusive: false\n    label: high\n"
     text = TASK[: TASK.index("  gap:")] + target
