@@ -14,6 +14,7 @@ from vigil.pipelines.cli.options import (
     Json,
     Mapping,
     SourceName,
+    TaskFile,
     job,
     reported_errors,
     write,
@@ -46,7 +47,9 @@ def draft(files: Files, out: MappingTo = Path("cohort.toml"), time_zone: TimeZon
 
 
 @cohort_app.command()
-def check(source: SourceName = None, data: Data = None, mapping: Mapping = None, to: Json = None) -> None:
+def check(
+    source: SourceName = None, data: Data = None, mapping: Mapping = None, task: TaskFile = None, to: Json = None
+) -> None:
     """Show what becomes of a cohort: signals, quarantine, facts, outcomes. Nothing is stored. Exits 1 if nothing is usable."""
     with reported_errors(to):
         from dataclasses import asdict
@@ -55,7 +58,7 @@ def check(source: SourceName = None, data: Data = None, mapping: Mapping = None,
         from vigil.pipelines.jobs.check_cohort import check_cohort
         from vigil.pipelines.sources import open_source
 
-        result = check_cohort(open_source(source, data, mapping))
+        result = check_cohort(open_source(source, data, mapping, task))
         OUT.print(check_tables(result))
         write(to, asdict(result))
     raise typer.Exit(0 if any(signal.accepted for signal in result.signals.values()) else 1)

@@ -33,6 +33,10 @@ Mapping = Annotated[
         "settings.",
     ),
 ]
+TaskFile = Annotated[
+    Path | None,
+    typer.Option("--task", help="Task file of ACES (.yaml), in place of the mapping's task; the mapping names [events]."),
+]
 Data = Annotated[Path | None, typer.Option("--data", help="File or folder of the data; the simulated ward needs none.")]
 
 DEFAULT_HOME: Final = Path(".vigil")

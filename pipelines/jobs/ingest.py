@@ -45,15 +45,15 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     pseudonyms, identities = _open_pseudonyms(source, home), Identities(home.path)
     home.cohort.clear()
     home.features.withdraw()  # they are the former cohort's
-    if own := getattr(source, "own_task", None):
-        store_task(own, home.path)
+    if source.own_task is not None:
+        store_task(source.own_task, home.path)
     now = now or pd.Timestamp(datetime.now(UTC))
     quarantined: Counter[tuple[str, str]] = Counter()
     used: set[str] = set()
     subjects = events = observations = retractions = 0
     for part, identified in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
         check_stays(identified)
-        batch = identified if is_export(source) else _pseudonymise(identified, pseudonyms)
+        batch = identified if source.is_export else _pseudonymise(identified, pseudonyms)
         if batch is not identified:  # an export holds no identifiers
             identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
         checked = check_observations(batch, source, now)
@@ -94,14 +94,9 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     return facts
 
 
-def is_export(source: Source) -> bool:
-    """Return whether a source holds a cohort that Vigil exported."""
-    return bool(getattr(source, "is_export", False))
-
-
 def check_readings(readings: pd.DataFrame, source: Source, now: pd.Timestamp | None = None) -> CheckedObservations:
     """Check readings by what their source declares; those of an export were resolved before."""
-    return check_resolved(readings, now) if is_export(source) else check(readings, now, source.declared)
+    return check_resolved(readings, now) if source.is_export else check(readings, now, source.declared)
 
 
 def check_observations(batch: Batch, source: Source, now: pd.Timestamp) -> CheckedObservations:

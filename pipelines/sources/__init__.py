@@ -1,17 +1,20 @@
 """Data sources. Each turns one kind of data into the same three tables, so the rest of the chain does not depend on it."""
 
 import re
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Protocol
+from types import MappingProxyType
+from typing import Annotated, Final
 
 import pandas as pd
 from pydantic import AfterValidator
 
-from vigil.features.declarations import Declarations
+from vigil.features.declarations import OWN_UNITS, Declarations
 from vigil.features.errors import VigilError
-from vigil.features.installed import find_entry_points
+from vigil.features.installed import describe, find_entry_points, load, refuse
+from vigil.models.own_tasks import TaskSettings
 from vigil.models.tasks import RiskTask
 
 
@@ -78,36 +81,41 @@ class Batch:
     outcomes: pd.DataFrame
 
 
-class Source(Protocol):
-    """The interface of a data source.
+class Source(ABC):
+    """The base of data sources.
 
     Attributes:
         name: of the source, as ``--source`` takes it.
+        task: the question, whose answer can be learned from this cohort's outcomes.
         simulated: whether the patients are simulated.
         deidentified: whether the patients are simulated, or were de-identified by the publisher of the data.
-        task: the question, whose answer can be learned from this cohort's outcomes.
         declared: what the source declares of its observations: units and the like.
         shifted_dates: whether its times may lie in the future, as publishers shift them.
-
-    A source may also have ``own_task``, the settings of a task that is not built in, and ``is_export``: the cohort that it
-    holds was exported by Vigil. Its subjects are subject keys already, and its observations were resolved
-    (:mod:`vigil.features.resolved`).
+        is_export: whether Vigil exported the cohort. Its subjects are subject keys already, and its observations were resolved
+            (:mod:`vigil.features.resolved`).
+        own_task: the settings of the task, where it is neither built in nor of an installed package. The home stores them.
+        left_out: rows that are no observations of a signal, by table and code; known after the last batch.
+        notes: what to know about the cohort, in sentences.
     """
 
     name: str
-    simulated: bool
-    deidentified: bool
     task: RiskTask
-    declared: Declarations
-    shifted_dates: bool
+    simulated: bool = False
+    deidentified: bool = False
+    declared: Declarations = OWN_UNITS
+    shifted_dates: bool = False
+    is_export: bool = False
+    own_task: TaskSettings | None = None
+    left_out: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of batches that :meth:`batches` yields."""
-        ...
 
+    @abstractmethod
     def batches(self) -> Iterator[Batch]:
         """Yield the cohort in batches. Each subject is in exactly one, and their order never changes."""
-        ...
 
 
 def _simulated(data: Path | None) -> Source:
@@ -185,7 +193,7 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
 }
 
 
-def open_source(name: str | None, data: Path | None, mapping: Path | None = None) -> Source:
+def open_source(name: str | None, data: Path | None, mapping: Path | None = None, task: Path | None = None) -> Source:
     """Open a source by name over the data at a path.
 
     Args:
@@ -194,9 +202,11 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
             simulated ward.
         data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
         mapping: what the columns of tables are, or the settings of a FHIR cohort.
+        task: a task file of ACES, in place of the mapping's task.
 
     Raises:
         SourceError: there is no such source, or its data cannot be read.
+        PackageError: what an installed package adds is no source.
 
     Example:
         >>> ward = open_source("simulated", None)
@@ -209,7 +219,9 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
 
         if mapping is None:
             raise SourceError("--mapping is missing: table needs one; draft it from the tables: vigil cohort draft FILES")
-        return TableCohort(mapping, data)
+        return TableCohort(mapping, data, task)
+    if task is not None:
+        raise SourceError(f"--task: {name} has a task of its own; leave it out, or bring tables by a --mapping")
     if name == FHIR:
         return _fhir(data, mapping)
     if mapping is not None:
@@ -220,5 +232,10 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
     if name not in installed:
         known = (*SOURCES, TABLE, *installed)
         raise SourceError(f"--source {name}: no such source; choose one of {', '.join(known)}")
-    source: Source = installed[name].load()(data)
+    opened = load(installed[name], object)
+    source = opened(data) if callable(opened) else opened
+    if not isinstance(source, Source):
+        refuse(
+            f"{describe(installed[name])}: vigil.sources {name}", f"gives {type(source).__name__}; expected a {__name__}.Source"
+        )
     return source

@@ -34,16 +34,15 @@ FEATURES = """
 WARD = """
     from dataclasses import replace
     import pandas as pd
-    from vigil.features.declarations import OWN_UNITS
     from vigil.models.tasks import TASKS
-    from vigil.pipelines.sources import Batch
+    from vigil.pipelines.sources import Batch, Source
 
     TASK = replace(TASKS["deterioration"], name="infection", outcome="infection", feature_service="markers_v1")
     START = pd.Timestamp("2026-01-31T08:00:00Z").as_unit("us")
 
 
-    class Ward:  # forty stays of six hours; CRP is high in every other one, which has the outcome
-        name, task, simulated, deidentified, declared, shifted_dates = "markers", TASK, True, True, OWN_UNITS, False
+    class Ward(Source):  # forty stays of six hours; CRP is high in every other one, which has the outcome
+        name, task, simulated, deidentified = "markers", TASK, True, True
 
         def __len__(self):
             return 1

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from vigil.features.observations import TIME
-from vigil.pipelines.sources import OUTCOMES, STAYS, Batch, SourceError
+from vigil.pipelines.sources import OUTCOMES, STAYS, Batch, Source, SourceError
 from vigil.pipelines.sources._shared.facts import plausible_age
 from vigil.pipelines.sources.fhir.files import Entry, Export
 from vigil.pipelines.sources.fhir.registers import Registers, read_registers
@@ -30,14 +30,12 @@ _OBSERVATION_COLUMNS: Final = (
 )  # fmt: skip
 
 
-class FhirCohort:
+class FhirCohort(Source):
     """A cohort of a folder with the files of a FHIR ``$export``, or with Bundles.
 
     Raises:
         SourceError: the settings or a file cannot be used.
     """
-
-    simulated = False
 
     def __init__(self, data: Path, settings: Path | None = None) -> None:
         """Read the settings. No file is read before :meth:`batches`.
@@ -59,11 +57,6 @@ class FhirCohort:
         stays = self._stays.stays
         wanted = max(-(-len(stays) // _STAYS_PER_BATCH), -(-self._export.size // _BYTES_PER_BATCH))
         return max(1, min(wanted, len({stay.patient for stay in stays})))
-
-    @property
-    def left_out(self) -> dict[str, dict[str, int]]:
-        """Resources that are no part of the cohort, by type and reason; Observations by code."""
-        return {kind: dict(reasons.most_common()) for kind, reasons in self._registers.left_out.items()}
 
     @cached_property
     def _export(self) -> Export:
@@ -92,6 +85,8 @@ class FhirCohort:
         with tempfile.TemporaryDirectory(prefix="vigil-fhir-") as folder:
             spill = Spill(Path(folder), parts, len(self))
             self._map(spill)
+            found = self._registers.left_out
+            self.left_out = {kind: dict(reasons.most_common()) for kind, reasons in found.items()}
             for part, own in enumerate(stays):
                 yield self._make(own, spill.read(part))
 

@@ -10,10 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.observations import TIME, to_resolution
 from vigil.features.pseudonyms import is_subject_key
-from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources import Batch, Source, SourceError
 from vigil.pipelines.sources._shared.origin import ORIGIN, OUTCOME, read_origin
 from vigil.pipelines.sources.meds.vocabulary import (
     AGE,
@@ -30,7 +29,7 @@ _READ: Final = ("time", "code", "numeric_value", "text_value", *(name for names 
 _OBSERVED: Final = ("time", "numeric_value", "recorded_at", "superseded_at", "device_id", "source", "message_id")
 
 
-class MedsExport:
+class MedsExport(Source):
     """A data set that ``vigil cohort export --format meds`` wrote.
 
     Attributes:
@@ -40,14 +39,15 @@ class MedsExport:
         SourceError: the folder holds no such data set.
     """
 
-    declared, shifted_dates, is_export = OWN_UNITS, True, True  # times were judged when they were first ingested
+    shifted_dates = True  # times were judged when they were first ingested
+    is_export = True
 
     def __init__(self, data: Path) -> None:
         origin = read_origin(data / ORIGIN)
         self.name, self.simulated, self.deidentified = origin.source, origin.simulated, origin.deidentified
         self.task, self.own_task = origin.question(data)
         self.data = data
-        self.left_out: dict[str, dict[str, int]] = {}
+        self.left_out = {}
         self._shards: dict[int, list[Path]] = {}
         for path in sorted((data / "data").glob("*/*.parquet")):
             if not path.stem.isdecimal():
@@ -67,7 +67,7 @@ class MedsExport:
         events = join_shards([_read_table(path) for path in paths])
         others = Counter(events.loc[events["code"].isin(_unknown_codes(events)), "code"])
         if others:
-            self.left_out[f"shard {paths[0].stem}"] = dict(others)
+            self.left_out = {**self.left_out, f"shard {paths[0].stem}": dict(others)}
         return batch_of(events)
 
 

@@ -8,10 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.observations import TIME
 from vigil.features.pseudonyms import is_subject_key
-from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources import Batch, Source, SourceError
 from vigil.pipelines.sources._shared.origin import ORIGIN, OUTCOME, read_origin
 from vigil.pipelines.sources._shared.parquet import read_columns
 from vigil.pipelines.sources.omop.vocabulary import PROVENANCE, SEXES, SIGNAL_OF, STAY_FACTS
@@ -20,14 +19,15 @@ _STAYS_PER_BATCH: Final = 500
 _VISIT: Final = "visit_occurrence_id"
 
 
-class OmopExport:
+class OmopExport(Source):
     """Tables that ``vigil cohort export --format omop`` wrote.
 
     Raises:
         SourceError: the folder does not hold them.
     """
 
-    declared, shifted_dates, is_export = OWN_UNITS, True, True  # times were judged when they were first ingested
+    shifted_dates = True  # times were judged when they were first ingested
+    is_export = True
 
     def __init__(self, data: Path) -> None:
         origin = read_origin(data / ORIGIN)

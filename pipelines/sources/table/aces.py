@@ -1,8 +1,8 @@
 """Task files of ACES, read as a question of Vigil: which realisations of its windows there are, and what each one's label is.
 
 Xu J, Gallifant J, Johnson AEW, McDermott MBA. ACES: Automatic Cohort Extraction System for Event-Streams. ICLR 2025
-(arXiv:2406.19653). A *predicate* says which events count. The *trigger* is an event from which *windows* are laid out in time. A
-realisation is a trigger at which every window exists and holds as many events as its ``has`` allows.
+(arXiv:2406.19653). A *predicate* says which events count. The *trigger* is an event from which *windows* are laid out in time.
+A realisation is a trigger at which every window exists and holds as many events as its ``has`` allows.
 
 The question is asked once a realisation, at its ``index_timestamp``: does an event of the predicate ``label`` lie in the window
 with the label? What this cannot be is refused: an error names the predicate or the window.
@@ -22,15 +22,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vigil.models.own_tasks import TaskSettings
 from vigil.pipelines.sources import SourceError
 
-SUFFIXES: Final = (".yaml", ".yml")
 ANY_EVENT: Final = "_ANY_EVENT"
 RECORD_START: Final = "_RECORD_START"
 RECORD_END: Final = "_RECORD_END"
 SPECIAL: Final = (ANY_EVENT, RECORD_START, RECORD_END)
 
 _SUPPORTED: Final = (
-    "predicates of code (a text, regex or any), value_min and value_max, or of expr and(...) and or(...); patient_demographics; a "
-    "trigger; windows with start, end, has, one label and one index_timestamp"
+    "predicates of code (a text, regex or any), value_min and value_max, or expr: and(...), or(...); patient_demographics; "
+    "a trigger; windows with start, end, has, one label and one index_timestamp"
 )
 _UNITS: Final = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hr": 3600, "hour": 3600}
 _SECONDS: Final = {**_UNITS, "d": 86400, "day": 86400, "w": 604800, "week": 604800}
@@ -117,9 +116,7 @@ def read_boundary(text: str) -> Boundary:
     """
     match = re.fullmatch(r"\s*(?P<reference>\w+(\.(start|end))?)\s*((?P<how>->|<-|\+|-)\s*(?P<what>.+?)\s*)?", text)
     if match is None:
-        raise ValueError(
-            f"{text!r} is no boundary; expected REFERENCE, REFERENCE + TIME, REFERENCE -> PREDICATE or <- PREDICATE"
-        )
+        raise ValueError(f"{text!r} is no boundary; expected REFERENCE, REFERENCE + TIME, REFERENCE -> EVENT or <- EVENT")
     reference, how, what = match["reference"], match["how"], match["what"]
     if how is None:
         return Boundary(reference)
@@ -173,9 +170,7 @@ class Window(_Part):
     def _require_one_anchor(self) -> Self:
         of_start, of_end = self.boundaries
         if (of_start.reference == "end") == (of_end.reference == "start"):
-            raise ValueError(
-                "expected one of start and end to depend on the other, which depends on the trigger or another window"
-            )
+            raise ValueError("expected one of start and end to depend on the other, and that on the trigger or another window")
         inner = of_start if of_start.reference == "end" else of_end
         is_backwards = inner.is_before if inner.event else inner.offset < timedelta(0)
         if is_backwards != (inner is of_start) and (inner.event or inner.offset):
@@ -197,7 +192,7 @@ class Window(_Part):
 
 
 class Metadata(BaseModel):
-    """What ACES does not read, and Vigil does: ``name`` and ``outcome`` of the task, and the ``feature_service`` of its models."""
+    """What Vigil reads beside ACES: ``name`` and ``outcome`` of the task, and the ``feature_service`` of its models."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
@@ -219,14 +214,12 @@ class AcesTask(_Part):
     @model_validator(mode="after")
     def _require_consistency(self) -> Self:
         if self.trigger == ANY_EVENT:
-            raise ValueError(
-                f"trigger: {ANY_EVENT} asks at every event; expected a predicate, so that a stay is asked about once"
-            )
+            raise ValueError(f"trigger: {ANY_EVENT} asks at every event; expected a predicate, for a question once a stay")
         known = {*self.predicates, *self.patient_demographics, *SPECIAL}
         used = {(f"predicates.{name}", part) for name, predicate in self.predicates.items() for part in predicate.parts}
         for name, window in self.windows.items():
             events = {boundary.event for boundary in window.boundaries}
-            used |= {(f"windows.{name}", part) for part in {*window.has, *events, window.label} - {None, "*"}}
+            used |= {(f"windows.{name}", part) for part in {*window.has, *events, window.label} if part and part != "*"}
             for boundary in window.boundaries:
                 of = boundary.reference.partition(".")[0]
                 if of not in {*self.windows, "trigger", "start", "end"}:
@@ -238,9 +231,7 @@ class AcesTask(_Part):
             if len(with_it) != 1:
                 raise ValueError(f"windows: {', '.join(with_it) or 'none'} have {field}; expected one window with it")
         if len(list(self.in_order())) != len(self.windows):
-            raise ValueError(
-                "windows: they depend on each other in a circle; expected each to depend on the trigger in the end"
-            )
+            raise ValueError("windows: some depend on each other in a circle; expected the trigger at the end of each chain")
         if self._is_circular():
             raise ValueError("predicates: expr of one depends on itself")
         return self
@@ -281,33 +272,27 @@ class AcesTask(_Part):
 
     def horizon(self) -> timedelta | None:
         """Return the time from the question to the end of the window with the label; None: an event ends it."""
-        index = f"{self.index_window}.{self.windows[self.index_window].index_timestamp}"
-        offsets = self._offsets()
-        end = offsets.get(f"{self.labelled}.end")
-        return None if end is None or index not in offsets else end - offsets[index]
+        return self._times.get(f"{self.labelled}.end")
 
-    def _offsets(self) -> Mapping[str, timedelta]:
-        """Return the time from the trigger to each boundary that no event decides."""
-        known = {"trigger": timedelta(0)}
-        for name in self.in_order():
-            window = self.windows[name]
-            sides = ("start", "end") if window.anchor == "start" else ("end", "start")
-            for side in sides:
-                boundary = window.boundaries[0 if side == "start" else 1]
-                of = boundary.reference if boundary.reference not in {"start", "end"} else f"{name}.{boundary.reference}"
-                if boundary.event is None and of in known:
-                    known[f"{name}.{side}"] = known[of] + boundary.offset
+    @cached_property
+    def _times(self) -> Mapping[str, timedelta]:
+        """The time from the question to each boundary that no event parts from it."""
+        known = {f"{self.index_window}.{self.windows[self.index_window].index_timestamp}": timedelta(0)}
+        steps = []
+        for name, window in self.windows.items():
+            for side, boundary in zip(("start", "end"), window.boundaries, strict=True):
+                if boundary.event is None:
+                    is_inner = boundary.reference in {"start", "end"}
+                    of = f"{name}.{boundary.reference}" if is_inner else boundary.reference
+                    steps += [(of, f"{name}.{side}", boundary.offset), (f"{name}.{side}", of, -boundary.offset)]
+        while more := {to: known[of] + offset for of, to, offset in steps if of in known and to not in known}:
+            known |= more
         return known
 
     def windows_after_the_question(self) -> list[str]:
-        """Return the windows whose ``has`` looks beyond the time of the question, as far as no event decides their end."""
-        offsets = self._offsets()
-        asked = offsets.get(f"{self.index_window}.{self.windows[self.index_window].index_timestamp}")
-        return [
-            name
-            for name, window in self.windows.items()
-            if window.has and (asked is None or offsets.get(f"{name}.end", asked + timedelta(1)) > asked)
-        ]
+        """Return the windows whose ``has`` may look beyond the time of the question."""
+        later = timedelta(1)  # a time that an event decides may be
+        return [name for name, own in self.windows.items() if own.has and self._times.get(f"{name}.end", later) > timedelta(0)]
 
     def settings(self, path: Path) -> TaskSettings:
         """Return the task: asked once a stay, at its end; what happened later than the horizon is none of it."""
