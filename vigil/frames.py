@@ -12,7 +12,7 @@ __all__ = ["Frame", "same_kind", "to_pandas"]
 
 def to_pandas(frame: Any) -> pd.DataFrame:
     """Return a frame of any kind as pandas."""
-    rows: pd.DataFrame = frame if isinstance(frame, pd.DataFrame) else nw.from_native(frame, eager_only=True).toto_pandas()
+    rows: pd.DataFrame = frame if isinstance(frame, pd.DataFrame) else nw.from_native(frame, eager_only=True).to_pandas()
     return rows
 
 
@@ -21,5 +21,5 @@ def same_kind(frame: Frame, result: pd.DataFrame) -> Frame:
     backend = nw.from_native(frame, eager_only=True).implementation
     same: Any = result
     if not isinstance(frame, pd.DataFrame):
-        same = nw.from_arrow(pa.Table.fromto_pandas(result, preserve_index=False), backend=backend).to_native()
+        same = nw.from_arrow(pa.Table.from_pandas(result, preserve_index=False), backend=backend).to_native()
     return cast("Frame", same)
