@@ -92,7 +92,7 @@ def patient_chart(home: Home, subject_id: str, hours: int = 36, version: str | N
         for ax in axes:
             ax.axvline(onset, color="tab:red", linewidth=1.2)
         kind = outcomes["kind"][subject_id].replace("_", " ")
-        axes[0].annotate(f"{kind} ", (onset, 0.85), color="tab:red", fontsize=9, ha="right")
+        axes[0].annotate(f"{kind} ", (onset, 0.85), xycoords=("data", "axes fraction"), color="tab:red", fontsize=9, ha="right")
     axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(axes[-1].xaxis.get_major_locator()))
     axes[-1].set_xlabel("time, UTC")
     outcome = f"{cohort.task.outcome} within {cohort.task.horizon.total_seconds() / 3600:g} h"

@@ -106,5 +106,7 @@ def _with_interval(figures: "Mapping[str, Any] | pd.Series[Any]", name: str) -> 
     value = figures[name]
     if pd.isna(value):
         return "-"
+    decimals = 3 if abs(value) < 1 else 2
     low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
-    return f"{value:.3f}" + ("" if low is None or pd.isna(low) else f" ({low:.3f} to {high:.3f})")
+    interval = "" if low is None or pd.isna(low) else f" ({low:.{decimals}f} to {high:.{decimals}f})"
+    return f"{value:.{decimals}f}{interval}"

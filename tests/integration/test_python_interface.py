@@ -178,7 +178,7 @@ def test_homes_models_and_evaluations_show_themselves(home, tmp_path):
     assert "no clinical evidence" in page
     assert "champion" in page
     assert "No cohort yet" in vigil.Home(tmp_path)._repr_html_()
-    assert "transfer" in vigil.Home(home).champion()._repr_html_()
+    assert "deterioration of any kind" in vigil.Home(home).champion()._repr_html_()
     assert "the answers are NEWS2" in vigil.Home(tmp_path).champion()._repr_html_()
     assert not list(tmp_path.iterdir())  # looking makes nothing
 
