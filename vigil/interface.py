@@ -362,7 +362,7 @@ def _like(frame: Frame, result: pd.DataFrame) -> Frame:
     backend = nw.from_native(frame, eager_only=True).implementation
     same: Any = result
     if not isinstance(frame, pd.DataFrame):
-        same = nw.from_arrow(pa.Table.fromto_pandas(result, preserve_index=False), backend=backend).to_native()
+        same = nw.from_arrow(pa.Table.from_pandas(result, preserve_index=False), backend=backend).to_native()
     return cast("Frame", same)
 
 
