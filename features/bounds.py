@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from vigil.features.declarations import SourceDeclaration
-from vigil.features.signals import BOUNDS, Side, bound_name
+from vigil.features.signal import Side
+from vigil.features.signals import BOUNDS, bound_name
 
 LOW: Final = "low"
 HIGH: Final = "high"

@@ -9,6 +9,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Final
 
+from vigil.features.added_features import AddedFeatures
 from vigil.features.derived import (
     MEASUREMENT_ERROR,
     PATIENT,
@@ -23,9 +24,11 @@ from vigil.features.derived import (
 )
 from vigil.features.derived_scores import CONTINUOUS, SIRS, SOFA, SUSTAINED_NEWS2, declare_charted_score
 from vigil.features.errors import VigilError
+from vigil.features.installed import load_additions, refuse
 from vigil.features.scores import MEWS_BANDS, NEWS2_BANDS, QSOFA_BANDS
 from vigil.features.services import load_services
-from vigil.features.signals import SIGNALS, signal_names
+from vigil.features.signal import Kind
+from vigil.features.signals import BUILT_IN, signal_names
 from vigil.features.windows import Feature, Reflects, WindowFeature, declare_statistics
 
 
@@ -33,15 +36,20 @@ class CatalogueError(VigilError):
     """The declared features do not match the stored services."""
 
 
+def _built_in(kind: Kind) -> tuple[str, ...]:
+    """Return the signals of a kind without those of installed packages, so that no package changes a view of Vigil."""
+    return tuple(name for name in signal_names(kind) if name in BUILT_IN)
+
+
 INDEX_STEP: Final = timedelta(hours=1)  # distance between index times; older features are stale
 SAFETY_NET: Final = "safety_net"  # view that the safety net reads; no model is trained on it
 SUSTAINED_LEVELS: Final = "sustained_levels"  # what NEWS2 at the bedside is made of; no model is trained on it
 
-VITALS: Final = signal_names("vital")
-SUPPORT: Final = signal_names("support")
+VITALS: Final = _built_in("vital")
+SUPPORT: Final = _built_in("support")
 # Signals that were added after the views of 2019 were fixed. A view that models read never changes, so it does not get them.
 _LATER: Final = ("sodium", "albumin", "alt", "cholesterol", "pao2", "troponin_t")
-LABORATORY: Final = tuple(name for name in signal_names("laboratory") if name not in _LATER)
+LABORATORY: Final = tuple(name for name in _built_in("laboratory") if name not in _LATER)
 
 _NEWS2: Final = "NEWS2, RCP 2017"
 _ALWAYS: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
@@ -90,10 +98,10 @@ _ALWAYS: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
 }
 _ALWAYS_DECLARED: Final = frozenset(chain.from_iterable(_ALWAYS.values()))
 
-# The first days in a unit as a whole, for every signal. These features serve tasks with one prediction for each stay.
+# The first days in a unit as a whole, for every signal of Vigil's own. They serve tasks with one prediction for each stay.
 _WHOLE_STAY: Final = (
-    *declare_statistics(SIGNALS, 72, "count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change"),
-    *declare_statistics(SIGNALS, 24, "mean", "min", "max"),
+    *declare_statistics(BUILT_IN, 72, "count", "mean", "min", "max", "std", "median", "slope", "last", "age", "change"),
+    *declare_statistics(BUILT_IN, 24, "mean", "min", "max"),
 )
 _ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
     "stay": tuple(feature for feature in _WHOLE_STAY if feature not in _ALWAYS_DECLARED),
@@ -104,7 +112,12 @@ _ON_DEMAND: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
     # Blood pressure measured every minute, over the last hour.
     "pressure": declare_statistics(("systolic_bp", "diastolic_bp", "mean_bp"), 1, "ema", "min", "max", "std", "slope", "last"),
 }
-DECLARED: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {**_ALWAYS, **_ON_DEMAND}
+_OWN: Final = {**_ALWAYS, **_ON_DEMAND}
+ADDED: Final = load_additions("vigil.features", AddedFeatures, taken=_OWN)  # views of installed packages
+DECLARED: Final[Mapping[str, tuple[WindowFeature | DerivedFeatures, ...]]] = {
+    **_OWN,
+    **{view: added.declarations for view, added in ADDED.items()},
+}
 STANDARD: Final = tuple(_ALWAYS)  # views that are always computed; the others are computed only where a model reads them
 
 
@@ -117,6 +130,13 @@ VIEWS: Final[Mapping[str, tuple[Feature, ...]]] = {
     for view, declarations in DECLARED.items()
 }
 FEATURES: Final[Mapping[str, Feature]] = {feature.name: feature for view in VIEWS.values() for feature in view}
+for _view in ADDED:
+    _others = {feature.name for view, features in VIEWS.items() if view != _view for feature in features}
+    if _twice := sorted(_others & {feature.name for feature in VIEWS[_view]}):
+        refuse(
+            f"view {_view} of an installed package",
+            f"features {', '.join(_twice)}: another view has them; expected its own; a service may list those of any view",
+        )
 
 
 def list_features(*views: str) -> tuple[str, ...]:
@@ -146,11 +166,43 @@ def list_features_reflecting(what: Reflects, *views: str) -> tuple[str, ...]:
 # service holds the scores, because an answer shows NEWS2 and the age of its observations. The services that tasks use today
 # also hold the safety net; under an older service the safety net uses the NEWS2 of the view ``scores``. The last three services
 # follow the standard views. They are for comparisons; no stored model may use them.
-SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
-    **load_services(),
+_STORED: Final = load_services()
+_COMPARED: Final = {
     "everything": list_features(*STANDARD),
     "physiology": list_features_reflecting("physiology", *STANDARD),
     "workflow": list_features_reflecting("workflow", *STANDARD),
+}
+
+
+def _added_services() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the services of installed packages: the view that each comes with, and its features.
+
+    Raises:
+        PackageError: a name is taken, a feature is unknown, or one of the view ``scores`` is missing.
+    """
+    services: dict[str, tuple[str, tuple[str, ...]]] = {}
+    for view, added in ADDED.items():
+        for name, features in load_services(added.services).items() if added.services else ():
+            rules = (
+                (name in {*_STORED, *_COMPARED, *services}, "is taken; expected another name"),
+                (unknown := sorted(set(features) - FEATURES.keys()), f"unknown features {', '.join(unknown)}"),
+                (
+                    missing := sorted(set(list_features("scores")) - set(features)),
+                    f"lacks {', '.join(missing)}, of which an answer shows NEWS2",
+                ),
+            )
+            for is_broken, rule in rules:
+                if is_broken:
+                    refuse(f"feature service {name} of an installed package (view {view})", rule)
+            services[name] = view, features
+    return services
+
+
+ADDED_SERVICES: Final = _added_services()
+SERVICES: Final[Mapping[str, tuple[str, ...]]] = {
+    **_STORED,
+    **{name: features for name, (_, features) in ADDED_SERVICES.items()},
+    **_COMPARED,
 }
 if unknown := sorted({name for service in SERVICES.values() for name in service} - FEATURES.keys()):
     raise CatalogueError(

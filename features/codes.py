@@ -9,7 +9,8 @@ So 2708-6 alone decides nothing. It takes the category of the observation, ``vit
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from vigil.features.signals import SIGNALS
+from vigil.features.installed import refuse
+from vigil.features.signals import ADDED, BUILT_IN, SIGNALS
 
 LOINC: Final = "http://loinc.org"
 MDC: Final = "urn:iso:std:iso:11073:10101"
@@ -52,11 +53,32 @@ _UNITS_OF_CODE: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("2339-0", "2345-7", "41653-7", "99504-3"), ("mg/dL", "mg/L", "g/L")),
 }
 
-_SIGNAL_OF: Final = {
-    **{(LOINC, signal.loinc): name for name, signal in SIGNALS.items() if signal.loinc not in (None, SATURATION)},
+_BUILT_IN: Final = {
+    **{(LOINC, signal.loinc): name for name, signal in BUILT_IN.items() if signal.loinc not in (None, SATURATION)},
     **{(LOINC, code): name for name, codes in _LOINC_OF.items() for code in codes},
     **{(MDC, code): name for name, codes in _MDC_OF.items() for code in codes},
 }
+
+
+def _with_added(codes: Mapping[tuple[str, str], str]) -> Mapping[tuple[str, str], str]:
+    """Return which signal each code means, with the codes of installed packages.
+
+    Raises:
+        PackageError: a code means another signal already.
+    """
+    all_codes = dict(codes)
+    for name, added in ADDED.items():
+        loinc = (added.signal.loinc, *added.loinc)
+        for pair in (*((LOINC, code) for code in loinc if code), *((MDC, code) for code in added.mdc)):
+            if pair[1] == SATURATION or all_codes.setdefault(pair, name) != name:
+                refuse(
+                    f"signal {name} of an installed package",
+                    f"{pair[1]} of {pair[0]} means {all_codes.get(pair, 'spo2 or sao2')} already; expected a code of its own",
+                )
+    return all_codes
+
+
+_SIGNAL_OF: Final = _with_added(_BUILT_IN)
 
 
 def resolve_codes(codings: Iterable[tuple[str, str]], category: str | None = None) -> tuple[str | None, str]:
@@ -107,3 +129,15 @@ def contradicts_code(code: str, unit: str) -> bool:
     (True, False)
     """
     return code in _UNITS_OF_CODE and unit not in _UNITS_OF_CODE[code]
+
+
+def codes_of_kind(codes: Iterable[str]) -> str | None:
+    """Return the LOINC code that says most of the unit; empty: none says anything; None: they contradict each other.
+
+    >>> codes_of_kind(["2345-7", "15074-8"]) is None, codes_of_kind(["15074-8", "14749-6"]), codes_of_kind(["8867-4"])
+    (True, '15074-8', '')
+    """
+    kinds = {code: _UNITS_OF_CODE[code] for code in codes if code in _UNITS_OF_CODE}
+    if len(set(kinds.values())) > 1:
+        return None
+    return next(iter(kinds), "")

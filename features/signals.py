@@ -1,6 +1,7 @@
 """The signal table: every measured quantity that Vigil knows, with its code, unit, plausible range and resolution.
 
 Validation, the simulator, the ranges of the API, the Feast fields and the documentation are all derived from this table.
+Installed packages add signals to it (:mod:`vigil.features.installed`). Vigil's own views hold features of its own signals.
 
 Units are UCUM codes. Signal codes are LOINC codes. The plausible range is wide on purpose. It excludes what a device cannot
 measure in a living patient, such as a heart rate of 0 from a detached lead or a temperature of 99 Cel. It includes every value
@@ -8,53 +9,12 @@ that is merely alarming. Values are rounded to the resolution when they are chec
 integers.
 """
 
-from dataclasses import dataclass, replace
-from typing import Final, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
 
-Kind = Literal["vital", "support", "bedside", "laboratory"]
-Side = Literal["below", "above"]
-
-
-@dataclass(frozen=True, slots=True)
-class Signal:
-    """One measured quantity.
-
-    Attributes:
-        name: Vigil's name, without the unit.
-        kind: ``vital``: measured by a wearable, a home device or a ward monitor. ``support``: treatment that the patient
-            receives, or an assessment of the patient. ``bedside``: what nurses chart beyond the vital signs.
-            ``laboratory``: laboratory results.
-        loinc: LOINC code of the quantity, or None for quantities that sources derive from others.
-        unit: UCUM unit of every value of this signal.
-        low, high: Plausible range in ``unit``, both ends included.
-        usual: About the middle of an adult's reference interval. Of several values of one time, those farther from it count as
-            the worse (:mod:`vigil.features.ties`); nothing else uses it. Laboratory values: ABIM Laboratory Test Reference
-            Ranges, 2024.
-        steps_per_unit: 1 / resolution. A stored value is always a whole number of these steps.
-        carry_hours: How long a score at the bedside may use a value. Our choice: the longest interval between checks in RCP
-            2017, chart 4. A source may declare a shorter time (:mod:`vigil.features.declarations`). Protocols that look back
-            carry a value for :data:`vigil.features.derived.SCORE_CARRY_HOURS`.
-        coded: Whether the value is a code and not a quantity. Only whole numbers are then valid, and none is rounded.
-        limit_of: Of a bound (:data:`BOUNDS`): the signal that is bounded. The value is then the limit.
-    """
-
-    name: str
-    kind: Kind
-    loinc: str | None
-    unit: str
-    low: float
-    high: float
-    usual: float
-    steps_per_unit: int = 100
-    coded: bool = False
-    carry_hours: float = 12
-    limit_of: str | None = None
-
-    @property
-    def resolution(self) -> float:
-        """Smallest difference between two stored values, in ``unit``."""
-        return 1 / self.steps_per_unit
-
+from vigil.features.installed import load_additions, refuse
+from vigil.features.signal import AddedSignal, Kind, Side, Signal
 
 _TABLE = (
     Signal("heart_rate", "vital", "8867-4", "/min", 20, 300, 75),
@@ -109,11 +69,11 @@ _TABLE = (
     Signal("mechanical_ventilation", "bedside", None, "1", 0, 1, 0, steps_per_unit=1, coded=True),
 )
 
-SIGNALS: dict[str, Signal] = {signal.name: signal for signal in _TABLE}
+BUILT_IN: Final[Mapping[str, Signal]] = {signal.name: signal for signal in _TABLE}
 
 # Signals whose devices and laboratories report a bound where they cannot give a value: glucose sensors and thermometers say Low
 # or High, assays say < or >.
-_BOUNDED: Final = (
+_BUILT_IN_BOUNDED: Final = (
     "spo2", "body_temperature", "glucose", "creatinine", "bilirubin_direct", "bilirubin_total", "lactate", "troponin_i", "ptt",
     "troponin_t",
 )  # fmt: skip
@@ -130,9 +90,39 @@ def bound_name(signal: str, side: Side) -> str:
 
 def _bounds_of(signal: Signal) -> tuple[Signal, ...]:
     """Return the two signals that hold the bounds of a signal; no code names them."""
-    sides: tuple[Side, ...] = ("below", "above")
-    return tuple(replace(signal, name=bound_name(signal.name, side), loinc=None, limit_of=signal.name) for side in sides)
+    return tuple(replace(signal, name=bound_name(signal.name, side), loinc=None, limit_of=signal.name) for side in _SIDES)
 
+
+def _check_added(added: Mapping[str, AddedSignal]) -> Mapping[str, AddedSignal]:
+    """Return the signals of installed packages.
+
+    Raises:
+        PackageError: one has a name that is taken, or contradicts itself.
+    """
+    taken = {*BUILT_IN, *(bound_name(name, side) for name in BUILT_IN for side in _SIDES)}
+    for name, addition in added.items():
+        signal = addition.signal
+        rules = (
+            (name in taken, "Vigil has a signal of this name; expected another one"),
+            (signal.name != name, f"its signal is called {signal.name}; expected the name of the entry point"),
+            (not (name.isidentifier() and name.islower()), "expected a name of small letters, digits and underscores"),
+            (not signal.unit, "has no unit; expected a UCUM code"),
+            (not signal.low < signal.high, "its plausible range is empty; expected low < high"),
+            (not signal.low <= signal.usual <= signal.high, "its usual value is implausible; expected one from low to high"),
+            (signal.steps_per_unit < 1, "steps_per_unit is below 1; expected the whole number 1 / resolution"),
+            (signal.limit_of is not None, "limit_of is for bounds; expected is_bounded = True"),
+            (any(factor <= 0 for factor in addition.units.values()), "a factor of its units is not above 0"),
+        )
+        for is_broken, rule in rules:
+            if is_broken:
+                refuse(f"signal {name} of an installed package", rule)
+    return added
+
+
+_SIDES: Final[tuple[Side, ...]] = ("below", "above")
+ADDED: Final = _check_added(load_additions("vigil.signals", AddedSignal))
+SIGNALS: dict[str, Signal] = {**BUILT_IN, **{name: added.signal for name, added in ADDED.items()}}
+_BOUNDED: Final = (*_BUILT_IN_BOUNDED, *(name for name, added in ADDED.items() if added.is_bounded))
 
 # Bounds are signals of their own, so that no statistic of the signal itself holds a limit.
 BOUNDS: dict[str, Signal] = {bound.name: bound for name in _BOUNDED for bound in _bounds_of(SIGNALS[name])}
@@ -164,9 +154,9 @@ def signal_with_bounds(name: str) -> tuple[str, ...]:
 
 
 def signal_names(*kinds: Kind) -> tuple[str, ...]:
-    """Return the names of all signals of the given kinds, in table order.
+    """Return the names of all signals of the given kinds, in table order, then those of installed packages.
 
     >>> signal_names("support")
     ('consciousness', 'on_oxygen', 'fio2', 'etco2')
     """
-    return tuple(signal.name for signal in _TABLE if signal.kind in kinds)
+    return tuple(signal.name for signal in SIGNALS.values() if signal.kind in kinds)

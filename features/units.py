@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
-from vigil.features.signals import SIGNALS, STORED
+from vigil.features.signals import ADDED, SIGNALS, STORED
 
 _ATOMIC_WEIGHT: Final = {
     "H": "1.008",
@@ -160,6 +160,7 @@ CONVERSIONS: Final[Mapping[str, Mapping[str, Conversion]]] = {
     "urine_output": {"L": Conversion(Fraction(1000)), "cm3": UNCHANGED},
     "body_weight": {"g": Conversion(_MILLI), "[lb_av]": Conversion(Fraction("0.45359237"))},
     "body_height": {"m": Conversion(Fraction(100)), "mm": Conversion(Fraction(1, 10)), "[in_i]": Conversion(Fraction("2.54"))},
+    **{name: {unit: Conversion(factor) for unit, factor in added.units.items()} for name, added in ADDED.items()},
 }
 # Units in which a value without a unit may be meant, beside the signal's own: what devices and laboratories send somewhere.
 # Other units that can be converted are written wherever they are used.

@@ -2,7 +2,6 @@
 
 import json
 from datetime import timedelta
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -10,10 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from vigil.features.catalogue import SERVICES
 from vigil.features.errors import VigilError
+from vigil.features.installed import find_entry_points, load
 from vigil.models.tasks import TASKS, AlarmTarget, Population, RiskTask
 
 FILE: Final = "tasks.json"
-GROUP: Final = "vigil.tasks"  # of entry points: tasks of installed packages
 
 
 class TaskError(VigilError):
@@ -52,7 +51,7 @@ class TaskSettings(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$"), AfterValidator(_require_new)]
     outcome: Annotated[str, Field(min_length=3, max_length=80)]
-    horizon_hours: Annotated[float, Field(ge=0.5, le=24 * 366)]
+    horizon_hours: Annotated[float, Field(ge=0.5, le=24 * 10_000)]
     feature_service: Annotated[str, AfterValidator(_require_service)] = "vital_signs_v3"
     index: Literal["hourly", "end"] = "hourly"
     after_onset: Literal["positive", "left_out"] = "left_out"
@@ -79,22 +78,27 @@ class TaskSettings(BaseModel):
 
 
 def find_task(name: str, home: Path) -> RiskTask:
-    """Return a task by its name: a built-in one, one of an installed package (:data:`GROUP`), or one of the home.
+    """Return a task by its name: a built-in one, one of an installed package, or one of the home.
 
     Raises:
         TaskError: there is none.
+        PackageError: a package adds one that cannot be used.
     """
+    installed = find_entry_points("vigil.tasks", taken=TASKS)
     if name in TASKS:
         return TASKS[name]
-    installed = entry_points(group=GROUP)
-    if name in installed.names:
-        task: RiskTask = installed[name].load()
-        return task
+    if name in installed:
+        return load(installed[name], RiskTask)
     own = _read(home)
     if name not in own:
-        known = ", ".join([*TASKS, *sorted(installed.names), *own])
+        known = ", ".join([*TASKS, *installed, *own])
         raise TaskError(f"{name}: no such task in {home}; expected one of {known}; a cohort brings its own: docs/cohorts.md")
     return own[name].task()
+
+
+def own_settings(name: str, home: Path) -> TaskSettings | None:
+    """Return the settings of a task of a home; None: it is built in, or an installed package's."""
+    return _read(home).get(name)
 
 
 def store_task(settings: TaskSettings, home: Path) -> None:

@@ -7,6 +7,8 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Final
 
+from vigil.features.installed import versions as package_versions
+
 # A model may differ between versions of these.
 _LIBRARIES: Final = ("vigil", "numpy", "pandas", "scipy", "numba", "scikit-learn", "lightgbm", "feast", "mlflow")
 
@@ -23,5 +25,5 @@ def current_commit() -> str:
 
 
 def library_versions() -> dict[str, str]:
-    """Return the version of Python and of each library that can change a model, by name."""
-    return {"python": platform.python_version(), **{name: installed_version(name) for name in _LIBRARIES}}
+    """Return the version of Python, and of each library and each package with signals or features, by name."""
+    return {"python": platform.python_version(), **{name: installed_version(name) for name in _LIBRARIES}, **package_versions()}

@@ -1,10 +1,12 @@
 """A home: the directory of one installation, opened once and handed to every job."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from vigil.features.installed import Kind
     from vigil.features.store.client import Store
     from vigil.models.registry import Registry
     from vigil.pipelines.cohort_store import CohortStore
@@ -15,7 +17,8 @@ DEFAULT_TASK: Final = "deterioration"  # served where no cohort was ingested
 class Home:
     """The directory of one installation; each part of it is opened when it is first used.
 
-    Jobs take a ``Home``. Only the command line makes one from a path.
+    Jobs take a ``Home``. Only the command line makes one from a path. A part is not opened while an installed package that the
+    home uses is missing (:class:`vigil.features.installed.PackageError`).
 
     Attributes:
         path: the directory.
@@ -34,6 +37,7 @@ class Home:
         """The ingested cohort."""
         from vigil.pipelines.cohort_store import CohortStore
 
+        self._require_packages()
         return CohortStore(self.path)
 
     @cached_property
@@ -41,6 +45,7 @@ class Home:
         """The feature store."""
         from vigil.features.store.client import Store
 
+        self._require_packages()
         return Store(self.path)
 
     @cached_property
@@ -48,6 +53,7 @@ class Home:
         """Runs and models. MLflow makes an empty registry where there is none; see :meth:`existing_registry`."""
         from vigil.models.registry import Registry
 
+        self._require_packages()
         return Registry(self.path)
 
     def existing_registry(self) -> "Registry":
@@ -59,8 +65,20 @@ class Home:
         if "registry" not in vars(self):
             from vigil.models.registry import Registry
 
+            self._require_packages()
             self.registry = Registry.open_existing(self.path)
         return self.registry
+
+    def record_use(self, kind: "Kind", names: Iterable[str]) -> None:
+        """Record what the home uses of installed packages, so that it is missed where they are."""
+        from vigil.features.installed import record_use
+
+        record_use(self.path, kind, names)
+
+    def _require_packages(self) -> None:
+        from vigil.features.installed import require_packages
+
+        require_packages(self.path)
 
     @property
     def reports(self) -> Path:

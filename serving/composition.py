@@ -4,20 +4,30 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from vigil.features.installed import record_use, require_packages
 from vigil.features.pseudonyms import Pseudonyms, open_pseudonyms
+from vigil.features.signals import SIGNALS
 from vigil.features.store.client import Store
 from vigil.models.own_tasks import find_task
 from vigil.serving.api.concurrency import ShortLivedCache
 from vigil.serving.api.routes.ward_events import OpenStreams
 from vigil.serving.api.standing_answers import StandingAnswers
 from vigil.serving.auth.access import Access
-from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_FOLDER, create_local_keys
+from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
+from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.inbound import Inbound
+from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
+from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
 from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
+from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
+from vigil.serving.records.database import open_database
+from vigil.serving.records.fhir_names import FhirNames
+from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.source_settings import SourceSettingsFile
@@ -27,6 +37,7 @@ from vigil.serving.scoring.champion import Champion
 from vigil.serving.scoring.risk_service import RiskService
 from vigil.serving.scoring.standing import StandingRisks
 from vigil.serving.settings import Settings
+from vigil.serving.smart.service import SmartService, open_smart
 from vigil.serving.stream.group_commit import GroupCommit
 from vigil.serving.stream.ingestion import Ingestion
 from vigil.serving.stream.online_store_writer import OnlineStoreWriter
@@ -42,6 +53,8 @@ class ApiComponents:
     access: Access
     champion: Champion
     clock: Clock
+    directory: Directory
+    fhir: Inbound
     group_commit: GroupCommit
     identities: Identities
     ingestion: Ingestion
@@ -52,6 +65,7 @@ class ApiComponents:
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
     risk_service: RiskService
+    smart: SmartService
     standing_answers: StandingAnswers
     streams: OpenStreams
     tokens: TokenVerifier
@@ -65,7 +79,12 @@ class ApiComponents:
 
 
 def open_risk_service(settings: Settings, champion: Champion | None = None, ward_state: WardState | None = None) -> RiskService:
-    """Return the risk service of a home: its champion, store, journal, clock, log and ward state."""
+    """Return the risk service of a home: its champion, store, journal, clock, log and ward state.
+
+    Raises:
+        PackageError: an installed package that the home uses is missing.
+    """
+    require_packages(settings.home)
     champion = champion or Champion.loaded(settings.home, settings.task)
     ward_state = ward_state or WardState(settings.home)
     task, journal, clock = find_task(settings.task, settings.home), Journal(settings.home), open_clock(settings.home)
@@ -89,6 +108,8 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         VigilError: a file of the home cannot be used.
     """
     home = settings.home
+    require_packages(home)
+    record_use(home, "signals", SIGNALS)  # from now on observations of any of them are taken
     champion = _open_champion(settings, metrics)
     ward_state = WardState(home)
     service = open_risk_service(settings, champion, ward_state)
@@ -96,25 +117,35 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     access = Access(journal, settings.requests_per_second)
     group_commit = GroupCommit(journal, identities, metrics)
-    if not settings.token_keys:
-        create_local_keys(home / LOCAL_FOLDER)
-    keys = settings.token_keys or home / LOCAL_FOLDER / JWKS_FILE
-    tokens = TokenVerifier(issuer=settings.token_issuer, audience=settings.token_audience, jwks=keys)
+    connections = open_database(home, connection_tables.SCHEMA)
+    smart = open_smart(home, settings.url, connections)
+    own_keys = home / LOCAL_FOLDER / JWKS_FILE
+    tokens = TokenVerifier(
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        jwks=settings.token_keys or own_keys,
+        own=(LOCAL_ISSUER, LOCAL_AUDIENCE, own_keys),
+    )
     readiness = Readiness(champion, service.task, tokens, service.store, journal, ward_state)
+    ingestion = Ingestion(
+        pseudonyms=pseudonyms,
+        identities=identities,
+        journal=journal,
+        access=access,
+        group_commit=group_commit,
+        declared=service.declared,
+    )
+    fhir_settings = FhirSettingsFile(home)
+    directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
     return ApiComponents(
         access=access,
         champion=champion,
         clock=service.clock,
+        directory=directory,
+        fhir=Inbound(directory, ingestion, journal, pseudonyms, FhirObservations(connections), fhir_settings.own_codes),
         group_commit=group_commit,
         identities=identities,
-        ingestion=Ingestion(
-            pseudonyms=pseudonyms,
-            identities=identities,
-            journal=journal,
-            access=access,
-            group_commit=group_commit,
-            declared=service.declared,
-        ),
+        ingestion=ingestion,
         journal=journal,
         log=service.log,
         metrics=metrics,
@@ -122,6 +153,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,
+        smart=smart,
         standing_answers=StandingAnswers(service.standing, pseudonyms),
         streams=OpenStreams(),
         tokens=tokens,
@@ -145,6 +177,7 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> RescorerComponents:
     Raises:
         VigilError: a file of the home cannot be used.
     """
+    require_packages(settings.home)
     champion = _open_champion(settings, metrics)
     online_store = OnlineStoreWriter(Store(settings.home), metrics)
     rescorer = Rescorer(

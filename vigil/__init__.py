@@ -26,9 +26,34 @@ import vigil.features  # noqa: F401 - first, since importing a package sets the 
 
 if TYPE_CHECKING:
     from vigil import plots
-    from vigil.interface import Cohort, Home, Model, VigilError, draft_mapping, features, news2, read_cohort
+    from vigil.interface import (
+        Cohort,
+        Home,
+        Model,
+        VigilError,
+        draft_mapping,
+        features,
+        glucose_profile,
+        news2,
+        read_cohort,
+        time_in_range,
+    )
+    from vigil.models.training.risk_model import RiskModel
 
-__all__ = ["Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "news2", "plots", "read_cohort"]
+__all__ = [
+    "Cohort",
+    "Home",
+    "Model",
+    "RiskModel",
+    "VigilError",
+    "draft_mapping",
+    "features",
+    "glucose_profile",
+    "news2",
+    "plots",
+    "read_cohort",
+    "time_in_range",
+]
 
 del features
 
@@ -39,6 +64,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'vigil' has no attribute {name!r}")
     from vigil import interface
 
+    if name == "RiskModel":  # its libraries take seconds, which the others need not
+        from vigil.models.training.risk_model import RiskModel
+
+        return RiskModel
     if name == "plots":
         return import_module("vigil.plots")
     return getattr(interface, name)

@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 
 from vigil.features.errors import VigilError
-from vigil.interface import Model, to_pandas
+from vigil.frames import to_pandas
+from vigil.interface import Model
 
 if TYPE_CHECKING:  # its import takes a while
     from matplotlib.figure import Figure

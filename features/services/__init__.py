@@ -7,6 +7,7 @@ model reads the features.
 import hashlib
 from collections.abc import Sequence
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,11 @@ class ServiceError(VigilError):
     """A stored service was changed, or its name is already taken."""
 
 
-def load_services() -> dict[str, tuple[str, ...]]:
+def load_services(folder: Traversable | None = None) -> dict[str, tuple[str, ...]]:
     """Read the feature names of every stored service.
+
+    Args:
+        folder: of the files. The default is Vigil's own.
 
     >>> load_services()["deterioration_v3"][:2]
     ('heart_rate_count_1h', 'heart_rate_mean_1h')
@@ -28,8 +32,9 @@ def load_services() -> dict[str, tuple[str, ...]]:
     Raises:
         ServiceError: A file was changed after it was stored.
     """
-    files = sorted(file.name for file in resources.files(__package__).iterdir() if file.name.endswith(".txt"))
-    return {name.removesuffix(".txt"): _read_names(name) for name in files}
+    folder = folder or resources.files(__package__)
+    files = sorted((file for file in folder.iterdir() if file.name.endswith(".txt")), key=lambda file: file.name)
+    return {file.name.removesuffix(".txt"): _read_names(file) for file in files}
 
 
 def store_service(name: str, features: Sequence[str], folder: Path | None = None) -> Path:
@@ -54,11 +59,11 @@ def store_service(name: str, features: Sequence[str], folder: Path | None = None
     return path
 
 
-def _read_names(file: str) -> tuple[str, ...]:
-    first_line, _, text = resources.files(__package__).joinpath(file).read_text(encoding="utf-8").partition("\n")
+def _read_names(file: Traversable) -> tuple[str, ...]:
+    first_line, _, text = file.read_text(encoding="utf-8").partition("\n")
     if first_line != f"{_MARK}{_digest(text)}":
         raise ServiceError(
-            f"features/services/{file}: changed since it was stored, but models were trained on it; restore the file, and "
+            f"features/services/{file.name}: changed since it was stored, but models were trained on it; restore the file, and "
             "store the changed list under a new name"
         )
     return tuple(text.split())

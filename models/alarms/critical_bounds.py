@@ -20,7 +20,8 @@ import pandas as pd
 from vigil.features.derived import SCORE_CARRY_HOURS
 from vigil.features.kernel.plan import HOUR_US
 from vigil.features.scores import NEWS2_BANDS
-from vigil.features.signals import BOUNDS, SIGNALS, Side, bound_name, measured_signal
+from vigil.features.signal import Side
+from vigil.features.signals import BOUNDS, SIGNALS, bound_name, measured_signal
 
 # At or beyond which a limit is critical, in the signal's unit. 3.0 mmol/L is 54.05 mg/dL.
 CRITICAL_LIMITS: Final[dict[str, float]] = {

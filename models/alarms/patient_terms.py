@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from vigil.features.kernel.plan import HOUR_US
-from vigil.features.signals import SIGNALS, Side
+from vigil.features.signal import Side
+from vigil.features.signals import SIGNALS
 from vigil.models.alarms.critical_bounds import Bound
 from vigil.models.alarms.policy import Policy, limit_name
 from vigil.models.alarms.safety_net import CriticalCause

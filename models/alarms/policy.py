@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from vigil.features.signals import Side
+from vigil.features.signal import Side
 from vigil.models.alarms.safety_net import ALARM_FROM, ENDS_BELOW, HOLDS_FOR, LONGEST_DIP
 from vigil.models.alarms.timeline import REFRACTORY_PERIOD
 

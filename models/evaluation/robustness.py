@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from vigil.features.display_names import name_signal
-from vigil.features.signals import SIGNALS, Kind, signal_names
+from vigil.features.signal import Kind
+from vigil.features.signals import SIGNALS, signal_names
 from vigil.models.alarms.timeline import build_timeline
 from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
 from vigil.models.statistics.bootstrap import Float64, Resamples, percentile_interval

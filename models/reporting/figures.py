@@ -83,6 +83,8 @@ def draw_calibration(result: Result) -> Figure:
         share = bars[column] / max(bars[column].sum(), 1)
         spread.stairs(share, [*bars["low"], bars["high"].iloc[-1]], fill=True, alpha=0.55, color=colour, label=label)
     spread.set_xscale("log")
+    for axis in (logarithmic.xaxis, logarithmic.yaxis, spread.xaxis):
+        axis.set_minor_formatter(FuncFormatter(_percent_of_twos_and_fives))
     for axes in (linear, logarithmic, spread):
         axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
         axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
@@ -113,7 +115,7 @@ def draw_net_benefit(result: Result) -> Figure:
     top = float(np.nanmax(band["ours_high"] if len(band) else curve[default]))
     axes.set(xscale="log", ylim=(-0.2 * top, 1.05 * top))
     axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: percent_tick(value) if f"{value:e}"[0] in "25" else ""))
+    axes.xaxis.set_minor_formatter(FuncFormatter(_percent_of_twos_and_fives))
     unit = "stay" if result["once"] else "patient-hour"
     label_axes(axes, "threshold probability (logarithmic)", f"net benefit, true positives per {unit}", "Decision curve")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -250,3 +252,8 @@ def _error_bars(row: Mapping[str, Any], metric: str) -> Float64 | None:
 def _group_label(row: Mapping[str, Any]) -> str:
     """Return the name of a group for an axis; a star marks a grouping known in retrospect only."""
     return name_group(row).replace(", in retrospect", "*")
+
+
+def _percent_of_twos_and_fives(value: float, _: Any) -> str:
+    """Return an axis label in percent for every third tick of a logarithmic axis, so that they do not overlap."""
+    return percent_tick(value) if f"{value:e}"[0] in "25" else ""

@@ -33,7 +33,8 @@ from scipy.special import ndtri
 
 from vigil.features.batch import KEYS, build_features
 from vigil.features.catalogue import group_by_view
-from vigil.features.signals import STORED, Kind, measured_signal
+from vigil.features.signal import Kind
+from vigil.features.signals import STORED, measured_signal
 from vigil.models.training.draws import draw_per_row
 from vigil.models.training.truncated_records import last_sets, late_start
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from vigil.features.batch import KEYS
 from vigil.features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
 from vigil.features.revisions import counts_until
-from vigil.features.signals import STORED, Kind
+from vigil.features.signal import Kind
+from vigil.features.signals import STORED
 from vigil.models.training.draws import draw_per_row
 
 Int64 = NDArray[np.int64]

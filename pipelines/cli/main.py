@@ -10,7 +10,7 @@ from vigil.features.errors import VigilError
 from vigil.pipelines.cli.cohort import cohort_app
 from vigil.pipelines.cli.drift import drift_app, reinstate, simulate_fault, withdraw
 from vigil.pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, sources, token, upgrade
-from vigil.pipelines.cli.models import evaluate, models, promote, score, train
+from vigil.pipelines.cli.models import evaluate, models, promote, score, train, tune
 from vigil.pipelines.cli.options import (
     DEFAULT_HOME,
     OUT,
@@ -19,6 +19,7 @@ from vigil.pipelines.cli.options import (
     Json,
     Mapping,
     SourceName,
+    TaskFile,
     job,
     reported_errors,
     write,
@@ -85,6 +86,7 @@ def run(
     source: SourceName = None,
     data: Data = None,
     mapping: Mapping = None,
+    task: TaskFile = None,
     replace: Replace = False,
     home_path: HomePath = DEFAULT_HOME,
     to: Json = None,
@@ -97,7 +99,7 @@ def run(
         from vigil.pipelines.jobs.run import run as run_jobs
         from vigil.pipelines.sources import open_source
 
-        result = run_jobs(open_source(source, data, mapping), home, replace=replace)
+        result = run_jobs(open_source(source, data, mapping, task), home, replace=replace)
         OUT.print(run_table(result, home_path))
         OUT.print(where_to_look(home_path), soft_wrap=True, highlight=False)
         write(to, {**asdict(result), "drift": result.drift.as_dict()})
@@ -110,6 +112,7 @@ def ingest(
     source: SourceName = None,
     data: Data = None,
     mapping: Mapping = None,
+    task: TaskFile = None,
     replace: Replace = False,
     home_path: HomePath = DEFAULT_HOME,
     to: Json = None,
@@ -122,7 +125,7 @@ def ingest(
         from vigil.pipelines.jobs.ingest import ingest as ingest_source
         from vigil.pipelines.sources import open_source
 
-        facts = ingest_source(open_source(source, data, mapping), home, replace=replace)
+        facts = ingest_source(open_source(source, data, mapping, task), home, replace=replace)
         OUT.print(ingest_table(facts))
         write(to, asdict(facts))
     raise typer.Exit(0 if facts.observations else 1)
@@ -233,7 +236,7 @@ def wards(days: LookBack = 7, home_path: HomePath = DEFAULT_HOME, to: Json = Non
 
 
 _OTHERS: tuple[Callable[..., None], ...] = (
-    *(train, models, evaluate, score, promote, withdraw, reinstate),
+    *(train, tune, models, evaluate, score, promote, withdraw, reinstate),
     *(serve, token, reproduce, clock, sources, retention, backup, restore, upgrade),
 )
 for command in _OTHERS:

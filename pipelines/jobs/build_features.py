@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from vigil.features.batch import build_features, fingerprint_definition
-from vigil.features.catalogue import views_to_compute
+from vigil.features.catalogue import ADDED, views_to_compute
+from vigil.features.installed import fingerprint_packages
 from vigil.models.cohort import index_times
 from vigil.pipelines.home import Home
 from vigil.pipelines.progress import timed_step, track
@@ -37,6 +38,7 @@ def build(home: Home) -> BuildResult:
     """
     cohort, store = home.cohort, home.features
     parts, views = cohort.count_partitions(), views_to_compute(cohort.task.feature_service)
+    home.record_use("features", views)
     store.withdraw()
     rows = computed = 0
     for part in track(range(parts), "features", parts):
@@ -67,6 +69,7 @@ def materialize(home: Home) -> int:
 
 def _fingerprint(index: pd.DataFrame, observations: str, views: tuple[str, ...]) -> str:
     """Return a digest of everything that features depend on: definitions, views, index times and observations."""
-    hashed = hashlib.blake2b(f"{fingerprint_definition()} {observations} {' '.join(views)}".encode(), digest_size=16)
+    added = f" {fingerprint_packages()}" if ADDED.keys() & set(views) else ""  # the views of Vigil depend on no package
+    hashed = hashlib.blake2b(f"{fingerprint_definition()} {observations} {' '.join(views)}{added}".encode(), digest_size=16)
     hashed.update(pd.util.hash_pandas_object(index, index=False).to_numpy().tobytes())
     return hashed.hexdigest()

@@ -8,8 +8,10 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from vigil.features.measures import name_signal
 from vigil.features.signals import SIGNALS, measured_signal
 from vigil.models.cohort import index_times, label_index_times, patient_of
+from vigil.models.tasks import RiskTask
 from vigil.pipelines.jobs.ingest import check_observations, check_stays
 from vigil.pipelines.progress import track
 from vigil.pipelines.sources import Source
@@ -93,7 +95,9 @@ def check_cohort(source: Source) -> CohortCheck:
         for signal, own in checked.accepted.groupby("signal", observed=True):
             values.setdefault(str(signal), []).append(own["value"].to_numpy())
             stays_with[str(signal)] += own["subject_id"].nunique()
-        quarantined.update(zip(checked.quarantined["signal"].astype(str), checked.quarantined["reason"], strict=True))
+        quarantined.update(
+            zip(checked.quarantined["signal"].map(name_signal).astype(str), checked.quarantined["reason"], strict=True)
+        )
         charted.append(_when_charted(checked.accepted, batch.stays, batch.outcomes))
         labelled = label_index_times(index_times(batch.stays, task.index), batch.outcomes, task)
         times, positive = times + int(labelled["label"].notna().sum()), positive + int((labelled["label"] == 1).sum())
@@ -114,10 +118,10 @@ def check_cohort(source: Source) -> CohortCheck:
         index_times=times,
         positive=positive,
         signals=signals,
-        left_out=getattr(source, "left_out", {}),
-        warnings=[],
+        left_out={table: dict(codes) for table, codes in source.left_out.items()},
+        warnings=[*source.notes],
     )
-    result.warnings.extend([*_warnings(result, known), *_leaks(pd.concat(charted).groupby(level=0).sum())])
+    result.warnings.extend([*_warnings(result, known, task), *_leaks(pd.concat(charted).groupby(level=0).sum())])
     return result
 
 
@@ -188,7 +192,7 @@ def _hours(durations: "pd.Series[pd.Timedelta]") -> float:
     return float((durations / pd.Timedelta(hours=1)).median())
 
 
-def _warnings(result: CohortCheck, known: pd.DataFrame) -> list[str]:
+def _warnings(result: CohortCheck, known: pd.DataFrame, task: RiskTask) -> list[str]:
     accepted = sum(signal.accepted for signal in result.signals.values())
     unusable = sum(sum(signal.quarantined.values()) for signal in result.signals.values())
     warnings = []
@@ -206,7 +210,7 @@ def _warnings(result: CohortCheck, known: pd.DataFrame) -> list[str]:
     if result.events == result.stays:
         warnings.append("every stay has the outcome: there is nothing to tell apart")
     late = int((known["onset"] > known["end"] + timedelta(hours=1)).sum())
-    if late:
+    if late and task.index == "hourly":
         warnings.append(f"{late} onsets lie more than an hour after the end of their stay")
     early = int((known["onset"] < known["start"]).sum())
     if early:

@@ -27,7 +27,7 @@ from vigil.models.statistics.bootstrap import RESAMPLES
 from vigil.models.tasks import describe_task
 from vigil.models.training.members import map_side_by_side
 from vigil.models.training.risk_model import RiskModel
-from vigil.models.version_history import describe_training
+from vigil.models.version_history import EVALUATION, describe_training
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.home import Home
 from vigil.pipelines.jobs.behaviour import (
@@ -39,7 +39,7 @@ from vigil.pipelines.jobs.behaviour import (
     required_views,
 )
 from vigil.pipelines.jobs.fairness import Fairness, describe_fairness, examine_fairness
-from vigil.pipelines.jobs.train import read_labelled_index
+from vigil.pipelines.jobs.train import digest, read_labelled_index
 from vigil.pipelines.progress import timed_step, track
 from vigil.pipelines.results import write_json
 
@@ -93,7 +93,7 @@ def evaluate(
         fairness = examine_fairness(home, stays, evaluation_set(stays, frame, candidates), by, attributes)
     candidates |= {name: score_candidate(models[name], frame) for name in track(others, "score", len(others))}
     held_out = evaluation_set(stays, frame, candidates)
-    result: dict[str, Any] = _provenance(cohort, registered, models)
+    result: dict[str, Any] = _provenance(cohort, registered, models, digest(frame[LABEL_COLUMNS]))
     for section in track(map_side_by_side(lambda describe: describe(held_out), SECTIONS), "evaluate", len(SECTIONS)):
         result |= section
     result["robustness"] = _examine_robustness(cohort, frame, held_out, models[held_out.default])
@@ -119,10 +119,11 @@ def evaluate(
         figure.suptitle(f"Held-out patients: {origin}", fontsize=9)
         figure.savefig(home.reports / f"{REPORT}.png", dpi=120)
     metrics: Metrics = result["models"]
-    with registry.run(task.name, registered.run_id):
+    judged_on = (cohort.facts.source, result["made"]["held_out_digest"])
+    with registry.run(task.name, registered.run_id, judged_on, context="evaluation"):
         registry.log(
             metrics=_logged_metrics(metrics),
-            dictionaries={f"{REPORT}.json": written},
+            dictionaries={EVALUATION: written},
             figures={f"{REPORT}.png": figure},
             texts={f"{REPORT}.html": page, CARD: model_card},
         )
@@ -194,8 +195,10 @@ def score_candidate(model: RiskModel, frame: pd.DataFrame) -> Candidate:
     )
 
 
-def _provenance(cohort: CohortStore, registered: RegisteredModel, models: dict[str, RiskModel]) -> dict[str, Any]:
-    """Return what is evaluated and how it was made."""
+def _provenance(
+    cohort: CohortStore, registered: RegisteredModel, models: dict[str, RiskModel], held_out_digest: str
+) -> dict[str, Any]:
+    """Return what is evaluated, how it was made, and on which rows it is judged."""
     facts, task = cohort.facts, cohort.task
     return {
         "source": facts.source,
@@ -204,6 +207,7 @@ def _provenance(cohort: CohortStore, registered: RegisteredModel, models: dict[s
         "task": describe_task(task),
         "made": {
             "data_digest": registered.model.metadata_.get("data_digest"),
+            "held_out_digest": held_out_digest,
             "no_promise": registered.model.metadata_.get("no_promise"),
             "feature_service": registered.feature_service,
             "features": {name: len(model.features) for name, model in models.items()},

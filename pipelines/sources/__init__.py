@@ -1,17 +1,20 @@
 """Data sources. Each turns one kind of data into the same three tables, so the rest of the chain does not depend on it."""
 
 import re
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, Final, Protocol
+from types import MappingProxyType
+from typing import Annotated, Final
 
 import pandas as pd
 from pydantic import AfterValidator
 
-from vigil.features.declarations import Declarations
+from vigil.features.declarations import OWN_UNITS, Declarations
 from vigil.features.errors import VigilError
+from vigil.features.installed import describe, find_entry_points, load, refuse
+from vigil.models.own_tasks import TaskSettings
 from vigil.models.tasks import RiskTask
 
 
@@ -19,8 +22,8 @@ class SourceError(VigilError):
     """An error for data that cannot be read as the source that was named."""
 
 
-GROUP: Final = "vigil.sources"  # of entry points: functions that take the path of the data and return a source
 TABLE: Final = "table"  # the source of any tables, by a mapping
+FHIR: Final = "fhir"  # the source of a FHIR export, perhaps with settings
 STAYS: Final = ("subject_id", "start", "end", "unit_admitted_at", "hospital_admitted_at", "age", "sex", "site", "unit")
 OUTCOMES: Final = ("subject_id", "onset", "kind", "onset_known")
 
@@ -78,32 +81,41 @@ class Batch:
     outcomes: pd.DataFrame
 
 
-class Source(Protocol):
-    """The interface of a data source.
+class Source(ABC):
+    """The base of data sources.
 
     Attributes:
         name: of the source, as ``--source`` takes it.
+        task: the question, whose answer can be learned from this cohort's outcomes.
         simulated: whether the patients are simulated.
         deidentified: whether the patients are simulated, or were de-identified by the publisher of the data.
-        task: the question, whose answer can be learned from this cohort's outcomes.
         declared: what the source declares of its observations: units and the like.
         shifted_dates: whether its times may lie in the future, as publishers shift them.
+        is_export: whether Vigil exported the cohort. Its subjects are subject keys already, and its observations were resolved
+            (:mod:`vigil.features.resolved`).
+        own_task: the settings of the task, where it is neither built in nor of an installed package. The home stores them.
+        left_out: rows that are no observations of a signal, by table and code; known after the last batch.
+        notes: what to know about the cohort, in sentences.
     """
 
     name: str
-    simulated: bool
-    deidentified: bool
     task: RiskTask
-    declared: Declarations
-    shifted_dates: bool
+    simulated: bool = False
+    deidentified: bool = False
+    declared: Declarations = OWN_UNITS
+    shifted_dates: bool = False
+    is_export: bool = False
+    own_task: TaskSettings | None = None
+    left_out: Mapping[str, Mapping[str, int]] = MappingProxyType({})
+    notes: Sequence[str] = ()
 
+    @abstractmethod
     def __len__(self) -> int:
         """Return the number of batches that :meth:`batches` yields."""
-        ...
 
+    @abstractmethod
     def batches(self) -> Iterator[Batch]:
         """Yield the cohort in batches. Each subject is in exactly one, and their order never changes."""
-        ...
 
 
 def _simulated(data: Path | None) -> Source:
@@ -144,6 +156,24 @@ def _ahe2009(data: Path | None) -> Source:
     return Ahe2009(_require_path(data, "ahe2009 needs the folder of map_1min.parquet and records.parquet"))
 
 
+def _meds(data: Path | None) -> Source:
+    from vigil.pipelines.sources.meds import open_meds
+
+    return open_meds(_require_path(data, "meds needs the folder of a MEDS data set, with data and metadata in it"))
+
+
+def _omop(data: Path | None) -> Source:
+    from vigil.pipelines.sources.omop import open_omop
+
+    return open_omop(_require_path(data, "omop needs the folder of OMOP tables, one CSV or Parquet file a table"))
+
+
+def _fhir(data: Path | None, settings: Path | None = None) -> Source:
+    from vigil.pipelines.sources.fhir import FhirCohort
+
+    return FhirCohort(_require_path(data, "fhir needs the folder of a FHIR $export, or of Bundles"), settings)
+
+
 def _require_path(data: Path | None, need: str) -> Path:
     if data is None:
         raise SourceError(f"--data is missing: {need}")
@@ -157,20 +187,26 @@ SOURCES: dict[str, Callable[[Path | None], Source]] = {
     "eicu_sepsis": _eicu_sepsis,
     "eicu_aki": _eicu_aki,
     "ahe2009": _ahe2009,
+    "meds": _meds,
+    "omop": _omop,
+    FHIR: _fhir,
 }
 
 
-def open_source(name: str | None, data: Path | None, mapping: Path | None = None) -> Source:
+def open_source(name: str | None, data: Path | None, mapping: Path | None = None, task: Path | None = None) -> Source:
     """Open a source by name over the data at a path.
 
     Args:
-        name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's source (:data:`GROUP`). None: a
-            mapping means tables, else it is the simulated ward.
+        name: a key of :data:`SOURCES`, :data:`TABLE`, or the name of an installed package's entry point ``vigil.sources``, a
+            function that takes the path of the data and returns a source. None: a mapping means tables, else it is the
+            simulated ward.
         data: path of the data; None for the simulated ward, and for tables in the folder of their mapping.
-        mapping: what the columns of tables are.
+        mapping: what the columns of tables are, or the settings of a FHIR cohort.
+        task: a task file of ACES, in place of the mapping's task.
 
     Raises:
         SourceError: there is no such source, or its data cannot be read.
+        PackageError: what an installed package adds is no source.
 
     Example:
         >>> ward = open_source("simulated", None)
@@ -183,14 +219,23 @@ def open_source(name: str | None, data: Path | None, mapping: Path | None = None
 
         if mapping is None:
             raise SourceError("--mapping is missing: table needs one; draft it from the tables: vigil cohort draft FILES")
-        return TableCohort(mapping, data)
+        return TableCohort(mapping, data, task)
+    if task is not None:
+        raise SourceError(f"--task: {name} has a task of its own; leave it out, or bring tables by a --mapping")
+    if name == FHIR:
+        return _fhir(data, mapping)
     if mapping is not None:
-        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE}")
+        raise SourceError(f"--mapping: {name} takes none; leave it out, or name --source {TABLE} or {FHIR}")
+    installed = find_entry_points("vigil.sources", taken={*SOURCES, TABLE})
     if name in SOURCES:
         return SOURCES[name](data)
-    installed = entry_points(group=GROUP)
-    if name not in installed.names:
-        known = (*SOURCES, TABLE, *sorted(installed.names))
+    if name not in installed:
+        known = (*SOURCES, TABLE, *installed)
         raise SourceError(f"--source {name}: no such source; choose one of {', '.join(known)}")
-    source: Source = installed[name].load()(data)
+    opened = load(installed[name], object)
+    source = opened(data) if callable(opened) else opened
+    if not isinstance(source, Source):
+        refuse(
+            f"{describe(installed[name])}: vigil.sources {name}", f"gives {type(source).__name__}; expected a {__name__}.Source"
+        )
     return source

@@ -15,11 +15,10 @@ from typing import Final
 
 import pandas as pd
 
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.observations import TIME
 from vigil.features.signals import SIGNALS
 from vigil.models.tasks import TASKS
-from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources import Batch, Source, SourceError
 from vigil.pipelines.sources._shared.parquet import read_columns
 from vigil.pipelines.sources._shared.wide import to_observations
 
@@ -33,7 +32,7 @@ LOW_SHARE: Final = 0.9
 DEFAULT_ONSET_MINUTES: Final = 30  # after T0, the middle of the hour, where the data do not show the episode
 
 
-class Ahe2009:
+class Ahe2009(Source):
     """A folder of map_1min.parquet and records.parquet: all records, or those of one split (train, testA, testB).
 
     Raises:
@@ -41,9 +40,7 @@ class Ahe2009:
     """
 
     name = "ahe2009"
-    simulated = False
     deidentified = True
-    declared, shifted_dates = OWN_UNITS, False
     task = TASKS["hypotension"]
 
     def __init__(self, data: Path, split: str | None = None) -> None:

@@ -20,10 +20,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.observations import TIME
 from vigil.models.tasks import TASKS
-from vigil.pipelines.sources import Batch, SourceError, refuse_large
+from vigil.pipelines.sources import Batch, Source, SourceError, refuse_large
 from vigil.pipelines.sources._shared.facts import plausible_age
 from vigil.pipelines.table_files import read_csv
 
@@ -62,7 +61,7 @@ _STAY_FILE = re.compile(r"\d+\.txt")
 _CLOCK = r"^(\d{1,3}):([0-5]\d)$"
 
 
-class Cinc2012:
+class Cinc2012(Source):
     """A set of the challenge: ``set-x.tar.gz`` or the extracted folder ``set-x``, with ``Outcomes-x.txt`` next to it.
 
     Raises:
@@ -70,9 +69,7 @@ class Cinc2012:
     """
 
     name = "cinc2012"
-    simulated = False
     deidentified = True
-    declared, shifted_dates = OWN_UNITS, False
     task = TASKS["mortality"]
 
     def __init__(self, data: Path) -> None:

@@ -19,10 +19,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.observations import TIME
 from vigil.models.tasks import TASKS
-from vigil.pipelines.sources import Batch, SourceError, refuse_large
+from vigil.pipelines.sources import Batch, Source, SourceError, refuse_large
 from vigil.pipelines.sources._shared.facts import plausible_age, plausible_sex, time_after
 from vigil.pipelines.sources._shared.wide import to_observations
 
@@ -46,7 +45,7 @@ HEADER: Final = (*SIGNALS_BY_COLUMN, "Age", "Gender", "Unit1", "Unit2", "HospAdm
 _HEADER_LINE: Final = "|".join(HEADER).encode()
 
 
-class Cinc2019:
+class Cinc2019(Source):
     """The official zip archive of the challenge, or a folder of .psv files.
 
     Raises:
@@ -54,9 +53,7 @@ class Cinc2019:
     """
 
     name = "cinc2019"
-    simulated = False
     deidentified = True
-    declared, shifted_dates = OWN_UNITS, False
     task = TASKS["sepsis"]
 
     def __init__(self, data: Path) -> None:

@@ -17,10 +17,9 @@ from typing import Final, Literal
 
 import pandas as pd
 
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.observations import TIME
 from vigil.models.tasks import TASKS
-from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources import Batch, Source, SourceError
 from vigil.pipelines.sources._shared.facts import plausible_age, time_after
 from vigil.pipelines.sources._shared.parquet import read_columns
 from vigil.pipelines.sources._shared.wide import to_observations
@@ -46,16 +45,14 @@ ADMISSION_SIGNALS: Final = {"height": "body_height", "weight": "body_weight"}  #
 SEX_CODES: Final = {"Female": 0.0, "Male": 1.0}
 
 
-class EicuDemo:
+class EicuDemo(Source):
     """A folder of hourly.parquet, static.parquet, patient.parquet and the task's label_*.parquet.
 
     Raises:
         SourceError: a table is missing, lacks a column, or does not hold the labelled stays.
     """
 
-    simulated = False
     deidentified = True
-    declared, shifted_dates = OWN_UNITS, False
 
     def __init__(self, data: Path, task: Literal["sepsis", "aki"]) -> None:
         self.name = f"eicu_{task}"

@@ -20,7 +20,6 @@ from evidently.presets import DataDriftPreset
 
 from tests.benchmarks.measure import Section
 from vigil.features.catalogue import SERVICES
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.store.client import Store
 from vigil.models.cohort import label_index_times
 from vigil.models.monitoring.detectors import Evidence, Finding, detect_faults
@@ -244,11 +243,10 @@ def _halves(source: Source) -> tuple[Replay, Replay]:
     return tuple(build_replay(_Part(source, set(half))) for half in np.array_split(stays.to_numpy(object), 2))  # type: ignore[return-value]
 
 
-class _Part:
+class _Part(Source):
     """A source of some stays of another source."""
 
     simulated, deidentified = False, True
-    declared, shifted_dates = OWN_UNITS, False
 
     def __init__(self, source: Source, subjects: set[str]) -> None:
         self.name, self.task = source.name, source.task

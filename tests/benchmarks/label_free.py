@@ -25,7 +25,6 @@ from sklearn.linear_model import LogisticRegression
 
 from tests.benchmarks.measure import Section
 from vigil.features.catalogue import FEATURES, SERVICES
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.signals import signal_names
 from vigil.models.alarms.timeline import AlarmTimeline, threshold_at_budget
 from vigil.models.cohort import LABEL_COLUMNS, assign_folds
@@ -126,7 +125,7 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Changed:
+class Changed(Source):
     """A source of some patients of another source, with changed observations."""
 
     source: Source
@@ -134,7 +133,6 @@ class Changed:
     change: Change
 
     name, simulated, deidentified = "changed", False, True
-    declared, shifted_dates = OWN_UNITS, False
 
     @property
     def task(self) -> RiskTask:

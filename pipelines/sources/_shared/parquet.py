@@ -17,6 +17,18 @@ def read_columns(path: Path, *columns: str) -> pd.DataFrame:
         SourceError: the file does not exist, is not Parquet, or lacks a column.
         RepeatedColumnError: two columns have one name.
     """
+    require_columns(path, *columns)
+    table: pd.DataFrame = pd.read_parquet(path, columns=list(columns))
+    return table
+
+
+def require_columns(path: Path, *columns: str) -> None:
+    """Refuse what is no Parquet table with the named columns.
+
+    Raises:
+        SourceError: the file does not exist, is not Parquet, or lacks a column.
+        RepeatedColumnError: two columns have one name.
+    """
     if not path.is_file():
         raise SourceError(f"{path}: not there; expected a table with columns {', '.join(columns)}")
     try:
@@ -26,5 +38,3 @@ def read_columns(path: Path, *columns: str) -> pd.DataFrame:
     refuse_repeated_columns(path, present)
     if missing := [column for column in columns if column not in present]:
         raise SourceError(f"{path}: no column {', '.join(missing)}; expected {', '.join(columns)}; got {', '.join(present)}")
-    table: pd.DataFrame = pd.read_parquet(path, columns=list(columns))
-    return table

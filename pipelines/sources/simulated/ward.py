@@ -8,9 +8,8 @@ from typing import Final
 
 import numpy as np
 
-from vigil.features.declarations import OWN_UNITS
 from vigil.models.tasks import TASKS
-from vigil.pipelines.sources import Batch
+from vigil.pipelines.sources import Batch, Source
 from vigil.pipelines.sources.simulated.devices import DAY_MINUTES, MINUTE, SECOND
 from vigil.pipelines.sources.simulated.mistakes import add_mistakes
 from vigil.pipelines.sources.simulated.physiology import draw_patient
@@ -29,7 +28,7 @@ LONGEST_HOURS_OF_FIRST: Final = 62.0  # ours: readmitted patients were discharge
 _MISTAKES: Final = 1  # names the generators of mistakes; those of patients have no third number
 
 
-class SimulatedWard:
+class SimulatedWard(Source):
     """A ward of monitored patients, the same for the same seed. Some patients have two stays; each stay is a subject.
 
     Example:
@@ -41,7 +40,6 @@ class SimulatedWard:
     name = "simulated"
     simulated = True
     deidentified = True
-    declared, shifted_dates = OWN_UNITS, False
     task = TASKS["deterioration"]
 
     def __init__(self, patients: int = 600, seed: int = 20260101, patients_per_batch: int = 100) -> None:

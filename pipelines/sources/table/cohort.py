@@ -1,7 +1,9 @@
 """The cohort of a mapping: its tables as observations, stays and outcomes."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -9,20 +11,18 @@ import numpy as np
 import pandas as pd
 
 from vigil.features.observations import TIME
-from vigil.pipelines.sources import OUTCOMES, Batch, SourceError
+from vigil.models.tasks import TASKS
+from vigil.pipelines.sources import OUTCOMES, Batch, Source, SourceError
+from vigil.pipelines.sources.table.aces import AcesTask, read_aces
+from vigil.pipelines.sources.table.aces_windows import realise
 from vigil.pipelines.sources.table.columns import is_among, read_names, read_times
-from vigil.pipelines.sources.table.files import LINE, read_rows
-from vigil.pipelines.sources.table.mapping import (
-    ObservationTable,
-    OutcomeTable,
-    StayTable,
-    TableSettings,
-    read_mapping,
-    read_text,
-)
+from vigil.pipelines.sources.table.files import LINE, iterate_rows
+from vigil.pipelines.sources.table.mapping import ACES_SUFFIXES, ObservationTable, Origin, OutcomeTable, StayTable, read_mapping
+from vigil.pipelines.sources.table.spool import Spool, stack
 from vigil.pipelines.sources.table.stays import (
     FACTS,
     KEY,
+    PATIENT,
     facts_of,
     make_stays,
     read_declared_times,
@@ -30,78 +30,116 @@ from vigil.pipelines.sources.table.stays import (
 )
 
 _STAYS_PER_BATCH: Final = 2_000
+EVENTS: Final = "events"  # the name of their table, and of what is left out of them
 
 
-class TableCohort:
-    """A cohort of tables, by a mapping.
+class TableCohort(Source):
+    """A cohort of tables, by a mapping. Its tables are read once, and pass through memory in batches of stays.
 
     Raises:
-        SourceError: the mapping or a table cannot be used.
+        SourceError: the mapping, the task file or a table cannot be used.
     """
 
-    simulated = False
-
-    def __init__(self, mapping: Path, data: Path | None = None) -> None:
+    def __init__(self, mapping: Path, data: Path | None = None, task: Path | None = None) -> None:
         """Read the mapping. No table is read before :meth:`batches`.
 
         Args:
             mapping: its file, or the name of one that comes with Vigil.
             data: folder of the tables; default: that of the mapping.
+            task: a task file of ACES, in place of the task of the mapping.
         """
-        self.mapping = read_mapping(mapping)
+        self.mapping, text = read_mapping(mapping)
         self.name, self.deidentified = self.mapping.name, self.mapping.deidentified
-        self.task, self.own_task = self.mapping.question()
         self.declared, self.shifted_dates = self.mapping.declarations(), self.mapping.shifted_dates
-        self.left_out: dict[str, dict[str, int]] = {}  # rows of long tables whose code stands for no signal, by table and code
         self.data = data or mapping.parent
+        self.aces: AcesTask | None = None
+        self._asked: set[int] = set()  # questions that fell into a stay
+        self._notes: tuple[str, ...] = ()
+        own = self.mapping.task
+        if task is None and isinstance(own, str) and own.endswith(ACES_SUFFIXES):
+            task = mapping.parent / own
+        if task is not None:
+            self.aces, self.own_task = read_aces(task)
+            self.notes = self._notes = self._require_events(task)
+            text += task.read_text(encoding="utf-8")
+        elif not isinstance(own, str):
+            self.own_task = own
+        self.task = TASKS[str(own)] if self.own_task is None else self.own_task.task()
         # By this a run that was interrupted knows whether the mapping is still the same.
-        self.digest = hashlib.blake2b(read_text(mapping).encode(), digest_size=8).hexdigest()
+        self.digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
         if not self.data.is_dir():
             raise SourceError(f"--data {self.data}: expected the folder of the tables that the mapping names")
-        self._batch: Batch | None = None
 
     def __len__(self) -> int:
-        return max(1, -(-len(self._read().stays) // _STAYS_PER_BATCH))
+        return len(self._parts)
 
     def batches(self) -> Iterator[Batch]:
-        whole = self._read()
-        for part in range(len(self)):
-            stays = whole.stays.iloc[part * _STAYS_PER_BATCH : (part + 1) * _STAYS_PER_BATCH].reset_index(drop=True)
-            subjects = stays["subject_id"]
-            is_own = whole.observations["subject_id"].isin(subjects)
-            if part == 0:  # what belongs to no stay goes with it, and into the quarantine
-                is_own |= ~whole.observations["subject_id"].isin(whole.stays["subject_id"])
-            yield Batch(
-                observations=whole.observations[is_own].reset_index(drop=True),
-                stays=stays,
-                outcomes=whole.outcomes[whole.outcomes["subject_id"].isin(subjects)].reset_index(drop=True),
-            )
-
-    def _read(self) -> Batch:
-        """Return the whole cohort; it is read once."""
-        if self._batch is None:
-            parts = [self._read_observations(table) for table in self.mapping.observations]
-            observations = pd.concat(parts, ignore_index=True)
-            stays = self._read_stays(observations)
-            outcomes = self._read_outcomes(self.mapping.outcomes, stays)
+        self.left_out, self._asked = {}, set()
+        for parts in self._parts:
+            frames = [self._read_observations(number, parts) for number in range(len(self.mapping.observations))]
+            observations = stack(frames)
+            stays = self._read_stays(observations, parts)
             names = stays.set_index(KEY)["subject_id"]
-            sent = observations.pop(KEY)
-            observations.insert(0, "subject_id", sent.map(names).fillna(sent))
-            self._batch = Batch(observations, stays.drop(columns=KEY), outcomes)
-        return self._batch
+            if self.aces is not None:
+                stays, outcomes = self._ask(stays)
+                observations = observations.merge(stays[[KEY, "subject_id", "end"]], on=KEY, how="left")
+                observations = observations[~(observations["observed_at"] > observations.pop("end"))]
+                sent = observations.pop(KEY)
+                observations["subject_id"] = observations["subject_id"].fillna(sent)
+                # Readings of a stay that is not asked about are none of the cohort.
+                observations = observations[observations["subject_id"].isin(stays["subject_id"]) | ~sent.isin(names.index)]
+            else:
+                outcomes = self._read_outcomes(stays, parts)
+                sent = observations.pop(KEY)
+                observations.insert(0, "subject_id", sent.map(names).fillna(sent))
+            yield Batch(observations.reset_index(drop=True), stays.drop(columns=[KEY, PATIENT]), outcomes)
+        if self.aces is not None and (elsewhere := len(self._realised) - len(self._asked)):
+            note = f"{elsewhere:,} of {len(self._realised):,} questions of the task fall into no stay, and are left out"
+            self.notes = (*self._notes, note)
 
-    def _rows(self, table: TableSettings, columns: Mapping[str, str | None]) -> pd.DataFrame:
+    @cached_property
+    def _parts(self) -> list[list[int]]:
+        """The parts of the spool that each batch consists of."""
+        return self._spool.batches("stays" if self.mapping.stays else "observations 0", _STAYS_PER_BATCH)
+
+    @cached_property
+    def _spool(self) -> Spool:
+        """The rows of all tables but events, by stay."""
+        spool, mapping = Spool(), self.mapping
+        for number, table in enumerate(mapping.observations):
+            self._add(spool, f"observations {number}", table.stay, table, _columns_of_observations(table))
+        if mapping.stays is not None:
+            self._add(spool, "stays", mapping.stays.stay, mapping.stays, _columns_of_stays(mapping.stays))
+        if mapping.outcomes is not None and self.aces is None:
+            self._add(spool, "outcomes", mapping.outcomes.stay, mapping.outcomes, _columns_of_outcomes(mapping.outcomes))
+            named = [spool.keys(title) for title in spool.tables if title != "outcomes"]
+            if spool.keys("outcomes") and not any(spool.keys("outcomes") & keys for keys in named):
+                raise SourceError(
+                    f"{mapping.outcomes.title}: {mapping.outcomes.stay}: names no stay of the others; expected the same names "
+                    "in all tables"
+                )
+        spool.finish()
+        return spool
+
+    def _add(self, spool: Spool, title: str, key: str, table: Origin, columns: Mapping[str, str | None]) -> None:
+        mapped = [column for column in columns.values() if column is not None]
+        rows = iterate_rows(table, mapped, self.data, self.mapping.settings_of(table), self.mapping.database)
+        spool.add(title, key, rows)
+
+    def _rows(self, title: str, parts: Sequence[int], columns: Mapping[str, str | None], spool: Spool) -> pd.DataFrame:
         """Return those columns of a table that are mapped, by their names here, and the lines of its rows."""
-        mapped = {name: column for name, column in columns.items() if column is not None}
-        settings = self.mapping.settings_of(table)
-        rows = read_rows(table, list(mapped.values()), self.data, settings, self.mapping.database)
-        rows = pd.DataFrame({LINE: rows[LINE], **{name: rows[column] for name, column in mapped.items()}})
+        rows = spool.read(title, parts)
+        return pd.DataFrame(
+            {LINE: rows[LINE], **{name: rows[column] for name, column in columns.items() if column is not None}}
+        )
+
+    def _rows_of_stays(self, title: str, parts: Sequence[int], columns: Mapping[str, str | None]) -> pd.DataFrame:
+        rows = self._rows(title, parts, columns, self._spool)
         return rows.assign(**{KEY: read_names(rows[KEY])})
 
-    def _read_observations(self, table: ObservationTable) -> pd.DataFrame:
-        columns = {KEY: table.stay, "observed_at": table.time, "recorded_at": table.recorded, "device_id": table.device}
-        columns |= {"signal": table.signal, "value": table.value, "unit": table.unit, **table.signals}
-        rows = self._rows(table, columns)
+    def _read_observations(self, number: int, parts: Sequence[int]) -> pd.DataFrame:
+        table = self.mapping.observations[number]
+        rows = self._rows_of_stays(f"observations {number}", parts, _columns_of_observations(table))
         for name in ("observed_at", "recorded_at"):
             if name in rows:
                 rows[name] = read_times(rows[name], table, self.declared.of(table.title))
@@ -113,32 +151,27 @@ class TableCohort:
         """Return the rows of a long table whose codes are known, by signal; those left out are counted."""
         codes = read_names(rows["signal"])
         signal = codes.map(table.known_codes())
-        others = codes[signal.isna()].fillna("").value_counts()
-        self.left_out[table.title] = {str(code): int(count) for code, count in others.items()}
+        others = Counter(codes[signal.isna()].fillna("").astype(str))
+        former = Counter(self.left_out.get(table.title, {}))
+        self.left_out = {**self.left_out, table.title: dict((former + others).most_common())}
         return rows.assign(signal=signal.astype("category"))[signal.notna()]
 
-    def _read_stays(self, observations: pd.DataFrame) -> pd.DataFrame:
+    def _read_stays(self, observations: pd.DataFrame, parts: Sequence[int]) -> pd.DataFrame:
         seen = observations.groupby(KEY)["observed_at"].agg(["min", "max"]).set_axis(["first", "last"], axis=1).astype(TIME)
         table = self.mapping.stays
         if table is None:
             table, facts = StayTable(file="observations", stay=KEY), stays_of_observations(seen)
         else:
-            columns = {KEY: table.stay, **{name: getattr(table, name) for name in FACTS}, **table.attributes}
-            facts = facts_of(self._rows(table, columns), table)
+            facts = facts_of(self._rows_of_stays("stays", parts, _columns_of_stays(table)), table)
         return make_stays(facts, table, self.declared.of(table.title), seen, self.name)
 
-    def _read_outcomes(self, table: OutcomeTable | None, stays: pd.DataFrame) -> pd.DataFrame:
+    def _read_outcomes(self, stays: pd.DataFrame, parts: Sequence[int]) -> pd.DataFrame:
+        table = self.mapping.outcomes
         if table is None:
             return pd.DataFrame({name: pd.Series(dtype=TIME if name == "onset" else object) for name in OUTCOMES})
-        columns = {KEY: table.stay, "onset": table.onset, "label": table.label, "event": table.event, "time": table.time}
-        rows = self._rows(table, columns)
+        rows = self._rows_of_stays("outcomes", parts, _columns_of_outcomes(table))
         known = stays.set_index(KEY)
-        is_known = rows[KEY].isin(known.index)
-        if len(rows) and not is_known.any():
-            raise SourceError(
-                f"{table.title}: {table.stay}: names no stay of the others; expected the same names in all tables"
-            )
-        rows = rows[is_known]
+        rows = rows[rows[KEY].isin(known.index)]
         for name in ("onset", "time"):
             if name in rows:
                 rows = rows.assign(**{name: read_declared_times(rows, name, table, self.declared.of(table.title))})
@@ -151,6 +184,81 @@ class TableCohort:
                 "onset_known": outcomes["onset_known"].array,
             }
         )
+
+    def _require_events(self, task: Path) -> tuple[str, ...]:
+        """Refuse a mapping without what a task file of ACES needs; return what to know about the task."""
+        stays, needs = self.mapping.stays, []
+        if self.mapping.events is None:
+            needs.append("[events] with patient, time and code")
+        if stays is None or not (stays.patient and stays.start and stays.end):
+            needs.append("[stays] with patient, start and end")
+        if needs:
+            raise SourceError(f"task {task}: the mapping lacks {' and '.join(needs)}; add them, see docs/cohorts.md")
+        assert self.aces is not None
+        later = self.aces.windows_after_the_question()
+        if not later:
+            return ()
+        note = (
+            f"the task leaves out stays by what happens after the question is asked (windows {', '.join(later)}), which is not "
+            "known at the bedside: read its figures as those of a cohort chosen afterwards"
+        )
+        return (note,)
+
+    def _ask(self, stays: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return stays that end when a question of the ACES task is asked, a stay a question, and their outcomes."""
+        asked = stays.merge(self._realised, on=PATIENT, how="inner")
+        asked = asked[(asked["asked_at"] >= asked["start"]) & (asked["asked_at"] <= asked["end"])]
+        self._asked |= set(asked["question"])
+        number = asked.groupby("subject_id")["asked_at"].rank(method="first").astype(int)
+        several = asked.groupby("subject_id")["asked_at"].transform("size") > 1
+        asked = asked.assign(
+            subject_id=asked["subject_id"].where(~several, asked["subject_id"] + "-" + number.astype("string")),
+            end=asked["asked_at"],
+        ).sort_values("subject_id", ignore_index=True)
+        positive = asked[asked["label"] > 0]
+        outcomes = pd.DataFrame({"subject_id": positive["subject_id"], "onset": positive["onset"].astype(TIME)})
+        outcomes = outcomes.assign(kind=self.task.name, onset_known=True).reset_index(drop=True)
+        return asked[[*stays.columns]], outcomes
+
+    @cached_property
+    def _realised(self) -> pd.DataFrame:
+        """The questions of the ACES task: ``question`` (its number), patient, ``asked_at, label, onset``."""
+        table = self.mapping.events
+        assert table is not None
+        assert self.aces is not None
+        spool, columns = Spool(), {"patient": table.patient, "time": table.time, "code": table.code, "value": table.value}
+        self._add(spool, EVENTS, table.patient, table, columns)
+        spool.finish()
+        realised = []
+        for parts in spool.batches(EVENTS, _STAYS_PER_BATCH):
+            rows = self._rows(EVENTS, parts, columns, spool)
+            times = read_declared_times(rows, "time", table, self.declared.of(table.title))
+            value = pd.to_numeric(rows["value"], errors="coerce") if "value" in rows else pd.Series(np.nan, rows.index)
+            events = pd.DataFrame({"time": times, "code": rows["code"], "value": value})
+            realised.append(realise(self.aces, events.assign(patient=read_names(rows["patient"]))))
+        rows = pd.concat(realised, ignore_index=True)
+        return (
+            rows[["patient", "asked_at", "label", "onset"]].rename(columns={"patient": PATIENT}).reset_index(names="question")
+        )
+
+
+def _columns_of_observations(table: ObservationTable) -> dict[str, str | None]:
+    columns = {KEY: table.stay, "observed_at": table.time, "recorded_at": table.recorded, "device_id": table.device}
+    return columns | {
+        "signal": table.signal,
+        "value": table.value,
+        "unit": table.unit,
+        "comparator": table.comparator,
+        **table.signals,
+    }
+
+
+def _columns_of_stays(table: StayTable) -> dict[str, str | None]:
+    return {KEY: table.stay, **{name: getattr(table, name) for name in FACTS}, **table.attributes}
+
+
+def _columns_of_outcomes(table: OutcomeTable) -> dict[str, str | None]:
+    return {KEY: table.stay, "onset": table.onset, "label": table.label, "event": table.event, "time": table.time}
 
 
 def _onsets(rows: pd.DataFrame, table: OutcomeTable, ends: "pd.Series[pd.Timestamp]") -> pd.DataFrame:

@@ -9,14 +9,14 @@ import pandas as pd
 from vigil.features.declarations import SourceDeclaration
 from vigil.pipelines.sources._shared.facts import time_after
 from vigil.pipelines.sources.table.files import LINE
-from vigil.pipelines.sources.table.mapping import TableSettings
+from vigil.pipelines.sources.table.mapping import Origin
 
 EPOCH: Final = pd.Timestamp("2000-01-01T00:00:00Z").as_unit("us")  # of times that count from the admission; any date will do
 _MOST_LINES: Final = 5
 
 
 def read_times(
-    texts: "pd.Series[Any]", table: TableSettings, declaration: SourceDeclaration, *, dates: bool = False
+    texts: "pd.Series[Any]", table: Origin, declaration: SourceDeclaration, *, dates: bool = False
 ) -> "pd.Series[pd.Timestamp]":
     """Return times as they are declared, UTC; NaT where there is none, or it is written otherwise.
 
@@ -26,7 +26,7 @@ def read_times(
         declaration: of its file.
         dates: whether a date alone is a time, too: its midnight.
 
-    >>> table = TableSettings(file="a.csv", stay="id")
+    >>> table = Origin(file="a.csv")
     >>> read_times(pd.Series(["2026-03-05T08:00:00+01:00", "05.03.2026"]), table, SourceDeclaration()).tolist()
     [Timestamp('2026-03-05 07:00:00+0000', tz='UTC'), NaT]
     """
@@ -37,7 +37,7 @@ def read_times(
     return pd.Series(np.array(instants, "datetime64[us]")[codes], texts.index).dt.tz_localize("UTC")
 
 
-def expected_time(table: TableSettings, declaration: SourceDeclaration) -> str:
+def expected_time(table: Origin, declaration: SourceDeclaration) -> str:
     """Return in words how the times of a table are to be written."""
     if table.offset is not None:
         return f"numbers of {table.offset} after the admission"

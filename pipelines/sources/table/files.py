@@ -2,7 +2,8 @@
 
 import csv
 import re
-from collections.abc import Collection, Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -11,12 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from vigil.pipelines.environment import expand_variables
 from vigil.pipelines.sources import SourceError
-from vigil.pipelines.sources._shared.parquet import read_columns
-from vigil.pipelines.sources.table.mapping import FileSettings, TableSettings
+from vigil.pipelines.sources._shared.parquet import require_columns
+from vigil.pipelines.sources.table.mapping import FileSettings, Origin
 from vigil.pipelines.table_files import refuse_repeated_columns
 
 FILES: Final = "files"  # the database of a mapping whose queries run over the files of its folder
@@ -26,12 +28,15 @@ _CSV: Final = "read_csv('{}', auto_type_candidates = ['BIGINT', 'DOUBLE', 'TIMES
 _READERS: Final = {"csv": _CSV, "csv.gz": _CSV, "parquet": "read_parquet('{}')"}
 LINE: Final = "line"  # the column that tells in which line of its file a row begins, or its number in another table
 _MOST_SHOWN: Final = 20
+_ROWS: Final = 250_000  # of one part that is read at a time
+_CSV_BLOCK: Final = 16_000_000  # bytes of one part of a CSV file; no row may be longer
+_QUERY_MEMORY: Final = "2GB"
 
 
-def read_rows(
-    table: TableSettings, columns: Collection[str], folder: Path, settings: FileSettings, url: str | None
-) -> pd.DataFrame:
-    """Read columns of a table.
+def iterate_rows(
+    table: Origin, columns: Collection[str], folder: Path, settings: FileSettings, url: str | None
+) -> Iterator[pa.Table]:
+    """Yield columns of a table, some rows at a time, at least once.
 
     Args:
         table: which.
@@ -40,23 +45,25 @@ def read_rows(
         settings: how the file is written.
         url: of the database; a query needs it.
 
-    Returns:
-        The columns, and :data:`LINE`. Those of a CSV file are texts; no value is None.
+    Yields:
+        The columns, and :data:`LINE`. Those of a CSV file are texts.
 
     Raises:
         SourceError: the table cannot be read, or lacks a column.
     """
-    wanted = list(dict.fromkeys(columns))
+    wanted, line = list(dict.fromkeys(columns)), 1
     if table.query is not None:
         assert url is not None  # the mapping was checked
-        rows, first = _read_query(table.query, wanted, url, folder), 1
+        parts = _query_files(table.query, wanted, folder) if url == FILES else _query_database(table.query, wanted, url, folder)
     else:
         path = folder / str(table.file)
         if path.suffix in PARQUET:
-            rows, first = read_columns(path, *wanted), 1
+            parts = _iterate_parquet(path, wanted)
         else:
-            rows, first = _read_csv(path, wanted, settings)
-    return rows.assign(**{LINE: range(first, first + len(rows))})
+            parts, line = _iterate_csv(path, wanted, settings)
+    for part in parts:
+        yield part.append_column(LINE, pa.array(range(line, line + len(part)), pa.int64()))
+        line += len(part)
 
 
 def read_header(path: Path, settings: FileSettings) -> tuple[list[str], int]:
@@ -87,19 +94,29 @@ def read_header(path: Path, settings: FileSettings) -> tuple[list[str], int]:
     return names, skipped
 
 
-def _read_csv(path: Path, columns: Sequence[str], settings: FileSettings) -> tuple[pd.DataFrame, int]:
+def _iterate_csv(path: Path, columns: Sequence[str], settings: FileSettings) -> tuple[Iterator[pa.Table], int]:
+    """Return the rows of a CSV file, and the line of the first."""
     names, skipped = read_header(path, settings)
     _require_columns(path.name, columns, names, settings)
+    return _iterate_csv_rows(path, columns, settings, names, skipped), skipped + 2
+
+
+def _iterate_csv_rows(
+    path: Path, columns: Sequence[str], settings: FileSettings, names: list[str], skipped: int
+) -> Iterator[pa.Table]:
     wrong: list[int] = []
 
     def refuse(row: pyarrow.csv.InvalidRow) -> str:
         wrong.append(row.actual_columns)
         return "skip"
 
+    missing = pa.array(["", *settings.missing])
     try:
-        table = pyarrow.csv.read_csv(
+        reader = pyarrow.csv.open_csv(
             path,
-            pyarrow.csv.ReadOptions(column_names=names, skip_rows=skipped + 1, encoding=settings.encoding),
+            pyarrow.csv.ReadOptions(
+                column_names=names, skip_rows=skipped + 1, encoding=settings.encoding, block_size=_CSV_BLOCK, use_threads=False
+            ),
             pyarrow.csv.ParseOptions(
                 delimiter=settings.delimiter, newlines_in_values=True, invalid_row_handler=refuse, ignore_empty_lines=True
             ),
@@ -108,7 +125,15 @@ def _read_csv(path: Path, columns: Sequence[str], settings: FileSettings) -> tup
                 include_columns=list(columns),
             ),
         )
+        yield reader.schema.empty_table()
+        for batch in reader:
+            trimmed = {name: pc.utf8_trim_whitespace(batch.column(name)) for name in columns}
+            known = {name: pc.if_else(pc.is_in(texts, missing), None, texts) for name, texts in trimmed.items()}
+            yield pa.table(known)
     except (OSError, pa.ArrowException, UnicodeError) as error:
+        if "Empty CSV file" in str(error):  # it has names of columns, and no row
+            yield pa.table({name: pa.array([], pa.string()) for name in columns})
+            return
         raise SourceError(
             f"{path}: cannot be read as CSV ({type(error).__name__}); expected {len(names)} columns divided by "
             f"{settings.delimiter!r} in {settings.encoding}"
@@ -118,49 +143,53 @@ def _read_csv(path: Path, columns: Sequence[str], settings: FileSettings) -> tup
             f"{path}: {len(wrong)} rows do not have {len(names)} columns divided by {settings.delimiter!r}, the first has "
             f"{wrong[0]}; correct them, or the delimiter; a text that holds the delimiter stands in quotation marks"
         )
-    trimmed = {name: pc.utf8_trim_whitespace(table[name]) for name in columns}
-    missing = pa.array(["", *settings.missing])
-    known = {name: pc.if_else(pc.is_in(texts, missing), None, texts) for name, texts in trimmed.items()}
-    return pa.table(known).to_pandas(), skipped + 2
 
 
-def _read_query(query: str, columns: Sequence[str], database: str, folder: Path) -> pd.DataFrame:
-    rows = _query_files(query, folder) if database == FILES else _query_database(query, database, folder)
-    refuse_repeated_columns(Path("query"), rows.columns)
-    _require_columns("query", columns, list(rows.columns), None)
-    return rows[list(columns)]
+def _iterate_parquet(path: Path, columns: Sequence[str]) -> Iterator[pa.Table]:
+    require_columns(path, *columns)
+    with pq.ParquetFile(path) as file:
+        yield pa.schema([file.schema_arrow.field(name) for name in columns]).empty_table()
+        for batch in file.iter_batches(_ROWS, columns=list(columns)):
+            yield pa.Table.from_batches([batch]).select(columns)
 
 
-def _query_files(query: str, folder: Path) -> pd.DataFrame:
+def _query_files(query: str, columns: Sequence[str], folder: Path) -> Iterator[pa.Table]:
     """Run a query over the files of a folder and its subfolders by DuckDB, which does not load them.
 
-    A file ``icu/chartevents.csv.gz`` is the table ``chartevents``. Others are read by their paths in the folder.
+    A file ``icu/chartevents.csv.gz`` is the table ``chartevents``. Others are read by their paths in the folder. What a query
+    needs beyond :data:`_QUERY_MEMORY` lies in a temporary folder meanwhile.
     """
     import duckdb
 
     options: dict[str, Any] = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
     try:
-        with duckdb.connect(config=options) as connection:
+        with tempfile.TemporaryDirectory(prefix="vigil-") as room, duckdb.connect(config=options) as connection:
+            connection.execute(f"SET memory_limit = '{_QUERY_MEMORY}'; SET temp_directory = '{_quoted(room)}'")
+            connection.execute("SET enable_progress_bar = false")
             connection.execute(f"SET file_search_path = '{_quoted(str(folder.resolve()))}'")
             for path in sorted(folder.rglob("*")):
                 name, _, kind = path.name.partition(".")
                 if kind in _READERS and re.search(rf"\b{re.escape(name)}\b", query):
                     reader = _READERS[kind].format(_quoted(str(path.resolve())))
                     connection.execute(f'CREATE OR REPLACE VIEW "{name}" AS SELECT * FROM {reader}')  # noqa: S608 - names, quoted
-            rows: pd.DataFrame = connection.sql(query).to_arrow_table().to_pandas()
+            rows: pa.RecordBatchReader = connection.sql(query).to_arrow_reader(_ROWS)
+            refuse_repeated_columns(Path("query"), rows.schema.names)
+            _require_columns("query", columns, rows.schema.names, None)
+            yield rows.schema.empty_table().select(columns)
+            for batch in rows:
+                yield pa.Table.from_batches([batch]).select(columns)
     except duckdb.Error as error:
         # What these say is about names of files, tables and columns. Others may quote values.
         says = isinstance(error, duckdb.IOException | duckdb.CatalogException | duckdb.BinderException | duckdb.ParserException)
         told = str(error).partition("\n")[0] if says else type(error).__name__
         raise SourceError(f"query: DuckDB cannot run it over {folder}: {told}") from None
-    return rows
 
 
 def _quoted(text: str) -> str:
     return text.replace("'", "''")
 
 
-def _query_database(query: str, url: str, folder: Path) -> pd.DataFrame:
+def _query_database(query: str, columns: Sequence[str], url: str, folder: Path) -> Iterator[pa.Table]:
     try:
         address = sa.make_url(expand_variables(url))
     except KeyError as error:
@@ -176,11 +205,25 @@ def _query_database(query: str, url: str, folder: Path) -> pd.DataFrame:
         address = address.set(database=str(path))
     try:
         engine = sa.create_engine(address)
-        with engine.connect() as connection:
-            return pd.read_sql_query(sa.text(query), connection)
+        with engine.connect().execution_options(stream_results=True) as connection:
+            for rows in pd.read_sql_query(sa.text(query), connection, chunksize=_ROWS):
+                refuse_repeated_columns(Path("query"), rows.columns)
+                _require_columns("query", columns, list(rows.columns), None)
+                yield _to_arrow(rows[list(columns)])
     except (sa.exc.SQLAlchemyError, ImportError) as error:  # its message may hold a password, or values
         cause = type(getattr(error, "orig", None) or error).__name__
         raise SourceError(f"query: the database refuses it ({cause}); try it there: {query}") from None
+
+
+def _to_arrow(rows: pd.DataFrame) -> pa.Table:
+    """Return rows of a database. Values of several types in one column become texts."""
+    columns = {}
+    for name in rows:
+        try:
+            columns[name] = pa.array(rows[name], from_pandas=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            columns[name] = pa.array(rows[name].astype("string"), pa.string())
+    return pa.table(columns)
 
 
 def _require_columns(title: str, columns: Sequence[str], present: Sequence[str], settings: FileSettings | None) -> None:

@@ -52,7 +52,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from vigil.features.codes import accepted_names
 from vigil.features.declarations import Declarations
 from vigil.models.own_tasks import TaskSettings
-from vigil.models.tasks import TASKS, RiskTask
+from vigil.models.tasks import TASKS
 from vigil.pipelines.sources import AttributeName, SourceError
 from vigil.serving.records.source_settings import SignalName, SourceSettings
 
@@ -68,12 +68,12 @@ def _require_encoding(name: str) -> str:
 
 
 def _require_task(name: str) -> str:
-    if name not in TASKS:
-        raise ValueError(f"{name} is no task; expected one of {', '.join(TASKS)}")
+    if name not in TASKS and not name.endswith(ACES_SUFFIXES):
+        raise ValueError(f"{name} is no task; expected one of {', '.join(TASKS)}, or a task file of ACES (.yaml)")
     return name
 
 
-# The name of a task, or a table with one; which of both is told by its kind, so that messages are about that one.
+# The name of a task or of a task file, or a table with one. Which of both is told by its kind, so that messages are about it.
 Task = Annotated[
     Annotated[str, AfterValidator(_require_task), Tag("name")] | Annotated[TaskSettings, Tag("table")],
     Discriminator(lambda task: "table" if isinstance(task, dict | TaskSettings) else "name"),
@@ -100,19 +100,17 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class TableSettings(_Part):
-    """One table: a file, or the query of a database.
+class Origin(_Part):
+    """Where one table is from: a file, or the query of a database.
 
     Attributes:
         file: CSV or Parquet, as a path from the folder of the data.
         query: SQL, run in :attr:`CohortMapping.database`.
-        stay: the column that names the stay. Of patients with one stay each it may be the patient's.
         offset: unit of times that are numbers: they count from the admission, and all stays begin at one date.
     """
 
     file: Name | None = None
     query: Name | None = None
-    stay: Name
     offset: Literal["s", "min", "h", "d"] | None = None
 
     @model_validator(mode="after")
@@ -127,6 +125,32 @@ class TableSettings(_Part):
         return self.file or "query"
 
 
+class TableSettings(Origin):
+    """A table about stays.
+
+    Attributes:
+        stay: the column that names the stay. Of patients with one stay each it may be the patient's.
+    """
+
+    stay: Name
+
+
+class EventTable(Origin):
+    """Coded events of patients, such as those of MEDS: what a task file of ACES is about.
+
+    Attributes:
+        patient: the column that names the patient, as that of the stays does.
+        time: when it happened; empty: a fact of the patient.
+        code: the column with the code.
+        value: that with the number, if there is one.
+    """
+
+    patient: Name
+    time: Name
+    code: Name
+    value: Name | None = None
+
+
 class ObservationTable(TableSettings):
     """A table of observations: wide, with a column a signal, or long, with a row a value.
 
@@ -137,6 +161,7 @@ class ObservationTable(TableSettings):
         signals: wide: the column of each signal.
         signal: long: the column that names the signal.
         value, unit: long: the columns of value and unit.
+        comparator: long: the column that makes a value a bound: ``<``, ``<=``, ``>`` or ``>=``; else it is empty.
         codes: long: which texts of the column ``signal`` stand for which signals. Rows with other texts are left out. Default:
             names of signals, and LOINC and MDC codes.
     """
@@ -148,6 +173,7 @@ class ObservationTable(TableSettings):
     signal: Name | None = None
     value: Name | None = None
     unit: Name | None = None
+    comparator: Name | None = None
     codes: dict[str, SignalName] = {}
 
     @model_validator(mode="after")
@@ -155,8 +181,8 @@ class ObservationTable(TableSettings):
         is_long = self.signal is not None and self.value is not None
         if bool(self.signals) == is_long:
             raise ValueError("expected either signals (wide: a column a signal), or signal and value (long: a row a value)")
-        if self.signals and (self.signal or self.value or self.unit or self.codes):
-            raise ValueError("signal, value, unit and codes belong to a long table; a wide one has signals alone")
+        if self.signals and (self.signal or self.value or self.unit or self.comparator or self.codes):
+            raise ValueError("signal, value, unit, comparator and codes belong to a long table; a wide one has signals alone")
         return self
 
     def known_codes(self) -> dict[str, str]:
@@ -239,7 +265,8 @@ class CohortMapping(_Part):
 
     Attributes:
         name: of the cohort, as reports show it.
-        task: the question, whose outcome is in the data: the name of a built-in one, or a table (:class:`TaskSettings`).
+        task: the question, whose outcome is in the data: the name of a built-in one, a task file of ACES, or a table
+            (:class:`TaskSettings`).
         deidentified: whether its publisher de-identified the patients.
         shifted_dates: whether times may lie in any year, the future too, as publishers shift them.
         database: for queries: ``files``, the CSV and Parquet files of the folder, or an SQLAlchemy URL, in which ``$NAME``
@@ -247,6 +274,7 @@ class CohortMapping(_Part):
         default: how files are written.
         files: how single files are written, by name, where that differs. What is left out here is as in ``default``.
         observations, stays, outcomes: the tables. Without ``stays`` nothing but observations is known of patients.
+        events: what a task file of ACES is about; ``stays`` then names patient, start and end, and no ``outcomes`` are needed.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
@@ -259,6 +287,7 @@ class CohortMapping(_Part):
     observations: Annotated[list[ObservationTable], Field(min_length=1)]
     stays: StayTable | None = None
     outcomes: OutcomeTable | None = None
+    events: EventTable | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -278,16 +307,12 @@ class CohortMapping(_Part):
             raise ValueError("database is missing: a query needs the URL of one")
         return self
 
-    def question(self) -> tuple[RiskTask, TaskSettings | None]:
-        """Return the task, and the settings of one that is not built in."""
-        return (TASKS[self.task], None) if isinstance(self.task, str) else (self.task.task(), self.task)
-
     @property
-    def tables(self) -> list[TableSettings]:
+    def tables(self) -> list[Origin]:
         """All tables."""
-        return [*self.observations, *filter(None, (self.stays, self.outcomes))]
+        return [*self.observations, *filter(None, (self.stays, self.outcomes, self.events))]
 
-    def settings_of(self, table: TableSettings) -> FileSettings:
+    def settings_of(self, table: Origin) -> FileSettings:
         """Return how the file of a table is written."""
         return self.files.get(table.title, self.default)
 
@@ -296,6 +321,7 @@ class CohortMapping(_Part):
         return Declarations(self.default.declaration(), {name: own.declaration() for name, own in self.files.items()})
 
 
+ACES_SUFFIXES: Final = (".yaml", ".yml")  # of task files
 _SHIPPED: Final = resources.files("vigil.pipelines.sources.table").joinpath("shipped")
 _TOP: Final = ", ".join(CohortMapping.model_fields)
 
@@ -315,14 +341,15 @@ def read_text(path: Path) -> str:
     return (own if not path.exists() and str(path) in shipped() else path).read_text(encoding="utf-8")
 
 
-def read_mapping(path: Path) -> CohortMapping:
-    """Read a mapping.
+def read_mapping(path: Path) -> tuple[CohortMapping, str]:
+    """Read a mapping; return it and its text.
 
     Raises:
         SourceError: it cannot be used; all that is wrong with it is named.
     """
     try:
-        return CohortMapping.model_validate(tomllib.loads(read_text(path)))
+        text = read_text(path)
+        return CohortMapping.model_validate(tomllib.loads(text)), text
     except ValidationError as error:
         wrong = [f"{'.'.join(map(str, one['loc'])) or 'mapping'}: {one['msg']}" for one in error.errors()]
         raise SourceError(f"--mapping {path}: {'; '.join(wrong)}; the top level has {_TOP}") from None

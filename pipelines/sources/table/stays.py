@@ -9,9 +9,10 @@ from vigil.pipelines.sources import SourceError
 from vigil.pipelines.sources._shared.facts import plausible_age
 from vigil.pipelines.sources.table.columns import expected_time, is_among, read_names, read_times, where
 from vigil.pipelines.sources.table.files import LINE
-from vigil.pipelines.sources.table.mapping import OutcomeTable, StayTable
+from vigil.pipelines.sources.table.mapping import EventTable, OutcomeTable, StayTable
 
 KEY = "stay"  # the column that names the stay, as the tables do
+PATIENT = "patient_name"  # the column that names the patient, as the tables do
 TIMES = ("start", "end", "unit_admitted_at", "hospital_admitted_at", "born")
 FACTS = (*TIMES, "patient", "age", "sex", "site", "ward")
 
@@ -46,7 +47,7 @@ def facts_of(rows: pd.DataFrame, table: StayTable) -> pd.DataFrame:
 
 
 def read_declared_times(
-    rows: pd.DataFrame, name: str, table: StayTable | OutcomeTable, declaration: SourceDeclaration
+    rows: pd.DataFrame, name: str, table: StayTable | OutcomeTable | EventTable, declaration: SourceDeclaration
 ) -> "pd.Series[pd.Timestamp]":
     """Return the times of a column, which have to be as declared.
 
@@ -66,7 +67,9 @@ def read_declared_times(
 def make_stays(
     facts: pd.DataFrame, table: StayTable, declaration: SourceDeclaration, seen: pd.DataFrame, site: str
 ) -> pd.DataFrame:
-    """Return the stays as a source gives them (:data:`vigil.pipelines.sources.STAYS`), with attributes and :data:`KEY`.
+    """Return the stays as a source gives them (:data:`vigil.pipelines.sources.STAYS`), with attributes and two keys.
+
+    The keys are :data:`KEY` and :data:`PATIENT`.
 
     Args:
         facts: one row a stay, by its name.
@@ -96,6 +99,7 @@ def make_stays(
     return pd.DataFrame(
         {
             KEY: names,
+            PATIENT: read_names(facts["patient"]) if "patient" in facts else names,
             "subject_id": read_names(facts["patient"]) + "~" + names if "patient" in facts else names,
             "start": start.astype(TIME),
             "end": end.astype(TIME),

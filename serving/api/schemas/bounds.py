@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from vigil.features.signals import Side
+from vigil.features.signal import Side
 from vigil.models.alarms.critical_bounds import Bound
 from vigil.models.alarms.patient_terms import Breach
 from vigil.serving.records.timestamps import moment

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from vigil.features.declarations import OWN_UNITS
 from vigil.features.observations import ObservationError
 from vigil.features.pseudonyms import KEY_BYTES, KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
 from vigil.models.cohort import patient_of
@@ -13,18 +12,17 @@ from vigil.models.tasks import TASKS
 from vigil.pipelines.cohort_store import CohortStore, NoCohortError
 from vigil.pipelines.home import Home
 from vigil.pipelines.jobs.ingest import ingest
-from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources import Batch, Source, SourceError
 from vigil.pipelines.sources.simulated import SimulatedWard
 from vigil.serving.identity.identities import Identities
 
 SIM_0, SIM_1 = (Pseudonyms(OPEN_KEY).subject_key(name) for name in ("sim-000000", "sim-000001"))
 
 
-class Edited:
+class Edited(Source):
     """The simulated ward with changed tables."""
 
-    name, simulated, task, declared = "edited", True, TASKS["deterioration"], OWN_UNITS
-    shifted_dates = False
+    name, simulated, task = "edited", True, TASKS["deterioration"]
 
     def __init__(self, change=lambda batch: batch, *, deidentified=True):
         self.change = change

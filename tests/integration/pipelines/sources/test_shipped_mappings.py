@@ -154,6 +154,6 @@ def test_what_a_query_lacks_is_named(tmp_path):
         SourceError, match="query: DuckDB cannot run it over .*: Catalog Error: Table with name chartevents does not exist"
     ):
         read("mimic4", tmp_path)
-    with pytest.raises(SourceError, match="or name one that comes with Vigil: eicu, mimic4, mimic4_meds, omop"):
+    with pytest.raises(SourceError, match="or name one that comes with Vigil: eicu, meds, mimic4, mimic4_meds, omop"):
         open_source("table", tmp_path, Path("mimic5"))
-    assert shipped() == ["eicu", "mimic4", "mimic4_meds", "omop"]
+    assert shipped() == ["eicu", "meds", "mimic4", "mimic4_meds", "omop"]

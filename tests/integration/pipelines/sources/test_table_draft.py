@@ -24,7 +24,7 @@ def drafted(tmp_path):
                 path.write_bytes(content.encode("cp1252"))
         found = draft(paths, time_zone)
         (tmp_path / "drafted.toml").write_text(found.text, encoding="utf-8")
-        return read_mapping(tmp_path / "drafted.toml"), "\n".join(found.doubts)
+        return read_mapping(tmp_path / "drafted.toml")[0], "\n".join(found.doubts)
 
     return write
 
@@ -39,7 +39,7 @@ def test_a_german_export_is_drafted_as_it_was_mapped_by_hand(tmp_path):
     by_hand, _ = write_german_cohort(tmp_path, 12)
     found = draft([tmp_path / "cohort.csv"], "Europe/Berlin")
     (tmp_path / "drafted.toml").write_text(found.text, encoding="utf-8")
-    expected, drafted = (read_mapping(path) for path in (by_hand, tmp_path / "drafted.toml"))
+    expected, drafted = (read_mapping(path)[0] for path in (by_hand, tmp_path / "drafted.toml"))
     assert drafted.observations == expected.observations
     assert drafted.stays == expected.stays
     assert drafted.outcomes == expected.outcomes
