@@ -26,19 +26,13 @@ import vigil.features  # noqa: F401 - first, since importing a package sets the 
 
 if TYPE_CHECKING:
     from vigil import plots
-    from vigil.interface import (
-        Cohort,
-        Home,
-        Model,
-        VigilError,
-        draft_mapping,
-        features,
-        glucose_profile,
-        news2,
-        read_cohort,
-        time_in_range,
-    )
+    from vigil.cohorts import Cohort, draft_mapping, read_cohort
+    from vigil.features.errors import VigilError
+    from vigil.glucose import glucose_profile, time_in_range
+    from vigil.home_models import Model
+    from vigil.homes import Home
     from vigil.models.training.risk_model import RiskModel
+    from vigil.scores import features, news2
 
 __all__ = [
     "Cohort",
@@ -57,20 +51,25 @@ __all__ = [
 
 del features
 
+# Modules are imported when a name is asked for, so that a room can be imported without pandas, and scores without models.
+_MODULES = {
+    "vigil.cohorts": ("Cohort", "draft_mapping", "read_cohort"),
+    "vigil.features.errors": ("VigilError",),
+    "vigil.glucose": ("glucose_profile", "time_in_range"),
+    "vigil.home_models": ("Model",),
+    "vigil.homes": ("Home",),
+    "vigil.models.training.risk_model": ("RiskModel",),
+    "vigil.scores": ("features", "news2"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    """Import the interface when it is asked for, so that a room can be imported without pandas."""
-    if name not in __all__:
-        raise AttributeError(f"module 'vigil' has no attribute {name!r}")
-    from vigil import interface
-
-    if name == "RiskModel":  # its libraries take seconds, which the others need not
-        from vigil.models.training.risk_model import RiskModel
-
-        return RiskModel
     if name == "plots":
         return import_module("vigil.plots")
-    return getattr(interface, name)
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'vigil' has no attribute {name!r}")
+    return getattr(import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -21,7 +21,7 @@ import pandas as pd
 
 from vigil.features.errors import VigilError
 from vigil.frames import to_pandas
-from vigil.interface import Model
+from vigil.home_models import Model
 
 if TYPE_CHECKING:  # its import takes a while
     from matplotlib.figure import Figure

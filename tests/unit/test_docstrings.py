@@ -8,7 +8,7 @@ from tests.support import ROOT
 
 ROLE = re.compile(r":(?:func|class|meth|data|attr|mod|exc):`~?([\w.]+)`")
 ROOMS = ("features", "models", "serving", "pipelines")
-FILES = [ROOT / "vigil/interface.py", *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
+FILES = [*(ROOT / "vigil").glob("*.py"), *(path for room in ROOMS for path in (ROOT / room).rglob("*.py"))]
 
 
 def module_of(path):
