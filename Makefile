@@ -4,7 +4,7 @@ BIN := .venv/bin
 HOME_DIR ?= .vigil
 WORKERS := --numprocesses auto --dist loadfile --no-loadscope-reorder # the tests of a file share fixtures
 
-.PHONY: help install demo serve test test-fast soak bench check lock notebooks clean
+.PHONY: help install demo serve test test-fast soak bench check lock notebook notebooks wheel clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,8 +46,15 @@ lock: ## Resolve pyproject.toml anew into requirements.lock (needs uv).
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--custom-compile-command "make lock" --quiet --output-file requirements.lock
 
-notebooks: install ## Execute the notebooks and keep their plots.
-	VIGIL_HOME=$(abspath $(HOME_DIR)) $(BIN)/jupyter-execute --inplace notebooks/*.ipynb
+notebook: install ## Open the notebooks in JupyterLab.
+	VIGIL_HOME=$(abspath $(HOME_DIR)) $(BIN)/jupyter-lab notebooks
+
+notebooks: install ## Execute the notebooks from top to bottom and keep their plots; those of open cohorts if notebooks/data is there.
+	VIGIL_HOME=$(abspath $(HOME_DIR)) $(BIN)/jupyter-execute --inplace \
+		$(if $(wildcard notebooks/data),notebooks/*.ipynb,notebooks/0[1-4]_*.ipynb)
+
+wheel: install ## The distribution for other environments, in dist/.
+	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## Remove what the jobs made.
 	rm -rf $(HOME_DIR)

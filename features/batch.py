@@ -156,7 +156,7 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
 
     Two index times of a patient with one observation:
 
-    >>> from features.observations import check
+    >>> from vigil.features.observations import check
     >>> time = pd.Timestamp("2026-01-31T08:00:00Z")
     >>> observations = check(
     ...     pd.DataFrame({"subject_id": ["a"], "observed_at": time, "signal": "heart_rate", "value": 112.0})
@@ -171,7 +171,7 @@ def build_features(observations: pd.DataFrame, index: pd.DataFrame, views: Itera
     >>> build_features(observations, index.drop(columns="age"))  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
-    features.observations.ObservationError: index: missing column age; expected subject_id, index_time, age, sex, ...
+    vigil.features.observations.ObservationError: index: missing column age; expected subject_id, index_time, age, sex, ...
     """
     _check_index(index)
     views = tuple(views)

@@ -129,3 +129,15 @@ def contradicts_code(code: str, unit: str) -> bool:
     (True, False)
     """
     return code in _UNITS_OF_CODE and unit not in _UNITS_OF_CODE[code]
+
+
+def codes_of_kind(codes: Iterable[str]) -> str | None:
+    """Return the LOINC code that says most of the unit; empty: none says anything; None: they contradict each other.
+
+    >>> codes_of_kind(["2345-7", "15074-8"]) is None, codes_of_kind(["15074-8", "14749-6"]), codes_of_kind(["8867-4"])
+    (True, '15074-8', '')
+    """
+    kinds = {code: _UNITS_OF_CODE[code] for code in codes if code in _UNITS_OF_CODE}
+    if len(set(kinds.values())) > 1:
+        return None
+    return next(iter(kinds), "")

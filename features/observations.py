@@ -29,8 +29,16 @@ KEY: Final = ["subject_id", "signal", "observed_at", "recorded_at"]  # then by s
 _POSITION: Final = {name: position for position, name in enumerate(STORED_NAMES)}
 _LARGEST: Final = 2**62  # far above the plausible range of every signal
 
+# What a door refuses before the check: what it found is not in the columns of an observation.
+DOOR_REASONS: Final = {
+    "malformed": "the message breaks the rules of its format",
+    "unknown_modifier": "the message has a part that changes its meaning, and that is not understood",
+    "imprecise_time": "the time is a date, or part of one",
+    "interval": "the value is of a period, and not of a time",
+}
 # Reasons in the order in which they are tested. An observation is quarantined for the first reason that applies.
 REASONS: Final = {
+    **DOOR_REASONS,
     "missing_subject": "subject_id is missing",
     "unclear_subject": "subject_id begins or ends with a space, or has an invisible character or one with two encodings",
     "missing_time": "observed_at or recorded_at is missing, no ISO 8601 instant, in an impossible year, or a local time whose "
@@ -93,7 +101,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
             (:mod:`vigil.features.revisions`). A retraction needs no value. A text such as ``<40`` or ``Low`` is a bound
             (:mod:`vigil.features.bounds`), and so is a number with a ``comparator``: ``<``, ``<=``, ``>`` or ``>=``.
             ``received_at``, when the gateway received it, takes the place of ``observed_at`` where its source declares that
-            this clock counts.
+            this clock counts. ``refused`` is the reason for which a door refused the row; missing: it did not.
         now: The present. An observation recorded after it is quarantined. Leave it out for a cohort, whose times may lie in
             any year.
         declared: What sources declare, by ``source``: units and time zone where they send none, measuring ranges, and
@@ -116,7 +124,7 @@ def check(frame: pd.DataFrame, now: pd.Timestamp | None = None, declared: Declar
     usable = normalised[reason == ""]
     if isinstance(usable["signal"].dtype, pd.CategoricalDtype):  # sorted by name, as texts are, and on_oxygen among them
         usable = usable.assign(signal=usable["signal"].cat.set_categories(list(_POSITION)))
-    usable = _sort(usable)
+    usable = sort_observations(usable)
     resolved = resolve(usable)
     counts, retracts = resolved["outcome"] == "counts", resolved["outcome"] == "retracts"
     reason.loc[resolved.index[~counts & ~retracts]] = resolved["outcome"]
@@ -177,6 +185,8 @@ def understand(
     )
     normalised["signal"], normalised["value"] = measures.signal, measures.value
     reason = _first_reason(normalised, measures.reason, now)
+    if "refused" in rows:
+        reason = reason.where(rows["refused"].isna(), rows["refused"])
     normalised["value"] = to_resolution(normalised["value"].to_numpy(), normalised["signal"])
     return normalised, reason
 
@@ -203,7 +213,8 @@ def _add_versions(normalised: pd.DataFrame, rows: pd.DataFrame) -> None:
     )
 
 
-def _sort(accepted: pd.DataFrame) -> pd.DataFrame:
+def sort_observations(accepted: pd.DataFrame) -> pd.DataFrame:
+    """Return usable observations in the order in which they count: by :data:`KEY`, and the worst of a time last."""
     severity = rank_severity(_number_signals(accepted["signal"]), accepted["value"].to_numpy())
     return accepted.assign(severity=severity).sort_values([*KEY, "severity", "value"], kind="stable").drop(columns="severity")
 
@@ -218,12 +229,12 @@ def _add_oxygen(accepted: pd.DataFrame, reason: "pd.Series[str]") -> pd.DataFram
         return accepted
     is_oxygen = (accepted["signal"] == OXYGEN).to_numpy()
     sent = accepted[is_oxygen].assign(is_derived=False)
-    oxygen = _sort(pd.concat([sent, derived.assign(is_derived=True)]))
+    oxygen = sort_observations(pd.concat([sent, derived.assign(is_derived=True)]))
     oxygen, repeats = join_derived(oxygen.drop(columns="is_derived"), oxygen["is_derived"].to_numpy(dtype=bool))
     reason.loc[oxygen.index[repeats].intersection(accepted.index[is_oxygen])] = "duplicate_reading"
     oxygen = oxygen[~repeats]
     if "superseded_at" in oxygen:  # then some may count from later on
-        oxygen = _sort(oxygen)
+        oxygen = sort_observations(oxygen)
     together = pd.concat([accepted[~is_oxygen], oxygen])
     subject = pd.Index(accepted["subject_id"].unique()).get_indexer(together["subject_id"])
     series = subject * len(_POSITION) + _number_signals(together["signal"])

@@ -37,7 +37,7 @@ Float64 = NDArray[np.float64]
 class SubjectFeatures:
     """The observations of one patient that features still need, and the features at any time from now on.
 
-    >>> from features.observations import check
+    >>> from vigil.features.observations import check
     >>> time = pd.Timestamp("2026-01-31T08:00:00Z")
     >>> patient = SubjectFeatures(views=("vital_signs",))
     >>> patient.add(check(

@@ -8,6 +8,7 @@ the secret key ensures this.
 
 import base64
 import hmac
+import re
 import secrets
 import sqlite3
 from contextlib import closing
@@ -30,6 +31,7 @@ KEY_BYTES: Final = 32
 OPEN_KEY: Final = b"vigil: nobody is hidden by this."
 
 _CHECK_TEXT: Final = "vigil: is this the key?"
+_SUBJECT_KEY: Final = re.compile(r"[a-z2-7]{24}(~[a-z2-7]{24})?")  # of 15 bytes in base32, and those of the stay
 _PSEUDONYM_BYTES: Final = 15  # 120 bits: among 10^9 patients, two share a pseudonym with a probability of 10^-18
 
 
@@ -45,7 +47,7 @@ class Pseudonyms:
     'bfkwjlrkg7dxrhdl2qzwn3i4'
     >>> Pseudonyms(b"too short")
     Traceback (most recent call last):
-    features.pseudonyms.PseudonymError: pseudonym key: 9 bytes; expected 32
+    vigil.features.pseudonyms.PseudonymError: pseudonym key: 9 bytes; expected 32
     """
 
     def __init__(self, key: bytes) -> None:
@@ -62,6 +64,10 @@ class Pseudonyms:
     def is_open(self) -> bool:
         """Whether the key is the public :data:`OPEN_KEY`, which suits only simulated and published patients."""
         return hmac.compare_digest(self._key, OPEN_KEY)
+
+    def derive(self, purpose: str) -> bytes:
+        """Return a secret of 32 bytes for another purpose, from which the key cannot be found."""
+        return hmac.digest(self._key, f"vigil: {purpose}".encode(), "sha256")
 
     def subject_key(self, identifier: str) -> SubjectKey:
         """Return the subject key of a patient identifier: 24 letters and digits.
@@ -84,6 +90,15 @@ class Pseudonyms:
     def _encode(self, part: str) -> str:
         digest = hmac.digest(self._key, part.encode(), "sha256")[:_PSEUDONYM_BYTES]
         return base64.b32encode(digest).decode().lower()
+
+
+def is_subject_key(text: str) -> bool:
+    """Return whether a text has the form of a subject key.
+
+    >>> is_subject_key("bfkwjlrkg7dxrhdl2qzwn3i4"), is_subject_key("MRN 4711")
+    (True, False)
+    """
+    return _SUBJECT_KEY.fullmatch(text) is not None
 
 
 def open_pseudonyms(home: Path, first: bytes | None = None) -> Pseudonyms:

@@ -19,12 +19,12 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Param, Run, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, infer_signature
 from mlflow.tracking.context.registry import resolve_tags
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID
 
 __all__ = ["MlflowException", "MlflowStore", "ModelVersion"]
 
@@ -66,14 +66,19 @@ class MlflowStore:
         self.uri = uri
         self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
-    def create_run(self, experiment: str, artifacts: str, name: str, tags: Mapping[str, str]) -> str:
+    def create_run(
+        self, experiment: str, artifacts: str, name: str, tags: Mapping[str, str], commit: str, parent: str | None = None
+    ) -> str:
         """Create a run and return its id; create the experiment first if there is none.
 
         Args:
             experiment: its name.
             artifacts: URI of the folder for the files of a new experiment.
             name, tags: of the run. MLflow adds tags of its own, such as the user.
+            commit: of the code, which MLflow shows as the version of the run.
+            parent: id of the run that it is nested in.
         """
+        tags = {**tags, MLFLOW_GIT_COMMIT: commit, **({MLFLOW_PARENT_RUN_ID: parent} if parent else {})}
         known = self.client.get_experiment_by_name(experiment)
         experiment_id = known.experiment_id if known else self.client.create_experiment(experiment, artifacts)
         return str(self.client.create_run(experiment_id, tags=resolve_tags(dict(tags)), run_name=name).info.run_id)
@@ -89,12 +94,38 @@ class MlflowStore:
         finally:
             self.client.set_terminated(run_id, status)
 
-    def log_dataset(self, run_id: str, name: str, digest: str) -> None:
-        """Log name and digest of the training data of a run."""
+    def end_run(self, run_id: str, status: str) -> None:
+        """Mark a run as ended, with a status of MLflow: ``FINISHED``, ``KILLED`` or ``FAILED``."""
+        self.client.set_terminated(run_id, status)
+
+    def log_step(self, run_id: str, name: str, value: float, step: int) -> None:
+        """Log one value of a metric that a run has several of."""
+        self.client.log_metric(run_id, name, value, step=step)
+
+    def list_nested(self, run_id: str) -> list[Run]:
+        """Return the runs nested in a run, the oldest first."""
+        return self._search([self.client.get_run(run_id).info.experiment_id], {MLFLOW_PARENT_RUN_ID: run_id})
+
+    def find_runs(self, experiment: str, tags: Mapping[str, str]) -> list[Run]:
+        """Return the runs of an experiment that have these tags, the oldest first."""
+        known = self.client.get_experiment_by_name(experiment)
+        return self._search([known.experiment_id], tags) if known else []
+
+    def _search(self, experiment_ids: list[str], tags: Mapping[str, str]) -> list[Run]:
+        wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
+        runs, page = [], None
+        while page != "":
+            found = self.client.search_runs(experiment_ids, wanted, order_by=["attributes.start_time ASC"], page_token=page)
+            runs += found
+            page = found.token or ""
+        return runs
+
+    def log_dataset(self, run_id: str, name: str, digest: str, context: str = "training") -> None:
+        """Log name and digest of the data that a run learned from (``training``) or was judged on (``evaluation``)."""
         source = CodeDatasetSource({"mlflow.source.name": name})
         described = MetaDataset(source, name=name, digest=digest[:_DIGEST_LENGTH]).to_dict()
-        context = [InputTag(MLFLOW_DATASET_CONTEXT, "training")]
-        self.client.log_inputs(run_id, [DatasetInput(Dataset.from_dictionary(described), context)])
+        tags = [InputTag(MLFLOW_DATASET_CONTEXT, context)]
+        self.client.log_inputs(run_id, [DatasetInput(Dataset.from_dictionary(described), tags)])
 
     def log_values(self, run_id: str, params: Mapping[str, Any], metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Log parameters, metrics and tags of a run. Metrics of a run that has models are stored with each of them too."""

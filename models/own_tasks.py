@@ -96,6 +96,11 @@ def find_task(name: str, home: Path) -> RiskTask:
     return own[name].task()
 
 
+def own_settings(name: str, home: Path) -> TaskSettings | None:
+    """Return the settings of a task of a home; None: it is built in, or an installed package's."""
+    return _read(home).get(name)
+
+
 def store_task(settings: TaskSettings, home: Path) -> None:
     """Store a task of a home; one of the same name is replaced."""
     tasks = _read(home) | {settings.name: settings}

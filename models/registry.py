@@ -85,8 +85,8 @@ class Registry:
 
     def __init__(self, home: Path) -> None:
         self.home = home.resolve()
-        self._store = MlflowStore(registry_uri(self.home))
-        self.client = self._store.client
+        self.store = MlflowStore(registry_uri(self.home))
+        self.client = self.store.client
         self._active: str | None = None  # id of the active run
 
     @classmethod
@@ -101,30 +101,52 @@ class Registry:
         return cls(home)
 
     @contextmanager
-    def run(self, experiment: str, run_id: str | None = None, dataset: tuple[str, str] | None = None) -> Iterator[str]:
+    def run(
+        self,
+        experiment: str,
+        run_id: str | None = None,
+        dataset: tuple[str, str] | None = None,
+        what: str | None = None,
+        context: str = "training",
+    ) -> Iterator[str]:
         """Start a run of an experiment, or resume an earlier one; yield its id. It is the active run within the block.
 
-        A new run is named after task, date and commit. A run that ends with an exception is marked as failed.
+        A new run is named as people read it, such as ``deterioration, simulated, 2026-11-30 02:11, all_signals``. A run that
+        ends with an exception is marked as failed.
 
         Args:
             experiment: name of the experiment, which is that of the task.
             run_id: the earlier run to resume.
-            dataset: name and digest of the training data.
+            dataset: name and digest of the data.
+            what: is made in the run, such as a variant, for its name.
+            context: what the data are used for, ``training`` or ``evaluation``.
         """
         if run_id is None:
-            commit = current_commit()
-            tags = {f"{VERSION_TAG}{name}": version for name, version in library_versions().items()}
-            name = f"{experiment} {datetime.now(UTC):%Y-%m-%d %H:%M} {commit}"
-            artifacts = (self.home / "mlartifacts").as_uri()
-            run_id = self._store.create_run(experiment, artifacts, name, {**tags, "task": experiment, "commit": commit})
+            words = (dataset[0] if dataset else None, f"{datetime.now(UTC):%Y-%m-%d %H:%M}", what)
+            run_id = self.create_run(experiment, *(word for word in words if word))
         outer, self._active = self._active, run_id
         try:
-            with self._store.running(run_id):
+            with self.store.running(run_id):
                 if dataset is not None:
-                    self._store.log_dataset(run_id, *dataset)
+                    self.store.log_dataset(run_id, *dataset, context)
                 yield run_id
         finally:
             self._active = outer
+
+    def create_run(self, experiment: str, *words: str, parent: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+        """Create a run and return its id; it is not the active run.
+
+        Args:
+            experiment: name of the experiment, which is that of the task.
+            words: the rest of its name.
+            parent: id of the run that it is nested in.
+            tags: of the run, beside its task, commit and the versions of libraries.
+        """
+        commit = current_commit()
+        versions = {f"{VERSION_TAG}{name}": version for name, version in library_versions().items()}
+        all_tags = {**versions, "task": experiment, "commit": commit, **(tags or {})}
+        artifacts, name = (self.home / "mlartifacts").as_uri(), ", ".join(words if parent else (experiment, *words))
+        return self.store.create_run(experiment, artifacts, name, all_tags, commit, parent)
 
     def _active_run(self) -> str:
         if self._active is None:
@@ -148,7 +170,7 @@ class Registry:
         """
         run_id, client = self._active_run(), self.client
         known = {name: value for name, value in (metrics or {}).items() if not math.isnan(value)}
-        self._store.log_values(run_id, params or {}, known, tags or {})
+        self.store.log_values(run_id, params or {}, known, tags or {})
         for name, dictionary in (dictionaries or {}).items():
             client.log_dict(run_id, dictionary, name)
         for name, figure in (figures or {}).items():
@@ -166,7 +188,7 @@ class Registry:
         run_id = self._active_run()
         for name, model in models.items():
             metadata = {"features": len(model.features), **model.metadata_}
-            self._store.log_model(run_id, name, model, sample[model.features], metadata, TRUSTED_TYPES)
+            self.store.log_model(run_id, name, model, sample[model.features], metadata, TRUSTED_TYPES)
 
     def has_champion(self, name: str) -> bool:
         """Return whether a model has a champion. A crash or a gate may have left it without one."""
@@ -183,7 +205,7 @@ class Registry:
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name)
         alias = CHAMPION if may_be_champion and not self.has_champion(name) else CHALLENGER
-        version = self._store.create_version(name, run_id, self._store.model_ids(run_id)[artefact], tags)
+        version = self.store.create_version(name, run_id, self.store.model_ids(run_id)[artefact], tags)
         self.client.set_registered_model_alias(name, alias, version)
         return version, alias
 
@@ -320,12 +342,17 @@ class Registry:
         """Load every model of a run by name: the registered one and its baselines."""
         return {
             name: self._read(self.client.get_logged_model(model_id).artifact_location)
-            for name, model_id in self._store.model_ids(run_id).items()
+            for name, model_id in self.store.model_ids(run_id).items()
         }
 
     def load_dictionary(self, run_id: str, name: str) -> dict[str, Any]:
         """Load a dictionary that was logged with a run."""
-        return dict(json.loads(self._store.download(f"runs:/{run_id}/{name}").read_text()))
+        return dict(json.loads(self.store.download(f"runs:/{run_id}/{name}").read_text()))
+
+    def find_dictionary(self, run_id: str, name: str) -> dict[str, Any] | None:
+        """Load a dictionary that may have been logged with a run; None if it was not."""
+        logged = {file.path for file in self.client.list_artifacts(run_id)}
+        return self.load_dictionary(run_id, name) if name in logged else None
 
     def load_table(self, run_id: str, name: str) -> pd.DataFrame:
         """Load a table that was logged with a run.
@@ -334,7 +361,7 @@ class Registry:
             NoModelError: the run has no such table, because an earlier version of Vigil made it; or the table is unreadable.
         """
         try:
-            return pd.read_parquet(self._store.download(f"runs:/{run_id}/{name}"))
+            return pd.read_parquet(self.store.download(f"runs:/{run_id}/{name}"))
         except (OSError, MlflowException, ArrowException):
             raise NoModelError(
                 f"registry {self.home / 'mlflow.db'}: {name} of run {run_id} is missing or unreadable; train again: vigil train"
@@ -346,7 +373,7 @@ class Registry:
 
     def _read(self, location: str) -> RiskModel:
         """Read a model in the one format that Vigil writes, whatever format the files beside it name."""
-        return read_model(self._store.download(location))
+        return read_model(self.store.download(location))
 
     def _champion(self, name: str) -> ModelVersion:
         return self._version(name, None, CHAMPION)

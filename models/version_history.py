@@ -2,9 +2,11 @@
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from vigil.models.registry import VERSION_TAG, WITHDRAWN, RegisteredModel, Registry
+
+EVALUATION: Final = "evaluation.json"  # with the run of a version that was evaluated
 
 
 def describe_training(registry: Registry, registered: RegisteredModel) -> dict[str, Any]:
@@ -31,6 +33,39 @@ def describe_training(registry: Registry, registered: RegisteredModel) -> dict[s
         "features": list(model.features),
         "thresholds": dict(model.thresholds_),
     }
+
+
+def list_variants(registry: Registry, name: str) -> list[dict[str, Any]]:
+    """List what was evaluated of every version: its variants and baselines, each by its version's last evaluation.
+
+    Returns:
+        Each has ``version, alias, variant, is_registered`` (whether the version is this variant), ``held_out`` (digest of the
+        rows that it was judged on; None in evaluations of earlier versions of Vigil), ``patients``, and its ``metrics``. The
+        order is by held-out rows, those of the newest version first, and among these the highest AUPRC first.
+
+    Raises:
+        NoModelError: there is no such model.
+    """
+    listed, judged_on = [], []
+    for version in list_versions(registry, name):
+        evaluation = registry.find_dictionary(version["run_id"], EVALUATION)
+        if evaluation is None:
+            continue
+        held_out = evaluation["made"].get("held_out_digest")
+        judged_on += [held_out] if held_out not in judged_on else []
+        listed += [
+            {
+                "version": version["version"],
+                "alias": version["alias"],
+                "variant": variant,
+                "is_registered": variant == evaluation["default"],
+                "held_out": held_out,
+                "patients": metrics["patients"],
+                "metrics": metrics,
+            }
+            for variant, metrics in evaluation["models"].items()
+        ]
+    return sorted(listed, key=lambda one: (judged_on.index(one["held_out"]), -(one["metrics"]["auprc"] or 0.0)))
 
 
 def list_versions(registry: Registry, name: str) -> list[dict[str, Any]]:

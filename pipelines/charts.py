@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 
+from vigil.features.display_names import name_signal, name_unit
 from vigil.features.kernel.plan import UNBOUNDED
 from vigil.features.revisions import counts_until
 from vigil.features.scores import NEWS2_HIGH, NEWS2_MEDIUM
@@ -15,6 +16,7 @@ from vigil.models.registry import RegisteredModel
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.home import Home
 
+_MANY: Final = 200  # values, which would hide each other as large dots
 SIGNALS_SHOWN: Final = ("heart_rate", "systolic_bp", "respiratory_rate", "spo2", "body_temperature", "glucose")
 
 
@@ -40,8 +42,14 @@ def _course(home: Home, subject_id: str, registered: RegisteredModel) -> pd.Data
     return rows[["index_time", "news2", "news2_highest"]].assign(probability=registered.model.risk(rows))
 
 
-def patient_chart(home: Home, subject_id: str, hours: int = 36) -> Figure:
+def patient_chart(home: Home, subject_id: str, hours: int = 36, version: str | None = None) -> Figure:
     """Draw the last hours of a stay: risk, NEWS2 and the signals below each other, with the onset if there is one.
+
+    Args:
+        home: whose cohort holds the stay.
+        subject_id: of the stay.
+        hours: before its last index time.
+        version: of the model; default: the champion.
 
     Raises:
         KeyError: the cohort has no stay of this subject.
@@ -49,7 +57,7 @@ def patient_chart(home: Home, subject_id: str, hours: int = 36) -> Figure:
     cohort = home.cohort
     outcomes = cohort.read("outcomes").set_index("subject_id")
     onset = outcomes["onset"].get(subject_id)
-    registered = home.registry.load(cohort.task.name)
+    registered = home.registry.load(cohort.task.name, version)
     course = _course(home, subject_id, registered)
     start = course["index_time"].max() - pd.Timedelta(hours=hours)
     course = course[course["index_time"] > start]
@@ -63,9 +71,10 @@ def patient_chart(home: Home, subject_id: str, hours: int = 36) -> Figure:
     axes[0].step(course["index_time"], course["probability"], where="post", color="tab:red")
     for band, style in (("medium", ":"), ("high", "--")):
         axes[0].axhline(
-            thresholds[band], color="grey", linestyle=style, linewidth=0.9, label=f"{band} from {thresholds[band]:.2f}"
+            thresholds[band], color="grey", linestyle=style, linewidth=0.9, label=f"{band} from {thresholds[band]:.2g}"
         )
-    axes[0].set(ylabel="risk", ylim=(0, 1))
+    highest = max(float(course["probability"].max()), thresholds["high"])
+    axes[0].set(ylabel="risk", ylim=(0, min(1, 1.6 * highest)))
     axes[0].legend(fontsize=8, loc="upper left")
     axes[1].fill_between(
         course["index_time"], course["news2"], course["news2_highest"], step="post", color="tab:blue", alpha=0.2
@@ -76,13 +85,14 @@ def patient_chart(home: Home, subject_id: str, hours: int = 36) -> Figure:
     axes[1].set(ylabel="NEWS2", ylim=(0, 20))
     for ax, signal in zip(axes[2:], signals, strict=True):
         of_signal = observations[observations["signal"] == signal]
-        ax.plot(of_signal["observed_at"], of_signal["value"], ".", markersize=2, color="black", alpha=0.5)
-        ax.set_ylabel(f"{signal.replace('_', ' ')}\n{SIGNALS[signal].unit}", fontsize=8)
+        size = 2 if len(of_signal) > _MANY else 5
+        ax.plot(of_signal["observed_at"], of_signal["value"], ".", markersize=size, color="black", alpha=0.5)
+        ax.set_ylabel(f"{name_signal(signal)}\n{name_unit(SIGNALS[signal].unit)}", fontsize=8)
     if onset is not None:
         for ax in axes:
             ax.axvline(onset, color="tab:red", linewidth=1.2)
         kind = outcomes["kind"][subject_id].replace("_", " ")
-        axes[0].annotate(f"{kind} ", (onset, 0.85), color="tab:red", fontsize=9, ha="right")
+        axes[0].annotate(f"{kind} ", (onset, 0.85), xycoords=("data", "axes fraction"), color="tab:red", fontsize=9, ha="right")
     axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(axes[-1].xaxis.get_major_locator()))
     axes[-1].set_xlabel("time, UTC")
     outcome = f"{cohort.task.outcome} within {cohort.task.horizon.total_seconds() / 3600:g} h"

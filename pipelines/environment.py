@@ -46,8 +46,11 @@ def expand_variables(text: str) -> str:
     return Template(text).substitute(os.environ)
 
 
-def server_environment(home_path: Path, task: str) -> dict[str, str]:
-    """Return the environment of a prediction server for a home and a task; other variables are passed on unchanged."""
+def server_environment(home_path: Path, task: str, url: str = "") -> dict[str, str]:
+    """Return the environment of a prediction server for a home and a task; other variables are passed on unchanged.
+
+    ``url`` is the address that the server listens on, which counts unless ``VIGIL_URL`` says how others reach it.
+    """
     home_path = home_path.resolve()
     ours = {"VIGIL_HOME": str(home_path), "VIGIL_TASK": task, "BENTOML_HOME": str(home_path / "bentoml")}
-    return {**os.environ, **_NO_TELEMETRY, **ours}
+    return {"VIGIL_URL": url, **os.environ, **_NO_TELEMETRY, **ours}

@@ -8,11 +8,11 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 
 from vigil.features.store.client import StoreError
 from vigil.serving.api.authentication import BearerTokenMiddleware
 from vigil.serving.api.dependencies import MetricsPageHere
+from vigil.serving.api.known_paths import KnownPaths
 from vigil.serving.api.middleware import BodySizeLimitMiddleware, UnhandledErrorMiddleware
 from vigil.serving.api.openapi import add_health_routes
 from vigil.serving.api.problems import (
@@ -27,12 +27,26 @@ from vigil.serving.api.problems import (
 from vigil.serving.api.routes import devices, merges, observations, risks, terms, wards
 from vigil.serving.api.schemas.problems import Problem
 from vigil.serving.api.schemas.request import MAX_BODY_BYTES
+from vigil.serving.fhir.operations import MAX_BODY_BYTES as MAX_FHIR_BYTES
+from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
+from vigil.serving.fhir.outcomes import FhirError, OutcomeMiddleware, on_fhir_error
+from vigil.serving.fhir.routes import router as fhir_router
 from vigil.serving.observability.metrics import CONTENT_TYPE
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.prediction_log import LogUnavailableError
+from vigil.serving.smart.routes import router as smart_router
 from vigil.serving.stream.group_commit import OverloadedError
 
-_ROUTERS: Final = (observations.router, devices.router, merges.router, terms.router, risks.router, wards.router)
+_ROUTERS: Final = (
+    observations.router,
+    devices.router,
+    merges.router,
+    terms.router,
+    risks.router,
+    wards.router,
+    smart_router,
+    fhir_router,
+)
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     code: {"content": _PROBLEM, "description": HTTPStatus(code).phrase}
@@ -54,6 +68,7 @@ def create_app() -> FastAPI:
         responses=_ERRORS,
         exception_handlers={
             DatabaseError: on_unavailable,
+            FhirError: on_fhir_error,
             LogUnavailableError: on_unavailable,
             StoreError: on_unavailable,
             OverloadedError: on_overloaded,
@@ -65,9 +80,10 @@ def create_app() -> FastAPI:
     for router in _ROUTERS:
         app.include_router(router)
     # The last one added is the first that a request meets: without a valid token, no body is read.
-    app.add_middleware(BodySizeLimitMiddleware, max_bytes=MAX_BODY_BYTES)
+    app.add_middleware(BodySizeLimitMiddleware, max_bytes=MAX_BODY_BYTES, larger={FHIR_BASE: MAX_FHIR_BYTES})
     app.add_middleware(BearerTokenMiddleware)
     app.add_middleware(UnhandledErrorMiddleware)
+    app.add_middleware(OutcomeMiddleware)
     add_health_routes(app)
 
     @app.get("/v1/docs", include_in_schema=False)
@@ -89,7 +105,6 @@ def create_app() -> FastAPI:
     return app
 
 
-def paths(app: FastAPI) -> list[str]:
+def known_paths(app: FastAPI) -> KnownPaths:
     """Return the paths that an application serves."""
-    routes = (*app.routes, *(route for router in _ROUTERS for route in router.routes))
-    return [route.path for route in routes if isinstance(route, Route)]
+    return KnownPaths.of_routes([*app.routes, *(route for router in _ROUTERS for route in router.routes)])

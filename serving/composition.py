@@ -13,13 +13,21 @@ from vigil.serving.api.concurrency import ShortLivedCache
 from vigil.serving.api.routes.ward_events import OpenStreams
 from vigil.serving.api.standing_answers import StandingAnswers
 from vigil.serving.auth.access import Access
-from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_FOLDER, create_local_keys
+from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
+from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.inbound import Inbound
+from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
+from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
 from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
+from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
+from vigil.serving.records.database import open_database
+from vigil.serving.records.fhir_names import FhirNames
+from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.source_settings import SourceSettingsFile
@@ -29,6 +37,7 @@ from vigil.serving.scoring.champion import Champion
 from vigil.serving.scoring.risk_service import RiskService
 from vigil.serving.scoring.standing import StandingRisks
 from vigil.serving.settings import Settings
+from vigil.serving.smart.service import SmartService, open_smart
 from vigil.serving.stream.group_commit import GroupCommit
 from vigil.serving.stream.ingestion import Ingestion
 from vigil.serving.stream.online_store_writer import OnlineStoreWriter
@@ -44,6 +53,8 @@ class ApiComponents:
     access: Access
     champion: Champion
     clock: Clock
+    directory: Directory
+    fhir: Inbound
     group_commit: GroupCommit
     identities: Identities
     ingestion: Ingestion
@@ -54,6 +65,7 @@ class ApiComponents:
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
     risk_service: RiskService
+    smart: SmartService
     standing_answers: StandingAnswers
     streams: OpenStreams
     tokens: TokenVerifier
@@ -105,25 +117,35 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     access = Access(journal, settings.requests_per_second)
     group_commit = GroupCommit(journal, identities, metrics)
-    if not settings.token_keys:
-        create_local_keys(home / LOCAL_FOLDER)
-    keys = settings.token_keys or home / LOCAL_FOLDER / JWKS_FILE
-    tokens = TokenVerifier(issuer=settings.token_issuer, audience=settings.token_audience, jwks=keys)
+    connections = open_database(home, connection_tables.SCHEMA)
+    smart = open_smart(home, settings.url, connections)
+    own_keys = home / LOCAL_FOLDER / JWKS_FILE
+    tokens = TokenVerifier(
+        issuer=settings.token_issuer,
+        audience=settings.token_audience,
+        jwks=settings.token_keys or own_keys,
+        own=(LOCAL_ISSUER, LOCAL_AUDIENCE, own_keys),
+    )
     readiness = Readiness(champion, service.task, tokens, service.store, journal, ward_state)
+    ingestion = Ingestion(
+        pseudonyms=pseudonyms,
+        identities=identities,
+        journal=journal,
+        access=access,
+        group_commit=group_commit,
+        declared=service.declared,
+    )
+    fhir_settings = FhirSettingsFile(home)
+    directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
     return ApiComponents(
         access=access,
         champion=champion,
         clock=service.clock,
+        directory=directory,
+        fhir=Inbound(directory, ingestion, journal, pseudonyms, FhirObservations(connections), fhir_settings.own_codes),
         group_commit=group_commit,
         identities=identities,
-        ingestion=Ingestion(
-            pseudonyms=pseudonyms,
-            identities=identities,
-            journal=journal,
-            access=access,
-            group_commit=group_commit,
-            declared=service.declared,
-        ),
+        ingestion=ingestion,
         journal=journal,
         log=service.log,
         metrics=metrics,
@@ -131,6 +153,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,
+        smart=smart,
         standing_answers=StandingAnswers(service.standing, pseudonyms),
         streams=OpenStreams(),
         tokens=tokens,

@@ -71,9 +71,9 @@ def _front(app: "ASGIApp") -> "ASGIApp":
 def _guard(app: "ASGIApp") -> "ASGIApp":
     """Return BentoML's whole application within the middleware that every request passes, also one to BentoML's own paths."""
     from vigil.serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
-    from vigil.serving.app import paths
+    from vigil.serving.app import known_paths
 
-    known = paths(_application())
+    known = known_paths(_application())
     app = SecurityHeadersMiddleware(AllowedPathsMiddleware(app, paths=known))
     return RequestMetricsMiddleware(app, paths=known, metrics=_metrics())
 

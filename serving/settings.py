@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vigil.serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
@@ -22,6 +22,11 @@ class Settings(BaseSettings):
     token_audience: str = Field(default=LOCAL_AUDIENCE, description="The audience that tokens must name (aud).")
     token_keys: str = Field(
         default="", description="The issuer's public keys (JWKS): a file or an https URL. Default: the keys of `vigil token`."
+    )
+    url: Annotated[str, AfterValidator(lambda url: url.rstrip("/"))] = Field(
+        default="",
+        description="The address of this server as others reach it, such as `https://vigil.hospital.example`. "
+        "Default: that of the socket.",
     )
     socket: int | None = Field(default=None, description="Descriptor of the listening socket. `vigil serve` sets it.")
     log: Literal["text", "json"] = Field(

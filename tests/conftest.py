@@ -77,3 +77,9 @@ def ahe2009():
 @pytest.fixture(scope="session")
 def mimic4_demo_meds():
     return _open_cohort("mimic4_demo_meds")
+
+
+@pytest.fixture(scope="session")
+def cgm_sets():
+    """Folder of the sets of glucose monitors."""
+    return _open_cohort("cgm")

@@ -5,24 +5,44 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import narwhals as nw
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-from narwhals.typing import IntoDataFrameT as Frame
 
 from vigil.features.errors import VigilError
+from vigil.features.extras import require
 from vigil.features.scores import NEWS2_BANDS, compute_score
+from vigil.frames import Frame, same_kind, to_pandas
+from vigil.glucose import glucose_profile, time_in_range
+from vigil.notebook_views import EvaluationTable, html_table, show_home, show_model
 
 if TYPE_CHECKING:  # their libraries take seconds, and scores need none of them
+    from matplotlib.figure import Figure
+
     from vigil.pipelines.jobs.check_cohort import CohortCheck
     from vigil.pipelines.jobs.train import Trained
     from vigil.pipelines.sources import Batch, Source
     from vigil.pipelines.sources.table.draft import Draft
 
-__all__ = ["Cohort", "Home", "Model", "VigilError", "draft_mapping", "features", "news2", "read_cohort"]
+__all__ = [
+    "Cohort",
+    "Home",
+    "Model",
+    "VigilError",
+    "draft_mapping",
+    "features",
+    "glucose_profile",
+    "news2",
+    "read_cohort",
+    "time_in_range",
+]
+
+
+_RISK_ROWS: Final = (
+    "subject_id", "index_time", "start", "end", "onset", "onset_known", "label", "unit", "age", "sex", "news2",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,10 +57,10 @@ class Cohort:
 
     @property
     def observations(self) -> pd.DataFrame:
-        """The readings that can be used, checked and in the signals' own units."""
-        from vigil.features.observations import check
+        """The readings that can be used, checked; ``unit`` is the signal's own."""
+        from vigil.pipelines.jobs.ingest import check_readings
 
-        return check(self._table("observations"), declared=self.source.declared).accepted
+        return _with_units(check_readings(self._table("observations"), self.source).accepted)
 
     @property
     def stays(self) -> pd.DataFrame:
@@ -83,7 +103,7 @@ class Cohort:
         ]
         head = f"{result.name}: {result.stays:,} stays, {result.events:,} with the outcome ({result.task})"
         warnings = "".join(f"<p>Look: {escape(warning)}.</p>" for warning in result.warnings)
-        return f"<p><b>{escape(head)}</b></p>{_html_table(('signal', 'observations', 'median', 'quarantined'), rows)}{warnings}"
+        return f"<p><b>{escape(head)}</b></p>{html_table(('signal', 'observations', 'median', 'quarantined'), rows)}{warnings}"
 
 
 def read_cohort(source: str | Path, data: str | Path | None = None) -> Cohort:
@@ -172,17 +192,17 @@ def features(readings: Frame, index: Any = None, service: str = "vital_signs_v3"
     """
     from vigil.features.batch import build_features
     from vigil.features.catalogue import SERVICES, service_views
+    from vigil.features.last_readings import FACTS, index_of_last
     from vigil.features.observations import check
-    from vigil.pipelines.jobs.score_readings import OPTIONAL_COLUMNS, index_of_last
 
     if service not in SERVICES:
         raise VigilError(f"service={service!r}: no such feature service; expected one of {', '.join(SERVICES)}")
-    rows = _pandas(readings)
+    rows = to_pandas(readings)
     accepted = check(rows).accepted
-    times = index_of_last(rows, accepted, "readings") if index is None else _pandas(index)
-    times = times.assign(**{name: np.nan for name in OPTIONAL_COLUMNS if name not in times})
+    times = index_of_last(rows, accepted, "readings") if index is None else to_pandas(index)
+    times = times.assign(**{name: np.nan for name in FACTS if name not in times})
     built = build_features(accepted, times, service_views(service))
-    return _like(readings, built[["subject_id", "index_time", *SERVICES[service]]])
+    return same_kind(readings, built[["subject_id", "index_time", *SERVICES[service]]])
 
 
 @dataclass(frozen=True)
@@ -214,7 +234,57 @@ class Model:
         """
         from vigil.pipelines.jobs.score_readings import score_readings
 
-        return _like(readings, score_readings(self.home.inner, _pandas(readings), self.task, self.version)[0])
+        return same_kind(readings, score_readings(self.home.inner, to_pandas(readings), self.task, self.version)[0])
+
+    def risks(self, cohort: Cohort | None = None) -> pd.DataFrame:
+        """Return the risk of every index time of a cohort with its label, to be judged in any way.
+
+        Args:
+            cohort: of another hospital, say, all of whose patients are scored. Default: the held-out patients of the home's own
+                cohort. Never judge a model on patients that it was trained on.
+
+        Returns:
+            ``subject_id, index_time, start, end, onset, onset_known, label`` (NaN: the task does not ask), ``unit, age, sex,
+            probability, news2``, and ``net_score, net_spot`` of the safety net, by patient and time. Columns that the model's
+            feature service lacks are missing.
+
+        Raises:
+            VigilError: there is no such version, or the cohort cannot be read.
+        """
+        from vigil.features.catalogue import SERVICES
+        from vigil.models.assessment import safety_net_scores
+        from vigil.pipelines.challenges.frames import read_frame
+        from vigil.pipelines.jobs.train import read_labelled_index
+
+        inner = self.home.inner
+        registered = inner.existing_registry().load(self.task, self.version)
+        if cohort is None:
+            index = read_labelled_index(inner.cohort, "held_out")
+            stays = inner.cohort.read("stays")[["subject_id", "start", "end", "unit"]]
+            frame = inner.features.read_training_frame(index, registered.feature_service).merge(stays, on="subject_id")
+        else:
+            frame = read_frame(cohort.source, SERVICES[registered.feature_service], cohort.source.name)
+        rows = frame[[name for name in _RISK_ROWS if name in frame]]
+        return rows.assign(probability=registered.model.risk(frame), **(safety_net_scores(frame) if "news2" in frame else {}))
+
+    def chart(self, subject_id: str, hours: int = 36) -> "Figure":
+        """Draw the last hours of a stay of the home's cohort: risk, NEWS2 and the signals below each other.
+
+        Raises:
+            KeyError: the cohort has no stay of this subject.
+            VigilError: there is no such version.
+        """
+        from vigil.pipelines.charts import patient_chart
+
+        return patient_chart(self.home.inner, subject_id, hours, self.version)
+
+    @property
+    def alarm_threshold(self) -> float:
+        """The risk from which an alarm sounds, as training froze it."""
+        return float(self.home.inner.existing_registry().load(self.task, self.version).model.thresholds_["high"])
+
+    def _repr_html_(self) -> str:
+        return show_model(self.home.inner, self.task, self.version)
 
     def explain(self, readings: Frame) -> Frame:
         """Return the signals that move each risk most: ``subject_id, signal, log_odds, measured``.
@@ -223,14 +293,19 @@ class Model:
         """
         from vigil.pipelines.jobs.score_readings import explain_readings
 
-        return _like(readings, explain_readings(self.home.inner, _pandas(readings), self.task, self.version))
+        return same_kind(readings, explain_readings(self.home.inner, to_pandas(readings), self.task, self.version))
 
 
 class Home:
     """The directory of one installation, as the commands of ``vigil`` use it."""
 
     def __init__(self, path: str | Path) -> None:
-        """Open or make a home at a path."""
+        """Open or make a home at a path.
+
+        Raises:
+            MissingExtraError: Vigil is installed without what homes need.
+        """
+        require("service")
         from vigil.pipelines.environment import prepare_process
         from vigil.pipelines.home import Home as Inner
 
@@ -239,6 +314,9 @@ class Home:
 
     def __repr__(self) -> str:
         return f"vigil.Home({str(self.inner.path)!r})"
+
+    def _repr_html_(self) -> str:
+        return show_home(self.inner)
 
     def ingest(self, cohort: Cohort, *, replace: bool = False) -> Mapping[str, Any]:
         """Check and store a cohort, and compute its features; return what became of it.
@@ -255,7 +333,57 @@ class Home:
         build(self.inner)
         return asdict(facts)
 
-    def train(self, only: str | None = None, seed: int = 2026) -> "Trained":
+    def export(self, folder: str | Path, written: str = "meds") -> None:
+        """Write the cohort for other programs, under pseudonyms; ``read_cohort(written, folder)`` reads it back.
+
+        Args:
+            folder: new, or empty.
+            written: ``meds`` or ``omop``.
+
+        Raises:
+            VigilError: the home has no cohort, the folder holds files, or there is no such format.
+        """
+        from vigil.pipelines.exports import export_cohort
+
+        export_cohort(self.inner, written, Path(folder))
+
+    def tune(self, minutes: float = 20.0, *, rival: bool = False, anew: bool = False, seed: int = 2026) -> pd.DataFrame:
+        """Search settings of the default model on training patients; return the leaderboard, the best model first.
+
+        A search that was stopped continues. What was found is in ``reports/tuning.json`` of the home, for :meth:`train`.
+
+        Args:
+            minutes: how long to search; reading the data and fitting the leaderboard come on top of it.
+            rival: also search with FLAML, for as many minutes.
+            anew: begin a search even if there is one to continue.
+            seed: of folds, members and searchers.
+
+        Returns:
+            A row a model: ``log_loss, auprc, auroc`` on training patients set aside from the search, ``gain_log_loss`` and
+            ``gain_auprc`` over the default, each with ``_low`` and ``_high``; the first three on the folds as ``folds_...``.
+
+        Raises:
+            VigilError: Optuna or FLAML is not installed, the home has no cohort, or too few outcomes.
+        """
+        from vigil.pipelines.jobs.tune import tune
+
+        return tune(self.inner, minutes, rival=rival, anew=anew, seed=seed).leaderboard
+
+    def observations(self, subject_ids: Sequence[str]) -> pd.DataFrame:
+        """Return the stored observations of some patients, as :meth:`Model.predict` takes them: with ``unit, age, sex``.
+
+        Raises:
+            VigilError: the home has no cohort.
+        """
+        from vigil.pipelines.jobs.behaviour import read_observations
+
+        stays = self.inner.cohort.read("stays")[["subject_id", "age", "sex", "unit_admitted_at", "hospital_admitted_at"]]
+        facts = stays.assign(sex=stays["sex"].map({0: "female", 1: "male"}))
+        return _with_units(read_observations(self.inner.cohort, list(subject_ids)).merge(facts, on="subject_id"))
+
+    def train(
+        self, only: str | None = None, seed: int = 2026, params: "str | Path | Mapping[str, Any] | None" = None
+    ) -> "Trained":
         """Fit, calibrate and register the model and its baselines; return what was registered.
 
         A first version is the champion, if it passes the gates of behaviour; ``refused`` says why it is not.
@@ -263,26 +391,105 @@ class Home:
         Args:
             only: one variant, such as ``logistic``; default: all.
             seed: of the members.
+            params: settings of the registered variant by name, or a file of them, such as ``reports/tuning.json`` of the home.
 
         Raises:
-            VigilError: the home has no cohort, or too few outcomes.
+            VigilError: the home has no cohort, too few outcomes, or there is no such setting.
         """
+        from vigil.pipelines.jobs.proposal import Proposal
         from vigil.pipelines.jobs.train import train
 
-        return train(self.inner, seed, only=only)
+        proposal = Proposal.read(Path(params)) if isinstance(params, str | Path) else Proposal(params or {})
+        return train(self.inner, seed, only=only, proposal=proposal)
 
-    def evaluate(self, version: str | None = None) -> pd.DataFrame:
+    def evaluate(
+        self, version: str | None = None, by: Sequence[str] = (), attributes: Frame | str | Path | None = None
+    ) -> pd.DataFrame:
         """Examine a version on the held-out patients; return a row a model, and write the report into the home.
 
         Args:
             version: of the model; default: the champion.
+            by, attributes: the groups of its section about fairness, as :meth:`fairness` takes them.
 
         Raises:
-            VigilError: there is no such version.
+            VigilError: there is no such version, or no such attribute.
         """
         from vigil.pipelines.jobs.evaluate import evaluate
 
-        return pd.DataFrame(evaluate(self.inner, version)).T.rename_axis("model")
+        figures = evaluate(self.inner, version, by=by, attributes=_attributes(attributes))
+        return EvaluationTable(pd.DataFrame(figures).T.rename_axis("model"))
+
+    def fairness(
+        self, by: Sequence[str] = (), attributes: Frame | str | Path | None = None, version: str | None = None
+    ) -> pd.DataFrame:
+        """Return how a version treats groups of the held-out patients: a row a group, the worst of each attribute first.
+
+        Args:
+            by: attributes: ``sex, age_band, ward``, ``site``, or one that a mapping or ``attributes`` brings. Default: all
+                that divide these patients.
+            attributes: a frame or a file (CSV, Parquet): ``subject_id`` (of stays or of patients, as the source names them),
+                and a column an attribute.
+            version: of the model; default: the champion.
+
+        Returns:
+            ``by, group, patients, events, index_times, prevalence, enough, reference``; ``selection_rate,
+            true_positive_rate, false_positive_rate, precision, auroc``, each with ``_low, _high`` (95 %), ``_difference`` and
+            ``_ratio`` to the largest group, which have ``_low, _high`` too. ``enough`` is False where nothing can be concluded.
+
+        Raises:
+            VigilError: there is no such version, or no such attribute.
+        """
+        from vigil.pipelines.jobs.evaluate import examine_version_fairness
+
+        return examine_version_fairness(self.inner, by, _attributes(attributes), version).groups
+
+    def group_calibration(
+        self, by: Sequence[str] = (), attributes: Frame | str | Path | None = None, version: str | None = None
+    ) -> pd.DataFrame:
+        """Return observed frequencies by fifth of the predicted risk, in each group that is large enough to judge.
+
+        Args:
+            by, attributes, version: as :meth:`fairness` takes them.
+
+        Returns:
+            ``by, group, predicted, observed, observed_low, observed_high, n``.
+
+        Raises:
+            VigilError: as :meth:`fairness`.
+        """
+        from vigil.pipelines.jobs.evaluate import examine_version_fairness
+
+        return examine_version_fairness(self.inner, by, _attributes(attributes), version).calibration
+
+    def leaderboard(self) -> pd.DataFrame:
+        """Return a row for each variant and baseline of each version, with its figures in the version's last evaluation.
+
+        Rows of the same ``held_out`` compare with each other; among these the highest AUPRC comes first.
+
+        Raises:
+            VigilError: the home has no model.
+        """
+        from vigil.models.version_history import list_variants
+
+        variants = list_variants(self.inner.existing_registry(), self.inner.cohort.task.name)
+        return pd.DataFrame([{**one, **one["metrics"]} for one in variants]).drop(columns="metrics", errors="ignore")
+
+    def training_rows(self, service: str | None = None) -> pd.DataFrame:
+        """Return the rows that training learns from: of training patients only, the label of each index time and its features.
+
+        Args:
+            service: feature service; default: the task's.
+
+        Returns:
+            ``subject_id, index_time, onset, onset_known, label`` (NaN: not learned from) and the features of the service.
+
+        Raises:
+            VigilError: the home has no cohort or no features, or there is no such service.
+        """
+        from vigil.pipelines.jobs.train import choose_task, read_labelled_index
+
+        task = choose_task(self.inner.cohort, service)
+        return self.inner.features.read_training_frame(read_labelled_index(self.inner.cohort, "train"), task.feature_service)
 
     def champion(self) -> Model:
         """Return the model in use."""
@@ -298,21 +505,16 @@ class Home:
         return self.inner.reports / "evaluation.html"
 
 
-def _pandas(frame: Any) -> pd.DataFrame:
-    rows: pd.DataFrame = frame if isinstance(frame, pd.DataFrame) else nw.from_native(frame, eager_only=True).to_pandas()
-    return rows
+def _attributes(given: Any) -> pd.DataFrame | None:
+    if isinstance(given, str | Path):
+        from vigil.pipelines.jobs.fairness import read_attributes
+
+        return read_attributes(Path(given))
+    return None if given is None else to_pandas(given)
 
 
-def _like(frame: Frame, result: pd.DataFrame) -> Frame:
-    """Return a result as the kind of frame that was given."""
-    backend = nw.from_native(frame, eager_only=True).implementation
-    same: Any = result
-    if not isinstance(frame, pd.DataFrame):
-        same = nw.from_arrow(pa.Table.from_pandas(result, preserve_index=False), backend=backend).to_native()
-    return cast("Frame", same)
+def _with_units(observations: pd.DataFrame) -> pd.DataFrame:
+    """Return observations with the unit of their signals, so that nothing has to be guessed where they are handed on."""
+    from vigil.features.signals import STORED
 
-
-def _html_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(one)}</th>" for one in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return observations.assign(unit=observations["signal"].astype(object).map({name: own.unit for name, own in STORED.items()}))

@@ -138,6 +138,15 @@ BESIDE_OTHERS: Final[Mapping[str, tuple[Case, ...]]] = {
         ),
         Case(_versions(("08:00", "final", 80, {"version": 0})), ("unknown_version",), "Versions are numbered from 1 on."),
     ),
+    "A door refuses what columns cannot tell, such as a FHIR resource ([fhir.md](fhir.md))": tuple(
+        Case(({**_HEART_RATE, "refused": reason},), (reason,), because)
+        for reason, because in (
+            ("malformed", "A value, and a reason why there is none."),
+            ("unknown_modifier", "An extension that changes the meaning."),
+            ("imprecise_time", "A date; it must not become midnight."),
+            ("interval", "A mean over 24 h is no reading."),
+        )
+    ),
     "The patient is not clear": (
         Case(({**_HEART_RATE, "subject_id": None},), ("missing_subject",), "No patient."),
         Case(({**_HEART_RATE, "subject_id": ""},), ("missing_subject",), "No patient."),

@@ -13,7 +13,7 @@ from vigil.models.evaluation.calibration import measure_calibration, resample_ca
 from vigil.models.evaluation.discrimination import measure_discrimination, resample_discrimination
 from vigil.models.evaluation.net_benefit import net_benefit, resample_net_benefit
 from vigil.models.statistics.bootstrap import Float64, Resamples, basic_interval, percentile_bounds
-from vigil.models.training.risk_model import TooFewEventsError
+from vigil.models.training.members import TooFewEventsError
 
 
 @dataclass(frozen=True)

@@ -85,35 +85,38 @@ def resample_slope(label: Float64, probability: Float64, resamples: Resamples) -
     return estimate + ratio(i00 * s1 - i01 * s0, i00 * i11 - i01**2)
 
 
-def measure_reliability(label: Float64, probability: Float64, subject_id: "pd.Series[str] | None" = None) -> pd.DataFrame:
-    """Return mean predicted risk and observed frequency in ten groups of equal size by predicted risk.
+def measure_reliability(
+    label: Float64, probability: Float64, subject_id: "pd.Series[str] | None" = None, *, groups: int = BINS
+) -> pd.DataFrame:
+    """Return mean predicted risk and observed frequency in groups of equal size by predicted risk.
 
     Args:
         label: 0 or 1 per row, shape (n_rows,).
         probability: risk per row, shape (n_rows,).
         subject_id: subject of each row; needed for intervals.
+        groups: number of them.
 
     Returns:
         One row per group: ``predicted, observed, n``. With ``subject_id`` also ``observed_low, observed_high``: 95 % intervals
         that treat the rows of a patient as dependent.
     """
-    group = assign_risk_groups(probability)
+    group = assign_risk_groups(probability, groups)
     frame = pd.DataFrame({"predicted": probability, "observed": label})
-    groups = frame.groupby(group).mean().assign(n=frame.groupby(group).size())
+    table = frame.groupby(group).mean().assign(n=frame.groupby(group).size())
     if subject_id is not None:
-        groups = groups.assign(**group_proportions(label, group, subject_id)[["observed_low", "observed_high"]])
-    return groups.reset_index(drop=True)
+        table = table.assign(**group_proportions(label, group, subject_id)[["observed_low", "observed_high"]])
+    return table.reset_index(drop=True)
 
 
-def assign_risk_groups(probability: Float64) -> Int64:
-    """Return the tenth of the rows by predicted risk that each row belongs to, counted from 0; shape (n_rows,).
+def assign_risk_groups(probability: Float64, groups: int = BINS) -> Int64:
+    """Return the group of equal size, by predicted risk, that each row belongs to, counted from 0; shape (n_rows,).
 
     >>> import numpy as np
     >>> assign_risk_groups(np.array([0.9, 0.1, 0.5])).tolist()
     [7, 2, 5]
     """
     rank = pd.Series(probability).rank(method="first").to_numpy(np.float64)
-    return (rank * BINS / (len(probability) + 1)).astype(np.int64)
+    return (rank * groups / (len(probability) + 1)).astype(np.int64)
 
 
 def count_risks(label: Float64, probability: Float64, bins: int = 40) -> pd.DataFrame:

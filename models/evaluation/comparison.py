@@ -143,10 +143,10 @@ def describe_calibration(held_out: EvaluationSet) -> dict[str, Any]:
     subject_id = held_out.rows.loc[held_out.labelled, "subject_id"]
     return {
         "reliability": {
-            name: _records(measure_reliability(held_out.label, held_out.labelled_risk(name), subject_id))
+            name: records_of(measure_reliability(held_out.label, held_out.labelled_risk(name), subject_id))
             for name in held_out.candidates
         },
-        "histogram": _records(count_risks(held_out.label, held_out.labelled_risk(held_out.default))),
+        "histogram": records_of(count_risks(held_out.label, held_out.labelled_risk(held_out.default))),
     }
 
 
@@ -158,14 +158,14 @@ def compare_net_benefits(held_out: EvaluationSet) -> dict[str, Any]:
     score = held_out.news2[held_out.labelled] if held_out.news2 is not None else None
     rules = {rule: score >= points for rule, points in RULES.items()} if score is not None else {}
     section: dict[str, Any] = {
-        "curve": _records(compute_decision_curve(label, risks, rules, at)),
+        "curve": records_of(compute_decision_curve(label, risks, rules, at)),
         "rules": list(rules),
         "rule_points": [],
         "gain": [],
     }
     if NEWS2 in risks:
         resamples = Resamples.draw(held_out.rows.loc[held_out.labelled, "subject_id"], held_out.seed)
-        section["gain"] = _records(compare_net_benefit(label, risks[held_out.default], risks[NEWS2], at, resamples))
+        section["gain"] = records_of(compare_net_benefit(label, risks[held_out.default], risks[NEWS2], at, resamples))
         for rule, points in RULES.items() if score is not None else ():
             risks_at_score = risks[NEWS2][score == points]
             if len(risks_at_score):  # acting from this score on equals acting from this threshold probability on
@@ -206,7 +206,7 @@ def count_alarms(held_out: EvaluationSet) -> dict[str, Any]:
             "emergencies": count_emergencies(timelines[held_out.default], default.medium, default.threshold)
             if held_out.net and default.medium is not None
             else None,
-            "at_budgets": {name: _records(evaluate_budgets(of_model, seed=seed)) for name, of_model in timelines.items()},
+            "at_budgets": {name: records_of(evaluate_budgets(of_model, seed=seed)) for name, of_model in timelines.items()},
             "rules": [
                 {"rule": rule, **summarise_alarms(of_rule.count(points), seed=seed)}
                 for rule, (of_rule, points) in rules.items()
@@ -244,7 +244,7 @@ def compare_subgroups(held_out: EvaluationSet) -> dict[str, Any]:
         return {"subgroups": []}
     threshold = None if held_out.is_once_per_stay else held_out.candidates[held_out.default].threshold
     table = measure_subgroups(held_out.frame(held_out.default), held_out.groups, threshold, seed=held_out.seed)
-    return {"subgroups": _records(table), "subgroup_min_patients": MIN_PATIENTS}
+    return {"subgroups": records_of(table), "subgroup_min_patients": MIN_PATIENTS}
 
 
 def compare_ranges(held_out: EvaluationSet) -> dict[str, Any]:
@@ -255,7 +255,7 @@ def compare_ranges(held_out: EvaluationSet) -> dict[str, Any]:
     labelled = held_out.labelled
     subject_id = held_out.rows.loc[labelled, "subject_id"]
     risk, low, high = (values[labelled] for values in (candidate.risk, candidate.low, candidate.high))
-    return {"ranges": _records(measure_coverage(held_out.label, risk, low, high, subject_id))}
+    return {"ranges": records_of(measure_coverage(held_out.label, risk, low, high, subject_id))}
 
 
 SECTIONS: Final[tuple[Callable[[EvaluationSet], dict[str, Any]], ...]] = (
@@ -268,6 +268,6 @@ SECTIONS: Final[tuple[Callable[[EvaluationSet], dict[str, Any]], ...]] = (
 )
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def records_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a table as dictionaries."""
     return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from vigil.features.display_names import name_signal
 from vigil.features.signal import Kind
 from vigil.features.signals import SIGNALS, signal_names
 from vigil.models.alarms.timeline import build_timeline
@@ -55,7 +56,7 @@ def list_losses(signals: Iterable[str]) -> list[Loss]:
     """List the losses to try on a cohort with these signals: shares of all readings, each signal, and kinds of signals."""
     available = set(signals)
     shares = [Loss(f"{share:.0%} of all readings".replace("%", " %"), share=share) for share in LOST_SHARES]
-    each = [Loss(name.replace("_", " "), signals=(name,)) for name in SIGNALS if name in available]
+    each = [Loss(name_signal(name), signals=(name,)) for name in SIGNALS if name in available]
     together = [
         Loss(what, signals=of_kind)
         for kind, what in _TOGETHER.items()

@@ -32,19 +32,19 @@ def assign_groups(rows: pd.DataFrame) -> pd.DataFrame:
     unit = rows["unit"].astype("string").fillna(UNKNOWN)
     assigned = pd.DataFrame(
         {
-            "age, years": _sort_into_bands(rows["age"], [45, 65, 80], ["under 45", "45-64", "65-79", "80 and over"]),
+            "age, years": sort_into_bands(rows["age"], [45, 65, 80], ["under 45", "45-64", "65-79", "80 and over"]),
             "sex": pd.Categorical(
                 rows["sex"].map({0: "female", 1: "male"}).astype("string").fillna(UNKNOWN), ["female", "male", UNKNOWN]
             ),
             "unit": pd.Categorical(unit, [*sorted(set(unit) - {UNKNOWN}), UNKNOWN]),
-            "hours so far": _sort_into_bands(hours_so_far, [12, 24, 48], ["0-12", "12-24", "24-48", "48 and over"]),
+            "hours so far": sort_into_bands(hours_so_far, [12, 24, 48], ["0-12", "12-24", "24-48", "48 and over"]),
         },
         index=rows.index,
     )
     lower, upper = (float(cut) for cut in np.quantile(stay[~rows["subject_id"].duplicated()], [1 / 3, 2 / 3]).round())
     if lower < upper:
         names = [f"under {lower:g} h", f"{lower:g} to {upper:g} h", f"{upper:g} h and over"]
-        assigned["final length of stay, in retrospect"] = _sort_into_bands(stay, [lower, upper], names)
+        assigned["final length of stay, in retrospect"] = sort_into_bands(stay, [lower, upper], names)
     return assigned
 
 
@@ -130,7 +130,7 @@ def _hours(duration: "pd.Series[pd.Timedelta]") -> "pd.Series[float]":
     return duration.dt.total_seconds() / 3600
 
 
-def _sort_into_bands(value: "pd.Series[float]", cuts: list[float], names: list[str]) -> "pd.Categorical[str]":
+def sort_into_bands(value: "pd.Series[float]", cuts: list[float], names: list[str]) -> "pd.Categorical[str]":
     """Sort values into bands that are closed on the left; a missing value is in the band ``unknown``."""
     band = np.array([*names, UNKNOWN])[np.where(value.isna(), len(names), np.searchsorted(cuts, value, side="right"))]
     return pd.Categorical(band, [*names, UNKNOWN])

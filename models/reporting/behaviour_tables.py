@@ -1,8 +1,11 @@
 """Tables and sentences of the evaluation report about behaviour and the domain of use."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from vigil.features.display_names import name_signal
+from vigil.features.signals import STORED
 from vigil.models.behaviour.directions import FEWEST_CASES, HISTORY_FACTOR, TOLERANCE
 from vigil.models.formatting import NONE, format_interval, format_limits, format_number, format_percent, format_percent_interval
 from vigil.models.reporting.tables import Table
@@ -39,7 +42,7 @@ def tabulate_vignettes(result: Result) -> Table:
         [
             answer["title"],
             f"{answer['news2']}",
-            answer["expected"],
+            _as_words(answer["expected"]).replace("news2", name_signal("news2")),
             *(_band_with_fault(answer, tabulate_history) for tabulate_history in _HISTORY),
             "NO" if answer["faults"] else "yes",
         ]
@@ -66,7 +69,7 @@ def tabulate_worsening(result: Result) -> Table:
         verdict = "NOT met" if signal in broken else "met" if any_length["cases"] >= FEWEST_CASES else "too few to judge"
         shares = (_share_of_cases(cases.get((signal, length))) for length in lengths)
         falls = [format_number(any_length[size], 2) for size in ("fall_median", "fall_p95")]
-        rows.append([_as_words(signal) if signal != "all" else "all signals", *shares, *falls, verdict])
+        rows.append([name_signal(signal) if signal != "all" else "all signals", *shares, *falls, verdict])
     names = ["history of any length" if length == _ANY_LENGTH else f"history {length}" for length in lengths]
     return Table(["made worse", *names, "median fall, log-odds", "95th percentile", "limits"], rows)
 
@@ -137,7 +140,7 @@ def summarise_domain(result: Result) -> list[str]:
         format_percent_interval(held_out, metric, digits) for metric, digits in (("share_of_rows", 1), ("share_of_patients", 0))
     )
     inside, outside = (format_interval(held_out, f"auroc_{side}") for side in ("inside", "outside"))
-    reasons = ", ".join(f"{reason} ({count})" for reason, count in vignettes["reasons"].items())
+    reasons = ", ".join(f"{_as_words(reason)} ({count})" for reason, count in vignettes["reasons"].items())
     explanation = f": {reasons}" if reasons else ""
     limits = f"The limits were set so that at most {allowed} of the {unit} of training patients are outside."
     return [
@@ -216,9 +219,13 @@ def _row_name(result: Result) -> str:
     return "stays" if result["once"] else "patient-hours"
 
 
-def _as_words(name: str) -> str:
-    """Return an identifier as words."""
-    return name.replace("_", " ")
+def _as_words(text: str) -> str:
+    """Return a text with the names of its signals as people know them.
+
+    >>> _as_words("readings of heart_rate"), _as_words("not measured: spo2, systolic_bp"), _as_words("nothing")
+    ('readings of heart rate', 'not measured: SpO2, systolic blood pressure', 'nothing')
+    """
+    return re.sub(r"\w+", lambda word: name_signal(word[0]) if word[0] in STORED else word[0].replace("_", " "), text)
 
 
 def _count(count: int) -> str:

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from vigil.models.reporting.style import DEFAULT_COLOUR, display_name, label_axes, line_style, order_models
+from vigil.models.formatting import format_interval
+from vigil.models.reporting.style import DEFAULT_COLOUR, display_name, label_axes, line_style, order_models, percent_tick
 from vigil.models.reporting.tables import name_group
 from vigil.models.statistics.bootstrap import Float64
 
@@ -28,10 +29,13 @@ def draw_ranking(result: Result) -> Figure:
     for axes, metric, title in zip(figure.subplots(1, 2, sharey=True), ("auroc", "auprc"), ("AUROC", "AUPRC"), strict=True):
         for position, name in enumerate(models):
             _draw_dot(axes, result["models"][name], metric, position, line_style(name, models[-1])["color"])
+            shown = format_interval(result["models"][name], metric)
+            axes.text(1.01, position, shown, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
         guide = "chance" if metric == "auroc" else "prevalence"
         label_axes(axes, f"{title} with 95 % interval; dotted: {guide}", "", title)
         axes.set_yticks(range(len(models)), [display_name(name) for name in models])
     roc, pr = figure.axes
+    roc.get_yticklabels()[-1].set_fontweight("bold")  # the default model
     roc.axvline(0.5, **_GUIDE)
     pr.axvline(result["prevalence"], **_GUIDE)
     pr.set_xlim(left=0)
@@ -78,9 +82,11 @@ def draw_calibration(result: Result) -> Figure:
         share = bars[column] / max(bars[column].sum(), 1)
         spread.stairs(share, [*bars["low"], bars["high"].iloc[-1]], fill=True, alpha=0.55, color=colour, label=label)
     spread.set_xscale("log")
+    for axis in (logarithmic.xaxis, logarithmic.yaxis, spread.xaxis):
+        axis.set_minor_formatter(FuncFormatter(_percent_of_twos_and_fives))
     for axes in (linear, logarithmic, spread):
-        axes.xaxis.set_major_formatter(FuncFormatter(_percent))
-        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     label_axes(spread, "predicted risk", "share of each kind", "Distribution of the risks")
     spread.legend()
     return figure
@@ -107,8 +113,8 @@ def draw_net_benefit(result: Result) -> Figure:
     axes.axhline(0, color="black", linewidth=1, linestyle=":", label="treat none")
     top = float(np.nanmax(band["ours_high"] if len(band) else curve[default]))
     axes.set(xscale="log", ylim=(-0.2 * top, 1.05 * top))
-    axes.xaxis.set_major_formatter(FuncFormatter(_percent))
-    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: _percent(value, None) if f"{value:e}"[0] in "25" else ""))
+    axes.xaxis.set_major_formatter(FuncFormatter(percent_tick))
+    axes.xaxis.set_minor_formatter(FuncFormatter(_percent_of_twos_and_fives))
     unit = "stay" if result["once"] else "patient-hour"
     label_axes(axes, "threshold probability (logarithmic)", f"net benefit, true positives per {unit}", "Decision curve")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=5)
@@ -135,7 +141,7 @@ def draw_alarms(result: Result) -> Figure:
                 axes.annotate(rule["rule"], point, (7, 5), textcoords="offset points", fontsize=8, color="#A34700")
         _draw_cross(axes, result["alarms"]["at_frozen_threshold"][default], metric, DEFAULT_COLOUR, "o")
         axes.set(xlim=(0, None), ylim=(0, None))
-        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     recall.set_ylim(0, 1.04)
     label_axes(recall, "alarms per patient-day", "onsets with an alarm before them", "Recall")
     label_axes(precision, "alarms per patient-day", "alarms followed by an onset", "Precision")
@@ -211,8 +217,8 @@ def draw_ranges(result: Result) -> Figure:
     axes.bar(position, table["high"] - table["low"], bottom=table["low"], width=0.55, color="#A9CCE3", label="risk range, mean")
     error = [table["observed"] - table["observed_low"], table["observed_high"] - table["observed"]]
     axes.errorbar(position, table["observed"], yerr=error, color="#D55E00", label="observed, 95 % interval", **_DOT)
-    axes.set_xticks(position, [_percent(value, None) for value in table["predicted"]])
-    axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+    axes.set_xticks(position, [percent_tick(value) for value in table["predicted"]])
+    axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))
     axes.set_ylim(bottom=0)
     label_axes(axes, "mean predicted risk of each tenth", "frequency of the event", "Risk ranges and observed frequencies")
     axes.legend()
@@ -247,6 +253,6 @@ def _group_label(row: Mapping[str, Any]) -> str:
     return name_group(row).replace(", in retrospect", "*")
 
 
-def _percent(value: float, _: Any) -> str:
-    """Return an axis label in percent."""
-    return f"{100 * value:.3g} %"
+def _percent_of_twos_and_fives(value: float, _: Any) -> str:
+    """Return an axis label in percent for every third tick of a logarithmic axis, so that they do not overlap."""
+    return percent_tick(value) if f"{value:e}"[0] in "25" else ""

@@ -14,10 +14,10 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined
 
 from vigil.features.catalogue import FEATURES, INDEX_STEP
+from vigil.features.display_names import name_feature, name_signal, name_unit
 from vigil.features.signals import SIGNALS
 from vigil.models.formatting import NONE, format_interval, format_number, format_percent
-from vigil.models.reporting import behaviour_tables, tables
-from vigil.models.reporting.style import display_name
+from vigil.models.reporting import behaviour_tables, fairness_figures, tables
 from vigil.models.reporting.tables import Result, Row, Table
 
 _TEMPLATE: Final = "model_card.md"
@@ -133,6 +133,7 @@ def render_model_card(evaluation: Mapping[str, Any], training: Mapping[str, Any]
         promise=evaluation["promises"].get(evaluation["default"]),
         trees=training["learner"] == "LGBMClassifier",
         units=len(units) > 1,
+        fairness=_fairness(evaluation) if evaluation.get("fairness", {}).get("groups") else {},
         limits=list_limits(evaluation),
         behaviour=behaviour_tables.summarise_behaviour(evaluation) if evaluation.get("behaviour") else [],
         domain=behaviour_tables.summarise_domain(evaluation) if evaluation.get("domain") else [],
@@ -247,10 +248,28 @@ def _features(names: Iterable[str]) -> str:
     rows = []
     for signal, features in by_signal.items():
         definition = SIGNALS.get(signal)
-        code, unit = (definition.loinc or NONE, definition.unit) if definition else (NONE, NONE)
-        listed = ", ".join(f"`{name}`" for name in features)
-        rows.append([display_name(signal), code, unit, f"{len(features)}", listed])
-    return _to_markdown(Table(["signal", "LOINC", "unit of readings (UCUM)", "features", "their names"], rows))
+        code, unit = (definition.loinc or NONE, _describe_unit(definition.unit)) if definition else (NONE, NONE)
+        spoken = name_signal(signal)
+        listed = ", ".join(f"{name_feature(name).removeprefix(f'{spoken}, ')} `{name}`" for name in features)
+        rows.append([spoken, code, unit, f"{len(features)}", listed])
+    return _to_markdown(
+        Table(["signal", "LOINC", "unit of readings (UCUM code)", "features", "what they are, and names"], rows)
+    )
+
+
+def _describe_unit(code: str) -> str:
+    """Return a unit as people write it, with its UCUM code where that differs."""
+    return code if name_unit(code) == code else f"{name_unit(code) or 'none'} ({code})"
+
+
+def _fairness(evaluation: Result) -> dict[str, Any]:
+    """Return the sentences and the table about groups that users named."""
+    section = evaluation["fairness"]
+    return {
+        "attributes": _escape(", ".join(fairness_figures.name_attribute(name) for name in section["by"])),
+        "sentences": [_escape(sentence) for sentence in fairness_figures.summarise_fairness(evaluation)],
+        "table": _to_markdown(fairness_figures.tabulate_fairness(section["groups"])),
+    }
 
 
 def _group_name(row: Row) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 # The order for readers: models that know less and less of the patient, then the scores.
 _ORDER: Final = ("physiology", "workflow", "clock", "logistic", "vital_signs", "news2", "qsofa", "sirs", "mews")
 _NAMES: Final = {
+    "all_signals": "all signals",
     "logistic": "logistic regression",
     "physiology": "physiology only",
     "workflow": "workflow only",
@@ -21,39 +22,6 @@ _NAMES: Final = {
     "qsofa": "qSOFA",
     "sirs": "SIRS",
     "mews": "MEWS",
-}
-_SIGNAL_NAMES: Final = {
-    "spo2": "SpO2",
-    "sao2": "SaO2",
-    "fio2": "inspired oxygen",
-    "etco2": "end-tidal CO2",
-    "ph": "pH",
-    "paco2": "PaCO2",
-    "pao2": "PaO2",
-    "systolic_bp": "systolic pressure",
-    "diastolic_bp": "diastolic pressure",
-    "mean_bp": "mean pressure",
-    "bun": "urea nitrogen",
-    "wbc": "white cells",
-    "ast": "AST",
-    "alt": "ALT",
-    "ptt": "PTT",
-    "on_oxygen": "supplemental oxygen",
-    "news2": "NEWS2",
-    "qsofa": "qSOFA",
-    "sirs": "SIRS",
-    "sofa": "SOFA",
-    "mews": "MEWS",
-}
-_UNIT_NAMES: Final = {
-    "mm[Hg]": "mmHg",
-    "Cel": "°C",
-    "/min": "per minute",
-    "10*3/uL": "10³/µL",
-    "[pH]": "",
-    "1": "",
-    "{score}": "points",
-    "{ACVPU}": "ACVPU",
 }
 KNOWS: Final = {
     "physiology": "the measured values and which are missing, and not when or how often staff measured",
@@ -143,6 +111,15 @@ def label_axes(axes: Axes, x: str, y: str, title: str) -> None:
     axes.set(xlabel=x, ylabel=y, title=title)
 
 
+def percent_tick(value: float, _: int | None = None) -> str:
+    """Return the label of a tick in percent, for matplotlib's ``FuncFormatter``.
+
+    >>> percent_tick(0.125), percent_tick(0.2)
+    ('12.5 %', '20 %')
+    """
+    return f"{100 * value:.3g} %"
+
+
 def render_svg(figure: Figure) -> str:
     """Return a figure as an SVG element of an HTML page, without namespaces, which are addresses."""
     with report_style():
@@ -155,21 +132,3 @@ def render_svg(figure: Figure) -> str:
     return re.sub(
         r'<svg (.*?)(height|width)="[^"]*"(.*?)(height|width)="[^"]*"', r'<svg aria-hidden="true" \1\3', element, count=1
     )
-
-
-def name_signal(name: str) -> str:
-    """Return the name of a signal for people.
-
-    >>> name_signal("spo2"), name_signal("heart_rate"), name_signal("systolic_bp")
-    ('SpO2', 'heart rate', 'systolic pressure')
-    """
-    return _SIGNAL_NAMES.get(name, name.replace("_", " "))
-
-
-def name_unit(unit: str) -> str:
-    """Return a UCUM code as people write the unit.
-
-    >>> name_unit("mm[Hg]"), name_unit("Cel"), name_unit("10*3/uL")
-    ('mmHg', '°C', '10³/µL')
-    """
-    return _UNIT_NAMES.get(unit, unit)

@@ -25,6 +25,16 @@ class Table:
     headings: list[str]
     rows: list[list[str]]
 
+    def without(self, *headings: str) -> "Table":
+        """Return the table without some columns, such as those that a plot beside it shows.
+
+        >>> Table(["model", "AUROC", "slope"], [["a", "0.8", "1.1"], ["b", "too few"]]).without("AUROC").rows
+        [['a', '1.1'], ['b', 'too few']]
+        """
+        kept = [position for position, heading in enumerate(self.headings) if heading not in headings]
+        rows = [[row[position] for position in kept] if len(row) == len(self.headings) else row for row in self.rows]
+        return Table([self.headings[position] for position in kept], rows)
+
 
 def summarise_results(result: Result) -> list[str]:
     """Summarise the main results in sentences."""
@@ -280,7 +290,8 @@ def tabulate_subgroups(result: Result) -> Table:
 
 def name_group(row: Row) -> str:
     """Return the name of a group as readers see it."""
-    return "all patients" if row["by"] == "all" else f"{row['by']}: {row['group']}"
+    by = "ward" if row["by"] == "unit" else row["by"]
+    return "all patients" if by == "all" else f"{by}: {row['group']}"
 
 
 def tabulate_losses(result: Result) -> Table:
@@ -323,6 +334,18 @@ def tabulate_ranges(result: Result) -> Table:
         "is it in the range?",
     ]
     return Table(headings, rows)
+
+
+def summarise_ranges(result: Result) -> str:
+    """Summarise in how many groups by risk the range holds the observed frequency; empty without ranges."""
+    rows = result["ranges"]
+    covered, compatible = (sum(row[name] for row in rows) for name in ("covered", "compatible"))
+    return (
+        f"In {covered} of {len(rows)} groups by risk the mean range holds the observed frequency; in {compatible} its interval "
+        "reaches into the range."
+        if rows
+        else ""
+    )
 
 
 def tabulate_methods(result: Result) -> Table:

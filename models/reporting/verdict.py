@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from vigil.models.formatting import format_interval, format_percent_interval
+from vigil.models.formatting import format_interval, format_number, format_percent_interval
 from vigil.models.reporting.style import display_name
 
 Result = Mapping[str, Any]
@@ -60,9 +60,7 @@ def list_figures(result: Result) -> list[Figure]:
     values = result["models"][result["default"]]
     figures = [
         Figure(format_interval(values, "auroc"), "AUROC: 0.5 is chance, 1 is perfect"),
-        Figure(
-            format_interval(values, "auprc"), f"AUPRC: chance is the prevalence, {format_interval(result, 'prevalence', 4)}"
-        ),
+        Figure(format_interval(values, "auprc"), f"AUPRC: chance is the prevalence, {format_number(result['prevalence'])}"),
         Figure(format_interval(values, "calibration_slope", 2), "calibration slope: 1 is right, below 1 too extreme"),
     ]
     if result["alarms"]:

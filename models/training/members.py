@@ -1,4 +1,4 @@
-"""Members of a risk model: the rows that each one learns from, and work on several of them at once."""
+"""Members of a risk model: the rows that each one learns from, its fit, and work on several of them at once."""
 
 import ctypes
 import os
@@ -6,10 +6,15 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+import lightgbm
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from vigil.features.errors import VigilError
+from vigil.models.training.measurement_augmentation import Augmented
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -17,6 +22,10 @@ R = TypeVar("R")
 _CPUS: Final = os.cpu_count() or 1
 _CORES: Final = threading.BoundedSemaphore(_CPUS)
 _PREPARING: Final = threading.Lock()
+
+
+class TooFewEventsError(VigilError, ValueError):
+    """The patients have too few events, or too few patients are without."""
 
 
 def draw_rows(
@@ -38,6 +47,71 @@ def draw_rows(
         return rows
     drawn = np.random.default_rng(seed).choice(negative, max_negatives, replace=False)
     return np.sort(np.concatenate([rows[labels[rows] == 1], drawn]))
+
+
+def draw_training_rows(
+    matrix: Callable[[pd.DataFrame], NDArray[np.float32]],
+    X: pd.DataFrame,
+    labels: NDArray[np.float64],
+    known: NDArray[np.bool_],
+    augmented: Sequence[Augmented],
+    max_negatives: int | None,
+    draw: int,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the rows that a member learns from, as measured and augmented, and the row of the frame each belongs to.
+
+    A tree can tell a truncated record by its counts. So the level of truncated records is learned from their own events and
+    non-events, and the calibration to rows as measured would not correct it. Therefore the same share of rows without an event
+    is drawn from every way. An augmented row stands for the hours that it states: a few rows of every stay would count short
+    stays, and so events, too often.
+
+    Args:
+        matrix: turns rows into what a member reads.
+        X: the frame as measured.
+        labels: 0, 1 or NaN, shape (n_rows,).
+        known: which rows may be learned from, shape (n_rows,).
+        augmented: the frame as recorded in other ways.
+        max_negatives: as :func:`draw_rows` takes it.
+        draw: seed of the member.
+
+    Raises:
+        TooFewEventsError: the rows hold one class only.
+    """
+    as_measured = np.flatnonzero(known)
+    drawn = draw_rows(as_measured, labels, max_negatives, [draw, 0])
+    _require_events(labels[drawn])
+    share = (labels[drawn] == 0).sum() / (labels[as_measured] == 0).sum()
+    parts, rows = [matrix(X.take(drawn))], [drawn]
+    for number, way in enumerate(augmented, start=1):
+        positions = np.flatnonzero(known[way.rows])
+        label, hours = labels[way.rows[positions]], way.hours[positions]
+        odds_against = hours[label == 0].sum() / max(hours[label == 1].sum(), 1.0)
+        drawn = draw_rows(positions, labels[way.rows], round(label.sum() * odds_against * share), [draw, number])
+        parts.append(matrix(way.features.take(drawn)))
+        rows.append(way.rows[drawn])
+    return np.concatenate(parts), np.concatenate(rows)
+
+
+def _require_events(labels: NDArray[np.float64]) -> None:
+    if len(np.unique(labels)) != 2:
+        raise TooFewEventsError(
+            f"labels: the patients of a fold's training part hold {len(np.unique(labels))} of the 2 classes of outcome; "
+            "a larger cohort is needed, with some events and some non-events in every fold"
+        )
+
+
+def fit_prepared(member: Any, seen: NDArray[np.float32], labels: NDArray[np.int64], prepared: Callable[[], None]) -> None:
+    """Fit a member, and call ``prepared`` once its rows are prepared: of LightGBM, before its first tree."""
+    if not isinstance(member, lightgbm.LGBMClassifier):
+        prepared()
+        member.fit(seen, labels)
+        return
+
+    def begin_tree(_: lightgbm.callback.CallbackEnv) -> None:
+        prepared()
+
+    begin_tree.before_iteration = True  # type: ignore[attr-defined]
+    member.fit(seen, labels, callbacks=[begin_tree])
 
 
 def map_on_cores(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

@@ -3,24 +3,33 @@
 A model's predictions must stay bit-identical: same seeds, same order of operations, whatever rows are scored together.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 import lightgbm
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils import Tags, get_tags
+from sklearn.utils.validation import check_consistent_length, validate_data
 
 from vigil.features.catalogue import FEATURES
 from vigil.features.errors import VigilError
 from vigil.models.cohort import assign_folds
+from vigil.models.training.inputs import (
+    FeatureMismatchError,
+    encode_labels,
+    find_patients,
+    list_feature_columns,
+    select_columns,
+)
 from vigil.models.training.lightgbm_single_row import raw_scores
 from vigil.models.training.measurement_augmentation import TRUNCATED_RECORDS, Augmented
-from vigil.models.training.members import draw_rows, map_on_cores, preparing_alone
+from vigil.models.training.members import draw_training_rows, fit_prepared, map_on_cores, preparing_alone
 from vigil.models.training.tree_scorer import score_many
 from vigil.models.training.venn_abers import VennAbers
 
@@ -31,7 +40,9 @@ if TYPE_CHECKING:
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Band = Literal["low", "medium", "high"]
+AfterFold = Callable[[NDArray[np.int64], Float64], None]
 
+_MORE_LIKELY_THAN_NOT: Final = 0.5
 EDGE: Final = 1e-9  # probabilities are kept this far from 0 and 1, so that log-odds stay finite
 _CHUNK: Final = 20_000  # rows of a frame that are copied at once; a copy of a whole cohort would take a gigabyte more
 _MIN_ROWS_FOR_THREADS: Final = 1_000  # fewer rows are scored before threads have started
@@ -39,16 +50,8 @@ _MAX_SINGLE_ROWS: Final = 30  # up to so many rows, scoring one after the other 
 _MIN_ROWS_TO_PREPARE: Final = 1_000  # for fewer rows, preparing the trees of a booster takes longer than it saves
 
 
-class TooFewEventsError(VigilError):
-    """The patients have too few events, or too few patients are without."""
-
-
 class NoThresholdError(VigilError):
     """The model is fitted and has no thresholds for medium and high risk."""
-
-
-class FeatureMismatchError(VigilError):
-    """The frame lacks columns that the model was trained on."""
 
 
 def log_odds(probability: ArrayLike) -> Float64:
@@ -79,8 +82,9 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     support vector machines. 1999). It also undoes ``max_negatives``.
 
     Args:
-        learner: any scikit-learn classifier with ``predict_proba``.
-        features: names of the columns that it reads, in order.
+        learner: any scikit-learn classifier with ``predict_proba``; None: LightGBM with its own defaults.
+        features: names of the columns that it reads, in order. Empty: of a frame, all columns that may be features
+            (:func:`vigil.models.training.inputs.list_feature_columns`), and of an array all.
         folds: number of folds of the patients; each member leaves one out.
         repeats: number of divisions into folds.
         max_negatives: how many rows without an event a member learns from at most, drawn for each member; None: all. Rows with
@@ -100,11 +104,17 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         certificate_: the alarm guarantee; None if none could be given; set by the training job.
         domain_: the domain of use; None if none was learned; set by the training job. Models of earlier versions lack it.
         ranges_: turns a probability into a range.
+        classes_: the label of no event, and that of an event.
+        n_features_in_, feature_names_in_: the columns that it reads; without names if it learned from an array.
         metadata_: how the model was made. It says whether members also learned from ``other_habits``, ``changed_habits`` and
             ``cut_records``. The training job adds task, source, simulated and data digest.
     """
 
+    __metadata_request__fit = {"groups": True}  # noqa: RUF012 - scikit-learn's; routed metadata reach the folds of members
+
     smallest_leaf: float | None = None  # for models of earlier versions, which lack the attribute
+    features: list[str]
+    feature_names_in_: NDArray[np.object_]
     members_: list[list[Any]]
     weights_: Float64
     intercept_: float
@@ -116,8 +126,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        learner: Any,
-        features: list[str],
+        learner: Any = None,
+        features: list[str] | tuple[()] = (),
         *,
         folds: int = 5,
         repeats: int = 1,
@@ -126,7 +136,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed: int = 0,
     ) -> None:
         self.learner = learner
-        self.features = features
+        self.features = cast("list[str]", features)  # as given, since scikit-learn's clone compares
         self.folds = folds
         self.repeats = repeats
         self.max_negatives = max_negatives
@@ -136,35 +146,52 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def settings(self) -> dict[str, Any]:
         """Parameters of the learner and ``smallest_leaf``, by name; without those that are None."""
-        parameters = self.learner.get_params() | {"smallest_leaf": self.smallest_leaf}
+        parameters = self._unfitted_learner.get_params() | {"smallest_leaf": self.smallest_leaf}
         return {name: value for name, value in parameters.items() if value is not None}
 
-    def fit(self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", augmented: Sequence[Augmented] = ()) -> Self:
+    @property
+    def _unfitted_learner(self) -> Any:
+        if self.learner is not None:
+            return self.learner
+        return lightgbm.LGBMClassifier(n_jobs=1, deterministic=True, force_col_wise=True, verbosity=-1)
+
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None, augmented: Sequence[Augmented] = ()) -> Self:
         """Fit like :meth:`cross_fit`, and return the model instead of the out-of-fold risks."""
         self.cross_fit(X, y, groups, augmented)
         return self
 
     def cross_fit(
-        self, X: pd.DataFrame, y: ArrayLike, groups: "pd.Series[str]", augmented: Sequence[Augmented] = ()
+        self,
+        X: Any,
+        y: ArrayLike,
+        groups: ArrayLike | None = None,
+        augmented: Sequence[Augmented] = (),
+        after_fold: AfterFold | None = None,
     ) -> Float64:
         """Fit members and calibration.
 
         Args:
-            X: a frame with the model's columns.
-            y: 0, 1, or NaN for rows that are scored and not learned from, shape (n_rows,).
-            groups: subject of each row. All rows of a patient are in one fold.
+            X: a frame with the model's columns; for a model without names of features also an array.
+            y: 0, 1, or NaN for rows that are scored and not learned from, shape (n_rows,). Other classes of a pair work too.
+            groups: subject of each row. All rows of a patient are in one fold. Default: the column ``subject_id`` of the frame;
+                without it each row counts as a patient, with a warning.
             augmented: rows of X as recorded in other ways (:mod:`vigil.models.training.measurement_augmentation`). Members
                 learn from them too, with the labels and groups of X. Calibration is that of X.
+            after_fold: called after each member with the rows that it left out and their log-odds by it, not calibrated. It may
+                raise to end the fitting.
 
         Returns:
             The calibrated out-of-fold risk of every row, shape (n_rows,).
 
         Raises:
             TooFewEventsError: fewer patients have an event, or have none, than there are folds.
+            FeatureMismatchError: columns are missing.
         """
-        labels = np.asarray(y, dtype=np.float64)
-        self.matrix(X.head(0))  # raises if columns are missing
-        self.classes_ = np.array([0, 1])
+        patients = X
+        X = self._rows(X, fitting=True)
+        labels, self.classes_ = encode_labels(y)
+        check_consistent_length(X, labels)
+        groups = find_patients(patients if isinstance(patients, pd.DataFrame) else X, groups)
         self.thresholds_ = {}
         self.certificate_ = None
         self.domain_ = None
@@ -181,13 +208,14 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             draw = self.seed + 1000 * repeat + left_out
             is_left_out = divisions[repeat] == left_out
             with preparing_alone() as prepared:
-                seen, rows = self._draw_training_rows(X, labels, ~is_left_out & ~np.isnan(labels), augmented, draw)
-                member = clone(self.learner)
+                known = ~is_left_out & ~np.isnan(labels)
+                seen, rows = draw_training_rows(self.matrix, X, labels, known, augmented, self.max_negatives, draw)
+                member = clone(self._unfitted_learner)
                 if "random_state" in member.get_params():
                     member.set_params(random_state=draw)
                 if self.smallest_leaf is not None:
                     member.set_params(min_child_samples=max(1, round(self.smallest_leaf * len(seen))))
-                _fit_prepared(member, seen, labels[rows].astype(np.int64), prepared)
+                fit_prepared(member, seen, labels[rows].astype(np.int64), prepared)
             del seen  # a quarter of a gigabyte for a large cohort
             unseen = np.flatnonzero(is_left_out)
             parts = [unseen[first : first + _CHUNK] for first in range(0, len(unseen), _CHUNK)]
@@ -198,6 +226,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for member, unseen, scores in map_on_cores(fit_member, list(product(range(self.repeats), range(self.folds)))):
             members.append(member)
             raw[unseen] += scores / self.repeats
+            if after_fold is not None:
+                after_fold(unseen, scores)
         self.members_ = [members]
         known = ~np.isnan(labels)
         calibrator = LogisticRegression(C=np.inf).fit(raw[known, None], labels[known])
@@ -206,25 +236,50 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.ranges_ = VennAbers.fit(risk[known], labels[known], groups[known], seed=self.seed)
         return risk
 
-    def matrix(self, X: pd.DataFrame) -> Float32:
+    def matrix(self, X: Any) -> Float32:
         """Return the columns that the model reads, in its order, shape (n_rows, n_features).
 
         Raises:
             FeatureMismatchError: some are missing.
         """
-        position = X.columns.get_indexer(pd.Index(self.features)) if X.columns.is_unique else None
-        if position is None or (position < 0).any():
-            missing = [name for name in self.features if name not in X]
-            if missing:
-                raise FeatureMismatchError(_describe_mismatch(missing, self.features, [str(column) for column in X.columns]))
-            return X[self.features].to_numpy(dtype=np.float32)
-        return X.take(position, axis=1).to_numpy(dtype=np.float32)  # for one row several times as fast as by name
+        return select_columns(X, self.features or list(getattr(self, "feature_names_in_", X.columns))).to_numpy(
+            dtype=np.float32
+        )
 
-    def margin(self, X: pd.DataFrame) -> Float64:
+    def _rows(self, X: Any, *, fitting: bool = False) -> pd.DataFrame:
+        """Return a frame with the columns that the model reads, and remember them if it is fitted.
+
+        Raises:
+            FeatureMismatchError: some are missing.
+            ValueError: without names of features, X is not as scikit-learn expects it.
+        """
+        if not self.features:
+            checked = {"dtype": np.float32, "ensure_all_finite": "allow-nan", "ensure_min_samples": 1 + fitting}
+            if not isinstance(X, pd.DataFrame):
+                return pd.DataFrame(validate_data(self, X, reset=fitting, **checked))
+            names = list_feature_columns(X) if fitting else list(getattr(self, "feature_names_in_", X.columns))
+            rows = validate_data(self, select_columns(X, names), reset=fitting, **checked)
+            return pd.DataFrame(rows, columns=names, index=X.index)
+        if not isinstance(X, pd.DataFrame):
+            raise FeatureMismatchError(
+                f"X: a {type(X).__name__}; this model reads {len(self.features)} columns by name; expected a pandas frame"
+            )
+        if fitting:
+            self.matrix(X.head(0))  # raises if columns are missing
+            self.n_features_in_, self.feature_names_in_ = len(self.features), np.array(self.features, dtype=object)
+        return X
+
+    def margin(self, X: Any) -> Float64:
         """Return calibrated log-odds, shape (n_rows,); bit-identical for a row whatever other rows are scored with it."""
+        if "members_" not in vars(self):
+            raise NotFittedError("RiskModel: this instance is not fitted yet; call fit first")
+        X = self._rows(X)
         if len(X) > _CHUNK:
             parts = [X.iloc[first : first + _CHUNK] for first in range(0, len(X), _CHUNK)]
-            return np.concatenate([self.margin(part) for part in parts])
+            return np.concatenate([self._margin(part) for part in parts])
+        return self._margin(X)
+
+    def _margin(self, X: pd.DataFrame) -> Float64:
         matrix = self.matrix(X)
         apply = map_on_cores if len(X) > _MIN_ROWS_FOR_THREADS else map
         total = np.full(len(X), self.intercept_)
@@ -233,16 +288,16 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             total += weight * (sum(apply(lambda member: _raw_scores(member, matrix), view)) / len(view))
         return total
 
-    def predict_proba(self, X: pd.DataFrame) -> Float64:
+    def predict_proba(self, X: Any) -> Float64:
         """Return calibrated probabilities of no event and of an event, shape (n_rows, 2)."""
         risk = self.risk(X)
         return np.column_stack([1 - risk, risk])
 
-    def risk(self, X: pd.DataFrame) -> Float64:
+    def risk(self, X: Any) -> Float64:
         """Return the calibrated probability of the event, shape (n_rows,)."""
         return from_log_odds(self.margin(X))
 
-    def range(self, X: pd.DataFrame) -> tuple[Float64, Float64]:
+    def range(self, X: Any) -> tuple[Float64, Float64]:
         """Return the lowest and the highest probability that the evidence supports, each of shape (n_rows,)."""
         return self.range_of(self.risk(X))
 
@@ -251,13 +306,20 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         low, high = self.ranges_.range(risk)
         return np.minimum(low, risk), np.maximum(high, risk)
 
-    def predict(self, X: pd.DataFrame) -> NDArray[np.int64]:
-        """Return 1 where the risk is in the high band, else 0; shape (n_rows,).
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the class of each row, shape (n_rows,): an event where the risk is in the high band.
 
-        Raises:
-            NoThresholdError: the model has no thresholds.
+        A model without thresholds, to which no training job has set any, predicts an event where the risk is above a half.
         """
-        return (self.risk(X) >= self._threshold("high")).astype(np.int64)
+        risk = self.risk(X)
+        is_high = risk >= self.thresholds_["high"] if "high" in self.thresholds_ else risk > _MORE_LIKELY_THAN_NOT
+        return np.asarray(self.classes_[is_high.astype(np.int64)])
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        tags.input_tags.allow_nan = get_tags(self._unfitted_learner).input_tags.allow_nan
+        return tags
 
     def band(self, probability: float) -> Band:
         """Return the band of a probability by the frozen thresholds.
@@ -272,16 +334,17 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def can_explain(self) -> bool:
         """Whether :meth:`contributions` work: the members are tree ensembles."""
-        return isinstance(self.learner, lightgbm.LGBMClassifier)
+        return isinstance(self._unfitted_learner, lightgbm.LGBMClassifier)
 
-    def contributions(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Return TreeSHAP contributions to the calibrated log-odds, summed over the features of each signal.
+    def contributions(self, X: pd.DataFrame, by: Literal["signal", "feature"] = "signal") -> pd.DataFrame:
+        """Return TreeSHAP contributions to the calibrated log-odds, of features or summed over those of each signal.
 
         Lundberg SM, et al. From local explanations to global understanding with explainable AI for trees. Nat Mach Intell
         2020;2:56-67. A row adds up to :meth:`margin`.
 
         Returns:
-            One row for each row of X and one column for each signal, in log-odds; ``baseline`` is that of the average patient.
+            One row for each row of X and one column for each signal (or feature), in log-odds; ``baseline`` is that of the
+            average patient.
 
         Raises:
             TypeError: the members are not tree ensembles.
@@ -293,10 +356,12 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             weight * np.mean([np.asarray(member.predict(matrix, pred_contrib=True)) for member in view], axis=0)
             for weight, view in zip(self.weights_, self.members_, strict=True)
         )
+        baseline = shap[:, -1] + self.intercept_
+        if by == "feature":
+            return pd.DataFrame(shap[:, :-1], columns=self.features, index=X.index).assign(baseline=baseline)
         signal, signals = pd.factorize(np.array([FEATURES[name].signal for name in self.features], dtype=object))
         membership = np.eye(len(signals))[signal]  # (n_features, n_signals)
-        by_signal = pd.DataFrame(shap[:, :-1] @ membership, columns=signals, index=X.index)
-        return by_signal.assign(baseline=shap[:, -1] + self.intercept_)
+        return pd.DataFrame(shap[:, :-1] @ membership, columns=signals, index=X.index).assign(baseline=baseline)
 
     def contribution_changes(self, before: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
         """Return how much each signal moved the log-odds from one index time to another.
@@ -317,49 +382,6 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         return self.thresholds_[band]
 
-    def _draw_training_rows(
-        self,
-        X: pd.DataFrame,
-        labels: Float64,
-        known: NDArray[np.bool_],
-        augmented: Sequence[Augmented],
-        draw: int,
-    ) -> tuple[Float32, NDArray[np.int64]]:
-        """Return the rows that a member learns from, as measured and augmented, and the row of the frame each belongs to.
-
-        A tree can tell a truncated record by its counts. So the level of truncated records is learned from their own events and
-        non-events, and the calibration to rows as measured would not correct it. Therefore the same share of rows without an
-        event is drawn from every way. An augmented row stands for the hours that it states: a few rows of every stay would
-        count short stays, and so events, too often.
-        """
-        as_measured = np.flatnonzero(known)
-        drawn = draw_rows(as_measured, labels, self.max_negatives, [draw, 0])
-        _require_events(labels[drawn])
-        share = (labels[drawn] == 0).sum() / (labels[as_measured] == 0).sum()
-        parts, rows = [self.matrix(X.take(drawn))], [drawn]
-        for number, way in enumerate(augmented, start=1):
-            positions = np.flatnonzero(known[way.rows])
-            label, hours = labels[way.rows[positions]], way.hours[positions]
-            odds_against = hours[label == 0].sum() / max(hours[label == 1].sum(), 1.0)
-            drawn = draw_rows(positions, labels[way.rows], round(label.sum() * odds_against * share), [draw, number])
-            parts.append(self.matrix(way.features.take(drawn)))
-            rows.append(way.rows[drawn])
-        return np.concatenate(parts), np.concatenate(rows)
-
-
-def _fit_prepared(member: Any, seen: Float32, labels: NDArray[np.int64], prepared: Callable[[], None]) -> None:
-    """Fit a member, and call ``prepared`` once its rows are prepared: of LightGBM, before its first tree."""
-    if not isinstance(member, lightgbm.LGBMClassifier):
-        prepared()
-        member.fit(seen, labels)
-        return
-
-    def begin_tree(_: lightgbm.callback.CallbackEnv) -> None:
-        prepared()
-
-    begin_tree.before_iteration = True  # type: ignore[attr-defined]
-    member.fit(seen, labels, callbacks=[begin_tree])
-
 
 def _raw_scores(member: Any, matrix: Float32) -> Float64:
     """Return a member's log-odds of some rows, shape (n_rows,)."""
@@ -373,25 +395,3 @@ def _raw_scores(member: Any, matrix: Float32) -> Float64:
     if len(matrix) < _MIN_ROWS_TO_PREPARE:
         return np.asarray(booster.predict(matrix, raw_score=True, num_threads=1))
     return score_many(booster, matrix)
-
-
-def _require_events(labels: Float64) -> None:
-    if len(np.unique(labels)) != 2:
-        raise TooFewEventsError(
-            f"labels: the patients of a fold's training part hold {len(np.unique(labels))} of the 2 classes of outcome; "
-            "a larger cohort is needed, with some events and some non-events in every fold"
-        )
-
-
-def _describe_mismatch(missing: Sequence[str], expected: Sequence[str], columns: Sequence[str]) -> str:
-    """Return which columns a frame lacks, and which of its columns may be meant instead."""
-    lines = []
-    for name in missing[:5]:
-        close = difflib.get_close_matches(name, set(columns) - set(expected), n=1)
-        lines.append(f"{name} (is it {close[0]}?)" if close else name)
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
-    return (
-        f"features: {len(missing)} of the model's {len(expected)} columns are missing: {', '.join(lines)}{more}; "
-        f"the frame has {len(set(columns) & set(expected))} of them and {len(set(columns) - set(expected))} others; "
-        "expected rows of the model's feature service"
-    )

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vigil.features.glucose import one_reading_a_time
 from vigil.features.observations import CheckedObservations
-from vigil.features.signals import SIGNALS, bound_name
 
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
@@ -52,23 +52,11 @@ class Glucose(NamedTuple):
 
 def read_glucose(checked: CheckedObservations) -> Glucose:
     """Return the readings of checked observations. Of several values of one time the worse counts, as everywhere."""
-    rows, beyond = checked.accepted, 1.0
-    signal = rows["signal"].astype(str)
-    value = rows["value"].to_numpy(np.float64, copy=True)
-    value[signal == bound_name("glucose", "below")] -= beyond
-    value[signal == bound_name("glucose", "above")] += beyond
-    rows = pd.DataFrame(
-        {
-            "subject": rows["subject_id"].astype(str).to_numpy(),
-            "time": rows["observed_at"].to_numpy("datetime64[us]").astype(np.int64),
-            "value": value,
-            "severity": np.abs(value - SIGNALS["glucose"].usual),
-        }
-    )
-    rows = rows.sort_values(["subject", "time", "severity"]).drop_duplicates(["subject", "time"], keep="last")
-    subjects, first = np.unique(rows["subject"].to_numpy(), return_index=True)
+    rows = one_reading_a_time(checked.accepted)
+    subjects, first = np.unique(rows["subject_id"].to_numpy(), return_index=True)
     bounds = np.append(first, len(rows)).astype(np.int64)
-    return Glucose(subjects.tolist(), bounds, rows["time"].to_numpy(), rows["value"].to_numpy())
+    time = rows["observed_at"].to_numpy("datetime64[us]").astype(np.int64)
+    return Glucose(subjects.tolist(), bounds, time, rows["value"].to_numpy())
 
 
 def compute_features(glucose: Glucose) -> pd.DataFrame:

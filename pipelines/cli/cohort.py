@@ -6,15 +6,30 @@ from typing import Annotated
 import typer
 
 from vigil.features.errors import VigilError
-from vigil.pipelines.cli.options import OUT, Data, Json, Mapping, SourceName, TaskFile, reported_errors, write
+from vigil.pipelines.cli.options import (
+    DEFAULT_HOME,
+    OUT,
+    Data,
+    HomePath,
+    Json,
+    Mapping,
+    SourceName,
+    TaskFile,
+    job,
+    reported_errors,
+    write,
+)
 
 cohort_app = typer.Typer(
-    no_args_is_help=True, help="Bring your own tables: draft a mapping of their columns, and check what becomes of them."
+    no_args_is_help=True,
+    help="Bring your own tables: draft a mapping of their columns, and check what becomes of them. Export a cohort.",
 )
 
 Files = Annotated[list[Path], typer.Argument(help="CSV or Parquet files of one folder.")]
 MappingTo = Annotated[Path, typer.Option("--out", help="Write the mapping to this file, which must not exist.")]
 TimeZone = Annotated[str | None, typer.Option("--time-zone", help="Of times without one, such as Europe/Berlin.")]
+Format = Annotated[str, typer.Option("--format", help="meds (MEDS 0.4) or omop (OMOP common data model 5.4).")]
+ExportTo = Annotated[Path, typer.Option("--out", help="New or empty folder for the export.")]
 
 
 @cohort_app.command()
@@ -47,3 +62,21 @@ def check(
         OUT.print(check_tables(result))
         write(to, asdict(result))
     raise typer.Exit(0 if any(signal.accepted for signal in result.signals.values()) else 1)
+
+
+@cohort_app.command()
+def export(written: Format, out: ExportTo, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+    """Write the cohort of a home for other programs, under pseudonyms. vigil ingest --source FORMAT reads it back."""
+    with job(home_path, to) as home:
+        from dataclasses import asdict
+
+        from vigil.pipelines.exports import export_cohort
+
+        result = export_cohort(home, written, out)
+        OUT.print(
+            f"{out}: {result.patients:,} patients, {result.stays:,} stays, {result.observations:,} observations, "
+            f"{result.outcomes:,} outcomes; no identifiers; to read it back: vigil ingest --source {written} --data {out}",
+            soft_wrap=True,
+            highlight=False,
+        )
+        write(to, {**asdict(result), "folder": str(out)})

@@ -10,7 +10,7 @@ from vigil.features.errors import VigilError
 from vigil.pipelines.cli.cohort import cohort_app
 from vigil.pipelines.cli.drift import drift_app, reinstate, simulate_fault, withdraw
 from vigil.pipelines.cli.home import backup, clock, reproduce, restore, retention, serve, sources, token, upgrade
-from vigil.pipelines.cli.models import evaluate, models, promote, score, train
+from vigil.pipelines.cli.models import evaluate, models, promote, score, train, tune
 from vigil.pipelines.cli.options import (
     DEFAULT_HOME,
     OUT,
@@ -236,7 +236,7 @@ def wards(days: LookBack = 7, home_path: HomePath = DEFAULT_HOME, to: Json = Non
 
 
 _OTHERS: tuple[Callable[..., None], ...] = (
-    *(train, models, evaluate, score, promote, withdraw, reinstate),
+    *(train, tune, models, evaluate, score, promote, withdraw, reinstate),
     *(serve, token, reproduce, clock, sources, retention, backup, restore, upgrade),
 )
 for command in _OTHERS:

@@ -21,6 +21,32 @@ OnlyVariant = Annotated[
 VariantSettings = Annotated[
     list[str] | None, typer.Option("--set", help="A setting of the registered variant, such as num_leaves=8; repeatable.")
 ]
+Proposed = Annotated[
+    Path | None,
+    typer.Option(
+        "--params", help="Settings as JSON, such as what vigil tune found: HOME/reports/tuning.json. --set comes first."
+    ),
+]
+Leaderboard = Annotated[
+    bool, typer.Option("--leaderboard", help="Instead list the variants and baselines of all versions, the best first.")
+]
+Minutes = Annotated[float, typer.Option("--minutes", min=0.0, help="How long to search; it is kept to within a fold.")]
+Rival = Annotated[bool, typer.Option("--rival", help="Also search with FLAML, for as many minutes on the same folds.")]
+Anew = Annotated[bool, typer.Option("--anew", help="Begin a search, where an earlier one would be continued.")]
+GroupedBy = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by",
+        help="Attribute to examine fairness by: sex, age_band, ward, site, or one that a mapping or --attributes brings; "
+        "repeatable. Default: all that divide the patients.",
+    ),
+]
+AttributesFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--attributes", help="CSV or Parquet with more attributes: subject_id (of stays, or of patients), and others."
+    ),
+]
 Readings = Annotated[
     Path, typer.Argument(help="CSV or Parquet: subject_id, observed_at, signal, value; optionally unit, age, sex and others.")
 ]
@@ -48,6 +74,7 @@ def train(
     service: Service = None,
     only: OnlyVariant = None,
     settings: VariantSettings = None,
+    params: Proposed = None,
     home_path: HomePath = DEFAULT_HOME,
     to: Json = None,
 ) -> None:
@@ -58,10 +85,12 @@ def train(
     with job(home_path, to) as home:
         from dataclasses import asdict
 
+        from vigil.pipelines.jobs.proposal import Proposal
         from vigil.pipelines.jobs.train import train as train_models
 
         named = dict(_setting(text) for text in settings or ())
-        trained = asdict(train_models(home, seed, name=name, service=service, only=only, settings=named))
+        proposal = Proposal.read(params) if params else None
+        trained = asdict(train_models(home, seed, name=name, service=service, only=only, settings=named, proposal=proposal))
         write(to, trained)
         refused = trained.pop("refused")
         OUT.print(trained)
@@ -69,24 +98,63 @@ def train(
             OUT.print(refused, soft_wrap=True, highlight=False)
 
 
-def models(name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+def tune(
+    minutes: Minutes = 20.0,
+    rival: Rival = False,
+    service: Service = None,
+    anew: Anew = False,
+    seed: ModelSeed = 2026,
+    home_path: HomePath = DEFAULT_HOME,
+    to: Json = None,
+) -> None:
+    """Search settings of the default model on training patients, and compare the best with defaults and baselines.
+
+    A search that was stopped or killed continues. What it finds becomes a version by: vigil train --params FILE.
+    """
+    with job(home_path, to) as home:
+        from vigil.pipelines.cli.model_tables import tuning_table
+        from vigil.pipelines.jobs.tune import tune as search_settings
+
+        result = search_settings(home, minutes, rival=rival, service=service, anew=anew, seed=seed)
+        OUT.print(tuning_table(result, home.reports))
+        write(to, result.as_dict())
+
+
+def models(
+    name: ModelName = None, leaderboard: Leaderboard = False, home_path: HomePath = DEFAULT_HOME, to: Json = None
+) -> None:
     """List the versions of the model: alias, time of training, and figures on held-out patients."""
     with job(home_path, to) as home:
-        from vigil.models.version_history import list_versions
-        from vigil.pipelines.cli.tables import versions_table
+        from vigil.models.version_history import list_variants, list_versions
+        from vigil.pipelines.cli.model_tables import variants_table, versions_table
 
-        listed = list_versions(home.existing_registry(), name or home.cohort.task.name)
+        registry, name = home.existing_registry(), name or home.cohort.task.name
+        if leaderboard:
+            variants = list_variants(registry, name)
+            OUT.print(variants_table(variants))
+            write(to, {"variants": variants})
+            return
+        listed = list_versions(registry, name)
         OUT.print(versions_table(listed))
         write(to, {"versions": listed})
 
 
-def evaluate(version: Version = None, name: ModelName = None, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
-    """Evaluate a model version and its baselines on the held-out patients."""
+def evaluate(
+    version: Version = None,
+    name: ModelName = None,
+    by: GroupedBy = None,
+    attributes: AttributesFile = None,
+    home_path: HomePath = DEFAULT_HOME,
+    to: Json = None,
+) -> None:
+    """Evaluate a model version and its baselines on the held-out patients, and its fairness to groups of them."""
     with job(home_path, to) as home:
         from vigil.pipelines.cli.tables import metrics_table
         from vigil.pipelines.jobs.evaluate import evaluate as evaluate_models
+        from vigil.pipelines.jobs.fairness import read_attributes
 
-        metrics = evaluate_models(home, version, name)
+        brought = None if attributes is None else read_attributes(attributes)
+        metrics = evaluate_models(home, version, name, by=by or (), attributes=brought)
         OUT.print(metrics_table(metrics, "Held-out patients"))
         write(to, {"models": metrics})
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from vigil.features.errors import VigilError
+from vigil.features.extras import MissingExtraError
 from vigil.pipelines.environment import DEBUG, is_debugging, prepare_process
 from vigil.pipelines.home import Home
 
@@ -20,12 +21,17 @@ SourceName = Annotated[
     str | None,
     typer.Option(
         "--source",
-        help="Data source: simulated (default), cinc2019, cinc2012, eicu_sepsis, eicu_aki, ahe2009; table: any, by --mapping.",
+        help="Data source: simulated (default), cinc2019, cinc2012, eicu_sepsis, eicu_aki, ahe2009; meds, omop: an export of "
+        "Vigil, or another data set of that format; fhir: a FHIR export; table: any, by --mapping.",
     ),
 ]
 Mapping = Annotated[
     Path | None,
-    typer.Option("--mapping", help="What the columns of your own tables are, as TOML; or mimic4, eicu, omop, mimic4_meds."),
+    typer.Option(
+        "--mapping",
+        help="What the columns of your own tables are, as TOML; or mimic4, eicu, omop, meds, mimic4_meds. With fhir: its "
+        "settings.",
+    ),
 ]
 TaskFile = Annotated[
     Path | None,
@@ -72,6 +78,11 @@ def reported_errors(*results: Path | None) -> Iterator[None]:
     try:
         _check_results(results)
         yield
+    except ModuleNotFoundError as error:
+        typer.echo(
+            f"vigil: {error.name} is not installed; this command needs more libraries: pip install 'vigil[service]'", err=True
+        )
+        sys.exit(MissingExtraError.exit_status)
     except VigilError as error:
         typer.echo(f"vigil: {error}", err=True)
         sys.exit(error.exit_status)

@@ -107,27 +107,6 @@ def ingest_table(facts: CohortFacts) -> RenderableType:
     return Group(*parts)
 
 
-def versions_table(versions: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """Show versions of a model, newest first, with their figures on held-out patients; blank if not evaluated."""
-    table = Table(
-        padding=(0, 0, 0, 1),
-        caption="alarms: per patient-day. For runs, times and reasons: --json FILE.",
-        caption_justify="left",
-    )
-    for heading in ("version", "alias", "trained", "AUROC (95 % CI)", "slope", "alarms", "recall"):
-        table.add_column(heading, justify="left" if heading in {"alias", "trained"} else "right", no_wrap=True)
-    notes: list[Text] = []
-    for version in versions:
-        figures = version["metrics"]
-        auroc = "{auroc:.3f} ({auroc_low:.2f}-{auroc_high:.2f})".format(**figures) if "auroc_low" in figures else ""
-        others = (figures.get(name) for name in ("calibration_slope", "alarms_per_patient_day", "event_recall"))
-        cells = [auroc, *("" if value is None else f"{value:.2f}" for value in others)]
-        table.add_row(str(version["version"]), version["alias"], version["trained_at"][:10], *cells)
-        reasons = {state: version[state] for state in ("withdrawn", "refused_by", "ungated") if version[state]}
-        notes += [Text(f"version {version['version']}: {state.replace('_', ' ')}: {why}") for state, why in reasons.items()]
-    return Group(table, *notes)
-
-
 _MOST_SHOWN: Final = 50
 
 

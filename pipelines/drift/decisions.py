@@ -276,7 +276,7 @@ def _recalibrate(decision: Decision, home: Home, champion: RegisteredModel, judg
         readings=before.readings,
         auroc=before.auroc,  # the ranking is still compared with that of the first version
     )
-    with registry.run(champion.name) as run_id:
+    with registry.run(champion.name, what="recalibrated") as run_id:
         registry.log(
             params={"recalibrates": champion.version},
             metrics=references.metrics(),

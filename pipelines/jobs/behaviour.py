@@ -10,9 +10,11 @@ from vigil.features.catalogue import SAFETY_NET, group_by_view, list_features
 from vigil.features.scores import NEWS2_HIGH
 from vigil.models.assessment import Assessment, assess
 from vigil.models.behaviour.examination import count_vignettes_outside, examine_behaviour
+from vigil.models.behaviour.vignettes import build_rows, load_vignettes
 from vigil.models.cohort import assign_splits, index_times
 from vigil.models.domain import DomainOfUse
 from vigil.models.evaluation.domain import measure_domain_of_use
+from vigil.models.evaluation.explanations import explain_row
 from vigil.models.evaluation.robustness import sample_subjects
 from vigil.models.training.risk_model import Float64, RiskModel
 from vigil.pipelines.cohort_store import CohortStore
@@ -20,6 +22,8 @@ from vigil.pipelines.sources.simulated.arrivals import simulate_arrivals
 
 # Our choice: some 500 of so many arrivals are emergencies by NEWS2, so a miss of one in a hundred shows.
 ARRIVALS: Final = 2_000
+_EXPLAINED: Final = "septic_shock"  # a report may show its parts, since it is no patient's
+_EXPLAINED_HISTORY: Final = "short_leading"
 
 
 def examine_held_out_behaviour(cohort: CohortStore, model: RiskModel) -> dict[str, Any]:
@@ -64,6 +68,17 @@ def examine_arrivals(model: RiskModel, *, seed: int, number: int = ARRIVALS) -> 
         "without_alarm": sum(not _sounds(model, risk) for risk in risks),
         "outside": sum("outside_training" in risk.findings for risk in risks),
     }
+
+
+def explain_vignette(model: RiskModel) -> dict[str, Any] | None:
+    """Explain a model's risk of one vignette, a patient who was made up; None for a model that cannot say.
+
+    Returns:
+        As :func:`vigil.models.evaluation.explanations.explain_row`, with the ``title`` of the vignette.
+    """
+    (vignette,) = (one for one in load_vignettes() if one.name == _EXPLAINED)
+    explained = explain_row(model, build_rows([vignette], _EXPLAINED_HISTORY, required_views(model)))
+    return None if explained is None else {"title": vignette.title, **explained}
 
 
 def examine_domain(

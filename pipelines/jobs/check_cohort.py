@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from vigil.features.measures import name_signal
 from vigil.features.signals import SIGNALS, measured_signal
 from vigil.models.cohort import index_times, label_index_times, patient_of
 from vigil.models.tasks import RiskTask
@@ -94,7 +95,9 @@ def check_cohort(source: Source) -> CohortCheck:
         for signal, own in checked.accepted.groupby("signal", observed=True):
             values.setdefault(str(signal), []).append(own["value"].to_numpy())
             stays_with[str(signal)] += own["subject_id"].nunique()
-        quarantined.update(zip(checked.quarantined["signal"].astype(str), checked.quarantined["reason"], strict=True))
+        quarantined.update(
+            zip(checked.quarantined["signal"].map(name_signal).astype(str), checked.quarantined["reason"], strict=True)
+        )
         charted.append(_when_charted(checked.accepted, batch.stays, batch.outcomes))
         labelled = label_index_times(index_times(batch.stays, task.index), batch.outcomes, task)
         times, positive = times + int(labelled["label"].notna().sum()), positive + int((labelled["label"] == 1).sum())

@@ -4,6 +4,7 @@
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from vigil.features.batch import build_features
 from vigil.models.assessment import safety_net_scores
 from vigil.models.cohort import HELD_OUT_SHARE, LABEL_COLUMNS, index_times, number_patients
 from vigil.models.evaluation.comparison import SECTIONS, Candidate, EvaluationSet
-from vigil.models.evaluation.explanations import explain_signals
+from vigil.models.evaluation.explanations import explain_features, explain_signals
 from vigil.models.evaluation.robustness import Loss, list_losses, measure_loss, sample_subjects
 from vigil.models.evaluation.subgroups import assign_groups
 from vigil.models.registry import RegisteredModel
@@ -26,17 +27,19 @@ from vigil.models.statistics.bootstrap import RESAMPLES
 from vigil.models.tasks import describe_task
 from vigil.models.training.members import map_side_by_side
 from vigil.models.training.risk_model import RiskModel
-from vigil.models.version_history import describe_training
+from vigil.models.version_history import EVALUATION, describe_training
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.home import Home
 from vigil.pipelines.jobs.behaviour import (
     examine_arrivals,
     examine_domain,
     examine_held_out_behaviour,
+    explain_vignette,
     read_observations,
     required_views,
 )
-from vigil.pipelines.jobs.train import read_labelled_index
+from vigil.pipelines.jobs.fairness import Fairness, describe_fairness, examine_fairness
+from vigil.pipelines.jobs.train import digest, read_labelled_index
 from vigil.pipelines.progress import timed_step, track
 from vigil.pipelines.results import write_json
 
@@ -52,7 +55,14 @@ LOGGED_METRICS: Final = (
 Metrics = dict[str, dict[str, float]]
 
 
-def evaluate(home: Home, version: str | None = None, name: str | None = None) -> Metrics:
+def evaluate(
+    home: Home,
+    version: str | None = None,
+    name: str | None = None,
+    *,
+    by: Sequence[str] = (),
+    attributes: pd.DataFrame | None = None,
+) -> Metrics:
     """Evaluate a model version and the baselines of its run on the held-out patients.
 
     Writes ``HOME/reports/evaluation.html``, ``.json`` and ``.png`` and the model card, and logs all of them to the model's
@@ -62,27 +72,36 @@ def evaluate(home: Home, version: str | None = None, name: str | None = None) ->
         home: with a cohort, its features and the model.
         version: of the model; default: the champion.
         name: of the registered model; default: the task's.
+        by, attributes: the groups by which fairness is examined (:func:`vigil.pipelines.jobs.fairness.examine_fairness`).
 
     Returns:
         Model -> metric -> value.
 
     Raises:
         NoModelError: there is no such version.
+        AttributeNameError: there is no such attribute.
     """
     cohort = home.cohort
     task, registry = cohort.task, home.registry
     registered = registry.load(name or task.name, version)
     models = registry.load_run_models(registered.run_id)
-    with timed_step("held-out frame through Feast"):
-        frame = home.features.read_training_frame(read_labelled_index(cohort, "held_out"), registered.feature_service)
-    candidates = {name: score_candidate(model, frame) for name, model in track(models.items(), "score", len(models))}
-    held_out = evaluation_set(cohort, frame, candidates)
-    result: dict[str, Any] = _provenance(cohort, registered, models)
+    frame = read_held_out_rows(home, registered)
+    stays = stays_of_rows(cohort, frame)
+    default, *others = models
+    candidates = {default: score_candidate(models[default], frame)}
+    with timed_step("fairness"):  # first, since a name of an attribute may be wrong
+        fairness = examine_fairness(home, stays, evaluation_set(stays, frame, candidates), by, attributes)
+    candidates |= {name: score_candidate(models[name], frame) for name in track(others, "score", len(others))}
+    held_out = evaluation_set(stays, frame, candidates)
+    result: dict[str, Any] = _provenance(cohort, registered, models, digest(frame[LABEL_COLUMNS]))
     for section in track(map_side_by_side(lambda describe: describe(held_out), SECTIONS), "evaluate", len(SECTIONS)):
         result |= section
     result["robustness"] = _examine_robustness(cohort, frame, held_out, models[held_out.default])
     with timed_step("explanations"):
         result["explanations"] = explain_signals(registered.model, frame, SEED)
+        result["feature_explanations"] = explain_features(registered.model, frame, SEED)
+        result["example"] = explain_vignette(registered.model)
+    result["fairness"] = describe_fairness(fairness, held_out.candidates[default].threshold)
     with timed_step("behaviour and domain of use"):
         result |= _examine_behaviour_and_domain(cohort, registered.model, frame, held_out)
 
@@ -100,14 +119,41 @@ def evaluate(home: Home, version: str | None = None, name: str | None = None) ->
         figure.suptitle(f"Held-out patients: {origin}", fontsize=9)
         figure.savefig(home.reports / f"{REPORT}.png", dpi=120)
     metrics: Metrics = result["models"]
-    with registry.run(task.name, registered.run_id):
+    judged_on = (cohort.facts.source, result["made"]["held_out_digest"])
+    with registry.run(task.name, registered.run_id, judged_on, context="evaluation"):
         registry.log(
             metrics=_logged_metrics(metrics),
-            dictionaries={f"{REPORT}.json": written},
+            dictionaries={EVALUATION: written},
             figures={f"{REPORT}.png": figure},
             texts={f"{REPORT}.html": page, CARD: model_card},
         )
     return metrics
+
+
+def examine_version_fairness(
+    home: Home, by: Sequence[str] = (), attributes: pd.DataFrame | None = None, version: str | None = None
+) -> Fairness:
+    """Examine how one version treats groups of held-out patients; nothing is written.
+
+    Args:
+        home, version: as :func:`evaluate` takes them.
+        by, attributes: as :func:`vigil.pipelines.jobs.fairness.examine_fairness` takes them.
+
+    Raises:
+        NoModelError: there is no such version.
+        AttributeNameError: there is no such attribute.
+    """
+    registered = home.existing_registry().load(home.cohort.task.name, version)
+    frame = read_held_out_rows(home, registered)
+    stays = stays_of_rows(home.cohort, frame)
+    held_out = evaluation_set(stays, frame, {"model": score_candidate(registered.model, frame)})
+    return examine_fairness(home, stays, held_out, by, attributes)
+
+
+def read_held_out_rows(home: Home, registered: RegisteredModel) -> pd.DataFrame:
+    """Read the labelled rows of the held-out patients with the features of a version."""
+    with timed_step("held-out frame through Feast"):
+        return home.features.read_training_frame(read_labelled_index(home.cohort, "held_out"), registered.feature_service)
 
 
 def _logged_metrics(metrics: Metrics) -> dict[str, float]:
@@ -117,8 +163,13 @@ def _logged_metrics(metrics: Metrics) -> dict[str, float]:
     return leading | {f"{name}.auroc": metrics[name]["auroc"] for name in others}
 
 
-def evaluation_set(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[str, Candidate]) -> EvaluationSet:
-    """Return candidates with the rows they are judged on.
+def stays_of_rows(cohort: CohortStore, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the stay of each row, with its index time."""
+    return frame[["subject_id", "index_time"]].merge(cohort.read("stays"), on="subject_id", how="left", validate="m:1")
+
+
+def evaluation_set(stays: pd.DataFrame, frame: pd.DataFrame, candidates: dict[str, Candidate]) -> EvaluationSet:
+    """Return candidates with the rows they are judged on; ``stays`` are those of the rows (:func:`stays_of_rows`).
 
     Numbers take the place of subject keys, so no report can hold one. The numbers still show which stays belong to one
     patient, as the keys did (:func:`vigil.models.cohort.patient_of`).
@@ -126,7 +177,6 @@ def evaluation_set(cohort: CohortStore, frame: pd.DataFrame, candidates: dict[st
     stay, subject_ids = pd.factorize(frame["subject_id"])
     patient, _ = number_patients(subject_ids)
     numbers = np.array([f"{patient[number]}~{number}" for number in range(len(subject_ids))], dtype=object)
-    stays = frame[["subject_id", "index_time"]].merge(cohort.read("stays"), on="subject_id", how="left", validate="m:1")
     return EvaluationSet(
         rows=frame[LABEL_COLUMNS].assign(subject_id=numbers[stay]),
         candidates=candidates,
@@ -145,8 +195,10 @@ def score_candidate(model: RiskModel, frame: pd.DataFrame) -> Candidate:
     )
 
 
-def _provenance(cohort: CohortStore, registered: RegisteredModel, models: dict[str, RiskModel]) -> dict[str, Any]:
-    """Return what is evaluated and how it was made."""
+def _provenance(
+    cohort: CohortStore, registered: RegisteredModel, models: dict[str, RiskModel], held_out_digest: str
+) -> dict[str, Any]:
+    """Return what is evaluated, how it was made, and on which rows it is judged."""
     facts, task = cohort.facts, cohort.task
     return {
         "source": facts.source,
@@ -155,6 +207,7 @@ def _provenance(cohort: CohortStore, registered: RegisteredModel, models: dict[s
         "task": describe_task(task),
         "made": {
             "data_digest": registered.model.metadata_.get("data_digest"),
+            "held_out_digest": held_out_digest,
             "no_promise": registered.model.metadata_.get("no_promise"),
             "feature_service": registered.feature_service,
             "features": {name: len(model.features) for name, model in models.items()},

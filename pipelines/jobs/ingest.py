@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 import pandas as pd
 
 from vigil.features.identifiers import is_identifier
+from vigil.features.measures import name_signal
 from vigil.features.observations import TIME, CheckedObservations, check
 from vigil.features.pseudonyms import KEY_FILE, OPEN_KEY, PseudonymError, Pseudonyms, open_pseudonyms
+from vigil.features.resolved import check_resolved
 from vigil.features.signals import STORED, measured_signal
 from vigil.models.own_tasks import store_task
 from vigil.pipelines.cohort_store import CohortFacts, NoCohortError
@@ -51,8 +53,9 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     subjects = events = observations = retractions = 0
     for part, identified in enumerate(track(source.batches(), f"ingest {source.name}", len(source))):
         check_stays(identified)
-        batch = _pseudonymise(identified, pseudonyms)
-        identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
+        batch = identified if source.is_export else _pseudonymise(identified, pseudonyms)
+        if batch is not identified:  # an export holds no identifiers
+            identities.store(dict(zip(batch.stays["subject_id"], identified.stays["subject_id"].astype(str), strict=True)))
         checked = check_observations(batch, source, now)
         quarantine = checked.quarantined
         home.cohort.write(
@@ -64,7 +67,7 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
             outcomes=batch.outcomes,
         )
         used.update(map(measured_signal, checked.accepted["signal"].unique()))
-        quarantined.update(zip(quarantine["signal"].astype(str), quarantine["reason"], strict=True))
+        quarantined.update(zip(quarantine["signal"].map(name_signal).astype(str), quarantine["reason"], strict=True))
         subjects += len(batch.stays)
         events += len(batch.outcomes)
         observations += len(checked.accepted)
@@ -91,6 +94,11 @@ def ingest(source: Source, home: Home, now: pd.Timestamp | None = None, *, repla
     return facts
 
 
+def check_readings(readings: pd.DataFrame, source: Source, now: pd.Timestamp | None = None) -> CheckedObservations:
+    """Check readings by what their source declares; those of an export were resolved before."""
+    return check_resolved(readings, now) if source.is_export else check(readings, now, source.declared)
+
+
 def check_observations(batch: Batch, source: Source, now: pd.Timestamp) -> CheckedObservations:
     """Check the observations of a batch by what its source declares. Those that belong to no stay are quarantined, too.
 
@@ -99,7 +107,7 @@ def check_observations(batch: Batch, source: Source, now: pd.Timestamp) -> Check
         source: whose declarations count.
         now: the present; times of a source that shifts its dates may lie after it.
     """
-    checked = check(batch.observations, None if source.shifted_dates else now, source.declared)
+    checked = check_readings(batch.observations, source, None if source.shifted_dates else now)
     stray = ~checked.accepted["subject_id"].isin(batch.stays["subject_id"])
     if not stray.any():
         return checked

@@ -50,16 +50,19 @@ def predict_held_out(home: Home, service: RiskService) -> list[RiskReport]:
     return reports
 
 
-def predict_over_http(home: Home, task: str, subject_id: str) -> dict[str, Any]:
+def predict_over_http(home: Home, task: str, subject_id: str) -> dict[str, Any] | None:
     """Start the prediction server on a free port, request one patient's risk, and stop the server.
 
     Returns:
-        The body of the answer.
+        The body of the answer; None: the patient has no identifier here.
 
     Raises:
         ServerError: the server did not start or did not answer.
     """
-    patient_id = Identities(home.path).find([subject_id])[subject_id]  # the API takes patient identifiers, as platforms do
+    patient_id = Identities(home.path).find([subject_id]).get(subject_id)  # the API takes patient identifiers, as platforms do
+    if patient_id is None:
+        CONSOLE.print("  one prediction over HTTP: left out; the cohort was exported, and names no patient")
+        return None
     token = create_local_token(home.path, subject="vigil run", scopes=["risk:read"], wards=None, lifetime=_TOKEN_LIFETIME)
     with timed_step("one prediction over HTTP"), running_server(home, task) as url:
         body = json.dumps({"patient_id": patient_id, "include": ["contributions", "range"]}).encode()

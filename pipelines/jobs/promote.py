@@ -20,7 +20,7 @@ from vigil.models.statistics.bootstrap import RESAMPLES
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.home import Home
 from vigil.pipelines.jobs.behaviour import examine_held_out_behaviour
-from vigil.pipelines.jobs.evaluate import evaluation_set, score_candidate
+from vigil.pipelines.jobs.evaluate import evaluation_set, score_candidate, stays_of_rows
 from vigil.pipelines.jobs.train import digest, read_labelled_index
 from vigil.pipelines.progress import timed_step
 from vigil.pipelines.results import write_json
@@ -139,7 +139,8 @@ def _score_held_out(home: Home, challenger: RegisteredModel, champion: Registere
             with timed_step("held-out frame through Feast"):
                 frames[service] = home.features.read_training_frame(index, service)
         candidates[name] = score_candidate(registered.model, frames[service])
-    return evaluation_set(home.cohort, next(iter(frames.values())), candidates)  # all frames have the same rows in order
+    frame = next(iter(frames.values()))  # all frames have the same rows in order
+    return evaluation_set(stays_of_rows(home.cohort, frame), frame, candidates)
 
 
 def _new_decision(verdict: str, subject: RegisteredModel, other: RegisteredModel | None) -> Decision:

@@ -37,7 +37,8 @@ class RunResult:
         index_times: number of feature rows.
         trained: the registered version.
         metrics: model -> metric -> value on held-out patients.
-        prediction: of the held-out patient at highest risk, over HTTP; None: the server did not answer.
+        prediction: of the held-out patient at highest risk, over HTTP; None: the server did not answer, or the home has no
+            identifiers.
         drift: the drift report.
         problem: why there is no prediction; None: there is one.
     """

@@ -1,15 +1,14 @@
 """Score readings with the champion: one risk for each patient, as of their last reading. Nothing is stored."""
 
 from pathlib import Path
-from typing import Final
 
-import numpy as np
 import pandas as pd
 from pyarrow import ArrowException
 
 from vigil.features.batch import build_features
 from vigil.features.catalogue import views_to_assess
 from vigil.features.errors import VigilError
+from vigil.features.last_readings import index_of_last
 from vigil.features.observations import REQUIRED, check
 from vigil.models.assessment import Assessment, assess_registered
 from vigil.models.bedside import USUAL_TERMS
@@ -20,10 +19,6 @@ from vigil.pipelines.table_files import read_table
 from vigil.serving.records.source_settings import SourceSettingsFile
 from vigil.serving.scoring.champion import service_in_use
 from vigil.serving.scoring.risk_report import contributions_of
-
-OPTIONAL_COLUMNS: Final = ("age", "sex", "pregnant", "unit_admitted_at", "hospital_admitted_at")  # facts about the patient
-
-_SEX: Final = {"female": 0.0, "male": 1.0}
 
 
 class ScoreFileError(VigilError):
@@ -47,7 +42,7 @@ def score_readings(
     Args:
         home: whose model answers; without a champion the answers are NEWS2.
         readings: one row a reading: ``subject_id, observed_at, signal, value``, optionally ``unit, recorded_at``, and facts
-            about the patient, the same in all their rows: :data:`OPTIONAL_COLUMNS` (age in years, sex ``female`` or ``male``).
+            about the patient, the same in all their rows (:data:`vigil.features.last_readings.FACTS`).
         task: name of the registered model.
         version: of the model; default: the champion.
         title: what messages call them.
@@ -58,9 +53,10 @@ def score_readings(
 
     Raises:
         ScoreFileError: a column is missing, or no reading can be used.
+        ObservationError: rows of a patient state several facts.
         NoModelError: there is no such version.
     """
-    rows, registered, unused = _features_of(home, readings, task, version, title)
+    rows, registered, unused = features_of_readings(home, readings, task, version, title)
     risks = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))
     answers = pd.DataFrame(
         {
@@ -89,7 +85,7 @@ def explain_readings(home: Home, readings: pd.DataFrame, task: str, version: str
     Raises:
         ScoreFileError: as :func:`score_readings`.
     """
-    rows, registered, _ = _features_of(home, readings, task, version, "readings")
+    rows, registered, _ = features_of_readings(home, readings, task, version, "readings")
     risks: list[Assessment] = assess_registered(registered, rows, terms=[USUAL_TERMS] * len(rows))
     found = [
         (risk.patient, one.signal, one.log_odds, one.measured)
@@ -99,10 +95,14 @@ def explain_readings(home: Home, readings: pd.DataFrame, task: str, version: str
     return pd.DataFrame(found, columns=["subject_id", "signal", "log_odds", "measured"])
 
 
-def _features_of(
+def features_of_readings(
     home: Home, readings: pd.DataFrame, task: str, version: str | None, title: str
 ) -> tuple[pd.DataFrame, RegisteredModel | None, pd.DataFrame]:
-    """Return the features of each patient as of their last reading, the model, and the readings that cannot be used."""
+    """Return the features of each patient as of their last reading, the model, and the readings that cannot be used.
+
+    Raises:
+        ScoreFileError, NoModelError: as :func:`score_readings`.
+    """
     if missing := [column for column in REQUIRED if column not in readings]:
         raise ScoreFileError(f"{title}: lacks {', '.join(missing)}; expected a row a reading with {', '.join(REQUIRED)}")
     checked = check(readings, declared=SourceSettingsFile(home.path).declarations())
@@ -113,27 +113,6 @@ def _features_of(
     service = service_in_use(registered, find_task(task, home.path))
     rows = build_features(checked.accepted, index_of_last(readings, checked.accepted, title), views_to_assess(service))
     return rows, registered, checked.quarantined
-
-
-def index_of_last(readings: pd.DataFrame, accepted: pd.DataFrame, title: str) -> pd.DataFrame:
-    """Return one row for each patient: the time of their last reading, and the facts about them.
-
-    Raises:
-        ScoreFileError: rows of a patient state several facts.
-    """
-    index = accepted.groupby("subject_id", sort=True)["recorded_at"].max().rename("index_time").reset_index()
-    columns = [name for name in OPTIONAL_COLUMNS if name in readings]
-    facts = readings[["subject_id", *columns]].drop_duplicates()
-    if facts["subject_id"].duplicated().any():
-        raise ScoreFileError(f"{title}: {', '.join(columns)}: differ within a patient; expected the same in all of their rows")
-    index = index.merge(facts, on="subject_id", how="left")
-    for name in OPTIONAL_COLUMNS:
-        value = index[name] if name in index else pd.Series(np.nan, index=index.index)
-        if name.endswith("_at"):
-            index[name] = pd.to_datetime(value, utc=True, format="ISO8601").astype("datetime64[us, UTC]")
-        else:
-            index[name] = value.replace(_SEX).astype(float) if name == "sex" else value.astype(float)
-    return index
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from vigil.models.monitoring.reference import AUROC, JUDGED_REFERENCE, REFERENCE
 from vigil.models.monitoring.signal_reference import READING_REFERENCE, build_reading_reference
 from vigil.models.promotion.gates import Gate, check_behaviour, describe_refusal
 from vigil.models.registry import Registry
+from vigil.models.search.space import apply_settings, setting_names
 from vigil.models.seeds import SEED
 from vigil.models.tasks import RiskTask
 from vigil.models.training.candidate_models import AS_MEASURED, candidates
@@ -36,6 +37,7 @@ from vigil.models.training.risk_model import RiskModel
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.home import Home
 from vigil.pipelines.jobs.behaviour import examine_held_out_behaviour
+from vigil.pipelines.jobs.proposal import Proposal
 from vigil.pipelines.progress import CONSOLE, timed_step, track
 
 # The medium band asks staff for a look, the high band for action. Our choice: looks may be this many times as frequent.
@@ -77,6 +79,7 @@ def train(
     service: str | None = None,
     only: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    proposal: Proposal | None = None,
 ) -> Trained:
     """Fit the variants on the training patients, set thresholds by their out-of-fold risks, and register the first variant.
 
@@ -90,21 +93,24 @@ def train(
         service: feature service to learn from; default: the task's.
         only: the one variant to fit and register, such as ``logistic``; default: all, of which the first is registered.
         settings: of the registered variant, by the parameter names of :class:`RiskModel` or its learner.
+        proposal: settings that a search found; ``settings`` come first.
 
     Raises:
         TooFewEventsError: there are fewer patients with an event than folds.
         SettingError: there is no such service, variant or setting.
+        ProposalError: the proposal is for another feature service.
     """
     cohort = home.cohort
-    task, facts = cohort.task, cohort.facts
-    if service is not None:
-        task = dataclasses.replace(task, feature_service=_require_known("--service", service, SERVICES))
+    task, facts = choose_task(cohort, service), cohort.facts
+    proposal = proposal or Proposal({})
+    proposal.require_service(task.feature_service)
+    settings = {**proposal.parameters, **(settings or {})}
     name = name or task.name
     home.record_use("services", [task.feature_service])
-    models = _select(candidates(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings or {})
+    models = _select(candidates(SERVICES[task.feature_service], hourly=task.index == "hourly", seed=seed), only, settings)
     with timed_step("training frame through Feast"):
         frame = home.features.read_training_frame(read_labelled_index(cohort, "train"), task.feature_service)
-    augmented = _augment(cohort, frame, task)
+    augmented = augment_frame(cohort, frame, task)
     release_memory()
     registry = home.registry
     provenance = {
@@ -115,7 +121,7 @@ def train(
         "feature_service": task.feature_service,
         "data_digest": digest(frame),
     }
-    with registry.run(task.name, dataset=(facts.source, str(provenance["data_digest"]))) as run_id:
+    with registry.run(task.name, dataset=(facts.source, str(provenance["data_digest"])), what=next(iter(models))) as run_id:
         out_of_fold = fit_all(models, frame, task, augmented)
         for model in models.values():
             model.metadata_ |= provenance
@@ -139,7 +145,11 @@ def train(
                 "most_negatives": model.max_negatives,
                 **model.settings,
             },
-            tags={"source": facts.source, "simulated": str(facts.simulated).lower()},
+            tags={
+                "source": facts.source,
+                "simulated": str(facts.simulated).lower(),
+                **({"proposed_by": proposal.run_id} if proposal.run_id else {}),
+            },
             dictionaries={
                 "features.json": {"features": model.features},
                 "thresholds.json": model.thresholds_,
@@ -153,6 +163,17 @@ def train(
         gates = [] if registry.has_champion(name) else _examine_first_version(cohort, registry, model)
     tags = {"simulated": str(facts.simulated).lower()}
     return _register(registry, name, run_id, default, tags, [gate for gate in gates if not gate.passed])
+
+
+def choose_task(cohort: CohortStore, service: str | None) -> RiskTask:
+    """Return the cohort's task, with another feature service if one is named.
+
+    Raises:
+        SettingError: there is no such service.
+    """
+    if service is None:
+        return cohort.task
+    return dataclasses.replace(cohort.task, feature_service=_require_known("--service", service, SERVICES))
 
 
 def _require_known(option: str, name: str, known: Iterable[str]) -> str:
@@ -170,9 +191,25 @@ def _select(models: dict[str, RiskModel], only: str | None, settings: Mapping[st
     if only is not None:
         models = {_require_known("--only", only, models): models[only]}
     registered = next(iter(models.values()))
-    names = {name.rpartition("__")[2]: name for name in sorted(registered.get_params(), reverse=True)}
-    registered.set_params(**{names[_require_known("--set", name, names)]: value for name, value in settings.items()})
+    apply_settings(
+        registered, {_require_known("--set", name, setting_names(registered)): value for name, value in settings.items()}
+    )
     return models
+
+
+def augment_frame(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tuple[Augmented, ...]:
+    """Return the rows of a training frame with changed habits and truncated records. They never happened: Feast has none."""
+    rows = frame[[*KEYS, "label"]].assign(row=np.arange(len(frame)))
+    negative_share, partitions = share_of_negatives(float((frame["label"] == 0).sum())), range(cohort.count_partitions())
+
+    def augment_partition(part: int) -> tuple[Augmented, ...]:
+        index = rows.merge(cohort.read_partition("stays", part), on="subject_id", validate="m:1")
+        observations = cohort.read_partition("observations", part)
+        is_trained_on = observations["subject_id"].isin(index["subject_id"])
+        return augment(observations[is_trained_on], index, SERVICES[task.feature_service], negative_share=negative_share)
+
+    parts = track(map_side_by_side(augment_partition, partitions), "changed habits and cut records", len(partitions))
+    return join_parts(parts)
 
 
 def digest(frame: pd.DataFrame) -> str:
@@ -277,21 +314,6 @@ def _register(
         "passes (vigil promote), the server gives NEWS2"
     )
     return Trained(name, version, alias, run_id, refused)
-
-
-def _augment(cohort: CohortStore, frame: pd.DataFrame, task: RiskTask) -> tuple[Augmented, ...]:
-    """Return the rows of a training frame with changed habits and truncated records. They never happened: Feast has none."""
-    rows = frame[[*KEYS, "label"]].assign(row=np.arange(len(frame)))
-    negative_share, partitions = share_of_negatives(float((frame["label"] == 0).sum())), range(cohort.count_partitions())
-
-    def augment_partition(part: int) -> tuple[Augmented, ...]:
-        index = rows.merge(cohort.read_partition("stays", part), on="subject_id", validate="m:1")
-        observations = cohort.read_partition("observations", part)
-        is_trained_on = observations["subject_id"].isin(index["subject_id"])
-        return augment(observations[is_trained_on], index, SERVICES[task.feature_service], negative_share=negative_share)
-
-    parts = track(map_side_by_side(augment_partition, partitions), "changed habits and cut records", len(partitions))
-    return join_parts(parts)
 
 
 def _auroc(frame: pd.DataFrame, risk: NDArray[np.float64]) -> float:

@@ -43,9 +43,11 @@ from vigil.pipelines.operations.upgrade import FILE as VERSION_FILE
 from vigil.pipelines.operations.upgrade import database_files
 from vigil.pipelines.progress import timed_step, track
 from vigil.serving.auth.local_tokens import LOCAL_FOLDER
+from vigil.serving.fhir import settings as fhir_settings
 from vigil.serving.identity import identities
-from vigil.serving.records import journal, prediction_log, source_settings, ward_settings, ward_state
+from vigil.serving.records import connection_tables, journal, prediction_log, source_settings, ward_settings, ward_state
 from vigil.serving.records.clock import FILE as CLOCK_FILE
+from vigil.serving.smart import clients
 
 MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.hmac"
@@ -56,6 +58,7 @@ DATABASES: Final = (  # in the order of copying; see above
     *database_files(prediction_log.SCHEMA),
     *database_files(journal.SCHEMA),
     *database_files(identities.SCHEMA),
+    *database_files(connection_tables.SCHEMA),
     "mlflow.db",
 )
 STORE_CONFIGURATION: Final = "feature_store.yaml"
@@ -65,6 +68,8 @@ FILES: Final = (
     LOCAL_FOLDER,
     ward_settings.FILE,
     source_settings.FILE,
+    clients.FILE,
+    fhir_settings.FILE,
     CLOCK_FILE,
     TASKS_FILE,
     PACKAGES_FILE,

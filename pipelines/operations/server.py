@@ -82,7 +82,8 @@ def server_command(
     command = [sys.executable, "-m", "bentoml", "serve", service, "--host", host, "--port", str(port)]
     if tls is not None:
         command += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
-    return command, {**server_environment(home.path, task), SOCKET_VARIABLE: str(listener.fileno())}
+    url = f"{'http' if tls is None else 'https'}://{host}:{port}"
+    return command, {**server_environment(home.path, task, url), SOCKET_VARIABLE: str(listener.fileno())}
 
 
 def check_exposure(home: Home, host: str, tls: Tls | None) -> None:

@@ -14,11 +14,11 @@ from vigil.features.pseudonyms import CHECK_FILE, KEY_FILE, open_pseudonyms
 from vigil.pipelines.home import Home
 from vigil.pipelines.results import replace_json
 from vigil.serving.identity import identities
-from vigil.serving.records import journal, prediction_log, ward_state
+from vigil.serving.records import connection_tables, journal, prediction_log, ward_state
 from vigil.serving.records.database import Schema, open_database, pending_migrations
 
 FILE: Final = "version.json"
-SCHEMAS: Final = (ward_state.SCHEMA, prediction_log.SCHEMA, journal.SCHEMA, identities.SCHEMA)
+SCHEMAS: Final = (ward_state.SCHEMA, prediction_log.SCHEMA, journal.SCHEMA, identities.SCHEMA, connection_tables.SCHEMA)
 
 
 class NewerHomeError(VigilError):

@@ -13,7 +13,15 @@ from vigil.serving.auth.access import Access
 from vigil.serving.auth.jwks import KeysUnavailableError
 from vigil.serving.auth.tokens import Caller, TokenVerifier, UnauthorizedError
 
-_PUBLIC_PATHS: Final = ("/v1/docs", "/v1/openapi.json", "/metrics")  # no patient data
+# No patient data; whoever asks for a token has none yet.
+_PUBLIC_PATHS: Final = (
+    "/v1/docs",
+    "/v1/openapi.json",
+    "/metrics",
+    "/fhir/metadata",
+    "/fhir/.well-known/smart-configuration",
+    "/auth/token",
+)
 _BEARER: Final = HTTPBearer(
     auto_error=False, bearerFormat="JWT", description="A token of the trusted issuer; see `vigil token`."
 )

@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Final
 
 from fastapi.responses import RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vigil.serving.api import problems
+from vigil.serving.api.known_paths import KnownPaths
 from vigil.serving.observability.logs import error_location
 from vigil.serving.observability.metrics import Metrics
 
@@ -52,9 +53,9 @@ class AllowedPathsMiddleware:
     BentoML's own pages are among the refused paths: they would load scripts from other servers.
     """
 
-    def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, paths: KnownPaths) -> None:
         self.app = app
-        self.paths = frozenset(paths)
+        self.paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
@@ -65,7 +66,7 @@ class AllowedPathsMiddleware:
             await self.app(scope, receive, send)
 
     def _is_allowed(self, path: str) -> bool:
-        return path in self.paths or path in _BENTOML_PATHS or path.startswith(_BENTOML_ASSETS)
+        return path in _BENTOML_PATHS or self.paths.template(path) is not None or path.startswith(_BENTOML_ASSETS)
 
 
 class RequestMetricsMiddleware:
@@ -74,16 +75,16 @@ class RequestMetricsMiddleware:
     Other paths are counted as ``other``, because a path that a caller invents could hold patient data.
     """
 
-    def __init__(self, app: ASGIApp, paths: Collection[str], metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, paths: KnownPaths, metrics: Metrics) -> None:
         self.app = app
-        self.paths = frozenset(paths)
+        self.paths = paths
         self.metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in _BENTOML_PATHS:
             await self.app(scope, receive, send)
             return
-        start, path = time.perf_counter(), scope["path"] if scope["path"] in self.paths else "other"
+        start, path = time.perf_counter(), self.paths.template(scope["path"]) or "other"
 
         async def send_and_record(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -115,12 +116,19 @@ class SecurityHeadersMiddleware:
 class BodySizeLimitMiddleware:
     """Middleware that refuses large bodies with 413, with or without ``Content-Length``, and compressed ones with 415.
 
-    It reads the whole body before it calls the application.
+    It reads the whole body before it calls the application. Bodies under some paths may be larger.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
         self.app = app
         self.max_bytes = max_bytes
+        self.larger = larger
+
+    def _limit(self, path: str) -> int:
+        """Return the largest body of requests to a path."""
+        return next(
+            (limit for base, limit in self.larger.items() if path == base or path.startswith(f"{base}/")), self.max_bytes
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -129,15 +137,15 @@ class BodySizeLimitMiddleware:
         if any(name == b"content-encoding" and value != b"identity" for name, value in scope["headers"]):
             await problems.to_response(problems.encoded_body())(scope, receive, send)
             return
-        body, more_body = bytearray(), True
-        while more_body and len(body) <= self.max_bytes:
+        body, more_body, limit = bytearray(), True, self._limit(scope["path"])
+        while more_body and len(body) <= limit:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
             more_body = message.get("more_body", False)
-        if len(body) > self.max_bytes:
-            await problems.to_response(problems.body_too_large(self.max_bytes))(scope, receive, send)
+        if len(body) > limit:
+            await problems.to_response(problems.body_too_large(limit))(scope, receive, send)
             return
         whole: Message = {"type": "http.request", "body": bytes(body), "more_body": False}
         await self.app(scope, receive_again(whole, receive), send)

@@ -20,6 +20,8 @@ def explain_quarantine(reason: str, signal: str) -> tuple[str, str]:
         unit, bounds = definition.unit, f"{definition.low:g} to {definition.high:g}"
         units = " or ".join(understood_units(signal))
     return {
+        "imprecise_time": ("observed_at", "an instant with a time of day and its zone, such as 2026-01-31T08:00:00Z"),
+        "interval": ("observed_at", "an instant, or a period of a few minutes"),
         "unclear_subject": ("patient_id", "visible characters in one spelling, without blanks at the ends"),
         "missing_time": (
             "observed_at",

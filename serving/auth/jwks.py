@@ -21,13 +21,13 @@ from vigil.features.errors import VigilError
 
 logger = logging.getLogger("vigil.serving")
 
-ALGORITHMS: Final = ("RS256", "PS256", "ES256", "EdDSA", "Ed25519")
 ED25519_NAMES: Final = ("EdDSA", "Ed25519")  # one algorithm; the second name says the curve, too (Jones M. RFC 9864, 2025)
 
 _MAX_JWKS_BYTES: Final = 256 * 1024
 _SECRET_MEMBERS: Final = {"k", "d", "p", "q", "dp", "dq", "qi", "oth", "priv"}  # only secret keys have these JWK members
-# Algorithms allowed for each key type. The first is the default for a key without "alg".
-_ALGORITHMS_BY_KEY_TYPE: Final = {"RSA": ("RS256", "PS256"), "EC P-256": ("ES256",), "OKP Ed25519": ED25519_NAMES}
+Algorithms = Mapping[str, tuple[str, ...]]  # allowed for each type of key; the first is the default for a key without "alg"
+TOKEN_ALGORITHMS: Final[Algorithms] = {"RSA": ("RS256", "PS256"), "EC P-256": ("ES256",), "OKP Ed25519": ED25519_NAMES}
+ALGORITHMS: Final = tuple(name for own in TOKEN_ALGORITHMS.values() for name in own)
 # A URL with a password does not match: the password would end up in logs.
 _SAFE_URL: Final = re.compile(r"(https://[\w.-]+|http://(localhost|127\.0\.0\.1|\[::1]))(:\d+)?(/[!-~]*)?", flags=re.ASCII)
 _FETCH_TIMEOUT_SECONDS: Final = 3
@@ -47,8 +47,8 @@ KeysByKid = Mapping[str | None, jwt.PyJWK]
 class JwksFile:
     """A JWKS file. It is read again after each change; if the new content is unusable, the old keys are not used either."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, algorithms: Algorithms = TOKEN_ALGORITHMS) -> None:
+        self._path, self._algorithms = path, algorithms
         self._lock = threading.Lock()
         self._version: object = None
         self._keys = self.get_keys(0)
@@ -64,7 +64,7 @@ class JwksFile:
                 stat = self._path.stat()
                 version = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
                 if version != self._version:
-                    self._keys = _parse_jwks(self._path.read_bytes(), str(self._path))
+                    self._keys = _parse_jwks(self._path.read_bytes(), str(self._path), self._algorithms)
                     self._version = version
             except OSError as error:
                 raise KeysUnavailableError(
@@ -79,10 +79,10 @@ class JwksUrl:
     PyJWT's own client is not used: it accepts secret keys and keeps asking an issuer that does not answer.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, algorithms: Algorithms = TOKEN_ALGORITHMS) -> None:
         if not _SAFE_URL.fullmatch(url):
             raise KeysUnavailableError("jwks: expected an https URL without a password; http is for 127.0.0.1 only")
-        self._url = url
+        self._url, self._algorithms = url, algorithms
         # A redirect could lead away from https. Plain http stays on this machine, so it uses no proxy.
         self._opener = build_opener(_NoRedirect, ProxyHandler({} if url.startswith("http:") else None))
         self._lock = threading.Lock()
@@ -118,7 +118,7 @@ class JwksUrl:
         try:
             with self._opener.open(self._url, timeout=_FETCH_TIMEOUT_SECONDS) as answer:
                 text = answer.read(_MAX_JWKS_BYTES + 1)
-            self._keys, self._fetched_at = _parse_jwks(text, self._url), now
+            self._keys, self._fetched_at = _parse_jwks(text, self._url, self._algorithms), now
         except (OSError, OverflowError, HTTPException) as error:  # OverflowError: the port number is too large
             if isinstance(error, HTTPError):
                 error.close()
@@ -134,7 +134,7 @@ class _NoRedirect(HTTPRedirectHandler):
         """Return None, which makes every redirect an error."""
 
 
-def _parse_jwks(text: bytes, source: str) -> KeysByKid:
+def _parse_jwks(text: bytes, source: str, algorithms: Algorithms) -> KeysByKid:
     """Return the usable keys of a JWKS.
 
     A set with a secret key is refused as a whole: anyone who can read it can sign tokens.
@@ -150,7 +150,7 @@ def _parse_jwks(text: bytes, source: str) -> KeysByKid:
             f"{source}: holds a symmetric (oct) or private key; expected public keys only; "
             "remove that key and stop using it, since others may have read it"
         )
-    parsed = [_parse_key(jwk, algorithm) for jwk in jwks if (algorithm := _find_algorithm(jwk))]
+    parsed = [_parse_key(jwk, algorithm) for jwk in jwks if (algorithm := _find_algorithm(jwk, algorithms))]
     keys = [key for key in parsed if isinstance(key, jwt.PyJWK)]
     for unusable in parsed:
         if isinstance(unusable, str):
@@ -159,15 +159,16 @@ def _parse_jwks(text: bytes, source: str) -> KeysByKid:
                 raise KeysUnavailableError(message)
             logger.warning("%s; the key is ignored", message)
     if not keys:
-        raise KeysUnavailableError(f"{source}: no key for {', '.join(ALGORITHMS)}; expected at least one for signatures")
+        names = ", ".join(name for own in algorithms.values() for name in own)
+        raise KeysUnavailableError(f"{source}: no key for {names}; expected at least one for signatures")
     if len({key.key_id for key in keys} - {None}) < len(keys) > 1:
         raise KeysUnavailableError(f"{source}: kid missing or not unique; expected a different kid for each of several keys")
     return {key.key_id: key for key in keys} | ({None: keys[0]} if len(keys) == 1 else {})
 
 
-def _find_algorithm(jwk: Mapping[str, Any]) -> str | None:
+def _find_algorithm(jwk: Mapping[str, Any], algorithms: Algorithms) -> str | None:
     """Return the one algorithm that a key is for; None for a key of another purpose, which issuers publish, too."""
-    possible = _ALGORITHMS_BY_KEY_TYPE.get(" ".join(str(jwk[member]) for member in ("kty", "crv") if member in jwk), ())
+    possible = algorithms.get(" ".join(str(jwk[member]) for member in ("kty", "crv") if member in jwk), ())
     operations = jwk.get("key_ops", ["verify"])
     if not possible or jwk.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations:
         return None

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from vigil.features.errors import VigilError
 from vigil.features.files import write_new
+from vigil.serving.auth.smart_scopes import parse_smart_scopes
 from vigil.serving.auth.tokens import MAX_LIFETIME, SCOPES, is_printable_name
 
 LOCAL_ISSUER: Final = "vigil-local"
@@ -31,7 +32,7 @@ def create_local_token(
     Args:
         home: the home whose key signs the token.
         subject: the caller's name, the token's ``sub``.
-        scopes: keys of :data:`vigil.serving.auth.tokens.SCOPES`; None: all scopes.
+        scopes: keys of :data:`vigil.serving.auth.tokens.SCOPES`, or SMART scopes; None: all of Vigil's.
         wards: the wards that the token covers; None: all wards.
         lifetime: from now, 1 s to 24 h.
 
@@ -87,7 +88,7 @@ def sign_token(
         issuer: the token's ``iss``.
         audience: the token's ``aud``.
         subject: the token's ``sub``.
-        scopes: keys of :data:`vigil.serving.auth.tokens.SCOPES`.
+        scopes: keys of :data:`vigil.serving.auth.tokens.SCOPES`, or SMART scopes.
         wards: the wards that the token covers; None: all wards.
         lifetime: from ``now``, 1 s to 24 h.
         now: the time of issue.
@@ -95,8 +96,8 @@ def sign_token(
     Raises:
         VigilError: a scope, name or lifetime is not valid, or the key is unusable.
     """
-    if unknown := sorted(set(scopes) - SCOPES.keys()):
-        raise VigilError(f"scopes {', '.join(unknown)}: expected some of {', '.join(SCOPES)}")
+    if unknown := sorted(name for name in scopes if name not in SCOPES and not parse_smart_scopes([name])):
+        raise VigilError(f"scopes {', '.join(unknown)}: expected some of {', '.join(SCOPES)}, or SMART scopes")
     if not all(map(is_printable_name, [subject, *(wards or [])])) or (wards is not None and not wards):
         raise VigilError("subject, wards: expected printable names of 1 to 255 characters; leave wards out for all wards")
     if not timedelta(seconds=1) <= lifetime <= MAX_LIFETIME:

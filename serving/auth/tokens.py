@@ -10,8 +10,8 @@ import hashlib
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -20,6 +20,7 @@ import jwt
 
 from vigil.features.errors import VigilError
 from vigil.serving.auth.jwks import ALGORITHMS, ED25519_NAMES, JwksFile, JwksUrl, KeysByKid
+from vigil.serving.auth.smart_scopes import Permissions, intersection, own_scopes, parse_smart_scopes, permissions_of, union
 
 SCOPES: Final[Mapping[str, str]] = {
     "observations:write": "send observations of patients",
@@ -102,16 +103,22 @@ class Caller:
         scopes: keys of :data:`SCOPES`.
         wards: the wards the caller may see; None: all wards.
         expires_at: the time at which the token expires, in seconds since 1970.
+        permissions: what the caller may do with FHIR resources.
     """
 
     sub: str
     scopes: frozenset[str]
     wards: frozenset[str] | None
     expires_at: float
+    permissions: Permissions = field(default_factory=dict, compare=False)
 
     def has_scope(self, scope: str) -> bool:
         """Return whether the token has a scope."""
         return scope in self.scopes
+
+    def may(self, interaction: str, resource: str) -> bool:
+        """Return whether the token allows an interaction (a letter of ``cruds``) with a type of FHIR resource."""
+        return interaction in self.permissions.get(resource, ())
 
     def can_see(self, ward: str) -> bool:
         """Return whether the token covers a ward."""
@@ -125,6 +132,13 @@ class _VerifiedToken:
     keys: KeysByKid
 
 
+@dataclass(frozen=True, slots=True)
+class _Issuer:
+    name: str
+    audience: str
+    jwks: JwksFile | JwksUrl
+
+
 class TokenVerifier:
     """Verifier of the tokens of one issuer for one audience. It is thread-safe.
 
@@ -135,6 +149,7 @@ class TokenVerifier:
         audience: the expected ``aud``.
         jwks: the issuer's public keys: a file, read at once, or an https URL, fetched when first needed.
         clock: returns the present.
+        own: issuer, audience and keys of the tokens that this server itself issues, if they are others.
 
     Attributes:
         may_block: whether :meth:`verify` may wait for a network, to fetch keys.
@@ -144,13 +159,18 @@ class TokenVerifier:
     """
 
     def __init__(
-        self, *, issuer: str, audience: str, jwks: Path | str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        *,
+        issuer: str,
+        audience: str,
+        jwks: Path | str,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        own: tuple[str, str, Path] | None = None,
     ) -> None:
-        self._issuer = issuer
-        self._audience = audience
         self._clock = clock
         self.may_block = isinstance(jwks, str) and "://" in jwks
-        self._jwks = JwksUrl(str(jwks)) if self.may_block else JwksFile(Path(jwks))
+        self._trusted = _Issuer(issuer, audience, JwksUrl(str(jwks)) if self.may_block else JwksFile(Path(jwks)))
+        self._own = None if own is None or own[0] == issuer else _Issuer(own[0], own[1], JwksFile(own[2]))
         self._verified: OrderedDict[bytes, _VerifiedToken] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -167,11 +187,12 @@ class TokenVerifier:
             raise UnauthorizedError("malformed")
         now = self._clock().timestamp()
         digest = hashlib.sha256(token.encode()).digest()
-        keys = self._jwks.get_keys(now)
+        issuer = self._find_issuer(token)
+        keys = issuer.jwks.get_keys(now)
         with self._lock:
             verified = self._verified.get(digest)
         if verified is None or verified.keys is not keys:
-            verified = self._verify_signature_and_claims(token, keys, now)
+            verified = self._verify_signature_and_claims(token, issuer, keys, now)
         if verified.valid_from > now + LEEWAY_SECONDS:
             raise UnauthorizedError("not_yet_valid")
         if now >= verified.caller.expires_at + LEEWAY_SECONDS:
@@ -189,9 +210,20 @@ class TokenVerifier:
         Raises:
             KeysUnavailableError: no token can be verified now.
         """
-        self._jwks.get_keys(self._clock().timestamp())
+        self._trusted.jwks.get_keys(self._clock().timestamp())
 
-    def _verify_signature_and_claims(self, token: str, keys: KeysByKid, now: float) -> _VerifiedToken:
+    def _find_issuer(self, token: str) -> _Issuer:
+        """Return whose keys have to verify a token: the trusted issuer's, unless it says that this server issued it."""
+        if self._own is None:
+            return self._trusted
+        try:
+            claimed = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        except jwt.PyJWTError:
+            return self._trusted
+        return self._own if claimed == self._own.name else self._trusted
+
+    @staticmethod
+    def _verify_signature_and_claims(token: str, issuer: _Issuer, keys: KeysByKid, now: float) -> _VerifiedToken:
         """Check everything except the present time, which the caller of this method compares on each request."""
         try:
             header = jwt.get_unverified_header(token)
@@ -203,7 +235,7 @@ class TokenVerifier:
             raise UnauthorizedError("algorithm")
         kid = header.get("kid")
         if kid is not None and kid not in keys:
-            keys = self._jwks.get_keys(now, kid_is_unknown=True)
+            keys = issuer.jwks.get_keys(now, kid_is_unknown=True)
         if (key := keys.get(kid)) is None:
             raise UnauthorizedError("unknown_key")
         if {header["alg"], key.algorithm_name} == {*ED25519_NAMES}:
@@ -211,7 +243,7 @@ class TokenVerifier:
             key.algorithm_name = header["alg"]  # the other name of the same algorithm
         algorithms = [key.algorithm_name]
         try:
-            claims = jwt.decode(token, key, algorithms, _OPTIONS, issuer=self._issuer, audience=self._audience)
+            claims = jwt.decode(token, key, algorithms, _OPTIONS, issuer=issuer.name, audience=issuer.audience)
         except jwt.PyJWTError as error:
             raise UnauthorizedError(_RULE_BY_ERROR.get(type(error), "claims")) from None
         issued, expires = _parse_time(claims["iat"]), _parse_time(claims["exp"])
@@ -235,17 +267,28 @@ def _parse_caller(claims: Mapping[str, Any], expires: float) -> Caller:
     wards = claims.get("wards", ["all"])  # null does not count as absent
     if not isinstance(wards, list) or not wards or not all(map(is_printable_name, [claims["sub"], *wards])):
         raise UnauthorizedError("claims")
-    return Caller(claims["sub"], _parse_scopes(claims), frozenset(wards) if "wards" in claims else None, expires)
+    scopes, permissions = _parse_scopes(claims)
+    return Caller(claims["sub"], scopes, frozenset(wards) if "wards" in claims else None, expires, permissions)
 
 
-def _parse_scopes(claims: Mapping[str, Any]) -> frozenset[str]:
-    """Return the known scopes of verified claims: those of ``scope`` (RFC 8693) or ``scp`` (Entra ID, Okta).
+def _parse_scopes(claims: Mapping[str, Any]) -> tuple[frozenset[str], Permissions]:
+    """Return what verified claims allow: by ``scope`` (RFC 8693) or ``scp`` (Entra ID, Okta).
 
-    Each is a text with blanks between the names, or a list of names. Without either nothing is allowed. With both, only what
-    both allow is allowed.
+    Each is a text with blanks between the names, or a list of names: scopes of Vigil, and SMART scopes. Without either nothing
+    is allowed. With both, only what both allow is allowed.
     """
-    sent = [_parse_names(claims[claim]) for claim in ("scope", "scp") if claim in claims]
-    return frozenset(SCOPES).intersection(*sent) if sent else frozenset()
+    allowed = [parse_allowed(_parse_names(claims[claim])) for claim in ("scope", "scp") if claim in claims]
+    if len(allowed) == 2:
+        (scopes, permissions), (others, other_permissions) = allowed
+        return scopes & others, intersection(permissions, other_permissions)
+    return allowed[0] if allowed else (frozenset(), {})
+
+
+def parse_allowed(names: Collection[str]) -> tuple[frozenset[str], Permissions]:
+    """Return the scopes of Vigil, and the permissions on FHIR resources, that names allow. Unknown names allow nothing."""
+    smart = parse_smart_scopes(names)
+    named = SCOPES.keys() & set(names)
+    return own_scopes(smart) | named, union([smart, permissions_of(named)])
 
 
 def _parse_names(value: object) -> list[str]:

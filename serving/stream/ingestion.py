@@ -6,7 +6,7 @@ everything durably. What cannot be used is quarantined with a reason, never drop
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -16,7 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from vigil.features.bounds import join_comparators, read_text
 from vigil.features.declarations import UNDECLARED, Declarations, SourceDeclaration
-from vigil.features.pseudonyms import Pseudonyms
+from vigil.features.observations import TIME, check
+from vigil.features.pseudonyms import Pseudonyms, SubjectKey
+from vigil.features.revisions import RETRACTED
 from vigil.models.alarms.patient_terms import PatientTerms
 from vigil.serving.auth.access import Access
 from vigil.serving.auth.tokens import Caller
@@ -25,10 +27,11 @@ from vigil.serving.instant import Instant
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_rows import Receipt
 from vigil.serving.records.registration import Registration
-from vigil.serving.records.timestamps import utc
+from vigil.serving.records.timestamps import not_ahead, present, utc
 from vigil.serving.stream.group_commit import GroupCommit
 
 _INSTANT: Final[TypeAdapter[datetime]] = TypeAdapter(Instant)
+_OF_OTHERS: Final = frozenset(("duplicate_message", "duplicate_reading", "superseded"))  # what other observations already say
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class SentObservation:
         message_id: the sender's name of the message; one sent again counts once.
         received_at: when the gateway received it, by its own clock; None: not sent.
         status, version: whether it corrects or retracts what this message said before (:mod:`vigil.features.revisions`).
+        refused: why the door refuses it, a key of :data:`vigil.features.observations.REASONS`; it goes into the quarantine.
     """
 
     message_id: str
@@ -58,6 +62,7 @@ class SentObservation:
     version: int | None = None
     comparator: str | None = None
     received_at: str | float | bool | None = None
+    refused: str | None = None
 
 
 class Ingestion:
@@ -89,14 +94,49 @@ class Ingestion:
             OverloadedError: more arrives than can be written; nothing was stored.
             DatabaseError: nothing was stored.
         """
-        keys = {name: self._pseudonyms.subject_key(name) for name in {sent.patient_id for sent in observations}}
+        keys = self._keys_of(observations)
         declared = self._declared()
-        rows = [to_row(keys[sent.patient_id], sent, declared.of(sent.source)) for sent in observations]
+        rows = self._rows_of(observations, keys, declared)
         identifiers: dict[str, str] = {key: name for name, key in keys.items()}
         future = self._group_commit.submit(
             rows, identifiers, check=lambda: self._access.require_visible(caller, keys.values()), declared=declared
         )
         return await asyncio.wrap_future(future)
+
+    def require_visible(self, patient_id: str, caller: Caller) -> None:
+        """Refuse a caller who may not act for a patient.
+
+        Raises:
+            OtherWardError: the patient is in another ward.
+            TooManyRefusalsError: the caller was refused too often.
+        """
+        self._access.require_visible(caller, [self._pseudonyms.subject_key(patient_id)])
+
+    def require_movable(self, patient_id: str, caller: Caller) -> None:
+        """Refuse a caller who may not register a patient; raises as :meth:`register`."""
+        self._access.require_movable(caller, [self._pseudonyms.subject_key(patient_id)])
+
+    def find_faults(self, observations: Sequence[SentObservation]) -> dict[int, str]:
+        """Return why observations would be quarantined, by position. Nothing is stored.
+
+        What is stored already is not looked at: a repetition or an old version is no fault.
+        """
+        declared, now = self._declared(), present()
+        rows = self._rows_of(observations, self._keys_of(observations), declared)
+        frame = pd.DataFrame.from_records(rows).assign(recorded_at=now, position=range(len(rows)))
+        frame["observed_at"] = not_ahead(frame["observed_at"].astype(TIME), now)
+        found = check(frame[frame["status"] != RETRACTED], now, declared).quarantined
+        reasons = dict(zip(found["position"].tolist(), found["reason"].tolist(), strict=True))
+        return {position: reason for position, reason in reasons.items() if reason not in _OF_OTHERS}
+
+    def _keys_of(self, observations: Sequence[SentObservation]) -> dict[str, SubjectKey]:
+        return {name: self._pseudonyms.subject_key(name) for name in {sent.patient_id for sent in observations}}
+
+    @staticmethod
+    def _rows_of(
+        observations: Sequence[SentObservation], keys: Mapping[str, SubjectKey], declared: Declarations
+    ) -> list[dict[str, Any]]:
+        return [to_row(keys[sent.patient_id], sent, declared.of(sent.source)) for sent in observations]
 
     def register(self, registrations: Sequence[tuple[str, Registration]], caller: Caller) -> None:
         """Store who patients are and where, from now on; on the disk when this returns.
@@ -179,6 +219,7 @@ def to_row(key: str, sent: SentObservation, declaration: SourceDeclaration) -> d
         "message_id": sent.message_id,
         "status": sent.status,
         "version": sent.version,
+        **({} if sent.refused is None else {"refused": sent.refused}),
         "sent": {"value": sent.value, "comparator": sent.comparator, "observed_at": sent.observed_at}
         | ({} if sent.received_at is None else {"received_at": sent.received_at}),
     }

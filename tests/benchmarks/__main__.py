@@ -29,6 +29,7 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     from tests.benchmarks.cohort import cinc2019_section, ward_section
     from tests.benchmarks.drift import drift_section
     from tests.benchmarks.drift_speed import speed_section
+    from tests.benchmarks.fhir import fhir_section
     from tests.benchmarks.kernel import kernel_section
     from tests.benchmarks.label_free import label_free_section
     from tests.benchmarks.large_cohort import large_cohort_section
@@ -40,6 +41,7 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     by_name: dict[str, Callable[[], Section]] = {"kernel": kernel_section, "online": online_section, "ward": ward_section}
     by_name["drift_speed"] = speed_section
     by_name["stopped_signals"] = stopped_signals_section
+    by_name["fhir"] = fhir_section
     by_name["api"] = lambda: api_section(seconds)
     by_name["profile"] = profile_section
     by_name["large_cohort"] = large_cohort_section

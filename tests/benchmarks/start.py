@@ -49,7 +49,8 @@ def start_section() -> Section:
     return Section(
         "Start",
         f"Each row is a new Python process, {ROUNDS} times after one that is not counted; its median and range. "
-        "`serving.service` is what the server's supervisor imports, `serving.composition` what its two processes import. "
+        "`vigil.serving.service` is what the server's supervisor imports, `vigil.serving.composition` what its "
+        "two processes import. "
         "`vigil serve` has a champion; its processor time is that of all its processes.",
         ["what", "time", "range", "processor time"],
         rows,

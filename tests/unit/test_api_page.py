@@ -13,6 +13,7 @@ from vigil.serving.api.problem_types import PROBLEM_TYPES
 from vigil.serving.api.schemas.history import MAX_HOURS
 from vigil.serving.api.schemas.request import MAX_BODY_BYTES, MAX_OBSERVATIONS, MAX_PATIENTS
 from vigil.serving.app import create_app
+from vigil.serving.auth.smart_scopes import NEEDED
 from vigil.serving.auth.tokens import SCOPES
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.records.source_settings import SourceSettings
@@ -36,7 +37,7 @@ def test_every_route_is_there_with_its_scope():
     for path, methods in create_app().openapi()["paths"].items():
         for method, operation in methods.items():
             if not operation["security"]:
-                assert f"`GET {path}`" in PAGE
+                assert f"`{method.upper()} {path}`" in PAGE
                 continue
             ((scope,),) = (security["HTTPBearer"] for security in operation["security"])
             assert any(row.startswith(f"| `{method.upper()} {path}` | `{scope}` |") for row in ROWS), (method, path)
@@ -56,6 +57,11 @@ def test_no_route_is_there_that_does_not_exist():
 @pytest.mark.parametrize(("scope", "allows"), SCOPES.items())
 def test_every_scope_is_there(scope, allows):
     assert any(row.startswith(f"| `{scope}` | {allows}") for row in ROWS)
+
+
+@pytest.mark.parametrize(("scope", "needed"), NEEDED.items())
+def test_every_smart_scope_that_is_one_of_ours_is_there(scope, needed):
+    assert f"| `{needed[0]}.{needed[1]}` | `{scope}` |" in PAGE
 
 
 def test_every_setting_is_there():

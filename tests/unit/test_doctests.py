@@ -5,14 +5,20 @@ import importlib
 
 import pytest
 
+FEATURES = (
+    "batch", "cases.page", "catalogue", "catalogue_page", "codes", "display_names", "identifiers", "markdown", "observations",
+    "online",
+    "pseudonyms", "scores", "services", "signals", "windows",
+)  # fmt: skip
 MODULES = [
-    "batch", "cases.page", "catalogue", "catalogue_page", "identifiers", "markdown", "observations", "online", "pseudonyms",
-    "scores", "services", "signals", "windows",
-]  # fmt: skip
+    *(f"features.{name}" for name in FEATURES),
+    *(f"serving.fhir.{name}" for name in ("concepts", "observations", "references", "refusals", "times")),
+    "pipelines.sources.fhir.spill",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_doctests_of_module_pass(name):
-    results = doctest.testmod(importlib.import_module(f"vigil.features.{name}"))
+    results = doctest.testmod(importlib.import_module(f"vigil.{name}"))
     assert results.attempted > 0
     assert results.failed == 0

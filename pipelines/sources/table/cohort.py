@@ -239,11 +239,17 @@ class TableCohort(Source):
 
 def _columns_of_observations(table: ObservationTable) -> dict[str, str | None]:
     columns = {KEY: table.stay, "observed_at": table.time, "recorded_at": table.recorded, "device_id": table.device}
-    return columns | {"signal": table.signal, "value": table.value, "unit": table.unit, **table.signals}
+    return columns | {
+        "signal": table.signal,
+        "value": table.value,
+        "unit": table.unit,
+        "comparator": table.comparator,
+        **table.signals,
+    }
 
 
 def _columns_of_stays(table: StayTable) -> dict[str, str | None]:
-    return {KEY: table.stay, **{name: getattr(table, name) for name in FACTS}}
+    return {KEY: table.stay, **{name: getattr(table, name) for name in FACTS}, **table.attributes}
 
 
 def _columns_of_outcomes(table: OutcomeTable) -> dict[str, str | None]:

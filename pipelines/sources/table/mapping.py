@@ -53,7 +53,7 @@ from vigil.features.codes import accepted_names
 from vigil.features.declarations import Declarations
 from vigil.models.own_tasks import TaskSettings
 from vigil.models.tasks import TASKS
-from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources import AttributeName, SourceError
 from vigil.serving.records.source_settings import SignalName, SourceSettings
 
 Name = Annotated[str, Field(min_length=1)]
@@ -161,6 +161,7 @@ class ObservationTable(TableSettings):
         signals: wide: the column of each signal.
         signal: long: the column that names the signal.
         value, unit: long: the columns of value and unit.
+        comparator: long: the column that makes a value a bound: ``<``, ``<=``, ``>`` or ``>=``; else it is empty.
         codes: long: which texts of the column ``signal`` stand for which signals. Rows with other texts are left out. Default:
             names of signals, and LOINC and MDC codes.
     """
@@ -172,6 +173,7 @@ class ObservationTable(TableSettings):
     signal: Name | None = None
     value: Name | None = None
     unit: Name | None = None
+    comparator: Name | None = None
     codes: dict[str, SignalName] = {}
 
     @model_validator(mode="after")
@@ -179,8 +181,8 @@ class ObservationTable(TableSettings):
         is_long = self.signal is not None and self.value is not None
         if bool(self.signals) == is_long:
             raise ValueError("expected either signals (wide: a column a signal), or signal and value (long: a row a value)")
-        if self.signals and (self.signal or self.value or self.unit or self.codes):
-            raise ValueError("signal, value, unit and codes belong to a long table; a wide one has signals alone")
+        if self.signals and (self.signal or self.value or self.unit or self.comparator or self.codes):
+            raise ValueError("signal, value, unit, comparator and codes belong to a long table; a wide one has signals alone")
         return self
 
     def known_codes(self) -> dict[str, str]:
@@ -206,6 +208,8 @@ class StayTable(TableSettings):
         sex: told by ``sex_codes``.
         site, ward: where the stay was.
         unit_admitted_at, hospital_admitted_at: times.
+        attributes: other columns by which patients are grouped when fairness is examined, such as insurance, by a name for
+            each. No model reads them.
     """
 
     patient: Name | None = None
@@ -219,6 +223,7 @@ class StayTable(TableSettings):
     ward: Name | None = None
     unit_admitted_at: Name | None = None
     hospital_admitted_at: Name | None = None
+    attributes: dict[AttributeName, Name] = {}
 
     @model_validator(mode="after")
     def _require_one_age(self) -> Self:

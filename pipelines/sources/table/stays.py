@@ -33,12 +33,13 @@ def facts_of(rows: pd.DataFrame, table: StayTable) -> pd.DataFrame:
     if unnamed.any():
         raise SourceError(f"{table.title}: {table.stay}: missing in {where(rows, unnamed)}; expected one in each row")
     groups = rows.groupby(KEY, sort=True)
-    for name in (name for name in FACTS if name in rows):
+    columns = {name: getattr(table, name) for name in FACTS} | table.attributes
+    for name in (name for name in columns if name in rows):
         number = groups[name].nunique()
         differing = number.index[number > 1]
         if len(differing):
             raise SourceError(
-                f"{table.title}: {getattr(table, name)}: {len(differing)} stays have several, first in "
+                f"{table.title}: {columns[name]}: {len(differing)} stays have several, first in "
                 f"{where(rows, rows[KEY].isin(differing))}; expected the same in all rows of a stay; correct them, or leave "
                 "the column out of the mapping"
             )
@@ -66,7 +67,9 @@ def read_declared_times(
 def make_stays(
     facts: pd.DataFrame, table: StayTable, declaration: SourceDeclaration, seen: pd.DataFrame, site: str
 ) -> pd.DataFrame:
-    """Return the stays as a source gives them (:data:`vigil.pipelines.sources.STAYS`), and :data:`KEY` and :data:`PATIENT`.
+    """Return the stays as a source gives them (:data:`vigil.pipelines.sources.STAYS`), with attributes and two keys.
+
+    The keys are :data:`KEY` and :data:`PATIENT`.
 
     Args:
         facts: one row a stay, by its name.
@@ -106,6 +109,7 @@ def make_stays(
             "sex": _sexes(facts, table),
             "site": read_names(facts["site"]) if "site" in facts else pd.Series(site, facts.index, dtype="string"),
             "unit": read_names(facts["ward"]) if "ward" in facts else pd.Series(pd.NA, facts.index, dtype="string"),
+            **{name: read_names(facts[name]) for name in table.attributes},
         }
     ).sort_values("subject_id", ignore_index=True)
 

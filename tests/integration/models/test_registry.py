@@ -13,9 +13,10 @@ import pytest
 from tests.support.small_model import NAME, feature_rows, fit_small_model, store
 from vigil.models.assessment import assess
 from vigil.models.promotion.recalibration import recalibrate
+from vigil.models.provenance import current_commit
 from vigil.models.registry import CHALLENGER, CHAMPION, NoModelError, Registry
 from vigil.models.training.risk_model import RiskModel
-from vigil.models.version_history import list_versions
+from vigil.models.version_history import EVALUATION, list_variants, list_versions
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_run_that_raises_is_marked_as_failed_and_can_be_resumed(tmp_path):
 
 def test_versions_lists_a_version_with_alias_tags_and_metrics(tmp_path, model, rows):
     registry = Registry(tmp_path)
-    with registry.run(NAME, dataset=("ward", "ab" * 20)) as run_id:
+    with registry.run(NAME, dataset=("ward", "ab" * 20), what="all_signals") as run_id:
         registry.log_models({"all_signals": model}, rows.head(5))
         registry.log(metrics={"all_signals.auroc": 0.8, "all_signals.auroc_low": 0.7, "clock.auroc": 0.6})
     registry.register(run_id, "all_signals", NAME, {"ungated": "the first"})
@@ -72,11 +73,47 @@ def test_versions_lists_a_version_with_alias_tags_and_metrics(tmp_path, model, r
     (listed,) = list_versions(registry, NAME)
     assert (listed["version"], listed["alias"], listed["withdrawn"], listed["ungated"]) == (1, CHAMPION, "a test", "the first")
     assert listed["metrics"] == {"auroc": 0.8, "auroc_low": 0.7}
-    assert re.fullmatch(NAME + r" \d{4}-\d\d-\d\d \d\d:\d\d [0-9a-z.+]+", listed["run"])
+    assert re.fullmatch(NAME + r", ward, \d{4}-\d\d-\d\d \d\d:\d\d, all_signals", listed["run"])
+    tags = registry.client.get_run(run_id).data.tags
+    assert tags["commit"] == tags["mlflow.source.git.commit"] == current_commit()
     (dataset,) = registry.client.get_run(run_id).inputs.dataset_inputs
     assert (dataset.dataset.name, dataset.dataset.digest) == ("ward", ("ab" * 20)[:36])
     with pytest.raises(NoModelError, match="no model 'other'"):
         list_versions(registry, "other")
+
+
+def evaluation(held_out, auprc):
+    """Return what an evaluation stores, with so much AUPRC of each variant; the first is the default."""
+    models = {variant: {"auprc": value, "patients": 40.0} for variant, value in auprc.items()}
+    return {"default": next(iter(auprc)), "made": {"held_out_digest": held_out}, "models": models}
+
+
+def test_variants_are_those_of_the_last_evaluation_of_every_version_the_best_first(tmp_path, model, rows):
+    registry = Registry(tmp_path)
+    evaluations = (
+        [evaluation("a", {"all_signals": 0.9, "clock": 0.1})],
+        [],  # not evaluated
+        [evaluation("b", {"all_signals": 0.2}), evaluation("b", {"all_signals": 0.3, "clock": 0.4})],
+        [evaluation("b", {"logistic": 0.35})],
+    )
+    for stored in evaluations:
+        with registry.run(NAME, dataset=("ward", "ab")) as run_id:
+            registry.log_models({"all_signals": model}, rows.head(5))
+        registry.register(run_id, "all_signals", NAME, {})
+        for one in stored:
+            with registry.run(NAME, run_id, ("ward", one["made"]["held_out_digest"]), context="evaluation"):
+                registry.log(dictionaries={EVALUATION: one})
+    listed = list_variants(registry, NAME)
+    assert [(one["version"], one["variant"], one["is_registered"], one["metrics"]["auprc"]) for one in listed] == [
+        (3, "clock", False, 0.4),
+        (4, "logistic", True, 0.35),
+        (3, "all_signals", True, 0.3),
+        (1, "all_signals", True, 0.9),
+        (1, "clock", False, 0.1),
+    ]
+    assert [one["held_out"] for one in listed] == ["b", "b", "b", "a", "a"]  # other held-out rows do not compare
+    inputs = registry.client.get_run(run_id).inputs.dataset_inputs
+    assert {(own.dataset.digest, own.tags[0].value) for own in inputs} == {("ab", "training"), ("b", "evaluation")}
 
 
 @pytest.mark.parametrize("name", ["ward 3", "ward%203", "a?b", "a#b", "ü", "a'b", "a&b=c"])

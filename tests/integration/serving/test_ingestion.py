@@ -9,9 +9,12 @@ from zoneinfo import ZoneInfo
 import pytest
 import sqlalchemy as sa
 
+from tests.support.fhir_resources import component, observation, panel
 from vigil.features.pseudonyms import open_pseudonyms
 from vigil.serving.auth.access import Access, OtherWardError
 from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.intake import to_sent
+from vigil.serving.fhir.observations import ObservationMapper
 from vigil.serving.identity.identities import Identities
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.records.journal import Journal
@@ -204,3 +207,30 @@ def test_a_converted_reading_that_is_sent_again_is_a_duplicate(home):
         Receipt("quarantined", "duplicate_message")
     ]
     assert [row["value"] for row in home.rows(OBSERVATIONS)] == [37.0]
+
+
+def test_readings_of_fhir_are_taken_and_what_the_mapper_refused_is_quarantined(tmp_path):
+    home = Home(tmp_path)
+    at = AT.isoformat()
+    resources = [
+        panel(component("8480-6", 120, "mm[Hg]"), component("8462-4", "80", "mm[Hg]"), effectiveDateTime=at),
+        observation(id="o2", effectiveDateTime=at),
+        observation(id="o2", effectiveDateTime=at),  # sent again
+        observation(id="o2", value=88, effectiveDateTime=at, status="corrected"),
+        observation(id="o3", effectiveDateTime=AT.date().isoformat()),
+        observation(id="o2", value=None, effectiveDateTime=None, status="entered-in-error"),
+    ]
+    mapper = ObservationMapper({"Patient/12": "12"}.get)
+    receipts = [home.accept(*to_sent(mapper.map(resource), "ehr", "none")) for resource in resources]
+    assert receipts == [
+        [Receipt("accepted"), Receipt("quarantined", "not_a_number")],
+        [Receipt("accepted")],
+        [Receipt("duplicate")],
+        [Receipt("accepted")],
+        [Receipt("quarantined", "imprecise_time")],
+        [Receipt("accepted")],
+    ]
+    counting = [row for row in home.rows(OBSERVATIONS) if row["superseded_at"] is None]
+    assert [(row["signal"], row["value"]) for row in counting] == [("systolic_bp", 120.0)]
+    (text, date) = (json.loads(row["observation"]) for row in home.rows(QUARANTINE))
+    assert (text["value"], date["value"]) == ("80", 80.0)

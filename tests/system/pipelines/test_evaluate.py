@@ -151,3 +151,16 @@ def test_card_of_a_run_is_stored_with_the_run(chain):
     assert "SIMULATED PATIENTS" in page
     assert not any(subject in page for subject in CohortStore(home).read("stays")["subject_id"])
     assert set(answered_items(page)) | set(unknown_items(page)) == set(ITEMS)
+
+
+def test_evaluation_holds_pictures_of_the_model_and_fairness_by_what_is_known(written, page):
+    assert [len(signal["swarm"]["contribution"]) for signal in written["explanations"]] == [200] * 8
+    assert len(written["feature_explanations"]) == 12
+    example = written["example"]
+    assert example["title"] == "Septic shock from pneumonia"
+    log_odds = example["baseline"] + sum(part["contribution"] for part in example["parts"])
+    assert 1 / (1 + np.exp(-log_odds)) == pytest.approx(example["risk"])
+    assert written["fairness"]["by"] == ["sex", "age_band", "ward"]
+    sexes = [row for row in written["fairness"]["groups"] if row["by"] == "sex"]
+    assert sum(row["patients"] for row in sexes) == written["patients"]
+    assert "Age, years: " in page

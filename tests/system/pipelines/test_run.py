@@ -24,7 +24,8 @@ from vigil.models.domain import DomainOfUse
 from vigil.models.registry import Registry
 from vigil.models.tasks import AlarmTarget
 from vigil.models.training.candidate_models import score_model, small_cohort_model
-from vigil.models.training.risk_model import RiskModel, TooFewEventsError
+from vigil.models.training.members import TooFewEventsError
+from vigil.models.training.risk_model import RiskModel
 from vigil.pipelines.cohort_store import CohortFacts, CohortStore
 from vigil.pipelines.home import Home
 from vigil.pipelines.jobs import behaviour

@@ -13,11 +13,11 @@ from vigil.models.cohort import assign_folds
 from vigil.models.evaluation.ranges import measure_coverage
 from vigil.models.training.candidate_models import small_cohort_model
 from vigil.models.training.measurement_augmentation import Augmented
+from vigil.models.training.members import TooFewEventsError
 from vigil.models.training.risk_model import (
     FeatureMismatchError,
     NoThresholdError,
     RiskModel,
-    TooFewEventsError,
     from_log_odds,
     log_odds,
 )
@@ -285,9 +285,14 @@ def test_learners_that_change_their_input_do_not_affect_others():
 def test_no_threshold_error_tells_how_to_set_thresholds():
     X, y, groups = patients(500, 1)
     with pytest.raises(NoThresholdError, match="thresholds_: no high band; expected probabilities"):
-        RiskModel(trees(), COLUMNS).fit(X, y, groups).predict(X)
-    with pytest.raises(NoThresholdError, match="thresholds_: no high band"):
         RiskModel(trees(), COLUMNS).fit(X, y, groups).band(0.2)
+
+
+def test_predict_without_thresholds_is_the_likelier_class():
+    X, y, groups = patients(1000, 1)
+    model = RiskModel(trees(), COLUMNS).fit(X, y, groups)
+    np.testing.assert_array_equal(model.predict(X), model.predict_proba(X).argmax(axis=1))
+    assert 0 < model.predict(X).sum() < 1000
 
 
 def test_fit_with_the_same_data_and_seed_gives_the_same_model():

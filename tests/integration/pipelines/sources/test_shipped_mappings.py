@@ -44,8 +44,8 @@ def test_mimic_iv(tmp_path):
         icu__icustays="subject_id,hadm_id,stay_id,first_careunit,last_careunit,intime,outtime,los\n"
         "10,20,30,Medical Intensive Care Unit (MICU),MICU,2150-01-01 10:00:00,2150-01-02 10:00:00,1\n",
         hosp__patients="subject_id,gender,anchor_age,anchor_year,anchor_year_group,dod\n10,F,70,2149,2011 - 2013,\n",
-        hosp__admissions="subject_id,hadm_id,admittime,dischtime,deathtime,hospital_expire_flag\n"
-        "10,20,2150-01-01 08:00:00,2150-01-02 12:00:00,2150-01-02 09:30:00,1\n",
+        hosp__admissions="subject_id,hadm_id,admittime,dischtime,deathtime,hospital_expire_flag,race,insurance,language\n"
+        "10,20,2150-01-01 08:00:00,2150-01-02 12:00:00,2150-01-02 09:30:00,1,WHITE,Medicare,English\n",
         icu__chartevents="subject_id,hadm_id,stay_id,caregiver_id,charttime,storetime,itemid,value,valuenum,valueuom,warning\n"
         "10,20,30,1,2150-01-01 11:00:00,2150-01-01 11:05:00,220045,80,80,bpm,0\n"
         "10,20,30,1,2150-01-01 11:00:00,2150-01-01 11:05:00,220210,18,18,insp/min,0\n"
@@ -69,14 +69,15 @@ def test_mimic_iv(tmp_path):
     assert (checked.accepted["recorded_at"] > checked.accepted["observed_at"]).all()
     (stay,) = batch.stays.to_dict("records")
     assert (stay["age"], stay["sex"], stay["unit"]) == (71.0, 0.0, "Medical Intensive Care Unit (MICU)")
+    assert (stay["ethnicity"], stay["insurance"], stay["language"]) == ("WHITE", "Medicare", "English")
     assert f"{batch.outcomes['onset'][0]:%m-%d %H:%M}" == "01-02 09:30"
 
 
 def test_eicu(tmp_path):
     write(
         tmp_path,
-        patient="patientunitstayid,uniquepid,gender,age,hospitalid,unittype,hospitaladmitoffset,unitdischargeoffset,"
-        "unitdischargestatus\n1,002-1,Male,> 89,73,MICU,-120,600,Expired\n2,002-2,Female,55,73,MICU,-60,700,Alive\n",
+        patient="patientunitstayid,uniquepid,gender,age,ethnicity,hospitalid,unittype,hospitaladmitoffset,unitdischargeoffset,"
+        "unitdischargestatus\n1,002-1,Male,> 89,Hispanic,73,MICU,-120,600,Expired\n2,002-2,Female,55,,73,MICU,-60,700,Alive\n",
         vitalPeriodic="vitalperiodicid,patientunitstayid,observationoffset,temperature,sao2,heartrate,respiration,"
         "systemicsystolic,systemicdiastolic,systemicmean\n9,1,5,,97,80,16,,,\n10,1,-5,,97,81,16,,,\n",
         vitalAperiodic="vitalaperiodicid,patientunitstayid,observationoffset,noninvasivesystolic,noninvasivediastolic,"
@@ -95,6 +96,7 @@ def test_eicu(tmp_path):
         ("002-2~2", "systolic_bp", "01-01 00:10", 120.0),
     ]
     assert batch.stays[["age", "sex", "site"]].to_numpy().tolist() == [[90.0, 1.0, "73"], [55.0, 0.0, "73"]]
+    assert batch.stays["ethnicity"].fillna("?").tolist() == ["Hispanic", "?"]
     assert batch.outcomes["subject_id"].tolist() == ["002-1~1"]
 
 
@@ -152,6 +154,6 @@ def test_what_a_query_lacks_is_named(tmp_path):
         SourceError, match="query: DuckDB cannot run it over .*: Catalog Error: Table with name chartevents does not exist"
     ):
         read("mimic4", tmp_path)
-    with pytest.raises(SourceError, match="or name one that comes with Vigil: eicu, mimic4, mimic4_meds, omop"):
+    with pytest.raises(SourceError, match="or name one that comes with Vigil: eicu, meds, mimic4, mimic4_meds, omop"):
         open_source("table", tmp_path, Path("mimic5"))
-    assert shipped() == ["eicu", "mimic4", "mimic4_meds", "omop"]
+    assert shipped() == ["eicu", "meds", "mimic4", "mimic4_meds", "omop"]

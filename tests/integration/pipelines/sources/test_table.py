@@ -182,6 +182,17 @@ def test_an_observation_of_no_stay_is_quarantined_and_counted(cohort):
     assert any("no stay has the outcome" in warning for warning in result.warnings)
 
 
+def test_attributes_are_columns_of_stays(cohort):
+    source = cohort(
+        HEAD + VITALS + '[stays]\nfile = "s.csv"\nstay = "id"\nattributes = { insurance = "payer", kin = "id" }\n',
+        v_csv="id,t,hr,glu\na,2026-03-05T08:00:00Z,80,\nb,2026-03-05T08:00:00Z,80,\n",
+        s_csv="id,payer\na,public\nb,\n",
+    )
+    (batch,) = source.batches()
+    assert batch.stays["insurance"].fillna("?").tolist() == ["public", "?"]
+    assert batch.stays["kin"].tolist() == ["a", "b"]
+
+
 STAYS = '[stays]\nfile = "s.csv"\nstay = "id"\nstart = "in"\nend = "out"\n'
 ONE = "id,t,hr,glu\na,2026-03-05T08:00:00Z,80,\n"
 
@@ -195,6 +206,13 @@ ONE = "id,t,hr,glu\na,2026-03-05T08:00:00Z,80,\n"
         (HEAD + VITALS, {"v_csv": "id,t,hr,hr\n"}, "column hr is there more than once"),
         (HEAD + VITALS, {"v_csv": "id,t,hr,glu\nä,b,c,d\n".encode("cp1252")}, "encoding"),
         (HEAD + VITALS, {}, "v.csv: cannot be read"),
+        (
+            HEAD + VITALS + STAYS.split("start", maxsplit=1)[0] + 'attributes = { payer = "payer" }\n',
+            {"v_csv": ONE, "s_csv": "id,payer\na,public\na,private\n"},
+            r"s\.csv: payer: 1 stays have several",
+        ),
+        (HEAD + VITALS + STAYS + 'attributes = { sex = "s" }\n', {}, "sex has a meaning of its own"),
+        (HEAD + VITALS + STAYS + 'attributes = { "My Own" = "s" }\n', {}, "My Own is no name of an attribute"),
         (
             HEAD + VITALS + STAYS,
             {"v_csv": ONE, "s_csv": "id,in,out\na,gestern,\n"},

@@ -8,7 +8,7 @@ from tests.support.synthetic_risks import held_out
 from vigil.models.evaluation import evaluate_predictions
 from vigil.models.evaluation.calibration import count_risks, fit_slope, measure_calibration, measure_reliability
 from vigil.models.evaluation.discrimination import measure_discrimination, roc_and_pr_curves
-from vigil.models.training.risk_model import TooFewEventsError
+from vigil.models.training.members import TooFewEventsError
 
 
 def predictions(n=20_000, seed=0):

@@ -37,10 +37,10 @@ def test_losses_are_shares_each_signal_and_kinds_of_signals():
     assert [loss.what for loss in result[:3]] == ["10 % of all readings", "30 % of all readings", "50 % of all readings"]
     assert {loss.what: set(loss.signals) for loss in result[3:]} == {
         "heart rate": {"heart_rate"},
-        "spo2": {"spo2"},
-        "on oxygen": {"on_oxygen"},
+        "SpO2": {"spo2"},
+        "supplemental oxygen": {"on_oxygen"},
         "lactate": {"lactate"},
-        "wbc": {"wbc"},
+        "white cells": {"wbc"},
         "all laboratory values": {"lactate", "wbc"},
     }
 

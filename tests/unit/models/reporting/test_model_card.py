@@ -10,10 +10,12 @@ import pytest
 from tests.support.evaluation_sections import answered as vignettes_answered
 from tests.support.evaluation_sections import behaviour, domain, examination
 from tests.support.synthetic_risks import held_out
+from tests.unit.models.reporting.test_fairness_figures import GROUPS
 from vigil.features.catalogue import SERVICES
 from vigil.models.alarms.guarantee import Certificate
 from vigil.models.evaluation.comparison import SECTIONS
 from vigil.models.reporting.model_card import ITEMS, list_limits, render_model_card
+from vigil.models.reporting.tables import name_group
 from vigil.models.tasks import TASKS, describe_task
 from vigil.pipelines.results import write_json
 
@@ -113,7 +115,7 @@ def test_every_tripod_item_is_answered_or_listed_as_unknown(page):
         "seed 2026", "medium from 7.12 %, high from", "21.34 %", "mean of 10 members (LGBMClassifier)",
         "python 3.11.9, vigil 0.1.0", "models:/sepsis/7", "at most 100,000 without", "812 patients", "with 95 % confidence",
         "it held:\n0.47 alarms per patient-day",
-        "| heart rate | 8867-4 | /min | 19 | `heart_rate_count_1h`",
+        "| heart rate | 8867-4 | per minute (/min) | 19 | number of readings in the last hour `heart_rate_count_1h`",
         "Times at or after the onset count as positive", "not a medical device",
     ],
 )  # fmt: skip
@@ -233,8 +235,9 @@ def test_card_names_small_groups_but_does_not_count_them(page, evaluation):
     few = [row for row in evaluation["subgroups"] if not row["enough"]]
     assert few
     for row in few:
-        assert f"| {row['by']}: {row['group']} | too few to judge |  |  |" in page
-        assert f"| {row['by']}: {row['group']} | {row['patients']}" not in page
+        name = name_group(row)
+        assert f"| {name} | too few to judge |  |  |" in page
+        assert f"| {name} | {row['patients']}" not in page
 
 
 def test_card_marks_simulated_patients_as_no_evidence(evaluation, page):
@@ -277,7 +280,7 @@ def test_card_escapes_names_from_the_data(result):
     unit = next(row for row in result["subgroups"] if row["by"] == "unit")
     unit["group"] = "A|B <script>\n# x"
     page = render_model_card(result, TRAINING)
-    assert "| unit: A\\|B &lt;script> # x |" in page
+    assert "| ward: A\\|B &lt;script> # x |" in page
     assert "<script" not in page
 
 
@@ -292,3 +295,11 @@ def test_card_tables_are_complete(page):
 
 def test_card_holds_no_identifier(page):
     assert "canary-" not in page
+
+
+def test_card_states_fairness_by_named_attributes(evaluation):
+    section = {"by": ["sex"], "groups": GROUPS, "calibration": [], "threshold": 0.2}
+    page = render_model_card(evaluation | {"fairness": section}, TRAINING)
+    assert "Patients flagged at the threshold, in groups of sex;" in page
+    assert "- Insurance: of the patient-hours before an event the fewest are flagged in the group public (100 patients" in page
+    assert "| insurance: other | under 11 | under 11 | too few to conclude |" in page

@@ -21,7 +21,7 @@ from vigil.pipelines.results import write_json
 CANARY = "canary-"
 SECTION_IDS = {
     "summary", "discrimination", "calibration", "benefit", "alarms", "promise", "subgroups", "robustness", "behaviour",
-    "domain", "ranges", "made",
+    "domain", "ranges", "made", "fairness", "explanations",
 }  # fmt: skip
 ADDRESS = re.compile(r"(?:https?:)?//\w|\burl\((?!#)|\b(?:src|href)=\"(?!#)|@import", flags=re.IGNORECASE)
 
@@ -137,6 +137,12 @@ def test_report_is_the_same_for_the_same_json(page, result):
 def test_report_escapes_names_from_the_data(page):
     assert "&lt;cohort &amp; co&gt;" in page
     assert "<cohort" not in page
+
+
+def test_no_table_of_the_report_repeats_its_plot(page):
+    headings = re.findall(r'<th scope="col">([^<]*)</th>', page)
+    assert "AUROC gain of the default model" in headings
+    assert not {"AUROC", "AUPRC", "change of AUROC", "threshold probability", "risk range, mean"} & set(headings)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -281,9 +287,9 @@ def test_worsening_is_tabulated_by_signal_and_length(result):
     ]
     worse = {"cases": cases, "judged": 3, "broken": [cases[2]], "passed": False}
     table = behaviour_tables.tabulate_worsening(result | {"behaviour": behaviour(worsening=worse)})
-    assert cells(table, "limits") == {"all signals": "met", "spo2": "NOT met", "heart rate": "too few to judge"}
-    assert cells(table, "history under 2 h") == {"all signals": "1.0 % of 30", "spo2": "1.0 % of 30", "heart rate": "-"}
-    assert cells(table, "history of any length")["spo2"] == "20.0 % of 60"
+    assert cells(table, "limits") == {"all signals": "met", "SpO2": "NOT met", "heart rate": "too few to judge"}
+    assert cells(table, "history under 2 h") == {"all signals": "1.0 % of 30", "SpO2": "1.0 % of 30", "heart rate": "-"}
+    assert cells(table, "history of any length")["SpO2"] == "20.0 % of 60"
 
 
 def test_removal_and_history_state_whether_limits_are_met(result):
@@ -316,8 +322,8 @@ def test_domain_of_use_is_tabulated_and_summarised(result, page):
     text = " ".join(behaviour_tables.summarise_domain(result))
     assert "1.3 % (0.9-1.9) are outside, and 10 % (10-11) of the patients" in text
     assert "AUROC is 0.810 (0.806-0.816) inside and unknown outside." in text
-    assert "Of 94 records of vignettes 20 are outside: age (14), not measured: spo2 (6)." in text
-    assert "spo2, systolic bp" in page
+    assert "Of 94 records of vignettes 20 are outside: age (14), not measured: SpO2 (6)." in text
+    assert "SpO2, systolic blood pressure" in page
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,0 +1,69 @@
+"""``vigil.json``: what an exported cohort says of itself, beyond the tables of the format it is written in."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from vigil.models.own_tasks import TaskSettings, find_task
+from vigil.models.tasks import RiskTask
+from vigil.pipelines.sources import SourceError
+
+ORIGIN: Final = "vigil.json"  # in the folder of an export
+OUTCOME: Final = {True: "OUTCOME//", False: "OUTCOME_BY//"}  # codes: before the kind, by whether the onset is known
+_FORMAT: Final = 1  # of the exported tables; a change that an older version would misread raises it
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an exported cohort is from.
+
+    Attributes:
+        source: name of the cohort, as reports show it.
+        simulated: whether its patients are simulated.
+        deidentified: whether its pseudonyms are made with the published key, since its patients need no secret one.
+        task: name of its question.
+        own_task: settings of a question that is not built in.
+        format: of the export.
+    """
+
+    source: str
+    simulated: bool
+    deidentified: bool
+    task: str
+    own_task: dict[str, Any] | None = None
+    format: int = _FORMAT
+
+    def write(self, path: Path) -> None:
+        """Write it; an export writes it last, so that an unfinished one has none."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    def question(self, folder: Path) -> tuple[RiskTask, TaskSettings | None]:
+        """Return the task, and its settings if it is not built in.
+
+        Raises:
+            TaskError: no such task is known here.
+        """
+        if self.own_task is None:
+            return find_task(self.task, folder), None
+        settings = TaskSettings.model_validate(self.own_task)
+        return settings.task(), settings
+
+
+def read_origin(path: Path) -> Origin:
+    """Read the origin of an export.
+
+    Raises:
+        SourceError: it cannot be used, or a newer version of Vigil wrote it.
+    """
+    try:
+        origin = Origin(**json.loads(path.read_text(encoding="utf-8")))
+        if origin.own_task is not None:
+            TaskSettings.model_validate(origin.own_task)
+    except (OSError, TypeError, ValueError, ValidationError) as error:
+        raise SourceError(f"{path}: cannot be used ({type(error).__name__}); export the cohort again") from None
+    if origin.format != _FORMAT:
+        raise SourceError(f"{path}: format {origin.format}; expected {_FORMAT}; read it with the version that wrote it")
+    return origin

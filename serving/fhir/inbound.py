@@ -1,0 +1,281 @@
+"""What FHIR clients send: Patients, Encounters and Observations become registrations, merges and readings.
+
+The edge translates and decides nothing: :class:`vigil.serving.stream.ingestion.Ingestion` checks wards, quarantines and stores,
+as for every door. An Observation is acknowledged when its readings are on the disk.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from vigil.features.pseudonyms import Pseudonyms
+from vigil.features.revisions import RETRACTED
+from vigil.serving.auth.access import OtherWardError
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.answers import Answer, refused
+from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.intake import to_sent
+from vigil.serving.fhir.observations import MappedObservation, ObservationMapper, Reading
+from vigil.serving.fhir.operations import Operation
+from vigil.serving.fhir.outcomes import FhirError, issue, refusal_issue
+from vigil.serving.fhir.patients import read_stay
+from vigil.serving.fhir.references import identifier_keys
+from vigil.serving.fhir.refusals import explain
+from vigil.serving.fhir.registrar import Found, Registrar, require_ward
+from vigil.serving.records.fhir_observations import FhirObservations, SentResource
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_rows import Receipt
+from vigil.serving.records.not_recorded import NotRecordedError
+from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.stream.ingestion import Ingestion, SentObservation
+
+_OBSERVATION: Final = "Observation"
+
+
+@dataclass(slots=True)
+class _Sent:
+    """An Observation on its way into the journal."""
+
+    id: str
+    version: int  # of the resource after it
+    before: SentResource | None
+    mapped: MappedObservation
+    observations: list[SentObservation]
+    is_deletion: bool = False
+
+    @property
+    def readings(self) -> list[Reading]:
+        return self.mapped.readings
+
+
+class Inbound:
+    """Takes what the FHIR clients of one home send."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        ingestion: Ingestion,
+        journal: Journal,
+        pseudonyms: Pseudonyms,
+        observations: FhirObservations,
+        own_codes: Callable[[], Mapping[tuple[str, str], str]],
+    ) -> None:
+        """Hand over to ``ingestion``. ``own_codes`` returns the hospital's signals by system and code."""
+        self._registrar = Registrar(directory, ingestion, journal, pseudonyms)
+        self._directory, self._ingestion, self._pseudonyms = directory, ingestion, pseudonyms
+        self._observations, self._own_codes = observations, own_codes
+
+    async def take(self, operations: Sequence[Operation | FhirError], caller: Caller) -> list[Answer]:
+        """Do each operation that can be done, and answer each, in order: a batch.
+
+        Patients come first, then Encounters, then all Observations in one commit.
+        """
+        answers: dict[int, Answer] = {}
+        patients: Found = {}
+        sent: dict[int, _Sent] = {}
+        mapper = ObservationMapper(self._registrar.finder(patients), self._own_codes(), "id")
+        for position, operation in _in_order(operations):
+            try:
+                if isinstance(operation, FhirError):
+                    raise operation
+                if operation.type == _OBSERVATION:
+                    prepared = await asyncio.to_thread(self._prepare, operation, caller, mapper)
+                    if isinstance(prepared, Answer):
+                        answers[position] = prepared
+                    else:
+                        sent[position] = prepared
+                else:
+                    answers[position] = await asyncio.to_thread(self._registrar.register, operation, caller, patients)
+            except FhirError as error:
+                answers[position] = Answer(error.status_code, issues=[error.issue])
+            except OtherWardError:
+                answers[position] = _elsewhere()
+            except NotRecordedError as error:
+                answers[position] = Answer(409, issues=[issue("conflict", f"link: {error.rule}", ["Patient.link"])])
+        answers |= await self._store(sent, caller)
+        return [answers[position] for position in range(len(operations))]
+
+    def check(self, operations: Sequence[Operation], caller: Caller) -> None:
+        """Find what would be refused of a transaction, before anything is written.
+
+        Raises:
+            FhirError: something would be; it names the element.
+        """
+        patients: Found = {}
+        mapper = ObservationMapper(self._registrar.finder(patients), self._own_codes(), "id")
+        sent: list[SentObservation] = []
+        readings: list[tuple[Reading, int]] = []
+        for position, operation in _in_order(operations):
+            assert isinstance(operation, Operation)
+            try:
+                mapped = self._check(operation, caller, patients, mapper)
+            except FhirError as error:
+                raise _in_entry(position, error.issue, error.status_code) from None
+            if mapped.readings:
+                sent += to_sent(mapped, caller.sub, "")
+                readings += [(reading, position) for reading in mapped.readings]
+        for row, reason in sorted(self._ingestion.find_faults(sent).items() if sent else ()):
+            reading, position = readings[row]
+            raise _in_entry(position, refusal_issue(explain(reading.path, reading.signal, reason)), 422)
+
+    def _check(self, operation: Operation, caller: Caller, patients: Found, mapper: ObservationMapper) -> MappedObservation:
+        """Return the readings of an operation of a transaction, if nothing else speaks against it.
+
+        Raises:
+            FhirError: something does.
+        """
+        if operation.type != _OBSERVATION:
+            patient_id = self._registrar.identify(operation, patients)
+            if operation.type == "Encounter":
+                require_ward(read_stay(operation.resource or {}), caller)
+            elif "link" in (operation.resource or {}):
+                raise FhirError(422, "link: send what merges patients alone, or in a batch", ["Patient.link"])
+            self._ingestion.require_movable(patient_id, caller)
+            return MappedObservation()
+        if operation.if_match is not None:
+            self._require_version(operation)
+        if operation.resource is None:
+            return MappedObservation()
+        mapped = mapper.map({**operation.resource, "id": operation.id or "new"})
+        if mapped.refusals:
+            raise refused(mapped.refusals)
+        assert mapped.patient_id is not None
+        self._ingestion.require_visible(mapped.patient_id, caller)
+        return mapped
+
+    def _prepare(self, operation: Operation, caller: Caller, mapper: ObservationMapper) -> "_Sent | Answer":
+        """Return an Observation as it goes into the journal, or the answer where nothing has to be stored."""
+        identity = self._id_of(operation, caller)
+        before = self._observations.find([identity]).get(identity)
+        if operation.interaction == "create" and operation.identifier is not None and before is not None:
+            return Answer(200, _OBSERVATION, before.id, before.version, before.updated_at)
+        if operation.if_match is not None and (before is None or before.version != operation.if_match):
+            raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
+        if operation.resource is None:
+            return self._prepare_deletion(identity, before, caller)
+        is_update = operation.interaction == "update" or (before is not None and before.deleted)
+        version = 1 if before is None else before.version + is_update
+        resource = {**operation.resource, "id": identity}
+        meta = resource.get("meta")
+        if version > 1 and not (isinstance(meta, Mapping) and "versionId" in meta):
+            resource["meta"] = {**(meta if isinstance(meta, Mapping) else {}), "versionId": str(version)}
+        mapped = mapper.map(resource)
+        if mapped.patient_id is None:
+            raise refused(mapped.refusals)
+        self._ingestion.require_visible(mapped.patient_id, caller)
+        sent = to_sent(mapped, caller.sub, f"{_OBSERVATION}/{identity}")
+        return _Sent(identity, version, before if is_update else None, mapped, sent)
+
+    def _prepare_deletion(self, identity: str, before: SentResource | None, caller: Caller) -> "_Sent | Answer":
+        if before is None:
+            raise FhirError(404, "id: no such Observation was sent here")
+        if before.deleted:
+            return Answer(204, _OBSERVATION, identity, before.version, before.updated_at)
+        patient_id = self._directory.find(self._directory.reference(before.subject_id))
+        if patient_id is None:
+            raise FhirError(404, "id: the patient of this Observation is not known any more")
+        version = before.version + 1
+        readings = [Reading(signal, None, None, None, RETRACTED, message) for message, signal, _ in before.readings]
+        observed_at = next((time for _, _, time in before.readings), None)
+        mapped = MappedObservation(patient_id, observed_at, version=version, readings=readings)
+        return _Sent(identity, version, before, mapped, to_sent(mapped, caller.sub, ""), is_deletion=True)
+
+    def _id_of(self, operation: Operation, caller: Caller) -> str:
+        """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or a new one."""
+        if operation.id is not None:
+            return operation.id
+        name = operation.identifier or next(identifier_keys(operation.resource or {}), None)
+        return secrets.token_hex(16) if name is None else self._directory.ids.of_message(caller.sub, name)
+
+    def _require_version(self, operation: Operation) -> None:
+        found = self._observations.find([operation.id or ""]).get(operation.id or "")
+        if found is None or found.version != operation.if_match:
+            raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
+
+    async def _store(self, sent: Mapping[int, _Sent], caller: Caller) -> dict[int, Answer]:
+        """Store Observations, and answer each when its readings are on the disk."""
+        if not sent:
+            return {}
+        overtaken = {
+            position
+            for position, each in sent.items()
+            if each.before is not None and not await asyncio.to_thread(self._observations.renew, self._row(each))
+        }
+        answers = {position: _overtaken() for position in overtaken}
+        stored = {position: each for position, each in sent.items() if position not in overtaken}
+        observations = [observation for each in stored.values() for observation in each.observations]
+        receipts = iter(await self._ingestion.accept(observations, caller)) if observations else iter(())
+        own = {position: [next(receipts) for _ in each.observations] for position, each in stored.items()}
+        new = [self._row(each) for position, each in stored.items() if each.before is None and _counts(own[position])]
+        added = await asyncio.to_thread(self._observations.add, new) if new else set()
+        for position, each in stored.items():
+            answers[position] = self._answer(each, own[position], is_new=each.id in added)
+            added.discard(each.id)  # one that is twice in a bundle is created once
+        return answers
+
+    def _row(self, sent: _Sent) -> SentResource:
+        patient_id = sent.mapped.patient_id
+        assert patient_id is not None
+        readings = [
+            (reading.message_id or "", reading.signal, sent.mapped.observed_at)
+            for reading in sent.readings
+            if reading.status != RETRACTED and reading.refusal is None
+        ]
+        kept = sent.before.readings if sent.is_deletion and sent.before is not None else readings
+        subject = self._pseudonyms.subject_key(patient_id)
+        return SentResource(sent.id, subject, sent.version, microsecond(present()), sent.is_deletion, kept)
+
+    @staticmethod
+    def _answer(sent: _Sent, receipts: Sequence[Receipt], *, is_new: bool) -> Answer:
+        pairs = list(zip(sent.readings, receipts, strict=True))
+        refusals = [
+            reading.refusal or explain(reading.path, reading.signal, receipt.reason)
+            for reading, receipt in pairs
+            if receipt.status == "quarantined" and receipt.reason is not None
+        ]
+        if not _counts(receipts):
+            return Answer(422, issues=[refusal_issue(refusal) for refusal in refusals])
+        issues = [refusal_issue(refusal, "warning") for refusal in refusals]
+        if sent.mapped.ignored:
+            issues.append(issue("informational", f"{sent.mapped.ignored} values are of no signal here", severity="information"))
+        if sent.mapped.absent:
+            issues.append(
+                issue("informational", f"{sent.mapped.absent} values are absent, with a reason", severity="information")
+            )
+        status = 204 if sent.is_deletion else 201 if is_new else 200
+        return Answer(status, _OBSERVATION, sent.id, sent.version, microsecond(present()), issues)
+
+
+def _in_order(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Operation | FhirError]]:
+    """Return operations with their positions in the order of the specification: deletions, Patients, Encounters, the others."""
+
+    def rank(operation: Operation | FhirError) -> int:
+        if isinstance(operation, FhirError) or operation.interaction == "delete":
+            return 0
+        return {"Patient": 1, "Encounter": 2}.get(operation.type, 3)
+
+    return sorted(enumerate(operations), key=lambda pair: rank(pair[1]))
+
+
+def _counts(receipts: Sequence[Receipt]) -> bool:
+    """Return whether an Observation was taken: one of its readings was, or it has none."""
+    return not receipts or any(receipt.status != "quarantined" for receipt in receipts)
+
+
+def _elsewhere() -> Answer:
+    return Answer(403, issues=[issue("forbidden", "subject: the token covers other wards only")])
+
+
+def _overtaken() -> Answer:
+    text = "If-Match: another version was stored meanwhile; read it, and decide again"
+    return Answer(412, issues=[issue("conflict", text)])
+
+
+def _in_entry(position: int, found: dict[str, Any], status: int) -> FhirError:
+    """Return an error of a transaction that says which entry is at fault."""
+    error = FhirError(status, "refused")
+    inner = [path for path in found.get("expression", []) if isinstance(path, str)]
+    error.issue = {**found, "expression": [f"Bundle.entry[{position}]", *inner]}
+    return error

@@ -1,0 +1,128 @@
+"""Patients and Encounters of FHIR clients: registrations, merges, and the names by which clients know patients."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from vigil.features.kernel.plan import UNBOUNDED
+from vigil.features.pseudonyms import Pseudonyms
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.answers import Answer, refused
+from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.operations import Operation
+from vigil.serving.fhir.outcomes import FhirError
+from vigil.serving.fhir.patients import read_facts, read_stay
+from vigil.serving.fhir.references import identifier_keys, read_patient
+from vigil.serving.fhir.refusals import RefusedError
+from vigil.serving.records.journal import UNASSIGNED, Journal
+from vigil.serving.records.registration import Registration
+from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.stream.ingestion import Ingestion
+
+Found = dict[str, str | None]  # patient identifiers by key, of one request
+
+
+class Registrar:
+    """Registers the patients of one home."""
+
+    def __init__(self, directory: Directory, ingestion: Ingestion, journal: Journal, pseudonyms: Pseudonyms) -> None:
+        """Hand over to ``ingestion``."""
+        self._directory, self._ingestion, self._journal, self._pseudonyms = directory, ingestion, journal, pseudonyms
+
+    def finder(self, patients: Found) -> Callable[[str], str | None]:
+        """Return what finds patients: those of this request by their full URLs, and those that are known."""
+
+        def find(key: str) -> str | None:
+            if key not in patients:
+                _, is_conditional, query = key.partition("Patient?identifier=")
+                patients[key] = self._directory.find(query if is_conditional else key)
+            return patients[key]
+
+        return find
+
+    def identify(self, operation: Operation, patients: Found) -> str:
+        """Return the patient identifier that a Patient or an Encounter is of, and let its full URL stand for it.
+
+        Raises:
+            FhirError: there is none.
+        """
+        assert operation.resource is not None
+        if operation.type == "Encounter":
+            try:
+                return read_patient(operation.resource, self.finder(patients))
+            except RefusedError as error:
+                raise refused([error.refusal]) from None
+        patient_id = self._directory.identifier_of(operation.resource)
+        if patient_id is None and operation.id is not None:
+            patient_id = self._directory.find(f"Patient/{operation.id}")
+        if patient_id is None:
+            raise FhirError(422, "identifier: expected one of the system by which patients are known", ["Patient.identifier"])
+        read_facts(operation.resource, present().date())
+        for key in (operation.full_url, None if operation.id is None else f"Patient/{operation.id}"):
+            if key is not None:
+                patients[key] = patient_id
+        return patient_id
+
+    def register(self, operation: Operation, caller: Caller, patients: Found) -> Answer:
+        """Store what a Patient or an Encounter says."""
+        if operation.resource is None:
+            raise FhirError(405, f"{operation.type} cannot be deleted; finish the Encounter to end monitoring")
+        patient_id = self.identify(operation, patients)
+        subject = self._pseudonyms.subject_key(patient_id)
+        with self._journal.snapshot() as journal:
+            known = journal.registration(subject, UNBOUNDED)
+        facts = (
+            Registration(subject, self._first_ward(caller))
+            if known is None
+            else Registration(**{name: getattr(known, name) for name in Registration.__slots__})
+        )
+        said = (
+            read_stay(operation.resource) if operation.type == "Encounter" else read_facts(operation.resource, present().date())
+        )
+        after = replace(facts, **said)
+        if operation.type == "Encounter":
+            require_ward(said, caller)
+        if known is None or after != facts:
+            self._ingestion.register([(patient_id, after)], caller)
+        if operation.type == "Encounter":
+            return Answer(200, "Encounter", operation.id or self._directory.ids.of_message(subject, "encounter"), 1)
+        self._remember(operation, patient_id)
+        self._follow_links(operation.resource, patient_id, caller, patients)
+        identity = operation.id or self._directory.ids.of_subject(subject)
+        return Answer(201 if known is None else 200, "Patient", identity, 1, microsecond(present()))
+
+    @staticmethod
+    def _first_ward(caller: Caller) -> str:
+        """Return the ward of a patient of whom none is known: the caller's, if it has one only."""
+        return next(iter(caller.wards)) if caller.wards is not None and len(caller.wards) == 1 else UNASSIGNED
+
+    def _remember(self, operation: Operation, patient_id: str) -> None:
+        """Let the id and the other identifiers of a Patient stand for it."""
+        assert operation.resource is not None
+        keys = [key for key in identifier_keys(operation.resource) if self._directory.find(key) != patient_id]
+        if operation.id is not None and self._directory.find(f"Patient/{operation.id}") != patient_id:
+            keys.append(f"Patient/{operation.id}")
+        if keys:
+            self._directory.remember(patient_id, keys)
+
+    def _follow_links(self, patient: Mapping[str, Any], patient_id: str, caller: Caller, patients: Found) -> None:
+        """Merge patients that are linked: one that was replaced counts for the one that replaces it."""
+        links = patient.get("link")
+        find = self.finder(patients)
+        for link in links if isinstance(links, list) else []:
+            kind = link.get("type") if isinstance(link, Mapping) else None
+            if kind not in ("replaced-by", "replaces"):
+                continue
+            try:
+                other = read_patient({"resourceType": "Patient", "other": link.get("other")}, find, "other")
+            except RefusedError as error:
+                raise refused([error.refusal]) from None
+            merged, into = (patient_id, other) if kind == "replaced-by" else (other, patient_id)
+            if merged != into:
+                self._ingestion.merge(merged, into, caller)
+
+
+def require_ward(stay: Mapping[str, Any], caller: Caller) -> None:
+    """Check that an Encounter is in a ward of the caller, if it names one."""
+    if "ward" in stay and not caller.can_see(stay["ward"]):
+        raise FhirError(403, "location: the token covers other wards only", ["Encounter.location"])

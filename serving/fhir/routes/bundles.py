@@ -1,0 +1,72 @@
+"""``POST /fhir``: batch and transaction."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.operations import MAX_ENTRIES, Operation, parse_entry, parse_json, require_resource
+from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse
+from vigil.serving.fhir.routes.access import require_form
+from vigil.serving.fhir.routes.answers import InboundHere, take, to_entry
+from vigil.serving.fhir.routes.interactions import RESOURCES
+
+router: Final = APIRouter(prefix=BASE)
+
+_WRITES: Final = {offered.type: frozenset(offered.interactions) for offered in RESOURCES}
+_LETTERS: Final = {"create": "c", "update": "u", "delete": "d"}
+
+
+@router.post("")
+@router.post("/")
+async def post_bundle(request: Request, inbound: InboundHere) -> FhirResponse:
+    """Entries of a batch are done one by one; those of a transaction all, or none if one of them cannot be used."""
+    require_form(request)
+    caller: Caller = request.state.caller
+    bundle = require_resource(parse_json(await request.body()), "Bundle")
+    kind, entries = bundle.get("type"), bundle.get("entry", [])
+    if kind not in ("batch", "transaction"):
+        raise FhirError(400, "type: expected batch or transaction", ["Bundle.type"])
+    if not isinstance(entries, list) or len(entries) > MAX_ENTRIES:
+        raise FhirError(413, f"entry: expected a list of at most {MAX_ENTRIES} entries", ["Bundle.entry"])
+    operations = [_parse(position, entry, caller) for position, entry in enumerate(entries)]
+    if kind == "transaction":
+        whole: list[Operation] = []
+        for operation in operations:
+            if isinstance(operation, FhirError):
+                raise operation
+            whole.append(operation)
+        _require_once(whole)
+        inbound.check(whole, caller)
+    answers = await take(inbound, operations, caller)
+    return FhirResponse(
+        {"resourceType": "Bundle", "type": f"{kind}-response", "entry": [to_entry(answer) for answer in answers]}
+    )
+
+
+def _parse(position: int, entry: Any, caller: Caller) -> Operation | FhirError:
+    """Return what an entry asks for, or why the caller cannot have it."""
+    try:
+        operation = parse_entry(entry)
+    except FhirError as error:
+        error.issue["expression"] = [f"Bundle.entry[{position}]", *error.issue.get("expression", [])]
+        return error
+    path = [f"Bundle.entry[{position}]", "Bundle.entry.request.url"]
+    letter = _LETTERS[operation.interaction]
+    if operation.interaction not in _WRITES.get(operation.type, ()):
+        return FhirError(404, "request.url: no such interaction is offered; see /fhir/metadata", path)
+    if not caller.may(letter, operation.type):
+        return FhirError(403, f"token: expected the scope system/{operation.type}.{letter}", path)
+    return operation
+
+
+def _require_once(operations: list[Operation]) -> None:
+    """Check that no resource is written twice in a transaction, whose order would decide.
+
+    Raises:
+        FhirError: one is (400).
+    """
+    named = [(operation.type, operation.id or operation.identifier) for operation in operations]
+    written = [name for name in named if name[1] is not None]
+    if len(set(written)) < len(written):
+        raise FhirError(400, "entry: expected each resource once in a transaction", ["Bundle.entry"])

@@ -1,0 +1,34 @@
+"""The tables of ``connections.db``: what Vigil remembers about the systems that it talks with."""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+from vigil.serving.records.database import Digest, Schema
+
+METADATA: Final = sa.MetaData()
+SCHEMA: Final = Schema("connections", METADATA, revision="0002")
+
+USED_ASSERTIONS: Final = sa.Table(
+    "used_assertions",
+    METADATA,
+    sa.Column("digest", Digest, primary_key=True),  # of the client and the assertion's jti
+    sa.Column("until", sa.BigInteger, nullable=False),  # seconds since 1970: expired for everyone from then on
+)
+FHIR_NAMES: Final = sa.Table(  # by which FHIR clients know patients, beside the patient identifier
+    "fhir_names",
+    METADATA,
+    sa.Column("name", sa.String, primary_key=True),  # a pseudonym, as names may identify
+    sa.Column("subject_id", sa.String, nullable=False, index=True),
+    sa.Column("recorded_at", sa.BigInteger, nullable=False),  # microseconds UTC, as all times below
+)
+FHIR_OBSERVATIONS: Final = sa.Table(  # that FHIR clients sent, so that they can read, correct and retract them by id
+    "fhir_observations",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("subject_id", sa.String, nullable=False, index=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("deleted", sa.Boolean, nullable=False),
+    sa.Column("readings", sa.JSON, nullable=False),  # [[message, signal, observed_at], ...]
+)
