@@ -10,6 +10,7 @@ import vigil
 from tests.support.tables import write_german_cohort
 from vigil.models.cohort import split_of
 from vigil.notebook_views import EvaluationTable
+from vigil.pipelines.home import Home
 from vigil.pipelines.jobs.score_readings import score_readings
 from vigil.pipelines.jobs.train import read_labelled_index
 from vigil.pipelines.sources.simulated import SimulatedWard
@@ -169,12 +170,12 @@ def test_risks_of_another_cohort_are_those_of_its_index_times(home, few_stays):
 
 @pytest.fixture(scope="module")
 def few_stays():
-    return vigil.Cohort(SimulatedWard(patients=8, seed=5))
+    return vigil.Cohort(SimulatedWard(patients=24, seed=5))
 
 
 def test_homes_models_and_evaluations_show_themselves(home, tmp_path):
     page = vigil.Home(home)._repr_html_()
-    assert "220 stays" in page
+    assert f"{Home(home).cohort.facts.subjects:,} stays" in page
     assert "no clinical evidence" in page
     assert "champion" in page
     assert "No cohort yet" in vigil.Home(tmp_path)._repr_html_()

@@ -6,8 +6,8 @@ import importlib
 import pytest
 
 FEATURES = (
-    "batch", "cases.page", "catalogue", "catalogue_page", "codes", "display_names", "identifiers", "markdown", "observations",
-    "online",
+    "batch", "cases.page", "catalogue", "catalogue_page", "codes", "display_names", "glucose", "identifiers", "markdown",
+    "observations", "online",
     "pseudonyms", "scores", "services", "signals", "windows",
 )  # fmt: skip
 MODULES = [
