@@ -61,7 +61,7 @@ class TableCohort(Source):
         if task is not None:
             self.aces, self.own_task = read_aces(task)
             self.notes = self._notes = self._require_events(task)
-            text += task.read_text(encoding="utf-8")
+            text += self.aces.model_dump_json()
         elif not isinstance(own, str):
             self.own_task = own
         self.task = TASKS[str(own)] if self.own_task is None else self.own_task.task()
@@ -76,22 +76,17 @@ class TableCohort(Source):
     def batches(self) -> Iterator[Batch]:
         self.left_out, self._asked = {}, set()
         for parts in self._parts:
-            frames = [self._read_observations(number, parts) for number in range(len(self.mapping.observations))]
-            observations = stack(frames)
+            observations = stack([self._read_observations(number, parts) for number in range(len(self.mapping.observations))])
             stays = self._read_stays(observations, parts)
-            names = stays.set_index(KEY)["subject_id"]
-            if self.aces is not None:
-                stays, outcomes = self._ask(stays)
-                observations = observations.merge(stays[[KEY, "subject_id", "end"]], on=KEY, how="left")
-                observations = observations[~(observations["observed_at"] > observations.pop("end"))]
-                sent = observations.pop(KEY)
-                observations["subject_id"] = observations["subject_id"].fillna(sent)
-                # Readings of a stay that is not asked about are none of the cohort.
-                observations = observations[observations["subject_id"].isin(stays["subject_id"]) | ~sent.isin(names.index)]
-            else:
+            if self.aces is None:
                 outcomes = self._read_outcomes(stays, parts)
+                names = stays.set_index(KEY)["subject_id"]
                 sent = observations.pop(KEY)
                 observations.insert(0, "subject_id", sent.map(names).fillna(sent))
+            else:
+                all_stays = stays
+                stays, outcomes = self._ask(all_stays)
+                observations = _until_asked(observations, all_stays, stays)
             yield Batch(observations.reset_index(drop=True), stays.drop(columns=[KEY, PATIENT]), outcomes)
         if self.aces is not None and (elsewhere := len(self._realised) - len(self._asked)):
             note = f"{elsewhere:,} of {len(self._realised):,} questions of the task fall into no stay, and are left out"
@@ -259,6 +254,14 @@ def _columns_of_stays(table: StayTable) -> dict[str, str | None]:
 
 def _columns_of_outcomes(table: OutcomeTable) -> dict[str, str | None]:
     return {KEY: table.stay, "onset": table.onset, "label": table.label, "event": table.event, "time": table.time}
+
+
+def _until_asked(observations: pd.DataFrame, all_stays: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
+    """Return the observations of each question until it is asked, and those that belong to no stay at all."""
+    is_stray = ~observations[KEY].isin(all_stays[KEY])
+    own = observations.merge(asked[[KEY, "subject_id", "end"]], on=KEY)
+    own = own[~(own["observed_at"] > own["end"])].drop(columns=[KEY, "end"])  # one without a time is quarantined
+    return stack([own, observations[is_stray].rename(columns={KEY: "subject_id"})])
 
 
 def _onsets(rows: pd.DataFrame, table: OutcomeTable, ends: "pd.Series[pd.Timestamp]") -> pd.DataFrame:

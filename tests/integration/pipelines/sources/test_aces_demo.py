@@ -121,10 +121,10 @@ def test_a_window_that_ends_with_another_window_is_refused_where_it_must_depend_
 def test_the_cohort_asks_its_questions_in_the_stays_of_the_mapping(events, tmp_path):
     _, settings = read(tmp_path, DEATH)
     folder = tmp_path / "data"
-    folder.mkdir()
+    (folder / "data").mkdir(parents=True)
     columns = {"patient": "subject_id", "value": "numeric_value"}
     stored = events.assign(time=events["time"].dt.tz_localize(None)).rename(columns=columns)
-    stored.to_parquet(folder / "events.parquet", index=False)
+    stored.to_parquet(folder / "data" / "events.parquet", index=False)
     source = open_source(None, folder, Path("mimic4_meds"), tmp_path / "icu_mortality.aces.yaml")
     batch, expected = next(iter(source.batches())), list(slow_death(events))
     labelled = label_index_times(index_times(batch.stays, source.task.index), batch.outcomes, source.task)
