@@ -23,7 +23,7 @@ class SourceDeclaration:
         error_codes: Values that say what is wrong with the device, by signal; such as 9, 10 and 12 of a glucose sensor.
         time_zone: That of its times without one. None: such times are not believed.
         carry_hours: How long a score at the bedside may use its values, by signal, where that is shorter than
-            :attr:`vigil.features.signals.Signal.carry_hours`; such as 2 h for a wristband.
+            :attr:`vigil.features.signal.Signal.carry_hours`; such as 2 h for a wristband.
         time_format: How its times are written (:meth:`datetime.datetime.strptime`). None: ISO 8601.
         decimal_comma: Whether texts of its values have a comma before the decimals.
         counts_reception: Whether a reading counts as of when the gateway received it, since the clocks of its devices are not

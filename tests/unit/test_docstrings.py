@@ -5,6 +5,7 @@ import re
 from functools import cache
 
 from tests.support import ROOT
+from vigil import _MODULE_OF as PUBLIC
 
 ROLE = re.compile(r":(?:func|class|meth|data|attr|mod|exc):`~?([\w.]+)`")
 ROOMS = ("features", "models", "serving", "pipelines")
@@ -54,6 +55,9 @@ def exists(target, module, owners):
     above, _, last = target.rpartition(".")
     if above in TREES:
         return last in top_names(above)
+    package, _, name = above.rpartition(".")
+    if package == "vigil" and name in PUBLIC:  # as users write it
+        return last in members(PUBLIC[name])[name]
     if above.rpartition(".")[0] in TREES:
         return last in members(above.rpartition(".")[0]).get(above.rpartition(".")[2], ())
     if above:
