@@ -4,7 +4,7 @@ BIN := .venv/bin
 HOME_DIR ?= .vigil
 WORKERS := --numprocesses auto --dist loadfile --no-loadscope-reorder # the tests of a file share fixtures
 
-.PHONY: help install demo serve test test-fast soak bench check lock notebook notebooks wheel clean
+.PHONY: help install demo serve test test-fast soak bench check lock notebook notebooks docs pictures wheel clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -55,6 +55,12 @@ notebooks: install ## Execute the notebooks from top to bottom and keep their pl
 
 wheel: install ## The distribution for other environments, in dist/.
 	$(BIN)/pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+docs: install ## The documentation site, in docs/_build/html; a broken link is an error.
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . docs/_build/html
+
+pictures: install ## Draw the diagrams of the site anew (needs npx and chromium).
+	PUPPETEER_SKIP_DOWNLOAD=1 $(BIN)/python docs/pictures/draw.py
 
 clean: ## Remove what the jobs made.
 	rm -rf $(HOME_DIR)

@@ -29,7 +29,7 @@ class Signal:
             2017, chart 4. A source may declare a shorter time (:mod:`vigil.features.declarations`). Protocols that look back
             carry a value for :data:`vigil.features.derived.SCORE_CARRY_HOURS`.
         coded: Whether the value is a code and not a quantity. Only whole numbers are then valid, and none is rounded.
-        limit_of: Of a bound (:data:`BOUNDS`): the signal that is bounded. The value is then the limit.
+        limit_of: Of a bound (:data:`vigil.features.signals.BOUNDS`): the signal that is bounded. The value is then the limit.
     """
 
     name: str

@@ -13,11 +13,11 @@ def describe_training(registry: Registry, registered: RegisteredModel) -> dict[s
     """Describe how a version was trained, from its run and its artifact.
 
     Returns:
-        - of the run: ``trained_at`` (UTC, ISO 8601), ``versions`` of libraries, and ``train_patients, train_events`` (as text;
-          None if the run does not hold them);
-        - of the artifact: ``learner`` (its class), ``parameters`` (:attr:`RiskModel.settings`, as text), ``members`` (number of
-          fitted learners), ``folds, repeats, max_negatives, seed``, ``ways`` of augmentation that members learned from,
-          ``features`` (names, in order) and ``thresholds``.
+        Of the run ``trained_at`` (UTC, ISO 8601), ``versions`` of libraries, and ``train_patients, train_events`` (as text;
+        None if the run does not hold them). Of the artifact ``learner`` (its class), ``parameters`` (the settings of
+        :class:`vigil.models.training.risk_model.RiskModel`, as text), ``members`` (number of fitted learners), ``folds,
+        repeats, max_negatives, seed``, ``ways`` of augmentation that members learned from, ``features`` (names, in order) and
+        ``thresholds``.
     """
     run, model = registry.client.get_run(registered.run_id), registered.model
     tags, params = run.data.tags, run.data.params

@@ -27,6 +27,7 @@ from vigil.serving.api.problems import (
 from vigil.serving.api.routes import devices, merges, observations, risks, terms, wards
 from vigil.serving.api.schemas.problems import Problem
 from vigil.serving.api.schemas.request import MAX_BODY_BYTES
+from vigil.serving.cds_hooks.routes import router as cds_router
 from vigil.serving.fhir.operations import MAX_BODY_BYTES as MAX_FHIR_BYTES
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.outcomes import FhirError, OutcomeMiddleware, on_fhir_error
@@ -46,6 +47,7 @@ _ROUTERS: Final = (
     wards.router,
     smart_router,
     fhir_router,
+    cds_router,
 )
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {

@@ -15,6 +15,7 @@ from vigil.serving.api.standing_answers import StandingAnswers
 from vigil.serving.auth.access import Access
 from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
+from vigil.serving.cds_hooks.service import CdsService
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.inbound import Inbound
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
@@ -51,6 +52,7 @@ class ApiComponents:
     """The components of the process that answers requests. Routes get them singly (:mod:`vigil.serving.api.dependencies`)."""
 
     access: Access
+    cds: CdsService
     champion: Champion
     clock: Clock
     directory: Directory
@@ -139,6 +141,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
     return ApiComponents(
         access=access,
+        cds=CdsService(settings.url, directory, pseudonyms, access, journal, service, ward_state, smart.clients),
         champion=champion,
         clock=service.clock,
         directory=directory,

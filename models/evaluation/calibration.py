@@ -22,7 +22,8 @@ def measure_calibration(label: Float64, probability: Float64) -> dict[str, float
 
     ``calibration_slope`` is the slope of a logistic regression of the label on the log-odds. 1 is right; below 1 the risks are
     too extreme. ``calibration_intercept`` is the shift of the log-odds that makes the mean risk equal the event rate, with the
-    slope held at 1. 0 is right. ``ece`` is the mean of |observed - predicted| over ten groups of equal size.
+    slope held at 1. 0 is right. ``ece`` is the mean absolute difference of observed and predicted, over ten
+    groups of equal size.
 
     Source: Van Calster B, et al. Calibration: the Achilles heel of predictive analytics. BMC Med 2019;17:230.
 

@@ -160,7 +160,7 @@ class PeriodPerformance(_Record):
 
 
 class MeasuredPerformance(PeriodPerformance):
-    """Performance measured over all known outcomes, and week by week (:func:`vigil.models.monitoring.performance.measured`).
+    """Performance over all known outcomes, and by week (:func:`vigil.models.monitoring.performance.measure_performance`).
 
     Attributes:
         auroc_before: AUROC of training patients, out of fold.

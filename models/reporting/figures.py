@@ -19,6 +19,7 @@ Result = Mapping[str, Any]
 _WIDTH: Final = 9.5  # inches
 _GUIDE: Final[dict[str, Any]] = {"color": "#888888", "linewidth": 0.9, "linestyle": ":"}
 _DOT: Final[dict[str, Any]] = {"fmt": "o", "markersize": 5, "capsize": 2.5, "elinewidth": 1.2}
+_PALE: Final = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
 _STABLE_RECALL: Final = 0.02  # recall below which precision rests on few hours and jumps
 
 
@@ -138,7 +139,7 @@ def draw_alarms(result: Result) -> Figure:
             if rule[metric] is not None:
                 _draw_cross(axes, rule, metric, "#D55E00", "D")
                 point = (rule["alarms_per_patient_day"], rule[metric])
-                axes.annotate(rule["rule"], point, (7, 5), textcoords="offset points", fontsize=8, color="#A34700")
+                axes.annotate(rule["rule"], point, (7, 5), textcoords="offset points", fontsize=8, color="#A34700", bbox=_PALE)
         _draw_cross(axes, result["alarms"]["at_frozen_threshold"][default], metric, DEFAULT_COLOUR, "o")
         axes.set(xlim=(0, None), ylim=(0, None))
         axes.yaxis.set_major_formatter(FuncFormatter(percent_tick))

@@ -114,7 +114,7 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     smallest_leaf: float | None = None  # for models of earlier versions, which lack the attribute
     features: list[str]
-    feature_names_in_: NDArray[np.object_]
+    feature_names_in_: NDArray[Any]
     members_: list[list[Any]]
     weights_: Float64
     intercept_: float
@@ -266,7 +266,8 @@ class RiskModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         if fitting:
             self.matrix(X.head(0))  # raises if columns are missing
-            self.n_features_in_, self.feature_names_in_ = len(self.features), np.array(self.features, dtype=object)
+            self.n_features_in_ = len(self.features)
+            self.feature_names_in_ = np.array(self.features)  # of text, not of objects, each of which would be stored by itself
         return X
 
     def margin(self, X: Any) -> Float64:

@@ -103,7 +103,7 @@ def compute_figures(scored: pd.DataFrame) -> dict[str, float]:
 def compare_news2(scored: pd.DataFrame, news2: NDArray[np.float64]) -> dict[str, float]:
     """Return the recall at the alarm rate of each NEWS2 rule, and the share of its alarms at its recall.
 
-    Both are those of :func:`against_rule`.
+    Both are those of :func:`compare_with_rule`.
 
     Args:
         scored: as :func:`compute_figures` takes it.
@@ -127,8 +127,8 @@ def count_safety_net_alarms(scored: pd.DataFrame) -> dict[str, float]:
             :func:`vigil.models.assessment.safety_net_scores`.
 
     Returns:
-        The figures of :func:`summary` with the prefixes ``model_, net_, both_``, and those of :func:`emergencies` with
-        ``emergency_``.
+        The figures of :func:`summarise_alarms` with the prefixes ``model_, net_, both_``, and those of
+        :func:`count_emergencies` with ``emergency_``.
     """
     # Each fold has its own thresholds, so risks are expressed in units of them.
     watch = AlarmTimeline.from_frame(scored.assign(probability=scored["probability"] / scored["high"]))

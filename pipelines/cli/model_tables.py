@@ -38,7 +38,7 @@ def tuning_table(result: Tuning, reports: Path) -> RenderableType:
             f"{name}*" if name == result.variant else str(name),
             format_number(own["folds_log_loss"], 4),
             format_number(own["log_loss"], 4),
-            "" if name == result.variant else f"{gain:+.1f} ({low:.1f} to {high:.1f})",
+            "" if name == result.variant else f"{gain:+.1f} ({low:.0f} to {high:.0f})",
             f"{own['auprc']:.3f} ({own['auprc_low']:.2f}-{own['auprc_high']:.2f})",
             format_number(own["auroc"], 3),
         )

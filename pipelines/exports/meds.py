@@ -11,18 +11,21 @@ from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vigil.features.observations import to_resolution
 from vigil.features.signals import STORED
 from vigil.models.cohort import index_times, label_index_times, split_of
 from vigil.models.tasks import RiskTask
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.sources import Batch
-from vigil.pipelines.sources._shared.origin import OUTCOME
+from vigil.pipelines.sources._shared.origin import OUTCOME, attributes_of
 from vigil.pipelines.sources.meds.vocabulary import (
     AGE,
+    ATTRIBUTE,
     CODES,
     EXTENSIONS,
     MEDS_VERSION,
@@ -120,11 +123,21 @@ def events_of(batch: Batch) -> pd.DataFrame:
     ages["text_value"] = [repr(age) for age in ages["numeric_value"]]
     sexes = [facts[(stays["sex"] == sex).to_numpy()].assign(code=code) for code, sex in SEXES.items()]
     end = at.pop("STAY_END")
-    parts = [*sexes, *at.values(), ages, _observed(batch.observations), _outcomes(batch.outcomes), end]
+    of_stays = [*sexes, *_attributes(batch.stays), *at.values(), ages]
+    parts = [*of_stays, _observed(batch.observations), _outcomes(batch.outcomes), end]
     events = pd.concat([part for part in parts if len(part)], ignore_index=True).reindex(columns=SCHEMA.names)
     for name in ("time", *_OF_TIME):
         events[name] = pd.to_datetime(events[name], utc=True).dt.tz_localize(None).astype("datetime64[us]")
     return events
+
+
+def _attributes(stays: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    for name, values in attributes_of(stays).items():
+        own = pd.DataFrame({STAY: stays.loc[values.index, "subject_id"], "code": ATTRIBUTE + name})
+        if values.dtype == "float64":
+            yield own.assign(numeric_value=values, text_value=[repr(value) for value in values.tolist()])
+        else:
+            yield own.assign(text_value=values.astype(object))
 
 
 def _observed(observations: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +145,11 @@ def _observed(observations: pd.DataFrame) -> pd.DataFrame:
     if "superseded_at" in observations:
         code = code.where(observations["superseded_at"].isna(), SUPERSEDED + code)
     named = observations.rename(columns={"subject_id": STAY, "observed_at": "time", "value": "numeric_value"})
-    return named.drop(columns="signal").assign(code=code, source=observations["source"].astype(object))
+    value = observations["value"].to_numpy()
+    is_exact = to_resolution(value.astype(np.float32).astype(np.float64), observations["signal"]) == value
+    text = pd.Series(None, observations.index, dtype=object)
+    text[~is_exact] = [repr(full) for full in value[~is_exact].tolist()]  # signals of other packages may be finer than float32
+    return named.drop(columns="signal").assign(code=code, text_value=text, source=observations["source"].astype(object))
 
 
 def _outcomes(outcomes: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ OHDSI: https://ohdsi.github.io/CommonDataModel/cdm54.html. A visit is a stay. Wh
 beside its tables. Observations that were corrected or retracted later are left out: OMOP knows one version of a measurement.
 """
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version as installed
@@ -19,7 +20,7 @@ from vigil.features.signals import STORED
 from vigil.models.cohort import patient_of
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.sources import Batch
-from vigil.pipelines.sources._shared.origin import OUTCOME
+from vigil.pipelines.sources._shared.origin import OUTCOME, attributes_of
 from vigil.pipelines.sources.omop.vocabulary import (
     CDM_VERSION,
     EHR,
@@ -59,7 +60,7 @@ _COLUMNS: Final = {
     "death": {"person_id": _INTEGER, "death_date": pa.date32(), "death_datetime": _TIME, "death_type_concept_id": _INTEGER},
     STAY_FACTS: {
         "visit_occurrence_id": _INTEGER, "age": pa.float64(), "site": _TEXT, "ward": _TEXT, "unit_admitted_at": _TIME,
-        "hospital_admitted_at": _TIME,
+        "hospital_admitted_at": _TIME, "attributes": _TEXT,
     },
     PROVENANCE: {
         "measurement_id": _INTEGER, "visit_occurrence_id": _INTEGER, "recorded_at": _TIME, "device_id": _TEXT, "source": _TEXT,
@@ -183,7 +184,9 @@ class _Tables:
         )
         facts = stays[["visit_occurrence_id", "age", "site"]].assign(ward=stays["unit"])
         times = {name: _utc(stays[name]) for name in ("unit_admitted_at", "hospital_admitted_at")}
-        self._append(STAY_FACTS, facts.assign(**times))
+        own = attributes_of(stays.drop(columns=["person_id", "visit_occurrence_id"]))
+        attributes = [{name: values[row] for name, values in own.items() if row in values.index} for row in stays.index]
+        self._append(STAY_FACTS, facts.assign(**times, attributes=[json.dumps(one) for one in attributes]))
 
     def _write_measurements(self, observations: pd.DataFrame, visits: pd.DataFrame) -> None:
         if "superseded_at" in observations:

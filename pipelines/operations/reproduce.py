@@ -4,15 +4,13 @@ What each prediction was made of depends on its origin:
 
 - ``rescorer``, ``journal``: the subject's observations recorded by its index time;
 - ``online_store``: a row in Feast, which knows its time to the second. Of the journal's groups and the rescorer's index times
-within
-  that second, one must give the same outputs; for a subject of the batch cohort it is the cohort's observations. An answer
-  from a stale row is NEWS2; it is reproduced from the row aged by the hours that had passed, so every output is compared;
+  within that second, one must give the same outputs; for a subject of the batch cohort it is the cohort's observations. An
+  answer from a stale row is NEWS2; it is reproduced from the row aged by the hours that had passed, so every output counts;
 - ``request``: observations that were never stored, so the features in the log are scored again.
 
 Retention deletes observations. A prediction as of an earlier time that the rest does not give is past retention; if its
-features are
-in the log, they must still give the same outputs. The log does not store whether the feature store could be read: NEWS2 from
-the journal is compared as if it could not.
+features are in the log, they must still give the same outputs. The log does not store whether the feature store could be read:
+NEWS2 from the journal is compared as if it could not.
 """
 
 from collections import Counter

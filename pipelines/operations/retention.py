@@ -16,11 +16,13 @@ from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.progress import timed_step
 from vigil.serving.identity import identities
 from vigil.serving.identity.identities import Identities
-from vigil.serving.records import journal, prediction_log, ward_state
-from vigil.serving.records.database import free_space
+from vigil.serving.records import connection_tables, journal, prediction_log, ward_state
+from vigil.serving.records.database import free_space, open_database
+from vigil.serving.records.fhir_names import FhirNames
+from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
-from vigil.serving.records.timestamps import present
+from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.ward_state import WardState
 
 FEWEST_DAYS: Final = 4
@@ -76,6 +78,7 @@ def retention(home: Path, days: int, *, labels: bool = False) -> Deleted:
     with timed_step("delete"):
         rows = _delete(home, before, labels=labels)
         rows[f"{identities.SCHEMA.file} identities"] = _forget(home, cohort)
+        rows |= _delete_connections(home, before)
     with timed_step("return space to the disk"):
         for schema in _SCHEMAS:
             free_space(home, schema)
@@ -103,6 +106,18 @@ def _forget(home: Path, cohort: set[str]) -> int:
     candidates = sorted(known.subjects() - needed)
     observations = Journal(home)
     return sum(observations.forget(part, known.delete) for part in _parts(candidates))
+
+
+def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
+    """Delete what FHIR clients sent before a time, and the names of patients without an identity; return how many rows."""
+    file = connection_tables.SCHEMA.file
+    if not (home / file).exists():
+        return {}
+    connections = open_database(home, connection_tables.SCHEMA)
+    return {
+        f"{file} fhir_observations": FhirObservations(connections).delete_before(microsecond(before)),
+        f"{file} fhir_names": FhirNames(connections).forget_others(Identities(home).subjects()),
+    }
 
 
 def _parts(subjects: Sequence[str]) -> list[Sequence[str]]:

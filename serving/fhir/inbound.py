@@ -7,8 +7,7 @@ as for every door. An Observation is acknowledged when its readings are on the d
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from typing import Any, Final
 
 from vigil.features.pseudonyms import Pseudonyms
@@ -17,6 +16,7 @@ from vigil.serving.auth.access import OtherWardError
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.answers import Answer, refused
 from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.intake import to_sent
 from vigil.serving.fhir.observations import MappedObservation, ObservationMapper, Reading
 from vigil.serving.fhir.operations import Operation
 from vigil.serving.fhir.outcomes import FhirError, issue, refusal_issue
@@ -31,7 +31,6 @@ from vigil.serving.records.not_recorded import NotRecordedError
 from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.stream.ingestion import Ingestion, SentObservation
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OBSERVATION: Final = "Observation"
 
 
@@ -43,9 +42,12 @@ class _Sent:
     version: int  # of the resource after it
     before: SentResource | None
     mapped: MappedObservation
+    observations: list[SentObservation]
     is_deletion: bool = False
-    observations: list[SentObservation] = field(default_factory=list)
-    readings: list[Reading] = field(default_factory=list)
+
+    @property
+    def readings(self) -> list[Reading]:
+        return self.mapped.readings
 
 
 class Inbound:
@@ -103,17 +105,19 @@ class Inbound:
         """
         patients: Found = {}
         mapper = ObservationMapper(self._registrar.finder(patients), self._own_codes(), "id")
-        readings: list[tuple[Reading, MappedObservation, int]] = []
+        sent: list[SentObservation] = []
+        readings: list[tuple[Reading, int]] = []
         for position, operation in _in_order(operations):
             assert isinstance(operation, Operation)
             try:
                 mapped = self._check(operation, caller, patients, mapper)
             except FhirError as error:
                 raise _in_entry(position, error.issue, error.status_code) from None
-            readings += [(reading, mapped, position) for reading in mapped.readings]
-        faults = self._ingestion.find_faults([_to_sent(reading, mapped, caller.sub) for reading, mapped, _ in readings])
-        for row, reason in sorted(faults.items()):
-            reading, _, position = readings[row]
+            if mapped.readings:
+                sent += to_sent(mapped, caller.sub, "")
+                readings += [(reading, position) for reading in mapped.readings]
+        for row, reason in sorted(self._ingestion.find_faults(sent).items() if sent else ()):
+            reading, position = readings[row]
             raise _in_entry(position, refusal_issue(explain(reading.path, reading.signal, reason)), 422)
 
     def _check(self, operation: Operation, caller: Caller, patients: Found, mapper: ObservationMapper) -> MappedObservation:
@@ -161,11 +165,8 @@ class Inbound:
         if mapped.patient_id is None:
             raise refused(mapped.refusals)
         self._ingestion.require_visible(mapped.patient_id, caller)
-        sent = _Sent(identity, version, before if is_update else None, mapped)
-        for reading in mapped.readings:
-            sent.observations.append(_to_sent(reading, mapped, caller.sub))
-            sent.readings.append(reading)
-        return sent
+        sent = to_sent(mapped, caller.sub, f"{_OBSERVATION}/{identity}")
+        return _Sent(identity, version, before if is_update else None, mapped, sent)
 
     def _prepare_deletion(self, identity: str, before: SentResource | None, caller: Caller) -> "_Sent | Answer":
         if before is None:
@@ -175,13 +176,11 @@ class Inbound:
         patient_id = self._directory.find(self._directory.reference(before.subject_id))
         if patient_id is None:
             raise FhirError(404, "id: the patient of this Observation is not known any more")
-        mapped = MappedObservation(patient_id=patient_id, version=before.version + 1)
-        sent = _Sent(identity, before.version + 1, before, mapped, is_deletion=True)
-        for message, signal, observed_at in before.readings:
-            reading = Reading(signal, None, None, None, RETRACTED, message)
-            sent.readings.append(reading)
-            sent.observations.append(replace(_to_sent(reading, mapped, caller.sub), observed_at=_iso(observed_at)))
-        return sent
+        version = before.version + 1
+        readings = [Reading(signal, None, None, None, RETRACTED, message) for message, signal, _ in before.readings]
+        observed_at = next((time for _, _, time in before.readings), None)
+        mapped = MappedObservation(patient_id, observed_at, version=version, readings=readings)
+        return _Sent(identity, version, before, mapped, to_sent(mapped, caller.sub, ""), is_deletion=True)
 
     def _id_of(self, operation: Operation, caller: Caller) -> str:
         """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or a new one."""
@@ -258,27 +257,6 @@ def _in_order(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Op
         return {"Patient": 1, "Encounter": 2}.get(operation.type, 3)
 
     return sorted(enumerate(operations), key=lambda pair: rank(pair[1]))
-
-
-def _to_sent(reading: Reading, mapped: MappedObservation, source: str) -> SentObservation:
-    return SentObservation(
-        message_id=reading.message_id or "",
-        patient_id=mapped.patient_id or "",
-        signal=reading.signal,
-        value=reading.value,
-        observed_at=_iso(mapped.observed_at),
-        unit=reading.unit,
-        device_id=mapped.device_id,
-        source=source or None,
-        status=reading.status,
-        version=mapped.version,
-        comparator=reading.comparator,
-        refused=None if reading.refusal is None else reading.refusal.reason,
-    )
-
-
-def _iso(time: int | None) -> str | None:
-    return None if time is None else (_EPOCH + timedelta(microseconds=time)).isoformat()
 
 
 def _counts(receipts: Sequence[Receipt]) -> bool:

@@ -3,12 +3,12 @@
 A name is stored as a pseudonym. So this table alone tells nobody who a patient is.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import sqlalchemy as sa
 
 from vigil.serving.records.connection_tables import FHIR_NAMES
-from vigil.serving.records.database import in_chunks, reading, upsert, writing
+from vigil.serving.records.database import delete_in_steps, in_chunks, reading, upsert, writing
 
 
 class FhirNames:
@@ -46,3 +46,12 @@ class FhirNames:
                 query = sa.select(FHIR_NAMES.c.name, FHIR_NAMES.c.subject_id).where(FHIR_NAMES.c.name.in_(chunk))
                 found |= {row.name: row.subject_id for row in connection.execute(query)}
         return found
+
+    def forget_others(self, subjects: Collection[str]) -> int:
+        """Delete the names of all but some subjects; return how many names."""
+        with reading(self._engine) as connection:
+            known = set(connection.execute(sa.select(FHIR_NAMES.c.subject_id).distinct()).scalars())
+        forgotten = sorted(known.difference(subjects))
+        return sum(
+            delete_in_steps(self._engine, FHIR_NAMES, FHIR_NAMES.c.subject_id.in_(chunk)) for chunk in in_chunks(forgotten)
+        )

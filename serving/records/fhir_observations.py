@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from vigil.serving.records.connection_tables import FHIR_OBSERVATIONS
-from vigil.serving.records.database import as_row, in_chunks, reading, writing
+from vigil.serving.records.database import as_row, delete_in_steps, in_chunks, reading, writing
 
 SentReading = tuple[str, str, int | None]  # message, signal, observed at (microseconds)
 
@@ -81,3 +81,7 @@ class FhirObservations:
                 FHIR_OBSERVATIONS.c.id == resource.id, FHIR_OBSERVATIONS.c.version == resource.version - 1
             )
             return connection.execute(update.values(row)).rowcount == 1
+
+    def delete_before(self, time: int) -> int:
+        """Delete what clients sent last before a time, in microseconds; return how many resources."""
+        return delete_in_steps(self._engine, FHIR_OBSERVATIONS, FHIR_OBSERVATIONS.c.updated_at < time)

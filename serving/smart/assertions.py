@@ -17,13 +17,10 @@ from vigil.serving.smart.clients import ASSERTION_ALGORITHMS, Clients, ClientSet
 
 MAX_LIFETIME_SECONDS: Final = 300
 _ALGORITHMS: Final = [name for names in ASSERTION_ALGORITHMS.values() for name in names]
-# iat is neither demanded nor trusted: some clients leave it out, and others have a slow clock.
-_OPTIONS: Final[jwt.types.Options] = {
-    "require": ["iss", "sub", "aud", "exp", "jti"],
-    "verify_exp": False,
-    "verify_iat": False,
-    "verify_nbf": False,
-}
+# iat is neither demanded nor trusted: some clients leave it out, and others have a slow clock. Times are checked here.
+_OPTIONS: Final[jwt.types.Options] = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
+_OF_TOKEN_ENDPOINT: Final = ("iss", "sub", "aud", "exp", "jti")
+_OF_CDS_HOOKS: Final = ("iss", "aud", "exp", "iat", "jti")  # CDS Hooks 2.0: a call has no sub
 
 
 class ClientError(VigilError):
@@ -31,16 +28,21 @@ class ClientError(VigilError):
 
 
 class AssertionVerifier:
-    """Verifier of the assertions that registered clients sign for one token endpoint."""
+    """Verifier of what registered clients sign to say who they are: for the token endpoint, or for a call of CDS Hooks."""
 
     def __init__(
-        self, clients: Clients, used: UsedAssertions, audience: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, clients: Clients, used: UsedAssertions, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """Verify assertions whose ``aud`` is ``audience``, the URL of the token endpoint."""
-        self._clients, self._used, self._audience, self._clock = clients, used, audience, clock
+        """Verify what the clients of a home sign."""
+        self._clients, self._used, self._clock = clients, used, clock
 
-    def verify(self, assertion: str) -> tuple[str, ClientSettings]:
+    def verify(self, assertion: str, audience: str, *, is_call: bool = False) -> tuple[str, ClientSettings]:
         """Return the client that signed an assertion, and what is registered of it. May wait for its keys.
+
+        Args:
+            assertion: JWT in compact form.
+            audience: the URL that it is for.
+            is_call: whether it goes with a call of CDS Hooks.
 
         Raises:
             ClientError: the assertion is refused.
@@ -62,13 +64,16 @@ class AssertionVerifier:
         self._require_header(header, client)
         key = self._find_key(header, client, now)
         try:
-            claims = jwt.decode(assertion, key, [header["alg"]], _OPTIONS, audience=self._audience)
+            required = [*(_OF_CDS_HOOKS if is_call else _OF_TOKEN_ENDPOINT)]
+            claims = jwt.decode(assertion, key, [header["alg"]], {**_OPTIONS, "require": required}, audience=audience)
         except jwt.InvalidSignatureError:
             raise ClientError("client_assertion: expected a signature of the client's registered key") from None
         except jwt.InvalidAudienceError:
-            raise ClientError(f"aud: expected {self._audience}, the URL of this token endpoint") from None
+            raise ClientError(f"aud: expected {audience}, the URL that is called") from None
         except jwt.PyJWTError:
-            raise ClientError("client_assertion: expected iss, sub, aud, exp and jti") from None
+            raise ClientError(f"client_assertion: expected {', '.join(required)}") from None
+        if not is_call and claims["sub"] != claims["iss"]:
+            raise ClientError("sub: expected the same as iss")
         until = self._require_claims(claims, now)
         if not self._used.use(str(client_id), claims["jti"], until, now):
             raise ClientError("jti: used before; expected a new one in each assertion")
@@ -100,8 +105,6 @@ class AssertionVerifier:
     @staticmethod
     def _require_claims(claims: dict[str, Any], now: float) -> float:
         """Return until when the assertion may be accepted."""
-        if claims["sub"] != claims["iss"]:
-            raise ClientError("sub: expected the same as iss")
         if not is_printable_name(claims["jti"]):
             raise ClientError("jti: expected 1 to 255 printable characters")
         expires, begins = claims["exp"], claims.get("nbf", 0)

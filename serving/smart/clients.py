@@ -51,6 +51,7 @@ class ClientSettings(BaseModel):
         keys: an https URL of its public keys (JWKS), or a file, relative to the home.
         scopes: SMART scopes that it may be granted.
         wards: those it may see; None: all wards.
+        origins: of web pages that may call CDS Hooks from a browser, such as ``https://ehr.example``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -58,6 +59,7 @@ class ClientSettings(BaseModel):
     keys: Name
     scopes: Annotated[tuple[Annotated[str, AfterValidator(_require_scope)], ...], Field(min_length=1)]
     wards: Annotated[frozenset[Name], Field(min_length=1)] | None = None
+    origins: frozenset[Annotated[str, Field(pattern=r"^https?://[\w.:-]+$")]] = frozenset()
 
     @property
     def permissions(self) -> Permissions:
@@ -91,6 +93,11 @@ class Clients:
         """Return what is registered of a client now; None: nothing."""
         self._file.refresh()
         return self._file.content.clients.get(client_id)
+
+    def allows_origin(self, origin: str) -> bool:
+        """Return whether a client may call from web pages of an origin."""
+        self._file.refresh()
+        return any(origin in client.origins for client in self._file.content.clients.values())
 
     def keys(self, client: ClientSettings) -> JwksFile | JwksUrl:
         """Return the keys of a client.

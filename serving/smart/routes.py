@@ -119,7 +119,7 @@ def _grant(service: SmartService, asked: dict[str, str]) -> dict[str, Any]:
     if asked["client_assertion_type"] != ASSERTION_TYPE:
         raise _RefusedError("invalid_request", f"client_assertion_type: expected {ASSERTION_TYPE}")
     try:
-        client_id, client = service.assertions.verify(asked["client_assertion"])
+        client_id, client = service.assertions.verify(asked["client_assertion"], service.token_url)
     except ClientError as error:
         raise _RefusedError("invalid_client", str(error)) from None
     granted = smart_scopes(intersection(parse_smart_scopes(asked["scope"].split()), client.permissions))

@@ -22,11 +22,13 @@ class SmartService:
 
     Attributes:
         token_url: as clients call it, and name it in their assertions.
+        clients: the registered clients.
         assertions: verifies who a client is.
         key: PEM of the private key that signs the tokens.
     """
 
     token_url: str
+    clients: Clients
     assertions: AssertionVerifier
     key: bytes
 
@@ -39,5 +41,6 @@ def open_smart(home: Path, url: str, connections: sa.Engine) -> SmartService:
     """
     create_local_keys(home / LOCAL_FOLDER)
     token_url = f"{url}{TOKEN_PATH}"
-    verifier = AssertionVerifier(Clients(home), UsedAssertions(connections), token_url)
-    return SmartService(token_url, verifier, (home / LOCAL_FOLDER / KEY_FILE).read_bytes())
+    clients = Clients(home)
+    verifier = AssertionVerifier(clients, UsedAssertions(connections))
+    return SmartService(token_url, clients, verifier, (home / LOCAL_FOLDER / KEY_FILE).read_bytes())

@@ -84,7 +84,7 @@ class Evidence:
         return [signal for signal in MEASUREMENT_ERROR if (self.now["signal"] == signal).any()]
 
     def step_changes(self, signal: str, slots: int = SLOTS) -> StepChanges:
-        """Return the step changes of a vital sign, as :func:`measure_step_changes` does."""
+        """Return the step changes of a vital sign (:mod:`vigil.models.monitoring.detectors.step_changes`)."""
         if signal not in self._step_changes:
             self._step_changes[signal] = measure_step_changes(self.rows, signal, self.until)
         return self._step_changes[signal][slots]

@@ -1,19 +1,30 @@
-"""``vigil.json``: what an exported cohort says of itself, beyond the tables of the format it is written in."""
+"""What all formats of exported cohorts share: ``vigil.json``, by which a cohort says what it is, outcomes and attributes."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 from pydantic import ValidationError
 
 from vigil.models.own_tasks import TaskSettings, find_task
 from vigil.models.tasks import RiskTask
-from vigil.pipelines.sources import SourceError
+from vigil.pipelines.sources import STAYS, SourceError
 
 ORIGIN: Final = "vigil.json"  # in the folder of an export
 OUTCOME: Final = {True: "OUTCOME//", False: "OUTCOME_BY//"}  # codes: before the kind, by whether the onset is known
 _FORMAT: Final = 1  # of the exported tables; a change that an older version would misread raises it
+
+
+def attributes_of(stays: pd.DataFrame) -> dict[str, "pd.Series[Any]"]:
+    """Return the attributes of stays, without those that are missing: numbers as floats, all else as texts."""
+    attributes = {}
+    for name in stays.columns.difference(list(STAYS)):
+        known = stays[name].dropna()
+        is_number = pd.api.types.is_numeric_dtype(known) and not pd.api.types.is_bool_dtype(known)
+        attributes[str(name)] = known.astype("float64" if is_number else "string")
+    return attributes
 
 
 @dataclass(frozen=True)

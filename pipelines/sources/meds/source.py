@@ -16,6 +16,7 @@ from vigil.pipelines.sources import Batch, Source, SourceError
 from vigil.pipelines.sources._shared.origin import ORIGIN, OUTCOME, read_origin
 from vigil.pipelines.sources.meds.vocabulary import (
     AGE,
+    ATTRIBUTE,
     EXTENSIONS,
     SEXES,
     SIGNAL_OF,
@@ -26,7 +27,7 @@ from vigil.pipelines.sources.meds.vocabulary import (
 )
 
 _READ: Final = ("time", "code", "numeric_value", "text_value", *(name for names in EXTENSIONS.values() for name in names))
-_OBSERVED: Final = ("time", "numeric_value", "recorded_at", "superseded_at", "device_id", "source", "message_id")
+_OBSERVED: Final = ("time", "numeric_value", "text_value", "recorded_at", "superseded_at", "device_id", "source", "message_id")
 
 
 class MedsExport(Source):
@@ -101,7 +102,7 @@ def batch_of(events: pd.DataFrame) -> Batch:
 def _unknown_codes(events: pd.DataFrame) -> list[str]:
     """Return the codes that an export does not write."""
     known = {AGE, *SEXES, *TIMES, *SIGNAL_OF}
-    codes = [code for code in events["code"].cat.categories if not code.startswith(tuple(OUTCOME.values()))]
+    codes = [code for code in events["code"].cat.categories if not code.startswith((ATTRIBUTE, *OUTCOME.values()))]
     return [code for code in codes if code.removeprefix(SUPERSEDED) not in known]
 
 
@@ -112,7 +113,10 @@ def _observations(events: pd.DataFrame) -> pd.DataFrame:
     rows = rows.rename(columns={STAY: "subject_id", "time": "observed_at", "numeric_value": "value"})
     rows = rows.assign(signal=signal[signal.notna()].astype("category"))
     # Before any check: as float32 the least plausible value, 0.01, lies below itself.
-    rows["value"] = to_resolution(rows["value"].to_numpy("float64"), rows["signal"])
+    value = rows["value"].to_numpy("float64", copy=True)
+    is_full = rows["text_value"].notna().to_numpy()
+    value[is_full] = pd.to_numeric(rows.pop("text_value")[is_full], errors="coerce")
+    rows["value"] = to_resolution(value, rows["signal"])
     rows["subject_id"] = rows["subject_id"].astype("string")
     if rows["superseded_at"].isna().all():
         rows = rows.drop(columns="superseded_at")
@@ -130,6 +134,10 @@ def _stays(events: pd.DataFrame) -> pd.DataFrame:
     for code, sex in SEXES.items():
         stays.loc[stays.index.isin(_once(events, code).index), "sex"] = sex
     stays["site"], stays["unit"] = start["site"].astype("string"), start["ward"].astype("string")
+    for code in events["code"].cat.categories:
+        if code.startswith(ATTRIBUTE) and len(rows := _once(events, code)):
+            is_number = rows["numeric_value"].notna().all()
+            stays[code.removeprefix(ATTRIBUTE)] = rows["text_value"].astype("float64" if is_number else "string")
     return stays.rename_axis("subject_id").reset_index().sort_values("subject_id", ignore_index=True)
 
 

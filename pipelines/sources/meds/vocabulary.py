@@ -2,11 +2,13 @@
 
 An observation has the code ``LOINC//8867-4//min``: vocabulary, code, unit (UCUM, without a slash at its beginning). Signals
 without a LOINC code, and bounds, have ``VIGIL//on_oxygen//1``. A value that was corrected or retracted later has the prefix
-``SUPERSEDED//``, so that no reader takes it for one that counts.
+``SUPERSEDED//``, so that no reader takes it for one that counts. An age, and a value that float32 does not hold to the
+resolution of its signal, stands in full in ``text_value``, too.
 """
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from vigil.features.errors import VigilError
@@ -19,8 +21,9 @@ from vigil.pipelines.sources._shared.origin import OUTCOME
 MEDS_VERSION: Final = "0.4"
 
 STAY: Final = "stay"  # the column that holds the subject key of each event's stay
-AGE: Final = "LOINC//30525-0//a"  # in full in text_value, since numeric_value has seven digits
+AGE: Final = "LOINC//30525-0//a"
 SEXES: Final = {"SEX//female": 0.0, "SEX//male": 1.0}
+ATTRIBUTE: Final = "ATTRIBUTE//"  # before the name of an attribute of a stay; its value is in text_value
 START: Final = "STAY_START"
 TIMES: Final = {
     START: "start",
@@ -56,7 +59,16 @@ def code_of(signal: Signal) -> str:
     return f"{vocabulary}//{code}//{signal.unit.removeprefix('/')}"
 
 
-CODES: Final = {name: code_of(signal) for name, signal in STORED.items()}
+def _codes() -> dict[str, str]:
+    """Return the code of each stored signal. One of an installed package whose code is taken is told by its name."""
+    codes: dict[str, str] = {}
+    for name, signal in STORED.items():
+        code = code_of(signal)
+        codes[name] = code_of(replace(signal, loinc=None)) if code in codes.values() else code
+    return codes
+
+
+CODES: Final = _codes()
 SIGNAL_OF: Final = {code: name for name, code in CODES.items()}
 
 
@@ -74,6 +86,8 @@ def describe(code: str) -> tuple[str, list[str]]:
         return f"{signal.name.replace('_', ' ')}, {signal.unit}{later}", [] if loinc is None else [f"LOINC/{loinc}"]
     if code in _DESCRIBED:
         return _DESCRIBED[code]
+    if code.startswith(ATTRIBUTE):
+        return f"{code.removeprefix(ATTRIBUTE)} of the stay, by which patients are grouped", []
     kind = code.removeprefix(OUTCOME[True]).removeprefix(OUTCOME[False])
     known = "onset" if code.startswith(OUTCOME[True]) else "begun before the record; its time is the latest possible onset"
     return f"{kind}: {known}", []

@@ -1,5 +1,6 @@
 """A cohort that Vigil exported as OMOP, read back: subjects, stays, outcomes, splits, and the observations that count."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,7 +14,7 @@ from vigil.features.pseudonyms import is_subject_key
 from vigil.pipelines.sources import Batch, Source, SourceError
 from vigil.pipelines.sources._shared.origin import ORIGIN, OUTCOME, read_origin
 from vigil.pipelines.sources._shared.parquet import read_columns
-from vigil.pipelines.sources.omop.vocabulary import PROVENANCE, SEXES, SIGNAL_OF, STAY_FACTS
+from vigil.pipelines.sources.omop.vocabulary import PROVENANCE, SEXES, STAY_FACTS
 
 _STAYS_PER_BATCH: Final = 500
 _VISIT: Final = "visit_occurrence_id"
@@ -56,7 +57,7 @@ class OmopExport(Source):
             "visit_occurrence", _VISIT, "person_id", "visit_start_datetime", "visit_end_datetime", "visit_source_value"
         )
         persons = self._table("person", "person_id", "gender_concept_id")
-        facts = self._table(STAY_FACTS, _VISIT, "age", "site", "ward", "unit_admitted_at", "hospital_admitted_at")
+        facts = self._table(STAY_FACTS, _VISIT, "age", "site", "ward", "unit_admitted_at", "hospital_admitted_at", "attributes")
         unclear = sum(not is_subject_key(str(key)) for key in visits["visit_source_value"])
         if unclear:
             raise SourceError(f"visit_source_value: {unclear} are no pseudonyms; expected those that an export writes")
@@ -75,6 +76,10 @@ class OmopExport(Source):
             stays[name] = _times(rows[times.get(name, name)])
         stays["age"], stays["sex"] = rows["age"], rows["gender_concept_id"].map(sexes).astype("float64")
         stays["site"], stays["unit"] = rows["site"].astype("string"), rows["ward"].astype("string")
+        attributes = pd.DataFrame([json.loads(text) for text in rows["attributes"]], index=rows.index)
+        for name in map(str, attributes):
+            is_number = pd.api.types.is_numeric_dtype(attributes[name])
+            stays[name] = attributes[name].astype("float64" if is_number else "string")
         return stays
 
     def _read_outcomes(self) -> pd.DataFrame:
@@ -87,26 +92,15 @@ class OmopExport(Source):
         return rows.loc[is_outcome.fillna(False), [_VISIT, "onset", "kind", "onset_known"]].astype({"onset_known": bool})
 
     def _read_observations(self, names: "pd.Series[str]") -> pd.DataFrame:
-        columns = [
-            "measurement_id",
-            _VISIT,
-            "measurement_concept_id",
-            "measurement_datetime",
-            "operator_concept_id",
-            "value_as_number",
-        ]
+        columns = ["measurement_id", _VISIT, "measurement_datetime", "measurement_source_value", "value_as_number"]
         rows = self._part("measurement", columns, names)
         given = self._part(PROVENANCE, ["measurement_id", "recorded_at", "device_id", "source", "message_id"], names)
         rows = rows.merge(given, on="measurement_id", how="left", validate="1:1")
-        operators = rows["operator_concept_id"].astype("Int64").astype(object).where(rows["operator_concept_id"].notna(), None)
-        measured = pd.Series(list(zip(rows["measurement_concept_id"], operators, strict=True)), rows.index, dtype=object)
-        signal = measured.map(SIGNAL_OF)
-        unknown = rows["measurement_concept_id"].astype("string")
         return pd.DataFrame(
             {
                 "subject_id": rows[_VISIT].map(names).astype("string"),
                 "observed_at": _times(rows["measurement_datetime"]),
-                "signal": signal.where(signal.notna(), unknown).astype("category"),  # unknown ones go into the quarantine
+                "signal": rows["measurement_source_value"].astype("category"),  # unknown ones go into the quarantine
                 "value": rows["value_as_number"],
                 "recorded_at": _times(rows["recorded_at"]),
                 "device_id": rows["device_id"],

@@ -59,6 +59,5 @@ def operator_of(name: str) -> int | None:
     return AT_MOST if name.removeprefix(limit_of).startswith("_below") else AT_LEAST
 
 
-# (concept, operator) of each stored signal, and the other way round.
+# (concept, operator) of each stored signal.
 MEASURED: Final = {name: (SIGNAL_CONCEPTS[measured_signal(name)].concept_id, operator_of(name)) for name in STORED}
-SIGNAL_OF: Final = {measured: name for name, measured in MEASURED.items()}

@@ -60,6 +60,8 @@ class Ward:
                 "age": np.where(number % 3 == 1, np.nan, 63 + number / 7),
                 "sex": np.where(number % 3 == 2, np.nan, number % 2),
                 "site": pd.Series(["north", None], dtype="string").take(number % 2).array,
+                "insurance": pd.Series(["private", None, "public"], dtype="string").take(number % 3).array,
+                "deprivation": np.where(number % 4 == 1, np.nan, 1 + number / 3),
                 "unit": pd.Series(["B4//east", None, "B5"], dtype="string").take(number % 3).array,
             }
         )
@@ -100,7 +102,7 @@ def read(home, table):
         rows["superseded_at"] = pd.Series(pd.NaT, rows.index, dtype=TIME)
     times = [name for name in rows if str(rows[name].dtype).startswith("datetime64")]
     rows[times] = rows[times].astype(TIME)
-    texts = rows.columns.difference([*times, "value", "age", "sex", "onset_known"])
+    texts = rows.columns.difference([*times, "value", "age", "sex", "deprivation", "onset_known"])
     rows[texts] = rows[texts].astype(object).where(rows[texts].notna(), None)
     return rows.sort_values(sorted(rows.columns), ignore_index=True)
 

@@ -1,5 +1,7 @@
 """MEDS: every signal has a code of its own, and float32 holds every value of it to its resolution."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -14,7 +16,6 @@ from vigil.pipelines.sources import Batch
 from vigil.pipelines.sources.meds.source import batch_of, join_shards
 from vigil.pipelines.sources.meds.vocabulary import CODES, SIGNAL_OF, describe
 from vigil.pipelines.sources.omop.vocabulary import MEASURED, SIGNAL_CONCEPTS
-from vigil.pipelines.sources.omop.vocabulary import SIGNAL_OF as OMOP_SIGNAL_OF
 
 TIME = pd.Timestamp("2026-01-31T08:00:00.000001Z").as_unit("us")
 KEY = "a" * 24
@@ -81,13 +82,26 @@ def test_float32_is_finer_than_half_a_step_of_every_signal():
     assert to_resolution(stored, pd.Series(["body_temperature"])).tolist() == [36.85]
 
 
+def test_what_float32_cannot_hold_stands_in_full_in_the_text(monkeypatch):
+    fine = replace(SIGNALS["platelets"], high=90_000_000, steps_per_unit=1000)  # as a signal of another package may be
+    monkeypatch.setitem(STORED, "platelets", fine)
+    value = 16_777_217.125
+    row = {"subject_id": KEY, "observed_at": TIME, "signal": "platelets", "value": value, "recorded_at": TIME}
+    others = {"device_id": None, "source": "s", "message_id": None}
+    events = events_of(Batch(pd.DataFrame([row | others, row | others | {"value": 250.5}]), STAYS, OUTCOMES))
+    assert events.loc[events["code"] == CODES["platelets"], "text_value"].dropna().tolist() == ["16777217.125"]
+    events["code"] = events["code"].astype("category")
+    table = pa.Table.from_pandas(events.assign(subject_id=1, numeric_value=events["numeric_value"].astype("float32")))
+    assert batch_of(join_shards([table])).observations["value"].tolist() == [value, 250.5]
+
+
 def test_every_signal_has_a_code_of_its_own():
     assert CODES["heart_rate"] == "LOINC//8867-4//min"
     assert CODES["body_temperature"] == "LOINC//8310-5//Cel"
     assert CODES["glucose_below_range"] == "VIGIL//glucose_below_range//mg/dL"
     assert [SIGNAL_OF[CODES[name]] for name in STORED] == list(STORED)
     assert describe(CODES["glucose_below_range"])[1] == ["LOINC/2339-0"]
-    assert [OMOP_SIGNAL_OF[MEASURED[name]] for name in STORED] == list(STORED)
+    assert len(set(MEASURED.values())) == len(STORED)
     assert len({concept.concept_id for concept in SIGNAL_CONCEPTS.values()}) == len(SIGNALS)
     assert SIGNAL_CONCEPTS["heart_rate"][3:] == ("LOINC", "8867-4")
     assert SIGNAL_CONCEPTS["sao2"][3:] == ("Vigil", "sao2")  # 2708-6 alone could be SpO2

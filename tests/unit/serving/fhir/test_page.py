@@ -1,22 +1,25 @@
-"""The page about FHIR: its tables are those of the code, and its settings are settings."""
+"""docs/fhir.md offers what the server offers."""
 
 import re
-import tomllib
+
+import pytest
 
 from tests.support import ROOT
-from vigil.pipelines.sources.fhir.settings import FhirSettings, OutcomeSettings
-from vigil.serving.fhir.page import update
+from vigil.serving.fhir.operations import MAX_BODY_BYTES, MAX_ENTRIES
+from vigil.serving.fhir.routes.interactions import RESOURCES
+from vigil.serving.fhir.settings import FhirSettings
 
-PAGE = (ROOT / "docs/fhir.md").read_text()
-
-
-def test_its_tables_are_up_to_date():
-    assert update(PAGE) == PAGE, "run: python -m vigil.serving.fhir.page docs/fhir.md"
+PAGE = (ROOT / "docs" / "fhir.md").read_text()
+METHODS = {"create": "POST", "update": "PUT", "delete": "DELETE"}
 
 
-def test_its_example_has_all_settings_and_only_those():
-    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
-    settings = FhirSettings.model_validate(tomllib.loads(example))
-    assert set(tomllib.loads(example)) == set(FhirSettings.model_fields)
-    assert settings.outcomes.model_fields_set == set(OutcomeSettings.model_fields)
-    assert settings.own_codes == {("urn:ward-b4", "HF"): "heart_rate"}
+@pytest.mark.parametrize("offered", RESOURCES, ids=lambda offered: offered.type)
+def test_interactions_are_in_the_table(offered):
+    (row,) = re.findall(rf"^\| `{offered.type}` \| (.*) \|$", PAGE, flags=re.MULTILINE)[:1]
+    cells = dict(zip(METHODS, row.split(" | "), strict=False))
+    assert {name for name, method in METHODS.items() if f"`{method}`" in cells[name]} == set(offered.interactions)
+
+
+def test_limits_and_settings_are_there():
+    assert f"{MAX_ENTRIES:,} entries and {MAX_BODY_BYTES // 1_000_000} MB" in PAGE
+    assert all(name in PAGE for name in FhirSettings.model_fields)

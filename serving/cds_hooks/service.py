@@ -1,0 +1,142 @@
+"""The services of CDS Hooks: who the patient is, what their risk says, and where feedback goes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jwt
+
+from vigil.features.errors import VigilError
+from vigil.features.pseudonyms import Pseudonyms
+from vigil.serving.auth.access import Access
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.cds_hooks.cards import make_card
+from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.references import identifier_keys
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.timestamps import present
+from vigil.serving.records.ward_rows import Action
+from vigil.serving.records.ward_state import AlreadyDoneError, WardState
+from vigil.serving.scoring.risk_report import Include, NoReport
+from vigil.serving.scoring.risk_service import RiskService
+from vigil.serving.smart.clients import Clients
+
+
+@dataclass(frozen=True)
+class Offered:
+    """One service, as discovery describes it.
+
+    Attributes:
+        hook: when it is called.
+        title, description: for people.
+    """
+
+    hook: str
+    title: str
+    description: str
+
+    def describe(self, identity: str) -> dict[str, Any]:
+        """Return the entry of the discovery document."""
+        return {
+            "hook": self.hook,
+            "id": identity,
+            "title": self.title,
+            "description": self.description,
+            "prefetch": {"patient": "Patient/{{context.patientId}}"},
+            "usageRequirements": "The patient has to be known, by an identifier in prefetch.patient or by the id.",
+        }
+
+
+_DESCRIPTION: Final = "Risk of deterioration with band, NEWS2, the strongest reasons and the age of the data."
+SERVICES: Final = {
+    "vigil-patient-view": Offered("patient-view", "Early warning", _DESCRIPTION),
+    "vigil-encounter-start": Offered("encounter-start", "Early warning at admission", _DESCRIPTION),
+}
+
+
+class NoPatientError(VigilError):
+    """A call does not say which patient it is about in a way that is understood here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a clinician did with a card: ``action`` on the alarm it was about, and why it was overridden."""
+
+    card: str
+    action: Action
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class CdsService:
+    """Answers the calls of one home. ``url``: of this server, as others reach it."""
+
+    url: str
+    directory: Directory
+    pseudonyms: Pseudonyms
+    access: Access
+    journal: Journal
+    risk_service: RiskService
+    ward_state: WardState
+    clients: Clients
+
+    def is_of_client(self, token: str) -> bool:
+        """Return whether a token says that a registered client signed it. That is still to be verified."""
+        try:
+            issuer = jwt.decode(token, options={"verify_signature": False}).get("iss")
+        except jwt.PyJWTError:
+            return False
+        return isinstance(issuer, str) and self.clients.find(issuer) is not None
+
+    def cards(self, caller: Caller, patient_id: str, patient: Any, server: str | None) -> list[dict[str, Any]]:
+        """Return the cards for a patient: one, or none.
+
+        Args:
+            caller: sees patients of their wards only; of others there are no cards.
+            patient_id: the id of the Patient on the record system.
+            patient: the prefetched Patient, or anything else.
+            server: URL of the record system.
+
+        Raises:
+            NoPatientError: it is not known who the patient is.
+            LogUnavailableError: the risk could not be logged, so it is not given.
+        """
+        subject = self._find(patient_id, patient, server)
+        if self.access.invisible_subjects(caller, [subject]):
+            return []
+        wanted: list[Include] = ["contributions"]
+        report = self.risk_service.by_subject([subject], include=wanted)[0]
+        if isinstance(report, NoReport):
+            return []
+        alarm = None
+        if caller.has_scope("alarms:read"):
+            opened = [one for one in self.ward_state.alarms(subject=subject) if one.ended_at is None and one.sounded > 0]
+            alarm = opened[0] if opened else None
+        card = make_card(report, alarm, self.url)
+        return [] if card is None else [card]
+
+    def _find(self, patient_id: str, patient: Any, server: str | None) -> str:
+        """Return the subject key of the patient, of the survivor if they were merged."""
+        found = None
+        if isinstance(patient, dict) and patient.get("resourceType") == "Patient":
+            found = self.directory.identifier_of(patient) or next(
+                (known for key in identifier_keys(patient) if (known := self.directory.find(key)) is not None), None
+            )
+        if found is None:
+            base = "" if server is None else f"{server.rstrip('/')}/"
+            found = self.directory.find(f"{base}Patient/{patient_id}")
+        if found is None:
+            raise NoPatientError("patient: not known")
+        subject = self.pseudonyms.subject_key(found)
+        return self.journal.survivors_of([subject])[subject]
+
+    def take_feedback(self, caller: Caller, given: Sequence[Feedback]) -> None:
+        """Store what was done with cards, each with its alarm. A card without one, and a repetition, change nothing."""
+        for feedback in given:
+            alarm = self.ward_state.alarm(feedback.card)
+            if alarm is None or not caller.can_see(alarm.ward):
+                continue
+            try:
+                self.ward_state.record_action(alarm.alarm_id, feedback.action, caller.sub, feedback.reason, present())
+            except AlreadyDoneError:
+                continue
