@@ -175,6 +175,16 @@ def test_the_proxy_passes_on_what_is_within_its_limits(client):
     assert client.get("/livez", headers={"a": "b" * 60_000}).status_code in {400, 431}
 
 
+def test_bundles_pass_and_the_log_holds_no_id_and_no_query(proxy, client):
+    assert client.post("/fhir", content=b"a" * 5_000_000).text == "5000000"
+    client.post("/fhir/Patient/canary-id?identifier=canary-query", content=b"1")
+    client.get("/fhir/metadata?canary-query")
+    lines = (proxy[1] / "access.log").read_text()
+    assert "POST /fhir/Patient/* " in lines
+    assert "GET /fhir/metadata " in lines
+    assert "canary" not in lines
+
+
 def test_events_come_one_by_one(client):
     began = time.monotonic()
     with client.stream("GET", "/v1/ward/events") as stream:
