@@ -44,5 +44,6 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         details=(("versioning", "versioned-update"), ("updateCreate", True), *_CONDITIONAL),
     ),
     Offered("Patient", ("create", "update"), details=(("updateCreate", True), *_CONDITIONAL)),
+    Offered("RiskAssessment", ("search-type",), (("patient", "reference"), ("subject", "reference"))),
 )
 SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ("transaction", "batch")

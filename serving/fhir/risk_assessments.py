@@ -1,0 +1,112 @@
+"""A risk as a RiskAssessment of FHIR R4 (https://hl7.org/fhir/R4/riskassessment.html).
+
+``probabilityDecimal`` is a percentage, at most 100 (invariant ras-2). It excludes a range, so the range that the evidence
+supports is a prediction of its own. Without a probability, the band is still there, and a note says why.
+"""
+
+from datetime import datetime
+from typing import Any, Final
+
+from vigil.models.alarms.safety_net import Band
+from vigil.models.assessment import Finding
+from vigil.serving.scoring.risk_report import RiskReport
+
+_UCUM: Final = "http://unitsofmeasure.org"
+_BANDS: Final[dict[Band, str]] = {"low": "low", "medium": "moderate", "high": "high"}
+_RISK: Final = "http://terminology.hl7.org/CodeSystem/risk-probability"
+# Asserted by artificial intelligence: https://terminology.hl7.org/CodeSystem-v3-ObservationValue.html
+_ASSERTED_BY_AI: Final = {
+    "system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue",
+    "code": "AIAST",
+    "display": "Artificial Intelligence asserted",
+}
+_NOTES: Final[dict[Finding, str]] = {
+    "no_model": "no model is in use",
+    "stale_data": "the data are out of date",
+    "outside_training": "the patient is unlike those of training",
+}
+
+
+def to_risk_assessment(report: RiskReport, patient: str) -> dict[str, Any]:
+    """Return the resource.
+
+    Args:
+        report: perhaps with a range.
+        patient: reference to the Patient, such as ``Patient/ID``.
+    """
+    risk, task = report.risk, report.task
+    by_model = risk.basis == "model"
+    resource: dict[str, Any] = {
+        "resourceType": "RiskAssessment",
+        "id": report.prediction_id,
+        "meta": {"security": [_ASSERTED_BY_AI]} if by_model else {},
+        "contained": [_device(report)],
+        "status": "final",
+        "method": {"text": "Vigil: model and NEWS2" if by_model else "NEWS2 (Royal College of Physicians 2017)"},
+        "code": {"text": f"Risk of {task.outcome}"},
+        "subject": {"reference": patient},
+        "occurrenceDateTime": _time(report.as_of.to_pydatetime()),
+        "performer": {"reference": "#device"},
+        "prediction": _predictions(report),
+        "note": [{"text": text} for text in _notes(report)],
+    }
+    return {name: value for name, value in resource.items() if value not in ({}, [])}
+
+
+def _device(report: RiskReport) -> dict[str, Any]:
+    """Return what made the risk: the model with version and feature service, or the chart of NEWS2 alone."""
+    device: dict[str, Any] = {
+        "resourceType": "Device",
+        "id": "device",
+        "deviceName": [{"name": "Vigil", "type": "user-friendly-name"}],
+    }
+    if report.risk.basis == "model" and report.model is not None:
+        device["deviceName"].append({"name": report.model.name, "type": "model-name"})
+        device["version"] = [
+            {"type": {"text": "model"}, "value": str(report.model.version)},
+            {"type": {"text": "feature service"}, "value": report.feature_service},
+        ]
+    return device
+
+
+def _predictions(report: RiskReport) -> list[dict[str, Any]]:
+    risk, task = report.risk, report.task
+    common = {
+        "outcome": {"text": task.outcome},
+        "whenPeriod": {
+            "start": _time(report.as_of.to_pydatetime()),
+            "end": _time((report.as_of + task.horizon).to_pydatetime()),
+        },
+    }
+    first: dict[str, Any] = dict(common)
+    if risk.probability is not None:
+        first["probabilityDecimal"] = round(100 * risk.probability, 2)
+    if risk.band in _BANDS:
+        first["qualitativeRisk"] = {"coding": [{"system": _RISK, "code": _BANDS[risk.band]}], "text": risk.band}
+    else:
+        first["qualitativeRisk"] = {"text": risk.band}
+    predictions = [first]
+    if report.range is not None:
+        low, high = ({"value": round(100 * bound, 2), "unit": "%", "system": _UCUM, "code": "%"} for bound in report.range)
+        rationale = "Lowest and highest probability that the evidence supports (Venn-Abers)"
+        predictions.append({**common, "probabilityRange": {"low": low, "high": high}, "rationale": rationale})
+    return predictions
+
+
+def _notes(report: RiskReport) -> list[str]:
+    """Return what has to be known beside the figures: NEWS2, the age of the data, and why there is no probability."""
+    risk = report.risk
+    notes = [f"NEWS2 {risk.news2}; with what is missing up to {risk.news2_highest}"]
+    hours = report.latest_reading_hours
+    notes.append("no reading within a day" if hours is None else f"latest reading {60 * hours:.0f} min before")
+    if risk.probability is None:
+        why = ", ".join(_NOTES.get(finding, finding.replace("_", " ")) for finding in risk.findings)
+        notes.append(f"no probability: {why or 'the model was not asked'}")
+    if report.model is not None and report.model.model.metadata_.get("simulated"):
+        notes.append("the model learned from simulated patients: no clinical evidence")
+    notes.append("a decision aid, not a decision")
+    return notes
+
+
+def _time(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
