@@ -9,6 +9,7 @@ import pandas as pd
 
 from tests.support.fhir_resources import LOINC, SNOMED, concept, quantity
 from vigil.features.signals import SIGNALS
+from vigil.pipelines.sources import Source
 from vigil.pipelines.sources.simulated import SimulatedWard
 
 OUTCOME = (SNOMED, "271299001")
@@ -25,7 +26,7 @@ STATUSES = {"final": "final", "corrected": "corrected", "retracted": "entered-in
 ACVPU = ("248234008", "130987000", "300202002", "450847001", "422768004")
 
 
-class RenamedWard:
+class RenamedWard(Source):
     """The simulated ward under the names that its FHIR export gives: every stay is of a patient and an encounter."""
 
     name, simulated, deidentified, shifted_dates = "fhir-ward", True, True, False

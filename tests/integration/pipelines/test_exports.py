@@ -25,7 +25,7 @@ from vigil.pipelines.exports import export_cohort
 from vigil.pipelines.home import Home
 from vigil.pipelines.jobs.check_cohort import check_cohort
 from vigil.pipelines.jobs.ingest import ingest
-from vigil.pipelines.sources import Batch, SourceError, open_source
+from vigil.pipelines.sources import Batch, Source, SourceError, open_source
 from vigil.serving.identity.identities import Identities
 
 START = pd.Timestamp("2026-01-31T08:00:00Z").as_unit("us")
@@ -34,7 +34,7 @@ OWN = TaskSettings(name="icu_transfer", outcome="transfer to intensive care", ho
 PATIENTS = ("Anna-Berg", "Carl-Dahl", "Eva-Falk", "Gerd-Holm", "Ida-Juhl", "Karl-Lund", "Mia-Nord", "Olaf-Palm")
 
 
-class Ward:
+class Ward(Source):
     """A cohort with everything that a home can hold, in two batches; the stays of some patients are in both."""
 
     name, simulated, deidentified, shifted_dates, declared = "ward-b4", False, False, False, OWN_UNITS
