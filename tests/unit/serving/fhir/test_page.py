@@ -16,8 +16,10 @@ METHODS = {"create": "POST", "update": "PUT", "delete": "DELETE"}
 @pytest.mark.parametrize("offered", RESOURCES, ids=lambda offered: offered.type)
 def test_interactions_are_in_the_table(offered):
     (row,) = re.findall(rf"^\| `{offered.type}` \| (.*) \|$", PAGE, flags=re.MULTILINE)[:1]
-    cells = dict(zip(METHODS, row.split(" | "), strict=False))
-    assert {name for name, method in METHODS.items() if f"`{method}`" in cells[name]} == set(offered.interactions)
+    cells = dict(zip([*METHODS, "condition", "search-type"], row.split(" | "), strict=True))
+    shown = {name for name, method in METHODS.items() if f"`{method}`" in cells[name]}
+    assert shown | ({"search-type"} if "`GET`" in cells["search-type"] else set()) == set(offered.interactions)
+    assert all(f"`{name}`" in cells["search-type"] for name, _ in offered.search)
 
 
 def test_limits_and_settings_are_there():
