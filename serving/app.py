@@ -31,7 +31,7 @@ from vigil.serving.cds_hooks.routes import router as cds_router
 from vigil.serving.fhir.operations import MAX_BODY_BYTES as MAX_FHIR_BYTES
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.outcomes import FhirError, OutcomeMiddleware, on_fhir_error
-from vigil.serving.fhir.routes import router as fhir_router
+from vigil.serving.fhir.routes import ROUTERS as FHIR_ROUTERS
 from vigil.serving.observability.metrics import CONTENT_TYPE
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.prediction_log import LogUnavailableError
@@ -46,7 +46,7 @@ _ROUTERS: Final = (
     risks.router,
     wards.router,
     smart_router,
-    fhir_router,
+    *FHIR_ROUTERS,
     cds_router,
 )
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse
 
 from vigil.serving.auth.jwks import KeysUnavailableError
 from vigil.serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER, sign_token
-from vigil.serving.auth.smart_scopes import RESOURCES, intersection, parse_smart_scopes, smart_scopes
+from vigil.serving.auth.smart_scopes import PERMISSIONS, intersection, parse_smart_scopes, permissions_of, smart_scopes, union
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.smart.assertions import ClientError
 from vigil.serving.smart.clients import ASSERTION_ALGORITHMS
@@ -66,7 +66,7 @@ async def smart_configuration(service: Annotated[SmartService, Depends(_service)
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": ["private_key_jwt"],
         "token_endpoint_auth_signing_alg_values_supported": [name for own in ASSERTION_ALGORITHMS.values() for name in own],
-        "scopes_supported": [f"system/{resource}.cruds" for resource in RESOURCES],
+        "scopes_supported": smart_scopes(union(permissions_of([scope]) for scope in PERMISSIONS)),
         "capabilities": ["client-confidential-asymmetric", "permission-v1", "permission-v2"],
     }
 

@@ -2,10 +2,6 @@
 
 from typing import Final
 
-from fastapi import APIRouter
-
 from vigil.serving.fhir.routes import bundles, metadata, risks, writes
 
-router: Final = APIRouter(include_in_schema=False)
-for _part in (metadata.router, bundles.router, writes.router, risks.router):
-    router.include_router(_part)
+ROUTERS: Final = (bundles.router, metadata.router, risks.router, writes.router)

@@ -11,7 +11,7 @@ from vigil.serving.fhir.routes.access import require_form
 from vigil.serving.fhir.routes.answers import InboundHere, take, to_entry
 from vigil.serving.fhir.routes.interactions import RESOURCES
 
-router: Final = APIRouter(prefix=BASE)
+router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
 _WRITES: Final = {offered.type: frozenset(offered.interactions) for offered in RESOURCES}
 _LETTERS: Final = {"create": "c", "update": "u", "delete": "d"}

@@ -9,7 +9,7 @@ from vigil.serving.fhir.outcomes import BASE, MEDIA_TYPE, FhirResponse
 from vigil.serving.fhir.routes.access import require_form
 from vigil.serving.fhir.routes.interactions import RESOURCES, SYSTEM_INTERACTIONS
 
-router: Final = APIRouter(prefix=BASE)
+router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
 _PUBLISHED: Final = "2026-11-30"  # of this form of the statement
 _SMART: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"

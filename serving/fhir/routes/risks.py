@@ -16,7 +16,7 @@ from vigil.serving.fhir.risk_assessments import to_risk_assessment
 from vigil.serving.fhir.routes.access import may
 from vigil.serving.scoring.risk_report import Include, NoReport
 
-router: Final = APIRouter(prefix=f"{BASE}/RiskAssessment")
+router: Final = APIRouter(prefix=f"{BASE}/RiskAssessment", include_in_schema=False)
 
 Reader = Annotated[Caller, Depends(may("s", "RiskAssessment"))]
 _IN_URL: Final = ("patient", "subject")

