@@ -7,7 +7,7 @@ as for every door. An Observation is acknowledged when its readings are on the d
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vigil.features.pseudonyms import Pseudonyms
@@ -50,6 +50,16 @@ class _Sent:
         return self.mapped.readings
 
 
+@dataclass(slots=True)
+class _Preparing:
+    """What the Observations of one request have in common: who sends them, and what was looked up already."""
+
+    caller: Caller
+    mapper: ObservationMapper
+    known: Mapping[str, SentResource] = field(default_factory=dict)
+    visible: set[str] = field(default_factory=set)
+
+
 class Inbound:
     """Takes what the FHIR clients of one home send."""
 
@@ -64,7 +74,7 @@ class Inbound:
     ) -> None:
         """Hand over to ``ingestion``. ``own_codes`` returns the hospital's signals by system and code."""
         self._registrar = Registrar(directory, ingestion, journal, pseudonyms)
-        self._directory, self._ingestion, self._pseudonyms = directory, ingestion, pseudonyms
+        self._directory, self._ingestion, self._journal, self._pseudonyms = directory, ingestion, journal, pseudonyms
         self._observations, self._own_codes = observations, own_codes
 
     async def take(self, operations: Sequence[Operation | FhirError], caller: Caller) -> list[Answer]:
@@ -72,30 +82,37 @@ class Inbound:
 
         Patients come first, then Encounters, then all Observations in one commit.
         """
+        answers, sent = await asyncio.to_thread(self._begin, operations, caller)
+        answers |= await self._store(sent, caller)
+        return [answers[position] for position in range(len(operations))]
+
+    def _begin(self, operations: Sequence[Operation | FhirError], caller: Caller) -> tuple[dict[int, Answer], dict[int, _Sent]]:
+        """Register patients, and return what is answered by then, and the Observations that are to be stored."""
         answers: dict[int, Answer] = {}
-        patients: Found = {}
         sent: dict[int, _Sent] = {}
-        mapper = ObservationMapper(self._registrar.finder(patients), self._own_codes(), "id")
+        patients: Found = {}
+        preparing = _Preparing(caller, ObservationMapper(self._registrar.finder(patients), self._own_codes(), "id"))
+        names = {position: self._id_of(operation, caller) for position, operation in _observations(operations)}
+        preparing.known = self._observations.find(names.values())
         for position, operation in _in_order(operations):
             try:
                 if isinstance(operation, FhirError):
                     raise operation
-                if operation.type == _OBSERVATION:
-                    prepared = await asyncio.to_thread(self._prepare, operation, caller, mapper)
-                    if isinstance(prepared, Answer):
-                        answers[position] = prepared
-                    else:
-                        sent[position] = prepared
+                if operation.type != _OBSERVATION:
+                    answers[position] = self._registrar.register(operation, caller, patients)
+                    continue
+                prepared = self._prepare(operation, names[position], preparing)
+                if isinstance(prepared, Answer):
+                    answers[position] = prepared
                 else:
-                    answers[position] = await asyncio.to_thread(self._registrar.register, operation, caller, patients)
+                    sent[position] = prepared
             except FhirError as error:
                 answers[position] = Answer(error.status_code, issues=[error.issue])
             except OtherWardError:
                 answers[position] = _elsewhere()
             except NotRecordedError as error:
                 answers[position] = Answer(409, issues=[issue("conflict", f"link: {error.rule}", ["Patient.link"])])
-        answers |= await self._store(sent, caller)
-        return [answers[position] for position in range(len(operations))]
+        return answers, sent
 
     def check(self, operations: Sequence[Operation], caller: Caller) -> None:
         """Find what would be refused of a transaction, before anything is written.
@@ -145,30 +162,41 @@ class Inbound:
         self._ingestion.require_visible(mapped.patient_id, caller)
         return mapped
 
-    def _prepare(self, operation: Operation, caller: Caller, mapper: ObservationMapper) -> "_Sent | Answer":
+    def _prepare(self, operation: Operation, identity: str, preparing: "_Preparing") -> "_Sent | Answer":
         """Return an Observation as it goes into the journal, or the answer where nothing has to be stored."""
-        identity = self._id_of(operation, caller)
-        before = self._observations.find([identity]).get(identity)
+        before, caller = preparing.known.get(identity), preparing.caller
         if operation.interaction == "create" and operation.identifier is not None and before is not None:
             return Answer(200, _OBSERVATION, before.id, before.version, before.updated_at)
         if operation.if_match is not None and (before is None or before.version != operation.if_match):
             raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
         if operation.resource is None:
-            return self._prepare_deletion(identity, before, caller)
+            return self._prepare_deletion(identity, before, preparing)
         is_update = operation.interaction == "update" or (before is not None and before.deleted)
         version = 1 if before is None else before.version + is_update
         resource = {**operation.resource, "id": identity}
         meta = resource.get("meta")
         if version > 1 and not (isinstance(meta, Mapping) and "versionId" in meta):
             resource["meta"] = {**(meta if isinstance(meta, Mapping) else {}), "versionId": str(version)}
-        mapped = mapper.map(resource)
+        mapped = preparing.mapper.map(resource)
         if mapped.patient_id is None:
             raise refused(mapped.refusals)
-        self._ingestion.require_visible(mapped.patient_id, caller)
+        self._require_visible(mapped.patient_id, preparing)
+        if before is not None and not self._is_same_patient(before.subject_id, mapped.patient_id):
+            raise FhirError(422, "subject: expected the patient of the version before", ["Observation.subject"])
         sent = to_sent(mapped, caller.sub, f"{_OBSERVATION}/{identity}")
         return _Sent(identity, version, before if is_update else None, mapped, sent)
 
-    def _prepare_deletion(self, identity: str, before: SentResource | None, caller: Caller) -> "_Sent | Answer":
+    def _require_visible(self, patient_id: str, preparing: "_Preparing") -> None:
+        """Refuse a caller who may not act for a patient; each patient is looked up once in a request."""
+        if patient_id not in preparing.visible:
+            self._ingestion.require_visible(patient_id, preparing.caller)
+            preparing.visible.add(patient_id)
+
+    def _is_same_patient(self, subject: str, patient_id: str) -> bool:
+        own = self._pseudonyms.subject_key(patient_id)
+        return own == subject or len(set(self._journal.survivors_of([own, subject]).values())) == 1
+
+    def _prepare_deletion(self, identity: str, before: SentResource | None, preparing: "_Preparing") -> "_Sent | Answer":
         if before is None:
             raise FhirError(404, "id: no such Observation was sent here")
         if before.deleted:
@@ -176,11 +204,12 @@ class Inbound:
         patient_id = self._directory.find(self._directory.reference(before.subject_id))
         if patient_id is None:
             raise FhirError(404, "id: the patient of this Observation is not known any more")
+        self._require_visible(patient_id, preparing)
         version = before.version + 1
         readings = [Reading(signal, None, None, None, RETRACTED, message) for message, signal, _ in before.readings]
         observed_at = next((time for _, _, time in before.readings), None)
         mapped = MappedObservation(patient_id, observed_at, version=version, readings=readings)
-        return _Sent(identity, version, before, mapped, to_sent(mapped, caller.sub, ""), is_deletion=True)
+        return _Sent(identity, version, before, mapped, to_sent(mapped, preparing.caller.sub, ""), is_deletion=True)
 
     def _id_of(self, operation: Operation, caller: Caller) -> str:
         """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or a new one."""
@@ -246,6 +275,14 @@ class Inbound:
             )
         status = 204 if sent.is_deletion else 201 if is_new else 200
         return Answer(status, _OBSERVATION, sent.id, sent.version, microsecond(present()), issues)
+
+
+def _observations(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Operation]]:
+    return [
+        (position, operation)
+        for position, operation in enumerate(operations)
+        if isinstance(operation, Operation) and operation.type == _OBSERVATION
+    ]
 
 
 def _in_order(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Operation | FhirError]]:

@@ -311,6 +311,19 @@ def test_caller_of_a_ward_acts_for_its_patients_only(server, name):
     assert counting(server, name) == [("heart_rate", 80.0)]
 
 
+def test_observation_of_another_ward_is_neither_changed_nor_deleted(server, name):
+    send(server, "POST", "/Encounter", encounter(subject(name), "B4"))
+    own = reading(name)
+    identity = identity_of(send(server, "POST", "/Observation", own))
+    other = server.caller(wards=["C1"], subject=f"another caller of {name}")
+    send(server, "POST", "/Encounter", encounter(subject(f"{name}-own"), "C1"), other)
+    taken = reading(f"{name}-own", 99, id=identity)
+    assert send(server, "DELETE", f"/Observation/{identity}", caller=other).status_code == 403
+    assert send(server, "PUT", f"/Observation/{identity}", taken, other).status_code == 422
+    assert counting(server, name) == [("heart_rate", 80.0)]
+    assert counting(server, f"{name}-own") == []
+
+
 @pytest.mark.parametrize(
     ("path", "scope"),
     [("/Observation", "system/Observation.u"), ("/Patient", "system/Observation.cud"), ("/Encounter", "system/Patient.cu")],
