@@ -41,9 +41,9 @@ def fhir_section() -> Section:
     return Section(
         "FHIR",
         "Processor time of one Observation: mapping (parsed JSON to readings), beside `json.loads` of its text alone. Median "
-        f"of {ROUNDS} rounds of {NUMBER:,}. The last rows are a bulk export of {PATIENTS} simulated patients, from files to the "
-        "frame that the check takes, beside `json.loads` of all its lines; and a batch from the body of the request to the disk, "
-        "beside the native route, by the clock, in one process.",
+        f"of {ROUNDS} rounds of {NUMBER:,}. The last rows are a bulk export of {PATIENTS} simulated patients, from files to "
+        "the frame that the check takes, beside `json.loads` of all its lines; and a batch from the body of the request to "
+        "the disk, beside the native route, by the clock, in one process.",
         ["Observation", "mapping", "parsing", "ratio"],
         rows,
     )
