@@ -199,17 +199,16 @@ class Inbound:
     def _prepare_deletion(self, identity: str, before: SentResource | None, preparing: "_Preparing") -> "_Sent | Answer":
         if before is None:
             raise FhirError(404, "id: no such Observation was sent here")
-        if before.deleted:
-            return Answer(204, _OBSERVATION, identity, before.version, before.updated_at)
         patient_id = self._directory.find(self._directory.reference(before.subject_id))
         if patient_id is None:
             raise FhirError(404, "id: the patient of this Observation is not known any more")
         self._require_visible(patient_id, preparing)
-        version = before.version + 1
+        version = before.version + (not before.deleted)  # again: the server may have died before the retraction was stored
         readings = [Reading(signal, None, None, None, RETRACTED, message) for message, signal, _ in before.readings]
         observed_at = next((time for _, _, time in before.readings), None)
         mapped = MappedObservation(patient_id, observed_at, version=version, readings=readings)
-        return _Sent(identity, version, before, mapped, to_sent(mapped, preparing.caller.sub, ""), is_deletion=True)
+        sent = to_sent(mapped, preparing.caller.sub, "")
+        return _Sent(identity, version, None if before.deleted else before, mapped, sent, is_deletion=True)
 
     def _id_of(self, operation: Operation, caller: Caller) -> str:
         """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or a new one."""
@@ -237,7 +236,11 @@ class Inbound:
         observations = [observation for each in stored.values() for observation in each.observations]
         receipts = iter(await self._ingestion.accept(observations, caller)) if observations else iter(())
         own = {position: [next(receipts) for _ in each.observations] for position, each in stored.items()}
-        new = [self._row(each) for position, each in stored.items() if each.before is None and _counts(own[position])]
+        new = [
+            self._row(each)
+            for position, each in stored.items()
+            if each.before is None and not each.is_deletion and _counts(own[position])
+        ]
         added = await asyncio.to_thread(self._observations.add, new) if new else set()
         for position, each in stored.items():
             answers[position] = self._answer(each, own[position], is_new=each.id in added)

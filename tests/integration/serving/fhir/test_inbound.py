@@ -1,6 +1,7 @@
 """What FHIR clients send: single resources, batches and transactions, conditions and versions, patients and wards."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -177,6 +178,16 @@ def test_deleted_observation_no_longer_counts_and_counts_again_when_it_is_put_ag
     assert send(server, "DELETE", f"/Observation/{identity}").status_code == 204
     assert send(server, "PUT", f"/Observation/{identity}", own | {"id": identity}).status_code == 200
     assert counting(server, name) == [("heart_rate", 80.0)]
+
+
+def test_deletion_that_was_cut_off_is_finished_by_the_next(server, name):
+    identity = identity_of(send(server, "POST", "/Observation", reading(name)))
+    observations = server.components.fhir._observations
+    row = observations.find([identity])[identity]
+    assert observations.renew(replace(row, version=2, deleted=True))  # and then the server died
+    assert counting(server, name) == [("heart_rate", 80.0)]
+    assert send(server, "DELETE", f"/Observation/{identity}").status_code == 204
+    assert counting(server, name) == []
 
 
 def test_entered_in_error_retracts(server, name):
