@@ -21,28 +21,12 @@ from vigil.serving.smart.clients import ASSERTION_ALGORITHMS
 from vigil.serving.smart.service import CONFIGURATION_PATH, TOKEN_PATH, TOKEN_SECONDS, SmartService
 
 logger: Final = logging.getLogger("vigil.serving")
-router: Final = APIRouter(tags=["smart"])
+router: Final = APIRouter(include_in_schema=False)  # SMART App Launch is its document
 
 ASSERTION_TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _FIELDS: Final = ("grant_type", "scope", "client_assertion_type", "client_assertion")
 _FORM: Final = "application/x-www-form-urlencoded"
 _MOST_BYTES: Final = 32 * 1024
-_PUBLIC: Final[dict[str, Any]] = {"security": []}
-_BODY: Final[dict[str, Any]] = {
-    **_PUBLIC,
-    "requestBody": {
-        "required": True,
-        "content": {
-            _FORM: {
-                "schema": {
-                    "type": "object",
-                    "required": list(_FIELDS),
-                    "properties": {name: {"type": "string"} for name in _FIELDS},
-                }
-            }
-        },
-    },
-}
 
 
 async def _service(request: Request) -> SmartService:
@@ -58,7 +42,7 @@ class _RefusedError(Exception):
         self.code, self.description = code, description
 
 
-@router.get(CONFIGURATION_PATH, summary="Where clients get tokens, and how (SMART App Launch)", openapi_extra=_PUBLIC)
+@router.get(CONFIGURATION_PATH)
 async def smart_configuration(service: Annotated[SmartService, Depends(_service)]) -> dict[str, Any]:
     """The SMART configuration of this server. It needs no token."""
     return {
@@ -71,7 +55,7 @@ async def smart_configuration(service: Annotated[SmartService, Depends(_service)
     }
 
 
-@router.post(TOKEN_PATH, summary="Get an access token (SMART Backend Services)", openapi_extra=_BODY)
+@router.post(TOKEN_PATH)
 async def token(request: Request, service: Annotated[SmartService, Depends(_service)]) -> JSONResponse:
     """A client signs an assertion with its registered key, and gets a token of five minutes for the scopes it may have."""
     try:
