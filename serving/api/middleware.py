@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from fastapi.responses import RedirectResponse
@@ -119,7 +120,7 @@ class BodySizeLimitMiddleware:
     It reads the whole body before it calls the application. Bodies under some paths may be larger.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, larger: Mapping[str, int] = MappingProxyType({})) -> None:
         self.app = app
         self.max_bytes = max_bytes
         self.larger = larger

@@ -7,6 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
+from vigil.serving.api.known_paths import KnownPaths
 from vigil.serving.api.middleware import (
     AllowedPathsMiddleware,
     BodySizeLimitMiddleware,
@@ -80,14 +81,14 @@ def request(app, method, path, base_url="http://test", **options):
 
 def test_request_metrics_label_an_unknown_path_as_other():
     metrics = FakeMetrics()
-    app = RequestMetricsMiddleware(create_app(), paths=["/v1/echo"], metrics=metrics)
+    app = RequestMetricsMiddleware(create_app(), paths=KnownPaths(["/v1/echo"]), metrics=metrics)
     for method, path in (("POST", "/v1/echo"), ("GET", "/v1/echo"), ("GET", f"/{SECRET}"), ("GET", "/metrics")):
         request(app, method, path)
     assert metrics.requests == [("/v1/echo", 200), ("/v1/echo", 405), ("other", 404)]
 
 
 def test_allowed_paths_are_the_only_ones_that_are_served():
-    app = AllowedPathsMiddleware(create_app(), paths=["/v1/echo"])
+    app = AllowedPathsMiddleware(create_app(), paths=KnownPaths(["/v1/echo"]))
     assert request(app, "POST", "/v1/echo").status_code == 200
     assert request(app, "GET", "/").headers["location"] == "/v1/docs"
     unknown = [request(app, "GET", path) for path in ("/docs", "/openapi.json", "/v1/echo/", "/v1")]
