@@ -10,13 +10,13 @@ from vigil.serving.records.not_recorded import NotRecordedError
 
 
 @contextmanager
-def as_problems() -> Iterator[None]:
-    """Turn refusals into problems that name ``patient_id``, or the field that is wrong."""
+def as_problems(field: str = "patient_id") -> Iterator[None]:
+    """Turn refusals into problems that name the field of the patients, or the one that is wrong."""
     try:
         yield
     except NotRecordedError as error:
         raise ProblemError(problems.not_recorded(error)) from None
     except OtherWardError:
-        raise ProblemError(problems.not_your_ward("patient_id")) from None
+        raise ProblemError(problems.not_your_ward(field)) from None
     except TooManyRefusalsError:
         raise ProblemError(problems.too_many_refusals()) from None

@@ -152,7 +152,7 @@ class Inbound:
             self._ingestion.require_movable(patient_id, caller)
             return MappedObservation()
         if operation.if_match is not None:
-            self._require_version(operation)
+            _require_version(operation, self._observations.find([operation.id or ""]).get(operation.id or ""))
         if operation.resource is None:
             return MappedObservation()
         mapped = mapper.map({**operation.resource, "id": operation.id or "new"})
@@ -167,8 +167,7 @@ class Inbound:
         before, caller = preparing.known.get(identity), preparing.caller
         if operation.interaction == "create" and operation.identifier is not None and before is not None:
             return Answer(200, _OBSERVATION, before.id, before.version, before.updated_at)
-        if operation.if_match is not None and (before is None or before.version != operation.if_match):
-            raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
+        _require_version(operation, before)
         if operation.resource is None:
             return self._prepare_deletion(identity, before, preparing)
         is_update = operation.interaction == "update" or (before is not None and before.deleted)
@@ -216,11 +215,6 @@ class Inbound:
             return operation.id
         name = operation.identifier or next(identifier_keys(operation.resource or {}), None)
         return secrets.token_hex(16) if name is None else self._directory.ids.of_message(caller.sub, name)
-
-    def _require_version(self, operation: Operation) -> None:
-        found = self._observations.find([operation.id or ""]).get(operation.id or "")
-        if found is None or found.version != operation.if_match:
-            raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
 
     async def _store(self, sent: Mapping[int, _Sent], caller: Caller) -> dict[int, Answer]:
         """Store Observations, and answer each when its readings are on the disk."""
@@ -278,6 +272,12 @@ class Inbound:
             )
         status = 204 if sent.is_deletion else 201 if is_new else 200
         return Answer(status, _OBSERVATION, sent.id, sent.version, microsecond(present()), issues)
+
+
+def _require_version(operation: Operation, known: SentResource | None) -> None:
+    """Check that the version that a client has seen, if it says which, is the present one."""
+    if operation.if_match is not None and (known is None or known.version != operation.if_match):
+        raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
 
 
 def _observations(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Operation]]:

@@ -4,11 +4,11 @@
 supports is a prediction of its own. Without a probability, the band is still there, and a note says why.
 """
 
-from datetime import datetime
 from typing import Any, Final
 
 from vigil.models.alarms.safety_net import Band
 from vigil.models.assessment import Finding
+from vigil.serving.fhir.times import write_instant
 from vigil.serving.scoring.risk_report import RiskReport
 
 _UCUM: Final = "http://unitsofmeasure.org"
@@ -45,7 +45,7 @@ def to_risk_assessment(report: RiskReport, patient: str) -> dict[str, Any]:
         "method": {"text": "Vigil: model and NEWS2" if by_model else "NEWS2 (Royal College of Physicians 2017)"},
         "code": {"text": f"Risk of {task.outcome}"},
         "subject": {"reference": patient},
-        "occurrenceDateTime": _time(report.as_of.to_pydatetime()),
+        "occurrenceDateTime": write_instant(report.as_of),
         "performer": {"reference": "#device"},
         "prediction": _predictions(report),
         "note": [{"text": text} for text in _notes(report)],
@@ -74,8 +74,8 @@ def _predictions(report: RiskReport) -> list[dict[str, Any]]:
     common = {
         "outcome": {"text": task.outcome},
         "whenPeriod": {
-            "start": _time(report.as_of.to_pydatetime()),
-            "end": _time((report.as_of + task.horizon).to_pydatetime()),
+            "start": write_instant(report.as_of),
+            "end": write_instant(report.as_of + task.horizon),
         },
     }
     first: dict[str, Any] = dict(common)
@@ -106,7 +106,3 @@ def _notes(report: RiskReport) -> list[str]:
         notes.append("the model learned from simulated patients: no clinical evidence")
     notes.append("a decision aid, not a decision")
     return notes
-
-
-def _time(time: datetime) -> str:
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -50,6 +50,15 @@ def read_instant_or_none(text: Any) -> int | None:
         return None
 
 
+def write_instant(time: datetime) -> str:
+    """Return a time in UTC as FHIR writes it, to the millisecond.
+
+    >>> write_instant(datetime(2026, 1, 31, 8, tzinfo=UTC))
+    '2026-01-31T08:00:00.000Z'
+    """
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def read_effective(resource: Mapping[str, Any]) -> int:
     """Return when an Observation was observed, in microseconds since 1970, UTC. ``issued`` never takes its place.
 

@@ -9,10 +9,10 @@ from vigil.serving.api.authentication import require_scopes
 from vigil.serving.api.dependencies import IngestionHere
 from vigil.serving.api.problems import ProblemError
 from vigil.serving.api.quarantine_reasons import explain_quarantine
+from vigil.serving.api.refusals import as_problems
 from vigil.serving.api.schemas.observations import ObservationsIn, PatientsAnswer, PatientsIn, ReceiptOut, ReceiptsAnswer
 from vigil.serving.api.schemas.request import MAX_OBSERVATIONS, MAX_PATIENTS
 from vigil.serving.api.strict_route import StrictRoute
-from vigil.serving.auth.access import OtherWardError, TooManyRefusalsError
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.stream.ingestion import SentObservation
 
@@ -27,12 +27,8 @@ async def send_observations(
 ) -> ReceiptsAnswer:
     """Each observation is on the disk before the answer. Sending the same message again changes nothing."""
     sent = [SentObservation(**dict(observation)) for observation in request.observations]
-    try:
+    with as_problems("observations"):
         receipts = await ingestion.accept(sent, caller)
-    except OtherWardError:
-        raise ProblemError(problems.not_your_ward("observations")) from None
-    except TooManyRefusalsError:
-        raise ProblemError(problems.too_many_refusals()) from None
     results = []
     for observation, receipt in zip(sent, receipts, strict=True):
         field, expected = explain_quarantine(receipt.reason, observation.signal) if receipt.reason else (None, None)
@@ -71,10 +67,6 @@ def register_patients(
         (patient.patient_id, patient.registration(ward=patient.ward, discharged=patient.discharged))
         for patient in request.patients
     ]
-    try:
+    with as_problems("patients"):
         ingestion.register(registrations, caller)
-    except OtherWardError:
-        raise ProblemError(problems.not_your_ward("patients")) from None
-    except TooManyRefusalsError:
-        raise ProblemError(problems.too_many_refusals()) from None
     return PatientsAnswer(registered=len(registrations))

@@ -1,22 +1,21 @@
 """How an answer to a write becomes a response, or an entry of a response bundle."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
-from vigil.serving.api import problems
-from vigil.serving.api.problems import ProblemError
-from vigil.serving.auth.access import OtherWardError, TooManyRefusalsError
+from vigil.serving.api.refusals import as_problems
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.answers import Answer
 from vigil.serving.fhir.inbound import Inbound
 from vigil.serving.fhir.operations import Operation
 from vigil.serving.fhir.outcomes import FhirError, FhirResponse, issue, outcome
-from vigil.serving.records.not_recorded import NotRecordedError
+from vigil.serving.fhir.times import write_instant
+from vigil.serving.records.timestamps import instant
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PATIENT: Final = "subject"  # where resources name the patient
 
 
 async def _inbound(request: Request) -> Inbound:
@@ -32,21 +31,20 @@ async def take(inbound: Inbound, operations: Sequence[Operation | FhirError], ca
 
     Raises:
         ProblemError: another ward has a patient, or the caller was refused too often.
-        FhirError: patients cannot be merged as asked.
     """
-    try:
+    with as_problems(_PATIENT):
         return await inbound.take(operations, caller)
-    except OtherWardError:
-        raise ProblemError(problems.not_your_ward("subject")) from None
-    except TooManyRefusalsError:
-        raise ProblemError(problems.too_many_refusals()) from None
-    except NotRecordedError as error:
-        raise FhirError(409, f"link: {error.rule}", ["Patient.link"]) from None
 
 
-def to_time(microseconds: int) -> str:
-    """Return a time as FHIR writes it."""
-    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+async def check(inbound: Inbound, operations: Sequence[Operation], caller: Caller) -> None:
+    """Find what would be refused of a transaction, before anything is written.
+
+    Raises:
+        ProblemError: as :func:`take`.
+        FhirError: something else would be refused.
+    """
+    with as_problems(_PATIENT):
+        await run_in_threadpool(inbound.check, operations, caller)
 
 
 def to_response(answer: Answer) -> Response:
@@ -67,7 +65,7 @@ def to_entry(answer: Answer) -> dict[str, Any]:
     if answer.location is not None:
         response |= {"location": answer.location, "etag": f'W/"{answer.version or 1}"'}
     if answer.updated_at is not None:
-        response["lastModified"] = to_time(answer.updated_at)
+        response["lastModified"] = write_instant(instant(answer.updated_at))
     if (own := answer.outcome) is not None:
         response["outcome"] = own
     return {"response": response}

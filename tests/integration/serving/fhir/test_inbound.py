@@ -335,6 +335,14 @@ def test_observation_of_another_ward_is_neither_changed_nor_deleted(server, name
     assert counting(server, f"{name}-own") == []
 
 
+def test_transaction_about_a_patient_of_another_ward_is_refused_whole(server, name):
+    send(server, "POST", "/Encounter", encounter(subject(name), "B4"))
+    other = server.caller(wards=["C1"], subject=f"caller of another ward than {name}")
+    answer = send(server, "POST", "", bundle("transaction", entry("POST", "Observation", reading(name))), other)
+    assert (answer.status_code, answer.json()["issue"][0]["code"]) == (403, "forbidden")
+    assert counting(server, name) == []
+
+
 @pytest.mark.parametrize(
     ("path", "scope"),
     [("/Observation", "system/Observation.u"), ("/Patient", "system/Observation.cud"), ("/Encounter", "system/Patient.cu")],
