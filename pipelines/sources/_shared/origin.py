@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from vigil.models.own_tasks import TaskSettings, find_task
 from vigil.models.tasks import RiskTask
-from vigil.pipelines.sources import STAYS, SourceError
+from vigil.pipelines.sources import STAYS, Source, SourceError
 
 ORIGIN: Final = "vigil.json"  # in the folder of an export
 OUTCOME: Final = {True: "OUTCOME//", False: "OUTCOME_BY//"}  # codes: before the kind, by whether the onset is known
@@ -78,3 +78,21 @@ def read_origin(path: Path) -> Origin:
     if origin.format != _FORMAT:
         raise SourceError(f"{path}: format {origin.format}; expected {_FORMAT}; read it with the version that wrote it")
     return origin
+
+
+class ExportedCohort(Source):
+    """The base of cohorts that ``vigil cohort export`` wrote: what they are is in their :data:`ORIGIN`."""
+
+    shifted_dates = True  # times were judged when they were first ingested
+    is_export = True
+
+    def __init__(self, data: Path) -> None:
+        """Read what the cohort in a folder is.
+
+        Raises:
+            SourceError: the folder says nothing that can be used.
+        """
+        origin = read_origin(data / ORIGIN)
+        self.name, self.simulated, self.deidentified = origin.source, origin.simulated, origin.deidentified
+        self.task, self.own_task = origin.question(data)
+        self.data = data

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from vigil.features.observations import TIME, to_resolution
 from vigil.features.pseudonyms import is_subject_key
-from vigil.pipelines.sources import Batch, Source, SourceError
-from vigil.pipelines.sources._shared.origin import ORIGIN, OUTCOME, read_origin
+from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources._shared.origin import OUTCOME, ExportedCohort
 from vigil.pipelines.sources.meds.vocabulary import (
     AGE,
     ATTRIBUTE,
@@ -30,7 +30,7 @@ _READ: Final = ("time", "code", "numeric_value", "text_value", *(name for names 
 _OBSERVED: Final = ("time", "numeric_value", "text_value", "recorded_at", "superseded_at", "device_id", "source", "message_id")
 
 
-class MedsExport(Source):
+class MedsExport(ExportedCohort):
     """A data set that ``vigil cohort export --format meds`` wrote.
 
     Attributes:
@@ -40,14 +40,8 @@ class MedsExport(Source):
         SourceError: the folder holds no such data set.
     """
 
-    shifted_dates = True  # times were judged when they were first ingested
-    is_export = True
-
     def __init__(self, data: Path) -> None:
-        origin = read_origin(data / ORIGIN)
-        self.name, self.simulated, self.deidentified = origin.source, origin.simulated, origin.deidentified
-        self.task, self.own_task = origin.question(data)
-        self.data = data
+        super().__init__(data)
         self.left_out = {}
         self._shards: dict[int, list[Path]] = {}
         for path in sorted((data / "data").glob("*/*.parquet")):

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from vigil.features.observations import TIME
 from vigil.features.pseudonyms import is_subject_key
-from vigil.pipelines.sources import Batch, Source, SourceError
-from vigil.pipelines.sources._shared.origin import ORIGIN, OUTCOME, read_origin
+from vigil.pipelines.sources import Batch, SourceError
+from vigil.pipelines.sources._shared.origin import OUTCOME, ExportedCohort
 from vigil.pipelines.sources._shared.parquet import read_columns
 from vigil.pipelines.sources.omop.vocabulary import PROVENANCE, SEXES, STAY_FACTS
 
@@ -20,21 +20,15 @@ _STAYS_PER_BATCH: Final = 500
 _VISIT: Final = "visit_occurrence_id"
 
 
-class OmopExport(Source):
+class OmopExport(ExportedCohort):
     """Tables that ``vigil cohort export --format omop`` wrote.
 
     Raises:
         SourceError: the folder does not hold them.
     """
 
-    shifted_dates = True  # times were judged when they were first ingested
-    is_export = True
-
     def __init__(self, data: Path) -> None:
-        origin = read_origin(data / ORIGIN)
-        self.name, self.simulated, self.deidentified = origin.source, origin.simulated, origin.deidentified
-        self.task, self.own_task = origin.question(data)
-        self.data = data
+        super().__init__(data)
         self._stays, self._outcomes = self._read_stays(), self._read_outcomes()
 
     def __len__(self) -> int:
