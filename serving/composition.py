@@ -16,8 +16,10 @@ from vigil.serving.auth.access import Access
 from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
 from vigil.serving.cds_hooks.service import CdsService
+from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.inbound import Inbound
+from vigil.serving.fhir.observation_pages import ObservationPages
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
@@ -54,6 +56,7 @@ class ApiComponents:
     access: Access
     cds: CdsService
     champion: Champion
+    chart: Chart
     clock: Clock
     directory: Directory
     fhir: Inbound
@@ -64,6 +67,7 @@ class ApiComponents:
     log: PredictionLog
     metrics: Metrics
     metrics_page: ShortLivedCache[bytes]
+    observation_pages: ObservationPages
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
     risk_service: RiskService
@@ -139,13 +143,16 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     )
     fhir_settings = FhirSettingsFile(home)
     directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
+    chart = Chart(directory, pseudonyms, identities, journal, access)
+    fhir_observations = FhirObservations(connections)
     return ApiComponents(
         access=access,
-        cds=CdsService(settings.url, directory, pseudonyms, access, journal, service, ward_state, smart.clients),
+        cds=CdsService(settings.url, chart, service, ward_state, smart.clients),
         champion=champion,
+        chart=chart,
         clock=service.clock,
         directory=directory,
-        fhir=Inbound(directory, ingestion, journal, pseudonyms, FhirObservations(connections), fhir_settings.own_codes),
+        fhir=Inbound(directory, ingestion, journal, pseudonyms, fhir_observations, fhir_settings.own_codes),
         group_commit=group_commit,
         identities=identities,
         ingestion=ingestion,
@@ -153,6 +160,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         log=service.log,
         metrics=metrics,
         metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
+        observation_pages=ObservationPages(chart, fhir_observations),
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,

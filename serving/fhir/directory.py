@@ -27,7 +27,7 @@ class Directory:
         """Look patients up in a home whose FHIR base others reach at ``base_url``."""
         self.ids = ResourceIds(pseudonyms.derive(_PURPOSE))
         self._pseudonyms, self._identities, self._names, self._settings = pseudonyms, identities, names, settings
-        self._own_base = f"{base_url}/"
+        self.base_url = base_url
 
     def find(self, key: str) -> str | None:
         """Return the patient identifier that a key stands for; None: no patient is known by it.
@@ -48,8 +48,8 @@ class Directory:
         return key.removeprefix(f"{system}|") or None if system is not None and key.startswith(f"{system}|") else None
 
     def _own_subject(self, key: str) -> str | None:
-        local = read_local(key.removeprefix(self._own_base))
-        is_ours = "://" not in key.removeprefix(self._own_base)
+        local = read_local(key.removeprefix(f"{self.base_url}/"))
+        is_ours = "://" not in key.removeprefix(f"{self.base_url}/")
         return self.ids.subject(local[1]) if is_ours and local is not None and local[0] == "Patient" else None
 
     def _name(self, key: str) -> str:
@@ -68,6 +68,14 @@ class Directory:
         if self._settings.content.patient_system is not None:
             return next((found for key in keys if (found := self._identifier(key)) is not None), None)
         return keys[0].removeprefix("|") if keys else None
+
+    def identifier(self, patient_id: str) -> tuple[str | None, str]:
+        """Return system and value of the identifier by which the hospital knows a patient; the system may be unknown."""
+        self._settings.refresh()
+        system = self._settings.content.patient_system
+        if system is None and "|" in patient_id:
+            system, _, patient_id = patient_id.partition("|")
+        return system or None, patient_id
 
     def remember(self, patient_id: str, keys: Iterable[str]) -> None:
         """Let keys stand for a patient from now on; on the disk when this returns.

@@ -5,11 +5,11 @@ from typing import Any, Final
 from fastapi import APIRouter, Request
 
 from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.interactions import RESOURCES
 from vigil.serving.fhir.operations import MAX_ENTRIES, Operation, parse_entry, parse_json, require_resource
 from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse
 from vigil.serving.fhir.routes.access import require_form
 from vigil.serving.fhir.routes.answers import InboundHere, check, take, to_entry
-from vigil.serving.fhir.routes.interactions import RESOURCES
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
