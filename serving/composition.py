@@ -152,7 +152,9 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         chart=chart,
         clock=service.clock,
         directory=directory,
-        fhir=Inbound(directory, ingestion, journal, pseudonyms, fhir_observations, fhir_settings.own_codes),
+        fhir=Inbound(
+            directory, ingestion, journal, pseudonyms, fhir_observations, fhir_settings.own_codes, ward_state.silences
+        ),
         group_commit=group_commit,
         identities=identities,
         ingestion=ingestion,

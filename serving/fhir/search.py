@@ -140,7 +140,8 @@ def searchset(
         patient: id of the Patient that was asked for; None: of none.
         following: where the next page begins; None: there is none.
     """
-    asked = [*([("patient", patient)] if patient is not None else []), *search.kept]
+    named = "_id" if search.type == "Patient" else "patient"
+    asked = [*([(named, patient)] if patient is not None else []), *search.kept]
     links = [("self", asked if search.after is None else [*asked, ("_page", search.after)])]
     if following is not None:
         links.append(("next", [*asked, ("_page", following)]))

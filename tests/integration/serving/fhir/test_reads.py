@@ -275,3 +275,19 @@ def test_codes_are_those_that_profiles_ask_for(server):
     found = server.caller().get(f"/fhir/Observation/{identity}").json()
     assert [coding["code"] for coding in found["code"]["coding"]] == ["59408-5", "2708-6"]
     assert found["category"] == [concept(("http://terminology.hl7.org/CodeSystem/observation-category", "vital-signs"))]
+
+
+def test_a_status_of_the_wrong_type_is_refused(server):
+    visit = encounter(f"Patient/{patient_id(server)}", "B4") | {"status": ["in-progress"]}
+    assert server.caller().post("/fhir/Encounter", json=visit).status_code == 422
+
+
+def test_urine_is_of_the_end_of_the_hours_in_which_it_was_collected(server):
+    period = {"effectiveDateTime": None, "effectivePeriod": {"start": "2026-01-31T00:00:00Z", "end": "2026-01-31T08:00:00Z"}}
+    resource = {name: part for name, part in observation("9187-6", 900, "mL", **period).items() if part is not None}
+    assert (
+        server.caller().get(f"/fhir/Observation/{send(server, resource)}").json()["effectiveDateTime"] == "2026-01-31T08:00:00Z"
+    )
+    mean = {name: part for name, part in observation(**period).items() if part is not None} | {"subject": IDENTIFIED}
+    refused = server.caller().post("/fhir/Observation", json=mean)
+    assert refused.json()["issue"][0]["details"]["text"] == "interval"
