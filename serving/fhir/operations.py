@@ -10,24 +10,26 @@ from urllib.parse import parse_qsl
 from vigil.serving.fhir.outcomes import FhirError
 
 MAX_ENTRIES: Final = 5_000  # of a bundle
+MAX_READS: Final = 100  # of them that read
 MAX_BODY_BYTES: Final = 10_000_000  # of a request under /fhir: so many Observations
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _ETAG: Final = re.compile(r'(?:W/)?"?(\d{1,9})"?')
-_METHODS: Final = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+_METHODS: Final = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
 @dataclass(slots=True)
 class Operation:
-    """One interaction that writes.
+    """One interaction.
 
     Attributes:
-        interaction: ``create``, ``update`` or ``delete``.
+        interaction: ``create``, ``update`` or ``delete``; of an entry of a bundle also ``read``, which may be a search.
         type: of the resource.
         id: of the resource; None: it gets one, or :attr:`identifier` tells which it is.
         identifier: the ``SYSTEM|VALUE`` of a conditional interaction: create unless one with it exists, or update that one.
         resource: parsed JSON; None of a deletion.
         if_match: the version that the client has seen; None: any.
         full_url: by which other entries of the bundle refer to it.
+        url: of what is read, relative to the base.
     """
 
     interaction: str
@@ -37,6 +39,7 @@ class Operation:
     resource: dict[str, Any] | None = None
     if_match: int | None = None
     full_url: str | None = None
+    url: str = ""
 
 
 def parse_json(body: bytes) -> Any:
@@ -114,6 +117,8 @@ def parse_entry(entry: Any) -> Operation:
         raise FhirError(400, f"request.method: expected one of {', '.join(_METHODS)}", ["Bundle.entry.request.method"])
     path, _, query = url.partition("?")
     kind, _, identity = path.strip("/").partition("/")
+    if method == "GET":
+        return Operation("read", kind, url=url)
     operation = Operation(_METHODS[method], kind, identity or None, parse_condition(query) if query else None)
     condition = request.get("ifNoneExist")
     if condition is not None:

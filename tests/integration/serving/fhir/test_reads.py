@@ -291,3 +291,21 @@ def test_urine_is_of_the_end_of_the_hours_in_which_it_was_collected(server):
     mean = {name: part for name, part in observation(**period).items() if part is not None} | {"subject": IDENTIFIED}
     refused = server.caller().post("/fhir/Observation", json=mean)
     assert refused.json()["issue"][0]["details"]["text"] == "interval"
+
+
+def test_a_batch_reads_after_it_has_written(server):
+    register(server, "batch", "B4")
+    mine = patient_id(server, "batch")
+    resource = {name: part for name, part in observation().items() if name != "id"} | {
+        "subject": {"reference": f"Patient/{mine}"}
+    }
+    urls = [f"Observation?patient={mine}", f"Patient/{mine}", "Patient/nobody", "Observation?date=x", "Claim/1"]
+    entries = [{"request": {"method": "GET", "url": url}} for url in urls]
+    entries.append({"request": {"method": "POST", "url": "Observation"}, "resource": resource})
+    answer = server.caller().post("/fhir", json={"resourceType": "Bundle", "type": "batch", "entry": entries}).json()
+    assert [entry["response"]["status"] for entry in answer["entry"]] == ["200", "200", "404", "400", "404", "201"]
+    assert answer["entry"][0]["resource"]["total"] == 1
+    assert answer["entry"][1]["resource"]["id"] == mine
+    sender = server.caller(["observations:write"])
+    answer = sender.post("/fhir", json={"resourceType": "Bundle", "type": "batch", "entry": entries}).json()
+    assert [entry["response"]["status"] for entry in answer["entry"]] == ["403", "403", "403", "403", "404", "201"]
