@@ -32,6 +32,9 @@ from vigil.serving.fhir.operations import MAX_BODY_BYTES as MAX_FHIR_BYTES
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.outcomes import FhirError, OutcomeMiddleware, on_fhir_error
 from vigil.serving.fhir.routes import ROUTERS as FHIR_ROUTERS
+from vigil.serving.login.dependencies import LoginRequiredError, on_login_required
+from vigil.serving.login.local_server import router as local_login_router
+from vigil.serving.login.routes import router as login_router
 from vigil.serving.observability.metrics import CONTENT_TYPE
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.prediction_log import LogUnavailableError
@@ -48,6 +51,8 @@ _ROUTERS: Final = (
     smart_router,
     *FHIR_ROUTERS,
     cds_router,
+    login_router,
+    local_login_router,
 )
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -71,6 +76,7 @@ def create_app() -> FastAPI:
         exception_handlers={
             DatabaseError: on_unavailable,
             FhirError: on_fhir_error,
+            LoginRequiredError: on_login_required,
             LogUnavailableError: on_unavailable,
             StoreError: on_unavailable,
             OverloadedError: on_overloaded,

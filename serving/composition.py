@@ -23,6 +23,7 @@ from vigil.serving.fhir.observation_pages import ObservationPages
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
+from vigil.serving.login.service import LoginService, open_login
 from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
@@ -65,6 +66,7 @@ class ApiComponents:
     ingestion: Ingestion
     journal: Journal
     log: PredictionLog
+    login: LoginService
     metrics: Metrics
     metrics_page: ShortLivedCache[bytes]
     observation_pages: ObservationPages
@@ -160,6 +162,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         ingestion=ingestion,
         journal=journal,
         log=service.log,
+        login=open_login(home, settings.url, connections, directory, offers_local_login=settings.local_login),
         metrics=metrics,
         metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
         observation_pages=ObservationPages(chart, fhir_observations),

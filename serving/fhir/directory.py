@@ -37,9 +37,14 @@ class Directory:
         """
         if (identifier := self._identifier(key)) is not None:
             return identifier
-        key = without_version(key)
-        subject = self._own_subject(key) or self._names.find([self._name(key)]).get(self._name(key))
+        subject = self.find_subject(key)
         return None if subject is None else self._identities.find([subject]).get(subject)
+
+    def find_subject(self, key: str) -> str | None:
+        """Return the subject key that a reference stands for; None: no patient is known by it."""
+        self._settings.refresh()
+        key = without_version(key)
+        return self._own_subject(key) or self._names.find([self.pseudonym(key)]).get(self.pseudonym(key))
 
     def _identifier(self, key: str) -> str | None:
         """Return the patient identifier in a key that is one of the hospital's system."""
@@ -52,7 +57,7 @@ class Directory:
         is_ours = "://" not in key.removeprefix(f"{self.base_url}/")
         return self.ids.subject(local[1]) if is_ours and local is not None and local[0] == "Patient" else None
 
-    def _name(self, key: str) -> str:
+    def pseudonym(self, key: str) -> str:
         """Return the pseudonym of a key, the same for a relative reference and an absolute one to a configured server."""
         for base in self._settings.content.base_urls:
             key = key.removeprefix(base.rstrip("/") + "/")
@@ -84,7 +89,7 @@ class Directory:
             DatabaseError: nothing was stored.
         """
         subject = self._pseudonyms.subject_key(patient_id)
-        self._names.store({self._name(key): subject for key in keys}, microsecond(present()))
+        self._names.store({self.pseudonym(key): subject for key in keys}, microsecond(present()))
 
     def reference(self, subject: str) -> str:
         """Return the reference by which this server names a patient."""
