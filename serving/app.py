@@ -36,6 +36,8 @@ from vigil.serving.login.dependencies import LoginRequiredError, on_login_requir
 from vigil.serving.login.local_server import router as local_login_router
 from vigil.serving.login.routes import router as login_router
 from vigil.serving.observability.metrics import CONTENT_TYPE
+from vigil.serving.pages.routes import ROUTERS as PAGE_ROUTERS
+from vigil.serving.pages.site import PageError, on_page_error
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.prediction_log import LogUnavailableError
 from vigil.serving.smart.routes import router as smart_router
@@ -51,6 +53,7 @@ _ROUTERS: Final = (
     smart_router,
     *FHIR_ROUTERS,
     cds_router,
+    *PAGE_ROUTERS,
     login_router,
     local_login_router,
 )
@@ -80,6 +83,7 @@ def create_app() -> FastAPI:
             LogUnavailableError: on_unavailable,
             StoreError: on_unavailable,
             OverloadedError: on_overloaded,
+            PageError: on_page_error,
             ProblemError: on_problem,
             RequestValidationError: on_invalid,
             HTTPException: on_http,

@@ -27,6 +27,8 @@ from vigil.serving.login.service import LoginService, open_login
 from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
+from vigil.serving.pages.audit import Audit
+from vigil.serving.pages.ward_view import WardViews
 from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
 from vigil.serving.records.database import open_database
@@ -55,6 +57,7 @@ class ApiComponents:
     """The components of the process that answers requests. Routes get them singly (:mod:`vigil.serving.api.dependencies`)."""
 
     access: Access
+    audit: Audit
     cds: CdsService
     champion: Champion
     chart: Chart
@@ -79,6 +82,7 @@ class ApiComponents:
     tokens: TokenVerifier
     ward_settings: WardSettingsFile
     ward_state: WardState
+    ward_views: WardViews
 
     def close(self) -> None:
         """Write what is waiting, and end the threads."""
@@ -146,9 +150,10 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     fhir_settings = FhirSettingsFile(home)
     directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
     chart = Chart(directory, pseudonyms, identities, journal, access)
-    fhir_observations = FhirObservations(connections)
+    fhir_observations, ward_settings = FhirObservations(connections), WardSettingsFile(home)
     return ApiComponents(
         access=access,
+        audit=Audit(),
         cds=CdsService(settings.url, chart, service, ward_state, smart.clients),
         champion=champion,
         chart=chart,
@@ -173,8 +178,17 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         standing_answers=StandingAnswers(service.standing, pseudonyms),
         streams=OpenStreams(),
         tokens=tokens,
-        ward_settings=WardSettingsFile(home),
+        ward_settings=ward_settings,
         ward_state=ward_state,
+        ward_views=WardViews(
+            ward_state=ward_state,
+            ward_settings=ward_settings,
+            identities=identities,
+            log=service.log,
+            champion=champion,
+            standing=service.standing,
+            ids=directory.ids,
+        ),
     )
 
 

@@ -22,8 +22,8 @@ _PUBLIC_PATHS: Final = (
     "/fhir/.well-known/smart-configuration",
     "/auth/token",
 )
-# Below these the routes verify who calls: CDS Hooks has tokens of its own, and who logs in has none yet.
-_OWN_CHECKS: Final = ("/cds-services", "/login", "/local-login")
+# Below these the routes verify who calls: CDS Hooks has tokens of its own, who logs in has none yet, and pages have sessions.
+_OWN_CHECKS: Final = ("/cds-services", "/login", "/local-login", "/static", "/wards", "/ward", "/patient", "/operations")
 _BEARER: Final = HTTPBearer(
     auto_error=False, bearerFormat="JWT", description="A token of the trusted issuer; see `vigil token`."
 )
