@@ -28,6 +28,7 @@ from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
 from vigil.serving.pages.audit import Audit
+from vigil.serving.pages.patient_view import PatientViews
 from vigil.serving.pages.ward_view import WardViews
 from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
@@ -73,6 +74,7 @@ class ApiComponents:
     metrics: Metrics
     metrics_page: ShortLivedCache[bytes]
     observation_pages: ObservationPages
+    patient_views: PatientViews
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
     risk_service: RiskService
@@ -171,6 +173,16 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         metrics=metrics,
         metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
         observation_pages=ObservationPages(chart, fhir_observations),
+        patient_views=PatientViews(
+            chart=chart,
+            identities=identities,
+            journal=journal,
+            log=service.log,
+            champion=champion,
+            risk_service=service,
+            ward_state=ward_state,
+            ward_settings=ward_settings,
+        ),
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,

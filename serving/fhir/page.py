@@ -42,7 +42,9 @@ def interactions_table() -> str:
     """Return the table of what is offered of each type of resource."""
     rows = []
     for offered in RESOURCES:
-        interactions = [text.replace("{}", offered.type) for name, text in _INTERACTIONS.items() if name in offered.interactions]
+        interactions = [
+            text.replace("{}", offered.type) for name, text in _INTERACTIONS.items() if name in offered.interactions
+        ]
         details = dict(offered.details)
         if details.get("conditionalCreate"):
             interactions.append("`If-None-Exist: identifier=SYSTEM|VALUE`")

@@ -271,5 +271,3 @@ def _trend(course: Sequence[tuple[int, float]], risk: WardRisk, now: int) -> Spa
 
 def _hours_since(time: int | None, now: int) -> float | None:
     return None if time is None else (now - time) / 3.6e9
-
-
