@@ -51,6 +51,7 @@ class PatientView:
         anomalies: what is unusual for this patient.
         gaps: what is no longer measured.
         alarms: of the time shown, newest first; None: the viewer may not see them.
+        has_glucose: whether glucose was measured in it.
     """
 
     id: str
@@ -66,6 +67,7 @@ class PatientView:
     anomalies: Sequence[Anomaly]
     gaps: Sequence[Gap]
     alarms: Sequence[Alarm] | None
+    has_glucose: bool
 
 
 class PatientViews:
@@ -112,6 +114,7 @@ class PatientViews:
             alarm for alarm in all_alarms if alarm.opened_at <= span.until and (alarm.ended_at or span.until) >= span.since
         ]
         terms = None if report is None else report.terms
+        readings = read_readings(self._journal, survivor, span)
         row = baseline_row(self._journal, survivor, present())
         return PatientView(
             id=self._chart.directory.ids.of_subject(subject),
@@ -121,12 +124,13 @@ class PatientViews:
             report=report,
             span=span,
             course=risk_panels(points, alarms, span, words, self._threshold(registration, terms)),
-            signals=signal_panels(read_readings(self._journal, survivor, span), span, words, terms),
+            signals=signal_panels(readings, span, words, terms),
             contributions=None if report is None else _contributors(report.contributions),
             changes=_contributors(recent_changes(self._journal, self._champion.model, survivor)),
             anomalies=[] if row is None else [one for one in anomalies(row) if one.unusual],
             gaps=[] if row is None else gaps(row),
             alarms=alarms if may_see_alarms else None,
+            has_glucose=any(reading.signal == "glucose" for reading in readings.stored),
         )
 
     def _threshold(self, registration: RecordedRegistration | None, terms: PatientTerms | None) -> float | None:

@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from vigil.serving.instant import Instant
 from vigil.serving.login.dependencies import OpenSession, watch_session
 from vigil.serving.pages.audit import Page
+from vigil.serving.pages.glucose_view import glucose_view
 from vigil.serving.pages.patient_charts import choose_span
 from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, require_scope, words_for
 from vigil.serving.pages.summary_pdf import summary_pdf
@@ -71,13 +72,46 @@ async def summary_as_pdf(
 ) -> Response:
     """The same as one page of PDF, with times of the viewer's zone."""
     shown = await _show(request, viewer, id, "summary", _USUAL_HOURS, None, None)
-    try:
-        own_zone = ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise PageError(422, "view.no_zone", viewer.words) from None
+    own_zone = _read_zone(zone, viewer)
     now = present().to_pydatetime()
     content = await run_in_threadpool(summary_pdf, shown["view"], viewer.words, own_zone, now, viewer.caller.sub)
     return Response(content, media_type="application/pdf", headers={"Content-Disposition": 'inline; filename="summary.pdf"'})
+
+
+@router.get("/patient/{id}/glucose")
+async def glucose(
+    request: Request,
+    viewer: ViewerHere,
+    id: PatientId,  # noqa: A002 - as in the path
+    zone: Annotated[str, Query(max_length=64)] = "UTC",
+) -> HTMLResponse:
+    """The glucose of the last fourteen days, by the clock of the viewer's zone."""
+    require_scope(viewer, "risk:read")
+    components, own_zone = request.app.state.components, _read_zone(zone, viewer)
+
+    def work() -> dict[str, Any]:
+        subject = _find(components, viewer, id, "glucose")
+        found = glucose_view(components.journal, subject, own_zone.key)
+        return {"view": found, "name": components.identities.find([subject]).get(subject, "")}
+
+    shown = await run_in_threadpool(work)
+    return render("glucose.html", viewer.words, viewer=viewer, id=id, zone=own_zone.key, **shown)
+
+
+def _read_zone(zone: str, viewer: Viewer) -> ZoneInfo:
+    try:
+        return ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise PageError(422, "view.no_zone", viewer.words) from None
+
+
+def _find(components: Any, viewer: Viewer, identity: str, page: Page) -> str:
+    """Return the subject key of a patient whom the viewer may see, once it is reported that they will."""
+    subject: str | None = components.patient_views.find(identity, viewer.caller)
+    if subject is None:
+        raise PageError(404, "view.unknown", viewer.words)
+    components.audit.viewed(viewer.caller, page, [subject])
+    return subject
 
 
 async def _show(
@@ -95,10 +129,7 @@ async def _show(
     span = choose_span(present().to_pydatetime(), hours, since, until)
 
     def work() -> dict[str, Any]:
-        subject = components.patient_views.find(identity, viewer.caller)
-        if subject is None:
-            raise PageError(404, "view.unknown", viewer.words)
-        components.audit.viewed(viewer.caller, page, [subject])
+        subject = _find(components, viewer, identity, page)
         return {"view": components.patient_views.view(subject, span, viewer.caller, viewer.words)}
 
     shown = await run_in_threadpool(work)

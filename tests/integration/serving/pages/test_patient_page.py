@@ -128,3 +128,28 @@ def test_a_line_breaks_where_nothing_was_measured_and_the_gap_reaches_to_the_pre
     path = line(times, np.array([1.0, 2, 3, 4, 5]), Span(0, 200 * MINUTE), Scale(0, 10))
     assert path.count("M") == 2
     assert find_gaps(np.arange(0, 10) * HOUR, 9 * HOUR) == []
+
+
+def test_glucose_of_a_home_patient_has_time_in_range_and_a_profile(server):
+    caller, now = server.caller(), pd.Timestamp.now("UTC")
+    assert caller.post("/v1/patients", json={"patients": [{"patient_id": "home", "ward": "home"}]}).status_code == 200
+    times = [now - pd.Timedelta(minutes=15 * step) for step in range(4 * 24 * 14)]
+    fields = {"patient_id": "home", "signal": "glucose", "unit": "mg/dL", "source": "sensor"}
+    readings = [
+        fields | {"message_id": f"g{step}", "observed_at": time.isoformat(), "value": (60, 100, 120, 200)[step % 4]}
+        for step, time in enumerate(times)
+    ]
+    assert caller.post("/v1/observations", json={"observations": readings}).status_code == 200
+    viewer, _ = open_viewer(server, wards=["home"])
+    identity = server.components.directory.ids.of_subject(server.components.pseudonyms.subject_key("home"))
+    assert f"/patient/{identity}/glucose" in viewer.get(f"/patient/{identity}").text
+    text = text_of(viewer.get(f"/patient/{identity}/glucose", params={"zone": "Europe/Berlin"}).text)
+    for part in ("in range, 70 to 180 mg/dL: 50 %", "181 to 250 mg/dL: 25 %", "54 to 69 mg/dL: 25 %", "Mean: 120 mg/dL (6.7"):
+        assert part in text
+    assert "too little to judge by" not in text
+
+
+def test_without_glucose_the_page_says_so(server, path):
+    viewer, _ = open_viewer(server, wards=["B4"])
+    assert "No glucose was measured" in viewer.get(f"{path}/glucose").text
+    assert "/glucose" not in viewer.get(path).text
