@@ -6,6 +6,7 @@ issuer itself is here. Redirects are not followed.
 Sources: SMART App Launch 2.2 (HL7, https://hl7.org/fhir/smart-app-launch/app-launch.html); OpenID Connect Discovery 1.0.
 """
 
+import asyncio
 import json
 import logging
 import time
@@ -33,7 +34,14 @@ _SMART: Final = ".well-known/smart-configuration"
 _OPENID: Final = ".well-known/openid-configuration"
 _TIMEOUT_SECONDS: Final = 5
 _REMEMBERED_SECONDS: Final = 300  # so that starting logins again and again does not flood the issuer
+_FAILED_SECONDS: Final = 5  # neither does it while it does not answer
 _MOST_BYTES: Final = 256 * 1024
+# Of OAuth and OpenID Connect; other words of an issuer are not repeated.
+_ERRORS: Final = frozenset(
+    {"access_denied", "consent_required", "interaction_required", "invalid_client", "invalid_grant", "invalid_request"}
+    | {"invalid_scope", "login_required", "server_error", "temporarily_unavailable", "unauthorized_client"}
+    | {"unsupported_grant_type", "unsupported_response_type"}
+)
 
 Transport = Callable[[str], httpx.AsyncClient]
 
@@ -78,7 +86,8 @@ class Issuers:
     def __init__(self, home: Path, transport: Transport = connect) -> None:
         """Contact issuers with the keys and secrets of a home."""
         self._home, self._connect = home, transport
-        self._endpoints: dict[str, tuple[float, Endpoints]] = {}
+        self._endpoints: dict[str, tuple[float, Endpoints | LoginError]] = {}
+        self._one_at_a_time = asyncio.Lock()
         self._keys: dict[str, JwksUrl] = {}
 
     async def endpoints(self, issuer: IssuerSettings) -> Endpoints:
@@ -88,9 +97,20 @@ class Issuers:
             LoginError: it does not answer, or not as expected.
         """
         url = f"{issuer.url}/{_SMART if issuer.fhir else _OPENID}"
-        known_at, known = self._endpoints.get(url, (0.0, None))
-        if known is not None and time.monotonic() - known_at < _REMEMBERED_SECONDS:
-            return known
+        async with self._one_at_a_time:
+            known_at, known = self._endpoints.get(url, (0.0, None))
+            age = time.monotonic() - known_at
+            if known is None or age >= (_FAILED_SECONDS if isinstance(known, LoginError) else _REMEMBERED_SECONDS):
+                try:
+                    known = await self._discover(issuer, url)
+                except LoginError as error:
+                    known = error
+                self._endpoints[url] = time.monotonic(), known
+        if isinstance(known, LoginError):
+            raise LoginError(known.rule, str(known), known.status)
+        return known
+
+    async def _discover(self, issuer: IssuerSettings, url: str) -> Endpoints:
         document = await self._ask("GET", url, "the configuration")
         try:
             found = Endpoints.model_validate(document)
@@ -105,7 +125,6 @@ class Issuers:
             each.startswith("http:") for each in (found.authorization_endpoint, found.token_endpoint, found.jwks_uri)
         ):
             raise _unusable("an endpoint is without https")
-        self._endpoints[url] = time.monotonic(), found
         return found
 
     def keys(self, endpoints: Endpoints) -> JwksUrl:
@@ -148,14 +167,29 @@ class Issuers:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unusable(f"{part} cannot be reached ({type(error).__name__})") from None
         if answer.status_code != 200:
-            raise _unusable(f"{part} answers with status {answer.status_code}")
-        try:
-            content = json.loads(body)
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
+            raise _unusable(f"{part} answers with status {answer.status_code}{known_error(_parse(body).get('error'))}")
+        content = _parse(body)
+        if not content:
             raise _unusable(f"{part} answers without a JSON object")
         return content
+
+
+def known_error(code: object) -> str:
+    """Return a code of an error in brackets, if it is one of OAuth.
+
+    >>> known_error("invalid_scope"), known_error("<b>")
+    (' (invalid_scope)', '')
+    """
+    return f" ({code})" if isinstance(code, str) and code in _ERRORS else ""
+
+
+def _parse(body: bytes | bytearray) -> dict[str, Any]:
+    """Return a JSON object; empty where it is none."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _unusable(what: str) -> LoginError:

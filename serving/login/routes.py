@@ -128,6 +128,7 @@ async def session(service: LoginHere, found: Annotated[OpenSession, Depends(watc
         context["patient"] = await run_in_threadpool(service.patient_reference, stored)
     return {
         "caller": caller.sub,
+        "name": stored.name,
         "scopes": sorted(caller.scopes),
         "wards": None if caller.wards is None else sorted(caller.wards),
         "context": context,

@@ -20,7 +20,7 @@ from vigil.serving.login.attempts import SECONDS as ATTEMPT_SECONDS
 from vigil.serving.login.attempts import Attempt, create_attempt, open_attempt
 from vigil.serving.login.errors import LoginError
 from vigil.serving.login.id_tokens import verify_id_token
-from vigil.serving.login.issuers import Endpoints, Issuers, Transport, connect
+from vigil.serving.login.issuers import Endpoints, Issuers, Transport, connect, known_error
 from vigil.serving.login.links import link_sealer
 from vigil.serving.login.people import Person, identify
 from vigil.serving.login.sealed import Sealer
@@ -154,7 +154,9 @@ class LoginService:
         if not await run_in_threadpool(self.used.use, _STATES, state, now + ATTEMPT_SECONDS, now):
             raise LoginError("state", "state: this login was used before; expected a new one")
         if "error" in query:
-            raise LoginError("error", "error: the issuer refused the login. Ask those who run it.", 403)
+            raise LoginError(
+                "error", f"error: the issuer refused the login{known_error(query['error'])}. Ask those who run it.", 403
+            )
         issuer = self._issuer(attempt.issuer)
         endpoints = await self._issuers.endpoints(issuer)
         if query.get("iss", endpoints.issuer) != endpoints.issuer:  # RFC 9207: an answer of another issuer
@@ -202,12 +204,12 @@ class LoginService:
             raise LoginError(
                 "link", "token: expected that of a link which vigil serve has shown, not used, and not expired", 403
             )
-        return self._create_session(Person(_LOCAL_CALLER, sorted(SCOPES), None), {})
+        return self._create_session(Person(_LOCAL_CALLER, _LOCAL_CALLER, sorted(SCOPES), None), {})
 
     def _create_session(self, person: Person, context: dict[str, str | None]) -> str:
         now = microsecond(present())
         lifetime = round(self.settings.lifetime.total_seconds() * 1e6)
-        session = Session(person.sub, person.scopes, person.wards, context, now, now, now + lifetime)
+        session = Session(person.sub, person.name, person.scopes, person.wards, context, now, now, now + lifetime)
         return self.sessions.create(session)
 
     def find_session(self, name: str, *, is_use: bool) -> Session | None:

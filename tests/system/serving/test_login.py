@@ -88,7 +88,7 @@ def test_login_from_start_to_end(local_login):
             found = session_of(browser).json()
             assert found["caller"] == f"{url}/local-login/Practitioner/Ada"
             assert found["scopes"] == ["alarms:read", "alarms:write", "risk:read", "ward:read"]
-            assert found["wards"] == ["B4", "ICU"]
+            assert (found["name"], found["wards"]) == ("Ada", ["B4", "ICU"])
         assert browser.get("/v1/alarms").status_code == 401  # a session is no token
         assert browser.post("/login/logout").status_code == 403
         assert browser.post("/login/logout", data={"csrf_token": found["csrf_token"]}).status_code == 200

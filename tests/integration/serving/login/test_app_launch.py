@@ -59,6 +59,7 @@ def test_return_opens_a_session_with_scopes_and_wards(browser, ehr):
     assert {"HttpOnly", "Secure", "SameSite=lax", "Path=/"} <= set(cookie.split("; "))
     found = session_of(browser).json()
     assert found["caller"] == f"{ehr.fhir}/Practitioner/17"
+    assert found["name"] == "u-17"
     assert found["scopes"] == ["risk:read", "ward:read"]  # user/Patient.read, of version 1, is understood too
     assert found["wards"] == ["B4"]
     assert found["context"] == {}
@@ -168,6 +169,8 @@ def test_id_token_without_or_with_a_symmetric_signature_is_refused(browser, ehr)
 def test_login_without_a_usable_scope_is_refused(browser, ehr):
     ehr.answer = {"scope": "openid fhirUser user/Immunization.rs"}
     assert refused(return_from(browser, ehr), 403, "scope: the issuer granted nothing that can be used here")
+    ehr.answer = {"scope": "openid system/RiskAssessment.rs patient/RiskAssessment.rs"}
+    assert refused(return_from(browser, ehr), 403, "scope: the issuer granted nothing that can be used here")
     ehr.answer = {"scope": None}
     assert refused(return_from(browser, ehr), 403, "scope: the issuer granted nothing that can be used here")
 
@@ -239,31 +242,39 @@ def test_answer_of_another_issuer_is_refused_before_the_code_is_sent(browser, eh
 
 def test_refusal_by_the_issuer_is_shown_without_its_words(browser, ehr):
     answer = return_from(browser, ehr, code=None, error="access_denied", error_description="<b>canary</b>")
-    assert refused(answer, 403, "error: the issuer refused the login")
+    assert refused(answer, 403, "error: the issuer refused the login (access_denied)")
+    answer = return_from(browser, ehr, code=None, error="canary")
+    assert refused(answer, 403, "error: the issuer refused the login.")
     assert "canary" not in answer.text
 
 
 def test_issuer_that_fails_is_named_without_its_words(browser, ehr):
     ehr.status, ehr.answer = 400, {"error": "invalid_client", "error_description": "canary"}
     answer = return_from(browser, ehr)
-    assert refused(answer, 502, "issuer: the token endpoint answers with status 400")
+    assert refused(answer, 502, "issuer: the token endpoint answers with status 400 (invalid_client)")
     assert "canary" not in answer.text
 
 
-def test_new_login_gets_a_new_session_and_ends_the_former(browser, ehr):
+def test_new_login_gets_a_new_session_and_ends_the_former(browser, ehr, server):
     """An attacker who set the cookie of a browser is not in the session that its owner opens."""
-    browser.cookies.set("__Host-vigil_session", "chosen-by-an-attacker", domain="vigil.example")
+
+    def status_of(session):
+        headers = {"Cookie": f"__Host-vigil_session={session}", "Accept": "application/json"}
+        return new_browser(server).get("/login/session", headers=headers).status_code
+
+    chosen = "chosen-by-an-attacker-" * 3
+    back = ehr.authorize(browser.get("/login").headers["location"])
+    attempt = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
     browser.cookies.clear()
-    browser.get("/login/session", headers={"Cookie": "__Host-vigil_session=chosen-by-an-attacker"})
-    assert return_from(browser, ehr).status_code == 303
+    entered = browser.get("/login/callback", params=back, headers={"Cookie": f"{attempt}; __Host-vigil_session={chosen}"})
+    assert entered.status_code == 303
     first = browser.cookies["__Host-vigil_session"]
-    assert first != "chosen-by-an-attacker"
+    assert first != chosen
+    assert (status_of(chosen), status_of(first)) == (401, 200)
     assert return_from(browser, ehr).status_code == 303
     second = browser.cookies["__Host-vigil_session"]
     assert first != second
-    browser.cookies.clear()
-    assert browser.get("/login/session", headers={"Cookie": f"__Host-vigil_session={first}"}).status_code == 303
-    assert browser.get("/login/session", headers={"Cookie": f"__Host-vigil_session={second}"}).status_code == 200
+    assert (status_of(first), status_of(second)) == (401, 200)
 
 
 class TestHowVigilProvesWhoItIs:
@@ -338,6 +349,15 @@ def test_issuer_is_asked_for_its_configuration_once_in_minutes(browser, ehr, ser
     for _ in range(20):
         assert browser.get("/login").status_code == 303
     assert len(ehr.asked) == 1
+
+
+def test_issuer_that_does_not_answer_is_left_alone_for_a_while(browser, ehr, server):
+    server.components.login._issuers._endpoints.clear()
+    ehr.document = {"token_endpoint": None}
+    for _ in range(20):
+        assert refused(browser.get("/login"), 502, "no usable token_endpoint")
+    assert len(ehr.asked) == 1
+    server.components.login._issuers._endpoints.clear()
 
 
 def test_plain_openid_connect_issuer_gives_identity_and_login_toml_the_rest(browser, ehr, server, settings):

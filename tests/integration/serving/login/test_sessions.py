@@ -11,6 +11,9 @@ from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
 from tests.integration.serving.login.conftest import URL, new_browser, return_from, session_of
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.backup import backup
+from vigil.pipelines.operations.retention import _delete_connections
 from vigil.serving.api.problems import on_problem
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.login.dependencies import (
@@ -21,15 +24,26 @@ from vigil.serving.login.dependencies import (
     watch_session,
 )
 from vigil.serving.records import connection_tables
-from vigil.serving.records.database import open_database
+from vigil.serving.records.database import open_database, pending_migrations
+from vigil.serving.records.migrations.connections import rev_0003_sessions as migration
 from vigil.serving.records.sessions import Session, Sessions
+from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.records.used_assertions import UsedAssertions
 
 MINUTE = 60_000_000
 IDLE = timedelta(minutes=15)
 
 
 def session(**changes):
-    fields = {"sub": "ada", "scopes": ["risk:read"], "wards": ["B4"], "context": {}, "created_at": 0, "used_at": 0}
+    fields = {
+        "sub": "ada",
+        "name": "Ada",
+        "scopes": ["risk:read"],
+        "wards": ["B4"],
+        "context": {},
+        "created_at": 0,
+        "used_at": 0,
+    }
     return Session(**{**fields, "expires_at": 12 * 60 * MINUTE, **changes})
 
 
@@ -91,6 +105,40 @@ def test_reading_goes_on_where_the_use_cannot_be_written(sessions, tmp_path):
     with closing(sqlite3.connect(tmp_path / "connections.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert sessions.find(name, MINUTE, IDLE, is_use=True) == session()
+
+
+def test_backup_holds_no_session(sessions, tmp_path):
+    name = sessions.create(session())
+    used = UsedAssertions(open_database(tmp_path, connection_tables.SCHEMA))
+    assert used.use("ehr", "jti", 2_000_000_000, 1_900_000_000)
+    manifest = backup(Home(tmp_path), tmp_path / "copy")
+    assert [file for file in manifest.files if file.startswith("connections")] == ["connections.db"]
+    restored = open_database(tmp_path / "copy", connection_tables.SCHEMA)
+    assert Sessions(restored).find(name, MINUTE, IDLE, is_use=False) is None
+    assert not UsedAssertions(restored).use("ehr", "jti", 2_000_000_000, 1_900_000_000)
+    assert sessions.find(name, MINUTE, IDLE, is_use=False) is not None
+
+
+def test_retention_deletes_what_has_expired(sessions, tmp_path):
+    now = microsecond(present())
+    name = sessions.create(session(created_at=now, used_at=now, expires_at=now + 60 * MINUTE))
+    sessions.create(session(expires_at=MINUTE))
+    assert _delete_connections(tmp_path, present())["connections.db sessions"] == 1
+    assert sessions.find(name, now + MINUTE, IDLE, is_use=False) is not None
+
+
+def test_home_of_the_version_before_gets_the_table(tmp_path):
+    open_database(tmp_path, connection_tables.SCHEMA).dispose()
+    with closing(sqlite3.connect(tmp_path / "connections.db")) as connection, connection:
+        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'sessions'").fetchone()
+        connection.execute("DROP TABLE sessions")
+        connection.execute("UPDATE alembic_version SET version_num = ?", [migration.down_revision])
+    pending = pending_migrations(tmp_path, connection_tables.SCHEMA)
+    assert pending == [f"connections.db: {migration.__doc__}"]
+    engine = open_database(tmp_path, connection_tables.SCHEMA)
+    with closing(sqlite3.connect(tmp_path / "connections.db")) as connection:
+        assert connection.execute("SELECT sql FROM sqlite_master WHERE name = 'sessions'").fetchone() == made
+    assert Sessions(engine).create(session())
 
 
 @pytest.fixture
