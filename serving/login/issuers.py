@@ -8,9 +8,9 @@ Sources: SMART App Launch 2.2 (HL7, https://hl7.org/fhir/smart-app-launch/app-la
 
 import asyncio
 import json
-import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,8 +21,6 @@ from vigil.serving.auth.jwks import Algorithms, JwksUrl, is_safe_url
 from vigil.serving.login.client_keys import authenticate
 from vigil.serving.login.errors import LoginError
 from vigil.serving.login.settings import IssuerSettings
-
-logger: Final = logging.getLogger("vigil.serving")
 
 # Of each type of key the algorithms of id_tokens; the first one is that of a key which does not say.
 ID_TOKEN_ALGORITHMS: Final[Algorithms] = {
@@ -42,8 +40,6 @@ _ERRORS: Final = frozenset(
     | {"invalid_scope", "login_required", "server_error", "temporarily_unavailable", "unauthorized_client"}
     | {"unsupported_grant_type", "unsupported_response_type"}
 )
-
-Transport = Callable[[str], httpx.AsyncClient]
 
 
 def _require_safe(url: str) -> str:
@@ -75,7 +71,7 @@ class Endpoints(BaseModel):
     code_challenge_methods_supported: tuple[str, ...] = ("S256",)
 
 
-def connect(url: str) -> httpx.AsyncClient:
+def _connect(url: str) -> httpx.AsyncClient:
     """Return a client of an issuer. What stays on this machine uses no proxy."""
     return httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, follow_redirects=False, trust_env=url.startswith("https:"))
 
@@ -83,11 +79,11 @@ def connect(url: str) -> httpx.AsyncClient:
 class Issuers:
     """What issuers say of themselves, remembered for some minutes, and their keys."""
 
-    def __init__(self, home: Path, transport: Transport = connect) -> None:
+    def __init__(self, home: Path) -> None:
         """Contact issuers with the keys and secrets of a home."""
-        self._home, self._connect = home, transport
+        self._home = home
         self._endpoints: dict[str, tuple[float, Endpoints | LoginError]] = {}
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._keys: dict[str, JwksUrl] = {}
 
     async def endpoints(self, issuer: IssuerSettings) -> Endpoints:
@@ -97,7 +93,7 @@ class Issuers:
             LoginError: it does not answer, or not as expected.
         """
         url = f"{issuer.url}/{_SMART if issuer.fhir else _OPENID}"
-        async with self._one_at_a_time:
+        async with self._one_at_a_time[url]:
             known_at, known = self._endpoints.get(url, (0.0, None))
             age = time.monotonic() - known_at
             if known is None or age >= (_FAILED_SECONDS if isinstance(known, LoginError) else _REMEMBERED_SECONDS):
@@ -117,7 +113,7 @@ class Issuers:
         except ValidationError as error:
             field = ".".join(map(str, error.errors()[0]["loc"]))
             raise _unusable(f"the configuration has no usable {field}") from None
-        if issuer.openid is not None and found.issuer.rstrip("/") != issuer.openid:
+        if issuer.openid is not None and found.issuer.rstrip("/") != issuer.url:
             raise _unusable("the configuration is of another issuer")
         if "S256" not in found.code_challenge_methods_supported:
             raise _unusable("it does not offer PKCE with S256")
@@ -156,7 +152,7 @@ class Issuers:
         """Return the JSON object that an issuer answers. What it writes is not repeated: it may hold a code or a token."""
         try:
             async with (
-                self._connect(url) as client,
+                _connect(url) as client,
                 client.stream(method, url, data=data, auth=auth, headers={"Accept": "application/json"}) as answer,
             ):
                 body = bytearray()

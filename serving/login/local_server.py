@@ -105,7 +105,7 @@ async def choose(request: Request, service: LocalLoginHere) -> Response:
         "aud": f"{service.url}{LOCAL_PATH}",
         "code_challenge_method": "S256",
     }
-    wrong = [name for name, value in expected.items() if query.get(name) != value]
+    wrong = [name for name, value in expected.items() if query.get(name, "").rstrip("/") != value]
     wrong += [name for name in ("state", "nonce", "scope", "code_challenge") if not query.get(name)]
     if wrong:
         return page("Not logged in", f"{', '.join(wrong)}: expected as SMART App Launch has it, for this server.", 400)

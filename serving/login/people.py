@@ -76,7 +76,7 @@ def _read_user(claims: Mapping[str, Any], issuer: IssuerSettings) -> str | None:
     if match is None or match[1] not in _STAFF:
         raise LoginError("fhirUser", f"fhirUser: expected staff ({' or '.join(_STAFF)})", 403)
     # One issuer must not name people of another.
-    if "://" in claims["fhirUser"] and claims["fhirUser"] != f"{issuer.fhir}/{match[1]}/{match[2]}":
+    if "://" in claims["fhirUser"] and claims["fhirUser"] != f"{issuer.url}/{match[1]}/{match[2]}":
         return None
     return f"{match[1]}/{match[2]}"
 

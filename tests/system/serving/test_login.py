@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -15,6 +17,7 @@ import pytest
 
 from tests.support.browser import fill_form, log_in, open_browser
 from vigil.pipelines.operations.server import bind_socket
+from vigil.serving.auth.local_tokens import create_local_token
 
 COMMAND = [sys.executable, "-c", "from vigil.pipelines.cli.main import app; app()", "serve", "--home"]
 
@@ -105,6 +108,29 @@ def test_launch_as_by_a_record_system(local_login):
         assert (found["wards"], found["context"]) == (None, {"patient": None})
     with open_browser(url) as browser:
         assert browser.get("/login?iss=https://other.example/fhir&launch=opaque").status_code == 403
+
+
+def test_launch_brings_a_patient_who_was_sent_here(local_login):
+    url, _, home = local_login
+    token = create_local_token(home, subject="ehr", scopes=None, wards=None, lifetime=timedelta(hours=1))
+    fhir = {"Authorization": f"Bearer {token}", "Content-Type": "application/fhir+json"}
+    resource = {"resourceType": "Patient", "identifier": [{"system": "urn:mrn", "value": "4711"}]}
+    sent = httpx.post(f"{url}/fhir/Patient", headers=fhir, json=resource).raise_for_status()
+    patient = re.search(r"Patient/([a-z0-9]{26})", sent.headers["location"])[1]
+    with open_browser(url) as browser:
+        assert log_in(browser, f"/login?iss={url}/local-login&launch=opaque", role="nurse", patient=patient).status_code == 303
+        assert session_of(browser).json()["context"] == {"patient": f"Patient/{patient}"}
+
+
+def test_one_of_many_returns_at_once_opens_a_session(local_login):
+    url, *_ = local_login
+    with open_browser(url) as browser:
+        action, form = fill_form(browser.get("/login", follow_redirects=True), role="nurse")
+        back = browser.post(action, data=form).headers["location"]
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies.items())}
+    with ThreadPoolExecutor(12) as pool:
+        statuses = list(pool.map(lambda _: httpx.get(back, headers=headers, timeout=30).status_code, range(12)))
+    assert sorted(statuses) == [303] + 11 * [400]
 
 
 def test_code_is_good_once_and_for_its_verifier_only(local_login):

@@ -15,10 +15,9 @@ from vigil.serving.login.attempts import (
     seal_attempt,
 )
 from vigil.serving.login.errors import LoginError
-from vigil.serving.login.links import LINK_PATH, create_link, link_sealer
+from vigil.serving.login.links import LINK_PATH, create_link, is_loopback_url, link_sealer
 from vigil.serving.login.people import identify
 from vigil.serving.login.sealed import Sealer
-from vigil.serving.login.service import is_loopback_url
 from vigil.serving.login.settings import IssuerSettings, LoginSettingsError, LoginSettingsFile
 
 SECRET = secrets.token_bytes(32)
@@ -149,6 +148,7 @@ def test_settings_of_an_issuer_are_read(tmp_path):
     (tmp_path / "login.toml").write_text(f'idle_minutes = 5\n{GOOD}wards = "all"\n')
     content = LoginSettingsFile(tmp_path, strict=True).content
     assert content.issuers["ehr"].url == "https://ehr.example/fhir"
+    assert content.issuers["ehr"].fhir == "https://ehr.example/fhir/"  # as the record system compares it
     assert content.issuers["ehr"].wards == "all"
     assert (content.idle, content.lifetime) == (timedelta(minutes=5), timedelta(hours=12))
 

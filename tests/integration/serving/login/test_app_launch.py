@@ -80,6 +80,11 @@ def test_launch_by_the_record_system_brings_its_patient(browser, ehr, server):
     assert b"e1" not in (server.home / "connections.db").read_bytes() + (server.home / "connections.db-wal").read_bytes()
 
 
+def test_launch_is_answered_under_the_name_that_the_record_system_gave_itself(browser, ehr):
+    for iss in (ehr.fhir, f"{ehr.fhir}/"):
+        assert query_of(browser.get("/login", params={"iss": iss, "launch": "1"}).headers["location"])["aud"] == iss
+
+
 def test_launch_with_an_unknown_patient_says_so(browser, ehr):
     ehr.answer = {"patient": "nobody"}
     return_from(browser, ehr)
