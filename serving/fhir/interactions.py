@@ -43,6 +43,7 @@ _OF_ALL: Final = (("_id", "token"), ("_lastUpdated", "date"))
 _READ: Final = ("read", "search-type")
 
 RESOURCES: Final[tuple[Offered, ...]] = (
+    Offered("DetectedIssue", ("read", "update")),
     Offered("Device", ("create", "update"), details=(("updateCreate", True),)),
     Offered("Encounter", ("create", "update", *_READ), (*_PATIENT, *_PATIENT_IDENTIFIER, ("status", "token"), *_OF_ALL)),
     Offered(

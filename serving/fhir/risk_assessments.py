@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from vigil.models.alarms.safety_net import Band
 from vigil.models.assessment import Finding
+from vigil.serving.fhir.software_device import DEVICE_REFERENCE, software_device
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.scoring.risk_report import RiskReport
 
@@ -46,7 +47,7 @@ def to_risk_assessment(report: RiskReport, patient: str) -> dict[str, Any]:
         "code": {"text": f"Risk of {task.outcome}"},
         "subject": {"reference": patient},
         "occurrenceDateTime": write_instant(report.as_of),
-        "performer": {"reference": "#device"},
+        "performer": DEVICE_REFERENCE,
         "prediction": _predictions(report),
         "note": [{"text": text} for text in _notes(report)],
     }
@@ -54,19 +55,10 @@ def to_risk_assessment(report: RiskReport, patient: str) -> dict[str, Any]:
 
 
 def _device(report: RiskReport) -> dict[str, Any]:
-    """Return what made the risk: the model with version and feature service, or the chart of NEWS2 alone."""
-    device: dict[str, Any] = {
-        "resourceType": "Device",
-        "id": "device",
-        "deviceName": [{"name": "Vigil", "type": "user-friendly-name"}],
-    }
-    if report.risk.basis == "model" and report.model is not None:
-        device["deviceName"].append({"name": report.model.name, "type": "model-name"})
-        device["version"] = [
-            {"type": {"text": "model"}, "value": str(report.model.version)},
-            {"type": {"text": "feature service"}, "value": report.feature_service},
-        ]
-    return device
+    """Return what made the risk."""
+    if report.risk.basis != "model" or report.model is None:
+        return software_device(None, None, report.feature_service)
+    return software_device(report.model.name, report.model.version, report.feature_service)
 
 
 def _predictions(report: RiskReport) -> list[dict[str, Any]]:
