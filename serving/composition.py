@@ -21,6 +21,7 @@ from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.inbound import Inbound
 from vigil.serving.fhir.observation_pages import ObservationPages
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
+from vigil.serving.fhir.past_risk_assessments import PastRiskAssessments
 from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
 from vigil.serving.login.service import LoginService, open_login
@@ -41,8 +42,11 @@ from vigil.serving.records.source_settings import SourceSettingsFile
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
 from vigil.serving.scoring.champion import Champion
+from vigil.serving.scoring.model_versions import ModelVersions
+from vigil.serving.scoring.past_risks import PastRisks
 from vigil.serving.scoring.risk_service import RiskService
 from vigil.serving.scoring.standing import StandingRisks
+from vigil.serving.scoring.verification import Verifier
 from vigil.serving.settings import Settings
 from vigil.serving.smart.service import SmartService, open_smart
 from vigil.serving.stream.group_commit import GroupCommit
@@ -74,6 +78,7 @@ class ApiComponents:
     metrics: Metrics
     metrics_page: ShortLivedCache[bytes]
     observation_pages: ObservationPages
+    past_risks: PastRiskAssessments
     patient_views: PatientViews
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
@@ -153,6 +158,9 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
     chart = Chart(directory, pseudonyms, identities, journal, access)
     fhir_observations, ward_settings = FhirObservations(connections), WardSettingsFile(home)
+    versions = ModelVersions(home, champion)
+    past_risks = PastRisks(service.task, service.log, journal, service.standing, versions)
+    verifier = Verifier(journal, service.log, versions)
     return ApiComponents(
         access=access,
         audit=Audit(),
@@ -173,6 +181,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         metrics=metrics,
         metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
         observation_pages=ObservationPages(chart, fhir_observations),
+        past_risks=PastRiskAssessments(past_risks, verifier, journal, access, directory),
         patient_views=PatientViews(
             chart=chart,
             identities=identities,

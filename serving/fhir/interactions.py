@@ -58,6 +58,11 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         (("identifier", "token"), *_OF_ALL),
         details=(("updateCreate", True), *_CONDITIONAL),
     ),
-    Offered("RiskAssessment", ("search-type",), (*_PATIENT, *_PATIENT_IDENTIFIER)),
+    Offered(
+        "RiskAssessment",
+        _READ,
+        (*_PATIENT, *_PATIENT_IDENTIFIER),
+        details=(("operation", [{"name": "verify", "definition": "urn:vigil:operation:verify"}]),),
+    ),
 )
 SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ("transaction", "batch")

@@ -1,7 +1,7 @@
 """NEWS2 as an Observation of FHIR R4, with the points of each of its components.
 
-Codes: SNOMED CT, United Kingdom edition, as UK Core's example of NEWS2 and HL7 Norway's profile vkp-news2 have them. We found no
-code of LOINC that is of NEWS2.
+Codes: SNOMED CT, United Kingdom edition, as UK Core's example of NEWS2 and HL7 Norway's profile vkp-news2 have them. We found
+no code of LOINC that is of NEWS2.
 """
 
 from collections.abc import Sequence

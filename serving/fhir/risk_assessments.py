@@ -4,6 +4,7 @@
 supports is a prediction of its own. Without a probability, the band is still there, and a note says why.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from vigil.models.alarms.safety_net import Band
@@ -28,12 +29,16 @@ _NOTES: Final[dict[Finding, str]] = {
 }
 
 
-def to_risk_assessment(report: RiskReport, patient: str) -> dict[str, Any]:
+def to_risk_assessment(
+    report: RiskReport, patient: str, inputs: Sequence[str] = (), model: tuple[str, str] | None = None
+) -> dict[str, Any]:
     """Return the resource.
 
     Args:
         report: perhaps with a range.
         patient: reference to the Patient, such as ``Patient/ID``.
+        inputs: references to the Observations that it is made of.
+        model: name and version of the model, where the report does not hold it any more.
     """
     risk, task = report.risk, report.task
     by_model = risk.basis == "model"
@@ -41,24 +46,26 @@ def to_risk_assessment(report: RiskReport, patient: str) -> dict[str, Any]:
         "resourceType": "RiskAssessment",
         "id": report.prediction_id,
         "meta": {"security": [_ASSERTED_BY_AI]} if by_model else {},
-        "contained": [_device(report)],
+        "contained": [_device(report, model)],
         "status": "final",
         "method": {"text": "Vigil: model and NEWS2" if by_model else "NEWS2 (Royal College of Physicians 2017)"},
         "code": {"text": f"Risk of {task.outcome}"},
         "subject": {"reference": patient},
         "occurrenceDateTime": write_instant(report.as_of),
         "performer": DEVICE_REFERENCE,
+        "basis": [{"reference": reference} for reference in inputs],
         "prediction": _predictions(report),
         "note": [{"text": text} for text in _notes(report)],
     }
     return {name: value for name, value in resource.items() if value not in ({}, [])}
 
 
-def _device(report: RiskReport) -> dict[str, Any]:
+def _device(report: RiskReport, model: tuple[str, str] | None) -> dict[str, Any]:
     """Return what made the risk."""
-    if report.risk.basis != "model" or report.model is None:
-        return software_device(None, None, report.feature_service)
-    return software_device(report.model.name, report.model.version, report.feature_service)
+    if report.model is not None:
+        model = report.model.name, report.model.version
+    name, version = model if report.risk.basis == "model" and model is not None else (None, None)
+    return software_device(name, version, report.feature_service)
 
 
 def _predictions(report: RiskReport) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The prediction log: every prediction, with its features where reproduction or drift needs them."""
 
 import json
+import uuid
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -177,6 +178,15 @@ class PredictionLog:
         chunks = list(in_chunks(rows.tolist())) or [[]]
         frames = [self._frame(sa.select(PREDICTIONS).where(PREDICTIONS.c.seq.in_(chunk))) for chunk in chunks]
         return pd.concat(frames, ignore_index=True)
+
+    def find(self, prediction_id: str) -> pd.DataFrame:
+        """Return the prediction of an id, as :meth:`sample` returns predictions: one row, or none."""
+        try:
+            is_id = str(uuid.UUID(prediction_id)) == prediction_id
+        except ValueError:
+            is_id = False
+        found = PREDICTIONS.c.prediction_id == prediction_id if is_id else sa.false()
+        return self._frame(sa.select(PREDICTIONS).where(found))
 
     def delete_before(self, time: pd.Timestamp) -> int:
         """Delete predictions made before a time, and the keys of subjects that have no other; return how many predictions."""

@@ -23,7 +23,8 @@ def _search(components: Any, search: Search, caller: Caller) -> Page:
     report = components.risk_service.by_subject([subject], include=wanted)[0]
     if isinstance(report, NoReport):
         return [], None
-    return [to_risk_assessment(report, components.directory.reference(subject))], None
+    inputs = components.past_risks.inputs_of(report)
+    return [to_risk_assessment(report, components.directory.reference(subject), inputs)], None
 
 
 offer_search(router, "RiskAssessment", _search)

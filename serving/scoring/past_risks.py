@@ -1,0 +1,147 @@
+"""Past risks: what the prediction log says of one, as a report.
+
+What the log does not hold is taken from the journal as of the time of the risk: the bounds that stood, the patient's terms, and
+how old the latest reading was. The outputs are those that were logged.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import pandas as pd
+
+from vigil.features.catalogue import INDEX_STEP, VITALS
+from vigil.features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
+from vigil.features.errors import VigilError
+from vigil.features.kernel.plan import HOUR_US
+from vigil.models.alarms.safety_net import applicable_score
+from vigil.models.assessment import Assessment, Finding
+from vigil.models.bedside import COMPONENTS, RETROSPECTIVE, Component, ScoreTerms
+from vigil.models.registry import RegisteredModel
+from vigil.models.tasks import RiskTask
+from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_inputs import Input
+from vigil.serving.records.journal_snapshot import JournalSnapshot
+from vigil.serving.records.prediction_log import OUTPUTS, PredictionLog
+from vigil.serving.records.prediction_rows import Origin
+from vigil.serving.records.timestamps import microsecond
+from vigil.serving.scoring.model_versions import ModelVersions
+from vigil.serving.scoring.risk_report import RiskReport, range_of
+from vigil.serving.scoring.standing import StandingRisks
+
+# How far back the latest reading of a signal counts: the longest window of the features of all signals.
+INPUTS_FROM: Final = LABORATORY_CARRY_HOURS * HOUR_US
+
+
+@dataclass(frozen=True)
+class PastRisk:
+    """One logged risk.
+
+    Attributes:
+        report: as it was given, as far as log and journal know. Its model is None where the registry does not hold it any more.
+        origin: where its features came from.
+        made_at: when it was made.
+        model_name, model_version: of the model that could be asked; None: there was none.
+        inputs: the latest reading of each signal that counted.
+        logged: its row of the log.
+    """
+
+    report: RiskReport
+    origin: Origin
+    made_at: pd.Timestamp
+    model_name: str | None
+    model_version: str | None
+    inputs: list[Input]
+    logged: pd.DataFrame
+
+    @property
+    def subject(self) -> str:
+        """The subject key under which it was made; perhaps merged since."""
+        return self.report.risk.patient
+
+
+@dataclass(frozen=True)
+class PastRisks:
+    """The past risks of one home."""
+
+    task: RiskTask
+    log: PredictionLog
+    journal: Journal
+    standing: StandingRisks
+    models: ModelVersions
+
+    def find(self, prediction_id: str) -> PastRisk | None:
+        """Return a past risk of a patient; None: there is none, or it is of readings in a request, or of another task."""
+        logged = self.log.find(prediction_id)
+        if logged.empty:
+            return None
+        row: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in _first(logged).items()}
+        if row["origin"] == "request" or row["model_name"] not in (None, self.task.name):
+            return None
+        until = microsecond(row["index_time"])
+        with self.journal.snapshot() as journal:
+            inputs = journal.newest_inputs(row["subject_id"], until - INPUTS_FROM, until)
+            report = self._standing_report(row) or self._logged_report(journal, row, inputs)
+        return PastRisk(report, row["origin"], row["made_at"], row["model_name"], row["model_version"], inputs, logged)
+
+    def _standing_report(self, row: dict[str, Any]) -> RiskReport | None:
+        """Return the report of a risk that still stands: all of it is known."""
+        standing = self.standing.find(row["subject_id"])
+        if standing is None or standing.stored["prediction_id"] != row["prediction_id"]:
+            return None
+        return self.standing.report(standing, ["range"])
+
+    def _logged_report(self, journal: JournalSnapshot, row: dict[str, Any], inputs: list[Input]) -> RiskReport:
+        subject, until = row["subject_id"], microsecond(row["index_time"])
+        terms = RETROSPECTIVE if row["terms"] is None else ScoreTerms.from_json(row["terms"])
+        registration = journal.registration(subject, until)
+        age, is_pregnant = (None, None) if registration is None else (registration.age, registration.pregnant)
+        hours_later = (row["as_of"] - row["index_time"]) / pd.Timedelta(hours=1)
+        is_stale = row["origin"] == "online_store" and hours_later >= INDEX_STEP / pd.Timedelta(hours=1)
+        findings: tuple[Finding, ...] = ("stale_data",) if is_stale else ()
+        risk = Assessment(
+            patient=subject,
+            index_time=row["index_time"],
+            **{name: row[name] for name in OUTPUTS if name != "decided_by"},
+            decided_by=row["decided_by"] or row["basis"],
+            reasons=(),
+            components=_components(journal, subject, until, terms),
+            terms=terms,
+            score=applicable_score(float("nan") if age is None else age, float("nan") if is_pregnant is None else is_pregnant),
+            findings=findings,
+            unusual=(),
+            hours_since_reading=_hours_since_reading(inputs, until, hours_later if is_stale else 0.0),
+        )
+        model = self._model(row)
+        report = RiskReport(row["prediction_id"], risk, row["as_of"], self.task, model, row["feature_service"])
+        report = replace(report, range=range_of(model, risk))
+        bounds = journal.standing_bounds({subject: until}).get(subject, ())
+        return report.with_bounds(bounds, journal.terms({subject: until}).get(subject))
+
+    def _model(self, row: dict[str, Any]) -> RegisteredModel | None:
+        if row["model_name"] is None:
+            return None
+        try:
+            return self.models.load(row["model_name"], row["model_version"])
+        except VigilError:
+            return None
+
+
+def _first(frame: pd.DataFrame) -> dict[str, Any]:
+    return {str(name): value for name, value in frame.drop(columns="features").astype(object).iloc[0].items()}
+
+
+def _components(journal: JournalSnapshot, subject: str, until: int, terms: ScoreTerms) -> dict[str, Component]:
+    """Return the values behind NEWS2 as the journal has them; their points are not logged."""
+    latest, components = journal.latest({subject: until})[subject], {}
+    for signal, carry_hours in zip(COMPONENTS, terms.carry_hours, strict=True):
+        components[signal] = Component(None)
+        if (own := latest.get(signal)) is not None:
+            hours = (until - own.observed_at) / HOUR_US
+            components[signal] = Component(None, own.value, hours, is_expired=hours >= carry_hours)
+    return components
+
+
+def _hours_since_reading(inputs: list[Input], until: int, later: float) -> float | None:
+    """Return how old the latest vital sign was; None: there was none within a day."""
+    ages = [(until - own.observed_at) / HOUR_US + later for own in inputs if own.signal in VITALS]
+    return min((age for age in ages if age < SCORE_CARRY_HOURS), default=None)
