@@ -16,6 +16,7 @@ from vigil.serving.auth.access import Access
 from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
 from vigil.serving.cds_hooks.service import CdsService
+from vigil.serving.fhir.alarm_pages import AlarmPages
 from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.inbound import Inbound
@@ -62,6 +63,7 @@ class ApiComponents:
     """The components of the process that answers requests. Routes get them singly (:mod:`vigil.serving.api.dependencies`)."""
 
     access: Access
+    alarm_pages: AlarmPages
     audit: Audit
     cds: CdsService
     champion: Champion
@@ -163,6 +165,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     verifier = Verifier(journal, service.log, versions)
     return ApiComponents(
         access=access,
+        alarm_pages=AlarmPages(chart, ward_state, metrics),
         audit=Audit(),
         cds=CdsService(settings.url, chart, service, ward_state, smart.clients),
         champion=champion,
@@ -181,7 +184,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         metrics=metrics,
         metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
         observation_pages=ObservationPages(chart, fhir_observations),
-        past_risks=PastRiskAssessments(past_risks, verifier, journal, access, directory),
+        past_risks=PastRiskAssessments(chart, past_risks, verifier),
         patient_views=PatientViews(
             chart=chart,
             identities=identities,

@@ -39,18 +39,6 @@ def split_reason(reason: str) -> tuple[str | None, str | None]:
     return (code, note or None) if code in OVERRIDE_REASONS else (None, reason)
 
 
-def find_alarm(ward_state: WardState, caller: Caller, alarm_id: str) -> Alarm:
-    """Return an alarm of a ward that the caller may see.
-
-    Raises:
-        ProblemError: there is none.
-    """
-    alarm = ward_state.alarm(alarm_id)
-    if alarm is None or not caller.can_see(alarm.ward):
-        raise ProblemError(problems.unknown_alarm())
-    return alarm
-
-
 def record_action(
     ward_state: WardState, metrics: Metrics, caller: Caller, alarm_id: str, action: Action, reason: str | None
 ) -> Alarm:
@@ -59,7 +47,9 @@ def record_action(
     Raises:
         ProblemError: there is no such alarm, or another action stands.
     """
-    find_alarm(ward_state, caller, alarm_id)
+    alarm = ward_state.alarm(alarm_id)
+    if alarm is None or not caller.can_see(alarm.ward):
+        raise ProblemError(problems.unknown_alarm())
     try:
         if ward_state.record_action(alarm_id, action, caller.sub, reason, present()):
             metrics.count_action(action)

@@ -43,7 +43,12 @@ _OF_ALL: Final = (("_id", "token"), ("_lastUpdated", "date"))
 _READ: Final = ("read", "search-type")
 
 RESOURCES: Final[tuple[Offered, ...]] = (
-    Offered("DetectedIssue", ("read", "update")),
+    Offered(
+        "DetectedIssue",
+        ("update", *_READ),
+        (_PATIENT[0], _PATIENT_IDENTIFIER[0], ("identified", "date"), ("status", "token"), *_OF_ALL),
+        details=(("versioning", "versioned-update"),),
+    ),
     Offered("Device", ("create", "update"), details=(("updateCreate", True),)),
     Offered("Encounter", ("create", "update", *_READ), (*_PATIENT, *_PATIENT_IDENTIFIER, ("status", "token"), *_OF_ALL)),
     Offered(

@@ -1,15 +1,13 @@
-"""The RiskAssessments of the past: which of them a caller may see, and what they were made of."""
+"""RiskAssessments as callers read them: those of the past by id, what they were made of, and whether they can be made again."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from vigil.serving.auth.access import Access
 from vigil.serving.auth.tokens import Caller
-from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.outcomes import FhirError
 from vigil.serving.fhir.risk_assessments import to_risk_assessment
-from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_inputs import Input
 from vigil.serving.records.timestamps import microsecond
 from vigil.serving.scoring.past_risks import INPUTS_FROM, PastRisk, PastRisks
@@ -29,30 +27,38 @@ _OBSTACLES: Final[dict[Obstacle, str]] = {
 class PastRiskAssessments:
     """The past RiskAssessments of one home."""
 
+    chart: Chart
     risks: PastRisks
     verifier: Verifier
-    journal: Journal
-    access: Access
-    directory: Directory
 
-    def find(self, caller: Caller, identity: str) -> PastRisk:
-        """Return a past risk that the caller may see: wards are those of today.
-
-        Raises:
-            FhirError: there is none (404).
-        """
+    def find(self, identity: str, caller: Caller) -> PastRisk | None:
+        """Return a past risk of a patient whom the caller may see today; None: there is none."""
         past = self.risks.find(identity)
-        if past is None or not self._is_visible(caller, past):
-            raise FhirError(404, "RiskAssessment: not known")
+        if past is None or not self.chart.may_see(caller, past.subject):
+            return None
+        try:
+            self.patient(past)
+        except ValueError:  # a subject of a batch cohort has no id here
+            return None
         return past
 
-    def resource(self, past: PastRisk) -> dict[str, Any]:
-        """Return the RiskAssessment of a past risk."""
+    def read(self, identity: str, caller: Caller) -> dict[str, Any] | None:
+        """Return a RiskAssessment by its id; None: there is none that the caller may see."""
+        past = self.find(identity, caller)
+        if past is None:
+            return None
         model = None if past.model_name is None or past.model_version is None else (past.model_name, past.model_version)
         return to_risk_assessment(past.report, self.patient(past), self.references(past.inputs), model)
 
-    def verify(self, past: PastRisk) -> dict[str, Any]:
-        """Make a past risk again, and return what came of it as Parameters: names of outputs, and never a value."""
+    def verify(self, identity: str, caller: Caller) -> dict[str, Any]:
+        """Make a past risk again, and return what came of it as Parameters: names of outputs, and never a value.
+
+        Raises:
+            FhirError: there is none that the caller may see (404).
+        """
+        past = self.find(identity, caller)
+        if past is None:
+            raise FhirError(404, "id: no such RiskAssessment is known")
         found = self.verifier.verify(past)
         parameters: list[dict[str, Any]] = []
         if found.is_equal is not None:
@@ -67,24 +73,14 @@ class PastRiskAssessments:
 
     def patient(self, past: PastRisk) -> str:
         """Return the reference to the patient, of the survivor if they were merged since."""
-        return self.directory.reference(self._survivor(past))
+        return self.chart.directory.reference(self.chart.survivor(past.subject))
 
     def references(self, inputs: Iterable[Input]) -> list[str]:
         """Return the references to Observations."""
-        return [f"Observation/{self.directory.ids.of_row(own.row)}" for own in inputs]
+        return [f"Observation/{self.chart.directory.ids.of_row(own.row)}" for own in inputs]
 
     def inputs_of(self, report: RiskReport) -> list[str]:
         """Return the references to what a present report was made of."""
         until = microsecond(report.risk.index_time)
-        with self.journal.snapshot() as journal:
+        with self.chart.journal.snapshot() as journal:
             return self.references(journal.newest_inputs(report.risk.patient, until - INPUTS_FROM, until))
-
-    def _survivor(self, past: PastRisk) -> str:
-        return self.journal.survivors_of([past.subject])[past.subject]
-
-    def _is_visible(self, caller: Caller, past: PastRisk) -> bool:
-        try:
-            self.patient(past)
-        except ValueError:  # of a cohort, whose subjects have no id here
-            return False
-        return not self.access.invisible_subjects(caller, [past.subject])

@@ -175,10 +175,10 @@ def _read_count(text: str | None) -> int:
 
 def _read_sort(text: str, offered: Mapping[str, str]) -> str:
     """Return by what to sort. Resources are in the order in which they were stored, so that order needs no other one."""
-    by = ["_lastUpdated", *(["date"] if "date" in offered else [])]
+    by = ["identified"] if "identified" in offered else ["_lastUpdated", *(["date"] if "date" in offered else [])]
     if text and text.removeprefix("-") not in by:
         _refuse(f"_sort: expected one of {', '.join(by)}, perhaps after -")
-    return "" if text == "_lastUpdated" else text
+    return "" if text == by[0] else text
 
 
 def _narrow(one: Interval, other: Interval) -> Interval:

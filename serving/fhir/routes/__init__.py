@@ -2,13 +2,12 @@
 
 from typing import Final
 
-from vigil.serving.fhir.routes import bundles, detected_issues, metadata, past_risks, reads, risks, writes
+from vigil.serving.fhir.routes import bundles, detected_issues, metadata, reads, risks, writes
 
 ROUTERS: Final = (
     bundles.router,
     detected_issues.router,
     metadata.router,
-    past_risks.router,
     reads.router,
     risks.router,
     writes.router,

@@ -31,9 +31,13 @@ def offer_read(to: APIRouter, kind: str, read: Read) -> None:
         caller: Annotated[Caller, Depends(may("r", kind))],
     ) -> FhirResponse:
         resource = await run_in_threadpool(_read_one, request.app.state.components, caller, kind, id)
-        meta = resource.get("meta", {})
-        headers = {"ETag": f'W/"{meta["versionId"]}"'} if "versionId" in meta else {}
-        return FhirResponse(resource, headers=headers)
+        return to_read_response(resource)
+
+
+def to_read_response(resource: dict[str, Any]) -> FhirResponse:
+    """Return the response with a resource, and its version if it has one."""
+    meta = resource.get("meta", {})
+    return FhirResponse(resource, headers={"ETag": f'W/"{meta["versionId"]}"'} if "versionId" in meta else {})
 
 
 def offer_search(to: APIRouter, kind: str, search: SearchFor) -> None:

@@ -176,6 +176,109 @@ def test_others_see_and_do_nothing(server):
     assert actions(server) == []
 
 
+@pytest.fixture(scope="module")
+def wards(tmp_path_factory):
+    """Five alarms that opened one after the other, in the wards A and B by turns; the second has ended."""
+    home = tmp_path_factory.mktemp("pages")
+    (home / "fhir.toml").write_text('patient_system = "urn:mrn"\n')
+    with running_in_process(home) as running:
+        caller = running.caller(subject="nurse")
+        for number in range(5):
+            patient = {"patient_id": f"p{number}", "ward": "AB"[number % 2]}
+            caller.post("/v1/patients", json={"patients": [patient]}).raise_for_status()
+            caller.post("/v1/observations", json=observations_body(f"p{number}", SICK)).raise_for_status()
+            running.rescore()
+        body = {"patients": [{"patient_id": "p1", "ward": "B", "discharged": True}]}
+        caller.post("/v1/patients", json=body).raise_for_status()
+        running.rescore()
+        yield running
+
+
+def find(server, caller=None, **parameters):
+    answer = (caller or server.caller()).get("/fhir/DetectedIssue", params=parameters)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def ids(bundle):
+    return [entry["resource"]["id"] for entry in bundle.get("entry", [])]
+
+
+def in_order(server):
+    return [alarm.alarm_id for alarm in sorted(server.components.ward_state.alarms(), key=lambda alarm: alarm.opened_at)]
+
+
+def patient(server, name):
+    return server.components.directory.reference(server.components.pseudonyms.subject_key(name))
+
+
+def test_alarms_are_found_in_pages_each_once(wards):
+    expected = in_order(wards)
+    for sort, order in (("identified", expected), ("-identified", expected[::-1])):
+        bundle, found = find(wards, _count=2, _sort=sort), []
+        while True:
+            found += ids(bundle)
+            following = [link["url"] for link in bundle["link"] if link["relation"] == "next"]
+            if not following:
+                break
+            bundle = wards.caller().get(following[0][following[0].index("/fhir/") :]).json()
+        assert found == order
+    assert ids(find(wards)) == expected
+    assert find(wards)["total"] == 5
+
+
+def test_alarms_are_found_by_patient_id_status_and_time(wards):
+    expected = in_order(wards)
+    assert ids(find(wards, patient=patient(wards, "p3"))) == [expected[3]]
+    form = {"patient.identifier": "urn:mrn|p2"}
+    assert ids(wards.caller().post("/fhir/DetectedIssue/_search", data=form).json()) == [expected[2]]
+    assert ids(find(wards, _id=f"{expected[4]},{expected[0]},none")) == [expected[0], expected[4]]
+    assert ids(find(wards, status="final")) == [expected[1]]
+    assert ids(find(wards, status="preliminary")) == [each for each in expected if each != expected[1]]
+    assert ids(find(wards, status="preliminary,final")) == expected
+    assert ids(find(wards, status="entered-in-error")) == []
+    third = read_one(wards, expected[2])["identifiedDateTime"]
+    assert ids(find(wards, identified=f"ge{third}")) == expected[2:]
+    assert ids(find(wards, identified=f"lt{third}")) == expected[:2]
+    assert ids(find(wards, patient="unknown")) == []
+
+
+def read_one(server, identity):
+    return server.caller().get(f"/fhir/DetectedIssue/{identity}").json()
+
+
+def test_what_changed_since_is_found_whatever_changed(wards):
+    expected = in_order(wards)
+    ended = read_one(wards, expected[1])["meta"]["lastUpdated"]
+    assert ids(find(wards, _lastUpdated=f"ge{ended}")) == [expected[1]]
+    assert put(wards.caller(), with_action(read_one(wards, expected[0]), "acknowledged")).status_code == 200
+    assert ids(find(wards, _lastUpdated=f"gt{ended}")) == [expected[0]]
+    assert ids(find(wards, _lastUpdated=f"lt{ended}")) == expected[2:]
+    for identity in expected:
+        updated = read_one(wards, identity)["meta"]["lastUpdated"]
+        assert ids(find(wards, _lastUpdated=updated)) == [identity]
+
+
+def test_caller_finds_alarms_of_their_wards_only(wards):
+    expected = in_order(wards)
+    caller = wards.caller(wards=["B"], subject="ward B")
+    assert ids(find(wards, caller)) == expected[1::2]
+    assert ids(find(wards, caller, patient=patient(wards, "p2"))) == []
+    assert ids(find(wards, caller, _id=expected[0])) == []
+    assert wards.caller(scopes=["risk:read"]).get("/fhir/DetectedIssue").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "query", ["patient.identifier=urn:mrn|p1", "_sort=date", "_count=0", "identified=yesterday", "patient=a&patient=b"]
+)
+def test_search_that_cannot_be_understood_is_refused(wards, query):
+    assert wards.caller().get(f"/fhir/DetectedIssue?{query}").status_code == 400
+
+
+def test_page_that_was_made_up_is_empty(wards):
+    assert ids(find(wards, _page="x")) == ids(find(wards, _page="9" * 30)) == []
+
+
 def test_bundle_writes_no_alarm(server):
     resource = with_action(read(server).json(), "acknowledged")
     entry = {"request": {"method": "PUT", "url": f"DetectedIssue/{resource['id']}"}, "resource": resource}
