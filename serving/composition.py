@@ -20,6 +20,7 @@ from vigil.serving.fhir.alarm_pages import AlarmPages
 from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.inbound import Inbound
+from vigil.serving.fhir.news2_pages import News2Pages
 from vigil.serving.fhir.observation_pages import ObservationPages
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.past_risk_assessments import PastRiskAssessments
@@ -79,6 +80,7 @@ class ApiComponents:
     login: LoginService
     metrics: Metrics
     metrics_page: ShortLivedCache[bytes]
+    news2_pages: News2Pages
     observation_pages: ObservationPages
     past_risks: PastRiskAssessments
     patient_views: PatientViews
@@ -162,7 +164,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     fhir_observations, ward_settings = FhirObservations(connections), WardSettingsFile(home)
     versions = ModelVersions(home, champion)
     past_risks = PastRisks(service.task, service.log, journal, service.standing, versions)
-    verifier = Verifier(journal, service.log, versions)
+    past_assessments = PastRiskAssessments(chart, past_risks, Verifier(journal, service.log, versions))
     return ApiComponents(
         access=access,
         alarm_pages=AlarmPages(chart, ward_state, metrics),
@@ -183,8 +185,9 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         login=open_login(home, settings.url, connections, directory, offers_local_login=settings.local_login),
         metrics=metrics,
         metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
+        news2_pages=News2Pages(chart, service, past_assessments),
         observation_pages=ObservationPages(chart, fhir_observations),
-        past_risks=PastRiskAssessments(chart, past_risks, verifier),
+        past_risks=past_assessments,
         patient_views=PatientViews(
             chart=chart,
             identities=identities,

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from vigil.models.bedside import COMPONENTS, Component
-from vigil.serving.fhir.concepts import SNOMED
+from vigil.serving.fhir.concepts import CATEGORY_SYSTEMS, SNOMED
 from vigil.serving.fhir.software_device import DEVICE_REFERENCE, software_device
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.scoring.risk_report import RiskReport
 
 NEWS2_CODE: Final = "1104051000000101"
 ID_PREFIX: Final = "news2-"  # of the Observation's id; the rest is the prediction's
+CATEGORY: Final = "survey"
 _NAME: Final = "Royal College of Physicians NEWS2 (National Early Warning Score 2)"
 _SPO2_CODES: Final = {1: "1104311000000102", 2: "1104321000000108"}  # by SpO2 scale
 _CODES: Final = {
@@ -26,9 +27,6 @@ _CODES: Final = {
     "body_temperature": ("1104371000000107", "temperature score"),
 }
 _ABSENT: Final = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
-_CATEGORY: Final = {
-    "coding": [{"system": "http://terminology.hl7.org/CodeSystem/observation-category", "code": "survey", "display": "Survey"}]
-}
 
 
 def to_news2_observation(report: RiskReport, patient: str, inputs: Sequence[str] = ()) -> dict[str, Any]:
@@ -47,7 +45,7 @@ def to_news2_observation(report: RiskReport, patient: str, inputs: Sequence[str]
         "id": f"{ID_PREFIX}{report.prediction_id}",
         "contained": [software_device(None, None, report.feature_service)],
         "status": "final",
-        "category": [_CATEGORY],
+        "category": [{"coding": [{"system": CATEGORY_SYSTEMS[0], "code": CATEGORY, "display": "Survey"}]}],
         "code": _concept(NEWS2_CODE, f"{_NAME} total score"),
         "subject": {"reference": patient},
         "effectiveDateTime": write_instant(report.as_of),
@@ -57,7 +55,7 @@ def to_news2_observation(report: RiskReport, patient: str, inputs: Sequence[str]
     }
     if risk.score != "NEWS2":
         resource |= _absent("not-applicable", f"{risk.score} applies to the patient, not NEWS2")
-    elif all(component.points is None for component in risk.components.values()):
+    elif not risk.news2 and all(component.points is None for component in risk.components.values()):
         resource |= _absent("unknown", "no component is known")
     else:
         is_whole = risk.news2_highest == risk.news2

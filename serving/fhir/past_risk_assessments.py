@@ -1,6 +1,6 @@
 """RiskAssessments as callers read them: those of the past by id, what they were made of, and whether they can be made again."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,8 +79,9 @@ class PastRiskAssessments:
         """Return the references to Observations."""
         return [f"Observation/{self.chart.directory.ids.of_row(own.row)}" for own in inputs]
 
-    def inputs_of(self, report: RiskReport) -> list[str]:
-        """Return the references to what a present report was made of."""
+    def inputs_of(self, report: RiskReport, signals: Collection[str] | None = None) -> list[str]:
+        """Return the references to what a present report was made of, or to the readings of some signals among it."""
         until = microsecond(report.risk.index_time)
         with self.chart.journal.snapshot() as journal:
-            return self.references(journal.newest_inputs(report.risk.patient, until - INPUTS_FROM, until))
+            inputs = journal.newest_inputs(report.risk.patient, until - INPUTS_FROM, until)
+        return self.references(own for own in inputs if signals is None or own.signal in signals)

@@ -7,12 +7,14 @@ how old the latest reading was. The outputs are those that were logged.
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from vigil.features.catalogue import INDEX_STEP, VITALS
 from vigil.features.derived import LABORATORY_CARRY_HOURS, SCORE_CARRY_HOURS
 from vigil.features.errors import VigilError
 from vigil.features.kernel.plan import HOUR_US
+from vigil.features.scores import NEWS2_BANDS, assign_points, assign_spo2_scale_2
 from vigil.models.alarms.safety_net import applicable_score
 from vigil.models.assessment import Assessment, Finding
 from vigil.models.bedside import COMPONENTS, RETROSPECTIVE, Component, ScoreTerms
@@ -104,7 +106,7 @@ class PastRisks:
             **{name: row[name] for name in OUTPUTS if name != "decided_by"},
             decided_by=row["decided_by"] or row["basis"],
             reasons=(),
-            components=_components(journal, subject, until, terms),
+            components=_known(_components(journal, subject, until, terms), row["news2"]),
             terms=terms,
             score=applicable_score(float("nan") if age is None else age, float("nan") if is_pregnant is None else is_pregnant),
             findings=findings,
@@ -131,14 +133,30 @@ def _first(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _components(journal: JournalSnapshot, subject: str, until: int, terms: ScoreTerms) -> dict[str, Component]:
-    """Return the values behind NEWS2 as the journal has them; their points are not logged."""
+    """Return the components of NEWS2 by the values that the journal has, since only their sum is logged."""
     latest, components = journal.latest({subject: until})[subject], {}
     for signal, carry_hours in zip(COMPONENTS, terms.carry_hours, strict=True):
-        components[signal] = Component(None)
-        if (own := latest.get(signal)) is not None:
-            hours = (until - own.observed_at) / HOUR_US
-            components[signal] = Component(None, own.value, hours, is_expired=hours >= carry_hours)
+        own = latest.get(signal)
+        hours = None if own is None else (until - own.observed_at) / HOUR_US
+        if own is None or hours is None or hours >= SCORE_CARRY_HOURS:
+            components[signal] = Component(None)
+        else:
+            is_expired = hours >= carry_hours
+            points = None if is_expired else int(assign_points(NEWS2_BANDS[signal], np.array([own.value]))[0])
+            components[signal] = Component(points, own.value, hours, is_expired)
+    spo2, oxygen = components["spo2"], components["on_oxygen"]
+    if terms.spo2_scale == 2 and spo2.points is not None:
+        given = float("nan") if oxygen.points is None or oxygen.value is None else oxygen.value
+        (points,) = assign_spo2_scale_2(np.array([spo2.value]), np.array([given])).tolist()
+        components["spo2"] = replace(spo2, points=None if np.isnan(points) else int(points))
     return components
+
+
+def _known(components: dict[str, Component], news2: int) -> dict[str, Component]:
+    """Return components, without their points where these are not those that were summed: readings are gone since."""
+    if sum(component.points or 0 for component in components.values()) == news2:
+        return components
+    return {signal: replace(component, points=None) for signal, component in components.items()}
 
 
 def _hours_since_reading(inputs: list[Input], until: int, later: float) -> float | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.in_process_server import SICK, observations_body, running_in_process
+from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from vigil.models.bedside import Component, ScoreTerms
 from vigil.serving.fhir.news2 import NEWS2_CODE, to_news2_observation
 
@@ -13,7 +13,9 @@ COMPLETE = {**SICK, "on_oxygen": 1, "consciousness": 0, "body_temperature": 37}
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    with running_in_process(tmp_path_factory.mktemp("news2")) as running:
+    home = tmp_path_factory.mktemp("news2")
+    (home / "fhir.toml").write_text('patient_system = "urn:mrn"\n')
+    with running_in_process(home) as running:
         caller = running.caller()
         for patient, values, age in (("part", SICK, 70), ("whole", COMPLETE, 70), ("child", SICK, 4)):
             caller.post("/v1/patients", json={"patients": [{"patient_id": patient, "ward": "A", "age": age}]})
@@ -82,6 +84,72 @@ def test_score_that_does_not_apply_or_has_no_component_has_no_value(server):
     child = to_news2_observation(report_of(server, "child"), "Patient/x")
     report = report_of(server, "part")
     unknown = {signal: Component(None) for signal in report.risk.components}
-    nothing = to_news2_observation(replace(report, risk=replace(report.risk, components=unknown)), "Patient/x")
+    nothing = to_news2_observation(replace(report, risk=replace(report.risk, components=unknown, news2=0)), "Patient/x")
     assert [resource["dataAbsentReason"]["coding"][0]["code"] for resource in (child, nothing)] == ["not-applicable", "unknown"]
     assert not {"valueQuantity", "component"} & (child.keys() | nothing.keys())
+
+
+def find(server, caller=None, **parameters):
+    answer = (caller or server.caller()).get("/fhir/Observation", params=parameters)
+    assert answer.status_code == 200, answer.text
+    return [entry["resource"] for entry in answer.json().get("entry", [])]
+
+
+def patient(server, name):
+    return server.components.directory.reference(server.components.pseudonyms.subject_key(name))
+
+
+def test_present_score_is_found_by_its_code_and_read_by_its_id(server):
+    (found,) = find(server, patient=patient(server, "whole"), code=f"http://snomed.info/sct|{NEWS2_CODE}")
+    assert found["valueQuantity"]["value"] == 14
+    assert server.caller().get(f"/fhir/Observation/{found['id']}").json() == found
+    assert find(server, _id=found["id"]) == [found]
+    assert find(server, _id=found["id"], patient=patient(server, "part")) == []
+    form = {"patient.identifier": "urn:mrn|whole", "code": NEWS2_CODE}
+    assert server.caller().post("/fhir/Observation/_search", data=form).json()["entry"][0]["resource"] == found
+
+
+def test_score_is_derived_from_the_readings_that_it_sums(server):
+    (found,) = find(server, patient=patient(server, "whole"), code=NEWS2_CODE)
+    readings = [server.caller().get(f"/fhir/{one['reference']}") for one in found["derivedFrom"]]
+    assert [reading.status_code for reading in readings] == [200] * 7
+    assert {reading.json()["subject"]["reference"] for reading in readings} == {patient(server, "whole")}
+
+
+def test_score_comes_with_readings_only_if_its_code_is_asked_for(server):
+    whole = patient(server, "whole")
+    of_code = {resource["code"]["coding"][0]["code"] for resource in find(server, patient=whole, code=f"{NEWS2_CODE},8867-4")}
+    assert of_code == {NEWS2_CODE, "8867-4"}
+    assert not [resource for resource in find(server, patient=whole) if resource["id"].startswith("news2-")]
+    assert find(server, patient=whole, code=NEWS2_CODE, category="vital-signs") == []
+    assert len(find(server, patient=whole, code=NEWS2_CODE, category="survey")) == 1
+    assert find(server, patient=whole, code=NEWS2_CODE, date="lt2020") == []
+    assert find(server, patient=whole, code=NEWS2_CODE, _lastUpdated="gt2100") == []
+
+
+def test_past_score_keeps_its_points(server):
+    caller = server.caller()
+    for name, terms in (("former", {}), ("scale-2", {"spo2_scale": 2})):
+        caller.post("/v1/patients", json={"patients": [{"patient_id": name, "ward": "A", "age": 70}]})
+        caller.post("/v1/observations", json=observations_body(name, COMPLETE)).raise_for_status()
+        if terms:
+            body = {"patient_id": name, "because": "COPD, ordered on the round", **terms}
+            caller.post("/v1/patients/terms", json=body).raise_for_status()
+        server.rescore()
+        (before,) = find(server, patient=patient(server, name), code=NEWS2_CODE)
+        caller.post("/v1/observations", json=observations_body(name, WELL)).raise_for_status()
+        server.rescore()
+        (after,) = find(server, patient=patient(server, name), code=NEWS2_CODE)
+        assert after["valueQuantity"]["value"] < before["valueQuantity"]["value"]
+        assert caller.get(f"/fhir/Observation/{before['id']}").json() == before
+    code = {component["code"]["coding"][0]["code"]: component for component in before["component"]}
+    assert code["1104321000000108"]["valueQuantity"]["value"] == 2  # 85 % by scale 2
+
+
+def test_score_of_others_is_not_found(server):
+    (found,) = find(server, patient=patient(server, "whole"), code=NEWS2_CODE)
+    elsewhere = server.caller(wards=["C1"], subject="another ward")
+    assert find(server, elsewhere, patient=patient(server, "whole"), code=NEWS2_CODE) == []
+    assert elsewhere.get(f"/fhir/Observation/{found['id']}").status_code == 404
+    assert server.caller().get("/fhir/Observation/news2-none").status_code == 404
+    assert server.caller(scopes=["ward:read"]).get(f"/fhir/Observation/{found['id']}").status_code == 403
