@@ -63,6 +63,7 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         (("identifier", "token"), *_OF_ALL),
         details=(("updateCreate", True), *_CONDITIONAL),
     ),
+    Offered("Provenance", _READ, (("target", "reference"),)),
     Offered(
         "RiskAssessment",
         _READ,

@@ -7,7 +7,9 @@ from typing import Any, Final
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.outcomes import FhirError
+from vigil.serving.fhir.provenance import to_provenance
 from vigil.serving.fhir.risk_assessments import to_risk_assessment
+from vigil.serving.fhir.search import Search
 from vigil.serving.records.journal_inputs import Input
 from vigil.serving.records.timestamps import microsecond
 from vigil.serving.scoring.past_risks import INPUTS_FROM, PastRisk, PastRisks
@@ -47,8 +49,32 @@ class PastRiskAssessments:
         past = self.find(identity, caller)
         if past is None:
             return None
-        model = None if past.model_name is None or past.model_version is None else (past.model_name, past.model_version)
-        return to_risk_assessment(past.report, self.patient(past), self.references(past.inputs), model)
+        return to_risk_assessment(past.report, self.patient(past), self.references(past.inputs), past.model)
+
+    def read_provenance(self, identity: str, caller: Caller) -> dict[str, Any] | None:
+        """Return the Provenance of a RiskAssessment, whose id it has; None: there is none that the caller may see."""
+        past = self.find(identity, caller)
+        if past is None:
+            return None
+        until = microsecond(past.report.risk.index_time)
+        with self.chart.journal.snapshot() as journal:
+            number = journal.count_inputs(past.subject, until - INPUTS_FROM, until)
+        digest = None if past.model is None else self.risks.models.digest(*past.model)
+        return to_provenance(past, self.references(past.inputs), number, digest)
+
+    def search_provenance(self, search: Search, caller: Caller) -> tuple[list[dict[str, Any]], None]:
+        """Return the Provenances of the RiskAssessments that a search names as ``target``.
+
+        Raises:
+            FhirError: it names none (400).
+        """
+        targets = search.tokens.get("target", ())
+        if not targets:
+            raise FhirError(400, "search: target: expected RiskAssessment/ID")
+        names = [target.removeprefix(f"{self.chart.directory.base_url}/") for target in targets]
+        ids = [name.removeprefix("RiskAssessment/") for name in names if name.startswith("RiskAssessment/")]
+        found = [self.read_provenance(identity, caller) for identity in dict.fromkeys(ids)]
+        return [provenance for provenance in found if provenance is not None], None
 
     def verify(self, identity: str, caller: Caller) -> dict[str, Any]:
         """Make a past risk again, and return what came of it as Parameters: names of outputs, and never a value.

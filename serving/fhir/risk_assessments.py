@@ -46,7 +46,7 @@ def to_risk_assessment(
         "resourceType": "RiskAssessment",
         "id": report.prediction_id,
         "meta": {"security": [_ASSERTED_BY_AI]} if by_model else {},
-        "contained": [_device(report, model)],
+        "contained": [device_of(report, model)],
         "status": "final",
         "method": {"text": "Vigil: model and NEWS2" if by_model else "NEWS2 (Royal College of Physicians 2017)"},
         "code": {"text": f"Risk of {task.outcome}"},
@@ -60,8 +60,8 @@ def to_risk_assessment(
     return {name: value for name, value in resource.items() if value not in ({}, [])}
 
 
-def _device(report: RiskReport, model: tuple[str, str] | None) -> dict[str, Any]:
-    """Return what made the risk."""
+def device_of(report: RiskReport, model: tuple[str, str] | None) -> dict[str, Any]:
+    """Return what made a risk. ``model``: name and version, where the report does not hold it any more."""
     if report.model is not None:
         model = report.model.name, report.model.version
     name, version = model if report.risk.basis == "model" and model is not None else (None, None)

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from vigil.features.catalogue import SAFETY_NET, list_features
 from vigil.features.errors import VigilError
 from vigil.models.assessment import Assessment
+from vigil.models.provenance import describe_code
 from vigil.serving.records.database import (
     DatabaseError,
     Schema,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 # What a prediction says, beside when and of which subject: the columns that a reproduction compares.
 OUTPUTS: Final = ("basis", "probability", "band", "decided_by", "news2", "news2_highest", "net_score", "net_spot")
 
-SCHEMA: Final = Schema("predictions", METADATA, revision="0004")
+SCHEMA: Final = Schema("predictions", METADATA, revision="0005")
 
 _HAS_PREDICTION: Final = sa.exists().where(ROWS.c.subject == SUBJECTS.c.id)
 _COURSE_STEP: Final = 300_000_000  # microseconds
@@ -58,6 +59,7 @@ class PredictionLog:
         self._folder = home
         self._engine = open_database(home, SCHEMA)
         self._numbers: Numbers = {}
+        describe_code()  # now, because files may be replaced while this process runs
 
     def append(self, predictions: Iterable[Prediction], *, keep_free: bool = False) -> None:
         """Write predictions; they are on the disk when this returns. One that is there already, by its id, stays as it is.
@@ -252,4 +254,5 @@ def prediction(
         feature_service=feature_service,
         terms=risk.terms.to_json(),
         features=features,
+        code=describe_code(),
     )

@@ -38,6 +38,13 @@ class ModelVersions:
                 self._loaded.popitem(last=False)
             return self._loaded[name, version]
 
+    def digest(self, name: str, version: str) -> str | None:
+        """Return the SHA-256 of a version's artifact as it is now; None: it is not there, or cannot be read."""
+        try:
+            return Registry.open_existing(self._home).digest(name, version)
+        except Exception:  # noqa: BLE001 - a registry in trouble takes nothing else away
+            return None
+
     def _read(self, name: str, version: str) -> RegisteredModel:
         try:
             return replace(Registry.open_existing(self._home).load(name, version), withdrawn=False)

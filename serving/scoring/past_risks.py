@@ -31,7 +31,8 @@ from vigil.serving.scoring.risk_report import RiskReport, range_of
 from vigil.serving.scoring.standing import StandingRisks
 
 # How far back the latest reading of a signal counts: the longest window of the features of all signals.
-INPUTS_FROM: Final = LABORATORY_CARRY_HOURS * HOUR_US
+INPUTS_HOURS: Final = LABORATORY_CARRY_HOURS
+INPUTS_FROM: Final = INPUTS_HOURS * HOUR_US
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class PastRisk:
         report: as it was given, as far as log and journal know. Its model is None where the registry does not hold it any more.
         origin: where its features came from.
         made_at: when it was made.
-        model_name, model_version: of the model that could be asked; None: there was none.
+        model: name and version of the model that could be asked; None: there was none.
+        code: that made it; None: an earlier version did not log it.
         inputs: the latest reading of each signal that counted.
         logged: its row of the log.
     """
@@ -50,8 +52,8 @@ class PastRisk:
     report: RiskReport
     origin: Origin
     made_at: pd.Timestamp
-    model_name: str | None
-    model_version: str | None
+    model: tuple[str, str] | None
+    code: str | None
     inputs: list[Input]
     logged: pd.DataFrame
 
@@ -83,7 +85,8 @@ class PastRisks:
         with self.journal.snapshot() as journal:
             inputs = journal.newest_inputs(row["subject_id"], until - INPUTS_FROM, until)
             report = self._standing_report(row) or self._logged_report(journal, row, inputs)
-        return PastRisk(report, row["origin"], row["made_at"], row["model_name"], row["model_version"], inputs, logged)
+        model = None if row["model_name"] is None else (row["model_name"], row["model_version"])
+        return PastRisk(report, row["origin"], row["made_at"], model, row["code"], inputs, logged)
 
     def _standing_report(self, row: dict[str, Any]) -> RiskReport | None:
         """Return the report of a risk that still stands: all of it is known."""

@@ -45,9 +45,9 @@ class Verifier:
         if past.report.feature_service not in SERVICES:
             return Verification(None, obstacle="no_feature_service")
         registered: RegisteredModel | None = None
-        if past.model_name is not None and past.model_version is not None:
+        if past.model is not None:
             try:
-                registered = self.models.load(past.model_name, past.model_version)
+                registered = self.models.load(*past.model)
             except VigilError:
                 return Verification(None, obstacle="no_model")
         with self.journal.snapshot() as journal:  # one transaction, so that retention cannot come between

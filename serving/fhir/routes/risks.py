@@ -1,4 +1,7 @@
-"""``RiskAssessment``: the present risk of a patient by search, any by id, and ``$verify``, which makes one again."""
+"""``RiskAssessment``: the present risk of a patient by search, any by id, and ``$verify``, which makes one again.
+
+``Provenance``: how a risk came about, under the id of the risk.
+"""
 
 from typing import Annotated, Any, Final
 
@@ -34,6 +37,8 @@ def _search(components: Any, search: Search, caller: Caller) -> Page:
 
 offer_search(router, "RiskAssessment", _search)
 offer_read(router, "RiskAssessment", lambda components, identity, caller: components.past_risks.read(identity, caller))
+offer_read(router, "Provenance", lambda components, identity, caller: components.past_risks.read_provenance(identity, caller))
+offer_search(router, "Provenance", lambda components, search, caller: components.past_risks.search_provenance(search, caller))
 
 
 @router.get("/RiskAssessment/{id}/$verify")

@@ -223,7 +223,7 @@ def test_server_verifies_predictions_of_every_origin(predicted):
         if subject in LIVE:
             risk = past.find(identity)
             live[origin, basis, verifier.verify(risk)] += 1
-            assert (risk.report.risk.basis, risk.report.model is None) == (basis, risk.model_name is None)
+            assert (risk.report.risk.basis, risk.report.model is None) == (basis, risk.model is None)
     assert {found for _, _, found in live} == {Verification(True)}
     assert {("rescorer", "model"), ("rescorer", "news2"), ("journal", "model"), ("online_store", "model")} <= {
         key[:2] for key in live

@@ -1,5 +1,6 @@
 """RiskAssessment by id: what was given is read again, with the readings it was made of, and made again by ``$verify``."""
 
+import json
 import sqlite3
 import uuid
 from contextlib import closing
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
+from vigil.models.provenance import describe_code
 from vigil.serving.records.prediction_rows import Prediction
 from vigil.serving.records.timestamps import microsecond, present
 
@@ -214,3 +216,59 @@ def test_others_see_nothing(server):
         assert elsewhere.request(method, f"/fhir/RiskAssessment/{path}").status_code == 404
         assert other_scope.request(method, f"/fhir/RiskAssessment/{path}").status_code == 403
         assert server.caller(wards=["B4"]).request(method, f"/fhir/RiskAssessment/{path}").status_code == 200
+
+
+def provenance(server, identity, caller=None):
+    return (caller or server.caller()).get("/fhir/Provenance", params={"target": f"RiskAssessment/{identity}"})
+
+
+def entities(resource):
+    return {
+        entity["what"]["identifier"]["system"]: entity["what"]["identifier"]["value"]
+        for entity in resource["entity"]
+        if "identifier" in entity["what"]
+    }
+
+
+def test_provenance_names_readings_code_and_the_time_of_the_journal_and_no_patient(server):
+    at = pd.Timestamp.now("UTC")
+    send(server, "4711", {"heart_rate": 70}, at=at)
+    send(server, "4711", {"heart_rate": 71}, at=at + pd.Timedelta(milliseconds=1))
+    risk = present_risk(server)
+    (entry,) = provenance(server, risk["id"]).json()["entry"]
+    found = entry["resource"]
+    assert found == server.caller().get(f"/fhir/Provenance/{risk['id']}").json()
+    assert found["target"] == [{"reference": f"RiskAssessment/{risk['id']}"}]
+    references = [
+        {"reference": reference} for reference in (one["what"].get("reference") for one in found["entity"]) if reference
+    ]
+    assert references == risk["basis"]
+    _, _, digest = describe_code().partition(" ")
+    assert entities(found)["urn:vigil:code"] == digest
+    (displayed,) = [one["what"]["display"] for one in found["entity"] if "readings" in one["what"].get("display", "")]
+    assert displayed.startswith(f"{len(SICK) + 2} readings of the 72 h before")
+    assert abs(pd.Timestamp(found["recorded"]) - pd.Timestamp.now("UTC")) < pd.Timedelta(minutes=1)
+    assert risk["subject"]["reference"] not in json.dumps(found)
+    assert "4711" not in json.dumps(found).replace(risk["id"], "")
+
+
+def test_provenance_of_a_risk_by_a_model_that_is_gone_says_so(server):
+    identity = logged(server)
+    found = server.caller().get(f"/fhir/Provenance/{identity}").json()
+    assert entities(found).keys() == {"urn:vigil:journal-time"}
+    assert "model deterioration version 99, which the registry does not hold any more" in [
+        one["what"].get("display") for one in found["entity"]
+    ]
+    assert found["contained"][0]["version"][0]["value"] == "99"
+
+
+def test_provenance_is_found_by_its_target_only_and_by_those_who_may_see_the_patient(server):
+    identity = present_risk(server)["id"]
+    base = server.components.directory.base_url
+    absolute = server.caller().get("/fhir/Provenance", params={"target": f"{base}/RiskAssessment/{identity},Observation/x"})
+    assert len(absolute.json()["entry"]) == 1
+    assert server.caller().get("/fhir/Provenance").status_code == 400
+    elsewhere = server.caller(wards=["C1"], subject="another ward")
+    assert provenance(server, identity, elsewhere).json()["total"] == 0
+    assert elsewhere.get(f"/fhir/Provenance/{identity}").status_code == 404
+    assert provenance(server, identity, server.caller(scopes=["ward:read"])).status_code == 403
