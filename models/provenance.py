@@ -5,6 +5,7 @@ import hashlib
 import platform
 import shutil
 import subprocess
+from collections.abc import Iterable
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Final
@@ -38,14 +39,20 @@ def library_versions() -> dict[str, str]:
 def describe_code() -> str:
     """Return the version of Vigil and the SHA-256 of the code that predicts, such as ``1.2.0 sha256:...``.
 
-    The digest is of each file of :data:`_PREDICTING` with its path, and of the installed packages with signals or features.
+    The code is that of :data:`_PREDICTING`, and of the installed packages with signals or features.
     """
-    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for package in _PREDICTING:
-        for path in sorted((root / package).rglob("*")):
+    files = digest_files(Path(__file__).resolve().parents[1], _PREDICTING)
+    digest = hashlib.sha256(f"{files} {fingerprint_packages()}".encode()).hexdigest()
+    return f"{installed_version('vigil')} sha256:{digest}"
+
+
+def digest_files(root: Path, folders: Iterable[str]) -> str:
+    """Return the SHA-256 of every file of some folders, each with its path; what Python caches is left out."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted((root / folder).rglob("*")):
             if path.is_file() and "__pycache__" not in path.parts:
                 content = path.read_bytes()
                 digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode())
                 digest.update(content)
-    digest.update(fingerprint_packages().encode())
-    return f"{installed_version('vigil')} sha256:{digest.hexdigest()}"
+    return digest.hexdigest()
