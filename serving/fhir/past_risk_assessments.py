@@ -11,8 +11,7 @@ from vigil.serving.fhir.provenance import to_provenance
 from vigil.serving.fhir.risk_assessments import to_risk_assessment
 from vigil.serving.fhir.search import Search
 from vigil.serving.records.journal_inputs import Input
-from vigil.serving.records.timestamps import microsecond
-from vigil.serving.scoring.past_risks import INPUTS_FROM, PastRisk, PastRisks
+from vigil.serving.scoring.past_risks import PastRisk, PastRisks, inputs_interval
 from vigil.serving.scoring.risk_report import RiskReport
 from vigil.serving.scoring.verification import Obstacle, Verifier
 
@@ -56,9 +55,8 @@ class PastRiskAssessments:
         past = self.find(identity, caller)
         if past is None:
             return None
-        until = microsecond(past.report.risk.index_time)
         with self.chart.journal.snapshot() as journal:
-            number = journal.count_inputs(past.subject, until - INPUTS_FROM, until)
+            number = journal.count_inputs(past.subject, *inputs_interval(past.report.risk.index_time))
         digest = None if past.model is None else self.risks.models.digest(*past.model)
         return to_provenance(past, self.references(past.inputs), number, digest)
 
@@ -107,7 +105,6 @@ class PastRiskAssessments:
 
     def inputs_of(self, report: RiskReport, signals: Collection[str] | None = None) -> list[str]:
         """Return the references to what a present report was made of, or to the readings of some signals among it."""
-        until = microsecond(report.risk.index_time)
         with self.chart.journal.snapshot() as journal:
-            inputs = journal.newest_inputs(report.risk.patient, until - INPUTS_FROM, until)
+            inputs = journal.newest_inputs(report.risk.patient, *inputs_interval(report.risk.index_time))
         return self.references(own for own in inputs if signals is None or own.signal in signals)

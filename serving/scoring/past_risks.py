@@ -32,7 +32,7 @@ from vigil.serving.scoring.standing import StandingRisks
 
 # How far back the latest reading of a signal counts: the longest window of the features of all signals.
 INPUTS_HOURS: Final = LABORATORY_CARRY_HOURS
-INPUTS_FROM: Final = INPUTS_HOURS * HOUR_US
+_SECOND: Final = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,8 @@ class PastRisks:
         row: dict[str, Any] = {name: None if pd.isna(value) else value for name, value in _first(logged).items()}
         if row["origin"] == "request" or row["model_name"] not in (None, self.task.name):
             return None
-        until = microsecond(row["index_time"])
         with self.journal.snapshot() as journal:
-            inputs = journal.newest_inputs(row["subject_id"], until - INPUTS_FROM, until)
+            inputs = journal.newest_inputs(row["subject_id"], *inputs_interval(row["index_time"]))
             report = self._standing_report(row) or self._logged_report(journal, row, inputs)
         model = None if row["model_name"] is None else (row["model_name"], row["model_version"])
         return PastRisk(report, row["origin"], row["made_at"], model, row["code"], inputs, logged)
@@ -129,6 +128,17 @@ class PastRisks:
             return self.models.load(row["model_name"], row["model_version"])
         except VigilError:
             return None
+
+
+def inputs_interval(index_time: pd.Timestamp) -> tuple[int, int]:
+    """Return the interval, in microseconds, in which readings were observed that a risk is made of.
+
+    The online store knows an index time to the second only. Whatever was recorded within that second counts.
+    """
+    until = microsecond(index_time)
+    if until % _SECOND == 0:
+        until += _SECOND - 1
+    return until - INPUTS_HOURS * HOUR_US, until
 
 
 def _first(frame: pd.DataFrame) -> dict[str, Any]:

@@ -185,7 +185,7 @@ def test_reproduce_names_a_tampered_prediction_and_its_columns_but_no_patient(pr
     predictions(
         predicted,
         "INSERT INTO contexts SELECT 0, origin, basis, 'none', decided_by, model_name, model_version, "
-        "feature_service, terms FROM contexts WHERE id = (SELECT context FROM predictions WHERE seq = ?)",
+        "feature_service, terms, code FROM contexts WHERE id = (SELECT context FROM predictions WHERE seq = ?)",
         another,
     )
     predictions(predicted, "UPDATE predictions SET context = 0 WHERE seq = ?", another)

@@ -13,6 +13,7 @@ from tests.support.in_process_server import SICK, WELL, observations_body, runni
 from vigil.models.provenance import describe_code
 from vigil.serving.records.prediction_rows import Prediction
 from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.scoring.past_risks import inputs_interval
 
 
 @pytest.fixture
@@ -272,3 +273,10 @@ def test_provenance_is_found_by_its_target_only_and_by_those_who_may_see_the_pat
     assert provenance(server, identity, elsewhere).json()["total"] == 0
     assert elsewhere.get(f"/fhir/Provenance/{identity}").status_code == 404
     assert provenance(server, identity, server.caller(scopes=["ward:read"])).status_code == 403
+
+
+def test_readings_count_until_the_index_time_which_the_online_store_knows_to_the_second():
+    exact, whole = pd.Timestamp("2026-01-31T08:00:05.25Z"), pd.Timestamp("2026-01-31T08:00:05Z")
+    hours = 72 * 3_600_000_000
+    assert inputs_interval(exact) == (microsecond(exact) - hours, microsecond(exact))
+    assert inputs_interval(whole) == (microsecond(whole) + 999_999 - hours, microsecond(whole) + 999_999)
