@@ -166,7 +166,7 @@ class Inbound:
         """Return an Observation as it goes into the journal, or the answer where nothing has to be stored."""
         before, caller = preparing.known.get(identity), preparing.caller
         if operation.interaction == "create" and operation.identifier is not None and before is not None:
-            return Answer(200, _OBSERVATION, before.id, before.version, before.updated_at)
+            return Answer(200, _OBSERVATION, before.id, before.version, before.updated_at, is_unchanged=True)
         _require_version(operation, before)
         if operation.resource is None:
             return self._prepare_deletion(identity, before, preparing)
@@ -271,7 +271,8 @@ class Inbound:
                 issue("informational", f"{sent.mapped.absent} values are absent, with a reason", severity="information")
             )
         status = 204 if sent.is_deletion else 201 if is_new else 200
-        return Answer(status, _OBSERVATION, sent.id, sent.version, microsecond(present()), issues)
+        is_unchanged = status == 200 and sent.before is None
+        return Answer(status, _OBSERVATION, sent.id, sent.version, microsecond(present()), issues, is_unchanged)
 
 
 def _require_version(operation: Operation, known: SentResource | None) -> None:

@@ -1,8 +1,9 @@
 """Patients and Encounters of FHIR clients: registrations, merges, and the names by which clients know patients."""
 
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from vigil.features.kernel.plan import UNBOUNDED
 from vigil.features.pseudonyms import Pseudonyms
@@ -20,6 +21,7 @@ from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.stream.ingestion import Ingestion
 
 Found = dict[str, str | None]  # patient identifiers by key, of one request
+_IDENTIFIER: Final = ["Patient.identifier"]
 
 
 class Registrar:
@@ -52,16 +54,36 @@ class Registrar:
                 return read_patient(operation.resource, self.finder(patients))
             except RefusedError as error:
                 raise refused([error.refusal]) from None
-        patient_id = self._directory.identifier_of(operation.resource)
+        patient_id = self._named_by(operation)
         if patient_id is None and operation.id is not None:
             patient_id = self._directory.find(f"Patient/{operation.id}")
         if patient_id is None:
-            raise FhirError(422, "identifier: expected one of the system by which patients are known", ["Patient.identifier"])
+            if self._directory.needs_identifier:
+                raise FhirError(422, "identifier: expected one of the system by which patients are known", _IDENTIFIER)
+            patient_id = secrets.token_hex(16)  # known by the id that the answer names, and by the one of the URL
         read_facts(operation.resource, present().date())
         for key in (operation.full_url, None if operation.id is None else f"Patient/{operation.id}"):
             if key is not None:
                 patients[key] = patient_id
         return patient_id
+
+    def _named_by(self, operation: Operation) -> str | None:
+        """Return the patient identifier that the identifiers of a Patient, and a condition, stand for; None: there is none.
+
+        Raises:
+            FhirError: they stand for two patients.
+        """
+        assert operation.resource is not None
+        own = self._directory.identifier_of(operation.resource)
+        if operation.identifier is None:
+            return own
+        keys = list(identifier_keys(operation.resource))
+        if keys and operation.identifier not in keys:
+            raise FhirError(422, "identifier: expected the one of the condition in the Patient, too", _IDENTIFIER)
+        found = self._directory.find(operation.identifier)
+        if None not in (found, own) and found != own and operation.interaction == "update":
+            raise FhirError(409, "identifier: the condition and the Patient stand for two patients", _IDENTIFIER)
+        return found or own
 
     def register(self, operation: Operation, caller: Caller, patients: Found) -> Answer:
         """Store what a Patient or an Encounter says."""
@@ -71,6 +93,9 @@ class Registrar:
         subject = self._pseudonyms.subject_key(patient_id)
         with self._journal.snapshot() as journal:
             known = journal.registration(subject, UNBOUNDED)
+        if known is not None and operation.type == "Patient" and _is_conditional_create(operation):
+            self._ingestion.require_movable(patient_id, caller)
+            return Answer(200, "Patient", self._directory.ids.of_subject(subject), 1, is_unchanged=True)
         facts = (
             Registration(subject, self._first_ward(caller))
             if known is None
@@ -120,6 +145,10 @@ class Registrar:
             merged, into = (patient_id, other) if kind == "replaced-by" else (other, patient_id)
             if merged != into:
                 self._ingestion.merge(merged, into, caller)
+
+
+def _is_conditional_create(operation: Operation) -> bool:
+    return operation.interaction == "create" and operation.identifier is not None
 
 
 def require_ward(stay: Mapping[str, Any], caller: Caller) -> None:

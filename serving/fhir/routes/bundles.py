@@ -8,7 +8,7 @@ from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.operations import MAX_ENTRIES, Operation, parse_entry, parse_json, require_resource
 from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse
 from vigil.serving.fhir.routes.access import require_form
-from vigil.serving.fhir.routes.answers import InboundHere, check, take, to_entry
+from vigil.serving.fhir.routes.answers import InboundHere, check, parse_preference, take, to_entry
 from vigil.serving.fhir.routes.interactions import RESOURCES
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
@@ -39,9 +39,9 @@ async def post_bundle(request: Request, inbound: InboundHere) -> FhirResponse:
         _require_once(whole)
         await check(inbound, whole, caller)
     answers = await take(inbound, operations, caller)
-    return FhirResponse(
-        {"resourceType": "Bundle", "type": f"{kind}-response", "entry": [to_entry(answer) for answer in answers]}
-    )
+    preference = parse_preference(request)
+    done = [to_entry(answer, sent, preference) for answer, sent in zip(answers, operations, strict=True)]
+    return FhirResponse({"resourceType": "Bundle", "type": f"{kind}-response", "entry": done})
 
 
 def _parse(position: int, entry: Any, caller: Caller) -> Operation | FhirError:

@@ -300,6 +300,70 @@ def test_patient_is_known_by_the_clients_id_afterwards(server, name):
     assert len(counting(server, name)) == 2
 
 
+def test_conditional_create_of_a_known_patient_changes_nothing(server, name):
+    send(server, "POST", "/Patient", patient(name, gender="female"))
+    answer = send(server, "POST", "/Patient", patient(name, gender="male"), If_None_Exist=f"identifier={SYSTEM}|{name}")
+    assert answer.status_code == 200
+    assert answer.json()["issue"][0]["diagnostics"] == "it was here already, and nothing was changed"
+    assert registration(server, name).sex == 0.0
+
+
+def test_conditional_create_does_not_tell_of_patients_of_other_wards(server, name):
+    send(server, "POST", "/Patient", patient(name))
+    send(server, "POST", "/Encounter", encounter(subject(name), "B4"))
+    other = server.caller(wards=["C1"], subject=f"conditional caller of {name}")
+    condition = {"If_None_Exist": f"identifier={SYSTEM}|{name}"}
+    assert send(server, "POST", "/Patient", patient(name), other, **condition).status_code == 403
+
+
+def test_condition_has_to_be_of_the_patient_that_is_sent(server, name):
+    for method, path, condition in (
+        ("PUT", f"/Patient?identifier={SYSTEM}|{name}-other", {}),
+        ("POST", "/Patient", {"If_None_Exist": f"identifier={SYSTEM}|{name}-other"}),
+    ):
+        answer = send(server, method, path, patient(name, gender="male"), **condition)
+        assert (answer.status_code, answer.json()["issue"][0]["expression"]) == (422, ["Patient.identifier"])
+    assert registration(server, name) is None
+
+
+def test_condition_that_finds_another_patient_is_a_conflict(server, name):
+    second = {"system": "urn:insurance", "value": name}
+    send(server, "POST", "/Patient", patient(f"{name}-a") | {"identifier": [subject(f"{name}-a")["identifier"], second]})
+    sent = patient(f"{name}-b") | {"identifier": [subject(f"{name}-b")["identifier"], second]}
+    assert send(server, "PUT", f"/Patient?identifier=urn:insurance|{name}", sent).status_code == 409
+    assert registration(server, f"{name}-b") is None
+
+
+def test_answer_is_the_resource_with_its_id_unless_something_else_is_preferred(server, name):
+    own = reading(name)
+    created = send(server, "POST", "/Observation", own)
+    content = created.json()
+    assert (content["id"], content["meta"]["versionId"]) == (identity_of(created), "1")
+    assert content == own | {"id": content["id"], "meta": content["meta"]}
+    minimal = send(server, "POST", "/Observation", reading(name, 81), Prefer="return=minimal")
+    assert (minimal.status_code, minimal.content) == (201, b"")
+    assert minimal.headers["location"] != created.headers["location"]
+    outcome = send(server, "POST", "/Observation", reading(name, 82), Prefer="respond-async, return=OperationOutcome")
+    assert outcome.json()["issue"][0]["diagnostics"] == "stored"
+    refused = send(server, "POST", "/Observation", reading(name, 31337.25), Prefer="return=representation")
+    assert (refused.status_code, refused.json()["resourceType"]) == (422, "OperationOutcome")
+
+
+def test_what_cannot_be_used_is_said_unless_the_client_insists_on_the_resource(server, name):
+    own = panel(component("8480-6", 120, "mm[Hg]"), component("8462-4", 8000, "mm[Hg]"), id=None, subject=subject(name))
+    said = send(server, "POST", "/Observation", own | {"effectiveDateTime": now(1)})
+    assert said.json()["resourceType"] == "OperationOutcome"
+    insisted = send(server, "POST", "/Observation", own | {"effectiveDateTime": now(2)}, Prefer="return=representation")
+    assert (insisted.status_code, insisted.json()["resourceType"]) == (201, "Observation")
+
+
+def test_entries_hold_the_resources_if_that_is_preferred(server, name):
+    sent = bundle("batch", entry("POST", "Observation", reading(name)), entry("POST", "Observation", reading(name, 31337.25)))
+    answer = send(server, "POST", "", sent, Prefer="return=representation").json()
+    assert [each.get("resource", {}).get("resourceType") for each in answer["entry"]] == ["Observation", None]
+    assert "resource" not in send(server, "POST", "", sent).json()["entry"][0]
+
+
 def test_replaced_patient_counts_for_the_other(server, name):
     send(server, "POST", "/Observation", reading(f"{name}-old", 61))
     send(server, "POST", "/Observation", reading(name, 62))
