@@ -24,11 +24,12 @@ from vigil.serving.fhir.patients import read_stay
 from vigil.serving.fhir.references import identifier_keys
 from vigil.serving.fhir.refusals import explain
 from vigil.serving.fhir.registrar import Found, Registrar, require_ward
+from vigil.serving.fhir.times import write_instant
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_rows import Receipt
 from vigil.serving.records.not_recorded import NotRecordedError
-from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.records.timestamps import instant, microsecond, present
 from vigil.serving.stream.ingestion import Ingestion, SentObservation
 
 _OBSERVATION: Final = "Observation"
@@ -44,6 +45,7 @@ class _Sent:
     mapped: MappedObservation
     observations: list[SentObservation]
     is_deletion: bool = False
+    updated_at: int = field(default_factory=lambda: microsecond(present()))  # microseconds
 
     @property
     def readings(self) -> list[Reading]:
@@ -174,8 +176,9 @@ class Inbound:
         version = 1 if before is None else before.version + is_update
         resource = {**operation.resource, "id": identity}
         meta = resource.get("meta")
-        if version > 1 and not (isinstance(meta, Mapping) and "versionId" in meta):
-            resource["meta"] = {**(meta if isinstance(meta, Mapping) else {}), "versionId": str(version)}
+        own: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
+        if version > 1 and ("versionId" not in own or _is_returned(own, operation, before)):
+            resource["meta"] = {**own, "versionId": str(version)}
         mapped = preparing.mapper.map(resource)
         if mapped.patient_id is None:
             raise refused(mapped.refusals)
@@ -251,7 +254,7 @@ class Inbound:
         ]
         kept = sent.before.readings if sent.is_deletion and sent.before is not None else readings
         subject = self._pseudonyms.subject_key(patient_id)
-        return SentResource(sent.id, subject, sent.version, microsecond(present()), sent.is_deletion, kept)
+        return SentResource(sent.id, subject, sent.version, sent.updated_at, sent.is_deletion, kept)
 
     @staticmethod
     def _answer(sent: _Sent, receipts: Sequence[Receipt], *, is_new: bool) -> Answer:
@@ -272,13 +275,20 @@ class Inbound:
             )
         status = 204 if sent.is_deletion else 201 if is_new else 200
         is_unchanged = status == 200 and sent.before is None
-        return Answer(status, _OBSERVATION, sent.id, sent.version, microsecond(present()), issues, is_unchanged)
+        return Answer(status, _OBSERVATION, sent.id, sent.version, sent.updated_at, issues, is_unchanged)
 
 
 def _require_version(operation: Operation, known: SentResource | None) -> None:
     """Check that the version that a client has seen, if it says which, is the present one."""
     if operation.if_match is not None and (known is None or known.version != operation.if_match):
         raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
+
+
+def _is_returned(meta: Mapping[str, Any], operation: Operation, before: SentResource | None) -> bool:
+    """Return whether a client sends back the ``meta`` that this server gave: then it numbers no versions of its own."""
+    if before is None or meta.get("versionId") != str(before.version):
+        return False
+    return operation.if_match is not None or meta.get("lastUpdated") == write_instant(instant(before.updated_at))
 
 
 def _observations(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Operation]]:

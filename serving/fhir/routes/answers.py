@@ -59,8 +59,8 @@ def parse_preference(request: Request) -> str | None:
 def to_response(answer: Answer, sent: Operation, preference: str | None) -> Response:
     """Return the response to a single interaction.
 
-    The body is the resource as it was taken, with its id and version. It is an OperationOutcome instead where the client prefers
-    that, where nothing was changed, and where something of the resource could not be used, unless the client insists.
+    The body is the resource as it was taken, with its id and version. It is an OperationOutcome instead where the client
+    prefers that, where nothing was changed, and where something could not be used, unless the client insists.
     """
     headers: dict[str, str] = {}
     is_done = answer.status in (200, 201, 204)
@@ -72,7 +72,8 @@ def to_response(answer: Answer, sent: Operation, preference: str | None) -> Resp
     if taken is not None and (preference == _REPRESENTATION or (preference is None and answer.outcome is None)):
         return FhirResponse(taken, answer.status, headers)
     done = "it was here already, and nothing was changed" if answer.is_unchanged else "stored"
-    return FhirResponse(answer.outcome or outcome([issue("informational", done, severity="information")]), answer.status, headers)
+    content = answer.outcome or outcome([issue("informational", done, severity="information")])
+    return FhirResponse(content, answer.status, headers)
 
 
 def _taken(answer: Answer, sent: Operation) -> dict[str, Any] | None:

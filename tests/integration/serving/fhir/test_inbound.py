@@ -170,6 +170,29 @@ def test_final_observation_that_is_put_again_supersedes_too(server, name):
     assert counting(server, name) == [("heart_rate", 91.0)]
 
 
+@pytest.mark.parametrize("headers", [{}, {"If_Match": 'W/"1"'}])
+def test_resource_that_a_client_got_here_and_sends_back_changed_supersedes(server, name, headers):
+    got = send(server, "POST", "/Observation", reading(name)).json()
+    got["valueQuantity"]["value"] = 87
+    again = send(server, "PUT", f"/Observation/{got['id']}", got, **headers).json()
+    assert again["meta"]["versionId"] == "2"
+    assert counting(server, name) == [("heart_rate", 87.0)]
+    again["valueQuantity"]["value"] = 86
+    assert send(server, "PUT", f"/Observation/{got['id']}", again).json()["meta"]["versionId"] == "3"
+    assert counting(server, name) == [("heart_rate", 86.0)]
+
+
+def test_old_version_of_a_sender_that_numbers_them_changes_nothing(server, name):
+    own = reading(name, id=f"bus-{name}")
+
+    def version(number, value):
+        return own | {"meta": {"versionId": str(number)}, "valueQuantity": own["valueQuantity"] | {"value": value}}
+
+    for number, value in ((1, 70), (3, 73), (2, 72)):
+        assert send(server, "PUT", f"/Observation/bus-{name}", version(number, value)).status_code in (200, 201)
+    assert counting(server, name) == [("heart_rate", 73.0)]
+
+
 def test_deleted_observation_no_longer_counts_and_counts_again_when_it_is_put_again(server, name):
     own = reading(name)
     identity = identity_of(send(server, "POST", "/Observation", own))
