@@ -4,13 +4,13 @@ The pins are beside the programs in ``programs/``: ``NAME.txt`` of a virtual env
 """
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from filelock import FileLock
 
@@ -61,31 +61,12 @@ def node_folder() -> Path:
     return folder
 
 
-def run_peer(name: str, program: str, *arguments: str, seconds: float = 120, **environment: str) -> Any:
-    """Run a program of a peer, and return the JSON that it prints.
-
-    Args:
-        name: of the environment: ``node``, or that of a file of pins.
-        program: in ``programs/``.
-        arguments: of the program.
-        seconds: how long it may take.
-        environment: variables of the process, beside ``PATH`` and ``HOME``.
-    """
-    done = subprocess.run(
-        [*command(name, program), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-        env=own_environment(**environment),
-    )
-    if done.returncode != 0:
-        raise AssertionError(f"{program}: {done.stdout[-2000:]}{done.stderr[-4000:]}")
-    return json.loads(done.stdout)
-
-
 def command(name: str, program: str) -> list[str]:
-    """Return the command that runs a program of a peer."""
+    """Return the command that runs a program in the environment of a peer: ``node``, or the name of a file of pins.
+
+    Raises:
+        PeerError: the environment cannot be made here.
+    """
     if name != "node":
         return [str(python_of(name)), str(PROGRAMS / program)]
     own = PROGRAMS / program
@@ -108,7 +89,7 @@ def _folder(name: str, pins: bytes) -> Path:
     return cache / "vigil-peers" / f"{name}-{hashlib.blake2b(pins, digest_size=8).hexdigest()}"
 
 
-def _make_once(folder: Path, make: Any) -> None:
+def _make_once(folder: Path, make: Callable[[], None]) -> None:
     """Make an environment unless it is complete. Test processes that need it at once wait for each other."""
     done = folder.with_suffix(".complete")
     folder.parent.mkdir(parents=True, exist_ok=True)
