@@ -23,7 +23,7 @@ from vigil.serving.fhir.outcomes import FhirError, issue, refusal_issue
 from vigil.serving.fhir.patients import read_stay
 from vigil.serving.fhir.references import identifier_keys
 from vigil.serving.fhir.refusals import explain
-from vigil.serving.fhir.registrar import Found, Registrar, require_ward
+from vigil.serving.fhir.registrar import Found, Registrar, merging_links, require_ward
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
 from vigil.serving.records.journal import Journal
@@ -149,7 +149,7 @@ class Inbound:
             patient_id = self._registrar.identify(operation, patients)
             if operation.type == "Encounter":
                 require_ward(read_stay(operation.resource or {}), caller)
-            elif "link" in (operation.resource or {}):
+            elif any(merging_links(operation.resource or {})):
                 raise FhirError(422, "link: send what merges patients alone, or in a batch", ["Patient.link"])
             self._ingestion.require_movable(patient_id, caller)
             return MappedObservation()

@@ -1,7 +1,7 @@
 """Patients and Encounters of FHIR clients: registrations, merges, and the names by which clients know patients."""
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -132,23 +132,27 @@ class Registrar:
 
     def _follow_links(self, patient: Mapping[str, Any], patient_id: str, caller: Caller, patients: Found) -> None:
         """Merge patients that are linked: one that was replaced counts for the one that replaces it."""
-        links = patient.get("link")
         find = self.finder(patients)
-        for link in links if isinstance(links, list) else []:
-            kind = link.get("type") if isinstance(link, Mapping) else None
-            if kind not in ("replaced-by", "replaces"):
-                continue
+        for link in merging_links(patient):
             try:
                 other = read_patient({"resourceType": "Patient", "other": link.get("other")}, find, "other")
             except RefusedError as error:
                 raise refused([error.refusal]) from None
-            merged, into = (patient_id, other) if kind == "replaced-by" else (other, patient_id)
+            merged, into = (patient_id, other) if link["type"] == "replaced-by" else (other, patient_id)
             if merged != into:
                 self._ingestion.merge(merged, into, caller)
 
 
 def _is_conditional_create(operation: Operation) -> bool:
     return operation.interaction == "create" and operation.identifier is not None
+
+
+def merging_links(patient: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the links of a Patient that say that two patients are one."""
+    links = patient.get("link")
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, Mapping) and link.get("type") in ("replaced-by", "replaces"):
+            yield link
 
 
 def require_ward(stay: Mapping[str, Any], caller: Caller) -> None:

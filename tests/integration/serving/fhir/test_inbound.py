@@ -289,6 +289,16 @@ def test_transaction_registers_the_patient_that_its_observations_refer_to(server
     assert (known.ward, known.sex, round(known.age)) == ("B4", 0.0, 77)
 
 
+def test_transaction_takes_patients_with_links_unless_they_merge(server, name):
+    def sent(kind):
+        return bundle("transaction", entry("POST", "Patient", patient(name, link=[{"type": kind, "other": subject("other")}])))
+
+    assert send(server, "POST", "", sent("replaces")).status_code == 422
+    assert registration(server, name) is None
+    assert send(server, "POST", "", sent("seealso")).status_code == 200
+    assert registration(server, name) is not None
+
+
 def registration(server, name):
     with server.components.journal.snapshot() as snapshot:
         return snapshot.registration(server.components.pseudonyms.subject_key(name), 2**62)
