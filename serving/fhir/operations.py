@@ -93,7 +93,10 @@ def parse_condition(query: str) -> str:
     Raises:
         FhirError: it is another condition (400).
     """
-    pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=20) if len(query) <= 2_000 else []
+    try:
+        pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=20) if len(query) <= 2_000 else []
+    except ValueError:  # too many
+        pairs = []
     if [name for name, _ in pairs] != ["identifier"] or not pairs[0][1].partition("|")[2]:
         raise FhirError(400, "condition: expected identifier=SYSTEM|VALUE and nothing else")
     return pairs[0][1]

@@ -220,6 +220,15 @@ def test_entered_in_error_retracts(server, name):
     assert counting(server, name) == []
 
 
+@pytest.mark.parametrize(
+    "condition", ["identifier=a", "identifier=|", "name=x", "&".join(["identifier=urn:x|1"] * 30), "x" * 3_000]
+)
+def test_condition_that_cannot_be_read_is_refused(server, name, condition):
+    assert send(server, "PUT", f"/Observation?{condition}", reading(name)).status_code == 400
+    assert send(server, "POST", "/Observation", reading(name), If_None_Exist=condition).status_code == 400
+    assert counting(server, name) == []
+
+
 def test_unknown_observation_cannot_be_deleted(server):
     assert send(server, "DELETE", "/Observation/unknown").status_code == 404
 
