@@ -56,7 +56,7 @@ def read_stay(encounter: Mapping[str, Any]) -> dict[str, Any]:
         FhirError: the status is none, or the ward has no usable name (422).
     """
     status = encounter.get("status")
-    if status not in _PRESENT | _PLANNED | _OVER:
+    if not isinstance(status, str) or status not in _PRESENT | _PLANNED | _OVER:
         expected = ", ".join(sorted(_PRESENT | _PLANNED | _OVER))
         raise FhirError(422, f"status: expected one of {expected}", ["Encounter.status"])
     stay: dict[str, Any] = {"discharged": status not in _PRESENT}

@@ -295,14 +295,14 @@ def requests(draw):
     return Sent(method, path, content, headers)
 
 
-def faults(sent, status, media_type, content):
+def faults(path, status, media_type, content):
     """Return what is wrong with an answer: an error of the server, one that is no outcome, or one that repeats its request."""
     found = []
     if status >= 500:
         found.append(f"{status}")
     if status < 400:
         return found
-    if sent.path.partition("?")[0].startswith("/fhir/") and sent.method != "HEAD":
+    if path == "/fhir" or path.startswith("/fhir/"):
         is_outcome = media_type == _FHIR and json.loads(content).get("resourceType") == "OperationOutcome"
         found += [] if is_outcome else ["an error that is no OperationOutcome"]
     found += ["what was sent is repeated"] if CANARY in content.lower() or str(VALUE) in content else []

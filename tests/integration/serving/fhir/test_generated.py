@@ -44,7 +44,7 @@ def test_no_request_breaks_the_server(callers, sent):
         logging.getLogger().removeHandler(handler)
         logging.getLogger("vigil").removeHandler(handler)
     media_type = answer.headers.get("content-type", "").partition(";")[0]
-    assert faults(sent, answer.status_code, media_type, answer.text) == [], f"{sent}: {answer.text}"
+    assert faults(answer.request.url.path, answer.status_code, media_type, answer.text) == [], f"{sent}: {answer.text}"
     assert CANARY not in log.getvalue()
     assert str(VALUE) not in log.getvalue()
 

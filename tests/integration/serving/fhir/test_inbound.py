@@ -335,6 +335,12 @@ def test_encounter_moves_and_discharges_and_keeps_what_the_patient_said(server, 
     assert registration(server, name).discharged
 
 
+@pytest.mark.parametrize("status", [[], {}, None, 1, "busy"])
+def test_encounter_whose_status_is_none_is_refused(server, name, status):
+    answer = send(server, "POST", "/Encounter", encounter(subject(name), "B4", status))
+    assert (answer.status_code, answer.json()["issue"][0]["expression"]) == (422, ["Encounter.status"])
+
+
 def test_patient_is_known_by_the_clients_id_afterwards(server, name):
     assert send(server, "PUT", f"/Patient/ehr-{name}", patient(name, id=f"ehr-{name}")).status_code == 201
     for reference in (f"Patient/ehr-{name}", f"https://ehr.example/fhir/Patient/ehr-{name}/_history/3"):
