@@ -5,7 +5,8 @@ as for every door. An Observation is acknowledged when its readings are on the d
 """
 
 import asyncio
-import secrets
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -100,6 +101,9 @@ class Inbound:
             try:
                 if isinstance(operation, FhirError):
                     raise operation
+                if operation.interaction == "ignore":
+                    answers[position] = _ignored(operation)
+                    continue
                 if operation.type != _OBSERVATION:
                     answers[position] = self._registrar.register(operation, caller, patients)
                     continue
@@ -128,6 +132,8 @@ class Inbound:
         readings: list[tuple[Reading, int]] = []
         for position, operation in _in_order(operations):
             assert isinstance(operation, Operation)
+            if operation.interaction == "ignore":
+                continue
             try:
                 mapped = self._check(operation, caller, patients, mapper)
             except FhirError as error:
@@ -158,6 +164,8 @@ class Inbound:
         if operation.resource is None:
             return MappedObservation()
         mapped = mapper.map({**operation.resource, "id": operation.id or "new"})
+        if operation.is_lenient and _is_of_no_signal(mapped):
+            return MappedObservation()
         if mapped.refusals:
             raise refused(mapped.refusals)
         assert mapped.patient_id is not None
@@ -180,6 +188,8 @@ class Inbound:
         if version > 1 and ("versionId" not in own or _is_returned(own, operation, before)):
             resource["meta"] = {**own, "versionId": str(version)}
         mapped = preparing.mapper.map(resource)
+        if operation.is_lenient and _is_of_no_signal(mapped):
+            return Answer(200, issues=[refusal_issue(mapped.refusals[0], "warning")])
         if mapped.patient_id is None:
             raise refused(mapped.refusals)
         self._require_visible(mapped.patient_id, preparing)
@@ -213,11 +223,15 @@ class Inbound:
         return _Sent(identity, version, None if before.deleted else before, mapped, sent, is_deletion=True)
 
     def _id_of(self, operation: Operation, caller: Caller) -> str:
-        """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or a new one."""
+        """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or its content.
+
+        What is sent again without an identifier is so the same Observation, as its readings are the same readings.
+        """
         if operation.id is not None:
             return operation.id
-        name = operation.identifier or next(identifier_keys(operation.resource or {}), None)
-        return secrets.token_hex(16) if name is None else self._directory.ids.of_message(caller.sub, name)
+        resource = operation.resource or {}
+        name = operation.identifier or next(identifier_keys(resource), None) or _content_of(resource)
+        return self._directory.ids.of_message(caller.sub, name)
 
     async def _store(self, sent: Mapping[int, _Sent], caller: Caller) -> dict[int, Answer]:
         """Store Observations, and answer each when its readings are on the disk."""
@@ -291,6 +305,12 @@ def _is_returned(meta: Mapping[str, Any], operation: Operation, before: SentReso
     return operation.if_match is not None or meta.get("lastUpdated") == write_instant(instant(before.updated_at))
 
 
+def _content_of(resource: Mapping[str, Any]) -> str:
+    """Return a name that two resources have in common if they say the same, whatever the sender calls them."""
+    said = {name: value for name, value in resource.items() if name not in ("id", "meta")}
+    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
 def _observations(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Operation]]:
     return [
         (position, operation)
@@ -313,6 +333,15 @@ def _in_order(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Op
 def _counts(receipts: Sequence[Receipt]) -> bool:
     """Return whether an Observation was taken: one of its readings was, or it has none."""
     return not receipts or any(receipt.status != "quarantined" for receipt in receipts)
+
+
+def _is_of_no_signal(mapped: MappedObservation) -> bool:
+    return len(mapped.readings) == 1 and any(refusal.reason == "unknown_signal" for refusal in mapped.refusals)
+
+
+def _ignored(operation: Operation) -> Answer:
+    text = f"{operation.type} cannot be written here, and was not stored; see /fhir/metadata"
+    return Answer(200, issues=[issue("not-supported", text, severity="warning")])
 
 
 def _elsewhere() -> Answer:

@@ -21,13 +21,14 @@ class Operation:
     """One interaction that writes.
 
     Attributes:
-        interaction: ``create``, ``update`` or ``delete``.
+        interaction: ``create``, ``update`` or ``delete``; ``ignore`` of an entry whose type cannot be written.
         type: of the resource.
         id: of the resource; None: it gets one, or :attr:`identifier` tells which it is.
         identifier: the ``SYSTEM|VALUE`` of a conditional interaction: create unless one with it exists, or update that one.
         resource: parsed JSON; None of a deletion.
         if_match: the version that the client has seen; None: any.
         full_url: by which other entries of the bundle refer to it.
+        is_lenient: an Observation that is of no signal here is answered with a warning, and refuses no transaction.
     """
 
     interaction: str
@@ -37,6 +38,7 @@ class Operation:
     resource: dict[str, Any] | None = None
     if_match: int | None = None
     full_url: str | None = None
+    is_lenient: bool = False
 
 
 def parse_json(body: bytes) -> Any:
@@ -102,6 +104,13 @@ def parse_condition(query: str) -> str:
     return pairs[0][1]
 
 
+def read_type(entry: Any) -> str | None:
+    """Return the type of resource that an entry of a bundle is about; None: it does not say."""
+    request = entry.get("request") if isinstance(entry, Mapping) else None
+    url = request.get("url") if isinstance(request, Mapping) else None
+    return re.split(r"[/?]", url.strip("/"), maxsplit=1)[0] if isinstance(url, str) else None
+
+
 def parse_entry(entry: Any) -> Operation:
     """Return what an entry of a batch or a transaction asks for.
 
@@ -126,7 +135,10 @@ def parse_entry(entry: Any) -> Operation:
     full_url = entry.get("fullUrl")
     operation.full_url = full_url if isinstance(full_url, str) else None
     if operation.interaction != "delete":
-        operation.resource = require_resource(entry.get("resource"), kind)
+        resource = entry.get("resource")
+        if not isinstance(resource, dict) or resource.get("resourceType") != kind:
+            raise FhirError(400, "resource: expected a resource of the type in request.url", ["Bundle.entry.resource"])
+        operation.resource = resource
     check_operation(operation)
     return operation
 
@@ -138,7 +150,7 @@ def check_operation(operation: Operation) -> None:
         FhirError: they do not (400).
     """
     if operation.id is not None and not _ID.fullmatch(operation.id):
-        raise FhirError(400, "id: expected 1 to 64 letters, digits, - and .", [f"{operation.type}.id"])
+        raise FhirError(400, "id: expected 1 to 64 letters, digits, - and .", ["Resource.id"])
     if operation.interaction == "create" and operation.id is not None:
         raise FhirError(400, "request.url: expected no id, which the server chooses; or PUT", ["Bundle.entry.request.url"])
     if operation.interaction == "delete" and operation.id is None:
@@ -148,4 +160,4 @@ def check_operation(operation: Operation) -> None:
             raise FhirError(400, "request.url: expected TYPE/ID or TYPE?identifier=SYSTEM|VALUE", ["Bundle.entry.request.url"])
         own = None if operation.resource is None else operation.resource.get("id")
         if operation.id is not None and own != operation.id:
-            raise FhirError(400, "id: expected the id of the URL in the resource", [f"{operation.type}.id"])
+            raise FhirError(400, "id: expected the id of the URL in the resource", ["Resource.id"])

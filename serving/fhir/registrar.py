@@ -12,7 +12,7 @@ from vigil.serving.fhir.answers import Answer, refused
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.operations import Operation
 from vigil.serving.fhir.outcomes import FhirError
-from vigil.serving.fhir.patients import read_facts, read_stay
+from vigil.serving.fhir.patients import is_past, read_facts, read_stay
 from vigil.serving.fhir.references import identifier_keys, read_patient
 from vigil.serving.fhir.refusals import RefusedError
 from vigil.serving.records.journal import UNASSIGNED, Journal
@@ -107,6 +107,8 @@ class Registrar:
         after = replace(facts, **said)
         if operation.type == "Encounter":
             require_ward(said, caller)
+            if is_past(operation.resource, facts.hospital_admitted_at):
+                after = facts
         if known is None or after != facts:
             self._ingestion.register([(patient_id, after)], caller)
         if operation.type == "Encounter":

@@ -1,4 +1,4 @@
-"""Everything that leaves the FHIR routes is valid R4: by Medplum's validator, by HL7's JSON schema, and by rules of our own.
+"""Everything that leaves the FHIR routes is valid R4: by Medplum's validator, the JSON schema of R4, and rules of our own.
 
 A new type of resource joins by an entry of :data:`EMITTED`. Medplum sees structure, cardinality and invariants, and no codes of
 UCUM and no codes below a slice, so that units and codes are checked here.
@@ -165,7 +165,7 @@ def issues_of(peer):
 
 @pytest.fixture(scope="module")
 def schema(peer):
-    """Validators of HL7's JSON schema, by type of resource."""
+    """Validators of R4's JSON schema, by type of resource."""
     peer("node", "validate.mjs")
     whole = json.loads((node_folder() / SCHEMA).read_text())
 
