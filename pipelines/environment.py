@@ -19,6 +19,7 @@ _NO_TELEMETRY: Final = {
 DEBUG: Final = "VIGIL_DEBUG"
 LOOPBACK: Final = "127.0.0.1"  # the only address of a server without TLS
 DEFAULT_PORT: Final = 3000
+_URL: Final = "VIGIL_URL"
 
 
 def is_debugging() -> bool:
@@ -53,4 +54,9 @@ def server_environment(home_path: Path, task: str, url: str = "") -> dict[str, s
     """
     home_path = home_path.resolve()
     ours = {"VIGIL_HOME": str(home_path), "VIGIL_TASK": task, "BENTOML_HOME": str(home_path / "bentoml")}
-    return {"VIGIL_URL": url, **os.environ, **_NO_TELEMETRY, **ours}
+    return {_URL: url, **os.environ, **_NO_TELEMETRY, **ours}
+
+
+def server_url(url: str) -> str:
+    """Return the address under which others reach a server that listens on ``url``."""
+    return os.environ.get(_URL, url).rstrip("/")

@@ -32,7 +32,12 @@ from vigil.serving.fhir.operations import MAX_BODY_BYTES as MAX_FHIR_BYTES
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.outcomes import FhirError, OutcomeMiddleware, on_fhir_error
 from vigil.serving.fhir.routes import ROUTERS as FHIR_ROUTERS
+from vigil.serving.login.dependencies import LoginRequiredError, on_login_required
+from vigil.serving.login.local_server import router as local_login_router
+from vigil.serving.login.routes import router as login_router
 from vigil.serving.observability.metrics import CONTENT_TYPE
+from vigil.serving.pages.routes import ROUTERS as PAGE_ROUTERS
+from vigil.serving.pages.site import PageError, on_page_error
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.prediction_log import LogUnavailableError
 from vigil.serving.smart.routes import router as smart_router
@@ -48,6 +53,9 @@ _ROUTERS: Final = (
     smart_router,
     *FHIR_ROUTERS,
     cds_router,
+    *PAGE_ROUTERS,
+    login_router,
+    local_login_router,
 )
 _PROBLEM: Final = {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
@@ -71,9 +79,11 @@ def create_app() -> FastAPI:
         exception_handlers={
             DatabaseError: on_unavailable,
             FhirError: on_fhir_error,
+            LoginRequiredError: on_login_required,
             LogUnavailableError: on_unavailable,
             StoreError: on_unavailable,
             OverloadedError: on_overloaded,
+            PageError: on_page_error,
             ProblemError: on_problem,
             RequestValidationError: on_invalid,
             HTTPException: on_http,

@@ -16,14 +16,19 @@ from vigil.serving.auth.access import Access
 from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
 from vigil.serving.cds_hooks.service import CdsService
+from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.inbound import Inbound
+from vigil.serving.fhir.observation_pages import ObservationPages
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
+from vigil.serving.login.service import LoginService, open_login
 from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
+from vigil.serving.pages.audit import Audit
+from vigil.serving.pages.ward_view import WardViews
 from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
 from vigil.serving.records.database import open_database
@@ -52,8 +57,10 @@ class ApiComponents:
     """The components of the process that answers requests. Routes get them singly (:mod:`vigil.serving.api.dependencies`)."""
 
     access: Access
+    audit: Audit
     cds: CdsService
     champion: Champion
+    chart: Chart
     clock: Clock
     directory: Directory
     fhir: Inbound
@@ -62,8 +69,10 @@ class ApiComponents:
     ingestion: Ingestion
     journal: Journal
     log: PredictionLog
+    login: LoginService
     metrics: Metrics
     metrics_page: ShortLivedCache[bytes]
+    observation_pages: ObservationPages
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
     risk_service: RiskService
@@ -73,6 +82,7 @@ class ApiComponents:
     tokens: TokenVerifier
     ward_settings: WardSettingsFile
     ward_state: WardState
+    ward_views: WardViews
 
     def close(self) -> None:
         """Write what is waiting, and end the threads."""
@@ -139,20 +149,28 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     )
     fhir_settings = FhirSettingsFile(home)
     directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
+    chart = Chart(directory, pseudonyms, identities, journal, access)
+    fhir_observations, ward_settings = FhirObservations(connections), WardSettingsFile(home)
     return ApiComponents(
         access=access,
-        cds=CdsService(settings.url, directory, pseudonyms, access, journal, service, ward_state, smart.clients),
+        audit=Audit(),
+        cds=CdsService(settings.url, chart, service, ward_state, smart.clients),
         champion=champion,
+        chart=chart,
         clock=service.clock,
         directory=directory,
-        fhir=Inbound(directory, ingestion, journal, pseudonyms, FhirObservations(connections), fhir_settings.own_codes),
+        fhir=Inbound(
+            directory, ingestion, journal, pseudonyms, fhir_observations, fhir_settings.own_codes, ward_state.silences
+        ),
         group_commit=group_commit,
         identities=identities,
         ingestion=ingestion,
         journal=journal,
         log=service.log,
+        login=open_login(home, settings.url, connections, directory, offers_local_login=settings.local_login),
         metrics=metrics,
         metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
+        observation_pages=ObservationPages(chart, fhir_observations),
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,
@@ -160,8 +178,17 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         standing_answers=StandingAnswers(service.standing, pseudonyms),
         streams=OpenStreams(),
         tokens=tokens,
-        ward_settings=WardSettingsFile(home),
+        ward_settings=ward_settings,
         ward_state=ward_state,
+        ward_views=WardViews(
+            ward_state=ward_state,
+            ward_settings=ward_settings,
+            identities=identities,
+            log=service.log,
+            champion=champion,
+            standing=service.standing,
+            ids=directory.ids,
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from vigil.serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
 SOCKET_VARIABLE: Final = "VIGIL_SOCKET"  # sets Settings.socket
+LOCAL_LOGIN_VARIABLE: Final = "VIGIL_LOCAL_LOGIN"  # sets Settings.local_login
 
 
 class Settings(BaseSettings):
@@ -34,6 +35,11 @@ class Settings(BaseSettings):
     )
     workers: Annotated[int, Field(ge=1, le=64)] = Field(
         default=1, description="Processes that answer requests. Each takes about 0.7 GB; one rescorer serves them all."
+    )
+    local_login: bool = Field(
+        default=False,
+        description="Be an issuer of logins for people on this machine, who choose who they are. "
+        "`vigil serve --local-login` sets it.",
     )
     requests_per_second: Annotated[int, Field(ge=1)] = Field(
         default=1_000,

@@ -13,6 +13,10 @@ Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Port to lis
 Host = Annotated[str, typer.Option("--host", help="Address to listen on. Beyond this machine TLS is required.")]
 Certificate = Annotated[Path | None, typer.Option("--certificate", help="TLS certificate with its chain, PEM.")]
 Key = Annotated[Path | None, typer.Option("--key", help="Private key of the certificate, PEM.")]
+LocalLogin = Annotated[
+    bool,
+    typer.Option("--local-login", help="Let people on this machine log in as whoever they choose to be. For trying it out."),
+]
 Check = Annotated[bool, typer.Option("--check", help="List what would change, and change nothing.")]
 Scopes = Annotated[
     list[str] | None, typer.Option("--scope", help="Scope of the token, such as risk:read; repeatable; default: all scopes.")
@@ -54,12 +58,20 @@ def serve(
     host: Host = LOOPBACK,
     certificate: Certificate = None,
     key: Key = None,
+    local_login: LocalLogin = False,
 ) -> None:
     """Run the prediction API: readings in, risks and alarms out. Without a model it gives NEWS2."""
     with job(home_path) as home:
         import os
 
-        from vigil.pipelines.operations.server import Tls, bind_socket, check_exposure, server_command
+        from vigil.pipelines.operations.server import (
+            Tls,
+            bind_socket,
+            check_exposure,
+            check_local_login,
+            login_link,
+            server_command,
+        )
         from vigil.pipelines.operations.upgrade import upgrade as upgrade_home
 
         if (certificate is None) != (key is None):
@@ -67,11 +79,19 @@ def serve(
         tls = Tls(certificate, key) if certificate and key else None
         home_path.mkdir(parents=True, exist_ok=True)
         check_exposure(home, host, tls)
+        if local_login:
+            check_local_login(host, tls)
         listener = bind_socket(host, port)
         upgrade_home(home)
         url = f"{'https' if tls else 'http'}://{host}:{port}/v1/docs"
         OUT.print(f"{url}  (for a token: vigil token --home {home_path}; stop: Ctrl-C)")
-        command, environment = server_command(listener, home, home.served_task, tls)
+        if local_login:
+            OUT.print(f"{url.removesuffix('/v1/docs')}/login  (log in as whoever you choose to be)")
+        elif (
+            OUT.is_terminal and (link := login_link(home, listener, tls)) is not None
+        ):  # only a terminal: logs keep what they get
+            OUT.print(f"{link}  (logs in once, within 10 minutes)", soft_wrap=True, highlight=False)
+        command, environment = server_command(listener, home, home.served_task, tls, local_login=local_login)
         os.execve(command[0], command, environment)  # noqa: S606 - our own module
 
 

@@ -16,9 +16,12 @@ from urllib.error import URLError
 
 from vigil.features.errors import VigilError
 from vigil.features.pseudonyms import open_pseudonyms
-from vigil.pipelines.environment import LOOPBACK, server_environment
+from vigil.pipelines.environment import LOOPBACK, server_environment, server_url
 from vigil.pipelines.home import Home
-from vigil.serving.settings import SOCKET_VARIABLE
+from vigil.serving.login.links import create_link
+from vigil.serving.login.service import is_loopback_url
+from vigil.serving.login.settings import LoginSettingsFile
+from vigil.serving.settings import LOCAL_LOGIN_VARIABLE, SOCKET_VARIABLE
 
 SERVICE: Final = "vigil.serving.service:Vigil"
 
@@ -75,15 +78,28 @@ def bind_socket(host: str = LOOPBACK, port: int = 0) -> socket.socket:
 
 
 def server_command(
-    listener: socket.socket, home: Home, task: str, tls: Tls | None = None, service: str = SERVICE
+    listener: socket.socket,
+    home: Home,
+    task: str,
+    tls: Tls | None = None,
+    service: str = SERVICE,
+    *,
+    local_login: bool = False,
 ) -> tuple[list[str], dict[str, str]]:
     """Return the command that serves a BentoML service on a bound socket, and the environment of the command."""
     host, port = listener.getsockname()[:2]
     command = [sys.executable, "-m", "bentoml", "serve", service, "--host", host, "--port", str(port)]
     if tls is not None:
         command += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
-    url = f"{'http' if tls is None else 'https'}://{host}:{port}"
-    return command, {**server_environment(home.path, task, url), SOCKET_VARIABLE: str(listener.fileno())}
+    environment = server_environment(home.path, task, address(listener, tls))
+    environment |= {LOCAL_LOGIN_VARIABLE: "true"} if local_login else {}
+    return command, {**environment, SOCKET_VARIABLE: str(listener.fileno())}
+
+
+def address(listener: socket.socket, tls: Tls | None = None) -> str:
+    """Return the URL of a server on a bound socket."""
+    host, port = listener.getsockname()[:2]
+    return f"{'http' if tls is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def check_exposure(home: Home, host: str, tls: Tls | None) -> None:
@@ -107,6 +123,31 @@ def check_exposure(home: Home, host: str, tls: Tls | None) -> None:
             f"--host {host}: the pseudonyms of {home.path} are made with the published key, as its cohort is simulated or "
             "published; for real patients use another --home, which will have a secret key"
         )
+
+
+def check_local_login(host: str, tls: Tls | None) -> None:
+    """Refuse to let anyone choose who they are, unless the server is for this machine only.
+
+    Raises:
+        ServerError: it is for others, too.
+    """
+    if tls is not None or not _is_loopback(host) or not is_loopback_url(server_url(f"http://{LOOPBACK}")):
+        raise ServerError(
+            f"--local-login: expected a server for this machine only: --host {LOOPBACK}, without --certificate and VIGIL_URL. "
+            "Anyone who reaches it could log in as anyone; for others connect an issuer in login.toml"
+        )
+
+
+def login_link(home: Home, listener: socket.socket, tls: Tls | None) -> str | None:
+    """Return a link that logs in once; None: the server is not for this machine only, or has an issuer of logins.
+
+    Raises:
+        VigilError: the key of the home cannot be used.
+    """
+    url = address(listener, tls)
+    if not is_loopback_url(url) or server_url(url) != url or LoginSettingsFile(home.path).content.issuers:
+        return None
+    return create_link(home.path, url)
 
 
 def _is_loopback(host: str) -> bool:

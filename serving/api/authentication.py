@@ -22,7 +22,8 @@ _PUBLIC_PATHS: Final = (
     "/fhir/.well-known/smart-configuration",
     "/auth/token",
 )
-_SIGNED_CALLS: Final = "/cds-services"  # their routes verify who calls: CDS Hooks has tokens of its own
+# Below these the routes verify who calls: CDS Hooks has tokens of its own, who logs in has none yet, and pages have sessions.
+_OWN_CHECKS: Final = ("/cds-services", "/login", "/local-login", "/static", "/wards", "/ward", "/patient", "/operations")
 _BEARER: Final = HTTPBearer(
     auto_error=False, bearerFormat="JWT", description="A token of the trusted issuer; see `vigil token`."
 )
@@ -49,7 +50,7 @@ class BearerTokenMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _PUBLIC_PATHS or scope["path"].startswith(_SIGNED_CALLS):
+        if scope["type"] != "http" or scope["path"] in _PUBLIC_PATHS or has_own_check(scope["path"]):
             await self.app(scope, receive, send)
             return
         components: _Components = scope["app"].state.components
@@ -67,6 +68,15 @@ class BearerTokenMiddleware:
                 await self.app(scope, receive, send)
             else:
                 await problems.to_response(problems.too_many_requests(access.requests_per_second))(scope, receive, send)
+
+
+def has_own_check(path: str) -> bool:
+    """Return whether the routes of a path verify who calls, so that no bearer token is needed.
+
+    >>> has_own_check("/login/session"), has_own_check("/loginless")
+    (True, False)
+    """
+    return any(path == own or path.startswith(f"{own}/") for own in _OWN_CHECKS)
 
 
 def extract_bearer_token(headers: list[tuple[bytes, bytes]]) -> str:

@@ -49,7 +49,7 @@ def receive_again(message: Message, receive: Receive) -> Receive:
 
 
 class AllowedPathsMiddleware:
-    """Middleware that answers 404 for every path that is not documented, and redirects ``/`` to the documentation.
+    """Middleware that answers 404 for every path that is not documented, and redirects ``/`` to the pages.
 
     BentoML's own pages are among the refused paths: they would load scripts from other servers.
     """
@@ -60,7 +60,7 @@ class AllowedPathsMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
-            await RedirectResponse("/v1/docs")(scope, receive, send)
+            await RedirectResponse("/wards")(scope, receive, send)
         elif scope["type"] == "http" and not self._is_allowed(scope["path"]):
             await problems.to_response(problems.not_found())(scope, receive, send)
         else:

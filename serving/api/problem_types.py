@@ -49,6 +49,20 @@ _TYPES: Final = (
         for rule, text in RULES.items()
     ),
     ProblemType(
+        "session_missing",
+        401,
+        "Not logged in",
+        "`session`: expected the cookie of a session that has not ended.",
+        "Log in at `/login`.",
+    ),
+    ProblemType(
+        "csrf_token_missing",
+        403,
+        "Not from a page of this server",
+        "`csrf_token`: expected that of the session, as a field of the form or in the header `X-CSRF-Token`.",
+        "Load the page again. `/login/session` has the token.",
+    ),
+    ProblemType(
         "out_of_scope",
         403,
         "Missing scope",

@@ -57,6 +57,8 @@ no_readings = partial(create_problem, "no_readings")
 unknown_alarm = partial(create_problem, "unknown_alarm")
 not_found = partial(create_problem, "not_found")
 as_of_in_the_future = partial(create_problem, "as_of_in_the_future")
+session_missing = partial(create_problem, "session_missing")
+csrf_token_missing = partial(create_problem, "csrf_token_missing")
 encoded_body = partial(create_problem, "encoded_body")
 too_many_refusals = partial(create_problem, "too_many_refusals")
 unexpected_error = partial(create_problem, "unexpected_error")
@@ -142,7 +144,7 @@ def to_response(problem: Problem) -> JSONResponse:
     if problem.code == "encoded_body":
         headers["Accept-Encoding"] = "identity"  # RFC 9110, section 12.5.3
     if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer" if problem.code == "token_missing" else 'Bearer error="invalid_token"'
+        headers["WWW-Authenticate"] = "Bearer" if problem.code.endswith("_missing") else 'Bearer error="invalid_token"'
     return JSONResponse(problem.model_dump(), status_code=problem.status, media_type=MEDIA_TYPE, headers=headers)
 
 

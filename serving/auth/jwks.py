@@ -80,7 +80,7 @@ class JwksUrl:
     """
 
     def __init__(self, url: str, algorithms: Algorithms = TOKEN_ALGORITHMS) -> None:
-        if not _SAFE_URL.fullmatch(url):
+        if not is_safe_url(url):
             raise KeysUnavailableError("jwks: expected an https URL without a password; http is for 127.0.0.1 only")
         self._url, self._algorithms = url, algorithms
         # A redirect could lead away from https. Plain http stays on this machine, so it uses no proxy.
@@ -127,6 +127,11 @@ class JwksUrl:
         except KeysUnavailableError as error:
             self._fetched_at, self._problem = -math.inf, str(error)
             logger.error("%s", self._problem)  # noqa: TRY400 - the message is complete without a traceback
+
+
+def is_safe_url(url: str) -> bool:
+    """Return whether a URL leads over https, or to this machine, and holds no password."""
+    return _SAFE_URL.fullmatch(url) is not None
 
 
 class _NoRedirect(HTTPRedirectHandler):

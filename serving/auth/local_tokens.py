@@ -106,6 +106,19 @@ def sign_token(
     claims: dict[str, Any] = {"iss": issuer, "aud": audience, "sub": subject, "scope": " ".join(sorted(scopes))}
     claims |= {"iat": issued, "exp": issued + int(lifetime.total_seconds())}
     claims |= {} if wards is None else {"wards": sorted(wards)}
+    return _sign(key, claims)
+
+
+def sign_claims(key_pem: bytes, claims: dict[str, Any]) -> str:
+    """Sign claims with a key of :func:`create_local_keys`. They must not be those of a token for the API.
+
+    Raises:
+        VigilError: the key is unusable.
+    """
+    return _sign(_load_private_key(key_pem), claims)
+
+
+def _sign(key: ec.EllipticCurvePrivateKey, claims: dict[str, Any]) -> str:
     return jwt.encode(claims, key, algorithm="ES256", headers={"kid": _public_jwk(key)["kid"]})
 
 

@@ -7,13 +7,9 @@ from typing import Any, Final
 import jwt
 
 from vigil.features.errors import VigilError
-from vigil.features.pseudonyms import Pseudonyms
-from vigil.serving.auth.access import Access
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.cds_hooks.cards import make_card
-from vigil.serving.fhir.directory import Directory
-from vigil.serving.fhir.references import identifier_keys
-from vigil.serving.records.journal import Journal
+from vigil.serving.fhir.chart import Chart
 from vigil.serving.records.timestamps import present
 from vigil.serving.records.ward_rows import Action
 from vigil.serving.records.ward_state import AlreadyDoneError, WardState
@@ -72,10 +68,7 @@ class CdsService:
     """Answers the calls of one home. ``url``: of this server, as others reach it."""
 
     url: str
-    directory: Directory
-    pseudonyms: Pseudonyms
-    access: Access
-    journal: Journal
+    chart: Chart
     risk_service: RiskService
     ward_state: WardState
     clients: Clients
@@ -102,7 +95,7 @@ class CdsService:
             LogUnavailableError: the risk could not be logged, so it is not given.
         """
         subject = self._find(patient_id, patient, server)
-        if self.access.invisible_subjects(caller, [subject]):
+        if not self.chart.may_see(caller, subject):
             return []
         wanted: list[Include] = ["contributions"]
         report = self.risk_service.by_subject([subject], include=wanted)[0]
@@ -117,18 +110,13 @@ class CdsService:
 
     def _find(self, patient_id: str, patient: Any, server: str | None) -> str:
         """Return the subject key of the patient, of the survivor if they were merged."""
-        found = None
+        base = "" if server is None else f"{server.rstrip('/')}/"
+        found = self.chart.identify(f"{base}Patient/{patient_id}")
         if isinstance(patient, dict) and patient.get("resourceType") == "Patient":
-            found = self.directory.identifier_of(patient) or next(
-                (known for key in identifier_keys(patient) if (known := self.directory.find(key)) is not None), None
-            )
-        if found is None:
-            base = "" if server is None else f"{server.rstrip('/')}/"
-            found = self.directory.find(f"{base}Patient/{patient_id}")
+            found = self.chart.identify_patient(patient) or found
         if found is None:
             raise NoPatientError("patient: not known")
-        subject = self.pseudonyms.subject_key(found)
-        return self.journal.survivors_of([subject])[subject]
+        return found
 
     def take_feedback(self, caller: Caller, given: Sequence[Feedback]) -> None:
         """Store what was done with cards, each with its alarm. A card without one, and a repetition, change nothing."""

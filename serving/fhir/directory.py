@@ -27,7 +27,7 @@ class Directory:
         """Look patients up in a home whose FHIR base others reach at ``base_url``."""
         self.ids = ResourceIds(pseudonyms.derive(_PURPOSE))
         self._pseudonyms, self._identities, self._names, self._settings = pseudonyms, identities, names, settings
-        self._own_base = f"{base_url}/"
+        self.base_url = base_url
 
     def find(self, key: str) -> str | None:
         """Return the patient identifier that a key stands for; None: no patient is known by it.
@@ -37,9 +37,14 @@ class Directory:
         """
         if (identifier := self._identifier(key)) is not None:
             return identifier
-        key = without_version(key)
-        subject = self._own_subject(key) or self._names.find([self._name(key)]).get(self._name(key))
+        subject = self.find_subject(key)
         return None if subject is None else self._identities.find([subject]).get(subject)
+
+    def find_subject(self, key: str) -> str | None:
+        """Return the subject key that a reference stands for; None: no patient is known by it."""
+        self._settings.refresh()
+        key = without_version(key)
+        return self._own_subject(key) or self._names.find([self.pseudonym(key)]).get(self.pseudonym(key))
 
     def _identifier(self, key: str) -> str | None:
         """Return the patient identifier in a key that is one of the hospital's system."""
@@ -48,11 +53,11 @@ class Directory:
         return key.removeprefix(f"{system}|") or None if system is not None and key.startswith(f"{system}|") else None
 
     def _own_subject(self, key: str) -> str | None:
-        local = read_local(key.removeprefix(self._own_base))
-        is_ours = "://" not in key.removeprefix(self._own_base)
+        local = read_local(key.removeprefix(f"{self.base_url}/"))
+        is_ours = "://" not in key.removeprefix(f"{self.base_url}/")
         return self.ids.subject(local[1]) if is_ours and local is not None and local[0] == "Patient" else None
 
-    def _name(self, key: str) -> str:
+    def pseudonym(self, key: str) -> str:
         """Return the pseudonym of a key, the same for a relative reference and an absolute one to a configured server."""
         for base in self._settings.content.base_urls:
             key = key.removeprefix(base.rstrip("/") + "/")
@@ -75,6 +80,14 @@ class Directory:
             return next((found for key in keys if (found := self._identifier(key)) is not None), None)
         return keys[0].removeprefix("|") if keys else None
 
+    def identifier(self, patient_id: str) -> tuple[str | None, str]:
+        """Return system and value of the identifier by which the hospital knows a patient; the system may be unknown."""
+        self._settings.refresh()
+        system = self._settings.content.patient_system
+        if system is None and "|" in patient_id:
+            system, _, patient_id = patient_id.partition("|")
+        return system or None, patient_id
+
     def remember(self, patient_id: str, keys: Iterable[str]) -> None:
         """Let keys stand for a patient from now on; on the disk when this returns.
 
@@ -82,7 +95,7 @@ class Directory:
             DatabaseError: nothing was stored.
         """
         subject = self._pseudonyms.subject_key(patient_id)
-        self._names.store({self._name(key): subject for key in keys}, microsecond(present()))
+        self._names.store({self.pseudonym(key): subject for key in keys}, microsecond(present()))
 
     def reference(self, subject: str) -> str:
         """Return the reference by which this server names a patient."""

@@ -11,10 +11,15 @@ from typing import Final, Literal
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-Kind = Literal["patient", "observation", "sent"]
+Kind = Literal["patient", "encounter", "observation", "sent"]
 
 _BLOCK_BYTES: Final = 16
-_KINDS: Final[dict[Kind, int]] = {"patient": 0x50, "observation": 0x4F, "sent": 0x53}  # the first byte of the block
+_KINDS: Final[dict[Kind, int]] = {  # the first byte of the block
+    "patient": 0x50,
+    "encounter": 0x45,
+    "observation": 0x4F,
+    "sent": 0x53,
+}
 _CONTENT_BYTES: Final = _BLOCK_BYTES - 1
 _PAD: Final = "======"  # of the 26 letters and digits that 16 bytes make in base 32
 
@@ -34,13 +39,13 @@ class ResourceIds:
         self._cipher = Cipher(algorithms.AES(secret[:16]), modes.ECB())  # noqa: S305 - each block is one id
         self._names_key = secret[16:]
 
-    def of_subject(self, subject: str) -> str:
-        """Return the id of the Patient that a subject key stands for: 26 letters and digits, twice for a stay."""
-        return ".".join(self._seal("patient", base64.b32decode(part.upper())) for part in subject.split("~"))
+    def of_subject(self, subject: str, kind: Literal["patient", "encounter"] = "patient") -> str:
+        """Return the id of the Patient, or the Encounter, of a subject key: 26 letters and digits, twice for a stay."""
+        return ".".join(self._seal(kind, base64.b32decode(part.upper())) for part in subject.split("~"))
 
-    def subject(self, identity: str) -> str | None:
-        """Return the subject key of a Patient's id; None: it is no such id."""
-        parts = [self._unseal("patient", part) for part in identity.split(".", 1)]
+    def subject(self, identity: str, kind: Literal["patient", "encounter"] = "patient") -> str | None:
+        """Return the subject key of a Patient's or an Encounter's id; None: it is no such id."""
+        parts = [self._unseal(kind, part) for part in identity.split(".", 1)]
         if any(part is None for part in parts):
             return None
         return "~".join(base64.b32encode(part or b"").decode().lower() for part in parts)

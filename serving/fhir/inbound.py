@@ -16,6 +16,7 @@ from vigil.features.revisions import RETRACTED
 from vigil.serving.auth.access import OtherWardError
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.answers import Answer, refused
+from vigil.serving.fhir.devices import read_device_report
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.intake import to_sent
 from vigil.serving.fhir.observations import MappedObservation, ObservationMapper, Reading
@@ -30,10 +31,13 @@ from vigil.serving.records.fhir_observations import FhirObservations, SentResour
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_rows import Receipt
 from vigil.serving.records.not_recorded import NotRecordedError
+from vigil.serving.records.silence_rows import DeviceReport
+from vigil.serving.records.silences import Silences
 from vigil.serving.records.timestamps import instant, microsecond, present
 from vigil.serving.stream.ingestion import Ingestion, SentObservation
 
 _OBSERVATION: Final = "Observation"
+_DEVICE: Final = "Device"
 
 
 @dataclass(slots=True)
@@ -74,11 +78,15 @@ class Inbound:
         pseudonyms: Pseudonyms,
         observations: FhirObservations,
         own_codes: Callable[[], Mapping[tuple[str, str], str]],
+        silences: Silences,
     ) -> None:
-        """Hand over to ``ingestion``. ``own_codes`` returns the hospital's signals by system and code."""
+        """Hand over to ``ingestion``, and reports of devices to ``silences``.
+
+        ``own_codes`` returns the hospital's signals by system and code.
+        """
         self._registrar = Registrar(directory, ingestion, journal, pseudonyms)
         self._directory, self._ingestion, self._journal, self._pseudonyms = directory, ingestion, journal, pseudonyms
-        self._observations, self._own_codes = observations, own_codes
+        self._observations, self._own_codes, self._silences = observations, own_codes, silences
 
     async def take(self, operations: Sequence[Operation | FhirError], caller: Caller) -> list[Answer]:
         """Do each operation that can be done, and answer each, in order: a batch.
@@ -104,6 +112,9 @@ class Inbound:
                 if operation.interaction == "ignore":
                     answers[position] = _ignored(operation)
                     continue
+                if operation.type == _DEVICE:
+                    answers[position] = self._report(operation, caller)
+                    continue
                 if operation.type != _OBSERVATION:
                     answers[position] = self._registrar.register(operation, caller, patients)
                     continue
@@ -120,6 +131,16 @@ class Inbound:
                 answers[position] = Answer(409, issues=[issue("conflict", f"link: {error.rule}", ["Patient.link"])])
         return answers, sent
 
+    def _report(self, operation: Operation, caller: Caller) -> Answer:
+        """Store whether a device is connected, under each name that Observations may call it by."""
+        names, status = read_device_report(operation.resource or {})
+        at = microsecond(present())
+        wards = None if caller.wards is None else tuple(sorted(caller.wards))
+        for name in names:
+            self._silences.report(DeviceReport(caller.sub, name, wards, status, at), by=caller.sub)
+        identity = operation.id or self._directory.ids.of_message(caller.sub, f"{_DEVICE} {names[0]}")
+        return Answer(201 if operation.interaction == "create" else 200, _DEVICE, identity, 1, at)
+
     def check(self, operations: Sequence[Operation], caller: Caller) -> None:
         """Find what would be refused of a transaction, before anything is written.
 
@@ -132,7 +153,7 @@ class Inbound:
         readings: list[tuple[Reading, int]] = []
         for position, operation in _in_order(operations):
             assert isinstance(operation, Operation)
-            if operation.interaction == "ignore":
+            if operation.interaction in ("ignore", "read"):
                 continue
             try:
                 mapped = self._check(operation, caller, patients, mapper)
@@ -151,6 +172,9 @@ class Inbound:
         Raises:
             FhirError: something does.
         """
+        if operation.type == _DEVICE:
+            read_device_report(operation.resource or {})
+            return MappedObservation()
         if operation.type != _OBSERVATION:
             patient_id = self._registrar.identify(operation, patients)
             if operation.type == "Encounter":

@@ -9,6 +9,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, Literal, NamedTuple
 
 from vigil.features.revisions import CORRECTED, FINAL, RETRACTED
@@ -16,7 +17,7 @@ from vigil.features.signals import SIGNALS
 from vigil.serving.fhir.concepts import Codings, Concept, read_category, read_codings, resolve
 from vigil.serving.fhir.references import FindPatient, identifier_keys, read_device, read_patient
 from vigil.serving.fhir.refusals import Refusal, RefusedError
-from vigil.serving.fhir.times import read_effective, read_instant_or_none
+from vigil.serving.fhir.times import LONGEST_PERIOD, read_effective, read_instant_or_none
 from vigil.serving.fhir.values import VALUES, read_value
 
 # What each status means (https://hl7.org/fhir/R4/valueset-observation-status.html); None: there is no result yet.
@@ -49,6 +50,8 @@ _COMPONENT: Final = VALUES | frozenset(
     ("id", "extension", "modifierExtension", "code", "dataAbsentReason", "interpretation", "referenceRange")
 )
 _LONGEST: Final = 128  # characters of the name of a message; as the API accepts
+# What is collected over hours is of the end of that time; ours: charts sum up a day at most.
+_LONGEST_OF: Final = {"urine_output": timedelta(hours=24)}
 _LARGEST_VERSION: Final = 1_000_000  # as the API accepts
 
 _CODE: Final = "a code of docs/fhir.md, or one that is declared; codings of one signal"
@@ -186,7 +189,7 @@ class ObservationMapper:
         if status is None:  # no result yet
             mapped.absent += 1
             return
-        mapped.observed_at = _read_time(resource, status)
+        mapped.observed_at = _read_time(resource, status, concept.name)
         says = _Statement(status, self._name(resource), status != FINAL or (mapped.version or 1) > 1)
         self._add_own(resource, concept, says, mapped, has_parts=bool(parts))
         for part, component, path in parts:
@@ -342,10 +345,10 @@ def _read_status(resource: Mapping[str, Any]) -> str | None:
     return STATUSES[status]
 
 
-def _read_time(resource: Mapping[str, Any], status: str) -> int | None:
+def _read_time(resource: Mapping[str, Any], status: str, signal: str) -> int | None:
     """Return when it was observed. A retraction needs no time."""
     try:
-        return read_effective(resource)
+        return read_effective(resource, _LONGEST_OF.get(signal, LONGEST_PERIOD))
     except RefusedError:
         if status == RETRACTED:
             return None

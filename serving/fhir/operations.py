@@ -10,18 +10,20 @@ from urllib.parse import parse_qsl
 from vigil.serving.fhir.outcomes import FhirError
 
 MAX_ENTRIES: Final = 5_000  # of a bundle
+MAX_READS: Final = 100  # of them that read
 MAX_BODY_BYTES: Final = 10_000_000  # of a request under /fhir: so many Observations
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _ETAG: Final = re.compile(r'(?:W/)?"?(\d{1,9})"?')
-_METHODS: Final = {"POST": "create", "PUT": "update", "DELETE": "delete"}
+_METHODS: Final = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
 @dataclass(slots=True)
 class Operation:
-    """One interaction that writes.
+    """One interaction.
 
     Attributes:
-        interaction: ``create``, ``update`` or ``delete``; ``ignore`` of an entry whose type cannot be written.
+        interaction: ``create``, ``update`` or ``delete``; of an entry of a bundle also ``read``, which may be a search, and
+            ``ignore``, if its type cannot be written.
         type: of the resource.
         id: of the resource; None: it gets one, or :attr:`identifier` tells which it is.
         identifier: the ``SYSTEM|VALUE`` of a conditional interaction: create unless one with it exists, or update that one.
@@ -29,6 +31,7 @@ class Operation:
         if_match: the version that the client has seen; None: any.
         full_url: by which other entries of the bundle refer to it.
         is_lenient: an Observation that is of no signal here is answered with a warning, and refuses no transaction.
+        url: of what is read, relative to the base.
     """
 
     interaction: str
@@ -39,6 +42,7 @@ class Operation:
     if_match: int | None = None
     full_url: str | None = None
     is_lenient: bool = False
+    url: str = ""
 
 
 def parse_json(body: bytes) -> Any:
@@ -104,10 +108,12 @@ def parse_condition(query: str) -> str:
     return pairs[0][1]
 
 
-def read_type(entry: Any) -> str | None:
-    """Return the type of resource that an entry of a bundle is about; None: it does not say."""
+def read_written_type(entry: Any) -> str | None:
+    """Return the type of resource that an entry of a bundle writes; None: it does not say, or writes nothing."""
     request = entry.get("request") if isinstance(entry, Mapping) else None
-    url = request.get("url") if isinstance(request, Mapping) else None
+    if not isinstance(request, Mapping) or request.get("method") == "GET":
+        return None
+    url = request.get("url")
     return re.split(r"[/?]", url.strip("/"), maxsplit=1)[0] if isinstance(url, str) else None
 
 
@@ -126,6 +132,8 @@ def parse_entry(entry: Any) -> Operation:
         raise FhirError(400, f"request.method: expected one of {', '.join(_METHODS)}", ["Bundle.entry.request.method"])
     path, _, query = url.partition("?")
     kind, _, identity = path.strip("/").partition("/")
+    if method == "GET":
+        return Operation("read", kind, url=url)
     operation = Operation(_METHODS[method], kind, identity or None, parse_condition(query) if query else None)
     condition = request.get("ifNoneExist")
     if condition is not None:

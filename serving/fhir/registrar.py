@@ -111,9 +111,9 @@ class Registrar:
                 after = facts
         if known is None or after != facts:
             self._ingestion.register([(patient_id, after)], caller)
+        self._remember(operation, patient_id, caller)
         if operation.type == "Encounter":
-            return Answer(200, "Encounter", operation.id or self._directory.ids.of_message(subject, "encounter"), 1)
-        self._remember(operation, patient_id)
+            return Answer(200, "Encounter", operation.id or self._directory.ids.of_subject(subject, "encounter"), 1)
         self._follow_links(operation.resource, patient_id, caller, patients)
         identity = operation.id or self._directory.ids.of_subject(subject)
         return Answer(201 if known is None else 200, "Patient", identity, 1, microsecond(present()))
@@ -123,14 +123,21 @@ class Registrar:
         """Return the ward of a patient of whom none is known: the caller's, if it has one only."""
         return next(iter(caller.wards)) if caller.wards is not None and len(caller.wards) == 1 else UNASSIGNED
 
-    def _remember(self, operation: Operation, patient_id: str) -> None:
-        """Let the id and the other identifiers of a Patient stand for it."""
+    def _remember(self, operation: Operation, patient_id: str, caller: Caller) -> None:
+        """Let the id that a client chose, and the other identifiers of a Patient, stand for it.
+
+        Raises:
+            OtherWardError: one stood for a patient of another ward.
+        """
         assert operation.resource is not None
-        keys = [key for key in identifier_keys(operation.resource) if self._directory.find(key) != patient_id]
-        if operation.id is not None and self._directory.find(f"Patient/{operation.id}") != patient_id:
-            keys.append(f"Patient/{operation.id}")
-        if keys:
-            self._directory.remember(patient_id, keys)
+        keys = list(identifier_keys(operation.resource)) if operation.type == "Patient" else []
+        if operation.id is not None:
+            keys.append(f"{operation.type}/{operation.id}")
+        known = {key: self._directory.find(key) for key in keys}
+        for former in {own for own in known.values() if own is not None and own != patient_id}:
+            self._ingestion.require_visible(former, caller)
+        if new := [key for key, own in known.items() if own != patient_id]:
+            self._directory.remember(patient_id, new)
 
     def _follow_links(self, patient: Mapping[str, Any], patient_id: str, caller: Caller, patients: Found) -> None:
         """Merge patients that are linked: one that was replaced counts for the one that replaces it."""

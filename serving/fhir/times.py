@@ -59,10 +59,10 @@ def write_instant(time: datetime) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def read_effective(resource: Mapping[str, Any]) -> int:
+def read_effective(resource: Mapping[str, Any], longest: timedelta = LONGEST_PERIOD) -> int:
     """Return when an Observation was observed, in microseconds since 1970, UTC. ``issued`` never takes its place.
 
-    A period of up to :data:`LONGEST_PERIOD` counts as its end; a Timing counts if it is one event.
+    A period of up to ``longest`` counts as its end; a Timing counts if it is one event.
 
     Raises:
         RefusedError: ``missing_time``, ``imprecise_time``, ``interval`` or ``malformed``.
@@ -72,7 +72,7 @@ def read_effective(resource: Mapping[str, Any]) -> int:
     elif "effectiveInstant" in resource:
         time = read_instant(resource["effectiveInstant"], "Observation.effective.ofType(instant)")
     elif "effectivePeriod" in resource:
-        time = _end_of_period(resource["effectivePeriod"])
+        time = _end_of_period(resource["effectivePeriod"], longest)
     elif "effectiveTiming" in resource:
         time = _event_of_timing(resource["effectiveTiming"])
     else:
@@ -82,7 +82,7 @@ def read_effective(resource: Mapping[str, Any]) -> int:
     return time
 
 
-def _end_of_period(period: Any) -> int:
+def _end_of_period(period: Any, longest: timedelta) -> int:
     path = "Observation.effective.ofType(Period)"
     if not isinstance(period, Mapping):
         raise RefusedError("malformed", path, "Period", "an object with start and end")
@@ -91,8 +91,8 @@ def _end_of_period(period: Any) -> int:
     start, end = read_instant(period["start"], f"{path}.start"), read_instant(period["end"], f"{path}.end")
     if end < start:
         raise RefusedError("malformed", path, "per-1", "an end that is not before the start")
-    if end - start > LONGEST_PERIOD // _MICROSECOND:
-        minutes = LONGEST_PERIOD // timedelta(minutes=1)
+    if end - start > longest // _MICROSECOND:
+        minutes = longest // timedelta(minutes=1)
         raise RefusedError("interval", path, "a value of a long period is no reading", f"a period of at most {minutes} min")
     return end
 

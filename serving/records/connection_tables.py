@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from vigil.serving.records.database import Digest, Schema
 
 METADATA: Final = sa.MetaData()
-SCHEMA: Final = Schema("connections", METADATA, revision="0002")
+SCHEMA: Final = Schema("connections", METADATA, revision="0003")
 
 USED_ASSERTIONS: Final = sa.Table(
     "used_assertions",
@@ -31,4 +31,16 @@ FHIR_OBSERVATIONS: Final = sa.Table(  # that FHIR clients sent, so that they can
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("deleted", sa.Boolean, nullable=False),
     sa.Column("readings", sa.JSON, nullable=False),  # [[message, signal, observed_at], ...]
+)
+SESSIONS: Final = sa.Table(  # of people who have logged in
+    "sessions",
+    METADATA,
+    sa.Column("digest", Digest, primary_key=True),  # of the content of the cookie
+    sa.Column("sub", sa.String, nullable=False),
+    sa.Column("scopes", sa.JSON, nullable=False),
+    sa.Column("wards", sa.JSON(none_as_null=True)),  # null: all
+    sa.Column("context", sa.JSON, nullable=False),  # of the launch: patient (a subject key), encounter (a pseudonym)
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("used_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
 )

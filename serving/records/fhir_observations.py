@@ -44,13 +44,20 @@ class FhirObservations:
 
     def find(self, ids: Iterable[str]) -> dict[str, SentResource]:
         """Return the resources that are known, by id."""
-        found: dict[str, SentResource] = {}
+        return {each.id: each for each in self._read(FHIR_OBSERVATIONS.c.id, ids, 0)}
+
+    def of_subjects(self, subjects: Iterable[str], since: int) -> list[SentResource]:
+        """Return the resources of subjects that were stored at or after a time, microseconds."""
+        return self._read(FHIR_OBSERVATIONS.c.subject_id, subjects, since)
+
+    def _read(self, column: "sa.ColumnElement[str]", values: Iterable[str], since: int) -> list[SentResource]:
+        found = []
         with reading(self._engine) as connection:
-            for chunk in in_chunks(list(ids)):
-                query = FHIR_OBSERVATIONS.select().where(FHIR_OBSERVATIONS.c.id.in_(chunk))
+            for chunk in in_chunks(list(values)):
+                query = FHIR_OBSERVATIONS.select().where(column.in_(chunk), FHIR_OBSERVATIONS.c.updated_at >= since)
                 for row in connection.execute(query).mappings():
                     readings = [(message, signal, at) for message, signal, at in row["readings"]]
-                    found[row["id"]] = SentResource(**{**row, "readings": readings})
+                    found.append(SentResource(**{**row, "readings": readings}))
         return found
 
     def add(self, resources: Sequence[SentResource]) -> set[str]:

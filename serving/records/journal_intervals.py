@@ -8,7 +8,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from vigil.serving.records.journal_tables import OBSERVATION_ROWS, OBSERVATIONS, is_milestone
+from vigil.serving.records.journal_tables import OBSERVATION_ROWS, OBSERVATIONS, RETENTIONS, is_milestone
 
 Time = int | sa.BindParameter[int]
 
@@ -30,6 +30,11 @@ def recorded_since(time: Time, rows: sa.FromClause = OBSERVATIONS) -> sa.ColumnE
 def recorded_before(time: int, rows: sa.FromClause = OBSERVATIONS) -> sa.ColumnElement[bool]:
     """Return the condition that an observation was recorded before a time (microseconds)."""
     return _recorded_until(time - 1, rows)
+
+
+def dropped_before() -> "sa.ScalarSelect[int]":
+    """Return the time before which nothing counts any more, even while retention is still deleting it."""
+    return sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
 
 
 def _recorded_until(time: Time, rows: sa.FromClause) -> sa.ColumnElement[bool]:

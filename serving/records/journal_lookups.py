@@ -15,7 +15,7 @@ from vigil.features.signals import BOUNDS, STORED_NAMES
 from vigil.features.ties import rank_severity
 from vigil.models.alarms.critical_bounds import STANDS_US, Bound, standing_bounds
 from vigil.serving.records.database import in_chunks
-from vigil.serving.records.journal_intervals import recorded_between
+from vigil.serving.records.journal_intervals import dropped_before, recorded_between
 from vigil.serving.records.journal_merges import read_merges
 from vigil.serving.records.journal_tables import LATEST, MERGES, OBSERVATIONS, REGISTRATIONS, RETENTIONS, TERMS
 from vigil.serving.records.merges import Merges
@@ -65,8 +65,7 @@ def counting(
 
 def _conditions(wanted: sa.ColumnElement[bool], until: "int | sa.BindParameter[int]") -> list[sa.ColumnElement[bool]]:
     """Return the conditions on observations of which each counts at a time. Each condition has an index of its own."""
-    dropped = sa.select(sa.func.coalesce(sa.func.max(RETENTIONS.c.before), 0)).scalar_subquery()
-    wanted &= (OBSERVATIONS.c.recorded_at <= until) & (OBSERVATIONS.c.recorded_at >= dropped)
+    wanted &= (OBSERVATIONS.c.recorded_at <= until) & (OBSERVATIONS.c.recorded_at >= dropped_before())
     return [wanted & OBSERVATIONS.c.superseded_at.is_(None), wanted & (OBSERVATIONS.c.superseded_at > until)]
 
 

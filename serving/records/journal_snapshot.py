@@ -6,7 +6,7 @@ knowing of them.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -29,6 +29,16 @@ from vigil.serving.records.journal_lookups import (
     read_standing_bounds,
 )
 from vigil.serving.records.journal_merges import read_merges
+from vigil.serving.records.journal_readings import (
+    Interval,
+    StoredReading,
+    Wanted,
+    find_at,
+    find_rows,
+    is_retracted,
+    read_page,
+    read_registrations,
+)
 from vigil.serving.records.journal_tables import (
     MERGES,
     OBSERVATION_ROWS,
@@ -98,6 +108,32 @@ class JournalSnapshot:
             merges = read_merges(self._connection, [subject], until)
             rows = _of_survivors(self._frame(_OF_KEYS, {"keys": merges.keys(subject), "until": until}), merges)
         return rows.assign(observed_at=instants(rows["observed_at"]), recorded_at=instants(rows["recorded_at"]))
+
+    def keys(self, subject: str) -> list[str]:
+        """Return the keys that count for a subject now."""
+        return read_merges(self._connection, [subject]).keys(subject)
+
+    def readings(self, wanted: Wanted, after: int | None, most: int) -> list[StoredReading]:
+        """Return the next readings that count (:func:`read_page`)."""
+        return read_page(self._connection, wanted, after, most)
+
+    def rows(self, numbers: Sequence[int]) -> list[StoredReading]:
+        """Return readings by their numbers (:func:`find_rows`)."""
+        return find_rows(self._connection, numbers)
+
+    def readings_at(self, keys: Sequence[str], times: Sequence[int]) -> list[StoredReading]:
+        """Return the readings that were observed at some times (:func:`find_at`)."""
+        return find_at(self._connection, keys, times)
+
+    def is_retracted(self, reading: StoredReading) -> bool:
+        """Return whether a reading was retracted (:func:`is_retracted`)."""
+        return is_retracted(self._connection, reading)
+
+    def registrations(
+        self, wards: Sequence[str] | None, recorded: Interval, after: int, most: int
+    ) -> list[tuple[int, RecordedRegistration]]:
+        """Return the present registrations of subjects (:func:`read_registrations`)."""
+        return read_registrations(self._connection, wards, recorded, after, most)
 
     def arrivals(self, after: int, until: int) -> list[Arrival]:
         """Return the originals recorded in an interval, in that order (:func:`read_arrivals`)."""

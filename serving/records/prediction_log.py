@@ -30,7 +30,7 @@ from vigil.serving.records.prediction_rows import (
     insert_predictions,
     unpack_features,
 )
-from vigil.serving.records.prediction_tables import METADATA, PREDICTIONS, ROWS, SUBJECTS
+from vigil.serving.records.prediction_tables import CONTEXTS, METADATA, PREDICTIONS, ROWS, SUBJECTS
 from vigil.serving.records.timestamps import instants, microsecond
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ OUTPUTS: Final = ("basis", "probability", "band", "decided_by", "news2", "news2_
 SCHEMA: Final = Schema("predictions", METADATA, revision="0004")
 
 _HAS_PREDICTION: Final = sa.exists().where(ROWS.c.subject == SUBJECTS.c.id)
+_COURSE_STEP: Final = 300_000_000  # microseconds
 _TIMES: Final = ("made_at", "as_of", "index_time")
 
 
@@ -94,6 +95,27 @@ class PredictionLog:
             PREDICTIONS.c.index_time <= microsecond(until),
         )
         return self._frame(query.order_by(PREDICTIONS.c.index_time, PREDICTIONS.c.made_at))
+
+    def courses(self, subjects: Iterable[str], since: int) -> dict[str, list[tuple[int, float]]]:
+        """Return the probabilities of subjects with an index time after a time, oldest first: time and probability by subject.
+
+        Times are microseconds. Of each five minutes it is the last. Made for the pages of wards: quick, for many subjects.
+        """
+        columns = (SUBJECTS.c.subject_id, ROWS.c.index_time, ROWS.c.probability)
+        query = (
+            sa.select(*columns).join(SUBJECTS, SUBJECTS.c.id == ROWS.c.subject).join(CONTEXTS, CONTEXTS.c.id == ROWS.c.context)
+        )
+        query = query.where(CONTEXTS.c.origin != "request", ROWS.c.probability.is_not(None), ROWS.c.index_time > since)
+        last: dict[tuple[str, int], tuple[int, float]] = {}
+        with reading(self._engine) as connection:
+            for chunk in in_chunks(list(subjects)):
+                of_some = query.where(SUBJECTS.c.subject_id.in_(chunk)).order_by(ROWS.c.index_time, ROWS.c.seq)
+                for subject, time, probability in connection.execute(of_some):
+                    last[subject, time // _COURSE_STEP] = (time, probability)
+        courses: dict[str, list[tuple[int, float]]] = {}
+        for (subject, _), point in last.items():
+            courses.setdefault(subject, []).append(point)
+        return courses
 
     def hourly(self, model_name: str, model_version: str, since: pd.Timestamp, *, with_features: bool = False) -> pd.DataFrame:
         """Return the rescorer's risks by one model version: the last of each subject and hour.

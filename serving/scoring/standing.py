@@ -13,6 +13,7 @@ from vigil.features.catalogue import INDEX_STEP, views_to_assess
 from vigil.models.alarms.patient_terms import restore_terms
 from vigil.models.assessment import Assessment, usable_model
 from vigil.models.bedside import Component, ScoreTerms
+from vigil.models.registry import RegisteredModel
 from vigil.models.tasks import RiskTask
 from vigil.serving.records.clock import Clock
 from vigil.serving.records.journal import Journal
@@ -74,20 +75,26 @@ class StandingRisks:
             senders=senders,
         )
         if "contributions" in include:
-            report = replace(report, contributions=self._contributions(report))
+            report = replace(report, contributions=self._contributions(model, assessment, risk.feature_service))
         if "range" in include:
             report = replace(report, range=range_of(model, assessment))
         terms = None if risk.terms is None else restore_terms(risk.terms)
         return report.with_bounds(bounds, terms).with_stopped(stopped)
 
-    def _contributions(self, report: RiskReport) -> list[Contribution] | None:
-        """Return the contributions of a report, from the features that its risk was made of."""
-        risk = report.risk
+    def reasons(self, risk: WardRisk) -> list[Contribution] | None:
+        """Return the contributions to a risk of a ward, the strongest first; None: the model in use did not make it."""
+        model = usable_model(self.champion.model)
+        if model is None or risk.assessment is None or risk.model_version != model.version:
+            return None
+        return self._contributions(model, restore_assessment(risk), risk.feature_service)
+
+    def _contributions(
+        self, model: RegisteredModel | None, risk: Assessment, feature_service: str
+    ) -> list[Contribution] | None:
+        """Return the contributions to a risk, from the features that it was made of."""
         with self.journal.snapshot() as journal:
-            rows = features_as_of(
-                journal, views_to_assess(report.feature_service), [risk.patient], microsecond(risk.index_time)
-            )
-        return contributions_of(report.model, rows, [risk])[0]
+            rows = features_as_of(journal, views_to_assess(feature_service), [risk.patient], microsecond(risk.index_time))
+        return contributions_of(model, rows, [risk])[0]
 
     def _is_current(self, standing: Standing) -> bool:
         stored, registered = standing.stored, self.champion.model

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.fhir_resources import component, observation, panel
 from vigil.serving.cds_hooks.service import SERVICES
-from vigil.serving.fhir.routes.interactions import RESOURCES
+from vigil.serving.fhir.interactions import RESOURCES
 from vigil.serving.smart.service import CONFIGURATION_PATH, TOKEN_PATH
 
 CANARY = "canary-3e7a"

@@ -1,16 +1,27 @@
 """``POST /fhir``: batch and transaction."""
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeGuard
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 
 from vigil.serving.auth.tokens import Caller
-from vigil.serving.fhir.operations import MAX_ENTRIES, Operation, parse_entry, parse_json, read_type, require_resource
-from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse
+from vigil.serving.fhir.interactions import RESOURCES
+from vigil.serving.fhir.operations import (
+    MAX_ENTRIES,
+    MAX_READS,
+    Operation,
+    parse_entry,
+    parse_json,
+    read_written_type,
+    require_resource,
+)
+from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse, outcome
 from vigil.serving.fhir.resource_types import RESOURCE_TYPES
 from vigil.serving.fhir.routes.access import require_form
 from vigil.serving.fhir.routes.answers import InboundHere, check, parse_preference, take, to_entry
-from vigil.serving.fhir.routes.interactions import RESOURCES
+from vigil.serving.fhir.routes.reads import answer_entry
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
@@ -40,7 +51,7 @@ async def post_bundle(request: Request, inbound: InboundHere) -> FhirResponse:
     is_lenient = kind == "transaction" and "handling=strict" not in request.headers.get("prefer", "")
     operations = [
         Operation("ignore", str(name))
-        if is_lenient and (name := read_type(entry)) in _OTHER_TYPES
+        if is_lenient and (name := read_written_type(entry)) in _OTHER_TYPES
         else _parse(position, entry, caller)
         for position, entry in enumerate(entries)
     ]
@@ -53,10 +64,33 @@ async def post_bundle(request: Request, inbound: InboundHere) -> FhirResponse:
             whole.append(operation)
         _require_once(whole)
         await check(inbound, whole, caller)
-    answers = await take(inbound, operations, caller)
+    reads = {position: operation for position, operation in enumerate(operations) if _is_read(operation)}
+    if len(reads) > MAX_READS:
+        raise FhirError(413, f"entry: expected at most {MAX_READS} entries with GET", ["Bundle.entry"])
+    writes = [operation for position, operation in enumerate(operations) if position not in reads]
     preference = parse_preference(request)
-    done = [to_entry(answer, sent, preference) for answer, sent in zip(answers, operations, strict=True)]
-    return FhirResponse({"resourceType": "Bundle", "type": f"{kind}-response", "entry": done})
+    answers = await take(inbound, writes, caller)
+    done = iter([to_entry(answer, sent, preference) for answer, sent in zip(answers, writes, strict=True)])
+    prefer = request.headers.get("prefer", "")
+    found = await run_in_threadpool(_read, request.app.state.components, caller, reads, prefer)
+    entries = [found[position] if position in reads else next(done) for position in range(len(operations))]
+    return FhirResponse({"resourceType": "Bundle", "type": f"{kind}-response", "entry": entries})
+
+
+def _is_read(operation: Operation | FhirError) -> TypeGuard[Operation]:
+    return isinstance(operation, Operation) and operation.interaction == "read"
+
+
+def _read(components: Any, caller: Caller, operations: Mapping[int, Operation], prefer: str) -> dict[int, dict[str, Any]]:
+    """Return the entries of what was asked for, by position, after everything was written."""
+    entries: dict[int, dict[str, Any]] = {}
+    for position, operation in operations.items():
+        try:
+            resource = answer_entry(components, caller, operation.url, prefer)
+            entries[position] = {"resource": resource, "response": {"status": "200"}}
+        except FhirError as error:
+            entries[position] = {"response": {"status": str(error.status_code), "outcome": outcome([error.issue])}}
+    return entries
 
 
 def _parse(position: int, entry: Any, caller: Caller) -> Operation | FhirError:
@@ -66,6 +100,8 @@ def _parse(position: int, entry: Any, caller: Caller) -> Operation | FhirError:
     except FhirError as error:
         error.issue["expression"] = [f"Bundle.entry[{position}]", *error.issue.get("expression", [])]
         return error
+    if operation.interaction == "read":
+        return operation
     path = [f"Bundle.entry[{position}]", "Bundle.entry.request.url"]
     letter = _LETTERS[operation.interaction]
     if operation.interaction not in _WRITES.get(operation.type, ()):

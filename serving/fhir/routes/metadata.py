@@ -5,9 +5,9 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 
+from vigil.serving.fhir.interactions import RESOURCES, SYSTEM_INTERACTIONS
 from vigil.serving.fhir.outcomes import BASE, MEDIA_TYPE, FhirResponse
 from vigil.serving.fhir.routes.access import require_form
-from vigil.serving.fhir.routes.interactions import RESOURCES, SYSTEM_INTERACTIONS
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 

@@ -60,7 +60,7 @@ def _offer(kind: str) -> None:
         return await _do(request, inbound, Operation("update", kind, id, None, resource, parse_version(if_match)), caller)
 
 
-for _kind in ("Patient", "Encounter", "Observation"):
+for _kind in ("Device", "Encounter", "Observation", "Patient"):
     _offer(_kind)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from vigil.serving.api.known_paths import KnownPaths
 from vigil.serving.app import create_app, known_paths
-from vigil.serving.fhir.routes.interactions import RESOURCES
+from vigil.serving.fhir.interactions import RESOURCES
 
 KNOWN = known_paths(create_app())
 

@@ -13,8 +13,8 @@ from tests.support.in_process_server import running_in_process
 from vigil.serving.auth.smart_scopes import INTERACTIONS, NEEDED, PERMISSIONS
 from vigil.serving.auth.smart_scopes import RESOURCES as SMART_RESOURCES
 from vigil.serving.cds_hooks.service import SERVICES
+from vigil.serving.fhir.interactions import RESOURCES
 from vigil.serving.fhir.routes import ROUTERS
-from vigil.serving.fhir.routes.interactions import RESOURCES
 
 ROUTES = {(method, route.path) for router in ROUTERS for route in router.routes for method in route.methods}
 OPEN = {("GET", "/fhir/metadata")}  # need no token

@@ -5,21 +5,23 @@ import re
 import pytest
 
 from tests.support import ROOT
+from vigil.serving.fhir.interactions import RESOURCES
 from vigil.serving.fhir.operations import MAX_BODY_BYTES, MAX_ENTRIES
-from vigil.serving.fhir.routes.interactions import RESOURCES
+from vigil.serving.fhir.page import update
 from vigil.serving.fhir.settings import FhirSettings
 
 PAGE = (ROOT / "docs" / "fhir.md").read_text()
-METHODS = {"create": "POST", "update": "PUT", "delete": "DELETE"}
+
+
+def test_tables_are_those_of_the_code():
+    assert update(PAGE) == PAGE
 
 
 @pytest.mark.parametrize("offered", RESOURCES, ids=lambda offered: offered.type)
 def test_interactions_are_in_the_table(offered):
     (row,) = re.findall(rf"^\| `{offered.type}` \| (.*) \|$", PAGE, flags=re.MULTILINE)[:1]
-    cells = dict(zip([*METHODS, "condition", "search-type"], row.split(" | "), strict=True))
-    shown = {name for name, method in METHODS.items() if f"`{method}`" in cells[name]}
-    assert shown | ({"search-type"} if "`GET`" in cells["search-type"] else set()) == set(offered.interactions)
-    assert all(f"`{name}`" in cells["search-type"] for name, _ in offered.search)
+    assert all(f"`{name}`" in row for name, _ in offered.search)
+    assert row.count(f" {offered.type}") >= len(set(offered.interactions))
 
 
 def test_limits_and_settings_are_there():

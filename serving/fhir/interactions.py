@@ -36,14 +36,27 @@ class Offered:
 
 _CONDITIONAL: Final = (("conditionalCreate", True), ("conditionalUpdate", True))
 
+_PATIENT: Final = (("patient", "reference"), ("subject", "reference"))
+# Identifiers are taken in the body of POST _search only, because URLs are logged.
+_PATIENT_IDENTIFIER: Final = (("patient.identifier", "token"), ("subject.identifier", "token"))
+_OF_ALL: Final = (("_id", "token"), ("_lastUpdated", "date"))
+_READ: Final = ("read", "search-type")
+
 RESOURCES: Final[tuple[Offered, ...]] = (
-    Offered("Encounter", ("create", "update")),
+    Offered("Device", ("create", "update"), details=(("updateCreate", True),)),
+    Offered("Encounter", ("create", "update", *_READ), (*_PATIENT, *_PATIENT_IDENTIFIER, ("status", "token"), *_OF_ALL)),
     Offered(
         "Observation",
-        ("create", "update", "delete"),
+        ("create", "update", "delete", *_READ),
+        (*_PATIENT, *_PATIENT_IDENTIFIER, ("code", "token"), ("category", "token"), ("date", "date"), *_OF_ALL),
         details=(("versioning", "versioned-update"), ("updateCreate", True), *_CONDITIONAL),
     ),
-    Offered("Patient", ("create", "update"), details=(("updateCreate", True), *_CONDITIONAL)),
-    Offered("RiskAssessment", ("search-type",), (("patient", "reference"), ("subject", "reference"))),
+    Offered(
+        "Patient",
+        ("create", "update", *_READ),
+        (("identifier", "token"), *_OF_ALL),
+        details=(("updateCreate", True), *_CONDITIONAL),
+    ),
+    Offered("RiskAssessment", ("search-type",), (*_PATIENT, *_PATIENT_IDENTIFIER)),
 )
 SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ("transaction", "batch")

@@ -1,0 +1,194 @@
+"""Observations as callers read them: those that clients sent, by the id that they got, and all other readings one by one.
+
+A reading that a client sent as a part of an Observation appears in that Observation, with all that it says and counts.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from vigil.features.codes import LOINC, MDC, SATURATION, resolve_codes
+from vigil.features.measures import name_signal
+from vigil.features.signals import SIGNALS, measured_signal, signal_with_bounds
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.chart import Chart
+from vigil.serving.fhir.concepts import CODES_OF, PANELS
+from vigil.serving.fhir.outcomes import FhirError
+from vigil.serving.fhir.readings import category_of, status_of, to_observation
+from vigil.serving.fhir.search import Search
+from vigil.serving.records.fhir_observations import FhirObservations, SentResource
+from vigil.serving.records.journal_readings import StoredReading, Wanted
+from vigil.serving.records.journal_snapshot import JournalSnapshot
+
+Place = tuple[str, object, int | None]  # subject key, signal (None: unknown), observed at
+
+_SLACK: Final = 60_000_000  # microseconds between the time of a group and of the row that says how a client sent it
+
+
+class ObservationPages:
+    """The Observations of one home."""
+
+    def __init__(self, chart: Chart, observations: FhirObservations) -> None:
+        self._chart, self._observations = chart, observations
+
+    def read(self, identity: str, caller: Caller) -> dict[str, Any] | None:
+        """Return an Observation by its id; None: there is none that the caller may see.
+
+        Raises:
+            FhirError: a client deleted it (410).
+        """
+        sent = self._observations.find([identity]).get(identity)
+        with self._chart.journal.snapshot() as journal:
+            if sent is None:
+                row = self._chart.directory.ids.row(identity)
+                found = journal.rows([row]) if row is not None else []
+                if not found or not self._chart.may_see(caller, found[0].subject_id):
+                    return None
+                return self._of_row(found[0])
+            if not self._chart.may_see(caller, sent.subject_id):
+                return None
+            if sent.deleted:
+                raise FhirError(410, "id: this Observation was deleted")
+            return self._of_sent(sent, self._readings_of(journal, [sent])[sent.id])
+
+    def search(self, search: Search, caller: Caller) -> tuple[list[dict[str, Any]], str | None]:
+        """Return a page of the Observations that count, and where the next one begins; None: there is none.
+
+        Raises:
+            FhirError: the search names neither patient nor ids (400).
+        """
+        if search.ids is not None:
+            found = [each for each in (self._find(identity, caller) for identity in search.ids) if each is not None]
+            subject = None if search.patient is None else self._chart.find(caller, search.patient)
+            mine = None if subject is None else self._chart.directory.reference(subject)
+            return [each for each in found if search.patient is None or each["subject"]["reference"] == mine], None
+        subject = self._chart.find(caller, search.require_patient())
+        after = None if search.after is None else self._chart.directory.ids.row(search.after)
+        if subject is None or (search.after is not None and after is None):
+            return [], None
+        with self._chart.journal.snapshot() as journal:
+            wanted = Wanted(
+                journal.keys(subject),
+                _signals(search),
+                search.time("date"),
+                search.time("_lastUpdated"),
+                by_time=search.sort.removeprefix("-") == "date",
+                newest_first=search.sort.startswith("-"),
+            )
+            rows = journal.readings(wanted, after, search.count + 1)
+            page = rows[: search.count]
+            resources = self._resources(journal, page, wanted)
+        return resources, self._chart.directory.ids.of_row(page[-1].row) if len(rows) > len(page) else None
+
+    def _find(self, identity: str, caller: Caller) -> dict[str, Any] | None:
+        try:
+            return self.read(identity, caller)
+        except FhirError:
+            return None
+
+    def _resources(self, journal: JournalSnapshot, page: Sequence[StoredReading], wanted: Wanted) -> list[dict[str, Any]]:
+        """Return what a page of readings is, in its order: an Observation of several of them where the first of these is."""
+        if not page:
+            return []
+        since = min(reading.recorded_at for reading in page) - _SLACK
+        by_place: dict[Place, list[tuple[SentResource, str]]] = defaultdict(list)
+        for sent in self._observations.of_subjects({reading.subject_id for reading in page}, since):
+            for message, signal, at in sent.readings:
+                by_place[sent.subject_id, name_signal(signal), at].append((sent, message))
+        own: dict[int, SentResource] = {}
+        for reading in page:
+            place = (reading.subject_id, measured_signal(reading.signal), reading.observed_at)
+            for sent, message in by_place.get(place, ()):
+                if reading.is_of_message(message):
+                    own[reading.row] = sent
+        several = [sent for sent in {sent.id: sent for sent in own.values()}.values() if len(sent.readings) > 1]
+        whole = self._readings_of(journal, several)
+        resources = []
+        for reading in page:
+            said_in = own.get(reading.row)
+            if said_in is None:
+                resources.append(self._of_row(reading))
+                continue
+            readings = whole.get(said_in.id, [reading])
+            if reading.row == _first(readings, wanted):
+                resources.append(self._of_sent(said_in, readings))
+        return resources
+
+    @staticmethod
+    def _readings_of(journal: JournalSnapshot, resources: Iterable[SentResource]) -> dict[str, list[StoredReading]]:
+        """Return the readings that count of Observations that clients sent, in the order in which each says them."""
+        known = list(resources)
+        places = {(sent.subject_id, at) for sent in known for _, _, at in sent.readings if at is not None}
+        found = journal.readings_at(sorted({key for key, _ in places}), sorted({at for _, at in places})) if places else []
+        by_place: dict[Place, list[StoredReading]] = defaultdict(list)
+        for reading in found:
+            by_place[reading.subject_id, measured_signal(reading.signal), reading.observed_at].append(reading)
+        return {
+            sent.id: [
+                reading
+                for message, signal, at in sent.readings
+                for reading in by_place.get((sent.subject_id, name_signal(signal), at), ())
+                if reading.is_of_message(message)
+            ]
+            for sent in known
+        }
+
+    def _of_row(self, reading: StoredReading) -> dict[str, Any]:
+        return to_observation(
+            self._chart.directory.ids.of_row(reading.row),
+            [reading],
+            self._reference(reading.subject_id),
+            version=reading.version or 1,
+            updated_at=reading.superseded_at or reading.recorded_at,
+            status=status_of(reading),
+        )
+
+    def _of_sent(self, sent: SentResource, readings: Sequence[StoredReading]) -> dict[str, Any]:
+        revised = sent.version > 1 or any(reading.version not in (None, 1) for reading in readings)
+        status = ("corrected" if revised else "final") if readings or not revised else "entered-in-error"
+        return to_observation(
+            sent.id,
+            readings,
+            self._reference(sent.subject_id),
+            version=sent.version,
+            updated_at=max((reading.recorded_at for reading in readings), default=sent.updated_at),
+            status=status,
+        )
+
+    def _reference(self, subject: str) -> str:
+        return self._chart.directory.reference(self._chart.survivor(subject))
+
+
+def _first(readings: Sequence[StoredReading], wanted: Wanted) -> int:
+    """Return the row at which an Observation of several readings appears: the first of those that were asked for."""
+    asked = [
+        reading
+        for reading in readings
+        if (wanted.signals is None or reading.signal in wanted.signals)
+        and wanted.recorded.since <= reading.recorded_at <= wanted.recorded.until
+    ]
+    rows = [reading.row for reading in asked]
+    return max(rows) if wanted.newest_first else min(rows)
+
+
+def _signals(search: Search) -> list[str] | None:
+    """Return the signals that codes and categories ask for, with those of their bounds; None: all."""
+    chosen: set[str] | None = None
+    if "code" in search.tokens:
+        chosen = {signal for token in search.tokens["code"] for signal in _signals_of_code(token)}
+    if "category" in search.tokens:
+        categories = {token.rpartition("|")[2] for token in search.tokens["category"]}
+        of_category = {signal for signal in SIGNALS if category_of(signal) in categories}
+        chosen = of_category if chosen is None else chosen & of_category
+    return None if chosen is None else sorted(name for signal in chosen for name in signal_with_bounds(signal))
+
+
+def _signals_of_code(token: str) -> set[str]:
+    """Return the signals that a code means: of a panel its signals, of 2708-6 both that share it; none if it is unknown."""
+    system, has_system, code = token.rpartition("|")
+    if code == SATURATION and system in ("", LOINC):
+        return {"spo2", "sao2"}
+    known: Mapping[tuple[str, str], Iterable[str]] = {**{pair: (name,) for pair, name in CODES_OF.items()}, **PANELS}
+    found = {signal for (of, own), signals in known.items() if own == code and of == (system or of) for signal in signals}
+    pairs = [(system, code)] if has_system and system else [(LOINC, code), (MDC, code)]
+    return found | {signal for pair in pairs if (signal := resolve_codes([pair])[0]) is not None}

@@ -1,0 +1,227 @@
+"""Searches: what a client asks for, and the pages in which it is answered (https://hl7.org/fhir/R4/search.html).
+
+An identifier never stands in a URL, because URLs are logged: ``GET`` takes ids of resources, ``POST .../_search`` identifiers,
+too. So does the link to the next page: it holds ids, whatever the client wrote.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn
+from urllib.parse import parse_qsl, urlencode
+
+from vigil.serving.fhir.interactions import RESOURCES
+from vigil.serving.fhir.outcomes import FhirError
+from vigil.serving.fhir.times import read_instant_or_none
+from vigil.serving.records.journal_readings import ALWAYS, LAST, Interval
+
+MOST: Final = 1_000  # resources of a page
+USUAL: Final = 100
+_OF_PAGES: Final = {"_count": "number", "_sort": "special", "_page": "special"}  # _page: ours, in the links that we send
+_PARAMETERS: Final = {offered.type: {**dict(offered.search), **_OF_PAGES} for offered in RESOURCES}
+_IDENTIFIERS: Final = ("identifier", "patient.identifier", "subject.identifier")
+_IGNORED: Final = frozenset(("_format", "_pretty", "_summary", "_elements", "_total"))  # they change no resource that is found
+_MOST_FIELDS: Final = 30
+_PREFIXED: Final = re.compile(r"(eq|ge|gt|le|lt)?([0-9].*)", flags=re.DOTALL)
+_PARTIAL: Final = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What is asked for of one type of resource.
+
+    Attributes:
+        type: of the resources.
+        patient: key of the patient (:class:`vigil.serving.fhir.directory.Directory`); None: of any.
+        ids: of resources; None: any.
+        tokens: alternatives by name of the parameter, each ``CODE`` or ``SYSTEM|CODE``.
+        times: interval by name of the parameter.
+        sort: parameter by which the resources are ordered, with ``-`` the last first; empty: by when they were stored.
+        count: resources of a page.
+        after: what the page before ended with; None: this is the first.
+        kept: parameters as they were sent, for the links, without those that name a patient.
+    """
+
+    type: str
+    patient: str | None = None
+    ids: tuple[str, ...] | None = None
+    tokens: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    times: Mapping[str, Interval] = field(default_factory=dict)
+    sort: str = ""
+    count: int = USUAL
+    after: str | None = None
+    kept: Sequence[tuple[str, str]] = ()
+
+    def time(self, name: str) -> Interval:
+        """Return the interval of a parameter; all time if it was not sent."""
+        return self.times.get(name, ALWAYS)
+
+    def require_patient(self) -> str:
+        """Return the key of the patient.
+
+        Raises:
+            FhirError: none is named (400).
+        """
+        if self.patient is None:
+            _refuse(f"patient: expected the id of one Patient; their identifier goes into the body of POST {self.type}/_search")
+        return self.patient
+
+
+def parse_search(kind: str, query: str, *, is_form: bool, prefer: str) -> Search:
+    """Return what a query string or a form asks for.
+
+    Args:
+        kind: the type of resource.
+        query: URL-encoded parameters.
+        is_form: whether they were sent in a body, where identifiers may stand.
+        prefer: the header of that name; ``handling=strict`` refuses parameters that are not offered.
+
+    Raises:
+        FhirError: they cannot be understood (400). The text repeats nothing of what was sent.
+    """
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        _refuse(f"expected at most {_MOST_FIELDS} parameters")
+    offered = _PARAMETERS[kind]
+    if not is_form and any(name in _IDENTIFIERS for name, _ in pairs):
+        _refuse(f"identifier: expected in the body of POST {kind}/_search, since URLs are logged")
+    if "handling=strict" in prefer and any(name not in offered and name not in _IGNORED for name, _ in pairs):
+        _refuse(f"expected only {', '.join(offered)}")
+    return _parse(kind, [(name, value) for name, value in pairs if name in offered], offered)
+
+
+def _parse(kind: str, pairs: Sequence[tuple[str, str]], offered: Mapping[str, str]) -> Search:
+    patients: set[str] = set()
+    ids: list[str] | None = None
+    tokens: dict[str, list[str]] = {}
+    times: dict[str, Interval] = {}
+    rest: dict[str, str] = {}
+    for name, value in pairs:
+        if name in _IDENTIFIERS and (name != "identifier" or kind == "Patient"):
+            patients.add(_as_identifier(name, value))
+        elif offered[name] == "reference":
+            patients.add(value if "/" in value else f"Patient/{value}")
+        elif name == "_id":
+            ids = value.split(",")
+        elif offered[name] == "token":
+            tokens[name] = value.split(",")
+        elif offered[name] == "date":
+            times[name] = _narrow(times.get(name, ALWAYS), _read_interval(name, value))
+        else:
+            rest[name] = value
+    if len(patients) > 1:
+        _refuse("patient: expected one")
+    return Search(
+        kind,
+        patient=next(iter(patients), None),
+        ids=None if ids is None else tuple(ids),
+        tokens=tokens,
+        times=times,
+        sort=_read_sort(rest.get("_sort", ""), offered),
+        count=_read_count(rest.get("_count")),
+        after=rest.get("_page"),
+        kept=[pair for pair in pairs if offered[pair[0]] != "reference" and pair[0] not in {*_IDENTIFIERS, "_page"}],
+    )
+
+
+def searchset(
+    search: Search, resources: Iterable[Mapping[str, Any]], base: str, patient: str | None = None, following: str | None = None
+) -> dict[str, Any]:
+    """Return a page as a Bundle.
+
+    Args:
+        search: what was asked for.
+        resources: that were found.
+        base: URL of this server's FHIR base.
+        patient: id of the Patient that was asked for; None: of none.
+        following: where the next page begins; None: there is none.
+    """
+    named = "_id" if search.type == "Patient" else "patient"
+    asked = [*([(named, patient)] if patient is not None else []), *search.kept]
+    links = [("self", asked if search.after is None else [*asked, ("_page", search.after)])]
+    if following is not None:
+        links.append(("next", [*asked, ("_page", following)]))
+    entries = [
+        {"fullUrl": f"{base}/{search.type}/{resource['id']}", "resource": resource, "search": {"mode": "match"}}
+        for resource in resources
+    ]
+    bundle: dict[str, Any] = {
+        "resourceType": "Bundle",
+        "type": "searchset",
+        "link": [{"relation": name, "url": f"{base}/{search.type}?{urlencode(parameters)}"} for name, parameters in links],
+    }
+    if search.after is None and following is None:
+        bundle["total"] = len(entries)
+    return bundle | ({"entry": entries} if entries else {})
+
+
+def _as_identifier(name: str, value: str) -> str:
+    if not value.partition("|")[2]:
+        _refuse(f"{name}: expected SYSTEM|VALUE")
+    return value
+
+
+def _read_count(text: str | None) -> int:
+    if text is None:
+        return USUAL
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
+        _refuse("_count: expected a number from 1 on")
+    return min(int(text), MOST)
+
+
+def _read_sort(text: str, offered: Mapping[str, str]) -> str:
+    """Return by what to sort. Resources are in the order in which they were stored, so that order needs no other one."""
+    by = ["_lastUpdated", *(["date"] if "date" in offered else [])]
+    if text and text.removeprefix("-") not in by:
+        _refuse(f"_sort: expected one of {', '.join(by)}, perhaps after -")
+    return "" if text == "_lastUpdated" else text
+
+
+def _narrow(one: Interval, other: Interval) -> Interval:
+    return Interval(max(one.since, other.since), min(one.until, other.until))
+
+
+def _read_interval(name: str, text: str) -> Interval:
+    """Return the interval that a date with a prefix means; a date without a zone is one of UTC."""
+    match = _PREFIXED.fullmatch(text)
+    whole = None if match is None else _extent(match[2])
+    if match is None or whole is None:
+        _refuse(f"{name}: expected a date or an instant with zone, perhaps after eq, ge, gt, le or lt")
+    return {
+        "eq": whole,
+        "ge": Interval(whole.since, LAST),
+        "gt": Interval(whole.until + 1, LAST),
+        "le": Interval(-LAST, whole.until),
+        "lt": Interval(-LAST, whole.since - 1),
+    }[match[1] or "eq"]
+
+
+def _extent(text: str) -> Interval | None:
+    """Return from when to when a date or an instant lasts; None: it is none. An instant lasts as long as its last digit."""
+    instant = read_instant_or_none(text.replace(" ", "+"))  # a plus that was not encoded
+    if instant is not None:
+        digits = len(match[1]) if (match := re.search(r"\.([0-9]+)", text)) else 0
+        return Interval(instant, instant + 10 ** max(6 - digits, 0) - 1)
+    match = _PARTIAL.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day = (None if part is None else int(part) for part in match.groups())
+    try:
+        start = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
+        if day is not None:
+            end = start + timedelta(days=1)
+        elif month is not None:
+            end = (start + timedelta(days=31)).replace(day=1)
+        else:
+            end = start.replace(year=start.year + 1)
+    except (ValueError, OverflowError):
+        return None
+    return Interval((start - _EPOCH) // _MICROSECOND, (end - _EPOCH) // _MICROSECOND - 1)
+
+
+def _refuse(rule: str) -> NoReturn:
+    raise FhirError(400, f"search: {rule}")

@@ -1,0 +1,39 @@
+"""One-time links: who started a server on their own machine logs in by the link that its terminal shows.
+
+It needs no issuer, and no other user of the machine can use it: whoever has the link has read the terminal.
+"""
+
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+from vigil.serving.auth.local_tokens import KEY_FILE, LOCAL_FOLDER, create_local_keys
+from vigil.serving.login.sealed import Sealer
+
+LINK_PATH: Final = "/login/link"
+LINK_SECONDS: Final = 600
+_PURPOSE: Final = "login link"
+
+
+def link_sealer(secret: bytes, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Sealer:
+    """Return what seals and opens links, by the private key of a home."""
+    return Sealer(secret, _PURPOSE, LINK_SECONDS, clock)
+
+
+def create_link(home: Path, url: str) -> str:
+    """Return a link that logs in once at the server of a home.
+
+    Args:
+        home: its key seals the link. It is created if there is none.
+        url: of the server, on this machine.
+
+    Raises:
+        VigilError: the file of the key cannot be used.
+    """
+    create_local_keys(home / LOCAL_FOLDER)
+    sealer = link_sealer((home / LOCAL_FOLDER / KEY_FILE).read_bytes())
+    token = sealer.seal({"url": url, "once": secrets.token_urlsafe()})
+    return f"{url}{LINK_PATH}?{urlencode({'token': token})}"

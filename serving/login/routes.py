@@ -1,0 +1,167 @@
+"""The routes of logins: start, return, one-time link, logout, and who a browser belongs to.
+
+The return has code and state in its query, and a link its token. Nothing logs queries: neither this server nor the proxy
+of ``docs/deploy``.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+
+from vigil.serving.login import cookies
+from vigil.serving.login.attempts import LANDING, cookie_name, require_path, seal_attempt
+from vigil.serving.login.client_keys import public_keys
+from vigil.serving.login.dependencies import LoginHere, OpenSession, open_session, watch_session
+from vigil.serving.login.errors import LoginError
+from vigil.serving.login.links import LINK_PATH
+from vigil.serving.login.pages import page
+from vigil.serving.login.service import CALLBACK_PATH, LoginService
+from vigil.serving.records.timestamps import moment
+
+logger: Final = logging.getLogger("vigil.serving")
+router: Final = APIRouter(include_in_schema=False)  # for browsers; docs/login.md is its document
+
+
+async def _or_page(answer: Callable[[], Awaitable[Response]]) -> Response:
+    """Return an answer, or the page that says why a login is refused."""
+    try:
+        return await answer()
+    except LoginError as error:
+        logger.warning("login refused: %s", error.rule)
+        return page("Not logged in", str(error), error.status, links=[("Log in again", "/login")])
+
+
+@router.get("/login")
+async def start(request: Request, service: LoginHere) -> Response:
+    """Start a login: of a person who came here, or of a record system that starts Vigil (``iss`` and ``launch``)."""
+    return await _or_page(lambda: _start(request, service))
+
+
+async def _start(request: Request, service: LoginService) -> Response:
+    asked = _read_query(request)
+    if (elsewhere := _canonical(request, service)) is not None:
+        return elsewhere
+    next_path = require_path(asked.get("next", LANDING))
+    issuers = service.issuers
+    if "iss" in asked:
+        name = service.name_of(asked["iss"])
+    elif len(issuers) == 1:
+        name = next(iter(issuers))
+    elif "issuer" in asked:
+        name = asked["issuer"]
+    else:
+        return _choice(service, next_path)
+    started = await service.start(name, next_path, asked.get("launch"))
+    response = RedirectResponse(started.url, 303)
+    sealed = seal_attempt(started.attempt, service.attempts)
+    cookies.set_attempt(response, service, cookie_name(started.attempt.state), sealed)
+    return response
+
+
+def _choice(service: LoginService, next_path: str) -> Response:
+    links = [(name, f"/login?{urlencode({'issuer': name, 'next': next_path})}") for name in service.issuers]
+    if links:
+        return page("Log in", links=links)
+    here = (
+        " Start vigil serve in a terminal on this machine: it shows a link that logs in once." if service.offers_links else ""
+    )
+    return page("Log in", f"No issuer is connected. HOME/login.toml lists them.{here}", 404)
+
+
+@router.get(CALLBACK_PATH)
+async def callback(request: Request, service: LoginHere) -> Response:
+    """A browser returns from the issuer: the code becomes a session."""
+    name = cookie_name(request.query_params.get("state", ""))
+    response = await _or_page(lambda: _callback(request, service, request.cookies.get(name)))
+    if name in request.cookies:
+        cookies.delete_attempt(response, service, name)
+    return response
+
+
+async def _callback(request: Request, service: LoginService, cookie: str | None) -> Response:
+    session_name, next_path = await service.finish(_read_query(request), cookie)
+    return await _enter(request, service, session_name, next_path)
+
+
+@router.get(LINK_PATH)
+async def link(request: Request, service: LoginHere) -> Response:
+    """Someone follows the one-time link of ``vigil serve``."""
+    return await _or_page(lambda: _link(request, service))
+
+
+async def _link(request: Request, service: LoginService) -> Response:
+    if (elsewhere := _canonical(request, service)) is not None:
+        return elsewhere
+    session_name = await run_in_threadpool(service.follow_link, _read_query(request).get("token", ""))
+    return await _enter(request, service, session_name, LANDING)
+
+
+async def _enter(request: Request, service: LoginService, session_name: str, next_path: str) -> Response:
+    """Lead a browser to its page with its new session. The one it had before ends, so that nobody else goes on in it."""
+    if (former := cookies.read_session(request, service)) is not None:
+        await run_in_threadpool(service.sessions.end, former)
+    response = RedirectResponse(next_path, 303)
+    cookies.set_session(response, service, session_name)
+    return response
+
+
+@router.post("/login/logout")
+async def logout(request: Request, service: LoginHere, _: Annotated[OpenSession, Depends(open_session)]) -> Response:
+    """End the session. The record system's own session goes on."""
+    await run_in_threadpool(service.sessions.end, cookies.read_session(request, service) or "")
+    response = page("Logged out", "You are logged out of Vigil.", links=[("Log in again", "/login")])
+    cookies.delete_session(response, service)
+    return response
+
+
+@router.get("/login/session")
+async def session(service: LoginHere, found: Annotated[OpenSession, Depends(watch_session)]) -> dict[str, Any]:
+    """Who a browser belongs to, and until when. Asking does not extend the session."""
+    caller, stored = found.caller, found.session
+    context: dict[str, Any] = {}
+    if "patient" in stored.context:
+        context["patient"] = await run_in_threadpool(service.patient_reference, stored)
+    return {
+        "caller": caller.sub,
+        "scopes": sorted(caller.scopes),
+        "wards": None if caller.wards is None else sorted(caller.wards),
+        "context": context,
+        "ends_at": moment(round(caller.expires_at * 1e6)),
+        "expires_at": moment(stored.expires_at),
+        "csrf_token": found.csrf_token,
+    }
+
+
+@router.get("/login/jwks")
+async def jwks(service: LoginHere) -> JSONResponse:
+    """The public keys by which issuers know this server."""
+    try:
+        return JSONResponse(await run_in_threadpool(public_keys, service.home, service.settings.issuers.values()))
+    except LoginError as error:
+        logger.error("login.toml: %s cannot be used", error.rule)  # noqa: TRY400 - no traceback
+        return JSONResponse({"keys": []}, error.status)
+
+
+def _read_query(request: Request) -> dict[str, str]:
+    """Return the query.
+
+    Raises:
+        LoginError: it says one thing twice.
+    """
+    pairs = request.query_params.multi_items()
+    if len(dict(pairs)) < len(pairs):
+        raise LoginError("query", "query: expected each parameter once")
+    return dict(pairs)
+
+
+def _canonical(request: Request, service: LoginService) -> Response | None:
+    """Lead a browser that calls this machine by another name to the one of the server, since cookies belong to a name."""
+    if not service.is_on_this_machine or request.headers.get("host") == urlsplit(service.url).netloc:
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"{service.url}{request.url.path}{query}", 303)

@@ -1,0 +1,183 @@
+"""The pages of the wards: which there are, one ward live, and what is done about its alarms."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Annotated, Any, Final, get_args
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from vigil.serving.api.routes.ward_events import EventStream
+from vigil.serving.api.schemas.alarms import OverrideIn
+from vigil.serving.api.schemas.request import WardName
+from vigil.serving.api.ward_list import WardEntry
+from vigil.serving.login.dependencies import OpenSession, watch_session
+from vigil.serving.login.forms import read_form
+from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, render_part, require_scope, words_for
+from vigil.serving.pages.ward_view import TREND_HOURS, WardHead, WardRow, choose_visits
+from vigil.serving.records.database import DatabaseError
+from vigil.serving.records.timestamps import present
+from vigil.serving.records.ward_rows import Action
+from vigil.serving.records.ward_state import AlreadyDoneError
+
+router: Final = APIRouter(include_in_schema=False)
+
+OVERRIDE_REASONS: Final = get_args(OverrideIn.model_fields["reason"].annotation)
+_LOOK_SECONDS: Final = 1.0  # between looks for news: changes of one second become one message
+_SIGN_SECONDS: Final = 5.0  # between signs of life, so that a page knows that it is live
+_RENEW_SECONDS: Final = 60.0  # after which every row is sent again, since ages and findings change by themselves
+_MOST_EVENTS: Final = 500
+
+WardHere = Annotated[WardName, Path()]
+
+
+@router.get("/wards")
+async def wards(request: Request, viewer: ViewerHere) -> Response:
+    """The wards that a viewer may see; of one only, its page."""
+    require_scope(viewer, "ward:read")
+    components = request.app.state.components
+    counts = await run_in_threadpool(components.ward_views.wards, viewer.caller)
+    if viewer.caller.wards is not None and len(viewer.caller.wards) == 1:
+        return RedirectResponse(f"/ward/{next(iter(viewer.caller.wards))}", 303)
+    components.audit.viewed(viewer.caller, "wards", ())
+    return render("wards.html", viewer.words, viewer=viewer, wards=counts)
+
+
+@router.get("/ward/{ward}")
+async def ward_page(
+    request: Request, viewer: ViewerHere, ward: WardHere, visits: Annotated[int | None, Query(ge=0, le=500)] = None
+) -> HTMLResponse:
+    """The patients of a ward by urgency. ``visits``: how many can be seen this hour."""
+    _require_ward(viewer, ward)
+    components = request.app.state.components
+
+    def work() -> dict[str, Any]:
+        entries = components.ward_views.entries(ward, viewer.caller)
+        head = components.ward_views.head(ward, entries)
+        components.audit.viewed(viewer.caller, "ward", [entry.risk.subject_id for entry in entries])
+        rows = components.ward_views.rows(entries, reasons=False)  # those that are not known yet follow at once
+        seen, others, left_out = choose_visits(entries, len(entries) if visits is None else visits)
+        _, last = components.ward_state.event_range(ward)
+        return {
+            "rows": rows,
+            "head": head,
+            "seen": len(seen),
+            "left_out": left_out if others else None,
+            "last_event": last,
+            "known": bool(entries) or components.journal.has_ward(ward),
+        }
+
+    shown = await run_in_threadpool(work)
+    return render("ward.html", viewer.words, viewer=viewer, ward=ward, visits=visits, **_constants(viewer), **shown)
+
+
+@router.get("/ward/{ward}/live")
+async def follow(
+    request: Request,
+    ward: WardHere,
+    session: Annotated[OpenSession, Depends(watch_session)],
+    last_event_id: Annotated[str | None, Header()] = None,
+    after: Annotated[int, Query(ge=-1)] = -1,
+) -> Response:
+    """Server-sent events for the page of a ward: rendered rows that changed, their order, and signs of life."""
+    viewer = Viewer(session, words_for(request))
+    _require_ward(viewer, ward)
+    number = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else after
+    components = request.app.state.components
+    return EventStream(_live(components, viewer, ward, number), viewer.caller, components.streams)
+
+
+async def _live(components: Any, viewer: Viewer, ward: str, after: int) -> AsyncIterator[str]:
+    loop = asyncio.get_running_loop()
+    shown_at, sent_at = loop.time(), loop.time()
+    first = True
+    while True:
+        try:
+            events = await run_in_threadpool(components.ward_state.events, ward, after, _MOST_EVENTS)
+            is_due = first or loop.time() - shown_at > _RENEW_SECONDS
+            if events or is_due:
+                changed = None if is_due else {event.subject_id for event in events}
+                after = events[-1].number if events else after
+                news = await run_in_threadpool(_news, components, viewer, ward, changed)
+                sounds = sum(event.kind == "alarm" for event in events)
+                yield _message(after, "rows", news | {"sounds": sounds})
+                sent_at = loop.time()
+                if is_due:
+                    shown_at, first = loop.time(), False
+        except DatabaseError:
+            return  # a page that connects again gets an error or the news
+        if loop.time() - sent_at > _SIGN_SECONDS:
+            yield _message(after, "sign", {"at": present().isoformat()})
+            sent_at = loop.time()
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _news(components: Any, viewer: Viewer, ward: str, changed: set[str | None] | None) -> dict[str, Any]:
+    """Return the rows of changed subjects (None: of all), the order of all rows, and the head of the page."""
+    entries: list[WardEntry] = components.ward_views.entries(ward, viewer.caller)
+    wanted = [entry for entry in entries if changed is None or entry.risk.subject_id in changed]
+    components.audit.viewed(viewer.caller, "ward live", [entry.risk.subject_id for entry in wanted])
+    rows = components.ward_views.rows(wanted)
+    head: WardHead = components.ward_views.head(ward, entries)
+    return {
+        "at": present().isoformat(),
+        "rows": {row.id: _row(viewer, ward, row) for row in rows},
+        "order": [components.ward_views.id_of(entry) for entry in entries],
+        "head": render_part("ward_head.html", viewer.words, head=head, number=len(entries)),
+    }
+
+
+def _row(viewer: Viewer, ward: str, row: WardRow) -> str:
+    return render_part("ward_row.html", viewer.words, viewer=viewer, ward=ward, row=row, **_constants(viewer))
+
+
+def _message(number: int, kind: str, content: Mapping[str, Any]) -> str:
+    return f"id: {number}\nevent: {kind}\ndata: {json.dumps(content)}\n\n"
+
+
+@router.post("/ward/{ward}/alarms/{alarm_id}")
+async def act(
+    request: Request,
+    viewer: ViewerHere,
+    ward: WardHere,
+    alarm_id: Annotated[str, Path(max_length=64)],
+) -> RedirectResponse:
+    """Record that the viewer takes care of an alarm, or that it was not right, and why."""
+    _require_ward(viewer, ward)
+    require_scope(viewer, "alarms:write")
+    components = request.app.state.components
+    form = await read_form(request)
+    action, reason = form.get("action"), form.get("reason")
+    if action not in get_args(Action) or (action == "overridden" and reason not in OVERRIDE_REASONS):
+        raise PageError(422, "alarm.choose", viewer.words)
+
+    def work() -> None:
+        alarm = components.ward_state.alarm(alarm_id)
+        if alarm is None or alarm.ward != ward:
+            raise PageError(404, "site.not_found_text", viewer.words)
+        own = reason if action == "overridden" else None
+        if components.ward_state.record_action(alarm_id, action, viewer.caller.sub, own, present()):
+            components.metrics.count_action(action)
+
+    try:
+        await run_in_threadpool(work)
+    except AlreadyDoneError:
+        raise PageError(409, "alarm.done", viewer.words) from None
+    return RedirectResponse(f"/ward/{ward}", 303)
+
+
+def _require_ward(viewer: Viewer, ward: str) -> None:
+    """Check that a viewer may see a ward; to others it is as if there were none."""
+    require_scope(viewer, "ward:read")
+    if not viewer.caller.can_see(ward):
+        raise PageError(404, "site.not_found_text", viewer.words)
+
+
+def _constants(viewer: Viewer) -> dict[str, Any]:
+    return {
+        "trend_hours": TREND_HOURS,
+        "override_reasons": OVERRIDE_REASONS,
+        "may_act": viewer.caller.has_scope("alarms:write"),
+    }

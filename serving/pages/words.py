@@ -1,0 +1,132 @@
+"""The words of the pages, in one file a language (``words/*.toml``), so that another language is one more file.
+
+A text that a language lacks is shown in English. Names of signals that a language lacks are those of
+:mod:`vigil.features.display_names`.
+"""
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from vigil.features.display_names import capitalise, name_signal, show_value
+
+FOLDER: Final = Path(__file__).parent / "words"
+ENGLISH: Final = "en"
+LANGUAGES: Final = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+class Words:
+    """The words of one language.
+
+    >>> Words("en")("ward.patients", 1), Words("en")("ward.patients", 12), Words("de")("band.high")
+    ('1 patient', '12 patients', 'hoch')
+    """
+
+    def __init__(self, language: str) -> None:
+        """Use a language of :data:`LANGUAGES`."""
+        self.language = language
+        self._texts = {**_read(ENGLISH), **_read(language)}
+
+    def __call__(self, key: str, number: int | None = None, **values: Any) -> str:
+        """Return a text.
+
+        Args:
+            key: table and name in the file.
+            number: chooses between the forms ``one`` and ``other``, and fills ``{number}``.
+            values: fill placeholders.
+        """
+        if number is not None:
+            key = f"{key}.{'one' if number == 1 else 'other'}"
+        return self._texts[key].format(number=number, **values)
+
+    def signal(self, name: str) -> str:
+        """Return the name of a signal, with a capital first letter."""
+        return capitalise(self._texts.get(f"signal.{name}") or name_signal(name))
+
+    def short(self, name: str) -> str:
+        """Return the abbreviation of a signal that charts at the bedside use, or its name."""
+        return self._texts.get(f"short.{name}") or self.signal(name)
+
+    def value(self, name: str, value: float) -> str:
+        """Return a value of a signal with its unit, or the meaning of a code."""
+        return self._texts.get(f"value.{name}.{value:g}") or self._decimal(
+            show_value(name, value).replace(" per minute", "/min")
+        )
+
+    def percent(self, share: float) -> str:
+        """Return a share in percent, with one digit where it is below 10 %.
+
+        >>> Words("en").percent(0.345), Words("de").percent(0.0345)
+        ('34 %', '3,5 %')
+        """
+        return self._decimal(f"{100 * share:.0f} %" if share >= 0.0995 else f"{100 * share:.1f} %")
+
+    def number(self, value: float) -> str:
+        """Return a number with one digit after the decimal sign."""
+        return self._decimal(f"{value:.1f}")
+
+    def age(self, hours: float) -> str:
+        """Return a length of time in words.
+
+        >>> Words("en").age(0.001), Words("en").age(0.5), Words("en").age(5.2), Words("en").age(50)
+        ('now', '30 min', '5 h', '2 d')
+        """
+        minutes = round(60 * hours)
+        if minutes < 1:
+            return self("age.now")
+        if minutes < 120:
+            return self("age.minutes", n=minutes)
+        return self("age.hours", n=f"{hours:.0f}") if hours < 48 else self("age.days", n=f"{hours / 24:.0f}")
+
+    def finding(self, name: str) -> str:
+        """Return what a finding means, in a sentence."""
+        return self._texts.get(f"finding.{name}") or name.replace("_", " ")
+
+    def reason(self, name: str) -> str:
+        """Return what a rule of NEWS2, a bound or a limit means."""
+        return self._texts.get(f"reason.{name}") or name.replace("_", " ")
+
+    def _decimal(self, text: str) -> str:
+        return text.replace(".", self("number.decimal"))
+
+
+@functools.cache
+def words_of(language: str) -> Words:
+    """Return the words of a language, read once."""
+    return Words(language)
+
+
+def choose_language(accepted: str) -> str:
+    """Return the first language of an ``Accept-Language`` header that there is, or English.
+
+    >>> choose_language("fr, de-AT;q=0.8, en;q=0.5"), choose_language("")
+    ('de', 'en')
+    """
+    wanted: list[tuple[float, int, str]] = []
+    for place, part in enumerate(accepted.split(",")[:20]):
+        name, _, parameter = part.strip().partition(";")
+        quality = parameter.strip().removeprefix("q=")
+        try:
+            weight = float(quality) if quality else 1.0
+        except ValueError:
+            continue
+        wanted.append((-weight, place, name.strip().lower().partition("-")[0]))
+    return next((name for weight, _, name in sorted(wanted) if weight < 0 and name in LANGUAGES), ENGLISH)
+
+
+@functools.cache
+def _read(language: str) -> Mapping[str, str]:
+    content = tomllib.loads((FOLDER / f"{language}.toml").read_text())
+    texts: dict[str, str] = {}
+
+    def add(prefix: str, part: Mapping[str, Any]) -> None:
+        for name, own in part.items():
+            if isinstance(own, Mapping):
+                add(f"{prefix}{name}.", own)
+            else:
+                texts[f"{prefix}{name}"] = own
+
+    add("", content)
+    return texts

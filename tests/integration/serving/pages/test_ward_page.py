@@ -1,0 +1,139 @@
+"""The page of a ward: who is shown to whom, in which order and words, and what acting on an alarm does."""
+
+import json
+import re
+
+import pytest
+
+from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
+from tests.support.viewer import open_viewer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running_in_process(tmp_path_factory.mktemp("ward_page")) as running:
+        caller = running.caller()
+        patients = [("Anna <Berg>", "B4"), ("Carl Dahl", "B4"), ("Eva Falk", "C1")]
+        registered = [{"patient_id": name, "ward": ward, "age": 70} for name, ward in patients]
+        assert caller.post("/v1/patients", json={"patients": registered}).status_code == 200
+        for name, values in (("Anna <Berg>", WELL), ("Carl Dahl", SICK), ("Eva Falk", SICK)):
+            caller.post("/v1/observations", json=observations_body(name, values))
+        running.rescore()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def nurse(server):
+    return open_viewer(server, wards=["B4"])[0]
+
+
+def names(page):
+    return re.findall(r'<a class="name" href="/patient/[a-z2-7.]+">([^<]+)</a>', page.text)
+
+
+def test_the_worst_patient_comes_first_and_no_other_ward_is_seen(nurse):
+    page = nurse.get("/ward/B4")
+    assert page.status_code == 200
+    assert names(page) == ["Carl Dahl", "Anna &lt;Berg&gt;"]
+    assert "Eva Falk" not in page.text
+    for path in ("/ward/C1", "/ward/C1/live", "/ward/nowhere"):
+        assert nurse.get(path).status_code == 404
+
+
+def test_a_row_says_what_has_to_be_known(nurse):
+    row = nurse.get("/ward/B4").text.partition('<li class="row high')[2].partition('<li class="row low')[0]
+    text = " ".join(re.sub(r"<[^>]+>", " ", row).split())
+    assert "no probability by NEWS2 alone NEWS2 12" in text
+    assert "NEWS2 of 7 or more" in text
+    assert "no model is in use" in text
+    assert "SpO2 85 % now, 3 points" in text
+    assert "latest reading: now" in text
+
+
+def test_the_page_is_in_the_language_of_the_browser(server):
+    german, _ = open_viewer(server, wards=["B4"], language="de-DE")
+    page = german.get("/ward/B4")
+    assert '<html lang="de">' in page.text
+    assert "kein Modell ist in Gebrauch" in page.text
+
+
+def test_without_a_session_a_browser_is_led_to_the_login_and_back(server):
+    stranger = open_viewer(server)[0]
+    stranger.cookies.clear()
+    answer = stranger.get("/ward/B4?visits=2")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Fward%2FB4%3Fvisits%3D2")
+    assert stranger.get("/ward/B4/live", headers={"Accept": "text/event-stream"}).status_code == 401
+
+
+def test_a_viewer_without_the_scope_is_told_which_one_is_missing(server):
+    viewer, _ = open_viewer(server, scopes=["risk:read"])
+    page = viewer.get("/ward/B4")
+    assert page.status_code == 403
+    assert "ward:read" in page.text
+
+
+def test_the_page_comes_with_a_strict_policy_and_names_no_patient_in_its_title(nurse):
+    page = nurse.get("/ward/B4")
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert re.search("<title>([^<]+)</title>", page.text)[1] == "Ward B4 - Vigil"
+
+
+def test_files_of_the_pages_may_be_kept_and_others_are_not_there(nurse):
+    paths = re.findall(r'(?:src|href)="(/static/[^"]+)"', nurse.get("/ward/B4").text)
+    assert len(paths) >= 4
+    for path in paths:
+        answer = nurse.get(path)
+        assert (answer.status_code, "immutable" in answer.headers["cache-control"]) == (200, True)
+    assert nurse.get("/static/words.py").status_code == 404
+
+
+def test_visits_show_who_is_left_out_and_what_that_costs(nurse):
+    page = nurse.get("/ward/B4?visits=1").text
+    assert page.index("Carl Dahl") < page.index("Left out") < page.index("Anna &lt;Berg&gt;")
+    assert "Nobody is left out." in nurse.get("/ward/B4?visits=5").text
+    assert nurse.get("/ward/B4?visits=-1").status_code == 422
+
+
+def first_events(client, path, number):
+    """Return the first events of a stream."""
+    events = []
+    with client.stream("GET", path, headers={"Accept": "text/event-stream"}) as answer:
+        assert answer.status_code == 200
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                events.append(json.loads(line.removeprefix("data: ")))
+                if len(events) == number:
+                    return events
+    return events
+
+
+def alarm_of(server, name):
+    subject = server.components.pseudonyms.subject_key(name)
+    return server.components.ward_state.alarms(subject=subject)
+
+
+def test_acting_needs_the_token_of_the_session_the_scope_and_a_reason(server):
+    viewer, token = open_viewer(server, wards=["B4"])
+    path = "/ward/B4/alarms/unknown"
+    assert viewer.post(path, data={"action": "acknowledged"}).status_code == 403
+    assert viewer.post(path, data={"action": "acknowledged", "csrf_token": token}).status_code == 404
+    assert viewer.post(path, data={"action": "overridden", "csrf_token": token, "reason": "x"}).status_code == 422
+    assert viewer.post(path, data={"action": "other", "csrf_token": token}).status_code == 422
+    reader, token = open_viewer(server, scopes=["ward:read", "alarms:read"], wards=["B4"])
+    assert reader.post(path, data={"action": "acknowledged", "csrf_token": token}).status_code == 403
+
+
+def test_wards_lead_to_the_only_one_or_show_those_that_may_be_seen(server, nurse):
+    assert nurse.get("/wards").headers["location"] == "/ward/B4"
+    everywhere, _ = open_viewer(server)
+    page = everywhere.get("/wards").text
+    assert re.findall(r'<a href="/ward/([^"]+)"', page) == ["B4", "C1"]
+
+
+def test_a_view_is_reported_without_naming_a_patient(nurse, caplog):
+    with caplog.at_level("INFO", logger="vigil.audit"):
+        nurse.get("/ward/B4")
+    assert "nurse viewed ward: 2 patients" in caplog.text
+    assert "Carl" not in caplog.text
