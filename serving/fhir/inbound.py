@@ -177,6 +177,7 @@ class Inbound:
             return MappedObservation()
         if operation.type != _OBSERVATION:
             patient_id = self._registrar.identify(operation, patients)
+            self._registrar.require_version(operation, patient_id)
             if operation.type == "Encounter":
                 require_ward(read_stay(operation.resource or {}), caller)
             elif any(merging_links(operation.resource or {})):

@@ -13,7 +13,7 @@ MAX_ENTRIES: Final = 5_000  # of a bundle
 MAX_READS: Final = 100  # of them that read
 MAX_BODY_BYTES: Final = 10_000_000  # of a request under /fhir: so many Observations
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_ETAG: Final = re.compile(r'(?:W/)?"?(\d{1,9})"?')
+_ETAG: Final = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 _METHODS: Final = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 

@@ -16,8 +16,8 @@ from vigil.serving.fhir.patients import is_past, read_facts, read_stay
 from vigil.serving.fhir.references import identifier_keys, read_patient
 from vigil.serving.fhir.refusals import RefusedError
 from vigil.serving.records.journal import UNASSIGNED, Journal
-from vigil.serving.records.registration import Registration
-from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.records.registration import RecordedRegistration, Registration
+from vigil.serving.records.timestamps import present
 from vigil.serving.stream.ingestion import Ingestion
 
 Found = dict[str, str | None]  # patient identifiers by key, of one request
@@ -91,11 +91,11 @@ class Registrar:
             raise FhirError(405, f"{operation.type} cannot be deleted; finish the Encounter to end monitoring")
         patient_id = self.identify(operation, patients)
         subject = self._pseudonyms.subject_key(patient_id)
-        with self._journal.snapshot() as journal:
-            known = journal.registration(subject, UNBOUNDED)
+        known = self._require_version(operation, subject)
         if known is not None and operation.type == "Patient" and _is_conditional_create(operation):
             self._ingestion.require_movable(patient_id, caller)
-            return Answer(200, "Patient", self._directory.ids.of_subject(subject), 1, is_unchanged=True)
+            identity = self._directory.ids.of_subject(subject)
+            return Answer(200, "Patient", identity, known.recorded_at, known.recorded_at, is_unchanged=True)
         facts = (
             Registration(subject, self._first_ward(caller))
             if known is None
@@ -110,13 +110,39 @@ class Registrar:
             if is_past(operation.resource, facts.hospital_admitted_at):
                 after = facts
         if known is None or after != facts:
-            self._ingestion.register([(patient_id, after)], caller)
+            self._ingestion.register([(patient_id, after)], caller, lambda: self._require_version(operation, subject))
         self._remember(operation, patient_id, caller)
+        version = self._version(subject)
         if operation.type == "Encounter":
-            return Answer(200, "Encounter", operation.id or self._directory.ids.of_subject(subject, "encounter"), 1)
+            identity = operation.id or self._directory.ids.of_subject(subject, "encounter")
+            return Answer(200, "Encounter", identity, version, version)
         self._follow_links(operation.resource, patient_id, caller, patients)
         identity = operation.id or self._directory.ids.of_subject(subject)
-        return Answer(201 if known is None else 200, "Patient", identity, 1, microsecond(present()))
+        return Answer(201 if known is None else 200, "Patient", identity, version, version)
+
+    def _registration(self, subject: str) -> RecordedRegistration | None:
+        with self._journal.snapshot() as journal:
+            return journal.registration(subject, UNBOUNDED)
+
+    def require_version(self, operation: Operation, patient_id: str) -> None:
+        """Check that the version that a client has seen of a patient's record, if it says which, is the present one.
+
+        Raises:
+            FhirError: it is not (412).
+        """
+        self._require_version(operation, self._pseudonyms.subject_key(patient_id))
+
+    def _require_version(self, operation: Operation, subject: str) -> RecordedRegistration | None:
+        known = self._registration(subject)
+        if operation.if_match is not None and (known is None or known.recorded_at != operation.if_match):
+            raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
+        return known
+
+    def _version(self, subject: str) -> int:
+        """Return the version of a patient's record: when it was recorded, in microseconds."""
+        known = self._registration(subject)
+        assert known is not None
+        return known.recorded_at
 
     @staticmethod
     def _first_ward(caller: Caller) -> str:

@@ -36,6 +36,7 @@ STEPS = {
 # Where Vigil is right to differ, and why.
 DIFFERS = {
     "Search by identifier finds exactly one": "an identifier in a URL would be logged; it goes into the body of POST _search",
+    "Stale If-Match is rejected (409/412)": "names are not kept, so that another name makes no new version of a Patient",
     "Paging returns next link": "nobody lists all patients of a hospital",
 }
 PASSES = {

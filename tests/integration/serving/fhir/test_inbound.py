@@ -356,6 +356,23 @@ def test_conditional_create_of_a_known_patient_changes_nothing(server, name):
     assert registration(server, name).sex == 0.0
 
 
+def test_patient_and_encounter_have_the_version_of_the_record_and_an_old_one_changes_nothing(server, name):
+    created = send(server, "POST", "/Patient", patient(name, gender="female"))
+    path, first = f"/Patient/{created.json()['id']}", created.headers["etag"]
+    read = send(server, "GET", path)
+    assert (read.headers["etag"], read.json()["meta"]) == (first, created.json()["meta"])
+    moved = send(server, "POST", "/Encounter", encounter(subject(name), "B4"))
+    assert moved.headers["etag"] != first
+    own = patient(name, id=created.json()["id"], gender="male")
+    assert send(server, "PUT", path, own, If_Match=first).status_code == 412
+    refused = bundle("transaction", entry("PUT", path.strip("/"), own, ifMatch=first))
+    assert send(server, "POST", "", refused).status_code == 412
+    assert registration(server, name).sex == 0.0
+    assert send(server, "PUT", path, own, If_Match=moved.headers["etag"]).status_code == 200
+    assert registration(server, name).sex == 1.0
+    assert send(server, "PUT", "/Patient/unknown", patient(f"{name}-x", id="unknown"), If_Match='W/"1"').status_code == 412
+
+
 def test_conditional_create_does_not_tell_of_patients_of_other_wards(server, name):
     send(server, "POST", "/Patient", patient(name))
     send(server, "POST", "/Encounter", encounter(subject(name), "B4"))
