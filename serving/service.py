@@ -72,9 +72,10 @@ def _guard(app: "ASGIApp") -> "ASGIApp":
     """Return BentoML's whole application within the middleware that every request passes, also one to BentoML's own paths."""
     from vigil.serving.api.middleware import AllowedPathsMiddleware, RequestMetricsMiddleware, SecurityHeadersMiddleware
     from vigil.serving.app import known_paths
+    from vigil.serving.fhir.outcomes import OutcomeMiddleware
 
     known = known_paths(_application())
-    app = SecurityHeadersMiddleware(AllowedPathsMiddleware(app, paths=known))
+    app = SecurityHeadersMiddleware(OutcomeMiddleware(AllowedPathsMiddleware(app, paths=known)))
     return RequestMetricsMiddleware(app, paths=known, metrics=_metrics())
 
 

@@ -96,13 +96,15 @@ async def feedback(request: Request, id: str) -> Response:  # noqa: A002 - CDS H
 
 def _read_feedback(entry: Any) -> Feedback | None:
     """Return an entry; None: it cannot be understood. Comments of people are not kept: they may name the patient."""
-    if not isinstance(entry, Mapping) or not _is_name(entry.get("card")) or entry.get("outcome") not in _OUTCOMES:
+    if not isinstance(entry, Mapping) or not _is_name(entry.get("card")) or not _is_name(entry.get("outcome")):
+        return None
+    action = _OUTCOMES.get(entry["outcome"])
+    if action is None:
         return None
     reason = entry.get("overrideReason")
     coding = reason.get("reason") if isinstance(reason, Mapping) else None
     code = coding.get("code") if isinstance(coding, Mapping) else None
     known = code if isinstance(code, str) and code in OVERRIDE_REASONS else "other"
-    action = _OUTCOMES[entry["outcome"]]
     return Feedback(entry["card"], action, known if action == "overridden" else None)
 
 

@@ -17,6 +17,7 @@ class Answer:
         type, id, version: of the resource; None: there is none to be named.
         updated_at: microseconds.
         issues: of the OperationOutcome: why it is refused, or what of it cannot be used.
+        is_unchanged: the resource was here already, and what was sent changed nothing.
     """
 
     status: int
@@ -25,6 +26,7 @@ class Answer:
     version: int | None = None
     updated_at: int | None = None
     issues: Sequence[Mapping[str, Any]] = ()
+    is_unchanged: bool = False
 
     @property
     def location(self) -> str | None:

@@ -63,6 +63,12 @@ class Directory:
             key = key.removeprefix(base.rstrip("/") + "/")
         return self._pseudonyms.subject_key(f"fhir name {key}")
 
+    @property
+    def needs_identifier(self) -> bool:
+        """Whether patients are known by an identifier of the hospital's system, so that a Patient has to have one."""
+        self._settings.refresh()
+        return self._settings.content.patient_system is not None
+
     def identifier_of(self, patient: Mapping[str, Any]) -> str | None:
         """Return the patient identifier of a Patient that a client sent; None: it has none.
 

@@ -5,7 +5,8 @@ as for every door. An Observation is acknowledged when its readings are on the d
 """
 
 import asyncio
-import secrets
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,14 +25,15 @@ from vigil.serving.fhir.outcomes import FhirError, issue, refusal_issue
 from vigil.serving.fhir.patients import read_stay
 from vigil.serving.fhir.references import identifier_keys
 from vigil.serving.fhir.refusals import explain
-from vigil.serving.fhir.registrar import Found, Registrar, require_ward
+from vigil.serving.fhir.registrar import Found, Registrar, merging_links, require_ward
+from vigil.serving.fhir.times import write_instant
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_rows import Receipt
 from vigil.serving.records.not_recorded import NotRecordedError
 from vigil.serving.records.silence_rows import DeviceReport
 from vigil.serving.records.silences import Silences
-from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.records.timestamps import instant, microsecond, present
 from vigil.serving.stream.ingestion import Ingestion, SentObservation
 
 _OBSERVATION: Final = "Observation"
@@ -48,6 +50,7 @@ class _Sent:
     mapped: MappedObservation
     observations: list[SentObservation]
     is_deletion: bool = False
+    updated_at: int = field(default_factory=lambda: microsecond(present()))  # microseconds
 
     @property
     def readings(self) -> list[Reading]:
@@ -106,6 +109,9 @@ class Inbound:
             try:
                 if isinstance(operation, FhirError):
                     raise operation
+                if operation.interaction == "ignore":
+                    answers[position] = _ignored(operation)
+                    continue
                 if operation.type == _DEVICE:
                     answers[position] = self._report(operation, caller)
                     continue
@@ -147,6 +153,8 @@ class Inbound:
         readings: list[tuple[Reading, int]] = []
         for position, operation in _in_order(operations):
             assert isinstance(operation, Operation)
+            if operation.interaction in ("ignore", "read"):
+                continue
             try:
                 mapped = self._check(operation, caller, patients, mapper)
             except FhirError as error:
@@ -169,9 +177,10 @@ class Inbound:
             return MappedObservation()
         if operation.type != _OBSERVATION:
             patient_id = self._registrar.identify(operation, patients)
+            self._registrar.require_version(operation, patient_id)
             if operation.type == "Encounter":
                 require_ward(read_stay(operation.resource or {}), caller)
-            elif "link" in (operation.resource or {}):
+            elif any(merging_links(operation.resource or {})):
                 raise FhirError(422, "link: send what merges patients alone, or in a batch", ["Patient.link"])
             self._ingestion.require_movable(patient_id, caller)
             return MappedObservation()
@@ -180,6 +189,8 @@ class Inbound:
         if operation.resource is None:
             return MappedObservation()
         mapped = mapper.map({**operation.resource, "id": operation.id or "new"})
+        if operation.is_lenient and _is_of_no_signal(mapped):
+            return MappedObservation()
         if mapped.refusals:
             raise refused(mapped.refusals)
         assert mapped.patient_id is not None
@@ -190,7 +201,7 @@ class Inbound:
         """Return an Observation as it goes into the journal, or the answer where nothing has to be stored."""
         before, caller = preparing.known.get(identity), preparing.caller
         if operation.interaction == "create" and operation.identifier is not None and before is not None:
-            return Answer(200, _OBSERVATION, before.id, before.version, before.updated_at)
+            return Answer(200, _OBSERVATION, before.id, before.version, before.updated_at, is_unchanged=True)
         _require_version(operation, before)
         if operation.resource is None:
             return self._prepare_deletion(identity, before, preparing)
@@ -198,9 +209,12 @@ class Inbound:
         version = 1 if before is None else before.version + is_update
         resource = {**operation.resource, "id": identity}
         meta = resource.get("meta")
-        if version > 1 and not (isinstance(meta, Mapping) and "versionId" in meta):
-            resource["meta"] = {**(meta if isinstance(meta, Mapping) else {}), "versionId": str(version)}
+        own: Mapping[str, Any] = meta if isinstance(meta, Mapping) else {}
+        if version > 1 and ("versionId" not in own or _is_returned(own, operation, before)):
+            resource["meta"] = {**own, "versionId": str(version)}
         mapped = preparing.mapper.map(resource)
+        if operation.is_lenient and _is_of_no_signal(mapped):
+            return Answer(200, issues=[refusal_issue(mapped.refusals[0], "warning")])
         if mapped.patient_id is None:
             raise refused(mapped.refusals)
         self._require_visible(mapped.patient_id, preparing)
@@ -234,11 +248,15 @@ class Inbound:
         return _Sent(identity, version, None if before.deleted else before, mapped, sent, is_deletion=True)
 
     def _id_of(self, operation: Operation, caller: Caller) -> str:
-        """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or a new one."""
+        """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or its content.
+
+        What is sent again without an identifier is so the same Observation, as its readings are the same readings.
+        """
         if operation.id is not None:
             return operation.id
-        name = operation.identifier or next(identifier_keys(operation.resource or {}), None)
-        return secrets.token_hex(16) if name is None else self._directory.ids.of_message(caller.sub, name)
+        resource = operation.resource or {}
+        name = operation.identifier or next(identifier_keys(resource), None) or _content_of(resource)
+        return self._directory.ids.of_message(caller.sub, name)
 
     async def _store(self, sent: Mapping[int, _Sent], caller: Caller) -> dict[int, Answer]:
         """Store Observations, and answer each when its readings are on the disk."""
@@ -275,7 +293,7 @@ class Inbound:
         ]
         kept = sent.before.readings if sent.is_deletion and sent.before is not None else readings
         subject = self._pseudonyms.subject_key(patient_id)
-        return SentResource(sent.id, subject, sent.version, microsecond(present()), sent.is_deletion, kept)
+        return SentResource(sent.id, subject, sent.version, sent.updated_at, sent.is_deletion, kept)
 
     @staticmethod
     def _answer(sent: _Sent, receipts: Sequence[Receipt], *, is_new: bool) -> Answer:
@@ -295,13 +313,27 @@ class Inbound:
                 issue("informational", f"{sent.mapped.absent} values are absent, with a reason", severity="information")
             )
         status = 204 if sent.is_deletion else 201 if is_new else 200
-        return Answer(status, _OBSERVATION, sent.id, sent.version, microsecond(present()), issues)
+        is_unchanged = status == 200 and sent.before is None
+        return Answer(status, _OBSERVATION, sent.id, sent.version, sent.updated_at, issues, is_unchanged)
 
 
 def _require_version(operation: Operation, known: SentResource | None) -> None:
     """Check that the version that a client has seen, if it says which, is the present one."""
     if operation.if_match is not None and (known is None or known.version != operation.if_match):
         raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
+
+
+def _is_returned(meta: Mapping[str, Any], operation: Operation, before: SentResource | None) -> bool:
+    """Return whether a client sends back the ``meta`` that this server gave: then it numbers no versions of its own."""
+    if before is None or meta.get("versionId") != str(before.version):
+        return False
+    return operation.if_match is not None or meta.get("lastUpdated") == write_instant(instant(before.updated_at))
+
+
+def _content_of(resource: Mapping[str, Any]) -> str:
+    """Return a name that two resources have in common if they say the same, whatever the sender calls them."""
+    said = {name: value for name, value in resource.items() if name not in ("id", "meta")}
+    return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _observations(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Operation]]:
@@ -326,6 +358,15 @@ def _in_order(operations: Sequence[Operation | FhirError]) -> list[tuple[int, Op
 def _counts(receipts: Sequence[Receipt]) -> bool:
     """Return whether an Observation was taken: one of its readings was, or it has none."""
     return not receipts or any(receipt.status != "quarantined" for receipt in receipts)
+
+
+def _is_of_no_signal(mapped: MappedObservation) -> bool:
+    return len(mapped.readings) == 1 and any(refusal.reason == "unknown_signal" for refusal in mapped.refusals)
+
+
+def _ignored(operation: Operation) -> Answer:
+    text = f"{operation.type} cannot be written here, and was not stored; see /fhir/metadata"
+    return Answer(200, issues=[issue("not-supported", text, severity="warning")])
 
 
 def _elsewhere() -> Answer:

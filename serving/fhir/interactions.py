@@ -36,6 +36,7 @@ class Offered:
 
 _CONDITIONAL: Final = (("conditionalCreate", True), ("conditionalUpdate", True))
 
+_VERSIONED: Final = ("versioning", "versioned-update")
 _PATIENT: Final = (("patient", "reference"), ("subject", "reference"))
 # Identifiers are taken in the body of POST _search only, because URLs are logged.
 _PATIENT_IDENTIFIER: Final = (("patient.identifier", "token"), ("subject.identifier", "token"))
@@ -50,18 +51,23 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         details=(("versioning", "versioned-update"),),
     ),
     Offered("Device", ("create", "update"), details=(("updateCreate", True),)),
-    Offered("Encounter", ("create", "update", *_READ), (*_PATIENT, *_PATIENT_IDENTIFIER, ("status", "token"), *_OF_ALL)),
+    Offered(
+        "Encounter",
+        ("create", "update", *_READ),
+        (*_PATIENT, *_PATIENT_IDENTIFIER, ("status", "token"), *_OF_ALL),
+        details=(_VERSIONED,),
+    ),
     Offered(
         "Observation",
         ("create", "update", "delete", *_READ),
         (*_PATIENT, *_PATIENT_IDENTIFIER, ("code", "token"), ("category", "token"), ("date", "date"), *_OF_ALL),
-        details=(("versioning", "versioned-update"), ("updateCreate", True), *_CONDITIONAL),
+        details=(_VERSIONED, ("updateCreate", True), *_CONDITIONAL),
     ),
     Offered(
         "Patient",
         ("create", "update", *_READ),
         (("identifier", "token"), *_OF_ALL),
-        details=(("updateCreate", True), *_CONDITIONAL),
+        details=(_VERSIONED, ("updateCreate", True), *_CONDITIONAL),
     ),
     Offered("Provenance", _READ, (("target", "reference"),)),
     Offered(

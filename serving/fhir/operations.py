@@ -13,7 +13,7 @@ MAX_ENTRIES: Final = 5_000  # of a bundle
 MAX_READS: Final = 100  # of them that read
 MAX_BODY_BYTES: Final = 10_000_000  # of a request under /fhir: so many Observations
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_ETAG: Final = re.compile(r'(?:W/)?"?(\d{1,9})"?')
+_ETAG: Final = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 _METHODS: Final = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
@@ -22,13 +22,15 @@ class Operation:
     """One interaction.
 
     Attributes:
-        interaction: ``create``, ``update`` or ``delete``; of an entry of a bundle also ``read``, which may be a search.
+        interaction: ``create``, ``update`` or ``delete``; of an entry of a bundle also ``read``, which may be a search, and
+            ``ignore``, if its type cannot be written.
         type: of the resource.
         id: of the resource; None: it gets one, or :attr:`identifier` tells which it is.
         identifier: the ``SYSTEM|VALUE`` of a conditional interaction: create unless one with it exists, or update that one.
         resource: parsed JSON; None of a deletion.
         if_match: the version that the client has seen; None: any.
         full_url: by which other entries of the bundle refer to it.
+        is_lenient: an Observation that is of no signal here is answered with a warning, and refuses no transaction.
         url: of what is read, relative to the base.
     """
 
@@ -39,6 +41,7 @@ class Operation:
     resource: dict[str, Any] | None = None
     if_match: int | None = None
     full_url: str | None = None
+    is_lenient: bool = False
     url: str = ""
 
 
@@ -96,10 +99,22 @@ def parse_condition(query: str) -> str:
     Raises:
         FhirError: it is another condition (400).
     """
-    pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=20) if len(query) <= 2_000 else []
+    try:
+        pairs = parse_qsl(query.removeprefix("?"), keep_blank_values=True, max_num_fields=20) if len(query) <= 2_000 else []
+    except ValueError:  # too many
+        pairs = []
     if [name for name, _ in pairs] != ["identifier"] or not pairs[0][1].partition("|")[2]:
         raise FhirError(400, "condition: expected identifier=SYSTEM|VALUE and nothing else")
     return pairs[0][1]
+
+
+def read_written_type(entry: Any) -> str | None:
+    """Return the type of resource that an entry of a bundle writes; None: it does not say, or writes nothing."""
+    request = entry.get("request") if isinstance(entry, Mapping) else None
+    if not isinstance(request, Mapping) or request.get("method") == "GET":
+        return None
+    url = request.get("url")
+    return re.split(r"[/?]", url.strip("/"), maxsplit=1)[0] if isinstance(url, str) else None
 
 
 def parse_entry(entry: Any) -> Operation:
@@ -128,7 +143,10 @@ def parse_entry(entry: Any) -> Operation:
     full_url = entry.get("fullUrl")
     operation.full_url = full_url if isinstance(full_url, str) else None
     if operation.interaction != "delete":
-        operation.resource = require_resource(entry.get("resource"), kind)
+        resource = entry.get("resource")
+        if not isinstance(resource, dict) or resource.get("resourceType") != kind:
+            raise FhirError(400, "resource: expected a resource of the type in request.url", ["Bundle.entry.resource"])
+        operation.resource = resource
     check_operation(operation)
     return operation
 
@@ -140,7 +158,7 @@ def check_operation(operation: Operation) -> None:
         FhirError: they do not (400).
     """
     if operation.id is not None and not _ID.fullmatch(operation.id):
-        raise FhirError(400, "id: expected 1 to 64 letters, digits, - and .", [f"{operation.type}.id"])
+        raise FhirError(400, "id: expected 1 to 64 letters, digits, - and .", ["Resource.id"])
     if operation.interaction == "create" and operation.id is not None:
         raise FhirError(400, "request.url: expected no id, which the server chooses; or PUT", ["Bundle.entry.request.url"])
     if operation.interaction == "delete" and operation.id is None:
@@ -150,4 +168,4 @@ def check_operation(operation: Operation) -> None:
             raise FhirError(400, "request.url: expected TYPE/ID or TYPE?identifier=SYSTEM|VALUE", ["Bundle.entry.request.url"])
         own = None if operation.resource is None else operation.resource.get("id")
         if operation.id is not None and own != operation.id:
-            raise FhirError(400, "id: expected the id of the URL in the resource", [f"{operation.type}.id"])
+            raise FhirError(400, "id: expected the id of the URL in the resource", ["Resource.id"])

@@ -127,7 +127,8 @@ async def _send_converted(start: Message, body: bytes, send: Send) -> None:
         )
         for error in problem.get("errors", [])
     ]
-    whole = issue(_ISSUE_TYPES.get(problem["status"], "processing"), problem["detail"] or problem["title"])
+    text = (problem["detail"] or problem["title"]).replace("/v1/openapi.json", f"{BASE}/metadata")
+    whole = issue(_ISSUE_TYPES.get(problem["status"], "processing"), text)
     content = json.dumps(outcome([whole, *own])).encode()
     replaced = {b"content-type": MEDIA_TYPE.encode(), b"content-length": b"%d" % len(content)}
     headers = [(name, replaced.get(name.lower(), value)) for name, value in start["headers"]]

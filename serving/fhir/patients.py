@@ -73,6 +73,14 @@ def read_stay(encounter: Mapping[str, Any]) -> dict[str, Any]:
     return stay
 
 
+def is_past(encounter: Mapping[str, Any], admitted_at: int | None) -> bool:
+    """Return whether an Encounter is over, and ended before a later admission: then it says nothing about the present stay."""
+    period = encounter.get("period")
+    end = read_instant_or_none(period.get("end")) if isinstance(period, Mapping) else None
+    is_over = encounter.get("status") in _OVER
+    return is_over and end is not None and admitted_at is not None and end <= admitted_at
+
+
 def _present_ward(locations: Any) -> Mapping[str, Any] | None:
     """Return the location where the patient is now: an active one before others, a ward before a room, else the last."""
     present = [each for each in locations if isinstance(each, Mapping)] if isinstance(locations, list) else []
@@ -89,6 +97,11 @@ def _physical_type(location: Mapping[str, Any]) -> str | None:
     return first.get("code") if isinstance(first, Mapping) else None
 
 
+def _last_part(reference: str) -> str:
+    """Return the id in a reference; of a condition such as ``Location?identifier=urn:wards|B4`` the value of the identifier."""
+    return reference.rpartition("|" if "?identifier=" in reference else "/")[2]
+
+
 def _ward_name(reference: Any) -> str:
     """Return the name of a ward: its identifier, else the id of the Location, else its display."""
     texts: list[Any] = []
@@ -96,7 +109,7 @@ def _ward_name(reference: Any) -> str:
         identifier, target = reference.get("identifier"), reference.get("reference")
         texts = [
             identifier.get("value") if isinstance(identifier, Mapping) else None,
-            target.rpartition("/")[2] if isinstance(target, str) and not target.startswith("urn:") else None,
+            _last_part(target) if isinstance(target, str) and not target.startswith("urn:") else None,
             reference.get("display"),
         ]
     name = next((text for text in texts if isinstance(text, str) and text), "")

@@ -1,8 +1,9 @@
 """Patients and Encounters of FHIR clients: registrations, merges, and the names by which clients know patients."""
 
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from vigil.features.kernel.plan import UNBOUNDED
 from vigil.features.pseudonyms import Pseudonyms
@@ -11,15 +12,16 @@ from vigil.serving.fhir.answers import Answer, refused
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.operations import Operation
 from vigil.serving.fhir.outcomes import FhirError
-from vigil.serving.fhir.patients import read_facts, read_stay
+from vigil.serving.fhir.patients import is_past, read_facts, read_stay
 from vigil.serving.fhir.references import identifier_keys, read_patient
 from vigil.serving.fhir.refusals import RefusedError
 from vigil.serving.records.journal import UNASSIGNED, Journal
-from vigil.serving.records.registration import Registration
-from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.records.registration import RecordedRegistration, Registration
+from vigil.serving.records.timestamps import present
 from vigil.serving.stream.ingestion import Ingestion
 
 Found = dict[str, str | None]  # patient identifiers by key, of one request
+_IDENTIFIER: Final = ["Patient.identifier"]
 
 
 class Registrar:
@@ -52,16 +54,36 @@ class Registrar:
                 return read_patient(operation.resource, self.finder(patients))
             except RefusedError as error:
                 raise refused([error.refusal]) from None
-        patient_id = self._directory.identifier_of(operation.resource)
+        patient_id = self._named_by(operation)
         if patient_id is None and operation.id is not None:
             patient_id = self._directory.find(f"Patient/{operation.id}")
         if patient_id is None:
-            raise FhirError(422, "identifier: expected one of the system by which patients are known", ["Patient.identifier"])
+            if self._directory.needs_identifier:
+                raise FhirError(422, "identifier: expected one of the system by which patients are known", _IDENTIFIER)
+            patient_id = secrets.token_hex(16)  # known by the id that the answer names, and by the one of the URL
         read_facts(operation.resource, present().date())
         for key in (operation.full_url, None if operation.id is None else f"Patient/{operation.id}"):
             if key is not None:
                 patients[key] = patient_id
         return patient_id
+
+    def _named_by(self, operation: Operation) -> str | None:
+        """Return the patient identifier that the identifiers of a Patient, and a condition, stand for; None: there is none.
+
+        Raises:
+            FhirError: they stand for two patients.
+        """
+        assert operation.resource is not None
+        own = self._directory.identifier_of(operation.resource)
+        if operation.identifier is None:
+            return own
+        keys = list(identifier_keys(operation.resource))
+        if keys and operation.identifier not in keys:
+            raise FhirError(422, "identifier: expected the one of the condition in the Patient, too", _IDENTIFIER)
+        found = self._directory.find(operation.identifier)
+        if None not in (found, own) and found != own and operation.interaction == "update":
+            raise FhirError(409, "identifier: the condition and the Patient stand for two patients", _IDENTIFIER)
+        return found or own
 
     def register(self, operation: Operation, caller: Caller, patients: Found) -> Answer:
         """Store what a Patient or an Encounter says."""
@@ -69,8 +91,11 @@ class Registrar:
             raise FhirError(405, f"{operation.type} cannot be deleted; finish the Encounter to end monitoring")
         patient_id = self.identify(operation, patients)
         subject = self._pseudonyms.subject_key(patient_id)
-        with self._journal.snapshot() as journal:
-            known = journal.registration(subject, UNBOUNDED)
+        known = self._require_version(operation, subject)
+        if known is not None and operation.type == "Patient" and _is_conditional_create(operation):
+            self._ingestion.require_movable(patient_id, caller)
+            identity = self._directory.ids.of_subject(subject)
+            return Answer(200, "Patient", identity, known.recorded_at, known.recorded_at, is_unchanged=True)
         facts = (
             Registration(subject, self._first_ward(caller))
             if known is None
@@ -82,14 +107,42 @@ class Registrar:
         after = replace(facts, **said)
         if operation.type == "Encounter":
             require_ward(said, caller)
+            if is_past(operation.resource, facts.hospital_admitted_at):
+                after = facts
         if known is None or after != facts:
-            self._ingestion.register([(patient_id, after)], caller)
+            self._ingestion.register([(patient_id, after)], caller, lambda: self._require_version(operation, subject))
         self._remember(operation, patient_id, caller)
+        version = self._version(subject)
         if operation.type == "Encounter":
-            return Answer(200, "Encounter", operation.id or self._directory.ids.of_subject(subject, "encounter"), 1)
+            identity = operation.id or self._directory.ids.of_subject(subject, "encounter")
+            return Answer(200, "Encounter", identity, version, version)
         self._follow_links(operation.resource, patient_id, caller, patients)
         identity = operation.id or self._directory.ids.of_subject(subject)
-        return Answer(201 if known is None else 200, "Patient", identity, 1, microsecond(present()))
+        return Answer(201 if known is None else 200, "Patient", identity, version, version)
+
+    def _registration(self, subject: str) -> RecordedRegistration | None:
+        with self._journal.snapshot() as journal:
+            return journal.registration(subject, UNBOUNDED)
+
+    def require_version(self, operation: Operation, patient_id: str) -> None:
+        """Check that the version that a client has seen of a patient's record, if it says which, is the present one.
+
+        Raises:
+            FhirError: it is not (412).
+        """
+        self._require_version(operation, self._pseudonyms.subject_key(patient_id))
+
+    def _require_version(self, operation: Operation, subject: str) -> RecordedRegistration | None:
+        known = self._registration(subject)
+        if operation.if_match is not None and (known is None or known.recorded_at != operation.if_match):
+            raise FhirError(412, "If-Match: another version is the present one; read it, and decide again")
+        return known
+
+    def _version(self, subject: str) -> int:
+        """Return the version of a patient's record: when it was recorded, in microseconds."""
+        known = self._registration(subject)
+        assert known is not None
+        return known.recorded_at
 
     @staticmethod
     def _first_ward(caller: Caller) -> str:
@@ -114,19 +167,27 @@ class Registrar:
 
     def _follow_links(self, patient: Mapping[str, Any], patient_id: str, caller: Caller, patients: Found) -> None:
         """Merge patients that are linked: one that was replaced counts for the one that replaces it."""
-        links = patient.get("link")
         find = self.finder(patients)
-        for link in links if isinstance(links, list) else []:
-            kind = link.get("type") if isinstance(link, Mapping) else None
-            if kind not in ("replaced-by", "replaces"):
-                continue
+        for link in merging_links(patient):
             try:
                 other = read_patient({"resourceType": "Patient", "other": link.get("other")}, find, "other")
             except RefusedError as error:
                 raise refused([error.refusal]) from None
-            merged, into = (patient_id, other) if kind == "replaced-by" else (other, patient_id)
+            merged, into = (patient_id, other) if link["type"] == "replaced-by" else (other, patient_id)
             if merged != into:
                 self._ingestion.merge(merged, into, caller)
+
+
+def _is_conditional_create(operation: Operation) -> bool:
+    return operation.interaction == "create" and operation.identifier is not None
+
+
+def merging_links(patient: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the links of a Patient that say that two patients are one."""
+    links = patient.get("link")
+    for link in links if isinstance(links, list) else []:
+        if isinstance(link, Mapping) and link.get("type") in ("replaced-by", "replaces"):
+            yield link
 
 
 def require_ward(stay: Mapping[str, Any], caller: Caller) -> None:

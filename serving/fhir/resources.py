@@ -60,4 +60,4 @@ def to_encounter(identity: str, registration: RecordedRegistration, patient: str
 
 
 def _meta(registration: RecordedRegistration) -> dict[str, Any]:
-    return {"lastUpdated": write_instant(instant(registration.recorded_at))}
+    return {"versionId": str(registration.recorded_at), "lastUpdated": write_instant(instant(registration.recorded_at))}

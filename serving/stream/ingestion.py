@@ -138,12 +138,18 @@ class Ingestion:
     ) -> list[dict[str, Any]]:
         return [to_row(keys[sent.patient_id], sent, declared.of(sent.source)) for sent in observations]
 
-    def register(self, registrations: Sequence[tuple[str, Registration]], caller: Caller) -> None:
+    def register(
+        self,
+        registrations: Sequence[tuple[str, Registration]],
+        caller: Caller,
+        first: Callable[[], object] = lambda: None,
+    ) -> None:
         """Store who patients are and where, from now on; on the disk when this returns.
 
         Args:
             registrations: patient identifiers, and what is said of each; the subject key in it is filled in here.
             caller: must be allowed to see the wards they are registered into.
+            first: called inside the transaction, before anything is written; what it raises ends it.
 
         Raises:
             OtherWardError: another ward has some of the patients; nothing was stored.
@@ -155,6 +161,7 @@ class Ingestion:
 
         def check_and_identify() -> None:
             """Run inside the transaction: of two wards that register a patient at once, one is refused."""
+            first()
             self._access.require_movable(caller, names)
             self._identities.store(names)
 

@@ -8,10 +8,19 @@ from fastapi.concurrency import run_in_threadpool
 
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.interactions import RESOURCES
-from vigil.serving.fhir.operations import MAX_ENTRIES, MAX_READS, Operation, parse_entry, parse_json, require_resource
+from vigil.serving.fhir.operations import (
+    MAX_ENTRIES,
+    MAX_READS,
+    Operation,
+    parse_entry,
+    parse_json,
+    read_written_type,
+    require_resource,
+)
 from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse, outcome
+from vigil.serving.fhir.resource_types import RESOURCE_TYPES
 from vigil.serving.fhir.routes.access import require_form
-from vigil.serving.fhir.routes.answers import InboundHere, check, take, to_entry
+from vigil.serving.fhir.routes.answers import InboundHere, check, parse_preference, take, to_entry
 from vigil.serving.fhir.routes.reads import answer_entry
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
@@ -21,13 +30,20 @@ _WRITES: Final = {
     for offered in RESOURCES
     if offered.type != "DetectedIssue"  # what is done about an alarm is done alone
 }
+_WRITING: Final = frozenset(("create", "update", "patch", "delete"))
+_OTHER_TYPES: Final = RESOURCE_TYPES - {offered.type for offered in RESOURCES if _WRITING.intersection(offered.interactions)}
 _LETTERS: Final = {"create": "c", "update": "u", "delete": "d"}
 
 
 @router.post("")
 @router.post("/")
 async def post_bundle(request: Request, inbound: InboundHere) -> FhirResponse:
-    """Entries of a batch are done one by one; those of a transaction all, or none if one of them cannot be used."""
+    """Entries of a batch are done one by one; those of a transaction all, or none if one of them cannot be used.
+
+    A transaction of a record system has entries of types that cannot be written here, which the others refer to, and
+    Observations of no signal. They are answered with a warning and not stored; a client that prefers ``handling=strict`` gets
+    the transaction refused.
+    """
     require_form(request)
     caller: Caller = request.state.caller
     bundle = require_resource(parse_json(await request.body()), "Bundle")
@@ -36,23 +52,32 @@ async def post_bundle(request: Request, inbound: InboundHere) -> FhirResponse:
         raise FhirError(400, "type: expected batch or transaction", ["Bundle.type"])
     if not isinstance(entries, list) or len(entries) > MAX_ENTRIES:
         raise FhirError(413, f"entry: expected a list of at most {MAX_ENTRIES} entries", ["Bundle.entry"])
-    operations = [_parse(position, entry, caller) for position, entry in enumerate(entries)]
+    is_lenient = kind == "transaction" and "handling=strict" not in request.headers.get("prefer", "")
+    operations = [
+        Operation("ignore", str(name))
+        if is_lenient and (name := read_written_type(entry)) in _OTHER_TYPES
+        else _parse(position, entry, caller)
+        for position, entry in enumerate(entries)
+    ]
     if kind == "transaction":
         whole: list[Operation] = []
         for operation in operations:
             if isinstance(operation, FhirError):
                 raise operation
+            operation.is_lenient = is_lenient
             whole.append(operation)
         _require_once(whole)
-        await check(inbound, [operation for operation in whole if operation.interaction != "read"], caller)
+        await check(inbound, whole, caller)
     reads = {position: operation for position, operation in enumerate(operations) if _is_read(operation)}
     if len(reads) > MAX_READS:
         raise FhirError(413, f"entry: expected at most {MAX_READS} entries with GET", ["Bundle.entry"])
     writes = [operation for position, operation in enumerate(operations) if position not in reads]
-    answers = iter(await take(inbound, writes, caller))
+    preference = parse_preference(request)
+    answers = await take(inbound, writes, caller)
+    done = iter([to_entry(answer, sent, preference) for answer, sent in zip(answers, writes, strict=True)])
     prefer = request.headers.get("prefer", "")
     found = await run_in_threadpool(_read, request.app.state.components, caller, reads, prefer)
-    entries = [found[position] if position in reads else to_entry(next(answers)) for position in range(len(operations))]
+    entries = [found[position] if position in reads else next(done) for position in range(len(operations))]
     return FhirResponse({"resourceType": "Bundle", "type": f"{kind}-response", "entry": entries})
 
 

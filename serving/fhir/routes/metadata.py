@@ -12,6 +12,10 @@ from vigil.serving.fhir.routes.access import require_form
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
 _PUBLISHED: Final = "2026-11-30"  # of this form of the statement
+_DOCUMENTATION: Final = (
+    "Entries of a transaction whose types cannot be written here are answered with a warning and not stored. With the header "
+    "Prefer: handling=strict the transaction is refused instead."
+)
 _SMART: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
 
 
@@ -40,6 +44,7 @@ def capability_statement(token_url: str) -> dict[str, Any]:
         "rest": [
             {
                 "mode": "server",
+                "documentation": _DOCUMENTATION,
                 "security": {
                     "cors": False,
                     "service": [{"coding": [{"system": _SMART, "code": "SMART-on-FHIR"}]}],

@@ -15,7 +15,7 @@ from vigil.serving.fhir.operations import (
 )
 from vigil.serving.fhir.outcomes import BASE, FhirError
 from vigil.serving.fhir.routes.access import may
-from vigil.serving.fhir.routes.answers import InboundHere, take, to_response
+from vigil.serving.fhir.routes.answers import InboundHere, parse_preference, take, to_response
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
@@ -35,7 +35,7 @@ def _offer(kind: str) -> None:
     ) -> Response:
         identifier = None if if_none_exist is None else parse_condition(if_none_exist)
         resource = require_resource(parse_json(await request.body()), kind)
-        return await _do(inbound, Operation("create", kind, identifier=identifier, resource=resource), caller)
+        return await _do(request, inbound, Operation("create", kind, identifier=identifier, resource=resource), caller)
 
     @router.put(f"/{kind}", name=f"update_{kind}_by_identifier")
     async def update_by_identifier(
@@ -44,7 +44,7 @@ def _offer(kind: str) -> None:
         identifier = parse_condition(request.url.query)
         resource = require_resource(parse_json(await request.body()), kind)
         operation = Operation("update", kind, None, identifier, resource, parse_version(if_match))
-        return await _do(inbound, operation, caller)
+        return await _do(request, inbound, operation, caller)
 
     @router.put(f"/{kind}/{{id}}", name=f"update_{kind}")
     async def update(
@@ -57,7 +57,7 @@ def _offer(kind: str) -> None:
         if request.url.query:
             raise FhirError(400, "URL: expected an id or a condition, not both")
         resource = require_resource(parse_json(await request.body()), kind)
-        return await _do(inbound, Operation("update", kind, id, None, resource, parse_version(if_match)), caller)
+        return await _do(request, inbound, Operation("update", kind, id, None, resource, parse_version(if_match)), caller)
 
 
 for _kind in ("Device", "Encounter", "Observation", "Patient"):
@@ -66,16 +66,17 @@ for _kind in ("Device", "Encounter", "Observation", "Patient"):
 
 @router.delete("/Observation/{id}")
 async def delete_observation(
+    request: Request,
     id: str,  # noqa: A002 - FHIR's name
     inbound: InboundHere,
     caller: Annotated[Caller, Depends(may("d", "Observation"))],
     if_match: IfMatch = None,
 ) -> Response:
     """Retract an Observation: from now on it does not count."""
-    return await _do(inbound, Operation("delete", "Observation", id, if_match=parse_version(if_match)), caller)
+    return await _do(request, inbound, Operation("delete", "Observation", id, if_match=parse_version(if_match)), caller)
 
 
-async def _do(inbound: InboundHere, operation: Operation, caller: Caller) -> Response:
+async def _do(request: Request, inbound: InboundHere, operation: Operation, caller: Caller) -> Response:
     check_operation(operation)
     (answer,) = await take(inbound, [operation], caller)
-    return to_response(answer)
+    return to_response(answer, operation, parse_preference(request))

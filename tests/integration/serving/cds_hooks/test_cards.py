@@ -205,7 +205,16 @@ def test_feedback_about_a_card_without_an_alarm_changes_nothing(server):
     assert server.caller().get("/v1/alarms").json() == before
 
 
-@pytest.mark.parametrize("entry", [{}, {"card": "x", "outcome": "ignored"}, {"card": 1, "outcome": "accepted"}, "text"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"card": "x", "outcome": "ignored"},
+        {"card": 1, "outcome": "accepted"},
+        {"card": "x", "outcome": ["accepted"]},
+        "text",
+    ],
+)
 def test_feedback_of_another_form_is_refused(server, entry):
     path = f"{SERVICE}/feedback"
     signed = {"Authorization": f"Bearer {token(aud=f'{URL}{path}')}"}

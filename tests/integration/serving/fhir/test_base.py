@@ -60,6 +60,12 @@ def test_problem_of_the_api_is_an_outcome_here(server):
     assert server.stranger().get("/fhir/Patient/1").headers["www-authenticate"] == "Bearer"
 
 
+def test_error_names_the_document_of_this_door(server):
+    (issue,) = outcome_of(server.caller().delete("/fhir/metadata"), 405)
+    assert "/fhir/metadata" in issue["diagnostics"]
+    assert "openapi" not in issue["diagnostics"]
+
+
 def find(server, key):
     directory: Directory = server.components.directory
     return directory.find(key)

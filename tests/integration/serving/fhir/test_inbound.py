@@ -170,6 +170,29 @@ def test_final_observation_that_is_put_again_supersedes_too(server, name):
     assert counting(server, name) == [("heart_rate", 91.0)]
 
 
+@pytest.mark.parametrize("headers", [{}, {"If_Match": 'W/"1"'}])
+def test_resource_that_a_client_got_here_and_sends_back_changed_supersedes(server, name, headers):
+    got = send(server, "POST", "/Observation", reading(name)).json()
+    got["valueQuantity"]["value"] = 87
+    again = send(server, "PUT", f"/Observation/{got['id']}", got, **headers).json()
+    assert again["meta"]["versionId"] == "2"
+    assert counting(server, name) == [("heart_rate", 87.0)]
+    again["valueQuantity"]["value"] = 86
+    assert send(server, "PUT", f"/Observation/{got['id']}", again).json()["meta"]["versionId"] == "3"
+    assert counting(server, name) == [("heart_rate", 86.0)]
+
+
+def test_old_version_of_a_sender_that_numbers_them_changes_nothing(server, name):
+    own = reading(name, id=f"bus-{name}")
+
+    def version(number, value):
+        return own | {"meta": {"versionId": str(number)}, "valueQuantity": own["valueQuantity"] | {"value": value}}
+
+    for number, value in ((1, 70), (3, 73), (2, 72)):
+        assert send(server, "PUT", f"/Observation/bus-{name}", version(number, value)).status_code in (200, 201)
+    assert counting(server, name) == [("heart_rate", 73.0)]
+
+
 def test_deleted_observation_no_longer_counts_and_counts_again_when_it_is_put_again(server, name):
     own = reading(name)
     identity = identity_of(send(server, "POST", "/Observation", own))
@@ -194,6 +217,15 @@ def test_entered_in_error_retracts(server, name):
     own = reading(name)
     identity = identity_of(send(server, "POST", "/Observation", own))
     send(server, "PUT", f"/Observation/{identity}", own | {"id": identity, "status": "entered-in-error"})
+    assert counting(server, name) == []
+
+
+@pytest.mark.parametrize(
+    "condition", ["identifier=a", "identifier=|", "name=x", "&".join(["identifier=urn:x|1"] * 30), "x" * 3_000]
+)
+def test_condition_that_cannot_be_read_is_refused(server, name, condition):
+    assert send(server, "PUT", f"/Observation?{condition}", reading(name)).status_code == 400
+    assert send(server, "POST", "/Observation", reading(name), If_None_Exist=condition).status_code == 400
     assert counting(server, name) == []
 
 
@@ -266,6 +298,16 @@ def test_transaction_registers_the_patient_that_its_observations_refer_to(server
     assert (known.ward, known.sex, round(known.age)) == ("B4", 0.0, 77)
 
 
+def test_transaction_takes_patients_with_links_unless_they_merge(server, name):
+    def sent(kind):
+        return bundle("transaction", entry("POST", "Patient", patient(name, link=[{"type": kind, "other": subject("other")}])))
+
+    assert send(server, "POST", "", sent("replaces")).status_code == 422
+    assert registration(server, name) is None
+    assert send(server, "POST", "", sent("seealso")).status_code == 200
+    assert registration(server, name) is not None
+
+
 def registration(server, name):
     with server.components.journal.snapshot() as snapshot:
         return snapshot.registration(server.components.pseudonyms.subject_key(name), 2**62)
@@ -293,11 +335,98 @@ def test_encounter_moves_and_discharges_and_keeps_what_the_patient_said(server, 
     assert registration(server, name).discharged
 
 
+@pytest.mark.parametrize("status", [[], {}, None, 1, "busy"])
+def test_encounter_whose_status_is_none_is_refused(server, name, status):
+    answer = send(server, "POST", "/Encounter", encounter(subject(name), "B4", status))
+    assert (answer.status_code, answer.json()["issue"][0]["expression"]) == (422, ["Encounter.status"])
+
+
 def test_patient_is_known_by_the_clients_id_afterwards(server, name):
     assert send(server, "PUT", f"/Patient/ehr-{name}", patient(name, id=f"ehr-{name}")).status_code == 201
     for reference in (f"Patient/ehr-{name}", f"https://ehr.example/fhir/Patient/ehr-{name}/_history/3"):
         assert send(server, "POST", "/Observation", reading("x", subject={"reference": reference})).status_code == 201
     assert len(counting(server, name)) == 2
+
+
+def test_conditional_create_of_a_known_patient_changes_nothing(server, name):
+    send(server, "POST", "/Patient", patient(name, gender="female"))
+    answer = send(server, "POST", "/Patient", patient(name, gender="male"), If_None_Exist=f"identifier={SYSTEM}|{name}")
+    assert answer.status_code == 200
+    assert answer.json()["issue"][0]["diagnostics"] == "it was here already, and nothing was changed"
+    assert registration(server, name).sex == 0.0
+
+
+def test_patient_and_encounter_have_the_version_of_the_record_and_an_old_one_changes_nothing(server, name):
+    created = send(server, "POST", "/Patient", patient(name, gender="female"))
+    path, first = f"/Patient/{created.json()['id']}", created.headers["etag"]
+    read = send(server, "GET", path)
+    assert (read.headers["etag"], read.json()["meta"]) == (first, created.json()["meta"])
+    moved = send(server, "POST", "/Encounter", encounter(subject(name), "B4"))
+    assert moved.headers["etag"] != first
+    own = patient(name, id=created.json()["id"], gender="male")
+    assert send(server, "PUT", path, own, If_Match=first).status_code == 412
+    refused = bundle("transaction", entry("PUT", path.strip("/"), own, ifMatch=first))
+    assert send(server, "POST", "", refused).status_code == 412
+    assert registration(server, name).sex == 0.0
+    assert send(server, "PUT", path, own, If_Match=moved.headers["etag"]).status_code == 200
+    assert registration(server, name).sex == 1.0
+    assert send(server, "PUT", "/Patient/unknown", patient(f"{name}-x", id="unknown"), If_Match='W/"1"').status_code == 412
+
+
+def test_conditional_create_does_not_tell_of_patients_of_other_wards(server, name):
+    send(server, "POST", "/Patient", patient(name))
+    send(server, "POST", "/Encounter", encounter(subject(name), "B4"))
+    other = server.caller(wards=["C1"], subject=f"conditional caller of {name}")
+    condition = {"If_None_Exist": f"identifier={SYSTEM}|{name}"}
+    assert send(server, "POST", "/Patient", patient(name), other, **condition).status_code == 403
+
+
+def test_condition_has_to_be_of_the_patient_that_is_sent(server, name):
+    for method, path, condition in (
+        ("PUT", f"/Patient?identifier={SYSTEM}|{name}-other", {}),
+        ("POST", "/Patient", {"If_None_Exist": f"identifier={SYSTEM}|{name}-other"}),
+    ):
+        answer = send(server, method, path, patient(name, gender="male"), **condition)
+        assert (answer.status_code, answer.json()["issue"][0]["expression"]) == (422, ["Patient.identifier"])
+    assert registration(server, name) is None
+
+
+def test_condition_that_finds_another_patient_is_a_conflict(server, name):
+    second = {"system": "urn:insurance", "value": name}
+    send(server, "POST", "/Patient", patient(f"{name}-a") | {"identifier": [subject(f"{name}-a")["identifier"], second]})
+    sent = patient(f"{name}-b") | {"identifier": [subject(f"{name}-b")["identifier"], second]}
+    assert send(server, "PUT", f"/Patient?identifier=urn:insurance|{name}", sent).status_code == 409
+    assert registration(server, f"{name}-b") is None
+
+
+def test_answer_is_the_resource_with_its_id_unless_something_else_is_preferred(server, name):
+    own = reading(name)
+    created = send(server, "POST", "/Observation", own)
+    content = created.json()
+    assert (content["id"], content["meta"]["versionId"]) == (identity_of(created), "1")
+    assert content == own | {"id": content["id"], "meta": content["meta"]}
+    minimal = send(server, "POST", "/Observation", reading(name, 81), Prefer="return=minimal")
+    assert (minimal.status_code, minimal.content) == (201, b"")
+    assert minimal.headers["location"] != created.headers["location"]
+    outcome = send(server, "POST", "/Observation", reading(name, 82), Prefer="respond-async, return=OperationOutcome")
+    assert outcome.json()["issue"][0]["diagnostics"] == "stored"
+    refused = send(server, "POST", "/Observation", reading(name, 31337.25), Prefer="return=representation")
+    assert (refused.status_code, refused.json()["resourceType"]) == (422, "OperationOutcome")
+
+
+def test_what_cannot_be_used_is_said_unless_the_client_insists_on_the_resource(server, name):
+    own = panel(component("8480-6", 120, "mm[Hg]"), component("8462-4", 8000, "mm[Hg]"), id=None, subject=subject(name))
+    said = send(server, "POST", "/Observation", own | {"effectiveDateTime": now(1)})
+    assert said.json()["resourceType"] == "OperationOutcome"
+    insisted = send(server, "POST", "/Observation", own | {"effectiveDateTime": now(2)}, Prefer="return=representation")
+    assert (insisted.status_code, insisted.json()["resourceType"]) == (201, "Observation")
+
+
+def test_entries_hold_the_resources_if_that_is_preferred(server, name):
+    sent = bundle("batch", entry("POST", "Observation", reading(name)), entry("POST", "Observation", reading(name, 31337.25)))
+    answer = send(server, "POST", "", sent, Prefer="return=representation").json()
+    assert [each.get("resource", {}).get("resourceType") for each in answer["entry"]] == ["Observation", None]
+    assert "resource" not in send(server, "POST", "", sent).json()["entry"][0]
 
 
 def test_replaced_patient_counts_for_the_other(server, name):
