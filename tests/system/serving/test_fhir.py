@@ -32,7 +32,7 @@ def client(caller, served_home):
 
 
 def admit(client, values):
-    """Register a patient, send values, and return the reference to the Patient once there is a risk of all of them."""
+    """Register a patient, send values, and return the RiskAssessment once it is of all of them."""
     name = f"fhir-{uuid.uuid4()}"
     body = {"patients": [{"patient_id": name, "ward": "B4", "age": 70, "sex": "male"}]}
     client.post("/v1/patients", json=body).raise_for_status()
@@ -50,6 +50,15 @@ def get(client, path, **parameters):
     answer = client.get(f"/fhir/{path}", params=parameters)
     assert answer.status_code == 200, answer.text
     return answer.json()
+
+
+def alarm_of(client, patient):
+    """Return the alarm of a patient once the rescorer has sounded it."""
+    for _ in range(100):
+        for entry in get(client, "DetectedIssue", patient=patient).get("entry", ()):
+            return entry["resource"]
+        time.sleep(0.1)
+    pytest.fail("no alarm")
 
 
 def test_risk_by_the_model_is_read_traced_and_verified(client, served_home):
@@ -75,11 +84,10 @@ def test_risk_by_the_model_is_read_traced_and_verified(client, served_home):
 
 def test_past_risk_by_the_model_is_what_was_given(client):
     before = admit(client, STEADY)
-    (form,) = [{"patient": before["subject"]["reference"]}]
     name = get(client, before["subject"]["reference"])["identifier"][0]["value"]
     client.post("/v1/observations", json=observations_body(name, {"heart_rate": 120})).raise_for_status()
     for _ in range(100):
-        after = get(client, "RiskAssessment", **form)["entry"][0]["resource"]
+        after = get(client, "RiskAssessment", patient=before["subject"]["reference"])["entry"][0]["resource"]
         if after["basis"] != before["basis"]:
             break
         time.sleep(0.1)
@@ -96,8 +104,7 @@ def test_news2_and_an_alarm_go_out_and_an_acknowledgement_comes_back(client):
     (entry,) = get(client, "Observation", patient=patient, code="http://snomed.info/sct|1104051000000101")["entry"]
     assert entry["resource"]["valueQuantity"]["value"] >= 12
     assert get(client, f"Observation/{entry['resource']['id']}")["component"] == entry["resource"]["component"]
-    found = get(client, "DetectedIssue", patient=patient)
-    (issue,) = [entry["resource"] for entry in found["entry"]]
+    issue = alarm_of(client, patient)
     assert get(client, issue["evidence"][0]["detail"][0]["reference"])["subject"]["reference"] == patient
     action = {"coding": [{"system": "urn:vigil:alarm-action", "code": "acknowledged"}]}
     answer = client.put(
