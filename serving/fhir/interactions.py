@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vigil.serving.fhir.subscriptions.resource import PROFILE
+from vigil.serving.fhir.subscriptions.topics import TOPICS
+
 
 @dataclass(frozen=True)
 class Offered:
@@ -34,6 +37,15 @@ class Offered:
         return described
 
 
+_BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport"
+_SUBSCRIPTION_OPERATIONS: Final = [
+    {"name": name, "definition": f"{_BACKPORT}/OperationDefinition/backport-subscription-{name}"}
+    for name in ("status", "events")
+]
+_SUBSCRIPTION_TOPICS: Final = [
+    {"url": f"{_BACKPORT}/StructureDefinition/capabilitystatement-subscriptiontopic-canonical", "valueCanonical": url}
+    for url in TOPICS
+]
 _CONDITIONAL: Final = (("conditionalCreate", True), ("conditionalUpdate", True))
 
 _PATIENT: Final = (("patient", "reference"), ("subject", "reference"))
@@ -58,5 +70,12 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         details=(("updateCreate", True), *_CONDITIONAL),
     ),
     Offered("RiskAssessment", ("search-type",), (*_PATIENT, *_PATIENT_IDENTIFIER)),
+    Offered(
+        "Subscription",
+        ("read", "create", "update", "delete", "search-type"),
+        (("status", "token"), ("url", "uri")),
+        profiles=(PROFILE,),
+        details=(("extension", _SUBSCRIPTION_TOPICS), ("operation", _SUBSCRIPTION_OPERATIONS)),
+    ),
 )
 SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ("transaction", "batch")

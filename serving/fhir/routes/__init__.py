@@ -2,6 +2,6 @@
 
 from typing import Final
 
-from vigil.serving.fhir.routes import bundles, metadata, reads, risks, writes
+from vigil.serving.fhir.routes import bundles, metadata, reads, risks, subscriptions, writes
 
-ROUTERS: Final = (bundles.router, metadata.router, reads.router, risks.router, writes.router)
+ROUTERS: Final = (bundles.router, metadata.router, reads.router, risks.router, subscriptions.router, writes.router)

@@ -16,7 +16,8 @@ from vigil.serving.fhir.routes.reads import answer_entry
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
-_WRITES: Final = {offered.type: frozenset(offered.interactions) for offered in RESOURCES}
+_TYPES: Final = ("Device", "Encounter", "Observation", "Patient")  # that a bundle may write
+_WRITES: Final = {offered.type: frozenset(offered.interactions) for offered in RESOURCES if offered.type in _TYPES}
 _LETTERS: Final = {"create": "c", "update": "u", "delete": "d"}
 
 
