@@ -102,7 +102,9 @@ class PredictionLog:
         Times are microseconds. Of each five minutes it is the last. Made for the pages of wards: quick, for many subjects.
         """
         columns = (SUBJECTS.c.subject_id, ROWS.c.index_time, ROWS.c.probability)
-        query = sa.select(*columns).join(SUBJECTS, SUBJECTS.c.id == ROWS.c.subject).join(CONTEXTS, CONTEXTS.c.id == ROWS.c.context)
+        query = (
+            sa.select(*columns).join(SUBJECTS, SUBJECTS.c.id == ROWS.c.subject).join(CONTEXTS, CONTEXTS.c.id == ROWS.c.context)
+        )
         query = query.where(CONTEXTS.c.origin != "request", ROWS.c.probability.is_not(None), ROWS.c.index_time > since)
         last: dict[tuple[str, int], tuple[int, float]] = {}
         with reading(self._engine) as connection:
