@@ -25,11 +25,8 @@ from vigil.serving.fhir.routes.reads import answer_entry
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
-_WRITES: Final = {
-    offered.type: frozenset(offered.interactions)
-    for offered in RESOURCES
-    if offered.type != "DetectedIssue"  # what is done about an alarm is done alone
-}
+_TYPES: Final = ("Device", "Encounter", "Observation", "Patient")  # that a bundle may write
+_WRITES: Final = {offered.type: frozenset(offered.interactions) for offered in RESOURCES if offered.type in _TYPES}
 _WRITING: Final = frozenset(("create", "update", "patch", "delete"))
 _OTHER_TYPES: Final = RESOURCE_TYPES - {offered.type for offered in RESOURCES if _WRITING.intersection(offered.interactions)}
 _LETTERS: Final = {"create": "c", "update": "u", "delete": "d"}

@@ -19,9 +19,9 @@ from vigil.serving.fhir.routes import ROUTERS
 ROUTES = {(method, route.path) for router in ROUTERS for route in router.routes for method in route.methods}
 OPEN = {("GET", "/fhir/metadata")}  # need no token
 BUNDLES = {("POST", "/fhir"), ("POST", "/fhir/")}  # what an entry needs is its own
-OTHERS = {  # operations, with the type and the letter that they need; they are no interactions
-    ("GET", "/fhir/RiskAssessment/{id}/$verify"): ("RiskAssessment", "r", None),
-    ("POST", "/fhir/RiskAssessment/{id}/$verify"): ("RiskAssessment", "r", None),
+OPERATIONS = ("RiskAssessment/{id}/$verify", "Subscription/$status", "Subscription/{id}/$status", "Subscription/{id}/$events")
+OTHERS = {  # routes of another form, with the type and the letter that they need; operations are no interactions
+    (method, f"/fhir/{path}"): (path.partition("/")[0], "r", None) for path in OPERATIONS for method in ("GET", "POST")
 }
 FORMS = (
     (r"POST /fhir/(?P<type>\w+)/_search", "s", "search-type"),
