@@ -1,8 +1,10 @@
 """Composition: the components of each process, made once from the settings and handed to what uses them."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Final
+
+from sqlalchemy import Engine
 
 from vigil.features.installed import record_use, require_packages
 from vigil.features.pseudonyms import Pseudonyms, open_pseudonyms
@@ -25,6 +27,10 @@ from vigil.serving.fhir.observation_pages import ObservationPages
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
 from vigil.serving.fhir.past_risk_assessments import PastRiskAssessments
 from vigil.serving.fhir.settings import FhirSettingsFile
+from vigil.serving.fhir.subscriptions.deliverer import Deliverer
+from vigil.serving.fhir.subscriptions.header import PURPOSE as HEADER_PURPOSE
+from vigil.serving.fhir.subscriptions.service import SubscriptionService
+from vigil.serving.fhir.subscriptions.telling import Telling
 from vigil.serving.identity.identities import Identities
 from vigil.serving.login.service import LoginService, open_login
 from vigil.serving.observability.logs import configure_logging
@@ -41,6 +47,7 @@ from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.source_settings import SourceSettingsFile
+from vigil.serving.records.subscriptions import Subscriptions
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
 from vigil.serving.scoring.champion import Champion
@@ -50,6 +57,7 @@ from vigil.serving.scoring.risk_service import RiskService
 from vigil.serving.scoring.standing import StandingRisks
 from vigil.serving.scoring.verification import Verifier
 from vigil.serving.settings import Settings
+from vigil.serving.smart.clients import Clients
 from vigil.serving.smart.service import SmartService, open_smart
 from vigil.serving.stream.group_commit import GroupCommit
 from vigil.serving.stream.ingestion import Ingestion
@@ -90,6 +98,7 @@ class ApiComponents:
     smart: SmartService
     standing_answers: StandingAnswers
     streams: OpenStreams
+    subscriptions: SubscriptionService
     tokens: TokenVerifier
     ward_settings: WardSettingsFile
     ward_state: WardState
@@ -159,12 +168,13 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         declared=service.declared,
     )
     fhir_settings = FhirSettingsFile(home)
-    directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
+    directory = _open_directory(settings, connections, fhir_settings, pseudonyms, identities)
     chart = Chart(directory, pseudonyms, identities, journal, access)
     fhir_observations, ward_settings = FhirObservations(connections), WardSettingsFile(home)
     versions = ModelVersions(home, champion)
     past_risks = PastRisks(service.task, service.log, journal, service.standing, versions)
     past_assessments = PastRiskAssessments(chart, past_risks, Verifier(journal, service.log, versions))
+    telling = Telling(smart.clients.caller, ward_state, journal, directory, lambda: service, service.task.name)
     return ApiComponents(
         access=access,
         alarm_pages=AlarmPages(chart, ward_state, metrics),
@@ -204,6 +214,13 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         smart=smart,
         standing_answers=StandingAnswers(service.standing, pseudonyms),
         streams=OpenStreams(),
+        subscriptions=SubscriptionService(
+            Subscriptions(connections),
+            telling,
+            fhir_settings,
+            pseudonyms.derive(HEADER_PURPOSE),
+            f"{settings.url}{FHIR_BASE}",
+        ),
         tokens=tokens,
         ward_settings=ward_settings,
         ward_state=ward_state,
@@ -226,6 +243,7 @@ class RescorerComponents:
     rescorer: Rescorer
     online_store: OnlineStoreWriter
     champion: Champion
+    deliverer: Deliverer
 
 
 def open_rescorer(settings: Settings, metrics: Metrics) -> RescorerComponents:
@@ -248,7 +266,36 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> RescorerComponents:
         online_store=online_store,
         metrics=metrics,
     )
-    return RescorerComponents(rescorer, online_store, champion)
+    return RescorerComponents(rescorer, online_store, champion, _open_deliverer(settings, metrics, champion))
+
+
+def _open_deliverer(settings: Settings, metrics: Metrics, champion: Champion) -> Deliverer:
+    """Return what delivers the notifications of subscriptions. The risk service is opened when it is first needed."""
+    home, task = settings.home, find_task(settings.task, settings.home)
+    connections = open_database(home, connection_tables.SCHEMA)
+    pseudonyms, fhir_settings, ward_state = open_pseudonyms(home), FhirSettingsFile(home), WardState(home)
+    return Deliverer(
+        subscriptions=Subscriptions(connections),
+        telling=Telling(
+            Clients(home).caller,
+            ward_state,
+            Journal(home),
+            _open_directory(settings, connections, fhir_settings, pseudonyms, Identities(home)),
+            cache(partial(open_risk_service, settings, champion, ward_state)),
+            task.name,
+        ),
+        settings=fhir_settings,
+        secret=pseudonyms.derive(HEADER_PURPOSE),
+        base=f"{settings.url}{FHIR_BASE}",
+        home=home,
+        metrics=metrics,
+    )
+
+
+def _open_directory(
+    settings: Settings, connections: Engine, fhir_settings: FhirSettingsFile, pseudonyms: Pseudonyms, identities: Identities
+) -> Directory:
+    return Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
 
 
 def _open_champion(settings: Settings, metrics: Metrics) -> Champion:

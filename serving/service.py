@@ -139,6 +139,7 @@ class Rescoring:
         self.thread = threading.Thread(target=self._run, name="rescorer", daemon=True)
         self.components.champion.follow()
         self.components.online_store.start()
+        self.components.deliverer.start()
         _freeze()
         self.thread.start()
         _store_metrics(settings.home, self.stopped)
@@ -158,6 +159,7 @@ class Rescoring:
         """End after the present step."""
         self.components.champion.stop()
         self.stopped.set()
+        self.components.deliverer.stop()
         self.thread.join()
         self.components.online_store.stop()
 

@@ -23,6 +23,7 @@ from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.sessions import Sessions
+from vigil.serving.records.subscriptions import Subscriptions
 from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.ward_state import WardState
 
@@ -110,7 +111,7 @@ def _forget(home: Path, cohort: set[str]) -> int:
 
 
 def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
-    """Delete what FHIR clients sent before a time, names of patients without an identity, and sessions that have expired.
+    """Delete what FHIR clients sent, and were told, before a time, names without an identity, and sessions that have expired.
 
     Returns:
         How many rows, by file and table.
@@ -119,10 +120,12 @@ def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
     if not (home / file).exists():
         return {}
     connections = open_database(home, connection_tables.SCHEMA)
+    told = Subscriptions(connections).delete_before(microsecond(before))
     return {
         f"{file} fhir_observations": FhirObservations(connections).delete_before(microsecond(before)),
         f"{file} fhir_names": FhirNames(connections).forget_others(Identities(home).subjects()),
         f"{file} sessions": Sessions(connections).delete_expired(microsecond(present())),
+        **{f"{file} {table}": rows for table, rows in told.items()},
     }
 
 

@@ -18,7 +18,8 @@ Permissions = Mapping[str, frozenset[str]]  # interactions by type of resource
 PERMISSIONS: Final[Mapping[str, Mapping[str, str]]] = {
     "observations:write": {"Observation": "cud", "Device": "cu"},
     "patients:write": {"Patient": "cu", "Encounter": "cu"},
-    "risk:read": {"RiskAssessment": "rs", "Observation": "rs", "Provenance": "rs", "Device": "r"},
+    # Whoever subscribes is told of what it may read only, so either scope is enough for Subscriptions.
+    "risk:read": {"RiskAssessment": "rs", "Observation": "rs", "Provenance": "rs", "Device": "r", "Subscription": "cruds"},
     "alarms:read": {"DetectedIssue": "rs", "Subscription": "cruds"},
     "alarms:write": {"DetectedIssue": "u"},
     "ward:read": {"Patient": "rs", "Encounter": "rs", "Group": "rs"},

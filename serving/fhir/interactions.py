@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vigil.serving.fhir.subscriptions.resource import PROFILE
+from vigil.serving.fhir.subscriptions.topics import TOPICS
+
 
 @dataclass(frozen=True)
 class Offered:
@@ -34,6 +37,15 @@ class Offered:
         return described
 
 
+_BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport"
+_SUBSCRIPTION_OPERATIONS: Final = [
+    {"name": name, "definition": f"{_BACKPORT}/OperationDefinition/backport-subscription-{name}"}
+    for name in ("status", "events")
+]
+_SUBSCRIPTION_TOPICS: Final = [
+    {"url": f"{_BACKPORT}/StructureDefinition/capabilitystatement-subscriptiontopic-canonical", "valueCanonical": url}
+    for url in TOPICS
+]
 _CONDITIONAL: Final = (("conditionalCreate", True), ("conditionalUpdate", True))
 
 _VERSIONED: Final = ("versioning", "versioned-update")
@@ -75,6 +87,13 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         _READ,
         (*_PATIENT, *_PATIENT_IDENTIFIER),
         details=(("operation", [{"name": "verify", "definition": "urn:vigil:operation:verify"}]),),
+    ),
+    Offered(
+        "Subscription",
+        ("read", "create", "update", "delete", "search-type"),
+        (("status", "token"), ("url", "uri")),
+        profiles=(PROFILE,),
+        details=(("extension", _SUBSCRIPTION_TOPICS), ("operation", _SUBSCRIPTION_OPERATIONS)),
     ),
 )
 SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ("transaction", "batch")

@@ -4,14 +4,16 @@
 
     patient_system = "urn:oid:1.2.276.0.76.4.8"        # of the identifiers by which patients are known
     base_urls = ["https://ehr.example/fhir"]           # whose ids of patients are understood
+    subscription_endpoints = ["https://ehr.example/hooks/"]  # below which notifications may be sent
 """
 
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vigil.features.errors import VigilError
+from vigil.serving.fhir.subscriptions.endpoints import Endpoint, find_allowed, require_endpoint
 from vigil.serving.records.settings_file import SettingsFile
 
 FILE: Final = "fhir.toml"
@@ -31,6 +33,9 @@ class FhirSettings(BaseModel):
             joined by ``|``, are.
         base_urls: of servers whose resources clients refer to. References to other servers are not understood.
         own_codes: signals of the codes that a hospital has beside the standard ones, by ``system|code``.
+        subscription_endpoints: URLs below which notifications of subscriptions may be sent.
+        subscription_ca_file: certificates (PEM) that such an endpoint may be signed with, relative to the home. None: those of
+            the system. Read when the server starts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -38,6 +43,8 @@ class FhirSettings(BaseModel):
     patient_system: Text | None = None
     base_urls: tuple[Annotated[str, Field(pattern=r"^https?://\S+$")], ...] = ()
     own_codes: dict[Text, Text] = Field(default_factory=dict)
+    subscription_endpoints: tuple[Annotated[str, AfterValidator(require_endpoint)], ...] = ()
+    subscription_ca_file: Text | None = None
 
 
 class FhirSettingsFile(SettingsFile[FhirSettings]):
@@ -49,8 +56,13 @@ class FhirSettingsFile(SettingsFile[FhirSettings]):
         Raises:
             FhirSettingsError: it cannot be used; only if strict.
         """
-        expected = "patient_system, base_urls and own_codes; see docs/fhir.md"
+        expected = f"{', '.join(FhirSettings.model_fields)}; see docs/fhir.md"
         super().__init__(home / FILE, FhirSettings, FhirSettingsError, expected, strict=strict)
+
+    def find_endpoint(self, url: str) -> Endpoint | None:
+        """Return the parts of a URL that notifications may be sent to now; None: they may not."""
+        self.refresh()
+        return find_allowed(url, self.content.subscription_endpoints)
 
     def own_codes(self) -> dict[tuple[str, str], str]:
         """Return the signals of the hospital's own codes now, by system and code."""

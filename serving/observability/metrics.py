@@ -78,6 +78,11 @@ class Metrics:
         )
         for kind in SILENCE_KINDS:
             self._silence_events.labels(kind)  # 0 from the start, so that the first event is an increase
+        self._notifications = Counter(
+            "vigil_notifications_total", "Notifications of subscriptions by result.", ["result"], **options
+        )
+        for result in ("delivered", "failed"):
+            self._notifications.labels(result)
         # A gauge is registered when it is first set, so that a process without a value does not report 0.
         self._feast_age = Gauge("vigil_feast_age_seconds", "Age of the oldest row of the latest batch.", registry=None)
         self._feast_rows = Counter("vigil_feast_rows_total", "Rows written into the feature store.", ["status"], **options)
@@ -86,6 +91,7 @@ class Metrics:
         )
         self._stopped_signals = Gauge("vigil_stopped_signals", "Signals that have stopped.", ["signal"], registry=None)
         self._silent_sources = Gauge("vigil_silent_sources", "Sources that are silent.", registry=None)
+        self._waiting = Gauge("vigil_notifications_waiting", "Events that wait for an endpoint.", registry=None)
         self._requests = Histogram(
             "vigil_request_seconds", "Time until an answer began.", ["path", "status"], buckets=_REQUEST_SECONDS, **options
         )
@@ -166,6 +172,15 @@ class Metrics:
             self._stopped_signals.labels(signal).set(stopped[signal])
         self._seen_stopped |= stopped.keys()
         self._silent_sources.set(len({silence.source for silence in silences if silence.subject_id is None}))
+
+    def count_notification(self, *, delivered: bool) -> None:
+        """Count a notification of a subscription that its endpoint took, or did not."""
+        self._notifications.labels("delivered" if delivered else "failed").inc()
+
+    def set_waiting_notifications(self, events: int) -> None:
+        """Record how many events wait for the endpoints of subscriptions."""
+        self._register(self._waiting)
+        self._waiting.set(events)
 
     def observe_online_store(self, oldest_seconds: float, rows: int) -> None:
         """Record a batch of rows written to the feature store, and the age of its oldest row in seconds."""

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from vigil.serving.records.database import Digest, Schema
 
 METADATA: Final = sa.MetaData()
-SCHEMA: Final = Schema("connections", METADATA, revision="0003")
+SCHEMA: Final = Schema("connections", METADATA, revision="0004")
 
 USED_ASSERTIONS: Final = sa.Table(
     "used_assertions",
@@ -44,4 +44,41 @@ SESSIONS: Final = sa.Table(  # of people who have logged in
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("used_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
+)
+SUBSCRIPTIONS: Final = sa.Table(  # of FHIR clients; what the client wants, and how far it has been told
+    "subscriptions",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("client", sa.String, nullable=False, index=True),
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("updated_at", sa.BigInteger, nullable=False),
+    sa.Column("topic", sa.String, nullable=False),
+    sa.Column("filters", sa.JSON, nullable=False),  # [[name, [value, ...]], ...]; patients by subject key
+    sa.Column("wards", sa.JSON(none_as_null=True)),  # that the client might see when it wrote this; null: all
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("ends_at", sa.BigInteger),
+    sa.Column("endpoint", sa.String, nullable=False),
+    sa.Column("sealed_header", sa.LargeBinary),  # encrypted, since it holds secrets
+    sa.Column("content", sa.String, nullable=False),
+    sa.Column("heartbeat", sa.Integer),  # seconds
+    sa.Column("timeout", sa.Integer),
+    sa.Column("max_count", sa.Integer),
+    sa.Column("status", sa.String, nullable=False),
+    sa.Column("error", sa.String),
+    sa.Column("confirmed", sa.Boolean, nullable=False),  # by an answer to the handshake
+    sa.Column("positions", sa.JSON, nullable=False),  # number of the last event that was looked at, by ward
+    sa.Column("numbered", sa.Integer, nullable=False),  # events so far
+    sa.Column("delivered", sa.Integer, nullable=False),  # the last of them that the endpoint took, or that was passed over
+    sa.Column("lost", sa.Integer, nullable=False),  # of them, deleted before the endpoint took them
+)
+SUBSCRIPTION_EVENTS: Final = sa.Table(  # what each subscription is told, by number; the events are in the ward state
+    "subscription_events",
+    METADATA,
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("subscription_id", sa.String, nullable=False),
+    sa.Column("number", sa.Integer, nullable=False),
+    sa.Column("ward", sa.String),  # null, as the number: events that were deleted before they had a number
+    sa.Column("ward_number", sa.Integer),
+    sa.Column("at", sa.BigInteger, nullable=False, index=True),
+    sa.UniqueConstraint("subscription_id", "number"),
 )

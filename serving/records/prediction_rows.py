@@ -1,6 +1,7 @@
 """Rows of the prediction log, as predictions are written to them and as features are read from them."""
 
 import json
+import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,14 @@ from vigil.serving.records.prediction_tables import CONTEXTS, FEATURE_NAMES, ROW
 Origin = Literal["online_store", "request", "journal", "rescorer"]
 ORIGINS: Final[tuple[Origin, ...]] = get_args(Origin)
 
+_IDS: Final = uuid.UUID("b1d3f2c4-50a7-4f0f-9a58-0b6c2d9f7e13")
 _CONTEXT: Final = tuple(column.name for column in CONTEXTS.columns if not column.primary_key)
 _OWN: Final = ("prediction_id", "made_at", "index_time", "probability", "news2", "news2_highest", "net_score", "net_spot")
+
+
+def rescored_id(task: str, model_version: str | None, subject: str, index_time: pd.Timestamp) -> str:
+    """Return the id of a prediction that the rescorer makes: making it again, after a crash, gives the same one."""
+    return str(uuid.uuid5(_IDS, f"{task}/{model_version or 'none'}/{subject}/{index_time.isoformat()}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from vigil.serving.records.database import (
     Schema,
     as_row,
     delete_in_steps,
+    in_chunks,
     open_database,
     reading,
     upsert,
@@ -41,6 +42,7 @@ SCHEMA: Final = Schema("ward_state", METADATA, revision="0007", former_file="boa
 _ALARM_IDS: Final = uuid.UUID("6f0c9a52-6a3b-4f0e-9f0e-2d1b7c8e5a41")
 _JOURNAL: Final = "journal"  # progress: time of the last group that is in the risks
 _HEARTBEAT: Final = "heartbeat"
+_EVENTS: Final = sa.select(*(EVENTS.c[name] for name in ("ward", "subject_id", "kind", "at", "body", "number")))
 _ALARM_COLUMNS: Final = tuple(column.name for column in ALARMS.columns)
 
 
@@ -269,10 +271,30 @@ class WardState:
 
     def events(self, ward: str, after: int, limit: int) -> list[NumberedEvent]:
         """Return what changed in a ward after the event of a number, in order."""
-        columns = [EVENTS.c[name] for name in ("ward", "subject_id", "kind", "at", "body", "number")]
-        query = sa.select(*columns).where(EVENTS.c.ward == ward, EVENTS.c.number > after).order_by(EVENTS.c.number)
+        query = _EVENTS.where(EVENTS.c.ward == ward, EVENTS.c.number > after).order_by(EVENTS.c.number)
+        return self._read_events(query.limit(limit))
+
+    def last_events(self) -> dict[str, int]:
+        """Return the number of the last event of each ward that had any."""
         with reading(self._engine) as connection:
-            return [NumberedEvent(**row) for row in connection.execute(query.limit(limit)).mappings()]
+            return {row.ward: row.last for row in connection.execute(sa.select(EVENT_NUMBERS))}
+
+    def events_after(self, positions: Mapping[str, int], limit: int) -> list[NumberedEvent]:
+        """Return the events of several wards, each after the event of a number, in the order in which they happened."""
+        after = [(EVENTS.c.ward == ward) & (EVENTS.c.number > number) for ward, number in positions.items()]
+        return self._read_events(_EVENTS.where(sa.or_(sa.false(), *after)).order_by(EVENTS.c.seq).limit(limit))
+
+    def events_of(self, numbers: Iterable[tuple[str, int]]) -> dict[tuple[str, int], NumberedEvent]:
+        """Return events by ward and number, of those that are still stored."""
+        found: dict[tuple[str, int], NumberedEvent] = {}
+        for chunk in in_chunks(list(numbers)):
+            events = self._read_events(_EVENTS.where(sa.tuple_(EVENTS.c.ward, EVENTS.c.number).in_(chunk)))
+            found |= {(event.ward, event.number): event for event in events}
+        return found
+
+    def _read_events(self, query: "sa.Select[Any]") -> list[NumberedEvent]:
+        with reading(self._engine) as connection:
+            return [NumberedEvent(**row) for row in connection.execute(query).mappings()]
 
     def event_range(self, ward: str) -> tuple[int, int]:
         """Return the number after which all events of a ward are stored, and the number of its last event."""

@@ -8,6 +8,7 @@
     wards = ["B4"]                             # left out: all wards
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vigil.features.errors import VigilError
 from vigil.serving.auth.jwks import JwksFile, JwksUrl
-from vigil.serving.auth.smart_scopes import Permissions, parse_smart_scopes
-from vigil.serving.auth.tokens import is_printable_name
+from vigil.serving.auth.smart_scopes import Permissions, own_scopes, parse_smart_scopes
+from vigil.serving.auth.tokens import Caller, is_printable_name
 from vigil.serving.records.settings_file import SettingsFile
 
 FILE: Final = "clients.toml"
@@ -93,6 +94,14 @@ class Clients:
         """Return what is registered of a client now; None: nothing."""
         self._file.refresh()
         return self._file.content.clients.get(client_id)
+
+    def caller(self, client_id: str) -> Caller | None:
+        """Return what a client may see and do now, without a token; None: it is not registered."""
+        client = self.find(client_id)
+        if client is None:
+            return None
+        permissions = client.permissions
+        return Caller(client_id, own_scopes(permissions), client.wards, math.inf, permissions)
 
     def allows_origin(self, origin: str) -> bool:
         """Return whether a client may call from web pages of an origin."""

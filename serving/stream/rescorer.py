@@ -6,7 +6,6 @@ continues from the time that the ward state was made from: a group is read again
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -32,6 +31,7 @@ from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_snapshot import JournalSnapshot, Superseded
 from vigil.serving.records.merges import Move
 from vigil.serving.records.prediction_log import PredictionLog, prediction
+from vigil.serving.records.prediction_rows import rescored_id
 from vigil.serving.records.timestamps import instant, microsecond
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
@@ -54,7 +54,6 @@ _LOOK_FOR_STALE: Final = timedelta(seconds=30)
 _REMEMBERED: Final = timedelta(days=2)  # after a subject's last observation
 _DAY: Final = timedelta(days=1)
 _LONG_AGO: Final = pd.Timestamp(0, tz="UTC")
-_PREDICTION_IDS: Final = uuid.UUID("b1d3f2c4-50a7-4f0f-9a58-0b6c2d9f7e13")
 
 
 class Rescorer:
@@ -335,9 +334,8 @@ class Rescorer:
         self._logged_features_at |= {risk.patient: risk.index_time for risk in with_features.values()}
 
     def _prediction_id(self, risk: Assessment) -> str:
-        """Return the id of a prediction: making it again, after a crash, gives the same one."""
-        version = self._model.version if self._model else "none"
-        return str(uuid.uuid5(_PREDICTION_IDS, f"{self._task.name}/{version}/{risk.patient}/{risk.index_time.isoformat()}"))
+        version = self._model.version if self._model else None
+        return rescored_id(self._task.name, version, risk.patient, risk.index_time)
 
 
 def _has_passed(since: pd.Timestamp, now: pd.Timestamp, period: timedelta) -> bool:

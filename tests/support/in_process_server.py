@@ -37,6 +37,7 @@ class InProcessServer:
         self.components = open_api(settings, metrics)
         rescoring = open_rescorer(settings, metrics)
         self.rescorer, self.online_store = rescoring.rescorer, rescoring.online_store
+        self.deliverer = rescoring.deliverer
         self.app = create_app()
         self.use(self.components)
 
@@ -73,6 +74,7 @@ def running_in_process(home):
     try:
         yield server
     finally:
+        server.deliverer.stop()
         server.components.close()
         logger.handlers, logger.propagate = before[:2]
         logger.setLevel(before[2])

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from vigil.serving.fhir.routes import bundles, detected_issues, metadata, reads, risks, writes
+from vigil.serving.fhir.routes import bundles, detected_issues, metadata, reads, risks, subscriptions, writes
 
 ROUTERS: Final = (
     bundles.router,
@@ -10,5 +10,6 @@ ROUTERS: Final = (
     metadata.router,
     reads.router,
     risks.router,
+    subscriptions.router,
     writes.router,
 )

@@ -28,7 +28,7 @@ router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 _WRITES: Final = {
     offered.type: frozenset(offered.interactions)
     for offered in RESOURCES
-    if offered.type != "DetectedIssue"  # what is done about an alarm is done alone
+    if offered.type not in ("DetectedIssue", "Subscription")  # these are written alone
 }
 _WRITING: Final = frozenset(("create", "update", "patch", "delete"))
 _OTHER_TYPES: Final = RESOURCE_TYPES - {offered.type for offered in RESOURCES if _WRITING.intersection(offered.interactions)}
