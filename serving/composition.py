@@ -266,10 +266,10 @@ def open_rescorer(settings: Settings, metrics: Metrics) -> RescorerComponents:
         online_store=online_store,
         metrics=metrics,
     )
-    return RescorerComponents(rescorer, online_store, champion, _open_deliverer(settings, metrics, champion))
+    return RescorerComponents(rescorer, online_store, champion, open_deliverer(settings, metrics, champion))
 
 
-def _open_deliverer(settings: Settings, metrics: Metrics, champion: Champion) -> Deliverer:
+def open_deliverer(settings: Settings, metrics: Metrics, champion: Champion) -> Deliverer:
     """Return what delivers the notifications of subscriptions. The risk service is opened when it is first needed."""
     home, task = settings.home, find_task(settings.task, settings.home)
     connections = open_database(home, connection_tables.SCHEMA)

@@ -175,13 +175,14 @@ class Subscriptions:
             connection.execute(SUBSCRIPTION_EVENTS.delete().where(SUBSCRIPTION_EVENTS.c.subscription_id == identity))
 
     def number(self, subscription: Subscription, events: Sequence[NumberedForSubscription], changes: Mapping[str, Any]) -> bool:
-        """Store the numbers of new events of a subscription, with its new position; return False if it has changed since.
+        """Store the numbers of new events of a subscription, with its new positions; return False if it has changed since.
 
         Raises:
             DatabaseError: nothing was stored.
         """
         with writing(self._engine) as connection:
-            if not connection.execute(_of(subscription).values(dict(changes))).rowcount:
+            present = _of(subscription).where(SUBSCRIPTIONS.c.numbered == subscription.numbered)
+            if not connection.execute(present.values(dict(changes))).rowcount:
                 return False
             if events:
                 rows = [{"subscription_id": subscription.id, **as_row(event)} for event in events]
@@ -189,13 +190,13 @@ class Subscriptions:
         return True
 
     def set_state(self, subscription: Subscription, **changes: Any) -> bool:
-        """Store progress; return False if it is off, or the client has written or deleted it meanwhile.
+        """Store progress; return False if it is off, or was written, deleted or delivered meanwhile.
 
         Raises:
             DatabaseError: nothing was stored.
         """
         with writing(self._engine) as connection:
-            live = _of(subscription).where(SUBSCRIPTIONS.c.status != "off")
+            live = _of(subscription).where(SUBSCRIPTIONS.c.status != "off", SUBSCRIPTIONS.c.delivered == subscription.delivered)
             return connection.execute(live.values(changes)).rowcount == 1
 
     def events(self, identity: str, first: int, last: int, limit: int) -> list[NumberedForSubscription]:

@@ -299,10 +299,14 @@ class Updates:
 
     def _end(self, update: WardUpdate, key: str, memory: Memory, time: int, departure: Departure) -> AlarmState:
         """End the episode of a subject that left, as of when they left."""
-        state = memory.states.get(key, AlarmState())
+        state, before = memory.states.get(key, AlarmState()), memory.notified.get(key)
         if state.episode is not None:
-            update.changed.append(AlarmChange(self._alarm_id(key, state.episode), {"ended_at": departure.at}))
-        if (before := memory.notified.get(key)) is not None:  # not a second time, if they had left already
+            alarm = self._alarm_id(key, state.episode)
+            update.changed.append(AlarmChange(alarm, {"ended_at": departure.at}))
+            if before is not None:
+                body = {"alarm_id": alarm, "sounded": state.episode.sounded}
+                update.events.append(Event(before.ward, key, "alarm_ended", time, body))
+        if before is not None:  # not a second time, if they had left already
             body = {"merged_into": departure.merged_into, "survivor_ward": departure.ward} if departure.merged_into else {}
             update.events.append(Event(before.ward, key, "left", time, body))
         return replace(state, episode=None, hold=None)

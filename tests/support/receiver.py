@@ -15,7 +15,9 @@ _NAMES = {"heartbeat": "heartbeat-period", "timeout": "timeout", "max_count": "m
 def subscription(endpoint, topic=RISK_CHANGED, content="id-only", filters=(), header=None, status="requested", **more):
     """Return a Subscription of the Backport; ``heartbeat``, ``timeout`` and ``max_count`` become extensions."""
     extensions = [
-        {"url": f"{BACKPORT}/backport-{_NAMES[name]}", member: more.pop(name)} for name, member in _PERIODS.items() if name in more
+        {"url": f"{BACKPORT}/backport-{_NAMES[name]}", member: more.pop(name)}
+        for name, member in _PERIODS.items()
+        if name in more
     ]
     channel = {
         "type": "rest-hook",
@@ -59,7 +61,9 @@ class Notification:
 
     @property
     def count(self):
-        (text,) = (each["valueString"] for each in self.status["parameter"] if each["name"] == "events-since-subscription-start")
+        (text,) = (
+            each["valueString"] for each in self.status["parameter"] if each["name"] == "events-since-subscription-start"
+        )
         return int(text)
 
     @property

@@ -162,14 +162,15 @@ class Deliverer:
         if live is None:
             return
         versions = {subscription.id: subscription.version for subscription in live}
+        self._workers = {
+            identity: worker for identity, worker in self._workers.items() if worker.task is None or not worker.task.done()
+        }
         for identity, version in versions.items():
             if identity not in self._workers:
                 worker = self._workers[identity] = _Worker(version)
                 worker.task = asyncio.create_task(self._work(identity, worker))
-        for identity, worker in list(self._workers.items()):
+        for identity, worker in self._workers.items():
             worker.wake(versions.get(identity))
-            if worker.task is not None and worker.task.done():
-                del self._workers[identity]
 
     def _read(self) -> list[Subscription] | None:
         """Return the live subscriptions; None: nothing has changed."""

@@ -63,7 +63,7 @@ def parse_endpoint(url: str) -> Endpoint | None:
         except ValueError:
             return None
     port = int(match["port"] or _PORTS[scheme])
-    segments = tuple(match["path"].split("/")[1:])
+    segments = tuple(match["path"].split("/")[1:]) or ("",)  # without a path it is that of the root
     if not 0 < port < 65_536 or {".", ".."}.intersection(segments) or "" in segments[:-1]:
         return None
     if scheme == "http" and host not in _LOOPBACK:

@@ -125,7 +125,7 @@ def _read_end(end: Any) -> int:
 
 
 def _extensions(element: Any, path: str) -> list[Mapping[str, Any]]:
-    found = element.get("extension", []) if isinstance(element, Mapping) else element
+    found = element.get("extension", []) if isinstance(element, Mapping) else None
     if not isinstance(found, list) or not all(isinstance(each, Mapping) for each in found):
         raise _refuse(path, "a list of extensions")
     return found
@@ -140,7 +140,7 @@ def _read_content(payload: Any) -> Content:
 
 def _read_numbers(extensions: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for extension in _extensions(extensions, "channel.extension"):
+    for extension in _extensions({"extension": extensions}, "channel.extension"):
         url = extension.get("url")
         if url not in _NUMBERS:
             raise _refuse("channel.extension", f"only {', '.join(_NUMBERS)}")
