@@ -219,7 +219,6 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
             telling,
             fhir_settings,
             pseudonyms.derive(HEADER_PURPOSE),
-            f"{settings.url}{FHIR_BASE}",
         ),
         tokens=tokens,
         ward_settings=ward_settings,
@@ -286,7 +285,6 @@ def open_deliverer(settings: Settings, metrics: Metrics, champion: Champion) -> 
         ),
         settings=fhir_settings,
         secret=pseudonyms.derive(HEADER_PURPOSE),
-        base=f"{settings.url}{FHIR_BASE}",
         home=home,
         metrics=metrics,
     )

@@ -91,7 +91,7 @@ RESOURCES: Final[tuple[Offered, ...]] = (
     Offered(
         "Subscription",
         ("read", "create", "update", "delete", "search-type"),
-        (("status", "token"), ("url", "uri")),
+        (("_id", "token"), ("status", "token"), ("url", "uri")),
         profiles=(PROFILE,),
         details=(("extension", _SUBSCRIPTION_TOPICS), ("operation", _SUBSCRIPTION_OPERATIONS)),
     ),

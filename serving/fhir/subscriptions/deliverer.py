@@ -85,7 +85,6 @@ class Deliverer:
         telling: Telling,
         settings: FhirSettingsFile,
         secret: bytes,
-        base: str,
         home: Path,
         metrics: Metrics,
     ) -> None:
@@ -96,12 +95,12 @@ class Deliverer:
             telling: makes what they are told.
             settings: which endpoints are allowed.
             secret: encrypts headers.
-            base: URL of ``/fhir`` as others reach it.
             home: where the settings' files are.
             metrics: count what was sent.
         """
         self._subscriptions, self._telling, self._settings = subscriptions, telling, settings
-        self._secret, self._base, self._home, self._metrics = secret, base, home, metrics
+        self._secret, self._home, self._metrics = secret, home, metrics
+        self._base = telling.directory.base_url
         self._numbering = Numbering(subscriptions, telling)
         self._workers: dict[str, _Worker] = {}
         self._stopped = threading.Event()

@@ -185,7 +185,7 @@ def _read_filters(criteria: Any, topic: Topic, find_patient: FindPatient) -> lis
 
 
 def _find(value: str, find_patient: FindPatient, topic: Topic) -> str:
-    subject = find_patient(value if "/" in value else f"Patient/{value}")
+    subject = None if "|" in value else find_patient(value if "/" in value else f"Patient/{value}")
     if subject is None:
         raise _refuse_filter(topic)
     return subject

@@ -35,14 +35,17 @@ class SubscriptionService:
         telling: makes what they are told.
         settings: which endpoints are allowed.
         secret: encrypts headers.
-        base: URL of ``/fhir`` as others reach it.
     """
 
     subscriptions: Subscriptions
     telling: Telling
     settings: FhirSettingsFile
     secret: bytes
-    base: str
+
+    @property
+    def base(self) -> str:
+        """URL of ``/fhir`` as others reach it."""
+        return self.telling.directory.base_url
 
     def create(self, resource: Mapping[str, Any], caller: Caller) -> Subscription:
         """Store a new subscription.

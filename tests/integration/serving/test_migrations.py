@@ -24,7 +24,7 @@ from vigil.models.bedside import ScoreTerms
 from vigil.serving.api.schemas.alarms import alarm_out
 from vigil.serving.identity import identities
 from vigil.serving.identity.identities import Identities
-from vigil.serving.records import journal, prediction_log, ward_state
+from vigil.serving.records import connection_tables, journal, prediction_log, ward_state
 from vigil.serving.records.database import DatabaseError, open_database, pending_migrations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_rows import Receipt, digest, digest_origin
@@ -132,6 +132,14 @@ def migrated_from_baseline(folder, schema):
     module._METADATA.create_all(former)
     former.dispose()
     return open_database(folder, schema)
+
+
+def test_migrations_of_the_connections_make_the_tables_of_a_new_database(tmp_path):
+    schema = connection_tables.SCHEMA
+    (tmp_path / "new").mkdir()
+    new, engine = open_database(tmp_path / "new", schema), migrated_from_nothing(tmp_path, schema)
+    assert description(engine) == description(new)
+    assert set(description(engine)) == {*schema.metadata.tables, "alembic_version", "others", "revision"}
 
 
 @pytest.mark.parametrize("migrated", [migrated_from_nothing, migrated_from_baseline])

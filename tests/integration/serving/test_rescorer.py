@@ -149,7 +149,7 @@ def test_discharge_ends_monitoring_and_open_alarms(ward):
     ward.rescore()
     assert [row["subject_id"] for row in ward.rows(RISKS)] == ["p2"]
     assert {row["subject_id"]: row["ended_at"] for row in ward.rows(ALARMS)} == {"p1": ward.now, "p2": None}
-    assert ("left", "p1") in ward.events()
+    assert ward.events()[-2:] == [("alarm_ended", "p1"), ("left", "p1")]
     ward.send_hourly("p1", 175)  # a device that was left on
     assert len(ward.rows(ALARMS)) == 2
     assert [row["subject_id"] for row in ward.rows(RISKS)] == ["p2"]

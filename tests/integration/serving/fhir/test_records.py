@@ -10,7 +10,14 @@ from vigil.serving.records import connection_tables
 from vigil.serving.records.database import open_database
 from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
+from vigil.serving.records.subscriptions import NumberedForSubscription, Subscription, Subscriptions, Wanted
 from vigil.serving.records.timestamps import microsecond
+
+
+def subscription(identity, updated_at, status="active"):
+    wanted = Wanted("urn:vigil:topic:alarm", [], None, "tests", None, "https://ehr.example/", None, "empty")
+    fields = {name: getattr(wanted, name) for name in Wanted.__dataclass_fields__}
+    return Subscription(**fields, id=identity, client="ehr", updated_at=updated_at, status=status, positions={"B4": 7})
 
 
 @pytest.fixture
@@ -54,7 +61,43 @@ def test_retention_forgets_old_resources_and_names_of_patients_who_are_forgotten
     observations.add(
         [resource("old", updated_at=old, subject="left"), resource("new", updated_at=microsecond(now), subject="stays")]
     )
+    subscriptions, new = Subscriptions(connections), microsecond(now)
+    for identity, at, status in (("a", old, "active"), ("b", old, "off"), ("c", new, "off")):
+        assert subscriptions.add(subscription(identity, at, status), most=20)
+    told = [NumberedForSubscription(1, "B4", 8, old), NumberedForSubscription(2, "B4", 9, new)]
+    assert subscriptions.number(subscriptions.find("a"), told, {"numbered": 2})
     rows = retention(tmp_path, 5).rows
+    assert (rows["connections.db subscriptions"], rows["connections.db subscription_events"]) == (1, 1)
+    assert [own.id for own in subscriptions.of_client("ehr")] == ["a", "c"]
+    assert subscriptions.events("a", 1, 9, 10) == told[1:]
     assert (rows["connections.db fhir_observations"], rows["connections.db fhir_names"]) == (1, 1)
     assert names.find(["one", "two"]) == {"two": "stays"}
     assert observations.find(["old", "new"]).keys() == {"new"}
+
+
+def test_progress_is_stored_for_the_version_that_it_was_made_for(connections):
+    subscriptions = Subscriptions(connections)
+    subscriptions.add(subscription("a", updated_at=1), most=20)
+    known = subscriptions.find("a")
+    told = [NumberedForSubscription(1, "B4", 8, 1)]
+    assert subscriptions.number(known, told, {"numbered": 1})
+    assert not subscriptions.number(known, told, {"numbered": 1})  # another process has numbered it
+    renewed = subscriptions.renew(known, known, "requested", 2, {"B4": 99})
+    assert (renewed.version, renewed.positions) == (2, known.positions)
+    assert subscriptions.renew(known, known, "requested", 3, {}) is None
+    assert not subscriptions.set_state(known, status="active")
+    present = subscriptions.find("a")
+    assert subscriptions.set_state(present, status="active", delivered=1)
+    assert not subscriptions.set_state(present, delivered=0)  # it has been delivered further
+    assert subscriptions.find("a").delivered == 1
+    off = subscriptions.renew(subscriptions.find("a"), known, "off", 4, {})
+    assert not subscriptions.set_state(off, status="active")
+    again = subscriptions.renew(off, known, "requested", 5, {"B4": 99})
+    assert (again.positions, again.status) == ({"B4": 99}, "requested")
+
+
+def test_client_has_so_many_subscriptions_at_most_that_are_not_off(connections):
+    subscriptions = Subscriptions(connections)
+    statuses = {"a": "off", "b": "active", "c": "active", "d": "active"}
+    added = [subscriptions.add(subscription(name, 1, status), most=2) for name, status in statuses.items()]
+    assert added == [True, True, True, False]
