@@ -38,9 +38,14 @@ Parameters = list[tuple[str, str]]
 
 @router.post("")
 async def create(
-    request: Request, service: ServiceHere, caller: Annotated[Caller, Depends(may("c", "Subscription"))]
+    request: Request,
+    service: ServiceHere,
+    caller: Annotated[Caller, Depends(may("c", "Subscription"))],
+    if_none_exist: Annotated[str | None, Header()] = None,
 ) -> FhirResponse:
     """A new subscription; its endpoint is asked by a handshake, and it is active once that was answered."""
+    if if_none_exist is not None:
+        raise FhirError(400, "If-None-Exist: expected none, since a Subscription has no identifier")
     resource = require_resource(parse_json(await request.body()), "Subscription")
     created = await run_in_threadpool(service.create, resource, caller)
     return await _answer(service, created, 201)

@@ -38,6 +38,7 @@ _LOOK_ANYWAY_SECONDS: Final = 5.0  # time passes, and settings change
 _TIMEOUT_SECONDS: Final = 10  # for an answer, where the client says nothing
 _MAX_EVENTS: Final = 20  # of a notification, likewise
 _LONGEST_PAUSE_SECONDS: Final = 300
+_MOST_BYTES: Final = 16_384  # of an answer; a longer one is cut off, and so is the connection
 _UNREGISTERED: Final = "the client's registration does not allow this any more"
 _UNLISTED: Final = "the endpoint is not among subscription_endpoints any more"
 _UNREADABLE: Final = "the header cannot be decrypted; send it again"
@@ -124,6 +125,9 @@ class Deliverer:
         while not self._stopped.is_set():
             try:
                 asyncio.run(self._deliver())
+            except VigilError as error:
+                logger.error("%s; subscriptions wait", error)  # noqa: TRY400 - the message says it all
+                self._stopped.wait(_LOOK_ANYWAY_SECONDS)
             except Exception as error:  # noqa: BLE001 - monitoring goes on; the message may hold patient data
                 logger.error("subscriptions: %s at %s; starting again", type(error).__name__, error_location(error))  # noqa: TRY400
                 self._stopped.wait(_LOOK_ANYWAY_SECONDS)
@@ -178,12 +182,10 @@ class Deliverer:
         if not (has_changed or self._has_more or now - self._looked_at >= _LOOK_ANYWAY_SECONDS):
             return None
         self._looked_at = now
-        live = self._subscriptions.live()
-        self._has_more = self._numbering.step(live)
-        at = microsecond(present())
-        for subscription in live:
-            if subscription.ends_at is not None and subscription.ends_at <= at:
+        for subscription in self._subscriptions.live():
+            if _has_ended(subscription):
                 self._subscriptions.set_state(subscription, status="off")
+        self._has_more = self._numbering.step(self._subscriptions.live())
         live = self._subscriptions.live()
         self._metrics.set_waiting_notifications(sum(subscription.waiting for subscription in live))
         return live
@@ -227,6 +229,8 @@ class Deliverer:
             return _Due(None, error=_UNMADE)
 
     def _make_due(self, subscription: Subscription, silent: float) -> _Due | None:
+        if _has_ended(subscription):
+            return None
         reader = self._telling.reader(subscription)
         if reader is None:
             return _Due(None, error=_UNREGISTERED)
@@ -261,7 +265,7 @@ class Deliverer:
         return notification(status, subscription, self._base, events or ())
 
     async def _send(self, subscription: Subscription, bundle: dict[str, Any]) -> str | None:
-        """Send a bundle, and return why it was not taken; None: it was. Nothing of the answer but its status is read."""
+        """Send a bundle, and return why it was not taken; None: it was. Nothing of the answer but its status counts."""
         endpoint = self._settings.find_endpoint(subscription.endpoint)
         if endpoint is None:
             return _UNLISTED
@@ -281,10 +285,13 @@ class Deliverer:
                     timeout=seconds,
                 ) as answer,
             ):
+                if int(answer.headers.get("Content-Length", _MOST_BYTES)) < _MOST_BYTES:
+                    async for _ in answer.aiter_raw():  # so that the connection can be used again
+                        pass
                 return None if answer.is_success else f"HTTP {answer.status_code}"
         except (TimeoutError, httpx.TimeoutException):
             return f"no answer within {seconds} s"
-        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError):
             return "no connection"
 
     def _record(self, subscription: Subscription, due: _Due, error: str | None) -> None:
@@ -295,6 +302,8 @@ class Deliverer:
                 logger.warning("subscription %s: %s; trying again", subscription.id, error)
                 self._subscriptions.set_state(subscription, status="error", error=error)
             return
+        if (lost := due.progress.get("lost", 0) - subscription.lost) > 0:
+            logger.warning("subscription %s: %d events were deleted before delivery", subscription.id, lost)
         if due.bundle is None:
             self._subscriptions.set_state(subscription, **due.progress)
             return
@@ -303,6 +312,10 @@ class Deliverer:
             self._subscriptions.set_state(subscription, status="active", error=None, confirmed=True, **due.progress)
         if subscription.error is not None:
             logger.info("subscription %s: delivered again", subscription.id)
+
+
+def _has_ended(subscription: Subscription) -> bool:
+    return subscription.ends_at is not None and subscription.ends_at <= microsecond(present())
 
 
 async def _wait(event: asyncio.Event, seconds: float | None) -> None:

@@ -1,6 +1,6 @@
 """What a subscription is told of its events: never more than its owner may see at the moment it is told."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,8 +15,6 @@ from vigil.serving.records.ward_rows import NumberedEvent
 from vigil.serving.records.ward_state import WardState
 from vigil.serving.scoring.risk_report import Include, NoReport
 from vigil.serving.scoring.risk_service import RiskService
-
-FULL: Final = frozenset({RISK_CHANGED.url})  # topics whose resources can be sent whole
 
 
 @dataclass(frozen=True)
@@ -56,32 +54,29 @@ class Telling:
 
         Events of wards that the reader may no longer see are neither.
         """
-        events = self.ward_state.events_of(
-            [(each.ward, each.ward_number) for each in numbered if each.ward is not None and each.ward_number is not None]
-        )
-        found = {each.number: events.get((each.ward or "", each.ward_number or 0)) for each in numbered}
+        places = {each.number: (each.ward, each.ward_number) for each in numbered}
+        known = self.ward_state.events_of([(ward, at) for ward, at in places.values() if ward is not None and at is not None])
+        found = {number: known.get((ward or "", at or 0)) for number, (ward, at) in places.items()}
         missing = [
             each.number for each in numbered if found[each.number] is None and (each.ward is None or reader.can_see(each.ward))
         ]
         visible = {number: event for number, event in found.items() if event is not None and reader.can_see(event.ward)}
-        resources: Mapping[str, dict[str, Any]] = {}
+        resources: dict[int, dict[str, Any]] = {}
         if content == "full-resource":
-            resources = self._risks({str(event.subject_id) for event in visible.values()}, reader)
-        return [self._told(subscription, number, event, resources) for number, event in visible.items()], missing
+            resources = _MAKERS[subscription.topic](self, visible, reader)
+        told = [self._told(subscription, number, event, resources.get(number)) for number, event in visible.items()]
+        return told, missing
 
-    def _told(
-        self, subscription: Subscription, number: int, event: NumberedEvent, resources: Mapping[str, dict[str, Any]]
-    ) -> Told:
-        subject = str(event.subject_id)
-        resource = resources.get(subject)
+    def _told(self, subscription: Subscription, number: int, event: NumberedEvent, resource: dict[str, Any] | None) -> Told:
         focus = TOPICS[subscription.topic].focus(event, self.task)
         if resource is not None:
             focus = f"{resource['resourceType']}/{resource['id']}"
-        return Told(number, event.at, focus, self.directory.reference(subject), resource)
+        return Told(number, event.at, focus, self.directory.reference(str(event.subject_id)), resource)
 
-    def _risks(self, subjects: Collection[str], reader: Caller) -> dict[str, dict[str, Any]]:
-        """Return the present risk of each subject that the reader may see where it is now."""
-        survivors = self.journal.survivors_of(list(subjects))
+    def risks(self, events: Mapping[int, NumberedEvent], reader: Caller) -> dict[int, dict[str, Any]]:
+        """Return the present risk of the patient of each event, if the reader may see them where they are now."""
+        subjects = {number: str(event.subject_id) for number, event in events.items()}
+        survivors = self.journal.survivors_of(list(set(subjects.values())))
         wards = self.journal.wards_of(set(survivors.values()))
         visible = sorted(subject for subject, ward in wards.items() if reader.can_see(ward))
         if not visible:
@@ -93,4 +88,9 @@ class Telling:
             for subject, report in reports
             if not isinstance(report, NoReport)
         }
-        return {subject: made[survivor] for subject, survivor in survivors.items() if survivor in made}
+        return {number: made[survivors[subject]] for number, subject in subjects.items() if survivors[subject] in made}
+
+
+# What makes the resources of events, by topic, where they can be sent whole.
+_MAKERS: Final = {RISK_CHANGED.url: Telling.risks}
+FULL: Final = frozenset(_MAKERS)

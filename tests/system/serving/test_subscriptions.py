@@ -92,24 +92,28 @@ def test_real_server_serves_every_route_and_survives_the_kill_of_its_rescorer(tm
         wait_for(f"{url}/livez", server)
         token = create_local_token(tmp_path, subject="ehr", scopes=None, wards=None, lifetime=timedelta(hours=1))
         with httpx.Client(base_url=url, timeout=30, headers={"Authorization": f"Bearer {token}"}) as client:
-            _use(client, receiver)
+            _use(client, receiver, psutil.Process(server.pid))
     finally:
         server.terminate()
         server.wait(timeout=30)
+    log = (tmp_path / "logs" / "serve.log").read_text()
+    assert not any(text in log for text in (receiver.url, "secret-7", "HTTP Request"))
 
 
-def _use(client, receiver):
+def _use(client, receiver, supervisor):
     def send(patient, values=SICK):
         body = observations_body(patient, values)
         wait_until(lambda: client.post("/v1/observations", json=body).status_code == 200)
 
-    answer = client.post(PATH, json=subscription(receiver.url, max_count=1, heartbeat=2, content="full-resource"))
+    answer = client.post(
+        PATH, json=subscription(receiver.url, max_count=1, content="full-resource", header=["X-Key: secret-7"])
+    )
     assert answer.status_code == 201, answer.text
     own = f"{PATH}/{answer.json()['id']}"
     wait_until(lambda: client.get(own).json()["status"] == "active")
     send("a")
     receiver.wait(lambda _: receiver.numbers() == [1], 60)
-    (rescorer,) = [process for process in psutil.process_iter(["cmdline"]) if _is_rescorer(process)]
+    (rescorer,) = [process for process in supervisor.children() if "rescorer" in process.cmdline()]
     killed = []
 
     def kill_in_the_middle(notification):
@@ -143,10 +147,3 @@ def _use(client, receiver):
     metrics = client.get("/metrics").text
     assert 'vigil_notifications_total{result="delivered"}' in metrics
     assert 'path="/fhir/Subscription/{id}/$events"' in metrics
-
-
-def _is_rescorer(process):
-    """Return whether a process is a rescorer of this test's own server."""
-    parents = [psutil.Process()]
-    ours = {child.pid for parent in parents for child in parent.children(recursive=True)}
-    return process.pid in ours and "rescorer" in " ".join(process.info["cmdline"] or [])

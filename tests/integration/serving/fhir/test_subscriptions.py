@@ -432,8 +432,8 @@ def test_events_that_retention_took_before_they_were_delivered_are_told_as_lost(
     (told,) = receiver.wait_for("event-notification")
     assert (told.numbers, told.count, told.value("status")) == ([3], 3, "error")
     assert told.texts("error") == ["2 events were deleted before they could be delivered; their numbers are missing"]
-    shown = read(server, created)
-    assert (shown["status"], shown["error"]) == ("error", told.texts("error")[0])
+    wait_until(lambda: read(server, created)["error"] == told.texts("error")[0])
+    assert read(server, created)["status"] == "error"
     events = client(server).get(f"{PATH}/{created['id']}/$events").json()["entry"][0]["resource"]
     assert {"name": "error", "valueCodeableConcept": {"text": "2 of these events are not stored any more"}} in events[
         "parameter"
@@ -501,6 +501,12 @@ def test_number_of_subscriptions_is_limited(server, receiver):
     answer = client(server).post(PATH, json=subscription(receiver.url))
     assert answer.status_code == 422
     assert "at most 20" in answer.json()["issue"][0]["diagnostics"]
+
+
+def test_condition_is_refused_where_it_would_be_ignored(server, receiver):
+    answer = client(server).post(PATH, json=subscription(receiver.url), headers={"If-None-Exist": "identifier=urn:x|7"})
+    assert answer.status_code == 400
+    assert client(server).get(PATH).json()["total"] == 0
 
 
 def test_subscriptions_are_not_written_by_bundles(server, receiver):

@@ -1,9 +1,11 @@
 """Subscription: what of it is understood, what is refused and why, and what is read back."""
 
 import copy
+import json
 
 import pytest
 
+from tests.support import ROOT
 from tests.support.receiver import ALARM, BACKPORT, RISK_CHANGED, subscription
 from vigil.serving.fhir.outcomes import FhirError
 from vigil.serving.fhir.subscriptions.endpoints import find_allowed
@@ -52,6 +54,15 @@ def test_what_was_written_is_read_back():
     assert shown["end"] == "2026-12-31T11:00:00.000Z"
     assert "header" not in shown["channel"]
     assert read(shown)[0] == read(to_resource(stored(shown), names.__getitem__))[0]
+
+
+def test_example_and_topics_of_the_page_are_those_of_the_code():
+    page = (ROOT / "docs" / "fhir.md").read_text()
+    _, _, rest = page.partition("cat > subscription.json <<'JSON'\n")
+    wanted, status, header = read(json.loads(rest.partition("\nJSON\n")[0]))
+    assert (wanted.topic, wanted.content, wanted.heartbeat, status) == (RISK_CHANGED, "id-only", 60, "requested")
+    assert (wanted.filters, len(header)) == ([("ward", ["B4"])], 1)
+    assert all(f"| `{topic.url}` |" in page and f"`system/{topic.resource}.rs`" in page for topic in TOPICS.values())
 
 
 @pytest.mark.parametrize("text", ["Patient?_id=abc", "Encounter?subject=Patient/abc", "patient=abc"])
