@@ -1,10 +1,17 @@
 """An endpoint for notifications on the loopback interface, and what a client sends to subscribe it."""
 
+import ipaddress
 import json
+import ssl
 import threading
 import time
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 BACKPORT = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition"
 RISK_CHANGED, ALARM = "urn:vigil:topic:risk-changed", "urn:vigil:topic:alarm"
@@ -82,7 +89,7 @@ class Notification:
 class Receiver:
     """The endpoint. ``answer``: returns the status for a notification, which a test may replace."""
 
-    def __init__(self):
+    def __init__(self, certificate=None):
         self.received = []
         self.answer = lambda _: 200
         self.location = None
@@ -104,7 +111,11 @@ class Receiver:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}/hooks/"
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'http' if certificate is None else 'https'}://127.0.0.1:{self.server.server_port}/hooks/"
 
     def wait(self, condition, seconds=15):
         """Return what the endpoint received once a condition of it holds."""
@@ -125,9 +136,9 @@ class Receiver:
 
 
 @contextmanager
-def receiving():
-    """Open an endpoint, and close it at the end."""
-    receiver = Receiver()
+def receiving(certificate=None):
+    """Open an endpoint, and close it at the end. ``certificate``: PEM with its key, for TLS."""
+    receiver = Receiver(certificate)
     thread = threading.Thread(target=receiver.server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
@@ -146,3 +157,19 @@ def register(home, *endpoints, clients=None):
         own = "" if wards is None else f"wards = {json.dumps(wards)}\n"
         tables.append(f'[clients.{name}]\nkeys = "ehr.jwks.json"\nscopes = {json.dumps(scopes)}\n{own}')
     (home / "clients.toml").write_text("\n".join(tables))
+
+
+def write_certificate(path):
+    """Write a certificate of 127.0.0.1, signed by itself, and its key."""
+    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "tests")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(7)
+    builder = builder.not_valid_before(now - timedelta(hours=1)).not_valid_after(now + timedelta(hours=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    builder = builder.add_extension(address, critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    plain = serialization.NoEncryption()
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    path.write_bytes(certificate + private)
+    return path

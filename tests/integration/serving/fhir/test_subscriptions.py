@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
-from tests.support.receiver import ALARM, receiving, register, subscription
+from tests.support.receiver import ALARM, receiving, register, subscription, write_certificate
 from vigil.serving.composition import open_deliverer
 from vigil.serving.fhir.outcomes import BASE
 from vigil.serving.observability.metrics import Metrics
@@ -392,6 +392,38 @@ def test_redirect_is_not_followed(server, receiver):
         wait_until(lambda: read(server, created)["status"] == "error")
         assert read(server, created)["error"] == "HTTP 307"
         assert elsewhere.received == []
+
+
+def test_certificate_of_the_endpoint_is_verified(server):
+    server.deliverer.stop()
+    certificate = write_certificate(server.home / "own.pem")
+    with receiving(certificate) as secure:
+        register(server.home, secure.url)
+        created = create(server, subscription(secure.url))
+        unknown = restart(server)
+        wait_until(lambda: read(server, created)["status"] == "error")
+        unknown.stop()
+        assert (read(server, created)["error"], secure.received) == ("no connection", [])
+        settings = server.home / "fhir.toml"
+        settings.write_text(settings.read_text() + 'subscription_ca_file = "own.pem"\n')
+        known = restart(server)
+        try:
+            secure.wait_for("handshake")
+            wait_until(lambda: read(server, created)["status"] == "active")
+        finally:
+            known.stop()
+
+
+def test_proxies_of_the_environment_are_not_used(server, receiver, monkeypatch):
+    server.deliverer.stop()
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    created = create(server, subscription(receiver.url))
+    again = restart(server)
+    try:
+        wait_until(lambda: read(server, created)["status"] == "active")
+    finally:
+        again.stop()
 
 
 def test_secret_of_the_header_stays_secret(server, receiver):
