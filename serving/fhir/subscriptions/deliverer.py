@@ -68,12 +68,14 @@ class _Worker:
         self.news, self.edited = asyncio.Event(), asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
-    def wake(self, version: int | None) -> None:
-        """Let it look again. ``version``: that of the subscription; None: it is no longer live."""
+    def wake(self, subscription: Subscription | None, *, anyway: bool) -> None:
+        """Let it look again, if anything is new, or ``anyway``. Without a subscription, it is not live any more."""
+        version = 0 if subscription is None else subscription.version
         if version != self.version:
             self.edited.set()
-            self.version = version or 0
-        self.news.set()
+            self.version = version
+        if anyway or self.edited.is_set() or (subscription is not None and subscription.waiting):
+            self.news.set()
 
 
 class Deliverer:
@@ -105,7 +107,7 @@ class Deliverer:
         self._numbering = Numbering(subscriptions, telling)
         self._workers: dict[str, _Worker] = {}
         self._stopped = threading.Event()
-        self._looked_at = -_LOOK_ANYWAY_SECONDS
+        self._looked_at = self._woken_at = -_LOOK_ANYWAY_SECONDS
         self._has_more = False
         self._client: httpx.AsyncClient | None = None
         self._thread: threading.Thread | None = None
@@ -164,16 +166,19 @@ class Deliverer:
             return
         if live is None:
             return
-        versions = {subscription.id: subscription.version for subscription in live}
+        now = time.monotonic()
+        anyway = now - self._woken_at >= _LOOK_ANYWAY_SECONDS
+        self._woken_at = now if anyway else self._woken_at
+        by_id = {subscription.id: subscription for subscription in live}
         self._workers = {
             identity: worker for identity, worker in self._workers.items() if worker.task is None or not worker.task.done()
         }
-        for identity, version in versions.items():
+        for identity, subscription in by_id.items():
             if identity not in self._workers:
-                worker = self._workers[identity] = _Worker(version)
+                worker = self._workers[identity] = _Worker(subscription.version)
                 worker.task = asyncio.create_task(self._work(identity, worker))
         for identity, worker in self._workers.items():
-            worker.wake(versions.get(identity))
+            worker.wake(by_id.get(identity), anyway=anyway)
 
     def _read(self) -> list[Subscription] | None:
         """Return the live subscriptions; None: nothing has changed."""
@@ -200,7 +205,7 @@ class Deliverer:
             error: str | None
             try:
                 subscription = await asyncio.to_thread(self._subscriptions.find, identity)
-                if subscription is None or subscription.status == "off":
+                if subscription is None or subscription.status == "off" or _has_ended(subscription):
                     return
                 silent = loop.time() - sent_at
                 due = await asyncio.to_thread(self._find_due, subscription, silent)
@@ -229,8 +234,6 @@ class Deliverer:
             return _Due(None, error=_UNMADE)
 
     def _make_due(self, subscription: Subscription, silent: float) -> _Due | None:
-        if _has_ended(subscription):
-            return None
         reader = self._telling.reader(subscription)
         if reader is None:
             return _Due(None, error=_UNREGISTERED)
@@ -241,6 +244,8 @@ class Deliverer:
             return self._due_events(subscription, reader)
         if subscription.heartbeat is not None and silent >= subscription.heartbeat:
             return _Due(self._bundle(replace(subscription, status="active", error=None), "heartbeat", subscription.numbered))
+        if subscription.error == _UNREGISTERED:
+            return _Due(None, {"status": "active", "error": None})
         return None
 
     def _due_events(self, subscription: Subscription, reader: Caller) -> _Due:

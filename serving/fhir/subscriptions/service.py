@@ -110,7 +110,7 @@ class SubscriptionService:
         if wanted.content == "full-resource" and topic.url not in FULL:
             element = "Subscription.channel.payload.extension"
             raise FhirError(422, "channel.payload: expected empty or id-only for this topic", [element])
-        if wanted.ends_at is not None and wanted.ends_at <= microsecond(present()):
+        if status != "off" and wanted.ends_at is not None and wanted.ends_at <= microsecond(present()):
             raise FhirError(422, "end: expected a time in the future", ["Subscription.end"])
         return replace(wanted, wards=None if caller.wards is None else sorted(caller.wards)), status, header
 

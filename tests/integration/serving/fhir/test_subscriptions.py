@@ -210,8 +210,9 @@ def test_off_ends_delivery_and_requested_goes_on_with_what_happens_then(server, 
 
 def test_subscription_ends_in_time(server, receiver):
     end = (datetime.now(UTC) + timedelta(seconds=1)).isoformat(timespec="seconds")
-    created = create(server, subscription(receiver.url) | {"end": end})
+    created = create(server, subscription(receiver.url, heartbeat=1) | {"end": end})
     wait_until(lambda: read(server, created)["status"] == "off")
+    assert change(server, created, status="off")["meta"]["versionId"] == "2"
     send(server, "a")
     time.sleep(0.6)
     assert receiver.numbers() == []
@@ -349,6 +350,9 @@ def test_what_the_registration_no_longer_allows_is_not_told(server, receiver):
     assert "registration" in read(server, created)["error"]
     assert receiver.numbers() == [1]
     assert client(server).get(f"{PATH}/{created['id']}/$events").status_code == 403
+    register(server.home, receiver.url)
+    wait_until(lambda: read(server, created)["status"] == "active", seconds=40)
+    assert receiver.numbers() == [1]
 
 
 def test_events_that_wait_are_not_told_once_their_ward_is_taken_away(server, receiver):
