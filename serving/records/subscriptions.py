@@ -4,6 +4,7 @@ A client writes what it wants (:class:`Wanted`), which makes a new version. Only
 version that it was made for.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Literal
@@ -107,6 +108,7 @@ class Subscriptions:
         """Use the database of the connections."""
         self._engine = engine
         self._watch = ChangeWatch(engine)
+        self._lock = threading.Lock()  # SQLite lets writers sleep that come at once
 
     def has_changed(self) -> bool:
         """Return whether the database was written since the last call. For one thread at a time."""
@@ -119,7 +121,7 @@ class Subscriptions:
             DatabaseError: nothing was stored.
         """
         own = (SUBSCRIPTIONS.c.client == subscription.client) & (SUBSCRIPTIONS.c.status != "off")
-        with writing(self._engine) as connection:
+        with self._lock, writing(self._engine) as connection:
             if connection.execute(sa.select(sa.func.count()).where(own)).scalar_one() >= most:
                 return False
             connection.execute(SUBSCRIPTIONS.insert(), as_row(subscription))
@@ -164,13 +166,13 @@ class Subscriptions:
         changes |= {"error": None, "confirmed": False, "lost": 0}
         if known.status == "off":
             changes["positions"] = dict(positions)
-        with writing(self._engine) as connection:
+        with self._lock, writing(self._engine) as connection:
             is_present = connection.execute(_of(known).values(changes)).rowcount == 1
         return replace(known, **changes) if is_present else None
 
     def delete(self, identity: str) -> None:
         """Delete a subscription, and the numbers of its events."""
-        with writing(self._engine) as connection:
+        with self._lock, writing(self._engine) as connection:
             connection.execute(SUBSCRIPTIONS.delete().where(SUBSCRIPTIONS.c.id == identity))
             connection.execute(SUBSCRIPTION_EVENTS.delete().where(SUBSCRIPTION_EVENTS.c.subscription_id == identity))
 
@@ -180,7 +182,7 @@ class Subscriptions:
         Raises:
             DatabaseError: nothing was stored.
         """
-        with writing(self._engine) as connection:
+        with self._lock, writing(self._engine) as connection:
             present = _of(subscription).where(SUBSCRIPTIONS.c.numbered == subscription.numbered)
             if not connection.execute(present.values(dict(changes))).rowcount:
                 return False
@@ -195,7 +197,7 @@ class Subscriptions:
         Raises:
             DatabaseError: nothing was stored.
         """
-        with writing(self._engine) as connection:
+        with self._lock, writing(self._engine) as connection:
             live = _of(subscription).where(SUBSCRIPTIONS.c.status != "off", SUBSCRIPTIONS.c.delivered == subscription.delivered)
             return connection.execute(live.values(changes)).rowcount == 1
 
