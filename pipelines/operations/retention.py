@@ -111,7 +111,7 @@ def _forget(home: Path, cohort: set[str]) -> int:
 
 
 def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
-    """Delete what FHIR clients sent, and were told, before a time, names of patients without an identity, and expired sessions.
+    """Delete what FHIR clients sent, and were told, before a time, names without an identity, and sessions that have expired.
 
     Returns:
         How many rows, by file and table.

@@ -17,7 +17,7 @@ from vigil.serving.fhir.subscriptions.notifications import (
     status_parameters,
 )
 from vigil.serving.fhir.subscriptions.resource import read_subscription, shown_status, to_resource
-from vigil.serving.fhir.subscriptions.telling import FULL, Telling
+from vigil.serving.fhir.subscriptions.telling import Telling
 from vigil.serving.fhir.subscriptions.topics import TOPICS
 from vigil.serving.records.subscriptions import Content, Subscription, Subscriptions, Wanted
 from vigil.serving.records.timestamps import microsecond, present
@@ -107,9 +107,6 @@ class SubscriptionService:
         for name, values in wanted.filters:
             if name == "ward" and not all(caller.can_see(ward) for ward in values):
                 raise FhirError(403, "criteria: the token covers other wards only", ["Subscription.criteria.extension"])
-        if wanted.content == "full-resource" and topic.url not in FULL:
-            element = "Subscription.channel.payload.extension"
-            raise FhirError(422, "channel.payload: expected empty or id-only for this topic", [element])
         if status != "off" and wanted.ends_at is not None and wanted.ends_at <= microsecond(present()):
             raise FhirError(422, "end: expected a time in the future", ["Subscription.end"])
         return replace(wanted, wards=None if caller.wards is None else sorted(caller.wards)), status, header
@@ -176,11 +173,9 @@ class SubscriptionService:
         """Return the answer to ``$events``: at most :data:`MOST_EVENTS` events, from a number to a number, told or waiting.
 
         Raises:
-            FhirError: the caller's registration does not allow it any more (403), or content that is not offered (422).
+            FhirError: the caller's registration does not allow it any more (403).
         """
         topic, content = TOPICS[subscription.topic], content or subscription.content
-        if content == "full-resource" and topic.url not in FULL:
-            raise FhirError(422, "content: expected empty or id-only for this topic")
         reader = self.telling.reader(subscription)
         if reader is None or not topic.may_be_read(caller):
             raise FhirError(403, f"token: expected the scope system/{topic.resource}.rs, in the registration, too")

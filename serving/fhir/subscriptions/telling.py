@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.detected_issues import to_detected_issue
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.risk_assessments import to_risk_assessment
 from vigil.serving.fhir.subscriptions.notifications import Told
-from vigil.serving.fhir.subscriptions.topics import RISK_CHANGED, TOPICS
+from vigil.serving.fhir.subscriptions.topics import ALARM, RISK_CHANGED, TOPICS
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.subscriptions import Content, NumberedForSubscription, Subscription
 from vigil.serving.records.ward_rows import NumberedEvent
@@ -90,7 +91,17 @@ class Telling:
         }
         return {number: made[survivors[subject]] for number, subject in subjects.items() if survivors[subject] in made}
 
+    def alarms(self, events: Mapping[int, NumberedEvent], reader: Caller) -> dict[int, dict[str, Any]]:
+        """Return the alarm of each event as it is now, if the reader may see the ward that it is in now."""
+        names = {event.body["alarm_id"] for event in events.values()}
+        found = {name: alarm for name in names if (alarm := self.ward_state.alarm(name)) is not None}
+        made = {
+            name: to_detected_issue(alarm, self.directory.reference(alarm.subject_id))
+            for name, alarm in found.items()
+            if reader.can_see(alarm.ward)
+        }
+        return {number: made[name] for number, event in events.items() if (name := event.body["alarm_id"]) in made}
 
-# What makes the resources of events, by topic, where they can be sent whole.
-_MAKERS: Final = {RISK_CHANGED.url: Telling.risks}
-FULL: Final = frozenset(_MAKERS)
+
+# What makes the resources of events, by topic.
+_MAKERS: Final = {RISK_CHANGED.url: Telling.risks, ALARM.url: Telling.alarms}

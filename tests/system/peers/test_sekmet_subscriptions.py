@@ -10,11 +10,10 @@ import pytest
 
 from tests.soak.home import TASK
 from tests.support.receiver import register
+from tests.system.peers.environments import PROGRAMS, own_environment
 from vigil.pipelines.home import Home
 from vigil.pipelines.operations.server import bind_socket, start_server, wait_for
 from vigil.serving.auth.local_tokens import create_local_token
-
-environments = pytest.importorskip("tests.system.peers.environments")
 
 
 @pytest.fixture
@@ -54,7 +53,7 @@ def test_sekmet_is_told_of_the_risk_that_it_subscribes_to(peer, vigil, port, tmp
         "peers": {"vigil": {"base_url": f"{url}/fhir", "auth": {"type": "bearer", "token": token}}},
     }
     (tmp_path / "settings.yaml").write_text(json.dumps(settings))  # JSON is YAML
-    scenario = environments.PROGRAMS / "subscriptions.yaml"
+    scenario = PROGRAMS / "subscriptions.yaml"
     command = [program, "scenario", "run", scenario, "--peer", "vigil", "--serve", "--report-dir", tmp_path / "reports"]
     done = subprocess.run(
         [*map(str, command), "--var", f"patient={identity}", "--config", str(tmp_path / "settings.yaml")],
@@ -63,7 +62,7 @@ def test_sekmet_is_told_of_the_risk_that_it_subscribes_to(peer, vigil, port, tmp
         timeout=300,
         check=False,
         cwd=tmp_path,
-        env=environments.own_environment(),
+        env=own_environment(),
     )
     (results,) = (tmp_path / "reports").glob("*/results.json")
     (found,) = json.loads(results.read_text())

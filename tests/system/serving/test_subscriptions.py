@@ -143,7 +143,7 @@ def _use(client, receiver, supervisor):
     ]
     assert [answer.status_code for answer in answers] == [200] * 9 + [204]
     assert client.get(own).status_code == 404
-    assert client.post(PATH, json=subscription(receiver.url, topic=ALARM, content="full-resource")).status_code == 422
+    assert client.post(PATH, json=subscription(receiver.url, topic=ALARM, content="all")).status_code == 422
     metrics = client.get("/metrics").text
     assert 'vigil_notifications_total{result="delivered"}' in metrics
     assert 'path="/fhir/Subscription/{id}/$events"' in metrics

@@ -101,6 +101,8 @@ def test_endpoint_is_told_of_a_changed_risk(server, receiver):
     assert event["additional-context"]["reference"].endswith(f"/fhir/{reference(server, '4711')}")
     risk = server.caller().get("/fhir/RiskAssessment", params={"patient": reference(server, "4711")}).json()
     assert event["focus"]["reference"].endswith(f"/fhir/RiskAssessment/{risk['entry'][0]['resource']['id']}")
+    focus = client(server).get(f"/fhir/{event['focus']['reference'].partition('/fhir/')[2]}").json()
+    assert (focus["resourceType"], focus["subject"]["reference"]) == ("RiskAssessment", reference(server, "4711"))
     assert "4711" not in str(told.bundle).replace(event["focus"]["reference"], "")
 
 
@@ -121,7 +123,7 @@ def test_notification_holds_as_much_as_was_asked_for(server, receiver, content, 
 
 
 def test_alarms_are_told_from_opening_to_end(server, receiver):
-    activate(server, receiver, subscription(receiver.url, topic=ALARM))
+    activate(server, receiver, subscription(receiver.url, topic=ALARM, content="full-resource"))
     send(server, "4711")
     caller = server.caller()
     (alarm,) = caller.get("/v1/alarms").json()["alarms"]
@@ -132,6 +134,9 @@ def test_alarms_are_told_from_opening_to_end(server, receiver):
     receiver.wait(lambda _: receiver.numbers() == [1, 2, 3, 4])
     focuses = {event["focus"]["reference"].rpartition("/fhir/")[2] for each in receiver.received for event in each.events}
     assert focuses == {f"DetectedIssue/{alarm['alarm_id']}"}
+    last = receiver.received[-1].resources[-1]
+    assert last == client(server).get(f"/fhir/DetectedIssue/{alarm['alarm_id']}").json()
+    assert (last["status"], last["patient"]["reference"]) == ("final", reference(server, "4711"))
     kinds = [event.kind for event in server.components.ward_state.events("B4", 0, 100)]
     assert kinds == ["risk", "alarm", "acknowledged", "overridden", "alarm_ended", "left"]
 
@@ -209,7 +214,7 @@ def test_off_ends_delivery_and_requested_goes_on_with_what_happens_then(server, 
 
 
 def test_subscription_ends_in_time(server, receiver):
-    end = (datetime.now(UTC) + timedelta(seconds=5)).isoformat(timespec="seconds")
+    end = (datetime.now(UTC) + timedelta(seconds=1)).isoformat(timespec="seconds")
     created = create(server, subscription(receiver.url, heartbeat=1) | {"end": end})
     wait_until(lambda: read(server, created)["status"] == "off")
     assert change(server, created, status="off")["meta"]["versionId"] == "2"
