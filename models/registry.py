@@ -16,7 +16,7 @@ from pyarrow import ArrowException
 from vigil.features.errors import VigilError
 from vigil.models.mlflow_store import MlflowException, MlflowStore, ModelVersion
 from vigil.models.provenance import current_commit, library_versions
-from vigil.models.stored_model import TRUSTED_TYPES, read_model
+from vigil.models.stored_model import TRUSTED_TYPES, digest_model, read_model
 from vigil.models.training.risk_model import RiskModel
 
 if TYPE_CHECKING:
@@ -224,6 +224,15 @@ class Registry:
             str(registered_version.run_id),
             WITHDRAWN in registered_version.tags,
         )
+
+    def digest(self, name: str, version: str) -> str:
+        """Return the SHA-256 of the artifact of a version.
+
+        Raises:
+            NoModelError: there is no such version.
+        """
+        self._version(name, version, CHAMPION)
+        return digest_model(self.store.download(self.client.get_model_version_download_uri(name, version)))
 
     def version_with_alias(self, name: str, alias: str) -> str:
         """Return the version that has an alias.

@@ -4,6 +4,7 @@ The files beside a stored model may name another format, such as a pickle. A pic
 so these files are ignored.
 """
 
+import hashlib
 import inspect
 import io
 import json
@@ -73,6 +74,11 @@ def read_model(folder: Path) -> RiskModel:
         raise UntrustedModelError(f"{path}: is no risk model; train again: vigil train")
     _rename_attributes(model)
     return model
+
+
+def digest_model(folder: Path) -> str:
+    """Return the SHA-256 of the stored model of a folder, as it is now."""
+    return hashlib.sha256((folder / _FILE).read_bytes()).hexdigest()
 
 
 def _with_present_modules(path: Path) -> bytes:

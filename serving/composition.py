@@ -16,11 +16,14 @@ from vigil.serving.auth.access import Access
 from vigil.serving.auth.local_tokens import JWKS_FILE, LOCAL_AUDIENCE, LOCAL_FOLDER, LOCAL_ISSUER
 from vigil.serving.auth.tokens import TokenVerifier
 from vigil.serving.cds_hooks.service import CdsService
+from vigil.serving.fhir.alarm_pages import AlarmPages
 from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.inbound import Inbound
+from vigil.serving.fhir.news2_pages import News2Pages
 from vigil.serving.fhir.observation_pages import ObservationPages
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
+from vigil.serving.fhir.past_risk_assessments import PastRiskAssessments
 from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.identity.identities import Identities
 from vigil.serving.login.service import LoginService, open_login
@@ -28,6 +31,7 @@ from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
 from vigil.serving.pages.audit import Audit
+from vigil.serving.pages.patient_view import PatientViews
 from vigil.serving.pages.ward_view import WardViews
 from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
@@ -40,8 +44,11 @@ from vigil.serving.records.source_settings import SourceSettingsFile
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
 from vigil.serving.scoring.champion import Champion
+from vigil.serving.scoring.model_versions import ModelVersions
+from vigil.serving.scoring.past_risks import PastRisks
 from vigil.serving.scoring.risk_service import RiskService
 from vigil.serving.scoring.standing import StandingRisks
+from vigil.serving.scoring.verification import Verifier
 from vigil.serving.settings import Settings
 from vigil.serving.smart.service import SmartService, open_smart
 from vigil.serving.stream.group_commit import GroupCommit
@@ -57,6 +64,7 @@ class ApiComponents:
     """The components of the process that answers requests. Routes get them singly (:mod:`vigil.serving.api.dependencies`)."""
 
     access: Access
+    alarm_pages: AlarmPages
     audit: Audit
     cds: CdsService
     champion: Champion
@@ -72,7 +80,10 @@ class ApiComponents:
     login: LoginService
     metrics: Metrics
     metrics_page: ShortLivedCache[bytes]
+    news2_pages: News2Pages
     observation_pages: ObservationPages
+    past_risks: PastRiskAssessments
+    patient_views: PatientViews
     pseudonyms: Pseudonyms
     readiness: ShortLivedCache[bool]
     risk_service: RiskService
@@ -151,8 +162,12 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     directory = Directory(pseudonyms, identities, FhirNames(connections), fhir_settings, f"{settings.url}{FHIR_BASE}")
     chart = Chart(directory, pseudonyms, identities, journal, access)
     fhir_observations, ward_settings = FhirObservations(connections), WardSettingsFile(home)
+    versions = ModelVersions(home, champion)
+    past_risks = PastRisks(service.task, service.log, journal, service.standing, versions)
+    past_assessments = PastRiskAssessments(chart, past_risks, Verifier(journal, service.log, versions))
     return ApiComponents(
         access=access,
+        alarm_pages=AlarmPages(chart, ward_state, metrics),
         audit=Audit(),
         cds=CdsService(settings.url, chart, service, ward_state, smart.clients),
         champion=champion,
@@ -170,7 +185,19 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         login=open_login(home, settings.url, connections, directory, offers_local_login=settings.local_login),
         metrics=metrics,
         metrics_page=ShortLivedCache(partial(metrics.render, home), _CACHE_SECONDS),
+        news2_pages=News2Pages(chart, service, past_assessments),
         observation_pages=ObservationPages(chart, fhir_observations),
+        past_risks=past_assessments,
+        patient_views=PatientViews(
+            chart=chart,
+            identities=identities,
+            journal=journal,
+            log=service.log,
+            champion=champion,
+            risk_service=service,
+            ward_state=ward_state,
+            ward_settings=ward_settings,
+        ),
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,

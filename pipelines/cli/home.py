@@ -28,6 +28,7 @@ Lifetime = Annotated[int, typer.Option("--hours", min=1, max=24, help="Lifetime 
 Subject = Annotated[str, typer.Option("--subject", help="Name of the caller, for logs and the audit of alarms.")]
 Sample = Annotated[int, typer.Option("--sample", min=1, help="Number of predictions, drawn at random.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the draw.")]
+PredictionId = Annotated[str | None, typer.Option("--id", help="One prediction, by the id of its RiskAssessment.")]
 Days = Annotated[int, typer.Option("--days", help="Delete what is older than so many days; at least 4.")]
 Labels = Annotated[
     bool,
@@ -126,16 +127,22 @@ def token(
         typer.echo(create_local_token(home_path, subject=subject, scopes=scope or None, wards=ward or None, lifetime=lifetime))
 
 
-def reproduce(sample: Sample = 200, seed: Seed = 2026, home_path: HomePath = DEFAULT_HOME, to: Json = None) -> None:
+def reproduce(
+    sample: Sample = 200,
+    seed: Seed = 2026,
+    prediction_id: PredictionId = None,
+    home_path: HomePath = DEFAULT_HOME,
+    to: Json = None,
+) -> None:
     """Make past predictions again from journal, cohort and registry. Exits 0 if all are equal bit for bit, else 1."""
     with job(home_path, to) as home:
         from vigil.pipelines.cli.tables import reproduction_table
         from vigil.pipelines.operations.reproduce import reproduce as reproduce_predictions
 
-        result = reproduce_predictions(home.path, sample, seed)
+        result = reproduce_predictions(home.path, sample, seed, prediction_id)
         OUT.print(reproduction_table(result))
-        for prediction_id, columns in list(result.different.items())[:10]:
-            OUT.print(f"different: {prediction_id}: {', '.join(columns)}", highlight=False)
+        for identity, columns in list(result.different.items())[:10]:
+            OUT.print(f"different: {identity}: {', '.join(columns)}", highlight=False)
         write(to, result.as_dict())
     raise typer.Exit(1 if result.different else 0)
 

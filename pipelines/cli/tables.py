@@ -21,9 +21,10 @@ from vigil.pipelines.environment import DEFAULT_PORT, LOOPBACK
 from vigil.pipelines.jobs.evaluate import Metrics
 from vigil.pipelines.jobs.run import RunResult
 from vigil.pipelines.jobs.ward_thresholds import Proposal
-from vigil.pipelines.operations.reproduce import Reproduction, Verdict
+from vigil.pipelines.operations.reproduce import Reproduction
 from vigil.pipelines.operations.retention import Deleted
 from vigil.pipelines.operations.sources import SourceRow
+from vigil.serving.scoring.reproduction import Verdict
 
 _COLUMNS: Final = {
     "auprc": "AUPRC",

@@ -13,7 +13,8 @@ derived are copied before the data they were derived from, which only grow.
 Retention, and jobs that rewrite files (ingest, features, train), must not run meanwhile.
 
 A backup leaves out what can be computed again: Feast's registry, which holds absolute paths, and the list of what its online
-store was loaded with, which may change while the backup is taken.
+store was loaded with, which may change while the backup is taken. Sessions of people who are logged in are left out, too:
+nobody is logged in to a restored home.
 """
 
 import hashlib
@@ -45,8 +46,11 @@ from vigil.pipelines.progress import timed_step, track
 from vigil.serving.auth.local_tokens import LOCAL_FOLDER
 from vigil.serving.fhir import settings as fhir_settings
 from vigil.serving.identity import identities
+from vigil.serving.login import settings as login_settings
 from vigil.serving.records import connection_tables, journal, prediction_log, source_settings, ward_settings, ward_state
 from vigil.serving.records.clock import FILE as CLOCK_FILE
+from vigil.serving.records.database import open_database
+from vigil.serving.records.sessions import Sessions
 from vigil.serving.smart import clients
 
 MANIFEST: Final = "manifest.json"
@@ -70,6 +74,7 @@ FILES: Final = (
     source_settings.FILE,
     clients.FILE,
     fhir_settings.FILE,
+    login_settings.FILE,
     CLOCK_FILE,
     TASKS_FILE,
     PACKAGES_FILE,
@@ -130,6 +135,7 @@ def backup(home: Home, to: Path) -> Manifest:
     to.chmod(0o700)  # before any file is in it
     for name in track(databases, "databases", len(databases)):
         _copy_database(home.path / name, with_folder(to / name))
+    _leave_sessions_out(to)
     files = list(_files(home.path))
     for path in track(files, "files", len(files)):
         shutil.copyfile(path, with_folder(to / path.relative_to(home.path)))
@@ -217,6 +223,13 @@ def _copy_database(path: Path, to: Path) -> None:
             f"{path}: cannot be copied ({type(error).__name__}); expected a database that is not locked, and room on the disk; "
             "try again"
         ) from None
+
+
+def _leave_sessions_out(folder: Path) -> None:
+    if (folder / connection_tables.SCHEMA.file).exists():
+        connections = open_database(folder, connection_tables.SCHEMA)
+        Sessions(connections).end_all()
+        connections.dispose()
 
 
 def _files(home_path: Path) -> Iterator[Path]:

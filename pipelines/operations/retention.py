@@ -22,6 +22,7 @@ from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
+from vigil.serving.records.sessions import Sessions
 from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.ward_state import WardState
 
@@ -109,7 +110,11 @@ def _forget(home: Path, cohort: set[str]) -> int:
 
 
 def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
-    """Delete what FHIR clients sent before a time, and the names of patients without an identity; return how many rows."""
+    """Delete what FHIR clients sent before a time, names of patients without an identity, and sessions that have expired.
+
+    Returns:
+        How many rows, by file and table.
+    """
     file = connection_tables.SCHEMA.file
     if not (home / file).exists():
         return {}
@@ -117,6 +122,7 @@ def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
     return {
         f"{file} fhir_observations": FhirObservations(connections).delete_before(microsecond(before)),
         f"{file} fhir_names": FhirNames(connections).forget_others(Identities(home).subjects()),
+        f"{file} sessions": Sessions(connections).delete_expired(microsecond(present())),
     }
 
 

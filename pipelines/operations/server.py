@@ -18,8 +18,7 @@ from vigil.features.errors import VigilError
 from vigil.features.pseudonyms import open_pseudonyms
 from vigil.pipelines.environment import LOOPBACK, server_environment, server_url
 from vigil.pipelines.home import Home
-from vigil.serving.login.links import create_link
-from vigil.serving.login.service import is_loopback_url
+from vigil.serving.login.links import create_link, is_loopback_url
 from vigil.serving.login.settings import LoginSettingsFile
 from vigil.serving.settings import LOCAL_LOGIN_VARIABLE, SOCKET_VARIABLE
 

@@ -6,22 +6,13 @@ from typing import Any, Final
 
 from vigil.features.display_names import capitalise, name_signal, show_value
 from vigil.models.alarms.safety_net import Band
+from vigil.serving.api.alarm_actions import OVERRIDE_REASON_SYSTEM, OVERRIDE_REASONS
 from vigil.serving.records.ward_rows import Alarm
 from vigil.serving.scoring.risk_report import RiskReport
 
 MAX_SUMMARY: Final = 140  # characters, of CDS Hooks 2.0
 _REASONS: Final = 3  # signals that a card names
 _INDICATORS: Final[dict[Band, str]] = {"medium": "warning", "high": "critical"}  # no card for the others
-_SYSTEM: Final = "urn:vigil:override-reason"
-# As POST /v1/alarms/override has them.
-OVERRIDE_REASONS: Final = {
-    "false_alarm": "False alarm",
-    "expected_for_this_patient": "Expected for this patient",
-    "artefact": "Artefact of measurement",
-    "already_treated": "Already treated",
-    "palliative_care": "Palliative care",
-    "other": "Other",
-}
 
 
 def make_card(report: RiskReport, alarm: Alarm | None, url: str) -> dict[str, Any] | None:
@@ -42,7 +33,7 @@ def make_card(report: RiskReport, alarm: Alarm | None, url: str) -> dict[str, An
         "detail": "\n\n".join(_details(report)),
         "source": {"label": "Vigil", "url": url},
         "overrideReasons": [
-            {"code": code, "system": _SYSTEM, "display": display} for code, display in OVERRIDE_REASONS.items()
+            {"code": code, "system": OVERRIDE_REASON_SYSTEM, "display": display} for code, display in OVERRIDE_REASONS.items()
         ],
     }
 

@@ -13,12 +13,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from vigil.serving.api import problems
+from vigil.serving.api.alarm_actions import OVERRIDE_REASONS
 from vigil.serving.api.authentication import extract_bearer_token
 from vigil.serving.api.problems import ProblemError
 from vigil.serving.auth.jwks import KeysUnavailableError
 from vigil.serving.auth.smart_scopes import own_scopes
 from vigil.serving.auth.tokens import Caller, UnauthorizedError
-from vigil.serving.cds_hooks.cards import OVERRIDE_REASONS
 from vigil.serving.cds_hooks.service import SERVICES, CdsService, Feedback, NoPatientError
 from vigil.serving.fhir.operations import parse_json
 from vigil.serving.records.ward_rows import Action

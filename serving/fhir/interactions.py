@@ -44,6 +44,12 @@ _OF_ALL: Final = (("_id", "token"), ("_lastUpdated", "date"))
 _READ: Final = ("read", "search-type")
 
 RESOURCES: Final[tuple[Offered, ...]] = (
+    Offered(
+        "DetectedIssue",
+        ("update", *_READ),
+        (_PATIENT[0], _PATIENT_IDENTIFIER[0], ("identified", "date"), ("status", "token"), *_OF_ALL),
+        details=(("versioning", "versioned-update"),),
+    ),
     Offered("Device", ("create", "update"), details=(("updateCreate", True),)),
     Offered(
         "Encounter",
@@ -63,6 +69,12 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         (("identifier", "token"), *_OF_ALL),
         details=(_VERSIONED, ("updateCreate", True), *_CONDITIONAL),
     ),
-    Offered("RiskAssessment", ("search-type",), (*_PATIENT, *_PATIENT_IDENTIFIER)),
+    Offered("Provenance", _READ, (("target", "reference"),)),
+    Offered(
+        "RiskAssessment",
+        _READ,
+        (*_PATIENT, *_PATIENT_IDENTIFIER),
+        details=(("operation", [{"name": "verify", "definition": "urn:vigil:operation:verify"}]),),
+    ),
 )
 SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ("transaction", "batch")

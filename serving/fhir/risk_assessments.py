@@ -4,10 +4,12 @@
 supports is a prediction of its own. Without a probability, the band is still there, and a note says why.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from vigil.models.alarms.safety_net import Band
 from vigil.models.assessment import Finding
+from vigil.serving.fhir.software_device import DEVICE_REFERENCE, software_device
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.scoring.risk_report import RiskReport
 
@@ -27,12 +29,16 @@ _NOTES: Final[dict[Finding, str]] = {
 }
 
 
-def to_risk_assessment(report: RiskReport, patient: str) -> dict[str, Any]:
+def to_risk_assessment(
+    report: RiskReport, patient: str, inputs: Sequence[str] = (), model: tuple[str, str] | None = None
+) -> dict[str, Any]:
     """Return the resource.
 
     Args:
         report: perhaps with a range.
         patient: reference to the Patient, such as ``Patient/ID``.
+        inputs: references to the Observations that it is made of.
+        model: name and version of the model, where the report does not hold it any more.
     """
     risk, task = report.risk, report.task
     by_model = risk.basis == "model"
@@ -40,33 +46,26 @@ def to_risk_assessment(report: RiskReport, patient: str) -> dict[str, Any]:
         "resourceType": "RiskAssessment",
         "id": report.prediction_id,
         "meta": {"security": [_ASSERTED_BY_AI]} if by_model else {},
-        "contained": [_device(report)],
+        "contained": [device_of(report, model)],
         "status": "final",
         "method": {"text": "Vigil: model and NEWS2" if by_model else "NEWS2 (Royal College of Physicians 2017)"},
         "code": {"text": f"Risk of {task.outcome}"},
         "subject": {"reference": patient},
         "occurrenceDateTime": write_instant(report.as_of),
-        "performer": {"reference": "#device"},
+        "performer": DEVICE_REFERENCE,
+        "basis": [{"reference": reference} for reference in inputs],
         "prediction": _predictions(report),
         "note": [{"text": text} for text in _notes(report)],
     }
     return {name: value for name, value in resource.items() if value not in ({}, [])}
 
 
-def _device(report: RiskReport) -> dict[str, Any]:
-    """Return what made the risk: the model with version and feature service, or the chart of NEWS2 alone."""
-    device: dict[str, Any] = {
-        "resourceType": "Device",
-        "id": "device",
-        "deviceName": [{"name": "Vigil", "type": "user-friendly-name"}],
-    }
-    if report.risk.basis == "model" and report.model is not None:
-        device["deviceName"].append({"name": report.model.name, "type": "model-name"})
-        device["version"] = [
-            {"type": {"text": "model"}, "value": str(report.model.version)},
-            {"type": {"text": "feature service"}, "value": report.feature_service},
-        ]
-    return device
+def device_of(report: RiskReport, model: tuple[str, str] | None) -> dict[str, Any]:
+    """Return what made a risk. ``model``: name and version, where the report does not hold it any more."""
+    if report.model is not None:
+        model = report.model.name, report.model.version
+    name, version = model if report.risk.basis == "model" and model is not None else (None, None)
+    return software_device(name, version, report.feature_service)
 
 
 def _predictions(report: RiskReport) -> list[dict[str, Any]]:

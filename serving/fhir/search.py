@@ -20,6 +20,7 @@ MOST: Final = 1_000  # resources of a page
 USUAL: Final = 100
 _OF_PAGES: Final = {"_count": "number", "_sort": "special", "_page": "special"}  # _page: ours, in the links that we send
 _PARAMETERS: Final = {offered.type: {**dict(offered.search), **_OF_PAGES} for offered in RESOURCES}
+_PATIENTS: Final = ("patient", "subject")
 _IDENTIFIERS: Final = ("identifier", "patient.identifier", "subject.identifier")
 _IGNORED: Final = frozenset(("_format", "_pretty", "_summary", "_elements", "_total"))  # they change no resource that is found
 _MOST_FIELDS: Final = 30
@@ -103,11 +104,11 @@ def _parse(kind: str, pairs: Sequence[tuple[str, str]], offered: Mapping[str, st
     for name, value in pairs:
         if name in _IDENTIFIERS and (name != "identifier" or kind == "Patient"):
             patients.add(_as_identifier(name, value))
-        elif offered[name] == "reference":
+        elif name in _PATIENTS:
             patients.add(value if "/" in value else f"Patient/{value}")
         elif name == "_id":
             ids = value.split(",")
-        elif offered[name] == "token":
+        elif offered[name] in ("token", "reference"):
             tokens[name] = value.split(",")
         elif offered[name] == "date":
             times[name] = _narrow(times.get(name, ALWAYS), _read_interval(name, value))
@@ -124,7 +125,7 @@ def _parse(kind: str, pairs: Sequence[tuple[str, str]], offered: Mapping[str, st
         sort=_read_sort(rest.get("_sort", ""), offered),
         count=_read_count(rest.get("_count")),
         after=rest.get("_page"),
-        kept=[pair for pair in pairs if offered[pair[0]] != "reference" and pair[0] not in {*_IDENTIFIERS, "_page"}],
+        kept=[pair for pair in pairs if pair[0] not in {*_PATIENTS, *_IDENTIFIERS, "_page"}],
     )
 
 
@@ -175,10 +176,10 @@ def _read_count(text: str | None) -> int:
 
 def _read_sort(text: str, offered: Mapping[str, str]) -> str:
     """Return by what to sort. Resources are in the order in which they were stored, so that order needs no other one."""
-    by = ["_lastUpdated", *(["date"] if "date" in offered else [])]
+    by = ["identified"] if "identified" in offered else ["_lastUpdated", *(["date"] if "date" in offered else [])]
     if text and text.removeprefix("-") not in by:
         _refuse(f"_sort: expected one of {', '.join(by)}, perhaps after -")
-    return "" if text == "_lastUpdated" else text
+    return "" if text == by[0] else text
 
 
 def _narrow(one: Interval, other: Interval) -> Interval:

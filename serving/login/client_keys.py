@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -62,11 +62,12 @@ def _assertion(key: PrivateKey, client_id: str, token_url: str) -> str:
 
 def _public_jwk(key: PrivateKey) -> dict[str, Any]:
     """Return a public key as a JWK. Its kid is its thumbprint (Jones M, Sakimura N. RFC 7638, 2015)."""
+    jwk: Mapping[str, Any]
     if isinstance(key, rsa.RSAPrivateKey):
         jwk, algorithm = jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True), "RS384"
     else:
         jwk, algorithm = jwt.algorithms.ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "ES384"
-    needed = {name: jwk[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in jwk}
+    needed: dict[str, Any] = {name: jwk[name] for name in ("crv", "e", "kty", "n", "x", "y") if name in jwk}
     digest = hashlib.sha256(json.dumps(needed, separators=(",", ":")).encode()).digest()
     return {**needed, "kid": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(), "use": "sig", "alg": algorithm}
 

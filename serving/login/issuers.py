@@ -6,10 +6,11 @@ issuer itself is here. Redirects are not followed.
 Sources: SMART App Launch 2.2 (HL7, https://hl7.org/fhir/smart-app-launch/app-launch.html); OpenID Connect Discovery 1.0.
 """
 
+import asyncio
 import json
-import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -21,8 +22,6 @@ from vigil.serving.login.client_keys import authenticate
 from vigil.serving.login.errors import LoginError
 from vigil.serving.login.settings import IssuerSettings
 
-logger: Final = logging.getLogger("vigil.serving")
-
 # Of each type of key the algorithms of id_tokens; the first one is that of a key which does not say.
 ID_TOKEN_ALGORITHMS: Final[Algorithms] = {
     "RSA": ("RS256", "RS384"),
@@ -33,9 +32,14 @@ _SMART: Final = ".well-known/smart-configuration"
 _OPENID: Final = ".well-known/openid-configuration"
 _TIMEOUT_SECONDS: Final = 5
 _REMEMBERED_SECONDS: Final = 300  # so that starting logins again and again does not flood the issuer
+_FAILED_SECONDS: Final = 5  # neither does it while it does not answer
 _MOST_BYTES: Final = 256 * 1024
-
-Transport = Callable[[str], httpx.AsyncClient]
+# Of OAuth and OpenID Connect; other words of an issuer are not repeated.
+_ERRORS: Final = frozenset(
+    {"access_denied", "consent_required", "interaction_required", "invalid_client", "invalid_grant", "invalid_request"}
+    | {"invalid_scope", "login_required", "server_error", "temporarily_unavailable", "unauthorized_client"}
+    | {"unsupported_grant_type", "unsupported_response_type"}
+)
 
 
 def _require_safe(url: str) -> str:
@@ -67,7 +71,7 @@ class Endpoints(BaseModel):
     code_challenge_methods_supported: tuple[str, ...] = ("S256",)
 
 
-def connect(url: str) -> httpx.AsyncClient:
+def _connect(url: str) -> httpx.AsyncClient:
     """Return a client of an issuer. What stays on this machine uses no proxy."""
     return httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, follow_redirects=False, trust_env=url.startswith("https:"))
 
@@ -75,10 +79,11 @@ def connect(url: str) -> httpx.AsyncClient:
 class Issuers:
     """What issuers say of themselves, remembered for some minutes, and their keys."""
 
-    def __init__(self, home: Path, transport: Transport = connect) -> None:
+    def __init__(self, home: Path) -> None:
         """Contact issuers with the keys and secrets of a home."""
-        self._home, self._connect = home, transport
-        self._endpoints: dict[str, tuple[float, Endpoints]] = {}
+        self._home = home
+        self._endpoints: dict[str, tuple[float, Endpoints | LoginError]] = {}
+        self._one_at_a_time: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._keys: dict[str, JwksUrl] = {}
 
     async def endpoints(self, issuer: IssuerSettings) -> Endpoints:
@@ -88,16 +93,27 @@ class Issuers:
             LoginError: it does not answer, or not as expected.
         """
         url = f"{issuer.url}/{_SMART if issuer.fhir else _OPENID}"
-        known_at, known = self._endpoints.get(url, (0.0, None))
-        if known is not None and time.monotonic() - known_at < _REMEMBERED_SECONDS:
-            return known
+        async with self._one_at_a_time[url]:
+            known_at, known = self._endpoints.get(url, (0.0, None))
+            age = time.monotonic() - known_at
+            if known is None or age >= (_FAILED_SECONDS if isinstance(known, LoginError) else _REMEMBERED_SECONDS):
+                try:
+                    known = await self._discover(issuer, url)
+                except LoginError as error:
+                    known = error
+                self._endpoints[url] = time.monotonic(), known
+        if isinstance(known, LoginError):
+            raise LoginError(known.rule, str(known), known.status)
+        return known
+
+    async def _discover(self, issuer: IssuerSettings, url: str) -> Endpoints:
         document = await self._ask("GET", url, "the configuration")
         try:
             found = Endpoints.model_validate(document)
         except ValidationError as error:
             field = ".".join(map(str, error.errors()[0]["loc"]))
             raise _unusable(f"the configuration has no usable {field}") from None
-        if issuer.openid is not None and found.issuer.rstrip("/") != issuer.openid:
+        if issuer.openid is not None and found.issuer.rstrip("/") != issuer.url:
             raise _unusable("the configuration is of another issuer")
         if "S256" not in found.code_challenge_methods_supported:
             raise _unusable("it does not offer PKCE with S256")
@@ -105,7 +121,6 @@ class Issuers:
             each.startswith("http:") for each in (found.authorization_endpoint, found.token_endpoint, found.jwks_uri)
         ):
             raise _unusable("an endpoint is without https")
-        self._endpoints[url] = time.monotonic(), found
         return found
 
     def keys(self, endpoints: Endpoints) -> JwksUrl:
@@ -137,7 +152,7 @@ class Issuers:
         """Return the JSON object that an issuer answers. What it writes is not repeated: it may hold a code or a token."""
         try:
             async with (
-                self._connect(url) as client,
+                _connect(url) as client,
                 client.stream(method, url, data=data, auth=auth, headers={"Accept": "application/json"}) as answer,
             ):
                 body = bytearray()
@@ -148,14 +163,29 @@ class Issuers:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise _unusable(f"{part} cannot be reached ({type(error).__name__})") from None
         if answer.status_code != 200:
-            raise _unusable(f"{part} answers with status {answer.status_code}")
-        try:
-            content = json.loads(body)
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict):
+            raise _unusable(f"{part} answers with status {answer.status_code}{known_error(_parse(body).get('error'))}")
+        content = _parse(body)
+        if not content:
             raise _unusable(f"{part} answers without a JSON object")
         return content
+
+
+def known_error(code: object) -> str:
+    """Return a code of an error in brackets, if it is one of OAuth.
+
+    >>> known_error("invalid_scope"), known_error("<b>")
+    (' (invalid_scope)', '')
+    """
+    return f" ({code})" if isinstance(code, str) and code in _ERRORS else ""
+
+
+def _parse(body: bytes | bytearray) -> dict[str, Any]:
+    """Return a JSON object; empty where it is none."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _unusable(what: str) -> LoginError:

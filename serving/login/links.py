@@ -4,11 +4,9 @@ It needs no issuer, and no other user of the machine can use it: whoever has the
 """
 
 import secrets
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from vigil.serving.auth.local_tokens import KEY_FILE, LOCAL_FOLDER, create_local_keys
 from vigil.serving.login.sealed import Sealer
@@ -18,9 +16,19 @@ LINK_SECONDS: Final = 600
 _PURPOSE: Final = "login link"
 
 
-def link_sealer(secret: bytes, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Sealer:
+def is_loopback_url(url: str) -> bool:
+    """Return whether a URL is of the loopback interface, without TLS.
+
+    >>> is_loopback_url("http://127.0.0.1:3000"), is_loopback_url("http://ward.example"), is_loopback_url("https://localhost")
+    (True, False, False)
+    """
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in {"127.0.0.1", "localhost", "::1"}
+
+
+def link_sealer(secret: bytes) -> Sealer:
     """Return what seals and opens links, by the private key of a home."""
-    return Sealer(secret, _PURPOSE, LINK_SECONDS, clock)
+    return Sealer(secret, _PURPOSE, LINK_SECONDS)
 
 
 def create_link(home: Path, url: str) -> str:

@@ -39,6 +39,7 @@ ROLES: Final = {
 _CODE_SECONDS: Final = 60
 _TOKEN_SECONDS: Final = 300
 _FORM_SECONDS: Final = 600
+_MOST_CHARACTERS: Final = 500  # of what a person enters: it has to fit into a code
 _CODES: Final = "local login"  # in the table of what was used once
 
 
@@ -104,7 +105,7 @@ async def choose(request: Request, service: LocalLoginHere) -> Response:
         "aud": f"{service.url}{LOCAL_PATH}",
         "code_challenge_method": "S256",
     }
-    wrong = [name for name, value in expected.items() if query.get(name) != value]
+    wrong = [name for name, value in expected.items() if query.get(name, "").rstrip("/") != value]
     wrong += [name for name in ("state", "nonce", "scope", "code_challenge") if not query.get(name)]
     if wrong:
         return page("Not logged in", f"{', '.join(wrong)}: expected as SMART App Launch has it, for this server.", 400)
@@ -133,7 +134,8 @@ async def authorize(request: Request, service: LocalLoginHere) -> Response:
     asked = _requests(service).open(form.get("request", ""))
     name, role = form.get("name", "").strip() or "local", form.get("role", "")
     wards = [ward.strip() for ward in form.get("wards", "").split(",") if ward.strip()]
-    if asked is None or role not in ROLES or not all(map(is_printable_name, [name, *wards])):
+    is_short = sum(map(len, [name, *wards, form.get("patient", ""), form.get("encounter", "")])) <= _MOST_CHARACTERS
+    if asked is None or role not in ROLES or not is_short or not all(map(is_printable_name, [name, *wards])):
         return page("Not logged in", "name, role, wards: expected a name, a role of the list, and names of wards.", 400)
     context = {field: value for field in ("patient", "encounter") if (value := form.get(field, "").strip())}
     chosen = {"name": name, "role": role, "wards": wards, "context": context, "once": secrets.token_urlsafe()}
@@ -164,6 +166,7 @@ def _answer(service: LoginService, chosen: dict[str, Any], now: int) -> dict[str
         "iss": base,
         "aud": chosen["client_id"],
         "sub": chosen["name"],
+        "name": chosen["name"],
         "iat": now,
         "exp": now + _TOKEN_SECONDS,
         "nonce": chosen["nonce"],

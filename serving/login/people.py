@@ -21,11 +21,13 @@ class Person:
 
     Attributes:
         sub: the name of the caller, unique among all issuers.
+        name: as pages show it to the person.
         scopes: names of scopes that allow something here, of Vigil or of SMART.
         wards: those they may see; None: all wards.
     """
 
     sub: str
+    name: str
     scopes: list[str]
     wards: list[str] | None
 
@@ -48,6 +50,7 @@ def identify(claims: Mapping[str, Any], granted: object, issuer: IssuerSettings)
     user = _read_user(claims, issuer)
     entries = _find_allowances(claims, user, issuer)
     names = granted.split(" ") if isinstance(granted, str) and issuer.fhir else []
+    names = [name for name in names if not name.startswith("system/")]  # what a system may is not for a person
     names += [scope for allowance in entries for scope in allowance.scopes]
     scopes = sorted({name for name in names if name in SCOPES or parse_smart_scopes([name])})
     if not parse_allowed(scopes)[0]:
@@ -57,7 +60,8 @@ def identify(claims: Mapping[str, Any], granted: object, issuer: IssuerSettings)
             "the person, of a role or of all in login.toml.",
             403,
         )
-    return Person(_caller(claims, user, issuer), scopes, _wards(claims, entries))
+    shown = str(claims["name"] if is_printable_name(claims.get("name")) else claims["sub"])
+    return Person(_caller(claims, user, issuer), shown, scopes, _wards(claims, entries))
 
 
 def _read_user(claims: Mapping[str, Any], issuer: IssuerSettings) -> str | None:
@@ -72,7 +76,7 @@ def _read_user(claims: Mapping[str, Any], issuer: IssuerSettings) -> str | None:
     if match is None or match[1] not in _STAFF:
         raise LoginError("fhirUser", f"fhirUser: expected staff ({' or '.join(_STAFF)})", 403)
     # One issuer must not name people of another.
-    if "://" in claims["fhirUser"] and claims["fhirUser"] != f"{issuer.fhir}/{match[1]}/{match[2]}":
+    if "://" in claims["fhirUser"] and claims["fhirUser"] != f"{issuer.url}/{match[1]}/{match[2]}":
         return None
     return f"{match[1]}/{match[2]}"
 

@@ -56,7 +56,7 @@ async def _start(request: Request, service: LoginService) -> Response:
         name = asked["issuer"]
     else:
         return _choice(service, next_path)
-    started = await service.start(name, next_path, asked.get("launch"))
+    started = await service.start(name, next_path, asked.get("launch"), asked.get("iss"))
     response = RedirectResponse(started.url, 303)
     sealed = seal_attempt(started.attempt, service.attempts)
     cookies.set_attempt(response, service, cookie_name(started.attempt.state), sealed)
@@ -128,6 +128,7 @@ async def session(service: LoginHere, found: Annotated[OpenSession, Depends(watc
         context["patient"] = await run_in_threadpool(service.patient_reference, stored)
     return {
         "caller": caller.sub,
+        "name": stored.name,
         "scopes": sorted(caller.scopes),
         "wards": None if caller.wards is None else sorted(caller.wards),
         "context": context,

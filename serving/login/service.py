@@ -1,12 +1,11 @@
 """Logins and sessions of one server: start at an issuer, return from it, and who a browser belongs to afterwards."""
 
-import logging
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import sqlalchemy as sa
 from fastapi.concurrency import run_in_threadpool
@@ -20,16 +19,14 @@ from vigil.serving.login.attempts import SECONDS as ATTEMPT_SECONDS
 from vigil.serving.login.attempts import Attempt, create_attempt, open_attempt
 from vigil.serving.login.errors import LoginError
 from vigil.serving.login.id_tokens import verify_id_token
-from vigil.serving.login.issuers import Endpoints, Issuers, Transport, connect
-from vigil.serving.login.links import link_sealer
+from vigil.serving.login.issuers import Endpoints, Issuers, known_error
+from vigil.serving.login.links import is_loopback_url, link_sealer
 from vigil.serving.login.people import Person, identify
 from vigil.serving.login.sealed import Sealer
 from vigil.serving.login.settings import IssuerSettings, LoginSettings, LoginSettingsFile
 from vigil.serving.records.sessions import Session, Sessions
 from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.used_assertions import UsedAssertions
-
-logger: Final = logging.getLogger("vigil.serving")
 
 CALLBACK_PATH: Final = "/login/callback"
 LOCAL_PATH: Final = "/local-login"
@@ -66,19 +63,16 @@ class LoginService:
         connections: sa.Engine,
         directory: Directory,
         offers_local_login: bool,
-        transport: Transport = connect,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Log people in to the server of a home, which browsers reach at ``url``; ``secret`` seals what they carry."""
         self.home, self.url, self.offers_local_login = home, url, offers_local_login
         self.secret = secret
         self.sessions = Sessions(connections)
         self.used = UsedAssertions(connections)
-        self.attempts = Sealer(secret, "login attempt", ATTEMPT_SECONDS, clock)
-        self._links = link_sealer(secret, clock)
-        self._issuers = Issuers(home, transport)
+        self.attempts = Sealer(secret, "login attempt", ATTEMPT_SECONDS)
+        self._links = link_sealer(secret)
+        self._issuers = Issuers(home)
         self._directory = directory
-        self._clock = clock
         self._file = LoginSettingsFile(home)
         self._local = (
             IssuerSettings(fhir=f"{url}{LOCAL_PATH}", client_id=LOCAL_CLIENT, wards="all") if offers_local_login else None
@@ -106,8 +100,14 @@ class LoginService:
         """Whether one-time links log in: on this machine, and only while no issuer does."""
         return self.is_on_this_machine and not self.issuers
 
-    async def start(self, issuer_name: str, next_path: str, launch: str | None) -> Start:
+    async def start(self, issuer_name: str, next_path: str, launch: str | None, iss: str | None) -> Start:
         """Start a login at an issuer.
+
+        Args:
+            issuer_name: its name in the settings.
+            next_path: path of this server to which the person returns.
+            launch: what a record system that starts Vigil calls the launch.
+            iss: how it calls itself, with or without a slash at the end.
 
         Raises:
             LoginError: there is no such issuer, or it cannot be used.
@@ -125,7 +125,7 @@ class LoginService:
             "code_challenge": attempt.challenge,
             "code_challenge_method": "S256",
         }
-        query |= {"aud": issuer.fhir} if issuer.fhir else {}
+        query |= {"aud": iss or issuer.fhir} if issuer.fhir else {}
         query |= {"launch": launch} if launch is not None else {}
         joint = "&" if "?" in endpoints.authorization_endpoint else "?"
         return Start(f"{endpoints.authorization_endpoint}{joint}{urlencode(query)}", attempt)
@@ -137,7 +137,7 @@ class LoginService:
             LoginError: it is not in ``login.toml``, so it is not contacted.
         """
         for name, issuer in self.issuers.items():
-            if issuer.fhir is not None and issuer.fhir == iss.rstrip("/"):
+            if issuer.fhir is not None and issuer.url == iss.rstrip("/"):
                 return name
         raise LoginError("iss", "iss: expected the FHIR base URL of an issuer in login.toml", 403)
 
@@ -150,11 +150,13 @@ class LoginService:
         """
         state = query.get("state", "")
         attempt = open_attempt(state, cookie, self.attempts)
-        now = self._clock().timestamp()
+        now = time.time()
         if not await run_in_threadpool(self.used.use, _STATES, state, now + ATTEMPT_SECONDS, now):
             raise LoginError("state", "state: this login was used before; expected a new one")
         if "error" in query:
-            raise LoginError("error", "error: the issuer refused the login. Ask those who run it.", 403)
+            raise LoginError(
+                "error", f"error: the issuer refused the login{known_error(query['error'])}. Ask those who run it.", 403
+            )
         issuer = self._issuer(attempt.issuer)
         endpoints = await self._issuers.endpoints(issuer)
         if query.get("iss", endpoints.issuer) != endpoints.issuer:  # RFC 9207: an answer of another issuer
@@ -171,17 +173,17 @@ class LoginService:
             client_id=issuer.client_id,
             nonce=attempt.nonce,
             keys=self._issuers.keys(endpoints),
-            now=self._clock().timestamp(),
+            now=time.time(),
         )
         return self._create_session(identify(claims, answer.get("scope"), issuer), self._context(answer, issuer))
 
     def _context(self, answer: Mapping[str, Any], issuer: IssuerSettings) -> dict[str, str | None]:
         """Return patient and encounter of a launch, under names that tell nobody who they are."""
         context: dict[str, str | None] = {}
-        base = f"{self.url}{FHIR_BASE}" if issuer is self._local else issuer.fhir
-        if base is not None and isinstance(answer.get("patient"), str):
+        base = f"{self.url}{FHIR_BASE}" if issuer is self._local else issuer.url
+        if issuer.fhir is not None and isinstance(answer.get("patient"), str):
             context["patient"] = self._directory.find_subject(f"{base}/Patient/{answer['patient']}")
-        if base is not None and isinstance(answer.get("encounter"), str):
+        if issuer.fhir is not None and isinstance(answer.get("encounter"), str):
             context["encounter"] = self._directory.pseudonym(f"{base}/Encounter/{answer['encounter']}")
         return context
 
@@ -193,7 +195,7 @@ class LoginService:
             DatabaseError: its use cannot be recorded.
         """
         content = self._links.open(token) if self.offers_links else None
-        now = self._clock().timestamp()
+        now = time.time()
         if (
             content is None
             or content["url"] != self.url
@@ -202,12 +204,12 @@ class LoginService:
             raise LoginError(
                 "link", "token: expected that of a link which vigil serve has shown, not used, and not expired", 403
             )
-        return self._create_session(Person(_LOCAL_CALLER, sorted(SCOPES), None), {})
+        return self._create_session(Person(_LOCAL_CALLER, _LOCAL_CALLER, sorted(SCOPES), None), {})
 
     def _create_session(self, person: Person, context: dict[str, str | None]) -> str:
         now = microsecond(present())
         lifetime = round(self.settings.lifetime.total_seconds() * 1e6)
-        session = Session(person.sub, person.scopes, person.wards, context, now, now, now + lifetime)
+        session = Session(person.sub, person.name, person.scopes, person.wards, context, now, now, now + lifetime)
         return self.sessions.create(session)
 
     def find_session(self, name: str, *, is_use: bool) -> Session | None:
@@ -232,16 +234,6 @@ class LoginService:
         if issuer is None:
             raise LoginError("issuer", "issuer: expected the name of an issuer in login.toml", 404)
         return issuer
-
-
-def is_loopback_url(url: str) -> bool:
-    """Return whether a URL is of the loopback interface, without TLS.
-
-    >>> is_loopback_url("http://127.0.0.1:3000"), is_loopback_url("http://ward.example"), is_loopback_url("https://localhost")
-    (True, False, False)
-    """
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname in {"127.0.0.1", "localhost", "::1"}
 
 
 def open_login(home: Path, url: str, connections: sa.Engine, directory: Directory, *, offers_local_login: bool) -> LoginService:

@@ -57,7 +57,7 @@ def _require_name(name: str) -> str:
 def _require_url(url: str) -> str:
     if not is_safe_url(url) or "?" in url or "#" in url:
         raise ValueError("expected an https URL without a password and a query; http is for 127.0.0.1 only")
-    return url.rstrip("/")
+    return url
 
 
 def _require_scope(scope: str) -> str:
@@ -120,8 +120,8 @@ class IssuerSettings(Allowance):
 
     @property
     def url(self) -> str:
-        """The URL below which the issuer says where its endpoints are."""
-        return self.fhir or self.openid or ""
+        """The URL below which the issuer says where its endpoints are, without a slash at the end."""
+        return (self.fhir or self.openid or "").rstrip("/")
 
     @property
     def asked(self) -> tuple[str, ...]:

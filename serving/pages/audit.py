@@ -12,7 +12,7 @@ from vigil.serving.auth.tokens import Caller
 
 logger: Final = logging.getLogger("vigil.audit")
 
-Page = Literal["wards", "ward", "ward live", "patient", "summary", "document", "operations"]
+Page = Literal["wards", "ward", "ward live", "patient", "summary", "glucose", "document", "operations"]
 
 
 class Audit:

@@ -4,9 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 WIDTH: Final = 160  # of a sparkline, as HEIGHT in units of its view box
 HEIGHT: Final = 36
 _MARGIN: Final = 3
+_HOUR: Final = 3_600_000_000  # microseconds
+_STEPS: Final = (1, 2, 3, 6, 12, 24, 48)  # hours between ticks
+_MOST_TICKS: Final = 9
+_MOST_POINTS: Final = 1_200  # of a line; more would be closer than pixels
+_SHORTEST_GAP: Final = _HOUR // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +58,136 @@ def sparkline(
     ]
     path = "M" + "L".join(f"{x} {y}" for x, y in points)
     return Sparkline(path, points[-1], None if threshold is None else height(threshold))
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The axis of time that the charts of a page share. ``since``, ``until``: microseconds."""
+
+    since: int
+    until: int
+
+    def place(self, time: int) -> float:
+        """Return where a time is, in percent of the width."""
+        return round(100 * (time - self.since) / (self.until - self.since), 2)
+
+    def ticks(self) -> list[tuple[float, int]]:
+        """Return about eight whole times, each with its place.
+
+        >>> [place for place, _ in Span(0, 8 * 3_600_000_000).ticks()][:3]
+        [0.0, 12.5, 25.0]
+        """
+        step = next((hours for hours in _STEPS if (self.until - self.since) / (hours * _HOUR) <= _MOST_TICKS), _STEPS[-1])
+        first = -(-self.since // (step * _HOUR)) * step * _HOUR
+        return [(self.place(time), time) for time in range(first, self.until + 1, step * _HOUR)]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A single thing on a chart.
+
+    Attributes:
+        x, y: in percent of width and height.
+        kind: which sign is drawn: ``corrected``, ``retracted``, ``quarantined``, ``bound`` or ``alarm``.
+        text: what it says, for those who point at it and for screen readers.
+    """
+
+    x: float
+    y: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart.
+
+    Attributes:
+        label: what it shows, with the unit.
+        latest: the latest value, in words; empty: there is none.
+        path: the line, in a box of 1000 by 100.
+        bands: areas from top to bottom, each with its kind, in percent.
+        lines: heights of thresholds, each with its kind.
+        gaps: from left to right, without any value, in percent.
+        marks: single things.
+        labels: heights with their text, of the vertical axis.
+        points: place, height and text of what a pointer finds.
+    """
+
+    label: str
+    latest: str
+    path: str
+    bands: Sequence[tuple[float, float, str]] = ()
+    lines: Sequence[tuple[float, str]] = ()
+    gaps: Sequence[tuple[float, float]] = ()
+    marks: Sequence[Mark] = ()
+    labels: Sequence[tuple[float, str]] = ()
+    points: Sequence[tuple[float, float, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The vertical axis of a chart, from ``low`` at the bottom to ``high`` at the top."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, values: Sequence[float]) -> "Scale":
+        """Return a scale that has all of some values, with room above and below."""
+        low, high = min(values), max(values)
+        room = 0.06 * ((high - low) or abs(high) or 1.0)
+        return cls(low - room, high + room)
+
+    def place(self, value: float) -> float:
+        """Return where a value is, in percent from the top; one beyond the scale is at its end."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(100 * (1 - min(max(share, 0.0), 1.0)), 2)
+
+
+def thin(times: NDArray[np.int64], values: NDArray[np.float64], span: Span) -> NDArray[np.int64]:
+    """Return which values to draw: of each small interval the first, the lowest, the highest and the last.
+
+    So no extreme is ever hidden, however many values there are.
+    """
+    if len(times) <= _MOST_POINTS:
+        return np.arange(len(times))
+    bucket = (times - span.since) * (_MOST_POINTS // 4) // (span.until - span.since + 1)
+    chosen: set[int] = set()
+    for own in np.split(np.arange(len(times)), np.flatnonzero(np.diff(bucket)) + 1):
+        part = values[own]
+        chosen |= {int(own[0]), int(own[-1]), int(own[part.argmin()]), int(own[part.argmax()])}
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+def find_gaps(times: NDArray[np.int64], until: int) -> list[tuple[int, int]]:
+    """Return from when to when nothing was measured, for longer than the usual rhythm explains; also up to the present.
+
+    Longer than half an hour, and than five times the median of the spacings.
+    """
+    if not len(times):
+        return []
+    spacing = np.diff(np.append(times, until))
+    usual = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    longest = max(_SHORTEST_GAP, 5 * usual)
+    ends = np.append(times[1:], until)
+    return [(int(start), int(end)) for start, end in zip(times[spacing > longest], ends[spacing > longest], strict=True)]
+
+
+def line(times: NDArray[np.int64], values: NDArray[np.float64], span: Span, scale: Scale, *, is_step: bool = False) -> str:
+    """Return a line as a path of SVG, broken where there are gaps.
+
+    Args:
+        times: microseconds, in order.
+        values: one a time.
+        span, scale: the axes.
+        is_step: whether a value holds until the next one.
+    """
+    breaks = {start for start, _ in find_gaps(times, span.until)}
+    parts, before = [], None
+    for row in thin(times, values, span):
+        x, y = f"{10 * span.place(int(times[row])):.0f}", f"{scale.place(float(values[row])):.1f}"
+        starts = before is None or any(times[before] <= gap < times[row] for gap in breaks)
+        parts.append(f"M{x} {y}" if starts else f"H{x}V{y}" if is_step else f"L{x} {y}")
+        before = row
+    return "".join(parts)

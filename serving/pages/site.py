@@ -15,6 +15,7 @@ from markupsafe import Markup
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.login.dependencies import OpenSession, open_session
 from vigil.serving.pages.words import Words, choose_language, words_of
+from vigil.serving.records.timestamps import instant
 
 STATIC: Final = Path(__file__).parent / "static"
 # Everything comes from this server. Scripts and styles are files: none stands in a page.
@@ -50,7 +51,7 @@ ENVIRONMENT.filters |= {
     "reason_text": lambda name, words: words.reason(name),
     "finding_text": lambda name, words: words.finding(name),
 }
-ENVIRONMENT.globals |= {"asset": asset, "show_time": _show_time}
+ENVIRONMENT.globals |= {"asset": asset, "show_time": _show_time, "instant": instant}
 
 
 @dataclass(frozen=True)

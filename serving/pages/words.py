@@ -10,10 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from vigil.features.display_names import capitalise, name_signal, show_value
+from vigil.features.display_names import capitalise, name_signal, show_value, unit_of_signal
+from vigil.features.signals import SIGNALS
 
 FOLDER: Final = Path(__file__).parent / "words"
 ENGLISH: Final = "en"
+# Read in whole numbers at the bedside, as charts print them.
+_WHOLE: Final = frozenset(
+    ("respiratory_rate", "spo2", "systolic_bp", "diastolic_bp", "mean_bp", "heart_rate", "glucose", "fio2", "etco2")
+)
 LANGUAGES: Final = tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
 
 
@@ -45,15 +50,24 @@ class Words:
         """Return the name of a signal, with a capital first letter."""
         return capitalise(self._texts.get(f"signal.{name}") or name_signal(name))
 
+    def label(self, name: str) -> str:
+        """Return the name of a signal with its unit, as at an axis."""
+        unit = "" if SIGNALS[name].coded else unit_of_signal(name).replace("per minute", "/min")
+        return f"{self.signal(name)}, {unit}" if unit else self.signal(name)
+
+    def quarantine(self, reason: str) -> str:
+        """Return why a reading could not be used, in words."""
+        return self._texts.get(f"quarantine.{reason}") or reason.replace("_", " ")
+
     def short(self, name: str) -> str:
         """Return the abbreviation of a signal that charts at the bedside use, or its name."""
         return self._texts.get(f"short.{name}") or self.signal(name)
 
     def value(self, name: str, value: float) -> str:
         """Return a value of a signal with its unit, or the meaning of a code."""
-        return self._texts.get(f"value.{name}.{value:g}") or self._decimal(
-            show_value(name, value).replace(" per minute", "/min")
-        )
+        shown = round(value) if name in _WHOLE else value
+        text = self._texts.get(f"value.{name}.{value:g}") or self._decimal(show_value(name, shown))
+        return text.replace(" per minute", "/min").replace(" ", "\N{NO-BREAK SPACE}")
 
     def percent(self, share: float) -> str:
         """Return a share in percent, with one digit where it is below 10 %.

@@ -12,7 +12,7 @@ SCHEMA: Final = Schema("connections", METADATA, revision="0003")
 USED_ASSERTIONS: Final = sa.Table(
     "used_assertions",
     METADATA,
-    sa.Column("digest", Digest, primary_key=True),  # of the client and the assertion's jti
+    sa.Column("digest", Digest, primary_key=True),  # of the client and the assertion's jti; of what a login uses once
     sa.Column("until", sa.BigInteger, nullable=False),  # seconds since 1970: expired for everyone from then on
 )
 FHIR_NAMES: Final = sa.Table(  # by which FHIR clients know patients, beside the patient identifier
@@ -37,6 +37,7 @@ SESSIONS: Final = sa.Table(  # of people who have logged in
     METADATA,
     sa.Column("digest", Digest, primary_key=True),  # of the content of the cookie
     sa.Column("sub", sa.String, nullable=False),
+    sa.Column("name", sa.String, nullable=False),
     sa.Column("scopes", sa.JSON, nullable=False),
     sa.Column("wards", sa.JSON(none_as_null=True)),  # null: all
     sa.Column("context", sa.JSON, nullable=False),  # of the launch: patient (a subject key), encounter (a pseudonym)

@@ -81,6 +81,7 @@ class Wanted:
         observed, recorded: when.
         by_time: ordered by the time of observation rather than that of recording.
         newest_first: in the other direction.
+        with_superseded: also those that count no more.
     """
 
     keys: Sequence[str]
@@ -89,15 +90,18 @@ class Wanted:
     recorded: Interval = ALWAYS
     by_time: bool = False
     newest_first: bool = False
+    with_superseded: bool = False
 
 
 def read_page(connection: sa.Connection, wanted: Wanted, after: int | None, most: int) -> list[StoredReading]:
-    """Return the next readings that count, at most so many, after a row; None: the first ones.
+    """Return the next readings, at most so many, after a row; None: the first ones.
 
     After a row that the journal does not hold (any more) there is none.
     """
     rows = OBSERVATIONS.c
-    condition = rows.subject_id.in_(wanted.keys) & rows.superseded_at.is_(None) & (rows.recorded_at >= dropped_before())
+    condition = rows.subject_id.in_(wanted.keys) & (rows.recorded_at >= dropped_before())
+    if not wanted.with_superseded:
+        condition &= rows.superseded_at.is_(None)
     condition &= rows.observed_at.between(*wanted.observed)
     if wanted.recorded != ALWAYS:
         condition &= recorded_between(*wanted.recorded)

@@ -19,6 +19,7 @@ from vigil.features.duplicates import CONTENT
 from vigil.models.alarms.critical_bounds import Bound
 from vigil.models.alarms.patient_terms import PatientTerms
 from vigil.serving.records.journal_arrivals import Arrival, read_arrivals, read_newest_arrivals
+from vigil.serving.records.journal_inputs import Input, count_inputs, read_newest_inputs
 from vigil.serving.records.journal_intervals import recorded_between
 from vigil.serving.records.journal_lookups import (
     Latest,
@@ -146,6 +147,14 @@ class JournalSnapshot:
     def latest(self, times: Mapping[str, int]) -> dict[str, Mapping[str, Latest]]:
         """Return the latest value of each NEWS2 component, by subject and signal, with who sent it (:func:`read_latest`)."""
         return read_latest(self._connection, times)
+
+    def newest_inputs(self, subject: str, since: int, until: int) -> list[Input]:
+        """Return the latest observation of each signal of a subject that counted (:func:`read_newest_inputs`)."""
+        return read_newest_inputs(self._connection, subject, since, until)
+
+    def count_inputs(self, subject: str, since: int, until: int) -> int:
+        """Return how many observations of a subject counted (:func:`count_inputs`)."""
+        return count_inputs(self._connection, subject, since, until)
 
     def arrived_bounds(self, after: int, until: int) -> dict[str, list[Bound]]:
         """Return the bounds recorded in an interval, by subject (:func:`read_arrived_bounds`)."""

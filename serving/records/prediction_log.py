@@ -1,6 +1,7 @@
 """The prediction log: every prediction, with its features where reproduction or drift needs them."""
 
 import json
+import uuid
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from vigil.features.catalogue import SAFETY_NET, list_features
 from vigil.features.errors import VigilError
 from vigil.models.assessment import Assessment
+from vigil.models.provenance import describe_code
 from vigil.serving.records.database import (
     DatabaseError,
     Schema,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 # What a prediction says, beside when and of which subject: the columns that a reproduction compares.
 OUTPUTS: Final = ("basis", "probability", "band", "decided_by", "news2", "news2_highest", "net_score", "net_spot")
 
-SCHEMA: Final = Schema("predictions", METADATA, revision="0004")
+SCHEMA: Final = Schema("predictions", METADATA, revision="0005")
 
 _HAS_PREDICTION: Final = sa.exists().where(ROWS.c.subject == SUBJECTS.c.id)
 _COURSE_STEP: Final = 300_000_000  # microseconds
@@ -57,6 +59,7 @@ class PredictionLog:
         self._folder = home
         self._engine = open_database(home, SCHEMA)
         self._numbers: Numbers = {}
+        describe_code()  # now, because files may be replaced while this process runs
 
     def append(self, predictions: Iterable[Prediction], *, keep_free: bool = False) -> None:
         """Write predictions; they are on the disk when this returns. One that is there already, by its id, stays as it is.
@@ -178,6 +181,15 @@ class PredictionLog:
         frames = [self._frame(sa.select(PREDICTIONS).where(PREDICTIONS.c.seq.in_(chunk))) for chunk in chunks]
         return pd.concat(frames, ignore_index=True)
 
+    def find(self, prediction_id: str) -> pd.DataFrame:
+        """Return the prediction of an id, as :meth:`sample` returns predictions: one row, or none."""
+        try:
+            is_id = str(uuid.UUID(prediction_id)) == prediction_id
+        except ValueError:
+            is_id = False
+        found = PREDICTIONS.c.prediction_id == prediction_id if is_id else sa.false()
+        return self._frame(sa.select(PREDICTIONS).where(found))
+
     def delete_before(self, time: pd.Timestamp) -> int:
         """Delete predictions made before a time, and the keys of subjects that have no other; return how many predictions."""
         deleted = delete_in_steps(self._engine, ROWS, ROWS.c.made_at < microsecond(time))
@@ -242,4 +254,5 @@ def prediction(
         feature_service=feature_service,
         terms=risk.terms.to_json(),
         features=features,
+        code=describe_code(),
     )

@@ -26,7 +26,8 @@ _OWN: Final = ("prediction_id", "made_at", "index_time", "probability", "news2",
 class Prediction:
     """One prediction as it is logged; times are microseconds, the outputs those of :class:`vigil.models.assessment.Assessment`.
 
-    ``prediction_id`` is a UUID. ``features`` are stored as float32, in which they are computed.
+    ``prediction_id`` is a UUID. ``features`` are stored as float32, in which they are computed. ``code``: that predicted
+    (:func:`vigil.models.provenance.describe_code`).
     """
 
     prediction_id: str
@@ -48,6 +49,7 @@ class Prediction:
     net_spot: int | None
     terms: str | None
     features: Mapping[str, float] | None
+    code: str | None = None
 
 
 Numbers = dict[tuple[str, ...], int]  # of the contexts and the names of features that are stored, by their texts

@@ -50,8 +50,18 @@ CONTEXTS: Final = sa.Table(  # what many predictions have in common; a text that
     sa.Column("model_version", sa.String, nullable=False),
     sa.Column("feature_service", sa.String, nullable=False),
     sa.Column("terms", sa.String, nullable=False),  # JSON of models.bedside.ScoreTerms; empty: an earlier version
+    sa.Column("code", sa.String, nullable=False),  # models.provenance.describe_code; empty: an earlier version
     sa.UniqueConstraint(
-        "origin", "basis", "band", "decided_by", "model_name", "model_version", "feature_service", "terms", name="one_context"
+        "origin",
+        "basis",
+        "band",
+        "decided_by",
+        "model_name",
+        "model_version",
+        "feature_service",
+        "terms",
+        "code",
+        name="one_context",
     ),
 )
 FEATURE_NAMES: Final = sa.Table(  # rows are never deleted
@@ -108,6 +118,7 @@ PREDICTIONS: Final = (
         ROWS.c.net_score,
         ROWS.c.net_spot,
         _text("terms"),
+        _text("code"),
         FEATURE_NAMES.c.names.label("feature_names"),
         ROWS.c.features,
     )

@@ -6,6 +6,7 @@ The cookie of a session is a random name; the table holds its digest only. So a 
 import hashlib
 import logging
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
@@ -27,6 +28,7 @@ class Session:
 
     Attributes:
         sub: the caller, for the audit of alarms.
+        name: of the person, as pages show it to them.
         scopes: those of Vigil and SMART scopes that were granted.
         wards: those the person may see; None: all wards.
         context: of the launch: ``patient`` (a subject key; None: of a patient whom Vigil does not know) and ``encounter``
@@ -37,6 +39,7 @@ class Session:
     """
 
     sub: str
+    name: str
     scopes: list[str]
     wards: list[str] | None
     context: dict[str, str | None]
@@ -84,7 +87,8 @@ class Sessions:
             return None
         session = Session(**found)
         if now >= min(session.expires_at, session.used_at + idle // timedelta(microseconds=1)):
-            self.end(name)  # so that no longer setting and no clock that is set back opens it again
+            with suppress(DatabaseError):
+                self.end(name)  # so that no longer setting and no clock that is set back opens it again
             return None
         if is_use and now - session.used_at >= _RENEWED_AFTER:
             try:

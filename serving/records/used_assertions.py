@@ -1,4 +1,7 @@
-"""Signed assertions that clients have used, so that none is accepted twice: by any process, and after a restart."""
+"""What may be used once, so that it is not accepted twice: by any process, and after a restart.
+
+Signed assertions of clients; states, codes and links of logins.
+"""
 
 import hashlib
 import threading

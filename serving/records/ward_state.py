@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from vigil.features.errors import VigilError
 from vigil.features.signals import bound_name
 from vigil.models.alarms.policy import AlarmState, Episode, Hold, limit_name
+from vigil.serving.records.alarm_search import AlarmPlace, WantedAlarms, alarm_query
 from vigil.serving.records.database import (
     Schema,
     as_row,
@@ -223,6 +224,10 @@ class WardState:
             query = query.where(ALARMS.c.status == status)
         last = query.with_only_columns(ALARMS.c.opened_at).limit(1).offset(limit - 1).scalar_subquery()
         return self._with_actions(query.where(ALARMS.c.opened_at >= sa.func.coalesce(last, 0)))
+
+    def alarm_page(self, wanted: WantedAlarms, after: AlarmPlace | None, most: int) -> list[Alarm]:
+        """Return the next alarms with their actions, at most so many, after a place; None: the first ones."""
+        return self._with_actions(alarm_query(wanted, after, most))
 
     def open_alarms(self, ward: str) -> dict[str, Alarm]:
         """Return the alarm of each subject of a ward whose episode has not ended, by subject; without actions."""

@@ -65,7 +65,7 @@ def risk_history(log: PredictionLog, clock: Clock, subject: str, hours: float) -
     if len(logged) > MAX_POINTS:
         interval = (until - logged["index_time"]).dt.total_seconds() // (hours * 3600 / MAX_POINTS)
         logged = logged[~interval.duplicated(keep="last")]
-    return [_point(row) for row in logged.to_dict("records")], trend_of(logged)
+    return [risk_point(row) for row in logged.to_dict("records")], trend_of(logged)
 
 
 def recent_bounds(journal: Journal, clock: Clock, subject: str, hours: float) -> list[Bound]:
@@ -112,7 +112,8 @@ def recent_changes(journal: Journal, registered: RegisteredModel | None, subject
     return strongest_contributions(model.model.contribution_changes(before, after).iloc[0].to_dict(), after.iloc[0])
 
 
-def _point(row: dict[Any, Any]) -> RiskPoint:
+def risk_point(row: dict[Any, Any]) -> RiskPoint:
+    """Return a logged risk as a point of a course."""
     probability = row["probability"]
     names = ("index_time", "basis", "band", "decided_by", "news2", "news2_highest", "model_version", "feature_service")
     return RiskPoint(

@@ -131,6 +131,7 @@ def proxy(tmp_path_factory):
         ("/etc/nginx/tls", str(folder)),
         ("/run/nginx.pid", str(folder / "pid")),
         ("/var/log/nginx/vigil.log", str(folder / "access.log")),
+        ("/var/log/nginx/vigil-error.log", str(folder / "vigil-error.log")),
         ("limit_conn connections 100;", "limit_conn connections 10;"),
         ("client_header_timeout 10s", "client_header_timeout 2s"),
         ("client_body_timeout 10s", "client_body_timeout 4s"),
@@ -179,7 +180,9 @@ def test_bundles_pass_and_the_log_holds_no_id_and_no_query(proxy, client):
     assert client.post("/fhir", content=b"a" * 5_000_000).text == "5000000"
     client.post("/fhir/Patient/canary-id?identifier=canary-query", content=b"1")
     client.get("/fhir/metadata?canary-query")
-    lines = (proxy[1] / "access.log").read_text()
+    client.get("/login/callback?code=canary-code")
+    assert client.post("/v1/observations?canary-query", content=b"a" * 2_000_000).status_code == 413  # an error of this request
+    lines = "".join((proxy[1] / name).read_text() for name in ("access.log", "error.log", "vigil-error.log"))
     assert "POST /fhir/Patient/* " in lines
     assert "GET /fhir/metadata " in lines
     assert "canary" not in lines

@@ -10,6 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from vigil.models.alarms.safety_net import ALARM_FROM
 from vigil.serving.api import problems
+from vigil.serving.api.alarm_actions import join_reason, record_action
 from vigil.serving.api.authentication import require_scopes
 from vigil.serving.api.dependencies import (
     IdentitiesHere,
@@ -29,10 +30,8 @@ from vigil.serving.api.ward_list import list_ward
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.identity.identities import Identities
 from vigil.serving.instant import Instant
-from vigil.serving.observability.metrics import Metrics
-from vigil.serving.records.timestamps import present, utc
-from vigil.serving.records.ward_rows import Action, Status
-from vigil.serving.records.ward_state import AlreadyDoneError, WardState
+from vigil.serving.records.timestamps import utc
+from vigil.serving.records.ward_rows import Alarm, Status
 
 router: Final = APIRouter(prefix="/v1", tags=["wards"], route_class=StrictRoute)
 
@@ -93,7 +92,7 @@ def acknowledge_alarm(
     request: AcknowledgeIn, ward_state: WardStateHere, identities: IdentitiesHere, metrics: MetricsHere, caller: AlarmWriter
 ) -> AlarmOut:
     """Stored with the caller and the time, beside earlier acknowledgements."""
-    return _record_action(ward_state, identities, metrics, caller, request.alarm_id, "acknowledged", None)
+    return _named(record_action(ward_state, metrics, caller, request.alarm_id, "acknowledged", None), identities)
 
 
 @router.post("/alarms/override", summary="Record that an alarm was not right, and why")
@@ -101,8 +100,8 @@ def override_alarm(
     request: OverrideIn, ward_state: WardStateHere, identities: IdentitiesHere, metrics: MetricsHere, caller: AlarmWriter
 ) -> AlarmOut:
     """Stored with the caller and the time, only one for each alarm; it may become a label."""
-    reason = f"{request.reason}: {request.note}" if request.note else request.reason
-    return _record_action(ward_state, identities, metrics, caller, request.alarm_id, "overridden", reason)
+    reason = join_reason(request.reason, request.note)
+    return _named(record_action(ward_state, metrics, caller, request.alarm_id, "overridden", reason), identities)
 
 
 @router.get(
@@ -138,27 +137,8 @@ async def follow_ward(
     return EventStream(events, caller, streams)
 
 
-def _record_action(
-    ward_state: WardState,
-    identities: Identities,
-    metrics: Metrics,
-    caller: Caller,
-    alarm_id: str,
-    action: Action,
-    reason: str | None,
-) -> AlarmOut:
-    alarm = ward_state.alarm(alarm_id)
-    if alarm is None or not caller.can_see(alarm.ward):
-        raise ProblemError(problems.unknown_alarm())
-    try:
-        if ward_state.record_action(alarm_id, action, caller.sub, reason, present()):
-            metrics.count_action(action)
-    except AlreadyDoneError as error:
-        raise ProblemError(problems.already_done(error.status)) from None
-    after = ward_state.alarm(alarm_id)
-    if after is None:  # retention deleted it meanwhile
-        raise ProblemError(problems.unknown_alarm())
-    return alarm_out(after, identities.find_or_empty([after.subject_id])[after.subject_id])
+def _named(alarm: Alarm, identities: Identities) -> AlarmOut:
+    return alarm_out(alarm, identities.find_or_empty([alarm.subject_id])[alarm.subject_id])
 
 
 def _require_ward(caller: Caller, ward: str) -> None:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 from vigil.models.alarms.policy import Cause
 from vigil.models.alarms.safety_net import Reason
 from vigil.models.assessment import Basis
+from vigil.serving.api.alarm_actions import MAX_NOTE
 from vigil.serving.api.schemas.bounds import BoundOut, bounds_out
 from vigil.serving.api.schemas.request import Request, example
 from vigil.serving.api.schemas.terms import TermsOut, terms_out
@@ -103,7 +104,7 @@ class OverrideIn(Request):
 
     alarm_id: Annotated[str, Field(min_length=1, max_length=64)]
     reason: Literal["false_alarm", "expected_for_this_patient", "artefact", "already_treated", "palliative_care", "other"]
-    note: Annotated[str | None, Field(max_length=500)] = None
+    note: Annotated[str | None, Field(max_length=MAX_NOTE)] = None
 
 
 _TIMES = ("opened_at", "ended_at", "last_sounded_at", "basis_retracted_at", "acted_at")

@@ -2,6 +2,13 @@
 
 from typing import Final
 
-from vigil.serving.fhir.routes import bundles, metadata, reads, risks, writes
+from vigil.serving.fhir.routes import bundles, detected_issues, metadata, reads, risks, writes
 
-ROUTERS: Final = (bundles.router, metadata.router, reads.router, risks.router, writes.router)
+ROUTERS: Final = (
+    bundles.router,
+    detected_issues.router,
+    metadata.router,
+    reads.router,
+    risks.router,
+    writes.router,
+)

@@ -55,7 +55,8 @@ def require_form(request: Request) -> None:
         raise FhirError(
             406, "Accept, _format: expected application/fhir+json of FHIR 4.0; XML and other versions are not offered"
         )
-    if request.method in {"POST", "PUT"}:
+    is_empty = "content-type" not in request.headers and request.headers.get("content-length", "0") == "0"
+    if request.method in {"POST", "PUT"} and not is_empty:  # an operation without parameters has no body
         sent = request.headers.get("content-type", "").lower()
         media_type = sent.partition(";")[0].strip()
         is_form = request.url.path.endswith("/_search") and media_type == "application/x-www-form-urlencoded"

@@ -25,7 +25,11 @@ from vigil.serving.fhir.routes.reads import answer_entry
 
 router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 
-_WRITES: Final = {offered.type: frozenset(offered.interactions) for offered in RESOURCES}
+_WRITES: Final = {
+    offered.type: frozenset(offered.interactions)
+    for offered in RESOURCES
+    if offered.type != "DetectedIssue"  # what is done about an alarm is done alone
+}
 _WRITING: Final = frozenset(("create", "update", "patch", "delete"))
 _OTHER_TYPES: Final = RESOURCE_TYPES - {offered.type for offered in RESOURCES if _WRITING.intersection(offered.interactions)}
 _LETTERS: Final = {"create": "c", "update": "u", "delete": "d"}

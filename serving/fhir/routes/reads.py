@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
 from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.news2 import ID_PREFIX
 from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse
 from vigil.serving.fhir.routes.access import may
 from vigil.serving.fhir.search import Search, parse_search, searchset
@@ -31,9 +32,13 @@ def offer_read(to: APIRouter, kind: str, read: Read) -> None:
         caller: Annotated[Caller, Depends(may("r", kind))],
     ) -> FhirResponse:
         resource = await run_in_threadpool(_read_one, request.app.state.components, caller, kind, id)
-        meta = resource.get("meta", {})
-        headers = {"ETag": f'W/"{meta["versionId"]}"'} if "versionId" in meta else {}
-        return FhirResponse(resource, headers=headers)
+        return to_read_response(resource)
+
+
+def to_read_response(resource: dict[str, Any]) -> FhirResponse:
+    """Return the response with a resource, and its version if it has one."""
+    meta = resource.get("meta", {})
+    return FhirResponse(resource, headers={"ETag": f'W/"{meta["versionId"]}"'} if "versionId" in meta else {})
 
 
 def offer_search(to: APIRouter, kind: str, search: SearchFor) -> None:
@@ -94,9 +99,21 @@ def _patient_id(components: Any, asked: Search, caller: Caller) -> str | None:
     return None if subject is None else components.directory.ids.of_subject(subject)
 
 
+def _read_observation(components: Any, identity: str, caller: Caller) -> dict[str, Any] | None:
+    pages = components.news2_pages if identity.startswith(ID_PREFIX) else components.observation_pages
+    resource: dict[str, Any] | None = pages.read(identity, caller)
+    return resource
+
+
+def _search_observations(components: Any, search: Search, caller: Caller) -> Page:
+    """Return readings, and before them the present NEWS2 if its code is asked for."""
+    readings, following = components.observation_pages.search(search, caller)
+    return [*components.news2_pages.search(search, caller), *readings], following
+
+
 offer_read(router, "Patient", lambda components, identity, caller: components.chart.read("Patient", identity, caller))
 offer_read(router, "Encounter", lambda components, identity, caller: components.chart.read("Encounter", identity, caller))
-offer_read(router, "Observation", lambda components, identity, caller: components.observation_pages.read(identity, caller))
+offer_read(router, "Observation", _read_observation)
 offer_search(router, "Patient", lambda components, search, caller: components.chart.search("Patient", search, caller))
 offer_search(router, "Encounter", lambda components, search, caller: components.chart.search("Encounter", search, caller))
-offer_search(router, "Observation", lambda components, search, caller: components.observation_pages.search(search, caller))
+offer_search(router, "Observation", _search_observations)

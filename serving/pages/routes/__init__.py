@@ -2,6 +2,6 @@
 
 from typing import Final
 
-from vigil.serving.pages.routes import assets, ward
+from vigil.serving.pages.routes import assets, patient, ward
 
-ROUTERS: Final = (assets.router, ward.router)
+ROUTERS: Final = (assets.router, patient.router, ward.router)

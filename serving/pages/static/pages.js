@@ -3,15 +3,25 @@
 const Vigil = (() => {
   const words = document.body.dataset;
   const forms = {
-    time: { hour: "2-digit", minute: "2-digit" },
-    date: { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" },
+    time: { hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
+    date: { year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
+    day: { day: "numeric", month: "short" },
   };
+  const write = (time, form) => new Intl.DateTimeFormat(document.documentElement.lang, forms[form]).format(time);
   const localise = (root) => {
+    for (const text of root.querySelectorAll("text[data-time]")) { // of the axis of a chart
+      const time = new Date(text.dataset.time);
+      text.textContent = write(time, time.getHours() || time.getMinutes() ? "time" : "day");
+    }
+    for (const link of root.querySelectorAll("a[data-zone]")) { // what is printed has the viewer's zone
+      const url = new URL(link.href);
+      url.searchParams.set("zone", Intl.DateTimeFormat().resolvedOptions().timeZone);
+      link.href = url;
+    }
     for (const element of root.querySelectorAll("time[datetime]")) {
       const time = new Date(element.dateTime);
       const isToday = time.toDateString() === new Date().toDateString();
-      const form = element.dataset.form === "time" && isToday ? forms.time : forms.date;
-      element.textContent = new Intl.DateTimeFormat(document.documentElement.lang, form).format(time);
+      element.textContent = write(time, element.dataset.form === "time" && isToday ? "time" : "date");
     }
   };
   const age = (milliseconds) => {
@@ -29,5 +39,5 @@ const Vigil = (() => {
   const show = (root) => { localise(root); grow(root); };
   show(document);
   setInterval(() => grow(document), 20000);
-  return { show, localise };
+  return { show, localise, write };
 })();

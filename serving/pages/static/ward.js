@@ -61,8 +61,9 @@
     });
     source.addEventListener("error", () => {
       if (source.readyState !== EventSource.CLOSED) return;
-      tell(false);
-      setTimeout(listen, 5000); // the browser gave up: the session may have ended, or the server is away
+      tell(false); // the browser gave up: the session has ended, or the server is away
+      fetch("/login/session").then((answer) => { if (answer.status === 401) location.reload(); }, () => {});
+      setTimeout(listen, 5000);
     });
   };
   setInterval(() => { if (Date.now() - heard > SILENT) tell(false); }, 1000);

@@ -207,7 +207,14 @@ def test_former_prediction_log_keeps_every_value_and_its_order(home):
         expected = {name: microsecond(pd.Timestamp(former.pop(name))) for name in times}
         features, names = row.pop("features"), row.pop("feature_names")
         assert_same_features(former.pop("features"), features, names)
-        assert row == {"seq": row["seq"], "subject_id": former.pop("patient_id"), **expected, **former, "terms": None}
+        assert row == {
+            "seq": row["seq"],
+            "subject_id": former.pop("patient_id"),
+            **expected,
+            **former,
+            "terms": None,
+            "code": None,
+        }
 
 
 def test_predictions_of_the_version_before_numbers_keep_their_terms_and_how_many_there_are(home):

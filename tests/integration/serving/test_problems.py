@@ -153,6 +153,8 @@ def test_problem_types_have_a_function_each_that_fills_their_detail():
         *(problems.create_problem(code) for code in ("bad_request", "method_not_allowed")),
         problems.create_problem("invalid_request", count=1, listed=ERRORS_LISTED),
         *(problems.invalid_token(rule) for rule in RULES),
+        problems.session_missing(),
+        problems.csrf_token_missing(),
         problems.out_of_scope(["risk:read"]),
         problems.not_your_ward("ward"),
         problems.unknown_patient(),

@@ -23,6 +23,9 @@ from vigil.pipelines.operations.restore import restore
 from vigil.serving.composition import open_risk_service
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.registration import Registration
+from vigil.serving.scoring.model_versions import ModelVersions
+from vigil.serving.scoring.past_risks import PastRisks
+from vigil.serving.scoring.verification import Verification, Verifier
 from vigil.serving.settings import Settings
 
 ALL = 10_000
@@ -182,7 +185,7 @@ def test_reproduce_names_a_tampered_prediction_and_its_columns_but_no_patient(pr
     predictions(
         predicted,
         "INSERT INTO contexts SELECT 0, origin, basis, 'none', decided_by, model_name, model_version, "
-        "feature_service, terms FROM contexts WHERE id = (SELECT context FROM predictions WHERE seq = ?)",
+        "feature_service, terms, code FROM contexts WHERE id = (SELECT context FROM predictions WHERE seq = ?)",
         another,
     )
     predictions(predicted, "UPDATE predictions SET context = 0 WHERE seq = ?", another)
@@ -196,6 +199,41 @@ def test_reproduce_names_a_tampered_prediction_and_its_columns_but_no_patient(pr
     subjects = [subject for (subject,) in predictions(predicted, "SELECT subject_id FROM logged")]
     assert not [subject for subject in subjects if subject in result.output]
     assert wrong in (tmp_path / "reproduction.json").read_text()
+
+
+def test_reproduce_makes_one_prediction_again_by_its_id(predicted):
+    command = ["reproduce", "--home", str(predicted), "--id"]
+    (identity,) = predictions(predicted, "SELECT prediction_id FROM logged WHERE basis = 'model' LIMIT 1")[0]
+    result = CliRunner().invoke(app, [*command, identity])
+    assert (result.exit_code, "1 predictions made again" in result.output) == (0, True)
+    unknown = CliRunner().invoke(app, [*command, identity[::-1]])
+    assert unknown.exit_code == 2
+    assert "expected the id of a RiskAssessment" in unknown.output
+
+
+def test_server_verifies_predictions_of_every_origin(predicted):
+    """It has no cohort: what is of one is verified by the features in the log."""
+    service = open_risk_service(Settings(home=predicted, task=TASK))
+    versions = ModelVersions(predicted, service.champion)
+    past = PastRisks(service.task, service.log, service.journal, service.standing, versions)
+    verifier = Verifier(service.journal, service.log, versions)
+    rows = predictions(predicted, "SELECT prediction_id, origin, basis, subject_id FROM logged WHERE origin != 'request'")
+    live = Counter()
+    for identity, origin, basis, subject in rows:
+        if subject in LIVE:
+            risk = past.find(identity)
+            live[origin, basis, verifier.verify(risk)] += 1
+            assert (risk.report.risk.basis, risk.report.model is None) == (basis, risk.model is None)
+    assert {found for _, _, found in live} == {Verification(True)}
+    assert {("rescorer", "model"), ("rescorer", "news2"), ("journal", "model"), ("online_store", "model")} <= {
+        key[:2] for key in live
+    }
+    of_cohort = next(
+        identity
+        for identity, origin, basis, subject in rows
+        if (origin, basis) == ("online_store", "model") and subject not in LIVE
+    )
+    assert verifier.verify(past.find(of_cohort)) == Verification(True, from_log=True)
 
 
 def test_reproduce_notices_changed_and_lost_observations(predicted):

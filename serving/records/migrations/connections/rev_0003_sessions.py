@@ -14,6 +14,7 @@ def upgrade() -> None:
         "sessions",
         sa.Column("digest", sa.LargeBinary, primary_key=True),
         sa.Column("sub", sa.String, nullable=False),
+        sa.Column("name", sa.String, nullable=False),
         sa.Column("scopes", sa.JSON, nullable=False),
         sa.Column("wards", sa.JSON),
         sa.Column("context", sa.JSON, nullable=False),

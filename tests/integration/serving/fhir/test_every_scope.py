@@ -19,7 +19,10 @@ from vigil.serving.fhir.routes import ROUTERS
 ROUTES = {(method, route.path) for router in ROUTERS for route in router.routes for method in route.methods}
 OPEN = {("GET", "/fhir/metadata")}  # need no token
 BUNDLES = {("POST", "/fhir"), ("POST", "/fhir/")}  # what an entry needs is its own
-OTHERS = {}  # routes of another form, with the type and the interaction that they need
+OTHERS = {  # operations, with the type and the letter that they need; they are no interactions
+    ("GET", "/fhir/RiskAssessment/{id}/$verify"): ("RiskAssessment", "r", None),
+    ("POST", "/fhir/RiskAssessment/{id}/$verify"): ("RiskAssessment", "r", None),
+}
 FORMS = (
     (r"POST /fhir/(?P<type>\w+)/_search", "s", "search-type"),
     (r"GET /fhir/(?P<type>\w+)", "s", "search-type"),
@@ -84,7 +87,7 @@ def test_what_each_route_needs_is_known():
 
 
 def test_the_list_of_interactions_is_what_the_routes_offer():
-    by_routes = {(kind, interaction) for kind, _, interaction in NEEDS.values()}
+    by_routes = {(kind, interaction) for kind, _, interaction in NEEDS.values() if interaction is not None}
     assert {(offered.type, code) for offered in RESOURCES for code in offered.interactions} == by_routes
 
 

@@ -1,0 +1,239 @@
+"""Sessions: they end by themselves, only pages of this server act in them, and they open no other door."""
+
+import json
+import sqlite3
+from contextlib import closing
+from datetime import timedelta
+from typing import Annotated
+
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.testclient import TestClient
+
+from tests.integration.serving.login.conftest import URL, new_browser, return_from, session_of
+from vigil.pipelines.home import Home
+from vigil.pipelines.operations.backup import backup
+from vigil.pipelines.operations.retention import _delete_connections
+from vigil.serving.api.problems import on_problem
+from vigil.serving.auth.tokens import Caller
+from vigil.serving.login.dependencies import (
+    LoginRequiredError,
+    OpenSession,
+    caller_of_session,
+    on_login_required,
+    watch_session,
+)
+from vigil.serving.records import connection_tables
+from vigil.serving.records.database import open_database, pending_migrations
+from vigil.serving.records.migrations.connections import rev_0003_sessions as migration
+from vigil.serving.records.sessions import Session, Sessions
+from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.records.used_assertions import UsedAssertions
+
+MINUTE = 60_000_000
+IDLE = timedelta(minutes=15)
+
+
+def session(**changes):
+    fields = {
+        "sub": "ada",
+        "name": "Ada",
+        "scopes": ["risk:read"],
+        "wards": ["B4"],
+        "context": {},
+        "created_at": 0,
+        "used_at": 0,
+    }
+    return Session(**{**fields, "expires_at": 12 * 60 * MINUTE, **changes})
+
+
+@pytest.fixture
+def sessions(tmp_path):
+    return Sessions(open_database(tmp_path, connection_tables.SCHEMA))
+
+
+def test_session_is_found_by_its_name_only(sessions, tmp_path):
+    name = sessions.create(session(wards=None, context={"patient": "key"}))
+    assert len(name) >= 43  # 256 bits
+    assert sessions.find(name, MINUTE, IDLE, is_use=False) == session(wards=None, context={"patient": "key"})
+    assert sessions.find(name[:-1], MINUTE, IDLE, is_use=False) is None
+    assert name.encode() not in (tmp_path / "connections.db").read_bytes() + (tmp_path / "connections.db-wal").read_bytes()
+
+
+def test_session_ends_after_a_time_without_a_use(sessions):
+    name = sessions.create(session())
+    for minute in (14, 28, 42):
+        assert sessions.find(name, minute * MINUTE, IDLE, is_use=True).used_at == minute * MINUTE
+    assert sessions.find(name, 57 * MINUTE, IDLE, is_use=True) is None
+    assert sessions.find(name, 50 * MINUTE, IDLE, is_use=True) is None  # also where the clock is set back
+
+
+def test_page_that_asks_by_itself_does_not_extend_a_session(sessions):
+    name = sessions.create(session())
+    for minute in range(1, 15):
+        assert sessions.find(name, minute * MINUTE, IDLE, is_use=False) is not None
+    assert sessions.find(name, 15 * MINUTE, IDLE, is_use=False) is None
+
+
+def test_session_ends_at_its_expiry_however_much_it_is_used(sessions):
+    name = sessions.create(session(expires_at=30 * MINUTE))
+    for minute in (10, 20, 29):
+        assert sessions.find(name, minute * MINUTE, IDLE, is_use=True) is not None
+    assert sessions.find(name, 30 * MINUTE, IDLE, is_use=True) is None
+
+
+def test_session_is_known_to_other_processes_and_after_a_restart(sessions, tmp_path):
+    name = sessions.create(session())
+    others = Sessions(open_database(tmp_path, connection_tables.SCHEMA))
+    assert others.find(name, MINUTE, IDLE, is_use=True) is not None
+    others.end(name)
+    assert sessions.find(name, MINUTE, IDLE, is_use=True) is None
+
+
+def test_expired_sessions_are_deleted(sessions):
+    sessions.create(session(expires_at=MINUTE))
+    sessions.create(session(expires_at=3 * MINUTE))
+    assert sessions.delete_expired(2 * MINUTE) == 1
+    name = sessions.create(session(created_at=4 * MINUTE, used_at=4 * MINUTE))  # deletes them, too
+    assert sessions.delete_expired(4 * MINUTE) == 0
+    sessions.end_all()
+    assert sessions.find(name, 5 * MINUTE, IDLE, is_use=True) is None
+
+
+def test_reading_goes_on_where_the_use_cannot_be_written(sessions, tmp_path):
+    name = sessions.create(session())
+    with closing(sqlite3.connect(tmp_path / "connections.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert sessions.find(name, MINUTE, IDLE, is_use=True) == session()
+
+
+def test_backup_holds_no_session(sessions, tmp_path):
+    name = sessions.create(session())
+    used = UsedAssertions(open_database(tmp_path, connection_tables.SCHEMA))
+    assert used.use("ehr", "jti", 2_000_000_000, 1_900_000_000)
+    manifest = backup(Home(tmp_path), tmp_path / "copy")
+    assert [file for file in manifest.files if file.startswith("connections")] == ["connections.db"]
+    restored = open_database(tmp_path / "copy", connection_tables.SCHEMA)
+    assert Sessions(restored).find(name, MINUTE, IDLE, is_use=False) is None
+    assert not UsedAssertions(restored).use("ehr", "jti", 2_000_000_000, 1_900_000_000)
+    assert sessions.find(name, MINUTE, IDLE, is_use=False) is not None
+
+
+def test_retention_deletes_what_has_expired(sessions, tmp_path):
+    now = microsecond(present())
+    name = sessions.create(session(created_at=now, used_at=now, expires_at=now + 60 * MINUTE))
+    sessions.create(session(expires_at=MINUTE))
+    assert _delete_connections(tmp_path, present())["connections.db sessions"] == 1
+    assert sessions.find(name, now + MINUTE, IDLE, is_use=False) is not None
+
+
+def test_home_of_the_version_before_gets_the_table(tmp_path):
+    open_database(tmp_path, connection_tables.SCHEMA).dispose()
+    with closing(sqlite3.connect(tmp_path / "connections.db")) as connection, connection:
+        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'sessions'").fetchone()
+        connection.execute("DROP TABLE sessions")
+        connection.execute("UPDATE alembic_version SET version_num = ?", [migration.down_revision])
+    pending = pending_migrations(tmp_path, connection_tables.SCHEMA)
+    assert pending == [f"connections.db: {migration.__doc__}"]
+    engine = open_database(tmp_path, connection_tables.SCHEMA)
+    with closing(sqlite3.connect(tmp_path / "connections.db")) as connection:
+        assert connection.execute("SELECT sql FROM sqlite_master WHERE name = 'sessions'").fetchone() == made
+    assert Sessions(engine).create(session())
+
+
+@pytest.fixture
+def logged_in(browser, ehr):
+    assert return_from(browser, ehr).status_code == 303
+    return browser
+
+
+def test_session_opens_no_route_of_the_api_or_of_fhir(logged_in):
+    for path in ("/v1/alarms?ward=B4", "/v1/ward/patients?ward=B4", "/fhir/RiskAssessment?patient=x"):
+        assert logged_in.get(path).status_code == 401
+    assert logged_in.post("/v1/risk", json={"patient_id": "sick"}).status_code == 401
+
+
+def test_token_opens_no_session(server):
+    caller = server.caller()
+    assert caller.get("/login/session").json()["code"] == "session_missing"
+
+
+def test_logout_needs_the_token_of_the_session(logged_in, server, ehr):
+    other = new_browser(server)
+    return_from(other, ehr)
+    strange = session_of(other).json()["csrf_token"]
+    for more in ({}, {"data": {"csrf_token": strange}}, {"headers": {"X-CSRF-Token": ""}}, {"json": {"csrf_token": "x"}}):
+        answer = logged_in.post("/login/logout", **more)
+        assert (answer.status_code, answer.json()["code"]) == (403, "csrf_token_missing")
+    own = session_of(logged_in).json()["csrf_token"]
+    assert logged_in.cookies["__Host-vigil_session"] not in own
+    answer = logged_in.post("/login/logout", data={"csrf_token": own})
+    assert (answer.status_code, "You are logged out" in answer.text) == (200, True)
+    assert '__Host-vigil_session=""' in answer.headers["set-cookie"]
+    assert session_of(logged_in).status_code == 401
+    assert session_of(other).status_code == 200
+    assert logged_in.get("/login/logout").status_code == 405
+
+
+def test_logout_ends_the_session_for_whoever_has_a_copy_of_the_cookie(logged_in):
+    copy = logged_in.cookies["__Host-vigil_session"]
+    logged_in.post("/login/logout", headers={"X-CSRF-Token": session_of(logged_in).json()["csrf_token"]})
+    logged_in.cookies.clear()
+    headers = {"Cookie": f"__Host-vigil_session={copy}", "Accept": "application/json"}
+    assert logged_in.get("/login/session", headers=headers).status_code == 401
+
+
+@pytest.fixture
+def pages(server):
+    """An application with pages, as they use sessions."""
+    app = FastAPI(exception_handlers={LoginRequiredError: on_login_required, 403: on_problem})
+    app.state.components = server.components
+
+    @app.api_route("/page", methods=["GET", "POST"])
+    async def page(caller: Annotated[Caller, Depends(caller_of_session)]):
+        return {"sub": caller.sub, "wards": sorted(caller.wards), "expires_at": caller.expires_at}
+
+    @app.get("/news")
+    async def news(found: Annotated[OpenSession, Depends(watch_session)]):
+        return found.caller.expires_at
+
+    return TestClient(app, base_url=URL, follow_redirects=False)
+
+
+def test_page_gets_the_caller_of_its_session(pages, logged_in):
+    cookie = {"Cookie": f"__Host-vigil_session={logged_in.cookies['__Host-vigil_session']}"}
+    answer = pages.get("/page", headers=cookie)
+    assert answer.status_code == 200
+    assert answer.json()["wards"] == ["B4"]
+    assert pages.post("/page", headers=cookie).status_code == 403
+    token = session_of(logged_in).json()["csrf_token"]
+    assert pages.post("/page", headers=cookie, data={"csrf_token": token}).status_code == 200
+    assert pages.post("/page", headers={**cookie, "X-CSRF-Token": token}).status_code == 200
+    assert pages.get("/news", headers=cookie).json() == answer.json()["expires_at"]  # a stream ends with the session
+
+
+def test_page_without_a_session_leads_to_the_login_and_back(pages):
+    answer = pages.get("/page?sort=risk&ward=B%204", headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login?next=%2Fpage%3Fsort%3Drisk%26ward%3DB%25204")
+    assert pages.get("/page", headers={"Accept": "application/json"}).json()["code"] == "session_missing"
+    assert pages.post("/page", headers={"Accept": "text/html"}).status_code == 401
+
+
+def test_session_ends_by_the_settings_of_now(logged_in, server, settings):
+    with closing(sqlite3.connect(server.home / "connections.db")) as connection, connection:
+        connection.execute(f"UPDATE sessions SET used_at = used_at - {10 * MINUTE}")
+    assert session_of(logged_in).status_code == 200
+    (server.home / "login.toml").write_text(settings.replace("idle_minutes = 15", "idle_minutes = 5"))
+    try:
+        assert session_of(logged_in).status_code == 401
+    finally:
+        (server.home / "login.toml").write_text(settings)
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_no_table_names_a_patient_or_holds_a_token(server):
+    with closing(sqlite3.connect(server.home / "connections.db")) as connection:
+        rows = json.dumps(connection.execute("SELECT sub, scopes, wards, context FROM sessions").fetchall())
+    assert "Practitioner/17" in rows
+    assert "sick" not in rows
+    assert "secret-access-token" not in rows

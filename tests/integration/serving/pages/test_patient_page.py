@@ -1,0 +1,155 @@
+"""The page of a patient: what is shown, what does not hold, who may see it, and the page to print."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
+from tests.support.viewer import open_viewer
+from vigil.serving.pages.charts import Scale, Span, find_gaps, line, thin
+
+HOUR, MINUTE = 3_600_000_000, 60_000_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running_in_process(tmp_path_factory.mktemp("patient_page")) as running:
+        caller, now = running.caller(), pd.Timestamp.now("UTC")
+        registered = [{"patient_id": "Anna <Berg>", "ward": "B4", "age": 70, "sex": "female"}]
+        assert caller.post("/v1/patients", json={"patients": registered}).status_code == 200
+        for hours in (5, 4, 3):
+            at = now - pd.Timedelta(hours=hours)
+            assert caller.post("/v1/observations", json=observations_body("Anna <Berg>", WELL, at)).status_code == 200
+        caller.post("/v1/observations", json=observations_body("Anna <Berg>", SICK, now))
+        wrong = {"signal": "heart_rate", "value": 990, "observed_at": (now - pd.Timedelta(hours=2)).isoformat()}
+        fields = {"patient_id": "Anna <Berg>", "message_id": "wrong", "source": "tests"}
+        caller.post("/v1/observations", json={"observations": [wrong | fields]})
+        right = {"signal": "spo2", "observed_at": (now - pd.Timedelta(hours=1)).isoformat(), **fields, "message_id": "late"}
+        caller.post("/v1/observations", json={"observations": [right | {"value": 71}]})
+        caller.post("/v1/observations", json={"observations": [right | {"value": 95, "status": "corrected", "version": 2}]})
+        running.rescore()
+        yield running
+
+
+@pytest.fixture(scope="module")
+def path(server):
+    subject = server.components.pseudonyms.subject_key("Anna <Berg>")
+    return f"/patient/{server.components.directory.ids.of_subject(subject)}"
+
+
+@pytest.fixture(scope="module")
+def page(server, path):
+    answer = open_viewer(server, wards=["B4"])[0].get(path)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def text_of(page):
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+def test_the_page_says_who_it_is_how_they_are_and_on_what_that_rests(page):
+    text = text_of(page)
+    assert "<h1>Anna &lt;Berg&gt;</h1>" in page
+    assert re.search("<title>([^<]+)</title>", page)[1] == "Patient - Vigil"
+    for part in ("Ward B4", "70 years", "female", "NEWS2 12", "NEWS2 alone", "no model is in use", "NEWS2 of 7 or more"):
+        assert part in text
+
+
+def test_what_does_not_hold_is_marked_where_it_belongs(page):
+    marks = re.findall(r'<text class="mark (\w+)"[^>]*>×<title>([^<]+)</title>', page)
+    assert ("corrected", "Corrected; was 71\N{NO-BREAK SPACE}%") in marks
+    assert [text for kind, text in marks if kind == "quarantined"] == [
+        "Not used: 990/min: outside of what a living patient has"
+    ]
+
+
+def test_every_signal_has_its_chart_with_unit_usual_range_and_latest_value(page):
+    labels = re.findall(r"<figcaption>([^<]+) <span", page)
+    assert labels == ["NEWS2", "Respiratory rate, /min", "SpO2, %", "Systolic blood pressure, mmHg", "Heart rate, /min"]
+    assert page.count('<rect class="area usual"') == 4
+    assert "<strong>85\N{NO-BREAK SPACE}%</strong>" in page
+
+
+def test_a_time_can_be_chosen(server, path):
+    viewer, _ = open_viewer(server, wards=["B4"])
+    now = pd.Timestamp.now("UTC")
+    chosen = {"since": (now - pd.Timedelta(hours=6)).isoformat(), "until": (now - pd.Timedelta(hours=2.5)).isoformat()}
+    page = viewer.get(path, params=chosen).text
+    assert "Not used" not in page
+    assert "Back to the last hours" in page
+    for wrong in ({"hours": 0}, {"hours": 9999}, {"since": "yesterday", "until": "today"}):
+        assert viewer.get(path, params=wrong).status_code == 422
+
+
+def test_the_part_that_renews_itself_has_no_frame(server, path):
+    viewer, _ = open_viewer(server, wards=["B4"])
+    part = viewer.get(f"{path}/live")
+    assert "<html" not in part.text
+    assert "Anna &lt;Berg&gt;" in part.text
+
+
+def test_nobody_sees_a_patient_of_another_ward_or_without_the_scope(server, path):
+    elsewhere, _ = open_viewer(server, wards=["C1"])
+    for own in (path, f"{path}/live", f"{path}/summary", f"{path}/summary.pdf", "/patient/nobody"):
+        answer = elsewhere.get(own)
+        assert answer.status_code == 404
+        assert "Anna" not in answer.text
+    blind, _ = open_viewer(server, scopes=["ward:read"])
+    assert blind.get(path).status_code == 403
+    deaf, _ = open_viewer(server, scopes=["risk:read"])
+    assert "<h2>Alarms</h2>" not in deaf.get(path).text
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_the_summary_is_one_page_to_print(server, path, language):
+    viewer, _ = open_viewer(server, wards=["B4"], language=language)
+    assert viewer.get(f"{path}/summary").status_code == 200
+    answer = viewer.get(f"{path}/summary.pdf", params={"zone": "Europe/Berlin"})
+    assert answer.headers["content-type"] == "application/pdf"
+    assert answer.content.count(b"/Type /Page\n") + answer.content.count(b"/Type /Page ") == 1
+    assert viewer.get(f"{path}/summary.pdf", params={"zone": "Nowhere/Here"}).status_code == 422
+
+
+def test_thinning_never_hides_an_extreme():
+    times = np.arange(0, 24 * HOUR, MINUTE // 2, dtype=np.int64)
+    values = np.full(len(times), 97.0)
+    values[1234], values[2001] = 61.0, 100.0
+    chosen = thin(times, values, Span(0, 24 * HOUR))
+    assert {0, 1234, 2001, len(times) - 1} <= set(chosen.tolist())
+    assert len(chosen) <= 1_300
+
+
+def test_a_line_breaks_where_nothing_was_measured_and_the_gap_reaches_to_the_present():
+    times = np.array([0, 5, 10, 100, 105], dtype=np.int64) * MINUTE
+    assert find_gaps(times, 200 * MINUTE) == [(10 * MINUTE, 100 * MINUTE), (105 * MINUTE, 200 * MINUTE)]
+    path = line(times, np.array([1.0, 2, 3, 4, 5]), Span(0, 200 * MINUTE), Scale(0, 10))
+    assert path.count("M") == 2
+    assert find_gaps(np.arange(0, 10) * HOUR, 9 * HOUR) == []
+
+
+def test_glucose_of_a_home_patient_has_time_in_range_and_a_profile(server):
+    caller, now = server.caller(), pd.Timestamp.now("UTC")
+    assert caller.post("/v1/patients", json={"patients": [{"patient_id": "home", "ward": "home"}]}).status_code == 200
+    times = [now - pd.Timedelta(minutes=15 * step) for step in range(4 * 24 * 14)]
+    fields = {"patient_id": "home", "signal": "glucose", "unit": "mg/dL", "source": "sensor"}
+    readings = [
+        fields | {"message_id": f"g{step}", "observed_at": time.isoformat(), "value": (60, 100, 120, 200)[step % 4]}
+        for step, time in enumerate(times)
+    ]
+    assert caller.post("/v1/observations", json={"observations": readings}).status_code == 200
+    viewer, _ = open_viewer(server, wards=["home"])
+    identity = server.components.directory.ids.of_subject(server.components.pseudonyms.subject_key("home"))
+    assert f"/patient/{identity}/glucose" in viewer.get(f"/patient/{identity}").text
+    text = text_of(viewer.get(f"/patient/{identity}/glucose", params={"zone": "Europe/Berlin"}).text)
+    for part in ("in range, 70 to 180 mg/dL: 50 %", "181 to 250 mg/dL: 25 %", "54 to 69 mg/dL: 25 %", "Mean: 120 mg/dL (6.7"):
+        assert part in text
+    assert "too little to judge by" not in text
+
+
+def test_without_glucose_the_page_says_so(server, path):
+    viewer, _ = open_viewer(server, wards=["B4"])
+    assert "No glucose was measured" in viewer.get(f"{path}/glucose").text
+    assert "/glucose" not in viewer.get(path).text
