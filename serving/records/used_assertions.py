@@ -4,6 +4,7 @@ Signed assertions of clients; states, codes and links of logins.
 """
 
 import hashlib
+import threading
 from typing import Final
 
 import sqlalchemy as sa
@@ -20,6 +21,8 @@ class UsedAssertions:
     def __init__(self, engine: sa.Engine) -> None:
         """Use the database of the connections."""
         self._engine = engine
+        # SQLite's writers ask again and again for the lock, so that of many at once one may be passed over for seconds.
+        self._turn = threading.Lock()
 
     def use(self, client: str, jti: str, until: float, now: float) -> bool:
         """Note the use of an assertion; return whether it is the first.
@@ -34,7 +37,7 @@ class UsedAssertions:
             DatabaseError: it was not noted.
         """
         digest = hashlib.sha256(f"{len(client)} {client} {jti}".encode()).digest()
-        with writing(self._engine) as connection:
+        with self._turn, writing(self._engine) as connection:
             connection.execute(USED_ASSERTIONS.delete().where(USED_ASSERTIONS.c.until < int(now) - _KEPT_SECONDS))
             known = connection.execute(sa.select(USED_ASSERTIONS.c.until).where(USED_ASSERTIONS.c.digest == digest)).first()
             insert_new(connection, USED_ASSERTIONS, [{"digest": digest, "until": int(until) + 1}])

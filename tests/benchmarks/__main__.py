@@ -26,6 +26,7 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     """Return the functions that measure each section, by name."""
     from tests.benchmarks.alternatives import alternatives
     from tests.benchmarks.api import api_section
+    from tests.benchmarks.cards import cards_section
     from tests.benchmarks.cohort import cinc2019_section, ward_section
     from tests.benchmarks.drift import drift_section
     from tests.benchmarks.drift_speed import speed_section
@@ -42,6 +43,7 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     by_name["drift_speed"] = speed_section
     by_name["stopped_signals"] = stopped_signals_section
     by_name["fhir"] = fhir_section
+    by_name["cards"] = cards_section
     by_name["api"] = lambda: api_section(seconds)
     by_name["profile"] = profile_section
     by_name["large_cohort"] = large_cohort_section

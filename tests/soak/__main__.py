@@ -1,4 +1,4 @@
-"""Run the long tests: ``python -m tests.soak [kills|bodies|schema|attacks ...] [--kills N] [--bodies N] [--size X]``."""
+"""Run the long tests: ``python -m tests.soak [kills|fhir|bodies|schema|attacks ...] [--kills N] [--bodies N] [--size X]``."""
 
 import argparse
 import statistics
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.soak.attacks import run as run_attacks
 from tests.soak.attacks import table
+from tests.soak.fhir_kill import kill_while_fhir_clients_send
 from tests.soak.fuzz import fuzz
 from tests.soak.home import TASK, copy_home, make_home, token_for
 from tests.soak.kill import kill_often
@@ -29,6 +30,14 @@ def kills(home: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
     kills_of = ", ".join(f"{n} {victim}" for victim, n in report.kills.items())
     sent = f"{report.readings:,} readings, {report.resent} requests sent again, {report.alarms} alarms"
     return "; ".join([f"{kills_of}, {report.during_start} of them during a start", sent, *back]), report.faults
+
+
+def fhir(home: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
+    """Kill the server often while FHIR clients that others wrote send Observations."""
+    report = kill_while_fhir_clients_send(home, options.kills, options.seed)
+    kills_of = ", ".join(f"{n} {victim}" for victim, n in report.kills.items())
+    sent = ", ".join(f"{n:,} Observations of {name}" for name, n in report.acknowledged.items())
+    return f"{kills_of}; acknowledged: {sent}", report.faults
 
 
 def bodies(home: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
@@ -61,7 +70,7 @@ def attacks(home: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
 
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], tuple[str, list[str]]]] = {
-    "kills": kills, "bodies": bodies, "schema": schema, "attacks": attacks
+    "kills": kills, "fhir": fhir, "bodies": bodies, "schema": schema, "attacks": attacks
 }  # fmt: skip
 
 
@@ -72,7 +81,7 @@ def main() -> int:
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"which parts to run: {', '.join(PARTS)}; default: all")
     parser.add_argument(
-        "--kills", type=int, default=100, help="how often the part kills kills a process (default: %(default)s)"
+        "--kills", type=int, default=100, help="how often the parts kills and fhir kill a process (default: %(default)s)"
     )
     parser.add_argument("--bodies", type=int, default=20_000, help="requests of the part bodies (default: %(default)s)")
     parser.add_argument("--examples", type=int, default=100, help="examples of each operation in the part schema")

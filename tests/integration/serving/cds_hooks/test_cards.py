@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import jwt
 import pytest
@@ -186,6 +187,12 @@ def give(server, card, outcome="overridden", **more):
     path = f"{SERVICE}/feedback"
     signed = {"Authorization": f"Bearer {token(aud=f'{URL}{path}')}"}
     return server.stranger().post(path, json={"feedback": [{"card": card, "outcome": outcome, **more}]}, headers=signed)
+
+
+def test_signed_calls_in_parallel_are_all_answered(server):
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda _: call(server), range(60)))
+    assert [answer.status_code for answer in answers] == [200] * 60
 
 
 def test_feedback_lands_with_the_alarm_once(server):
