@@ -11,7 +11,8 @@ from vigil.serving.composition import open_deliverer
 from vigil.serving.fhir.outcomes import BASE
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.records import connection_tables
-from vigil.serving.records.database import reading, writing
+from vigil.serving.records.database import open_database, reading, writing
+from vigil.serving.records.subscriptions import Subscriptions
 from vigil.serving.records.ward_tables import EVENTS
 from vigil.serving.scoring.champion import Champion
 from vigil.serving.settings import Settings
@@ -77,6 +78,12 @@ def wait_until(condition, seconds=15):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def is_numbered(server, created, ward):
+    """Return whether the deliverer has looked at all events of a ward."""
+    stored = Subscriptions(open_database(server.home, connection_tables.SCHEMA)).find(created["id"])
+    return stored.positions.get(ward) == server.components.ward_state.last_events().get(ward)
 
 
 def activate(server, receiver, resource=None, **caller):
@@ -352,6 +359,7 @@ def test_what_the_registration_no_longer_allows_is_not_told(server, receiver):
     register(server.home, receiver.url, clients={"other": (["system/*.cruds"], None)})
     send(server, "c", ward="C1")
     wait_until(lambda: read(server, created)["status"] == "error", seconds=20)
+    wait_until(lambda: is_numbered(server, created, "C1"))  # and so passed over, before the client is registered again
     assert "registration" in read(server, created)["error"]
     assert receiver.numbers() == [1]
     assert client(server).get(f"{PATH}/{created['id']}/$events").status_code == 403
