@@ -73,6 +73,17 @@ def resources():
                 "link": [{"type": "seealso", "other": _subject()}],
             }
         ],
+        "DetectedIssue": [
+            {
+                "resourceType": "DetectedIssue",
+                "id": "o-1",
+                "status": "preliminary",
+                "patient": _subject(),
+                "mitigation": [
+                    {"action": {"coding": [{"system": "urn:vigil:alarm-action", "code": "acknowledged"}], "text": CANARY}}
+                ],
+            }
+        ],
         "Encounter": [
             {
                 "resourceType": "Encounter",
@@ -133,6 +144,7 @@ def valid_requests():
             Sent("GET", f"{base}?{search}"),
             Sent("POST", f"{base}/_search", search.encode(), {"Content-Type": _FORM}),
         ]
+    found += [Sent(method, "/fhir/RiskAssessment/o-1/$verify") for method in ("GET", "POST")]
     form = f"grant_type=client_credentials&scope=system/*.rs&client_assertion_type={CANARY}&client_assertion={CANARY}".encode()
     found.append(Sent("POST", TOKEN_PATH, form, {"Content-Type": _FORM}))
     found.append(Sent("GET", "/cds-services"))
@@ -244,7 +256,7 @@ def _places(value, path=()):
 
 
 @st.composite
-def _changed(draw, content):
+def changed(draw, content):
     """Return a JSON value of which one to four members are dropped, duplicated, renamed or replaced."""
     copy = deepcopy(content)
     for _ in range(draw(st.integers(1, 4))):
@@ -280,7 +292,7 @@ def requests(draw):
     content, path, headers = sent.content, sent.path, dict(sent.headers)
     changes = draw(st.sets(st.sampled_from(["content", "content", "bytes", "headers", "id", "query", "method"]), max_size=3))
     if "content" in changes and isinstance(content, dict):
-        content = draw(_changed(content))
+        content = draw(changed(content))
     if "bytes" in changes and content is not None:
         whole = Sent("", "", content).body
         content = draw(st.sampled_from(ODD_BODIES) | st.integers(0, len(whole)).map(lambda end: whole[:end]))

@@ -107,6 +107,31 @@ def errors(doors):
     return [answer.json() for answer in answers.values()]
 
 
+def traced(doors, path):
+    """Return what there is of the risk of a patient, by both doors, with the risk's id in the path."""
+    found = []
+    for name in ("model", "news2"):
+        risk = doors[name].risks(f"traced {path}", SICK)["entry"][0]["resource"]
+        found.append(doors[name].send("GET", path.replace("ID", risk["id"])).raise_for_status().json())
+    return found
+
+
+def alarms(doors):
+    """Return an alarm as it was found and as it is after it was acknowledged and overridden, and a page of alarms."""
+    door = doors["news2"]
+    key = door.patient("alarm", SICK)
+    found = door.client.post("/fhir/DetectedIssue/_search", data={"patient.identifier": key}, headers=FORM).json()
+    (first,) = [entry["resource"] for entry in found["entry"]]
+    issues = [first]
+    for action in ("acknowledged", "overridden"):
+        codings = [{"system": "urn:vigil:alarm-action", "code": action}]
+        codings += [{"system": "urn:vigil:override-reason", "code": "other"}] * (action == "overridden")
+        added = [*issues[-1].get("mitigation", []), {"action": {"coding": codings, "text": "a note"}}]
+        answer = door.send("PUT", f"/DetectedIssue/{first['id']}", issues[-1] | {"mitigation": added})
+        issues.append(answer.raise_for_status().json())
+    return [*issues, found]
+
+
 # What leaves the server, by name. A door is ``news2`` (no model, in this process) or ``model`` (a real server with a champion).
 EMITTED = {
     "CapabilityStatement": lambda doors: [doors["model"].send("GET", "/metadata").json()],
@@ -124,6 +149,14 @@ EMITTED = {
         .send("POST", "/Observation", observation(id=None, subject=subject("w"), effectiveDateTime=present()))
         .json()
     ],
+    "RiskAssessment by id": lambda doors: traced(doors, "/RiskAssessment/ID"),
+    "Parameters of a verification": lambda doors: traced(doors, "/RiskAssessment/ID/$verify"),
+    "Provenance": lambda doors: [
+        *traced(doors, "/Provenance/ID"),
+        *traced(doors, "/Provenance?target=RiskAssessment/ID"),
+    ],
+    "NEWS2": lambda doors: traced(doors, "/Observation/news2-ID"),
+    "DetectedIssue": alarms,
     "OperationOutcome": errors,
 }
 
@@ -228,6 +261,13 @@ SYSTEMS = {
     f"{TERMINOLOGY}risk-probability": {"low", "moderate", "high"},
     f"{TERMINOLOGY}v3-ObservationValue": {"AIAST"},
     f"{TERMINOLOGY}restful-security-service": {"SMART-on-FHIR"},
+    f"{TERMINOLOGY}provenance-participant-type": {"assembler"},
+    f"{TERMINOLOGY}v3-DataOperation": {"CREATE"},
+    f"{TERMINOLOGY}data-absent-reason": {"unknown", "not-applicable"},
+    "urn:vigil:alarm-cause": {"model", "news2", "critical_bound", "patient_limit"},
+    "urn:vigil:alarm-reason": None,
+    "urn:vigil:alarm-action": {"acknowledged", "overridden"},
+    "urn:vigil:override-reason": None,
     "urn:vigil:quarantine-reason": None,
     f"{TERMINOLOGY}observation-category": None,
     LOINC: None,
@@ -255,7 +295,16 @@ INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\
 def test_times_have_a_zone(emitted, name):
     for resource in emitted[name]:
         for path, part in parts(resource):
-            for key in ("occurrenceDateTime", "lastModified", "lastUpdated", "start", "end"):
+            for key in (
+                "occurrenceDateTime",
+                "identifiedDateTime",
+                "effectiveDateTime",
+                "recorded",
+                "lastModified",
+                "lastUpdated",
+                "start",
+                "end",
+            ):
                 if key in part:
                     assert INSTANT.fullmatch(part[key]), (path, key)
 
@@ -272,7 +321,8 @@ def test_probability_is_the_percentage_of_what_the_api_says(doors):
 
 
 def test_nothing_emitted_names_a_patient(emitted):
-    for name in ("OperationOutcome", "CapabilityStatement", "RiskAssessment of the model", "transaction-response"):
+    traces = ("RiskAssessment by id", "Parameters of a verification", "Provenance", "NEWS2", "DetectedIssue")
+    for name in ("OperationOutcome", "CapabilityStatement", "RiskAssessment of the model", "transaction-response", *traces):
         text = json.dumps(emitted[name])
         assert SYSTEM not in text, name
         assert "31337" not in text, name
