@@ -12,6 +12,7 @@ import pandas as pd
 from hypothesis import strategies as st
 
 from tests.support.fhir_resources import component, observation, panel
+from tests.support.receiver import subscription
 from vigil.serving.cds_hooks.service import SERVICES
 from vigil.serving.fhir.interactions import RESOURCES
 from vigil.serving.smart.service import CONFIGURATION_PATH, TOKEN_PATH
@@ -57,6 +58,10 @@ def resources():
     ward = {"location": {"reference": "Location/b4", "display": CANARY}, "status": "active", "period": {"start": now}}
     contained = {"contained": [{"resourceType": "Patient", "id": "p", "identifier": [_subject()["identifier"]]}]}
     return {
+        "Subscription": [
+            subscription("https://ehr.example/hooks/7", filters=[f"patient=Patient/{CANARY}"], header=[f"X: {CANARY}"])
+            | {"id": "o-1", "end": now, "reason": CANARY}
+        ],
         "Observation": [
             observation(value=VALUE, device={"reference": "Device/1"}, issued=now, **common),
             pressure,
@@ -133,6 +138,10 @@ def valid_requests():
             Sent("GET", f"{base}?{search}"),
             Sent("POST", f"{base}/_search", search.encode(), {"Content-Type": _FORM}),
         ]
+        parameters = {"resourceType": "Parameters", "parameter": [{"name": "content", "valueCode": CANARY}]}
+        for operation in dict(offered.details).get("operation", ()):
+            own = f"{base}/o-1/${operation['name']}"
+            found += [Sent("GET", own), Sent("POST", own, parameters, json_type)]
     form = f"grant_type=client_credentials&scope=system/*.rs&client_assertion_type={CANARY}&client_assertion={CANARY}".encode()
     found.append(Sent("POST", TOKEN_PATH, form, {"Content-Type": _FORM}))
     found.append(Sent("GET", "/cds-services"))
@@ -244,7 +253,7 @@ def _places(value, path=()):
 
 
 @st.composite
-def _changed(draw, content):
+def changed(draw, content):
     """Return a JSON value of which one to four members are dropped, duplicated, renamed or replaced."""
     copy = deepcopy(content)
     for _ in range(draw(st.integers(1, 4))):
@@ -280,7 +289,7 @@ def requests(draw):
     content, path, headers = sent.content, sent.path, dict(sent.headers)
     changes = draw(st.sets(st.sampled_from(["content", "content", "bytes", "headers", "id", "query", "method"]), max_size=3))
     if "content" in changes and isinstance(content, dict):
-        content = draw(_changed(content))
+        content = draw(changed(content))
     if "bytes" in changes and content is not None:
         whole = Sent("", "", content).body
         content = draw(st.sampled_from(ODD_BODIES) | st.integers(0, len(whole)).map(lambda end: whole[:end]))
