@@ -12,6 +12,7 @@ import pandas as pd
 from hypothesis import strategies as st
 
 from tests.support.fhir_resources import component, observation, panel
+from tests.support.receiver import subscription
 from vigil.serving.cds_hooks.service import SERVICES
 from vigil.serving.fhir.interactions import RESOURCES
 from vigil.serving.smart.service import CONFIGURATION_PATH, TOKEN_PATH
@@ -57,6 +58,10 @@ def resources():
     ward = {"location": {"reference": "Location/b4", "display": CANARY}, "status": "active", "period": {"start": now}}
     contained = {"contained": [{"resourceType": "Patient", "id": "p", "identifier": [_subject()["identifier"]]}]}
     return {
+        "Subscription": [
+            subscription("https://ehr.example/hooks/7", filters=[f"patient=Patient/{CANARY}"], header=[f"X: {CANARY}"])
+            | {"id": "o-1", "end": now, "reason": CANARY}
+        ],
         "Observation": [
             observation(value=VALUE, device={"reference": "Device/1"}, issued=now, **common),
             pressure,
@@ -144,7 +149,10 @@ def valid_requests():
             Sent("GET", f"{base}?{search}"),
             Sent("POST", f"{base}/_search", search.encode(), {"Content-Type": _FORM}),
         ]
-    found += [Sent(method, "/fhir/RiskAssessment/o-1/$verify") for method in ("GET", "POST")]
+        parameters = {"resourceType": "Parameters", "parameter": [{"name": "content", "valueCode": CANARY}]}
+        for operation in dict(offered.details).get("operation", ()):
+            own = f"{base}/o-1/${operation['name']}"
+            found += [Sent("GET", own), Sent("POST", own, parameters, json_type)]
     form = f"grant_type=client_credentials&scope=system/*.rs&client_assertion_type={CANARY}&client_assertion={CANARY}".encode()
     found.append(Sent("POST", TOKEN_PATH, form, {"Content-Type": _FORM}))
     found.append(Sent("GET", "/cds-services"))

@@ -53,6 +53,7 @@ _CHANNEL: Final = frozenset(["id", "type", "endpoint", "payload", "_payload", "h
 _LONGEST: Final = 1_000  # characters of reason and filters
 _MOST_FILTERS: Final = 20
 _MOST_VALUES: Final = 100
+_LATEST: Final = 221_845_392_000_000_000  # microseconds: the year 9000
 
 FindPatient = Callable[[str], str | None]
 FindEndpoint = Callable[[str], Endpoint | None]
@@ -79,8 +80,8 @@ def read_subscription(
     if topic is None:
         raise _refuse("criteria", f"one of the topics {', '.join(TOPICS)}")
     reason = resource.get("reason")
-    if not isinstance(reason, str) or not 0 < len(reason) <= _LONGEST:
-        raise _refuse("reason", f"why this was created, in at most {_LONGEST:,} characters, without naming a patient")
+    if not isinstance(reason, str) or not 0 < len(reason) <= _LONGEST or not reason.isprintable():
+        raise _refuse("reason", f"why this was created, in at most {_LONGEST:,} printable characters, without naming a patient")
     channel = resource.get("channel")
     if not isinstance(channel, Mapping):
         raise _refuse("channel", "an object with type, endpoint and payload")
@@ -113,15 +114,18 @@ def _refuse(element: str, expected: str) -> FhirError:
 
 
 def _require_known(content: Mapping[str, Any], known: frozenset[str], path: str) -> None:
-    if unknown := sorted(content.keys() - known):
-        raise FhirError(422, f"{path}: expected no element that is not understood here", [f"{path}.{unknown[0][:50]}"])
+    if not content.keys() <= known:  # their names are not repeated: they are whatever the client wrote
+        raise FhirError(422, f"{path}: expected no elements but {', '.join(sorted(known))}", [path])
 
 
 def _read_end(end: Any) -> int:
     try:
-        return read_instant(end, "Subscription.end")
+        time = read_instant(end, "Subscription.end")
     except RefusedError as error:
         raise _refuse("end", error.refusal.expected) from None
+    if time > _LATEST:
+        raise _refuse("end", "a time before the year 9000, or none")
+    return time
 
 
 def _extensions(element: Any, path: str) -> list[Mapping[str, Any]]:
@@ -141,10 +145,10 @@ def _read_content(payload: Any) -> Content:
 def _read_numbers(extensions: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for extension in _extensions({"extension": extensions}, "channel.extension"):
-        url = extension.get("url")
+        url = str(extension.get("url"))
         if url not in _NUMBERS:
             raise _refuse("channel.extension", f"only {', '.join(_NUMBERS)}")
-        member, name, least, most = _NUMBERS[str(url)]
+        member, name, least, most = _NUMBERS[url]
         value = extension.get(member)
         if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most or name in found:
             raise _refuse("channel.extension", f"{url} once, with a {member} from {least} to {most}")
@@ -160,8 +164,8 @@ def _read_filters(criteria: Any, topic: Topic, find_patient: FindPatient) -> lis
     filters: list[tuple[str, list[str]]] = []
     for extension in _extensions(criteria or {}, "criteria.extension"):
         text = extension.get("valueString")
-        if extension.get("url") != _FILTER or not isinstance(text, str) or len(text) > _LONGEST:
-            raise _refuse("criteria.extension", f"only {_FILTER}, with a valueString of at most {_LONGEST:,} characters")
+        if extension.get("url") != _FILTER or not isinstance(text, str) or not _is_filter(text):
+            raise _refuse("criteria.extension", f"only {_FILTER}, with a valueString of at most {_LONGEST:,} ASCII characters")
         kind, mark, query = text.rpartition("?")
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True, max_num_fields=_MOST_FILTERS)
@@ -173,7 +177,7 @@ def _read_filters(criteria: Any, topic: Topic, find_patient: FindPatient) -> lis
             values = [each for each in value.split(",") if each][: _MOST_VALUES + 1]
             if name in ("patient", "subject") or (kind == "Patient" and name == "_id"):
                 filters.append(("patient", [_find(each, find_patient, topic) for each in values]))
-            elif name == "ward":
+            elif name == "ward" and all(each.isprintable() for each in values):
                 filters.append(("ward", values))
             else:
                 raise _refuse_filter(topic)
@@ -184,8 +188,13 @@ def _read_filters(criteria: Any, topic: Topic, find_patient: FindPatient) -> lis
     return filters
 
 
+def _is_filter(text: str) -> bool:
+    """Return whether a text can be a filter: other characters are percent-encoded, as in every search."""
+    return len(text) <= _LONGEST and text.isascii() and text.isprintable()
+
+
 def _find(value: str, find_patient: FindPatient, topic: Topic) -> str:
-    subject = None if "|" in value else find_patient(value if "/" in value else f"Patient/{value}")
+    subject = None if "|" in value or not value.isascii() else find_patient(value if "/" in value else f"Patient/{value}")
     if subject is None:
         raise _refuse_filter(topic)
     return subject
