@@ -71,8 +71,14 @@ def test_launch_by_the_record_system_brings_its_patient(browser, ehr, server):
     asked = query_of(started.headers["location"])
     assert asked["launch"] == "opaque-17"
     assert "launch" in asked["scope"].split()
-    browser.get("/login/callback", params=ehr.authorize(started.headers["location"]))
+    entered = browser.get("/login/callback", params=ehr.authorize(started.headers["location"]))
     reference = session_of(browser).json()["context"]["patient"]
+    assert (entered.status_code, entered.headers["location"]) == (303, f"/patient/{reference.removeprefix('Patient/')}")
+    assert browser.get(entered.headers["location"]).status_code == 200
+    ehr.claims = {"wards": ["ICU"]}
+    elsewhere = return_from(browser, ehr).headers["location"]
+    assert elsewhere == entered.headers["location"]
+    assert browser.get(elsewhere).status_code in {403, 404}  # a launch opens no other ward
     assert "p1" not in reference
     assert "sick" not in reference
     components = server.components
@@ -87,8 +93,10 @@ def test_launch_is_answered_under_the_name_that_the_record_system_gave_itself(br
 
 def test_launch_with_an_unknown_patient_says_so(browser, ehr):
     ehr.answer = {"patient": "nobody"}
-    return_from(browser, ehr)
+    entered = return_from(browser, ehr)
+    assert (entered.status_code, "is not known here" in entered.text) == (200, True)
     assert session_of(browser).json()["context"] == {"patient": None}
+    assert return_from(browser, ehr, "/login?next=/wards").headers["location"] == "/wards"
 
 
 def test_launch_of_an_issuer_that_is_not_listed_contacts_nobody(browser, ehr):
