@@ -101,7 +101,7 @@ async def _link(request: Request, service: LoginService) -> Response:
 
 
 async def _enter(request: Request, service: LoginService, entered: Entered) -> Response:
-    """Lead a browser to its page with its new session. The one it had before ends, so that nobody else goes on in it."""
+    """Lead a browser to its page with its new session. Its former session ends."""
     if (former := cookies.read_session(request, service)) is not None:
         await run_in_threadpool(service.sessions.end, former)
     response = _go_on(service, entered)
@@ -110,12 +110,12 @@ async def _enter(request: Request, service: LoginService, entered: Entered) -> R
 
 
 def _go_on(service: LoginService, entered: Entered) -> Response:
-    """Lead to the page that the person asked for, else to the patient of a launch; whom nobody knows must not be overlooked."""
+    """Lead to the requested page, or else to the patient of the launch. A page says if that patient is unknown."""
     if entered.next != LANDING or "patient" not in entered.session.context:
         return RedirectResponse(entered.next, 303)
     reference = service.patient_reference(entered.session)
     if reference is None:
-        text = "The patient for whom you opened Vigil is not known here, or was sent under another name."
+        text = "The patient of this launch is not known here, or was sent under another name."
         return page("Unknown patient", text, links=[("Go on without a patient", LANDING)])
     return RedirectResponse(PATIENT_PAGE.format(id=reference.removeprefix("Patient/")), 303)
 

@@ -196,7 +196,7 @@ class LoginService:
         return self._create_session(person, self._context(answer, issuer), attempt.next)
 
     def _context(self, answer: Mapping[str, Any], issuer: IssuerSettings) -> dict[str, str | None]:
-        """Return patient and encounter of a launch, under names that tell nobody who they are."""
+        """Return patient and encounter of a launch, as subject key and pseudonym."""
         context: dict[str, str | None] = {}
         base = f"{self.url}{FHIR_BASE}" if issuer is self._local else issuer.url
         if issuer.fhir is not None and isinstance(answer.get("patient"), str):
@@ -206,7 +206,7 @@ class LoginService:
         return context
 
     def follow_link(self, token: str) -> Entered:
-        """Open a session for whoever has a one-time link.
+        """Open a session for the holder of a one-time link.
 
         Raises:
             LoginError: the link is not valid here, or no longer.

@@ -99,7 +99,7 @@ def test_launch_with_an_unknown_patient_says_so(browser, ehr):
     assert return_from(browser, ehr, "/login?next=/wards").headers["location"] == "/wards"
 
 
-def test_launch_of_an_issuer_that_is_not_listed_contacts_nobody(browser, ehr):
+def test_launch_of_an_issuer_that_is_not_listed_is_refused_without_a_request(browser, ehr):
     for iss in (
         "http://127.0.0.1:1/fhir",
         "http://169.254.169.254/latest",
@@ -200,7 +200,7 @@ def test_wards_come_from_the_claim_then_the_person_then_the_roles(browser, ehr):
     assert wards(fhirUser="Practitioner/99") is None  # all
     assert wards(roles=["intensivist", "unknown"]) == ["ICU"]
     assert "terms:write" in session_of(browser).json()["scopes"]
-    assert wards(fhirUser="https://other.example/fhir/Practitioner/99") == ["B4"]  # nobody speaks for people of others
+    assert wards(fhirUser="https://other.example/fhir/Practitioner/99") == ["B4"]  # not its person
     assert session_of(browser).json()["caller"] == f"{ehr.fhir}|u-17"
 
 

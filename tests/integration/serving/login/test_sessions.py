@@ -175,7 +175,7 @@ def test_logout_needs_the_token_of_the_session(logged_in, server, ehr):
     assert logged_in.get("/login/logout").status_code == 405
 
 
-def test_logout_ends_the_session_for_whoever_has_a_copy_of_the_cookie(logged_in):
+def test_logout_ends_the_session_for_every_copy_of_the_cookie(logged_in):
     copy = logged_in.cookies["__Host-vigil_session"]
     logged_in.post("/login/logout", headers={"X-CSRF-Token": session_of(logged_in).json()["csrf_token"]})
     logged_in.cookies.clear()
