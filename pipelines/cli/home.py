@@ -15,7 +15,7 @@ Certificate = Annotated[Path | None, typer.Option("--certificate", help="TLS cer
 Key = Annotated[Path | None, typer.Option("--key", help="Private key of the certificate, PEM.")]
 LocalLogin = Annotated[
     bool,
-    typer.Option("--local-login", help="Let people on this machine log in as whoever they choose to be. For trying it out."),
+    typer.Option("--local-login", help="Let people on this machine log in under any name and role, to try it out."),
 ]
 Check = Annotated[bool, typer.Option("--check", help="List what would change, and change nothing.")]
 Scopes = Annotated[
@@ -87,7 +87,7 @@ def serve(
         url = f"{'https' if tls else 'http'}://{host}:{port}/v1/docs"
         OUT.print(f"{url}  (for a token: vigil token --home {home_path}; stop: Ctrl-C)")
         if local_login:
-            OUT.print(f"{url.removesuffix('/v1/docs')}/login  (log in as whoever you choose to be)")
+            OUT.print(f"{url.removesuffix('/v1/docs')}/login  (choose a name and a role)")
         elif (
             OUT.is_terminal and (link := login_link(home, listener, tls)) is not None
         ):  # only a terminal: logs keep what they get

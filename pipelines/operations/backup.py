@@ -14,7 +14,7 @@ Retention, and jobs that rewrite files (ingest, features, train), must not run m
 
 A backup leaves out what can be computed again: Feast's registry, which holds absolute paths, and the list of what its online
 store was loaded with, which may change while the backup is taken. Sessions of people who are logged in are left out, too:
-nobody is logged in to a restored home.
+a restored home has none.
 """
 
 import hashlib

@@ -42,7 +42,7 @@ class OpenSession:
     """The session of a request.
 
     Attributes:
-        caller: the person, as a token would name them. It expires when the session ends if nobody does anything.
+        caller: the person, as a token would name them. It expires when the session would end without another use.
         session: what is stored of it.
         csrf_token: what forms and scripts of pages send along with whatever is no GET.
     """

@@ -1,6 +1,6 @@
-"""One-time links: who started a server on their own machine logs in by the link that its terminal shows.
+"""One-time links: the person who started a server on their own machine logs in by the link that the terminal shows.
 
-It needs no issuer, and no other user of the machine can use it: whoever has the link has read the terminal.
+No issuer is needed. Other users of the machine do not see the link, since only the terminal has it.
 """
 
 import secrets

@@ -59,7 +59,7 @@ async def _local(request: Request, service: LoginHere) -> LoginService:
     """Return the logins, where they are offered.
 
     Raises:
-        ProblemError: they are not (404), also to a page of another site under whose name this machine is reached.
+        ProblemError: they are not (404), or the request names another host, as after DNS rebinding.
     """
     if not service.offers_local_login or request.headers.get("host") != urlsplit(service.url).netloc:
         raise ProblemError(problems.not_found())
@@ -115,7 +115,7 @@ async def choose(request: Request, service: LocalLoginHere) -> Response:
     ]
     return page(
         "Log in",
-        "For trying Vigil out on this machine: nobody checks who you are.",
+        "For trying Vigil out on this machine: no password is asked for.",
         action=f"{LOCAL_PATH}/authorize",
         hidden=[("request", _requests(service).seal(asdict(asked)))],
         fields=[

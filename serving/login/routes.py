@@ -14,13 +14,13 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from vigil.serving.login import cookies
-from vigil.serving.login.attempts import LANDING, cookie_name, require_path, seal_attempt
+from vigil.serving.login.attempts import LANDING, PATIENT_PAGE, cookie_name, require_path, seal_attempt
 from vigil.serving.login.client_keys import public_keys
 from vigil.serving.login.dependencies import LoginHere, OpenSession, open_session, watch_session
 from vigil.serving.login.errors import LoginError
 from vigil.serving.login.links import LINK_PATH
 from vigil.serving.login.pages import page
-from vigil.serving.login.service import CALLBACK_PATH, LoginService
+from vigil.serving.login.service import CALLBACK_PATH, Entered, LoginService
 from vigil.serving.records.timestamps import moment
 
 logger: Final = logging.getLogger("vigil.serving")
@@ -84,8 +84,7 @@ async def callback(request: Request, service: LoginHere) -> Response:
 
 
 async def _callback(request: Request, service: LoginService, cookie: str | None) -> Response:
-    session_name, next_path = await service.finish(_read_query(request), cookie)
-    return await _enter(request, service, session_name, next_path)
+    return await _enter(request, service, await service.finish(_read_query(request), cookie))
 
 
 @router.get(LINK_PATH)
@@ -97,17 +96,28 @@ async def link(request: Request, service: LoginHere) -> Response:
 async def _link(request: Request, service: LoginService) -> Response:
     if (elsewhere := _canonical(request, service)) is not None:
         return elsewhere
-    session_name = await run_in_threadpool(service.follow_link, _read_query(request).get("token", ""))
-    return await _enter(request, service, session_name, LANDING)
+    entered = await run_in_threadpool(service.follow_link, _read_query(request).get("token", ""))
+    return await _enter(request, service, entered)
 
 
-async def _enter(request: Request, service: LoginService, session_name: str, next_path: str) -> Response:
-    """Lead a browser to its page with its new session. The one it had before ends, so that nobody else goes on in it."""
+async def _enter(request: Request, service: LoginService, entered: Entered) -> Response:
+    """Lead a browser to its page with its new session. Its former session ends."""
     if (former := cookies.read_session(request, service)) is not None:
         await run_in_threadpool(service.sessions.end, former)
-    response = RedirectResponse(next_path, 303)
-    cookies.set_session(response, service, session_name)
+    response = _go_on(service, entered)
+    cookies.set_session(response, service, entered.name)
     return response
+
+
+def _go_on(service: LoginService, entered: Entered) -> Response:
+    """Lead to the requested page, or else to the patient of the launch. A page says if that patient is unknown."""
+    if entered.next != LANDING or "patient" not in entered.session.context:
+        return RedirectResponse(entered.next, 303)
+    reference = service.patient_reference(entered.session)
+    if reference is None:
+        text = "The patient of this launch is not known here, or was sent under another name."
+        return page("Unknown patient", text, links=[("Go on without a patient", LANDING)])
+    return RedirectResponse(PATIENT_PAGE.format(id=reference.removeprefix("Patient/")), 303)
 
 
 @router.post("/login/logout")

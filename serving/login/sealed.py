@@ -1,4 +1,4 @@
-"""Short-lived texts that this server hands out and takes back: nobody else can read or change them.
+"""Short-lived texts that this server hands out and takes back. Others can neither read nor change them.
 
 They need no table, and any process of the server understands them. Fernet encrypts, authenticates and dates them.
 """

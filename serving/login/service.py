@@ -15,8 +15,8 @@ from vigil.serving.auth.local_tokens import KEY_FILE, LOCAL_FOLDER, create_local
 from vigil.serving.auth.tokens import SCOPES
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.outcomes import BASE as FHIR_BASE
+from vigil.serving.login.attempts import LANDING, Attempt, create_attempt, open_attempt
 from vigil.serving.login.attempts import SECONDS as ATTEMPT_SECONDS
-from vigil.serving.login.attempts import Attempt, create_attempt, open_attempt
 from vigil.serving.login.errors import LoginError
 from vigil.serving.login.id_tokens import verify_id_token
 from vigil.serving.login.issuers import Endpoints, Issuers, known_error
@@ -42,6 +42,21 @@ class Start:
 
     url: str
     attempt: Attempt
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A login that has succeeded.
+
+    Attributes:
+        name: of the session.
+        session: what is stored of it.
+        next: the path to which the person returns.
+    """
+
+    name: str
+    session: Session
+    next: str
 
 
 class LoginService:
@@ -141,8 +156,8 @@ class LoginService:
                 return name
         raise LoginError("iss", "iss: expected the FHIR base URL of an issuer in login.toml", 403)
 
-    async def finish(self, query: Mapping[str, str], cookie: str | None) -> tuple[str, str]:
-        """Return the name of the new session, and the path to go on to, for a browser that comes from an issuer.
+    async def finish(self, query: Mapping[str, str], cookie: str | None) -> Entered:
+        """Open a session for a browser that returns from an issuer.
 
         Raises:
             LoginError: the login is refused.
@@ -164,9 +179,11 @@ class LoginService:
         if not query.get("code"):
             raise LoginError("code", "code: missing; expected the one that the issuer gives")
         answer = await self._issuers.exchange(issuer, endpoints, query["code"], attempt.verifier, self._redirect_uri)
-        return await run_in_threadpool(self._open_session, answer, issuer, endpoints, attempt), attempt.next
+        return await run_in_threadpool(self._open_session, answer, issuer, endpoints, attempt)
 
-    def _open_session(self, answer: Mapping[str, Any], issuer: IssuerSettings, endpoints: Endpoints, attempt: Attempt) -> str:
+    def _open_session(
+        self, answer: Mapping[str, Any], issuer: IssuerSettings, endpoints: Endpoints, attempt: Attempt
+    ) -> Entered:
         claims = verify_id_token(
             answer.get("id_token"),
             issuer=endpoints.issuer,
@@ -175,10 +192,11 @@ class LoginService:
             keys=self._issuers.keys(endpoints),
             now=time.time(),
         )
-        return self._create_session(identify(claims, answer.get("scope"), issuer), self._context(answer, issuer))
+        person = identify(claims, answer.get("scope"), issuer)
+        return self._create_session(person, self._context(answer, issuer), attempt.next)
 
     def _context(self, answer: Mapping[str, Any], issuer: IssuerSettings) -> dict[str, str | None]:
-        """Return patient and encounter of a launch, under names that tell nobody who they are."""
+        """Return patient and encounter of a launch, as subject key and pseudonym."""
         context: dict[str, str | None] = {}
         base = f"{self.url}{FHIR_BASE}" if issuer is self._local else issuer.url
         if issuer.fhir is not None and isinstance(answer.get("patient"), str):
@@ -187,8 +205,8 @@ class LoginService:
             context["encounter"] = self._directory.pseudonym(f"{base}/Encounter/{answer['encounter']}")
         return context
 
-    def follow_link(self, token: str) -> str:
-        """Return the name of the new session of whoever has a one-time link.
+    def follow_link(self, token: str) -> Entered:
+        """Open a session for the holder of a one-time link.
 
         Raises:
             LoginError: the link is not valid here, or no longer.
@@ -204,13 +222,13 @@ class LoginService:
             raise LoginError(
                 "link", "token: expected that of a link which vigil serve has shown, not used, and not expired", 403
             )
-        return self._create_session(Person(_LOCAL_CALLER, _LOCAL_CALLER, sorted(SCOPES), None), {})
+        return self._create_session(Person(_LOCAL_CALLER, _LOCAL_CALLER, sorted(SCOPES), None), {}, LANDING)
 
-    def _create_session(self, person: Person, context: dict[str, str | None]) -> str:
+    def _create_session(self, person: Person, context: dict[str, str | None], next_path: str) -> Entered:
         now = microsecond(present())
         lifetime = round(self.settings.lifetime.total_seconds() * 1e6)
         session = Session(person.sub, person.name, person.scopes, person.wards, context, now, now, now + lifetime)
-        return self.sessions.create(session)
+        return Entered(self.sessions.create(session), session, next_path)
 
     def find_session(self, name: str, *, is_use: bool) -> Session | None:
         """Return the session of a name, as it stands now; None: there is none, or it has ended.

@@ -1,7 +1,7 @@
 """Where people log in, and what they may then: ``HOME/login.toml``, written by those who connect the record system.
 
-It is a file of its own: ``clients.toml`` lists who may ask Vigil for tokens, this one whom Vigil asks. A launch names its
-issuer, so only those listed here are ever contacted.
+``clients.toml`` is about the other direction: clients that ask Vigil for tokens. Here Vigil is the client. A launch names its
+issuer, so only issuers in this file are contacted.
 
 ::
 

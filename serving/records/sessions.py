@@ -31,7 +31,7 @@ class Session:
         name: of the person, as pages show it to them.
         scopes: those of Vigil and SMART scopes that were granted.
         wards: those the person may see; None: all wards.
-        context: of the launch: ``patient`` (a subject key; None: of a patient whom Vigil does not know) and ``encounter``
+        context: of the launch: ``patient`` (a subject key; None: Vigil does not know the patient) and ``encounter``
             (a pseudonym), each if the launch had one.
         created_at: when the person logged in.
         used_at: when the session was used last.

@@ -30,7 +30,7 @@ class UsedAssertions:
         Args:
             client: who signed it.
             jti: its name.
-            until: when nobody accepts it any longer, in seconds since 1970.
+            until: when it expires, in seconds since 1970.
             now: seconds since 1970.
 
         Raises:

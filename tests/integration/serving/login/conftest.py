@@ -46,7 +46,7 @@ def settings(running_record_system):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, running_record_system, settings):
-    """A server with one patient, whom the record system knows as Patient/p1."""
+    """A server with one patient, of ward B4, whom the record system knows as Patient/p1."""
     home = tmp_path_factory.mktemp("login")
     (home / "login.toml").write_text(settings)
     (home / "fhir.toml").write_text(f'patient_system = "urn:mrn"\nbase_urls = ["{running_record_system.fhir}"]\n')
@@ -54,6 +54,7 @@ def server(tmp_path_factory, running_record_system, settings):
         patched.setenv("VIGIL_URL", URL)
         with running_in_process(home) as running:
             caller = running.caller()
+            caller.post("/v1/patients", json={"patients": [{"patient_id": "sick", "ward": "B4"}]}).raise_for_status()
             patient = {"resourceType": "Patient", "id": "p1", "identifier": [{"system": "urn:mrn", "value": "sick"}]}
             fhir = {"Content-Type": "application/fhir+json"}
             assert caller.put("/fhir/Patient/p1", content=json.dumps(patient), headers=fhir).status_code in {200, 201}

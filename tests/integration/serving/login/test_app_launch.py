@@ -71,8 +71,14 @@ def test_launch_by_the_record_system_brings_its_patient(browser, ehr, server):
     asked = query_of(started.headers["location"])
     assert asked["launch"] == "opaque-17"
     assert "launch" in asked["scope"].split()
-    browser.get("/login/callback", params=ehr.authorize(started.headers["location"]))
+    entered = browser.get("/login/callback", params=ehr.authorize(started.headers["location"]))
     reference = session_of(browser).json()["context"]["patient"]
+    assert (entered.status_code, entered.headers["location"]) == (303, f"/patient/{reference.removeprefix('Patient/')}")
+    assert browser.get(entered.headers["location"]).status_code == 200
+    ehr.claims = {"wards": ["ICU"]}
+    elsewhere = return_from(browser, ehr).headers["location"]
+    assert elsewhere == entered.headers["location"]
+    assert browser.get(elsewhere).status_code in {403, 404}  # a launch opens no other ward
     assert "p1" not in reference
     assert "sick" not in reference
     components = server.components
@@ -87,11 +93,13 @@ def test_launch_is_answered_under_the_name_that_the_record_system_gave_itself(br
 
 def test_launch_with_an_unknown_patient_says_so(browser, ehr):
     ehr.answer = {"patient": "nobody"}
-    return_from(browser, ehr)
+    entered = return_from(browser, ehr)
+    assert (entered.status_code, "is not known here" in entered.text) == (200, True)
     assert session_of(browser).json()["context"] == {"patient": None}
+    assert return_from(browser, ehr, "/login?next=/wards").headers["location"] == "/wards"
 
 
-def test_launch_of_an_issuer_that_is_not_listed_contacts_nobody(browser, ehr):
+def test_launch_of_an_issuer_that_is_not_listed_is_refused_without_a_request(browser, ehr):
     for iss in (
         "http://127.0.0.1:1/fhir",
         "http://169.254.169.254/latest",
@@ -192,7 +200,7 @@ def test_wards_come_from_the_claim_then_the_person_then_the_roles(browser, ehr):
     assert wards(fhirUser="Practitioner/99") is None  # all
     assert wards(roles=["intensivist", "unknown"]) == ["ICU"]
     assert "terms:write" in session_of(browser).json()["scopes"]
-    assert wards(fhirUser="https://other.example/fhir/Practitioner/99") == ["B4"]  # nobody speaks for people of others
+    assert wards(fhirUser="https://other.example/fhir/Practitioner/99") == ["B4"]  # not its person
     assert session_of(browser).json()["caller"] == f"{ehr.fhir}|u-17"
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Annotated
 
 import pytest
+import sqlalchemy as sa
 from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
@@ -25,7 +26,6 @@ from vigil.serving.login.dependencies import (
 )
 from vigil.serving.records import connection_tables
 from vigil.serving.records.database import open_database, pending_migrations
-from vigil.serving.records.migrations.connections import rev_0003_sessions as migration
 from vigil.serving.records.sessions import Session, Sessions
 from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.used_assertions import UsedAssertions
@@ -127,18 +127,19 @@ def test_retention_deletes_what_has_expired(sessions, tmp_path):
     assert sessions.find(name, now + MINUTE, IDLE, is_use=False) is not None
 
 
-def test_home_of_the_version_before_gets_the_table(tmp_path):
-    open_database(tmp_path, connection_tables.SCHEMA).dispose()
-    with closing(sqlite3.connect(tmp_path / "connections.db")) as connection, connection:
-        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'sessions'").fetchone()
-        connection.execute("DROP TABLE sessions")
-        connection.execute("UPDATE alembic_version SET version_num = ?", [migration.down_revision])
-    pending = pending_migrations(tmp_path, connection_tables.SCHEMA)
-    assert pending == [f"connections.db: {migration.__doc__}"]
-    engine = open_database(tmp_path, connection_tables.SCHEMA)
-    with closing(sqlite3.connect(tmp_path / "connections.db")) as connection:
-        assert connection.execute("SELECT sql FROM sqlite_master WHERE name = 'sessions'").fetchone() == made
-    assert Sessions(engine).create(session())
+def test_home_of_an_earlier_version_gets_the_table(sessions, tmp_path):
+    """Its first revision had the used assertions only."""
+    (tmp_path / "former").mkdir()
+    with closing(sqlite3.connect(tmp_path / "former" / "connections.db")) as connection, connection:
+        connection.execute("CREATE TABLE used_assertions (digest BLOB NOT NULL PRIMARY KEY, until BIGINT NOT NULL)")
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+        connection.execute("INSERT INTO alembic_version VALUES ('0001')")
+    pending = pending_migrations(tmp_path / "former", connection_tables.SCHEMA)
+    assert "connections.db: create the sessions of people who have logged in." in pending
+    migrated = open_database(tmp_path / "former", connection_tables.SCHEMA)
+    columns = [sa.inspect(engine).get_columns("sessions") for engine in (migrated, sessions._engine)]
+    assert [str(column) for column in columns[0]] == [str(column) for column in columns[1]]
+    assert Sessions(migrated).create(session())
 
 
 @pytest.fixture
@@ -175,7 +176,7 @@ def test_logout_needs_the_token_of_the_session(logged_in, server, ehr):
     assert logged_in.get("/login/logout").status_code == 405
 
 
-def test_logout_ends_the_session_for_whoever_has_a_copy_of_the_cookie(logged_in):
+def test_logout_ends_the_session_for_every_copy_of_the_cookie(logged_in):
     copy = logged_in.cookies["__Host-vigil_session"]
     logged_in.post("/login/logout", headers={"X-CSRF-Token": session_of(logged_in).json()["csrf_token"]})
     logged_in.cookies.clear()
