@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from vigil.features.display_names import capitalise, name_signal, show_value, unit_of_signal
 from vigil.features.signals import SIGNALS
+from vigil.serving.api.alarm_actions import split_reason
 
 FOLDER: Final = Path(__file__).parent / "words"
 ENGLISH: Final = "en"
@@ -101,6 +102,11 @@ class Words:
     def reason(self, name: str) -> str:
         """Return what a rule of NEWS2, a bound or a limit means."""
         return self._texts.get(f"reason.{name}") or name.replace("_", " ")
+
+    def override(self, reason: str | None) -> str:
+        """Return why an alarm was overridden; a note of the person who did stays where it is stored."""
+        code = None if reason is None else split_reason(reason)[0]
+        return "" if code is None else self(f"override.{code}")
 
     def _decimal(self, text: str) -> str:
         return text.replace(".", self("number.decimal"))
