@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import pandas as pd
 from pydantic import ValidationError
 
 from vigil.models.monitoring.report_schema import REPORT_FILE, Decision, DriftReport
@@ -109,12 +110,16 @@ class Operations:
         decisions: newest first.
     """
 
-    at: datetime
+    at: pd.Timestamp
     problems: Sequence[str]
     model: ModelInUse | None
     drift: DriftReport | Literal["unreadable"] | None
     sources: Sequence[SourceActivity]
     decisions: Sequence[DecisionRow]
+
+    def hours_since(self, time: int) -> float:
+        """Return how long ago a time (microseconds) is, in hours."""
+        return (microsecond(self.at) - time) / 3.6e9
 
 
 class OperationsViews:
@@ -141,7 +146,7 @@ class OperationsViews:
         model, promotions = self._registered()
         decisions = [*promotions, *self._recorded(), *self._readmissions()]
         return Operations(
-            at=present().to_pydatetime(),
+            at=present(),
             problems=self._problems(),
             model=model,
             drift=self._drift(),

@@ -98,6 +98,15 @@ class Words:
         """Return what a finding means, in a sentence."""
         return self._texts.get(f"finding.{name}") or name.replace("_", " ")
 
+    def problem(self, problem: str) -> str:
+        """Return what keeps the server from being ready, in words.
+
+        >>> Words("de").problem("feature store: StoreError")
+        'Der Merkmalsspeicher ist nicht lesbar.'
+        """
+        name = problem.partition(":")[0].replace(" ", "_")
+        return self._texts.get(f"problem.{name}") or self("problem.other")
+
     def reason(self, name: str) -> str:
         """Return what a rule of NEWS2, a bound or a limit means."""
         return self._texts.get(f"reason.{name}") or name.replace("_", " ")

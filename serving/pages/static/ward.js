@@ -19,6 +19,7 @@
       const time = document.createElement("time");
       time.dateTime = new Date(heard).toISOString();
       time.title = time.dateTime;
+      time.dataset.form = "time";
       state.append(time, `. ${words.wordAgain}.`);
       Vigil.localise(state);
     }
