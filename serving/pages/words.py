@@ -69,6 +69,15 @@ class Words:
         text = self._texts.get(f"value.{name}.{value:g}") or self._decimal(show_value(name, shown))
         return text.replace(" per minute", "/min").replace(" ", "\N{NO-BREAK SPACE}")
 
+    def value_parts(self, name: str, value: float) -> tuple[str, str]:
+        """Return a value of a signal, and its unit apart; of a code the meaning alone.
+
+        >>> Words("de").value_parts("body_temperature", 38.4), Words("en").value_parts("consciousness", 1.0)[1]
+        (('38,4', '°C'), '')
+        """
+        number, _, unit = self.value(name, value).partition("\N{NO-BREAK SPACE}")
+        return (self.value(name, value), "") if SIGNALS[name].coded else (number, unit)
+
     def percent(self, share: float) -> str:
         """Return a share in percent, with one digit where it is below 10 %.
 

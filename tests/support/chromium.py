@@ -82,7 +82,7 @@ class Viewer:
         self.page.select_option("[name=role]", label=role)
         self.page.fill("[name=wards]", wards)
         self.page.click("button")
-        self.page.wait_for_url(f"**{path}")
+        self.page.wait_for_selector("#content")
         return self
 
     def close(self):
