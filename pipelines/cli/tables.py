@@ -241,7 +241,9 @@ def where_to_look(home_path: Path) -> str:
             "Look at it:",
             f"  {untracked} {_tool('mlflow')} ui --backend-store-uri {shlex.quote(registry_uri(home_path))} --port 5000",
             f"  {untracked} {_tool('feast')} --feature-store-yaml {path}/feature_store.yaml ui --host {LOOPBACK} --port 8888",
-            f"  {_tool('vigil')} serve --home {path}    # then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
+            f"  {_tool('vigil')} serve --home {path}    # shows a link to the ward page; the API: http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
+            f'  VIGIL_TOKEN="$({_tool("vigil")} token --home {path})" {_tool("python")} docs/clients/ward_gateway.py    # meanwhile: '
+            "patients on it, of whom one deteriorates",
             f"  xdg-open {path}/reports/evaluation.html",
             f"  xdg-open {path}/reports/drift.html",
         )

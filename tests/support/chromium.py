@@ -38,7 +38,11 @@ def fetch_axe(folder):
     if not script.exists():
         npm = shutil.which("npm") or _missing("npm")
         done = subprocess.run(
-            [npm, "pack", AXE, "--pack-destination", folder, "--silent"], capture_output=True, text=True, timeout=120, check=False
+            [npm, "pack", AXE, "--pack-destination", folder, "--silent"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         if done.returncode:
             _missing("axe-core, which npm fetches,")
@@ -93,7 +97,9 @@ def violations(page, axe):
     """Return what axe finds on a page: rule, and the first places."""
     page.evaluate(axe)
     found = page.evaluate("rules => axe.run(document, {runOnly: rules}).then(result => result.violations)", RULES)
-    return [f"{each['id']}: {[node['target'] for node in each['nodes']][:3]} {each['nodes'][0]['failureSummary']}" for each in found]
+    return [
+        f"{each['id']}: {[node['target'] for node in each['nodes']][:3]} {each['nodes'][0]['failureSummary']}" for each in found
+    ]
 
 
 def seconds_of_processors(names=("chromium", "chrome")):

@@ -5,6 +5,7 @@ The ward is invented, and so are its sources and its drift report.
 
 import json
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def main():
     for parts in DOCUMENTED:
         name = f"{'-'.join(parts)}.png"
         reduce(FOLDER / name, SHOWN / name)
-    print(f"{len([*Path(FOLDER).glob('*.png')])} pictures in {FOLDER}; {len(DOCUMENTED)} of them in {SHOWN}")
+    sys.stdout.write(f"{len([*Path(FOLDER).glob('*.png')])} pictures in {FOLDER}; {len(DOCUMENTED)} of them in {SHOWN}\n")
 
 
 if __name__ == "__main__":

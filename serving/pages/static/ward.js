@@ -102,7 +102,8 @@
     if (event.submitter) content.set(event.submitter.name, event.submitter.value);
     for (const element of form.elements) element.disabled = true;
     let answer = null;
-    try { answer = await fetch(form.action, { method: "POST", body: content, redirect: "manual" }); } catch { answer = null; }
+    try { answer = await fetch(form.getAttribute("action"), { // form.action is its button of that name
+         method: "POST", body: content, redirect: "manual" }); } catch { answer = null; }
     if (answer && (answer.ok || answer.type === "opaqueredirect")) {
       document.activeElement?.blur();
       form.closest("details")?.removeAttribute("open");

@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.chromium import SIZES, violations
 
-PATHS = ("/wards", "/ward/B4", "/ward/B4?visits=3", "/operations", "/patient", "/patient/summary", "/nowhere")
+PATHS = ("/wards", "/ward/B4", "/ward/B4?visits=3", "/operations", "/patient", "/patient/summary", "/refused")
 FOCUSABLE = "a[href], button:not([hidden]), input:not([type=hidden]), select, summary, [tabindex='0']"
 
 
@@ -15,15 +15,17 @@ def open_path(look):
     def go(path, **options):
         viewer = look("/wards", role="operator" if path == "/operations" else "physician", **options)
         page = viewer.page
-        if path.startswith("/patient"):
+        if path == "/refused":
+            path = "/patient/aaaaaaaaaaaaaaaaaaaaaaaa"
+        elif path.startswith("/patient"):
             page.goto("/ward/B4")
             own = page.locator(".row .name").first.get_attribute("href")
             path = own + path.removeprefix("/patient")
         page.goto(path)
         if "/ward/" in path:
             page.locator("#live.on").wait_for()
-        if path == "/nowhere":
-            viewer.faults.clear()  # the browser tells of the 404, which is meant
+        if path.endswith("/aaaaaaaaaaaaaaaaaaaaaaaa"):
+            assert viewer.faults.pop().endswith("404 (Not Found)")  # the browser tells of it, and it is meant
         return page
 
     return go
@@ -57,8 +59,11 @@ def test_the_keyboard_reaches_every_control_and_the_focus_is_seen(open_path, pat
     for _ in range(2 * len(wanted) + 5):
         page.keyboard.press("Tab")
         place, outline, name = page.evaluate(
-            """() => { const one = document.activeElement, style = getComputedStyle(one);
-                return [one.dataset.place, style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth), one.outerHTML]; }"""
+            """() => {
+                const one = document.activeElement, style = getComputedStyle(one);
+                const width = style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth);
+                return [one.dataset.place, width, one.outerHTML];
+            }"""
         )
         if place is not None:
             reached.add(int(place))
@@ -78,7 +83,7 @@ def test_the_keyboard_skips_to_the_content(open_path):
 def test_an_alarm_is_acknowledged_with_the_keyboard_alone(open_path):
     page = open_path("/ward/B4")
     button = page.get_by_role("button", name="Acknowledge").first
-    row = page.locator(f"#{button.evaluate('one => one.closest("li").id')}")
+    row = page.locator("#" + button.evaluate("one => one.closest('li').id"))
     button.focus()
     page.keyboard.press("Enter")
     row.locator(".care").wait_for()
