@@ -6,12 +6,14 @@ It sends the last three hours of eight patients, and then goes on, a minute at a
 """
 
 import argparse
+import contextlib
 import math
 import os
 import random
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from vigil_client import Vigil, make_observations
 
@@ -31,9 +33,14 @@ def measure(patient: int, minutes: float) -> dict[str, float]:
         illness += (0.9 - illness) * min(1.0, minutes / MINUTES)
     values = {}
     for signal, well in WELL.items():
-        value = random.gauss(well + illness * (SICK[signal] - well), NOISE[signal])  # noqa: S311 - no secret
+        value = random.gauss(well + illness * (SICK[signal] - well), NOISE[signal])
         values[signal] = min(round(value, 1), 100.0) if signal == "spo2" else round(value, 1)
     return values
+
+
+def measure_all(names: Sequence[str], minutes: float, at: datetime) -> list[dict[str, Any]]:
+    """Return the observations of all patients at a time."""
+    return [one for place, name in enumerate(names) for one in make_observations(name, measure(place, minutes), at)]
 
 
 def main() -> None:
@@ -52,20 +59,16 @@ def main() -> None:
         start = datetime.now(UTC)
         for back in range(int(PAST.total_seconds() // 60), 0, -5):
             at = start - timedelta(minutes=back)
-            vigil.send([one for place, name in enumerate(names) for one in make_observations(name, measure(place, -back), at)])
+            vigil.send(measure_all(names, -back, at))
         print(f"{len(names)} patients in ward {arguments.ward}; {names[DETERIORATES]} will deteriorate. Stop: Ctrl-C")
         minutes = 0.0
         while minutes <= arguments.minutes:
             at = datetime.now(UTC)
             minutes = (at - start).total_seconds() / 60
-            vigil.send(
-                [one for place, name in enumerate(names) for one in make_observations(name, measure(place, minutes), at)]
-            )
+            vigil.send(measure_all(names, minutes, at))
             time.sleep(min(60.0, max(0.0, 60 * (arguments.minutes - minutes))))
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         main()
-    except KeyboardInterrupt:
-        pass
