@@ -36,7 +36,9 @@ WardHere = Annotated[WardName, Path()]
 
 @router.get("/wards")
 async def wards(request: Request, viewer: ViewerHere) -> Response:
-    """The wards that a viewer may see; of one only, its page."""
+    """The wards that a viewer may see; of one only, its page. Who sees no patients is led to operations."""
+    if not viewer.caller.has_scope("ward:read") and viewer.caller.has_scope("operations:read"):
+        return RedirectResponse("/operations", 303)
     require_scope(viewer, "ward:read")
     components = request.app.state.components
     counts = await run_in_threadpool(components.ward_views.wards, viewer.caller)
@@ -124,6 +126,7 @@ def _news(components: Any, viewer: Viewer, ward: str, changed: set[str | None] |
     head: WardHead = components.ward_views.head(ward, entries)
     return {
         "at": present().isoformat(),
+        "all": changed is None,
         "rows": {row.id: _row(viewer, ward, row) for row in rows},
         "order": [components.ward_views.id_of(entry) for entry in entries],
         "head": render_part("ward_head.html", viewer.words, head=head, number=len(entries)),

@@ -46,7 +46,7 @@ def test_a_row_says_what_has_to_be_known(nurse):
     assert "no probability by NEWS2 alone NEWS2 12" in text
     assert "NEWS2 of 7 or more" in text
     assert "no model is in use" in text
-    assert "SpO2 85 % now, 3 points" in text
+    assert "SpO2 now 85 % 3 points" in text.replace("\N{NO-BREAK SPACE}", " ")
     assert "latest reading: now" in text
 
 
