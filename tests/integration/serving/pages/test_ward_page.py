@@ -3,6 +3,7 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
@@ -137,3 +138,20 @@ def test_a_view_is_reported_without_naming_a_patient(nurse, caplog):
         nurse.get("/ward/B4")
     assert "nurse viewed ward: 2 patients" in caplog.text
     assert "Carl" not in caplog.text
+
+
+def test_a_patient_who_should_have_been_measured_again_is_out_of_date(server):
+    caller, now = server.caller(), pd.Timestamp.now("UTC")
+    ages = {"sick": (SICK, 0.7), "sick too": (SICK, 0.3), "well": (WELL, 5.5), "well too": (WELL, 0.1)}
+    registered = [{"patient_id": name, "ward": "D1", "age": 70} for name in ages]
+    assert caller.post("/v1/patients", json={"patients": registered}).status_code == 200
+    for name, (values, hours) in ages.items():
+        caller.post("/v1/observations", json=observations_body(name, values, now - pd.Timedelta(hours=hours)))
+    server.rescore()
+    page = open_viewer(server, wards=["D1"])[0].get("/ward/D1").text
+    rows = {names_of(row): "OUT OF DATE" in row for row in page.split('<li class="row ')[1:]}
+    assert rows == {"sick": True, "sick too": False, "well": False, "well too": False}
+
+
+def names_of(row):
+    return re.search(r'<a class="name"[^>]*>([^<]+)</a>', row)[1]
