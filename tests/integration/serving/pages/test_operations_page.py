@@ -69,7 +69,7 @@ def test_it_says_what_is_missing_what_sources_sent_and_what_was_decided(server):
     assert "Drift was not judged yet." in shown
     assert re.search(r"gateway-1 now ago|gateway-1 .{1,10} ago 4 0", shown)
     assert re.search(r"gateway-2 .{1,10} ago 3 1 1: outside of what a living patient has", shown)
-    assert "Model withdrawn it misled. risks are NEWS2" in shown
+    assert "Withdrawal of the model it misled. risks are NEWS2" in shown
 
 
 def test_budgets_are_by_ward_with_its_own_safety_net(server):
