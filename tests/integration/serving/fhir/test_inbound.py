@@ -490,6 +490,7 @@ def test_token_without_the_interaction_is_refused(server, path, scope):
         (b'{"resourceType": "Observation", "resourceType": "Observation"}', 400),
         (b'{"resourceType": "Observation", "x": NaN}', 400),
         (b"[" * 100_000, 400),
+        *((b'{"resourceType": "Observation", "extension": ' + b"[" * n + b"]" * n + b"}", 400) for n in (200, 955, 970)),
         (b'{"resourceType": "Patient"}', 400),
         (b"[]", 400),
     ],
