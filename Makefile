@@ -4,7 +4,7 @@ BIN := .venv/bin
 HOME_DIR ?= .vigil
 WORKERS := --numprocesses auto --dist loadfile --no-loadscope-reorder # the tests of a file share fixtures
 
-.PHONY: help install demo serve test test-fast soak bench check lock notebook notebooks docs pictures wheel clean
+.PHONY: help install demo serve test test-fast soak bench check lock notebook notebooks docs pictures screenshots wheel clean
 
 help: ## List the targets.
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,9 @@ docs: install ## The documentation site, in docs/_build/html; a broken link is a
 
 pictures: install ## Draw the diagrams of the site anew (needs npx and chromium).
 	PUPPETEER_SKIP_DOWNLOAD=1 $(BIN)/python docs/pictures/draw.py
+
+screenshots: install ## Take pictures of every page at three widths (needs chromium): build/screenshots, and a few in docs/pages.
+	$(BIN)/python -m tests.support.screenshots
 
 clean: ## Remove what the jobs made.
 	rm -rf $(HOME_DIR)

@@ -101,3 +101,23 @@ def list_versions(registry: Registry, name: str) -> list[dict[str, Any]]:
             }
         )
     return sorted(listed, key=lambda version: -version["version"])
+
+
+def list_promotions(registry: Registry, name: str) -> list[tuple[str, str, str, str]]:
+    """List what was decided about the versions of a model: when (ISO 8601), what, of which version, and what speaks for it.
+
+    What is ``registered``, ``promoted``, ``refused`` or ``rolled_back``; the gates that refused a version are named.
+
+    Raises:
+        NoModelError: there is no such model.
+    """
+    registry.latest_version(name)
+    decided = []
+    for version in registry.client.search_model_versions(f"name = '{name}'"):
+        registered = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).isoformat(timespec="seconds")
+        decided.append((registered, "registered", str(version.version), ""))
+        for kind in ("promoted", "refused", "rolled_back"):
+            if (at := version.tags.get(f"{kind}_at")) is not None:
+                text = version.tags.get("refused_by", "") if kind == "refused" else ""
+                decided.append((at, kind, str(version.version), text))
+    return sorted(decided, reverse=True)

@@ -37,6 +37,7 @@ from vigil.serving.observability.logs import configure_logging
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
 from vigil.serving.pages.audit import Audit
+from vigil.serving.pages.operations_view import Operations, OperationsViews
 from vigil.serving.pages.patient_view import PatientViews
 from vigil.serving.pages.ward_view import WardViews
 from vigil.serving.records import connection_tables
@@ -64,6 +65,7 @@ from vigil.serving.stream.ingestion import Ingestion
 from vigil.serving.stream.online_store_writer import OnlineStoreWriter
 from vigil.serving.stream.rescorer import Rescorer
 
+_OPERATIONS_SECONDS: Final = 10.0  # of what operations shows to everyone; it counts a day of observations
 _CACHE_SECONDS: Final = 1.0  # of what anyone may ask for without a token: readiness and metrics
 
 
@@ -90,6 +92,8 @@ class ApiComponents:
     metrics_page: ShortLivedCache[bytes]
     news2_pages: News2Pages
     observation_pages: ObservationPages
+    operations: ShortLivedCache[Operations]
+    operations_views: OperationsViews
     past_risks: PastRiskAssessments
     patient_views: PatientViews
     pseudonyms: Pseudonyms
@@ -171,6 +175,14 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     directory = _open_directory(settings, connections, fhir_settings, pseudonyms, identities)
     chart = Chart(directory, pseudonyms, identities, journal, access)
     fhir_observations, ward_settings = FhirObservations(connections), WardSettingsFile(home)
+    operations_views = OperationsViews(
+        home=home,
+        problems=readiness.problems,
+        ward_state=ward_state,
+        ward_settings=ward_settings,
+        champion=champion,
+        standing=service.standing,
+    )
     versions = ModelVersions(home, champion)
     past_risks = PastRisks(service.task, service.log, journal, service.standing, versions)
     past_assessments = PastRiskAssessments(chart, past_risks, Verifier(journal, service.log, versions))
@@ -208,6 +220,8 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
             ward_state=ward_state,
             ward_settings=ward_settings,
         ),
+        operations=ShortLivedCache(operations_views.common, _OPERATIONS_SECONDS),
+        operations_views=operations_views,
         pseudonyms=pseudonyms,
         readiness=ShortLivedCache(readiness.is_ready, _CACHE_SECONDS),
         risk_service=service,

@@ -17,7 +17,7 @@ from vigil.features.observations import REASONS
 from vigil.models.formatting import format_number
 from vigil.models.reporting.style import order_models
 from vigil.pipelines.cohort_store import CohortFacts
-from vigil.pipelines.environment import DEFAULT_PORT, LOOPBACK
+from vigil.pipelines.environment import LOOPBACK
 from vigil.pipelines.jobs.evaluate import Metrics
 from vigil.pipelines.jobs.run import RunResult
 from vigil.pipelines.jobs.ward_thresholds import Proposal
@@ -235,13 +235,14 @@ def where_to_look(home_path: Path) -> str:
     """Return commands that open the results, one a line, each ready to copy."""
     from vigil.models.registry import registry_uri
 
-    untracked, path = "DO_NOT_TRACK=true", shlex.quote(str(home_path))
+    untracked, path, gateway = "DO_NOT_TRACK=true", shlex.quote(str(home_path)), "docs/clients/ward_gateway.py"
     return "\n".join(
         (
             "Look at it:",
             f"  {untracked} {_tool('mlflow')} ui --backend-store-uri {shlex.quote(registry_uri(home_path))} --port 5000",
             f"  {untracked} {_tool('feast')} --feature-store-yaml {path}/feature_store.yaml ui --host {LOOPBACK} --port 8888",
-            f"  {_tool('vigil')} serve --home {path}    # then http://{LOOPBACK}:{DEFAULT_PORT}/v1/docs",
+            f"  {_tool('vigil')} serve --home {path}    # shows a link to the ward page; the API is on its /v1/docs",
+            f'  VIGIL_TOKEN="$({_tool("vigil")} token --home {path})" {_tool("python")} {gateway}    # patients for that page',
             f"  xdg-open {path}/reports/evaluation.html",
             f"  xdg-open {path}/reports/drift.html",
         )

@@ -24,6 +24,7 @@ from vigil.serving.settings import LOCAL_LOGIN_VARIABLE, SOCKET_VARIABLE
 
 SERVICE: Final = "vigil.serving.service:Vigil"
 
+_STOP_SECONDS: Final = 5  # for requests under way; streams of events do not end by themselves
 _START_SECONDS: Final = 600  # a busy machine may take minutes to load the libraries of two processes
 
 
@@ -88,6 +89,7 @@ def server_command(
     """Return the command that serves a BentoML service on a bound socket, and the environment of the command."""
     host, port = listener.getsockname()[:2]
     command = [sys.executable, "-m", "bentoml", "serve", service, "--host", host, "--port", str(port)]
+    command += ["--timeout-graceful-shutdown", str(_STOP_SECONDS)]
     if tls is not None:
         command += ["--ssl-certfile", str(tls.certificate), "--ssl-keyfile", str(tls.key)]
     environment = server_environment(home.path, task, address(listener, tls))

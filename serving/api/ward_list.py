@@ -95,8 +95,14 @@ def _expected_benefit(p: float | None, threshold: float | None) -> float | None:
     return None if p is None or threshold is None else p - (1 - p) * threshold / (1 - threshold)
 
 
-def _urgency(patient: WardPatient) -> tuple[bool, int, float, int, int]:
-    """Return the sort key of a patient. Without a probability the score decides, above patients with no expected benefit."""
+def _urgency(patient: WardPatient) -> tuple[bool, int, bool, float, int, int]:
+    """Return the sort key of a patient.
+
+    Without a probability the score decides: if it is high, no visit is worth more. Else it is above patients with no expected
+    benefit.
+    """
     benefit = patient.expected_benefit
+    is_high_by_score = benefit is None and patient.band == "high"
+    worth = 0.0 if benefit is None else benefit
     is_open = patient.alarm_status == "open"
-    return (is_open, urgency_rank(patient.band), 0.0 if benefit is None else benefit, patient.news2, patient.news2_highest)
+    return (is_open, urgency_rank(patient.band), is_high_by_score, worth, patient.news2, patient.news2_highest)

@@ -30,6 +30,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "alarms:write": "acknowledge and close alarms",
     "terms:write": "decide the SpO2 scale, alarm thresholds and limits of single patients",
     "ward:read": "see the patients of a ward",
+    "operations:read": "see how sources, the model and the server are doing, without patients",
 }
 REQUIRED: Final = ("exp", "iat", "iss", "aud", "sub")
 MAX_TOKEN_BYTES: Final = 8 * 1024

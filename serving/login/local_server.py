@@ -35,6 +35,7 @@ ROLES: Final = {
     "nurse": "user/RiskAssessment.rs user/Observation.rs user/Patient.rs user/DetectedIssue.rus",
     "physician": "user/RiskAssessment.rs user/Observation.rs user/Patient.rs user/DetectedIssue.rus terms:write",
     "observer": "user/RiskAssessment.rs user/Patient.rs",
+    "operator": "operations:read",
 }
 _CODE_SECONDS: Final = 60
 _TOKEN_SECONDS: Final = 300

@@ -50,6 +50,9 @@ ENVIRONMENT.filters |= {
     "signal_name": lambda name, words: words.signal(name),
     "reason_text": lambda name, words: words.reason(name),
     "finding_text": lambda name, words: words.finding(name),
+    "quarantine_text": lambda reason, words: words.quarantine(reason),
+    "problem_text": lambda problem, words: words.problem(problem),
+    "person": lambda caller: caller.rpartition("/")[2],  # of an issuer's FHIR server the id, as it is unique there
 }
 ENVIRONMENT.globals |= {"asset": asset, "show_time": _show_time, "instant": instant}
 

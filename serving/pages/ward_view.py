@@ -17,7 +17,7 @@ from vigil.serving.fhir.ids import ResourceIds
 from vigil.serving.identity.identities import Identities
 from vigil.serving.pages.charts import Sparkline, sparkline
 from vigil.serving.records.prediction_log import PredictionLog
-from vigil.serving.records.timestamps import microsecond, moment, present
+from vigil.serving.records.timestamps import instant, microsecond, moment, present
 from vigil.serving.records.ward_rows import Alarm, WardRisk
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
@@ -29,6 +29,10 @@ REASONS: Final = 2
 _TREND: Final = int(timedelta(hours=TREND_HOURS) / timedelta(microseconds=1))
 _SILENT_SECONDS: Final = 60  # without a sign of the rescorer, after which the page says so
 _BUDGET_WINDOW: Final = timedelta(hours=24)
+# Hours between measurements: RCP 2017, chart 4. At NEWS2 of 7 or more it asks for continuous monitoring; the half hour is ours.
+_LONGEST_BETWEEN: Final = {"high": 0.5, "medium": 1.0}
+_LONGEST_BETWEEN_POINTS: Final = 6.0
+_LONGEST_BETWEEN_NONE: Final = 12.0
 _REMEMBERED: Final = 4_096  # risks whose reasons are kept
 
 
@@ -78,7 +82,15 @@ class WardRow:
     @property
     def is_stale(self) -> bool:
         """Whether what is shown is out of date, or nothing arrives any more."""
-        return bool({"stale_data", "silent", "signal_stopped"}.intersection(self.patient.findings))
+        return self.is_overdue or bool({"stale_data", "silent", "signal_stopped"}.intersection(self.patient.findings))
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the patient should have been measured again by now."""
+        if self.latest_hours is None:
+            return True
+        own = _LONGEST_BETWEEN.get(self.patient.band, _LONGEST_BETWEEN_POINTS if self.patient.news2 else _LONGEST_BETWEEN_NONE)
+        return self.latest_hours > own
 
     @property
     def opened_at(self) -> datetime | None:
@@ -95,6 +107,7 @@ class WardHead:
         is_stopped: whether they are not renewed any more.
         sounded, allowed: alarms within 24 h, and how many the budget has.
         withheld: open episodes that the budget withheld.
+        silent: sources from which nothing comes any more, each with the time of its last observation.
         net_limit, net_because: of the safety net, where the ward has its own; None: it is the guideline's.
     """
 
@@ -103,6 +116,7 @@ class WardHead:
     sounded: int
     allowed: int
     withheld: int
+    silent: Sequence[tuple[str, datetime]]
     net_limit: int | None
     net_because: str | None
 
@@ -173,6 +187,11 @@ class WardViews:
             sounded=self._ward_state.count_alarms(ward, now - _BUDGET_WINDOW),
             allowed=own.allowed_alarms(len(entries), rate),
             withheld=withheld,
+            silent=[
+                (one.source or "?", instant(one.since).to_pydatetime())
+                for one in self._ward_state.silences.open()
+                if one.subject_id is None and one.ward == ward
+            ],
             net_limit=own.safety_net.alarm_from if own.safety_net else None,
             net_because=own.safety_net.because if own.safety_net else None,
         )

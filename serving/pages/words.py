@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from vigil.features.display_names import capitalise, name_signal, show_value, unit_of_signal
 from vigil.features.signals import SIGNALS
+from vigil.serving.api.alarm_actions import split_reason
 
 FOLDER: Final = Path(__file__).parent / "words"
 ENGLISH: Final = "en"
@@ -69,6 +70,15 @@ class Words:
         text = self._texts.get(f"value.{name}.{value:g}") or self._decimal(show_value(name, shown))
         return text.replace(" per minute", "/min").replace(" ", "\N{NO-BREAK SPACE}")
 
+    def value_parts(self, name: str, value: float) -> tuple[str, str]:
+        """Return a value of a signal, and its unit apart; of a code the meaning alone.
+
+        >>> Words("de").value_parts("body_temperature", 38.4), Words("en").value_parts("consciousness", 1.0)[1]
+        (('38,4', '°C'), '')
+        """
+        number, _, unit = self.value(name, value).partition("\N{NO-BREAK SPACE}")
+        return (self.value(name, value), "") if SIGNALS[name].coded else (number, unit)
+
     def percent(self, share: float) -> str:
         """Return a share in percent, with one digit where it is below 10 %.
 
@@ -98,9 +108,23 @@ class Words:
         """Return what a finding means, in a sentence."""
         return self._texts.get(f"finding.{name}") or name.replace("_", " ")
 
+    def problem(self, problem: str) -> str:
+        """Return what keeps the server from being ready, in words.
+
+        >>> Words("de").problem("feature store: StoreError")
+        'Der Merkmalsspeicher ist nicht lesbar.'
+        """
+        name = problem.partition(":")[0].replace(" ", "_")
+        return self._texts.get(f"problem.{name}") or self("problem.other")
+
     def reason(self, name: str) -> str:
         """Return what a rule of NEWS2, a bound or a limit means."""
         return self._texts.get(f"reason.{name}") or name.replace("_", " ")
+
+    def override(self, reason: str | None) -> str:
+        """Return why an alarm was overridden; a note of the person who did stays where it is stored."""
+        code = None if reason is None else split_reason(reason)[0]
+        return "" if code is None else self(f"override.{code}")
 
     def _decimal(self, text: str) -> str:
         return text.replace(".", self("number.decimal"))

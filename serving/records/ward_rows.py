@@ -134,6 +134,21 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmCounts:
+    """How many episodes began in a ward within some time, and what became of them.
+
+    Attributes:
+        sounded, withheld: of all, those with an alarm, and those that the budget withheld.
+        acknowledged, overridden: of those with an alarm, by the latest action.
+    """
+
+    sounded: int
+    withheld: int
+    acknowledged: int
+    overridden: int
+
+
+@dataclass(frozen=True, slots=True)
 class AlarmChange:
     """New values of some fields of an alarm."""
 

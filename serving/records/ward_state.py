@@ -34,7 +34,7 @@ from vigil.serving.records.event_log import add_events
 from vigil.serving.records.lookups import ChangeWatch, Lookup
 from vigil.serving.records.silences import Silences
 from vigil.serving.records.timestamps import instant, microsecond
-from vigil.serving.records.ward_rows import Action, Alarm, AlarmAction, Event, NumberedEvent, WardRisk, WardUpdate
+from vigil.serving.records.ward_rows import Action, Alarm, AlarmAction, AlarmCounts, Event, NumberedEvent, WardRisk, WardUpdate
 from vigil.serving.records.ward_tables import ACTIONS, ALARMS, EVENT_NUMBERS, EVENTS, METADATA, PROGRESS, RISKS, SILENCES
 
 SCHEMA: Final = Schema("ward_state", METADATA, revision="0007", former_file="board.db")
@@ -190,6 +190,15 @@ class WardState:
         alarms = (EVENTS.c.ward == ward) & (EVENTS.c.kind == "alarm") & (EVENTS.c.at >= microsecond(since))
         with reading(self._engine) as connection:
             return int(connection.execute(sa.select(sa.func.count()).where(alarms)).scalar_one())
+
+    def count_episodes(self, since: pd.Timestamp) -> dict[str, AlarmCounts]:
+        """Return how many episodes began since a time, and what became of them, by ward."""
+        sounded = ALARMS.c.sounded > 0
+        conditions = (sounded, ~sounded, *(sounded & (ALARMS.c.status == status) for status in ("acknowledged", "overridden")))
+        counts = [sa.func.sum(sa.case((condition, 1), else_=0)) for condition in conditions]
+        query = sa.select(ALARMS.c.ward, *counts).where(ALARMS.c.opened_at >= microsecond(since)).group_by(ALARMS.c.ward)
+        with reading(self._engine) as connection:
+            return {row[0]: AlarmCounts(*row[1:]) for row in connection.execute(query)}
 
     def count_subjects(self, ward: str) -> int:
         """Return how many subjects of a ward have a risk."""

@@ -15,7 +15,7 @@ def open_viewer(server, scopes=tuple(SCOPES), wards=None, language="en", sub="nu
     """Return the browser of a person who has logged in, and the CSRF token of their session."""
     login, now = server.components.login, microsecond(present())
     own = None if wards is None else list(wards)
-    name = login.sessions.create(Session(sub, f"The {sub}", list(scopes), own, {}, now, now, now + 8 * HOUR))
+    name = login.sessions.create(Session(sub, sub.title(), list(scopes), own, {}, now, now, now + 8 * HOUR))
     headers = {"Accept": "text/html", "Accept-Language": language}
     client = TestClient(
         Front(server.app, server.app.state), headers=headers, base_url=login.url or "http://testserver", follow_redirects=False

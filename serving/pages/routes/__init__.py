@@ -2,6 +2,6 @@
 
 from typing import Final
 
-from vigil.serving.pages.routes import assets, patient, ward
+from vigil.serving.pages.routes import assets, operations, patient, ward
 
-ROUTERS: Final = (assets.router, patient.router, ward.router)
+ROUTERS: Final = (assets.router, operations.router, patient.router, ward.router)

@@ -1,5 +1,6 @@
 """The page of a patient, and the part of it that renews itself."""
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -8,11 +9,13 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response
 
+from vigil.serving.fhir.outcomes import MEDIA_TYPE
 from vigil.serving.instant import Instant
 from vigil.serving.login.dependencies import OpenSession, watch_session
 from vigil.serving.pages.audit import Page
 from vigil.serving.pages.glucose_view import glucose_view
 from vigil.serving.pages.patient_charts import choose_span
+from vigil.serving.pages.patient_document import patient_document
 from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, require_scope, words_for
 from vigil.serving.pages.summary_pdf import summary_pdf
 from vigil.serving.records.timestamps import present
@@ -76,6 +79,21 @@ async def summary_as_pdf(
     now = present().to_pydatetime()
     content = await run_in_threadpool(summary_pdf, shown["view"], viewer.words, own_zone, now, viewer.caller.sub)
     return Response(content, media_type="application/pdf", headers={"Content-Disposition": 'inline; filename="summary.pdf"'})
+
+
+@router.get("/patient/{id}/document")
+async def document(request: Request, viewer: ViewerHere, id: PatientId) -> Response:  # noqa: A002 - as in the path
+    """The same as a FHIR document, to send it to another system."""
+    require_scope(viewer, "risk:read")
+    components = request.app.state.components
+
+    def work() -> dict[str, Any]:
+        subject = _find(components, viewer, id, "document")
+        return patient_document(components, subject, viewer.caller)
+
+    content = json.dumps(await run_in_threadpool(work), ensure_ascii=False)
+    name = {"Content-Disposition": 'attachment; filename="summary.json"'}
+    return Response(content, media_type=MEDIA_TYPE, headers=name)
 
 
 @router.get("/patient/{id}/glucose")

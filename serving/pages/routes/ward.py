@@ -3,14 +3,16 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
 from typing import Annotated, Any, Final, get_args
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from vigil.serving.api.alarm_actions import OVERRIDE_REASONS, record_action
+from vigil.serving.api.problems import ProblemError
 from vigil.serving.api.routes.ward_events import EventStream
-from vigil.serving.api.schemas.alarms import OverrideIn
 from vigil.serving.api.schemas.request import WardName
 from vigil.serving.api.ward_list import WardEntry
 from vigil.serving.login.dependencies import OpenSession, watch_session
@@ -20,11 +22,10 @@ from vigil.serving.pages.ward_view import TREND_HOURS, WardHead, WardRow, choose
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.timestamps import present
 from vigil.serving.records.ward_rows import Action
-from vigil.serving.records.ward_state import AlreadyDoneError
 
 router: Final = APIRouter(include_in_schema=False)
 
-OVERRIDE_REASONS: Final = get_args(OverrideIn.model_fields["reason"].annotation)
+_ACTIONS: Final[Mapping[str, Action]] = {action: action for action in get_args(Action)}
 _LOOK_SECONDS: Final = 1.0  # between looks for news: changes of one second become one message
 _SIGN_SECONDS: Final = 5.0  # between signs of life, so that a page knows that it is live
 _RENEW_SECONDS: Final = 60.0  # after which every row is sent again, since ages and findings change by themselves
@@ -35,7 +36,9 @@ WardHere = Annotated[WardName, Path()]
 
 @router.get("/wards")
 async def wards(request: Request, viewer: ViewerHere) -> Response:
-    """The wards that a viewer may see; of one only, its page."""
+    """The wards that a viewer may see; of one only, its page. Who sees no patients is led to operations."""
+    if not viewer.caller.has_scope("ward:read") and viewer.caller.has_scope("operations:read"):
+        return RedirectResponse("/operations", 303)
     require_scope(viewer, "ward:read")
     components = request.app.state.components
     counts = await run_in_threadpool(components.ward_views.wards, viewer.caller)
@@ -123,6 +126,7 @@ def _news(components: Any, viewer: Viewer, ward: str, changed: set[str | None] |
     head: WardHead = components.ward_views.head(ward, entries)
     return {
         "at": present().isoformat(),
+        "all": changed is None,
         "rows": {row.id: _row(viewer, ward, row) for row in rows},
         "order": [components.ward_views.id_of(entry) for entry in entries],
         "head": render_part("ward_head.html", viewer.words, head=head, number=len(entries)),
@@ -149,22 +153,16 @@ async def act(
     require_scope(viewer, "alarms:write")
     components = request.app.state.components
     form = await read_form(request)
-    action, reason = form.get("action"), form.get("reason")
-    if action not in get_args(Action) or (action == "overridden" and reason not in OVERRIDE_REASONS):
+    action, reason = _ACTIONS.get(form.get("action", "")), form.get("reason")
+    if action is None or (action == "overridden" and reason not in OVERRIDE_REASONS):
         raise PageError(422, "alarm.choose", viewer.words)
 
-    def work() -> None:
-        alarm = components.ward_state.alarm(alarm_id)
-        if alarm is None or alarm.ward != ward:
-            raise PageError(404, "site.not_found_text", viewer.words)
-        own = reason if action == "overridden" else None
-        if components.ward_state.record_action(alarm_id, action, viewer.caller.sub, own, present()):
-            components.metrics.count_action(action)
-
+    own = reason if action == "overridden" else None
     try:
-        await run_in_threadpool(work)
-    except AlreadyDoneError:
-        raise PageError(409, "alarm.done", viewer.words) from None
+        await run_in_threadpool(record_action, components.ward_state, components.metrics, viewer.caller, alarm_id, action, own)
+    except ProblemError as error:
+        key = "alarm.done" if error.status_code == HTTPStatus.CONFLICT else "site.not_found_text"
+        raise PageError(error.status_code, key, viewer.words) from None
     return RedirectResponse(f"/ward/{ward}", 303)
 
 

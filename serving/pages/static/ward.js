@@ -19,6 +19,7 @@
       const time = document.createElement("time");
       time.dateTime = new Date(heard).toISOString();
       time.title = time.dateTime;
+      time.dataset.form = "time";
       state.append(time, `. ${words.wordAgain}.`);
       Vigil.localise(state);
     }
@@ -31,14 +32,16 @@
   };
   const isInUse = (row) => row.contains(document.activeElement) || row.querySelector("details[open]");
 
+  let shownHead = "";
   const take = (news) => {
+    for (const row of list.querySelectorAll(".changed")) row.classList.remove("changed");
     for (const [id, html] of Object.entries(news.rows)) {
       const row = parse(html);
       const old = document.getElementById(row.id);
       if (old && isInUse(old)) continue; // somebody is about to act on it: it is replaced next time
       if (old) old.replaceWith(row); else list.append(row);
       Vigil.show(row);
-      row.classList.add("changed");
+      if (!news.all) row.classList.add("changed"); // marked until the next news
     }
     const wanted = news.order.map((id) => document.getElementById(`row-${id}`)).filter(Boolean);
     const cut = document.getElementById("cut");
@@ -46,7 +49,7 @@
     for (const row of [...list.children]) if (!wanted.includes(row)) row.remove();
     wanted.forEach((row, place) => { if (list.children[place] !== row) list.insertBefore(row, list.children[place] || null); });
     const head = document.getElementById("head");
-    if (head.innerHTML !== news.head) { head.innerHTML = news.head; Vigil.show(head); }
+    if (shownHead !== news.head) { head.innerHTML = shownHead = news.head; Vigil.show(head); }
     if (news.sounds) ring();
   };
 
@@ -99,7 +102,8 @@
     if (event.submitter) content.set(event.submitter.name, event.submitter.value);
     for (const element of form.elements) element.disabled = true;
     let answer = null;
-    try { answer = await fetch(form.action, { method: "POST", body: content, redirect: "manual" }); } catch { answer = null; }
+    try { answer = await fetch(form.getAttribute("action"), { // form.action is its button of that name
+         method: "POST", body: content, redirect: "manual" }); } catch { answer = null; }
     if (answer && (answer.ok || answer.type === "opaqueredirect")) {
       document.activeElement?.blur();
       form.closest("details")?.removeAttribute("open");

@@ -153,3 +153,21 @@ def test_without_glucose_the_page_says_so(server, path):
     viewer, _ = open_viewer(server, wards=["B4"])
     assert "No glucose was measured" in viewer.get(f"{path}/glucose").text
     assert "/glucose" not in viewer.get(path).text
+
+
+def test_the_document_stands_alone_and_is_what_the_fhir_routes_say(server, path):
+    viewer, _ = open_viewer(server, wards=["B4"])
+    answer = viewer.get(f"{path}/document")
+    assert answer.headers["content-type"].startswith("application/fhir+json")
+    bundle = answer.json()
+    resources = {entry["fullUrl"].partition("/fhir/")[2]: entry["resource"] for entry in bundle["entry"]}
+    first, patient = bundle["entry"][0]["resource"], bundle["entry"][1]["resource"]
+    assert (bundle["type"], first["resourceType"], patient["resourceType"]) == ("document", "Composition", "Patient")
+    named = [entry["reference"] for section in first["section"] for entry in section.get("entry", [])]
+    assert set(named) | {first["subject"]["reference"]} <= resources.keys()
+    kinds = {name.partition("/")[0] for name in named}
+    assert {"RiskAssessment", "Observation"} <= kinds
+    (risk,) = [own for name, own in resources.items() if name.startswith("RiskAssessment/")]
+    assert {basis["reference"] for basis in risk["basis"]} <= resources.keys()
+    elsewhere, _ = open_viewer(server, wards=["C1"])
+    assert elsewhere.get(f"{path}/document").status_code == 404

@@ -3,6 +3,7 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
@@ -46,7 +47,7 @@ def test_a_row_says_what_has_to_be_known(nurse):
     assert "no probability by NEWS2 alone NEWS2 12" in text
     assert "NEWS2 of 7 or more" in text
     assert "no model is in use" in text
-    assert "SpO2 85 % now, 3 points" in text
+    assert "SpO2 now 85 % 3 points" in text.replace("\N{NO-BREAK SPACE}", " ")
     assert "latest reading: now" in text
 
 
@@ -137,3 +138,20 @@ def test_a_view_is_reported_without_naming_a_patient(nurse, caplog):
         nurse.get("/ward/B4")
     assert "nurse viewed ward: 2 patients" in caplog.text
     assert "Carl" not in caplog.text
+
+
+def test_a_patient_who_should_have_been_measured_again_is_out_of_date(server):
+    caller, now = server.caller(), pd.Timestamp.now("UTC")
+    ages = {"sick": (SICK, 0.7), "sick too": (SICK, 0.3), "well": (WELL, 5.5), "well too": (WELL, 0.1)}
+    registered = [{"patient_id": name, "ward": "D1", "age": 70} for name in ages]
+    assert caller.post("/v1/patients", json={"patients": registered}).status_code == 200
+    for name, (values, hours) in ages.items():
+        caller.post("/v1/observations", json=observations_body(name, values, now - pd.Timedelta(hours=hours)))
+    server.rescore()
+    page = open_viewer(server, wards=["D1"])[0].get("/ward/D1").text
+    rows = {names_of(row): "OUT OF DATE" in row for row in page.split('<li class="row ')[1:]}
+    assert rows == {"sick": True, "sick too": False, "well": False, "well too": False}
+
+
+def names_of(row):
+    return re.search(r'<a class="name"[^>]*>([^<]+)</a>', row)[1]

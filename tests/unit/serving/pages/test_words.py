@@ -9,7 +9,7 @@ import pytest
 
 from vigil.models.alarms.safety_net import Reason
 from vigil.models.assessment import Finding
-from vigil.serving.pages.routes.ward import OVERRIDE_REASONS
+from vigil.serving.api.alarm_actions import OVERRIDE_REASONS
 from vigil.serving.pages.site import ENVIRONMENT
 from vigil.serving.pages.words import ENGLISH, FOLDER, LANGUAGES, Words, choose_language
 
