@@ -37,6 +37,7 @@ from vigil.serving.records.timestamps import instant, microsecond, present
 from vigil.serving.stream.ingestion import Ingestion, SentObservation
 
 _OBSERVATION: Final = "Observation"
+_TRIES: Final = 5  # to come after an update that was faster
 _DEVICE: Final = "Device"
 
 
@@ -91,10 +92,19 @@ class Inbound:
     async def take(self, operations: Sequence[Operation | FhirError], caller: Caller) -> list[Answer]:
         """Do each operation that can be done, and answer each, in order: a batch.
 
-        Patients come first, then Encounters, then all Observations in one commit.
+        Patients come first, then Encounters, then all Observations in one commit. An update that names no version and was
+        overtaken by another one comes after it.
         """
         answers, sent = await asyncio.to_thread(self._begin, operations, caller)
         answers |= await self._store(sent, caller)
+        for _ in range(_TRIES):
+            overtaken = (position for position, answer in answers.items() if answer.status == 412)
+            again = [position for position in overtaken if getattr(operations[position], "if_match", 0) is None]
+            if not again:
+                break
+            more, sent = await asyncio.to_thread(self._begin, [operations[position] for position in again], caller)
+            more |= await self._store(sent, caller)
+            answers |= {position: more[number] for number, position in enumerate(again)}
         return [answers[position] for position in range(len(operations))]
 
     def _begin(self, operations: Sequence[Operation | FhirError], caller: Caller) -> tuple[dict[int, Answer], dict[int, _Sent]]:

@@ -12,6 +12,7 @@ from vigil.serving.fhir.outcomes import FhirError
 MAX_ENTRIES: Final = 5_000  # of a bundle
 MAX_READS: Final = 100  # of them that read
 MAX_BODY_BYTES: Final = 10_000_000  # of a request under /fhir: so many Observations
+_DEEPEST: Final = 100  # no resource comes near; what is deeper could be read and not be written again
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _ETAG: Final = re.compile(r'(?:W/)?"?(\d{1,18})"?')
 _METHODS: Final = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
@@ -49,12 +50,24 @@ def parse_json(body: bytes) -> Any:
     """Return parsed JSON.
 
     Raises:
-        FhirError: it is no JSON, or says one thing twice (400).
+        FhirError: it is no JSON, says one thing twice, or is nested too deeply (400).
     """
     try:
-        return json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        content = json.loads(body, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         raise FhirError(400, "body: expected JSON in which each object has each name once, and numbers are finite") from None
+    level, depth = [content], 0
+    while level := [
+        inner
+        for outer in level
+        if isinstance(outer, dict | list)
+        for inner in (outer.values() if isinstance(outer, dict) else outer)
+        if isinstance(inner, dict | list)
+    ]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise FhirError(400, f"body: expected JSON that is nested at most {_DEEPEST} deep")
+    return content
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -161,6 +161,29 @@ def test_update_supersedes_and_a_stale_version_changes_nothing(server, name):
     assert counting(server, name) == [("heart_rate", 88.0)]
 
 
+def test_updates_in_parallel_that_name_no_version_are_all_taken(server, name):
+    own = reading(name, id=f"own-{name}")
+    send(server, "PUT", f"/Observation/own-{name}", own)
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: send(server, "PUT", f"/Observation/own-{name}", own), range(12)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert counting(server, name) == [("heart_rate", 80.0)]
+
+
+def test_update_that_is_overtaken_comes_after_the_other_unless_it_names_a_version(server, name, monkeypatch):
+    own = reading(name, id=f"own-{name}")
+    send(server, "PUT", f"/Observation/own-{name}", own)
+    observations = server.components.fhir._observations
+    faster = iter([False])
+    renew = observations.renew
+    monkeypatch.setattr(observations, "renew", lambda row: next(faster, None) is None and renew(row))
+    changed = own | {"status": "corrected", "valueQuantity": own["valueQuantity"] | {"value": 88}}
+    assert send(server, "PUT", f"/Observation/own-{name}", changed).status_code == 200
+    assert counting(server, name) == [("heart_rate", 88.0)]
+    faster = iter([False])
+    assert send(server, "PUT", f"/Observation/own-{name}", changed, If_Match='W/"2"').status_code == 412
+
+
 def test_final_observation_that_is_put_again_supersedes_too(server, name):
     own = reading(name)
     identity = identity_of(send(server, "POST", "/Observation", own))
@@ -490,6 +513,7 @@ def test_token_without_the_interaction_is_refused(server, path, scope):
         (b'{"resourceType": "Observation", "resourceType": "Observation"}', 400),
         (b'{"resourceType": "Observation", "x": NaN}', 400),
         (b"[" * 100_000, 400),
+        *((b'{"resourceType": "Observation", "extension": ' + b"[" * n + b"]" * n + b"}", 400) for n in (200, 955, 970)),
         (b'{"resourceType": "Patient"}', 400),
         (b"[]", 400),
     ],
