@@ -91,6 +91,14 @@ class Words:
         """Return a number with one digit after the decimal sign."""
         return self._decimal(f"{value:.1f}")
 
+    def count(self, number: int) -> str:
+        """Return a large number in groups of three digits.
+
+        >>> Words("en").count(12_345).split("\N{NARROW NO-BREAK SPACE}")
+        ['12', '345']
+        """
+        return f"{number:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
     def age(self, hours: float) -> str:
         """Return a length of time in words.
 

@@ -9,9 +9,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from tests.support import ROOT
@@ -211,3 +213,18 @@ def test_the_walkthrough_with_curl(server, home, token):
     assert WardState(home).alarm(overridden["alarm_id"]).status == "overridden"
     for line in (CLIENTS / "walkthrough.sh").read_text().splitlines():
         assert not re.search(r"--data '|--header \S*\$TOKEN", line)  # neither is in the list of processes
+
+
+def test_the_gateway_of_an_invented_ward_sends_patients_to_look_at(server, token):
+    arguments = ["--url", server, "--ward", "invented", "--minutes", "0"]
+    printed = run(sys.executable, str(CLIENTS / "ward_gateway.py"), *arguments, **os.environ, VIGIL_TOKEN=token)
+    assert "8 patients in ward invented; invented bed 3 will deteriorate" in printed
+    headers = {"Authorization": f"Bearer {token}"}
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        answer = httpx.get(f"{server}/v1/ward/patients?ward=invented", headers=headers, timeout=30).json()
+        if len(answer["patients"]) == 8 and all(one["basis"] == "model" for one in answer["patients"]):
+            break
+        time.sleep(0.5)
+    assert {patient["patient_id"] for patient in answer["patients"]} == {f"invented bed {number}" for number in range(1, 9)}
+    assert all(patient["basis"] == "model" for patient in answer["patients"])
