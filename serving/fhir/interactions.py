@@ -46,6 +46,8 @@ _SUBSCRIPTION_TOPICS: Final = [
     {"url": f"{_BACKPORT}/StructureDefinition/capabilitystatement-subscriptiontopic-canonical", "valueCanonical": url}
     for url in TOPICS
 ]
+
+
 def _export(name: str) -> tuple[dict[str, str], ...]:
     """Return the operation ``$export`` with its definition."""
     return ({"name": "export", "definition": f"{BULK_DATA}/OperationDefinition/{name}"},)
