@@ -25,6 +25,7 @@ from vigil.serving.records.exports import Exports
 from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
+from vigil.serving.records.ward_state import WardState
 from vigil.serving.settings import Settings
 
 logger = logging.getLogger("vigil.serving")
@@ -49,7 +50,13 @@ def open_export_writer(settings: Settings) -> ExportWriter:
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     directory = Directory(pseudonyms, identities, FhirNames(connections), FhirSettingsFile(home), f"{settings.url}{BASE}")
     return ExportWriter(
-        Exports(connections), ExportFiles(home), Journal(home), directory, identities, FhirObservations(connections)
+        Exports(connections),
+        ExportFiles(home),
+        Journal(home),
+        directory,
+        identities,
+        FhirObservations(connections),
+        WardState(home),
     )
 
 

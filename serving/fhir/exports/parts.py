@@ -11,6 +11,7 @@ from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal_exports import JournalExport, Member
 from vigil.serving.records.journal_readings import Interval, StoredReading
 from vigil.serving.records.registration import RecordedRegistration
+from vigil.serving.records.ward_state import WardState
 
 
 class Gone(NamedTuple):
@@ -44,6 +45,8 @@ class Told:
         directory: ids and references.
         identities: who the patients are.
         observations: that clients sent.
+        ward_state: with the alarms.
+        wards: of the patients; None: all.
         since, until: the time of the export before (None: there was none), and of this one, microseconds.
         filters: of readings, one of which has to match; empty: all are told.
     """
@@ -52,6 +55,8 @@ class Told:
     directory: Directory
     identities: Identities
     observations: FhirObservations
+    ward_state: WardState
+    wards: Sequence[str] | None
     since: int | None
     until: int
     filters: Sequence[ReadingFilter] = ()

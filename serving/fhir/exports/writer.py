@@ -19,6 +19,7 @@ from vigil.serving.records.exports import Export, Exports
 from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.timestamps import microsecond, present
+from vigil.serving.records.ward_state import WardState
 
 logger = logging.getLogger("vigil.serving")
 
@@ -55,9 +56,10 @@ class ExportWriter:
         directory: Directory,
         identities: Identities,
         observations: FhirObservations,
+        ward_state: WardState,
     ) -> None:
         self._exports, self._files, self._journal, self._directory = exports, files, journal, directory
-        self._identities, self._observations = identities, observations
+        self._identities, self._observations, self._ward_state = identities, observations, ward_state
         self._looked_at = 0.0
 
     def write_all(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
@@ -113,7 +115,17 @@ class ExportWriter:
         while following is not None:
             with self._journal.snapshot() as snapshot:
                 journal = snapshot.export(export.wards, since, as_of)
-                told = Told(journal, self._directory, self._identities, self._observations, since, as_of, filters)
+                told = Told(
+                    journal,
+                    self._directory,
+                    self._identities,
+                    self._observations,
+                    self._ward_state,
+                    export.wards,
+                    since,
+                    as_of,
+                    filters,
+                )
                 members, following = journal.members(following, _MEMBERS)
                 for member in members:
                     for kind in export.types:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.serving.fhir.test_reads import encounter, native, register, send
 from tests.support.fhir_resources import component, observation, panel
-from tests.support.in_process_server import running_in_process
+from tests.support.in_process_server import SICK, observations_body, running_in_process
 from vigil.pipelines.operations.retention import retention
 from vigil.serving.fhir.exports import content, files, output, writer
 from vigil.serving.records import connection_tables
@@ -93,6 +93,23 @@ def test_exports_of_all_wards_and_of_a_caller_s_wards(server):
     assert own.keys() == export(server, f"Group/{group_of(server, 'C1')}/$export")[1].keys()
     assert len(own) == 3
     assert own.keys() < whole.keys()
+
+
+def test_alarms_are_told_with_what_was_done_about_them(server):
+    caller = server.caller()
+    register(server, "sick", "A1")
+    register(server, "well", "A1")
+    caller.post("/v1/observations", json=observations_body("sick", SICK))
+    server.rescore()
+    path = f"Group/{group_of(server, 'A1')}/$export"
+    first, told, _ = export(server, path, _type="DetectedIssue")
+    ((_, identity),) = told
+    assert told["DetectedIssue", identity] == caller.get(f"/fhir/DetectedIssue/{identity}").json()
+    caller.post("/v1/alarms/acknowledge", json={"alarm_id": identity}).raise_for_status()
+    later = export(server, path, _type="DetectedIssue", _since=first["transactionTime"])[1]
+    assert later.keys() == told.keys()
+    assert len(later["DetectedIssue", identity]["mitigation"]) == 1
+    assert "DetectedIssue" not in {kind for kind, _ in export(server, path, server.caller(scopes=("ward:read",)))[1]}
 
 
 def test_what_nobody_registered_is_in_an_export_of_all_wards(server):
