@@ -25,7 +25,7 @@ logger = logging.getLogger("vigil.serving")
 
 KEPT: Final = timedelta(hours=24)  # how long the files of a complete export are there
 MOST_ATTEMPTS: Final = 3  # to write an export: if the process died each time, it would die again
-_MEMBERS: Final = 50  # patients that are read in one transaction of the journal at most
+_MEMBERS: Final = 10  # patients that are read in one transaction of the journal at most
 _LOOK_SECONDS: Final = 1.0  # between looks whether to go on
 
 NEARLY_FULL: Final = "the disk of the server is nearly full: free space, then start the export again"

@@ -112,7 +112,7 @@ def test_alarms_are_told_with_what_was_done_about_them(server):
     assert "DetectedIssue" not in {kind for kind, _ in export(server, path, server.caller(scopes=("ward:read",)))[1]}
 
 
-def test_what_nobody_registered_is_in_an_export_of_all_wards(server):
+def test_an_export_of_all_wards_holds_patients_who_were_never_registered(server):
     sent = native("unknown", 72, "final")
     assert server.caller().post("/v1/observations", json=sent).status_code == 200
     told = export(server, "$export")[1]
@@ -270,6 +270,7 @@ def test_a_client_has_two_exports_under_way_at_most(server):
     urls = [start(server, "Patient/$export", caller) for _ in range(2)]
     answer = caller.get("/fhir/Patient/$export", headers=ASYNC)
     assert (answer.status_code, answer.json()["issue"][0]["code"]) == (429, "throttled")
+    assert answer.headers["Retry-After"] == "1"
     assert server.caller(subject="other").get("/fhir/Patient/$export", headers=ASYNC).status_code == 202
     assert caller.delete(urls[0]).status_code == 202
     assert caller.get(urls[0]).status_code == 404
@@ -306,10 +307,10 @@ def test_what_has_expired_is_gone_with_its_files(server, monkeypatch):
     folder = server.home / "exports" / url.rpartition("/")[2]
     assert folder.exists()
     assert caller.get(url).status_code == 404
-    (server.home / "exports" / "of-nobody").mkdir()
+    (server.home / "exports" / "unknown").mkdir()
     assert retention(server.home, 4000).rows["connections.db exports"] == 1
     assert not folder.exists()
-    assert not (server.home / "exports" / "of-nobody").exists()
+    assert not (server.home / "exports" / "unknown").exists()
 
 
 def test_an_export_without_its_files_is_gone(server):
