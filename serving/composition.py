@@ -21,6 +21,10 @@ from vigil.serving.cds_hooks.service import CdsService
 from vigil.serving.fhir.alarm_pages import AlarmPages
 from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.directory import Directory
+from vigil.serving.fhir.exports.files import ExportFiles
+from vigil.serving.fhir.exports.follower import ExportFollower
+from vigil.serving.fhir.exports.service import ExportService
+from vigil.serving.fhir.groups import Groups
 from vigil.serving.fhir.inbound import Inbound
 from vigil.serving.fhir.news2_pages import News2Pages
 from vigil.serving.fhir.observation_pages import ObservationPages
@@ -43,6 +47,7 @@ from vigil.serving.pages.ward_view import WardViews
 from vigil.serving.records import connection_tables
 from vigil.serving.records.clock import Clock, open_clock
 from vigil.serving.records.database import open_database
+from vigil.serving.records.exports import Exports
 from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
@@ -81,8 +86,11 @@ class ApiComponents:
     chart: Chart
     clock: Clock
     directory: Directory
+    export_follower: ExportFollower
+    exports: ExportService
     fhir: Inbound
     group_commit: GroupCommit
+    groups: Groups
     identities: Identities
     ingestion: Ingestion
     journal: Journal
@@ -110,6 +118,7 @@ class ApiComponents:
 
     def close(self) -> None:
         """Write what is waiting, and end the threads."""
+        self.export_follower.stop()
         self.group_commit.stop()
         self.champion.stop()
 
@@ -187,6 +196,8 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
     past_risks = PastRisks(service.task, service.log, journal, service.standing, versions)
     past_assessments = PastRiskAssessments(chart, past_risks, Verifier(journal, service.log, versions))
     telling = Telling(smart.clients.caller, ward_state, journal, directory, lambda: service, service.task.name)
+    exports, export_files = Exports(connections), ExportFiles(home)
+    follower = ExportFollower(exports, export_files)
     return ApiComponents(
         access=access,
         alarm_pages=AlarmPages(chart, ward_state, metrics),
@@ -196,10 +207,13 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         chart=chart,
         clock=service.clock,
         directory=directory,
+        export_follower=follower,
+        exports=ExportService(exports, export_files, directory.base_url, follower.wake),
         fhir=Inbound(
             directory, ingestion, journal, pseudonyms, fhir_observations, fhir_settings.own_codes, ward_state.silences
         ),
         group_commit=group_commit,
+        groups=Groups(directory, journal),
         identities=identities,
         ingestion=ingestion,
         journal=journal,

@@ -182,6 +182,7 @@ class Vigil:
             metrics.process += f"-{bentoml.server_context.worker_index}"
             _store_metrics(settings.home, self.stopped)
         self.components.champion.follow()
+        self.components.export_follower.start()
         # Otherwise BentoML would call the rescorer over HTTP at each probe; its heartbeat says whether it lives.
         self.rescoring = None
         _application().state.components = self.components

@@ -14,10 +14,13 @@ import pandas as pd
 from vigil.features.errors import VigilError
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.progress import timed_step
+from vigil.serving.fhir.exports.files import ExportFiles
+from vigil.serving.fhir.exports.service import remove_expired
 from vigil.serving.identity import identities
 from vigil.serving.identity.identities import Identities
 from vigil.serving.records import connection_tables, journal, prediction_log, ward_state
 from vigil.serving.records.database import free_space, open_database
+from vigil.serving.records.exports import Exports
 from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
@@ -111,7 +114,7 @@ def _forget(home: Path, cohort: set[str]) -> int:
 
 
 def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
-    """Delete what FHIR clients sent, and were told, before a time, names without an identity, and sessions that have expired.
+    """Delete what FHIR clients sent, and were told, before a time, names without an identity, expired sessions and exports.
 
     Returns:
         How many rows, by file and table.
@@ -126,6 +129,7 @@ def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
         f"{file} fhir_names": FhirNames(connections).forget_others(Identities(home).subjects()),
         f"{file} sessions": Sessions(connections).delete_expired(microsecond(present())),
         **{f"{file} {table}": rows for table, rows in told.items()},
+        f"{file} exports": remove_expired(Exports(connections), ExportFiles(home)),
     }
 
 

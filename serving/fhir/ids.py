@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-Kind = Literal["patient", "encounter", "observation", "sent"]
+Kind = Literal["patient", "encounter", "observation", "sent", "ward"]
 
 _BLOCK_BYTES: Final = 16
 _KINDS: Final[dict[Kind, int]] = {  # the first byte of the block
@@ -19,6 +19,7 @@ _KINDS: Final[dict[Kind, int]] = {  # the first byte of the block
     "encounter": 0x45,
     "observation": 0x4F,
     "sent": 0x53,
+    "ward": 0x57,
 }
 _CONTENT_BYTES: Final = _BLOCK_BYTES - 1
 _PAD: Final = "======"  # of the 26 letters and digits that 16 bytes make in base 32
@@ -64,6 +65,10 @@ class ResourceIds:
         """Return the id of an Observation that a sender names: the same, however often it is sent."""
         digest = hmac.digest(self._names_key, f"{len(sender)} {sender} {name}".encode("utf-8", "surrogatepass"), hashlib.sha256)
         return self._seal("sent", digest[:_CONTENT_BYTES])
+
+    def of_ward(self, ward: str) -> str:
+        """Return the id of the Group of a ward. It cannot be read back: wards are few, and their names may be long."""
+        return self._seal("ward", hmac.digest(self._names_key, f"ward {ward}".encode(), hashlib.sha256)[:_CONTENT_BYTES])
 
     def _seal(self, kind: Kind, content: bytes) -> str:
         encryptor = self._cipher.encryptor()

@@ -46,6 +46,14 @@ _SUBSCRIPTION_TOPICS: Final = [
     {"url": f"{_BACKPORT}/StructureDefinition/capabilitystatement-subscriptiontopic-canonical", "valueCanonical": url}
     for url in TOPICS
 ]
+
+
+def _export(name: str) -> tuple[dict[str, str], ...]:
+    """Return the operation ``$export`` with its definition."""
+    return ({"name": "export", "definition": f"{BULK_DATA}/OperationDefinition/{name}"},)
+
+
+BULK_DATA: Final = "http://hl7.org/fhir/uv/bulkdata"
 _CONDITIONAL: Final = (("conditionalCreate", True), ("conditionalUpdate", True))
 
 _VERSIONED: Final = ("versioning", "versioned-update")
@@ -69,6 +77,7 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         (*_PATIENT, *_PATIENT_IDENTIFIER, ("status", "token"), *_OF_ALL),
         details=(_VERSIONED,),
     ),
+    Offered("Group", _READ, (("_id", "token"),), details=(("operation", _export("group-export")),)),
     Offered(
         "Observation",
         ("create", "update", "delete", *_READ),
@@ -79,7 +88,7 @@ RESOURCES: Final[tuple[Offered, ...]] = (
         "Patient",
         ("create", "update", *_READ),
         (("identifier", "token"), *_OF_ALL),
-        details=(_VERSIONED, ("updateCreate", True), *_CONDITIONAL),
+        details=(_VERSIONED, ("updateCreate", True), *_CONDITIONAL, ("operation", _export("patient-export"))),
     ),
     Offered("Provenance", _READ, (("target", "reference"),)),
     Offered(
@@ -97,3 +106,4 @@ RESOURCES: Final[tuple[Offered, ...]] = (
     ),
 )
 SYSTEM_INTERACTIONS: Final[tuple[str, ...]] = ("transaction", "batch")
+SYSTEM_OPERATIONS: Final = _export("export")

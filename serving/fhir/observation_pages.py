@@ -14,7 +14,7 @@ from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.concepts import CODES_OF, PANELS
 from vigil.serving.fhir.outcomes import FhirError
-from vigil.serving.fhir.readings import category_of, status_of, to_observation
+from vigil.serving.fhir.readings import category_of, of_reading, of_sent
 from vigil.serving.fhir.search import Search
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
 from vigil.serving.records.journal_readings import StoredReading, Wanted
@@ -69,7 +69,7 @@ class ObservationPages:
         with self._chart.journal.snapshot() as journal:
             wanted = Wanted(
                 journal.keys(subject),
-                _signals(search),
+                signals_of(search),
                 search.time("date"),
                 search.time("_lastUpdated"),
                 by_time=search.sort.removeprefix("-") == "date",
@@ -134,26 +134,10 @@ class ObservationPages:
         }
 
     def _of_row(self, reading: StoredReading) -> dict[str, Any]:
-        return to_observation(
-            self._chart.directory.ids.of_row(reading.row),
-            [reading],
-            self._reference(reading.subject_id),
-            version=reading.version or 1,
-            updated_at=reading.superseded_at or reading.recorded_at,
-            status=status_of(reading),
-        )
+        return of_reading(self._chart.directory.ids.of_row(reading.row), reading, self._reference(reading.subject_id))
 
     def _of_sent(self, sent: SentResource, readings: Sequence[StoredReading]) -> dict[str, Any]:
-        revised = sent.version > 1 or any(reading.version not in (None, 1) for reading in readings)
-        status = ("corrected" if revised else "final") if readings or not revised else "entered-in-error"
-        return to_observation(
-            sent.id,
-            readings,
-            self._reference(sent.subject_id),
-            version=sent.version,
-            updated_at=max((reading.recorded_at for reading in readings), default=sent.updated_at),
-            status=status,
-        )
+        return of_sent(sent, readings, self._reference(sent.subject_id))
 
     def _reference(self, subject: str) -> str:
         return self._chart.directory.reference(self._chart.survivor(subject))
@@ -171,7 +155,7 @@ def _first(readings: Sequence[StoredReading], wanted: Wanted) -> int:
     return max(rows) if wanted.newest_first else min(rows)
 
 
-def _signals(search: Search) -> list[str] | None:
+def signals_of(search: Search) -> list[str] | None:
     """Return the signals that codes and categories ask for, with those of their bounds; None: all."""
     chosen: set[str] | None = None
     if "code" in search.tokens:

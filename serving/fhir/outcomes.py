@@ -79,7 +79,8 @@ class FhirError(HTTPException):
 async def on_fhir_error(_: Request, error: Exception) -> FhirResponse:
     """Handle :class:`FhirError`."""
     assert isinstance(error, FhirError)
-    return FhirResponse(outcome([error.issue]), error.status_code)
+    headers = {"Retry-After": "1"} if error.status_code in {429, 503} else {}
+    return FhirResponse(outcome([error.issue]), error.status_code, headers)
 
 
 class OutcomeMiddleware:

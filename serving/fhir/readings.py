@@ -3,6 +3,7 @@
 Codes, units and answers are those of the same tables, so that what goes out comes in again as the same reading.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -10,9 +11,9 @@ from vigil.features.codes import LOINC, SATURATION
 from vigil.features.display_names import name_signal
 from vigil.features.signals import BOUNDS, STORED, measured_signal
 from vigil.serving.fhir.concepts import ANSWERS, CATEGORY_SYSTEMS, CODES_OF, SIGNAL_SYSTEM, SNOMED
-from vigil.serving.fhir.times import write_instant
+from vigil.serving.fhir.times import write_microseconds
+from vigil.serving.records.fhir_observations import SentResource
 from vigil.serving.records.journal_readings import StoredReading
-from vigil.serving.records.timestamps import instant
 
 UCUM: Final = "http://unitsofmeasure.org"
 _PANEL: Final = "85354-9"
@@ -42,7 +43,7 @@ def to_observation(
     resource: dict[str, Any] = {
         "resourceType": "Observation",
         "id": identity,
-        "meta": {"versionId": str(version), "lastUpdated": write_instant(instant(updated_at))},
+        "meta": {"versionId": str(version), "lastUpdated": write_microseconds(updated_at, "milliseconds")},
         "status": status,
     }
     if not readings:
@@ -61,8 +62,8 @@ def to_observation(
         resource["code"] = signal_concept(measured_signal(first.signal))
     resource |= {
         "subject": {"reference": patient},
-        "effectiveDateTime": _exact(first.observed_at),
-        "issued": write_instant(instant(first.recorded_at)),
+        "effectiveDateTime": write_microseconds(first.observed_at),
+        "issued": write_microseconds(first.recorded_at, "milliseconds"),
     }
     if first.device_id is not None:
         resource["device"] = {"identifier": {"value": first.device_id}}
@@ -75,6 +76,31 @@ def to_observation(
     }
 
 
+def of_reading(identity: str, reading: StoredReading, patient: str) -> dict[str, Any]:
+    """Return one reading, which no client sent as an Observation, or which no longer counts."""
+    return to_observation(
+        identity,
+        [reading],
+        patient,
+        version=reading.version or 1,
+        updated_at=reading.superseded_at or reading.recorded_at,
+        status=status_of(reading),
+    )
+
+
+def of_sent(sent: SentResource, readings: Sequence[StoredReading], patient: str) -> dict[str, Any]:
+    """Return an Observation that a client sent, with those of its readings that count."""
+    revised = sent.version > 1 or any(reading.version not in (None, 1) for reading in readings)
+    return to_observation(
+        sent.id,
+        readings,
+        patient,
+        version=sent.version,
+        updated_at=max((reading.recorded_at for reading in readings), default=sent.updated_at),
+        status=("corrected" if revised else "final") if readings or not revised else "entered-in-error",
+    )
+
+
 def status_of(reading: StoredReading) -> str:
     """Return the status of a reading. One in whose place another counts, or nothing, was entered in error."""
     if reading.superseded_at is not None:
@@ -82,6 +108,7 @@ def status_of(reading: StoredReading) -> str:
     return "final" if reading.version in (None, 1) else "corrected"
 
 
+@functools.cache
 def signal_concept(signal: str) -> dict[str, Any]:
     """Return the codes of a signal, and its name for people. SpO2 has both codes that profiles ask for."""
     own = STORED[signal].loinc
@@ -111,9 +138,3 @@ def _value(reading: StoredReading) -> dict[str, Any]:
     if reading.signal in BOUNDS:
         quantity = {"value": value, "comparator": "<=" if reading.signal.endswith("_below_range") else ">=", **quantity}
     return {"valueQuantity": quantity}
-
-
-def _exact(time: int) -> str:
-    """Return a time to the microsecond, so that it comes in again as the same time."""
-    text = instant(time).isoformat().replace("+00:00", "")
-    return f"{text}Z"

@@ -11,22 +11,24 @@ _ENCOUNTER_CLASS: Final = {"system": "http://terminology.hl7.org/CodeSystem/v3-A
 
 
 def to_patient(
-    identity: str, registration: RecordedRegistration, identifier: tuple[str | None, str] | None, replaced_by: str | None
+    identity: str, registration: RecordedRegistration | None, identifier: tuple[str | None, str] | None, replaced_by: str | None
 ) -> dict[str, Any]:
     """Return a Patient. The date of birth is not known here, only the age at admission.
 
     Args:
         identity: id of the resource.
-        registration: what the journal knows.
+        registration: what the journal knows; None: they were never registered.
         identifier: system and value by which the hospital knows them; None: it is not known any more.
         replaced_by: reference to the Patient that they were merged into; None: they were not merged.
     """
-    resource: dict[str, Any] = {"resourceType": "Patient", "id": identity, "meta": _meta(registration)}
+    resource: dict[str, Any] = {"resourceType": "Patient", "id": identity}
+    if registration is not None:
+        resource["meta"] = _meta(registration)
     if identifier is not None:
         system, value = identifier
         resource["identifier"] = [{"value": value} if system is None else {"system": system, "value": value}]
     resource["active"] = replaced_by is None
-    if registration.sex is not None:
+    if registration is not None and registration.sex is not None:
         resource["gender"] = _GENDER[registration.sex]
     if replaced_by is not None:
         resource["link"] = [{"other": {"reference": replaced_by}, "type": "replaced-by"}]

@@ -59,6 +59,15 @@ def write_instant(time: datetime) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def write_microseconds(time: int, timespec: str = "auto") -> str:
+    """Return a time in microseconds since 1970, UTC, as FHIR writes it: exactly, or to the ``milliseconds``.
+
+    >>> write_microseconds(1769842800250000), write_microseconds(1769842800250001, "milliseconds")
+    ('2026-01-31T07:00:00.250000Z', '2026-01-31T07:00:00.250Z')
+    """
+    return (_EPOCH + timedelta(microseconds=time)).isoformat(timespec=timespec).replace("+00:00", "Z")
+
+
 def read_effective(resource: Mapping[str, Any], longest: timedelta = LONGEST_PERIOD) -> int:
     """Return when an Observation was observed, in microseconds since 1970, UTC. ``issued`` never takes its place.
 

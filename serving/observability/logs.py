@@ -4,9 +4,10 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from vigil.models.registry import RegisteredModel
+if TYPE_CHECKING:  # it takes seconds to import, and not every process has a model
+    from vigil.models.registry import RegisteredModel
 
 LogFormat = Literal["text", "json"]
 
@@ -18,7 +19,7 @@ class ModelHolder(Protocol):
     """Holds the model in use."""
 
     @property
-    def model(self) -> RegisteredModel | None:
+    def model(self) -> "RegisteredModel | None":
         """The model in use; None: there is none."""
         ...
 

@@ -8,7 +8,7 @@ import time
 from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -25,12 +25,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from vigil.features.scores import NEWS2_BANDS
-from vigil.models.assessment import Assessment
-from vigil.models.registry import RegisteredModel
 from vigil.serving.observability.drift_metrics import DriftFigures
 from vigil.serving.records.journal_rows import Receipt
 from vigil.serving.records.silence_rows import SILENCE_KINDS, Silence
 from vigil.serving.records.ward_rows import WardUpdate
+
+if TYPE_CHECKING:  # it takes seconds to import, and not every process has a model
+    from vigil.models.assessment import Assessment
+    from vigil.models.registry import RegisteredModel
 
 logger = logging.getLogger("vigil.serving")
 
@@ -138,7 +140,7 @@ class Metrics:
         """Count a failed step of the rescorer, or a patient that could not be rescored."""
         self._failures.inc()
 
-    def count_update(self, update: WardUpdate, risks: Sequence[Assessment]) -> None:
+    def count_update(self, update: WardUpdate, risks: "Sequence[Assessment]") -> None:
         """Record the risks and alarms of a rescoring."""
         bases = Counts((risk.basis, risk.band, risk.decided_by) for risk in risks)
         for labels, number in bases.items():
@@ -192,7 +194,7 @@ class Metrics:
         """Count a batch that could not be written to the feature store."""
         self._feast_rows.labels("failed").inc()
 
-    def set_model(self, model: RegisteredModel) -> None:
+    def set_model(self, model: "RegisteredModel") -> None:
         """Record the model in use. The value is 0 if it was withdrawn, and for models used before."""
         self._register(self._model)
         labels = (model.name, model.version, model.feature_service)

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from vigil.serving.records.database import Digest, Schema
 
 METADATA: Final = sa.MetaData()
-SCHEMA: Final = Schema("connections", METADATA, revision="0004")
+SCHEMA: Final = Schema("connections", METADATA, revision="0005")
 
 USED_ASSERTIONS: Final = sa.Table(
     "used_assertions",
@@ -31,6 +31,28 @@ FHIR_OBSERVATIONS: Final = sa.Table(  # that FHIR clients sent, so that they can
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     sa.Column("deleted", sa.Boolean, nullable=False),
     sa.Column("readings", sa.JSON, nullable=False),  # [[message, signal, observed_at], ...]
+    sa.Column("observed_at", sa.BigInteger),  # of all of them; null: it has none
+    sa.Index("fhir_observations_observed_at", "subject_id", "observed_at"),
+)
+EXPORTS: Final = sa.Table(  # of many resources at once, that clients asked for
+    "exports",
+    METADATA,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("client", sa.String, nullable=False, index=True),  # who asked: the sub of the token
+    sa.Column("request", sa.String, nullable=False),  # the URL, without what is not understood
+    sa.Column("wards", sa.JSON(none_as_null=True)),  # of the patients; null: all
+    sa.Column("types", sa.JSON, nullable=False),  # of resources
+    sa.Column("filters", sa.JSON, nullable=False),  # of Observations: queries, one of which has to match
+    sa.Column("since", sa.BigInteger),  # null: everything
+    sa.Column("ignored", sa.JSON, nullable=False),  # names of parameters that were not understood
+    sa.Column("status", sa.String, nullable=False),  # waiting, running, complete, failed
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.BigInteger, nullable=False),
+    sa.Column("expires_at", sa.BigInteger, nullable=False),
+    sa.Column("progress", sa.String, nullable=False),
+    sa.Column("problem", sa.String),  # why it failed, and what to do
+    sa.Column("as_of", sa.BigInteger),  # the time of the journal that the files tell of
+    sa.Column("files", sa.JSON, nullable=False),  # [{"list": ..., "type": ..., "name": ..., "count": ...}, ...]
 )
 SESSIONS: Final = sa.Table(  # of people who have logged in
     "sessions",

@@ -3,8 +3,9 @@
 The values are in the journal. A row here says which readings a resource is, and which version of it is the present one.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -34,6 +35,15 @@ class SentResource:
     deleted: bool
     readings: Sequence[SentReading]
 
+    @property
+    def observed_at(self) -> int | None:
+        """When its readings were observed, as the client sent it; None: it has none, or none with a time."""
+        return next((time for _, _, time in self.readings), None)
+
+
+_COLUMNS: Final = [FHIR_OBSERVATIONS.c[field.name] for field in fields(SentResource)]
+_FETCHED: Final = 1_000  # rows at a time
+
 
 class FhirObservations:
     """The Observations of one home."""
@@ -54,11 +64,29 @@ class FhirObservations:
         found = []
         with reading(self._engine) as connection:
             for chunk in in_chunks(list(values)):
-                query = FHIR_OBSERVATIONS.select().where(column.in_(chunk), FHIR_OBSERVATIONS.c.updated_at >= since)
-                for row in connection.execute(query).mappings():
-                    readings = [(message, signal, at) for message, signal, at in row["readings"]]
-                    found.append(SentResource(**{**row, "readings": readings}))
+                query = sa.select(*_COLUMNS).where(column.in_(chunk), FHIR_OBSERVATIONS.c.updated_at >= since)
+                found += [_to_resource(row) for row in connection.execute(query)]
         return found
+
+    def observed_between(self, subjects: Sequence[str], since: int, until: int) -> list[SentResource]:
+        """Return the resources of some subjects that were observed in an interval (microseconds) that holds both its ends."""
+        table = FHIR_OBSERVATIONS.c
+        wanted = table.subject_id.in_(subjects) & table.observed_at.between(since, until)
+        with reading(self._engine) as connection:
+            return [_to_resource(row) for row in connection.execute(sa.select(*_COLUMNS).where(wanted))]
+
+    def updated_since(self, subjects: Sequence[str], time: int, *, revised: bool = False) -> Iterator[list[SentResource]]:
+        """Yield the resources of some subjects that were stored at or after a time, some at once.
+
+        ``revised``: only those that were changed or deleted since they were sent first.
+        """
+        table = FHIR_OBSERVATIONS.c
+        wanted = table.subject_id.in_(subjects) & (table.updated_at >= time)
+        if revised:
+            wanted &= (table.version > 1) | table.deleted
+        with reading(self._engine) as connection:
+            for rows in connection.execute(sa.select(*_COLUMNS).where(wanted)).partitions(_FETCHED):
+                yield [_to_resource(row) for row in rows]
 
     def add(self, resources: Sequence[SentResource]) -> set[str]:
         """Store new resources; return the ids of those that nobody had stored before. On the disk when this returns.
@@ -72,7 +100,7 @@ class FhirObservations:
             for chunk in in_chunks(list(by_id)):
                 query = sa.select(FHIR_OBSERVATIONS.c.id).where(FHIR_OBSERVATIONS.c.id.in_(chunk))
                 known |= set(connection.execute(query).scalars())
-            if new := [as_row(resource) for identity, resource in by_id.items() if identity not in known]:
+            if new := [_to_row(resource) for identity, resource in by_id.items() if identity not in known]:
                 connection.execute(FHIR_OBSERVATIONS.insert(), new)
         return by_id.keys() - known
 
@@ -82,7 +110,7 @@ class FhirObservations:
         Raises:
             DatabaseError: nothing was stored.
         """
-        row = as_row(resource)
+        row = _to_row(resource)
         with writing(self._engine) as connection:
             update = FHIR_OBSERVATIONS.update().where(
                 FHIR_OBSERVATIONS.c.id == resource.id, FHIR_OBSERVATIONS.c.version == resource.version - 1
@@ -92,3 +120,12 @@ class FhirObservations:
     def delete_before(self, time: int) -> int:
         """Delete what clients sent last before a time, in microseconds; return how many resources."""
         return delete_in_steps(self._engine, FHIR_OBSERVATIONS, FHIR_OBSERVATIONS.c.updated_at < time)
+
+
+def _to_row(resource: SentResource) -> dict[str, Any]:
+    return {**as_row(resource), "observed_at": resource.observed_at}
+
+
+def _to_resource(row: "sa.Row[Any]") -> SentResource:
+    readings = [(message, signal, at) for message, signal, at in row.readings]
+    return SentResource(row.id, row.subject_id, row.version, row.updated_at, row.deleted, readings)

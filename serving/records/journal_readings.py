@@ -18,7 +18,7 @@ from vigil.serving.records.journal_tables import MERGES, OBSERVATIONS, REGISTRAT
 from vigil.serving.records.registration import RecordedRegistration
 
 LAST: Final = 2**62  # later than any time, in microseconds
-_COLUMNS: Final = [column for column in OBSERVATIONS.c if column.name != "message"]
+READING_COLUMNS: Final = [column for column in OBSERVATIONS.c if column.name != "message"]
 _DERIVED: Final = SUFFIX.encode()
 _REGISTRATION: Final = [REGISTRATIONS.c[field.name] for field in fields(RecordedRegistration)]
 
@@ -115,20 +115,20 @@ def read_page(connection: sa.Connection, wanted: Wanted, after: int | None, most
         place = sa.tuple_(*order)
         end = sa.tuple_(*((last[0].observed_at, after) if wanted.by_time else (after,)))
         condition &= place < end if wanted.newest_first else place > end
-    query = sa.select(*_COLUMNS).where(condition)
+    query = sa.select(*READING_COLUMNS).where(condition)
     query = query.order_by(*(column.desc() if wanted.newest_first else column for column in order)).limit(most)
     return [StoredReading(*row) for row in connection.execute(query)]
 
 
 def find_rows(connection: sa.Connection, numbers: Sequence[int]) -> list[StoredReading]:
     """Return readings by their numbers, those that count no more, too. What retention dropped is left out."""
-    query = sa.select(*_COLUMNS).where(OBSERVATIONS.c.seq.in_(numbers), OBSERVATIONS.c.recorded_at >= dropped_before())
+    query = sa.select(*READING_COLUMNS).where(OBSERVATIONS.c.seq.in_(numbers), OBSERVATIONS.c.recorded_at >= dropped_before())
     return [StoredReading(*row) for row in connection.execute(query.order_by(OBSERVATIONS.c.seq))]
 
 
 def find_at(connection: sa.Connection, keys: Sequence[str], times: Sequence[int]) -> list[StoredReading]:
     """Return the readings of subjects that were observed at some times, and count."""
-    query = sa.select(*_COLUMNS).where(
+    query = sa.select(*READING_COLUMNS).where(
         OBSERVATIONS.c.subject_id.in_(keys),
         OBSERVATIONS.c.observed_at.in_(times),
         OBSERVATIONS.c.superseded_at.is_(None),
@@ -154,12 +154,24 @@ def read_registrations(
 
     Subjects that are merged into others are left out.
     """
-    latest = sa.select(sa.func.max(REGISTRATIONS.c.seq)).group_by(REGISTRATIONS.c.subject_id)
-    last_merge = sa.select(sa.func.max(MERGES.c.seq)).group_by(MERGES.c.subject_id)
-    merged = sa.select(MERGES.c.subject_id).where(MERGES.c.seq.in_(last_merge), MERGES.c.into.is_not(None))
-    condition = REGISTRATIONS.c.seq.in_(latest) & (REGISTRATIONS.c.seq > after) & REGISTRATIONS.c.subject_id.not_in(merged)
-    condition &= REGISTRATIONS.c.recorded_at.between(*recorded)
+    condition = _is_present() & (REGISTRATIONS.c.seq > after) & REGISTRATIONS.c.recorded_at.between(*recorded)
     if wards is not None:
         condition &= REGISTRATIONS.c.ward.in_(wards)
     query = sa.select(REGISTRATIONS.c.seq, *_REGISTRATION).where(condition).order_by(REGISTRATIONS.c.seq).limit(most)
     return [(row[0], RecordedRegistration(*row[1:])) for row in connection.execute(query)]
+
+
+def count_patients(connection: sa.Connection) -> dict[str, int]:
+    """Return how many patients are in each ward: registered, not discharged and not merged. Wards that are empty now have 0."""
+    is_there = _is_present() & ~REGISTRATIONS.c.discharged
+    counts = connection.execute(sa.select(REGISTRATIONS.c.ward, sa.func.count()).where(is_there).group_by(REGISTRATIONS.c.ward))
+    wards = connection.execute(sa.select(REGISTRATIONS.c.ward).distinct().order_by(REGISTRATIONS.c.ward)).scalars()
+    return dict.fromkeys(wards, 0) | {row[0]: row[1] for row in counts}
+
+
+def _is_present() -> "sa.ColumnElement[bool]":
+    """Return the condition that a registration is the present one of a subject that is not merged into another."""
+    latest = sa.select(sa.func.max(REGISTRATIONS.c.seq)).group_by(REGISTRATIONS.c.subject_id)
+    last_merge = sa.select(sa.func.max(MERGES.c.seq)).group_by(MERGES.c.subject_id)
+    merged = sa.select(MERGES.c.subject_id).where(MERGES.c.seq.in_(last_merge), MERGES.c.into.is_not(None))
+    return REGISTRATIONS.c.seq.in_(latest) & REGISTRATIONS.c.subject_id.not_in(merged)

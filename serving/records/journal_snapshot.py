@@ -6,7 +6,7 @@ knowing of them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -19,6 +19,7 @@ from vigil.features.duplicates import CONTENT
 from vigil.models.alarms.critical_bounds import Bound
 from vigil.models.alarms.patient_terms import PatientTerms
 from vigil.serving.records.journal_arrivals import Arrival, read_arrivals, read_newest_arrivals
+from vigil.serving.records.journal_exports import JournalExport
 from vigil.serving.records.journal_inputs import Input, count_inputs, read_newest_inputs
 from vigil.serving.records.journal_intervals import recorded_between
 from vigil.serving.records.journal_lookups import (
@@ -34,6 +35,7 @@ from vigil.serving.records.journal_readings import (
     Interval,
     StoredReading,
     Wanted,
+    count_patients,
     find_at,
     find_rows,
     is_retracted,
@@ -135,6 +137,14 @@ class JournalSnapshot:
     ) -> list[tuple[int, RecordedRegistration]]:
         """Return the present registrations of subjects (:func:`read_registrations`)."""
         return read_registrations(self._connection, wards, recorded, after, most)
+
+    def patients_by_ward(self) -> dict[str, int]:
+        """Return how many patients are in each ward now (:func:`count_patients`)."""
+        return count_patients(self._connection)
+
+    def export(self, wards: Collection[str] | None, since: int | None, until: int) -> JournalExport:
+        """Return what an export tells (:class:`JournalExport`)."""
+        return JournalExport(self._connection, wards, since, until)
 
     def arrivals(self, after: int, until: int) -> list[Arrival]:
         """Return the originals recorded in an interval, in that order (:func:`read_arrivals`)."""

@@ -30,6 +30,7 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     from tests.benchmarks.cohort import cinc2019_section, ward_section
     from tests.benchmarks.drift import drift_section
     from tests.benchmarks.drift_speed import speed_section
+    from tests.benchmarks.exports import exports_section
     from tests.benchmarks.fhir import fhir_section
     from tests.benchmarks.kernel import kernel_section
     from tests.benchmarks.label_free import label_free_section
@@ -44,6 +45,7 @@ def sections(cinc2019: Path | None, meds_tab: Path | None, seconds: float) -> di
     by_name["stopped_signals"] = stopped_signals_section
     by_name["fhir"] = fhir_section
     by_name["cards"] = cards_section
+    by_name["exports"] = exports_section
     by_name["api"] = lambda: api_section(seconds)
     by_name["profile"] = profile_section
     by_name["large_cohort"] = large_cohort_section

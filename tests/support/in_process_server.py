@@ -3,6 +3,7 @@
 import logging
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import cached_property
 
 import pandas as pd
 from fastapi.testclient import TestClient
@@ -12,6 +13,7 @@ from vigil.serving.app import create_app
 from vigil.serving.auth.local_tokens import create_local_token
 from vigil.serving.auth.tokens import SCOPES
 from vigil.serving.composition import open_api, open_rescorer
+from vigil.serving.export_process import open_export_writer
 from vigil.serving.observability.metrics import Metrics
 from vigil.serving.observability.readiness import Readiness
 from vigil.serving.settings import Settings
@@ -58,6 +60,14 @@ class InProcessServer:
         api = self.components
         service = api.risk_service
         return Readiness(api.champion, service.task, api.tokens, service.store, api.journal, api.ward_state).problems()
+
+    def write_exports(self, *arguments):
+        """Write every export that waits; return how many were completed."""
+        return self._export_writer.write_all(*arguments)
+
+    @cached_property
+    def _export_writer(self):
+        return open_export_writer(Settings(home=self.home))
 
     def rescore(self):
         """Rescore everything that waits."""

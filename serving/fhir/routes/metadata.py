@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from fastapi import APIRouter, Request
 
-from vigil.serving.fhir.interactions import RESOURCES, SYSTEM_INTERACTIONS
+from vigil.serving.fhir.interactions import BULK_DATA, RESOURCES, SYSTEM_INTERACTIONS, SYSTEM_OPERATIONS
 from vigil.serving.fhir.outcomes import BASE, MEDIA_TYPE, FhirResponse
 from vigil.serving.fhir.routes.access import require_form
 
@@ -37,6 +37,7 @@ def capability_statement(token_url: str) -> dict[str, Any]:
         "status": "active",
         "date": _PUBLISHED,
         "kind": "instance",
+        "instantiates": [f"{BULK_DATA}/CapabilityStatement/bulk-data"],
         "software": {"name": "Vigil", "version": version("vigil")},
         "implementation": {"description": "Vigil: early warning of deterioration"},
         "fhirVersion": "4.0.1",
@@ -52,6 +53,7 @@ def capability_statement(token_url: str) -> dict[str, Any]:
                 },
                 "resource": [offered.describe() for offered in RESOURCES],
                 "interaction": [{"code": code} for code in SYSTEM_INTERACTIONS],
+                "operation": [*SYSTEM_OPERATIONS],
             }
         ],
     }

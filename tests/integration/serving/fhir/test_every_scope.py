@@ -13,12 +13,16 @@ from tests.support.in_process_server import running_in_process
 from vigil.serving.auth.smart_scopes import INTERACTIONS, NEEDED, PERMISSIONS
 from vigil.serving.auth.smart_scopes import RESOURCES as SMART_RESOURCES
 from vigil.serving.cds_hooks.service import SERVICES
+from vigil.serving.fhir.exports.content import KINDS
 from vigil.serving.fhir.interactions import RESOURCES
 from vigil.serving.fhir.routes import ROUTERS
 
 ROUTES = {(method, route.path) for router in ROUTERS for route in router.routes for method in route.methods}
 OPEN = {("GET", "/fhir/metadata")}  # need no token
 BUNDLES = {("POST", "/fhir"), ("POST", "/fhir/")}  # what an entry needs is its own
+# An export is of what the token may read and search of some types, and is its client's afterwards.
+EXPORTS = {(method, f"/fhir/{path}$export") for path in ("Group/{id}/", "Patient/", "") for method in ("GET", "POST")}
+OF_EXPORTS = {("GET", "/fhir/exports/{id}"), ("DELETE", "/fhir/exports/{id}"), ("GET", "/fhir/exports/{id}/{file}")}
 OPERATIONS = ("RiskAssessment/{id}/$verify", "Subscription/$status", "Subscription/{id}/$status", "Subscription/{id}/$events")
 OTHERS = {  # routes of another form, with the type and the letter that they need; operations are no interactions
     (method, f"/fhir/{path}"): (path.partition("/")[0], "r", None) for path in OPERATIONS for method in ("GET", "POST")
@@ -49,7 +53,7 @@ def need_of(method, path):
     return None
 
 
-NEEDS = {route: need_of(*route) for route in sorted(ROUTES - OPEN - BUNDLES)}
+NEEDS = {route: need_of(*route) for route in sorted(ROUTES - OPEN - BUNDLES - EXPORTS - OF_EXPORTS)}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,7 @@ def server(tmp_path_factory):
         for kind in ("Patient", "Observation"):
             for resource in resources()[kind]:
                 everything.put(f"/fhir/{kind}/o-1", json=resource).raise_for_status()
+        everything.put("/fhir/Encounter/o-1", json=resources()["Encounter"][0]).raise_for_status()
         yield running
 
 
@@ -101,9 +106,30 @@ def test_route_is_open_to_the_scopes_that_allow_it_and_to_no_others(callers, met
     assert {status for scope, status in statuses.items() if scope in allowed} & {401, 405, 429, 500, 503} == set()
 
 
+def test_export_is_open_to_scopes_that_read_and_search_a_type(server, callers):
+    group = server.caller().get("/fhir/Group").json()["entry"][0]["resource"]["id"]
+    for method, path in sorted(EXPORTS):
+        asked = {"json": {"resourceType": "Parameters"}} if method == "POST" else {}
+        for scope, client in callers.items():
+            url = path.replace("{id}", group)
+            answer = client.request(method, url, headers={"Prefer": "respond-async"}, **asked)
+            is_allowed = any({"r", "s"} <= set(SCOPES[scope].get(kind, ())) for kind in KINDS)
+            assert answer.status_code == (202 if is_allowed else 403), (scope, path)
+            if is_allowed:
+                assert client.delete(answer.headers["Content-Location"]).status_code == 202
+
+
+def test_exports_of_others_are_unknown_to_every_scope(server, callers):
+    answer = server.caller().get("/fhir/Patient/$export", headers={"Prefer": "respond-async"})
+    name = answer.headers["Content-Location"].rpartition("/")[2]
+    for method, path in OF_EXPORTS:
+        url = path.replace("{id}", name).replace("{file}", "Patient.1.ndjson")
+        assert {client.request(method, url).status_code for client in callers.values()} == {404}
+
+
 def test_route_is_closed_to_who_has_no_token(server):
     stranger = server.stranger()
-    assert {ask(stranger, *route).status_code for route in NEEDS} == {401}
+    assert {ask(stranger, *route).status_code for route in [*NEEDS, *EXPORTS, *OF_EXPORTS]} == {401}
     assert {stranger.post("/fhir", json=bundle()).status_code, stranger.post("/fhir/", json=bundle()).status_code} == {401}
     assert stranger.get("/fhir/metadata").status_code == 200
 

@@ -1,8 +1,13 @@
 """What is remembered of FHIR clients: versions of resources, names of patients, and what retention takes from both."""
 
+import json
+import sqlite3
+from contextlib import closing
+
 import pandas as pd
 import pytest
 
+from tests.integration.serving.test_migrations import upgrade_to
 from tests.support.live_ward import LiveWard
 from vigil.pipelines.operations.retention import retention
 from vigil.serving.identity.identities import Identities
@@ -10,6 +15,7 @@ from vigil.serving.records import connection_tables
 from vigil.serving.records.database import open_database
 from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
+from vigil.serving.records.migrations.connections import rev_0005_exports as migration
 from vigil.serving.records.subscriptions import NumberedForSubscription, Subscription, Subscriptions, Wanted
 from vigil.serving.records.timestamps import microsecond
 
@@ -35,6 +41,21 @@ def test_resource_is_created_once_and_renewed_from_its_present_version_only(conn
     assert observations.add([resource("b"), resource("c")]) == {"c"}
     assert [observations.renew(resource("a", version)) for version in (3, 2, 2, 3)] == [False, True, False, True]
     assert observations.find(["a", "x"]) == {"a": resource("a", 3)}
+
+
+def test_resources_of_the_version_before_are_found_by_the_time_of_observation(tmp_path):
+    upgrade_to(tmp_path, connection_tables.SCHEMA, migration.down_revision)
+    with closing(sqlite3.connect(tmp_path / "connections.db")) as connection, connection:
+        for number in range(migration._STEP + 1):
+            readings = json.dumps([[f"m{number}", "heart_rate", number]] if number else [])
+            row = (f"o{number:05}", "s", 1, 0, False, readings)
+            connection.execute("INSERT INTO fhir_observations VALUES (?, ?, ?, ?, ?, ?)", row)
+    observations = FhirObservations(open_database(tmp_path, connection_tables.SCHEMA))
+    assert [each.observed_at for each in observations.observed_between(["s"], -1, 10_000)] == [*range(1, migration._STEP + 1)]
+    (found,) = observations.observed_between(["s", "t"], 7, 7)
+    assert found == SentResource("o00007", "s", 1, 0, deleted=False, readings=[("m7", "heart_rate", 7)])
+    assert observations.observed_between(["t"], 7, 7) == []
+    assert observations.find(["o00000"])["o00000"].observed_at is None
 
 
 def test_name_moves_to_another_subject(connections):
