@@ -4,6 +4,7 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -119,4 +120,5 @@ class PageError(Exception):
 async def on_page_error(_: Request, error: Exception) -> HTMLResponse:
     """Handle :class:`PageError`."""
     assert isinstance(error, PageError)
-    return render("message.html", error.words, error.status, title=error.words("site.not_found"), text=error.text, viewer=None)
+    title = error.words("site.not_found" if error.status == HTTPStatus.NOT_FOUND else "site.refused")
+    return render("message.html", error.words, error.status, title=title, text=error.text, viewer=None)
