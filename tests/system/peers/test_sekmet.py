@@ -108,10 +108,12 @@ LATER = {str(PROGRAMS / "bulk_export.yaml"): ("Group", "export")}
 
 
 @pytest.mark.parametrize("name", LATER, ids=lambda name: Path(name).stem)
-def test_scenario_of_what_may_be_offered(run_scenario, capabilities, name):
+def test_scenario_of_what_may_be_offered(run_scenario, capabilities, caller, name):
     kind, operation = LATER[name]
     operations = {each["name"] for each in capabilities.get(kind, {}).get("operation", [])}
     if operation not in operations:
         pytest.skip(f"{kind} ${operation} is not in the CapabilityStatement")
+    patients = [{"patient_id": f"sekmet-{uuid.uuid4().hex[:8]}", "ward": "sekmet"}]  # a ward, for its Group
+    caller().post("/v1/patients", json={"patients": patients}).raise_for_status()
     steps = run_scenario(name)
     assert {step: found for step, found in steps.items() if found[0] not in ("passed", "warning", "skipped")} == {}
