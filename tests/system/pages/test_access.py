@@ -4,7 +4,16 @@ import pytest
 
 from tests.support.chromium import SIZES, violations
 
-PATHS = ("/wards", "/ward/B4", "/ward/B4?visits=3", "/operations", "/patient", "/patient/summary", "/refused")
+PATHS = (
+    "/wards",
+    "/ward/B4",
+    "/ward/B4?visits=3",
+    "/operations",
+    "/patient",
+    "/patient/summary",
+    "/patient/glucose",
+    "/refused",
+)
 FOCUSABLE = "a[href], button:not([hidden]), input:not([type=hidden]), select, summary, [tabindex='0']"
 
 

@@ -115,7 +115,9 @@ def test_a_page_whose_server_has_gone_says_so_and_is_live_again_by_itself(look, 
     viewer = look("/ward/B4")
     viewer.page.locator("#live.on").wait_for()
     viewer.page.evaluate("window.isTheSamePage = true")
+    began = time.monotonic()
     pages.stop()
+    assert time.monotonic() - began < 18  # however many streams are open; circus would kill after 30 s
     try:
         told, seconds = wait_until_lost(viewer.page)
     finally:
