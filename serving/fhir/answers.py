@@ -44,3 +44,28 @@ def refused(refusals: Sequence[Refusal]) -> FhirError:
     error = FhirError(422, "refused")
     error.issue = refusal_issue(refusals[0]) if refusals else issue("processing", "the patient is not known")
     return error
+
+
+def ignored(kind: str) -> Answer:
+    """Return the answer to a resource of a type that is not kept here."""
+    text = f"{kind} cannot be written here, and was not stored; see /fhir/metadata"
+    return Answer(200, issues=[issue("not-supported", text, severity="warning")])
+
+
+def elsewhere() -> Answer:
+    """Return the answer about a patient of another ward."""
+    return Answer(403, issues=[issue("forbidden", "subject: the token covers other wards only")])
+
+
+def overtaken_by_another() -> Answer:
+    """Return the answer to a version that another one overtook."""
+    text = "If-Match: another version was stored meanwhile; read it, and decide again"
+    return Answer(412, issues=[issue("conflict", text)])
+
+
+def in_entry(position: int, found: dict[str, Any], status: int) -> FhirError:
+    """Return an error of a transaction that says which entry is at fault."""
+    error = FhirError(status, "refused")
+    inner = [path for path in found.get("expression", []) if isinstance(path, str)]
+    error.issue = {**found, "expression": [f"Bundle.entry[{position}]", *inner]}
+    return error

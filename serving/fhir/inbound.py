@@ -15,7 +15,7 @@ from vigil.features.pseudonyms import Pseudonyms
 from vigil.features.revisions import RETRACTED
 from vigil.serving.auth.access import OtherWardError
 from vigil.serving.auth.tokens import Caller
-from vigil.serving.fhir.answers import Answer, refused
+from vigil.serving.fhir.answers import Answer, elsewhere, ignored, in_entry, overtaken_by_another, refused
 from vigil.serving.fhir.devices import read_device_report
 from vigil.serving.fhir.directory import Directory
 from vigil.serving.fhir.intake import to_sent
@@ -29,6 +29,7 @@ from vigil.serving.fhir.registrar import Found, Registrar, merging_links, requir
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
 from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_readings import Interval, Wanted
 from vigil.serving.records.journal_rows import Receipt
 from vigil.serving.records.not_recorded import NotRecordedError
 from vigil.serving.records.silence_rows import DeviceReport
@@ -39,6 +40,7 @@ from vigil.serving.stream.ingestion import Ingestion, SentObservation
 _OBSERVATION: Final = "Observation"
 _TRIES: Final = 5  # to come after an update that was faster
 _DEVICE: Final = "Device"
+_MOST_NEAR: Final = 10_000  # readings of one patient within the seconds by which a clock may be ahead
 
 
 @dataclass(slots=True)
@@ -120,7 +122,7 @@ class Inbound:
                 if isinstance(operation, FhirError):
                     raise operation
                 if operation.interaction == "ignore":
-                    answers[position] = _ignored(operation)
+                    answers[position] = ignored(operation.type)
                     continue
                 if operation.type == _DEVICE:
                     answers[position] = self._report(operation, caller)
@@ -136,7 +138,7 @@ class Inbound:
             except FhirError as error:
                 answers[position] = Answer(error.status_code, issues=[error.issue])
             except OtherWardError:
-                answers[position] = _elsewhere()
+                answers[position] = elsewhere()
             except NotRecordedError as error:
                 answers[position] = Answer(409, issues=[issue("conflict", f"link: {error.rule}", ["Patient.link"])])
         return answers, sent
@@ -168,13 +170,13 @@ class Inbound:
             try:
                 mapped = self._check(operation, caller, patients, mapper)
             except FhirError as error:
-                raise _in_entry(position, error.issue, error.status_code) from None
+                raise in_entry(position, error.issue, error.status_code) from None
             if mapped.readings:
                 sent += to_sent(mapped, caller.sub, "")
                 readings += [(reading, position) for reading in mapped.readings]
         for row, reason in sorted(self._ingestion.find_faults(sent).items() if sent else ()):
             reading, position = readings[row]
-            raise _in_entry(position, refusal_issue(explain(reading.path, reading.signal, reason)), 422)
+            raise in_entry(position, refusal_issue(explain(reading.path, reading.signal, reason)), 422)
 
     def _check(self, operation: Operation, caller: Caller, patients: Found, mapper: ObservationMapper) -> MappedObservation:
         """Return the readings of an operation of a transaction, if nothing else speaks against it.
@@ -277,11 +279,15 @@ class Inbound:
             for position, each in sent.items()
             if each.before is not None and not await asyncio.to_thread(self._observations.renew, self._row(each))
         }
-        answers = {position: _overtaken() for position in overtaken}
+        answers = {position: overtaken_by_another() for position in overtaken}
         stored = {position: each for position, each in sent.items() if position not in overtaken}
         observations = [observation for each in stored.values() for observation in each.observations]
+        begun_at = microsecond(present())
         receipts = iter(await self._ingestion.accept(observations, caller)) if observations else iter(())
         own = {position: [next(receipts) for _ in each.observations] for position, each in stored.items()}
+        ahead = [each for each in stored.values() if (each.mapped.observed_at or 0) > begun_at]
+        if ahead:
+            await asyncio.to_thread(self._settle_times, ahead, begun_at)
         new = [
             self._row(each)
             for position, each in stored.items()
@@ -292,6 +298,22 @@ class Inbound:
             answers[position] = self._answer(each, own[position], is_new=each.id in added)
             added.discard(each.id)  # one that is twice in a bundle is created once
         return answers
+
+    def _settle_times(self, ahead: Sequence[_Sent], begun_at: int) -> None:
+        """Give Observations whose time was a little ahead of the clock the time under which the journal has them."""
+        for each in ahead:
+            row = self._row(each)
+            with self._journal.snapshot() as journal:
+                keys = [row.subject_id, *journal.keys(self._journal.survivors_of([row.subject_id])[row.subject_id])]
+                wanted = Wanted(keys, observed=Interval(begun_at, each.mapped.observed_at or begun_at))
+                near = journal.readings(wanted, None, _MOST_NEAR)
+            messages = {message for message, _, _ in row.readings}
+            found = next((one for one in near if any(one.is_of_message(message) for message in messages)), None)
+            if found is None:
+                continue
+            each.mapped.observed_at = found.observed_at
+            if each.before is not None:  # it was stored before the journal told
+                self._observations.retime(self._row(each))
 
     def _row(self, sent: _Sent) -> SentResource:
         patient_id = sent.mapped.patient_id
@@ -372,25 +394,3 @@ def _counts(receipts: Sequence[Receipt]) -> bool:
 
 def _is_of_no_signal(mapped: MappedObservation) -> bool:
     return len(mapped.readings) == 1 and any(refusal.reason == "unknown_signal" for refusal in mapped.refusals)
-
-
-def _ignored(operation: Operation) -> Answer:
-    text = f"{operation.type} cannot be written here, and was not stored; see /fhir/metadata"
-    return Answer(200, issues=[issue("not-supported", text, severity="warning")])
-
-
-def _elsewhere() -> Answer:
-    return Answer(403, issues=[issue("forbidden", "subject: the token covers other wards only")])
-
-
-def _overtaken() -> Answer:
-    text = "If-Match: another version was stored meanwhile; read it, and decide again"
-    return Answer(412, issues=[issue("conflict", text)])
-
-
-def _in_entry(position: int, found: dict[str, Any], status: int) -> FhirError:
-    """Return an error of a transaction that says which entry is at fault."""
-    error = FhirError(status, "refused")
-    inner = [path for path in found.get("expression", []) if isinstance(path, str)]
-    error.issue = {**found, "expression": [f"Bundle.entry[{position}]", *inner]}
-    return error

@@ -117,6 +117,19 @@ class FhirObservations:
             )
             return connection.execute(update.values(row)).rowcount == 1
 
+    def retime(self, resource: SentResource) -> None:
+        """Store the times of a resource's readings anew, if its version is still the present one.
+
+        Raises:
+            DatabaseError: nothing was stored.
+        """
+        row = _to_row(resource)
+        same = (FHIR_OBSERVATIONS.c.id == resource.id) & (FHIR_OBSERVATIONS.c.version == resource.version)
+        with writing(self._engine) as connection:
+            connection.execute(
+                FHIR_OBSERVATIONS.update().where(same).values({name: row[name] for name in ("readings", "observed_at")})
+            )
+
     def delete_before(self, time: int) -> int:
         """Delete what clients sent last before a time, in microseconds; return how many resources."""
         return delete_in_steps(self._engine, FHIR_OBSERVATIONS, FHIR_OBSERVATIONS.c.updated_at < time)

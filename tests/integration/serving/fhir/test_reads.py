@@ -1,5 +1,6 @@
 """What clients read back: Observations, Patients and Encounters by id and by search, page by page, and never of other wards."""
 
+import pandas as pd
 import pytest
 
 from tests.support.fhir_resources import LOINC, component, concept, observation, panel
@@ -316,3 +317,19 @@ def test_a_batch_reads_after_it_has_written(server):
         "404",
         "200",
     ]  # the same again
+
+
+def test_an_observation_a_little_ahead_of_the_clock_is_read_back(server):
+    ahead = (pd.Timestamp.now("UTC") + pd.Timedelta(seconds=3)).isoformat()
+    resource = panel(component("8480-6", 111, "mm[Hg]"), component("8462-4", 66, "mm[Hg]"), effectiveDateTime=ahead)
+    identity = send(server, resource)
+    found = server.caller().get(f"/fhir/Observation/{identity}").json()
+    assert [part["valueQuantity"]["value"] for part in found["component"]] == [111, 66]
+    ahead = (pd.Timestamp.now("UTC") + pd.Timedelta(seconds=3)).isoformat()
+    corrected = panel(component("8480-6", 112, "mm[Hg]"), component("8462-4", 67, "mm[Hg]"), effectiveDateTime=ahead)
+    corrected |= {"id": identity, "subject": IDENTIFIED, "status": "corrected"}
+    assert server.caller().put(f"/fhir/Observation/{identity}", json=corrected).status_code == 200
+    found = server.caller().get(f"/fhir/Observation/{identity}").json()
+    assert [part["valueQuantity"]["value"] for part in found["component"]] == [112, 67]
+    searched = resources(find(server, patient=patient_id(server), code="85354-9", _count=1000))
+    assert [each for each in searched if each["id"] == identity] == [found]
