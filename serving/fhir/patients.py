@@ -1,5 +1,7 @@
 """Patient and Encounter as registrations: who a patient is, in which ward they lie, and whether they have left."""
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import date
 from typing import Any, Final
@@ -8,6 +10,7 @@ from vigil.serving.fhir.outcomes import FhirError
 from vigil.serving.fhir.times import read_instant_or_none
 
 _SEX: Final = {"female": 0.0, "male": 1.0}
+_NOT_OF_A_NAME: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 _LONGEST_NAME: Final = 64  # of a ward, as the API accepts
 _DAYS: Final = 365.2425  # of a year
 _PRESENT: Final = frozenset(("arrived", "triaged", "in-progress", "onleave"))
@@ -102,6 +105,16 @@ def _last_part(reference: str) -> str:
     return reference.rpartition("|" if "?identifier=" in reference else "/")[2]
 
 
+def name_ward(text: str) -> str:
+    """Return what a record system calls a ward as wards are named here, in tokens, settings and paths.
+
+    >>> name_ward("Station B 4"), name_ward("Intensiv Süd / A"), name_ward("B4")
+    ('Station-B-4', 'Intensiv-Sud-A', 'B4')
+    """
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return _NOT_OF_A_NAME.sub("-", plain).strip("-")
+
+
 def _ward_name(reference: Any) -> str:
     """Return the name of a ward: its identifier, else the id of the Location, else its display."""
     texts: list[Any] = []
@@ -112,8 +125,8 @@ def _ward_name(reference: Any) -> str:
             _last_part(target) if isinstance(target, str) and not target.startswith("urn:") else None,
             reference.get("display"),
         ]
-    name = next((text for text in texts if isinstance(text, str) and text), "")
-    if not name or len(name) > _LONGEST_NAME or not name.isprintable():
+    name = name_ward(next((text for text in texts if isinstance(text, str) and text), ""))
+    if not name or len(name) > _LONGEST_NAME:
         expected = f"a ward's identifier, the id of its Location or a display, of at most {_LONGEST_NAME} characters"
         raise FhirError(422, f"location: expected {expected}", ["Encounter.location.location"])
     return name

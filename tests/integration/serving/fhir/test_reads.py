@@ -333,3 +333,14 @@ def test_an_observation_a_little_ahead_of_the_clock_is_read_back(server):
     assert [part["valueQuantity"]["value"] for part in found["component"]] == [112, 67]
     searched = resources(find(server, patient=patient_id(server), code="85354-9", _count=1000))
     assert [each for each in searched if each["id"] == identity] == [found]
+
+
+def test_a_ward_is_named_as_tokens_and_paths_can_name_it(server):
+    register(server, "named", "Intensiv Süd / A")
+    (found,) = resources(find(server, "Encounter", patient=patient_id(server, "named")))
+    assert found["location"][0]["location"]["display"] == "Intensiv-Sud-A"
+    mine = server.caller(wards=["Intensiv-Sud-A"])
+    assert len(resources(find(server, "Encounter", mine, patient=patient_id(server, "named")))) == 1
+    assert mine.get("/v1/ward/patients", params={"ward": "Intensiv-Sud-A"}).json()["known"]
+    visit = encounter(f"Patient/{patient_id(server, 'named')}", "///")
+    assert server.caller().post("/fhir/Encounter", json=visit).status_code == 422
