@@ -89,7 +89,7 @@ def test_health_readiness_metrics_and_docs(server):
         assert page.status_code == 200
         assert not re.search(r"""(?:src|href)=["']https?:""", page.text)  # no script of another server
         assert stranger.get("/static_content/swagger-ui-bundle.js").status_code == 200
-        assert stranger.get("/").headers["location"] == "/v1/docs"
+        assert stranger.get("/").headers["location"] == "/wards"
 
 
 def test_answers_must_not_be_stored_by_caches(client):
