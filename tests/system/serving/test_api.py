@@ -79,6 +79,7 @@ def test_health_readiness_metrics_and_docs(server):
         for path in ("/livez", "/readyz", "/healthz"):
             assert stranger.get(path).status_code == 200
         stranger.post("/v1/risk", json={"patient_id": "unknown"})
+        time.sleep(1.5)  # the page is kept for a second
         page = stranger.get("/metrics").text
         assert re.search(r'^vigil_request_seconds_count{path="/v1/risk",status="401"} \d', page, re.MULTILINE)
         assert 'vigil_model_info{feature_service="vital_signs_v3",name="deterioration",version="1"} 1.0' in page
