@@ -1,10 +1,8 @@
 """What the page of a ward shows: each patient as a row, by urgency, and how many can be seen this hour."""
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -33,7 +31,6 @@ _BUDGET_WINDOW: Final = timedelta(hours=24)
 _LONGEST_BETWEEN: Final = {"high": 0.5, "medium": 1.0}
 _LONGEST_BETWEEN_POINTS: Final = 6.0
 _LONGEST_BETWEEN_NONE: Final = 12.0
-_REMEMBERED: Final = 4_096  # risks whose reasons are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +150,6 @@ class WardViews:
     ) -> None:
         self._ward_state, self._settings, self._identities = ward_state, ward_settings, identities
         self._log, self._champion, self._standing, self._ids = log, champion, standing, ids
-        self._reasons: OrderedDict[str, tuple[str, ...]] = OrderedDict()  # by prediction
-        self._lock = Lock()
 
     def entries(self, ward: str, caller: Caller) -> list[WardEntry]:
         """Return the patients of a ward by urgency."""
@@ -232,22 +227,11 @@ class WardViews:
         return ranges
 
     def _reasons_of(self, risk: WardRisk, *, compute: bool) -> Sequence[str] | None:
-        """Return the signals that speak most for a risk, remembered by prediction; None: they are not known yet."""
+        """Return the signals that speak most for a risk; None: they are not known yet."""
         if risk.basis != "model":
             return ()
-        with self._lock:
-            known = self._reasons.get(risk.prediction_id)
-        if known is not None or not compute:
-            return known
-        found = self._standing.reasons(risk)
-        if found is None:
-            return None
-        names = tuple(one.signal for one in found if one.log_odds > 0)[:REASONS]
-        with self._lock:
-            self._reasons[risk.prediction_id] = names
-            while len(self._reasons) > _REMEMBERED:
-                self._reasons.popitem(last=False)
-        return names
+        found = self._standing.reasons(risk) if compute else self._standing.known_reasons(risk)
+        return None if found is None else tuple(one.signal for one in found if one.log_odds > 0)[:REASONS]
 
 
 def choose_visits(entries: Sequence[WardEntry], number: int) -> tuple[list[WardEntry], list[WardEntry], LeftOut]:

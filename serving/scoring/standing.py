@@ -4,9 +4,11 @@ So most answers are read and not made again: the same prediction, as of the time
 """
 
 import json
+from collections import OrderedDict
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from threading import Lock
 from typing import Any, Final
 
 from vigil.features.catalogue import INDEX_STEP, views_to_assess
@@ -24,7 +26,28 @@ from vigil.serving.scoring.champion import Champion, service_in_use
 from vigil.serving.scoring.risk_report import Contribution, Include, RiskReport, contributions_of, range_of
 from vigil.serving.scoring.subject_state import features_as_of
 
+_KEPT: Final = 4_096  # predictions whose contributions are kept
 _INDEX_STEP_US: Final = INDEX_STEP // timedelta(microseconds=1)
+
+
+class _Explained:
+    """Contributions by prediction, those of the last :data:`_KEPT`. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, list[Contribution]] = OrderedDict()
+        self._lock = Lock()
+
+    def find(self, prediction_id: str) -> list[Contribution] | None:
+        """Return the contributions to a prediction; None: they are not known."""
+        with self._lock:
+            return self._known.get(prediction_id)
+
+    def keep(self, prediction_id: str, contributions: list[Contribution]) -> None:
+        """Remember the contributions to a prediction."""
+        with self._lock:
+            self._known[prediction_id] = contributions
+            while len(self._known) > _KEPT:
+                self._known.popitem(last=False)
 
 
 @dataclass(frozen=True)
@@ -36,6 +59,7 @@ class StandingRisks:
     journal: Journal
     ward_state: WardState
     clock: Clock
+    _explained: _Explained = field(default_factory=_Explained)
 
     def find(self, subject: str) -> Standing | None:
         """Return the risk that stands for a subject; None: it has to be made.
@@ -75,7 +99,7 @@ class StandingRisks:
             senders=senders,
         )
         if "contributions" in include:
-            report = replace(report, contributions=self._contributions(model, assessment, risk.feature_service))
+            report = replace(report, contributions=self._contributions(model, risk))
         if "range" in include:
             report = replace(report, range=range_of(model, assessment))
         terms = None if risk.terms is None else restore_terms(risk.terms)
@@ -86,15 +110,24 @@ class StandingRisks:
         model = usable_model(self.champion.model)
         if model is None or risk.assessment is None or risk.model_version != model.version:
             return None
-        return self._contributions(model, restore_assessment(risk), risk.feature_service)
+        return self._contributions(model, risk)
 
-    def _contributions(
-        self, model: RegisteredModel | None, risk: Assessment, feature_service: str
-    ) -> list[Contribution] | None:
-        """Return the contributions to a risk, from the features that it was made of."""
+    def known_reasons(self, risk: WardRisk) -> list[Contribution] | None:
+        """Return the contributions to a risk if they were asked for before; None: they were not, or there are none."""
+        return self._explained.find(risk.prediction_id)
+
+    def _contributions(self, model: RegisteredModel | None, risk: WardRisk) -> list[Contribution] | None:
+        """Return the contributions to a risk, from the features that it was made of. They never change, so they are kept."""
+        known = self._explained.find(risk.prediction_id)
+        if known is not None:
+            return known
         with self.journal.snapshot() as journal:
-            rows = features_as_of(journal, views_to_assess(feature_service), [risk.patient], microsecond(risk.index_time))
-        return contributions_of(model, rows, [risk])[0]
+            time, views = risk.index_time, views_to_assess(risk.feature_service)
+            rows = features_as_of(journal, views, [risk.subject_id], time)
+        (made,) = contributions_of(model, rows, [restore_assessment(risk)])
+        if made is not None:
+            self._explained.keep(risk.prediction_id, made)
+        return made
 
     def _is_current(self, standing: Standing) -> bool:
         stored, registered = standing.stored, self.champion.model
