@@ -58,7 +58,8 @@ def cards_section(home: Path | None = None) -> Section:
     return Section(
         "Cards",
         f"`POST {_PATH}`, {PARALLEL} calls in parallel over connections that stay open, each waiting for its answer, of "
-        f"{PATIENTS} monitored patients with a prefetched Patient. What else ran on the machine is in the load: {load:.1f} "
+        f"{PATIENTS} monitored patients with a prefetched Patient. Each is asked about again and again while a risk stands: "
+        f"its reasons are made with the first card and kept. What else ran on the machine is in the load: {load:.1f} "
         f"on {os.cpu_count()} cores at the end, of which the client is a part.",
         ["calls", "number", "per second", "p50", "p95", "p99", "longest"],
         rows,
