@@ -1,7 +1,7 @@
 """What callers may read of patients: who they are, and where they lie. Whom a caller may not see is as unknown as anybody."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from vigil.features.kernel.plan import UNBOUNDED
 from vigil.features.pseudonyms import Pseudonyms
@@ -16,6 +16,8 @@ from vigil.serving.records.journal import Journal
 from vigil.serving.records.registration import RecordedRegistration
 
 Person = Literal["Patient", "Encounter"]
+
+_KINDS: Final[Mapping[Person, Literal["patient", "encounter"]]] = {"Patient": "patient", "Encounter": "encounter"}  # of ids
 
 
 class Chart:
@@ -55,7 +57,7 @@ class Chart:
 
     def read(self, kind: Person, identity: str, caller: Caller) -> dict[str, Any] | None:
         """Return a Patient or an Encounter by its id, this server's or one that a client chose; None: there is none."""
-        own = self.directory.ids.subject(identity, "patient" if kind == "Patient" else "encounter")
+        own = self.directory.ids.subject(identity, _KINDS[kind])
         if own is None:
             patient_id = self.directory.find(f"{kind}/{identity}")
             own = None if patient_id is None else self._pseudonyms.subject_key(patient_id)
@@ -88,12 +90,12 @@ class Chart:
         named: list[str | None] = [] if search.patient is None else [self.identify(search.patient)]
         if search.ids is not None:
             ids = self.directory.ids
-            named_by_id = [ids.subject(identity, "patient" if kind == "Patient" else "encounter") for identity in search.ids]
+            named_by_id = [ids.subject(identity, _KINDS[kind]) for identity in search.ids]
             named = named_by_id if search.patient is None else [each for each in named if each in named_by_id]
         return [each for each in dict.fromkeys(named) if each is not None and self.may_see(caller, each)]
 
     def _id(self, kind: Person, subject: str) -> str:
-        return self.directory.ids.of_subject(subject, "patient" if kind == "Patient" else "encounter")
+        return self.directory.ids.of_subject(subject, _KINDS[kind])
 
     def _resource(
         self, kind: Person, identity: str, registration: RecordedRegistration, names: Mapping[str, str]

@@ -182,7 +182,7 @@ class OperationsViews:
 
     def silent_sources(self, caller: Caller) -> list[tuple[Silence, datetime]]:
         """Return the sources that fell silent in wards that a caller may see, each with the time of its last observation."""
-        silences = [own for own in self._ward_state.silences.open() if own.subject_id is None and caller.can_see(own.ward)]
+        silences = [own for own in self._ward_state.silences.silent_sources() if caller.can_see(own.ward)]
         return [(own, since) for own in silences if (since := moment(own.since)) is not None]
 
     def _registered(self) -> tuple[ModelInUse | None, list[DecisionRow]]:

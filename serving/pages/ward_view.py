@@ -1,6 +1,6 @@
 """What the page of a ward shows: each patient as a row, by urgency, and how many can be seen this hour."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -20,7 +20,7 @@ from vigil.serving.records.ward_rows import Alarm, WardRisk
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
 from vigil.serving.scoring.champion import Champion
-from vigil.serving.scoring.standing import StandingRisks
+from vigil.serving.scoring.standing import StandingRisks, restore_assessment
 
 TREND_HOURS: Final = 6
 REASONS: Final = 2
@@ -184,8 +184,8 @@ class WardViews:
             withheld=withheld,
             silent=[
                 (one.source or "?", instant(one.since).to_pydatetime())
-                for one in self._ward_state.silences.open()
-                if one.subject_id is None and one.ward == ward
+                for one in self._ward_state.silences.silent_sources()
+                if one.ward == ward
             ],
             net_limit=own.safety_net.alarm_from if own.safety_net else None,
             net_because=own.safety_net.because if own.safety_net else None,
@@ -251,21 +251,13 @@ def choose_visits(entries: Sequence[WardEntry], number: int) -> tuple[list[WardE
 
 
 def _signals(risk: WardRisk, now: int) -> list[SignalCell]:
-    components: Mapping[str, Sequence[object]] = (risk.assessment or {}).get("components", {})
+    if risk.assessment is None:  # an earlier version did not store it
+        return []
     passed = (now - risk.index_time) / 3.6e9
-    cells = []
-    for signal, (points, value, hours, is_expired) in components.items():
-        age = None if hours is None else float(str(hours)) + passed
-        cells.append(
-            SignalCell(
-                signal,
-                None if value is None else float(str(value)),
-                age,
-                None if points is None else int(str(points)),
-                bool(is_expired),
-            )
-        )
-    return cells
+    return [
+        SignalCell(signal, one.value, None if one.hours is None else one.hours + passed, one.points, one.is_expired)
+        for signal, one in restore_assessment(risk).components.items()
+    ]
 
 
 def _trend(course: Sequence[tuple[int, float]], risk: WardRisk, now: int) -> Sparkline | None:

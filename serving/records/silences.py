@@ -37,6 +37,10 @@ class Silences:
         with reading(self._engine) as connection:
             return _read(connection, _OPEN)
 
+    def silent_sources(self) -> list[Silence]:
+        """Return the silences of whole sources that have not ended."""
+        return [silence for silence in self.open() if silence.subject_id is None]
+
     def commit(self, changes: SilenceChanges, wards: Mapping[str, str], at: int) -> list[Event]:
         """Commit what a look found, and return the events that followers are told: of what was not committed before.
 
