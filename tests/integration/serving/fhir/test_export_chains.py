@@ -48,7 +48,7 @@ class Happening:
 
     def __init__(self, server):
         self.server, self.caller, self.number = server, server.caller(), next(NAMES)
-        self.ward = {"here": f"here {self.number}", "there": f"there {self.number}"}
+        self.ward = {"here": f"here-{self.number}", "there": f"there-{self.number}"}
         for patient in (0, 1):
             register(server, self.name(patient), self.ward["here"])
 
