@@ -31,15 +31,14 @@ class AlarmPages:
 
     def search(self, search: Search, caller: Caller) -> tuple[list[dict[str, Any]], str | None]:
         """Return a page of DetectedIssues, and where the next one begins; None: there is none."""
-        subject = None if search.patient is None else self._chart.find(caller, search.patient)
         place = None if search.after is None else _PLACE.fullmatch(search.after)
         statuses = {status.rpartition("|")[2] for status in search.tokens.get("status", _HAS_ENDED)} & _HAS_ENDED.keys()
-        is_nobody = search.patient is not None and subject is None
-        if is_nobody or not statuses or (search.after is not None and place is None):
+        is_unknown = search.patient is not None and search.subject is None
+        if is_unknown or not statuses or (search.after is not None and place is None):
             return [], None
         wanted = WantedAlarms(
             None if caller.wards is None else sorted(caller.wards),
-            subject,
+            search.subject,
             search.ids,
             search.time("identified"),
             search.time("_lastUpdated"),

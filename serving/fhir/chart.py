@@ -1,6 +1,7 @@
 """What callers may read of patients: who they are, and where they lie. Whom a caller may not see is as unknown as anybody."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from vigil.features.kernel.plan import UNBOUNDED
@@ -50,10 +51,10 @@ class Chart:
         """Return whether a caller may see a patient."""
         return not self._access.invisible_subjects(caller, [subject])
 
-    def find(self, caller: Caller, key: str) -> str | None:
-        """Return the subject key that a key of the directory stands for, if the caller may see them."""
-        subject = self.identify(key)
-        return subject if subject is not None and self.may_see(caller, subject) else None
+    def resolve(self, search: Search, caller: Caller) -> Search:
+        """Return a search with the subject key of the patient it names, if the caller may see them."""
+        subject = None if search.patient is None else self.identify(search.patient)
+        return replace(search, subject=subject if subject is not None and self.may_see(caller, subject) else None)
 
     def read(self, kind: Person, identity: str, caller: Caller) -> dict[str, Any] | None:
         """Return a Patient or an Encounter by its id, this server's or one that a client chose; None: there is none."""
@@ -87,12 +88,12 @@ class Chart:
 
     def _wanted(self, kind: Person, search: Search, caller: Caller) -> list[str]:
         """Return the subjects that a search names, as far as the caller may see them."""
-        named: list[str | None] = [] if search.patient is None else [self.identify(search.patient)]
-        if search.ids is not None:
-            ids = self.directory.ids
-            named_by_id = [ids.subject(identity, _KINDS[kind]) for identity in search.ids]
-            named = named_by_id if search.patient is None else [each for each in named if each in named_by_id]
-        return [each for each in dict.fromkeys(named) if each is not None and self.may_see(caller, each)]
+        if search.ids is None:
+            return [] if search.subject is None else [search.subject]
+        by_id = dict.fromkeys(self.directory.ids.subject(identity, _KINDS[kind]) for identity in search.ids)
+        if search.patient is not None:
+            return [] if search.subject is None or search.subject not in by_id else [search.subject]
+        return [each for each in by_id if each is not None and self.may_see(caller, each)]
 
     def _id(self, kind: Person, subject: str) -> str:
         return self.directory.ids.of_subject(subject, _KINDS[kind])

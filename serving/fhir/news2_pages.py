@@ -35,7 +35,7 @@ class News2Pages:
 
     def search(self, search: Search, caller: Caller) -> list[dict[str, Any]]:
         """Return the NEWS2 that a search asks for: the present one by its code, or any by id."""
-        subject = None if search.patient is None else self.chart.find(caller, search.patient)
+        subject = search.subject
         if search.ids is not None:
             found = [self.read(identity, caller) for identity in search.ids if identity.startswith(ID_PREFIX)]
             mine = None if subject is None else {"reference": self.chart.directory.reference(subject)}

@@ -59,10 +59,9 @@ class ObservationPages:
         """
         if search.ids is not None:
             found = [each for each in (self._find(identity, caller) for identity in search.ids) if each is not None]
-            subject = None if search.patient is None else self._chart.find(caller, search.patient)
-            mine = None if subject is None else self._chart.directory.reference(subject)
+            mine = None if search.subject is None else self._chart.directory.reference(search.subject)
             return [each for each in found if search.patient is None or each["subject"]["reference"] == mine], None
-        subject = self._chart.find(caller, search.require_patient())
+        subject = search.require_patient()
         after = None if search.after is None else self._chart.directory.ids.row(search.after)
         if subject is None or (search.after is not None and after is None):
             return [], None

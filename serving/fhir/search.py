@@ -37,6 +37,8 @@ class Search:
     Attributes:
         type: of the resources.
         patient: key of the patient (:class:`vigil.serving.fhir.directory.Directory`); None: of any.
+        subject: subject key of that patient, once :meth:`vigil.serving.fhir.chart.Chart.resolve` has found it; None: they are
+            unknown, or the caller may not see them.
         ids: of resources; None: any.
         tokens: alternatives by name of the parameter, each ``CODE`` or ``SYSTEM|CODE``.
         times: interval by name of the parameter.
@@ -48,6 +50,7 @@ class Search:
 
     type: str
     patient: str | None = None
+    subject: str | None = None
     ids: tuple[str, ...] | None = None
     tokens: Mapping[str, Sequence[str]] = field(default_factory=dict)
     times: Mapping[str, Interval] = field(default_factory=dict)
@@ -60,15 +63,15 @@ class Search:
         """Return the interval of a parameter; all time if it was not sent."""
         return self.times.get(name, ALWAYS)
 
-    def require_patient(self) -> str:
-        """Return the key of the patient.
+    def require_patient(self) -> str | None:
+        """Return the subject key of the patient who is named; None: they are unknown to the caller.
 
         Raises:
             FhirError: none is named (400).
         """
         if self.patient is None:
             _refuse(f"patient: expected the id of one Patient; their identifier goes into the body of POST {self.type}/_search")
-        return self.patient
+        return self.subject
 
 
 def parse_search(kind: str, query: str, *, is_form: bool, prefer: str) -> Search:

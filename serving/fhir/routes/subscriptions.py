@@ -32,6 +32,19 @@ async def _service(request: Request) -> SubscriptionService:
 
 
 ServiceHere = Annotated[SubscriptionService, Depends(_service)]
+Reader = Annotated[Caller, Depends(may("r", "Subscription"))]
+Searcher = Annotated[Caller, Depends(may("s", "Subscription"))]
+
+
+async def _subscription(
+    id: str,  # noqa: A002 - FHIR's name
+    service: ServiceHere,
+    caller: Reader,
+) -> Subscription:
+    return await run_in_threadpool(service.find, id, caller)
+
+
+SubscriptionHere = Annotated[Subscription, Depends(_subscription)]
 IfMatch = Annotated[str | None, Header()]
 Parameters = list[tuple[str, str]]
 
@@ -52,26 +65,20 @@ async def create(
 
 
 @router.get("")
-async def search(
-    request: Request, service: ServiceHere, caller: Annotated[Caller, Depends(may("s", "Subscription"))]
-) -> FhirResponse:
+async def search(request: Request, service: ServiceHere, caller: Searcher) -> FhirResponse:
     """The caller's subscriptions, by id, status and endpoint."""
     return await _search(request, service, caller, _parse_query(request.url.query))
 
 
 @router.post("/_search")
-async def search_by_form(
-    request: Request, service: ServiceHere, caller: Annotated[Caller, Depends(may("s", "Subscription"))]
-) -> FhirResponse:
+async def search_by_form(request: Request, service: ServiceHere, caller: Searcher) -> FhirResponse:
     """The same, with the parameters in the body."""
     return await _search(request, service, caller, _parse_query((await request.body()).decode("utf-8", "replace")))
 
 
 @router.get("/$status")
 @router.post("/$status")
-async def status_of_all(
-    request: Request, service: ServiceHere, caller: Annotated[Caller, Depends(may("r", "Subscription"))]
-) -> FhirResponse:
+async def status_of_all(request: Request, service: ServiceHere, caller: Reader) -> FhirResponse:
     """The status of the caller's subscriptions, by id and status."""
     asked = await _read_parameters(request, _STATUS)
     found = await run_in_threadpool(service.search, caller, _values(asked, "id"), _values(asked, "status"))
@@ -79,13 +86,9 @@ async def status_of_all(
 
 
 @router.get("/{id}")
-async def read(
-    id: str,  # noqa: A002 - FHIR's name
-    service: ServiceHere,
-    caller: Annotated[Caller, Depends(may("r", "Subscription"))],
-) -> FhirResponse:
+async def read(service: ServiceHere, subscription: SubscriptionHere) -> FhirResponse:
     """A subscription, without the header that it sends."""
-    return await _answer(service, await run_in_threadpool(service.find, id, caller))
+    return await _answer(service, subscription)
 
 
 @router.put("/{id}")
@@ -116,31 +119,20 @@ async def delete(
 
 @router.get("/{id}/$status")
 @router.post("/{id}/$status")
-async def status(
-    request: Request,
-    id: str,  # noqa: A002 - FHIR's name
-    service: ServiceHere,
-    caller: Annotated[Caller, Depends(may("r", "Subscription"))],
-) -> FhirResponse:
+async def status(request: Request, service: ServiceHere, subscription: SubscriptionHere) -> FhirResponse:
     """The status of one subscription."""
     await _read_parameters(request, _STATUS)
-    return FhirResponse(service.status([await run_in_threadpool(service.find, id, caller)]))
+    return FhirResponse(service.status([subscription]))
 
 
 @router.get("/{id}/$events")
 @router.post("/{id}/$events")
-async def events(
-    request: Request,
-    id: str,  # noqa: A002 - FHIR's name
-    service: ServiceHere,
-    caller: Annotated[Caller, Depends(may("r", "Subscription"))],
-) -> FhirResponse:
+async def events(request: Request, service: ServiceHere, subscription: SubscriptionHere, caller: Reader) -> FhirResponse:
     """The events of a subscription by number, as far as they are stored."""
     asked = await _read_parameters(request, _EVENTS)
     since, until = _number(asked, "eventsSinceNumber"), _number(asked, "eventsUntilNumber")
-    content = _content(asked)
-    found = await run_in_threadpool(service.find, id, caller)
-    return FhirResponse(await run_in_threadpool(service.events, found, caller, 1 if since is None else since, until, content))
+    told = await run_in_threadpool(service.events, subscription, caller, 1 if since is None else since, until, _content(asked))
+    return FhirResponse(told)
 
 
 async def _answer(service: SubscriptionService, subscription: Subscription, status_code: int = 200) -> FhirResponse:
