@@ -120,5 +120,4 @@ async def _require_csrf_token(request: Request, expected: str) -> None:
 def _caller(session: Session, service: LoginService) -> Caller:
     scopes, permissions = parse_allowed(session.scopes)
     wards = None if session.wards is None else frozenset(session.wards)
-    ends_at = min(session.expires_at / 1e6, session.used_at / 1e6 + service.settings.idle.total_seconds())
-    return Caller(session.sub, scopes, wards, ends_at, permissions)
+    return Caller(session.sub, scopes, wards, service.ends_at(session) / 1e6, permissions)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from vigil.serving.auth.smart_scopes import parse_smart_scopes
 from vigil.serving.auth.tokens import SCOPES, is_printable_name, parse_allowed
 from vigil.serving.login.errors import LoginError
-from vigil.serving.login.settings import Allowance, IssuerSettings
+from vigil.serving.login.settings import SCREEN_SCOPES, Allowance, IssuerSettings
 
 _STAFF: Final = ("Practitioner", "PractitionerRole")
 _FHIR_USER: Final = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})", flags=re.ASCII)
@@ -38,6 +38,7 @@ def identify(claims: Mapping[str, Any], granted: object, issuer: IssuerSettings)
     - Wards: the claim ``wards``, as tokens of the API have it; else those of the person in ``login.toml``; else those of all
       their roles; else those of the issuer. If nothing names wards, the login is refused: a person sees no patients by default.
     - Scopes: those that the issuer granted, and those of ``login.toml``.
+    - The account of a screen on a wall has what ``login.toml`` says of screens, and nothing else.
 
     Args:
         claims: of the verified id_token.
@@ -47,6 +48,10 @@ def identify(claims: Mapping[str, Any], granted: object, issuer: IssuerSettings)
     Raises:
         LoginError: the person may do nothing here.
     """
+    shown = str(claims["name"] if is_printable_name(claims.get("name")) else claims["sub"])
+    screen = issuer.screens.get(claims["sub"])
+    if screen is not None:
+        return Person(_caller(claims, None, issuer), shown, list(SCREEN_SCOPES), sorted(screen.wards))
     user = _read_user(claims, issuer)
     entries = _find_allowances(claims, user, issuer)
     names = granted.split(" ") if isinstance(granted, str) and issuer.fhir else []
@@ -60,7 +65,6 @@ def identify(claims: Mapping[str, Any], granted: object, issuer: IssuerSettings)
             "the person, of a role or of all in login.toml.",
             403,
         )
-    shown = str(claims["name"] if is_printable_name(claims.get("name")) else claims["sub"])
     return Person(_caller(claims, user, issuer), shown, scopes, _wards(claims, entries))
 
 
@@ -82,7 +86,7 @@ def _read_user(claims: Mapping[str, Any], issuer: IssuerSettings) -> str | None:
 
 
 def _caller(claims: Mapping[str, Any], user: str | None, issuer: IssuerSettings) -> str:
-    name = f"{issuer.url}/{user}" if user is not None else f"{issuer.url}|{claims['sub']}"
+    name = f"{issuer.url}/{user}" if user is not None else issuer.caller_of(claims["sub"])
     if len(name) > _MOST_CHARACTERS:
         raise LoginError("sub", f"sub: expected at most {_MOST_CHARACTERS} characters together with the issuer", 403)
     return name

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -23,7 +24,7 @@ from vigil.serving.login.issuers import Endpoints, Issuers, known_error
 from vigil.serving.login.links import is_loopback_url, link_sealer
 from vigil.serving.login.people import Person, identify
 from vigil.serving.login.sealed import Sealer
-from vigil.serving.login.settings import IssuerSettings, LoginSettings, LoginSettingsFile
+from vigil.serving.login.settings import SCREEN_LIFETIME, SCREEN_SCOPES, IssuerSettings, LoginSettings, LoginSettingsFile
 from vigil.serving.records.sessions import Session, Sessions
 from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.used_assertions import UsedAssertions
@@ -32,6 +33,7 @@ CALLBACK_PATH: Final = "/login/callback"
 LOCAL_PATH: Final = "/local-login"
 LOCAL_NAME: Final = "this machine"
 LOCAL_CLIENT: Final = "vigil"
+_MICROSECOND: Final = timedelta(microseconds=1)
 _LOCAL_CALLER: Final = "local"  # as that of `vigil token`
 _STATES: Final = "login"  # in the table of what was used once
 
@@ -226,8 +228,10 @@ class LoginService:
 
     def _create_session(self, person: Person, context: dict[str, str | None], next_path: str) -> Entered:
         now = microsecond(present())
-        lifetime = round(self.settings.lifetime.total_seconds() * 1e6)
-        session = Session(person.sub, person.name, person.scopes, person.wards, context, now, now, now + lifetime)
+        settings = self.settings
+        lifetime = SCREEN_LIFETIME if person.sub in settings.screens else settings.lifetime
+        ends = now + lifetime // _MICROSECOND
+        session = Session(person.sub, person.name, person.scopes, person.wards, context, now, now, ends)
         return Entered(self.sessions.create(session), session, next_path)
 
     def find_session(self, name: str, *, is_use: bool) -> Session | None:
@@ -236,7 +240,17 @@ class LoginService:
         Raises:
             DatabaseError: sessions cannot be read.
         """
-        return self.sessions.find(name, microsecond(present()), self.settings.idle, is_use=is_use)
+        return self.sessions.find(name, microsecond(present()), self.ends_at, is_use=is_use)
+
+    def ends_at(self, session: Session) -> int:
+        """Return when a session ends without another use, by the settings of now: microseconds UTC."""
+        settings = self.settings
+        wards = settings.screens.get(session.sub)
+        if wards is not None:
+            is_screen = (session.scopes, session.wards) == (list(SCREEN_SCOPES), sorted(wards))
+            return session.expires_at if is_screen else session.created_at
+        lasts_until = session.created_at + settings.lifetime // _MICROSECOND
+        return min(session.expires_at, lasts_until, session.used_at + settings.idle // _MICROSECOND)
 
     def patient_reference(self, session: Session) -> str | None:
         """Return the reference by which this server names the patient of a launch."""

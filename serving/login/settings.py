@@ -16,6 +16,9 @@ issuer, so only issuers in this file are contacted.
     [issuers.ehr.roles.intensivist]
     wards = "all"
     scopes = ["terms:write"]
+
+    [issuers.ehr.screens.wall-b4]        # the account of a screen that everyone on the ward looks at
+    wards = ["B4"]
 """
 
 from collections.abc import Mapping
@@ -32,6 +35,8 @@ from vigil.serving.auth.tokens import SCOPES, is_printable_name
 from vigil.serving.records.settings_file import SettingsFile
 
 FILE: Final = "login.toml"
+SCREEN_SCOPES: Final = ("alarms:read", "ward:read")  # what a screen on a wall may
+SCREEN_LIFETIME: Final = timedelta(days=30)
 # Asked of a record system, beside "launch" where it starts Vigil: who the person is, and what they may see and do here.
 _ASKED_OF_FHIR: Final = (
     "openid",
@@ -85,6 +90,18 @@ class Allowance(BaseModel):
     scopes: tuple[Annotated[str, AfterValidator(_require_scope)], ...] = ()
 
 
+class Screen(BaseModel):
+    """A screen on a wall: it has no automatic logoff, since nobody uses it, and shows its wards without acting on them.
+
+    Attributes:
+        wards: those it shows.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    wards: Annotated[frozenset[Name], Field(min_length=1)]
+
+
 class IssuerSettings(Allowance):
     """One issuer of logins.
 
@@ -98,6 +115,7 @@ class IssuerSettings(Allowance):
         role_claim: the claim of the id_token that lists the roles of a person.
         roles: what the people of a role may, beside what everyone may.
         people: what one person may, by ``sub`` or by ``fhirUser`` such as ``Practitioner/17``.
+        screens: accounts of screens on walls, by ``sub``.
     """
 
     fhir: Url | None = None
@@ -109,6 +127,7 @@ class IssuerSettings(Allowance):
     role_claim: Name = "roles"
     roles: Mapping[Name, Allowance] = Field(default_factory=dict)
     people: Mapping[Name, Allowance] = Field(default_factory=dict)
+    screens: Mapping[Name, Screen] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _check(self) -> "IssuerSettings":
@@ -128,6 +147,10 @@ class IssuerSettings(Allowance):
         """The scopes to ask for."""
         return self.ask or (_ASKED_OF_FHIR if self.fhir else _ASKED_OF_OPENID)
 
+    def caller_of(self, sub: str) -> str:
+        """Return the name of the caller whom the issuer calls ``sub``, unique among all issuers."""
+        return f"{self.url}|{sub}"
+
 
 class LoginSettings(BaseModel):
     """The settings.
@@ -143,6 +166,12 @@ class LoginSettings(BaseModel):
     idle_minutes: Annotated[float, Field(ge=1, le=24 * 60)] = 15
     lifetime_hours: Annotated[float, Field(gt=0, le=24)] = 12
     issuers: Mapping[Name, IssuerSettings] = Field(default_factory=dict)
+
+    @property
+    def screens(self) -> dict[str, frozenset[str]]:
+        """The wards of the screens of all issuers, by their names as callers."""
+        issuers = self.issuers.values()
+        return {issuer.caller_of(name): screen.wards for issuer in issuers for name, screen in issuer.screens.items()}
 
     @property
     def idle(self) -> timedelta:

@@ -6,9 +6,9 @@ The cookie of a session is a random name; the table holds its digest only. So a 
 import hashlib
 import logging
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -67,13 +67,13 @@ class Sessions:
             connection.execute(SESSIONS.insert().values(digest=_digest(name), **as_row(session)))
         return name
 
-    def find(self, name: str, now: int, idle: timedelta, *, is_use: bool) -> Session | None:
+    def find(self, name: str, now: int, ends_at: Callable[[Session], int], *, is_use: bool) -> Session | None:
         """Return the session of a name; None: there is none, or it has ended.
 
         Args:
             name: the content of a cookie.
             now: microseconds UTC.
-            idle: the time without a use after which a session ends.
+            ends_at: returns when a session ends without another use, microseconds UTC.
             is_use: whether a person does something. Asking by a page itself, such as for news, does not extend a session.
 
         Raises:
@@ -86,7 +86,7 @@ class Sessions:
         if found is None:
             return None
         session = Session(**found)
-        if now >= min(session.expires_at, session.used_at + idle // timedelta(microseconds=1)):
+        if now >= ends_at(session):
             with suppress(DatabaseError):
                 self.end(name)  # so that no longer setting and no clock that is set back opens it again
             return None

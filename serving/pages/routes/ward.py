@@ -178,4 +178,5 @@ def _constants(viewer: Viewer) -> dict[str, Any]:
         "trend_hours": TREND_HOURS,
         "override_reasons": OVERRIDE_REASONS,
         "may_act": viewer.caller.has_scope("alarms:write"),
+        "may_open": viewer.caller.has_scope("risk:read"),
     }

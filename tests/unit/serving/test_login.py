@@ -164,6 +164,8 @@ def test_settings_of_an_issuer_are_read(tmp_path):
         (GOOD + "wards = []", "issuers.ehr.wards"),
         (GOOD + 'wards = "B4"', "issuers.ehr.wards"),
         (GOOD + 'scopes = ["risk:write"]', "expected one of observations:write"),
+        (GOOD + '[issuers.ehr.screens.wall]\nwards = "all"', "issuers.ehr.screens.wall.wards"),
+        (GOOD + '[issuers.ehr.screens.wall]\nwards = ["B4"]\nscopes = ["alarms:write"]', "issuers.ehr.screens.wall.scopes"),
         ("idle_minutes = 0", "idle_minutes: Input should be greater than or equal to 1"),
         ("lifetime_hours = 25", "lifetime_hours"),
     ],

@@ -27,7 +27,7 @@ def test_the_example_holds_every_setting_and_can_be_used():
     example = tomllib.loads(text)
     settings = LoginSettings.model_validate(example)
     assert example.keys() == LoginSettings.model_fields.keys()
-    named = set(re.findall(r"\b(\w+) = ", text)) | {"roles", "people"}
+    named = set(re.findall(r"\b(\w+) = ", text)) | {"roles", "people", "screens"}
     assert named == {*IssuerSettings.model_fields, "idle_minutes", "lifetime_hours"}
     defaults = LoginSettings()
     assert (settings.idle_minutes, settings.lifetime_hours) == (defaults.idle_minutes, defaults.lifetime_hours)

@@ -24,6 +24,9 @@ scopes = ["terms:write"]
 
 [issuers.ehr.people."Practitioner/99"]
 wards = "all"
+
+[issuers.ehr.screens.wall-b4]
+wards = ["B4"]
 """
 
 

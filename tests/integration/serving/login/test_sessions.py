@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
 from typing import Annotated
 
 import pytest
@@ -31,7 +30,7 @@ from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.used_assertions import UsedAssertions
 
 MINUTE = 60_000_000
-IDLE = timedelta(minutes=15)
+IDLE = 15 * MINUTE
 
 
 def session(**changes):
@@ -47,6 +46,10 @@ def session(**changes):
     return Session(**{**fields, "expires_at": 12 * 60 * MINUTE, **changes})
 
 
+def ends_at(found):
+    return min(found.expires_at, found.used_at + IDLE)
+
+
 @pytest.fixture
 def sessions(tmp_path):
     return Sessions(open_database(tmp_path, connection_tables.SCHEMA))
@@ -55,39 +58,39 @@ def sessions(tmp_path):
 def test_session_is_found_by_its_name_only(sessions, tmp_path):
     name = sessions.create(session(wards=None, context={"patient": "key"}))
     assert len(name) >= 43  # 256 bits
-    assert sessions.find(name, MINUTE, IDLE, is_use=False) == session(wards=None, context={"patient": "key"})
-    assert sessions.find(name[:-1], MINUTE, IDLE, is_use=False) is None
+    assert sessions.find(name, MINUTE, ends_at, is_use=False) == session(wards=None, context={"patient": "key"})
+    assert sessions.find(name[:-1], MINUTE, ends_at, is_use=False) is None
     assert name.encode() not in (tmp_path / "connections.db").read_bytes() + (tmp_path / "connections.db-wal").read_bytes()
 
 
 def test_session_ends_after_a_time_without_a_use(sessions):
     name = sessions.create(session())
     for minute in (14, 28, 42):
-        assert sessions.find(name, minute * MINUTE, IDLE, is_use=True).used_at == minute * MINUTE
-    assert sessions.find(name, 57 * MINUTE, IDLE, is_use=True) is None
-    assert sessions.find(name, 50 * MINUTE, IDLE, is_use=True) is None  # also where the clock is set back
+        assert sessions.find(name, minute * MINUTE, ends_at, is_use=True).used_at == minute * MINUTE
+    assert sessions.find(name, 57 * MINUTE, ends_at, is_use=True) is None
+    assert sessions.find(name, 50 * MINUTE, ends_at, is_use=True) is None  # also where the clock is set back
 
 
 def test_page_that_asks_by_itself_does_not_extend_a_session(sessions):
     name = sessions.create(session())
     for minute in range(1, 15):
-        assert sessions.find(name, minute * MINUTE, IDLE, is_use=False) is not None
-    assert sessions.find(name, 15 * MINUTE, IDLE, is_use=False) is None
+        assert sessions.find(name, minute * MINUTE, ends_at, is_use=False) is not None
+    assert sessions.find(name, 15 * MINUTE, ends_at, is_use=False) is None
 
 
 def test_session_ends_at_its_expiry_however_much_it_is_used(sessions):
     name = sessions.create(session(expires_at=30 * MINUTE))
     for minute in (10, 20, 29):
-        assert sessions.find(name, minute * MINUTE, IDLE, is_use=True) is not None
-    assert sessions.find(name, 30 * MINUTE, IDLE, is_use=True) is None
+        assert sessions.find(name, minute * MINUTE, ends_at, is_use=True) is not None
+    assert sessions.find(name, 30 * MINUTE, ends_at, is_use=True) is None
 
 
 def test_session_is_known_to_other_processes_and_after_a_restart(sessions, tmp_path):
     name = sessions.create(session())
     others = Sessions(open_database(tmp_path, connection_tables.SCHEMA))
-    assert others.find(name, MINUTE, IDLE, is_use=True) is not None
+    assert others.find(name, MINUTE, ends_at, is_use=True) is not None
     others.end(name)
-    assert sessions.find(name, MINUTE, IDLE, is_use=True) is None
+    assert sessions.find(name, MINUTE, ends_at, is_use=True) is None
 
 
 def test_expired_sessions_are_deleted(sessions):
@@ -97,14 +100,14 @@ def test_expired_sessions_are_deleted(sessions):
     name = sessions.create(session(created_at=4 * MINUTE, used_at=4 * MINUTE))  # deletes them, too
     assert sessions.delete_expired(4 * MINUTE) == 0
     sessions.end_all()
-    assert sessions.find(name, 5 * MINUTE, IDLE, is_use=True) is None
+    assert sessions.find(name, 5 * MINUTE, ends_at, is_use=True) is None
 
 
 def test_reading_goes_on_where_the_use_cannot_be_written(sessions, tmp_path):
     name = sessions.create(session())
     with closing(sqlite3.connect(tmp_path / "connections.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert sessions.find(name, MINUTE, IDLE, is_use=True) == session()
+        assert sessions.find(name, MINUTE, ends_at, is_use=True) == session()
 
 
 def test_backup_holds_no_session(sessions, tmp_path):
@@ -114,9 +117,9 @@ def test_backup_holds_no_session(sessions, tmp_path):
     manifest = backup(Home(tmp_path), tmp_path / "copy")
     assert [file for file in manifest.files if file.startswith("connections")] == ["connections.db"]
     restored = open_database(tmp_path / "copy", connection_tables.SCHEMA)
-    assert Sessions(restored).find(name, MINUTE, IDLE, is_use=False) is None
+    assert Sessions(restored).find(name, MINUTE, ends_at, is_use=False) is None
     assert not UsedAssertions(restored).use("ehr", "jti", 2_000_000_000, 1_900_000_000)
-    assert sessions.find(name, MINUTE, IDLE, is_use=False) is not None
+    assert sessions.find(name, MINUTE, ends_at, is_use=False) is not None
 
 
 def test_retention_deletes_what_has_expired(sessions, tmp_path):
@@ -124,7 +127,7 @@ def test_retention_deletes_what_has_expired(sessions, tmp_path):
     name = sessions.create(session(created_at=now, used_at=now, expires_at=now + 60 * MINUTE))
     sessions.create(session(expires_at=MINUTE))
     assert _delete_connections(tmp_path, present())["connections.db sessions"] == 1
-    assert sessions.find(name, now + MINUTE, IDLE, is_use=False) is not None
+    assert sessions.find(name, now + MINUTE, ends_at, is_use=False) is not None
 
 
 def test_home_of_an_earlier_version_gets_the_table(sessions, tmp_path):
@@ -227,6 +230,49 @@ def test_session_ends_by_the_settings_of_now(logged_in, server, settings):
     (server.home / "login.toml").write_text(settings.replace("idle_minutes = 15", "idle_minutes = 5"))
     try:
         assert session_of(logged_in).status_code == 401
+    finally:
+        (server.home / "login.toml").write_text(settings)
+
+
+@pytest.fixture
+def screen(browser, ehr):
+    """The browser of a screen on a wall. That its account has every role of the record system gives it nothing."""
+    ehr.claims = {"sub": "wall-b4", "fhirUser": None, "roles": ["intensivist"], "wards": ["ICU"]}
+    assert return_from(browser, ehr).status_code == 303
+    return browser
+
+
+def let_pass(server, minutes):
+    with closing(sqlite3.connect(server.home / "connections.db")) as connection, connection:
+        times = ", ".join(f"{name} = {name} - {minutes * MINUTE}" for name in ("created_at", "used_at", "expires_at"))
+        connection.execute(f"UPDATE sessions SET {times}")
+
+
+def test_screen_on_a_wall_shows_its_wards_for_days_and_changes_nothing(screen, server):
+    found = session_of(screen).json()
+    assert (found["scopes"], found["wards"]) == (["alarms:read", "ward:read"], ["B4"])
+    day = 24 * 60
+    for _ in range(29):
+        let_pass(server, day)
+        assert session_of(screen).status_code == 200
+    page = screen.get("/ward/B4")
+    assert page.status_code == 200
+    assert 'name="action"' not in page.text
+    assert "/patient/" not in page.text
+    assert screen.get("/ward/ICU").status_code == 404
+    let_pass(server, day)
+    assert session_of(screen).status_code == 401
+
+
+@pytest.mark.parametrize("written", ['wards = ["B4", "ICU"]', None])
+def test_screen_is_logged_off_once_it_is_one_no_longer(screen, server, settings, written):
+    entry = '[issuers.ehr.screens.wall-b4]\nwards = ["B4"]\n'
+    assert entry in settings
+    let_pass(server, 13 * 60)  # longer than a person stays logged in
+    changed = "" if written is None else entry.replace('wards = ["B4"]', written)
+    (server.home / "login.toml").write_text(settings.replace(entry, changed))
+    try:
+        assert session_of(screen).status_code == 401
     finally:
         (server.home / "login.toml").write_text(settings)
 
