@@ -123,6 +123,20 @@ _TABLE = (
 TASKS: Final[dict[str, RiskTask]] = {task.name: task for task in _TABLE}
 
 
+def describe_outcome(outcome: str, horizon: timedelta) -> str:
+    """Return an outcome and how far ahead it is predicted.
+
+    >>> describe_outcome("sepsis", timedelta(hours=6)), describe_outcome("death in hospital", timedelta(days=10_000))
+    ('sepsis within 6 h', 'death in hospital')
+    """
+    return f"{outcome} within {horizon / timedelta(hours=1):g} h" if is_limited(horizon) else outcome
+
+
+def is_limited(horizon: timedelta) -> bool:
+    """Return whether a horizon ends before the stay may; one of a year or more means the rest of the stay."""
+    return horizon < timedelta(days=365)
+
+
 def describe_task(task: RiskTask) -> dict[str, Any]:
     """Return what ``evaluation.json`` says of a task."""
     return {

@@ -13,6 +13,7 @@ from vigil.features.scores import NEWS2_HIGH, NEWS2_MEDIUM
 from vigil.features.signals import SIGNALS
 from vigil.models.cohort import index_times
 from vigil.models.registry import RegisteredModel
+from vigil.models.tasks import describe_outcome
 from vigil.pipelines.cohort_store import CohortStore
 from vigil.pipelines.home import Home
 
@@ -95,7 +96,7 @@ def patient_chart(home: Home, subject_id: str, hours: int = 36, version: str | N
         axes[0].annotate(f"{kind} ", (onset, 0.85), xycoords=("data", "axes fraction"), color="tab:red", fontsize=9, ha="right")
     axes[-1].xaxis.set_major_formatter(ConciseDateFormatter(axes[-1].xaxis.get_major_locator()))
     axes[-1].set_xlabel("time, UTC")
-    outcome = f"{cohort.task.outcome} within {cohort.task.horizon.total_seconds() / 3600:g} h"
+    outcome = describe_outcome(cohort.task.outcome, cohort.task.horizon)
     figure.suptitle(f"{'Simulated patient' if cohort.facts.simulated else 'Patient'}: risk of {outcome}, NEWS2 and signals")
     return figure
 

@@ -124,7 +124,7 @@ def render_model_card(evaluation: Mapping[str, Any], training: Mapping[str, Any]
         training=training,
         item=answered.item,
         unknown=answered.unknown,
-        outcome=_escape(tables.describe_outcome(evaluation["task"])),
+        outcome=_escape(tables.describe_question(evaluation["task"])),
         times="once per stay" if evaluation["once"] else "at each full hour of a stay",
         rules=evaluation["task"] if "after_onset" in evaluation["task"] else None,
         source=_escape(evaluation["source"]),

@@ -41,7 +41,7 @@ def render_report(result: Result) -> str:
     return template.render(
         result=result,
         default=display_name(result["default"]),
-        outcome=tables.describe_outcome(result["task"]),
+        outcome=tables.describe_question(result["task"]),
         rows="stays" if result["once"] else "patient-hours",
         number=format_number,
         interval=format_interval,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final
 
 from vigil.models.formatting import (
@@ -13,6 +14,7 @@ from vigil.models.formatting import (
     format_percent_interval,
 )
 from vigil.models.reporting.style import describe_knowledge, display_name, order_models
+from vigil.models.tasks import describe_outcome
 
 Result = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -356,7 +358,7 @@ def tabulate_methods(result: Result) -> Table:
     rows = [
         ["data", "a simulated ward" if result["simulated"] else result["source"]],
         ["cohort", f"{cohort['stays']:,} stays, {cohort['events']:,} with an event, {cohort['readings']:,} readings"],
-        ["question", f"{describe_outcome(task)}, predicted {times}"],
+        ["question", f"{describe_question(task)}, predicted {times}"],
         ["model", f"{task['name']} version {result['version']}, feature service {facts['feature_service']}"],
         ["digest of the training data", str(facts["data_digest"] or "not recorded")],
         ["held out", f"{share} of the patients, by a fixed function of the subject key; read by the evaluation only"],
@@ -366,11 +368,6 @@ def tabulate_methods(result: Result) -> Table:
     return Table(["what", "how"], rows)
 
 
-def describe_outcome(task: Row) -> str:
-    """Return the outcome and how far ahead it is predicted; a horizon of a year or more is not shown.
-
-    >>> describe_outcome({"outcome": "sepsis", "horizon_hours": 6})
-    'sepsis within 6 h'
-    """
-    hours = task["horizon_hours"]
-    return f"{task['outcome']} within {hours:g} h" if hours < 24 * 365 else str(task["outcome"])
+def describe_question(task: Row) -> str:
+    """Return the outcome of a task and how far ahead it is predicted."""
+    return describe_outcome(str(task["outcome"]), timedelta(hours=task["horizon_hours"]))

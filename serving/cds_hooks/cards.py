@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from vigil.features.display_names import capitalise, name_signal, show_value
 from vigil.models.alarms.safety_net import Band
+from vigil.models.tasks import is_limited
 from vigil.serving.api.alarm_actions import OVERRIDE_REASON_SYSTEM, OVERRIDE_REASONS
 from vigil.serving.records.ward_rows import Alarm
 from vigil.serving.scoring.risk_report import RiskReport
@@ -15,13 +16,14 @@ _REASONS: Final = 3  # signals that a card names
 _INDICATORS: Final[dict[Band, str]] = {"medium": "warning", "high": "critical"}  # no card for the others
 
 
-def make_card(report: RiskReport, alarm: Alarm | None, url: str) -> dict[str, Any] | None:
+def make_card(report: RiskReport, alarm: Alarm | None, url: str, page: str) -> dict[str, Any] | None:
     """Return the card of a risk; None: there is nothing to say.
 
     Args:
         report: with contributions.
         alarm: the open alarm of the patient. Feedback about the card is then about the alarm.
         url: of this server.
+        page: path of the patient's page there.
     """
     indicator = _INDICATORS.get(report.risk.band)
     if indicator is None:
@@ -32,6 +34,7 @@ def make_card(report: RiskReport, alarm: Alarm | None, url: str) -> dict[str, An
         "indicator": indicator,
         "detail": "\n\n".join(_details(report)),
         "source": {"label": "Vigil", "url": url},
+        "links": [{"label": "Open in Vigil", "url": f"{url}{page}", "type": "absolute"}],
         "overrideReasons": [
             {"code": code, "system": OVERRIDE_REASON_SYSTEM, "display": display} for code, display in OVERRIDE_REASONS.items()
         ],
@@ -41,11 +44,9 @@ def make_card(report: RiskReport, alarm: Alarm | None, url: str) -> dict[str, An
 def _summary(report: RiskReport) -> str:
     risk, outcome = report.risk, report.task.outcome
     news2 = f"NEWS2 {risk.news2}" + (f" to {risk.news2_highest}" if risk.news2_highest > risk.news2 else "")
-    chance = (
-        ""
-        if risk.probability is None
-        else f", {100 * risk.probability:.0f} % within {report.task.horizon / timedelta(hours=1):g} h"
-    )
+    horizon = report.task.horizon
+    within = f" within {horizon / timedelta(hours=1):g} h" if is_limited(horizon) else ""
+    chance = "" if risk.probability is None else f", {100 * risk.probability:.0f} %{within}"
     text = f"{capitalise(risk.band)} risk of {outcome}{chance}. {news2}. {_age(report)}."
     return text if len(text) < MAX_SUMMARY else f"{capitalise(risk.band)} risk{chance}. {news2}. {_age(report)}."
 

@@ -105,7 +105,7 @@ class CdsService:
         if caller.has_scope("alarms:read"):
             opened = [one for one in self.ward_state.alarms(subject=subject) if one.ended_at is None and one.sounded > 0]
             alarm = opened[0] if opened else None
-        card = make_card(report, alarm, self.url)
+        card = make_card(report, alarm, self.url, self.chart.directory.page(subject))
         return [] if card is None else [card]
 
     def _find(self, patient_id: str, patient: Any, server: str | None) -> str:

@@ -100,3 +100,7 @@ class Directory:
     def reference(self, subject: str) -> str:
         """Return the reference by which this server names a patient."""
         return f"Patient/{self.ids.of_subject(subject)}"
+
+    def page(self, subject: str) -> str:
+        """Return the path of the page of a patient, which ``serving/pages`` offers to people."""
+        return f"/patient/{self.ids.of_subject(subject)}"

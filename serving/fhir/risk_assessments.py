@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from vigil.models.alarms.safety_net import Band
 from vigil.models.assessment import Finding
+from vigil.models.tasks import is_limited
 from vigil.serving.fhir.software_device import DEVICE_REFERENCE, software_device
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.scoring.risk_report import RiskReport
@@ -70,13 +71,10 @@ def device_of(report: RiskReport, model: tuple[str, str] | None) -> dict[str, An
 
 def _predictions(report: RiskReport) -> list[dict[str, Any]]:
     risk, task = report.risk, report.task
-    common = {
-        "outcome": {"text": task.outcome},
-        "whenPeriod": {
-            "start": write_instant(report.as_of),
-            "end": write_instant(report.as_of + task.horizon),
-        },
-    }
+    period = {"start": write_instant(report.as_of)}
+    if is_limited(task.horizon):  # a period without an end lasts on
+        period["end"] = write_instant(report.as_of + task.horizon)
+    common = {"outcome": {"text": task.outcome}, "whenPeriod": period}
     first: dict[str, Any] = dict(common)
     if risk.probability is not None:
         first["probabilityDecimal"] = round(100 * risk.probability, 2)

@@ -14,8 +14,7 @@ from vigil.serving.login.errors import LoginError
 from vigil.serving.login.sealed import Sealer
 
 SECONDS: Final = 600  # that a person has at the issuer
-LANDING: Final = "/"  # where a login leads that names no page,
-PATIENT_PAGE: Final = "/patient/{id}"  # and a launch with a patient; the page is that of serving/pages
+LANDING: Final = "/"  # where a login leads that names no page
 
 _COOKIE: Final = "vigil_login_"
 _TAIL: Final = 16  # characters of the state in the name of the cookie, so that two logins side by side have one each

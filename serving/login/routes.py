@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from vigil.serving.login import cookies
-from vigil.serving.login.attempts import LANDING, PATIENT_PAGE, cookie_name, require_path, seal_attempt
+from vigil.serving.login.attempts import LANDING, cookie_name, require_path, seal_attempt
 from vigil.serving.login.client_keys import public_keys
 from vigil.serving.login.dependencies import LoginHere, OpenSession, open_session, watch_session
 from vigil.serving.login.errors import LoginError
@@ -113,11 +113,11 @@ def _go_on(service: LoginService, entered: Entered) -> Response:
     """Lead to the requested page, or else to the patient of the launch. A page says if that patient is unknown."""
     if entered.next != LANDING or "patient" not in entered.session.context:
         return RedirectResponse(entered.next, 303)
-    reference = service.patient_reference(entered.session)
-    if reference is None:
+    path = service.patient_page(entered.session)
+    if path is None:
         text = "The patient of this launch is not known here, or was sent under another name."
         return page("Unknown patient", text, links=[("Go on without a patient", LANDING)])
-    return RedirectResponse(PATIENT_PAGE.format(id=reference.removeprefix("Patient/")), 303)
+    return RedirectResponse(path, 303)
 
 
 @router.post("/login/logout")

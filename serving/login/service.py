@@ -257,6 +257,11 @@ class LoginService:
         subject = session.context.get("patient")
         return None if subject is None else self._directory.reference(subject)
 
+    def patient_page(self, session: Session) -> str | None:
+        """Return the path of the page of the patient of a launch; None: they are not known here."""
+        subject = session.context.get("patient")
+        return None if subject is None else self._directory.page(subject)
+
     @property
     def _redirect_uri(self) -> str:
         return f"{self.url}{CALLBACK_PATH}"

@@ -3,7 +3,7 @@
 import io
 import textwrap
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo
 
@@ -76,9 +76,8 @@ def _draw_head(figure: "Figure", view: PatientView, words: Words, zone: ZoneInfo
         figure.text(_LEFT + 0.14, 0.877, words("patient.range", low=low, high=high), fontsize=8)
     figure.text(_LEFT + 0.36, 0.893, f"NEWS2 {risk.news2}", fontsize=16, fontweight="bold")
     age = report.latest_reading_hours
-    hours = report.task.horizon / timedelta(hours=1)
     lines = [
-        words("view.horizon", outcome=report.task.outcome, hours=f"{hours:g}"),
+        words.question(report.task),
         f"{words('view.as_of')} {_time(report.as_of, zone)}; {words('view.data_age')}: "
         + (words("patient.no_reading") if age is None else words.age(age)),
     ]

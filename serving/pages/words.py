@@ -7,11 +7,13 @@ A text that a language lacks is shown in English. Names of signals that a langua
 import functools
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from vigil.features.display_names import capitalise, name_signal, show_value, unit_of_signal
 from vigil.features.signals import SIGNALS
+from vigil.models.tasks import RiskTask, is_limited
 from vigil.serving.api.alarm_actions import split_reason
 
 FOLDER: Final = Path(__file__).parent / "words"
@@ -111,6 +113,13 @@ class Words:
         if minutes < 120:
             return self("age.minutes", n=minutes)
         return self("age.hours", n=f"{hours:.0f}") if hours < 48 else self("age.days", n=f"{hours / 24:.0f}")
+
+    def question(self, task: RiskTask) -> str:
+        """Return what a risk is of, and within how many hours; outcomes that an own task names are in its words."""
+        outcome = self._texts.get(f"outcome.{task.outcome}") or task.outcome
+        if not is_limited(task.horizon):
+            return self("view.horizon_of_stay", outcome=outcome)
+        return self("view.horizon", outcome=outcome, hours=f"{task.horizon / timedelta(hours=1):g}")
 
     def finding(self, name: str) -> str:
         """Return what a finding means, in a sentence."""

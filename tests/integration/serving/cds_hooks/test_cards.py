@@ -4,13 +4,16 @@ import json
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
-from vigil.serving.cds_hooks.cards import MAX_SUMMARY
+from tests.support.viewer import open_viewer
+from vigil.models.tasks import TASKS
+from vigil.serving.cds_hooks.cards import MAX_SUMMARY, make_card
 
 URL = "https://vigil.example"
 SERVICE = "/cds-services/vigil-patient-view"
@@ -80,6 +83,21 @@ def test_sick_patient_has_a_card_that_says_why_and_how_old_the_data_are(server):
     assert "SpO2 85 % (3)" in card["detail"]
     assert "By NEWS2 alone." in card["detail"]
     assert {reason["code"] for reason in card["overrideReasons"]} >= {"false_alarm", "artefact"}
+
+
+def test_card_leads_to_the_page_of_the_patient(server):
+    (link,) = call(server).json()["cards"][0]["links"]
+    assert (link["type"], link["url"].partition("/patient/")[0]) == ("absolute", URL)
+    viewer, _ = open_viewer(server, wards=["B4"])
+    assert "NEWS2" in viewer.get(link["url"].removeprefix(URL)).text
+    assert "sick" not in link["url"]
+
+
+def test_card_of_a_risk_for_the_rest_of_the_stay_names_no_hours(server):
+    (report,) = server.components.risk_service.by_subject([server.components.pseudonyms.subject_key("sick")])
+    risk = replace(report.risk, basis="model", probability=0.345)
+    card = make_card(replace(report, risk=risk, task=TASKS["mortality"]), None, URL, "/patient/x")
+    assert card["summary"].startswith("High risk of death in hospital, 34 %. NEWS2 12 to 20.")
 
 
 @pytest.mark.parametrize("name", ["well", "nobody"])

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from tests.support.in_process_server import SICK, observations_body, running_in_process
+from vigil.models.tasks import TASKS
 from vigil.serving.fhir.risk_assessments import to_risk_assessment
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -71,6 +72,12 @@ def test_probability_is_a_percentage_and_the_range_a_prediction_of_its_own(serve
     assert "probabilityDecimal" not in second
     assert second["probabilityRange"]["low"] == {"value": 25.0, "unit": "%", "system": "http://unitsofmeasure.org", "code": "%"}
     assert resource["meta"]["security"][0]["code"] == "AIAST"
+
+
+def test_period_of_a_risk_for_the_rest_of_the_stay_has_no_end(server):
+    (report,) = server.components.risk_service.by_subject([server.components.pseudonyms.subject_key("4711")])
+    (prediction,) = to_risk_assessment(replace(report, task=TASKS["mortality"]), "Patient/x")["prediction"]
+    assert prediction["whenPeriod"].keys() == {"start"}
 
 
 @pytest.mark.parametrize("query", ["", "patient=a&patient=b", "patient.identifier=urn:mrn|4711", "code=x"])

@@ -14,7 +14,7 @@ from vigil.models.formatting import format_interval, format_number, format_perce
 from vigil.models.reporting import behaviour_tables, tables
 from vigil.models.reporting.report import render_report
 from vigil.models.reporting.style import display_name, order_models
-from vigil.models.reporting.tables import describe_outcome
+from vigil.models.reporting.tables import describe_question
 from vigil.models.tasks import TASKS, describe_task
 from vigil.pipelines.results import write_json
 
@@ -250,8 +250,8 @@ def test_numbers_are_formatted_with_their_intervals():
 
 
 def test_horizon_of_years_is_not_shown():
-    assert describe_outcome({"outcome": "sepsis", "horizon_hours": 6}) == "sepsis within 6 h"
-    assert describe_outcome({"outcome": "death in hospital", "horizon_hours": 240_000}) == "death in hospital"
+    assert describe_question({"outcome": "sepsis", "horizon_hours": 6}) == "sepsis within 6 h"
+    assert describe_question({"outcome": "death in hospital", "horizon_hours": 240_000}) == "death in hospital"
 
 
 def cells(table, heading):

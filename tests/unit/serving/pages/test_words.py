@@ -3,12 +3,14 @@
 import re
 import string
 import tomllib
+from dataclasses import replace
 from typing import get_args
 
 import pytest
 
 from vigil.models.alarms.safety_net import Reason
 from vigil.models.assessment import Finding
+from vigil.models.tasks import TASKS
 from vigil.serving.api.alarm_actions import OVERRIDE_REASONS
 from vigil.serving.pages.site import ENVIRONMENT
 from vigil.serving.pages.words import ENGLISH, FOLDER, LANGUAGES, Words, choose_language
@@ -39,7 +41,7 @@ def templates():
 @pytest.mark.parametrize("language", [language for language in LANGUAGES if language != ENGLISH])
 def test_a_language_has_every_text_with_the_same_placeholders(language):
     english, own = texts(ENGLISH), texts(language)
-    names = ("signal.", "value.")  # English has them from the signal table
+    names = ("signal.", "value.", "outcome.")  # English has them from the tables of signals and tasks
     assert {key for key in own if not key.startswith(names)} == english.keys() - {"site.name", "patient.news2"}
     assert all(placeholders(own[key]) == placeholders(english[key]) for key in own.keys() & english.keys())
 
@@ -59,6 +61,21 @@ def test_every_finding_and_every_reason_has_its_words(language):
     assert all(f"finding.{name}" in known for name in get_args(Finding))
     assert all(f"reason.{name}" in known for name in get_args(Reason))
     assert all(f"override.{name}" in known for name in OVERRIDE_REASONS)
+
+
+def test_outcomes_are_in_the_language_and_a_horizon_that_lasts_as_long_as_the_stay_has_no_hours():
+    assert Words("de").question(TASKS["sepsis"]) == "Risiko: Sepsis (Sepsis-3) innerhalb von 6 h"
+    assert Words("en").question(TASKS["sepsis"]) == "Risk of sepsis (Sepsis-3) within 6 h"
+    assert Words("de").question(TASKS["mortality"]) == "Risiko: Tod im Krankenhaus"
+    own = replace(TASKS["sepsis"], outcome="a fall")
+    assert Words("de").question(own) == "Risiko: a fall innerhalb von 6 h"
+
+
+@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != ENGLISH])
+def test_every_outcome_of_a_task_of_vigil_has_its_words(language):
+    assert {f"outcome.{task.outcome}" for task in TASKS.values()} == {
+        key for key in texts(language) if key.startswith("outcome.")
+    }
 
 
 @pytest.mark.parametrize(
