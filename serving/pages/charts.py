@@ -14,6 +14,7 @@ _HOUR: Final = 3_600_000_000  # microseconds
 _STEPS: Final = (1, 2, 3, 6, 12, 24, 48)  # hours between ticks
 _MOST_TICKS: Final = 9
 _MOST_POINTS: Final = 1_200  # of a line; more would be closer than pixels
+_FEW: Final = 40  # values that are drawn as dots
 _SHORTEST_GAP: Final = _HOUR // 2
 
 
@@ -105,24 +106,60 @@ class Panel:
     Attributes:
         label: what it shows, with the unit.
         latest: the latest value, in words; empty: there is none.
-        path: the line, in a box of 1000 by 100.
+        points: place, height and text of the values, in order; a line joins them, broken where there are gaps.
+        is_step: whether a value holds until the next one.
         bands: areas from top to bottom, each with its kind, in percent.
         lines: heights of thresholds, each with its kind.
         gaps: from left to right, without any value, in percent.
         marks: single things.
         labels: heights with their text, of the vertical axis.
-        points: place, height and text of what a pointer finds.
     """
 
     label: str
     latest: str
-    path: str
+    points: Sequence[tuple[float, float, str]]
+    is_step: bool = False
     bands: Sequence[tuple[float, float, str]] = ()
     lines: Sequence[tuple[float, str]] = ()
     gaps: Sequence[tuple[float, float]] = ()
     marks: Sequence[Mark] = ()
     labels: Sequence[tuple[float, str]] = ()
-    points: Sequence[tuple[float, float, str]] = ()
+
+    @property
+    def parts(self) -> list[list[tuple[float, float]]]:
+        """The parts of the line, each the places and heights of its values."""
+        parts: list[list[tuple[float, float]]] = []
+        for x, y, _ in self.points:
+            if not parts or any(parts[-1][-1][0] <= start < x for start, _ in self.gaps):
+                parts.append([])
+            parts[-1].append((x, y))
+        return parts
+
+    @property
+    def path(self) -> str:
+        """The line as a path of SVG, in a box of 1000 by 100.
+
+        >>> Panel("Heart rate", "", [(0, 50, ""), (5, 40, ""), (90, 60, "")], gaps=[(5, 90)]).path
+        'M0 50.0L50 40.0M900 60.0'
+        """
+        joint = "H{x:.0f}V{y:.1f}" if self.is_step else "L{x:.0f} {y:.1f}"
+        return "".join(
+            (joint if number else "M{x:.0f} {y:.1f}").format(x=10 * x, y=y)
+            for part in self.parts
+            for number, (x, y) in enumerate(part)
+        )
+
+    @property
+    def dots(self) -> list[tuple[float, float]]:
+        """Values to be drawn as dots: those that no line reaches, and all where there are few.
+
+        >>> Panel("Heart rate", "", [(place, 50, "") for place in range(50)] + [(90, 60, "")], gaps=[(49, 90)]).dots
+        [(90, 60)]
+        """
+        parts = self.parts
+        if len(self.points) < _FEW:
+            return [value for part in parts for value in part]
+        return [part[0] for part in parts if len(part) == 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,22 +209,3 @@ def find_gaps(times: NDArray[np.int64], until: int) -> list[tuple[int, int]]:
     longest = max(_SHORTEST_GAP, 5 * usual)
     ends = np.append(times[1:], until)
     return [(int(start), int(end)) for start, end in zip(times[spacing > longest], ends[spacing > longest], strict=True)]
-
-
-def line(times: NDArray[np.int64], values: NDArray[np.float64], span: Span, scale: Scale, *, is_step: bool = False) -> str:
-    """Return a line as a path of SVG, broken where there are gaps.
-
-    Args:
-        times: microseconds, in order.
-        values: one a time.
-        span, scale: the axes.
-        is_step: whether a value holds until the next one.
-    """
-    breaks = {start for start, _ in find_gaps(times, span.until)}
-    parts, before = [], None
-    for row in thin(times, values, span):
-        x, y = f"{10 * span.place(int(times[row])):.0f}", f"{scale.place(float(values[row])):.1f}"
-        starts = before is None or any(times[before] <= gap < times[row] for gap in breaks)
-        parts.append(f"M{x} {y}" if starts else f"H{x}V{y}" if is_step else f"L{x} {y}")
-        before = row
-    return "".join(parts)

@@ -12,7 +12,7 @@ from vigil.features.measures import name_signal
 from vigil.features.scores import NEWS2_BANDS
 from vigil.features.signals import BOUNDS, SIGNALS, measured_signal
 from vigil.models.alarms.patient_terms import PatientTerms
-from vigil.serving.pages.charts import Mark, Panel, Scale, Span, find_gaps, line, thin
+from vigil.serving.pages.charts import Mark, Panel, Scale, Span, find_gaps, thin
 from vigil.serving.pages.words import Words
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_readings import Interval, StoredReading, Wanted
@@ -110,7 +110,7 @@ def _signal_panel(
     return Panel(
         label=words.label(name),
         latest=words.value(name, float(values[-1])) if len(values) else "",
-        path=line(times, values, span, scale, is_step=SIGNALS[name].coded),
+        is_step=SIGNALS[name].coded,
         bands=_bands(low, high, scale),
         lines=[(scale.place(limit), "limit") for limit in own_limits],
         gaps=[(span.place(start), span.place(end)) for start, end in find_gaps(times, span.until)],
@@ -169,6 +169,8 @@ def risk_panels(
     known = [point for point in points if point.probability is not None]
     times = np.array([microsecond(point.index_time) for point in known], dtype=np.int64)
     values = np.array([100 * (point.probability or 0.0) for point in known], dtype=np.float64)
+    gaps = {**_unasked(points, span.until), **dict(find_gaps(times, span.until))}
+    present = points[-1].probability if points else None
     top = max([20.0, *values, 100 * (threshold or 0.0)])
     scale = Scale(0.0, 1.06 * top)
     panels = []
@@ -176,10 +178,9 @@ def risk_panels(
         panels.append(
             Panel(
                 label=words("patient.risk_axis"),
-                latest=words.percent(float(values[-1]) / 100),
-                path=line(times, values, span, scale),
+                latest=words("patient.no_probability") if present is None else words.percent(present),
                 lines=[] if threshold is None else [(scale.place(100 * threshold), "threshold")],
-                gaps=[(span.place(start), span.place(end)) for start, end in find_gaps(times, span.until)],
+                gaps=[(span.place(start), span.place(end)) for start, end in sorted(gaps.items())],
                 marks=_alarm_marks(alarms, span, words),
                 labels=[(scale.place(value), f"{value:g}") for value in round_values(scale)],
                 points=[
@@ -189,6 +190,21 @@ def risk_panels(
             )
         )
     return [*panels, *_news2_panel(points, [] if panels else alarms, span, words)]
+
+
+def _unasked(points: Sequence[RiskPoint], until: int) -> dict[int, int]:
+    """Return from when to when there was no probability: from the last one before to the next one, or to the present."""
+    gaps: dict[int, int] = {}
+    known = since = None
+    for point in points:
+        at = microsecond(point.index_time)
+        if since is not None:
+            gaps[since] = at
+        if point.probability is not None:
+            known, since = at, None
+        elif since is None:
+            since = at if known is None else known
+    return gaps if since is None else gaps | {since: until}
 
 
 def _news2_panel(points: Sequence[RiskPoint], alarms: Sequence[Alarm], span: Span, words: Words) -> list[Panel]:
@@ -201,7 +217,7 @@ def _news2_panel(points: Sequence[RiskPoint], alarms: Sequence[Alarm], span: Spa
         Panel(
             label="NEWS2",
             latest=f"{values[-1]:.0f}",
-            path=line(times, values, span, scale, is_step=True),
+            is_step=True,
             bands=[(0.0, scale.place(6.5), "urgent"), (scale.place(6.5), scale.place(4.5), "attention")],
             gaps=[(span.place(start), span.place(end)) for start, end in find_gaps(times, span.until)],
             marks=_alarm_marks(alarms, span, words),

@@ -11,6 +11,7 @@ from vigil.serving.fhir.chart import Chart
 from vigil.serving.identity.identities import Identities
 from vigil.serving.pages.charts import Panel, Span
 from vigil.serving.pages.patient_charts import read_readings, risk_panels, signal_panels
+from vigil.serving.pages.signal_cells import SignalCell, signal_cells
 from vigil.serving.pages.words import Words
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.prediction_log import PredictionLog
@@ -45,6 +46,7 @@ class PatientView:
         registration: where they are; None: they were never registered.
         merged_into: opaque id of the patient that they were merged into; None: they were not.
         report: the present risk; None: nothing is known.
+        news2: its components now, in the order of NEWS2.
         span: the time shown.
         course, signals: charts.
         contributions, changes: the strongest first; None: the model cannot say.
@@ -59,6 +61,7 @@ class PatientView:
     registration: RecordedRegistration | None
     merged_into: str | None
     report: RiskReport | None
+    news2: Sequence[SignalCell]
     span: Span
     course: Sequence[Panel]
     signals: Sequence[Panel]
@@ -122,6 +125,7 @@ class PatientViews:
             registration=registration,
             merged_into=None if survivor == subject else self._chart.directory.ids.of_subject(survivor),
             report=report,
+            news2=[] if report is None else signal_cells(report.risk.components, report.features_hours),
             span=span,
             course=risk_panels(points, alarms, span, words, self._threshold(registration, terms)),
             signals=signal_panels(readings, span, words, terms),

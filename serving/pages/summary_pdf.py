@@ -85,6 +85,12 @@ def _draw_head(figure: "Figure", view: PatientView, words: Words, zone: ZoneInfo
         lines.append(words("view.model_version", name=report.model.name, version=report.model.version))
         if report.model.model.metadata_.get("simulated"):
             lines.append(words("site.simulated"))
+    scored = [
+        f"{words.short(cell.signal)} {words.value(cell.signal, cell.value)}: {words('patient.points', cell.points)}"
+        for cell in view.news2
+        if cell.points and cell.value is not None
+    ]
+    lines += [", ".join(scored)] if scored else []
     lines += ["; ".join(words.reason(name) for name in risk.reasons)] if risk.reasons else []
     lines += ["! " + "; ".join(words.finding(name) for name in risk.findings)] if risk.findings else []
     wrapped = [part for text in lines for part in textwrap.wrap(text, 52)]
@@ -100,8 +106,12 @@ def _draw_panel(axes: "Axes", panel: Panel, span: Span, zone: ZoneInfo, *, is_la
         axes.axvspan(start, end, facecolor="none", edgecolor="#8794a0", hatch="////", linewidth=0)
     for height, _ in panel.lines:
         axes.axhline(height, color="#a3001b", linestyle="--", linewidth=0.7)
-    x, y = _broken(panel)
-    axes.plot(x, y, color="#12304a", linewidth=0.9, marker="." if len(panel.points) < 40 else "", markersize=3)
+    for part in panel.parts:
+        axes.plot(
+            *zip(*part, strict=True), color="#12304a", linewidth=0.9, drawstyle="steps-post" if panel.is_step else "default"
+        )
+    for x, y in panel.dots:
+        axes.plot([x], [y], color="#12304a", marker=".", markersize=3)
     for mark in panel.marks:
         if mark.kind == "alarm":
             axes.axvline(mark.x, color="#a3001b", linewidth=1.2)
@@ -119,23 +129,10 @@ def _draw_panel(axes: "Axes", panel: Panel, span: Span, zone: ZoneInfo, *, is_la
     axes.set_title(f"{panel.label}   {panel.latest}", fontsize=7.5, loc="left", pad=2)
 
 
-def _broken(panel: Panel) -> tuple[list[float], list[float]]:
-    """Return the points of a line, with a break at each gap."""
-    x: list[float] = []
-    y: list[float] = []
-    for place, height, _ in panel.points:
-        if x and any(x[-1] <= start < place for start, _ in panel.gaps):
-            x.append(float("nan"))
-            y.append(float("nan"))
-        x.append(place)
-        y.append(height)
-    return x, y
-
-
 def _draw_side(figure: "Figure", view: PatientView, words: Words, zone: ZoneInfo) -> None:
-    parts: list[tuple[str, Sequence[str]]] = [(words("view.contributions"), _why(view.contributions, words))]
+    parts: list[tuple[str, Sequence[str]]] = [(words("view.contributions"), _why(view, words))]
     if view.changes:
-        parts.append((words("view.changes", hours=6), _why(view.changes, words)))
+        parts.append((words("view.changes", hours=6), _bars(view.changes, words)))
     unusual = [
         f"{words.signal(one.signal)}: "
         + words("view.usual", usual=words.value(one.signal, one.usual), level=words.value(one.signal, one.level))
@@ -171,9 +168,14 @@ def _draw_side(figure: "Figure", view: PatientView, words: Words, zone: ZoneInfo
         height -= _LINE
 
 
-def _why(contributors: Sequence[Contributor] | None, words: Words) -> list[str]:
-    if not contributors:
-        return [words("patient.no_reasons")]
+def _why(view: PatientView, words: Words) -> list[str]:
+    if view.contributions:
+        return _bars(view.contributions, words)
+    is_by_news2 = view.report is not None and view.report.risk.basis == "news2"
+    return [words("view.by_news2" if is_by_news2 else "patient.no_reasons")]
+
+
+def _bars(contributors: Sequence[Contributor], words: Words) -> list[str]:
     return [
         f"{words.signal(one.signal)}: {words('view.for_it' if one.share > 0 else 'view.against_it')} ({abs(one.share):.0%})"
         for one in contributors

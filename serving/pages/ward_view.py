@@ -14,6 +14,7 @@ from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.ids import ResourceIds
 from vigil.serving.identity.identities import Identities
 from vigil.serving.pages.charts import Sparkline, sparkline
+from vigil.serving.pages.signal_cells import SignalCell, signal_cells
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.timestamps import instant, microsecond, moment, present
 from vigil.serving.records.ward_rows import Alarm, WardRisk
@@ -31,25 +32,6 @@ _BUDGET_WINDOW: Final = timedelta(hours=24)
 _LONGEST_BETWEEN: Final = {"high": 0.5, "medium": 1.0}
 _LONGEST_BETWEEN_POINTS: Final = 6.0
 _LONGEST_BETWEEN_NONE: Final = 12.0
-
-
-@dataclass(frozen=True, slots=True)
-class SignalCell:
-    """One component of NEWS2 with its value.
-
-    Attributes:
-        signal: its name.
-        value: None: it is not known.
-        hours: how old it is now.
-        points: None: it does not count.
-        is_expired: whether it is too old to count.
-    """
-
-    signal: str
-    value: float | None
-    hours: float | None
-    points: int | None
-    is_expired: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +235,7 @@ def choose_visits(entries: Sequence[WardEntry], number: int) -> tuple[list[WardE
 def _signals(risk: WardRisk, now: int) -> list[SignalCell]:
     if risk.assessment is None:  # an earlier version did not store it
         return []
-    passed = (now - risk.index_time) / 3.6e9
-    return [
-        SignalCell(signal, one.value, None if one.hours is None else one.hours + passed, one.points, one.is_expired)
-        for signal, one in restore_assessment(risk).components.items()
-    ]
+    return signal_cells(restore_assessment(risk).components, (now - risk.index_time) / 3.6e9)
 
 
 def _trend(course: Sequence[tuple[int, float]], risk: WardRisk, now: int) -> Sparkline | None:

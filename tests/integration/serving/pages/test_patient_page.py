@@ -8,7 +8,10 @@ import pytest
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from tests.support.viewer import open_viewer
-from vigil.serving.pages.charts import Scale, Span, find_gaps, line, thin
+from vigil.serving.pages.charts import Panel, Span, find_gaps, thin
+from vigil.serving.pages.patient_charts import risk_panels
+from vigil.serving.pages.words import Words
+from vigil.serving.scoring.history import RiskPoint
 
 HOUR, MINUTE = 3_600_000_000, 60_000_000
 
@@ -56,6 +59,13 @@ def test_the_page_says_who_it_is_how_they_are_and_on_what_that_rests(page):
     assert re.search("<title>([^<]+)</title>", page)[1] == "Patient - Vigil"
     for part in ("Ward B4", "70 years", "female", "NEWS2 12", "NEWS2 alone", "no model is in use", "NEWS2 of 7 or more"):
         assert part in text
+
+
+def test_news2_shows_its_points_and_that_they_are_the_reason_where_the_model_gives_none(page):
+    text = text_of(page).replace("\N{NO-BREAK SPACE}", " ")
+    assert "SpO2 now 85 % 3 points" in text
+    assert "ACVPU – not measured" in text
+    assert "The model gives no probability. The points of NEWS2 say why." in text
 
 
 def test_what_does_not_hold_is_marked_where_it_belongs(page):
@@ -125,9 +135,35 @@ def test_thinning_never_hides_an_extreme():
 def test_a_line_breaks_where_nothing_was_measured_and_the_gap_reaches_to_the_present():
     times = np.array([0, 5, 10, 100, 105], dtype=np.int64) * MINUTE
     assert find_gaps(times, 200 * MINUTE) == [(10 * MINUTE, 100 * MINUTE), (105 * MINUTE, 200 * MINUTE)]
-    path = line(times, np.array([1.0, 2, 3, 4, 5]), Span(0, 200 * MINUTE), Scale(0, 10))
-    assert path.count("M") == 2
+    panel = Panel("", "", [(2.5 * place, 50.0, "") for place in (0, 1, 2, 20, 21)], gaps=[(5.0, 50.0), (52.5, 100.0)])
+    assert [len(part) for part in panel.parts] == [3, 2]
+    assert panel.path.count("M") == 2
     assert find_gaps(np.arange(0, 10) * HOUR, 9 * HOUR) == []
+
+
+def test_a_value_that_stands_alone_is_seen():
+    assert Panel("", "", [(10.0, 50.0, "")]).dots == [(10.0, 50.0)]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "gaps", "latest"),
+    [
+        ([0.1, 0.2, 0.3], [], "30 %"),
+        ([0.1, None, None, 0.3], [(0.0, 30.0)], "30 %"),
+        ([0.1, 0.2, None], [(10.0, 100.0)], "no probability"),
+        ([None, 0.2, None, 0.3], [(0.0, 10.0), (10.0, 30.0)], "30 %"),
+    ],
+)
+def test_the_line_of_the_risk_breaks_where_the_model_gave_no_probability(probabilities, gaps, latest):
+    start = pd.Timestamp("2026-02-01T08:00Z")
+    points = [
+        RiskPoint(start + pd.Timedelta(minutes=number), "model", value, "low", "model", 1, 1, "1", "vital_signs_v3")
+        for number, value in enumerate(probabilities)
+    ]
+    since = start.value // 1_000
+    risk, news2 = risk_panels(points, [], Span(since, since + 10 * MINUTE), Words("en"), None)
+    assert (list(risk.gaps), risk.latest) == (gaps, latest)
+    assert list(news2.gaps) == []
 
 
 def test_glucose_of_a_home_patient_has_time_in_range_and_a_profile(server):
