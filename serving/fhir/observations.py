@@ -251,7 +251,9 @@ class ObservationMapper:
                 raise RefusedError(concept.reason, "Observation.code", "the code names one signal", _CODE)
             mapped.ignored += has_value
             if concept.panel is not None and not groups and says.status != RETRACTED:
-                raise RefusedError("not_a_number", "Observation.component", "vs-2", "components with values, or hasMember")
+                if "dataAbsentReason" not in resource:
+                    raise RefusedError("not_a_number", "Observation.component", "vs-2", "values, hasMember or dataAbsentReason")
+                mapped.absent += 1
         elif has_value or not groups or "dataAbsentReason" in resource:
             self._add(resource, "Observation", concept, says, mapped)
 

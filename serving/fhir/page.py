@@ -83,11 +83,12 @@ def observation_tables() -> str:
         [f"{_SYSTEMS[system]} {code}", ", ".join(f"`{name}`" for name in names)] for (system, code), names in PANELS.items()
     ]
     statuses = [[f"`{status}`", _MEANINGS[own]] for status, own in STATUSES.items()]
+    statuses.append(["`unknown`", "refused (`unknown_status`): its source does not know whether it holds"])
     return "\n".join(
         [
             markdown_table(["signal", "LOINC", "MDC", "SNOMED CT", "units"], signals),
             markdown_table(["signal", "answer", "codes"], answers),
-            markdown_table(["panel", "retracted, if a correction leaves it out"], panels),
+            markdown_table(["panel", "in a bulk export retracted, if a correction leaves it out"], panels),
             markdown_table(["`status`", "the readings"], statuses),
         ]
     )

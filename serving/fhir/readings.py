@@ -91,13 +91,14 @@ def of_reading(identity: str, reading: StoredReading, patient: str) -> dict[str,
 def of_sent(sent: SentResource, readings: Sequence[StoredReading], patient: str) -> dict[str, Any]:
     """Return an Observation that a client sent, with those of its readings that count."""
     revised = sent.version > 1 or any(reading.version not in (None, 1) for reading in readings)
+    status = sent.status or ("corrected" if revised else "final")
     return to_observation(
         sent.id,
         readings,
         patient,
         version=sent.version,
         updated_at=max((reading.recorded_at for reading in readings), default=sent.updated_at),
-        status=("corrected" if revised else "final") if readings or not revised else "entered-in-error",
+        status=status if readings or not sent.readings else "entered-in-error",
     )
 
 

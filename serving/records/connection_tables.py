@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from vigil.serving.records.database import Digest, Schema
 
 METADATA: Final = sa.MetaData()
-SCHEMA: Final = Schema("connections", METADATA, revision="0005")
+SCHEMA: Final = Schema("connections", METADATA, revision="0006")
 
 USED_ASSERTIONS: Final = sa.Table(
     "used_assertions",
@@ -32,6 +32,10 @@ FHIR_OBSERVATIONS: Final = sa.Table(  # that FHIR clients sent, so that they can
     sa.Column("deleted", sa.Boolean, nullable=False),
     sa.Column("readings", sa.JSON, nullable=False),  # [[message, signal, observed_at], ...]
     sa.Column("observed_at", sa.BigInteger),  # of all of them; null: it has none
+    sa.Column("source", sa.String),  # whose readings they are: the sub of the client; null, as below: of an earlier version
+    sa.Column("content", sa.String),  # digest of what the client said
+    sa.Column("status", sa.String),  # of R4
+    sa.Column("number", sa.BigInteger),  # of the version in the journal; null, too: an original
     sa.Index("fhir_observations_observed_at", "subject_id", "observed_at"),
 )
 EXPORTS: Final = sa.Table(  # of many resources at once, that clients asked for

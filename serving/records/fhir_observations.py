@@ -26,6 +26,10 @@ class SentResource:
         updated_at: microseconds.
         deleted: whether the client deleted it.
         readings: the readings that it is in the journal; None of a panel without a value.
+        source: the client whose readings they are. None, as of all below: an earlier version of Vigil stored the row.
+        content: digest of what the client said.
+        status: of R4, as the client sent it.
+        number: of the version in the journal: the client's where it numbers them. None, too: it is an original.
     """
 
     id: str
@@ -34,6 +38,10 @@ class SentResource:
     updated_at: int
     deleted: bool
     readings: Sequence[SentReading]
+    source: str | None = None
+    content: str | None = None
+    status: str | None = None
+    number: int | None = None
 
     @property
     def observed_at(self) -> int | None:
@@ -117,6 +125,16 @@ class FhirObservations:
             )
             return connection.execute(update.values(row)).rowcount == 1
 
+    def put_back(self, resource: SentResource) -> None:
+        """Let a version be the present one again, if the one after it still is.
+
+        Raises:
+            DatabaseError: nothing was stored.
+        """
+        following = (FHIR_OBSERVATIONS.c.id == resource.id) & (FHIR_OBSERVATIONS.c.version == resource.version + 1)
+        with writing(self._engine) as connection:
+            connection.execute(FHIR_OBSERVATIONS.update().where(following).values(_to_row(resource)))
+
     def retime(self, resource: SentResource) -> None:
         """Store the times of a resource's readings anew, if its version is still the present one.
 
@@ -141,4 +159,15 @@ def _to_row(resource: SentResource) -> dict[str, Any]:
 
 def _to_resource(row: "sa.Row[Any]") -> SentResource:
     readings = [(message, signal, at) for message, signal, at in row.readings]
-    return SentResource(row.id, row.subject_id, row.version, row.updated_at, row.deleted, readings)
+    return SentResource(
+        row.id,
+        row.subject_id,
+        row.version,
+        row.updated_at,
+        row.deleted,
+        readings,
+        row.source,
+        row.content,
+        row.status,
+        row.number,
+    )

@@ -103,7 +103,7 @@ class _OfPatient:
 
     def _as_of(self, sent: SentResource) -> SentResource:
         """Return an Observation before the version that was stored after the time of this export, if there is one."""
-        return replace(sent, version=max(sent.version - 1, 1)) if sent.updated_at > self._told.until else sent
+        return replace(sent, version=max(sent.version - 1, 1), status=None) if sent.updated_at > self._told.until else sent
 
     def _find_sent(self, page: Sequence[StoredReading], keys: Sequence[str]) -> dict[int, SentResource]:
         """Return the Observation that a client sent each reading in, by row; the others are left out."""
