@@ -55,8 +55,11 @@ def _is_returned(meta: Mapping[str, Any], operation: Operation, before: SentReso
 
 
 def is_old(mapped: MappedObservation, before: SentResource) -> bool:
-    """Return whether a version is not newer than the one before, as its client numbers them."""
-    return mapped.version is not None and before.number is not None and mapped.version <= before.number
+    """Return whether a version is not newer than the one before, as its client numbers them.
+
+    Of rows of an earlier version of Vigil the client's number is not known: the journal decides.
+    """
+    return mapped.version is not None and before.source is not None and mapped.version <= newest(before)
 
 
 def name_of(operation: Operation) -> str:

@@ -127,19 +127,13 @@ class ObservationWriter:
         content = content_of(operation.resource)
         identity = self._identify(operation, content, preparing)
         before = preparing.known.get(identity)
-        is_known = before is not None and not before.deleted
-        if before is not None and is_known and operation.interaction == "create" and operation.identifier is not None:
-            return Answer(200, OBSERVATION, before.id, before.version, before.updated_at, is_unchanged=True)
+        is_conditional = operation.interaction == "create" and operation.identifier is not None
+        if before is not None and not before.deleted and is_conditional:
+            return _unchanged(before)
         require_version(operation, before)
         if before is None and operation.id is not None and self._is_of_server(operation.id):
             raise FhirError(405, "id: this Observation was not sent as one; correct it where it was sent", ["Observation.id"])
-        is_same = before is not None and is_known and before.content == content
-        is_revised = before is not None and (operation.interaction == "update" or before.deleted or before.content is not None)
-        is_update = is_revised and not is_same
-        version = 1 if before is None else before.version + is_update
-        number = None if before is None else next_number(operation, before, is_update=is_update)
-        mapped = preparing.mapper.map(numbered(operation.resource, identity, number))
-        mapped.version = number or mapped.version
+        mapped, is_update = _read(operation, identity, content, before, preparing.mapper)
         if operation.is_lenient and _is_of_no_signal(mapped):
             return Answer(200, issues=[refusal_issue(mapped.refusals[0], "warning")])
         if mapped.patient_id is None:
@@ -150,13 +144,14 @@ class ObservationWriter:
             self._require_same_patient(before, mapped, source)
             source = before.source or source
         name = f"{OBSERVATION}/{identity}"
-        if before is not None and is_update and is_old(mapped, before):
-            is_update, version = False, before.version  # the journal leaves it out, too
-        elif before is not None and is_update:
+        if before is not None and is_update:
+            if is_old(mapped, before):
+                return _unchanged(before)
             mapped.readings += self._dropped(before, mapped, source, name)
         preparing.contents[identity] = content
         sent = to_sent(mapped, source, name)
         status = operation.resource.get("status")
+        version = 1 if before is None else before.version + is_update
         return Sent(identity, version, before if is_update else None, mapped, sent, source, content, status)
 
     def _prepare_deletion(self, operation: Operation, preparing: Preparing) -> Sent:
@@ -341,7 +336,7 @@ class ObservationWriter:
         if not _counts(receipts):
             return Answer(422, issues=[refusal_issue(refusal) for refusal in refusals])
         if sent.before is not None and not sent.is_deletion and _is_unused(receipts):
-            return Answer(200, OBSERVATION, sent.id, sent.before.version, sent.before.updated_at, is_unchanged=True)
+            return _unchanged(sent.before)
         issues = [refusal_issue(refusal, "warning") for refusal in refusals]
         if sent.mapped.ignored:
             issues.append(issue("informational", f"{sent.mapped.ignored} values are of no signal here", severity="information"))
@@ -352,6 +347,29 @@ class ObservationWriter:
         status = 204 if sent.is_deletion else 201 if is_new else 200
         is_unchanged = status == 200 and sent.before is None
         return Answer(status, OBSERVATION, sent.id, sent.version, sent.updated_at, issues, is_unchanged)
+
+
+def _read(
+    operation: Operation, identity: str, content: str, before: SentResource | None, mapper: ObservationMapper
+) -> tuple[MappedObservation, bool]:
+    """Return what is sent, with the number by which the journal takes it, and whether it is a new version of a resource."""
+    resource = operation.resource or {}
+    if before is None:
+        mapped = mapper.map({**resource, "id": identity})
+        if mapped.version is None and resource.get("status") in REVISING:
+            mapped.version = 2  # as the journal would number it, so that the next one is newer
+        return mapped, False
+    is_same = not before.deleted and before.content == content
+    is_revised = operation.interaction == "update" or before.deleted or before.content is not None
+    is_update = is_revised and not is_same
+    number = next_number(operation, before, is_update=is_update)
+    mapped = mapper.map(numbered(resource, identity, number))
+    mapped.version = number or mapped.version
+    return mapped, is_update or (is_same and (mapped.version or 0) > newest(before))  # its client may number it anew
+
+
+def _unchanged(known: SentResource) -> Answer:
+    return Answer(200, OBSERVATION, known.id, known.version, known.updated_at, is_unchanged=True)
 
 
 def _is_unused(receipts: Sequence[Receipt]) -> bool:

@@ -2,7 +2,10 @@
 
 import itertools
 
+import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.integration.serving.fhir.test_inbound import (
     bundle,
@@ -269,3 +272,58 @@ def test_a_condition_of_a_transaction_meets_the_version_that_it_names(server, na
     update["request"]["ifMatch"] = 'W/"1"'
     assert send(server, "POST", "", bundle("transaction", update)).status_code == 200
     assert counting(server, name) == [("heart_rate", 99.0)]
+
+
+ID, CLIENT, VALUE = st.integers(0, 1), st.integers(0, 1), st.integers(60, 63)
+CODES = {"8867-4": "heart_rate", "9279-1": "respiratory_rate"}
+CHANGES = st.one_of(
+    st.tuples(st.just("put"), CLIENT, ID, st.sampled_from(sorted(CODES)), VALUE, st.none() | st.integers(1, 6)),
+    st.tuples(st.just("refuse"), CLIENT, ID),
+    st.tuples(st.just("error"), CLIENT, ID),
+    st.tuples(st.just("delete"), CLIENT, ID),
+)
+
+
+class Model:
+    """What should count: of each resource what its newest version says, by the rules of docs/fhir.md."""
+
+    def __init__(self):
+        self.said, self.number = {}, {}
+
+    def take(self, identity, said, number=None):
+        newest = self.number.get(identity, 0)
+        if number is None:  # what corrects something that never came is its second version
+            number = newest if newest and self.said[identity] == said else newest + 1 + (not newest and said == "error")
+        if number > newest:
+            self.said[identity], self.number[identity] = said, number
+
+    def counting(self):
+        return sorted((CODES[said[0]], float(said[1])) for said in self.said.values() if said not in ("error", "deleted"))
+
+
+@settings(max_examples=15, deadline=None)
+@given(changes=st.lists(CHANGES, min_size=3, max_size=12))
+def test_what_counts_is_what_the_newest_version_of_each_resource_says(server, changes):
+    number, model = next(NUMBERS), Model()
+    patient, clients = f"p{number}", [server.caller(subject=f"client {each} of p{number}") for each in range(2)]
+    times = [(pd.Timestamp.now("UTC") - pd.Timedelta(minutes=10 + each)).isoformat() for each in range(2)]
+    for kind, client, place, *rest in changes:
+        identity = f"o-{number}-{place}"
+        own = reading(patient, id=identity, effectiveDateTime=times[place])
+        path = f"/Observation/{identity}"
+        if kind == "put":
+            code, value, version = rest
+            resource = changed(own, value, code=concept(code)) | (
+                {} if version is None else {"meta": {"versionId": f"{version}"}}
+            )
+            assert send(server, "PUT", path, resource, clients[client]).status_code in (200, 201)
+            model.take(identity, (code, value), version)
+        elif kind == "refuse":
+            assert send(server, "PUT", path, changed(own, 990), clients[client]).status_code == 422
+        elif kind == "error":
+            assert send(server, "PUT", path, changed(own, status="entered-in-error"), clients[client]).status_code in (200, 201)
+            model.take(identity, "error")
+        elif identity in model.number:
+            assert send(server, "DELETE", path, caller=clients[client]).status_code == 204
+            model.take(identity, "deleted")
+        assert counting(server, patient) == model.counting()
