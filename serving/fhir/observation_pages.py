@@ -3,26 +3,21 @@
 A reading that a client sent as a part of an Observation appears in that Observation, with all that it says and counts.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from vigil.features.codes import LOINC, MDC, SATURATION, resolve_codes
-from vigil.features.measures import name_signal
-from vigil.features.signals import SIGNALS, measured_signal, signal_with_bounds
+from vigil.features.signals import SIGNALS, signal_with_bounds
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.concepts import CODES_OF, PANELS
 from vigil.serving.fhir.outcomes import FhirError
 from vigil.serving.fhir.readings import category_of, of_reading, of_sent
 from vigil.serving.fhir.search import Search
+from vigil.serving.fhir.sent_readings import SLACK, find_sent, readings_of, several
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
 from vigil.serving.records.journal_readings import StoredReading, Wanted
 from vigil.serving.records.journal_snapshot import JournalSnapshot
-
-Place = tuple[str, object, int | None]  # subject key, signal (None: unknown), observed at
-
-_SLACK: Final = 60_000_000  # microseconds between the time of a group and of the row that says how a client sent it
 
 
 class ObservationPages:
@@ -89,19 +84,9 @@ class ObservationPages:
         """Return what a page of readings is, in its order: an Observation of several of them where the first of these is."""
         if not page:
             return []
-        since = min(reading.recorded_at for reading in page) - _SLACK
-        by_place: dict[Place, list[tuple[SentResource, str]]] = defaultdict(list)
-        for sent in self._observations.of_subjects({reading.subject_id for reading in page}, since):
-            for message, signal, at in sent.readings:
-                by_place[sent.subject_id, name_signal(signal), at].append((sent, message))
-        own: dict[int, SentResource] = {}
-        for reading in page:
-            place = (reading.subject_id, measured_signal(reading.signal), reading.observed_at)
-            for sent, message in by_place.get(place, ()):
-                if reading.is_of_message(message):
-                    own[reading.row] = sent
-        several = [sent for sent in {sent.id: sent for sent in own.values()}.values() if len(sent.readings) > 1]
-        whole = self._readings_of(journal, several)
+        since = min(reading.recorded_at for reading in page) - SLACK
+        own = find_sent(page, self._observations.of_subjects({reading.subject_id for reading in page}, since))
+        whole = self._readings_of(journal, several(own))
         resources = []
         for reading in page:
             said_in = own.get(reading.row)
@@ -114,23 +99,11 @@ class ObservationPages:
         return resources
 
     @staticmethod
-    def _readings_of(journal: JournalSnapshot, resources: Iterable[SentResource]) -> dict[str, list[StoredReading]]:
+    def _readings_of(journal: JournalSnapshot, resources: Sequence[SentResource]) -> dict[str, list[StoredReading]]:
         """Return the readings that count of Observations that clients sent, in the order in which each says them."""
-        known = list(resources)
-        places = {(sent.subject_id, at) for sent in known for _, _, at in sent.readings if at is not None}
-        found = journal.readings_at(sorted({key for key, _ in places}), sorted({at for _, at in places})) if places else []
-        by_place: dict[Place, list[StoredReading]] = defaultdict(list)
-        for reading in found:
-            by_place[reading.subject_id, measured_signal(reading.signal), reading.observed_at].append(reading)
-        return {
-            sent.id: [
-                reading
-                for message, signal, at in sent.readings
-                for reading in by_place.get((sent.subject_id, name_signal(signal), at), ())
-                if reading.is_of_message(message)
-            ]
-            for sent in known
-        }
+        keys = sorted({sent.subject_id for sent in resources})
+        times = sorted({at for sent in resources for _, _, at in sent.readings if at is not None})
+        return readings_of(resources, journal.readings_at(keys, times) if times else [])
 
     def _of_row(self, reading: StoredReading) -> dict[str, Any]:
         return of_reading(self._chart.directory.ids.of_row(reading.row), reading, self._reference(reading.subject_id))

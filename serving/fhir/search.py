@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from vigil.serving.fhir.interactions import RESOURCES
 from vigil.serving.fhir.outcomes import FhirError
-from vigil.serving.fhir.times import read_instant_or_none
+from vigil.serving.fhir.times import EPOCH, MICROSECOND, read_instant_or_none
 from vigil.serving.records.journal_readings import ALWAYS, LAST, Interval
 
 MOST: Final = 1_000  # resources of a page
@@ -26,8 +26,6 @@ _IGNORED: Final = frozenset(("_format", "_pretty", "_summary", "_elements", "_to
 _MOST_FIELDS: Final = 30
 _PREFIXED: Final = re.compile(r"(eq|ge|gt|le|lt)?([0-9].*)", flags=re.DOTALL)
 _PARTIAL: Final = re.compile(r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2}))?)?")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +222,7 @@ def _extent(text: str) -> Interval | None:
             end = start.replace(year=start.year + 1)
     except (ValueError, OverflowError):
         return None
-    return Interval((start - _EPOCH) // _MICROSECOND, (end - _EPOCH) // _MICROSECOND - 1)
+    return Interval((start - EPOCH) // MICROSECOND, (end - EPOCH) // MICROSECOND - 1)
 
 
 def _refuse(rule: str) -> NoReturn:
