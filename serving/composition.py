@@ -202,7 +202,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         access=access,
         alarm_pages=AlarmPages(chart, ward_state, metrics),
         audit=Audit(),
-        cds=CdsService(settings.url, chart, service, ward_state, smart.clients),
+        cds=CdsService(settings.url, chart, service, ward_state, metrics, smart.clients),
         champion=champion,
         chart=chart,
         clock=service.clock,

@@ -73,14 +73,14 @@ async def call(request: Request, id: str) -> Response:  # noqa: A002 - CDS Hooks
         cards = await run_in_threadpool(
             service.cards, caller, context["patientId"], patient, server if isinstance(server, str) else None
         )
-    except NoPatientError:
-        return _refuse(request, 412, "prefetch.patient: expected the Patient, with the identifier by which they are known here")
+    except NoPatientError as error:
+        return _refuse(request, 412, str(error))
     return _answer(request, {"cards": cards})
 
 
 @router.post("/{id}/feedback")
 async def feedback(request: Request, id: str) -> Response:  # noqa: A002 - CDS Hooks' name
-    """What clinicians did with cards: it is stored with the alarm that a card was about."""
+    """What clinicians did with cards: it is stored with the alarm that a card was about, if the caller may act on alarms."""
     caller = await _verify(request, id)
     sent = parse_json(await request.body())
     entries = sent.get("feedback") if isinstance(sent, dict) else None

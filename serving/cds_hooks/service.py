@@ -1,18 +1,21 @@
 """The services of CDS Hooks: who the patient is, what their risk says, and where feedback goes."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
 
 from vigil.features.errors import VigilError
+from vigil.serving.api.alarm_actions import record_action
+from vigil.serving.api.problems import ProblemError
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.cds_hooks.cards import make_card
 from vigil.serving.fhir.chart import Chart
-from vigil.serving.records.timestamps import present
+from vigil.serving.observability.metrics import Metrics
 from vigil.serving.records.ward_rows import Action
-from vigil.serving.records.ward_state import AlreadyDoneError, WardState
+from vigil.serving.records.ward_state import WardState
 from vigil.serving.scoring.risk_report import Include, NoReport
 from vigil.serving.scoring.risk_service import RiskService
 from vigil.serving.smart.clients import Clients
@@ -51,7 +54,7 @@ SERVICES: Final = {
 
 
 class NoPatientError(VigilError):
-    """A call does not say which patient it is about in a way that is understood here."""
+    """A call does not say which patient it is about in a way that is understood here. The text is the answer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class CdsService:
     chart: Chart
     risk_service: RiskService
     ward_state: WardState
+    metrics: Metrics
     clients: Clients
 
     def is_of_client(self, token: str) -> bool:
@@ -91,7 +95,7 @@ class CdsService:
             server: URL of the record system.
 
         Raises:
-            NoPatientError: it is not known who the patient is.
+            NoPatientError: it is not known who the patient is, or the id and the prefetched Patient are of two patients.
             LogUnavailableError: the risk could not be logged, so it is not given.
         """
         subject = self._find(patient_id, patient, server)
@@ -111,20 +115,24 @@ class CdsService:
     def _find(self, patient_id: str, patient: Any, server: str | None) -> str:
         """Return the subject key of the patient, of the survivor if they were merged."""
         base = "" if server is None else f"{server.rstrip('/')}/"
-        found = self.chart.identify(f"{base}Patient/{patient_id}")
+        by_id, shown = self.chart.identify(f"{base}Patient/{patient_id}"), None
         if isinstance(patient, dict) and patient.get("resourceType") == "Patient":
-            found = self.chart.identify_patient(patient) or found
+            shown = self.chart.identify_patient(patient)
+            # A card of the one would be read in the chart of the other.
+            if patient.get("id", patient_id) != patient_id or (by_id is not None and shown not in (None, by_id)):
+                raise NoPatientError("context.patientId, prefetch.patient: expected one and the same patient")
+        found = shown or by_id
         if found is None:
-            raise NoPatientError("patient: not known")
+            raise NoPatientError("prefetch.patient: expected the Patient, with the identifier by which they are known here")
         return found
 
     def take_feedback(self, caller: Caller, given: Sequence[Feedback]) -> None:
-        """Store what was done with cards, each with its alarm. A card without one, and a repetition, change nothing."""
+        """Store what was done with cards, each with its alarm, if the caller may act on alarms.
+
+        A card without an alarm, and a repetition, change nothing.
+        """
+        if not caller.has_scope("alarms:write"):
+            return
         for feedback in given:
-            alarm = self.ward_state.alarm(feedback.card)
-            if alarm is None or not caller.can_see(alarm.ward):
-                continue
-            try:
-                self.ward_state.record_action(alarm.alarm_id, feedback.action, caller.sub, feedback.reason, present())
-            except AlreadyDoneError:
-                continue
+            with suppress(ProblemError):  # there is no such alarm, or another action stands
+                record_action(self.ward_state, self.metrics, caller, feedback.card, feedback.action, feedback.reason)

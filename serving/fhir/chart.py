@@ -1,7 +1,8 @@
 """What callers may read of patients: who they are, and where they lie. Whom a caller may not see is as unknown as anybody."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from vigil.features.kernel.plan import UNBOUNDED
@@ -14,6 +15,8 @@ from vigil.serving.fhir.resources import to_encounter, to_patient
 from vigil.serving.fhir.search import Search
 from vigil.serving.identity.identities import Identities
 from vigil.serving.records.journal import Journal
+from vigil.serving.records.journal_readings import Interval
+from vigil.serving.records.journal_snapshot import JournalSnapshot
 from vigil.serving.records.registration import RecordedRegistration
 
 Person = Literal["Patient", "Encounter"]
@@ -76,8 +79,7 @@ class Chart:
         wards = None if caller.wards is None else sorted(caller.wards)
         with self.journal.snapshot() as journal:
             if search.patient is not None or search.ids is not None:
-                wanted = self._wanted(kind, search, caller)
-                found = [(0, each) for subject in wanted if (each := journal.registration(subject, UNBOUNDED)) is not None]
+                found = self._registered(journal, self._wanted(kind, search, caller), search.time("_lastUpdated"))[after + 1 :]
             else:
                 found = journal.registrations(wards, search.time("_lastUpdated"), after, search.count + 1)
         page = found[: search.count]
@@ -94,6 +96,15 @@ class Chart:
         if search.patient is not None:
             return [] if search.subject is None or search.subject not in by_id else [search.subject]
         return [each for each in by_id if each is not None and self.may_see(caller, each)]
+
+    @staticmethod
+    def _registered(
+        journal: JournalSnapshot, subjects: Iterable[str], recorded: Interval
+    ) -> list[tuple[int, RecordedRegistration]]:
+        """Return the registrations of subjects that were recorded in an interval, in that order, each with its place in it."""
+        known = [each for subject in subjects if (each := journal.registration(subject, UNBOUNDED)) is not None]
+        known = [each for each in known if recorded.since <= each.recorded_at <= recorded.until]
+        return list(enumerate(sorted(known, key=attrgetter("recorded_at"))))
 
     def _id(self, kind: Person, subject: str) -> str:
         return self.directory.ids.of_subject(subject, _KINDS[kind])

@@ -19,6 +19,7 @@ Form = Literal["quantity", "answer", "state", "flow"]
 Codings = tuple[tuple[str, str], ...]
 
 SNOMED: Final = "http://snomed.info/sct"
+UCUM: Final = "http://unitsofmeasure.org"
 SIGNAL_SYSTEM: Final = "urn:vigil:signal"  # Vigil's own names, for signals that no other system has a code for
 CATEGORY_SYSTEMS: Final = (
     "http://terminology.hl7.org/CodeSystem/observation-category",
@@ -52,12 +53,12 @@ ANSWERS: Final[Mapping[str, Mapping[tuple[str, str], float]]] = {
     "on_oxygen": _YES_NO,
     "mechanical_ventilation": _YES_NO,
 }
-_PRESSURES: Final = ("systolic_bp", "diastolic_bp", "mean_bp")
+PRESSURES: Final = ("systolic_bp", "diastolic_bp", "mean_bp")
 # A panel has no value of its own. What a correction of a panel leaves out is retracted.
 PANELS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
-    (LOINC, "85354-9"): _PRESSURES,
-    (LOINC, "55284-4"): _PRESSURES,
-    (MDC, "150020"): _PRESSURES,
+    (LOINC, "85354-9"): PRESSURES,
+    (LOINC, "55284-4"): PRESSURES,
+    (MDC, "150020"): PRESSURES,
     (LOINC, "85353-1"): (),  # vital signs, by hasMember
     (LOINC, "96607-7"): (),  # means over days
 }

@@ -1,12 +1,10 @@
 """Mapped Observations as the one way in takes them (:mod:`vigil.serving.stream.ingestion`)."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Final
+from datetime import timedelta
 
 from vigil.serving.fhir.observations import MappedObservation
+from vigil.serving.fhir.times import EPOCH
 from vigil.serving.stream.ingestion import SentObservation
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_sent(mapped: MappedObservation, source: str, name: str) -> list[SentObservation]:
@@ -44,6 +42,6 @@ def to_sent(mapped: MappedObservation, source: str, name: str) -> list[SentObser
 
 def _to_text(microseconds: int | None) -> str | None:
     try:
-        return None if microseconds is None else (_EPOCH + timedelta(microseconds=microseconds)).isoformat()
+        return None if microseconds is None else (EPOCH + timedelta(microseconds=microseconds)).isoformat()
     except OverflowError:  # before the year 1
         return None

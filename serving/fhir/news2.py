@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from vigil.models.bedside import COMPONENTS, Component
-from vigil.serving.fhir.concepts import CATEGORY_SYSTEMS, SNOMED
+from vigil.serving.fhir.concepts import CATEGORY_SYSTEMS, SNOMED, UCUM
 from vigil.serving.fhir.software_device import DEVICE_REFERENCE, software_device
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.scoring.risk_report import RiskReport
@@ -87,4 +87,4 @@ def _absent(code: str, why: str) -> dict[str, Any]:
 
 
 def _points(value: int) -> dict[str, Any]:
-    return {"value": value, "unit": "score", "system": "http://unitsofmeasure.org", "code": "{score}"}
+    return {"value": value, "unit": "score", "system": UCUM, "code": "{score}"}

@@ -11,7 +11,8 @@ from vigil.serving.fhir.news2 import CATEGORY, ID_PREFIX, NEWS2_CODE, to_news2_o
 from vigil.serving.fhir.past_risk_assessments import PastRiskAssessments
 from vigil.serving.fhir.search import Search
 from vigil.serving.records.timestamps import microsecond
-from vigil.serving.scoring.risk_report import NoReport
+from vigil.serving.scoring.past_risks import PastRisk
+from vigil.serving.scoring.risk_report import NoReport, RiskReport
 from vigil.serving.scoring.risk_service import RiskService
 
 _CODES: Final = frozenset((NEWS2_CODE, f"{SNOMED}|{NEWS2_CODE}"))
@@ -28,31 +29,41 @@ class News2Pages:
     def read(self, identity: str, caller: Caller) -> dict[str, Any] | None:
         """Return the NEWS2 of a risk by its id; None: there is none that the caller may see."""
         past = self.past.find(identity.removeprefix(ID_PREFIX), caller)
-        if past is None:
-            return None
+        return None if past is None else self._of(past)
+
+    def _of(self, past: PastRisk) -> dict[str, Any]:
         inputs = [own for own in past.inputs if own.signal in COMPONENTS]
         return to_news2_observation(past.report, self.past.patient(past), self.past.references(inputs))
 
     def search(self, search: Search, caller: Caller) -> list[dict[str, Any]]:
         """Return the NEWS2 that a search asks for: the present one by its code, or any by id."""
         subject = search.subject
+        if search.after is not None or not _is_of_kind(search):
+            return []
         if search.ids is not None:
-            found = [self.read(identity, caller) for identity in search.ids if identity.startswith(ID_PREFIX)]
-            mine = None if subject is None else {"reference": self.chart.directory.reference(subject)}
-            return [own for own in found if own is not None and (search.patient is None or own["subject"] == mine)]
-        if subject is None or search.after is not None or not _is_asked(search):
+            ids = [identity.removeprefix(ID_PREFIX) for identity in search.ids if identity.startswith(ID_PREFIX)]
+            found = [past for identity in dict.fromkeys(ids) if (past := self.past.find(identity, caller)) is not None]
+            if search.patient is not None:
+                found = [past for past in found if self.chart.survivor(past.subject) == subject]
+            return [self._of(past) for past in found if _is_of_time(search, past.report)]
+        if subject is None or "code" not in search.tokens:
             return []
         report = self.risk_service.by_subject([subject])[0]
-        if isinstance(report, NoReport):
-            return []
-        at, times = microsecond(report.as_of), [search.time(name) for name in ("date", "_lastUpdated")]
-        if not all(time.since <= at <= time.until for time in times):
+        if isinstance(report, NoReport) or not _is_of_time(search, report):
             return []
         references = self.past.inputs_of(report, COMPONENTS)
         return [to_news2_observation(report, self.chart.directory.reference(subject), references)]
 
 
-def _is_asked(search: Search) -> bool:
-    """Return whether a search asks for the code of NEWS2, and for no category that it is not of."""
+def _is_of_kind(search: Search) -> bool:
+    """Return whether a search asks for no code and no category but those of NEWS2."""
     categories = search.tokens.get("category", (CATEGORY,))
-    return not _CODES.isdisjoint(search.tokens.get("code", ())) and CATEGORY in {each.rpartition("|")[2] for each in categories}
+    return not _CODES.isdisjoint(search.tokens.get("code", _CODES)) and CATEGORY in {
+        each.rpartition("|")[2] for each in categories
+    }
+
+
+def _is_of_time(search: Search, report: RiskReport) -> bool:
+    """Return whether a search asks for no time but that of a risk."""
+    at, times = microsecond(report.as_of), [search.time(name) for name in ("date", "_lastUpdated")]
+    return all(time.since <= at <= time.until for time in times)

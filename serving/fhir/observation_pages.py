@@ -3,26 +3,46 @@
 A reading that a client sent as a part of an Observation appears in that Observation, with all that it says and counts.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, NamedTuple
 
 from vigil.features.codes import LOINC, MDC, SATURATION, resolve_codes
-from vigil.features.measures import name_signal
-from vigil.features.signals import SIGNALS, measured_signal, signal_with_bounds
+from vigil.features.signals import SIGNALS, signal_with_bounds
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.chart import Chart
 from vigil.serving.fhir.concepts import CODES_OF, PANELS
 from vigil.serving.fhir.outcomes import FhirError
 from vigil.serving.fhir.readings import category_of, of_reading, of_sent
 from vigil.serving.fhir.search import Search
+from vigil.serving.fhir.sent_readings import SLACK, find_sent, readings_of, several
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
-from vigil.serving.records.journal_readings import StoredReading, Wanted
+from vigil.serving.records.journal_readings import ALWAYS, StoredReading, Wanted
 from vigil.serving.records.journal_snapshot import JournalSnapshot
 
-Place = tuple[str, object, int | None]  # subject key, signal (None: unknown), observed at
 
-_SLACK: Final = 60_000_000  # microseconds between the time of a group and of the row that says how a client sent it
+class _Found(NamedTuple):
+    """An Observation: one that a client sent, with those of its readings that count; or one reading (``sent``: None)."""
+
+    sent: SentResource | None
+    readings: Sequence[StoredReading]
+
+    @property
+    def subject(self) -> str:
+        return self.readings[0].subject_id if self.sent is None else self.sent.subject_id
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.sent is not None and self.sent.deleted
+
+    @property
+    def updated_at(self) -> int:
+        times = [reading.superseded_at or reading.recorded_at for reading in self.readings]
+        return max(times) if self.sent is None else max(times, default=self.sent.updated_at)
+
+    def place(self, *, by_time: bool) -> tuple[int, ...]:
+        """Return what Observations are ordered by; what no longer counts comes first."""
+        row = min((reading.row for reading in self.readings), default=0)
+        return (min((reading.observed_at for reading in self.readings), default=0), row) if by_time else (row,)
 
 
 class ObservationPages:
@@ -37,19 +57,10 @@ class ObservationPages:
         Raises:
             FhirError: a client deleted it (410).
         """
-        sent = self._observations.find([identity]).get(identity)
-        with self._chart.journal.snapshot() as journal:
-            if sent is None:
-                row = self._chart.directory.ids.row(identity)
-                found = journal.rows([row]) if row is not None else []
-                if not found or not self._chart.may_see(caller, found[0].subject_id):
-                    return None
-                return self._of_row(found[0])
-            if not self._chart.may_see(caller, sent.subject_id):
-                return None
-            if sent.deleted:
-                raise FhirError(410, "id: this Observation was deleted")
-            return self._of_sent(sent, self._readings_of(journal, [sent])[sent.id])
+        found = self._find(identity, caller)
+        if found is not None and found.is_deleted:
+            raise FhirError(410, "id: this Observation was deleted")
+        return None if found is None else self._of(found)
 
     def search(self, search: Search, caller: Caller) -> tuple[list[dict[str, Any]], str | None]:
         """Return a page of the Observations that count, and where the next one begins; None: there is none.
@@ -57,13 +68,13 @@ class ObservationPages:
         Raises:
             FhirError: the search names neither patient nor ids (400).
         """
-        if search.ids is not None:
-            found = [each for each in (self._find(identity, caller) for identity in search.ids) if each is not None]
-            mine = None if search.subject is None else self._chart.directory.reference(search.subject)
-            return [each for each in found if search.patient is None or each["subject"]["reference"] == mine], None
-        subject = search.require_patient()
         after = None if search.after is None else self._chart.directory.ids.row(search.after)
-        if subject is None or (search.after is not None and after is None):
+        if search.after is not None and after is None:
+            return [], None
+        if search.ids is not None:
+            return self._search_ids(search, search.ids, caller, after or 0)
+        subject = search.require_patient()
+        if subject is None:
             return [], None
         with self._chart.journal.snapshot() as journal:
             wanted = Wanted(
@@ -79,29 +90,54 @@ class ObservationPages:
             resources = self._resources(journal, page, wanted)
         return resources, self._chart.directory.ids.of_row(page[-1].row) if len(rows) > len(page) else None
 
-    def _find(self, identity: str, caller: Caller) -> dict[str, Any] | None:
-        try:
-            return self.read(identity, caller)
-        except FhirError:
-            return None
+    def _search_ids(
+        self, search: Search, ids: Iterable[str], caller: Caller, done: int
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return a page of the Observations that have some ids and what else is asked for, after those that are done."""
+        signals = signals_of(search)
+        found = [each for each in (self._find(identity, caller) for identity in dict.fromkeys(ids)) if each is not None]
+        found = [each for each in found if not each.is_deleted and self._is_asked(each, search, signals)]
+        by_time = search.sort.removeprefix("-") == "date"
+        found.sort(key=lambda each: each.place(by_time=by_time), reverse=search.sort.startswith("-"))
+        end = done + search.count
+        following = self._chart.directory.ids.of_row(end) if len(found) > end else None
+        return [self._of(each) for each in found[done:end]], following
+
+    def _find(self, identity: str, caller: Caller) -> _Found | None:
+        """Return what an id stands for; None: nothing that the caller may see."""
+        sent = self._observations.find([identity]).get(identity)
+        with self._chart.journal.snapshot() as journal:
+            if sent is None:
+                row = self._chart.directory.ids.row(identity)
+                rows = journal.rows([row]) if row is not None else []
+                is_seen = rows and self._chart.may_see(caller, rows[0].subject_id)
+                return _Found(None, rows) if is_seen else None
+            if not self._chart.may_see(caller, sent.subject_id):
+                return None
+            return _Found(sent, self._readings_of(journal, [sent])[sent.id])
+
+    def _is_asked(self, found: _Found, search: Search, signals: Sequence[str] | None) -> bool:
+        """Return whether a search asks for an Observation, by all that it says beside the id."""
+        if search.patient is not None and self._chart.survivor(found.subject) != search.subject:
+            return False
+        recorded, observed = search.time("_lastUpdated"), search.time("date")
+        if not recorded.since <= found.updated_at <= recorded.until:
+            return False
+        return (signals is None and observed == ALWAYS) or any(
+            (signals is None or reading.signal in signals) and observed.since <= reading.observed_at <= observed.until
+            for reading in found.readings
+        )
+
+    def _of(self, found: _Found) -> dict[str, Any]:
+        return self._of_row(found.readings[0]) if found.sent is None else self._of_sent(found.sent, found.readings)
 
     def _resources(self, journal: JournalSnapshot, page: Sequence[StoredReading], wanted: Wanted) -> list[dict[str, Any]]:
         """Return what a page of readings is, in its order: an Observation of several of them where the first of these is."""
         if not page:
             return []
-        since = min(reading.recorded_at for reading in page) - _SLACK
-        by_place: dict[Place, list[tuple[SentResource, str]]] = defaultdict(list)
-        for sent in self._observations.of_subjects({reading.subject_id for reading in page}, since):
-            for message, signal, at in sent.readings:
-                by_place[sent.subject_id, name_signal(signal), at].append((sent, message))
-        own: dict[int, SentResource] = {}
-        for reading in page:
-            place = (reading.subject_id, measured_signal(reading.signal), reading.observed_at)
-            for sent, message in by_place.get(place, ()):
-                if reading.is_of_message(message):
-                    own[reading.row] = sent
-        several = [sent for sent in {sent.id: sent for sent in own.values()}.values() if len(sent.readings) > 1]
-        whole = self._readings_of(journal, several)
+        since = min(reading.recorded_at for reading in page) - SLACK
+        own = find_sent(page, self._observations.of_subjects({reading.subject_id for reading in page}, since))
+        whole = self._readings_of(journal, several(own))
         resources = []
         for reading in page:
             said_in = own.get(reading.row)
@@ -114,23 +150,11 @@ class ObservationPages:
         return resources
 
     @staticmethod
-    def _readings_of(journal: JournalSnapshot, resources: Iterable[SentResource]) -> dict[str, list[StoredReading]]:
+    def _readings_of(journal: JournalSnapshot, resources: Sequence[SentResource]) -> dict[str, list[StoredReading]]:
         """Return the readings that count of Observations that clients sent, in the order in which each says them."""
-        known = list(resources)
-        places = {(sent.subject_id, at) for sent in known for _, _, at in sent.readings if at is not None}
-        found = journal.readings_at(sorted({key for key, _ in places}), sorted({at for _, at in places})) if places else []
-        by_place: dict[Place, list[StoredReading]] = defaultdict(list)
-        for reading in found:
-            by_place[reading.subject_id, measured_signal(reading.signal), reading.observed_at].append(reading)
-        return {
-            sent.id: [
-                reading
-                for message, signal, at in sent.readings
-                for reading in by_place.get((sent.subject_id, name_signal(signal), at), ())
-                if reading.is_of_message(message)
-            ]
-            for sent in known
-        }
+        keys = sorted({sent.subject_id for sent in resources})
+        times = sorted({at for sent in resources for _, _, at in sent.readings if at is not None})
+        return readings_of(resources, journal.readings_at(keys, times) if times else [])
 
     def _of_row(self, reading: StoredReading) -> dict[str, Any]:
         return of_reading(self._chart.directory.ids.of_row(reading.row), reading, self._reference(reading.subject_id))

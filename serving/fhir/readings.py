@@ -10,14 +10,12 @@ from typing import Any, Final
 from vigil.features.codes import LOINC, SATURATION
 from vigil.features.display_names import name_signal
 from vigil.features.signals import BOUNDS, STORED, measured_signal
-from vigil.serving.fhir.concepts import ANSWERS, CATEGORY_SYSTEMS, CODES_OF, SIGNAL_SYSTEM, SNOMED
+from vigil.serving.fhir.concepts import ANSWERS, CATEGORY_SYSTEMS, CODES_OF, PRESSURES, SIGNAL_SYSTEM, SNOMED, UCUM
 from vigil.serving.fhir.times import write_microseconds
 from vigil.serving.records.fhir_observations import SentResource
 from vigil.serving.records.journal_readings import StoredReading
 
-UCUM: Final = "http://unitsofmeasure.org"
 _PANEL: Final = "85354-9"
-_PRESSURES: Final = frozenset(("systolic_bp", "diastolic_bp", "mean_bp"))
 # Codes of https://terminology.hl7.org/CodeSystem-observation-category.html that the kind of the signal does not give.
 _CATEGORIES: Final = {
     "glucose": "laboratory",
@@ -55,7 +53,7 @@ def to_observation(
     if is_panel:
         resource["code"] = (
             {"coding": [{"system": LOINC, "code": _PANEL}], "text": "blood pressure"}
-            if signals <= _PRESSURES
+            if signals.issubset(PRESSURES)
             else {"text": "several readings"}
         )
     else:

@@ -10,11 +10,11 @@ from typing import Any, Final
 from vigil.models.alarms.safety_net import Band
 from vigil.models.assessment import Finding
 from vigil.models.tasks import is_limited
+from vigil.serving.fhir.concepts import UCUM
 from vigil.serving.fhir.software_device import DEVICE_REFERENCE, software_device
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.scoring.risk_report import RiskReport
 
-_UCUM: Final = "http://unitsofmeasure.org"
 _BANDS: Final[dict[Band, str]] = {"low": "low", "medium": "moderate", "high": "high"}
 _RISK: Final = "http://terminology.hl7.org/CodeSystem/risk-probability"
 # Asserted by artificial intelligence: https://terminology.hl7.org/CodeSystem-v3-ObservationValue.html
@@ -84,7 +84,7 @@ def _predictions(report: RiskReport) -> list[dict[str, Any]]:
         first["qualitativeRisk"] = {"text": risk.band}
     predictions = [first]
     if report.range is not None:
-        low, high = ({"value": round(100 * bound, 2), "unit": "%", "system": _UCUM, "code": "%"} for bound in report.range)
+        low, high = ({"value": round(100 * bound, 2), "unit": "%", "system": UCUM, "code": "%"} for bound in report.range)
         rationale = "Lowest and highest probability that the evidence supports (Venn-Abers)"
         predictions.append({**common, "probabilityRange": {"low": low, "high": high}, "rationale": rationale})
     return predictions

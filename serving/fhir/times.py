@@ -9,8 +9,8 @@ from vigil.serving.fhir.refusals import RefusedError
 
 LONGEST_PERIOD: Final = timedelta(minutes=5)  # of a reading; ours: monitors send averages over seconds to minutes
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
 # The data types dateTime and instant of R4 (https://hl7.org/fhir/R4/datatypes.html), without the second 60.
 _INSTANT: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]+)?"
@@ -33,7 +33,7 @@ def read_instant(text: Any, path: str) -> int:
     """
     if isinstance(text, str) and _INSTANT.fullmatch(text):
         try:
-            return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
+            return (datetime.fromisoformat(text) - EPOCH) // MICROSECOND
         except ValueError:
             raise RefusedError("missing_time", path, "a day of the calendar", _EXPECTED) from None
     if isinstance(text, str) and _DATE.fullmatch(text):
@@ -65,7 +65,7 @@ def write_microseconds(time: int, timespec: str = "auto") -> str:
     >>> write_microseconds(1769842800250000), write_microseconds(1769842800250001, "milliseconds")
     ('2026-01-31T07:00:00.250000Z', '2026-01-31T07:00:00.250Z')
     """
-    return (_EPOCH + timedelta(microseconds=time)).isoformat(timespec=timespec).replace("+00:00", "Z")
+    return (EPOCH + timedelta(microseconds=time)).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 def read_effective(resource: Mapping[str, Any], longest: timedelta = LONGEST_PERIOD) -> int:
@@ -100,7 +100,7 @@ def _end_of_period(period: Any, longest: timedelta) -> int:
     start, end = read_instant(period["start"], f"{path}.start"), read_instant(period["end"], f"{path}.end")
     if end < start:
         raise RefusedError("malformed", path, "per-1", "an end that is not before the start")
-    if end - start > longest // _MICROSECOND:
+    if end - start > longest // MICROSECOND:
         minutes = longest // timedelta(minutes=1)
         raise RefusedError("interval", path, "a value of a long period is no reading", f"a period of at most {minutes} min")
     return end

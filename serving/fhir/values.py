@@ -8,10 +8,9 @@ from typing import Any, Final, NamedTuple
 from vigil.features.bounds import INEXACT, read_text
 from vigil.features.codes import MDC, MDC_UNITS
 from vigil.features.units import canonical_unit
-from vigil.serving.fhir.concepts import FLOW_UNITS, LARGEST_FLOW, Concept, find_answer, read_codings
+from vigil.serving.fhir.concepts import FLOW_UNITS, LARGEST_FLOW, UCUM, Concept, find_answer, read_codings
 from vigil.serving.fhir.refusals import RefusedError
 
-UCUM: Final = "http://unitsofmeasure.org"
 ABSENT_REASON: Final = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 VALUES: Final = frozenset(
     "value" + name

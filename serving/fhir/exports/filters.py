@@ -33,7 +33,7 @@ def parse_filter(query: str) -> ReadingFilter:
     Raises:
         FhirError: it cannot be understood (400).
     """
-    search: Search = parse_search(_TYPE, query, is_form=False, prefer="handling=strict")
+    search: Search = parse_search(_TYPE, query, prefer="handling=strict")
     if not query or {name for name, _ in search.kept} - set(_OFFERED) or search.patient is not None:
         raise FhirError(400, f"_typeFilter: expected {_TYPE}? and one of {', '.join(_OFFERED)}")
     signals = signals_of(search)

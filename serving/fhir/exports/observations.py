@@ -4,24 +4,19 @@ The same reading may be told as another resource later: a client's Observation i
 version may have other readings. Then the former resource is gone.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from vigil.features.measures import name_signal
-from vigil.features.signals import measured_signal
 from vigil.serving.fhir.exports.parts import Gone, Part, Told
 from vigil.serving.fhir.readings import of_reading, of_sent
+from vigil.serving.fhir.sent_readings import SLACK, find_sent, readings_of, several
 from vigil.serving.records.fhir_observations import SentResource
 from vigil.serving.records.journal_exports import Member
 from vigil.serving.records.journal_readings import StoredReading
 
 _TYPE: Final = "Observation"
-_SLACK: Final = 60_000_000  # microseconds between the time of a group and of the row that says how a client sent it
 _PAGE: Final = 1_000  # readings
-
-Place = tuple[object, int | None]  # signal, observed at
 
 
 def export_observations(told: Told, member: Member) -> Iterator[Part]:
@@ -40,13 +35,12 @@ class _OfPatient:
     def __init__(self, told: Told, member: Member) -> None:
         self._told, self._member, self._keys = told, member, member.keys
         self._patient = told.directory.reference(member.subject)
-        self._recent = None if told.since is None else told.since - _SLACK
+        self._recent = None if told.since is None else told.since - SLACK
 
     def stored(self, page: Sequence[StoredReading]) -> Iterator[Part]:
         """Yield what readings are. All readings of a time are in one page."""
         own = self._find_sent(page, self._keys)
-        several = [sent for sent in {sent.id: sent for sent in own.values()}.values() if len(sent.readings) > 1]
-        whole = self._readings_of(several)
+        whole = self._readings_of(several(own))
         done: set[str] = set()
         for reading in page:
             sent = own.get(reading.row)
@@ -62,7 +56,7 @@ class _OfPatient:
     def revised(self, since: int) -> Iterator[Part]:
         """Yield the Observations that clients have sent since, changed or deleted."""
         store, member = self._told.observations, self._member
-        for page in store.updated_since(sorted(member.later), since - _SLACK) if member.later else ():
+        for page in store.updated_since(sorted(member.later), since - SLACK) if member.later else ():
             readings = self._readings_of(page)
             for sent in page:
                 yield from self._in_place_of_readings(sent, readings[sent.id], since)
@@ -95,7 +89,7 @@ class _OfPatient:
             own = self._find_sent(page, lost)
             names = [own[reading.row].id if reading.row in own else ids.of_row(reading.row) for reading in page]
             yield from (Gone(_TYPE, name) for name in dict.fromkeys(names))
-        for sent_since in self._told.observations.updated_since(lost, since - _SLACK):
+        for sent_since in self._told.observations.updated_since(lost, since - SLACK):
             yield from (Gone(_TYPE, sent.id) for sent in sent_since)
 
     def _is_told_as_revised(self, sent: SentResource) -> bool:
@@ -110,32 +104,12 @@ class _OfPatient:
         if not page:
             return {}
         times = [reading.observed_at for reading in page]
-        by_place: dict[Place, list[tuple[SentResource, str]]] = defaultdict(list)
-        for sent in self._told.observations.observed_between(keys, min(times), max(times)):
-            for message, signal, at in sent.readings:
-                by_place[name_signal(signal), at].append((sent, message))
-        own: dict[int, SentResource] = {}
-        for reading in page:
-            for sent, message in by_place.get((measured_signal(reading.signal), reading.observed_at), ()):
-                if reading.is_of_message(message):
-                    own[reading.row] = sent
-        return own
+        return find_sent(page, self._told.observations.observed_between(keys, min(times), max(times)))
 
-    def _readings_of(self, resources: Iterable[SentResource]) -> dict[str, list[StoredReading]]:
+    def _readings_of(self, resources: Sequence[SentResource]) -> dict[str, list[StoredReading]]:
         """Return the readings that count of Observations that clients sent, in the order in which each says them."""
-        known = list(resources)
-        times = {sent.observed_at for sent in known}
-        by_place: dict[Place, list[StoredReading]] = defaultdict(list)
-        for reading in self._told.journal.readings_at(self._keys, [time for time in times if time is not None]):
-            by_place[measured_signal(reading.signal), reading.observed_at].append(reading)
-        return {sent.id: list(_in_order(sent, by_place)) for sent in known}
-
-
-def _in_order(sent: SentResource, by_place: Mapping[Place, Sequence[StoredReading]]) -> Iterator[StoredReading]:
-    for message, signal, at in sent.readings:
-        for reading in by_place.get((name_signal(signal), at), ()):
-            if reading.is_of_message(message):
-                yield reading
+        times = {sent.observed_at for sent in resources}
+        return readings_of(resources, self._told.journal.readings_at(self._keys, [time for time in times if time is not None]))
 
 
 def _pages(readings: Iterable[StoredReading]) -> Iterator[list[StoredReading]]:

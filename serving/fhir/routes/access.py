@@ -9,7 +9,7 @@ from fastapi import Request
 from vigil.serving.api import problems
 from vigil.serving.api.problems import ProblemError
 from vigil.serving.auth.tokens import Caller
-from vigil.serving.fhir.outcomes import FhirError
+from vigil.serving.fhir.outcomes import MEDIA_TYPE, FhirError
 
 _JSON: Final = re.compile(r"(\*/\*|application/(\*|json|fhir\+json))$")
 _VERSION: Final = re.compile(r"fhirversion\s*=\s*\"?([\w.]+)")
@@ -49,19 +49,17 @@ def require_form(request: Request) -> None:
     Raises:
         FhirError: another form is wanted (406), or was sent (415).
     """
-    wanted = request.query_params.get("_format")
+    wanted = request.query_params.get("_format", "").replace("/fhir ", "/fhir+")  # a plus that was not encoded
     accepted = [wanted] if wanted else request.headers.get("accept", "*/*").split(",")
     if not any(_is_wanted(each) for each in accepted):
-        raise FhirError(
-            406, "Accept, _format: expected application/fhir+json of FHIR 4.0; XML and other versions are not offered"
-        )
+        raise FhirError(406, f"Accept, _format: expected {MEDIA_TYPE} of FHIR 4.0; XML and other versions are not offered")
     is_empty = "content-type" not in request.headers and request.headers.get("content-length", "0") == "0"
     if request.method in {"POST", "PUT"} and not is_empty:  # an operation without parameters has no body
         sent = request.headers.get("content-type", "").lower()
         media_type = sent.partition(";")[0].strip()
         is_form = request.url.path.endswith("/_search") and media_type == "application/x-www-form-urlencoded"
-        if not is_form and (media_type not in {"application/json", "application/fhir+json"} or not _is_r4(sent)):
-            raise FhirError(415, "Content-Type: expected application/fhir+json of FHIR 4.0")
+        if not is_form and (media_type not in {"application/json", MEDIA_TYPE} or not _is_r4(sent)):
+            raise FhirError(415, f"Content-Type: expected {MEDIA_TYPE} of FHIR 4.0")
 
 
 def _is_wanted(accepted: str) -> bool:

@@ -47,15 +47,14 @@ def offer_search(to: APIRouter, kind: str, search: SearchFor) -> None:
 
     @to.get(f"/{kind}", name=f"search_{kind}")
     async def by_url(request: Request, caller: Annotated[Caller, Depends(may("s", kind))]) -> FhirResponse:
-        return await answer(request, caller, request.url.query, is_form=False)
+        return await answer(request, caller, "")
 
     @to.post(f"/{kind}/_search", name=f"search_{kind}_by_form")
     async def by_form(request: Request, caller: Annotated[Caller, Depends(may("s", kind))]) -> FhirResponse:
-        body = (await request.body()).decode("utf-8", "replace")
-        return await answer(request, caller, "&".join(part for part in (request.url.query, body) if part), is_form=True)
+        return await answer(request, caller, (await request.body()).decode("utf-8", "replace"))
 
-    async def answer(request: Request, caller: Caller, query: str, *, is_form: bool) -> FhirResponse:
-        asked = parse_search(kind, query, is_form=is_form, prefer=request.headers.get("prefer", ""))
+    async def answer(request: Request, caller: Caller, form: str) -> FhirResponse:
+        asked = parse_search(kind, request.url.query, form=form, prefer=request.headers.get("prefer", ""))
         return FhirResponse(await run_in_threadpool(_find, request.app.state.components, caller, asked))
 
 
@@ -73,7 +72,7 @@ def answer_entry(components: Any, caller: Caller, url: str, prefer: str) -> dict
     if identity or kind not in _searches:
         raise FhirError(404, "request.url: no such interaction is offered; see /fhir/metadata")
     _require(caller, "s", kind)
-    return _find(components, caller, parse_search(kind, query, is_form=False, prefer=prefer))
+    return _find(components, caller, parse_search(kind, query, prefer=prefer))
 
 
 def _require(caller: Caller, interaction: str, kind: str) -> None:

@@ -14,13 +14,14 @@ from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.operations import parse_json, parse_version, require_resource
 from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse
 from vigil.serving.fhir.routes.access import may
+from vigil.serving.fhir.search import require_understood
 from vigil.serving.fhir.subscriptions.service import SubscriptionService
 from vigil.serving.records.subscriptions import Content, Subscription
 
 router: Final = APIRouter(prefix=f"{BASE}/Subscription", include_in_schema=False)
 
 _SEARCH: Final = ("_id", "status", "url")
-_IGNORED: Final = ("_format", "_count", "_sort")
+_IGNORED: Final = ("_count", "_sort")
 _STATUS: Final = ("id", "status")
 _EVENTS: Final = ("eventsSinceNumber", "eventsUntilNumber", "content")
 _VALUES: Final = ("valueString", "valueId", "valueCode", "valueInteger")
@@ -144,9 +145,7 @@ async def _answer(service: SubscriptionService, subscription: Subscription, stat
 
 
 async def _search(request: Request, service: SubscriptionService, caller: Caller, asked: Parameters) -> FhirResponse:
-    known = (*_SEARCH, *_IGNORED)
-    if any(name not in known for name, _ in asked) and "handling=strict" in request.headers.get("prefer", ""):
-        raise FhirError(400, f"search: expected only {', '.join(_SEARCH)}")
+    require_understood([name for name, _ in asked], (*_SEARCH, *_IGNORED), request.headers.get("prefer", ""))
     found = await run_in_threadpool(service.search, caller, *(_values(asked, name) for name in _SEARCH))
     entries = [
         {"fullUrl": f"{service.base}/Subscription/{own.id}", "resource": service.resource(own), "search": {"mode": "match"}}

@@ -20,11 +20,11 @@ import httpx
 
 from vigil.features.errors import VigilError
 from vigil.serving.auth.tokens import Caller
+from vigil.serving.fhir.outcomes import MEDIA_TYPE
 from vigil.serving.fhir.settings import FhirSettingsFile
 from vigil.serving.fhir.subscriptions.header import open_header
 from vigil.serving.fhir.subscriptions.notifications import NotificationType, Told, notification, status_parameters
 from vigil.serving.fhir.subscriptions.numbering import Numbering
-from vigil.serving.fhir.subscriptions.resource import MEDIA_TYPE
 from vigil.serving.fhir.subscriptions.telling import Telling
 from vigil.serving.observability.logs import error_location
 from vigil.serving.observability.metrics import Metrics

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast, get_args
 from urllib.parse import parse_qsl, urlencode
 
-from vigil.serving.fhir.outcomes import FhirError
+from vigil.serving.fhir.outcomes import MEDIA_TYPE, FhirError
 from vigil.serving.fhir.refusals import RefusedError
 from vigil.serving.fhir.subscriptions.endpoints import EXPECTED, Endpoint
 from vigil.serving.fhir.subscriptions.header import check_header
@@ -18,7 +18,6 @@ from vigil.serving.records.timestamps import instant
 
 BACKPORT: Final = "http://hl7.org/fhir/uv/subscriptions-backport/StructureDefinition"
 PROFILE: Final = f"{BACKPORT}/backport-subscription"
-MEDIA_TYPE: Final = "application/fhir+json"
 LONGEST_TIMEOUT: Final = 60  # seconds
 LONGEST_HEARTBEAT: Final = 86_400
 MOST_EVENTS: Final = 100  # of a notification

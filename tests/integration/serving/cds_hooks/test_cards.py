@@ -56,8 +56,8 @@ def token(key=KEY, header=(), **changes):
     return jwt.encode(claims, key, "ES384", {"typ": "JWT", "kid": "ec", **dict(header)})
 
 
-def patient(name):
-    return {"resourceType": "Patient", "id": "1", "identifier": [{"system": "urn:mrn", "value": name}]}
+def patient(name, **more):
+    return {"resourceType": "Patient", "id": "1", "identifier": [{"system": "urn:mrn", "value": name}], **more}
 
 
 def call(server, name="sick", signed=None, path=SERVICE, headers=(), **changes):
@@ -136,6 +136,31 @@ def test_without_prefetch_a_known_id_is_enough(server):
 
 
 @pytest.mark.parametrize(
+    ("opened", "prefetched"),
+    [
+        ("of-well", patient("sick", id="of-well")),  # both are known, and not the same
+        ("of-well", {"resourceType": "Patient", "identifier": [{"system": "urn:mrn", "value": "sick"}]}),
+        ("of-well", patient("well", id="of-sick")),
+        ("of-nobody", patient("sick", id="of-sick")),
+        ("of-nobody", patient("sick", id=None)),
+    ],
+)
+def test_card_of_one_patient_is_never_shown_in_the_chart_of_another(server, opened, prefetched):
+    server.components.directory.remember("well", ["https://ehr.example/fhir/Patient/of-well"])
+    answer = call(server, prefetch={"patient": prefetched}, context={"userId": "Practitioner/1", "patientId": opened})
+    assert answer.status_code == 412
+    assert answer.json() == {"message": "context.patientId, prefetch.patient: expected one and the same patient"}
+
+
+def test_id_and_prefetched_patient_of_the_same_patient_have_their_card(server):
+    server.components.directory.remember("sick", ["https://ehr.example/fhir/Patient/78"])
+    context = {"userId": "Practitioner/1", "patientId": "78"}
+    without_id = {name: part for name, part in patient("sick").items() if name != "id"}
+    for prefetched in (patient("sick", id="78"), without_id):
+        assert len(call(server, prefetch={"patient": prefetched}, context=context).json()["cards"]) == 1
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"hook": "order-sign"},
@@ -201,9 +226,9 @@ def test_only_registered_origins_may_call_from_a_browser(server):
     assert "access-control-allow-origin" not in call(server, headers={"Origin": "https://evil.example"}).headers
 
 
-def give(server, card, outcome="overridden", **more):
+def give(server, card, outcome="overridden", signed=None, **more):
     path = f"{SERVICE}/feedback"
-    signed = {"Authorization": f"Bearer {token(aud=f'{URL}{path}')}"}
+    signed = {"Authorization": signed or f"Bearer {token(aud=f'{URL}{path}')}"}
     return server.stranger().post(path, json={"feedback": [{"card": card, "outcome": outcome, **more}]}, headers=signed)
 
 
@@ -213,7 +238,19 @@ def test_signed_calls_in_parallel_are_all_answered(server):
     assert [answer.status_code for answer in answers] == [200] * 60
 
 
-def test_feedback_lands_with_the_alarm_once(server):
+@pytest.mark.parametrize("outcome", ["accepted", "overridden"])
+def test_feedback_of_a_caller_who_may_only_read_alarms_changes_nothing(server, outcome):
+    (card,) = call(server).json()["cards"]
+    before = server.caller().get("/v1/alarms").json()
+    assert card["uuid"] in [alarm["alarm_id"] for alarm in before["alarms"]]
+    reader = server.caller(scopes=["risk:read", "alarms:read"]).headers["Authorization"]
+    assert give(server, card["uuid"], outcome, reader).status_code == 200
+    assert server.caller().get("/v1/alarms").json() == before
+
+
+def test_feedback_lands_with_the_alarm_once(server, monkeypatch):
+    counted = []
+    monkeypatch.setattr(server.components.metrics, "count_action", counted.append)
     (card,) = call(server).json()["cards"]
     reason = {"reason": {"code": "artefact", "system": "x"}, "userComment": "Mrs Smith was moved"}
     assert [give(server, card["uuid"], overrideReason=reason).status_code for _ in range(2)] == [200, 200]
@@ -222,6 +259,7 @@ def test_feedback_lands_with_the_alarm_once(server):
     assert [(action["action"], action["by"], action["reason"]) for action in alarm["actions"]] == [
         ("overridden", ISSUER, "artefact")
     ]
+    assert counted == ["overridden"]
 
 
 def test_feedback_about_a_card_without_an_alarm_changes_nothing(server):

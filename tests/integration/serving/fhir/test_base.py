@@ -53,6 +53,14 @@ def test_json_of_r4_is_acceptable(server, accept):
     assert server.stranger().get("/fhir/metadata", headers={"Accept": accept}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "wanted", ["application/fhir+json", "application/fhir%2Bjson", "json", "application/fhir+json;+fhirVersion=4.0"]
+)
+def test_a_plus_in_the_format_need_not_be_encoded(server, wanted):
+    assert server.stranger().get(f"/fhir/metadata?_format={wanted}").status_code == 200
+    assert server.stranger().get(f"/fhir/metadata?_format={wanted.replace('json', 'xml')}").status_code == 406
+
+
 def test_problem_of_the_api_is_an_outcome_here(server):
     (issue,) = outcome_of(server.stranger().get("/fhir/Patient/1"), 401)
     assert issue["code"] == "login"

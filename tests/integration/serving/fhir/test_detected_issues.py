@@ -269,7 +269,15 @@ def test_caller_finds_alarms_of_their_wards_only(wards):
 
 
 @pytest.mark.parametrize(
-    "query", ["patient.identifier=urn:mrn|p1", "_sort=date", "_count=0", "identified=yesterday", "patient=a&patient=b"]
+    "query",
+    [
+        "patient.identifier=urn:mrn|p1",
+        "_sort=date",
+        "_count=x",
+        "status:not=final",
+        "identified=yesterday",
+        "patient=a&patient=b",
+    ],
 )
 def test_search_that_cannot_be_understood_is_refused(wards, query):
     assert wards.caller().get(f"/fhir/DetectedIssue?{query}").status_code == 400

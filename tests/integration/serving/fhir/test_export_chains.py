@@ -38,7 +38,7 @@ def server(tmp_path_factory):
     home = tmp_path_factory.mktemp("chains")
     (home / "fhir.toml").write_text('patient_system = "urn:mrn"\n')
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(observations, "_SLACK", 0)  # else everything would be told again, as all of it is of this minute
+        patched.setattr(observations, "SLACK", 0)  # else everything would be told again, as all of it is of this minute
         with running_in_process(home) as running:
             yield running
 

@@ -105,6 +105,9 @@ def test_present_score_is_found_by_its_code_and_read_by_its_id(server):
     assert server.caller().get(f"/fhir/Observation/{found['id']}").json() == found
     assert find(server, _id=found["id"]) == [found]
     assert find(server, _id=found["id"], patient=patient(server, "part")) == []
+    for narrowed in ({"code": "8867-4"}, {"category": "vital-signs"}, {"date": "lt2020"}, {"_lastUpdated": "gt2100"}):
+        assert find(server, _id=found["id"], **narrowed) == [], narrowed
+    assert find(server, _id=found["id"], code=NEWS2_CODE, category="survey", date="ge2020") == [found]
     form = {"patient.identifier": "urn:mrn|whole", "code": NEWS2_CODE}
     assert server.caller().post("/fhir/Observation/_search", data=form).json()["entry"][0]["resource"] == found
 

@@ -5,7 +5,9 @@ import pytest
 
 from tests.support.fhir_resources import LOINC, component, concept, observation, panel
 from tests.support.in_process_server import running_in_process
+from vigil.serving.fhir import search
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 IDENTIFIED = {"identifier": {"system": "urn:mrn", "value": "4711"}}
 
 
@@ -199,13 +201,143 @@ def test_search_parameters_narrow_what_is_found(server, series, parameters, numb
 
 @pytest.mark.parametrize(
     "query",
-    ["", "date=2026-02-30&patient=x", "date=ap2026&patient=x", "_count=0&patient=x", "_count=-1&patient=x",
-     "_sort=code&patient=x", "patient=a&patient=b", "patient.identifier=urn:mrn|4711", "identifier=urn:mrn|4711"],
+    ["", "date=2026-02-30&patient=x", "date=ap2026&patient=x", "_count=x&patient=x", "_count=-1&patient=x",
+     "_sort=code&patient=x", "patient=a&patient=b", "patient=a,b", "subject=Patient/a,Patient/b", "code=1&code=2&patient=x",
+     "_id=a&_id=b", "patient.identifier=urn:mrn|4711", "identifier=urn:mrn|4711"],
 )  # fmt: skip
 def test_a_search_that_cannot_be_understood_is_refused_without_repeating_it(server, query):
     answer = server.caller().get(f"/fhir/Observation?{query}")
     assert (answer.status_code, answer.json()["resourceType"]) == (400, "OperationOutcome")
     assert not any(sent in answer.text for sent in ("4711", "2026-02-30"))
+
+
+@pytest.mark.parametrize("prefer", ["", "handling=lenient", "handling=strict"])
+@pytest.mark.parametrize(
+    "query",
+    ["subject:identifier=urn:mrn|4711", "patient:Patient.identifier=urn:mrn|4711", "identifier:exact=urn:mrn|4711",
+     "patient:exact=4711", "code:not=8867-4", "date:missing=true", "patient.name=4711", "subject:Patient.name=4711",
+     "_has:Observation:patient:code=4711", "_id:not=4711"],
+)  # fmt: skip
+def test_a_modifier_or_chain_that_is_not_offered_is_refused_and_never_dropped(server, series, query, prefer):
+    for kind in ("Observation", "Encounter", "Patient"):
+        answer = server.caller().get(f"/fhir/{kind}?patient={series}&{query}", headers={"Prefer": prefer})
+        assert (answer.status_code, answer.json()["resourceType"]) == (400, "OperationOutcome")
+        assert "4711" not in answer.text
+        form = server.caller().post(f"/fhir/{kind}/_search", content=query, headers=FORM | {"Prefer": prefer})
+        assert form.status_code == 400
+
+
+@pytest.mark.parametrize(
+    "url", ["identifier=urn:mrn|4711", "patient.identifier=urn:mrn|4711", "subject:identifier=urn:mrn|4711"]
+)
+def test_an_identifier_in_the_url_of_a_search_by_form_is_refused(server, url):
+    for kind in ("Patient", "Encounter", "Observation"):
+        assert server.caller().post(f"/fhir/{kind}/_search?{url}", content="_count=1", headers=FORM).status_code == 400
+    entries = [{"request": {"method": "GET", "url": f"Encounter?{url}"}}]
+    answer = server.caller().post("/fhir", json={"resourceType": "Bundle", "type": "batch", "entry": entries})
+    assert answer.json()["entry"][0]["response"]["status"] == "400"
+
+
+@pytest.mark.parametrize("name", ["_include", "_include:iterate", "_revinclude", "_revinclude:iterate"])
+def test_what_would_only_add_resources_is_ignored_unless_the_client_is_strict(server, series, name):
+    query = {"patient": series, name: "Observation:patient", "code": "9279-1"}
+    assert len(resources(find(server, **query))) == 13
+    strict = server.caller().get("/fhir/Observation", params=query, headers={"Prefer": "handling=strict"})
+    assert strict.status_code == 400
+
+
+def test_ids_are_narrowed_by_all_that_is_asked_for_beside_them(server, series):
+    everything = resources(find(server, patient=series))
+    by_time = [each["id"] for each in sorted(everything, key=lambda each: each["effectiveDateTime"])]
+    panels = [each["id"] for each in everything if "component" in each]
+    rates, ids = (
+        [each["id"] for each in everything if each["code"]["text"] == "heart rate"],
+        [each["id"] for each in everything],
+    )
+    for parameters, expected in (
+        ({}, ids),
+        ({"code": "8867-4"}, rates),
+        ({"code": "85354-9"}, panels),
+        ({"code": "8480-6"}, panels),
+        ({"category": "laboratory"}, []),
+        ({"category": "vital-signs", "date": "2026-02-02T08:09:00Z"}, panels),
+        ({"date": "ge2026-02-02T08:20:00Z"}, [each for each in ids if each in by_time[20:]]),
+        ({"date": "2026-02-03"}, []),
+        ({"_lastUpdated": "lt2026-02-02"}, []),
+        ({"_lastUpdated": "ge2026-02-02"}, ids),
+        ({"_sort": "date"}, by_time),
+        ({"_sort": "-date"}, by_time[::-1]),
+        ({"patient": "nobody"}, []),
+    ):
+        found = resources(find(server, _id=",".join([*ids, "nobody"]), **parameters))
+        assert [each["id"] for each in found] == expected, parameters
+
+
+@pytest.mark.parametrize("kind", ["Observation", "Patient", "Encounter"])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_ids_come_in_pages_too_each_once(server, series, kind, count):
+    ids = [each["id"] for each in resources(find(server, kind, **({"patient": series} if kind == "Observation" else {})))][:3]
+    found, bundle = [], find(server, kind, _id=",".join(ids), _count=count)
+    while bundle is not None and len(found) <= len(ids):
+        assert len(resources(bundle)) <= count
+        found += [each["id"] for each in resources(bundle)]
+        bundle = next_page(server, bundle)
+    assert found == ids
+
+
+@pytest.mark.parametrize("kind", ["Patient", "Encounter"])
+def test_a_patient_and_their_stay_are_found_by_when_they_were_updated(server, series, kind):
+    named = {"_id": series} if kind == "Patient" else {"patient": series}
+    (found,) = resources(find(server, kind, **named))
+    updated = found["meta"]["lastUpdated"]
+    assert resources(find(server, kind, **named, _lastUpdated=updated)) == [found]
+    assert resources(find(server, kind, **named, _lastUpdated=f"gt{updated}")) == []
+    assert resources(find(server, kind, **named, _lastUpdated="lt2026")) == []
+
+
+def test_an_order_that_is_not_offered_is_refused(server):
+    caller = server.caller()
+    for kind, sort, status in (
+        ("Patient", "_lastUpdated", 200),
+        ("Patient", "-_lastUpdated", 400),
+        ("Encounter", "-_lastUpdated", 400),
+        ("Group", "_lastUpdated", 400),
+        ("Provenance", "-_lastUpdated", 400),
+    ):
+        assert caller.get(f"/fhir/{kind}?_sort={sort}").status_code == status, (kind, sort)
+
+
+@pytest.mark.parametrize("asked", [{"_count": 0}, {"_summary": "count"}, {"_summary": "count", "_count": 1}])
+def test_only_the_number_is_given_where_only_that_is_asked_for(server, series, asked):
+    for kind, parameters, total in (
+        ("Observation", {"patient": series}, 25),
+        ("Observation", {"patient": series, "code": "9279-1"}, 13),
+        ("Observation", {"patient": "nobody"}, 0),
+        ("Patient", {"_id": series}, 1),
+        ("Encounter", {"patient": series, "status": "finished"}, 0),
+        ("RiskAssessment", {"patient": series}, 1),
+    ):
+        bundle = find(server, kind, **parameters, **asked)
+        assert (bundle["total"], "entry" in bundle) == (total, False), kind
+        assert [link["relation"] for link in bundle["link"]] == ["self"]
+    assert len(resources(find(server, patient=series, _summary="false"))) == 25
+
+
+def test_a_number_that_is_not_cheap_to_find_is_refused(server, series, monkeypatch):
+    monkeypatch.setattr(search, "MOST", 24)
+    answer = server.caller().get(f"/fhir/Observation?patient={series}&_summary=count")
+    assert answer.status_code == 400
+    assert "total" not in answer.json()
+
+
+def test_a_comma_in_an_identifier_is_marked_and_one_that_is_not_separates_alternatives(server):
+    register(server, "47,11", "B4")
+    (found,) = resources(
+        server.caller().post("/fhir/Patient/_search", content="identifier=urn:mrn|47%5C,11", headers=FORM).json()
+    )
+    assert found["identifier"][0]["value"] == "47,11"
+    two = server.caller().post("/fhir/Patient/_search", content="identifier=urn:mrn|4711,urn:mrn|series", headers=FORM)
+    assert two.status_code == 400
 
 
 def test_unknown_parameters_are_refused_where_the_client_wants_that(server, series):
@@ -216,8 +348,7 @@ def test_unknown_parameters_are_refused_where_the_client_wants_that(server, seri
 
 def test_patients_are_found_by_identifier_in_a_body_and_by_id(server):
     caller = server.caller()
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    (found,) = resources(caller.post("/fhir/Patient/_search", content="identifier=urn:mrn|4711", headers=form).json())
+    (found,) = resources(caller.post("/fhir/Patient/_search", content="identifier=urn:mrn|4711", headers=FORM).json())
     assert found["identifier"] == [{"system": "urn:mrn", "value": "4711"}]
     assert (found["gender"], found["active"], found["id"]) == ("female", True, patient_id(server))
     assert caller.get(f"/fhir/Patient/{found['id']}").json() == found

@@ -311,6 +311,7 @@ def test_client_sees_its_own_subscriptions_only(server, receiver):
     ):
         assert own.get(f"{PATH}?{query}").json()["total"] == total, query
         assert own.post(f"{PATH}/_search", content=query, headers=FORM).json()["total"] == total, query
+    assert own.get(f"{PATH}?status:not=active").status_code == 400
     assert own.get(f"{PATH}/$status", params={"id": created["id"], "status": "active"}).json()["total"] == 1
     assert own.get(f"{PATH}/$status", params={"status": "off"}).json()["total"] == 0
 
