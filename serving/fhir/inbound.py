@@ -22,10 +22,9 @@ from vigil.serving.fhir.intake import to_sent
 from vigil.serving.fhir.observations import MappedObservation, ObservationMapper, Reading
 from vigil.serving.fhir.operations import Operation
 from vigil.serving.fhir.outcomes import FhirError, issue, refusal_issue
-from vigil.serving.fhir.patients import read_stay
 from vigil.serving.fhir.references import identifier_keys
 from vigil.serving.fhir.refusals import explain
-from vigil.serving.fhir.registrar import Found, Registrar, merging_links, require_ward
+from vigil.serving.fhir.registrar import Found, Registrar, merging_links
 from vigil.serving.fhir.times import write_instant
 from vigil.serving.records.fhir_observations import FhirObservations, SentResource
 from vigil.serving.records.journal import Journal
@@ -188,10 +187,10 @@ class Inbound:
             read_device_report(operation.resource or {})
             return MappedObservation()
         if operation.type != _OBSERVATION:
-            patient_id = self._registrar.identify(operation, patients)
+            patient_id = self._registrar.identify(operation, patients, caller)
             self._registrar.require_version(operation, patient_id)
             if operation.type == "Encounter":
-                require_ward(read_stay(operation.resource or {}), caller)
+                self._registrar.read_stay(operation.resource or {}, caller)
             elif any(merging_links(operation.resource or {})):
                 raise FhirError(422, "link: send what merges patients alone, or in a batch", ["Patient.link"])
             self._ingestion.require_movable(patient_id, caller)
