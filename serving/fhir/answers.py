@@ -52,6 +52,12 @@ def ignored(kind: str) -> Answer:
     return Answer(200, issues=[issue("not-supported", text, severity="warning")])
 
 
+def unused(reason: str) -> Answer:
+    """Return the answer to an Encounter that says nothing about the present stay: it is not kept, and has no place here."""
+    element = f"Encounter.{reason.partition(':')[0]}"
+    return Answer(200, issues=[issue("informational", f"{reason}; nothing was changed", [element], severity="information")])
+
+
 def elsewhere() -> Answer:
     """Return the answer about a patient of another ward."""
     return Answer(403, issues=[issue("forbidden", "subject: the token covers other wards only")])

@@ -4,7 +4,7 @@ A patient is known by an identifier of the hospital's system, by the id under wh
 client gave when it sent the Patient: its own id, or another identifier.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from vigil.features.pseudonyms import Pseudonyms
@@ -45,6 +45,17 @@ class Directory:
         self._settings.refresh()
         key = without_version(key)
         return self._own_subject(key) or self._names.find([self.pseudonym(key)]).get(self.pseudonym(key))
+
+    def find_known(self, keys: Iterable[str]) -> dict[str, str]:
+        """Return the patient identifier of each key that names a patient whom this home has heard of before."""
+        found = {key: patient_id for key in keys if (patient_id := self.find(key)) is not None}
+        subjects = {key: self._pseudonyms.subject_key(patient_id) for key, patient_id in found.items()}
+        known = self._identities.find(set(subjects.values()))
+        return {key: patient_id for key, patient_id in found.items() if subjects[key] in known}
+
+    def is_name(self, key: str) -> bool:
+        """Return whether a key has to be remembered to be understood: it is no identifier of the hospital's system."""
+        return self._identifier(key) is None
 
     def _identifier(self, key: str) -> str | None:
         """Return the patient identifier in a key that is one of the hospital's system."""
@@ -96,6 +107,24 @@ class Directory:
         """
         subject = self._pseudonyms.subject_key(patient_id)
         self._names.store({self.pseudonym(key): subject for key in keys}, microsecond(present()))
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes of Encounters that are stays."""
+        self._settings.refresh()
+        return self._settings.content.classes
+
+    def opened_by(self, subject: str) -> set[str]:
+        """Return the names (pseudonyms) of the Encounter that opened the present stay of a subject."""
+        return self._names.opened_by(subject)
+
+    def open_stay(self, subject: str, encounter: Collection[str]) -> None:
+        """Remember by which names (pseudonyms) the Encounter is known that opened the present stay of a subject.
+
+        Raises:
+            DatabaseError: nothing was stored.
+        """
+        self._names.open_stay(subject, encounter, microsecond(present()))
 
     def reference(self, subject: str) -> str:
         """Return the reference by which this server names a patient."""

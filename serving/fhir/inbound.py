@@ -18,9 +18,8 @@ from vigil.serving.fhir.observation_writer import OBSERVATION, ObservationWriter
 from vigil.serving.fhir.observations import ObservationMapper, Reading
 from vigil.serving.fhir.operations import Operation
 from vigil.serving.fhir.outcomes import FhirError, issue, refusal_issue
-from vigil.serving.fhir.patients import read_stay
 from vigil.serving.fhir.refusals import explain
-from vigil.serving.fhir.registrar import Found, Registrar, merging_links, require_ward
+from vigil.serving.fhir.registrar import Found, Registrar, merging_links
 from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.not_recorded import NotRecordedError
@@ -155,10 +154,10 @@ class Inbound:
         if operation.type == _DEVICE:
             read_device_report(operation.resource or {})
             return
-        patient_id = self._registrar.identify(operation, patients)
+        patient_id = self._registrar.identify(operation, patients, caller)
         self._registrar.require_version(operation, patient_id)
         if operation.type == "Encounter":
-            require_ward(read_stay(operation.resource or {}), caller)
+            self._registrar.read_stay(operation.resource or {}, caller)
         elif any(merging_links(operation.resource or {})):
             raise FhirError(422, "link: send what merges patients alone, or in a batch", ["Patient.link"])
         self._ingestion.require_movable(patient_id, caller)

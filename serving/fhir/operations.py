@@ -2,12 +2,13 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from vigil.serving.fhir.outcomes import FhirError
+from vigil.serving.fhir.references import read_local
 
 MAX_ENTRIES: Final = 5_000  # of a bundle
 MAX_READS: Final = 100  # of them that read
@@ -15,6 +16,7 @@ MAX_BODY_BYTES: Final = 10_000_000  # of a request under /fhir: so many Observat
 _DEEPEST: Final = 100  # no resource comes near; what is deeper could be read and not be written again
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _ETAG: Final = re.compile(r'(?:W/)?"?(\d{1,18})"?')
+_UNCONDITIONAL: Final = ("Device", "Encounter")  # types that are written, and by no condition
 _METHODS: Final = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
 
 
@@ -164,12 +166,33 @@ def parse_entry(entry: Any) -> Operation:
     return operation
 
 
+def resolve_references(operations: Iterable[object]) -> None:
+    """Let relative references to Patients stand for the entries that they mean.
+
+    ``Patient/77`` of an entry of another server is that server's: it is told by the full URL of the entry that refers
+    (https://hl7.org/fhir/R4/bundle.html#references), and nobody whom this server knows by that id.
+    """
+    own = [operation for operation in operations if isinstance(operation, Operation)]
+    new = {operation.full_url for operation in own if operation.type == "Patient" and operation.id is None}
+    for operation in own:
+        resource, local = operation.resource or {}, read_local(operation.full_url)
+        subject = resource.get("subject")
+        if operation.full_url is None or local is None or not isinstance(subject, dict):
+            continue
+        absolute = f"{operation.full_url.removesuffix('/'.join(local))}{subject.get('reference')}"
+        if absolute in new:
+            operation.resource = {**resource, "subject": {**subject, "reference": absolute}}
+
+
 def check_operation(operation: Operation) -> None:
     """Check that ids fit together, and that what is updated or deleted is named.
 
     Raises:
         FhirError: they do not (400).
     """
+    if operation.identifier is not None and operation.type in _UNCONDITIONAL:
+        kind = operation.type
+        raise FhirError(400, f"condition: {kind} takes none; offered are POST {kind} and PUT {kind}/ID", [kind])
     if operation.id is not None and not _ID.fullmatch(operation.id):
         raise FhirError(400, "id: expected 1 to 64 letters, digits, - and .", ["Resource.id"])
     if operation.interaction == "create" and operation.id is not None:

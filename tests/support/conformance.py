@@ -13,6 +13,8 @@ AREAS = {
         "tests/unit/serving/fhir/test_observations.py",
         "tests/integration/serving/fhir/test_inbound.py",
         "tests/integration/serving/fhir/test_observation_versions.py",
+        "tests/integration/serving/fhir/test_encounters.py",
+        "tests/integration/serving/fhir/test_one_patient.py",
         "tests/integration/serving/fhir/test_devices.py",
         "tests/integration/serving/fhir/test_unidentified.py",
         "tests/integration/serving/fhir/test_synthea.py",

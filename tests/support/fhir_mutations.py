@@ -112,12 +112,12 @@ def bundle(kind="batch"):
         {"fullUrl": f"urn:uuid:{kind}-1", "request": {"method": "POST", "url": "Patient"}, "resource": _resource("Patient")[0]},
         *(
             {
-                "request": {"method": "POST", "url": name, "ifNoneExist": f"identifier=urn:x|{CANARY}-{position}"},
+                "request": {"method": "POST", "url": "Observation", "ifNoneExist": f"identifier=urn:x|{CANARY}-{position}"},
                 "resource": resource,
             }
-            for name in ("Observation", "Encounter")
-            for position, resource in enumerate(_resource(name))
+            for position, resource in enumerate(_resource("Observation"))
         ),
+        {"request": {"method": "POST", "url": "Encounter"}, "resource": _resource("Encounter")[0]},
     ]
     if kind == "batch":
         update = {"method": "PUT", "url": "Observation/o-1", "ifMatch": 'W/"1"'}

@@ -18,7 +18,6 @@ from vigil.serving.fhir.refusals import RefusedError
 from vigil.serving.fhir.times import read_instant_or_none
 
 KINDS: Final = ("Patient", "Encounter", "Condition", "Location", "Device")
-_NO_STAY: Final = ("planned", "cancelled", "entered-in-error", "unknown")
 _WRONG: Final = ("entered-in-error", "refuted")  # of a Condition (https://hl7.org/fhir/R4/valueset-condition-ver-status.html)
 
 
@@ -177,12 +176,6 @@ def _is_outcome(condition: Mapping[str, Any], wanted: list[str]) -> bool:
         return False
     texts = [f"{system}|{code}" for system, code in codings]
     return any(text == coding or (coding.endswith("*") and text.startswith(coding[:-1])) for coding in wanted for text in texts)
-
-
-def is_stay(encounter: Mapping[str, Any], settings: FhirSettings) -> bool:
-    """Return whether an encounter is of a class whose encounters are stays, and took place."""
-    kind = encounter.get("class")
-    return isinstance(kind, Mapping) and kind.get("code") in settings.classes and encounter.get("status") not in _NO_STAY
 
 
 def find_patient(resource: Mapping[str, Any], registers: Registers) -> str | None:

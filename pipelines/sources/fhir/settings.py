@@ -31,6 +31,7 @@ from vigil.models.own_tasks import TaskSettings
 from vigil.models.tasks import TASKS, RiskTask
 from vigil.pipelines.sources import SourceError
 from vigil.pipelines.sources.table.mapping import Task
+from vigil.serving.fhir.encounters import STAY_CLASSES
 from vigil.serving.records.source_settings import SignalName, SourceSettings
 
 FILE: Final = "fhir.toml"
@@ -95,7 +96,7 @@ class FhirSettings(_Part):
     shifted_dates: bool = False
     base_urls: list[str] = []
     patient_system: str | None = None
-    classes: list[str] = ["IMP", "ACUTE", "NONAC", "OBSENC"]
+    classes: list[str] = [*STAY_CLASSES]
     codes: dict[Coding, SignalName] = {}
     default: SourceSettings = SourceSettings()
     outcomes: OutcomeSettings = OutcomeSettings()

@@ -5,22 +5,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from vigil.pipelines.sources.fhir.registers import Registers, find_patient, is_stay
+from vigil.pipelines.sources.fhir.registers import Registers, find_patient
 from vigil.pipelines.sources.fhir.settings import FhirSettings
 from vigil.serving.fhir.concepts import read_codings
+from vigil.serving.fhir.encounters import is_stay, is_ward
+from vigil.serving.fhir.patients import SEXES, age_on
 from vigil.serving.fhir.refusals import RefusedError
 from vigil.serving.fhir.times import read_instant_or_none
 
 SECOND: Final = 1_000_000  # microseconds
 _DAY: Final = 86_400 * SECOND
-_YEAR: Final = 365.25 * _DAY
 AFTER: Final = _DAY  # an outcome up to a day after the stay still belongs to it, as in the mappings of published layouts
 # A date ends at the latest 12 h after its end in UTC, in the zone farthest behind.
 _LATEST_ZONE: Final = 12 * 3600 * SECOND
 _EXPIRED: Final = "exp"  # https://terminology.hl7.org/CodeSystem-discharge-disposition.html
-_WARD: Final = "wa"  # https://terminology.hl7.org/CodeSystem-location-physical-type.html
 _DATE_FORMS: Final = ("%Y-%m-%d", "%Y-%m", "%Y")
-_MIDDLE: Final = {"%Y-%m-%d": 0, "%Y-%m": 14, "%Y": 181}  # days from the beginning of a date to its middle
 
 
 @dataclass(slots=True)
@@ -85,7 +84,7 @@ class Stays:
         at: str | None = identity
         while at is not None and at in known and at not in seen:
             seen.add(at)
-            if is_stay(known[at], self._settings):
+            if is_stay(known[at], self._settings.classes):
                 root = at
             at = self._registers.identify(known[at].get("partOf"), "Encounter")
         return root
@@ -154,7 +153,7 @@ class Stays:
         seen: set[str] = set()
         while at is not None and at in known and at not in seen:
             seen.add(at)
-            if _WARD in _codes(known[at].get("physicalType")):
+            if is_ward(known[at].get("physicalType")):
                 first = at
                 break
             at = self._registers.identify(known[at].get("partOf"), "Location")
@@ -181,22 +180,14 @@ def _read_period(period: Any) -> tuple[int | None, int | None]:
 
 
 def _add_facts(stay: Stay, patient: Mapping[str, Any]) -> None:
-    stay.sex = {"female": 0.0, "male": 1.0}.get(str(patient.get("gender")))
+    stay.sex = SEXES.get(str(patient.get("gender")))
     if stay.start is not None:
         stay.age = age_at(patient, stay.start)
 
 
 def age_at(patient: Mapping[str, Any], time: int) -> float | None:
     """Return the age of a Patient in years; of a birth date without day or month the middle counts."""
-    born = patient.get("birthDate")
-    for form in _DATE_FORMS if isinstance(born, str) else ():
-        try:
-            date = datetime.strptime(str(born), form).replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        days = (datetime.fromtimestamp(time / SECOND, UTC) - date).days - _MIDDLE[form]
-        return days * _DAY / _YEAR
-    return None
+    return age_on(patient.get("birthDate"), datetime.fromtimestamp(time / SECOND, UTC).date())
 
 
 def _is_expired(encounter: Mapping[str, Any]) -> bool:

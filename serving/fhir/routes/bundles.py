@@ -16,6 +16,7 @@ from vigil.serving.fhir.operations import (
     parse_json,
     read_written_type,
     require_resource,
+    resolve_references,
 )
 from vigil.serving.fhir.outcomes import BASE, FhirError, FhirResponse, outcome
 from vigil.serving.fhir.resource_types import RESOURCE_TYPES
@@ -56,6 +57,7 @@ async def post_bundle(request: Request, inbound: InboundHere) -> FhirResponse:
         else _parse(position, entry, caller)
         for position, entry in enumerate(entries)
     ]
+    resolve_references(operations)
     if kind == "transaction":
         whole: list[Operation] = []
         for operation in operations:

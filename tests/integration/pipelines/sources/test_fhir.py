@@ -292,6 +292,12 @@ def test_encounters_that_are_no_stays_are_counted(tmp_path, change, reason):
     assert values(batch)[0][0] == "12"  # of the patient, and of no stay
 
 
+def test_encounter_without_a_class_is_a_stay(tmp_path):
+    without = {name: part for name, part in encounter().items() if name != "class"}
+    _, batch = batch_of(tmp_path, PATIENT, without, observation())
+    assert values(batch)[0][0] == "12~e1"
+
+
 def test_a_stay_that_goes_on_ends_with_its_last_reading(tmp_path):
     late = observation(id="o2", effectiveDateTime="2026-02-07T00:00:00Z")
     _, batch = batch_of(tmp_path, PATIENT, encounter(end=None), observation(), late)

@@ -355,7 +355,8 @@ def test_encounter_moves_and_discharges_and_keeps_what_the_patient_said(server, 
     send(server, "POST", "/Patient", patient(name, gender="male", birthDate="1980"))
     assert (registration(server, name).ward, registration(server, name).discharged) == ("C1", False)
     assert registration(server, name).hospital_admitted_at is not None
-    send(server, "POST", "/Encounter", encounter(subject(name), "C1", "finished"))
+    ended = encounter(subject(name), "C1", "finished", period={"start": "2026-11-01T08:00:00Z"})
+    send(server, "POST", "/Encounter", ended)
     assert registration(server, name).discharged
 
 

@@ -363,8 +363,9 @@ def test_an_encounter_tells_ward_and_whether_the_stay_goes_on(server):
     assert found["location"][0]["location"]["display"] == "C1"
     assert found["status"] == "in-progress"
     assert server.caller().get(f"/fhir/Encounter/{found['id']}").json() == found
-    own = encounter(found["subject"]["reference"], "C2", id="visit-7") | {"status": "finished"}
-    assert server.caller().put("/fhir/Encounter/visit-7", json=own).status_code == 200
+    own = encounter(found["subject"]["reference"], "C2", id="visit-7")
+    for status in ("in-progress", "finished"):
+        assert server.caller().put("/fhir/Encounter/visit-7", json=own | {"status": status}).status_code == 200
     again = server.caller().get("/fhir/Encounter/visit-7").json()
     assert (again["id"], again["status"], again["location"][0]["location"]["display"]) == ("visit-7", "finished", "C2")
     assert resources(find(server, "Encounter", patient=patient_id(server, "stay"), status="in-progress")) == []

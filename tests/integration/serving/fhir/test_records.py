@@ -65,6 +65,17 @@ def test_name_moves_to_another_subject(connections):
     assert names.find(["one", "two", "three"]) == {"one": "s", "two": "t"}
 
 
+def test_of_the_present_stay_of_a_subject_the_last_names_are_remembered(connections):
+    names = FhirNames(connections)
+    names.store({"one": "s"}, at=1)
+    names.open_stay("s", {"first", "another"}, at=2)
+    names.open_stay("t", {"first"}, at=2)
+    names.open_stay("s", {"second"}, at=3)
+    assert (names.opened_by("s"), names.opened_by("t"), names.opened_by("u")) == ({"second"}, {"first"}, set())
+    names.open_stay("s", set(), at=4)
+    assert (names.opened_by("s"), names.find(["one", "second"])) == (set(), {"one": "s"})
+
+
 def test_retention_forgets_old_resources_and_names_of_patients_who_are_forgotten(tmp_path, connections):
     now = pd.Timestamp.now("UTC").as_unit("us")
     ward = LiveWard(tmp_path, now - pd.Timedelta(days=9), model=False)
@@ -78,6 +89,8 @@ def test_retention_forgets_old_resources_and_names_of_patients_who_are_forgotten
     ward.rescore()
     names, observations = FhirNames(connections), FhirObservations(connections)
     names.store({"one": "left", "two": "stays"}, at=microsecond(now))
+    for subject in ("left", "stays"):
+        names.open_stay(subject, {"stay"}, at=microsecond(now))
     old = microsecond(now - pd.Timedelta(days=9))
     observations.add(
         [resource("old", updated_at=old, subject="left"), resource("new", updated_at=microsecond(now), subject="stays")]
@@ -91,8 +104,9 @@ def test_retention_forgets_old_resources_and_names_of_patients_who_are_forgotten
     assert (rows["connections.db subscriptions"], rows["connections.db subscription_events"]) == (1, 1)
     assert [own.id for own in subscriptions.of_client("ehr")] == ["a", "c"]
     assert subscriptions.events("a", 1, 9, 10) == told[1:]
-    assert (rows["connections.db fhir_observations"], rows["connections.db fhir_names"]) == (1, 1)
+    assert (rows["connections.db fhir_observations"], rows["connections.db fhir_names"]) == (1, 2)
     assert names.find(["one", "two"]) == {"two": "stays"}
+    assert (names.opened_by("left"), names.opened_by("stays")) == (set(), {"stay"})
     assert observations.find(["old", "new"]).keys() == {"new"}
 
 

@@ -40,10 +40,10 @@ def test_every_vital_sign_is_in(loaded):
     assert quarantined == []
 
 
-def test_patient_is_known_and_has_left(loaded):
+def test_patient_is_known_and_visits_to_a_clinic_are_no_stays(loaded):
     _, _, (_, registration, _) = loaded
-    assert (registration.ward, registration.sex, round(registration.age)) == ("clinic-1", 0.0, 69)
-    assert registration.discharged
+    assert (registration.ward, registration.sex, round(registration.age)) == ("", 0.0, 69)
+    assert registration.hospital_admitted_at is None
 
 
 def test_what_is_of_no_use_is_explained(loaded):
@@ -56,10 +56,14 @@ def test_what_is_of_no_use_is_explained(loaded):
             assert response["status"] in ("200", "201")
             assert response["location"].startswith(sent["request"]["url"])
             assert position not in record.unused
+            assert sent["request"]["url"] != "Encounter"
             continue
         (issue,) = response["outcome"]["issue"]
-        assert (response["status"], issue["severity"]) == ("200", "warning")
-        if position in record.unused:
+        is_visit = sent["request"]["url"] == "Encounter"
+        assert (response["status"], issue["severity"]) == ("200", "information" if is_visit else "warning")
+        if is_visit:
+            assert issue["expression"] == ["Encounter.class"]
+        elif position in record.unused:
             assert issue["code"] == "not-supported"
             assert issue["diagnostics"].startswith(sent["resource"]["resourceType"])
         else:
@@ -125,6 +129,6 @@ def test_stay_that_ended_before_the_present_one_changes_nothing(server):
     with server.components.journal.snapshot() as snapshot:
         known = snapshot.registration(subject, UNBOUNDED)
     assert (known.ward, known.discharged) == ("B4", False)
-    assert stay("finished", "B4", start="2026-11-20T07:00:00Z", end="2026-11-21T08:00:00Z").status_code == 200
+    assert stay("finished", "B4", start="2026-11-20T08:00:00Z", end="2026-11-21T08:00:00Z").status_code == 200
     with server.components.journal.snapshot() as snapshot:
         assert snapshot.registration(subject, UNBOUNDED).discharged
