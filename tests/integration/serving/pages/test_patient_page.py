@@ -1,6 +1,7 @@
 """The page of a patient: what is shown, what does not hold, who may see it, and the page to print."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,11 @@ import pytest
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from tests.support.viewer import open_viewer
+from vigil.serving.auth.tokens import SCOPES, Caller
 from vigil.serving.pages.charts import Panel, Span, find_gaps, thin
 from vigil.serving.pages.patient_charts import risk_panels
+from vigil.serving.pages.patient_view import Contributor
+from vigil.serving.pages.site import render_part
 from vigil.serving.scoring.history import RiskPoint
 from vigil.serving.words import Words
 
@@ -109,6 +113,23 @@ def test_who_decided_for_a_patient_is_shown_by_name(server, path):
     assert given.status_code == 200, given.text
     page = open_viewer(server, wards=["B4"])[0].get(path).text
     assert "Bea Kunz: known to us" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("contributions", "text"),
+    [
+        ([Contributor("mean_bp", 1.0, False)], "Why this risk Mean blood pressure (not measured)"),
+        ([], "Why this risk Nothing stands out"),
+        (None, "Why this risk Reasons not known yet"),
+    ],
+)
+def test_reasons_that_are_not_known_are_not_called_inconspicuous(server, contributions, text):
+    views, now = server.components.patient_views, pd.Timestamp.now("UTC").value // 1_000
+    subject = server.components.pseudonyms.subject_key("Anna <Berg>")
+    caller = Caller("nurse", frozenset(SCOPES), None, 2e9)
+    view = views.view(subject, Span(now - 6 * HOUR, now), caller, Words("en"))
+    shown = replace(view, report=None, contributions=contributions)
+    assert text in text_of(render_part("patient_side.html", Words("en"), view=shown))
 
 
 def test_a_time_can_be_chosen(server, path):

@@ -101,9 +101,13 @@ def test_names_of_signals_are_those_that_clinicians_use():
 
 def test_momentary_says_that_the_medians_do_not_reach_an_alarm():
     assert (
-        Words("en").finding("momentary") == "NEWS2 of 7 or more at the moment, but not in the medians of 15 min: no alarm yet"
+        Words("en").finding("momentary")
+        == "NEWS2 of 7 or more at the moment, but not in the medians of the last 15 min: no alarm yet"
     )
-    assert Words("de").finding("momentary") == "NEWS2 im Moment 7 oder mehr, im Median über 15 min aber nicht: noch kein Alarm"
+    assert (
+        Words("de").finding("momentary")
+        == "NEWS2 momentan 7 oder mehr, im Median der letzten 15 min aber nicht: noch kein Alarm"
+    )
 
 
 def test_markup_in_a_text_stays_markup_and_what_was_sent_does_not_become_it():
