@@ -13,8 +13,8 @@ LOCAL_LOGIN_VARIABLE: Final = "VIGIL_LOCAL_LOGIN"  # sets Settings.local_login
 
 
 def _require_http_url(url: str) -> str:
-    if url:
-        TypeAdapter(AnyHttpUrl).validate_python(url)
+    if url and TypeAdapter(AnyHttpUrl).validate_python(url).password is not None:
+        raise ValueError("expected a URL without a password, since a page shows it")
     return url
 
 

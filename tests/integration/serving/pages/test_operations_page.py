@@ -111,7 +111,9 @@ def test_settings_give_the_links_of_tools(tmp_path, monkeypatch):
         assert running.components.operations_views.links == {"mlflow": "", "feast": "https://feast.example/ui", "evidently": ""}
 
 
-@pytest.mark.parametrize("url", ["javascript:alert(1)", "mlflow.example", "ftp://mlflow.example", "/mlflow"])
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "mlflow.example", "ftp://mlflow.example", "/mlflow", "https://u:p@mlflow.example"]
+)
 def test_a_link_of_a_tool_has_to_be_a_url_of_the_web(url, monkeypatch):
     monkeypatch.setenv("VIGIL_MLFLOW_URL", url)
     with pytest.raises(ValidationError, match="mlflow_url"):
