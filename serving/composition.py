@@ -51,6 +51,7 @@ from vigil.serving.records.exports import Exports
 from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
+from vigil.serving.records.people import People
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.source_settings import SourceSettingsFile
 from vigil.serving.records.subscriptions import Subscriptions
@@ -191,12 +192,13 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
         ward_settings=ward_settings,
         champion=champion,
         standing=service.standing,
+        links={"mlflow": settings.mlflow_url, "feast": settings.feast_url, "evidently": settings.evidently_url},
     )
     versions = ModelVersions(home, champion)
     past_risks = PastRisks(service.task, service.log, journal, service.standing, versions)
     past_assessments = PastRiskAssessments(chart, past_risks, Verifier(journal, service.log, versions))
     telling = Telling(smart.clients.caller, ward_state, journal, directory, lambda: service, service.task.name)
-    exports, export_files = Exports(connections), ExportFiles(home)
+    exports, export_files, people = Exports(connections), ExportFiles(home), People(connections)
     follower = ExportFollower(exports, export_files)
     return ApiComponents(
         access=access,
@@ -233,6 +235,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
             risk_service=service,
             ward_state=ward_state,
             ward_settings=ward_settings,
+            people=people,
         ),
         operations=ShortLivedCache(operations_views.common, _OPERATIONS_SECONDS),
         operations_views=operations_views,
@@ -259,6 +262,7 @@ def open_api(settings: Settings, metrics: Metrics) -> ApiComponents:
             champion=champion,
             standing=service.standing,
             ids=directory.ids,
+            people=people,
         ),
     )
 

@@ -3,13 +3,22 @@
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AnyHttpUrl, Field, TypeAdapter
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from vigil.serving.auth.local_tokens import LOCAL_AUDIENCE, LOCAL_ISSUER
 
 SOCKET_VARIABLE: Final = "VIGIL_SOCKET"  # sets Settings.socket
 LOCAL_LOGIN_VARIABLE: Final = "VIGIL_LOCAL_LOGIN"  # sets Settings.local_login
+
+
+def _require_http_url(url: str) -> str:
+    if url and TypeAdapter(AnyHttpUrl).validate_python(url).password is not None:
+        raise ValueError("expected a URL without a password, since a page shows it")
+    return url
+
+
+HttpUrl = Annotated[str, AfterValidator(_require_http_url)]  # empty: there is none
 
 
 class Settings(BaseSettings):
@@ -45,6 +54,11 @@ class Settings(BaseSettings):
         default=1_000,
         description="Requests that one caller may send in a second to each of the processes. More are answered with 429.",
     )
+    mlflow_url: HttpUrl = Field(
+        default="", description="Where people find this home's MLflow, for a link on the page of operations. Default: no link."
+    )
+    feast_url: HttpUrl = Field(default="", description="The same for Feast.")
+    evidently_url: HttpUrl = Field(default="", description="The same for Evidently (`vigil drift ui`).")
 
 
 def settings_table() -> str:

@@ -24,6 +24,7 @@ from vigil.serving.records.exports import Exports
 from vigil.serving.records.fhir_names import FhirNames
 from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
+from vigil.serving.records.people import People
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.sessions import Sessions
 from vigil.serving.records.subscriptions import Subscriptions
@@ -116,6 +117,8 @@ def _forget(home: Path, cohort: set[str]) -> int:
 def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
     """Delete what FHIR clients sent, and were told, before a time, names without an identity, expired sessions and exports.
 
+    And forget the people who logged in last before it.
+
     Returns:
         How many rows, by file and table.
     """
@@ -128,6 +131,7 @@ def _delete_connections(home: Path, before: pd.Timestamp) -> dict[str, int]:
         f"{file} fhir_observations": FhirObservations(connections).delete_before(microsecond(before)),
         f"{file} fhir_names": FhirNames(connections).forget_others(Identities(home).subjects()),
         f"{file} sessions": Sessions(connections).delete_expired(microsecond(present())),
+        f"{file} people": People(connections).forget_before(microsecond(before)),
         **{f"{file} {table}": rows for table, rows in told.items()},
         f"{file} exports": remove_expired(Exports(connections), ExportFiles(home)),
     }

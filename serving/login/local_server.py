@@ -23,9 +23,10 @@ from vigil.serving.auth.tokens import is_printable_name
 from vigil.serving.login.attempts import challenge_of
 from vigil.serving.login.dependencies import LoginHere
 from vigil.serving.login.forms import read_form
-from vigil.serving.login.pages import page
+from vigil.serving.login.pages import page, refusal
 from vigil.serving.login.sealed import Sealer
 from vigil.serving.login.service import CALLBACK_PATH, LOCAL_CLIENT, LOCAL_PATH, LoginService
+from vigil.serving.words import words_for
 
 logger: Final = logging.getLogger("vigil.serving")
 router: Final = APIRouter(include_in_schema=False)
@@ -97,7 +98,7 @@ async def keys(service: LocalLoginHere) -> JSONResponse:
 @router.get(f"{LOCAL_PATH}/authorize")
 async def choose(request: Request, service: LocalLoginHere) -> Response:
     """A person chooses who they are."""
-    query = request.query_params
+    query, words = request.query_params, words_for(request)
     asked = _Asked(**{field.name: query.get(field.name, "") for field in fields(_Asked)})
     expected = {
         "response_type": "code",
@@ -109,20 +110,18 @@ async def choose(request: Request, service: LocalLoginHere) -> Response:
     wrong = [name for name, value in expected.items() if query.get(name, "").rstrip("/") != value]
     wrong += [name for name in ("state", "nonce", "scope", "code_challenge") if not query.get(name)]
     if wrong:
-        return page("Not logged in", f"{', '.join(wrong)}: expected as SMART App Launch has it, for this server.", 400)
-    context = [
-        ("patient", "Patient (id of a FHIR Patient here; may be empty)", ()),
-        ("encounter", "Encounter (may be empty)", ()),
-    ]
+        return refusal(words, f"{', '.join(wrong)}: expected as SMART App Launch has it, for this server.", 400)
+    context = [(name, words(f"login.local.{name}"), ()) for name in ("patient", "encounter")]
     return page(
-        "Log in",
-        "For trying Vigil out on this machine: no password is asked for.",
+        words,
+        "login.log_in",
+        words("login.local.text"),
         action=f"{LOCAL_PATH}/authorize",
         hidden=[("request", _requests(service).seal(asdict(asked)))],
         fields=[
-            ("name", "Name", ()),
-            ("role", "Role", tuple(ROLES)),
-            ("wards", "Wards, with commas between them (empty: all)", ()),
+            ("name", words("login.local.name"), ()),
+            ("role", words("login.local.role"), [(role, words(f"login.role.{role}")) for role in ROLES]),
+            ("wards", words("login.local.wards"), ()),
             *(context if "launch" in asked.scope.split() else []),
         ],
     )
@@ -137,7 +136,8 @@ async def authorize(request: Request, service: LocalLoginHere) -> Response:
     wards = [ward.strip() for ward in form.get("wards", "").split(",") if ward.strip()]
     is_short = sum(map(len, [name, *wards, form.get("patient", ""), form.get("encounter", "")])) <= _MOST_CHARACTERS
     if asked is None or role not in ROLES or not is_short or not all(map(is_printable_name, [name, *wards])):
-        return page("Not logged in", "name, role, wards: expected a name, a role of the list, and names of wards.", 400)
+        detail = "name, role, wards: expected a name, a role of the list, and names of wards."
+        return refusal(words_for(request), detail, 400)
     context = {field: value for field in ("patient", "encounter") if (value := form.get(field, "").strip())}
     chosen = {"name": name, "role": role, "wards": wards, "context": context, "once": secrets.token_urlsafe()}
     query = {"code": _codes(service).seal(asked | chosen), "state": asked["state"], "iss": f"{service.url}{LOCAL_PATH}"}

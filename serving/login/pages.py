@@ -1,9 +1,14 @@
-"""The few pages of a login: a choice, a refusal, the end of a session. They load nothing and run no script."""
+"""The few pages of a login: a choice, a refusal, the end of a session. They load nothing and run no script.
+
+They are in the language of the browser. What an issuer or those who connect one did wrong is told in English.
+"""
 
 from typing import Any, Final
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment
+
+from vigil.serving.words import Words
 
 # As for all pages, and forms may be sent to this server, which for the others they may not.
 FORM_POLICY: Final = (
@@ -11,7 +16,7 @@ FORM_POLICY: Final = (
 )
 _TEMPLATE: Final = Environment(autoescape=True).from_string(
     """<!doctype html>
-<html lang="en">
+<html lang="{{ language }}">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }} - Vigil</title>
@@ -23,6 +28,7 @@ input, select { display: block; width: 100%; box-sizing: border-box; }
 </style>
 <h1>{{ title }}</h1>
 {% if text %}<p>{{ text }}</p>{% endif %}
+{% if detail %}<p lang="en"><small>{{ detail }}</small></p>{% endif %}
 {% if links %}<ul>{% for name, path in links %}<li><a href="{{ path }}">{{ name }}</a></li>{% endfor %}</ul>{% endif %}
 {% if fields %}
 <form method="post" action="{{ action }}">
@@ -30,7 +36,8 @@ input, select { display: block; width: 100%; box-sizing: border-box; }
 {% endfor %}
 {% for name, label, options in fields %}
 <label>{{ label }}
-{% if options %}<select name="{{ name }}">{% for option in options %}<option>{{ option }}</option>{% endfor %}</select>
+{% if options %}<select name="{{ name }}">
+{% for value, shown in options %}<option value="{{ value }}">{{ shown }}</option>{% endfor %}</select>
 {% else %}<input name="{{ name }}" autocomplete="off">{% endif %}</label>
 {% endfor %}
 <button>{{ title }}</button>
@@ -41,15 +48,23 @@ input, select { display: block; width: 100%; box-sizing: border-box; }
 )
 
 
-def page(title: str, text: str = "", status: int = 200, **more: Any) -> HTMLResponse:
+def page(words: Words, title: str, text: str = "", status: int = 200, **more: Any) -> HTMLResponse:
     """Return a page.
 
     Args:
-        title: its heading, and the text of the button of a form.
+        words: in the language of the browser.
+        title: key of its heading, which is also the text of the button of a form.
         text: a paragraph.
         status: of HTTP.
-        more: ``links`` as pairs of name and path; or a form: ``action``, ``hidden`` as pairs of name and value, and ``fields``
-            of name, label and options, which are empty where a text is entered.
+        more: ``detail`` in English, for those who run Vigil or the issuer; ``links`` as pairs of name and path; or a form:
+            ``action``, ``hidden`` as pairs of name and value, and ``fields`` of name, label and options, as pairs of value and
+            name, which are empty where a text is entered.
     """
-    content = _TEMPLATE.render(title=title, text=text, **more)
+    content = _TEMPLATE.render(language=words.language, title=words(title), text=text, **more)
     return HTMLResponse(content, status, {"Content-Security-Policy": FORM_POLICY})
+
+
+def refusal(words: Words, detail: str, status: int) -> HTMLResponse:
+    """Return the page of a login that was refused; ``detail`` says why."""
+    links = [(words("login.again"), "/login")]
+    return page(words, "login.refused", words("login.refused_text"), status, detail=detail, links=links)

@@ -19,27 +19,28 @@ from vigil.serving.login.client_keys import public_keys
 from vigil.serving.login.dependencies import LoginHere, OpenSession, open_session, watch_session
 from vigil.serving.login.errors import LoginError
 from vigil.serving.login.links import LINK_PATH
-from vigil.serving.login.pages import page
+from vigil.serving.login.pages import page, refusal
 from vigil.serving.login.service import CALLBACK_PATH, Entered, LoginService
 from vigil.serving.records.timestamps import moment
+from vigil.serving.words import Words, words_for
 
 logger: Final = logging.getLogger("vigil.serving")
 router: Final = APIRouter(include_in_schema=False)  # for browsers; docs/login.md is its document
 
 
-async def _or_page(answer: Callable[[], Awaitable[Response]]) -> Response:
+async def _or_page(request: Request, answer: Callable[[], Awaitable[Response]]) -> Response:
     """Return an answer, or the page that says why a login is refused."""
     try:
         return await answer()
     except LoginError as error:
         logger.warning("login refused: %s", error.rule)
-        return page("Not logged in", str(error), error.status, links=[("Log in again", "/login")])
+        return refusal(words_for(request), str(error), error.status)
 
 
 @router.get("/login")
 async def start(request: Request, service: LoginHere) -> Response:
     """Start a login: of a person who came here, or of a record system that starts Vigil (``iss`` and ``launch``)."""
-    return await _or_page(lambda: _start(request, service))
+    return await _or_page(request, lambda: _start(request, service))
 
 
 async def _start(request: Request, service: LoginService) -> Response:
@@ -55,7 +56,7 @@ async def _start(request: Request, service: LoginService) -> Response:
     elif "issuer" in asked:
         name = asked["issuer"]
     else:
-        return _choice(service, next_path)
+        return _choice(service, next_path, words_for(request))
     started = await service.start(name, next_path, asked.get("launch"), asked.get("iss"))
     response = RedirectResponse(started.url, 303)
     sealed = seal_attempt(started.attempt, service.attempts)
@@ -63,21 +64,19 @@ async def _start(request: Request, service: LoginService) -> Response:
     return response
 
 
-def _choice(service: LoginService, next_path: str) -> Response:
+def _choice(service: LoginService, next_path: str, words: Words) -> Response:
     links = [(name, f"/login?{urlencode({'issuer': name, 'next': next_path})}") for name in service.issuers]
     if links:
-        return page("Log in", links=links)
-    here = (
-        " Start vigil serve in a terminal on this machine: it shows a link that logs in once." if service.offers_links else ""
-    )
-    return page("Log in", f"No issuer is connected. HOME/login.toml lists them.{here}", 404)
+        return page(words, "login.log_in", links=links)
+    here = f" {words('login.link_here')}" if service.offers_links else ""
+    return page(words, "login.log_in", f"{words('login.no_issuer')}{here}", 404)
 
 
 @router.get(CALLBACK_PATH)
 async def callback(request: Request, service: LoginHere) -> Response:
     """A browser returns from the issuer: the code becomes a session."""
     name = cookie_name(request.query_params.get("state", ""))
-    response = await _or_page(lambda: _callback(request, service, request.cookies.get(name)))
+    response = await _or_page(request, lambda: _callback(request, service, request.cookies.get(name)))
     if name in request.cookies:
         cookies.delete_attempt(response, service, name)
     return response
@@ -90,7 +89,7 @@ async def _callback(request: Request, service: LoginService, cookie: str | None)
 @router.get(LINK_PATH)
 async def link(request: Request, service: LoginHere) -> Response:
     """Someone follows the one-time link of ``vigil serve``."""
-    return await _or_page(lambda: _link(request, service))
+    return await _or_page(request, lambda: _link(request, service))
 
 
 async def _link(request: Request, service: LoginService) -> Response:
@@ -104,19 +103,19 @@ async def _enter(request: Request, service: LoginService, entered: Entered) -> R
     """Lead a browser to its page with its new session. Its former session ends."""
     if (former := cookies.read_session(request, service)) is not None:
         await run_in_threadpool(service.sessions.end, former)
-    response = _go_on(service, entered)
+    response = _go_on(service, entered, words_for(request))
     cookies.set_session(response, service, entered.name)
     return response
 
 
-def _go_on(service: LoginService, entered: Entered) -> Response:
+def _go_on(service: LoginService, entered: Entered, words: Words) -> Response:
     """Lead to the requested page, or else to the patient of the launch. A page says if that patient is unknown."""
     if entered.next != LANDING or "patient" not in entered.session.context:
         return RedirectResponse(entered.next, 303)
     path = service.patient_page(entered.session)
     if path is None:
-        text = "The patient of this launch is not known here, or was sent under another name."
-        return page("Unknown patient", text, links=[("Go on without a patient", LANDING)])
+        links = [(words("login.without_patient"), LANDING)]
+        return page(words, "login.unknown_patient", words("login.unknown_patient_text"), links=links)
     return RedirectResponse(path, 303)
 
 
@@ -124,7 +123,8 @@ def _go_on(service: LoginService, entered: Entered) -> Response:
 async def logout(request: Request, service: LoginHere, _: Annotated[OpenSession, Depends(open_session)]) -> Response:
     """End the session. The record system's own session goes on."""
     await run_in_threadpool(service.sessions.end, cookies.read_session(request, service) or "")
-    response = page("Logged out", "You are logged out of Vigil.", links=[("Log in again", "/login")])
+    words = words_for(request)
+    response = page(words, "login.logged_out", words("login.logged_out_text"), links=[(words("login.again"), "/login")])
     cookies.delete_session(response, service)
     return response
 

@@ -123,7 +123,11 @@ class Operations:
 
 
 class OperationsViews:
-    """Makes the views of operations. Threads may share it."""
+    """Makes the views of operations. Threads may share it.
+
+    Attributes:
+        links: where people find MLflow, Feast and Evidently, which Vigil does not serve; empty: nowhere.
+    """
 
     def __init__(
         self,
@@ -134,8 +138,10 @@ class OperationsViews:
         ward_settings: WardSettingsFile,
         champion: Champion,
         standing: StandingRisks,
+        links: Mapping[str, str],
     ) -> None:
-        """``problems`` returns what keeps the server from being ready."""
+        """``problems`` returns what keeps the server from being ready; ``links`` has the URLs of tools, or nothing."""
+        self.links = links
         self._home, self._problems = home, problems
         self._ward_state, self._settings = ward_state, ward_settings
         self._champion, self._standing = champion, standing

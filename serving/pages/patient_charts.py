@@ -13,12 +13,12 @@ from vigil.features.scores import NEWS2_BANDS
 from vigil.features.signals import BOUNDS, SIGNALS, measured_signal
 from vigil.models.alarms.patient_terms import PatientTerms
 from vigil.serving.pages.charts import Mark, Panel, Scale, Span, find_gaps, thin
-from vigil.serving.pages.words import Words
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.journal_readings import Interval, StoredReading, Wanted
 from vigil.serving.records.timestamps import microsecond
 from vigil.serving.records.ward_rows import Alarm
 from vigil.serving.scoring.history import RiskPoint
+from vigil.serving.words import Words
 
 _ORDER: Final = (
     "respiratory_rate", "spo2", "on_oxygen", "fio2", "systolic_bp", "diastolic_bp", "mean_bp", "heart_rate", "consciousness",

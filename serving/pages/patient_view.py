@@ -1,6 +1,6 @@
 """What the page of a patient shows: their risk and why, what changed, what is unusual for them, and their alarms."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vigil.features.kernel.plan import UNBOUNDED
@@ -12,8 +12,8 @@ from vigil.serving.identity.identities import Identities
 from vigil.serving.pages.charts import Panel, Span
 from vigil.serving.pages.patient_charts import read_readings, risk_panels, signal_panels
 from vigil.serving.pages.signal_cells import SignalCell, signal_cells
-from vigil.serving.pages.words import Words
 from vigil.serving.records.journal import Journal
+from vigil.serving.records.people import People
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.registration import RecordedRegistration
 from vigil.serving.records.timestamps import instant, present
@@ -25,6 +25,7 @@ from vigil.serving.scoring.champion import Champion
 from vigil.serving.scoring.history import recent_changes, risk_point
 from vigil.serving.scoring.risk_report import Contribution, Include, RiskReport
 from vigil.serving.scoring.risk_service import RiskService
+from vigil.serving.words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class PatientView:
         anomalies: what is unusual for this patient.
         gaps: what is no longer measured.
         alarms: of the time shown, newest first; None: the viewer may not see them.
+        people: names of those who acted on them, or decided for the patient, by caller.
         has_glucose: whether glucose was measured in it.
     """
 
@@ -70,6 +72,7 @@ class PatientView:
     anomalies: Sequence[Anomaly]
     gaps: Sequence[Gap]
     alarms: Sequence[Alarm] | None
+    people: Mapping[str, str]
     has_glucose: bool
 
 
@@ -87,10 +90,11 @@ class PatientViews:
         risk_service: RiskService,
         ward_state: WardState,
         ward_settings: WardSettingsFile,
+        people: People,
     ) -> None:
         self._chart, self._identities, self._journal, self._log = chart, identities, journal, log
         self._champion, self._risk_service, self._ward_state = champion, risk_service, ward_state
-        self._ward_settings = ward_settings
+        self._ward_settings, self._people = ward_settings, people
 
     def find(self, identity: str, caller: Caller) -> str | None:
         """Return the subject key of an opaque id, if the caller may see the patient."""
@@ -116,6 +120,7 @@ class PatientViews:
         alarms = [
             alarm for alarm in all_alarms if alarm.opened_at <= span.until and (alarm.ended_at or span.until) >= span.since
         ]
+        acted = {action.by for alarm in alarms for action in alarm.actions}
         terms = None if report is None else report.terms
         readings = read_readings(self._journal, survivor, span)
         row = baseline_row(self._journal, survivor, present())
@@ -134,6 +139,7 @@ class PatientViews:
             anomalies=[] if row is None else [one for one in anomalies(row) if one.unusual],
             gaps=[] if row is None else gaps(row),
             alarms=alarms if may_see_alarms else None,
+            people=self._people.names(acted if terms is None else {*acted, terms.by}),
             has_glucose=any(reading.signal == "glucose" for reading in readings.stored),
         )
 

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -15,8 +16,8 @@ from markupsafe import Markup
 
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.login.dependencies import OpenSession, open_session
-from vigil.serving.pages.words import Words, choose_language, words_of
 from vigil.serving.records.timestamps import instant
+from vigil.serving.words import Words, words_for
 
 STATIC: Final = Path(__file__).parent / "static"
 # Everything comes from this server. Scripts and styles are files: none stands in a page.
@@ -34,6 +35,11 @@ def _show_time(time: datetime, form: str = "time") -> Markup:
     )
 
 
+def _show_person(sub: str, names: Mapping[str, str]) -> str:
+    """Return who a caller is: the name that they logged in with, and the caller on hover; without a name the caller."""
+    return Markup('<span title="{}">{}</span>').format(sub, names[sub]) if sub in names else sub
+
+
 @functools.cache
 def asset(name: str) -> str:
     """Return the path of a file of the pages. It changes with the content, so that browsers may keep it."""
@@ -48,12 +54,12 @@ ENVIRONMENT: Final = Environment(
     lstrip_blocks=True,
 )
 ENVIRONMENT.filters |= {
-    "signal_name": lambda name, words: words.signal(name),
     "reason_text": lambda name, words: words.reason(name),
     "finding_text": lambda name, words: words.finding(name),
     "quarantine_text": lambda reason, words: words.quarantine(reason),
     "problem_text": lambda problem, words: words.problem(problem),
-    "person": lambda caller: caller.rpartition("/")[2],  # of an issuer's FHIR server the id, as it is unique there
+    "contributor": lambda one, words: words.contributor(one.signal, one.measured),
+    "person": _show_person,
 }
 ENVIRONMENT.globals |= {"asset": asset, "show_time": _show_time, "instant": instant}
 
@@ -75,10 +81,10 @@ class Viewer:
         """The person, as a token would name them."""
         return self.session.caller
 
-
-def words_for(request: Request) -> Words:
-    """Return the words of the language that a browser asks for."""
-    return words_of(choose_language(request.headers.get("accept-language", "")))
+    @property
+    def name(self) -> str:
+        """Of the person, as pages show it."""
+        return self.session.session.name
 
 
 async def viewer(request: Request, session: Annotated[OpenSession, Depends(open_session)]) -> Viewer:

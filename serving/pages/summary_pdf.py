@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from vigil.serving.pages.charts import Panel, Span
 from vigil.serving.pages.patient_view import Contributor, PatientView
-from vigil.serving.pages.words import Words
 from vigil.serving.records.timestamps import instant
+from vigil.serving.words import Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,7 +150,9 @@ def _draw_side(figure: "Figure", view: PatientView, words: Words, zone: ZoneInfo
         stories = [
             f"{words('alarm.open' if alarm.sounded else 'alarm.withheld')} {_time(instant(alarm.opened_at), zone)}; "
             + (f"{words('view.ended')} {_time(instant(alarm.ended_at), zone)}" if alarm.ended_at else words("view.goes_on"))
-            + "".join(f"; {words('alarm.' + action.action)}: {action.by}" for action in alarm.actions)
+            + "".join(
+                f"; {words('alarm.' + action.action)}: {view.people.get(action.by, action.by)}" for action in alarm.actions
+            )
             for alarm in view.alarms
         ]
         parts.append((words("view.alarms"), stories or [words("view.no_alarms")]))

@@ -1,6 +1,6 @@
 """What the page of a ward shows: each patient as a row, by urgency, and how many can be seen this hour."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -15,12 +15,14 @@ from vigil.serving.fhir.ids import ResourceIds
 from vigil.serving.identity.identities import Identities
 from vigil.serving.pages.charts import Sparkline, sparkline
 from vigil.serving.pages.signal_cells import SignalCell, signal_cells
+from vigil.serving.records.people import People
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.timestamps import instant, microsecond, moment, present
 from vigil.serving.records.ward_rows import Alarm, WardRisk
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
 from vigil.serving.scoring.champion import Champion
+from vigil.serving.scoring.risk_report import Contribution
 from vigil.serving.scoring.standing import StandingRisks, restore_assessment
 
 TREND_HOURS: Final = 6
@@ -46,16 +48,18 @@ class WardRow:
         signals: in the order of NEWS2.
         trend: the course of the risk; None: there is none.
         alarm: the open episode; None: there is none, or the viewer may not see alarms.
+        people: names of those who acted on alarms, by caller.
         latest_hours: age of the latest reading; None: there was none within a day.
     """
 
     id: str
     patient: WardPatient
     range: tuple[float, float] | None
-    reasons: Sequence[str] | None
+    reasons: Sequence[Contribution] | None
     signals: Sequence[SignalCell]
     trend: Sparkline | None
     alarm: Alarm | None
+    people: Mapping[str, str]
     latest_hours: float | None
 
     @property
@@ -129,9 +133,11 @@ class WardViews:
         champion: Champion,
         standing: StandingRisks,
         ids: ResourceIds,
+        people: People,
     ) -> None:
         self._ward_state, self._settings, self._identities = ward_state, ward_settings, identities
         self._log, self._champion, self._standing, self._ids = log, champion, standing, ids
+        self._people = people
 
     def entries(self, ward: str, caller: Caller) -> list[WardEntry]:
         """Return the patients of a ward by urgency."""
@@ -183,6 +189,7 @@ class WardViews:
         now = microsecond(present())
         courses = self._log.courses([entry.risk.subject_id for entry in entries], now - _TREND)
         ranges = self._ranges(entries)
+        people = self._people.names({entry.alarm.acted_by for entry in entries if entry.alarm and entry.alarm.acted_by})
         return [
             WardRow(
                 id=self.id_of(entry),
@@ -192,6 +199,7 @@ class WardViews:
                 signals=_signals(entry.risk, now),
                 trend=_trend(courses.get(entry.risk.subject_id, ()), entry.risk, now),
                 alarm=entry.alarm,
+                people=people,
                 latest_hours=_hours_since(entry.risk.latest_reading_at, now),
             )
             for entry, own_range in zip(entries, ranges, strict=True)
@@ -208,12 +216,12 @@ class WardViews:
             ranges[row] = (float(bounds[0]), float(bounds[1]))
         return ranges
 
-    def _reasons_of(self, risk: WardRisk, *, compute: bool) -> Sequence[str] | None:
+    def _reasons_of(self, risk: WardRisk, *, compute: bool) -> Sequence[Contribution] | None:
         """Return the signals that speak most for a risk; None: they are not known yet."""
         if risk.basis != "model":
             return ()
         found = self._standing.reasons(risk) if compute else self._standing.known_reasons(risk)
-        return None if found is None else tuple(one.signal for one in found if one.log_odds > 0)[:REASONS]
+        return None if found is None else tuple(one for one in found if one.log_odds > 0)[:REASONS]
 
 
 def choose_visits(entries: Sequence[WardEntry], number: int) -> tuple[list[WardEntry], list[WardEntry], LeftOut]:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from vigil.serving.records.database import Digest, Schema
 
 METADATA: Final = sa.MetaData()
-SCHEMA: Final = Schema("connections", METADATA, revision="0006")
+SCHEMA: Final = Schema("connections", METADATA, revision="0007")
 
 USED_ASSERTIONS: Final = sa.Table(
     "used_assertions",
@@ -70,6 +70,13 @@ SESSIONS: Final = sa.Table(  # of people who have logged in
     sa.Column("created_at", sa.BigInteger, nullable=False),
     sa.Column("used_at", sa.BigInteger, nullable=False),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
+)
+PEOPLE: Final = sa.Table(  # who have logged in
+    "people",
+    METADATA,
+    sa.Column("sub", sa.String, primary_key=True),  # as the actions on alarms have it
+    sa.Column("name", sa.String, nullable=False),  # as the issuer gave it last
+    sa.Column("seen_at", sa.BigInteger, nullable=False, index=True),  # of the latest login
 )
 SUBSCRIPTIONS: Final = sa.Table(  # of FHIR clients; what the client wants, and how far it has been told
     "subscriptions",

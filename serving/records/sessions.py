@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from vigil.serving.records.connection_tables import SESSIONS
-from vigil.serving.records.database import DatabaseError, as_row, delete_in_steps, reading, writing
+from vigil.serving.records.connection_tables import PEOPLE, SESSIONS
+from vigil.serving.records.database import DatabaseError, as_row, delete_in_steps, reading, upsert, writing
 
 logger: Final = logging.getLogger("vigil.serving")
 
@@ -58,6 +58,8 @@ class Sessions:
     def create(self, session: Session) -> str:
         """Store a session, and return its name, which nothing else knows. Expired sessions are deleted.
 
+        The name of the person is remembered beyond the session.
+
         Raises:
             DatabaseError: it was not stored.
         """
@@ -65,6 +67,7 @@ class Sessions:
         with writing(self._engine) as connection:
             connection.execute(SESSIONS.delete().where(SESSIONS.c.expires_at <= session.created_at))
             connection.execute(SESSIONS.insert().values(digest=_digest(name), **as_row(session)))
+            upsert(connection, PEOPLE, [{"sub": session.sub, "name": session.name, "seen_at": session.created_at}])
         return name
 
     def find(self, name: str, now: int, ends_at: Callable[[Session], int], *, is_use: bool) -> Session | None:

@@ -83,7 +83,7 @@ class Viewer:
         """Log in as a person of this machine, and go on to a page."""
         self.page.goto(f"/login?next={path}")
         self.page.fill("[name=name]", name)
-        self.page.select_option("[name=role]", label=role)
+        self.page.select_option("[name=role]", role)
         self.page.fill("[name=wards]", wards)
         self.page.click("button")
         self.page.wait_for_selector("#content")

@@ -11,14 +11,14 @@ from vigil.serving.records.timestamps import microsecond, present
 HOUR = 3_600_000_000
 
 
-def open_viewer(server, scopes=tuple(SCOPES), wards=None, language="en", sub="nurse"):
+def open_viewer(server, scopes=tuple(SCOPES), wards=None, language="en", sub="nurse", name=None):
     """Return the browser of a person who has logged in, and the CSRF token of their session."""
     login, now = server.components.login, microsecond(present())
     own = None if wards is None else list(wards)
-    name = login.sessions.create(Session(sub, sub.title(), list(scopes), own, {}, now, now, now + 8 * HOUR))
+    session = login.sessions.create(Session(sub, name or sub.title(), list(scopes), own, {}, now, now, now + 8 * HOUR))
     headers = {"Accept": "text/html", "Accept-Language": language}
     client = TestClient(
         Front(server.app, server.app.state), headers=headers, base_url=login.url or "http://testserver", follow_redirects=False
     )
-    client.cookies.set(session_cookie(login), name)
-    return client, csrf_token(name)
+    client.cookies.set(session_cookie(login), session)
+    return client, csrf_token(session)

@@ -37,5 +37,6 @@ async def operations(request: Request, viewer: ViewerHere) -> HTMLResponse:
         common=common,
         sees_all=viewer.caller.wards is None,
         week_days=WEEK_DAYS,
+        links=components.operations_views.links,
         **shown,
     )

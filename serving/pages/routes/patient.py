@@ -16,9 +16,10 @@ from vigil.serving.pages.audit import Page
 from vigil.serving.pages.glucose_view import glucose_view
 from vigil.serving.pages.patient_charts import choose_span
 from vigil.serving.pages.patient_document import patient_document
-from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, require_scope, words_for
+from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, require_scope
 from vigil.serving.pages.summary_pdf import summary_pdf
 from vigil.serving.records.timestamps import present
+from vigil.serving.words import words_for
 
 router: Final = APIRouter(include_in_schema=False)
 
@@ -77,7 +78,7 @@ async def summary_as_pdf(
     shown = await _show(request, viewer, id, "summary", _USUAL_HOURS, None, None)
     own_zone = _read_zone(zone, viewer)
     now = present().to_pydatetime()
-    content = await run_in_threadpool(summary_pdf, shown["view"], viewer.words, own_zone, now, viewer.caller.sub)
+    content = await run_in_threadpool(summary_pdf, shown["view"], viewer.words, own_zone, now, viewer.name)
     return Response(content, media_type="application/pdf", headers={"Content-Disposition": 'inline; filename="summary.pdf"'})
 
 

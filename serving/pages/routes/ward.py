@@ -17,11 +17,12 @@ from vigil.serving.api.schemas.request import WardName
 from vigil.serving.api.ward_list import WardEntry
 from vigil.serving.login.dependencies import OpenSession, watch_session
 from vigil.serving.login.forms import read_form
-from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, render_part, require_scope, words_for
+from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, render_part, require_scope
 from vigil.serving.pages.ward_view import TREND_HOURS, WardHead, WardRow, choose_visits
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.timestamps import present
 from vigil.serving.records.ward_rows import Action
+from vigil.serving.words import words_for
 
 router: Final = APIRouter(include_in_schema=False)
 

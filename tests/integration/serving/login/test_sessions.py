@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from contextlib import closing
+from datetime import timedelta
 from typing import Annotated
 
 import pytest
@@ -11,6 +12,7 @@ from fastapi import Depends, FastAPI
 from fastapi.testclient import TestClient
 
 from tests.integration.serving.login.conftest import URL, new_browser, return_from, session_of
+from tests.integration.serving.test_migrations import upgrade_to
 from vigil.pipelines.home import Home
 from vigil.pipelines.operations.backup import backup
 from vigil.pipelines.operations.retention import _delete_connections
@@ -25,6 +27,7 @@ from vigil.serving.login.dependencies import (
 )
 from vigil.serving.records import connection_tables
 from vigil.serving.records.database import open_database, pending_migrations
+from vigil.serving.records.people import People
 from vigil.serving.records.sessions import Session, Sessions
 from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.used_assertions import UsedAssertions
@@ -128,6 +131,89 @@ def test_retention_deletes_what_has_expired(sessions, tmp_path):
     sessions.create(session(expires_at=MINUTE))
     assert _delete_connections(tmp_path, present())["connections.db sessions"] == 1
     assert sessions.find(name, now + MINUTE, ends_at, is_use=False) is not None
+
+
+def test_name_of_a_person_is_remembered_as_they_logged_in_last(sessions, tmp_path):
+    people = People(open_database(tmp_path, connection_tables.SCHEMA))
+    sessions.create(session())
+    sessions.create(session(name="Ada Meier-Kunz", created_at=MINUTE))
+    sessions.create(session(sub="eva", name="Eva"))
+    assert people.names(["ada", "eva", "gateway"]) == {"ada": "Ada Meier-Kunz", "eva": "Eva"}
+    sessions.end_all()
+    assert people.names(["ada"]) == {"ada": "Ada Meier-Kunz"}
+    assert people.names([]) == {}
+
+
+def test_backup_keeps_the_names_of_people_since_its_alarms_are_of_them(sessions, tmp_path):
+    sessions.create(session())
+    backup(Home(tmp_path), tmp_path / "copy")
+    assert People(open_database(tmp_path / "copy", connection_tables.SCHEMA)).names(["ada"]) == {"ada": "Ada"}
+
+
+def test_retention_forgets_people_who_do_not_come_any_more(sessions, tmp_path):
+    now, day = present(), 24 * 60 * MINUTE
+    for sub, days, lasts in (("gone", 5, 1), ("screen", 5, 30), ("here", 3, 1)):
+        at = microsecond(now) - days * day
+        sessions.create(session(sub=sub, created_at=at, used_at=at, expires_at=at + lasts * day))
+    assert _delete_connections(tmp_path, now - timedelta(days=4))["connections.db people"] == 1
+    people = People(open_database(tmp_path, connection_tables.SCHEMA))
+    assert people.names(["gone", "screen", "here"]).keys() == {"screen", "here"}
+
+
+def test_home_of_the_version_before_names_has_those_of_its_sessions(tmp_path):
+    upgrade_to(tmp_path, connection_tables.SCHEMA, "0005")
+    row = ("digest", "ada", "Ada", "[]", "null", "{}", 7, 7, 9)
+    with closing(sqlite3.connect(tmp_path / "connections.db")) as connection, connection:
+        connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    assert pending_migrations(tmp_path, connection_tables.SCHEMA) == [
+        "connections.db: remember the names of people who log in."
+    ]
+    assert People(open_database(tmp_path, connection_tables.SCHEMA)).names(["ada"]) == {"ada": "Ada"}
+
+
+@pytest.mark.usefixtures("server")
+def test_no_log_holds_the_name_of_a_person(browser, ehr, caplog):
+    ehr.claims = {"name": "Ada Canary-Meier"}
+    with caplog.at_level("DEBUG"):
+        assert return_from(browser, ehr).status_code == 303
+        found = session_of(browser).json()
+        assert "Ada Canary-Meier" in browser.get("/ward/B4").text
+        browser.post("/login/logout", data={"csrf_token": found["csrf_token"]})
+    assert found["name"] == "Ada Canary-Meier"
+    assert "viewed ward" in caplog.text
+    assert "Canary" not in caplog.text
+
+
+def test_pages_of_a_login_are_in_the_language_of_the_browser(server, ehr):
+    german = new_browser(server)
+    german.headers["Accept-Language"] = "de-AT, en;q=0.5"
+    refused = german.get("/login?next=https://evil.example/")
+    assert refused.status_code == 400
+    assert '<html lang="de">' in refused.text
+    assert "<h1>Nicht angemeldet</h1>" in refused.text
+    assert "Melden Sie sich erneut an." in refused.text
+    assert '<p lang="en"><small>next: expected a path of this server' in refused.text
+    assert '<a href="/login">Erneut anmelden</a>' in refused.text
+    ehr.answer = {"patient": "nobody"}
+    assert "<h1>Unbekannter Patient</h1>" in return_from(german, ehr).text
+    left = german.post("/login/logout", data={"csrf_token": session_of(german).json()["csrf_token"]})
+    assert "<h1>Abgemeldet</h1>" in left.text
+    assert "Sie sind von Vigil abgemeldet." in left.text
+    english = new_browser(server).get("/login?next=https://evil.example/").text
+    assert '<html lang="en">' in english
+    assert "<h1>Not logged in</h1>" in english
+
+
+def test_choice_of_issuers_and_their_absence_are_in_the_language_of_the_browser(server, ehr, settings):
+    german = new_browser(server)
+    german.headers["Accept-Language"] = "de"
+    try:
+        (server.home / "login.toml").write_text(f'{settings}\n[issuers.other]\nopenid = "{ehr.url}"\nclient_id = "vigil"\n')
+        assert "<h1>Anmelden</h1>" in german.get("/login").text
+        (server.home / "login.toml").write_text("idle_minutes = 15\n")
+        assert "Hier ist kein Anmeldedienst verbunden." in german.get("/login").text
+    finally:
+        (server.home / "login.toml").write_text(settings)
 
 
 def test_home_of_an_earlier_version_gets_the_table(sessions, tmp_path):

@@ -5,13 +5,16 @@ import re
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import ValidationError
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from tests.support.viewer import open_viewer
 from vigil.features.observations import REASONS
 from vigil.models.monitoring.faults import FAULTS
 from vigil.models.monitoring.report_schema import Decision, DriftReport, FindingRecord
-from vigil.serving.pages.words import LANGUAGES, Words
+from vigil.serving.pages.operations_view import Operations
+from vigil.serving.settings import Settings
+from vigil.serving.words import LANGUAGES, Words
 
 FINDING = FindingRecord(fault="fahrenheit", signal="body_temperature", place="gateway", where=["gateway-2"], hit=6, of=7)
 DECISION = Decision(
@@ -53,9 +56,13 @@ def drift(server):
     server.components.operations._cached = None
 
 
+def text_of_page(page):
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
 def text_of(answer):
     assert answer.status_code == 200
-    return " ".join(re.sub(r"<[^>]+>", " ", answer.text).split())
+    return text_of_page(answer.text)
 
 
 def look(server, **options):
@@ -66,16 +73,51 @@ def test_it_says_what_is_missing_what_sources_sent_and_what_was_decided(server):
     shown = look(server)
     assert "There is no model." in shown
     assert "No model: risks are NEWS2." in shown
-    assert "Drift was not judged yet." in shown
-    assert re.search(r"gateway-1 now ago|gateway-1 .{1,10} ago 4 0", shown)
-    assert re.search(r"gateway-2 .{1,10} ago 3 1 1: outside of what a living patient has", shown)
+    assert "Drift has not been judged yet." in shown
+    assert re.search(r"gateway-1 (now|\d+ min ago) 4 0", shown)
+    assert re.search(r"gateway-2 (now|\d+ min ago) 3 1 1: not possible in a living patient", shown)
     assert "Withdrawal of the model it misled. risks are NEWS2" in shown
 
 
 def test_budgets_are_by_ward_with_its_own_safety_net(server):
     shown = look(server)
-    assert re.search(r"B4 1 1 of 1 1 0 0 0 from NEWS2 7 on", shown)
-    assert "C1 1 0 of 1 0 0 0 0 An alarm sounds from NEWS2 9 on: known to the team of C1" in shown
+    assert re.search(r"B4 1 1 of 1 1 0 0 0 NEWS2 of 7 or more", shown)
+    assert "C1 1 0 of 1 0 0 0 0 Alarm at NEWS2 9 or more: known to the team of C1" in shown
+
+
+@pytest.mark.parametrize(("language", "text"), [("en", "gateway-1 now 4"), ("de", "gateway-1 jetzt 4")])
+def test_a_source_that_was_heard_just_now_is_not_now_ago(server, language, text, monkeypatch):
+    monkeypatch.setattr(Operations, "hours_since", lambda *_: 0.001)
+    assert text in look(server, language=language)
+
+
+def test_tools_are_links_where_the_hospital_runs_them(server, monkeypatch):
+    before = open_viewer(server)[0].get("/operations").text
+    assert "Runs, models and their figures, on the server: mlflow ui --backend-store-uri" in text_of_page(before)
+    links = {"mlflow": "https://mlflow.example/?a=1&b=2", "feast": "", "evidently": "http://10.0.0.7:8000"}
+    monkeypatch.setattr(server.components.operations_views, "links", links)
+    page = open_viewer(server)[0].get("/operations").text
+    assert '<a href="https://mlflow.example/?a=1&amp;b=2" rel="noreferrer">' in page
+    assert '<a href="http://10.0.0.7:8000" rel="noreferrer">' in page
+    shown = text_of_page(page)
+    assert "Features and where they come from, on the server: feast --feature-store-yaml" in shown
+    assert "mlflow ui" not in shown
+    assert "vigil drift ui" not in shown
+
+
+def test_settings_give_the_links_of_tools(tmp_path, monkeypatch):
+    monkeypatch.setenv("VIGIL_FEAST_URL", "https://feast.example/ui")
+    with running_in_process(tmp_path) as running:
+        assert running.components.operations_views.links == {"mlflow": "", "feast": "https://feast.example/ui", "evidently": ""}
+
+
+@pytest.mark.parametrize(
+    "url", ["javascript:alert(1)", "mlflow.example", "ftp://mlflow.example", "/mlflow", "https://u:p@mlflow.example"]
+)
+def test_a_link_of_a_tool_has_to_be_a_url_of_the_web(url, monkeypatch):
+    monkeypatch.setenv("VIGIL_MLFLOW_URL", url)
+    with pytest.raises(ValidationError, match="mlflow_url"):
+        Settings()
 
 
 def test_no_patient_is_on_it(server):

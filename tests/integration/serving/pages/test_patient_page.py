@@ -1,6 +1,7 @@
 """The page of a patient: what is shown, what does not hold, who may see it, and the page to print."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,10 +9,13 @@ import pytest
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from tests.support.viewer import open_viewer
+from vigil.serving.auth.tokens import SCOPES, Caller
 from vigil.serving.pages.charts import Panel, Span, find_gaps, thin
 from vigil.serving.pages.patient_charts import risk_panels
-from vigil.serving.pages.words import Words
+from vigil.serving.pages.patient_view import Contributor
+from vigil.serving.pages.site import render_part
 from vigil.serving.scoring.history import RiskPoint
+from vigil.serving.words import Words
 
 HOUR, MINUTE = 3_600_000_000, 60_000_000
 
@@ -50,7 +54,7 @@ def page(server, path):
 
 
 def text_of(page):
-    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+    return re.sub(r" ([.,:])", r"\1", " ".join(re.sub(r"<[^>]+>", " ", page).split()))
 
 
 def test_the_page_says_who_it_is_how_they_are_and_on_what_that_rests(page):
@@ -71,9 +75,7 @@ def test_news2_shows_its_points_and_that_they_are_the_reason_where_the_model_giv
 def test_what_does_not_hold_is_marked_where_it_belongs(page):
     marks = re.findall(r'<text class="mark (\w+)"[^>]*>×<title>([^<]+)</title>', page)
     assert ("corrected", "Corrected; was 71\N{NO-BREAK SPACE}%") in marks
-    assert [text for kind, text in marks if kind == "quarantined"] == [
-        "Not used: 990/min: outside of what a living patient has"
-    ]
+    assert [text for kind, text in marks if kind == "quarantined"] == ["Not used: 990/min: not possible in a living patient"]
 
 
 def test_every_signal_has_its_chart_with_unit_usual_range_and_latest_value(page):
@@ -81,6 +83,53 @@ def test_every_signal_has_its_chart_with_unit_usual_range_and_latest_value(page)
     assert labels == ["NEWS2", "Respiratory rate, /min", "SpO2, %", "Systolic blood pressure, mmHg", "Heart rate, /min"]
     assert page.count('<rect class="area usual"') == 4
     assert "<strong>85\N{NO-BREAK SPACE}%</strong>" in page
+
+
+def test_people_are_shown_by_the_name_that_they_logged_in_with(server, path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    ada, token = open_viewer(server, wards=["B4"], sub="https://ehr.example/fhir/Practitioner/17", name="Ada Meier")
+    (alarm,) = server.components.ward_state.alarms(subject=server.components.pseudonyms.subject_key("Anna <Berg>"))
+    acted = ada.post(f"/ward/B4/alarms/{alarm.alarm_id}", data={"action": "acknowledged", "csrf_token": token})
+    assert acted.status_code == 303
+    for page in (ada.get(path), ada.get(f"{path}/live"), ada.get(f"{path}/summary")):
+        assert "Acknowledged: Ada Meier" in text_of(page.text)
+        assert 'title="https://ehr.example/fhir/Practitioner/17">Ada Meier<' in page.text
+        assert "Practitioner/17" not in text_of(page.text)
+    assert re.search(r"Printed .{10,30}, Ada Meier\. ", text_of(ada.get(f"{path}/summary").text))
+    drawn, draw = [], Figure.text
+    monkeypatch.setattr(Figure, "text", lambda own, x, y, text, **more: drawn.append(text) or draw(own, x, y, text, **more))
+    assert ada.get(f"{path}/summary.pdf").status_code == 200
+    shown = " ".join(" ".join(drawn).split())
+    assert "Acknowledged: Ada Meier" in shown
+    assert ", Ada Meier. A decision aid" in shown
+    assert "Practitioner" not in shown
+
+
+def test_who_decided_for_a_patient_is_shown_by_name(server, path):
+    open_viewer(server, sub="https://ehr.example/fhir/Practitioner/18", name="Bea Kunz")
+    terms = {"patient_id": "Anna <Berg>", "limits": {"heart_rate": {"high": 200}}, "because": "known to us"}
+    given = server.caller(subject="https://ehr.example/fhir/Practitioner/18").post("/v1/patients/terms", json=terms)
+    assert given.status_code == 200, given.text
+    page = open_viewer(server, wards=["B4"])[0].get(path).text
+    assert "Bea Kunz: known to us" in text_of(page)
+
+
+@pytest.mark.parametrize(
+    ("contributions", "text"),
+    [
+        ([Contributor("mean_bp", 1.0, False)], "Why this risk Mean blood pressure (not measured)"),
+        ([], "Why this risk Nothing stands out"),
+        (None, "Why this risk Reasons not known yet"),
+    ],
+)
+def test_reasons_that_are_not_known_are_not_called_inconspicuous(server, contributions, text):
+    views, now = server.components.patient_views, pd.Timestamp.now("UTC").value // 1_000
+    subject = server.components.pseudonyms.subject_key("Anna <Berg>")
+    caller = Caller("nurse", frozenset(SCOPES), None, 2e9)
+    view = views.view(subject, Span(now - 6 * HOUR, now), caller, Words("en"))
+    shown = replace(view, report=None, contributions=contributions)
+    assert text in text_of(render_part("patient_side.html", Words("en"), view=shown))
 
 
 def test_a_time_can_be_chosen(server, path):

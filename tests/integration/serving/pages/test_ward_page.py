@@ -2,12 +2,20 @@
 
 import json
 import re
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from tests.support.viewer import open_viewer
+from vigil.serving.auth.tokens import SCOPES, Caller
+from vigil.serving.pages.site import render_part
+from vigil.serving.pages.ward_view import WardHead
+from vigil.serving.scoring.risk_report import Contribution
+from vigil.serving.scoring.standing import StandingRisks
+from vigil.serving.words import Words
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +63,76 @@ def test_the_page_is_in_the_language_of_the_browser(server):
     german, _ = open_viewer(server, wards=["B4"], language="de-DE")
     page = german.get("/ward/B4")
     assert '<html lang="de">' in page.text
-    assert "kein Modell ist in Gebrauch" in page.text
+    assert "kein Modell im Einsatz" in page.text
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "Risks have not been updated since 09:42 UTC. Look at the patients themselves, and tell operations."),
+        (
+            "de",
+            "Die Risiken wurden seit 09:42 UTC nicht mehr aktualisiert. Sehen Sie selbst nach den Patienten und informieren",
+        ),
+    ],
+)
+def test_the_warning_that_risks_stand_still_says_since_when(language, text):
+    since = datetime(2026, 11, 1, 9, 42, tzinfo=UTC)
+    head = WardHead(since, True, 0, 1, 0, [("<gateway>", since)], None, None)
+    page = render_part("ward_head.html", Words(language), head=head, number=3)
+    assert text in text_of(page)
+    assert '<time datetime="2026-11-01T09:42:00+00:00"' in page
+    assert "&lt;gateway&gt;" in page
+    assert "<gateway>" not in page
+
+
+def text_of(page):
+    return re.sub(r" ([.,:])", r"\1", " ".join(re.sub(r"<[^>]+>", " ", page).split()))
+
+
+@pytest.fixture
+def entry(server):
+    """Carl Dahl, as if a model had made his risk and no rule of NEWS2 held."""
+    own = server.components.ward_views.entries("B4", Caller("nurse", frozenset(SCOPES), None, 2e9))[0]
+    return replace(
+        own, risk=replace(own.risk, basis="model"), patient=own.patient.model_copy(update={"reasons": []}), alarm=None
+    )
+
+
+FOUND = [Contribution("heart_rate", -0.9, True), Contribution("mean_bp", 0.4, False), Contribution("age", 0.2, None)]
+
+
+@pytest.mark.parametrize(
+    ("found", "english", "german"),
+    [
+        (FOUND, "Why Mean blood pressure (not measured); Age", "Warum Mittlerer Blutdruck (nicht gemessen); Alter"),
+        ([], "Why Nothing stands out", "Warum Nichts fällt besonders auf"),
+        (None, "Why Reasons not known yet", "Warum Gründe noch nicht bekannt"),
+    ],
+)
+def test_why_says_what_was_not_measured_and_what_is_not_known_yet(server, entry, monkeypatch, found, english, german):
+    views = server.components.ward_views
+    monkeypatch.setattr(StandingRisks, "reasons", lambda *_: found)
+    (row,) = views.rows([entry])
+    for language, text in (("en", english), ("de", german)):
+        page = render_part("ward_row.html", Words(language), row=row, ward="B4", trend_hours=6, may_act=False, may_open=True)
+        why = text_of(re.search(r'<p class="why">.*?</p>', page, re.DOTALL)[0])
+        assert why == text
+
+
+def test_who_takes_care_is_shown_by_the_name_that_they_logged_in_with(server):
+    ada, token = open_viewer(server, wards=["C1"], sub="hospital|3f0c-uuid", name="Ada <Meier>")
+    (alarm,) = alarm_of(server, "Eva Falk")
+    ada.post(f"/ward/C1/alarms/{alarm.alarm_id}", data={"action": "acknowledged", "csrf_token": token})
+    page = open_viewer(server, wards=["C1"])[0].get("/ward/C1").text
+    assert '<p class="care"><span title="hospital|3f0c-uuid">Ada &lt;Meier&gt;</span> is taking care</p>' in page
+    german = open_viewer(server, wards=["C1"], language="de")[0].get("/ward/C1").text
+    assert "Ada &lt;Meier&gt; kümmert sich darum" in text_of(german)
+    act = {"alarm_id": alarm.alarm_id, "reason": "false_alarm"}
+    acted = server.caller(subject="https://platform.example/17").post("/v1/alarms/override", json=act)
+    assert acted.status_code == 200, acted.text
+    page = open_viewer(server, wards=["C1"])[0].get("/ward/C1").text
+    assert "Overridden: https://platform.example/17, False alarm" in text_of(page)  # it has never logged in
 
 
 def test_without_a_session_a_browser_is_led_to_the_login_and_back(server):

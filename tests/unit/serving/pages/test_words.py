@@ -7,13 +7,18 @@ from dataclasses import replace
 from typing import get_args
 
 import pytest
+from markupsafe import Markup
 
+from tests.support import ROOT
+from vigil.features.catalogue import FEATURES
+from vigil.features.signals import BOUNDS, BUILT_IN
 from vigil.models.alarms.safety_net import Reason
 from vigil.models.assessment import Finding
 from vigil.models.tasks import TASKS
 from vigil.serving.api.alarm_actions import OVERRIDE_REASONS
+from vigil.serving.login.local_server import ROLES
 from vigil.serving.pages.site import ENVIRONMENT
-from vigil.serving.pages.words import ENGLISH, FOLDER, LANGUAGES, Words, choose_language
+from vigil.serving.words import ENGLISH, FOLDER, LANGUAGES, Words, choose_language
 
 
 def texts(language):
@@ -61,6 +66,55 @@ def test_every_finding_and_every_reason_has_its_words(language):
     assert all(f"finding.{name}" in known for name in get_args(Finding))
     assert all(f"reason.{name}" in known for name in get_args(Reason))
     assert all(f"override.{name}" in known for name in OVERRIDE_REASONS)
+
+
+def test_code_uses_only_texts_that_there_are():
+    english = texts(ENGLISH)
+    folders = [ROOT / "serving" / name for name in ("login", "pages")]
+    sources = [path.read_text() for folder in folders for path in folder.rglob("*.py")]
+    used = {
+        key for source in sources for key in re.findall(r'["\']((?:login|view|patient|site|alarm)\.[a-z0-9_.]+)["\']', source)
+    }
+    assert {"login.refused", "login.local.text", "view.no_zone", "site.no_scope"} <= used
+    files = {key for key in used if key.endswith((".toml", ".html"))}
+    assert {key for key in used - files if key not in english and f"{key}.one" not in english} == set()
+    assert all(f"login.role.{role}" in english for role in ROLES)
+
+
+@pytest.mark.parametrize("language", [language for language in LANGUAGES if language != ENGLISH])
+def test_a_language_has_a_name_for_every_signal_and_whatever_a_risk_is_made_of(language):
+    known, signals = texts(language), {*BUILT_IN, *(feature.signal for feature in FEATURES.values())} - BOUNDS.keys()
+    assert {name for name in signals if f"signal.{name}" not in known} == set()
+    assert {key.removeprefix("signal.") for key in known if key.startswith("signal.")} == signals
+
+
+def test_names_of_signals_are_those_that_clinicians_use():
+    german = Words("de")
+    names = ("lactate", "potassium", "ph", "wbc", "urine_output", "mechanical_ventilation", "glucose_below_range")
+    assert [german.signal(name) for name in names] == [
+        "Laktat", "Kalium", "pH-Wert", "Leukozyten", "Urinausscheidung", "Maschinelle Beatmung", "Glukose unter dem Messbereich"
+    ]  # fmt: skip
+    assert Words("en").signal("glucose_above_range") == "Glucose above the measuring range"
+    assert german.value("glasgow_coma_scale", 14) == "14\N{NO-BREAK SPACE}Punkte"
+    assert german.value("mechanical_ventilation", 1) == "ja"
+
+
+def test_momentary_says_that_the_medians_do_not_reach_an_alarm():
+    assert (
+        Words("en").finding("momentary")
+        == "NEWS2 of 7 or more at the moment, but not in the medians of the last 15 min: no alarm yet"
+    )
+    assert (
+        Words("de").finding("momentary")
+        == "NEWS2 momentan 7 oder mehr, im Median der letzten 15 min aber nicht: noch kein Alarm"
+    )
+
+
+def test_markup_in_a_text_stays_markup_and_what_was_sent_does_not_become_it():
+    text = Words("en")("ward.silent", source="<b>", time=Markup("<time>9</time>"))
+    assert text == "Nothing has come from &lt;b&gt; since <time>9</time>."
+    assert isinstance(text, Markup)
+    assert Words("en")("ward.silent", source="<b>", time="9") == "Nothing has come from <b> since 9."
 
 
 def test_outcomes_are_in_the_language_and_a_horizon_that_lasts_as_long_as_the_stay_has_no_hours():

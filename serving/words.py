@@ -11,8 +11,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from fastapi import Request
+from markupsafe import Markup, escape
+
 from vigil.features.display_names import capitalise, name_signal, show_value, unit_of_signal
-from vigil.features.signals import SIGNALS
+from vigil.features.signals import BOUNDS, SIGNALS, measured_signal
 from vigil.models.tasks import RiskTask, is_limited
 from vigil.serving.api.alarm_actions import split_reason
 
@@ -43,15 +46,29 @@ class Words:
         Args:
             key: table and name in the file.
             number: chooses between the forms ``one`` and ``other``, and fills ``{number}``.
-            values: fill placeholders.
+            values: fill placeholders. If one of them is markup, such as a time, the text is markup, too.
         """
         if number is not None:
             key = f"{key}.{'one' if number == 1 else 'other'}"
-        return self._texts[key].format(number=number, **values)
+        text = self._texts[key]
+        if any(isinstance(value, Markup) for value in values.values()):
+            text = escape(text)
+        return text.format(number=number, **values)
 
     def signal(self, name: str) -> str:
-        """Return the name of a signal, with a capital first letter."""
+        """Return the name of a signal, with a capital first letter; of a bound it says of which signal and side."""
+        if name in BOUNDS:
+            return self(f"bound.{'below' if '_below_' in name else 'above'}", signal=self.signal(measured_signal(name)))
         return capitalise(self._texts.get(f"signal.{name}") or name_signal(name))
+
+    def contributor(self, signal: str, measured: bool | None) -> str:
+        """Return the name of a signal that moved a risk; of one that was not measured it says so.
+
+        >>> Words("en").contributor("mean_bp", False), Words("en").contributor("age", None)
+        ('Mean blood pressure (not measured)', 'Age')
+        """
+        name = self.signal(signal)
+        return f"{name} ({self('patient.not_measured')})" if measured is False else name
 
     def label(self, name: str) -> str:
         """Return the name of a signal with its unit, as at an axis."""
@@ -70,7 +87,8 @@ class Words:
         """Return a value of a signal with its unit, or the meaning of a code."""
         shown = round(value) if name in _WHOLE else value
         text = self._texts.get(f"value.{name}.{value:g}") or self._decimal(show_value(name, shown))
-        return text.replace(" per minute", "/min").replace(" ", "\N{NO-BREAK SPACE}")
+        text = text.replace(" per minute", "/min").replace(" points", f" {self('unit.points')}")
+        return text.replace(" ", "\N{NO-BREAK SPACE}")
 
     def value_parts(self, name: str, value: float) -> tuple[str, str]:
         """Return a value of a signal, and its unit apart; of a code the meaning alone.
@@ -113,6 +131,15 @@ class Words:
         if minutes < 120:
             return self("age.minutes", n=minutes)
         return self("age.hours", n=f"{hours:.0f}") if hours < 48 else self("age.days", n=f"{hours / 24:.0f}")
+
+    def ago(self, hours: float) -> str:
+        """Return how long ago something was, in words.
+
+        >>> Words("en").ago(0.001), Words("en").ago(0.5), Words("de").ago(0.001), Words("de").ago(50)
+        ('now', '30 min ago', 'jetzt', 'vor 2 d')
+        """
+        age = self.age(hours)
+        return age if age == self("age.now") else self("age.ago", age=age)
 
     def question(self, task: RiskTask) -> str:
         """Return what a risk is of, and within how many hours; outcomes that an own task names are in its words."""
@@ -169,6 +196,11 @@ def choose_language(accepted: str) -> str:
             continue
         wanted.append((-weight, place, name.strip().lower().partition("-")[0]))
     return next((name for weight, _, name in sorted(wanted) if weight < 0 and name in LANGUAGES), ENGLISH)
+
+
+def words_for(request: Request) -> Words:
+    """Return the words of the language that a browser asks for."""
+    return words_of(choose_language(request.headers.get("accept-language", "")))
 
 
 @functools.cache
