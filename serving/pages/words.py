@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vigil.features.display_names import capitalise, name_signal, show_value, unit_of_signal
+from vigil.features.signal import Side
 from vigil.features.signals import SIGNALS
 from vigil.models.tasks import RiskTask, is_limited
 from vigil.serving.api.alarm_actions import split_reason
@@ -71,6 +72,14 @@ class Words:
         shown = round(value) if name in _WHOLE else value
         text = self._texts.get(f"value.{name}.{value:g}") or self._decimal(show_value(name, shown))
         return text.replace(" per minute", "/min").replace(" ", "\N{NO-BREAK SPACE}")
+
+    def bound(self, name: str, side: Side, limit: float) -> str:
+        """Return that a signal is at or beyond a limit.
+
+        >>> Words("en").bound("glucose", "below", 40).replace("\N{NO-BREAK SPACE}", " ")
+        'at or below 40 mg/dL'
+        """
+        return self(f"mark.{side}", value=self.value(name, limit))
 
     def value_parts(self, name: str, value: float) -> tuple[str, str]:
         """Return a value of a signal, and its unit apart; of a code the meaning alone.
