@@ -8,7 +8,7 @@ import pytest
 from vigil.models.alarms.patient_terms import PatientTerms
 from vigil.serving.pages.charts import Span, sparkline
 from vigil.serving.pages.patient_charts import Readings, signal_panels
-from vigil.serving.pages.site import ENVIRONMENT
+from vigil.serving.pages.site import ENVIRONMENT, render_part
 from vigil.serving.pages.words import Words
 from vigil.serving.records.journal_readings import StoredReading
 
@@ -84,5 +84,26 @@ def test_a_bound_was_measured_and_no_line_goes_through_it():
     assert above.marks[0].text.replace("\N{NO-BREAK SPACE}", " ") == "At or above 600 mg/dL"
 
 
-def test_the_trend_tells_its_ends():
-    assert sparkline([0, 50, 100], [0.12, 0.5, 0.34], 0, 100).ends == (0.12, 0.34)
+def test_the_trend_of_a_row_says_its_ends_to_those_who_cannot_see_it():
+    trend = sparkline([0, 50, 100], [0.12, 0.5, 0.34], 0, 100)
+    facts = {
+        "band": "low",
+        "probability": 0.34,
+        "news2": 0,
+        "news2_highest": 0,
+        "patient_id": "p",
+        "reasons": [],
+        "findings": [],
+    }
+    row = {"id": "x", "patient": facts, "range": None, "is_stale": False, "alarm": None, "latest_hours": None, "reasons": []}
+    row |= {"bounds": [], "signals": [], "trend": trend}
+    shown = render_part("ward_row.html", Words("en"), row=row, trend_hours=6, may_open=False, may_act=False)
+    assert 'role="img" aria-label="Last 6 h: risk from 12 % to 34 %"' in shown
+
+
+def test_a_mark_at_the_edge_is_not_cut_off():
+    span = Span(0, 10 * HOUR)
+    panel = panel_of(("spo2", HOUR, 95.0), ("spo2_below_range", 10 * HOUR, 30.0), span=span)
+    assert panel.marks[0].y > 91
+    shown = str(ENVIRONMENT.get_template("charts.html").make_module({"t": Words("en")}).panel(panel, span, ""))
+    assert '<text class="mark bound" x="100.0%" y="91%" dy="0.35em" text-anchor="end">↕' in shown
