@@ -5,9 +5,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from vigil.models.alarms.critical_bounds import Bound
 from vigil.models.alarms.patient_terms import PatientTerms
+from vigil.models.bedside import Component
 from vigil.serving.pages.charts import Span, sparkline
 from vigil.serving.pages.patient_charts import Readings, signal_panels
+from vigil.serving.pages.signal_cells import shown_bounds, signal_cells
 from vigil.serving.pages.site import ENVIRONMENT, render_part
 from vigil.serving.pages.words import Words
 from vigil.serving.records.journal_readings import StoredReading
@@ -107,3 +110,20 @@ def test_a_mark_at_the_edge_is_not_cut_off():
     assert panel.marks[0].y > 91
     shown = str(ENVIRONMENT.get_template("charts.html").make_module({"t": Words("en")}).panel(panel, span, ""))
     assert '<text class="mark bound" x="100.0%" y="91%" dy="0.35em" text-anchor="end">↕' in shown
+
+
+def test_a_list_of_many_marks_says_how_many_it_leaves_out():
+    span = Span(0, 10 * HOUR)
+    panel = panel_of(*(("spo2_below_range", minute * HOUR // 60, 70.0) for minute in range(1, 63)), span=span)
+    shown = str(ENVIRONMENT.get_template("charts.html").make_module({"t": Words("en")}).panel(panel, span, ""))
+    assert "<summary>62 marked readings</summary>" in shown
+    assert shown.count("<li>") == 50
+    assert "Earlier ones: 12." in shown
+    assert '<time datetime="1970-01-01T01:02:00+00:00"' in shown.partition("</li>")[0]  # the newest is first
+
+
+@pytest.mark.parametrize(("hours", "is_shown"), [(0.2, False), (0.6, True), (None, True)])
+def test_a_cell_shows_a_bound_unless_an_exact_value_came_later(hours, is_shown):
+    bounds = shown_bounds([Bound("spo2_below_range", 90.0, 0)], HOUR // 2)
+    (cell,) = signal_cells({"spo2": Component(3, None if hours is None else 85.0, hours)}, 0.0, bounds)
+    assert (cell.bound is not None) == is_shown
