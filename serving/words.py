@@ -15,6 +15,7 @@ from fastapi import Request
 from markupsafe import Markup, escape
 
 from vigil.features.display_names import capitalise, name_signal, show_value, unit_of_signal
+from vigil.features.signal import Side
 from vigil.features.signals import BOUNDS, SIGNALS, measured_signal
 from vigil.models.tasks import RiskTask, is_limited
 from vigil.serving.api.alarm_actions import split_reason
@@ -89,6 +90,14 @@ class Words:
         text = self._texts.get(f"value.{name}.{value:g}") or self._decimal(show_value(name, shown))
         text = text.replace(" per minute", "/min").replace(" points", f" {self('unit.points')}")
         return text.replace(" ", "\N{NO-BREAK SPACE}")
+
+    def bound(self, name: str, side: Side, limit: float) -> str:
+        """Return that a signal is at or beyond a limit.
+
+        >>> Words("en").bound("glucose", "below", 40).replace("\N{NO-BREAK SPACE}", " ")
+        'at or below 40 mg/dL'
+        """
+        return self(f"mark.{side}", value=self.value(name, limit))
 
     def value_parts(self, name: str, value: float) -> tuple[str, str]:
         """Return a value of a signal, and its unit apart; of a code the meaning alone.

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,8 @@ WIDTH: Final = 160  # of a sparkline, as HEIGHT in units of its view box
 HEIGHT: Final = 36
 _MARGIN: Final = 3
 _HOUR: Final = 3_600_000_000  # microseconds
-_STEPS: Final = (1, 2, 3, 6, 12, 24, 48)  # hours between ticks
+_STEPS: Final = (1, 2, 3, 6, 12, 24, 48, 96)  # hours between ticks
+_DAY_HOURS: Final = 24
 _MOST_TICKS: Final = 9
 _MOST_POINTS: Final = 1_200  # of a line; more would be closer than pixels
 _FEW: Final = 40  # values that are drawn as dots
@@ -26,11 +28,13 @@ class Sparkline:
         path: of the line, of SVG.
         last: where it ends.
         threshold: height of the threshold; None: there is none.
+        ends: its first and last value, for those who cannot see it.
     """
 
     path: str
     last: tuple[float, float]
     threshold: float | None
+    ends: tuple[float, float]
 
 
 def sparkline(
@@ -58,7 +62,21 @@ def sparkline(
         (round(WIDTH * (time - since) / (until - since), 1), height(value)) for time, value in zip(times, values, strict=True)
     ]
     path = "M" + "L".join(f"{x} {y}" for x, y in points)
-    return Sparkline(path, points[-1], None if threshold is None else height(threshold))
+    return Sparkline(path, points[-1], None if threshold is None else height(threshold), (values[0], values[-1]))
+
+
+class Tick(NamedTuple):
+    """A time that an axis names.
+
+    Attributes:
+        place: in percent of the width.
+        time: in the zone of the reader.
+        is_new_day: whether its day has to be told: it is the first, or of another day than the one before.
+    """
+
+    place: float
+    time: datetime
+    is_new_day: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +90,33 @@ class Span:
         """Return where a time is, in percent of the width."""
         return round(100 * (time - self.since) / (self.until - self.since), 2)
 
-    def ticks(self) -> list[tuple[float, int]]:
-        """Return about eight whole times, each with its place.
+    @property
+    def step(self) -> int:
+        """Hours between ticks, of which there are about eight."""
+        return next((hours for hours in _STEPS if (self.until - self.since) / (hours * _HOUR) <= _MOST_TICKS), _STEPS[-1])
 
-        >>> [place for place, _ in Span(0, 8 * 3_600_000_000).ticks()][:3]
-        [0.0, 12.5, 25.0]
+    @property
+    def is_of_days(self) -> bool:
+        """Whether ticks are whole days, so that their times say nothing."""
+        return self.step >= _DAY_HOURS
+
+    def ticks(self, zone: tzinfo = UTC) -> list[Tick]:
+        """Return the whole times by the clock of a zone, from its midnight on.
+
+        >>> [(tick.place, tick.is_new_day) for tick in Span(0, 8 * 3_600_000_000).ticks()][:3]
+        [(0.0, True), (12.5, False), (25.0, False)]
         """
-        step = next((hours for hours in _STEPS if (self.until - self.since) / (hours * _HOUR) <= _MOST_TICKS), _STEPS[-1])
-        first = -(-self.since // (step * _HOUR)) * step * _HOUR
-        return [(self.place(time), time) for time in range(first, self.until + 1, step * _HOUR)]
+        begin, end = (datetime.fromtimestamp(time / 1e6, zone) for time in (self.since, self.until))
+        midnight = begin.replace(hour=0, minute=0, second=0, microsecond=0)
+        hours = range(0, _DAY_HOURS * ((end.date() - begin.date()).days + 1), self.step)
+        # An hour that the clock skips in spring is the next one.
+        times = sorted({round((midnight + timedelta(hours=own)).timestamp()) * 1_000_000 for own in hours})
+        ticks: list[Tick] = []
+        for time in times:
+            if self.since <= time <= self.until:
+                local = datetime.fromtimestamp(time / 1e6, zone)
+                ticks.append(Tick(self.place(time), local, not ticks or local.date() != ticks[-1].time.date()))
+        return ticks
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +126,15 @@ class Mark:
     Attributes:
         x, y: in percent of width and height.
         kind: which sign is drawn: ``corrected``, ``retracted``, ``quarantined``, ``bound`` or ``alarm``.
-        text: what it says, for those who point at it and for screen readers.
+        text: what it says, for those who point at it, and in the list below the chart.
+        at: its time, microseconds.
     """
 
     x: float
     y: float
     kind: str
     text: str
+    at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +143,7 @@ class Panel:
 
     Attributes:
         label: what it shows, with the unit.
-        latest: the latest value, in words; empty: there is none.
+        latest: the latest value or bound, in words; empty: there is none.
         points: place, height and text of the values, in order; a line joins them, broken where there are gaps.
         is_step: whether a value holds until the next one.
         bands: areas from top to bottom, each with its kind, in percent.
@@ -113,6 +151,9 @@ class Panel:
         gaps: from left to right, without any value, in percent.
         marks: single things.
         labels: heights with their text, of the vertical axis.
+        breaks: places where the line is broken though something was measured: a bound, which no line goes through.
+        latest_hours: how old the latest value or bound is now; None: it is of the present risk, or there is none.
+        name: what it shows, without the unit.
     """
 
     label: str
@@ -124,13 +165,27 @@ class Panel:
     gaps: Sequence[tuple[float, float]] = ()
     marks: Sequence[Mark] = ()
     labels: Sequence[tuple[float, str]] = ()
+    breaks: Sequence[float] = ()
+    latest_hours: float | None = None
+    name: str = ""
+
+    @property
+    def readings(self) -> list[Mark]:
+        """The marks of readings, newest first; alarms are told elsewhere."""
+        return sorted((mark for mark in self.marks if mark.kind != "alarm"), key=lambda mark: -mark.at)
+
+    @property
+    def tips(self) -> list[tuple[float, float, str]]:
+        """Place, height and text of what a pointer finds: the values, and the bounds between them."""
+        return sorted([*self.points, *((mark.x, mark.y, mark.text) for mark in self.marks if mark.kind == "bound")])
 
     @property
     def parts(self) -> list[list[tuple[float, float]]]:
         """The parts of the line, each the places and heights of its values."""
         parts: list[list[tuple[float, float]]] = []
+        ends = np.sort([*(start for start, _ in self.gaps), *self.breaks])
         for x, y, _ in self.points:
-            if not parts or any(parts[-1][-1][0] <= start < x for start, _ in self.gaps):
+            if not parts or np.searchsorted(ends, x) > np.searchsorted(ends, parts[-1][-1][0]):
                 parts.append([])
             parts[-1].append((x, y))
         return parts

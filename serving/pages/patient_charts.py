@@ -8,9 +8,11 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from vigil.features.display_names import capitalise
 from vigil.features.measures import name_signal
-from vigil.features.scores import NEWS2_BANDS
+from vigil.features.scores import NEWS2_BANDS, NEWS2_SPO2_SCALE_2_ON_OXYGEN, Bands
 from vigil.features.signals import BOUNDS, SIGNALS, measured_signal
+from vigil.models.alarms.critical_bounds import Bound
 from vigil.models.alarms.patient_terms import PatientTerms
 from vigil.serving.pages.charts import Mark, Panel, Scale, Span, find_gaps, thin
 from vigil.serving.records.journal import Journal
@@ -25,17 +27,25 @@ _ORDER: Final = (
     "body_temperature", "glucose",
 )  # fmt: skip
 _MOST_READINGS: Final = 200_000
+
+
+def _without_points(bands: Bands) -> tuple[float, float]:
+    """Return the edges between which NEWS2 gives no point.
+
+    >>> _without_points(NEWS2_BANDS["heart_rate"]), _without_points(NEWS2_SPO2_SCALE_2_ON_OXYGEN)
+    ((50.5, 90.5), (87.5, 92.5))
+    """
+    edges, points = bands
+    place = points.index(0)
+    return edges[place - 1] if place else -np.inf, edges[place] if place < len(edges) else np.inf
+
+
 # Where no point is given by NEWS2; of glucose the consensus target range (Battelino 2019, features/glucose.py).
 _USUAL: Final[Mapping[str, tuple[float, float]]] = {
     "glucose": (70.0, 180.0),
-    **{
-        signal: (
-            edges[points.index(0) - 1] if points.index(0) else -np.inf,
-            edges[points.index(0)] if points.index(0) < len(edges) else np.inf,
-        )
-        for signal, (edges, points) in NEWS2_BANDS.items()
-    },
+    **{signal: _without_points(bands) for signal, bands in NEWS2_BANDS.items()},
 }
+_USUAL_SPO2_SCALE_2: Final = _without_points(NEWS2_SPO2_SCALE_2_ON_OXYGEN)  # the target: 88 to 92 % (RCP 2017, chart 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +56,22 @@ class Readings:
         stored: readings that count, and those that counted once, in order of observation.
         retracted: rows of those that were retracted and not corrected.
         quarantined: time, signal, value (NaN: none) and reason of what could not be used.
+        cut_before: before which time readings are left out, as there are too many, microseconds; None: all are here.
     """
 
     stored: Sequence[StoredReading]
     retracted: frozenset[int]
     quarantined: Sequence[tuple[int, str, float, str]]
+    cut_before: int | None = None
 
 
-def read_readings(journal: Journal, subject: str, span: Span) -> Readings:
-    """Return what was sent of a patient and observed in a time."""
+def read_readings(journal: Journal, subject: str, span: Span, most: int = _MOST_READINGS) -> Readings:
+    """Return what was sent of a patient and observed in a time; at most so many readings, the newest."""
     with journal.snapshot() as snapshot:
         keys = snapshot.keys(subject)
-        wanted = Wanted(keys, observed=Interval(span.since, span.until), by_time=True, with_superseded=True)
-        stored = snapshot.readings(wanted, None, _MOST_READINGS)
+        wanted = Wanted(keys, observed=Interval(span.since, span.until), by_time=True, newest_first=True, with_superseded=True)
+        newest = snapshot.readings(wanted, None, most + 1)
+        stored = newest[:most][::-1]
         retracted = frozenset(reading.row for reading in stored if snapshot.is_retracted(reading))
         refused = snapshot.quarantined(span.since, span.until)
     refused = refused[refused["subject_id"].isin(keys) & refused["observed_at"].notna()]
@@ -68,11 +81,11 @@ def read_readings(journal: Journal, subject: str, span: Span) -> Readings:
         for at, signal, value, reason in zip(refused["observed_at"], refused["signal"], values, refused["reason"], strict=True)
         if reason not in ("duplicate_message", "duplicate_reading") and isinstance(signal, str)
     ]
-    return Readings(stored, retracted, quarantined)
+    return Readings(stored, retracted, quarantined, stored[0].observed_at if len(newest) > most else None)
 
 
-def signal_panels(readings: Readings, span: Span, words: Words, terms: PatientTerms | None) -> list[Panel]:
-    """Return a chart of each signal that was measured, vital signs first."""
+def signal_panels(readings: Readings, span: Span, words: Words, terms: PatientTerms | None, now: int) -> list[Panel]:
+    """Return a chart of each signal that was measured, vital signs first. ``now``: microseconds, for the ages."""
     by_signal: dict[str, list[StoredReading]] = {}
     for reading in readings.stored:
         by_signal.setdefault(measured_signal(reading.signal), []).append(reading)
@@ -80,17 +93,26 @@ def signal_panels(readings: Readings, span: Span, words: Words, terms: PatientTe
         if signal in SIGNALS:
             by_signal.setdefault(signal, [])
     names = sorted(by_signal, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-    return [_signal_panel(name, by_signal[name], readings, span, words, terms) for name in names]
+    return [_signal_panel(name, by_signal[name], readings, span, words, terms, now) for name in names]
 
 
 def _signal_panel(
-    name: str, stored: Sequence[StoredReading], readings: Readings, span: Span, words: Words, terms: PatientTerms | None
+    name: str,
+    stored: Sequence[StoredReading],
+    readings: Readings,
+    span: Span,
+    words: Words,
+    terms: PatientTerms | None,
+    now: int,
 ) -> Panel:
-    counting = [each for each in stored if each.superseded_at is None and each.signal not in BOUNDS]
-    times = np.array([each.observed_at for each in counting], dtype=np.int64)
-    values = np.array([each.value for each in counting], dtype=np.float64)
+    counting = [each for each in stored if each.superseded_at is None]
+    exact = [each for each in counting if each.signal not in BOUNDS]
+    times = np.array([each.observed_at for each in exact], dtype=np.int64)
+    values = np.array([each.value for each in exact], dtype=np.float64)
+    measured = np.array([each.observed_at for each in counting], dtype=np.int64)  # a bound was measured, too
+    latest = max(counting, key=lambda each: (each.observed_at, each.signal in BOUNDS), default=None)
     refused = [(at, value, reason) for at, signal, value, reason in readings.quarantined if signal == name]
-    low, high = _USUAL.get(name, (np.nan, np.nan))
+    low, high = _usual(name, terms)
     limits = [] if terms is None or name not in terms.limits else [terms.limits[name].low, terms.limits[name].high]
     own_limits = [limit for limit in limits if limit is not None]
     scale = _scale(name, [*values.tolist(), *(each.value for each in stored), *own_limits], (low, high))
@@ -98,22 +120,28 @@ def _signal_panel(
     for each in stored:
         if each.superseded_at is not None:
             kind = "retracted" if each.row in readings.retracted else "corrected"
-            marks.append(_mark(each.observed_at, each.value, kind, name, span, scale, words))
+            text = f"{words(f'mark.{kind}')} {_shown(each, words)}"
         elif each.signal in BOUNDS:
-            marks.append(_mark(each.observed_at, each.value, "bound", name, span, scale, words))
+            kind, text = "bound", capitalise(_shown(each, words))
+        else:
+            continue
+        marks.append(Mark(span.place(each.observed_at), scale.place(each.value), kind, text, each.observed_at))
     for at, value, reason in refused:
         shown = "" if np.isnan(value) else f" {words.value(name, value)}"
         y = 100.0 if np.isnan(value) else scale.place(value)
         marks.append(
-            Mark(span.place(at), y, "quarantined", words("mark.quarantined") + shown + f": {words.quarantine(reason)}")
+            Mark(span.place(at), y, "quarantined", words("mark.quarantined") + shown + f": {words.quarantine(reason)}", at)
         )
     return Panel(
         label=words.label(name),
-        latest=words.value(name, float(values[-1])) if len(values) else "",
+        name=words.signal(name),
+        latest="" if latest is None else _shown(latest, words),
+        latest_hours=None if latest is None else (now - latest.observed_at) / 3.6e9,
         is_step=SIGNALS[name].coded,
         bands=_bands(low, high, scale),
         lines=[(scale.place(limit), "limit") for limit in own_limits],
-        gaps=[(span.place(start), span.place(end)) for start, end in find_gaps(times, span.until)],
+        gaps=[(span.place(start), span.place(end)) for start, end in find_gaps(measured, span.until)],
+        breaks=[span.place(each.observed_at) for each in counting if each.signal in BOUNDS],
         marks=marks,
         labels=_labels(name, scale, words),
         points=[
@@ -123,8 +151,19 @@ def _signal_panel(
     )
 
 
-def _mark(at: int, value: float, kind: str, name: str, span: Span, scale: Scale, words: Words) -> Mark:
-    return Mark(span.place(at), scale.place(value), kind, f"{words(f'mark.{kind}')} {words.value(name, value)}")
+def _usual(name: str, terms: PatientTerms | None) -> tuple[float, float]:
+    """Return the usual range of a signal, NaN: it has none; of SpO2 by the scale that the patient needs."""
+    if name == "spo2" and terms is not None and terms.spo2_scale == 2:
+        return _USUAL_SPO2_SCALE_2
+    return _USUAL.get(name, (np.nan, np.nan))
+
+
+def _shown(reading: StoredReading, words: Words) -> str:
+    """Return a value, or on which side of its limit a bound is, in words."""
+    if reading.signal not in BOUNDS:
+        return words.value(reading.signal, reading.value)
+    bound = Bound(reading.signal, reading.value, reading.observed_at)
+    return words.bound(bound.signal, bound.side, bound.limit)
 
 
 def _scale(name: str, values: Sequence[float], usual: tuple[float, float]) -> Scale:
@@ -178,6 +217,7 @@ def risk_panels(
         panels.append(
             Panel(
                 label=words("patient.risk_axis"),
+                name=words("patient.risk"),
                 latest=words("patient.no_probability") if present is None else words.percent(present),
                 lines=[] if threshold is None else [(scale.place(100 * threshold), "threshold")],
                 gaps=[(span.place(start), span.place(end)) for start, end in sorted(gaps.items())],
@@ -216,6 +256,7 @@ def _news2_panel(points: Sequence[RiskPoint], alarms: Sequence[Alarm], span: Spa
     return [
         Panel(
             label="NEWS2",
+            name="NEWS2",
             latest=f"{values[-1]:.0f}",
             is_step=True,
             bands=[(0.0, scale.place(6.5), "urgent"), (scale.place(6.5), scale.place(4.5), "attention")],
@@ -237,6 +278,7 @@ def _alarm_marks(alarms: Sequence[Alarm], span: Span, words: Words) -> list[Mark
             0.0,
             "alarm",
             words("mark.alarm" if alarm.sounded else "mark.withheld"),
+            alarm.opened_at,
         )
         for alarm in alarms
         if span.since <= alarm.opened_at <= span.until

@@ -11,12 +11,12 @@ from vigil.serving.fhir.chart import Chart
 from vigil.serving.identity.identities import Identities
 from vigil.serving.pages.charts import Panel, Span
 from vigil.serving.pages.patient_charts import read_readings, risk_panels, signal_panels
-from vigil.serving.pages.signal_cells import SignalCell, signal_cells
+from vigil.serving.pages.signal_cells import SignalCell, StandingBound, shown_bounds, signal_cells
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.people import People
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.registration import RecordedRegistration
-from vigil.serving.records.timestamps import instant, present
+from vigil.serving.records.timestamps import instant, microsecond, present
 from vigil.serving.records.ward_rows import Alarm
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
@@ -56,6 +56,8 @@ class PatientView:
         alarms: of the time shown, newest first; None: the viewer may not see them.
         people: names of those who acted on them, or decided for the patient, by caller.
         has_glucose: whether glucose was measured in it.
+        bounds: at or beyond which a signal is now, without an exact value, and limits of the patient that are reached.
+        cut_before: before which time readings are left out, as there are too many, microseconds; None: all are shown.
     """
 
     id: str
@@ -74,6 +76,8 @@ class PatientView:
     alarms: Sequence[Alarm] | None
     people: Mapping[str, str]
     has_glucose: bool
+    bounds: Sequence[StandingBound]
+    cut_before: int | None
 
 
 class PatientViews:
@@ -124,16 +128,18 @@ class PatientViews:
         terms = None if report is None else report.terms
         readings = read_readings(self._journal, survivor, span)
         row = baseline_row(self._journal, survivor, present())
+        now = microsecond(present())
+        bounds = [] if report is None else shown_bounds([*report.bounds, *report.reached], now)
         return PatientView(
             id=self._chart.directory.ids.of_subject(subject),
             name=self._identities.find([survivor]).get(survivor, ""),
             registration=registration,
             merged_into=None if survivor == subject else self._chart.directory.ids.of_subject(survivor),
             report=report,
-            news2=[] if report is None else signal_cells(report.risk.components, report.features_hours),
+            news2=[] if report is None else signal_cells(report.risk.components, report.features_hours, bounds),
             span=span,
             course=risk_panels(points, alarms, span, words, self._threshold(registration, terms)),
-            signals=signal_panels(readings, span, words, terms),
+            signals=signal_panels(readings, span, words, terms, now),
             contributions=None if report is None else _contributors(report.contributions),
             changes=_contributors(recent_changes(self._journal, self._champion.model, survivor)),
             anomalies=[] if row is None else [one for one in anomalies(row) if one.unusual],
@@ -141,6 +147,8 @@ class PatientViews:
             alarms=alarms if may_see_alarms else None,
             people=self._people.names(acted if terms is None else {*acted, terms.by}),
             has_glucose=any(reading.signal == "glucose" for reading in readings.stored),
+            bounds=bounds,
+            cut_before=readings.cut_before,
         )
 
     def _threshold(self, registration: RecordedRegistration | None, terms: PatientTerms | None) -> float | None:

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from vigil.models.alarms.patient_terms import find_breaches, restore_terms
 from vigil.models.assessment import usable_model
 from vigil.serving.api.schemas.wards import WardPatient
 from vigil.serving.api.ward_list import WardEntry, list_ward
@@ -14,11 +15,11 @@ from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.ids import ResourceIds
 from vigil.serving.identity.identities import Identities
 from vigil.serving.pages.charts import Sparkline, sparkline
-from vigil.serving.pages.signal_cells import SignalCell, signal_cells
+from vigil.serving.pages.signal_cells import SignalCell, StandingBound, shown_bounds, signal_cells
 from vigil.serving.records.people import People
 from vigil.serving.records.prediction_log import PredictionLog
 from vigil.serving.records.timestamps import instant, microsecond, moment, present
-from vigil.serving.records.ward_rows import Alarm, WardRisk
+from vigil.serving.records.ward_rows import Alarm, WardRisk, restore_bound
 from vigil.serving.records.ward_settings import WardSettingsFile
 from vigil.serving.records.ward_state import WardState
 from vigil.serving.scoring.champion import Champion
@@ -50,6 +51,7 @@ class WardRow:
         alarm: the open episode; None: there is none, or the viewer may not see alarms.
         people: names of those who acted on alarms, by caller.
         latest_hours: age of the latest reading; None: there was none within a day.
+        bounds: at or beyond which a signal is, without an exact value, and limits of the patient that are reached.
     """
 
     id: str
@@ -61,6 +63,7 @@ class WardRow:
     alarm: Alarm | None
     people: Mapping[str, str]
     latest_hours: float | None
+    bounds: Sequence[StandingBound]
 
     @property
     def is_stale(self) -> bool:
@@ -190,19 +193,21 @@ class WardViews:
         courses = self._log.courses([entry.risk.subject_id for entry in entries], now - _TREND)
         ranges = self._ranges(entries)
         people = self._people.names({entry.alarm.acted_by for entry in entries if entry.alarm and entry.alarm.acted_by})
+        bounds = [_bounds(entry.risk, now) for entry in entries]
         return [
             WardRow(
                 id=self.id_of(entry),
                 patient=entry.patient,
                 range=own_range,
                 reasons=self._reasons_of(entry.risk, compute=reasons),
-                signals=_signals(entry.risk, now),
+                signals=_signals(entry.risk, own_bounds, now),
                 trend=_trend(courses.get(entry.risk.subject_id, ()), entry.risk, now),
                 alarm=entry.alarm,
                 people=people,
                 latest_hours=_hours_since(entry.risk.latest_reading_at, now),
+                bounds=own_bounds,
             )
-            for entry, own_range in zip(entries, ranges, strict=True)
+            for entry, own_range, own_bounds in zip(entries, ranges, bounds, strict=True)
         ]
 
     def _ranges(self, entries: Sequence[WardEntry]) -> list[tuple[float, float] | None]:
@@ -240,10 +245,18 @@ def choose_visits(entries: Sequence[WardEntry], number: int) -> tuple[list[WardE
     return seen, others, left_out
 
 
-def _signals(risk: WardRisk, now: int) -> list[SignalCell]:
+def _signals(risk: WardRisk, bounds: Sequence[StandingBound], now: int) -> list[SignalCell]:
     if risk.assessment is None:  # an earlier version did not store it
         return []
-    return signal_cells(restore_assessment(risk).components, (now - risk.index_time) / 3.6e9)
+    return signal_cells(restore_assessment(risk).components, (now - risk.index_time) / 3.6e9, bounds)
+
+
+def _bounds(risk: WardRisk, now: int) -> list[StandingBound]:
+    bounds = [restore_bound(fields) for fields in risk.bounds or ()]
+    terms = None if risk.terms is None else restore_terms(risk.terms)
+    if terms is None or risk.assessment is None:
+        return shown_bounds(bounds, now)
+    return shown_bounds([*bounds, *find_breaches(restore_assessment(risk).components, risk.index_time, terms)], now)
 
 
 def _trend(course: Sequence[tuple[int, float]], risk: WardRisk, now: int) -> Sparkline | None:

@@ -9,9 +9,14 @@ const Vigil = (() => {
   };
   const write = (time, form) => new Intl.DateTimeFormat(document.documentElement.lang, forms[form]).format(time);
   const localise = (root) => {
-    for (const text of root.querySelectorAll("text[data-time]")) { // of the axis of a chart
-      const time = new Date(text.dataset.time);
-      text.textContent = write(time, time.getHours() || time.getMinutes() ? "time" : "day");
+    for (const axis of root.querySelectorAll("svg.axis")) { // of a chart: a day is told where it begins
+      let told = "";
+      for (const text of axis.querySelectorAll("text[data-time]")) {
+        const time = new Date(text.dataset.time), day = write(time, "day"), isOfDays = "days" in axis.dataset;
+        text.textContent = isOfDays ? day : write(time, "time");
+        if (!isOfDays) text.nextElementSibling.textContent = day === told ? "" : day;
+        told = day;
+      }
     }
     for (const link of root.querySelectorAll("a[data-zone]")) { // what is printed has the viewer's zone
       const url = new URL(link.href);

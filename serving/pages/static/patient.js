@@ -72,12 +72,15 @@
   });
 
   const renew = async () => {
-    if (drag || document.hidden || page.querySelector("details[open]")) return;
+    if (drag || document.hidden || page.querySelector("details[open]:not(.marks)")) return;
     try {
       const answer = await fetch(page.dataset.live + location.search, { headers: { Accept: "text/html" } });
       if (answer.status === 401) { location.reload(); return; }
       if (!answer.ok) return;
-      page.innerHTML = await answer.text();
+      const text = await answer.text();
+      const open = [...page.querySelectorAll("details.marks[open]")].map((list) => list.dataset.of);
+      page.innerHTML = text;
+      for (const list of page.querySelectorAll("details.marks")) list.open = open.includes(list.dataset.of);
       Vigil.show(page);
     } catch { /* the next try may reach the server; the age of the data is on the page */ }
   };

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,9 @@ import pytest
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from tests.support.viewer import open_viewer
 from vigil.serving.auth.tokens import SCOPES, Caller
+from vigil.serving.pages import patient_view
 from vigil.serving.pages.charts import Panel, Span, find_gaps, thin
-from vigil.serving.pages.patient_charts import risk_panels
+from vigil.serving.pages.patient_charts import read_readings, risk_panels
 from vigil.serving.pages.patient_view import Contributor
 from vigil.serving.pages.site import render_part
 from vigil.serving.scoring.history import RiskPoint
@@ -36,6 +38,28 @@ def server(tmp_path_factory):
         right = {"signal": "spo2", "observed_at": (now - pd.Timedelta(hours=1)).isoformat(), **fields, "message_id": "late"}
         caller.post("/v1/observations", json={"observations": [right | {"value": 71}]})
         caller.post("/v1/observations", json={"observations": [right | {"value": 95, "status": "corrected", "version": 2}]})
+        caller.post("/v1/patients", json={"patients": [{"patient_id": "Bo", "ward": "B4"}]}).raise_for_status()
+        for hours in (5, 4, 3):
+            body = observations_body("Bo", WELL | {"on_oxygen": 1}, now - pd.Timedelta(hours=hours))
+            caller.post("/v1/observations", json=body).raise_for_status()
+        fields = {"patient_id": "Bo", "source": "tests"}
+        for number, (signal, value) in enumerate((("spo2", 70), ("glucose", 40))):
+            low = {
+                "signal": signal,
+                "value": value,
+                "comparator": "<",
+                "observed_at": now.isoformat(),
+                "unit": ("%", "mg/dL")[number],
+            }
+            low |= {"message_id": f"low {signal}", **fields}
+            caller.post("/v1/observations", json={"observations": [low]}).raise_for_status()
+        own = {
+            "patient_id": "Bo",
+            "because": "target 88 to 92 percent",
+            "spo2_scale": 2,
+            "limits": {"respiratory_rate": {"low": 14}},
+        }
+        caller.post("/v1/patients/terms", json=own).raise_for_status()
         running.rescore()
         yield running
 
@@ -44,6 +68,11 @@ def server(tmp_path_factory):
 def path(server):
     subject = server.components.pseudonyms.subject_key("Anna <Berg>")
     return f"/patient/{server.components.directory.ids.of_subject(subject)}"
+
+
+@pytest.fixture(scope="module")
+def path_of_bo(server):
+    return f"/patient/{server.components.directory.ids.of_subject(server.components.pseudonyms.subject_key('Bo'))}"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +102,9 @@ def test_news2_shows_its_points_and_that_they_are_the_reason_where_the_model_giv
 
 
 def test_what_does_not_hold_is_marked_where_it_belongs(page):
+    listed = text_of(page).replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search(r"1 marked reading \d{4}-\d\d-\d\d \d\d:\d\d UTC Corrected; was 71 %", listed)
+    assert re.search(r"1 marked reading [^<]{16} UTC Not used: 990/min: not possible in a living patient", listed)
     marks = re.findall(r'<text class="mark (\w+)"[^>]*>×<title>([^<]+)</title>', page)
     assert ("corrected", "Corrected; was 71\N{NO-BREAK SPACE}%") in marks
     assert [text for kind, text in marks if kind == "quarantined"] == ["Not used: 990/min: not possible in a living patient"]
@@ -130,6 +162,42 @@ def test_reasons_that_are_not_known_are_not_called_inconspicuous(server, contrib
     view = views.view(subject, Span(now - 6 * HOUR, now), caller, Words("en"))
     shown = replace(view, report=None, contributions=contributions)
     assert text in text_of(render_part("patient_side.html", Words("en"), view=shown))
+
+
+@pytest.mark.parametrize("place", ["patient", "ward"])
+def test_a_bound_and_a_limit_of_the_patient_are_named_with_their_age(server, path_of_bo, place):
+    viewer, _ = open_viewer(server, wards=["B4"])
+    page = viewer.get({"patient": path_of_bo, "ward": "/ward/B4"}[place]).text
+    if place == "ward":
+        page = page.partition(f'data-id="{path_of_bo.rpartition("/")[2]}"')[2].partition('</li>\n<li class="row')[0]
+    text = text_of(page).replace("\N{NO-BREAK SPACE}", " ")
+    assert re.search(r"SpO2: at or below 70 %, (now|\d+ min)", text)
+    assert re.search(r"Glucose: at or below 40 mg/dL, (now|\d+ min)", text)
+    assert "Respiratory rate: at or below 14/min, a limit of this patient, 3 h" in text
+    assert re.search(r"SpO2 (now|\d+ min) ≤ 70 % NEWS2 counts 98 %", text)
+
+
+def test_a_bound_is_the_latest_measurement_of_its_chart(server, path_of_bo):
+    page = open_viewer(server, wards=["B4"])[0].get(path_of_bo).text.replace("\N{NO-BREAK SPACE}", " ")
+    chart = next(part for part in page.split("<figcaption>") if part.startswith("SpO2, %"))
+    assert "<strong>at or below 70 %</strong>" in chart
+    assert 'role="img" aria-label="SpO2, %, latest at or below 70 %, ' in chart
+    assert "<title>At or below 70 %</title>" in chart
+    assert "1 marked reading" in chart
+    assert "↕: no exact value" in page
+
+
+def test_too_many_readings_leave_out_the_oldest_and_the_page_says_so(server, path_of_bo, monkeypatch):
+    subject = server.components.pseudonyms.subject_key("Bo")
+    now = pd.Timestamp.now("UTC").value // 1_000
+    span = Span(now - 24 * HOUR, now)
+    every = read_readings(server.components.journal, subject, span)
+    some = read_readings(server.components.journal, subject, span, most=4)
+    assert list(some.stored) == list(every.stored)[-4:]
+    assert (every.cut_before, some.cut_before) == (None, some.stored[0].observed_at)
+    monkeypatch.setattr(patient_view, "read_readings", partial(read_readings, most=4))
+    page = text_of(open_viewer(server, wards=["B4"])[0].get(path_of_bo).text)
+    assert re.search(r"Those from before this time are left out: \d{4}-", page)
 
 
 def test_a_time_can_be_chosen(server, path):
