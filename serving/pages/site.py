@@ -3,7 +3,7 @@
 import functools
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,7 +16,7 @@ from markupsafe import Markup
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.login.dependencies import OpenSession, open_session
 from vigil.serving.pages.words import Words, choose_language, words_of
-from vigil.serving.records.timestamps import instant
+from vigil.serving.records.timestamps import instant, present
 
 STATIC: Final = Path(__file__).parent / "static"
 # Everything comes from this server. Scripts and styles are files: none stands in a page.
@@ -32,6 +32,11 @@ def _show_time(time: datetime, form: str = "time") -> Markup:
     return Markup('<time datetime="{}" data-form="{}" title="{}">{}</time>').format(
         time.isoformat(), form, time.strftime("%Y-%m-%d %H:%M:%S UTC"), text
     )
+
+
+def _ago(hours: float) -> str:
+    """Return when it was so many hours ago: scripts let ages grow from it."""
+    return (present() - timedelta(hours=hours)).isoformat(timespec="milliseconds")
 
 
 @functools.cache
@@ -55,7 +60,7 @@ ENVIRONMENT.filters |= {
     "problem_text": lambda problem, words: words.problem(problem),
     "person": lambda caller: caller.rpartition("/")[2],  # of an issuer's FHIR server the id, as it is unique there
 }
-ENVIRONMENT.globals |= {"asset": asset, "show_time": _show_time, "instant": instant}
+ENVIRONMENT.globals |= {"asset": asset, "show_time": _show_time, "instant": instant, "ago": _ago}
 
 
 @dataclass(frozen=True)
