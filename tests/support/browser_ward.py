@@ -1,4 +1,4 @@
-"""A ward without a model, served to real browsers from inside the test's process, where the test can end a session or an alarm."""
+"""A ward without a model, served to real browsers from inside the test's process, so that a test can end a session."""
 
 import threading
 from contextlib import contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, get_args
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from vigil.serving.api.alarm_actions import OVERRIDE_REASONS, record_action
 from vigil.serving.api.problems import ProblemError
@@ -34,7 +34,7 @@ _MOST_EVENTS: Final = 500
 
 WardHere = Annotated[WardName, Path()]
 # How many patients can be seen this hour; a form that was left empty sends an empty text.
-Visits = Annotated[int | None, BeforeValidator(lambda text: text or None), Query(ge=0, le=500)]
+Visits = Annotated[Annotated[int, Field(ge=0, le=500)] | None, BeforeValidator(lambda text: text or None), Query()]
 
 
 @router.get("/wards")

@@ -84,6 +84,7 @@
   }, 500);
 
   let shownHead = "";
+  let shownCut = "";
   const take = (news) => {
     Vigil.setClock(news.at);
     for (const row of list.querySelectorAll(".changed")) row.classList.remove("changed");
@@ -94,9 +95,10 @@
       if (!news.all) row.classList.add("changed"); // marked until the next news
     }
     ({ order, visits } = news);
-    if (visits) {
-      document.getElementById("cut")?.remove();
-      list.insertBefore(parse(visits.html), list.children[visits.place] || null);
+    const cut = document.getElementById("cut");
+    if (visits && (!cut || shownCut !== visits.html)) {
+      cut?.remove();
+      list.insertBefore(parse(shownCut = visits.html), list.children[visits.place] || null);
     }
     arrange();
     const head = document.getElementById("head");
