@@ -34,9 +34,9 @@ def read_session(request: Request, service: LoginService) -> str | None:
     return name if name and len(name) <= _MOST_CHARACTERS else None
 
 
-def set_session(response: Response, service: LoginService, name: str) -> None:
-    """Let a browser have a session until it is closed."""
-    response.set_cookie(session_cookie(service), name, **_flags(service), path="/")
+def set_session(response: Response, service: LoginService, name: str, seconds: int | None) -> None:
+    """Let a browser have a session for some time; None: until it is closed."""
+    response.set_cookie(session_cookie(service), name, max_age=seconds, **_flags(service), path="/")
 
 
 def delete_session(response: Response, service: LoginService) -> None:

@@ -104,7 +104,7 @@ async def _enter(request: Request, service: LoginService, entered: Entered) -> R
     if (former := cookies.read_session(request, service)) is not None:
         await run_in_threadpool(service.sessions.end, former)
     response = _go_on(service, entered, words_for(request))
-    cookies.set_session(response, service, entered.name)
+    cookies.set_session(response, service, entered.name, service.cookie_seconds(entered.session))
     return response
 
 
@@ -127,6 +127,22 @@ async def logout(request: Request, service: LoginHere, _: Annotated[OpenSession,
     response = page(words, "login.logged_out", words("login.logged_out_text"), links=[(words("login.again"), "/login")])
     cookies.delete_session(response, service)
     return response
+
+
+@router.get("/login/ended")
+async def ended(request: Request) -> Response:
+    """Where a page goes by itself once its session has ended (automatic logoff).
+
+    A person has to ask for a login: with single sign-on the issuer would else log in whoever is away.
+    """
+
+    async def answer() -> Response:
+        next_path = require_path(_read_query(request).get("next", LANDING))
+        words = words_for(request)
+        links = [(words("login.again"), f"/login?{urlencode({'next': next_path})}")]
+        return page(words, "login.ended", words("login.ended_text"), links=links)
+
+    return await _or_page(request, answer)
 
 
 @router.get("/login/session")

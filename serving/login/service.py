@@ -234,6 +234,10 @@ class LoginService:
         session = Session(person.sub, person.name, person.scopes, person.wards, context, now, now, ends)
         return Entered(self.sessions.create(session), session, next_path)
 
+    def cookie_seconds(self, session: Session) -> int | None:
+        """Return how long a browser keeps a session, also when it starts again: a screen does. None: until it is closed."""
+        return (session.expires_at - session.created_at) // 1_000_000 if session.sub in self.settings.screens else None
+
     def find_session(self, name: str, *, is_use: bool) -> Session | None:
         """Return the session of a name, as it stands now; None: there is none, or it has ended.
 

@@ -4,7 +4,7 @@ import functools
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from vigil.serving.auth.tokens import Caller
 from vigil.serving.login.dependencies import OpenSession, open_session
-from vigil.serving.records.timestamps import instant
+from vigil.serving.records.timestamps import instant, present
 from vigil.serving.words import Words, words_for
 
 STATIC: Final = Path(__file__).parent / "static"
@@ -40,6 +40,11 @@ def _show_person(sub: str, names: Mapping[str, str]) -> str:
     return Markup('<span title="{}">{}</span>').format(sub, names[sub]) if sub in names else sub
 
 
+def _ago(hours: float) -> str:
+    """Return when it was so many hours ago: scripts let ages grow from it."""
+    return (present() - timedelta(hours=hours)).isoformat(timespec="milliseconds")
+
+
 @functools.cache
 def asset(name: str) -> str:
     """Return the path of a file of the pages. It changes with the content, so that browsers may keep it."""
@@ -61,7 +66,7 @@ ENVIRONMENT.filters |= {
     "contributor": lambda one, words: words.contributor(one.signal, one.measured),
     "person": _show_person,
 }
-ENVIRONMENT.globals |= {"asset": asset, "show_time": _show_time, "instant": instant}
+ENVIRONMENT.globals |= {"asset": asset, "show_time": _show_time, "instant": instant, "ago": _ago}
 
 
 @dataclass(frozen=True)

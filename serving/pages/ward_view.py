@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 
 from vigil.models.alarms.patient_terms import find_breaches, restore_terms
+from vigil.models.alarms.safety_net import urgency_rank
 from vigil.models.assessment import usable_model
 from vigil.serving.api.schemas.wards import WardPatient
 from vigil.serving.api.ward_list import WardEntry, list_ward
@@ -15,6 +16,7 @@ from vigil.serving.auth.tokens import Caller
 from vigil.serving.fhir.ids import ResourceIds
 from vigil.serving.identity.identities import Identities
 from vigil.serving.pages.charts import Sparkline, sparkline
+from vigil.serving.pages.freshness import is_out_of_date
 from vigil.serving.pages.signal_cells import SignalCell, StandingBound, shown_bounds, signal_cells
 from vigil.serving.records.people import People
 from vigil.serving.records.prediction_log import PredictionLog
@@ -31,10 +33,6 @@ REASONS: Final = 2
 _TREND: Final = int(timedelta(hours=TREND_HOURS) / timedelta(microseconds=1))
 _SILENT_SECONDS: Final = 60  # without a sign of the rescorer, after which the page says so
 _BUDGET_WINDOW: Final = timedelta(hours=24)
-# Hours between measurements: RCP 2017, chart 4. At NEWS2 of 7 or more it asks for continuous monitoring; the half hour is ours.
-_LONGEST_BETWEEN: Final = {"high": 0.5, "medium": 1.0}
-_LONGEST_BETWEEN_POINTS: Final = 6.0
-_LONGEST_BETWEEN_NONE: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +66,7 @@ class WardRow:
     @property
     def is_stale(self) -> bool:
         """Whether what is shown is out of date, or nothing arrives any more."""
-        return self.is_overdue or bool({"stale_data", "silent", "signal_stopped"}.intersection(self.patient.findings))
-
-    @property
-    def is_overdue(self) -> bool:
-        """Whether the patient should have been measured again by now."""
-        if self.latest_hours is None:
-            return True
-        own = _LONGEST_BETWEEN.get(self.patient.band, _LONGEST_BETWEEN_POINTS if self.patient.news2 else _LONGEST_BETWEEN_NONE)
-        return self.latest_hours > own
+        return is_out_of_date(self.latest_hours, self.patient.band, self.patient.news2, self.patient.findings)
 
     @property
     def opened_at(self) -> datetime | None:
@@ -232,10 +222,12 @@ class WardViews:
 def choose_visits(entries: Sequence[WardEntry], number: int) -> tuple[list[WardEntry], list[WardEntry], LeftOut]:
     """Return whom to see, whom that leaves out, and what is known of these.
 
-    Patients with an open alarm or the band high come first: a visit to them is worth most, whatever the model says. The others
-    follow by the expected benefit of a visit, in true alarms (Vickers AJ, Elkin EB. Med Decis Making 2006;26:565-574).
+    Patients of the band high come first, of them those whose alarm nobody has acknowledged. The others follow by the expected
+    benefit of a visit, in true alarms (Vickers AJ, Elkin EB. Med Decis Making 2006;26:565-574); an open alarm only breaks ties,
+    since it may be old.
     """
-    seen, others = list(entries[:number]), list(entries[number:])
+    chosen = sorted(entries, key=lambda entry: _worth_of_visit(entry.patient), reverse=True)
+    seen, others = chosen[:number], chosen[number:]
     left_out = LeftOut(
         number=len(others),
         expected=sum(entry.patient.probability or 0.0 for entry in others),
@@ -243,6 +235,15 @@ def choose_visits(entries: Sequence[WardEntry], number: int) -> tuple[list[WardE
         medium=sum(entry.patient.band == "medium" for entry in others),
     )
     return seen, others, left_out
+
+
+def _worth_of_visit(patient: WardPatient) -> tuple[bool, bool, bool, float, bool, int, int, int]:
+    """Return the sort key of a patient. Without a probability NEWS2 decides, as in :mod:`vigil.serving.api.ward_list`."""
+    is_high, is_open = patient.band == "high", patient.alarm_status == "open"
+    benefit = patient.expected_benefit
+    worth = 0.0 if benefit is None else benefit
+    decided = (is_high, is_high and is_open, is_high and benefit is None, worth, is_open)
+    return (*decided, urgency_rank(patient.band), patient.news2, patient.news2_highest)
 
 
 def _signals(risk: WardRisk, bounds: Sequence[StandingBound], now: int) -> list[SignalCell]:

@@ -13,12 +13,14 @@ from vigil.serving.fhir.outcomes import MEDIA_TYPE
 from vigil.serving.instant import Instant
 from vigil.serving.login.dependencies import OpenSession, watch_session
 from vigil.serving.pages.audit import Page
+from vigil.serving.pages.freshness import is_out_of_date
 from vigil.serving.pages.glucose_view import glucose_view
 from vigil.serving.pages.patient_charts import choose_span
 from vigil.serving.pages.patient_document import patient_document
 from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, require_scope
 from vigil.serving.pages.summary_pdf import summary_pdf
 from vigil.serving.records.timestamps import present
+from vigil.serving.scoring.risk_report import RiskReport
 from vigil.serving.words import words_for
 
 router: Final = APIRouter(include_in_schema=False)
@@ -124,6 +126,13 @@ def _read_zone(zone: str, viewer: Viewer) -> ZoneInfo:
         raise PageError(422, "view.no_zone", viewer.words) from None
 
 
+def _is_out_of_date(report: RiskReport | None) -> bool:
+    if report is None:
+        return False
+    risk = report.risk
+    return is_out_of_date(report.latest_reading_hours, risk.band, risk.news2, risk.findings)
+
+
 def _find(components: Any, viewer: Viewer, identity: str, page: Page) -> str:
     """Return the subject key of a patient whom the viewer may see, once it is reported that they will."""
     subject: str | None = components.patient_views.find(identity, viewer.caller)
@@ -152,4 +161,5 @@ async def _show(
         return {"view": components.patient_views.view(subject, span, viewer.caller, viewer.words)}
 
     shown = await run_in_threadpool(work)
+    shown["is_out_of_date"] = _is_out_of_date(shown["view"].report)
     return shown | {"hours": hours, "choices": HOURS, "is_chosen": since is not None and until is not None}

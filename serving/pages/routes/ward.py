@@ -2,13 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final, get_args
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import BeforeValidator, Field
 
 from vigil.serving.api.alarm_actions import OVERRIDE_REASONS, record_action
 from vigil.serving.api.problems import ProblemError
@@ -18,7 +19,7 @@ from vigil.serving.api.ward_list import WardEntry
 from vigil.serving.login.dependencies import OpenSession, watch_session
 from vigil.serving.login.forms import read_form
 from vigil.serving.pages.site import PageError, Viewer, ViewerHere, render, render_part, require_scope
-from vigil.serving.pages.ward_view import TREND_HOURS, WardHead, WardRow, choose_visits
+from vigil.serving.pages.ward_view import TREND_HOURS, LeftOut, WardHead, WardRow, choose_visits
 from vigil.serving.records.database import DatabaseError
 from vigil.serving.records.timestamps import present
 from vigil.serving.records.ward_rows import Action
@@ -33,6 +34,8 @@ _RENEW_SECONDS: Final = 60.0  # after which every row is sent again, since ages 
 _MOST_EVENTS: Final = 500
 
 WardHere = Annotated[WardName, Path()]
+# How many patients can be seen this hour; a form that was left empty sends an empty text.
+Visits = Annotated[Annotated[int, Field(ge=0, le=500)] | None, BeforeValidator(lambda text: text or None), Query()]
 
 
 @router.get("/wards")
@@ -50,27 +53,22 @@ async def wards(request: Request, viewer: ViewerHere) -> Response:
 
 
 @router.get("/ward/{ward}")
-async def ward_page(
-    request: Request, viewer: ViewerHere, ward: WardHere, visits: Annotated[int | None, Query(ge=0, le=500)] = None
-) -> HTMLResponse:
+async def ward_page(request: Request, viewer: ViewerHere, ward: WardHere, visits: Visits = None) -> HTMLResponse:
     """The patients of a ward by urgency. ``visits``: how many can be seen this hour."""
     _require_ward(viewer, ward)
     components = request.app.state.components
 
     def work() -> dict[str, Any]:
-        entries = components.ward_views.entries(ward, viewer.caller)
-        head = components.ward_views.head(ward, entries)
+        entries, seen, left_out = _by_urgency(components, viewer, ward, visits)
         components.audit.viewed(viewer.caller, "ward", [entry.risk.subject_id for entry in entries])
-        rows = components.ward_views.rows(entries, reasons=False)  # those that are not known yet follow at once
-        seen, others, left_out = choose_visits(entries, len(entries) if visits is None else visits)
         _, last = components.ward_state.event_range(ward)
         return {
-            "rows": rows,
-            "head": head,
-            "seen": len(seen),
-            "left_out": left_out if others else None,
+            "rows": components.ward_views.rows(entries, reasons=False),  # those that are not known yet follow at once
+            "head": components.ward_views.head(ward, entries),
+            "seen": seen,
+            "left_out": left_out,
             "last_event": last,
-            "known": bool(entries) or components.journal.has_ward(ward),
+            "known": _is_known(components, ward, entries),
         }
 
     shown = await run_in_threadpool(work)
@@ -84,17 +82,32 @@ async def follow(
     session: Annotated[OpenSession, Depends(watch_session)],
     last_event_id: Annotated[str | None, Header()] = None,
     after: Annotated[int, Query(ge=-1)] = -1,
+    visits: Visits = None,
 ) -> Response:
     """Server-sent events for the page of a ward: rendered rows that changed, their order, and signs of life."""
     viewer = Viewer(session, words_for(request))
     _require_ward(viewer, ward)
     number = int(last_event_id) if last_event_id and last_event_id.isascii() and last_event_id.isdigit() else after
     components = request.app.state.components
-    return EventStream(_live(components, viewer, ward, number), viewer.caller, components.streams)
+    return EventStream(_live(components, viewer, ward, number, visits), viewer.caller, components.streams)
 
 
-async def _live(components: Any, viewer: Viewer, ward: str, after: int) -> AsyncIterator[str]:
+def _by_urgency(components: Any, viewer: Viewer, ward: str, visits: int | None) -> tuple[list[WardEntry], int, LeftOut | None]:
+    """Return the patients of a ward in the order of its page, how many of them are to be seen, and whom that leaves out."""
+    entries: list[WardEntry] = components.ward_views.entries(ward, viewer.caller)
+    if visits is None:
+        return entries, len(entries), None
+    seen, others, left_out = choose_visits(entries, visits)
+    return seen + others, len(seen), left_out
+
+
+def _is_known(components: Any, ward: str, entries: Sequence[WardEntry]) -> bool:
+    return bool(entries) or components.journal.has_ward(ward)
+
+
+async def _live(components: Any, viewer: Viewer, ward: str, after: int, visits: int | None) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
+    hears_alarms = viewer.caller.has_scope("alarms:read")
     shown_at, sent_at = loop.time(), loop.time()
     first = True
     while True:
@@ -104,8 +117,8 @@ async def _live(components: Any, viewer: Viewer, ward: str, after: int) -> Async
             if events or is_due:
                 changed = None if is_due else {event.subject_id for event in events}
                 after = events[-1].number if events else after
-                news = await run_in_threadpool(_news, components, viewer, ward, changed)
-                sounds = sum(event.kind == "alarm" for event in events)
+                news = await run_in_threadpool(_news, components, viewer, ward, changed, visits)
+                sounds = sum(event.kind == "alarm" for event in events) if hears_alarms else 0
                 yield _message(after, "rows", news | {"sounds": sounds})
                 sent_at = loop.time()
                 if is_due:
@@ -118,19 +131,23 @@ async def _live(components: Any, viewer: Viewer, ward: str, after: int) -> Async
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-def _news(components: Any, viewer: Viewer, ward: str, changed: set[str | None] | None) -> dict[str, Any]:
-    """Return the rows of changed subjects (None: of all), the order of all rows, and the head of the page."""
-    entries: list[WardEntry] = components.ward_views.entries(ward, viewer.caller)
+def _news(components: Any, viewer: Viewer, ward: str, changed: set[str | None] | None, visits: int | None) -> dict[str, Any]:
+    """Return the rows of changed subjects (None: of all), the order of all rows, who is left out, and the head of the page."""
+    entries, seen, left_out = _by_urgency(components, viewer, ward, visits)
     wanted = [entry for entry in entries if changed is None or entry.risk.subject_id in changed]
     components.audit.viewed(viewer.caller, "ward live", [entry.risk.subject_id for entry in wanted])
     rows = components.ward_views.rows(wanted)
     head: WardHead = components.ward_views.head(ward, entries)
+    known = _is_known(components, ward, entries)
     return {
         "at": present().isoformat(),
         "all": changed is None,
         "rows": {row.id: _row(viewer, ward, row) for row in rows},
         "order": [components.ward_views.id_of(entry) for entry in entries],
-        "head": render_part("ward_head.html", viewer.words, head=head, number=len(entries)),
+        "visits": {"place": seen, "html": render_part("ward_cut.html", viewer.words, left_out=left_out)}
+        if left_out and entries
+        else None,
+        "head": render_part("ward_head.html", viewer.words, head=head, number=len(entries), known=known),
     }
 
 

@@ -3,7 +3,9 @@
 (() => {
   const page = document.getElementById("patient");
   const tip = document.getElementById("tip");
-  const RENEW = 30000; // ms
+  const RENEW = 30000; // ms, and after a try that failed:
+  const RETRY = 10000;
+  const SILENT = 60000; // without a renewal, after which the page says that it is not live
   let drag = null;
 
   const span = () => {
@@ -47,42 +49,75 @@
     tip.hidden = false;
     tip.style.left = `${Math.min(event.clientX + 12, window.innerWidth - tip.offsetWidth - 8)}px`;
     tip.style.top = `${event.clientY + 14}px`;
-    if (drag) drag.box.setAttribute("x", `${100 * Math.min(drag.share, share)}%`), drag.box.setAttribute("width", `${100 * Math.abs(drag.share - share)}%`);
+    if (!drag || event.pointerId !== drag.pointer) return;
+    drag.box.setAttribute("x", `${100 * Math.min(drag.share, share)}%`);
+    drag.box.setAttribute("width", `${100 * Math.abs(drag.share - share)}%`);
   });
   page.addEventListener("pointerleave", () => { line(null); tip.hidden = true; });
   page.addEventListener("pointerdown", (event) => {
     const chart = event.target.closest("svg.chart");
-    if (!chart || !span() || event.button) return;
+    if (!chart || !span() || event.button || !event.isPrimary) return;
     event.preventDefault();
+    drag?.box.remove();
     const box = document.createElementNS("http://www.w3.org/2000/svg", "rect");
     box.setAttribute("class", "zoom");
     box.setAttribute("height", "100%");
     chart.append(box);
-    drag = { chart, share: shareOf(chart, event), box };
+    drag = { chart, share: shareOf(chart, event), box, pointer: event.pointerId };
   });
-  window.addEventListener("pointerup", (event) => {
-    if (!drag) return;
-    const { chart, share, box } = drag;
+  const endDrag = (event) => {
+    if (event.pointerId !== drag?.pointer) return null;
+    const ended = drag;
+    drag.box.remove();
     drag = null;
-    box.remove();
-    const end = shareOf(chart, event);
-    if (Math.abs(end - share) < 0.01) return;
-    const [from, to] = [share, end].sort((a, b) => a - b).map((each) => timeAt(each).toISOString());
+    return ended;
+  };
+  window.addEventListener("pointercancel", endDrag); // a finger that scrolls the page ends so
+  window.addEventListener("pointerup", (event) => {
+    const ended = endDrag(event);
+    if (!ended) return;
+    const end = shareOf(ended.chart, event);
+    if (Math.abs(end - ended.share) < 0.01) return;
+    const [from, to] = [ended.share, end].sort((a, b) => a - b).map((each) => timeAt(each).toISOString());
     location.search = new URLSearchParams({ since: from, until: to });
   });
 
-  const renew = async () => {
-    if (drag || document.hidden || page.querySelector("details[open]:not(.marks)")) return;
-    try {
-      const answer = await fetch(page.dataset.live + location.search, { headers: { Accept: "text/html" } });
-      if (answer.status === 401) { location.reload(); return; }
-      if (!answer.ok) return;
-      const text = await answer.text();
-      const open = [...page.querySelectorAll("details.marks[open]")].map((list) => list.dataset.of);
-      page.innerHTML = text;
-      for (const list of page.querySelectorAll("details.marks")) list.open = open.includes(list.dataset.of);
-      Vigil.show(page);
-    } catch { /* the next try may reach the server; the age of the data is on the page */ }
+  // What is shown is replaced as a whole. The focus stays where it was, and lists of marks stay open.
+  const keyOf = (element) => element.id || element.getAttribute("href");
+  const replace = (html) => {
+    const focused = page.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+    const open = [...page.querySelectorAll("details.marks[open]")].map((list) => list.dataset.of);
+    page.innerHTML = html;
+    for (const list of page.querySelectorAll("details.marks")) list.open = open.includes(list.dataset.of);
+    Vigil.show(page);
+    if (focused) [...page.querySelectorAll("a, [id]")].find((each) => keyOf(each) === focused)?.focus({ preventScroll: true });
   };
-  if (!location.search.includes("until")) setInterval(renew, RENEW);
+  const renew = async () => {
+    if (drag || document.hidden) return false;
+    try { // without text/html among what is accepted, so that the end of the session is 401 and no redirect
+      const options = { headers: { Accept: "*/*" }, signal: AbortSignal.timeout(20000) };
+      const answer = await fetch(page.dataset.live + location.search, options);
+      if (answer.status === 401) Vigil.leave();
+      if (!answer.ok) return false;
+      const html = await answer.text();
+      if (drag) return false;
+      Vigil.setClock(answer.headers.get("Date"));
+      replace(html);
+      return true;
+    } catch { return false; }
+  };
+  if (page.dataset.live) { // a time that was chosen stays as it is
+    const { heard } = Vigil.watchLive(SILENT);
+    let waiting = null;
+    const again = async () => {
+      clearTimeout(waiting);
+      const isNew = await renew();
+      if (isNew) heard();
+      clearTimeout(waiting);
+      waiting = setTimeout(again, isNew ? RENEW : RETRY);
+    };
+    heard();
+    waiting = setTimeout(again, RENEW);
+    document.addEventListener("visibilitychange", () => { if (!document.hidden) again(); });
+  }
 })();

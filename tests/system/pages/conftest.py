@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.browser_ward import running_browser_ward
 from tests.support.chromium import AXE, Viewer, fetch_axe, running_chromium
 from tests.support.pages_server import PagesServer
 from tests.support.pages_ward import fill
@@ -30,6 +31,34 @@ def pages(home, tmp_path_factory):
     server = PagesServer(folder)
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def ward_here(tmp_path_factory):
+    """A server without a model inside the test's process, which a browser can reach."""
+    with running_browser_ward(tmp_path_factory.mktemp("here")) as running:
+        yield running
+
+
+@pytest.fixture
+def visit(chromium, ward_here):
+    """A person who has logged in there: ``visit(path, scopes=..., tells=...)``; ``tells``: faults that are meant."""
+    viewers = []
+
+    def go(path, *, tells=(), before=None, **options):
+        viewer = Viewer(chromium, ward_here.url, **options)
+        viewers.append((viewer, tells))
+        viewer.page.context.add_cookies([ward_here.cookie()])
+        viewer.page.clock.install()
+        if before:
+            viewer.page.add_init_script(before)
+        viewer.page.goto(path)
+        return viewer.page
+
+    yield go
+    for viewer, _ in viewers:
+        viewer.close()
+    assert [fault for viewer, tells in viewers for fault in viewer.faults if not any(text in fault for text in tells)] == []
 
 
 @pytest.fixture

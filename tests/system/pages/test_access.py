@@ -120,4 +120,6 @@ def test_sound_is_off_until_the_viewer_turns_it_on(open_path):
     button = page.locator("#sound")
     assert (button.inner_text(), button.get_attribute("aria-pressed")) == ("Turn sound on", "false")
     button.click()
-    assert (button.inner_text(), button.get_attribute("aria-pressed")) == ("Turn sound off", "true")
+    page.get_by_role("button", name="Turn sound off", pressed=True).wait_for()
+    button.click()
+    page.get_by_role("button", name="Turn sound on", pressed=False).wait_for()

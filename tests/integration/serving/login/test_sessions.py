@@ -161,7 +161,7 @@ def test_retention_forgets_people_who_do_not_come_any_more(sessions, tmp_path):
 
 
 def test_home_of_the_version_before_names_has_those_of_its_sessions(tmp_path):
-    upgrade_to(tmp_path, connection_tables.SCHEMA, "0005")
+    upgrade_to(tmp_path, connection_tables.SCHEMA, "0006")
     row = ("digest", "ada", "Ada", "[]", "null", "{}", 7, 7, 9)
     with closing(sqlite3.connect(tmp_path / "connections.db")) as connection, connection:
         connection.execute("INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
@@ -348,6 +348,30 @@ def test_screen_on_a_wall_shows_its_wards_for_days_and_changes_nothing(screen, s
     assert screen.get("/ward/ICU").status_code == 404
     let_pass(server, day)
     assert session_of(screen).status_code == 401
+
+
+def test_browser_of_a_screen_keeps_its_session_when_it_starts_again_and_that_of_a_person_does_not(browser, ehr):
+    def cookie(answer):
+        (own,) = [header for header in answer.headers.get_list("set-cookie") if header.startswith("__Host-vigil_session=")]
+        return own
+
+    assert "Max-Age" not in cookie(return_from(browser, ehr))
+    ehr.claims = {"sub": "wall-b4", "fhirUser": None}
+    assert "Max-Age=2592000;" in cookie(return_from(browser, ehr))  # 30 days
+
+
+def test_page_that_logged_off_by_itself_waits_for_a_click(browser, ehr):
+    answer = browser.get("/login/ended?next=/ward/B4?visits=2")
+    assert answer.status_code == 200
+    assert "Logged off" in answer.text
+    assert 'href="/login?next=%2Fward%2FB4%3Fvisits%3D2"' in answer.text
+    assert "refresh" not in answer.text
+    assert browser.get("/login/ended").text.count('href="/login?next=%2F"') == 1
+    for path in ("https://evil.example/", "//evil.example", "javascript:alert(1)"):
+        refused = browser.get("/login/ended", params={"next": path})
+        assert refused.status_code == 400
+        assert "evil" not in refused.text
+    assert browser.get("/login?next=/ward/B4").headers["location"].startswith(ehr.url)  # whoever opens a page goes straight on
 
 
 @pytest.mark.parametrize("written", ['wards = ["B4", "ICU"]', None])

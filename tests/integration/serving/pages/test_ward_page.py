@@ -1,9 +1,11 @@
 """The page of a ward: who is shown to whom, in which order and words, and what acting on an alarm does."""
 
+import asyncio
 import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -11,8 +13,10 @@ import pytest
 from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from tests.support.viewer import open_viewer
 from vigil.serving.auth.tokens import SCOPES, Caller
-from vigil.serving.pages.site import render_part
-from vigil.serving.pages.ward_view import WardHead
+from vigil.serving.login.dependencies import OpenSession
+from vigil.serving.pages.routes.ward import _live
+from vigil.serving.pages.site import Viewer, render_part
+from vigil.serving.pages.ward_view import WardHead, choose_visits
 from vigil.serving.scoring.risk_report import Contribution
 from vigil.serving.scoring.standing import StandingRisks
 from vigil.serving.words import Words
@@ -172,6 +176,72 @@ def test_visits_show_who_is_left_out_and_what_that_costs(nurse):
     assert page.index("Carl Dahl") < page.index("Left out") < page.index("Anna &lt;Berg&gt;")
     assert "Nobody is left out." in nurse.get("/ward/B4?visits=5").text
     assert nurse.get("/ward/B4?visits=-1").status_code == 422
+    everyone = nurse.get("/ward/B4?visits=")  # a form that was left empty
+    assert (everyone.status_code, names(everyone)) == (200, ["Carl Dahl", "Anna &lt;Berg&gt;"])
+    assert "Nobody is left out." not in everyone.text
+
+
+def waiting(name, band, benefit, alarm=None, news2=0):
+    """Return a patient of a ward, as far as visits ask."""
+    known = {"band": band, "expected_benefit": benefit, "alarm_status": alarm, "news2": news2, "news2_highest": news2}
+    return SimpleNamespace(patient=SimpleNamespace(patient_id=name, probability=benefit, **known))
+
+
+def test_visits_go_to_the_band_high_then_by_benefit_and_an_old_alarm_only_breaks_ties():
+    entries = [
+        waiting("medium, old alarm", "medium", 0.1, "open"),
+        waiting("low, as likely", "low", 0.1, None),
+        waiting("medium, likelier", "medium", 0.3, None),
+        waiting("high, taken care of", "high", 0.5, "acknowledged"),
+        waiting("high, no alarm", "high", 0.66),
+        waiting("high, alarm", "high", 0.4, "open"),
+        waiting("high by NEWS2 alone", "high", None, news2=9),
+    ]
+    seen, others, left_out = choose_visits(entries, 4)
+    assert [one.patient.patient_id for one in seen] == [
+        "high, alarm",
+        "high by NEWS2 alone",
+        "high, no alarm",
+        "high, taken care of",
+    ]
+    assert [one.patient.patient_id for one in others] == ["medium, likelier", "medium, old alarm", "low, as likely"]
+    assert (left_out.number, left_out.high, left_out.medium) == (3, 0, 2)
+    assert left_out.expected == pytest.approx(0.5)
+
+
+def first_news(server, scopes, visits=None):
+    """Return the first news of a page of ward B4 that has seen no event."""
+    caller = Caller("nurse", frozenset(scopes), frozenset({"B4"}), 0.0)
+    viewer = Viewer(OpenSession(caller, None, "token"), Words("en"))
+
+    async def first():
+        return await anext(_live(server.components, viewer, "B4", 0, visits))
+
+    return json.loads(asyncio.run(first()).partition("data: ")[2])
+
+
+def test_news_tell_of_sounds_only_to_those_who_may_hear_of_alarms(server):
+    assert first_news(server, {"ward:read", "alarms:read"})["sounds"] == 1
+    assert first_news(server, {"ward:read"})["sounds"] == 0
+
+
+def test_news_say_whom_the_visits_leave_out(server):
+    news = first_news(server, {"ward:read", "alarms:read"}, visits=1)
+    assert news["visits"]["place"] == 1
+    assert "Left out: 1. Of these, 0.0 are expected to deteriorate." in news["visits"]["html"]
+    assert "Carl Dahl" in news["rows"][news["order"][0]]
+    assert first_news(server, {"ward:read"})["visits"] is None
+
+
+def test_ages_say_since_when_so_that_they_grow_in_the_browser(nurse):
+    page = nurse.get("/ward/B4").text
+    now = pd.Timestamp.now("UTC")
+    (at,) = re.findall(r'data-at="([^"]+)"', page)
+    since = re.findall(r'data-since="([^"]+)" data-text="latest reading: #">latest reading: now<', page)
+    assert len(since) == 2
+    assert all(pd.Timedelta(0) < now - pd.Timestamp(time) < pd.Timedelta(minutes=15) for time in since)
+    assert abs(now - pd.Timestamp(at)) < pd.Timedelta(seconds=10)
+    assert len(re.findall(r'<span class="detail" data-since="[^"]+">', page)) == 8  # values of two patients
 
 
 def first_events(client, path, number):
@@ -228,6 +298,10 @@ def test_a_patient_who_should_have_been_measured_again_is_out_of_date(server):
     page = open_viewer(server, wards=["D1"])[0].get("/ward/D1").text
     rows = {names_of(row): "OUT OF DATE" in row for row in page.split('<li class="row ')[1:]}
     assert rows == {"sick": True, "sick too": False, "well": False, "well too": False}
+    viewer = open_viewer(server, wards=["D1"])[0]
+    for name, is_out_of_date in rows.items():  # their own pages say the same
+        own = viewer.get(server.components.directory.page(server.components.pseudonyms.subject_key(name))).text
+        assert ("OUT OF DATE" in own, ' stale">' in own) == (is_out_of_date, is_out_of_date), name
 
 
 def names_of(row):
