@@ -17,7 +17,10 @@ from vigil.serving.records.registration import Registration
 
 Role = Literal["opening", "part", "other"]  # of an Encounter in the present stay: it opened it, is a part of it, or neither
 
-STAY_CLASSES: Final = ("IMP", "ACUTE", "NONAC", "OBSENC")  # https://terminology.hl7.org/ValueSet-v3-ActEncounterCode.html
+# Of https://terminology.hl7.org/ValueSet-v3-ActEncounterCode.html. Cohorts are of inpatients; patients in an emergency
+# department, or for a short stay, are monitored, too.
+STAY_CLASSES: Final = ("IMP", "ACUTE", "NONAC", "OBSENC")
+MONITORED_CLASSES: Final = (*STAY_CLASSES, "EMER", "SS")
 _PRESENT: Final = ("arrived", "triaged", "in-progress", "onleave")
 _NOT_KNOWN_TO_BE: Final = ("planned", "unknown")
 _WITHDRAWN: Final = ("cancelled", "entered-in-error")

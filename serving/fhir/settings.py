@@ -4,7 +4,7 @@
 
     patient_system = "urn:oid:1.2.276.0.76.4.8"        # of the identifiers by which patients are known
     base_urls = ["https://ehr.example/fhir"]           # whose ids of patients are understood
-    classes = ["IMP", "ACUTE", "NONAC", "OBSENC"]      # of Encounters that are stays
+    classes = ["IMP", "ACUTE", "NONAC", "OBSENC", "EMER", "SS"]  # of Encounters in which patients are monitored
     subscription_endpoints = ["https://ehr.example/hooks/"]  # below which notifications may be sent
 """
 
@@ -14,7 +14,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vigil.features.errors import VigilError
-from vigil.serving.fhir.encounters import STAY_CLASSES
+from vigil.serving.fhir.encounters import MONITORED_CLASSES
 from vigil.serving.fhir.subscriptions.endpoints import Endpoint, find_allowed, require_endpoint
 from vigil.serving.records.settings_file import SettingsFile
 
@@ -35,7 +35,7 @@ class FhirSettings(BaseModel):
             joined by ``|``, are.
         base_urls: of servers whose resources clients refer to. References to other servers are not understood.
         own_codes: signals of the codes that a hospital has beside the standard ones, by ``system|code``.
-        classes: of Encounters that are stays (https://terminology.hl7.org/ValueSet-v3-ActEncounterCode.html).
+        classes: of Encounters in which patients are monitored (https://terminology.hl7.org/ValueSet-v3-ActEncounterCode.html).
         subscription_endpoints: URLs below which notifications of subscriptions may be sent.
         subscription_ca_file: certificates (PEM) that such an endpoint may be signed with, relative to the home. None: those of
             the system. Read when the server starts.
@@ -46,7 +46,7 @@ class FhirSettings(BaseModel):
     patient_system: Text | None = None
     base_urls: tuple[Annotated[str, Field(pattern=r"^https?://\S+$")], ...] = ()
     own_codes: dict[Text, Text] = Field(default_factory=dict)
-    classes: tuple[Text, ...] = STAY_CLASSES
+    classes: tuple[Text, ...] = MONITORED_CLASSES
     subscription_endpoints: tuple[Annotated[str, AfterValidator(require_endpoint)], ...] = ()
     subscription_ca_file: Text | None = None
 

@@ -185,11 +185,16 @@ def test_encounter_without_a_class_counts(server, name):
 
 
 def test_classes_that_are_stays_can_be_set(tmp_path):
-    (tmp_path / "fhir.toml").write_text(f'patient_system = "{SYSTEM}"\nclasses = ["EMER"]\n')
+    (tmp_path / "fhir.toml").write_text(f'patient_system = "{SYSTEM}"\nclasses = ["HH"]\n')
     with running_in_process(tmp_path) as server:
-        assert post(server, "emergency", "in-progress", "ED", ADMITTED, code="EMER").status_code == 200
-        assert where(server, "emergency") == ("ED", False, ADMITTED)
-        says_that_nothing_changed(post(server, "emergency", "in-progress", "B4", LATER), "class")
+        assert post(server, "at home", "in-progress", "home", ADMITTED, code="HH").status_code == 200
+        assert where(server, "at home") == ("home", False, ADMITTED)
+        says_that_nothing_changed(post(server, "at home", "in-progress", "B4", LATER), "class")
+
+
+def test_stay_in_an_emergency_department_counts(server, name):
+    assert post(server, name, "in-progress", "ED", LATER, code="EMER").status_code == 200
+    assert where(server, name) == ("ED", False, LATER)
 
 
 @pytest.mark.parametrize(
