@@ -162,7 +162,7 @@ def valid_requests():
             "hook": service.hook,
             "hookInstance": CANARY,
             "context": context,
-            "prefetch": {"patient": _resource("Patient")[0]},
+            "prefetch": {"patient": _resource("Patient")[0] | {"id": CANARY}},
         }
         feedback = {"feedback": [{"card": CANARY, "outcome": "overridden", "overrideReason": {"userComment": CANARY}}]}
         found.append(Sent("POST", f"/cds-services/{identity}", asked, {"Content-Type": "application/json"}))
