@@ -204,7 +204,7 @@ def test_an_action_that_is_not_stored_is_told_once_and_rightly(visit):
     page.locator("#live.on").wait_for()
     row = row_of(page, "Bert")
     button = row.get_by_role("button", name="Acknowledge")
-    for status, text in ((503, "Not stored. Try again."), (409, "Another action about this alarm stands already.")):
+    for status, text in ((503, "Not stored. Try again."), (409, "Someone has already acted on this alarm.")):
         block(page, "**/alarms/*", status)
         for _ in range(2):
             button.click()
@@ -217,19 +217,19 @@ def test_an_action_that_is_not_stored_is_told_once_and_rightly(visit):
 def test_visits_are_chosen_anew_while_the_page_is_live(visit, ward_here):
     page = visit("/ward/F2?visits=1")
     page.locator("#live.on").wait_for()
-    assert page.get_by_text("Is its name misspelt?").is_visible()
+    assert page.get_by_text("Is its name spelt correctly?").is_visible()
     ward_here.register(["Gina"], "F2")
     ward_here.send("Gina", WELL)
     row_of(page, "Gina").wait_for()
-    assert page.get_by_text("Is its name misspelt?").count() == 0
+    assert page.get_by_text("Is its name spelt correctly?").count() == 0
     page.get_by_text("Nobody is left out.").wait_for()
     ward_here.register(["Hans"], "F2")
     ward_here.send("Hans", SICK)
-    page.get_by_text("1 not on the list.").wait_for()
+    page.get_by_text("Left out: 1.").wait_for()
     page.wait_for_function("() => [...document.querySelectorAll('#patients > li')][1].id === 'cut'")
     assert names(page) == ["Hans", "Gina"]
     ward_here.send("Gina", SICK)
-    page.get_by_text("In the band high: 1").wait_for()
+    page.get_by_text("High risk: 1").wait_for()
 
 
 def test_show_with_an_empty_field_shows_everyone(visit):

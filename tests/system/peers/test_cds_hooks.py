@@ -28,7 +28,7 @@ def test_client_gets_a_card_and_says_what_became_of_it(server, served_home, toke
     deadline = time.monotonic() + 30
     while not (alarms := WardState(served_home).alarms(subject=subject)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    patient = {"resourceType": "Patient", "id": "ehr-1", "identifier": [{"system": SYSTEM, "value": patient_id}]}
+    patient = {"resourceType": "Patient", "id": f"ehr-{patient_id}", "identifier": [{"system": SYSTEM, "value": patient_id}]}
     done = subprocess.run(
         [*peer("node", "cds_call.mjs"), json.dumps({"patient": patient, "patient_id": f"ehr-{patient_id}"})],
         capture_output=True,
