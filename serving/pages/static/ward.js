@@ -51,6 +51,23 @@
     return row;
   };
 
+  // The rows of a new order that are in this order already, as many as there can be (the longest increasing subsequence):
+  // they stay, since to move a row costs a layout.
+  const inOrder = (target) => {
+    const places = new Map([...list.children].map((row, place) => [row, place]));
+    const ends = []; // of the best sequence of each length
+    const before = [];
+    target.forEach((row, number) => {
+      let length = ends.findIndex((end) => places.get(target[end]) > places.get(row));
+      if (length === -1) length = ends.length;
+      before[number] = ends[length - 1] ?? -1;
+      ends[length] = number;
+    });
+    const kept = new Set();
+    for (let number = ends.at(-1) ?? -1; number >= 0; number = before[number]) kept.add(target[number]);
+    return kept;
+  };
+
   // The order of the rows, and the line below those who can be seen, as the server said last.
   let order = [];
   let visits = null;
@@ -70,9 +87,10 @@
     const fixed = [...list.children].map((row, place) => [place, row]).filter(([, row]) => row !== cut && isFixed(row));
     const target = wanted.filter((row) => !fixed.some(([, one]) => one === row));
     for (const [place, row] of fixed) target.splice(place, 0, row);
+    const kept = fixed.length ? new Set(fixed.map(([, row]) => row)) : inOrder(target);
     for (let place = target.length - 1, next = null; place >= 0; next = target[place], place -= 1) {
       const row = target[place];
-      if (row.nextElementSibling !== next && !fixed.some(([, one]) => one === row)) list.insertBefore(row, next);
+      if (row.nextElementSibling !== next && !kept.has(row)) list.insertBefore(row, next);
     }
   };
   setInterval(() => {
