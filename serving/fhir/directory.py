@@ -47,7 +47,7 @@ class Directory:
         return self._own_subject(key) or self._names.find([self.pseudonym(key)]).get(self.pseudonym(key))
 
     def find_known(self, keys: Iterable[str]) -> dict[str, str]:
-        """Return the patient identifier of each key that names a patient whom this home has heard of before."""
+        """Return the patient identifier of each key that names a patient who is known in this home."""
         found = {key: patient_id for key in keys if (patient_id := self.find(key)) is not None}
         subjects = {key: self._pseudonyms.subject_key(patient_id) for key, patient_id in found.items()}
         known = self._identities.find(set(subjects.values()))

@@ -62,10 +62,15 @@ def is_old(mapped: MappedObservation, before: SentResource) -> bool:
     return mapped.version is not None and before.source is not None and mapped.version <= newest(before)
 
 
-def name_of(operation: Operation) -> str:
-    """Return what names an Observation without an id: the identifier of a condition, its own first one, or its content."""
+def name_of(operation: Operation, content: str | None) -> str:
+    """Return what names an Observation without an id: the identifier of a condition, its own first one, or its content.
+
+    Args:
+        operation: that writes it.
+        content: its digest, if that is known already.
+    """
     resource = operation.resource or {}
-    return operation.identifier or next(identifier_keys(resource), None) or content_of(resource)
+    return operation.identifier or next(identifier_keys(resource), None) or content or content_of(resource)
 
 
 def content_of(resource: Mapping[str, Any]) -> str:

@@ -112,7 +112,7 @@ class ObservationWriter:
 
     def begin(self, operations: Sequence[Operation], caller: Caller, mapper: ObservationMapper) -> Preparing:
         """Return what the Observations of one request have in common."""
-        ids = {self._id_of(operation, caller) for operation in operations}
+        ids = {self._id_of(operation, caller, None) for operation in operations}
         return Preparing(caller, mapper, self._observations.find(ids))
 
     def prepare(self, operation: Operation, preparing: Preparing) -> Sent | Answer:
@@ -179,7 +179,7 @@ class ObservationWriter:
         A second Observation under an identifier, which says something else and corrects nothing, is one of its own: senders
         give one identifier to all that belongs to an order.
         """
-        identity = self._id_of(operation, preparing.caller)
+        identity = self._id_of(operation, preparing.caller, content)
         if operation.interaction != "create" or operation.identifier is not None or operation.resource is None:
             return identity
         before = preparing.known.get(identity)
@@ -188,16 +188,16 @@ class ObservationWriter:
         status = operation.resource.get("status")
         if not others or status in REVISING or (before is not None and before.status == _PRELIMINARY):
             return identity
-        own = self._directory.ids.of_message(preparing.caller.sub, f"{name_of(operation)} {content}")
+        own = self._directory.ids.of_message(preparing.caller.sub, f"{name_of(operation, content)} {content}")
         preparing.known |= self._observations.find([own])
         return own
 
-    def _id_of(self, operation: Operation, caller: Caller) -> str:
+    def _id_of(self, operation: Operation, caller: Caller, content: str | None) -> str:
         """Return the id of an Observation: that of the URL, or one that is always the same for its identifier, or its content.
 
         What is sent again without an identifier is so the same Observation, as its readings are the same readings.
         """
-        return operation.id or self._directory.ids.of_message(caller.sub, name_of(operation))
+        return operation.id or self._directory.ids.of_message(caller.sub, name_of(operation, content))
 
     def _is_of_server(self, identity: str) -> bool:
         """Return whether an id is one under which this server shows what no client sent as an Observation."""
@@ -264,7 +264,8 @@ class ObservationWriter:
             raise
         own = {position: [next(receipts) for _ in each.observations] for position, each in stored.items()}
         unused = [position for position, each in stored.items() if not each.is_deletion and _is_unused(own[position])]
-        await asyncio.to_thread(self._put_back, [stored[position] for position in unused])
+        if unused:
+            await asyncio.to_thread(self._put_back, [stored[position] for position in unused])
         ahead = [each for each in stored.values() if (each.mapped.observed_at or 0) > begun_at]
         if ahead:
             await asyncio.to_thread(self._settle_times, ahead, begun_at)

@@ -144,7 +144,7 @@ def test_stay_of_which_nothing_is_known_is_ended_by_an_encounter_of_which_nothin
     assert where(server, name) == ("B4", True, None)
 
 
-def test_end_of_a_stay_of_a_patient_whom_nobody_knows_registers_nobody(server):
+def test_end_of_a_stay_of_an_unknown_patient_registers_no_patient(server):
     name = f"p{next(_NUMBER)}"
     says_that_nothing_changed(post(server, name, "finished", "B4"), "status")
     assert registration(server, name) is None

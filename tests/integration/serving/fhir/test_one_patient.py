@@ -74,7 +74,7 @@ def test_patient_with_two_numbers_of_known_patients_is_a_conflict_until_they_are
     assert send(server, "POST", "/Patient", both).status_code == 201
 
 
-def test_number_of_nobody_may_stand_beside_the_patients_own(server, name):
+def test_unknown_number_may_stand_beside_the_patients_own(server, name):
     both = patient(name) | {"identifier": [subject(own)["identifier"] for own in (name, f"{name}-unknown")]}
     assert send(server, "POST", "/Patient", both).status_code == 201
 
@@ -157,7 +157,7 @@ def test_relative_reference_is_to_the_patient_of_the_same_bundle(server, name, w
     assert [value for _, value in counting(server, name)] == [80.0]
 
 
-def test_relative_reference_of_another_server_is_not_to_a_patient_whom_this_one_knows_by_the_same_id(server, name):
+def test_relative_reference_of_another_server_is_not_to_a_patient_of_this_server_with_the_same_id(server, name):
     put(server, name, f"77-{name}")
     pairs = [(f"https://{number}.example/fhir", f"{name}-{number}") for number in range(2)]
     entries = []
