@@ -9,7 +9,9 @@ from tests.support.pages_ward import fill
 from vigil.serving.records.ward_settings import FILE as WARDS
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(
+    scope="module"
+)  # while it runs, so does its event loop: tests of other modules that start one of their own would fail
 def chromium():
     with running_chromium() as browser:
         yield browser
