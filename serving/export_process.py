@@ -8,7 +8,8 @@ import os
 import signal
 import sys
 import threading
-from typing import Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Final
 
 from vigil.features.errors import VigilError
 from vigil.features.pseudonyms import open_pseudonyms
@@ -28,13 +29,16 @@ from vigil.serving.records.journal import Journal
 from vigil.serving.records.ward_state import WardState
 from vigil.serving.settings import Settings
 
+if TYPE_CHECKING:
+    from vigil.serving.scoring.past_risks import PastRisks
+
 logger = logging.getLogger("vigil.serving")
 
 _NICE: Final = 10  # of 19: others come first
 
 
 class _NoModel:
-    """What writes exports uses no model."""
+    """Lines of the log name no model: most exports need none."""
 
     model = None
 
@@ -46,18 +50,36 @@ def open_export_writer(settings: Settings) -> ExportWriter:
         VigilError: a file of the home cannot be used.
     """
     home = settings.home
+    journal, ward_state = Journal(home), WardState(home)
     connections = open_database(home, connection_tables.SCHEMA)
     identities, pseudonyms = Identities(home), open_pseudonyms(home)
     directory = Directory(pseudonyms, identities, FhirNames(connections), FhirSettingsFile(home), f"{settings.url}{BASE}")
     return ExportWriter(
         Exports(connections),
         ExportFiles(home),
-        Journal(home),
+        journal,
         directory,
         identities,
         FhirObservations(connections),
-        WardState(home),
+        ward_state,
+        cache(partial(_open_risks, settings, journal, ward_state)),
     )
+
+
+def _open_risks(settings: Settings, journal: Journal, ward_state: WardState) -> "PastRisks":
+    """Return the past risks of a home; no model is loaded yet."""
+    from vigil.models.own_tasks import find_task
+    from vigil.serving.records.clock import open_clock
+    from vigil.serving.records.prediction_log import PredictionLog
+    from vigil.serving.scoring.champion import Champion
+    from vigil.serving.scoring.model_versions import ModelVersions
+    from vigil.serving.scoring.past_risks import PastRisks
+    from vigil.serving.scoring.standing import StandingRisks
+
+    home, task = settings.home, find_task(settings.task, settings.home)
+    champion = Champion(home, settings.task)
+    standing = StandingRisks(champion, task, journal, ward_state, open_clock(home))
+    return PastRisks(task, PredictionLog(home), journal, standing, ModelVersions(home, champion))
 
 
 def main() -> int:

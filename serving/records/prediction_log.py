@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -98,6 +98,26 @@ class PredictionLog:
             PREDICTIONS.c.index_time <= microsecond(until),
         )
         return self._frame(query.order_by(PREDICTIONS.c.index_time, PREDICTIONS.c.made_at))
+
+    def last(self, subjects: Collection[str], made_until: int) -> str | None:
+        """Return the id of the prediction of the latest index time, of those of some subjects made up to a time, microseconds.
+
+        Those made from observations in a request are left out, as in :meth:`history`.
+        """
+        query = sa.select(PREDICTIONS.c.prediction_id).where(
+            PREDICTIONS.c.subject_id.in_(subjects), PREDICTIONS.c.origin != "request", PREDICTIONS.c.made_at <= made_until
+        )
+        query = query.order_by(PREDICTIONS.c.index_time.desc(), PREDICTIONS.c.made_at.desc()).limit(1)
+        with reading(self._engine) as connection:
+            return connection.execute(query).scalar()
+
+    def made(self, subject: str, since: int, until: int) -> list[str]:
+        """Return the ids of a subject's predictions made after a time and up to another, microseconds."""
+        query = sa.select(PREDICTIONS.c.prediction_id).where(
+            PREDICTIONS.c.subject_id == subject, PREDICTIONS.c.made_at > since, PREDICTIONS.c.made_at <= until
+        )
+        with reading(self._engine) as connection:
+            return list(connection.execute(query).scalars())
 
     def courses(self, subjects: Iterable[str], since: int) -> dict[str, list[tuple[int, float]]]:
         """Return the probabilities of subjects with an index time after a time, oldest first: time and probability by subject.

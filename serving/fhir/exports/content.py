@@ -7,6 +7,7 @@ from vigil.serving.fhir.exports.alarms import export_alarms
 from vigil.serving.fhir.exports.observations import export_observations
 from vigil.serving.fhir.exports.parts import Part, Told
 from vigil.serving.fhir.exports.people import export_encounters, export_patients
+from vigil.serving.fhir.exports.risks import export_risks
 from vigil.serving.records.journal_exports import Member
 
 KINDS: Final[Mapping[str, Callable[[Told, Member], Iterator[Part]]]] = {
@@ -14,4 +15,5 @@ KINDS: Final[Mapping[str, Callable[[Told, Member], Iterator[Part]]]] = {
     "Encounter": export_encounters,
     "Observation": export_observations,
     "DetectedIssue": export_alarms,
+    "RiskAssessment": export_risks,
 }

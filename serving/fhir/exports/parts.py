@@ -1,8 +1,8 @@
 """What the types of resources of an export have in common: what they are made of, and what they yield."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vigil.features.signals import measured_signal
 from vigil.serving.fhir.directory import Directory
@@ -12,6 +12,9 @@ from vigil.serving.records.journal_exports import JournalExport, Member
 from vigil.serving.records.journal_readings import Interval, StoredReading
 from vigil.serving.records.registration import RecordedRegistration
 from vigil.serving.records.ward_state import WardState
+
+if TYPE_CHECKING:
+    from vigil.serving.scoring.past_risks import PastRisks
 
 
 class Gone(NamedTuple):
@@ -46,6 +49,7 @@ class Told:
         identities: who the patients are.
         observations: that clients sent.
         ward_state: with the alarms.
+        risks: returns those of the past.
         wards: of the patients; None: all.
         since, until: the time of the export before (None: there was none), and of this one, microseconds.
         filters: of readings, one of which has to match; empty: all are told.
@@ -56,6 +60,7 @@ class Told:
     identities: Identities
     observations: FhirObservations
     ward_state: WardState
+    risks: "Callable[[], PastRisks]"
     wards: Sequence[str] | None
     since: int | None
     until: int

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vigil.features.errors import VigilError
 from vigil.serving.fhir.directory import Directory
@@ -20,6 +20,9 @@ from vigil.serving.records.fhir_observations import FhirObservations
 from vigil.serving.records.journal import Journal
 from vigil.serving.records.timestamps import microsecond, present
 from vigil.serving.records.ward_state import WardState
+
+if TYPE_CHECKING:
+    from vigil.serving.scoring.past_risks import PastRisks
 
 logger = logging.getLogger("vigil.serving")
 
@@ -57,9 +60,12 @@ class ExportWriter:
         identities: Identities,
         observations: FhirObservations,
         ward_state: WardState,
+        risks: "Callable[[], PastRisks]",
     ) -> None:
+        """Tell of what these hold. ``risks`` is called when risks are to be told: what it needs takes seconds to import."""
         self._exports, self._files, self._journal, self._directory = exports, files, journal, directory
-        self._identities, self._observations, self._ward_state = identities, observations, ward_state
+        self._identities, self._observations = identities, observations
+        self._ward_state, self._risks = ward_state, risks
         self._looked_at = 0.0
 
     def write_all(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
@@ -110,6 +116,8 @@ class ExportWriter:
             output.warn(f"{name}: not offered, and ignored")
         since = None if export.since is None else min(export.since, as_of)
         filters = [parse_filter(query) for query in export.filters]
+        if "RiskAssessment" in export.types:
+            self._risks().standing.champion.look()
         patients = 0
         following: str | None = ""
         while following is not None:
@@ -121,6 +129,7 @@ class ExportWriter:
                     self._identities,
                     self._observations,
                     self._ward_state,
+                    self._risks,
                     export.wards,
                     since,
                     as_of,

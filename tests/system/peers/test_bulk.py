@@ -3,6 +3,7 @@
 import gzip
 import json
 import subprocess
+import time
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -66,3 +67,19 @@ def test_smart_fetch_takes_an_export(smart_fetch, group, tmp_path):
     readings = [line for line in lines if line["resourceType"] == "Observation"]
     assert len(of_patients) == 1
     assert [reading["valueQuantity"]["value"] for reading in readings] == [97]
+
+
+def test_the_risk_of_a_model_is_exported_as_it_is_read(caller, group):
+    client = caller()
+    prefer = {"Prefer": "respond-async"}
+    started = client.get(f"/fhir/Group/{group}/$export", params={"_type": "RiskAssessment"}, headers=prefer).raise_for_status()
+    status = started.headers["Content-Location"]
+    until = time.monotonic() + 120
+    while (answer := client.get(status).raise_for_status()).status_code == 202 and time.monotonic() < until:
+        time.sleep(0.5)
+    (file,) = answer.json()["output"]
+    risks = [json.loads(line) for line in client.get(file["url"]).raise_for_status().text.splitlines()]
+    assert risks
+    for risk in risks:
+        assert client.get(f"/fhir/RiskAssessment/{risk['id']}").raise_for_status().json() == risk
+    assert any("probabilityRange" in prediction for risk in risks for prediction in risk["prediction"])

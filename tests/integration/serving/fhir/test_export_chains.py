@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.integration.serving.fhir.test_exports import export, group_of
 from tests.integration.serving.fhir.test_reads import encounter, register
 from tests.support.fhir_resources import component, observation, panel
-from tests.support.in_process_server import running_in_process
-from vigil.serving.fhir.exports import observations
+from tests.support.in_process_server import observations_body, running_in_process
+from vigil.serving.fhir.exports import observations, risks
 
 NAMES = itertools.count()
 PATIENT = st.integers(0, 2)
@@ -26,6 +26,7 @@ EVENTS = st.one_of(
         st.just("native"), PATIENT, THING, st.sampled_from(["heart_rate", "fio2"]), VALUE, MINUTE,
         st.sampled_from(["final", "corrected", "retracted"]),
     ),
+    st.tuples(st.just("risk"), PATIENT, VALUE),
     st.tuples(st.just("merge"), PATIENT, PATIENT),
     st.tuples(st.just("unmerge"), PATIENT),
     st.tuples(st.just("move"), PATIENT, st.sampled_from(["here", "there"]), st.booleans()),
@@ -38,7 +39,8 @@ def server(tmp_path_factory):
     home = tmp_path_factory.mktemp("chains")
     (home / "fhir.toml").write_text('patient_system = "urn:mrn"\n')
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(observations, "SLACK", 0)  # else everything would be told again, as all of it is of this minute
+        for module in (observations, risks):
+            patched.setattr(module, "SLACK", 0)  # else everything would be told again, as all of it is of this minute
         with running_in_process(home) as running:
             yield running
 
@@ -92,6 +94,10 @@ class Happening:
         sent |= {"unit": "%"} if signal == "fio2" else {}
         self.answer(self.caller.post("/v1/observations", json={"observations": [sent]}))
 
+    def risk(self, patient, value):
+        self.answer(self.caller.post("/v1/observations", json=observations_body(self.name(patient), {"heart_rate": value})))
+        self.server.rescore()
+
     def merge(self, patient, into):
         body = {"patient_id": self.name(patient), "into": self.name(into)}
         self.answer(self.caller.post("/v1/patients/merge", json=body))
@@ -142,6 +148,7 @@ class Copy:
 @example([("native", 2, 0, "fio2", 60, 0, "final"), ("merge", 2, 0), ("export",), ("unmerge", 2)])
 @example([("native", 0, 0, "fio2", 60, 0, "final"), ("export",), ("native", 0, 0, "fio2", 60, 0, "retracted")])
 @example([("panel", 0, 0, 60, "both"), ("export",), ("panel", 0, 0, 60, "first"), ("export",), ("panel", 0, 0, 60, "both")])
+@example([("risk", 0, 60), ("risk", 1, 61), ("export",), ("risk", 0, 62), ("merge", 0, 1), ("export",), ("unmerge", 0)])
 @example([("put", 0, 0, 60, 0, "final"), ("export",), ("move", 0, "there", False), ("delete", 0, 0), ("export",),
           ("move", 0, "here", False)])  # fmt: skip
 def test_a_chain_of_exports_is_one_export(server, events):

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.serving.fhir.test_reads import encounter, native, register, send
 from tests.support.fhir_resources import component, observation, panel
-from tests.support.in_process_server import SICK, observations_body, running_in_process
+from tests.support.in_process_server import SICK, WELL, observations_body, running_in_process
 from vigil.pipelines.operations.retention import retention
 from vigil.serving.fhir.exports import content, files, output, writer
 from vigil.serving.records import connection_tables
@@ -110,6 +110,25 @@ def test_alarms_are_told_with_what_was_done_about_them(server):
     assert later.keys() == told.keys()
     assert len(later["DetectedIssue", identity]["mitigation"]) == 1
     assert "DetectedIssue" not in {kind for kind, _ in export(server, path, server.caller(scopes=("ward:read",)))[1]}
+
+
+def test_the_last_risk_of_each_patient_is_told_as_it_is_read_and_replaces_the_one_before(server):
+    caller = server.caller()
+    register(server, "risky", "A2")
+    path = f"Group/{group_of(server, 'A2')}/$export"
+    caller.post("/v1/observations", json=observations_body("risky", WELL))
+    server.rescore()
+    first, told, _ = export(server, path, _type="RiskAssessment")
+    ((_, before),) = told
+    assert told["RiskAssessment", before] == caller.get(f"/fhir/RiskAssessment/{before}").json()
+    caller.post("/v1/observations", json=observations_body("risky", SICK))
+    server.rescore()
+    _, told, gone = export(server, path, _type="RiskAssessment", _since=first["transactionTime"])
+    ((_, last),) = told
+    assert gone == {("RiskAssessment", before)}
+    assert told["RiskAssessment", last]["prediction"][0]["qualitativeRisk"]["text"] == "high"
+    assert caller.get(f"/fhir/RiskAssessment/{before}").status_code == 200
+    assert export(server, path, _type="RiskAssessment")[1] == told
 
 
 def test_an_export_of_all_wards_holds_patients_who_were_never_registered(server):
