@@ -1,6 +1,6 @@
-"""Every notebook runs from top to bottom on a small ward, and is stored with its outputs and without paths of a machine.
+"""Every notebook is stored with its outputs and without paths of a machine, and the first four run on a small ward.
 
-Those of open cohorts run on fewer stays and trees than they are stored with, in a folder beside which they make their homes.
+Those of open cohorts run in the tests of their own module.
 """
 
 import nbformat
@@ -8,31 +8,9 @@ import pytest
 from nbclient import NotebookClient
 
 from tests.support import ROOT
+from tests.support.notebooks import NOTEBOOKS, count_plots, name_of, run
 from vigil.pipelines.home import Home
 from vigil.pipelines.jobs.train import train
-
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-SIMULATED, MEASURED = NOTEBOOKS[:4], NOTEBOOKS[5:]  # the fifth makes a home for those after it
-SMALLER = {
-    "STAYS = 1500": "STAYS = 500",
-    "ONLY = None": 'ONLY = "all_signals"',
-    'SETTINGS = {"n_estimators": 80': 'SETTINGS = {"n_estimators": 30',
-    'SETTINGS = {"n_estimators": 60': 'SETTINGS = {"n_estimators": 30',
-}
-
-
-def name_of(path):
-    return path.stem
-
-
-def run(notebook, folder):
-    NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": folder}}).execute()
-    return notebook
-
-
-def count_plots(notebook):
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return sum("image/png" in output.get("data", {}) for output in outputs)
 
 
 def test_notebooks_are_the_expected_ones():
@@ -57,50 +35,10 @@ def two_versions(own_home, few_trees):  # noqa: ARG001 - the second model has fe
     return own_home
 
 
-@pytest.fixture(scope="module")
-def run_on_cohorts(cinc2019_zip, tmp_path_factory):
-    """Return how to run a notebook of open cohorts, in a folder in which they are where it looks for them."""
-    folder = tmp_path_factory.mktemp("cohorts") / "notebooks"
-    folder.mkdir()
-    (folder / "data").symlink_to(cinc2019_zip.parents[1])
-
-    def run_smaller(path):
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
-            for stored, smaller in SMALLER.items():
-                cell.source = cell.source.replace(stored, smaller)
-        return run(notebook, folder)
-
-    return run_smaller
-
-
-@pytest.fixture(scope="module")
-def from_zip(run_on_cohorts):
-    """Return the fifth notebook after it made its home."""
-    return run_on_cohorts(NOTEBOOKS[4])
-
-
-@pytest.mark.parametrize("path", SIMULATED, ids=name_of)
+@pytest.mark.parametrize("path", NOTEBOOKS[:4], ids=name_of)
 def test_notebook_runs_and_shows_plots(path, two_versions, monkeypatch):
     monkeypatch.setenv("VIGIL_HOME", str(two_versions))
     assert count_plots(run(nbformat.read(path, as_version=4), path.parent)) >= 3
-
-
-def test_the_chain_from_zip_to_model_card_runs(from_zip):
-    assert count_plots(from_zip) >= 3
-    card = from_zip.cells[-2].outputs[0]["data"]["text/markdown"]
-    assert card.startswith("---\n") or "# " in card
-    assert "cinc2019" in card
-
-
-@pytest.mark.parametrize("path", MEASURED, ids=name_of)
-def test_notebook_of_open_cohorts_runs_and_shows_plots(path, from_zip, run_on_cohorts):  # noqa: ARG001 - makes the home
-    assert count_plots(run_on_cohorts(path)) >= 3
-
-
-def test_what_a_test_makes_smaller_is_in_the_notebooks():
-    sources = "".join(path.read_text() for path in NOTEBOOKS[4:]).replace('\\"', '"')
-    assert [stored for stored in SMALLER if stored not in sources] == []
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
