@@ -364,7 +364,8 @@ def expensive_requests(server: Attacked, size: float) -> Outcome:
     counts = ", ".join(f"{statuses.count(status):,} x {status}" for status in sorted(set(statuses)))
     result = f"{counts}; {grown:.1f} KB of log per answer; a gateway meanwhile {statistics.median(waits) * 1e3:.0f} ms"
     attempt = f"40 connections of one caller for {seconds:.0f} s, each the same patient 500 times"
-    return Outcome(attempt, result, set(statuses) <= {200, 429} and statuses.count(200) > 0 and grown < 100)
+    # 429 is for one who asks for too much; a slow machine has too much to do for anyone, and says so by 503.
+    return Outcome(attempt, result, set(statuses) <= {200, 429, 503} and statuses.count(200) > 0 and grown < 100)
 
 
 ATTACKS: dict[str, Callable[[Attacked, float], Outcome]] = {

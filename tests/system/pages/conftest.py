@@ -9,10 +9,9 @@ from tests.support.pages_ward import fill
 from vigil.serving.records.ward_settings import FILE as WARDS
 
 
-@pytest.fixture(
-    scope="module"
-)  # while it runs, so does its event loop: tests of other modules that start one of their own would fail
+@pytest.fixture(scope="module")
 def chromium():
+    """A browser until the end of the module: while it runs, no other test of the process can start an event loop."""
     with running_chromium() as browser:
         yield browser
 

@@ -104,10 +104,17 @@ def test_user_error_is_one_line_and_exit_2(tmp_path, arguments, message):
     assert len(result.output.strip().splitlines()) == 1
 
 
-def test_evaluate_can_be_repeated_after_a_run(own_home, tmp_path):
-    result = vigil("evaluate", "--home", own_home, "--version", "1", "--json", tmp_path / "metrics.json")
+def test_evaluate_writes_the_metrics_of_the_version_that_is_named(chain, tmp_path, monkeypatch):
+    metrics, asked = chain[0].metrics, []
+    monkeypatch.setattr(
+        "vigil.pipelines.jobs.evaluate.evaluate",
+        lambda home, version, *_, **__: asked.append((home.path, version)) or metrics,
+    )
+    result = vigil("evaluate", "--home", tmp_path, "--version", "1", "--json", tmp_path / "metrics.json")
     assert result.exit_code == 0, result.output
-    assert json.loads((tmp_path / "metrics.json").read_text())["models"]["all_signals"]["auroc"] > 0.5
+    assert asked == [(tmp_path, "1")]
+    written = json.loads((tmp_path / "metrics.json").read_text())["models"]
+    assert {name: one["auroc"] for name, one in written.items()} == {name: one["auroc"] for name, one in metrics.items()}
 
 
 def test_drift_can_be_repeated_after_a_run(ward_backup, tmp_path):

@@ -106,9 +106,8 @@ def test_open_file_limit_is_raised():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"SQLite format 3\0" + b"\0" * 50])
-def test_damaged_registry_does_not_stop_the_server(tmp_path, content):
-    (tmp_path / "mlflow.db").write_bytes(content)
+def test_damaged_registry_does_not_stop_the_server(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"SQLite format 3\0" + b"\0" * 50)
     with bind_socket() as free:
         port = free.getsockname()[1]
     command = [*SERVE, str(tmp_path), "--port", str(port)]
