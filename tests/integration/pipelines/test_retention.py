@@ -168,10 +168,10 @@ def test_features_forget_dropped_observations_at_once_and_before_the_rows_are_de
         pd.testing.assert_frame_equal(features_as_of(journal, views, ["stays"], states.cursor), rebuilt, check_exact=True)
 
 
-def test_retention_of_30000_observations_lets_writers_in_and_returns_space(tmp_path):
+def test_retention_of_100000_observations_lets_writers_in_and_returns_space(tmp_path):
     journal = Journal(tmp_path)
     PredictionLog(tmp_path), WardState(tmp_path), Identities(tmp_path)
-    number = 30_000
+    number = 100_000
     old = microsecond(now() - pd.Timedelta(days=20))
     numbers = np.arange(number).tolist()
     with closing(sqlite3.connect(tmp_path / "journal.db")) as connection, connection:
@@ -204,8 +204,8 @@ def test_retention_of_30000_observations_lets_writers_in_and_returns_space(tmp_p
         assert connection.execute("SELECT COUNT(*) FROM observations").fetchone() == (len(accepted),)
         assert connection.execute("SELECT DISTINCT subject_id FROM series").fetchall() == [("p1",)]
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert deleted.bytes_freed > 1.8e6
-    assert (tmp_path / "journal.db").stat().st_size < 1e6
+    assert deleted.bytes_freed > 6e6
+    assert (tmp_path / "journal.db").stat().st_size < 2e6
     assert journal.latest() > old
 
 
