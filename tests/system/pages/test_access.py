@@ -46,6 +46,8 @@ def test_axe_finds_no_violation_and_nothing_is_cut(open_path, axe, path, size):
     page = open_path(path, size=size)
     assert violations(page, axe) == []
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    wider = "[...document.querySelectorAll('.signals li')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    assert page.evaluate(wider) == 0  # else the figures of one signal would lie over those of the next
 
 
 def test_axe_finds_no_violation_where_an_override_is_chosen_and_in_german(open_path, axe):
