@@ -13,9 +13,8 @@ from vigil.serving.records.journal_exports import Member
 
 def export_risks(told: Told, member: Member) -> Iterator[Part]:
     """Yield the RiskAssessment of a patient, if there is one, and those that are gone."""
-    from vigil.serving.fhir.risk_assessments import (
-        to_risk_assessment,
-    )  # models take seconds to import, and only risks need them
+    # Here, as it imports models: that takes seconds, and only risks need them.
+    from vigil.serving.fhir.risk_assessments import to_risk_assessment
 
     risks = told.risks()
     last = risks.log.last(member.keys, told.until)
@@ -26,7 +25,7 @@ def export_risks(told: Told, member: Member) -> Iterator[Part]:
         yield to_risk_assessment(past.report, told.directory.reference(member.subject), basis, past.model)
     if told.since is None:
         return
-    log, before = risks.log, told.since - SLACK  # one that was just made may not have been in the log yet
+    before = told.since - SLACK  # one that was just made may not have been in the log yet
     for key in [*member.keys, *sorted(member.lost)]:
-        former = dict.fromkeys((log.last([key], before), *log.made(key, before, told.since)))
+        former = dict.fromkeys((risks.log.last([key], before), *risks.log.made(key, before, told.since)))
         yield from (Gone("RiskAssessment", identity) for identity in former if identity not in (None, last))
